@@ -1,0 +1,60 @@
+"""What a user can do wrong, or meet: each kind with its HTTP status. Messages say what to do."""
+
+
+class AppError(Exception):
+    """A sentence for the person who sees it: what happened, where, and what to do.
+
+    Args:
+        message: The sentence.
+        field: The form field or API parameter that it is about, if one.
+        code: A short stable word for programs.
+    """
+
+    status = 400
+    code = "invalid_request"
+
+    def __init__(self, message: str, *, field: str | None = None, code: str | None = None) -> None:
+        super().__init__(message)
+        self.message = message
+        self.field = field
+        self.code = code or type(self).code
+
+
+class Invalid(AppError):
+    """The request cannot be carried out as it stands; shown beside the field."""
+
+    status = 422
+
+
+class NotSignedIn(AppError):
+    status = 401
+    code = "not_signed_in"
+
+
+class Forbidden(AppError):
+    status = 403
+    code = "forbidden"
+
+
+class NotFound(AppError):
+    """Also what a stranger gets for rows of another department: their existence is not told."""
+
+    status = 404
+    code = "not_found"
+
+
+class Conflict(AppError):
+    """The thing has changed meanwhile, or is in use."""
+
+    status = 409
+    code = "conflict"
+
+
+class TooLarge(AppError):
+    status = 413
+    code = "too_large"
+
+
+class TooMany(AppError):
+    status = 429
+    code = "rate_limit_exceeded"

@@ -1,0 +1,515 @@
+"""Tables and their enums, in the order of the way of the data; columns and what follows from a row.
+
+Every row of people's work carries its department. Statuses are written by one module each:
+`jobs.py` for jobs, `datasets/versions.py` for versions, `base_models.py` for base models.
+"""
+
+from __future__ import annotations
+
+import secrets
+from datetime import datetime
+from enum import StrEnum
+from typing import Any
+
+from sqlalchemy import (
+    BigInteger,
+    CheckConstraint,
+    DateTime,
+    Enum,
+    ForeignKey,
+    Index,
+    LargeBinary,
+    MetaData,
+    UniqueConstraint,
+    func,
+    text,
+)
+from sqlalchemy.dialects.postgresql import JSONB
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, relationship
+
+Json = dict[str, Any]
+
+
+class Base(DeclarativeBase):
+    metadata = MetaData(
+        naming_convention={
+            "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+            "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+            "ck": "ck_%(table_name)s_%(constraint_name)s",
+            "fk": "fk_%(table_name)s_%(column_0_N_name)s_%(referred_table_name)s",
+            "pk": "pk_%(table_name)s",
+        }
+    )
+    type_annotation_map = {  # noqa: RUF012 - SQLAlchemy reads it from the class
+        Json: JSONB,
+        list[Any]: JSONB,
+        datetime: DateTime(timezone=True),
+    }
+
+
+def _enum(kind: type[StrEnum]) -> Enum:
+    # Text with a check, not a native type: a value can be added in a plain migration.
+    return Enum(
+        kind,
+        native_enum=False,
+        length=20,
+        create_constraint=True,
+        name=kind.__name__.lower(),
+        values_callable=lambda members: [member.value for member in members],
+    )
+
+
+def public_id(prefix: str) -> str:
+    """Make an id that may be shown to programs, e.g. `ftjob-…`; not a secret."""
+    return f"{prefix}-{secrets.token_hex(12)}"
+
+
+class Role(StrEnum):
+    ADMIN = "admin"
+    LEAD = "lead"
+    MEMBER = "member"
+    VIEWER = "viewer"
+
+
+class VersionStatus(StrEnum):
+    """A dataset version on its way from a file to examples.
+
+    uploaded -> inspecting -> mapping -> confirmed -> building -> ready; failed from any of them.
+    `inspecting` and `building` are held by a worker under a lease.
+    """
+
+    UPLOADED = "uploaded"
+    INSPECTING = "inspecting"
+    MAPPING = "mapping"  # waits for a person to confirm the columns
+    CONFIRMED = "confirmed"
+    BUILDING = "building"
+    READY = "ready"
+    FAILED = "failed"
+
+
+class Split(StrEnum):
+    TRAIN = "train"
+    VALIDATION = "validation"
+
+
+class ExampleKind(StrEnum):
+    CHAT = "chat"
+    PAIR = "pair"
+    TEXT = "text"
+
+
+class ModelStatus(StrEnum):
+    WAITING = "waiting"
+    IMPORTING = "importing"
+    READY = "ready"
+    FAILED = "failed"
+
+
+class JobStatus(StrEnum):
+    QUEUED = "queued"
+    RUNNING = "running"
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+
+    @property
+    def is_final(self) -> bool:
+        return self in (JobStatus.SUCCEEDED, JobStatus.FAILED, JobStatus.CANCELLED)
+
+
+class Desired(StrEnum):
+    """What people want of a job; set at any time, never in a race with its status."""
+
+    RUN = "run"
+    PAUSE = "pause"
+    CANCEL = "cancel"
+
+
+class WorkerState(StrEnum):
+    ACTIVE = "active"
+    DRAINING = "draining"
+
+
+class Leased:
+    """A row that one worker at a time may hold; the attempt number is the fence."""
+
+    attempt: Mapped[int] = mapped_column(default=0, server_default="0")
+    worker_id: Mapped[str | None]
+    lease_until: Mapped[datetime | None]
+    strikes: Mapped[int] = mapped_column(default=0, server_default="0")
+    # Why it failed, as a sentence for a person.
+    reason: Mapped[str | None]
+    # What the worker last said, e.g. {"rows": 12000}; shown while it works.
+    progress: Mapped[Json | None]
+
+
+class Department(Base):
+    __tablename__ = "department"
+    id: Mapped[int] = mapped_column(primary_key=True)
+    name: Mapped[str] = mapped_column(unique=True)
+    created_at: Mapped[datetime] = mapped_column(server_default=func.now())
+
+
+class User(Base):
+    __tablename__ = "user_account"
+    id: Mapped[int] = mapped_column(primary_key=True)
+    department_id: Mapped[int] = mapped_column(ForeignKey("department.id"))
+    email: Mapped[str] = mapped_column(unique=True)  # lower case
+    name: Mapped[str] = mapped_column(default="", server_default="")
+    role: Mapped[Role] = mapped_column(_enum(Role))
+    password_hash: Mapped[str | None]
+    # A program's account: has tokens, never a password.
+    is_service: Mapped[bool] = mapped_column(default=False, server_default=text("false"))
+    disabled_at: Mapped[datetime | None]
+    created_at: Mapped[datetime] = mapped_column(server_default=func.now())
+    department: Mapped[Department] = relationship(lazy="joined")
+
+
+class WebSession(Base):
+    """A browser that is signed in; the cookie's value is stored hashed."""
+
+    __tablename__ = "web_session"
+    token_hash: Mapped[bytes] = mapped_column(LargeBinary, primary_key=True)
+    user_id: Mapped[int] = mapped_column(ForeignKey("user_account.id", ondelete="CASCADE"))
+    created_at: Mapped[datetime] = mapped_column(server_default=func.now())
+    expires_at: Mapped[datetime]
+    user: Mapped[User] = relationship(lazy="joined")
+
+
+class ApiToken(Base):
+    __tablename__ = "api_token"
+    id: Mapped[int] = mapped_column(primary_key=True)
+    user_id: Mapped[int] = mapped_column(ForeignKey("user_account.id", ondelete="CASCADE"))
+    token_hash: Mapped[bytes] = mapped_column(LargeBinary, unique=True)
+    prefix: Mapped[str]  # the first characters, to tell tokens apart
+    name: Mapped[str] = mapped_column(default="", server_default="")
+    created_at: Mapped[datetime] = mapped_column(server_default=func.now())
+    last_used_at: Mapped[datetime | None]
+    revoked_at: Mapped[datetime | None]
+    user: Mapped[User] = relationship(lazy="joined")
+
+
+class SetupLink(Base):
+    """A one-time link with which a person sets a password; the link's secret is stored hashed."""
+
+    __tablename__ = "setup_link"
+    token_hash: Mapped[bytes] = mapped_column(LargeBinary, primary_key=True)
+    user_id: Mapped[int | None] = mapped_column(ForeignKey("user_account.id", ondelete="CASCADE"))
+    created_at: Mapped[datetime] = mapped_column(server_default=func.now())
+    expires_at: Mapped[datetime]
+    used_at: Mapped[datetime | None]
+
+
+class SignInFailure(Base):
+    """One failed sign-in; counted by account and by address to slow guessing down."""
+
+    __tablename__ = "sign_in_failure"
+    id: Mapped[int] = mapped_column(BigInteger, primary_key=True)
+    email: Mapped[str] = mapped_column(index=True)
+    address: Mapped[str] = mapped_column(index=True)
+    at: Mapped[datetime] = mapped_column(server_default=func.now())
+
+
+class StoredFile(Base):
+    """Raw bytes that somebody sent, or that Etude made for a program to fetch."""
+
+    __tablename__ = "stored_file"
+    id: Mapped[int] = mapped_column(primary_key=True)
+    public_id: Mapped[str] = mapped_column(unique=True, default=lambda: public_id("file"))
+    department_id: Mapped[int] = mapped_column(ForeignKey("department.id"))
+    owner_id: Mapped[int] = mapped_column(ForeignKey("user_account.id"))
+    filename: Mapped[str]  # as the sender called it; shown, never used as a path
+    purpose: Mapped[str] = mapped_column(default="fine-tune", server_default="fine-tune")
+    storage_key: Mapped[str]
+    size_bytes: Mapped[int] = mapped_column(BigInteger)
+    sha256: Mapped[str]
+    created_at: Mapped[datetime] = mapped_column(server_default=func.now())
+    # The bytes are gone from then on; the row stays so that jobs can name what they used.
+    deleted_at: Mapped[datetime | None]
+
+
+class Dataset(Base):
+    __tablename__ = "dataset"
+    id: Mapped[int] = mapped_column(primary_key=True)
+    department_id: Mapped[int] = mapped_column(ForeignKey("department.id"))
+    owner_id: Mapped[int] = mapped_column(ForeignKey("user_account.id"))
+    name: Mapped[str]
+    created_at: Mapped[datetime] = mapped_column(server_default=func.now())
+    # File and examples are gone from then on; counts and hashes stay for the adapters' lineage.
+    deleted_at: Mapped[datetime | None]
+    owner: Mapped[User] = relationship()
+    versions: Mapped[list[DatasetVersion]] = relationship(
+        back_populates="dataset", order_by="DatasetVersion.number"
+    )
+    __table_args__ = (Index(None, "department_id", "created_at"),)
+
+
+class DatasetVersion(Leased, Base):
+    """A file read with a mapping; immutable once ready. A later version names its base."""
+
+    __tablename__ = "dataset_version"
+    id: Mapped[int] = mapped_column(primary_key=True)
+    dataset_id: Mapped[int] = mapped_column(ForeignKey("dataset.id", ondelete="CASCADE"))
+    number: Mapped[int]
+    base_version_id: Mapped[int | None] = mapped_column(ForeignKey("dataset_version.id"))
+    file_id: Mapped[int] = mapped_column(ForeignKey("stored_file.id"))
+    status: Mapped[VersionStatus] = mapped_column(
+        _enum(VersionStatus), default=VersionStatus.UPLOADED
+    )
+    # No person is there to ask (the API): a mapping that is sure is taken, another is an error.
+    auto_confirm: Mapped[bool] = mapped_column(default=False, server_default=text("false"))
+    # What the reader found: app.datasets.reading.Inspection as JSON.
+    inspection: Mapped[Json | None]
+    # Columns -> messages: app.datasets.mapping.Mapping as JSON; proposed, then confirmed.
+    mapping: Mapped[Json | None]
+    validation_share: Mapped[float] = mapped_column(default=0.1, server_default="0.1")
+    split_seed: Mapped[int] = mapped_column(default=0, server_default="0")
+    num_train: Mapped[int] = mapped_column(default=0, server_default="0")
+    num_validation: Mapped[int] = mapped_column(default=0, server_default="0")
+    # Rows that became no example, by reason: {"empty_answer": 12}.
+    left_out: Mapped[Json | None]
+    # SHA-256 over the examples, in order: what a model card can name.
+    examples_sha256: Mapped[str | None]
+    created_at: Mapped[datetime] = mapped_column(server_default=func.now())
+    ready_at: Mapped[datetime | None]
+    dataset: Mapped[Dataset] = relationship(back_populates="versions", lazy="joined")
+    file: Mapped[StoredFile] = relationship(lazy="joined")
+    __table_args__ = (
+        UniqueConstraint("dataset_id", "number"),
+        Index(None, "status"),
+        CheckConstraint(
+            "(status IN ('inspecting', 'building')) = (lease_until IS NOT NULL)", name="lease"
+        ),
+    )
+
+
+class Example(Base):
+    __tablename__ = "example"
+    version_id: Mapped[int] = mapped_column(
+        ForeignKey("dataset_version.id", ondelete="CASCADE"), primary_key=True
+    )
+    index: Mapped[int] = mapped_column(primary_key=True)
+    split: Mapped[Split] = mapped_column(_enum(Split))
+    kind: Mapped[ExampleKind] = mapped_column(_enum(ExampleKind))
+    # chat: [{"role", "content", "weight"?}, …]; text: [{"role": "text", "content"}].
+    messages: Mapped[list[Any]] = mapped_column(JSONB)
+    # Where it came from and what was noticed: {"row": 14}.
+    flags: Mapped[Json | None]
+    __table_args__ = (Index(None, "version_id", "split", "index"),)
+
+
+class BaseModel(Leased, Base):
+    """A starting model in the registry; `folder` below models_dir holds verified safetensors."""
+
+    __tablename__ = "base_model"
+    id: Mapped[int] = mapped_column(primary_key=True)
+    # e.g. "HuggingFaceTB/SmolLM2-135M-Instruct"; what /v1 calls a model.
+    name: Mapped[str] = mapped_column(unique=True)
+    label: Mapped[str]
+    status: Mapped[ModelStatus] = mapped_column(_enum(ModelStatus), default=ModelStatus.WAITING)
+    # Where an import reads from: {"kind": "folder" | "starter" | "hub", "path"?, "revision"?}.
+    source: Mapped[Json]
+    folder: Mapped[str | None]
+    # SHA-256 of the MANIFEST.json that names every file.
+    manifest_sha256: Mapped[str | None]
+    licence: Mapped[str] = mapped_column(default="", server_default="")
+    # Where the weights come from and what they are fit for, in a sentence or two.
+    note: Mapped[str] = mapped_column(default="", server_default="")
+    # The model's config.json, as checked at import.
+    config: Mapped[Json | None]
+    num_parameters: Mapped[int | None] = mapped_column(BigInteger)
+    size_bytes: Mapped[int | None] = mapped_column(BigInteger)
+    created_at: Mapped[datetime] = mapped_column(server_default=func.now())
+    __table_args__ = (
+        CheckConstraint("(status = 'importing') = (lease_until IS NOT NULL)", name="lease"),
+    )
+
+
+class Job(Leased, Base):
+    """One request to fine-tune. `app/jobs.py` is the only writer of status and desired."""
+
+    __tablename__ = "job"
+    id: Mapped[int] = mapped_column(primary_key=True)
+    public_id: Mapped[str] = mapped_column(unique=True, default=lambda: public_id("ftjob"))
+    department_id: Mapped[int] = mapped_column(ForeignKey("department.id"))
+    owner_id: Mapped[int] = mapped_column(ForeignKey("user_account.id"))
+    name: Mapped[str]
+    version_id: Mapped[int] = mapped_column(ForeignKey("dataset_version.id"))
+    # A version of its own for testing, where a program sent one (/v1 validation_file).
+    validation_version_id: Mapped[int | None] = mapped_column(ForeignKey("dataset_version.id"))
+    base_model_id: Mapped[int] = mapped_column(ForeignKey("base_model.id"))
+    retry_of_id: Mapped[int | None] = mapped_column(ForeignKey("job.id", ondelete="SET NULL"))
+    # app.train_config.TrainConfig, frozen when the job was made.
+    config: Mapped[Json]
+    # app.training_plan.Plan: what was predicted, shown beside what was measured.
+    plan: Mapped[Json | None]
+    measured: Mapped[Json | None]
+    status: Mapped[JobStatus] = mapped_column(_enum(JobStatus), default=JobStatus.QUEUED)
+    desired: Mapped[Desired] = mapped_column(_enum(Desired), default=Desired.RUN)
+    priority: Mapped[int] = mapped_column(default=0, server_default="0")  # smaller goes first
+    run_after: Mapped[datetime] = mapped_column(server_default=func.now())
+    # Step of the newest verified checkpoint; an attempt goes on from here.
+    durable_step: Mapped[int] = mapped_column(default=0, server_default="0")
+    # The last sequence number given to a metric or an event of this job.
+    event_seq: Mapped[int] = mapped_column(BigInteger, default=0, server_default="0")
+    # What the trainer is doing (TrainerPhase in docs/life-of-a-job.md) and where it stands.
+    phase: Mapped[str | None]
+    step: Mapped[int] = mapped_column(default=0, server_default="0")
+    total_steps: Mapped[int | None]
+    trained_tokens: Mapped[int] = mapped_column(BigInteger, default=0, server_default="0")
+    # A stable word for why it failed (out_of_memory, loss_not_finite, …) beside `reason`.
+    error_code: Mapped[str | None]
+    log_tail: Mapped[str | None]
+    samples: Mapped[list[Any] | None] = mapped_column(JSONB)
+    # /v1: the caller's own labels, the wanted name's end, and what was sent.
+    labels: Mapped[Json | None]
+    suffix: Mapped[str | None]
+    api_request: Mapped[Json | None]
+    created_at: Mapped[datetime] = mapped_column(server_default=func.now())
+    started_at: Mapped[datetime | None]
+    finished_at: Mapped[datetime | None]
+    owner: Mapped[User] = relationship()
+    version: Mapped[DatasetVersion] = relationship(foreign_keys=[version_id], lazy="joined")
+    base_model: Mapped[BaseModel] = relationship(lazy="joined")
+    adapter: Mapped[Adapter | None] = relationship(back_populates="job")
+    __table_args__ = (
+        CheckConstraint(
+            "(status = 'running') = (worker_id IS NOT NULL AND lease_until IS NOT NULL)",
+            name="lease",
+        ),
+        Index("ix_job_queued", "priority", "id", postgresql_where=text("status = 'queued'")),
+        Index("ix_job_running", "lease_until", postgresql_where=text("status = 'running'")),
+        Index(None, "department_id", "created_at"),
+    )
+
+
+class Attempt(Base):
+    """One worker's hold on a job, from claim to its end."""
+
+    __tablename__ = "attempt"
+    job_id: Mapped[int] = mapped_column(
+        ForeignKey("job.id", ondelete="CASCADE"), primary_key=True
+    )
+    number: Mapped[int] = mapped_column(primary_key=True)
+    worker_id: Mapped[str]
+    host: Mapped[str]
+    # With the trainer's process id and start time: lets a worker of this host prove it dead.
+    boot_id: Mapped[str]
+    supervisor_pid: Mapped[int]
+    supervisor_started: Mapped[int] = mapped_column(BigInteger)
+    devices: Mapped[list[Any]] = mapped_column(JSONB)  # e.g. ["cpu"]; may hold several GPUs
+    resume_step: Mapped[int]
+    spool_offset: Mapped[int] = mapped_column(BigInteger, default=0, server_default="0")
+    started_at: Mapped[datetime] = mapped_column(server_default=func.now())
+    ended_at: Mapped[datetime | None]
+    outcome: Mapped[str | None]
+    exit_code: Mapped[int | None]
+    __table_args__ = (
+        # The last line of defence against two workers on one job.
+        Index(
+            "uq_attempt_open", "job_id", unique=True, postgresql_where=text("ended_at IS NULL")
+        ),
+    )
+
+
+class Metric(Base):
+    """One (step, name, value). `seq` orders a job's stream; rows of one step share it."""
+
+    __tablename__ = "metric"
+    job_id: Mapped[int] = mapped_column(
+        ForeignKey("job.id", ondelete="CASCADE"), primary_key=True
+    )
+    step: Mapped[int] = mapped_column(primary_key=True)
+    name: Mapped[str] = mapped_column(primary_key=True)
+    value: Mapped[float]
+    attempt: Mapped[int]
+    seq: Mapped[int] = mapped_column(BigInteger)
+    at: Mapped[datetime]  # when the trainer wrote it
+    __table_args__ = (Index(None, "job_id", "seq"),)
+
+
+class JobEvent(Base):
+    """A sentence about a job; `seq` is shared with its metrics."""
+
+    __tablename__ = "job_event"
+    job_id: Mapped[int] = mapped_column(
+        ForeignKey("job.id", ondelete="CASCADE"), primary_key=True
+    )
+    seq: Mapped[int] = mapped_column(BigInteger, primary_key=True)
+    at: Mapped[datetime] = mapped_column(server_default=func.now())
+    level: Mapped[str]  # info, warn, error
+    kind: Mapped[str]  # phase, resumed, evaluation, checkpoint, note, status
+    message: Mapped[str]
+    data: Mapped[Json | None]
+
+
+class Checkpoint(Base):
+    __tablename__ = "checkpoint"
+    job_id: Mapped[int] = mapped_column(
+        ForeignKey("job.id", ondelete="CASCADE"), primary_key=True
+    )
+    step: Mapped[int] = mapped_column(primary_key=True)
+    public_id: Mapped[str] = mapped_column(unique=True, default=lambda: public_id("ftckpt"))
+    attempt: Mapped[int]
+    path: Mapped[str]  # below the job's JOB_DIR
+    manifest_sha256: Mapped[str]
+    metrics: Mapped[Json]
+    created_at: Mapped[datetime] = mapped_column(server_default=func.now())
+
+
+class Adapter(Base):
+    """What a job yields; only what this row points to is ever served."""
+
+    __tablename__ = "adapter"
+    id: Mapped[int] = mapped_column(primary_key=True)
+    department_id: Mapped[int] = mapped_column(ForeignKey("department.id"))
+    owner_id: Mapped[int] = mapped_column(ForeignKey("user_account.id"))
+    job_id: Mapped[int | None] = mapped_column(
+        ForeignKey("job.id", ondelete="SET NULL"), unique=True
+    )
+    base_model_id: Mapped[int] = mapped_column(ForeignKey("base_model.id"))
+    name: Mapped[str]
+    # "ft:{base}:{organisation}:{suffix}:{short id}"; what /v1 calls the tuned model.
+    public_name: Mapped[str] = mapped_column(unique=True)
+    storage_key: Mapped[str]  # the folder; MANIFEST.json names its files
+    manifest_sha256: Mapped[str]
+    size_bytes: Mapped[int] = mapped_column(BigInteger)
+    # {"validation_loss_before", "validation_loss_after", "train_loss", "best_step", …}
+    metrics: Mapped[Json]
+    # [{"question", "reference", "base", "tuned"}, …]
+    samples: Mapped[list[Any]] = mapped_column(JSONB)
+    # The zip and the metrics CSV as files, for programs (/v1 result_files).
+    archive_file_id: Mapped[int | None] = mapped_column(ForeignKey("stored_file.id"))
+    metrics_file_id: Mapped[int | None] = mapped_column(ForeignKey("stored_file.id"))
+    created_at: Mapped[datetime] = mapped_column(server_default=func.now())
+    job: Mapped[Job | None] = relationship(back_populates="adapter")
+    base_model: Mapped[BaseModel] = relationship(lazy="joined")
+    archive_file: Mapped[StoredFile | None] = relationship(foreign_keys=[archive_file_id])
+    metrics_file: Mapped[StoredFile | None] = relationship(foreign_keys=[metrics_file_id])
+
+
+class Worker(Base):
+    __tablename__ = "worker"
+    id: Mapped[str] = mapped_column(primary_key=True)  # e.g. "gpu-0@host"
+    queue: Mapped[str]  # gpu or cpu
+    host: Mapped[str]
+    boot_id: Mapped[str]
+    devices: Mapped[list[Any]] = mapped_column(JSONB)
+    state: Mapped[WorkerState] = mapped_column(_enum(WorkerState), default=WorkerState.ACTIVE)
+    version: Mapped[str]
+    last_seen: Mapped[datetime] = mapped_column(server_default=func.now())
+
+
+class AuditEvent(Base):
+    """Who did what to which data; append-only (a trigger refuses anything else), hash-chained."""
+
+    __tablename__ = "audit_event"
+    id: Mapped[int] = mapped_column(BigInteger, primary_key=True)
+    at: Mapped[datetime]
+    actor: Mapped[str]  # e-mail, or "system"
+    department_id: Mapped[int | None] = mapped_column(ForeignKey("department.id"))
+    action: Mapped[str]  # e.g. "job.create"
+    subject: Mapped[str]  # e.g. "job 7"
+    detail: Mapped[Json]
+    previous_hash: Mapped[bytes] = mapped_column(LargeBinary)
+    hash: Mapped[bytes] = mapped_column(LargeBinary)

@@ -1,0 +1,114 @@
+"""Every environment variable, typed and read once; a bad value stops the start."""
+
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from pydantic import Field, ValidationError
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+
+class Settings(BaseSettings):
+    """Settings come from the environment: `DATABASE_URL`, `REDIS_URL` and `ETUDE_<NAME>`."""
+
+    model_config = SettingsConfigDict(env_prefix="ETUDE_", extra="ignore")
+
+    # Where things live. An empty URL means the server that Etude brings along (app/embedded).
+    data_dir: Path = Path("var")
+    database_url: str = Field(default="", validation_alias="DATABASE_URL")
+    redis_url: str = Field(default="", validation_alias="REDIS_URL")
+    host: str = "127.0.0.1"
+    port: int = Field(default=8000, ge=1, le=65535)
+    # Names under which browsers may reach us besides the bound address (DNS rebinding guard).
+    allowed_hosts: list[str] = []
+    # Set where a proxy ends TLS in front of us: the session cookie is then sent over https only.
+    secure_cookies: bool = False
+    session_hours: float = Field(default=12, gt=0)
+    log_level: str = "INFO"
+
+    # Uploads and reading
+    max_upload_bytes: int = Field(default=8 * 1024**3, gt=0)
+    reader_memory_bytes: int = Field(default=1536 * 1024**2, gt=0)
+    reader_timeout_seconds: float = Field(default=1800, gt=0)
+    min_examples: int = Field(default=10, ge=2)
+
+    # Models
+    hub_downloads: bool = False
+    hub_token: str = Field(default="", repr=False)
+
+    # The job protocol (docs/life-of-a-job.md); tests shorten these.
+    heartbeat_seconds: float = Field(default=10, gt=0)
+    self_fence_seconds: float = Field(default=60, gt=0)
+    lease_seconds: float = Field(default=90, gt=0)
+    reap_grace_seconds: float = Field(default=30, ge=0)
+    reaper_patience_seconds: float = Field(default=120, ge=0)
+    sweep_seconds: float = Field(default=5, gt=0)
+    metrics_flush_seconds: float = Field(default=0.1, gt=0)
+    drain_seconds: float = Field(default=120, gt=0)
+    max_strikes: int = Field(default=3, ge=1)
+    retry_backoff_seconds: float = Field(default=5, ge=0)
+    stall_seconds: float = Field(default=600, gt=0)
+    load_timeout_seconds: float = Field(default=1800, gt=0)
+    stream_check_seconds: float = Field(default=25, gt=0)
+
+    @property
+    def storage_dir(self) -> Path:
+        """Uploaded files and adapters, by key (app/storage.py)."""
+        return self.data_dir / "storage"
+
+    @property
+    def models_dir(self) -> Path:
+        """Verified base models, one folder each."""
+        return self.data_dir / "models"
+
+    @property
+    def jobs_dir(self) -> Path:
+        """One JOB_DIR a job: what its trainer reads and writes."""
+        return self.data_dir / "jobs"
+
+    @property
+    def run_dir(self) -> Path:
+        """Locks, process files and the names of running servers; nothing here outlives them."""
+        return self.data_dir / "run"
+
+    @property
+    def secrets_dir(self) -> Path:
+        """Generated passwords and keys, readable by the owner alone."""
+        return self.data_dir / "secrets"
+
+    @property
+    def logs_dir(self) -> Path:
+        return self.data_dir / "logs"
+
+
+def load(**values: Any) -> Settings:
+    """Read the settings afresh, with what a command line gave on top.
+
+    Raises:
+        SystemExit: a value cannot be used; the message names the variable.
+    """
+    try:
+        settings = Settings(**values)
+    except ValidationError as error:
+        lines = [
+            f"{_variable(str(problem['loc'][0]))}: {problem['msg']} (it is {problem['input']!r})"
+            for problem in error.errors(include_url=False)
+        ]
+        raise SystemExit("Settings that cannot be used:\n  " + "\n  ".join(lines)) from None
+    if not settings.self_fence_seconds < settings.lease_seconds:
+        raise SystemExit(
+            "ETUDE_SELF_FENCE_SECONDS must be smaller than ETUDE_LEASE_SECONDS: "
+            "a worker has to stop before another may take over its job."
+        )
+    settings.data_dir = settings.data_dir.expanduser().absolute()
+    return settings
+
+
+@lru_cache
+def get() -> Settings:
+    """Return the settings of this process."""
+    return load()
+
+
+def _variable(field: str) -> str:
+    return field if field.isupper() else f"ETUDE_{field.upper()}"

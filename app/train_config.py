@@ -1,0 +1,309 @@
+"""TrainConfig: hyperparameters, limits, help texts. Web, worker and trainer agree here; no torch.
+
+Also the two files between supervisor and trainer: `config.json` (TrainerSpec) and the lines of
+`events.jsonl` (the `…Event` models).
+"""
+
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+Method = Literal["qlora", "lora"]
+Optimizer = Literal["auto", "adamw", "paged_adamw"]
+
+
+def _setting(
+    default: Any, label: str, help_text: str, *, unit: str = "", **limits: Any
+) -> Any:
+    return Field(
+        default=default,
+        title=label,
+        description=help_text,
+        json_schema_extra={"unit": unit},
+        **limits,
+    )
+
+
+class TrainConfig(BaseModel):
+    """What a person may choose about a job; frozen in the job's row when it is made."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    method: Method = _setting(
+        "qlora",
+        "Method",
+        "QLoRA keeps the starting model in 4 bits and trains a small adapter on top; "
+        "LoRA keeps it in 16 bits and needs more memory.",
+    )
+    num_epochs: float = _setting(
+        3,
+        "Passes over the practice set",
+        "How often every example is seen. More passes learn more, until it starts to recite.",
+        unit="passes",
+        gt=0,
+        le=50,
+    )
+    batch_size: int = _setting(
+        16,
+        "Examples per step",
+        "How many examples are looked at before the adapter changes once.",
+        unit="examples",
+        ge=1,
+        le=256,
+    )
+    learning_rate: float = _setting(
+        4e-4,
+        "Learning rate",
+        "How far each step may move the adapter. Too large forgets, too small learns little.",
+        gt=0,
+        le=0.01,
+    )
+    warmup_share: float = _setting(
+        0.05,
+        "Warm-up",
+        "The share of steps in which the learning rate rises from zero.",
+        unit="of all steps",
+        ge=0,
+        le=0.5,
+    )
+    weight_decay: float = _setting(
+        0.0, "Weight decay", "Pulls the adapter's weights towards zero a little.", ge=0, le=1
+    )
+    max_grad_norm: float = _setting(
+        1.0, "Gradient limit", "A single step's push is cut down to this size.", gt=0, le=100
+    )
+    lora_rank: int = _setting(
+        16,
+        "Adapter rank",
+        "How much the adapter can hold. Larger learns more detail and makes a larger file.",
+        ge=1,
+        le=256,
+    )
+    lora_alpha: int = _setting(
+        32, "Adapter alpha", "How strongly the adapter acts; twice the rank is usual.", ge=1, le=512
+    )
+    lora_dropout: float = _setting(
+        0.0,
+        "Adapter dropout",
+        "The share of the adapter's inputs left out at random in each step; 0 is fastest.",
+        ge=0,
+        le=0.5,
+    )
+    max_length_tokens: int = _setting(
+        1024,
+        "Longest example",
+        "Longer examples are cut at the beginning of their question, and counted.",
+        unit="tokens",
+        ge=32,
+        le=131072,
+    )
+    num_evaluations: int = _setting(
+        5,
+        "Looks at the test set",
+        "How often the test set is asked during training, besides once at the start.",
+        unit="times",
+        ge=1,
+        le=100,
+    )
+    early_stopping_patience: int = _setting(
+        0,
+        "Stop early after",
+        "Training ends when the test set has not improved this often in a row; 0 never stops early.",
+        unit="looks",
+        ge=0,
+        le=100,
+    )
+    optimizer: Optimizer = _setting(
+        "auto",
+        "Optimizer",
+        "The rule that turns gradients into changes. Paged AdamW moves its memory out of the way "
+        "on a GPU that is nearly full; on the CPU it is always torch's AdamW.",
+    )
+    micro_batch_tokens: int = _setting(
+        0,
+        "Tokens at once",
+        "How much is worked on at a time; 0 lets Etude choose. Changes speed and memory, "
+        "not what is learned.",
+        unit="tokens",
+        ge=0,
+        le=1048576,
+    )
+    seed: int = _setting(
+        0,
+        "Seed",
+        "The same seed, data and settings give the same job again.",
+        ge=0,
+        le=2**31 - 1,
+    )
+
+
+class Preset(BaseModel):
+    name: str
+    label: str
+    summary: str
+    config: TrainConfig
+
+
+PRESETS: dict[str, Preset] = {
+    preset.name: preset
+    for preset in (
+        Preset(
+            name="quick",
+            label="Quick",
+            summary="A first look: a few passes, in minutes on a small file.",
+            config=TrainConfig(num_epochs=4, learning_rate=1e-3, num_evaluations=3),
+        ),
+        Preset(
+            name="balanced",
+            label="Balanced",
+            summary="For most data: trains until the test set stops improving.",
+            config=TrainConfig(
+                num_epochs=6, learning_rate=4e-4, num_evaluations=8, early_stopping_patience=3
+            ),
+        ),
+        Preset(
+            name="thorough",
+            label="Thorough",
+            summary="A larger adapter, smaller steps and more patience; takes the longest.",
+            config=TrainConfig(
+                num_epochs=10,
+                learning_rate=2e-4,
+                lora_rank=32,
+                lora_alpha=64,
+                num_evaluations=15,
+                early_stopping_patience=4,
+            ),
+        ),
+    )
+}
+
+
+class TrainerSpec(BaseModel):
+    """JOB_DIR/config.json: all that a trainer needs beside examples.arrow; no credentials."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    job_id: int
+    attempt: int
+    job_name: str
+    config: TrainConfig
+    # "cpu" or "cuda:0"; the supervisor has set CUDA_VISIBLE_DEVICES.
+    device: str
+    base_model_name: str
+    base_model_dir: str  # absolute, read-only
+    base_model_manifest_sha256: str
+    # Below JOB_DIR, e.g. "checkpoints/step-00040"; its manifest has been verified.
+    resume_from: str | None = None
+    num_samples: int = 3
+    stall_seconds: float = 600
+
+
+class Event(BaseModel):
+    """One line of JOB_DIR/attempts/<n>/events.jsonl; `at` is Unix seconds (UTC)."""
+
+    kind: str
+    at: float
+
+
+class PhaseEvent(Event):
+    """The trainer began something that takes a while."""
+
+    kind: Literal["phase"] = "phase"
+    phase: Literal["loading", "preparing", "probing", "training", "evaluating", "sampling", "saving"]
+    message: str
+
+
+class PlanEvent(Event):
+    """What the trainer settled on, once, before the first step; `plan` as in training_plan.Plan."""
+
+    kind: Literal["plan"] = "plan"
+    total_steps: int
+    num_train: int
+    num_validation: int
+    num_truncated: int
+    plan: dict[str, Any]
+
+
+class StepEvent(Event):
+    """One optimizer update. `loss` is the mean over the step's labelled tokens, in nats."""
+
+    kind: Literal["step"] = "step"
+    step: int
+    epoch: float
+    loss: float
+    learning_rate: float
+    grad_norm: float
+    num_tokens: int  # non-padding tokens of the step
+    tokens_per_second: float
+
+
+class EvaluationEvent(Event):
+    """Mean loss over the labelled tokens of the validation split after `step` updates."""
+
+    kind: Literal["evaluation"] = "evaluation"
+    step: int
+    loss: float
+    is_best: bool
+
+
+class CheckpointEvent(Event):
+    """A checkpoint is whole on disk; `path` is below JOB_DIR."""
+
+    kind: Literal["checkpoint"] = "checkpoint"
+    step: int
+    path: str
+    manifest_sha256: str
+
+
+class NoteEvent(Event):
+    """A sentence for the person: something moved by itself, or is worth knowing."""
+
+    kind: Literal["note"] = "note"
+    level: Literal["info", "warn", "error"]
+    message: str
+
+
+class SamplesEvent(Event):
+    """Held-out questions, answered by the base model and by the tuned one."""
+
+    kind: Literal["samples"] = "samples"
+    samples: list[dict[str, str]]  # question, reference, base, tuned
+
+
+class DoneEvent(Event):
+    """The adapter lies whole in JOB_DIR/result; the exit code is 0."""
+
+    kind: Literal["done"] = "done"
+    best_step: int
+    validation_loss_before: float
+    validation_loss_after: float
+    train_loss: float
+    trained_tokens: int
+    peak_memory_bytes: int
+    train_seconds: float
+    stopped_early: bool
+
+
+class FailedEvent(Event):
+    """Why training cannot go on; the exit code says what to do about it."""
+
+    kind: Literal["failed"] = "failed"
+    code: str
+    message: str
+
+
+# Exit codes of the trainer (docs/life-of-a-job.md).
+EXIT_DONE = 0
+EXIT_DATASET = 10
+EXIT_CONFIG = 11
+EXIT_OUT_OF_MEMORY = 12
+EXIT_NOT_FINITE = 13
+EXIT_DISK_FULL = 14
+EXIT_MODEL = 15
+EXIT_STOPPED = 20
+EXIT_ORPHANED = 70
+EXIT_DEVICE = 74
+# The same input would fail again: no retry.
+DETERMINISTIC_EXITS = frozenset(
+    {EXIT_DATASET, EXIT_CONFIG, EXIT_OUT_OF_MEMORY, EXIT_NOT_FINITE, EXIT_MODEL}
+)
