@@ -268,6 +268,8 @@ class DatasetVersion(Leased, Base):
     num_validation: Mapped[int] = mapped_column(default=0, server_default="0")
     # Rows that became no example, by reason: {"empty_answer": 12}.
     left_out: Mapped[Json | None]
+    # Token lengths by base model id: app.training_plan.LengthHistogram as JSON.
+    token_lengths: Mapped[Json | None]
     # SHA-256 over the examples, in order: what a model card can name.
     examples_sha256: Mapped[str | None]
     created_at: Mapped[datetime] = mapped_column(server_default=func.now())
