@@ -389,9 +389,7 @@ class Attempt(Base):
     """One worker's hold on a job, from claim to its end."""
 
     __tablename__ = "attempt"
-    job_id: Mapped[int] = mapped_column(
-        ForeignKey("job.id", ondelete="CASCADE"), primary_key=True
-    )
+    job_id: Mapped[int] = mapped_column(ForeignKey("job.id", ondelete="CASCADE"), primary_key=True)
     number: Mapped[int] = mapped_column(primary_key=True)
     worker_id: Mapped[str]
     host: Mapped[str]
@@ -408,9 +406,7 @@ class Attempt(Base):
     exit_code: Mapped[int | None]
     __table_args__ = (
         # The last line of defence against two workers on one job.
-        Index(
-            "uq_attempt_open", "job_id", unique=True, postgresql_where=text("ended_at IS NULL")
-        ),
+        Index("uq_attempt_open", "job_id", unique=True, postgresql_where=text("ended_at IS NULL")),
     )
 
 
@@ -418,9 +414,7 @@ class Metric(Base):
     """One (step, name, value). `seq` orders a job's stream; rows of one step share it."""
 
     __tablename__ = "metric"
-    job_id: Mapped[int] = mapped_column(
-        ForeignKey("job.id", ondelete="CASCADE"), primary_key=True
-    )
+    job_id: Mapped[int] = mapped_column(ForeignKey("job.id", ondelete="CASCADE"), primary_key=True)
     step: Mapped[int] = mapped_column(primary_key=True)
     name: Mapped[str] = mapped_column(primary_key=True)
     value: Mapped[float]
@@ -434,9 +428,7 @@ class JobEvent(Base):
     """A sentence about a job; `seq` is shared with its metrics."""
 
     __tablename__ = "job_event"
-    job_id: Mapped[int] = mapped_column(
-        ForeignKey("job.id", ondelete="CASCADE"), primary_key=True
-    )
+    job_id: Mapped[int] = mapped_column(ForeignKey("job.id", ondelete="CASCADE"), primary_key=True)
     seq: Mapped[int] = mapped_column(BigInteger, primary_key=True)
     at: Mapped[datetime] = mapped_column(server_default=func.now())
     level: Mapped[str]  # info, warn, error
@@ -447,9 +439,7 @@ class JobEvent(Base):
 
 class Checkpoint(Base):
     __tablename__ = "checkpoint"
-    job_id: Mapped[int] = mapped_column(
-        ForeignKey("job.id", ondelete="CASCADE"), primary_key=True
-    )
+    job_id: Mapped[int] = mapped_column(ForeignKey("job.id", ondelete="CASCADE"), primary_key=True)
     step: Mapped[int] = mapped_column(primary_key=True)
     public_id: Mapped[str] = mapped_column(unique=True, default=lambda: public_id("ftckpt"))
     attempt: Mapped[int]

@@ -12,9 +12,7 @@ Method = Literal["qlora", "lora"]
 Optimizer = Literal["auto", "adamw", "paged_adamw"]
 
 
-def _setting(
-    default: Any, label: str, help_text: str, *, unit: str = "", **limits: Any
-) -> Any:
+def _setting(default: Any, label: str, help_text: str, *, unit: str = "", **limits: Any) -> Any:
     return Field(
         default=default,
         title=label,
@@ -108,7 +106,7 @@ class TrainConfig(BaseModel):
     early_stopping_patience: int = _setting(
         0,
         "Stop early after",
-        "Training ends when the test set has not improved this often in a row; 0 never stops early.",
+        "Training ends when the test set has not improved this often in a row; 0 never does.",
         unit="looks",
         ge=0,
         le=100,
@@ -209,7 +207,9 @@ class PhaseEvent(Event):
     """The trainer began something that takes a while."""
 
     kind: Literal["phase"] = "phase"
-    phase: Literal["loading", "preparing", "probing", "training", "evaluating", "sampling", "saving"]
+    phase: Literal[
+        "loading", "preparing", "probing", "training", "evaluating", "sampling", "saving"
+    ]
     message: str
 
 
