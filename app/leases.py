@@ -1,0 +1,198 @@
+"""Hold a row for a while: claim, renew, release, reap, for rows that a cpu worker works on.
+
+Jobs have the same protocol with more to it (app/jobs.py). The worker's side, start to end:
+
+    with db.session() as session:
+        leases.take_back(session, leases.BASE_MODELS, worker_id)  # left by a crash of this worker
+        lease = leases.claim(session, leases.BASE_MODELS, worker_id)
+        session.commit()
+    if lease is None:
+        return False
+    ...  # every settings.heartbeat_seconds: leases.renew(session, lease, {"percent": 40}), commit
+    leases.release(session, lease, ModelStatus.READY, folder="smollm2", size_bytes=n)
+    session.commit()  # the release and all that goes with it, or nothing
+
+`renew` and `release` raise LeaseLost once another worker may have the row: stop, write no more.
+The sweep calls `reap` for each of RULES and commits; any number of sweeps may run at once.
+"""
+
+from dataclasses import dataclass
+from datetime import timedelta
+from enum import StrEnum
+from typing import Any
+
+from sqlalchemy import ColumnElement, DateTime, case, func, literal, select, update
+from sqlalchemy.orm import Session
+
+from app import settings
+from app.models import BaseModel, DatasetVersion, Json, ModelStatus, VersionStatus
+
+# now() stands still in a transaction; leases need the clock.
+_CLOCK = func.clock_timestamp(type_=DateTime(timezone=True))
+
+
+@dataclass(frozen=True)
+class Rules:
+    """Which statuses of a table wait for a worker, and what holding and giving up are called."""
+
+    table: type[DatasetVersion] | type[BaseModel]
+    held_from: dict[StrEnum, StrEnum]  # waiting status -> held status
+    failed: StrEnum
+    gave_up: str  # the sentence for a person after the last strike; {strikes} is filled in
+
+
+VERSIONS = Rules(
+    DatasetVersion,
+    {
+        VersionStatus.UPLOADED: VersionStatus.INSPECTING,
+        VersionStatus.CONFIRMED: VersionStatus.BUILDING,
+    },
+    VersionStatus.FAILED,
+    "Reading this file was cut off {strikes} times, perhaps because the machine ran out of memory; "
+    "split the file into smaller ones, or ask your administrator to look at the worker's log.",
+)
+BASE_MODELS = Rules(
+    BaseModel,
+    {ModelStatus.WAITING: ModelStatus.IMPORTING},
+    ModelStatus.FAILED,
+    "Importing this model was cut off {strikes} times, perhaps because the machine ran out of "
+    "memory; choose a smaller model, or look at the worker's log.",
+)
+RULES = (VERSIONS, BASE_MODELS)
+
+
+@dataclass(frozen=True)
+class Lease:
+    """One worker's hold on one row; the attempt number is the fence."""
+
+    rules: Rules
+    id: int
+    attempt: int
+    status: StrEnum
+    worker_id: str
+
+    @property
+    def came_from(self) -> StrEnum:
+        """The status that the row had before the claim; releasing to it hands the row back."""
+        return next(w for w, held in self.rules.held_from.items() if held is self.status)
+
+
+class LeaseLost(Exception):
+    """The row was reaped, deleted or taken by another worker: write nothing more for it."""
+
+
+def claim(db: Session, rules: Rules, worker_id: str) -> Lease | None:
+    """Take the oldest waiting row, or nothing; the caller commits before it begins to work."""
+    table = rules.table
+    waiting = (
+        select(table.id)
+        .where(table.status.in_(rules.held_from))
+        .order_by(table.id)
+        .limit(1)
+        .with_for_update(skip_locked=True, of=table)
+        .scalar_subquery()
+    )
+    row = db.execute(
+        update(table)
+        .where(table.id == waiting)
+        .values(
+            status=case(
+                *((table.status == old, literal(new.value)) for old, new in rules.held_from.items())
+            ),
+            attempt=table.attempt + 1,
+            worker_id=worker_id,
+            lease_until=_until(),
+            progress=None,
+        )
+        .returning(table.id, table.attempt, table.status)
+        .execution_options(synchronize_session=False)
+    ).one_or_none()
+    return None if row is None else Lease(rules, row.id, row.attempt, row.status, worker_id)
+
+
+def renew(db: Session, lease: Lease, progress: Json | None = None) -> None:
+    """Hold on for another lease time and say how far the work is.
+
+    Raises:
+        LeaseLost: another worker may have the row by now.
+    """
+    values: dict[str, Any] = {"lease_until": _until()}
+    if progress is not None:
+        values["progress"] = progress
+    _write(db, lease, values)
+
+
+def release(db: Session, lease: Lease, status: StrEnum, **values: Any) -> None:
+    """Let go of the row with its next status and columns, in the transaction of the work's result.
+
+    Releasing to `lease.came_from` hands the row back without a strike, e.g. when draining.
+
+    Raises:
+        LeaseLost: another worker may have the row by now; roll back.
+    """
+    if status is not lease.came_from:
+        values.setdefault("strikes", 0)
+    let_go = {"status": status, "worker_id": None, "lease_until": None, "progress": None}
+    _write(db, lease, let_go | values)
+
+
+def reap(db: Session, rules: Rules) -> list[int]:
+    """Take rows back whose lease ran out, with a strike; the last strike fails them."""
+    grace = timedelta(seconds=settings.get().reap_grace_seconds)
+    return _strike(db, rules, rules.table.lease_until < _CLOCK - grace)
+
+
+def take_back(db: Session, rules: Rules, worker_id: str) -> list[int]:
+    """Take back at once what an earlier process of this very worker held when it died.
+
+    A worker id does one thing at a time, so what it holds as it looks for work is left over.
+    """
+    return _strike(db, rules, rules.table.worker_id == worker_id)
+
+
+def _strike(db: Session, rules: Rules, condition: ColumnElement[bool]) -> list[int]:
+    table = rules.table
+    max_strikes = settings.get().max_strikes
+    over = table.strikes + 1 >= max_strikes
+    backwards = {held: waiting for waiting, held in rules.held_from.items()}
+    left = (
+        select(table.id)
+        .where(table.status.in_(backwards), condition)
+        .with_for_update(skip_locked=True, of=table)
+        .scalar_subquery()
+    )
+    rows = db.execute(
+        update(table)
+        .where(table.id.in_(left))
+        .values(
+            status=case(
+                (over, literal(rules.failed.value)),
+                *((table.status == held, literal(w.value)) for held, w in backwards.items()),
+            ),
+            reason=case((over, rules.gave_up.format(strikes=max_strikes)), else_=table.reason),
+            strikes=table.strikes + 1,
+            worker_id=None,
+            lease_until=None,
+            progress=None,
+        )
+        .returning(table.id)
+        .execution_options(synchronize_session=False)
+    )
+    return list(rows.scalars())
+
+
+def _write(db: Session, lease: Lease, values: dict[str, Any]) -> None:
+    table = lease.rules.table
+    written = db.execute(
+        update(table)
+        .where(table.id == lease.id, table.attempt == lease.attempt, table.status == lease.status)
+        .values(values)
+        .returning(table.id)
+        .execution_options(synchronize_session=False)
+    ).one_or_none()
+    if written is None:
+        raise LeaseLost(f"{table.__tablename__} {lease.id}, attempt {lease.attempt}")
+
+
+def _until() -> ColumnElement[Any]:
+    return _CLOCK + timedelta(seconds=settings.get().lease_seconds)
