@@ -1,0 +1,127 @@
+"""Folders that are whole or not there: hash manifests, fsync, rename. Standard library only.
+
+`MANIFEST.json` = {"files": {name: {"size_bytes", "sha256"}}, …extra}; written last, so a folder
+that has one is whole, and one whose hashes agree is the one that was written.
+"""
+
+import hashlib
+import json
+import os
+import re
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+NAME = "MANIFEST.json"
+_HEX_SHA256 = re.compile(r"[0-9a-f]{64}")
+
+
+def write_manifest(folder: Path, **extra: Any) -> str:
+    """Name every file of a folder with its size and hash; everything is on disk afterwards.
+
+    Returns:
+        The SHA-256 of the manifest itself, which pins the whole folder.
+    """
+    files: dict[str, dict[str, Any]] = {}
+    for path in sorted(folder.rglob("*")):
+        if path.is_symlink():
+            raise ValueError(f"{path} is a link; a manifest names only real files.")
+        name = path.relative_to(folder).as_posix()
+        if path.is_file() and name != NAME:
+            _sync(path)
+            files[name] = {"size_bytes": path.stat().st_size, "sha256": file_sha256(path)}
+    body = json.dumps({"files": files, **extra}, indent=2, sort_keys=True) + "\n"
+    manifest = folder / NAME
+    manifest.write_text(body, encoding="utf-8")
+    _sync(manifest)
+    _sync(folder)
+    return hashlib.sha256(body.encode()).hexdigest()
+
+
+def verify_manifest(folder: Path) -> str:
+    """Check that a folder holds exactly what its manifest names.
+
+    Returns:
+        The SHA-256 of the manifest itself.
+
+    Raises:
+        ValueError: the manifest is missing or unreadable, or a file is missing, added or changed.
+    """
+    files, digest = read_manifest(folder)
+    present = {
+        path.relative_to(folder).as_posix()
+        for path in folder.rglob("*")
+        if path.is_symlink() or not path.is_dir()
+    } - {NAME}
+    if present != files.keys():
+        odd = sorted(present ^ files.keys())
+        raise ValueError(f"{folder} does not hold the files its manifest names: {', '.join(odd)}")
+    for name, entry in files.items():
+        path = folder / name
+        if path.is_symlink() or path.stat().st_size != entry["size_bytes"]:
+            raise ValueError(f"{path} does not have the size in its manifest.")
+        if file_sha256(path) != entry["sha256"]:
+            raise ValueError(f"{path} does not have the content in its manifest.")
+    return digest
+
+
+def read_manifest(folder: Path) -> tuple[dict[str, dict[str, Any]], str]:
+    """Return the files that a manifest names and the manifest's own SHA-256.
+
+    Raises:
+        ValueError: the manifest is missing, unreadable, or names files outside the folder.
+    """
+    path = folder / NAME
+    try:
+        body = path.read_bytes()
+        files = json.loads(body)["files"]
+        shapely = all(
+            not (Path(name).is_absolute() or ".." in Path(name).parts)
+            and isinstance(entry["size_bytes"], int)
+            and _HEX_SHA256.fullmatch(entry["sha256"])
+            for name, entry in files.items()
+        )
+    except FileNotFoundError:
+        raise ValueError(f"{folder} has no {NAME}; it was never finished.") from None
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise ValueError(f"{path} cannot be read: {error}") from None
+    if not shapely:
+        raise ValueError(f"{path} names files that cannot be right.")
+    return files, hashlib.sha256(body).hexdigest()
+
+
+@contextmanager
+def new_folder(target: Path) -> Iterator[Path]:
+    """Give `<name>.tmp` to fill; renamed to `target` at the end, removed after an error.
+
+    The caller writes the manifest last. A target of the same name is replaced.
+    """
+    partial = target.with_name(target.name + ".tmp")
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir(parents=True)
+    try:
+        yield partial
+        _sync(partial)
+        if target.exists():
+            shutil.rmtree(target)
+        partial.rename(target)
+        _sync(target.parent)
+    except BaseException:
+        shutil.rmtree(partial, ignore_errors=True)
+        raise
+
+
+def file_sha256(path: Path) -> str:
+    """Hash a file's bytes."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _sync(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
