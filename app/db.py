@@ -67,19 +67,20 @@ def check_server(url: str) -> None:
 
 
 @lru_cache
-def _factory() -> sessionmaker[Session]:
+def factory() -> sessionmaker[Session]:
+    """Return this process's session factory."""
     return sessionmaker(engine(), expire_on_commit=False)
 
 
 @contextmanager
 def session() -> Iterator[Session]:
     """Open a session outside a request; the caller commits."""
-    with _factory()() as db:
+    with factory()() as db:
         yield db
 
 
 def _request_session() -> Iterator[Session]:
-    with _factory()() as db:
+    with factory()() as db:
         yield db
 
 

@@ -1,4 +1,4 @@
-"""The lock must serve machines with and without CUDA, whatever wheel lay at hand when it was made."""
+"""The lock must serve machines with and without CUDA, whatever wheel lay at hand then."""
 
 import re
 from pathlib import Path

@@ -1,0 +1,109 @@
+"""Fixtures: a real PostgreSQL and a real Valkey for the whole session, a fresh database a test.
+
+`db` is a Session on an empty, migrated database of the test's own; commits are real, and other
+processes reach the same database through DATABASE_URL (it stands in os.environ while the test
+runs, beside ETUDE_DATA_DIR, which is the test's `data_dir`). `client` is an HTTP client of the web
+application on that database. `broker` starts Valkey and sets REDIS_URL. Rows come from
+tests/factories.py.
+"""
+
+import itertools
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import psycopg
+import pytest
+from sqlalchemy.orm import Session
+from starlette.testclient import TestClient
+
+from app import db as database
+from app import migrations, settings
+from app.embedded.postgres import Postgres
+from app.embedded.valkey import Valkey
+
+_number = itertools.count(1)
+
+
+@pytest.fixture(scope="session")
+def server_dir() -> Iterator[Path]:
+    """A short folder (sockets have short names) that goes with the session."""
+    folder = Path(tempfile.mkdtemp(prefix="etude-t"))
+    yield folder
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def postgres(server_dir: Path) -> Iterator[Postgres]:
+    server = Postgres(server_dir)
+    server.start()
+    template = database.make_engine(server.url.replace("@/etude?", "@/template1?"))
+    migrations.upgrade(template)
+    template.dispose()
+    yield server
+    server.stop()
+
+
+@pytest.fixture(scope="session")
+def valkey(server_dir: Path) -> Iterator[Valkey]:
+    server = Valkey(server_dir)
+    server.start()
+    yield server
+    server.stop()
+
+
+@pytest.fixture
+def data_dir(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """The test's own ETUDE_DATA_DIR."""
+    monkeypatch.setenv("ETUDE_DATA_DIR", str(tmp_path / "var"))
+    settings.get.cache_clear()
+    yield tmp_path / "var"
+    settings.get.cache_clear()
+
+
+@pytest.fixture
+def database_url(
+    postgres: Postgres, data_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[str]:
+    """The address of an empty, migrated database of the test's own."""
+    name = f"t{os.getpid()}_{next(_number)}"
+    server = postgres.url.replace("@/etude?", "@/postgres?")
+    with psycopg.connect(server, autocommit=True) as connection:
+        connection.execute(f"CREATE DATABASE {name} TEMPLATE template1 STRATEGY file_copy")
+    url = postgres.url.replace("@/etude?", f"@/{name}?")
+    monkeypatch.setenv("DATABASE_URL", url)
+    settings.get.cache_clear()
+    database.engine.cache_clear()
+    database.factory.cache_clear()
+    yield url
+    database.engine().dispose()
+    database.engine.cache_clear()
+    database.factory.cache_clear()
+    settings.get.cache_clear()
+    with psycopg.connect(server, autocommit=True) as connection:
+        connection.execute(f"DROP DATABASE {name} WITH (FORCE)")
+
+
+@pytest.fixture
+def db(database_url: str) -> Iterator[Session]:
+    with database.session() as session:
+        yield session
+
+
+@pytest.fixture
+def broker(valkey: Valkey, data_dir: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """The address of a running Valkey, also in REDIS_URL."""
+    monkeypatch.setenv("REDIS_URL", valkey.url)
+    settings.get.cache_clear()
+    return valkey.url
+
+
+@pytest.fixture
+def client(database_url: str) -> Iterator[TestClient]:
+    """A browser without cookies; pages and /v1 on the test's database."""
+    from app.main import create_app
+
+    with TestClient(create_app(), base_url="http://127.0.0.1") as browser:
+        yield browser

@@ -1,0 +1,164 @@
+"""Rows for tests, as plain functions; each commits, so that other processes see them."""
+
+from itertools import count
+from typing import Any
+
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from app import auth
+from app.models import (
+    BaseModel,
+    Dataset,
+    DatasetVersion,
+    Department,
+    Example,
+    ExampleKind,
+    Job,
+    JobStatus,
+    ModelStatus,
+    Role,
+    Split,
+    StoredFile,
+    User,
+    VersionStatus,
+)
+from app.train_config import PRESETS, TrainConfig
+
+PASSWORD = "four quiet green lamps"
+_number = count(1)
+
+
+def make_department(db: Session, name: str | None = None) -> Department:
+    department = Department(name=name or f"Ward {next(_number)}")
+    db.add(department)
+    db.commit()
+    return department
+
+
+def make_user(
+    db: Session,
+    *,
+    role: Role = Role.MEMBER,
+    department: Department | None = None,
+    email: str | None = None,
+    password: str | None = None,
+) -> User:
+    """A person of the first department unless another is given."""
+    user = auth.create_user(
+        db, None, email or f"person{next(_number)}@house.example", role, password=password
+    )
+    if department is not None:
+        user.department_id = department.id
+    db.commit()
+    db.refresh(user)
+    return user
+
+
+def first_user(db: Session) -> User:
+    return db.scalars(select(User).order_by(User.id)).first() or make_user(db)
+
+
+def make_dataset_version(
+    db: Session,
+    *,
+    user: User | None = None,
+    name: str = "Ward questions",
+    status: VersionStatus = VersionStatus.READY,
+    num_train: int = 20,
+    num_validation: int = 4,
+    **columns: Any,
+) -> DatasetVersion:
+    """A dataset with one version; ready ones have question-and-answer examples."""
+    user = user or first_user(db)
+    file = StoredFile(
+        department_id=user.department_id,
+        owner_id=user.id,
+        filename="ward.csv",
+        storage_key=f"uploads/test-{next(_number)}",
+        size_bytes=1000,
+        sha256="0" * 64,
+    )
+    dataset = Dataset(department_id=user.department_id, owner_id=user.id, name=name)
+    db.add_all([file, dataset])
+    db.flush()
+    ready = status is VersionStatus.READY
+    version = DatasetVersion(
+        dataset_id=dataset.id,
+        number=1,
+        file_id=file.id,
+        status=status,
+        num_train=num_train if ready else 0,
+        num_validation=num_validation if ready else 0,
+        examples_sha256="1" * 64 if ready else None,
+        **columns,
+    )
+    db.add(version)
+    db.flush()
+    if ready:
+        for index in range(num_train + num_validation):
+            db.add(
+                Example(
+                    version_id=version.id,
+                    index=index,
+                    split=Split.TRAIN if index < num_train else Split.VALIDATION,
+                    kind=ExampleKind.CHAT,
+                    messages=[
+                        {"role": "user", "content": f"What is rule {index}?"},
+                        {"role": "assistant", "content": f"Rule {index} says: wash your hands."},
+                    ],
+                )
+            )
+    db.commit()
+    return version
+
+
+def make_base_model(
+    db: Session,
+    *,
+    name: str = "house/tiny",
+    status: ModelStatus = ModelStatus.READY,
+    folder: str | None = "tiny",
+    **columns: Any,
+) -> BaseModel:
+    model = BaseModel(
+        name=name,
+        label=name.rpartition("/")[2],
+        status=status,
+        source={"kind": "folder", "path": "/models/tiny"},
+        folder=folder,
+        manifest_sha256="2" * 64,
+        licence="apache-2.0",
+        **columns,
+    )
+    db.add(model)
+    db.commit()
+    return model
+
+
+def make_job(
+    db: Session,
+    *,
+    user: User | None = None,
+    version: DatasetVersion | None = None,
+    base_model: BaseModel | None = None,
+    status: JobStatus = JobStatus.QUEUED,
+    config: TrainConfig | None = None,
+    **columns: Any,
+) -> Job:
+    user = user or first_user(db)
+    version = version or make_dataset_version(db, user=user)
+    base_model = base_model or db.scalars(select(BaseModel)).first() or make_base_model(db)
+    job = Job(
+        department_id=user.department_id,
+        owner_id=user.id,
+        name="Ward questions, first try",
+        version_id=version.id,
+        base_model_id=base_model.id,
+        config=(config or PRESETS["quick"].config).model_dump(mode="json"),
+        status=status,
+        **columns,
+    )
+    db.add(job)
+    db.commit()
+    return job
