@@ -258,6 +258,8 @@ class DatasetVersion(Leased, Base):
     )
     # No person is there to ask (the API): a mapping that is sure is taken, another is an error.
     auto_confirm: Mapped[bool] = mapped_column(default=False, server_default=text("false"))
+    # How a person says to read the file: app.datasets.reading.ReadAs as JSON; none: by content.
+    read_as: Mapped[Json | None]
     # What the reader found: app.datasets.reading.Inspection as JSON.
     inspection: Mapped[Json | None]
     # Columns -> messages: app.datasets.mapping.Mapping as JSON; proposed, then confirmed.
@@ -487,6 +489,8 @@ class Worker(Base):
     host: Mapped[str]
     boot_id: Mapped[str]
     devices: Mapped[list[Any]] = mapped_column(JSONB)
+    # What its device can do: app.training_plan.DeviceInfo as JSON; plans are made for it.
+    hardware: Mapped[Json | None]
     state: Mapped[WorkerState] = mapped_column(_enum(WorkerState), default=WorkerState.ACTIVE)
     version: Mapped[str]
     last_seen: Mapped[datetime] = mapped_column(server_default=func.now())

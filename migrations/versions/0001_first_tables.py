@@ -92,6 +92,7 @@ def upgrade() -> None:
         sa.Column("host", sa.String(), nullable=False),
         sa.Column("boot_id", sa.String(), nullable=False),
         sa.Column("devices", postgresql.JSONB(astext_type=sa.Text()), nullable=False),
+        sa.Column("hardware", postgresql.JSONB(astext_type=sa.Text()), nullable=True),
         sa.Column(
             "state",
             sa.Enum(
@@ -309,6 +310,7 @@ def upgrade() -> None:
             nullable=False,
         ),
         sa.Column("auto_confirm", sa.Boolean(), server_default=sa.text("false"), nullable=False),
+        sa.Column("read_as", postgresql.JSONB(astext_type=sa.Text()), nullable=True),
         sa.Column("inspection", postgresql.JSONB(astext_type=sa.Text()), nullable=True),
         sa.Column("mapping", postgresql.JSONB(astext_type=sa.Text()), nullable=True),
         sa.Column("validation_share", sa.Double(), server_default="0.1", nullable=False),

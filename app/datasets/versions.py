@@ -1,0 +1,323 @@
+"""Datasets and their versions: add, list, get, confirm, rename, delete; writes the statuses.
+
+The worker moves a version between `uploaded` and `ready` (worker/reading.py); people do the rest.
+"""
+
+import re
+from datetime import UTC, datetime
+
+from sqlalchemy import delete as delete_rows
+from sqlalchemy import or_, select
+from sqlalchemy.orm import Session, selectinload
+
+from app import audit, storage
+from app.auth import can_edit
+from app.datasets.mapping import Mapping
+from app.datasets.reading import Inspection, ReadAs
+from app.errors import Conflict, Forbidden, Invalid, NotFound
+from app.models import (
+    Dataset,
+    DatasetVersion,
+    Example,
+    Job,
+    JobStatus,
+    StoredFile,
+    User,
+    VersionStatus,
+)
+
+MAX_NAME_LENGTH = 120
+MAX_FILENAME_LENGTH = 200
+MAX_VALIDATION_SHARE = 0.5
+_CONTROL = re.compile(r"[\x00-\x1f\x7f\u200e\u200f\u202a-\u202e\u2066-\u2069]")
+# Statuses in which no worker and no reader of examples depends on the mapping.
+_CHANGEABLE = (VersionStatus.MAPPING, VersionStatus.READY, VersionStatus.FAILED)
+
+
+def add(
+    db: Session,
+    user: User,
+    stored: storage.Stored,
+    filename: str,
+    name: str = "",
+    *,
+    auto_confirm: bool = False,
+    purpose: str = "fine-tune",
+) -> DatasetVersion:
+    """Make a dataset of a stored file; its first version waits for the cpu queue to read it.
+
+    Raises:
+        Forbidden: viewers look only.
+        Invalid: the file is empty; with the field `file`.
+    """
+    _must_edit(user)
+    if stored.size_bytes == 0:
+        raise Invalid(
+            "This file is empty (0 bytes); save it again in the program it comes from, "
+            "then choose it here.",
+            field="file",
+        )
+    shown = clean_filename(filename)
+    file = StoredFile(
+        department_id=user.department_id,
+        owner_id=user.id,
+        filename=shown,
+        purpose=purpose,
+        storage_key=stored.key,
+        size_bytes=stored.size_bytes,
+        sha256=stored.sha256,
+    )
+    dataset = Dataset(
+        department_id=user.department_id,
+        owner_id=user.id,
+        name=_checked_name(name or shown.rpartition(".")[0] or shown),
+    )
+    version = DatasetVersion(dataset=dataset, number=1, file=file, auto_confirm=auto_confirm)
+    db.add_all([file, dataset, version])
+    db.flush()
+    audit.record(
+        db,
+        user,
+        "dataset.add",
+        f"dataset {dataset.id}",
+        file=file.public_id,
+        sha256=stored.sha256,
+        size_bytes=stored.size_bytes,
+    )
+    return version
+
+
+def clean_filename(filename: str) -> str:
+    """What is shown of a sender's file name: no folders, no control or direction characters."""
+    last = re.split(r"[/\\]", filename)[-1]
+    cleaned = _CONTROL.sub("", last).strip()
+    return cleaned[-MAX_FILENAME_LENGTH:] if cleaned.strip(".") else "file"
+
+
+def list_datasets(db: Session, user: User) -> list[Dataset]:
+    """Return the department's datasets, newest first, with their versions and owners."""
+    return list(
+        db.scalars(
+            select(Dataset)
+            .where(Dataset.department_id == user.department_id, Dataset.deleted_at.is_(None))
+            .options(selectinload(Dataset.versions), selectinload(Dataset.owner))
+            .order_by(Dataset.created_at.desc(), Dataset.id.desc())
+        )
+    )
+
+
+def get_dataset(db: Session, user: User, dataset_id: int) -> Dataset:
+    """Return one dataset.
+
+    Raises:
+        NotFound: there is none, it was deleted, or it belongs to another department.
+    """
+    dataset = db.scalars(
+        select(Dataset).where(
+            Dataset.id == dataset_id,
+            Dataset.department_id == user.department_id,
+            Dataset.deleted_at.is_(None),
+        )
+    ).one_or_none()
+    if dataset is None:
+        raise NotFound("This dataset does not exist, or it has been deleted.")
+    return dataset
+
+
+def get_version(db: Session, user: User, version_id: int) -> DatasetVersion:
+    """Return one version of a dataset.
+
+    Raises:
+        NotFound: as for get_dataset.
+    """
+    version = db.get(DatasetVersion, version_id)
+    if version is None:
+        raise NotFound("This dataset does not exist, or it has been deleted.")
+    get_dataset(db, user, version.dataset_id)
+    return version
+
+
+def inspection_of(version: DatasetVersion) -> Inspection | None:
+    """Return what the reader found in the version's file, once it has."""
+    return Inspection.model_validate(version.inspection) if version.inspection else None
+
+
+def mapping_of(version: DatasetVersion) -> Mapping | None:
+    """Return the mapping that is proposed or, after `mapping`, confirmed."""
+    return Mapping.model_validate(version.mapping) if version.mapping else None
+
+
+def confirm(
+    db: Session,
+    user: User,
+    version: DatasetVersion,
+    mapping: Mapping,
+    validation_share: float = 0.1,
+    *,
+    seed: int = 0,
+) -> DatasetVersion:
+    """Settle what the columns mean; the cpu queue then builds the examples.
+
+    A version that is ready stays as it is: another mapping of its file becomes the next version.
+
+    Returns:
+        The version that will be built.
+
+    Raises:
+        Invalid: the mapping or the share cannot be used; with `columns` or `validation_share`.
+        Conflict: the file is being read just now.
+    """
+    _must_edit(user)
+    _lock(db, version)
+    inspection = inspection_of(version)
+    if inspection is None or version.status not in _CHANGEABLE:
+        raise Conflict("This file is being read just now; wait until its columns are shown.")
+    mapping.check(inspection.columns)
+    if not 0 <= validation_share <= MAX_VALIDATION_SHARE:
+        raise Invalid(
+            f"The test set may take from 0 to {MAX_VALIDATION_SHARE:.0%} of the examples.",
+            field="validation_share",
+        )
+    if not 0 <= seed < 2**31:
+        raise Invalid("The seed is a whole number from 0 to 2147483647.", field="seed")
+    if version.status is VersionStatus.READY:
+        version = _next_version(db, version)
+    version.mapping = mapping.model_dump(mode="json")
+    version.validation_share = validation_share
+    version.split_seed = seed
+    version.status = VersionStatus.CONFIRMED
+    version.reason = None
+    version.strikes = 0
+    db.flush()
+    audit.record(
+        db,
+        user,
+        "dataset.confirm",
+        f"dataset version {version.id}",
+        kind=mapping.kind.value,
+        validation_share=validation_share,
+        seed=seed,
+    )
+    return version
+
+
+def read_again(db: Session, user: User, version: DatasetVersion, read_as: ReadAs) -> None:
+    """Read the file anew in another way, e.g. another encoding or sheet.
+
+    Raises:
+        Conflict: the version is ready, or the file is being read just now.
+    """
+    _must_edit(user)
+    _lock(db, version)
+    if version.status not in (VersionStatus.MAPPING, VersionStatus.FAILED):
+        raise Conflict("This file cannot be read anew now; upload it again instead.")
+    version.read_as = read_as.model_dump(exclude_none=True)
+    version.status = VersionStatus.UPLOADED
+    version.inspection = version.mapping = version.reason = None
+    version.strikes = 0
+    db.flush()
+
+
+def rename(db: Session, user: User, dataset: Dataset, name: str) -> None:
+    """Give a dataset another name.
+
+    Raises:
+        Invalid: the name is empty or too long; with the field `name`.
+    """
+    _must_edit(user)
+    dataset.name = _checked_name(name)
+    db.flush()
+    audit.record(db, user, "dataset.rename", f"dataset {dataset.id}")
+
+
+def delete(db: Session, user: User, dataset: Dataset) -> None:
+    """Delete a dataset's files and examples; counts and hashes stay for the adapters' lineage.
+
+    A worker that reads the file is fenced off; `purge` then removes the bytes.
+
+    Raises:
+        Conflict: a job that is not over needs it.
+    """
+    _must_edit(user)
+    # A job being made at this moment waits for this lock, or is seen below.
+    versions = db.scalars(
+        select(DatasetVersion)
+        .where(DatasetVersion.dataset_id == dataset.id)
+        .with_for_update(of=DatasetVersion)
+        .execution_options(populate_existing=True)
+    ).all()
+    ids = [version.id for version in versions]
+    job = db.scalars(
+        select(Job)
+        .where(
+            or_(Job.version_id.in_(ids), Job.validation_version_id.in_(ids)),
+            Job.status.in_((JobStatus.QUEUED, JobStatus.RUNNING)),
+        )
+        .limit(1)
+    ).first()
+    if job is not None:
+        raise Conflict(
+            f"The job “{job.name}” needs this dataset and is not over; "
+            "wait for it or cancel it, then delete."
+        )
+    now = datetime.now(UTC)
+    for version in versions:
+        if version.status is not VersionStatus.READY:
+            version.status = VersionStatus.FAILED
+            version.reason = "The dataset was deleted."
+            version.worker_id = version.lease_until = version.progress = None
+        # The preview holds rows of the file.
+        version.inspection = None
+        version.file.deleted_at = now
+    dataset.deleted_at = now
+    db.flush()
+    db.execute(delete_rows(Example).where(Example.version_id.in_(ids)))
+    audit.record(db, user, "dataset.delete", f"dataset {dataset.id}")
+
+
+def purge(db: Session) -> int:
+    """Remove the bytes of deleted files; the cpu worker does so whenever it looks for work."""
+    files = db.scalars(
+        select(StoredFile)
+        .where(StoredFile.deleted_at.is_not(None), StoredFile.storage_key != "")
+        .with_for_update(skip_locked=True)
+    ).all()
+    for file in files:
+        storage.delete(file.storage_key)
+        file.storage_key = ""
+    db.flush()
+    return len(files)
+
+
+def _must_edit(user: User) -> None:
+    if not can_edit(user):
+        raise Forbidden("You may look at datasets, but not change them.")
+
+
+def _checked_name(name: str) -> str:
+    cleaned = " ".join(_CONTROL.sub(" ", name).split())
+    if not cleaned:
+        raise Invalid("Give the dataset a name.", field="name")
+    if len(cleaned) > MAX_NAME_LENGTH:
+        raise Invalid(f"Use at most {MAX_NAME_LENGTH} characters.", field="name")
+    return cleaned
+
+
+def _lock(db: Session, version: DatasetVersion) -> None:
+    # A worker may be at it: decide by the row as it is now.
+    db.refresh(version, with_for_update={"of": DatasetVersion})
+
+
+def _next_version(db: Session, version: DatasetVersion) -> DatasetVersion:
+    newest = max(sibling.number for sibling in version.dataset.versions)
+    following = DatasetVersion(
+        dataset=version.dataset,
+        number=newest + 1,
+        base_version_id=version.id,
+        file_id=version.file_id,
+        inspection=version.inspection,
+        read_as=version.read_as,
+    )
+    db.add(following)
+    db.flush()
+    return following
