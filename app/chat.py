@@ -177,7 +177,7 @@ class ChatFormat:
 
     @property
     def end_token(self) -> str:
-        return self._special.get("eos_token", "")
+        return str(self._special.get("eos_token", ""))
 
     @cached_property
     def end_token_ids(self) -> frozenset[int]:

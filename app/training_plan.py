@@ -1,0 +1,338 @@
+"""Memory and speed worked out before the first step: the page shows it, the trainer follows it.
+
+Everything but `this_cpu` is arithmetic. Bytes per token and rates were fitted to measurements of
+the trainer (bench/trainer.py); a prediction is meant to be right within a third.
+"""
+
+import math
+import os
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+from pydantic import BaseModel, Field
+
+from app.train_config import TrainConfig
+
+Resident = Literal["nf4", "bf16", "fp32"]
+
+# NF4 with double quantization: 4 bits, and 0.127 bits of constants (QLoRA, arXiv:2305.14314, §3).
+NF4_BYTES = (4 + 0.127) / 8
+_WEIGHT_BYTES = {"nf4": NF4_BYTES, "bf16": 2.0, "fp32": 4.0}
+# A trained weight, its gradient and AdamW's two moments in float32, and its copy in bfloat16.
+_ADAPTER_BYTES = 18
+_CHUNK_ROWS = 256
+# Interpreter, libraries and what they hold on to.
+_PROCESS_BYTES = {"cpu": 750 * 1024**2, "cuda": 900 * 1024**2}
+_START_SECONDS = {"cpu": 12.0, "cuda": 20.0}
+_SAMPLE_SECONDS = {"cpu": 8.0, "cuda": 6.0}
+# Floating-point operations a second reached in whole steps: a core of a CPU, or a GPU by name.
+_CPU_RATE = {True: 260e9, False: 55e9}  # with and without bfloat16 instructions
+_GPU_RATES = {
+    "H200": 390e12, "H100": 360e12, "B200": 700e12, "A100": 130e12, "L40S": 80e12,
+    "L4": 35e12, "5090": 95e12, "4090": 75e12, "3090": 32e12, "A10": 45e12,
+}  # fmt: skip
+_UNKNOWN_GPU_RATE = 25e12
+
+
+class DeviceInfo(BaseModel):
+    kind: Literal["cpu", "cuda"] = "cpu"
+    name: str = ""
+    free_bytes: int
+    num_cores: int = Field(default=1, ge=1)  # physical ones that this process may use
+    has_bfloat16: bool = True
+
+
+class LengthHistogram(BaseModel):
+    """How long a version's examples are in tokens of one base model, both splits together."""
+
+    upper_bounds: list[int]  # of each bin, inclusive
+    counts: list[int]
+    num_train: int
+    num_validation: int
+    total_tokens: int
+    max_tokens: int
+
+    @classmethod
+    def from_lengths(
+        cls, lengths: Sequence[int], num_train: int, num_validation: int
+    ) -> "LengthHistogram":
+        """Sort lengths into bins of doubling width; a sample stands for the whole version."""
+        longest = max(lengths, default=0)
+        bounds = [16]
+        while bounds[-1] < longest:
+            bounds.append(bounds[-1] * 2)
+        counts = [0] * len(bounds)
+        for length in lengths:
+            counts[next(i for i, bound in enumerate(bounds) if length <= bound)] += 1
+        mean = sum(lengths) / max(1, len(lengths))
+        return cls(
+            upper_bounds=bounds,
+            counts=counts,
+            num_train=num_train,
+            num_validation=num_validation,
+            total_tokens=round(mean * (num_train + num_validation)),
+            max_tokens=longest,
+        )
+
+    @property
+    def mean_tokens(self) -> float:
+        return self.total_tokens / max(1, self.num_train + self.num_validation)
+
+
+class Plan(BaseModel):
+    """How a job will be trained and what that is expected to cost."""
+
+    micro_batch_tokens: int
+    resident: Resident
+    checkpointing: bool
+    optimizer: Literal["adamw", "paged_adamw"]
+    loss_chunk_tokens: int
+    num_steps: int
+    peak_bytes: int
+    seconds: float
+    tokens_per_second: float
+    fits: Literal["yes", "tight", "no"]
+    reasons: list[str]
+
+
+class Way(NamedTuple):
+    resident: Resident
+    micro_batch_tokens: int
+    checkpointing: bool
+
+
+class Shape(BaseModel):
+    """What memory and speed depend on, from a model's config.json."""
+
+    hidden: int
+    layers: int
+    intermediate: int
+    kv_width: int
+    q_width: int
+    vocabulary: int
+    num_embedding: int
+    num_linear: int
+
+    @classmethod
+    def of(cls, config: dict[str, Any], num_parameters: int) -> "Shape":
+        heads = int(config.get("num_attention_heads") or 1)
+        hidden = int(config["hidden_size"])
+        head_dim = int(config.get("head_dim") or hidden // heads)
+        vocabulary = int(config["vocab_size"])
+        num_embedding = hidden * vocabulary * (1 if config.get("tie_word_embeddings") else 2)
+        return cls(
+            hidden=hidden,
+            layers=int(config["num_hidden_layers"]),
+            intermediate=int(config.get("intermediate_size") or 4 * hidden),
+            kv_width=head_dim * int(config.get("num_key_value_heads") or heads),
+            q_width=head_dim * heads,
+            vocabulary=vocabulary,
+            num_embedding=num_embedding,
+            num_linear=max(0, num_parameters - num_embedding),
+        )
+
+    def num_adapter(self, rank: int) -> int:
+        widths = 2 * (self.hidden + self.q_width) + 2 * (self.hidden + self.kv_width)
+        return rank * self.layers * (widths + 3 * (self.hidden + self.intermediate))
+
+    def activation_bytes(self, resident: Resident) -> int:
+        """Bytes that one layer keeps for the backward pass, per token."""
+        size = 4 if resident == "fp32" else 2
+        # Norms keep float32 copies; attention keeps q, k, v twice (before and after turning).
+        narrow = 7 * size * self.hidden + 16 * self.hidden
+        attention = size * (4 * self.q_width + 5 * self.kv_width)
+        return narrow + attention + 5 * size * self.intermediate
+
+
+def num_steps(num_train: int, config: TrainConfig) -> int:
+    """Count the optimizer updates; the last one may reach into the next pass over the data."""
+    return max(1, math.ceil(num_train * config.num_epochs / config.batch_size))
+
+
+def plan(
+    model_config: dict[str, Any],
+    num_parameters: int,
+    histogram: LengthHistogram,
+    config: TrainConfig,
+    device: DeviceInfo,
+) -> Plan:
+    """Choose how to train: the fastest way that fits, or the smallest where none does."""
+    shape = Shape.of(model_config, num_parameters)
+    step_tokens = math.ceil(
+        min(histogram.mean_tokens, config.max_length_tokens) * config.batch_size
+    )
+    candidates = [
+        _predict(shape, histogram, config, device, way)
+        for way in _ways(config, device, max(step_tokens, 64))
+    ]
+    order = {"yes": 0, "tight": 1, "no": 2}
+    best = min(order[c.fits] for c in candidates)
+    fitting = [c for c in candidates if order[c.fits] == best]
+    chosen = min(fitting, key=lambda c: c.peak_bytes if best == 2 else c.seconds)
+    return chosen.model_copy(update={"reasons": _reasons(chosen, config, device)})
+
+
+def _ways(config: TrainConfig, device: DeviceInfo, step_tokens: int) -> Iterator[Way]:
+    residents: list[Resident]
+    if config.method == "lora":
+        residents = ["bf16"] if device.has_bfloat16 else ["fp32"]
+    elif device.has_bfloat16:
+        residents = ["bf16", "nf4"]
+    else:
+        residents = ["fp32", "nf4"]
+    # Longer micro-batches save nothing on a CPU, whose cache they leave.
+    most = 1024 if device.kind == "cpu" else 32768
+    sizes = [most >> shift for shift in range(8) if most >> shift >= 256]
+    if config.micro_batch_tokens:
+        sizes = [config.micro_batch_tokens]
+    else:
+        # No step fills more than its own examples.
+        sizes = [s for s in sizes if s < 2 * step_tokens] or sizes[-1:]
+    for resident in residents:
+        for checkpointing in (False, True):
+            for size in sizes:
+                yield Way(resident, size, checkpointing)
+
+
+def _predict(
+    shape: Shape,
+    histogram: LengthHistogram,
+    config: TrainConfig,
+    device: DeviceInfo,
+    way: Way,
+) -> Plan:
+    resident, micro_batch_tokens, checkpointing = way
+    longest = min(max(histogram.max_tokens, 1), config.max_length_tokens)
+    live_tokens = max(micro_batch_tokens, longest)
+    num_adapter = shape.num_adapter(config.lora_rank)
+    float_bytes = 4 if resident == "fp32" else 2
+    one_layer = shape.activation_bytes(resident) * live_tokens
+    activations = one_layer * shape.layers
+    if checkpointing:
+        activations = one_layer + float_bytes * shape.hidden * live_tokens * shape.layers
+    parts = [
+        _PROCESS_BYTES[device.kind],
+        shape.num_linear * _WEIGHT_BYTES[resident] + shape.num_embedding * float_bytes,
+        num_adapter * _ADAPTER_BYTES,
+        activations,
+        _CHUNK_ROWS * shape.vocabulary * 12,
+        # NF4 weights are unpacked one matrix at a time.
+        2.0 * shape.hidden * shape.intermediate if resident == "nf4" else 0,
+    ]
+    peak = int(sum(parts))
+    rate = _rate(device, resident)
+    per_token = _operations(shape, num_adapter, checkpointing)
+    seconds_per_token = per_token / rate
+    if resident == "nf4":
+        # Unpacking costs about as much as a pass over 300 tokens, whatever the micro-batch holds.
+        seconds_per_token *= 1 + 300 / micro_batch_tokens
+    mean = min(histogram.mean_tokens, config.max_length_tokens)
+    train_tokens = mean * histogram.num_train * config.num_epochs
+    # An evaluation runs forwards only, and is kept to a fair share of the training.
+    seen = mean * histogram.num_validation * (config.num_evaluations + 1) / 3
+    seconds = (train_tokens + min(seen, 0.25 * train_tokens)) * seconds_per_token
+    start = _START_SECONDS[device.kind] + num_adapter / 30e6 + shape.num_linear / 150e6
+    share = peak / max(1, device.free_bytes)
+    return Plan(
+        micro_batch_tokens=micro_batch_tokens,
+        resident=resident,
+        checkpointing=checkpointing,
+        optimizer=_optimizer(config, device, share),
+        loss_chunk_tokens=_CHUNK_ROWS,
+        num_steps=num_steps(histogram.num_train, config),
+        peak_bytes=peak,
+        seconds=seconds + start + _SAMPLE_SECONDS[device.kind],
+        tokens_per_second=1 / seconds_per_token,
+        fits="yes" if share <= 0.85 else "tight" if share <= 1 else "no",
+        reasons=[],
+    )
+
+
+def _operations(shape: Shape, num_adapter: int, checkpointing: bool) -> float:
+    """Floating-point operations of forward and backward, per token; frozen weights need no own."""
+    # About half of the tokens are answers and meet the output embedding.
+    head = 4 * 0.5 * shape.hidden * shape.vocabulary
+    again = 2 * shape.num_linear if checkpointing else 0
+    return 4.0 * shape.num_linear + 6 * num_adapter + head + again
+
+
+def _rate(device: DeviceInfo, resident: Resident) -> float:
+    if device.kind == "cpu":
+        return _CPU_RATE[device.has_bfloat16 and resident != "fp32"] * device.num_cores
+    return next((r for name, r in _GPU_RATES.items() if name in device.name), _UNKNOWN_GPU_RATE)
+
+
+def _optimizer(
+    config: TrainConfig, device: DeviceInfo, share: float
+) -> Literal["adamw", "paged_adamw"]:
+    if device.kind == "cpu":
+        return "adamw"
+    if config.optimizer == "auto":
+        return "adamw" if share <= 0.85 else "paged_adamw"
+    return config.optimizer
+
+
+def _reasons(chosen: Plan, config: TrainConfig, device: DeviceInfo) -> list[str]:
+    reasons = []
+    if config.method == "lora":
+        reasons.append("The starting model stays in 16 bits, as chosen.")
+    elif chosen.resident == "nf4":
+        reasons.append("The starting model stays packed in 4 bits to save memory.")
+    else:
+        reasons.append(
+            "The starting model is rounded to 4 bits and unpacked once: the same numbers, faster."
+        )
+    if chosen.checkpointing:
+        reasons.append("Intermediate results are computed twice, because they do not fit at once.")
+    if device.kind == "cpu":
+        reasons.append("There is no GPU here; the optimizer is torch's AdamW on the CPU.")
+    elif chosen.optimizer == "paged_adamw":
+        reasons.append("The optimizer's memory is paged (bitsandbytes), as the GPU is nearly full.")
+    if chosen.fits == "no":
+        need, free = chosen.peak_bytes / 1024**3, device.free_bytes / 1024**3
+        reasons.append(
+            f"About {need:.1f} GB are needed and {free:.1f} GB are free: choose a smaller "
+            "starting model or shorter examples."
+        )
+    return reasons
+
+
+def this_cpu() -> DeviceInfo:
+    """Look at the CPU and memory that this process may use (Linux)."""
+    cpus = sorted(os.sched_getaffinity(0))
+    siblings = {
+        _read(f"/sys/devices/system/cpu/cpu{n}/topology/thread_siblings_list") for n in cpus
+    }
+    # Where the topology is hidden, every logical CPU counts.
+    cores = len(cpus) if "" in siblings else len(siblings)
+    quota = _read("/sys/fs/cgroup/cpu.max").split()
+    if len(quota) == 2 and quota[0] != "max":
+        cores = min(cores, max(1, int(quota[0]) // int(quota[1])))
+    info = _read("/proc/cpuinfo")
+    name = next((x.split(":", 1)[1].strip() for x in info.splitlines() if "model name" in x), "CPU")
+    flags = next((x for x in info.splitlines() if x.startswith("flags")), "").split()
+    return DeviceInfo(
+        kind="cpu",
+        name=name,
+        free_bytes=_free_memory(),
+        num_cores=max(1, cores),
+        has_bfloat16="avx512_bf16" in flags or "amx_bf16" in flags,
+    )
+
+
+def _free_memory() -> int:
+    lines = dict(x.split(":", 1) for x in _read("/proc/meminfo").splitlines() if ":" in x)
+    free = int(lines.get("MemAvailable", "0 kB").split()[0]) * 1024
+    limit = _read("/sys/fs/cgroup/memory.max")
+    used = _read("/sys/fs/cgroup/memory.current")
+    if limit.isdigit() and used.isdigit():
+        free = min(free, int(limit) - int(used))
+    return free
+
+
+def _read(path: str) -> str:
+    try:
+        return Path(path).read_text(encoding="utf-8").strip()
+    except OSError:
+        return ""
