@@ -1,0 +1,335 @@
+"""What people and programs ask of jobs; who may see and do what is decided here.
+
+A job belongs to its department. Strangers are told that it does not exist; a viewer may look.
+"""
+
+from sqlalchemy import Select, func, select, tuple_
+from sqlalchemy import delete as sql_delete
+from sqlalchemy.orm import Session
+
+from app import audit, base_models, training_plan
+from app.auth import can_edit
+from app.datasets import lengths, versions
+from app.errors import Conflict, Forbidden, Invalid, NotFound
+from app.jobs.stream import say
+from app.models import (
+    BaseModel,
+    DatasetVersion,
+    Desired,
+    Job,
+    JobStatus,
+    Json,
+    ModelStatus,
+    User,
+    VersionStatus,
+    Worker,
+)
+from app.train_config import TrainConfig
+
+MAX_NAME_LENGTH = 200
+
+
+def visible(user: User) -> Select[Job]:
+    """Select the jobs that a person may see: those of the department."""
+    return select(Job).where(Job.department_id == user.department_id)
+
+
+def get(db: Session, user: User, job_id: int) -> Job:
+    """Return one job.
+
+    Raises:
+        NotFound: there is none, or it belongs to another department.
+    """
+    job = db.scalars(visible(user).where(Job.id == job_id)).one_or_none()
+    if job is None:
+        raise NotFound("There is no such job; it may have been deleted.")
+    return job
+
+
+def by_public_id(db: Session, user: User, public_id: str) -> Job:
+    """Return one job by the id that programs know, e.g. `ftjob-…`.
+
+    Raises:
+        NotFound: there is none, or it belongs to another department.
+    """
+    job = db.scalars(visible(user).where(Job.public_id == public_id)).one_or_none()
+    if job is None:
+        raise NotFound(f"There is no fine-tuning job {public_id!r}.", field="fine_tuning_job_id")
+    return job
+
+
+def list_jobs(
+    db: Session,
+    user: User,
+    *,
+    statuses: tuple[JobStatus, ...] = (),
+    labels: dict[str, str] | None = None,
+    before: Job | None = None,
+    limit: int = 100,
+) -> list[Job]:
+    """List jobs, the newest first: those of some statuses, with some labels, older than one."""
+    query = visible(user).order_by(Job.id.desc()).limit(limit)
+    if statuses:
+        query = query.where(Job.status.in_(statuses))
+    if labels:
+        query = query.where(Job.labels.contains(labels))
+    if before is not None:
+        query = query.where(Job.id < before.id)
+    return list(db.scalars(query))
+
+
+def create(
+    db: Session,
+    user: User,
+    *,
+    name: str,
+    version_id: int,
+    base_model_id: int,
+    config: TrainConfig,
+    suffix: str | None = None,
+    labels: Json | None = None,
+    api_request: Json | None = None,
+    validation_version_id: int | None = None,
+    retry_of: Job | None = None,
+) -> Job:
+    """Queue a job with its settings frozen; its data may still be on the way to being ready.
+
+    Raises:
+        Forbidden: the person may only look.
+        NotFound: no such data or model, or they are another department's.
+        Invalid: data or model cannot be trained with, or the name is missing.
+    """
+    _may_change(user, "start")
+    version = versions.get_version(db, user, version_id)
+    _usable(version)
+    if validation_version_id is not None:
+        _usable(versions.get_version(db, user, validation_version_id))
+    base_model = base_models.get_model(db, base_model_id)
+    if base_model.status is ModelStatus.FAILED:
+        raise Invalid(
+            f"{base_model.label} could not be imported; choose another starting model.",
+            field="base_model_id",
+        )
+    plan = _plan(db, version, base_model, config)
+    job = Job(
+        department_id=user.department_id,
+        owner_id=user.id,
+        name=_checked_name(name),
+        version_id=version.id,
+        validation_version_id=validation_version_id,
+        base_model_id=base_model.id,
+        retry_of_id=retry_of.id if retry_of else None,
+        config=config.model_dump(mode="json"),
+        plan=plan.model_dump(mode="json") if plan else None,
+        status=JobStatus.QUEUED,
+        desired=Desired.RUN,
+        suffix=suffix,
+        labels=labels,
+        api_request=api_request,
+    )
+    db.add(job)
+    db.flush()
+    say(db, job.id, "status", "Waiting in line.")
+    audit.record(
+        db,
+        user,
+        "job.create",
+        f"job {job.id}",
+        version=version.id,
+        base_model=base_model.name,
+        retry_of=job.retry_of_id,
+    )
+    db.refresh(job)
+    return job
+
+
+def cancel(db: Session, user: User, job: Job) -> None:
+    """Stop a job for good: at once where it waits, within seconds where it runs.
+
+    Raises:
+        Forbidden: the person may only look.
+        Conflict: the job is over.
+    """
+    _may_change(user, "cancel")
+    _lock_live(db, job, "cancelled")
+    job.desired = Desired.CANCEL
+    if job.status is JobStatus.QUEUED:
+        job.status = JobStatus.CANCELLED
+        job.finished_at = func.clock_timestamp()
+        _flush_and_say(db, job, "status", "Cancelled before it began.")
+    else:
+        _flush_and_say(db, job, "status", f"{user.name or user.email} asked to cancel; stopping.")
+    audit.record(db, user, "job.cancel", f"job {job.id}")
+
+
+def pause(db: Session, user: User, job: Job) -> None:
+    """Let a job wait: a running one keeps a checkpoint and frees its machine.
+
+    Raises:
+        Forbidden: the person may only look.
+        Conflict: the job is over, or being cancelled.
+    """
+    _may_change(user, "pause")
+    _lock_live(db, job, "paused")
+    if job.desired is Desired.CANCEL:
+        raise Conflict("This job is being cancelled; it cannot be paused any more.")
+    job.desired = Desired.PAUSE
+    _flush_and_say(db, job, "status", "Paused; it goes on from where it stands when resumed.")
+    audit.record(db, user, "job.pause", f"job {job.id}")
+
+
+def resume(db: Session, user: User, job: Job) -> None:
+    """Put a paused job back in line; the caller rings the queue after the commit.
+
+    Raises:
+        Forbidden: the person may only look.
+        Conflict: the job is not paused.
+    """
+    _may_change(user, "resume")
+    _lock_live(db, job, "resumed")
+    if job.desired is not Desired.PAUSE:
+        raise Conflict("This job is not paused, so there is nothing to resume.")
+    job.desired = Desired.RUN
+    _flush_and_say(db, job, "status", "Back in line.")
+    audit.record(db, user, "job.resume", f"job {job.id}")
+
+
+def retry(db: Session, user: User, job: Job) -> Job:
+    """Queue a new job with the same data, model and settings that names the old one.
+
+    Raises:
+        Forbidden: the person may only look.
+        Conflict: the job is not over, or it succeeded.
+        Invalid: its data or model are gone.
+    """
+    if job.status not in (JobStatus.FAILED, JobStatus.CANCELLED):
+        raise Conflict(
+            f"Only a failed or cancelled job can be tried again; this one is {job.status.value}."
+        )
+    return create(
+        db,
+        user,
+        name=job.name,
+        version_id=job.version_id,
+        base_model_id=job.base_model_id,
+        config=TrainConfig.model_validate(job.config),
+        suffix=job.suffix,
+        labels=job.labels,
+        api_request=job.api_request,
+        validation_version_id=job.validation_version_id,
+        retry_of=job,
+    )
+
+
+def rename(db: Session, user: User, job: Job, name: str) -> None:
+    """Give a job another name.
+
+    Raises:
+        Forbidden: the person may only look.
+        Invalid: the name is empty or too long.
+    """
+    _may_change(user, "rename")
+    job.name = _checked_name(name)
+    db.flush()
+    audit.record(db, user, "job.rename", f"job {job.id}")
+
+
+def delete(db: Session, user: User, job: Job) -> None:
+    """Delete a job with its curve, log and checkpoints; its adapter stays.
+
+    The folder on the worker's disk is removed by the sweep once the row is gone.
+
+    Raises:
+        Forbidden: the person may only look.
+        Conflict: the job is not over.
+    """
+    _may_change(user, "delete")
+    db.refresh(job, with_for_update={"of": Job})
+    if not job.status.is_final:
+        raise Conflict("This job is not over; cancel it first, then delete it.")
+    db.execute(sql_delete(Job).where(Job.id == job.id))
+    db.expunge(job)
+    audit.record(db, user, "job.delete", f"job {job.id}")
+
+
+def position(db: Session, job: Job) -> int | None:
+    """Return the place in line, 1 being next; nothing where the job does not wait in line."""
+    if job.status is not JobStatus.QUEUED or job.desired is not Desired.RUN:
+        return None
+    ahead = db.scalar(
+        select(func.count())
+        .select_from(Job)
+        .where(
+            Job.status == JobStatus.QUEUED,
+            Job.desired == Desired.RUN,
+            tuple_(Job.priority, Job.id) < (job.priority, job.id),
+        )
+    )
+    return (ahead or 0) + 1
+
+
+def device(db: Session) -> training_plan.DeviceInfo | None:
+    """Return the device of the gpu worker seen last: what a job would be trained on."""
+    hardware = db.scalars(
+        select(Worker.hardware)
+        .where(Worker.queue == "gpu", Worker.hardware.is_not(None))
+        .order_by(Worker.last_seen.desc())
+        .limit(1)
+    ).one_or_none()
+    return training_plan.DeviceInfo.model_validate(hardware) if hardware else None
+
+
+def _plan(
+    db: Session, version: DatasetVersion, base_model: BaseModel, config: TrainConfig
+) -> training_plan.Plan | None:
+    """Predict memory and time; nothing while data, model or worker are not there yet."""
+    on = device(db)
+    if (
+        on is None
+        or version.status is not VersionStatus.READY
+        or base_model.config is None
+        or base_model.num_parameters is None
+    ):
+        return None
+    histogram = lengths.histogram(db, version, base_model)
+    return training_plan.plan(base_model.config, base_model.num_parameters, histogram, config, on)
+
+
+def _usable(version: DatasetVersion) -> None:
+    name = version.dataset.name
+    if version.dataset.deleted_at is not None:
+        raise Invalid(f"The data “{name}” was deleted; choose other data.", field="version_id")
+    if version.status is VersionStatus.FAILED:
+        why = f": {version.reason}" if version.reason else "."
+        raise Invalid(f"The data “{name}” cannot be used{why}", field="version_id")
+    if version.status is VersionStatus.MAPPING:
+        raise Invalid(
+            f"The columns of “{name}” are not confirmed yet; do that first.", field="version_id"
+        )
+
+
+def _checked_name(name: str) -> str:
+    name = " ".join(name.split())
+    if not name:
+        raise Invalid("Give the job a name.", field="name")
+    if len(name) > MAX_NAME_LENGTH:
+        raise Invalid(f"Keep the name to {MAX_NAME_LENGTH} characters.", field="name")
+    return name
+
+
+def _may_change(user: User, deed: str) -> None:
+    if not can_edit(user):
+        raise Forbidden(f"You may look at jobs, but not {deed} them.")
+
+
+def _lock_live(db: Session, job: Job, past: str) -> None:
+    # Under the row's lock: a worker claiming or ending it now waits, or has been first.
+    db.refresh(job, with_for_update={"of": Job})
+    if job.status.is_final:
+        raise Conflict(f"This job is over ({job.status.value}), so it cannot be {past}.")
+
+
+def _flush_and_say(db: Session, job: Job, kind: str, message: str) -> None:
+    db.flush()
+    say(db, job.id, kind, message)
+    db.refresh(job)

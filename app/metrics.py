@@ -1,0 +1,291 @@
+"""What a trainer reports: into rows under the fence, and out again as stream, series and CSV.
+
+`seq` numbers a job's metrics and sentences together; numbers become visible in their order, because
+each is drawn under the job's row lock by the one attempt that holds it.
+"""
+
+import csv as csv_format
+import io
+import math
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, TypeAdapter
+from sqlalchemy import func, select, union_all, update
+from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.orm import Session
+
+from app import jobs
+from app.models import Attempt, Checkpoint, Desired, Job, JobEvent, Json, Metric
+from app.train_config import (
+    CheckpointEvent,
+    DoneEvent,
+    EvaluationEvent,
+    FailedEvent,
+    NoteEvent,
+    PhaseEvent,
+    PlanEvent,
+    SamplesEvent,
+    StepEvent,
+)
+
+TrainerEvent = (
+    PhaseEvent
+    | PlanEvent
+    | StepEvent
+    | EvaluationEvent
+    | CheckpointEvent
+    | NoteEvent
+    | SamplesEvent
+    | DoneEvent
+    | FailedEvent
+)
+_EVENT: TypeAdapter[TrainerEvent] = TypeAdapter(
+    Annotated[TrainerEvent, Field(discriminator="kind")]
+)
+_STEP_METRICS = ("loss", "learning_rate", "grad_norm", "tokens_per_second", "num_tokens", "epoch")
+CSV_COLUMNS = ("step", "train_loss", "train_accuracy", "valid_loss", "valid_mean_token_accuracy")
+
+
+@dataclass(frozen=True)
+class StreamItem:
+    """One numbered thing about a job, as the event stream sends it."""
+
+    event: Literal["metric", "note", "rewind"]
+    seq: int
+    data: Json
+
+
+def parse(line: bytes) -> TrainerEvent:
+    """Read one line of events.jsonl.
+
+    Raises:
+        ValueError: it is not an event.
+    """
+    return _EVENT.validate_json(line)
+
+
+def ingest(
+    db: Session, job_id: int, attempt: int, events: Sequence[TrainerEvent], spool_offset: int
+) -> Desired:
+    """Write what a trainer reported, renew the lease and keep how far its file has been read.
+
+    One transaction holds all of it, so a supervisor that goes on from the stored offset after
+    a broken connection doubles nothing and loses nothing.
+
+    Raises:
+        jobs.Fenced: another worker may have the job.
+    """
+    values: Json = {}
+    for event in events:
+        values |= _columns(event)
+    tokens = sum(event.num_tokens for event in events if isinstance(event, StepEvent))
+    desired = jobs.hold(
+        db,
+        job_id,
+        attempt,
+        event_seq=Job.event_seq + len(events),
+        trained_tokens=Job.trained_tokens + tokens,
+        **values,
+    )
+    last_seq = db.scalars(select(Job.event_seq).where(Job.id == job_id)).one()
+    metrics: list[Json] = []
+    for seq, event in enumerate(events, start=last_seq - len(events) + 1):
+        metrics += _metrics(job_id, attempt, seq, event)
+    if metrics:
+        db.execute(insert(Metric).on_conflict_do_nothing(), metrics)
+    for seq, event in enumerate(events, start=last_seq - len(events) + 1):
+        if isinstance(event, CheckpointEvent):
+            _keep_checkpoint(db, job_id, attempt, event)
+        sentence = _sentence(event)
+        if sentence is not None:
+            level, message, data = sentence
+            db.add(
+                JobEvent(
+                    job_id=job_id,
+                    seq=seq,
+                    at=_time(event.at),
+                    level=level,
+                    kind=event.kind,
+                    message=message,
+                    data=data,
+                )
+            )
+    db.execute(
+        update(Attempt)
+        .where(Attempt.job_id == job_id, Attempt.number == attempt)
+        .values(spool_offset=spool_offset)
+        .execution_options(synchronize_session=False)
+    )
+    db.flush()
+    jobs.wake(db, job_id)
+    return desired
+
+
+def after(db: Session, job_id: int, seq: int, limit: int = 2000) -> list[StreamItem]:
+    """Return what came after a number, in order; a step's metrics are one item."""
+    numbers = union_all(
+        select(Metric.seq).where(Metric.job_id == job_id, Metric.seq > seq).distinct(),
+        select(JobEvent.seq).where(JobEvent.job_id == job_id, JobEvent.seq > seq),
+    ).subquery()
+    last = db.scalar(
+        select(
+            func.max(select(numbers.c.seq).order_by(numbers.c.seq).limit(limit).subquery().c.seq)
+        )
+    )
+    if last is None:
+        return []
+    items: dict[int, StreamItem] = {}
+    for metric in db.scalars(
+        select(Metric).where(Metric.job_id == job_id, Metric.seq > seq, Metric.seq <= last)
+    ):
+        item = items.setdefault(
+            metric.seq,
+            StreamItem(
+                "metric",
+                metric.seq,
+                {
+                    "seq": metric.seq,
+                    "step": metric.step,
+                    "at": metric.at.isoformat(),
+                    "values": {},
+                },
+            ),
+        )
+        item.data["values"][metric.name] = metric.value
+    for event in db.scalars(
+        select(JobEvent).where(JobEvent.job_id == job_id, JobEvent.seq > seq, JobEvent.seq <= last)
+    ):
+        items[event.seq] = _item(event)
+    return [items[number] for number in sorted(items)]
+
+
+def series(db: Session, job_id: int) -> dict[str, list[tuple[int, float]]]:
+    """Return every curve of a job: name -> (step, value) in the order of steps."""
+    found: dict[str, list[tuple[int, float]]] = defaultdict(list)
+    for row in db.execute(
+        select(Metric.name, Metric.step, Metric.value)
+        .where(Metric.job_id == job_id)
+        .order_by(Metric.step)
+    ):
+        found[row.name].append((row.step, row.value))
+    return dict(found)
+
+
+def csv(db: Session, job_id: int) -> str:
+    """Write the losses as a table with the columns that programs for OpenAI's API expect."""
+    curves = series(db, job_id)
+    train = dict(curves.get("loss", []))
+    valid = dict(curves.get("validation_loss", []))
+    out = io.StringIO()
+    writer = csv_format.writer(out, lineterminator="\n")
+    writer.writerow(CSV_COLUMNS)
+    for step in sorted(train.keys() | valid.keys()):
+        # Accuracy is not measured; the columns stay, so that a reader finds them.
+        writer.writerow([step, _cell(train.get(step)), "", _cell(valid.get(step)), ""])
+    return out.getvalue()
+
+
+def _columns(event: TrainerEvent) -> Json:
+    """Say what an event changes in the job's own row."""
+    match event:
+        case PhaseEvent():
+            return {"phase": event.phase}
+        case PlanEvent():
+            return {"total_steps": event.total_steps}
+        case StepEvent():
+            return {"step": event.step}
+        case CheckpointEvent():
+            return {"durable_step": event.step}
+        case SamplesEvent():
+            return {"samples": event.samples}
+        case _:
+            return {}
+
+
+def _metrics(job_id: int, attempt: int, seq: int, event: TrainerEvent) -> list[Json]:
+    values: dict[str, float]
+    if isinstance(event, StepEvent):
+        values = {name: float(getattr(event, name)) for name in _STEP_METRICS}
+    elif isinstance(event, EvaluationEvent):
+        values = {"validation_loss": event.loss}
+    else:
+        return []
+    row = {"job_id": job_id, "step": event.step, "attempt": attempt, "seq": seq}
+    return [
+        {**row, "at": _time(event.at), "name": name, "value": value}
+        for name, value in values.items()
+        if math.isfinite(value)  # JSON knows no infinity, and a chart cannot draw one
+    ]
+
+
+def _sentence(event: TrainerEvent) -> tuple[str, str, Json | None] | None:
+    """Say an event in words: level, message, data."""
+    match event:
+        case PhaseEvent():
+            return "info", event.message, {"phase": event.phase}
+        case PlanEvent():
+            message = (
+                f"{event.total_steps} steps over {event.num_train} examples, "
+                f"tested on {event.num_validation}."
+            )
+            if event.num_truncated:
+                message += f" {event.num_truncated} long examples are cut at their beginning."
+            return "warn" if event.num_truncated else "info", message, event.plan
+        case EvaluationEvent():
+            best = ", the best so far" if event.is_best else ""
+            message = f"After step {event.step} the test set's loss is {event.loss:.3f}{best}."
+            return "info", message, {"step": event.step, "loss": event.loss}
+        case CheckpointEvent():
+            return "info", f"Checkpoint kept at step {event.step}.", {"step": event.step}
+        case NoteEvent():
+            return event.level, event.message, None
+        case _:  # steps are drawn, not told; how a job ended is told by app/jobs
+            return None
+
+
+def _keep_checkpoint(db: Session, job_id: int, attempt: int, event: CheckpointEvent) -> None:
+    found = select(Metric.name, Metric.value).where(
+        Metric.job_id == job_id,
+        Metric.step == event.step,
+        Metric.name.in_(("loss", "validation_loss")),
+    )
+    values: dict[str, Any] = {
+        "attempt": attempt,
+        "path": event.path,
+        "manifest_sha256": event.manifest_sha256,
+        "metrics": {row.name: row.value for row in db.execute(found)},
+    }
+    db.execute(
+        insert(Checkpoint)
+        .values(job_id=job_id, step=event.step, **values)
+        .on_conflict_do_update(index_elements=["job_id", "step"], set_=values)
+    )
+
+
+def _item(event: JobEvent) -> StreamItem:
+    if event.kind == "resumed" and event.data:
+        return StreamItem("rewind", event.seq, {"seq": event.seq, "step": event.data["step"]})
+    return StreamItem(
+        "note",
+        event.seq,
+        {
+            "seq": event.seq,
+            "at": event.at.isoformat(),
+            "level": event.level,
+            "kind": event.kind,
+            "message": event.message,
+            "data": event.data,
+        },
+    )
+
+
+def _time(unix_seconds: float) -> datetime:
+    return datetime.fromtimestamp(unix_seconds, UTC)
+
+
+def _cell(value: float | None) -> str:
+    return "" if value is None else f"{value:.5f}"
