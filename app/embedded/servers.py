@@ -1,0 +1,126 @@
+"""Both servers of one data directory: ours, or those that the settings name."""
+
+import os
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import redis
+
+from app import db, migrations, settings
+from app.embedded import folder
+from app.embedded.postgres import Postgres
+from app.embedded.valkey import Valkey
+
+_PATIENCE_SECONDS = 60
+
+
+class Servers:
+    """PostgreSQL and Valkey of one data directory; those that the settings name are checked."""
+
+    def __init__(self, chosen: settings.Settings) -> None:
+        self._settings = chosen
+        self.postgres = None if chosen.database_url else Postgres(chosen)
+        self.valkey = None if chosen.redis_url else Valkey(chosen)
+
+    def start(self) -> None:
+        """Start what is ours and check what is not.
+
+        Raises:
+            SystemExit: a server cannot be started or does not answer; one sentence.
+        """
+        if self.postgres is not None:
+            self.postgres.start()
+        else:
+            db.check_server(self._settings.database_url)
+        if self.valkey is not None:
+            self.valkey.start()
+        else:
+            check_broker(self._settings.redis_url)
+
+    def stop(self) -> None:
+        for server in (self.valkey, self.postgres):
+            if server is not None:
+                server.stop()
+
+    def revive(self) -> list[str]:
+        """Start again what has died; returns the names of those."""
+        revived = []
+        for name, server in (("PostgreSQL", self.postgres), ("Valkey", self.valkey)):
+            if server is not None and server.pid() is None:
+                server.start()
+                revived.append(name)
+        return revived
+
+    @property
+    def database_url(self) -> str:
+        return self.postgres.url if self.postgres is not None else self._settings.database_url
+
+    @property
+    def redis_url(self) -> str:
+        return self.valkey.url if self.valkey is not None else self._settings.redis_url
+
+
+@contextmanager
+def database(chosen: settings.Settings) -> Iterator[None]:
+    """Have a migrated database for one command, whether Etude is up or not.
+
+    While the block runs, `settings.get().database_url` names it.
+
+    Raises:
+        SystemExit: there is none, and none can be started; one sentence.
+    """
+    if chosen.database_url:
+        db.check_server(chosen.database_url)
+        with _as_database(chosen.database_url):
+            yield
+        return
+    folder.prepare(chosen)
+    server = Postgres(chosen)
+    deadline = time.monotonic() + _PATIENCE_SECONDS
+    while True:
+        try:
+            with folder.lock(chosen, "a command"):
+                server.start()
+                try:
+                    with _as_database(server.url):
+                        yield
+                finally:
+                    server.stop()
+                return
+        except folder.Busy as busy:
+            # Etude is up: use its server, and leave it running. Another command: wait for its end.
+            if "etude up" in str(busy) and server.is_ready():
+                with _as_database(server.url):
+                    yield
+                return
+            if time.monotonic() > deadline:
+                raise SystemExit(f"{chosen.data_dir} is in use by {busy}; try again.") from None
+            time.sleep(0.1)
+
+
+@contextmanager
+def _as_database(url: str) -> Iterator[None]:
+    os.environ["DATABASE_URL"] = url
+    for cached in (settings.get, db.engine, db.factory):
+        cached.cache_clear()
+    migrations.upgrade(db.engine())
+    try:
+        yield
+    finally:
+        db.engine().dispose()
+
+
+def check_broker(url: str) -> None:
+    """Ask the broker for a sign of life, once.
+
+    Raises:
+        SystemExit: it does not answer, or the address is none; one sentence.
+    """
+    try:
+        plain = url.replace("redis+socket://", "unix://").replace("?virtual_host=", "?db=")
+        with redis.Redis.from_url(plain, socket_connect_timeout=5) as client:
+            client.ping()
+    except (redis.RedisError, ValueError, OSError) as error:
+        where = url.rpartition("@")[2]
+        raise SystemExit(f"REDIS_URL (…{where}) does not work: {error}") from None

@@ -1,0 +1,289 @@
+"""`etude up`: both servers, the web and the workers of one machine under one supervisor.
+
+Children die with us (PDEATHSIG); the servers may outlive a kill -9 of us and are then adopted by
+the next start. Everything that a child prints goes to its file below logs/.
+"""
+
+import ctypes
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from app import auth, base_models, db, migrations, settings
+from app.embedded import folder
+from app.embedded.servers import Servers
+
+_PR_SET_PDEATHSIG = 1
+_libc = ctypes.CDLL(None)
+_MAX_LOG_BYTES = 10 * 1024**2
+_FIRST_BACKOFF_SECONDS, _MAX_BACKOFF_SECONDS = 0.5, 30.0
+# A child that lived this long and then died starts again at once.
+_HEALTHY_SECONDS = 60
+
+
+@dataclass
+class Child:
+    """One process of ours: started, watched, started again when it dies."""
+
+    name: str
+    arguments: list[str]
+    environment: dict[str, str]
+    # How long it may take to end when asked, before it is killed.
+    grace_seconds: float
+    process: subprocess.Popen[bytes] | None = None
+    started_at: float = 0.0
+    start_at: float = 0.0  # not before then
+    backoff_seconds: float = _FIRST_BACKOFF_SECONDS
+
+    def start(self, logs: Path) -> None:
+        log = logs / f"{self.name}.log"
+        if log.exists() and log.stat().st_size > _MAX_LOG_BYTES:
+            log.replace(log.with_suffix(".log.1"))
+        with log.open("ab") as output:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", "app.cli", *self.arguments],
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+                env=self.environment,
+                start_new_session=True,  # Ctrl-C is ours; we stop children in order
+                preexec_fn=_die_with_parent,  # noqa: PLW1509 - no threads hold locks yet
+            )
+        self.started_at = time.monotonic()
+
+    def has_ended(self) -> bool:
+        return self.process is not None and self.process.poll() is not None
+
+    def signal_group(self, sign: signal.Signals) -> None:
+        if self.process is not None:
+            with suppress(ProcessLookupError):
+                os.killpg(self.process.pid, sign)
+
+    def ask_to_end(self) -> None:
+        if self.process is not None and self.process.poll() is None:
+            self.process.terminate()
+
+
+@dataclass
+class _Stop:
+    """What Ctrl-C and SIGTERM set: once means in order, twice means now."""
+
+    asked: threading.Event = field(default_factory=threading.Event)
+    now: threading.Event = field(default_factory=threading.Event)
+
+    def __call__(self, *_: object) -> None:
+        (self.now if self.asked.is_set() else self.asked).set()
+
+
+def run(chosen: settings.Settings) -> None:
+    """Start everything, stay until told to stop, stop everything.
+
+    Raises:
+        SystemExit: it cannot start; one sentence for the person who started it.
+    """
+    stop = _Stop()
+    for sign in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(sign, stop)
+    folder.prepare(chosen)
+    with _data_dir(chosen):
+        _check_port(chosen)
+        servers = Servers(chosen)
+        children: list[Child] = []
+        try:
+            servers.start()
+            environment = _environment(chosen, servers)
+            link = _prepare_database(environment)
+            children = _children(chosen, environment)
+            for child in children:
+                child.start(chosen.logs_dir)
+            _announce(chosen, children, link, stop)
+            _watch(chosen, servers, children, stop)
+        finally:
+            if children:
+                _say("Stopping; a job under way saves its place first. Ctrl-C again stops at once.")
+            _stop_children(children, stop)
+            servers.stop()
+        _say(f"Stopped. Your data stays in {chosen.data_dir}.")
+
+
+@contextmanager
+def _data_dir(chosen: settings.Settings) -> Iterator[None]:
+    try:
+        # A command may hold it for a moment; another `etude up` never lets go by itself.
+        with folder.lock(chosen, "etude up", wait_seconds=3):
+            yield
+    except folder.Busy as busy:
+        raise SystemExit(
+            f"{chosen.data_dir} is in use by {busy}: stop that first, "
+            "or choose another --data-dir and --port."
+        ) from None
+
+
+def accelerators() -> list[str]:
+    """Return the devices that get a gpu worker: each GPU, or the CPU where there is none.
+
+    Asks the driver and not torch, which this process never imports.
+    """
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if visible is not None:
+        names = [name for name in visible.split(",") if name.strip() not in ("", "-1")]
+        return [f"cuda:{index}" for index in range(len(names))] or ["cpu"]
+    try:
+        said = subprocess.run(
+            ["nvidia-smi", "--list-gpus"], capture_output=True, text=True, timeout=20, check=False
+        )
+        count = sum(line.startswith("GPU ") for line in said.stdout.splitlines())
+    except (OSError, subprocess.TimeoutExpired):
+        folder = Path("/proc/driver/nvidia/gpus")
+        count = len(list(folder.iterdir())) if folder.is_dir() else 0
+    return [f"cuda:{index}" for index in range(count)] or ["cpu"]
+
+
+def _environment(chosen: settings.Settings, servers: Servers) -> dict[str, str]:
+    return os.environ | {
+        "DATABASE_URL": servers.database_url,
+        "REDIS_URL": servers.redis_url,
+        "ETUDE_DATA_DIR": str(chosen.data_dir),
+        "ETUDE_HOST": chosen.host,
+        "ETUDE_PORT": str(chosen.port),
+        "PYTHONUNBUFFERED": "1",
+    }
+
+
+def _prepare_database(environment: dict[str, str]) -> str | None:
+    """Migrate, register the starter model, and make the first link if nobody can sign in yet."""
+    os.environ["DATABASE_URL"] = environment["DATABASE_URL"]
+    for cached in (settings.get, db.engine, db.factory):
+        cached.cache_clear()
+    migrations.upgrade(db.engine())
+    with db.session() as session:
+        base_models.add_starter(session)
+        link = None
+        if auth.needs_first_administrator(session):
+            link = auth.create_setup_link(session, None)
+        session.commit()
+    db.engine().dispose()
+    return link
+
+
+def _children(chosen: settings.Settings, environment: dict[str, str]) -> list[Child]:
+    host = socket.gethostname()
+    drain = chosen.drain_seconds + 15
+    children = [Child("web", ["web"], environment, grace_seconds=10)]
+    for index, device in enumerate(accelerators()):
+        name = f"gpu-{index}"
+        children.append(
+            Child(
+                f"worker-{name}",
+                ["worker", "gpu"],
+                environment | {"ETUDE_WORKER_ID": f"{name}@{host}", "ETUDE_DEVICE": device},
+                grace_seconds=drain,
+            )
+        )
+    children.append(
+        Child(
+            "worker-cpu",
+            ["worker", "cpu"],
+            environment | {"ETUDE_WORKER_ID": f"cpu-0@{host}", "ETUDE_DEVICE": "cpu"},
+            grace_seconds=drain,
+        )
+    )
+    return children
+
+
+def _announce(
+    chosen: settings.Settings, children: list[Child], link: str | None, stop: _Stop
+) -> None:
+    shown = "127.0.0.1" if chosen.host in ("0.0.0.0", "::") else chosen.host  # noqa: S104
+    address = f"http://{shown}:{chosen.port}"
+    deadline = time.monotonic() + 60
+    while not _answers(shown, chosen.port):
+        web = children[0]
+        if stop.asked.is_set():
+            return
+        if web.has_ended() or time.monotonic() > deadline:
+            raise SystemExit(f"The web did not start; its log is {chosen.logs_dir / 'web.log'}.")
+        time.sleep(0.05)
+    _say(f"Etude is ready at {address}")
+    if link is not None:
+        _say(f"Open this link once to set your password: {address}/setup/{link}")
+    _say("Press Ctrl-C to stop.")
+
+
+def _watch(chosen: settings.Settings, servers: Servers, children: list[Child], stop: _Stop) -> None:
+    while not stop.asked.wait(0.5):
+        for child in children:
+            if child.has_ended():
+                _note_death(child)
+            if child.process is None and time.monotonic() >= child.start_at:
+                child.start(chosen.logs_dir)
+        try:
+            for name in servers.revive():
+                _say(f"{name} had stopped; it runs again.")
+        except SystemExit as error:
+            _say(f"{error} Trying again.")
+            stop.asked.wait(5)
+
+
+def _note_death(child: Child) -> None:
+    assert child.process is not None
+    code = child.process.returncode
+    # A worker killed outright may leave its pool behind; a new one must not meet it.
+    child.signal_group(signal.SIGKILL)
+    if time.monotonic() - child.started_at > _HEALTHY_SECONDS:
+        child.backoff_seconds = _FIRST_BACKOFF_SECONDS
+    _say(f"{child.name} ended (exit {code}); it starts again in {child.backoff_seconds:.1f} s.")
+    child.process = None
+    child.start_at = time.monotonic() + child.backoff_seconds
+    child.backoff_seconds = min(child.backoff_seconds * 2, _MAX_BACKOFF_SECONDS)
+
+
+def _stop_children(children: list[Child], stop: _Stop) -> None:
+    for child in children:
+        child.ask_to_end()
+    began = time.monotonic()
+    for child in children:
+        while child.process is not None and not child.has_ended():
+            if stop.now.is_set() or time.monotonic() - began > child.grace_seconds:
+                break
+            time.sleep(0.05)
+        child.signal_group(signal.SIGKILL)
+        if child.process is not None:
+            child.process.wait()
+
+
+def _check_port(chosen: settings.Settings) -> None:
+    family = socket.AF_INET6 if ":" in chosen.host else socket.AF_INET
+    with socket.socket(family, socket.SOCK_STREAM) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((chosen.host, chosen.port))
+        except OSError as error:
+            raise SystemExit(
+                f"Etude cannot listen on {chosen.host}:{chosen.port}: {error.strerror}. "
+                "Choose another with --port (and --host)."
+            ) from None
+
+
+def _answers(host: str, port: int) -> bool:
+    try:
+        socket.create_connection((host, port), timeout=1).close()
+    except OSError:
+        return False
+    return True
+
+
+def _die_with_parent() -> None:
+    _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+
+
+def _say(sentence: str) -> None:
+    print(sentence, flush=True)
