@@ -1,0 +1,81 @@
+"""The documentation names what there is: each setting and hyperparameter, with its true default."""
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pydantic.fields import FieldInfo
+
+from app.settings import Settings
+from app.train_config import PRESETS, TrainConfig
+
+ROOT = Path(__file__).parent.parent
+PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("examples/*.md")])
+
+
+def table(heading: str) -> dict[str, list[str]]:
+    """Return the rows of the tables below a heading of configuration.md, by their first cell."""
+    page = (ROOT / "docs/configuration.md").read_text()
+    section = re.split(r"^## ", page.partition(f"## {heading}\n")[2], maxsplit=1, flags=re.M)[0]
+    lines = [line for line in section.splitlines() if line.startswith("| `")]
+    rows = [[cell.strip() for cell in line.strip("|").split(" | ")] for line in lines]
+    return {row[0].strip("` "): row[1:] for row in rows}
+
+
+def shown(value: Any) -> str:
+    if value == "":
+        return "empty"
+    if isinstance(value, float):
+        return f"`{value:.10g}`"
+    return f"`{value if isinstance(value, str | Path) else json.dumps(value)}`"
+
+
+def limits(field: FieldInfo) -> str:
+    words = {"gt": "more than", "ge": "from", "le": "to"}
+    found = [
+        f"{words[key]} {getattr(bound, key):,.10g}"
+        for bound in field.metadata
+        for key in words
+        if hasattr(bound, key)
+    ]
+    choices = getattr(field.annotation, "__args__", ())
+    return " ".join(found) or " ".join(shown(choice) for choice in choices)
+
+
+def test_every_setting_is_in_the_docs_with_its_default() -> None:
+    expected = {
+        str(field.validation_alias or f"ETUDE_{name.upper()}"): shown(field.default)
+        for name, field in Settings.model_fields.items()
+    }
+    assert {name: row[0] for name, row in table("Settings").items()} == expected
+
+
+def test_every_setting_is_explained() -> None:
+    assert all(len(row[1]) > 10 for row in table("Settings").values())
+
+
+def test_every_hyperparameter_is_in_the_docs_with_its_numbers() -> None:
+    expected = {
+        name: [
+            str(field.title),
+            limits(field),
+            shown(field.default),
+            *(shown(getattr(preset.config, name)) for preset in PRESETS.values()),
+        ]
+        for name, field in TrainConfig.model_fields.items()
+    }
+    assert {name: row[:6] for name, row in table("Hyperparameters").items()} == expected
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_links_and_file_names_lead_somewhere(page: Path) -> None:
+    text = page.read_text()
+    links = re.findall(r"\]\((?!https?:|#)([^)#\s]+)", text)
+    missing = [link for link in links if not (page.parent / link).exists()]
+    files = re.findall(
+        r"`((?:app|worker|tests|docs|examples|bench|templates|static|migrations)/[\w./-]*)`", text
+    )
+    missing += [name for name in files if not (ROOT / name).exists()]
+    assert missing == []
