@@ -110,7 +110,7 @@ def create(
             f"{base_model.label} could not be imported; choose another starting model.",
             field="base_model_id",
         )
-    plan = _plan(db, version, base_model, config)
+    plan = predict(db, version, base_model, config)
     job = Job(
         department_id=user.department_id,
         owner_id=user.id,
@@ -279,7 +279,7 @@ def device(db: Session) -> training_plan.DeviceInfo | None:
     return training_plan.DeviceInfo.model_validate(hardware) if hardware else None
 
 
-def _plan(
+def predict(
     db: Session, version: DatasetVersion, base_model: BaseModel, config: TrainConfig
 ) -> training_plan.Plan | None:
     """Predict memory and time; nothing while data, model or worker are not there yet."""
