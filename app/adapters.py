@@ -1,0 +1,267 @@
+"""Adapters: published whole or not at all, listed, handed over, deleted.
+
+Only what an Adapter row points to is ever served. Files without a row, from a crash between the
+rename and the commit or from a deletion, are removed by `purge`.
+"""
+
+import re
+import shutil
+import time
+import zipfile
+from pathlib import Path
+
+from sqlalchemy import Select, func, select
+from sqlalchemy.orm import Session
+
+from app import audit, jobs, manifests, metrics, model_card, settings, storage
+from app.auth import can_edit
+from app.errors import Forbidden, Invalid, NotFound
+from app.models import Adapter, Desired, Job, Json, StoredFile, User
+from app.train_config import DoneEvent
+
+RESULTS_PURPOSE = "fine-tune-results"
+MAX_NAME_LENGTH = 200
+# What a trainer may hand over; anything else in its folder is refused. No pickle among them.
+_ALLOWED = re.compile(
+    r"adapter_model\.safetensors|adapter_config\.json|tokenizer(_config)?\.json|"
+    r"special_tokens_map\.json|added_tokens\.json|vocab\.json|merges\.txt|tokenizer\.model|"
+    r"chat_template\.jinja|MANIFEST\.json"
+)
+_NEEDED = ("adapter_model.safetensors", "adapter_config.json")
+_PURGE_AFTER_SECONDS = 3600
+
+
+def publish(db: Session, claim: jobs.Claim, job_dir: Path, done: DoneEvent) -> Adapter | None:
+    """Make a finished job's result an adapter, and the job succeeded, in one transaction.
+
+    Files come first, whole and on disk; the rows follow under the fence, and the caller commits.
+    Where people have asked to cancel meanwhile, the job is cancelled instead.
+
+    Returns:
+        The adapter, or nothing for a job that was cancelled.
+
+    Raises:
+        jobs.Fenced: another worker may have the job.
+        ValueError: the result is not whole.
+    """
+    job = db.get_one(Job, claim.job_id, populate_existing=True)
+    key = storage.new_key("adapters")
+    manifest_sha256 = _store(job, job_dir / "result", storage.path(key), done)
+    archive = _zip(storage.path(key))
+    table = storage.put("results", [metrics.csv(db, job.id).encode()])
+    try:
+        if jobs.heartbeat(db, claim) is Desired.CANCEL:
+            jobs.cancelled(db, claim)
+            _remove(key, archive.key, table.key)
+            return None
+        jobs.succeed(db, claim, measured=_measured(done))
+    except jobs.Fenced:
+        _remove(key, archive.key, table.key)
+        raise
+    slug = _slug(job.suffix or job.name)
+    archive_file = _file(job, archive, f"{slug}.zip")
+    metrics_file = _file(job, table, "step_metrics.csv")
+    db.add_all([archive_file, metrics_file])
+    db.flush()
+    adapter = Adapter(
+        department_id=job.department_id,
+        owner_id=job.owner_id,
+        job_id=job.id,
+        base_model_id=job.base_model_id,
+        name=job.name,
+        public_name=public_name(job),
+        storage_key=key,
+        manifest_sha256=manifest_sha256,
+        size_bytes=sum(file.stat().st_size for file in storage.path(key).iterdir()),
+        metrics=done.model_dump(exclude={"kind", "at"}),
+        samples=job.samples or [],
+        archive_file_id=archive_file.id,
+        metrics_file_id=metrics_file.id,
+    )
+    db.add(adapter)
+    db.flush()
+    audit.record(db, None, "adapter.publish", f"adapter {adapter.id}", job=job.id)
+    return adapter
+
+
+def public_name(job: Job) -> str:
+    """Return what programs call the model that a job yields; known before it is there."""
+    house = _slug(job.owner.department.name)
+    suffix = _slug(job.suffix) if job.suffix else ""
+    return f"ft:{job.base_model.name}:{house}:{suffix}:{job.public_id[-8:]}"
+
+
+def visible(user: User) -> Select[Adapter]:
+    """Select the adapters that a person may see: those of the department."""
+    return select(Adapter).where(Adapter.department_id == user.department_id)
+
+
+def get(db: Session, user: User, adapter_id: int) -> Adapter:
+    """Return one adapter.
+
+    Raises:
+        NotFound: there is none, or it belongs to another department.
+    """
+    adapter = db.scalars(visible(user).where(Adapter.id == adapter_id)).one_or_none()
+    if adapter is None:
+        raise NotFound("There is no such adapter; it may have been deleted.")
+    return adapter
+
+
+def by_public_name(db: Session, user: User, name: str) -> Adapter:
+    """Return one adapter by the name that programs know, e.g. `ft:…`.
+
+    Raises:
+        NotFound: there is none, or it belongs to another department.
+    """
+    adapter = db.scalars(visible(user).where(Adapter.public_name == name)).one_or_none()
+    if adapter is None:
+        raise NotFound(f"There is no tuned model {name!r}.", field="model")
+    return adapter
+
+
+def list_adapters(db: Session, user: User) -> list[Adapter]:
+    """List the department's adapters, the newest first."""
+    return list(db.scalars(visible(user).order_by(Adapter.id.desc())))
+
+
+def archive(db: Session, user: User, adapter: Adapter) -> StoredFile:
+    """Return the zip that a person takes home; who took it is kept in the audit log.
+
+    Raises:
+        NotFound: the file was deleted.
+    """
+    file = adapter.archive_file
+    if file is None or file.deleted_at is not None:
+        raise NotFound("This adapter's archive was deleted; train again to get another.")
+    audit.record(db, user, "adapter.download", f"adapter {adapter.id}")
+    return file
+
+
+def folder(adapter: Adapter) -> Path:
+    """Return where an adapter's files lie."""
+    return storage.path(adapter.storage_key)
+
+
+def rename(db: Session, user: User, adapter: Adapter, name: str) -> None:
+    """Give an adapter another name; the name that programs use stays.
+
+    Raises:
+        Forbidden: the person may only look.
+        Invalid: the name is empty or too long.
+    """
+    _may_change(user, "rename")
+    name = " ".join(name.split())
+    if not name or len(name) > MAX_NAME_LENGTH:
+        raise Invalid(f"Give a name of 1 to {MAX_NAME_LENGTH} characters.", field="name")
+    adapter.name = name
+    db.flush()
+    audit.record(db, user, "adapter.rename", f"adapter {adapter.id}")
+
+
+def delete(db: Session, user: User, adapter: Adapter) -> None:
+    """Delete an adapter and its files; the job that made it stays.
+
+    Nothing serves the files once this is committed; a worker removes the bytes (`purge`).
+
+    Raises:
+        Forbidden: the person may only look.
+    """
+    _may_change(user, "delete")
+    for file in (adapter.archive_file, adapter.metrics_file):
+        if file is not None:
+            file.deleted_at = func.now()
+    subject = f"adapter {adapter.id}"
+    db.delete(adapter)
+    db.flush()
+    audit.record(db, user, "adapter.delete", subject)
+
+
+def purge(db: Session) -> int:
+    """Remove adapter folders that no row points to; new ones may be waiting for their commit."""
+    root = settings.get().storage_dir / "adapters"
+    if not root.is_dir():
+        return 0
+    old = time.time() - _PURGE_AFTER_SECONDS
+    found = {f"adapters/{path.name}" for path in root.iterdir() if path.stat().st_mtime < old}
+    kept = set(db.scalars(select(Adapter.storage_key).where(Adapter.storage_key.in_(found))))
+    for key in found - kept:
+        storage.delete(key)
+    return len(found - kept)
+
+
+def _store(job: Job, result: Path, target: Path, done: DoneEvent) -> str:
+    manifests.verify_manifest(result)
+    names = sorted(path.name for path in result.iterdir())
+    odd = [name for name in names if not _ALLOWED.fullmatch(name)]
+    missing = [name for name in _NEEDED if name not in names]
+    if odd or missing:
+        raise ValueError(f"{result}: unexpected {odd}, missing {missing}")
+    with manifests.new_folder(target) as partial:
+        for name in names:
+            if name != manifests.NAME:
+                shutil.copyfile(result / name, partial / name)
+        (partial / "README.md").write_text(model_card.write(job, done), encoding="utf-8")
+        written = manifests.write_manifest(
+            partial,
+            job=job.public_id,
+            base_model={"name": job.base_model.name, "sha256": job.base_model.manifest_sha256},
+            examples_sha256=job.version.examples_sha256,
+        )
+    if manifests.verify_manifest(target) != written:
+        raise ValueError(f"{target} changed while it was written")
+    return written
+
+
+def _zip(source: Path) -> storage.Stored:
+    """Pack a folder; the same files give the same bytes."""
+    partial = source.with_name(source.name + ".zip.tmp")
+    try:
+        with zipfile.ZipFile(partial, "w") as pack:
+            for path in sorted(source.iterdir()):
+                entry = zipfile.ZipInfo(path.name, date_time=(1980, 1, 1, 0, 0, 0))
+                entry.external_attr = 0o644 << 16
+                entry.file_size = path.stat().st_size  # beyond 2 GB the entry needs to know
+                # Weights are noise: packing them costs minutes and saves nothing.
+                is_weights = path.suffix == ".safetensors"
+                entry.compress_type = zipfile.ZIP_STORED if is_weights else zipfile.ZIP_DEFLATED
+                with path.open("rb") as file, pack.open(entry, "w") as packed:
+                    shutil.copyfileobj(file, packed, 1024 * 1024)
+        return storage.adopt("results", partial, manifests.file_sha256(partial))
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def _file(job: Job, stored: storage.Stored, filename: str) -> StoredFile:
+    return StoredFile(
+        department_id=job.department_id,
+        owner_id=job.owner_id,
+        filename=filename,
+        purpose=RESULTS_PURPOSE,
+        storage_key=stored.key,
+        size_bytes=stored.size_bytes,
+        sha256=stored.sha256,
+    )
+
+
+def _measured(done: DoneEvent) -> Json:
+    seconds = max(done.train_seconds, 1e-9)
+    return {
+        "seconds": done.train_seconds,
+        "peak_bytes": done.peak_memory_bytes,
+        "tokens_per_second": done.trained_tokens / seconds,
+    }
+
+
+def _slug(text: str) -> str:
+    return re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-")[:64] or "adapter"
+
+
+def _remove(*keys: str) -> None:
+    for key in keys:
+        storage.delete(key)
+
+
+def _may_change(user: User, deed: str) -> None:
+    if not can_edit(user):
+        raise Forbidden(f"You may look at adapters, but not {deed} them.")

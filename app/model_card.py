@@ -1,0 +1,122 @@
+"""The README.md that travels with an adapter: what it is, from what, how good, how to use it."""
+
+import json
+
+from app.models import Job
+from app.train_config import DoneEvent, TrainConfig
+
+_CARD = """\
+---
+base_model: {base_yaml}
+library_name: peft
+pipeline_tag: text-generation
+license: {licence_yaml}
+tags:
+- lora
+- etude
+---
+
+# {name}
+
+A LoRA adapter: a small addition to **{base}** that was taught with the data named below. It was
+made with Etude, on the owner's own machine. It works only together with that starting model.
+
+## Where it comes from
+
+| | |
+| --- | --- |
+| Starting model | {base} |
+| SHA-256 of the starting model's manifest | `{base_hash}` |
+| Data | {data} |
+| SHA-256 of the examples | `{data_hash}` |
+| Examples | {num_train} to practise, {num_validation} to test |
+| Job | {job} |
+| Files | `MANIFEST.json` names each with its SHA-256 |
+
+## How well it did
+
+The loss is the mean surprise, in nats, at a token of the right answer; lower is better. The test
+set was never practised on.
+
+| | loss |
+| --- | --- |
+| Test set, starting model alone | {before:.4f} |
+| Test set, with this adapter (step {best_step}) | {after:.4f} |
+| Practice set, at the end | {train_loss:.4f} |
+
+{early}Trained on {trained_tokens:,} tokens in {seconds:,.0f} seconds.
+
+## How to use it
+
+```python
+from peft import PeftModel
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+folder = "."  # where this file lies
+tokenizer = AutoTokenizer.from_pretrained(folder)
+model = AutoModelForCausalLM.from_pretrained({base_python})
+model = PeftModel.from_pretrained(model, folder)
+
+messages = [{{"role": "user", "content": "Your question"}}]
+inputs = tokenizer.apply_chat_template(
+    messages, add_generation_prompt=True, return_tensors="pt", return_dict=True
+)
+answer = model.generate(**inputs, max_new_tokens=200, do_sample=False)
+print(tokenizer.decode(answer[0, inputs["input_ids"].shape[1] :], skip_special_tokens=True))
+```
+
+## Intended use and limits
+
+For the people and the subject that the data came from, with a person who checks the answers. It is
+no authority: it can state wrong things fluently, above all on questions unlike its examples, and it
+keeps the weaknesses of its starting model. It may repeat sentences of its data word for word, so
+treat it as being as confidential as the data itself.
+
+## Licence
+
+The starting model's licence: {licence}. The adapter derives from that model and from the data; the
+terms of both hold for it.
+
+## Settings
+
+| setting | value |
+| --- | --- |
+{settings}
+"""
+
+
+def write(job: Job, done: DoneEvent) -> str:
+    """Write the card of the adapter that a job has just made."""
+    version, base = job.version, job.base_model
+    config = TrainConfig.model_validate(job.config)
+    settings = "\n".join(f"| {name} | {value} |" for name, value in config.model_dump().items())
+    return _CARD.format(
+        name=_one_line(job.name),
+        base=_one_line(base.name),
+        base_yaml=json.dumps(base.name),
+        base_python=json.dumps(base.name),
+        base_hash=base.manifest_sha256 or "unknown",
+        licence=_one_line(base.licence) or "not known; ask where the model came from",
+        licence_yaml=json.dumps(base.licence or "other"),
+        data=f"{_one_line(version.dataset.name)}, version {version.number}",
+        data_hash=version.examples_sha256 or "unknown",
+        num_train=version.num_train,
+        num_validation=version.num_validation,
+        job=job.public_id,
+        before=done.validation_loss_before,
+        after=done.validation_loss_after,
+        best_step=done.best_step,
+        train_loss=done.train_loss,
+        early="It was stopped early: the test set had ceased to improve. "
+        if done.stopped_early
+        else "",
+        trained_tokens=done.trained_tokens,
+        seconds=done.train_seconds,
+        settings=settings,
+    )
+
+
+def _one_line(text: str) -> str:
+    # Names are people's text: none may end a table's cell or begin Markdown of its own.
+    plain = " ".join(text.split())
+    return "".join(f"\\{sign}" if sign in r"\`*_[]<>#|" else sign for sign in plain)
