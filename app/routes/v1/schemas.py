@@ -1,0 +1,192 @@
+"""What /v1 takes and gives: OpenAI's field names; ours begin with `x_` (docs/api.md)."""
+
+from datetime import datetime
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
+
+JobState = Literal["validating_files", "queued", "running", "succeeded", "failed", "cancelled"]
+
+
+def unix(at: datetime) -> int:
+    """Return whole Unix seconds, as OpenAI writes times."""
+    return int(at.timestamp())
+
+
+def _without_nul(value: str) -> str:
+    if "\0" in value:  # PostgreSQL's text cannot hold it
+        raise ValueError("it contains a NUL character")
+    return value
+
+
+def _settled(value: object) -> object:
+    return None if value == "auto" else value
+
+
+Text = Annotated[str, AfterValidator(_without_nul)]
+Key = Annotated[Text, Field(min_length=1, max_length=64)]
+Value = Annotated[Text, Field(max_length=512)]
+Metadata = Annotated[dict[Key, Value], Field(max_length=16)]
+Suffix = Annotated[str, Field(max_length=64, pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
+# None stands for "auto": Etude's preset decides.
+AutoInt = Annotated[int | None, BeforeValidator(_settled)]
+AutoFloat = Annotated[float | None, BeforeValidator(_settled)]
+
+
+class _Request(BaseModel):
+    # A setting that nobody reads must not look as if it had been heard.
+    model_config = ConfigDict(extra="forbid")
+
+
+class Hyperparameters(_Request):
+    n_epochs: AutoInt = None
+    batch_size: AutoInt = None
+    learning_rate_multiplier: AutoFloat = None
+
+
+class Supervised(_Request):
+    hyperparameters: Hyperparameters | None = None
+
+
+class Method(_Request):
+    type: str
+    supervised: Supervised | None = None
+    # Named so that they can be refused by name.
+    dpo: Any = None
+    reinforcement: Any = None
+
+
+class Options(BaseModel):
+    """`x_etude`: a preset, a name, and any setting of app.train_config.TrainConfig."""
+
+    model_config = ConfigDict(extra="allow")
+
+    preset: Literal["quick", "balanced", "thorough"] = "balanced"
+    name: Annotated[Text, Field(min_length=1, max_length=120)] | None = None
+
+
+class CreateJob(_Request):
+    model: Text
+    training_file: Text
+    validation_file: Text | None = None
+    suffix: Suffix | None = None
+    seed: Annotated[int, Field(ge=0, le=2**31 - 1)] | None = None
+    metadata: Metadata | None = None
+    integrations: list[Any] | None = None
+    method: Method | None = None
+    hyperparameters: Hyperparameters | None = None
+    x_etude: Options | None = None
+
+
+class Deleted(BaseModel):
+    id: str
+    object: str
+    deleted: Literal[True] = True
+
+
+class File(BaseModel):
+    id: str
+    object: Literal["file"] = "file"
+    bytes: int
+    created_at: int
+    filename: str
+    purpose: str
+    status: Literal["uploaded", "processed", "error"]
+    status_details: str | None
+    x_dataset_id: int | None
+    x_version_id: int | None
+    x_num_train: int | None
+    x_num_validation: int | None
+    x_left_out: dict[str, Any] | None
+
+
+class JobError(BaseModel):
+    code: str
+    message: str
+    param: str | None = None
+
+
+class SettledHyperparameters(BaseModel):
+    n_epochs: int | float
+    batch_size: int
+    learning_rate_multiplier: float
+
+
+class SettledSupervised(BaseModel):
+    hyperparameters: SettledHyperparameters
+
+
+class SettledMethod(BaseModel):
+    type: Literal["supervised"] = "supervised"
+    supervised: SettledSupervised
+
+
+class FineTuningJob(BaseModel):
+    id: str
+    object: Literal["fine_tuning.job"] = "fine_tuning.job"
+    created_at: int
+    finished_at: int | None
+    estimated_finish: int | None
+    model: str
+    fine_tuned_model: str | None
+    organization_id: str
+    training_file: str
+    validation_file: str | None
+    result_files: list[str]
+    status: JobState
+    error: JobError | None
+    hyperparameters: SettledHyperparameters
+    method: SettledMethod
+    trained_tokens: int | None
+    seed: int
+    metadata: dict[str, str] | None
+    integrations: list[Any]
+    x_state: str
+    x_name: str
+    x_job_id: int
+    x_step: int
+    x_total_steps: int | None
+    x_position: int | None
+    x_settings: dict[str, Any]
+    x_metrics: dict[str, Any] | None
+
+
+class JobEvent(BaseModel):
+    id: str
+    object: Literal["fine_tuning.job.event"] = "fine_tuning.job.event"
+    created_at: int
+    level: Literal["info", "warn", "error"]
+    message: str
+    type: Literal["message", "metrics"]
+    data: dict[str, Any] | None
+
+
+class CheckpointMetrics(BaseModel):
+    step: int
+    train_loss: float | None = None
+    valid_loss: float | None = None
+    full_valid_loss: float | None = None
+
+
+class JobCheckpoint(BaseModel):
+    id: str
+    object: Literal["fine_tuning.job.checkpoint"] = "fine_tuning.job.checkpoint"
+    created_at: int
+    fine_tuning_job_id: str
+    fine_tuned_model_checkpoint: str
+    step_number: int
+    metrics: CheckpointMetrics
+
+
+class Model(BaseModel):
+    id: str
+    object: Literal["model"] = "model"
+    created: int
+    owned_by: str
+    x_kind: Literal["base", "adapter"]
+    x_label: str
+    x_status: str
+    x_reason: str | None
+    x_base_model: str | None
+    x_job: str | None
+    x_metrics: dict[str, Any] | None
