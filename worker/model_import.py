@@ -1,0 +1,131 @@
+"""Import the next waiting base model: claim, convert in a child, keep it under the fence."""
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import threading
+from queue import Empty, SimpleQueue
+from typing import Any
+
+import structlog
+
+from app import db, leases, settings
+from app.models import BaseModel, Json, ModelStatus
+
+_log = structlog.get_logger()
+# Hub downloads of large models on thin lines.
+_TIMEOUT_SECONDS = 6 * 3600
+
+
+def import_next(worker_id: str) -> bool:
+    """Import one model if one waits; returns whether one did."""
+    with db.session() as session:
+        leases.take_back(session, leases.BASE_MODELS, worker_id)
+        lease = leases.claim(session, leases.BASE_MODELS, worker_id)
+        session.commit()
+        if lease is None:
+            return False
+        model = session.get_one(BaseModel, lease.id, populate_existing=True)
+        source, name = model.source, model.name
+    folder = f"{re.sub(r'[^a-z0-9]+', '-', name.lower()).strip('-')}-{lease.id}-{lease.attempt}"
+    target = settings.get().models_dir / folder
+    target.parent.mkdir(parents=True, exist_ok=True)
+    _sweep_leavings(lease.id, keep=folder)
+    try:
+        answer = _convert(lease, {"source": source, "target": str(target)})
+        with db.session() as session:
+            _keep(session, lease, folder, answer)
+            session.commit()
+    except leases.LeaseLost:
+        _log.warning("model_import.lost", model=name)
+        shutil.rmtree(target, ignore_errors=True)
+    return True
+
+
+def _keep(session: Any, lease: leases.Lease, folder: str, answer: Json) -> None:
+    result = answer.get("result")
+    if result is None:
+        reason = answer.get("error") or (
+            "Importing this model ended without a word, perhaps because the machine ran out of "
+            "memory; choose a smaller model, or look at the worker's log."
+        )
+        leases.release(session, lease, ModelStatus.FAILED, reason=reason)
+        return
+    licence = result.pop("licence")
+    values = result | ({"licence": licence} if licence else {})
+    leases.release(session, lease, ModelStatus.READY, folder=folder, reason=None, **values)
+
+
+def _convert(lease: leases.Lease, order: Json) -> Json:
+    """Let a child do it, holding the lease meanwhile; returns its last word."""
+    constants = settings.get()
+    child = subprocess.Popen(
+        [sys.executable, "-m", "worker.model_conversion"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        env=_environment(order["source"]["kind"]),
+        start_new_session=True,
+        text=True,
+    )
+    assert child.stdin is not None
+    lines: SimpleQueue[str] = SimpleQueue()
+    threading.Thread(target=_forward, args=(child, lines), daemon=True).start()
+    try:
+        child.stdin.write(json.dumps(order) + "\n")
+        child.stdin.flush()
+        waited, progress = 0.0, None
+        while waited < _TIMEOUT_SECONDS:
+            try:
+                line = lines.get(timeout=constants.heartbeat_seconds)
+            except Empty:
+                waited += constants.heartbeat_seconds
+            else:
+                message: Json = json.loads(line) if line else {}
+                if "progress" not in message:
+                    return message
+                progress = message["progress"]
+            with db.session() as session:
+                leases.renew(session, lease, progress)
+                session.commit()
+        return {"error": "Importing this model took too long and was stopped."}
+    finally:
+        child.kill()
+        child.wait()
+
+
+def _forward(child: subprocess.Popen[str], lines: "SimpleQueue[str]") -> None:
+    assert child.stdout is not None
+    for line in child.stdout:
+        if line.startswith("{"):  # libraries print, too
+            lines.put(line)
+    lines.put("")
+
+
+def _environment(kind: str) -> dict[str, str]:
+    """Hand on what a conversion needs, and no address or password of ours."""
+    kept = {
+        name: value
+        for name, value in os.environ.items()
+        if name in ("PATH", "HOME", "LANG", "LC_ALL", "TMPDIR", "PYTHONPATH", "VIRTUAL_ENV")
+        or (kind == "hub" and name.lower() in ("https_proxy", "no_proxy", "ssl_cert_file"))
+    }
+    offline = "0" if kind == "hub" else "1"
+    kept |= {"HF_HUB_OFFLINE": offline, "TRANSFORMERS_OFFLINE": offline, "TQDM_DISABLE": "1"}
+    kept |= {
+        "HF_HUB_DISABLE_TELEMETRY": "1",
+        "CUDA_VISIBLE_DEVICES": "",
+        "PYTHONWARNINGS": "ignore",
+    }
+    if kind == "hub":
+        kept["ETUDE_HUB_TOKEN"] = settings.get().hub_token
+    return kept
+
+
+def _sweep_leavings(model_id: int, keep: str) -> None:
+    """Remove what earlier, broken-off imports of this model left on the disk."""
+    for path in settings.get().models_dir.glob(f"*-{model_id}-*"):
+        if path.name.removesuffix(".tmp") != keep:
+            shutil.rmtree(path, ignore_errors=True)
