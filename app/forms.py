@@ -1,0 +1,44 @@
+"""What a browser may send, one pydantic model per form.
+
+Fields take any text: the domain judges it, so that a wrong form comes back as it was typed, with
+a word beside the field. A field that no page of ours sends is refused.
+"""
+
+from pydantic import BaseModel, ConfigDict
+
+
+class Form(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+
+class SignInForm(Form):
+    email: str = ""
+    password: str = ""
+    next: str = "/"
+
+
+class SetupForm(Form):
+    email: str = ""
+    name: str = ""
+    password: str = ""
+    password_again: str = ""
+
+
+class PasswordForm(Form):
+    old_password: str = ""
+    password: str = ""
+    password_again: str = ""
+
+
+class NameForm(Form):
+    name: str = ""
+
+
+class PersonForm(Form):
+    email: str = ""
+    name: str = ""
+    role: str = "member"
+
+
+class RoleForm(Form):
+    role: str = ""

@@ -1,0 +1,183 @@
+"""Builds the FastAPI app: middleware, routers, error pages."""
+
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from urllib.parse import quote
+
+import redis
+import structlog
+from fastapi import FastAPI, Request
+from fastapi.concurrency import run_in_threadpool
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse, PlainTextResponse, RedirectResponse, Response
+from fastapi.staticfiles import StaticFiles
+from sqlalchemy import select, text
+from sqlalchemy.exc import SQLAlchemyError
+from starlette.exceptions import HTTPException
+from starlette.types import Scope
+
+from app import auth, db, settings
+from app.errors import AppError, NotSignedIn
+from app.middleware import BodyLimit, CrossOriginGuard, HostGuard, RequestLog, SecurityHeaders
+from app.models import User, Worker
+from app.render import STATIC_DIR, page
+from app.routes import account, events, jobs, v1
+from app.streams import listening
+
+log = structlog.get_logger()
+
+PAGE_ROUTERS = (
+    account.router,
+    jobs.router,
+    events.router,
+)
+
+
+def create_app() -> FastAPI:
+    """Build the web application; settings and the database address must be in place."""
+    app = FastAPI(
+        title="Etude", lifespan=_lifespan, docs_url=None, redoc_url=None, openapi_url=None
+    )
+    app.add_exception_handler(AppError, _app_error)
+    app.add_exception_handler(RequestValidationError, _unreadable_request)
+    app.add_exception_handler(HTTPException, _http_error)
+    app.add_exception_handler(Exception, _crash)
+    for router in PAGE_ROUTERS:
+        app.include_router(router)
+    app.add_api_route("/healthz", _healthz, include_in_schema=False)
+    app.add_api_route("/readyz", _readyz, include_in_schema=False)
+    v1.install(app)
+    app.mount("/static", _StaticFiles(directory=STATIC_DIR), name="static")
+    # The last one added meets a request first.
+    app.add_middleware(BodyLimit)
+    app.add_middleware(CrossOriginGuard)
+    app.add_middleware(HostGuard)
+    app.add_middleware(SecurityHeaders)
+    app.add_middleware(RequestLog)
+    return app
+
+
+@asynccontextmanager
+async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
+    async with listening(settings.get().database_url) as hub:
+        app.state.hub = hub
+        yield
+
+
+class _StaticFiles(StaticFiles):
+    """A browser keeps a file whose address names its content, and asks after any other."""
+
+    async def get_response(self, path: str, scope: Scope) -> Response:
+        response = await super().get_response(path, scope)
+        is_named = scope["query_string"].startswith(b"v=")
+        response.headers["cache-control"] = (
+            "public, max-age=31536000, immutable" if is_named else "no-cache"
+        )
+        return response
+
+
+# --- is it well? ---------------------------------------------------------------------------
+
+
+def _healthz() -> PlainTextResponse:
+    """Answer while the process lives."""
+    return PlainTextResponse("ok\n")
+
+
+def _readyz() -> JSONResponse:
+    """Answer 200 only when database, broker and at least one worker of each kind are well."""
+    checks = {"database": "ok", "broker": "ok", "gpu worker": "ok", "cpu worker": "ok"}
+    since = datetime.now(UTC) - timedelta(seconds=settings.get().lease_seconds)
+    try:
+        with db.session() as session:
+            session.execute(text("SELECT 1"))
+            queues = set(session.scalars(select(Worker.queue).where(Worker.last_seen > since)))
+    except SQLAlchemyError:
+        checks["database"] = "does not answer"
+        queues = set()
+    for queue in ("gpu", "cpu"):
+        if queue not in queues:
+            checks[f"{queue} worker"] = "none is alive"
+    try:
+        with redis.Redis.from_url(
+            settings.get().redis_url, socket_timeout=1, socket_connect_timeout=1
+        ) as client:
+            client.ping()
+    except redis.RedisError:
+        checks["broker"] = "does not answer"
+    is_ready = all(value == "ok" for value in checks.values())
+    return JSONResponse({"ready": is_ready, **checks}, status_code=200 if is_ready else 503)
+
+
+# --- what went wrong, as a page ------------------------------------------------------------
+
+
+async def _app_error(request: Request, error: Exception) -> Response:
+    assert isinstance(error, AppError)
+    if isinstance(error, NotSignedIn):
+        return _to_sign_in(request)
+    return await _error_page(request, error.status, error.message)
+
+
+async def _unreadable_request(request: Request, error: Exception) -> Response:
+    assert isinstance(error, RequestValidationError)
+    # A form takes any text and answers with words beside the field: this is a wrong address or
+    # a request that no page of ours makes.
+    if any(problem["loc"][0] == "path" for problem in error.errors()):
+        return await _error_page(request, 404, "There is no such page.")
+    names = ", ".join(sorted({str(problem["loc"][-1]) for problem in error.errors()}))
+    return await _error_page(
+        request, 422, f"The form could not be read ({names}). Go back and try again."
+    )
+
+
+async def _http_error(request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)
+    sentences = {
+        404: "There is no such page. The address may be mistyped, or the thing was deleted.",
+        405: "This address does not take that kind of request. Go back and try again.",
+    }
+    return await _error_page(
+        request, error.status_code, sentences.get(error.status_code, error.detail)
+    )
+
+
+async def _crash(request: Request, error: Exception) -> Response:
+    log.exception("request failed", exc_info=error, request_id=request.state.request_id)
+    return await _error_page(
+        request,
+        500,
+        "Something went wrong on our side; your work is safe. "
+        "Try again, and if it happens again tell your administrator the number below.",
+    )
+
+
+def _to_sign_in(request: Request) -> Response:
+    wanted = request.url.path if request.method == "GET" else "/"
+    target = "/sign-in" if wanted == "/" else f"/sign-in?next={quote(wanted)}"
+    if "hx-request" in request.headers:
+        return Response(status_code=401, headers={"HX-Redirect": "/sign-in"})
+    if "text/html" not in request.headers.get("accept", "text/html"):
+        return PlainTextResponse("Please sign in first.\n", status_code=401)
+    return RedirectResponse(target, status_code=303)
+
+
+async def _error_page(request: Request, status: int, message: str) -> Response:
+    if "text/html" not in request.headers.get("accept", "text/html"):
+        return PlainTextResponse(message + "\n", status_code=status)
+    context: dict[str, Any] = {
+        "message": message,
+        "status": status,
+        "request_id": request.state.request_id,
+        "at": time.strftime("%Y-%m-%d %H:%M:%S %Z"),
+    }
+    user = None if status >= 500 else await run_in_threadpool(_user_of, request)
+    return page("error.html", user=user, **context)
+
+
+def _user_of(request: Request) -> User | None:
+    with db.session() as session:
+        return auth.user_of_session(session, request.cookies.get(auth.COOKIE, ""))

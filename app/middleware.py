@@ -1,0 +1,203 @@
+"""What every request passes, outermost first: log line, security headers, host, origin, size.
+
+Plain ASGI and no BaseHTTPMiddleware: event streams and downloads must pass through unbuffered.
+"""
+
+import ipaddress
+import secrets
+import socket
+import time
+from collections.abc import Iterable
+from functools import lru_cache
+
+import structlog
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.exceptions import HTTPException
+from starlette.responses import PlainTextResponse
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from app import settings
+
+log = structlog.get_logger()
+
+CSP = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; "
+    "font-src 'self'; connect-src 'self'; form-action 'self'; base-uri 'none'; "
+    "object-src 'none'; frame-ancestors 'none'"
+)
+_SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
+_MAX_FORM_BYTES = 2 * 1024**2
+# These read their body piece by piece and count it themselves.
+_STREAMED_PATHS = ("/uploads", "/datasets/upload", "/v1/files")
+
+
+class RequestLog:
+    """Give each request an id, and write one line about it when it has been answered."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        request_id = secrets.token_hex(8)
+        scope.setdefault("state", {})["request_id"] = request_id
+        started, status = time.monotonic(), 0
+
+        async def send_with_id(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                MutableHeaders(scope=message)["x-request-id"] = request_id
+            await send(message)
+
+        try:
+            await self.app(scope, receive, send_with_id)
+        finally:
+            # The route's pattern, not the address: a one-time link must not land in a log.
+            route = getattr(scope.get("route"), "path", None)
+            log.info(
+                "request",
+                request_id=request_id,
+                method=scope["method"],
+                route=route or scope["path"].split("/")[1],
+                status=status,
+                milliseconds=round((time.monotonic() - started) * 1000),
+            )
+
+
+class SecurityHeaders:
+    """Tell the browser to run nothing but our own files, and to keep pages to itself."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+
+        async def send_with_headers(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                headers = MutableHeaders(scope=message)
+                headers.setdefault("content-security-policy", CSP)
+                headers.setdefault("x-content-type-options", "nosniff")
+                # Not "no-referrer": browsers would then send "Origin: null" with our own forms.
+                headers.setdefault("referrer-policy", "same-origin")
+                headers.setdefault("cross-origin-opener-policy", "same-origin")
+                headers.setdefault("cross-origin-resource-policy", "same-origin")
+                headers.setdefault("cache-control", "no-store")
+                if settings.get().secure_cookies:
+                    headers.setdefault("strict-transport-security", "max-age=31536000")
+            await send(message)
+
+        await self.app(scope, receive, send_with_headers)
+
+
+class HostGuard:
+    """Answer only to our own names, so that a foreign name cannot be rebound to our address."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http" and not is_our_host(Headers(scope=scope).get("host", "")):
+            response = PlainTextResponse(
+                "Etude does not go by this name. Use the address that it printed at the start, or "
+                "add the name to ETUDE_ALLOWED_HOSTS.\n",
+                status_code=421,
+            )
+            await response(scope, receive, send)
+            return
+        await self.app(scope, receive, send)
+
+
+def is_our_host(host: str) -> bool:
+    """Say whether a Host header is an address, this machine's name, or one that was allowed."""
+    name = _without_port(host).lower()
+    try:
+        # Rebinding needs a name that an attacker controls; an address cannot be rebound.
+        ipaddress.ip_address(name.strip("[]"))
+    except ValueError:
+        return name in _our_names() or name in {
+            allowed.lower() for allowed in settings.get().allowed_hosts
+        }
+    return True
+
+
+@lru_cache
+def _our_names() -> frozenset[str]:
+    return frozenset({"localhost", socket.gethostname().lower(), socket.getfqdn().lower()})
+
+
+def _without_port(host: str) -> str:
+    if host.startswith("["):
+        return host.partition("]")[0] + "]"
+    return host.partition(":")[0]
+
+
+class CrossOriginGuard:
+    """Refuse what another site makes a browser send (CSRF).
+
+    `Sec-Fetch-Site` decides where the browser sends it; on plain http to another machine none
+    does, and an exactly equal `Origin` is needed. With neither, the request is refused. /v1 takes
+    bearer tokens and no cookie, so nothing can be sent there in somebody's name.
+    """
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if (
+            scope["type"] == "http"
+            and scope["method"] not in _SAFE_METHODS
+            and not _is_below(scope["path"], ["/v1"])
+            and not is_same_origin(Headers(scope=scope), scope["scheme"])
+        ):
+            response = PlainTextResponse(
+                "This request came from another site and was refused. "
+                "Open Etude itself and try again there.\n",
+                status_code=403,
+            )
+            await response(scope, receive, send)
+            return
+        await self.app(scope, receive, send)
+
+
+def is_same_origin(headers: Headers, scheme: str) -> bool:
+    """Say whether a request that changes something was made by a page of ours."""
+    site = headers.get("sec-fetch-site")
+    if site is not None:
+        return site in ("same-origin", "none")
+    # Behind a proxy that ends TLS we see http while the browser says https.
+    scheme = "https" if settings.get().secure_cookies else scheme
+    return headers.get("origin") == f"{scheme}://{headers.get('host', '')}"
+
+
+class BodyLimit:
+    """Stop reading a request that is longer than any form of ours."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http" or _is_below(scope["path"], _STREAMED_PATHS):
+            await self.app(scope, receive, send)
+            return
+        num_read = 0
+
+        async def receive_counted() -> Message:
+            nonlocal num_read
+            message = await receive()
+            num_read += len(message.get("body", b""))
+            if num_read > _MAX_FORM_BYTES:
+                # Not an AppError: FastAPI turns whatever else reading a body raises into a 400.
+                raise HTTPException(413, "This form holds more than 2 MB; upload data as a file.")
+            return message
+
+        await self.app(scope, receive_counted, send)
+
+
+def _is_below(path: str, prefixes: Iterable[str]) -> bool:
+    return any(path == prefix or path.startswith(prefix + "/") for prefix in prefixes)

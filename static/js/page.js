@@ -1,0 +1,32 @@
+// What every page shares: the phone's menu, dialogs that ask once, focus on what went wrong.
+
+for (const button of document.querySelectorAll("[data-menu]")) {
+  const top = button.closest("[data-top]");
+  button.addEventListener("click", () => {
+    const isOpen = top.classList.toggle("is-open");
+    button.setAttribute("aria-expanded", String(isOpen));
+  });
+}
+
+// Parts of a page are swapped: listen at the document, not at the elements.
+document.addEventListener("click", (event) => {
+  const opener = event.target.closest("[data-opens]");
+  const closer = event.target.closest("[data-closes]");
+  if (opener) {
+    event.preventDefault();
+    document.getElementById(opener.dataset.opens).showModal();
+  } else if (closer) {
+    event.preventDefault();
+    closer.closest("dialog").close();
+  }
+});
+
+// A link that acts as a button also answers to the space bar.
+document.addEventListener("keydown", (event) => {
+  if (event.key === " " && event.target.matches("a[role=button]")) {
+    event.preventDefault();
+    event.target.click();
+  }
+});
+
+document.querySelector("[data-error-summary]")?.focus();
