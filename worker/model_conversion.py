@@ -274,7 +274,7 @@ def _check_weights(config: dict[str, Any], folder: Path) -> int:
             raise Unusable(f"{path.name} is damaged: {error}.") from None
     model_config = AutoConfig.for_model(**config)
     with torch.device("meta"):
-        model = AutoModelForCausalLM.from_config(model_config)  # type: ignore[no-untyped-call]
+        model = AutoModelForCausalLM.from_config(model_config)
     tied = set(model.all_tied_weights_keys) if model_config.tie_word_embeddings else set()
     for name, parameter in model.named_parameters():
         if name not in shapes and name not in tied:
