@@ -1,0 +1,49 @@
+"""What columns are called, in the languages of those who write the sheets."""
+
+import re
+import unicodedata
+
+from app.datasets.mapping import ColumnRole
+
+# Compared by plain(): small letters, no accents.
+_NAMES = {
+    ColumnRole.MESSAGES: "messages message_list conversations conversation dialogue dialog chat",
+    ColumnRole.SYSTEM: "system system_prompt system_message role_description",
+    ColumnRole.TEXT: "text content document passage texte texto testo tekst metin текст 文本 本文",
+    ColumnRole.QUESTION: (
+        "question questions q prompt instruction instructions user query human ask "
+        "frage fragen aufgabe pregunta preguntas domanda domande pergunta perguntas vraag vragen "
+        "fraga fragor sporgsmal sporsmal kysymys pytanie pytania otazka intrebare kerdes soru "
+        "erotisi ερωτηση вопрос питання въпрос سؤال السؤال שאלה प्रश्न 问题 問題 質問 질문 "
+        "cau_hoi คำถาม pertanyaan soalan swali"
+    ),
+    ColumnRole.ANSWER: (
+        "answer answers a completion response output reply assistant gpt solution target expected "
+        "antwort antworten losung respuesta respuestas reponse reponses risposta risposte resposta "
+        "respostas antwoord antwoorden svar vastaus odpowiedz odpoved raspuns valasz cevap yanit "
+        "απαντηση ответ відповідь отговор جواب الجواب إجابة תשובה उत्तर 答案 回答 答え 답변 답 "
+        "cau_tra_loi คำตอบ jawaban jawapan jibu chosen"
+    ),
+}
+# Alpaca's second part of the question; alone it may be the question itself.
+CONTEXT = frozenset({"input", "context", "kontext", "contexto", "contesto"})
+# Known to say nothing about the example's text.
+HARMLESS = frozenset(
+    {"id", "index", "nr", "no", "number", "tools", "parallel_tool_calls", "source", "date"}
+)
+
+
+def plain(name: str) -> str:
+    """Reduce a column's name to small letters without accents, words joined by `_`."""
+    decomposed = unicodedata.normalize("NFKD", name.casefold())
+    letters = "".join(c for c in decomposed if not 0x300 <= ord(c) <= 0x36F)
+    letters = letters.replace("ø", "o").replace("ł", "l").replace("ı", "i")
+    return re.sub(r"[\s_\-.:?*]+", "_", letters).strip("_")
+
+
+ROLES = {plain(name): role for role, names in _NAMES.items() for name in names.split()}
+
+
+def is_known_name(name: str) -> bool:
+    """Say whether a cell reads like the name of a column."""
+    return plain(name) in ROLES or plain(name) in CONTEXT

@@ -1,0 +1,172 @@
+"""Bytes -> text: the mark at the start, then UTF-8 to the letter, then a guess that is shown."""
+
+import codecs
+from pathlib import Path
+from typing import NamedTuple
+
+from charset_normalizer import from_bytes
+
+from app.datasets.sniffing import Unreadable
+
+# What a person may choose from, with the words for it.
+CHOICES = {
+    "utf-8": "UTF-8",
+    "cp1252": "Western Europe (Windows)",
+    "cp1250": "Central Europe (Windows)",
+    "cp1251": "Cyrillic (Windows)",
+    "cp1253": "Greek (Windows)",
+    "cp1254": "Turkish (Windows)",
+    "cp1255": "Hebrew (Windows)",
+    "cp1256": "Arabic (Windows)",
+    "cp1257": "Baltic (Windows)",
+    "iso8859-15": "Western Europe (ISO)",
+    "mac_roman": "Western Europe (old Mac)",
+    "cp437": "DOS",
+    "cp850": "Western Europe (DOS)",
+    "koi8_r": "Russian (KOI8-R)",
+    "gb18030": "Chinese, simplified",
+    "big5": "Chinese, traditional",
+    "cp932": "Japanese (Shift-JIS)",
+    "euc_jp": "Japanese (EUC)",
+    "cp949": "Korean",
+    "utf-16": "UTF-16",
+    "utf-16-le": "UTF-16 without a mark",
+    "utf-16-be": "UTF-16 without a mark, big-endian",
+}
+_MARKS = (
+    (codecs.BOM_UTF8, "utf-8-sig"),
+    (codecs.BOM_UTF32_LE, "utf-32"),
+    (codecs.BOM_UTF32_BE, "utf-32"),
+    (codecs.BOM_UTF16_LE, "utf-16"),
+    (codecs.BOM_UTF16_BE, "utf-16"),
+)
+_CHUNK_BYTES = 1024**2
+_SAMPLE_BYTES = 128 * 1024
+
+
+class Encoding(NamedTuple):
+    name: str
+    is_guess: bool
+
+
+class _Fault(NamedTuple):
+    line: int
+    is_nul: bool
+    offset: int
+    # Text before it had letters beyond ASCII that were right.
+    had_letters: bool
+
+
+def detect(path: Path, chosen: str | None = None) -> Encoding:
+    """Find an encoding that the whole file agrees with.
+
+    Raises:
+        Unreadable: the chosen one does not fit, or no encoding can.
+    """
+    with path.open("rb") as file:
+        head = file.read(_SAMPLE_BYTES)
+    if chosen is not None:
+        return Encoding(_checked(path, chosen, head), is_guess=False)
+    for mark, name in _MARKS:
+        if head.startswith(mark):
+            return Encoding(_checked(path, name, head), is_guess=False)
+    fault = _first_fault(path, "utf-8")
+    if fault is None:
+        return Encoding("utf-8", is_guess=False)
+    if fault.is_nul:
+        bare = _bare_utf16(head)
+        if bare and _first_fault(path, bare) is None:
+            return Encoding(bare, is_guess=True)
+        raise Unreadable(_nul(fault))
+    if fault.had_letters:
+        raise Unreadable(
+            f"Line {fault.line:,} holds bytes that are no UTF-8, though the lines before are; "
+            "the file is damaged or was glued together: save it again as UTF-8."
+        )
+    return Encoding(_guess(path, fault), is_guess=True)
+
+
+def _checked(path: Path, name: str, head: bytes) -> str:
+    if name not in CHOICES and name not in {mark[1] for mark in _MARKS}:
+        raise Unreadable(f"“{name}” is not an encoding that can be chosen here.")
+    if name == "utf-8" and head.startswith(codecs.BOM_UTF8):
+        name = "utf-8-sig"
+    fault = _first_fault(path, name)
+    if fault is not None and fault.is_nul:
+        raise Unreadable(_nul(fault))
+    if fault is not None:
+        raise Unreadable(
+            f"Line {fault.line:,} is not {name}; choose another encoding for this file, "
+            "or save it as UTF-8."
+        )
+    return name
+
+
+def _nul(fault: _Fault) -> str:
+    return (
+        f"Line {fault.line:,} holds NUL bytes, which no text has; the file is damaged or is not "
+        "a text file: export it again as CSV or JSONL."
+    )
+
+
+def _first_fault(path: Path, name: str) -> _Fault | None:
+    decoder = codecs.getincrementaldecoder(name)()
+    lines, offset, had_letters = 1, 0, False
+    with path.open("rb") as file:
+        while True:
+            chunk = file.read(_CHUNK_BYTES)
+            try:
+                text = decoder.decode(chunk, final=not chunk)
+            except UnicodeDecodeError as error:
+                before = error.object[: error.start]
+                return _Fault(
+                    lines + before.count(b"\n"),
+                    b"\0" in before,
+                    # What the decoder held back from the last chunk is part of error.object.
+                    max(offset - (len(error.object) - len(chunk)) + error.start, 0),
+                    had_letters or not before.isascii(),
+                )
+            nul = text.find("\0")
+            if nul >= 0:
+                return _Fault(lines + text.count("\n", 0, nul), True, offset, had_letters)
+            if not chunk:
+                return None
+            had_letters = had_letters or not text.isascii()
+            lines += text.count("\n")
+            offset += len(chunk)
+
+
+def _bare_utf16(head: bytes) -> str | None:
+    # Western text in UTF-16 has a NUL in nearly every second place.
+    even, odd = head[0::2].count(0), head[1::2].count(0)
+    half = len(head) // 2
+    if odd > half * 0.4 and even < half * 0.05:
+        return "utf-16-le"
+    if even > half * 0.4 and odd < half * 0.05:
+        return "utf-16-be"
+    return None
+
+
+def _guess(path: Path, fault: _Fault) -> str:
+    with path.open("rb") as file:
+        file.seek(max(fault.offset - _SAMPLE_BYTES // 2, 0))
+        sample = file.read(_SAMPLE_BYTES)
+    best = from_bytes(sample, cp_isolation=list(CHOICES)).best()
+    guessed = best.encoding if best else None
+    # The usual one in most houses; taken where it says the same as the guess.
+    if guessed is None or _same(sample, guessed, "cp1252"):
+        guessed = "cp1252"
+    for name in (guessed, "cp1252", "cp850"):
+        if _first_fault(path, name) is None:
+            return name
+    raise Unreadable(
+        f"Line {fault.line:,} is in an encoding that cannot be recognised; open the file in the "
+        "program it comes from and save it as UTF-8."
+    )
+
+
+def _same(sample: bytes, one: str, other: str) -> bool:
+    try:
+        return sample.decode(one) == sample.decode(other)
+    except UnicodeDecodeError:
+        return False

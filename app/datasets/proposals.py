@@ -1,0 +1,129 @@
+"""What the columns most likely mean, by their names and what is in them; a person confirms it."""
+
+import json
+from typing import Any, NamedTuple
+
+from app.datasets.column_names import CONTEXT, HARMLESS, ROLES, plain
+from app.datasets.mapping import Column, ColumnRole, LeftOut, Mapping, apply
+from app.datasets.reading import Inspection
+
+
+class Proposal(NamedTuple):
+    mapping: Mapping
+    is_sure: bool  # so plain that a program may go on without a person
+    why: str  # a sentence for the person who confirms it
+
+
+def propose(inspection: Inspection) -> Proposal:
+    """Propose a mapping from the names of the columns, else from what is in them."""
+    roles = dict.fromkeys(inspection.columns, ColumnRole.IGNORE)
+    found = _by_name(inspection.columns)
+    is_sure = True
+    if ColumnRole.MESSAGES in found and len(found[ColumnRole.MESSAGES]) == 1:
+        (name,) = found[ColumnRole.MESSAGES]
+        roles[name] = ColumnRole.MESSAGES
+        why = f"The column “{name}” holds whole conversations."
+    elif ColumnRole.QUESTION in found and ColumnRole.ANSWER in found:
+        questions, answers = found[ColumnRole.QUESTION], found[ColumnRole.ANSWER]
+        roles[questions[0]], roles[answers[0]] = ColumnRole.QUESTION, ColumnRole.ANSWER
+        is_sure = len(questions) == len(answers) == 1 and plain(answers[0]) != "chosen"
+        why = f"“{questions[0]}” reads like the question and “{answers[0]}” like the answer."
+        contexts = [name for name in inspection.columns if plain(name) in CONTEXT]
+        if len(contexts) == 1 and plain(questions[0]) in ("instruction", "question"):
+            roles[contexts[0]] = ColumnRole.QUESTION
+            why += f" “{contexts[0]}” is added to the question."
+        elif contexts:
+            is_sure = False
+    elif ColumnRole.TEXT in found and len(inspection.columns) == 1:
+        roles[inspection.columns[0]] = ColumnRole.TEXT
+        why = "The only column holds text, which is learned as it stands, without a question."
+    else:
+        return _by_content(inspection, roles)
+    for name in found.get(ColumnRole.SYSTEM, [])[:1]:
+        if ColumnRole.MESSAGES not in roles.values() and ColumnRole.TEXT not in roles.values():
+            roles[name] = ColumnRole.SYSTEM
+    ignored = [
+        name
+        for name, role in roles.items()
+        if role is ColumnRole.IGNORE and plain(name) not in HARMLESS
+    ]
+    if ignored and inspection.format in ("csv", "xlsx"):
+        why += " The other columns are not used."
+    mapping = _mapping(inspection, roles)
+    return Proposal(mapping, is_sure and _fits(mapping, inspection), why)
+
+
+def _by_name(columns: list[str]) -> dict[ColumnRole, list[str]]:
+    found: dict[ColumnRole, list[str]] = {}
+    plain_names = {name: plain(name) for name in columns}
+    for name in columns:
+        role = ROLES.get(plain_names[name])
+        if role is not None:
+            found.setdefault(role, []).append(name)
+    # `input`/`output` without an instruction are a question and its answer.
+    if ColumnRole.QUESTION not in found:
+        contexts = [name for name in columns if plain_names[name] in CONTEXT]
+        if len(contexts) == 1:
+            found[ColumnRole.QUESTION] = contexts
+    return found
+
+
+def _by_content(inspection: Inspection, roles: dict[str, ColumnRole]) -> Proposal:
+    texts = {
+        name: [value for row in inspection.preview if (value := row.values.get(name))]
+        for name in inspection.columns
+    }
+    for name, values in texts.items():
+        if values and all(_is_turns(value) for value in values):
+            roles[name] = ColumnRole.MESSAGES
+            why = f"“{name}” holds lists of turns, so it is taken for conversations."
+            return Proposal(_mapping(inspection, roles), False, why)
+    lengths = {
+        name: sum(map(len, values)) / len(values)
+        for name, values in texts.items()
+        if values and all(isinstance(value, str) for value in values)
+    }
+    wordy = sorted(lengths, key=lambda name: lengths[name], reverse=True)[:2]
+    if not wordy:
+        return Proposal(
+            _mapping(inspection, roles), False, "No column holds text; choose the columns yourself."
+        )
+    if len(wordy) == 1 or lengths[wordy[1]] < 3:
+        roles[wordy[0]] = ColumnRole.TEXT
+        why = f"Only “{wordy[0]}” holds text, so it is taken as it stands; please check."
+        return Proposal(_mapping(inspection, roles), False, why)
+    asked = {
+        name: sum(v.rstrip().endswith(("?", "？", "؟")) for v in texts[name]) for name in wordy
+    }
+    # The one with question marks asks; else the shorter, and of equals the first.
+    first, second = sorted(
+        wordy, key=lambda name: (-asked[name], lengths[name], inspection.columns.index(name))
+    )
+    roles[first], roles[second] = ColumnRole.QUESTION, ColumnRole.ANSWER
+    why = (
+        f"The names do not say it, but “{first}” looks like the question and “{second}” like the "
+        "answer; please check."
+    )
+    return Proposal(_mapping(inspection, roles), False, why)
+
+
+def _is_turns(value: Any) -> bool:
+    if isinstance(value, str) and value.startswith("["):
+        try:
+            value = json.loads(value)
+        except (ValueError, RecursionError):
+            return False
+    return (
+        isinstance(value, list)
+        and bool(value)
+        and all(isinstance(turn, dict) and {"role", "from"} & turn.keys() for turn in value)
+    )
+
+
+def _mapping(inspection: Inspection, roles: dict[str, ColumnRole]) -> Mapping:
+    return Mapping(columns=[Column(name=name, role=roles[name]) for name in inspection.columns])
+
+
+def _fits(mapping: Mapping, inspection: Inspection) -> bool:
+    made = [not isinstance(apply(mapping, row.values), LeftOut) for row in inspection.preview]
+    return bool(made) and sum(made) * 2 > len(made)

@@ -1,0 +1,133 @@
+"""The process that parses what people send: `python -m app.datasets.reader`, without credentials.
+
+One JSON object on standard input (Order), JSON lines on standard output:
+{"rows": 5000} while it works; {"example": [row, messages, rank]} and {"left_out": [row, reason]};
+at the end one of {"inspection": …, "mapping": …}, {"end": rows} or {"unreadable": sentence}.
+Memory, time and open files are limited, nothing can be written, and there is no network.
+"""
+
+import ctypes
+import hashlib
+import json
+import os
+import resource
+import signal
+import sys
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel
+
+from app.datasets.mapping import LeftOut, Mapping, Message, apply
+from app.datasets.proposals import propose
+from app.datasets.reading import ReadAs, inspect, open_rows
+from app.datasets.sniffing import Unreadable
+
+_PR_SET_PDEATHSIG = 1
+_CLONE_NEWUSER, _CLONE_NEWNET = 0x10000000, 0x40000000
+_PROGRESS_ROWS = 2000
+_MAX_OPEN_FILES = 64
+
+
+class Order(BaseModel):
+    """What to read, how, and within which limits."""
+
+    task: Literal["inspect", "build"]
+    path: Path
+    parent: int
+    read_as: ReadAs = ReadAs()
+    mapping: Mapping | None = None
+    seed: int = 0
+    memory_bytes: int
+    cpu_seconds: int
+
+
+def rank(messages: list[Message], seed: int) -> int:
+    """Return a number by which examples are drawn for the test set; equal for equal examples.
+
+    Two examples are equal when questions and answers are, but for case and space: a test question
+    that stands in the practice set would be no test.
+    """
+    said = [
+        [message["role"], " ".join(message["content"].casefold().split())]
+        for message in messages
+        if message["role"] != "system"
+    ]
+    body = json.dumps(said, ensure_ascii=False).encode()
+    key = seed.to_bytes(8, "big")
+    return int.from_bytes(hashlib.blake2b(body, digest_size=8, key=key).digest(), "big")
+
+
+def main() -> None:
+    """Do what standard input says; an answer is always the last line."""
+    order = Order.model_validate_json(sys.stdin.readline())
+    _confine(order)
+    try:
+        _inspect(order) if order.task == "inspect" else _build(order)
+    except Unreadable as error:
+        _say({"unreadable": str(error)})
+    except MemoryError:
+        _say(
+            {
+                "unreadable": "Reading this file needs more than the "
+                f"{order.memory_bytes / 1024**2:,.0f} MB of memory that reading may take; split "
+                "it into smaller files, or save a workbook as CSV."
+            }
+        )
+    sys.stdout.flush()
+
+
+def _inspect(order: Order) -> None:
+    found = inspect(order.path, order.read_as, lambda rows: _say({"rows": rows}))
+    proposal = propose(found)
+    found.is_sure, found.why = proposal.is_sure, proposal.why
+    _say(
+        {
+            "inspection": found.model_dump(mode="json"),
+            "mapping": proposal.mapping.model_dump(mode="json"),
+        }
+    )
+
+
+def _build(order: Order) -> None:
+    assert order.mapping is not None
+    num_rows = 0
+    for number, row in open_rows(order.path, order.read_as).rows:
+        num_rows += 1
+        messages = row if isinstance(row, LeftOut) else apply(order.mapping, row)
+        if isinstance(messages, LeftOut):
+            _say({"left_out": [number, messages.reason]})
+        else:
+            _say({"example": [number, messages, rank(messages, order.seed)]})
+        if num_rows % _PROGRESS_ROWS == 0:
+            _say({"rows": num_rows})
+    _say({"end": num_rows})
+
+
+def _say(message: dict[str, Any]) -> None:
+    sys.stdout.write(json.dumps(message, ensure_ascii=False, separators=(",", ":")) + "\n")
+    if "rows" in message:
+        sys.stdout.flush()
+
+
+def _confine(order: Order) -> None:
+    """Give up what a parser of strangers' files does not need; what the kernel denies, we keep."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != order.parent:  # it died before the line above
+        os._exit(1)
+    # Without a user namespace only root may leave the network.
+    if libc.unshare(_CLONE_NEWNET) != 0:
+        libc.unshare(_CLONE_NEWUSER | _CLONE_NEWNET)
+    for limit, value in (
+        (resource.RLIMIT_AS, order.memory_bytes),
+        (resource.RLIMIT_CPU, order.cpu_seconds),
+        (resource.RLIMIT_NOFILE, _MAX_OPEN_FILES),
+        (resource.RLIMIT_FSIZE, 0),
+        (resource.RLIMIT_CORE, 0),
+    ):
+        resource.setrlimit(limit, (value, value))
+
+
+if __name__ == "__main__":
+    main()

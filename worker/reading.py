@@ -1,0 +1,304 @@
+"""The cpu worker's part of a dataset: a file's columns, then its examples; each under a lease.
+
+    uploaded -> inspecting -> mapping (or confirmed, where the API's mapping is sure)
+    confirmed -> building -> ready
+
+The file is parsed in a child process (app/datasets/reader.py) that knows no database.
+"""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from array import array
+from collections.abc import Iterator
+from pathlib import Path
+from types import TracebackType
+from typing import IO, Any
+
+import structlog
+from sqlalchemy import func
+
+from app import db, leases, settings, storage
+from app.datasets import examples, versions
+from app.datasets.reader import Order
+from app.datasets.reading import ReadAs
+from app.datasets.sniffing import Unreadable
+from app.leases import Lease, LeaseLost
+from app.models import DatasetVersion, VersionStatus
+
+log = structlog.get_logger()
+
+
+def read_next(worker_id: str) -> bool:
+    """Take the oldest version that waits for the cpu queue one step further.
+
+    Returns:
+        Whether there was one; ask again until there is none.
+    """
+    with db.session() as session:
+        versions.purge(session)
+        leases.take_back(session, leases.VERSIONS, worker_id)
+        lease = leases.claim(session, leases.VERSIONS, worker_id)
+        session.commit()
+        version = session.get(DatasetVersion, lease.id) if lease else None
+    if lease is None or version is None:
+        return False
+    log.info("reading", version=version.id, attempt=lease.attempt, status=lease.status.value)
+    try:
+        with _Reader(lease, version) as reader:
+            if lease.status is VersionStatus.INSPECTING:
+                _inspect(lease, version, reader)
+            else:
+                _build(lease, version, reader)
+    except LeaseLost:
+        log.warning("lease_lost", version=version.id, attempt=lease.attempt)
+    except Unreadable as error:
+        _fail(lease, str(error))
+    except OSError as error:
+        log.exception("reading_failed", version=version.id)
+        _fail(
+            lease,
+            f"The worker could not read the file ({error.strerror or error}); "
+            "ask your administrator to look at the disk of this machine.",
+        )
+    return True
+
+
+def _fail(lease: Lease, reason: str) -> None:
+    with db.session() as session:
+        try:
+            leases.release(session, lease, VersionStatus.FAILED, reason=reason)
+        except LeaseLost:
+            return
+        session.commit()
+
+
+def _inspect(lease: Lease, version: DatasetVersion, reader: "_Reader") -> None:
+    answer: dict[str, Any] = {}
+    for message in reader.messages():
+        answer = message
+    inspection = answer["inspection"]
+    status, reason = VersionStatus.MAPPING, None
+    if version.auto_confirm and inspection["is_sure"]:
+        status = VersionStatus.CONFIRMED
+    elif version.auto_confirm:
+        status = VersionStatus.FAILED
+        reason = (
+            f"It is not plain what this file's columns mean. {inspection['why']} Name them "
+            "`messages`, or `prompt` and `completion`, or confirm the columns on the Data page."
+        )
+    with db.session() as session:
+        leases.release(
+            session,
+            lease,
+            status,
+            reason=reason,
+            inspection=inspection,
+            mapping=answer["mapping"],
+        )
+        session.commit()
+
+
+def _build(lease: Lease, version: DatasetVersion, reader: "_Reader") -> None:
+    ranks, left_out = array("Q"), examples.LeftOutRows()
+    # A file without a name: it goes with this process, however that ends.
+    run_dir = settings.get().run_dir
+    run_dir.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryFile("w+", dir=run_dir, encoding="utf-8") as spool:
+        for message in reader.messages():
+            if "example" in message:
+                ranks.append(message["example"][2])
+                spool.write(json.dumps(message["example"], ensure_ascii=False) + "\n")
+            elif "left_out" in message:
+                left_out.add(*message["left_out"])
+        _refuse_too_few(len(ranks), left_out)
+        spool.seek(0)
+        reader.progress = {"rows": len(ranks), "phase": "writing"}
+        _publish(lease, version, ranks, left_out, spool)
+
+
+def _publish(
+    lease: Lease,
+    version: DatasetVersion,
+    ranks: "array[int]",
+    left_out: examples.LeftOutRows,
+    spool: IO[str],
+) -> None:
+    validation = examples.validation_ranks(ranks, version.validation_share)
+    inspection = versions.inspection_of(version)
+    assert inspection is not None
+    inspection.left_out_rows = left_out.first_rows
+    # One transaction: all examples and the status that says so, or none of it.
+    with db.session() as session:
+        written = examples.write(session, version, spool, validation)
+        leases.release(
+            session,
+            lease,
+            VersionStatus.READY,
+            num_train=written.num_train,
+            num_validation=written.num_validation,
+            examples_sha256=written.sha256,
+            left_out=left_out.counts,
+            inspection=inspection.model_dump(mode="json"),
+            token_lengths=None,
+            reason=None,
+            ready_at=func.clock_timestamp(),
+        )
+        session.commit()
+
+
+def _refuse_too_few(num_examples: int, left_out: examples.LeftOutRows) -> None:
+    wanted = settings.get().min_examples
+    if num_examples >= wanted:
+        return
+    many = "1 example" if num_examples == 1 else f"{num_examples} examples"
+    why = ""
+    if left_out.counts:
+        reason, rows = max(left_out.counts.items(), key=lambda item: item[1])
+        why = f" ({examples.rows_that(reason, rows)})"
+    raise Unreadable(
+        f"This file makes only {many}{why}, and learning needs at least {wanted}; add more "
+        "questions with answers and upload it again, or choose other columns."
+    )
+
+
+class _Reader:
+    """The reading process and the thread that renews the lease and ends the process in time."""
+
+    def __init__(self, lease: Lease, version: DatasetVersion) -> None:
+        values = settings.get()
+        inspection = versions.inspection_of(version)
+        read_as = ReadAs.model_validate(version.read_as or {})
+        if inspection is not None:
+            # As the person saw it, whatever this version of the code would guess.
+            read_as = ReadAs(
+                encoding=_plain(inspection.encoding),
+                delimiter=inspection.delimiter,
+                sheet=inspection.sheet,
+                has_header=inspection.has_header,
+            )
+        self.lease = lease
+        self.progress: dict[str, Any] = {"rows": 0}
+        self._is_inspecting = lease.status is VersionStatus.INSPECTING
+        self._timeout_seconds = values.reader_timeout_seconds
+        self._order = Order(
+            task="inspect" if self._is_inspecting else "build",
+            path=storage.path(version.file.storage_key),
+            parent=os.getpid(),
+            read_as=read_as,
+            mapping=None if self._is_inspecting else versions.mapping_of(version),
+            seed=version.split_seed,
+            memory_bytes=values.reader_memory_bytes,
+            cpu_seconds=int(self._timeout_seconds),
+        )
+        self._end = threading.Event()
+        self._lost = False
+        self._late = False
+        self._thread = threading.Thread(target=self._beat, name="reading-lease", daemon=True)
+
+    def __enter__(self) -> "_Reader":
+        self._errors = tempfile.TemporaryFile("w+b")
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "app.datasets.reader"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=self._errors,
+            cwd=Path(__file__).resolve().parent.parent,
+            # No credentials: a parser of strangers' files needs none.
+            env={"PATH": os.environ.get("PATH", ""), "PYTHONUTF8": "1", "LANG": "C.UTF-8"},
+            text=True,
+            encoding="utf-8",
+            # A terminal's Ctrl-C is for the worker, which then ends this.
+            start_new_session=True,
+        )
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._end.set()
+        self._process.kill()
+        self._process.wait()
+        self._thread.join()
+        for stream in (self._process.stdin, self._process.stdout, self._errors):
+            if stream is not None:
+                stream.close()
+
+    def messages(self) -> Iterator[dict[str, Any]]:
+        """Yield what the process says, without its progress, until it has ended well.
+
+        Raises:
+            Unreadable: the file cannot be read, or reading it broke off.
+            LeaseLost: another worker may have the version by now.
+        """
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        with self._process.stdin as stdin:
+            stdin.write(self._order.model_dump_json() + "\n")
+        ended = False
+        for line in self._process.stdout:
+            message = json.loads(line)
+            if "unreadable" in message:
+                raise Unreadable(message["unreadable"])
+            if "rows" in message:
+                self.progress = message
+                continue
+            ended = "end" in message or "inspection" in message
+            yield message
+        self._process.wait()
+        if self._lost:
+            raise LeaseLost(f"version {self.lease.id}, attempt {self.lease.attempt}")
+        if not ended or self._process.returncode != 0:
+            raise Unreadable(self._how_it_broke_off())
+
+    def _how_it_broke_off(self) -> str:
+        self._errors.seek(0)
+        tail = self._errors.read()[-2000:].decode(errors="replace")
+        code = self._process.returncode
+        log.error("reader_broke_off", code=code, tail=tail)
+        if self._late or code == -signal.SIGXCPU:
+            return (
+                f"Reading this file took longer than {self._timeout_seconds / 60:,.0f} minutes; "
+                "split it into smaller files."
+            )
+        return (
+            f"Reading this file broke off (code {code}), most likely for want of memory; split it "
+            "into smaller files, or save a workbook as CSV."
+        )
+
+    def _beat(self) -> None:
+        deadline = time.monotonic() + self._timeout_seconds
+        beat_seconds = settings.get().heartbeat_seconds
+        while not self._end.wait(min(beat_seconds, max(deadline - time.monotonic(), 0.01))):
+            # The timeout is for the file; writing the examples afterwards takes what it takes.
+            if time.monotonic() >= deadline and self._process.poll() is None:
+                self._late = True
+                self._process.kill()
+            self._renew()
+
+    def _renew(self) -> None:
+        try:
+            with db.session() as session:
+                leases.renew(session, self.lease, self.progress)
+                session.commit()
+        except LeaseLost:
+            self._lost = True
+            self._process.kill()
+            self._end.set()
+        except Exception:
+            # The database may be away for a moment; the fence holds whatever happens meanwhile.
+            log.exception("lease_not_renewed", version=self.lease.id)
+
+
+def _plain(encoding: str | None) -> str | None:
+    """The mark at a file's start is found again by itself."""
+    return None if encoding in ("utf-8-sig", "utf-32", "utf-16") else encoding
