@@ -9,6 +9,7 @@ from typing import Annotated, Literal
 
 import typer
 from sqlalchemy import select
+from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
 
 from app import auth, base_models, db, settings
@@ -16,7 +17,12 @@ from app.embedded import servers
 from app.errors import AppError
 from app.models import Role, User
 
-app = typer.Typer(help="Teach a language model with your own data.", no_args_is_help=True)
+app = typer.Typer(
+    help="Teach a language model with your own data.",
+    no_args_is_help=True,
+    # Its traces print the values of variables, passwords among them.
+    pretty_exceptions_enable=False,
+)
 user_app = typer.Typer(help="People and programs that may sign in.", no_args_is_help=True)
 token_app = typer.Typer(help="Tokens for programs (/v1).", no_args_is_help=True)
 models_app = typer.Typer(help="Starting models.", no_args_is_help=True)
@@ -33,8 +39,11 @@ def main() -> None:
     """Run the command line; the entry point of `etude`."""
     try:
         app()
-    except AppError as error:
+    except (AppError, OSError) as error:
         raise SystemExit(f"etude: {error}") from None
+    except SQLAlchemyError as error:
+        said = str(getattr(error, "orig", None) or error).strip().splitlines()[0]
+        raise SystemExit(f"etude: the database refused: {said}") from None
 
 
 @app.command()
@@ -84,9 +93,11 @@ def worker(queue: Annotated[Literal["gpu", "cpu"], typer.Argument(help="gpu or c
 
 @app.command()
 def migrate(data_dir: DataDir = None) -> None:
-    """Bring the database to this version's tables."""
-    with _database(data_dir):
-        typer.echo("The database is up to date.")
+    """Bring the database to this version's tables, and list the starter model in it."""
+    with _database(data_dir), db.session() as session:
+        base_models.add_starter(session)
+        session.commit()
+    typer.echo("The database is up to date.")
 
 
 @user_app.command("add")

@@ -1,10 +1,11 @@
 """`etude up`: both servers, the web and the workers of one machine under one supervisor.
 
-Children die with us (PDEATHSIG); the servers may outlive a kill -9 of us and are then adopted by
-the next start. Everything that a child prints goes to its file below logs/.
+Children die with us: after a kill -9 of us the kernel ends the web and the workers at once and
+asks the servers to stop; what is left of those, the next start stops. Everything that a child
+prints goes to its file below logs/.
 """
 
-import ctypes
+import http.client
 import os
 import signal
 import socket
@@ -18,15 +19,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from app import auth, base_models, db, migrations, settings
-from app.embedded import folder
+from app.embedded import folder, processes
 from app.embedded.servers import Servers
 
-_PR_SET_PDEATHSIG = 1
-_libc = ctypes.CDLL(None)
-_MAX_LOG_BYTES = 10 * 1024**2
 _FIRST_BACKOFF_SECONDS, _MAX_BACKOFF_SECONDS = 0.5, 30.0
 # A child that lived this long and then died starts again at once.
 _HEALTHY_SECONDS = 60
+# A slow disk reads some hundred modules the first time.
+_WEB_START_SECONDS = 120
 
 
 @dataclass
@@ -44,19 +44,13 @@ class Child:
     backoff_seconds: float = _FIRST_BACKOFF_SECONDS
 
     def start(self, logs: Path) -> None:
-        log = logs / f"{self.name}.log"
-        if log.exists() and log.stat().st_size > _MAX_LOG_BYTES:
-            log.replace(log.with_suffix(".log.1"))
-        with log.open("ab") as output:
-            self.process = subprocess.Popen(
-                [sys.executable, "-m", "app.cli", *self.arguments],
-                stdin=subprocess.DEVNULL,
-                stdout=output,
-                stderr=output,
-                env=self.environment,
-                start_new_session=True,  # Ctrl-C is ours; we stop children in order
-                preexec_fn=_die_with_parent,  # noqa: PLW1509 - no threads hold locks yet
-            )
+        command = [sys.executable, "-m", "app.cli", *self.arguments]
+        self.process = processes.start(
+            # The database goes down with us: there would be nobody to hand a job back to.
+            processes.bound(command, signal.SIGKILL),
+            logs / f"{self.name}.log",
+            self.environment,
+        )
         self.started_at = time.monotonic()
 
     def has_ended(self) -> bool:
@@ -90,8 +84,10 @@ def run(chosen: settings.Settings) -> None:
         SystemExit: it cannot start; one sentence for the person who started it.
     """
     stop = _Stop()
-    for sign in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(sign, stop)
+    for sign in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        # Under nohup a hang-up is ignored, and stays so.
+        if signal.getsignal(sign) is not signal.SIG_IGN:
+            signal.signal(sign, stop)
     folder.prepare(chosen)
     with _data_dir(chosen):
         _check_port(chosen)
@@ -148,14 +144,27 @@ def accelerators() -> list[str]:
 
 
 def _environment(chosen: settings.Settings, servers: Servers) -> dict[str, str]:
-    return os.environ | {
-        "DATABASE_URL": servers.database_url,
-        "REDIS_URL": servers.redis_url,
-        "ETUDE_DATA_DIR": str(chosen.data_dir),
-        "ETUDE_HOST": chosen.host,
-        "ETUDE_PORT": str(chosen.port),
-        "PYTHONUNBUFFERED": "1",
+    # Caches of libraries go below the data directory: HOME may be unset, or not ours to fill.
+    cache = chosen.data_dir / "cache"
+    usual = {
+        "HF_HOME": str(cache / "huggingface"),
+        "TRITON_CACHE_DIR": str(cache / "triton"),
+        "XDG_CACHE_HOME": str(cache),
+        # Its threads do not survive the fork of a Celery worker, and it warns of that.
+        "TOKENIZERS_PARALLELISM": "false",
     }
+    return (
+        usual
+        | os.environ
+        | {
+            "DATABASE_URL": servers.database_url,
+            "REDIS_URL": servers.redis_url,
+            "ETUDE_DATA_DIR": str(chosen.data_dir),
+            "ETUDE_HOST": chosen.host,
+            "ETUDE_PORT": str(chosen.port),
+            "PYTHONUNBUFFERED": "1",
+        }
+    )
 
 
 def _prepare_database(environment: dict[str, str]) -> str | None:
@@ -202,15 +211,18 @@ def _children(chosen: settings.Settings, environment: dict[str, str]) -> list[Ch
 def _announce(
     chosen: settings.Settings, children: list[Child], link: str | None, stop: _Stop
 ) -> None:
-    shown = "127.0.0.1" if chosen.host in ("0.0.0.0", "::") else chosen.host  # noqa: S104
-    address = f"http://{shown}:{chosen.port}"
-    deadline = time.monotonic() + 60
-    while not _answers(shown, chosen.port):
+    anywhere = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - only translated here
+    host = anywhere.get(chosen.host, chosen.host)
+    address = f"http://[{host}]:{chosen.port}" if ":" in host else f"http://{host}:{chosen.port}"
+    deadline = time.monotonic() + _WEB_START_SECONDS
+    while not _answers(host, chosen.port):
         web = children[0]
         if stop.asked.is_set():
             return
         if web.has_ended() or time.monotonic() > deadline:
-            raise SystemExit(f"The web did not start; its log is {chosen.logs_dir / 'web.log'}.")
+            log = chosen.logs_dir / "web.log"
+            said = processes.last_line(log)
+            raise SystemExit(f"The web did not start; its log is {log}. It said: {said}")
         time.sleep(0.05)
     _say(f"Etude is ready at {address}")
     if link is not None:
@@ -274,16 +286,17 @@ def _check_port(chosen: settings.Settings) -> None:
 
 
 def _answers(host: str, port: int) -> bool:
+    connection = http.client.HTTPConnection(host, port, timeout=2)
     try:
-        socket.create_connection((host, port), timeout=1).close()
-    except OSError:
+        connection.request("GET", "/healthz")
+        return connection.getresponse().status == http.client.OK
+    except (OSError, http.client.HTTPException):
         return False
-    return True
-
-
-def _die_with_parent() -> None:
-    _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+    finally:
+        connection.close()
 
 
 def _say(sentence: str) -> None:
-    print(sentence, flush=True)
+    # The terminal may be gone; that must not keep us from stopping in order.
+    with suppress(OSError):
+        print(sentence, flush=True)

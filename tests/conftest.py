@@ -31,6 +31,8 @@ _number = itertools.count(1)
 def server_dir() -> Iterator[Path]:
     """A short folder (sockets have short names) that goes with the session."""
     folder = Path(tempfile.mkdtemp(prefix="etude-t"))
+    # As root without user namespaces, PostgreSQL runs as nobody, who has to pass through.
+    folder.chmod(0o711)
     yield folder
     shutil.rmtree(folder, ignore_errors=True)
 

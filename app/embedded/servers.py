@@ -118,9 +118,20 @@ def check_broker(url: str) -> None:
         SystemExit: it does not answer, or the address is none; one sentence.
     """
     try:
-        plain = url.replace("redis+socket://", "unix://").replace("?virtual_host=", "?db=")
-        with redis.Redis.from_url(plain, socket_connect_timeout=5) as client:
+        with redis_client(url, timeout_seconds=5) as client:
             client.ping()
     except (redis.RedisError, ValueError, OSError) as error:
         where = url.rpartition("@")[2]
         raise SystemExit(f"REDIS_URL (…{where}) does not work: {error}") from None
+
+
+def redis_client(url: str, timeout_seconds: float) -> redis.Redis:
+    """Open the broker's address as a plain client; kombu and redis-py name sockets differently.
+
+    Raises:
+        ValueError: the address is none.
+    """
+    plain = url.replace("redis+socket://", "unix://").replace("?virtual_host=", "?db=")
+    return redis.Redis.from_url(
+        plain, socket_timeout=timeout_seconds, socket_connect_timeout=timeout_seconds
+    )
