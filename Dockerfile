@@ -29,7 +29,8 @@ COPY static static
 COPY examples examples
 
 USER etude
-ENV ETUDE_DATA_DIR=/data HF_HUB_OFFLINE=1
+# The root file system may be read-only: what libraries compile on a GPU is kept with the data.
+ENV ETUDE_DATA_DIR=/data TRITON_CACHE_DIR=/data/cache/triton
 VOLUME /data
 EXPOSE 8000
 ENTRYPOINT ["etude"]
