@@ -10,15 +10,19 @@ from dataclasses import dataclass, field
 from io import BufferedWriter
 from pathlib import Path
 from secrets import token_hex
+from typing import TYPE_CHECKING
 
 from python_multipart.exceptions import FormParserError
-from python_multipart.multipart import MultipartCallbacks, MultipartParser, parse_options_header
+from python_multipart.multipart import MultipartParser, parse_options_header
 from starlette.requests import ClientDisconnect, Request
 
 from app import settings, storage
 from app.datasets import versions
 from app.errors import TooLarge
 from app.routes.v1.errors import BadRequest
+
+if TYPE_CHECKING:
+    from python_multipart.multipart import MultipartCallbacks
 
 MAX_FIELD_BYTES = 4096
 MAX_FIELDS = 20

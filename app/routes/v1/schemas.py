@@ -13,9 +13,10 @@ def unix(at: datetime) -> int:
     return int(at.timestamp())
 
 
-def _without_nul(value: str) -> str:
-    if "\0" in value:  # PostgreSQL's text cannot hold it
-        raise ValueError("it contains a NUL character")
+def _storable(value: str) -> str:
+    # JSON can say both, and PostgreSQL can hold neither.
+    if "\0" in value or any("\ud800" <= character <= "\udfff" for character in value):
+        raise ValueError("it contains a character that is no text (NUL, or half of a pair)")
     return value
 
 
@@ -23,7 +24,7 @@ def _settled(value: object) -> object:
     return None if value == "auto" else value
 
 
-Text = Annotated[str, AfterValidator(_without_nul)]
+Text = Annotated[str, AfterValidator(_storable)]
 Key = Annotated[Text, Field(min_length=1, max_length=64)]
 Value = Annotated[Text, Field(max_length=512)]
 Metadata = Annotated[dict[Key, Value], Field(max_length=16)]
