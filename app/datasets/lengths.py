@@ -1,6 +1,8 @@
-"""How long a version's examples are in tokens of a base model; kept with the version."""
+"""How long examples are in a base model's tokens, by its own tokenizer and chat template."""
 
-from sqlalchemy import Integer, func, select
+from functools import lru_cache
+
+from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from app import base_models
@@ -9,43 +11,67 @@ from app.errors import Invalid
 from app.models import BaseModel, DatasetVersion, Example
 from app.training_plan import LengthHistogram
 
-# Enough for a plan; a million examples would keep a page waiting.
-_MAX_SAMPLE = 2000
+MAX_SAMPLE = 2000
+# Longer ones are cut in training as well; counting further tells nothing.
+_MAX_LENGTH_TOKENS = 1_000_000
+_BATCH = 250
 
 
 def histogram(db: Session, version: DatasetVersion, base_model: BaseModel) -> LengthHistogram:
-    """Measure a ready version with a ready model's own tokenizer and chat template, once.
+    """Return the token lengths of a ready version, counted once and kept with the version.
+
+    At most MAX_SAMPLE examples, spread evenly over the version, stand for all of them.
 
     Raises:
-        Conflict: the model is not ready.
-        Invalid: the model's template cannot take these conversations.
+        Conflict: the base model is not ready.
+        Invalid: its chat template cannot write these examples.
     """
-    known = (version.token_lengths or {}).get(str(base_model.id))
+    key = str(base_model.id)
+    known = (version.token_lengths or {}).get(key)
     if known is not None:
         return LengthHistogram.model_validate(known)
-    chat = ChatFormat.load(base_models.folder(base_model))
-    total = version.num_train + version.num_validation
-    stride = max(1, -(-total // _MAX_SAMPLE))
-    # Every so many-th, not the first: files are often sorted by length or kind.
-    sample = db.scalars(
-        select(Example.messages).where(
-            Example.version_id == version.id,
-            func.mod(Example.index, stride, type_=Integer) == 0,
-        )
-    )
-    try:
-        texts = [chat.render(messages) for messages in sample]
-    except ChatError as error:
+    chat = _chat_format(str(base_models.folder(base_model)), base_model.manifest_sha256)
+    lengths, problem = _lengths(chat, _sample(db, version))
+    if problem is not None and not lengths:
         raise Invalid(
-            f"{base_model.label} cannot take these examples: {error}", field="base_model_id"
-        ) from None
-    encoded = chat.tokenizer.encode_batch(texts, add_special_tokens=False)
-    counts = [len(one.ids) for one in encoded]
-    found = LengthHistogram.from_lengths(counts, version.num_train, version.num_validation)
-    # A new dictionary: a change inside the old one would not be noticed, and not be stored.
-    version.token_lengths = {
-        **(version.token_lengths or {}),
-        str(base_model.id): found.model_dump(mode="json"),
-    }
+            f"{base_model.label} cannot take these examples: {problem}", field="base_model_id"
+        )
+    counted = LengthHistogram.from_lengths(lengths, version.num_train, version.num_validation)
+    version.token_lengths = (version.token_lengths or {}) | {key: counted.model_dump(mode="json")}
     db.flush()
-    return found
+    return counted
+
+
+def _sample(db: Session, version: DatasetVersion) -> list[list[dict[str, object]]]:
+    total = version.num_train + version.num_validation
+    every = max(1, -(-total // MAX_SAMPLE))
+    query = select(Example.messages).where(
+        Example.version_id == version.id, Example.index % every == 0
+    )
+    return list(db.scalars(query.order_by(Example.index)))
+
+
+def _lengths(
+    chat: ChatFormat, conversations: list[list[dict[str, object]]]
+) -> tuple[list[int], ChatError | None]:
+    lengths: list[int] = []
+    problem: ChatError | None = None
+    for start in range(0, len(conversations), _BATCH):
+        batch = conversations[start : start + _BATCH]
+        try:
+            encoded = chat.encode_many(batch, _MAX_LENGTH_TOKENS)
+        except ChatError:
+            encoded = []
+            for messages in batch:
+                try:
+                    encoded.append(chat.encode(messages, _MAX_LENGTH_TOKENS))
+                except ChatError as error:
+                    problem = error
+        lengths += [len(one.token_ids) for one in encoded]
+    return lengths, problem
+
+
+# The manifest's hash is part of the key: another model in the same folder is read anew.
+@lru_cache(maxsize=4)
+def _chat_format(folder: str, _manifest_sha256: str | None) -> ChatFormat:
+    return ChatFormat.load(folder)

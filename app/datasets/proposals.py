@@ -17,55 +17,59 @@ class Proposal(NamedTuple):
 def propose(inspection: Inspection) -> Proposal:
     """Propose a mapping from the names of the columns, else from what is in them."""
     roles = dict.fromkeys(inspection.columns, ColumnRole.IGNORE)
-    found = _by_name(inspection.columns)
-    is_sure = True
-    if ColumnRole.MESSAGES in found and len(found[ColumnRole.MESSAGES]) == 1:
+    found, is_sure = _by_name(inspection.columns)
+    if len(found.get(ColumnRole.MESSAGES, [])) == 1:
         (name,) = found[ColumnRole.MESSAGES]
         roles[name] = ColumnRole.MESSAGES
         why = f"The column “{name}” holds whole conversations."
     elif ColumnRole.QUESTION in found and ColumnRole.ANSWER in found:
-        questions, answers = found[ColumnRole.QUESTION], found[ColumnRole.ANSWER]
-        roles[questions[0]], roles[answers[0]] = ColumnRole.QUESTION, ColumnRole.ANSWER
-        is_sure = len(questions) == len(answers) == 1 and plain(answers[0]) != "chosen"
-        why = f"“{questions[0]}” reads like the question and “{answers[0]}” like the answer."
-        contexts = [name for name in inspection.columns if plain(name) in CONTEXT]
-        if len(contexts) == 1 and plain(questions[0]) in ("instruction", "question"):
+        question, answer = found[ColumnRole.QUESTION][0], found[ColumnRole.ANSWER][0]
+        roles[question], roles[answer] = ColumnRole.QUESTION, ColumnRole.ANSWER
+        why = f"“{question}” reads like the question and “{answer}” like the answer."
+        # Of two good answers (or of preference pairs) a person chooses.
+        rivals = len(found[ColumnRole.QUESTION]) + len(found[ColumnRole.ANSWER]) > 2
+        is_sure = is_sure and not rivals and plain(answer) != "chosen"
+        contexts = [
+            name for name in inspection.columns if plain(name) in CONTEXT - {plain(question)}
+        ]
+        if len(contexts) == 1 and plain(question) in ("instruction", "question"):
             roles[contexts[0]] = ColumnRole.QUESTION
             why += f" “{contexts[0]}” is added to the question."
         elif contexts:
             is_sure = False
+        for name in found.get(ColumnRole.SYSTEM, [])[:1]:
+            roles[name] = ColumnRole.SYSTEM
     elif ColumnRole.TEXT in found and len(inspection.columns) == 1:
         roles[inspection.columns[0]] = ColumnRole.TEXT
         why = "The only column holds text, which is learned as it stands, without a question."
     else:
         return _by_content(inspection, roles)
-    for name in found.get(ColumnRole.SYSTEM, [])[:1]:
-        if ColumnRole.MESSAGES not in roles.values() and ColumnRole.TEXT not in roles.values():
-            roles[name] = ColumnRole.SYSTEM
-    ignored = [
-        name
-        for name, role in roles.items()
-        if role is ColumnRole.IGNORE and plain(name) not in HARMLESS
-    ]
-    if ignored and inspection.format in ("csv", "xlsx"):
+    if any(plain(name) not in HARMLESS for name in roles if roles[name] is ColumnRole.IGNORE):
         why += " The other columns are not used."
     mapping = _mapping(inspection, roles)
     return Proposal(mapping, is_sure and _fits(mapping, inspection), why)
 
 
-def _by_name(columns: list[str]) -> dict[ColumnRole, list[str]]:
+def _by_name(columns: list[str]) -> tuple[dict[ColumnRole, list[str]], bool]:
+    """Find the columns whose names are known, whole or by their last word; say if all whole."""
     found: dict[ColumnRole, list[str]] = {}
-    plain_names = {name: plain(name) for name in columns}
     for name in columns:
-        role = ROLES.get(plain_names[name])
-        if role is not None:
+        if role := ROLES.get(plain(name)):
             found.setdefault(role, []).append(name)
     # `input`/`output` without an instruction are a question and its answer.
     if ColumnRole.QUESTION not in found:
-        contexts = [name for name in columns if plain_names[name] in CONTEXT]
+        contexts = [name for name in columns if plain(name) in CONTEXT]
         if len(contexts) == 1:
             found[ColumnRole.QUESTION] = contexts
-    return found
+    # A column that got its number from us has a twin: a person chooses between the two.
+    is_sure = not any(f"{name} (2)" in columns for name in columns)
+    for wanted in (ColumnRole.QUESTION, ColumnRole.ANSWER):
+        if wanted not in found and not found.keys() & {ColumnRole.MESSAGES, ColumnRole.TEXT}:
+            named = [name for name in columns if ROLES.get(plain(name).split("_")[-1]) is wanted]
+            if named:
+                found[wanted] = named
+                is_sure = False
+    return found, is_sure
 
 
 def _by_content(inspection: Inspection, roles: dict[str, ColumnRole]) -> Proposal:
