@@ -121,7 +121,7 @@ def user_add(
         )
         link = None if service or password is not None else auth.create_setup_link(session, user)
         session.commit()
-    typer.echo(f"{user.email} may sign in as {role.value}." if not service else f"Added {email}.")
+    typer.echo(f"Added {user.email} as {role.value}.")
     if link is not None:
         typer.echo(f"Let them open /setup/{link} once, within {auth.LINK_HOURS} hours.")
 
@@ -160,17 +160,23 @@ def models_list(data_dir: DataDir = None) -> None:
 
 @models_app.command("add")
 def models_add(
-    path: Annotated[Path, typer.Argument(help="A folder with safetensors, or a GGUF file")],
+    path: Annotated[
+        str, typer.Argument(help="A folder with safetensors, a GGUF file, or OWNER/NAME with --hub")
+    ],
     name: Annotated[str, typer.Option(help="As shown to people; the default is the folder's")] = "",
+    hub: Annotated[
+        bool, typer.Option("--hub", help="Fetch it from the Hugging Face Hub, where allowed")
+    ] = False,
     data_dir: DataDir = None,
 ) -> None:
-    """Register a model from this machine; a worker checks and converts it."""
-    chosen = path.expanduser().resolve()
-    if not chosen.exists():
-        raise SystemExit(f"etude: there is nothing at {path}.")
+    """Register a model for import; a worker checks and converts it."""
     with _database(data_dir), db.session() as session:
-        source = {"kind": "folder", "path": str(chosen)}
-        model = base_models.add(session, None, source, name or chosen.stem)
+        if hub:
+            source = {"kind": "hub", "repo": path}
+        else:
+            path = str(Path(path).expanduser().resolve())
+            source = {"kind": "folder", "path": path}
+        model = base_models.add(session, None, source, name or (path if hub else Path(path).stem))
         session.commit()
     typer.echo(f"{model.name} waits for its import; `etude models list` shows how it stands.")
 
