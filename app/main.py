@@ -19,18 +19,24 @@ from sqlalchemy.exc import SQLAlchemyError
 from starlette.exceptions import HTTPException
 from starlette.types import Scope
 
-from app import auth, db, settings
+from app import auth, db, settings, uploads
+from app.embedded.servers import redis_client
 from app.errors import AppError, NotSignedIn
 from app.middleware import BodyLimit, CrossOriginGuard, HostGuard, RequestLog, SecurityHeaders
 from app.models import User, Worker
 from app.render import STATIC_DIR, page
-from app.routes import account, events, jobs, v1
+from app.routes import account, datasets, events, home, jobs, people, v1
+from app.routes import uploads as upload_routes
 from app.streams import listening
 
 log = structlog.get_logger()
 
 PAGE_ROUTERS = (
+    home.router,
     account.router,
+    people.router,
+    datasets.router,
+    upload_routes.router,
     jobs.router,
     events.router,
 )
@@ -62,6 +68,7 @@ def create_app() -> FastAPI:
 
 @asynccontextmanager
 async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
+    await run_in_threadpool(uploads.remove_stale)
     async with listening(settings.get().database_url) as hub:
         app.state.hub = hub
         yield
@@ -102,11 +109,9 @@ def _readyz() -> JSONResponse:
         if queue not in queues:
             checks[f"{queue} worker"] = "none is alive"
     try:
-        with redis.Redis.from_url(
-            settings.get().redis_url, socket_timeout=1, socket_connect_timeout=1
-        ) as client:
+        with redis_client(settings.get().redis_url, timeout_seconds=1) as client:
             client.ping()
-    except redis.RedisError:
+    except (redis.RedisError, ValueError):
         checks["broker"] = "does not answer"
     is_ready = all(value == "ok" for value in checks.values())
     return JSONResponse({"ready": is_ready, **checks}, status_code=200 if is_ready else 503)
