@@ -1,11 +1,13 @@
 """Memory and speed worked out before the first step: the page shows it, the trainer follows it.
 
-Everything but `this_cpu` is arithmetic. Bytes per token and rates were fitted to measurements of
-the trainer (bench/trainer.py); a prediction is meant to be right within a third.
+Arithmetic, but for `this_cpu` and `count_parameters`. Bytes per token and rates were fitted to
+measurements of the trainer; a prediction is meant to be right within a third.
 """
 
+import json
 import math
 import os
+import struct
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -296,6 +298,19 @@ def _reasons(chosen: Plan, config: TrainConfig, device: DeviceInfo) -> list[str]
             "starting model or shorter examples."
         )
     return reasons
+
+
+def count_parameters(folder: Path) -> int:
+    """Count a model's weights from the headers of its safetensors files, without reading them."""
+    total = 0
+    for path in sorted(folder.glob("*.safetensors")):
+        with path.open("rb") as file:
+            (size,) = struct.unpack("<Q", file.read(8))
+            header = json.loads(file.read(size))
+        total += sum(
+            math.prod(entry["shape"]) for name, entry in header.items() if name != "__metadata__"
+        )
+    return total
 
 
 def this_cpu() -> DeviceInfo:

@@ -1,0 +1,160 @@
+"""python -m worker.trainer: JOB_DIR on standard input; events.jsonl and an exit code out.
+
+The end of standard input is the death of the supervisor: a thread waits for it and ends this
+process at once. A warm runner is this very program, started before there is a job: it loads torch
+first and reads JOB_DIR then.
+"""
+
+import errno
+import fcntl
+import os
+import queue
+import signal
+import sys
+import threading
+import time
+import traceback
+from pathlib import Path
+from typing import IO, TYPE_CHECKING
+
+from pydantic import ValidationError
+
+from app import train_config
+from app.train_config import FailedEvent, TrainerSpec
+
+if TYPE_CHECKING:
+    from worker.trainer.events import EventLog
+    from worker.trainer.failures import Failure
+
+_LOCK_SECONDS = 10  # an orphan of this job ends within two, by its death pipe
+
+
+class Commands:
+    """Lines from the supervisor: first JOB_DIR, then wishes."""
+
+    def __init__(self, source: IO[str]) -> None:
+        self._source = source
+        self._first: queue.Queue[str] = queue.Queue()
+        self._stop = threading.Event()
+
+    def listen(self) -> None:
+        """Read in the background; the end of the lines ends this process."""
+        threading.Thread(target=self._read, name="death-pipe", daemon=True).start()
+        signal.signal(signal.SIGTERM, lambda *_: self._stop.set())
+
+    def job_dir(self) -> Path:
+        """Wait for the first line."""
+        return Path(self._first.get())
+
+    def asked_to_stop(self) -> bool:
+        return self._stop.is_set()
+
+    def _read(self) -> None:
+        is_first = True
+        for line in self._source:
+            if is_first:
+                self._first.put(line.strip())
+                is_first = False
+            elif line.strip() == "stop":
+                self._stop.set()
+        os._exit(train_config.EXIT_ORPHANED)
+
+
+def main() -> int:
+    """Load torch, take a job, train it."""
+    commands = Commands(sys.stdin)
+    commands.listen()
+    # Nothing may come from the network; `kernels`, where installed, would fetch native code.
+    os.environ |= {"HF_HUB_OFFLINE": "1", "USE_HUB_KERNELS": "NO", "TOKENIZERS_PARALLELISM": "true"}
+    os.environ.setdefault("PYTORCH_ALLOC_CONF", "expandable_segments:True")
+    from worker.trainer import job  # noqa: F401 - torch and its friends, before there is a job
+
+    return take(commands.job_dir(), commands)
+
+
+def take(job_dir: Path, commands: Commands) -> int:
+    """Train the job of a folder; every exception becomes an exit code and a sentence."""
+    from worker.trainer.events import EventLog
+
+    try:
+        spec = TrainerSpec.model_validate_json((job_dir / "config.json").read_bytes())
+    except (OSError, ValidationError) as error:
+        print(f"{job_dir}/config.json cannot be used: {error}", file=sys.stderr)
+        return train_config.EXIT_CONFIG
+    with (job_dir / "run.lock").open("a") as lock:
+        if not _lock(lock):
+            print(f"Another trainer still works in {job_dir}.", file=sys.stderr)
+            return 1
+        log = EventLog(job_dir / "attempts" / str(spec.attempt) / "events.jsonl")
+        try:
+            return _train(job_dir, spec, log, commands)
+        finally:
+            log.close()
+
+
+def _train(job_dir: Path, spec: TrainerSpec, log: "EventLog", commands: Commands) -> int:
+    from worker.trainer import failures, job
+
+    try:
+        job.run(job_dir, spec, log, commands.asked_to_stop)
+    except failures.Stopped:
+        return train_config.EXIT_STOPPED
+    except failures.Failure as failure:
+        traceback.print_exc()
+        failed = failure
+    except Exception as error:
+        traceback.print_exc()
+        failed = _explain(error)
+    else:
+        return train_config.EXIT_DONE
+    log.write(FailedEvent, code=failed.code, message=failed.message)
+    return failed.exit_code
+
+
+def _explain(error: Exception) -> "Failure":
+    """Find out what an unforeseen error means for the job."""
+    from worker.trainer import failures, loop
+
+    # safetensors wraps the system's error in its own.
+    is_full = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
+    if is_full or "No space left on device" in str(error):
+        return failures.Failure(
+            "disk_full",
+            "The disk is full; the job goes on from its last checkpoint once there is room.",
+            train_config.EXIT_DISK_FULL,
+        )
+    if loop.is_out_of_memory(error):
+        return failures.out_of_memory()
+    if "CUDA error" in str(error):
+        return failures.Failure(
+            "device_failed",
+            "The GPU reported an error; the job goes on from its last checkpoint.",
+            train_config.EXIT_DEVICE,
+        )
+    return failures.Failure(
+        "trainer_failed",
+        f"The trainer met an error that it does not know ({type(error).__name__}); "
+        "the log has the details.",
+        exit_code=1,
+    )
+
+
+def _lock(file: IO[str]) -> bool:
+    deadline = time.monotonic() + _LOCK_SECONDS
+    while True:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if time.monotonic() > deadline:
+                return False
+            time.sleep(0.2)
+        else:
+            return True
+
+
+if __name__ == "__main__":
+    code = main()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    # Threads of libraries may hang at the interpreter's end, and everything is on disk.
+    os._exit(code)

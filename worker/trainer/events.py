@@ -1,0 +1,24 @@
+"""What the trainer says: one JSON object a line in attempts/<n>/events.jsonl."""
+
+import os
+import time
+from pathlib import Path
+from typing import Any
+
+from app.train_config import Event
+
+
+class EventLog:
+    """An append-only file; each line is handed to the system in one write."""
+
+    def __init__(self, path: Path) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self._handle = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
+
+    def write(self, kind: type[Event], **fields: Any) -> None:
+        """Append one event, stamped with the present time."""
+        event = kind(at=time.time(), **fields)
+        os.write(self._handle, event.model_dump_json().encode() + b"\n")
+
+    def close(self) -> None:
+        os.close(self._handle)

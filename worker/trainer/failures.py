@@ -1,0 +1,49 @@
+"""Why training cannot go on: an exit code for the supervisor, a sentence for a person."""
+
+from app import train_config
+
+
+class Failure(Exception):
+    """Training ends here.
+
+    Args:
+        code: A stable word for programs.
+        message: What happened and what to do about it.
+        exit_code: One of app.train_config's EXIT_ codes.
+    """
+
+    def __init__(self, code: str, message: str, exit_code: int) -> None:
+        super().__init__(message)
+        self.code = code
+        self.message = message
+        self.exit_code = exit_code
+
+
+class Stopped(Exception):
+    """A person or a drain asked to stop; a checkpoint of this step is on disk."""
+
+
+def dataset_invalid(message: str) -> Failure:
+    return Failure("dataset_invalid", message, train_config.EXIT_DATASET)
+
+
+def model_rejected(message: str) -> Failure:
+    return Failure("model_rejected", message, train_config.EXIT_MODEL)
+
+
+def out_of_memory() -> Failure:
+    return Failure(
+        "out_of_memory",
+        "The machine's memory is too small even for one example at a time; choose a smaller "
+        "starting model, or a smaller “longest example”.",
+        train_config.EXIT_OUT_OF_MEMORY,
+    )
+
+
+def loss_not_finite(step: int) -> Failure:
+    return Failure(
+        "loss_not_finite",
+        f"At step {step} the loss was no longer a number, also after going back and halving the "
+        "learning rate; choose a smaller learning rate and look for odd examples.",
+        train_config.EXIT_NOT_FINITE,
+    )

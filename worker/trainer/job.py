@@ -1,0 +1,109 @@
+"""One job from its folder to its adapter; here torch is loaded already."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+
+from app import training_plan
+from app.chat import ChatError, ChatFormat
+from app.train_config import NoteEvent, PhaseEvent, PlanEvent, TrainerSpec
+from app.training_plan import DeviceInfo, Plan
+from worker.trainer import checkpoint, data, failures, loop, model
+from worker.trainer.checkpoint import Progress
+from worker.trainer.events import EventLog
+
+
+def run(job_dir: Path, spec: TrainerSpec, log: EventLog, asked_to_stop: Callable[[], bool]) -> None:
+    """Train a job.
+
+    Raises:
+        Stopped: somebody asked; a checkpoint is on disk.
+        Failure: training cannot go on.
+    """
+    loop.train(prepare(job_dir, spec, log, asked_to_stop))
+
+
+def prepare(
+    job_dir: Path, spec: TrainerSpec, log: EventLog, asked_to_stop: Callable[[], bool]
+) -> loop.Trainer:
+    """Load what the loop works with and go to where the last attempt ended.
+
+    Raises:
+        Failure: data, model or checkpoint cannot be used.
+    """
+    config, folder = spec.config, Path(spec.base_model_dir)
+    device = torch.device(spec.device)
+    machine = look_at(device)
+    if device.type == "cpu":
+        torch.set_num_threads(machine.num_cores)
+    log.write(PhaseEvent, phase="preparing", message="Turning the examples into tokens.")
+    judge_files = model.check_in_background(spec)
+    try:
+        chat = ChatFormat.load(folder)
+    except ChatError as error:
+        raise failures.model_rejected(str(error)) from error
+    examples = data.prepare(job_dir / "examples.arrow", chat, config, spec.num_samples)
+    plan = make_plan(folder, examples, spec, machine)
+    log.write(
+        PlanEvent,
+        total_steps=plan.num_steps,
+        num_train=len(examples.train),
+        num_validation=len(examples.validation),
+        num_truncated=examples.num_truncated,
+        plan=plan.model_dump(mode="json"),
+    )
+    if examples.num_left_out:
+        log.write(
+            NoteEvent,
+            level="warn",
+            message=f"{examples.num_left_out} examples were left out: nothing in them is an "
+            "answer, or their answer was cut off.",
+        )
+    log.write(PhaseEvent, phase="loading", message=f"Loading {spec.base_model_name}.")
+    loaded = model.load(folder, spec.base_model_name, plan, config, device)
+    judge_files()
+    optimizer = loop.make_optimizer(plan, config, list(loaded.adapter.values()))
+    progress = Progress(
+        micro_batch_tokens=plan.micro_batch_tokens, checkpointing=plan.checkpointing
+    )
+    if spec.resume_from:
+        try:
+            progress = checkpoint.restore(job_dir / spec.resume_from, loaded, optimizer)
+        except (ValueError, KeyError, TypeError, OSError) as error:
+            raise failures.Failure(
+                "checkpoint_damaged", f"The checkpoint cannot be used: {error}", exit_code=1
+            ) from error
+        if progress.checkpointing and not plan.checkpointing:
+            model.enable_checkpointing(loaded.peft.get_base_model())
+    return loop.Trainer(
+        spec, job_dir, log, plan, chat, examples, loaded, optimizer, progress, asked_to_stop
+    )
+
+
+def make_plan(folder: Path, examples: data.Data, spec: TrainerSpec, machine: DeviceInfo) -> Plan:
+    """Plan with the lengths of the very examples."""
+    model_config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    return training_plan.plan(
+        model_config,
+        training_plan.count_parameters(folder),
+        examples.histogram(),
+        spec.config,
+        machine,
+    )
+
+
+def look_at(device: torch.device) -> DeviceInfo:
+    """Describe the device that this job trains on."""
+    cpu = training_plan.this_cpu()
+    if device.type == "cpu":
+        return cpu
+    free_bytes, _ = torch.cuda.mem_get_info(device)
+    return DeviceInfo(
+        kind="cuda",
+        name=torch.cuda.get_device_name(device),
+        free_bytes=free_bytes,
+        num_cores=cpu.num_cores,
+        has_bfloat16=torch.cuda.is_bf16_supported(including_emulation=False),
+    )

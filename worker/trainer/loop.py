@@ -1,0 +1,370 @@
+"""The training loop, from top to bottom."""
+
+import gc
+import math
+import resource
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from bitsandbytes.optim.adamw import PagedAdamW32bit
+from torch import Tensor
+
+from app.chat import IGNORE_INDEX, ChatFormat, Encoded
+from app.train_config import (
+    CheckpointEvent,
+    DoneEvent,
+    EvaluationEvent,
+    NoteEvent,
+    PhaseEvent,
+    SamplesEvent,
+    StepEvent,
+    TrainConfig,
+    TrainerSpec,
+)
+from app.training_plan import Plan, num_steps
+from worker.trainer import checkpoint, failures, model, packing, samples
+from worker.trainer.checkpoint import Progress
+from worker.trainer.data import Data, evaluation_examples, step_examples
+from worker.trainer.events import EventLog
+from worker.trainer.loss import completion_loss
+
+_SMALLEST_MICRO_BATCH = 64
+
+
+@dataclass
+class Trainer:
+    """All that the loop works with; made by job.prepare."""
+
+    spec: TrainerSpec
+    job_dir: Path
+    log: EventLog
+    plan: Plan
+    chat: ChatFormat
+    data: Data
+    model: model.Model
+    optimizer: torch.optim.Optimizer
+    progress: Progress
+    asked_to_stop: Callable[[], bool]
+
+    @property
+    def config(self) -> TrainConfig:
+        return self.spec.config
+
+
+def train(trainer: Trainer) -> None:
+    """Train from where `trainer.progress` stands to the adapter in JOB_DIR/result.
+
+    Raises:
+        Stopped: somebody asked; a checkpoint of this step is on disk.
+        Failure: training cannot go on.
+    """
+    config, progress = trainer.config, trainer.progress
+    total_steps = num_steps(len(trainer.data.train), config)
+    looks = evaluation_steps(total_steps, config.num_evaluations)
+    held_out = _held_out(trainer)
+    start = {name: p.detach().clone() for name, p in trainer.model.adapter.items()}
+    went_back = progress.learning_rate_scale < 1
+    if trainer.model.device.type == "cuda":
+        _probe(trainer)
+    if progress.baseline_loss is None:
+        _phase(trainer, "evaluating", "Asking the test set before the first step.")
+        progress.baseline_loss = evaluate(trainer, held_out)
+        trainer.log.write(EvaluationEvent, step=0, loss=progress.baseline_loss, is_best=False)
+    _phase(trainer, "training", f"Training, {total_steps} steps.")
+    while not progress.stopped_early:
+        if progress.step in looks and progress.evaluated_step != progress.step:
+            _look(trainer, held_out)
+            _save(trainer)
+            if progress.stopped_early:
+                break
+            _phase(trainer, "training", "Training goes on.")
+        if progress.step >= total_steps:
+            break
+        if trainer.asked_to_stop():
+            _save(trainer)
+            raise failures.Stopped
+        if not _step(trainer, total_steps):
+            if went_back:
+                raise failures.loss_not_finite(progress.step + 1)
+            went_back = True
+            _go_back(trainer, start)
+            progress = trainer.progress
+    _finish(trainer)
+
+
+def evaluation_steps(total_steps: int, num_evaluations: int) -> set[int]:
+    """Return after which steps the test set is asked: evenly spaced, the last step among them."""
+    num = min(num_evaluations, total_steps)
+    return {round(total_steps * (look + 1) / num) for look in range(num)}
+
+
+def learning_rate(config: TrainConfig, step: int, total_steps: int) -> float:
+    """Return the rate of the update after `step` updates: linear warm-up, then half a cosine."""
+    warmup = math.ceil(config.warmup_share * total_steps)
+    if step < warmup:
+        return config.learning_rate * (step + 1) / warmup
+    share = (step - warmup) / max(1, total_steps - warmup)
+    return config.learning_rate * 0.5 * (1 + math.cos(math.pi * share))
+
+
+def make_optimizer(plan: Plan, config: TrainConfig, weights: list[Tensor]) -> torch.optim.Optimizer:
+    """Make AdamW: torch's, or on a GPU that is nearly full bitsandbytes' paged one."""
+    if plan.optimizer == "paged_adamw":
+        paged: torch.optim.Optimizer = PagedAdamW32bit(weights, weight_decay=config.weight_decay)
+        return paged
+    return torch.optim.AdamW(weights, weight_decay=config.weight_decay, fused=True)
+
+
+@torch.no_grad()
+def evaluate(trainer: Trainer, examples: Sequence[Encoded]) -> float:
+    """Return the mean loss over the labelled tokens of some examples, in nats."""
+    peft = trainer.model.peft
+    peft.eval()
+    total, num_labelled = 0.0, 0
+    for row in _rows(trainer, examples):
+        with packing.in_flight(row):
+            loss_sum, num = _forward(trainer, row)
+        total += loss_sum.item()
+        num_labelled += int(num)
+    peft.train()
+    return total / num_labelled
+
+
+def _step(trainer: Trainer, total_steps: int) -> bool:
+    """Do one optimizer update; False, and nothing updated, where the loss is no number."""
+    began = time.monotonic()
+    config, progress = trainer.config, trainer.progress
+    chosen = step_examples(len(trainer.data.train), config, progress.step)
+    examples = [trainer.data.train[index] for index in chosen]
+    loss = _gradients(trainer, examples)
+    weights = list(trainer.model.adapter.values())
+    norm = torch.nn.utils.clip_grad_norm_(weights, config.max_grad_norm).item()
+    if not (math.isfinite(loss) and math.isfinite(norm)):
+        trainer.optimizer.zero_grad()
+        return False
+    rate = learning_rate(config, progress.step, total_steps) * progress.learning_rate_scale
+    for group in trainer.optimizer.param_groups:
+        group["lr"] = rate
+    trainer.optimizer.step()
+    trainer.optimizer.zero_grad()
+    num_tokens = sum(len(example.token_ids) for example in examples)
+    seconds = time.monotonic() - began
+    progress.step += 1
+    progress.trained_tokens += num_tokens
+    progress.train_seconds += seconds
+    progress.recent_losses = [*progress.recent_losses[-9:], loss]
+    trainer.log.write(
+        StepEvent,
+        step=progress.step,
+        epoch=min(progress.step * config.batch_size / len(trainer.data.train), config.num_epochs),
+        loss=loss,
+        learning_rate=rate,
+        grad_norm=norm,
+        num_tokens=num_tokens,
+        tokens_per_second=num_tokens / seconds,
+    )
+    return True
+
+
+def _gradients(trainer: Trainer, examples: Sequence[Encoded]) -> float:
+    """Fill the gradients of the step's mean loss; smaller pieces where memory does not do."""
+    # The step's labelled tokens are known beforehand: a short micro-batch counts by its tokens.
+    num_labelled = sum(
+        label != IGNORE_INDEX for example in examples for label in example.labels[1:]
+    )
+    random_state = torch.get_rng_state()
+    while True:
+        try:
+            total = 0.0
+            for row in _rows(trainer, examples):
+                with packing.in_flight(row):
+                    loss_sum, _ = _forward(trainer, row)
+                    (loss_sum / num_labelled).backward()
+                total += loss_sum.item()
+            return total / num_labelled
+        except (RuntimeError, MemoryError) as error:
+            if not is_out_of_memory(error):
+                raise
+        # Outside the except block, whose exception holds on to the tensors.
+        trainer.optimizer.zero_grad()
+        _use_less_memory(trainer, max(len(example.token_ids) for example in examples))
+        torch.set_rng_state(random_state)
+
+
+def _forward(trainer: Trainer, row: packing.Row) -> tuple[Tensor, Tensor]:
+    hidden_TD = trainer.model.hidden(row)
+    head = trainer.model.head
+    return completion_loss(
+        hidden_TD, head.weight, row.labels_T, head.bias, trainer.plan.loss_chunk_tokens
+    )
+
+
+def _rows(trainer: Trainer, examples: Sequence[Encoded]) -> list[packing.Row]:
+    lengths = [len(example.token_ids) for example in examples]
+    device = trainer.model.device
+    return [
+        packing.make_row([examples[index] for index in row], device)
+        for row in packing.pack(lengths, trainer.progress.micro_batch_tokens)
+    ]
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Tell whether an error says that memory ran out, on a GPU or on the CPU."""
+    return isinstance(error, (torch.OutOfMemoryError, MemoryError)) or (
+        "can't allocate memory" in str(error) or "not enough memory" in str(error)
+    )
+
+
+def _use_less_memory(trainer: Trainer, longest: int) -> None:
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+    progress = trainer.progress
+    if progress.micro_batch_tokens // 2 >= max(longest, _SMALLEST_MICRO_BATCH):
+        progress.micro_batch_tokens //= 2
+        message = (
+            "Memory ran out: from here on "
+            f"{progress.micro_batch_tokens} tokens at once instead of twice as many. "
+            "What is learned stays the same."
+        )
+    elif progress.micro_batch_tokens > _SMALLEST_MICRO_BATCH and not progress.checkpointing:
+        progress.micro_batch_tokens = _SMALLEST_MICRO_BATCH
+        message = "Memory ran out: from here on one example at a time."
+    elif not progress.checkpointing:
+        progress.checkpointing = True
+        model.enable_checkpointing(trainer.model.peft.get_base_model())
+        message = "Memory ran out: intermediate results are computed twice from here on."
+    else:
+        raise failures.out_of_memory()
+    trainer.log.write(NoteEvent, level="warn", message=message)
+
+
+def _look(trainer: Trainer, held_out: Sequence[Encoded]) -> None:
+    """Ask the test set, remember the best step, and see whether to stop early."""
+    progress, patience = trainer.progress, trainer.config.early_stopping_patience
+    _phase(trainer, "evaluating", f"Asking the test set after step {progress.step}.")
+    loss = evaluate(trainer, held_out)
+    is_best = progress.best_loss is None or loss < progress.best_loss
+    if is_best:
+        progress.best_loss, progress.best_step, progress.looks_since_best = loss, progress.step, 0
+    else:
+        progress.looks_since_best += 1
+    progress.evaluated_step = progress.step
+    progress.stopped_early = 0 < patience <= progress.looks_since_best
+    trainer.log.write(EvaluationEvent, step=progress.step, loss=loss, is_best=is_best)
+
+
+def _save(trainer: Trainer) -> None:
+    _phase(trainer, "saving", f"Saving step {trainer.progress.step}.")
+    path, digest = checkpoint.save(
+        trainer.job_dir, trainer.model, trainer.optimizer, trainer.progress
+    )
+    trainer.log.write(
+        CheckpointEvent, step=trainer.progress.step, path=path, manifest_sha256=digest
+    )
+    checkpoint.tidy(trainer.job_dir, trainer.progress)
+
+
+def _go_back(trainer: Trainer, start: dict[str, Tensor]) -> None:
+    """Return to the newest checkpoint, or to the start, with half the learning rate."""
+    lost = trainer.progress.step + 1
+    folders = sorted((trainer.job_dir / "checkpoints").glob("step-*[0-9]"))
+    if folders:
+        trainer.progress = checkpoint.restore(folders[-1], trainer.model, trainer.optimizer)
+    else:
+        model.set_adapter(trainer.model, start)
+        trainer.optimizer.state.clear()
+        trainer.progress = Progress(
+            micro_batch_tokens=trainer.progress.micro_batch_tokens,
+            checkpointing=trainer.progress.checkpointing,
+            baseline_loss=trainer.progress.baseline_loss,
+        )
+    trainer.progress.learning_rate_scale *= 0.5
+    trainer.log.write(
+        NoteEvent,
+        level="warn",
+        message=f"At step {lost} the loss was no longer a number. Training went back to step "
+        f"{trainer.progress.step} and goes on with half the learning rate.",
+    )
+
+
+def _held_out(trainer: Trainer) -> list[Encoded]:
+    data, config = trainer.data, trainer.config
+    if not data.validation:
+        trainer.log.write(
+            NoteEvent,
+            level="warn",
+            message="There is no test set, so the looks are at practice examples: they cannot "
+            "show whether the adapter learns more than to recite.",
+        )
+        return data.train[:64]
+    train_tokens = sum(len(e.token_ids) for e in data.train) * config.num_epochs
+    chosen = evaluation_examples(data.validation, config, train_tokens)
+    if len(chosen) < len(data.validation):
+        trainer.log.write(
+            NoteEvent,
+            level="info",
+            message=f"The test set is large: each look asks the same {len(chosen)} of its "
+            f"{len(data.validation)} examples.",
+        )
+    return chosen
+
+
+def _probe(trainer: Trainer) -> None:
+    """Do the largest micro-batch once without an update: memory runs out now or not at all."""
+    _phase(trainer, "probing", "Trying the longest examples.")
+    by_length = sorted(trainer.data.train, key=lambda e: -len(e.token_ids))
+    # At most a full row: the longest examples fill it first.
+    filled, tokens = [], 0
+    for example in by_length:
+        filled.append(example)
+        tokens += len(example.token_ids)
+        if tokens >= trainer.progress.micro_batch_tokens:
+            break
+    random_state = torch.get_rng_state()
+    _gradients(trainer, filled)
+    trainer.optimizer.zero_grad()
+    torch.set_rng_state(random_state)
+
+
+def _finish(trainer: Trainer) -> None:
+    """Write the best adapter, let it answer, and say how it went."""
+    progress = trainer.progress
+    assert progress.best_step is not None
+    assert progress.best_loss is not None
+    assert progress.baseline_loss is not None
+    if progress.best_step != progress.step:
+        best = checkpoint.best_adapter(trainer.job_dir, progress)
+        model.set_adapter(trainer.model, best)
+    _phase(trainer, "sampling", "Answering test questions without and with the adapter.")
+    answers = samples.answer(
+        trainer.model, trainer.chat, trainer.data.questions, trainer.config.max_length_tokens
+    )
+    trainer.log.write(SamplesEvent, samples=answers)
+    _phase(trainer, "saving", "Writing the adapter.")
+    checkpoint.write_result(trainer.job_dir, Path(trainer.spec.base_model_dir), trainer.model)
+    trainer.log.write(
+        DoneEvent,
+        best_step=progress.best_step,
+        validation_loss_before=progress.baseline_loss,
+        validation_loss_after=progress.best_loss,
+        train_loss=sum(progress.recent_losses) / max(1, len(progress.recent_losses)),
+        trained_tokens=progress.trained_tokens,
+        peak_memory_bytes=peak_memory_bytes(trainer.model.device),
+        train_seconds=progress.train_seconds,
+        stopped_early=progress.stopped_early,
+    )
+
+
+def peak_memory_bytes(device: torch.device) -> int:
+    """Return the most memory in use so far: the GPU's, or this process's own."""
+    if device.type == "cuda":
+        return int(torch.cuda.max_memory_reserved(device))
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+
+def _phase(trainer: Trainer, phase: str, message: str) -> None:
+    trainer.log.write(PhaseEvent, phase=phase, message=message)

@@ -1,0 +1,89 @@
+"""Cross-entropy of the labelled tokens alone, a chunk of logits at a time.
+
+Dimensions: T tokens, D hidden, V vocabulary, N labelled tokens, C tokens of a chunk.
+"""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from app.chat import IGNORE_INDEX
+
+CHUNK_TOKENS = 256
+
+
+def completion_loss(
+    hidden_TD: Tensor,
+    head_VD: Tensor,
+    labels_T: Tensor,
+    head_bias_V: Tensor | None = None,
+    chunk_tokens: int = CHUNK_TOKENS,
+) -> tuple[Tensor, Tensor]:
+    """Sum the cross-entropy of the completion tokens, a chunk of logits at a time.
+
+    Args:
+        hidden_TD: Last hidden states of a packed row; position t predicts the token at t + 1.
+        head_VD: Output embedding, frozen, same float type.
+        labels_T: Token ids, int64, not shifted; IGNORE_INDEX on prompts and where an example
+            begins, so that no example predicts the next one's first token.
+        head_bias_V: Bias of the output embedding, where a model has one.
+        chunk_tokens: Rows of logits that exist at a time.
+
+    Returns:
+        The sum in nats (float32 scalar) and the number of tokens in it (int64 scalar).
+
+    Raises:
+        ValueError: hidden_TD and labels_T differ in length.
+    """
+    if hidden_TD.shape[0] != labels_T.shape[0]:
+        raise ValueError(
+            f"{hidden_TD.shape[0]} hidden states cannot predict {labels_T.shape[0]} labels"
+        )
+    rows_N = (labels_T[1:] != IGNORE_INDEX).nonzero().squeeze(1)
+    hidden_ND = hidden_TD.index_select(0, rows_N)
+    targets_N = labels_T[1:].index_select(0, rows_N)
+    total: Tensor = _ChunkedCrossEntropy.apply(  # type: ignore[no-untyped-call]
+        hidden_ND, head_VD, targets_N, head_bias_V, chunk_tokens
+    )
+    return total, torch.tensor(rows_N.shape[0])
+
+
+class _ChunkedCrossEntropy(torch.autograd.Function):
+    """The gradient is made together with the loss, while a chunk's logits are still there."""
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        hidden_ND: Tensor,
+        head_VD: Tensor,
+        targets_N: Tensor,
+        head_bias_V: Tensor | None,
+        chunk_tokens: int,
+    ) -> Tensor:
+        total = torch.zeros((), dtype=torch.float32, device=hidden_ND.device)
+        needs_gradient = ctx.needs_input_grad[0]
+        gradient_ND = torch.empty_like(hidden_ND) if needs_gradient else None
+        for begin in range(0, hidden_ND.shape[0], chunk_tokens):
+            hidden_CD = hidden_ND[begin : begin + chunk_tokens]
+            targets_C1 = targets_N[begin : begin + chunk_tokens, None]
+            logits_CV = (hidden_CD @ head_VD.T).float()
+            if head_bias_V is not None:
+                logits_CV += head_bias_V.float()
+            log_sum_C1 = logits_CV.logsumexp(dim=1, keepdim=True)
+            total += (log_sum_C1 - logits_CV.gather(1, targets_C1)).sum()
+            if gradient_ND is not None:
+                # d loss / d logits = softmax - one-hot
+                slope_CV = logits_CV.sub_(log_sum_C1).exp_()
+                slope_CV.scatter_add_(1, targets_C1, slope_CV.new_full(targets_C1.shape, -1.0))
+                torch.mm(
+                    slope_CV.to(head_VD.dtype),
+                    head_VD,
+                    out=gradient_ND[begin : begin + chunk_tokens],
+                )
+        ctx.gradient_ND = gradient_ND
+        return total
+
+    @staticmethod
+    def backward(ctx: Any, *slopes: Tensor) -> tuple[Tensor | None, None, None, None, None]:
+        return ctx.gradient_ND.mul_(slopes[0]), None, None, None, None

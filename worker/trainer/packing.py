@@ -1,0 +1,183 @@
+"""Examples side by side in one row without padding, none of which sees another.
+
+Dimensions: T tokens of the row, H heads, K key/value heads, D head width.
+"""
+
+import importlib
+import inspect
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+from transformers import AttentionInterface
+
+from app.chat import IGNORE_INDEX, Encoded
+
+varlen_attn: Callable[..., Any] | None
+try:  # CUDA only; arrived and moved between torch versions
+    varlen_attn = importlib.import_module("torch.nn.attention.varlen").varlen_attn
+except (ImportError, AttributeError):
+    varlen_attn = None
+
+ATTENTION = "etude_packed"
+
+
+@dataclass(frozen=True)
+class Row:
+    """One micro-batch: the tokens of some examples in a row."""
+
+    token_ids_T: Tensor
+    position_ids_T: Tensor  # begin at 0 with each example
+    labels_T: Tensor  # IGNORE_INDEX where an example begins
+    lengths: list[int]
+
+    @property
+    def num_tokens(self) -> int:
+        return self.token_ids_T.shape[0]
+
+
+def pack(lengths: Sequence[int], capacity: int) -> list[list[int]]:
+    """Sort examples into rows of at most `capacity` tokens, first fit, longest first.
+
+    An example longer than the capacity gets a row of its own.
+    """
+    rows: list[list[int]] = []
+    room: list[int] = []
+    for index in sorted(range(len(lengths)), key=lambda i: -lengths[i]):
+        length = lengths[index]
+        place = next((r for r, free in enumerate(room) if free >= length), None)
+        if place is None:
+            rows.append([])
+            room.append(capacity)
+            place = len(rows) - 1
+        rows[place].append(index)
+        room[place] -= length
+    return rows
+
+
+def make_row(examples: Sequence[Encoded], device: torch.device) -> Row:
+    """Put examples behind each other."""
+    token_ids: list[int] = []
+    position_ids: list[int] = []
+    labels: list[int] = []
+    for example in examples:
+        token_ids += example.token_ids
+        position_ids += range(len(example.token_ids))
+        # Nothing may predict the first token: before it stands another example.
+        labels += [IGNORE_INDEX, *example.labels[1:]]
+    return Row(
+        torch.tensor(token_ids, device=device),
+        torch.tensor(position_ids, device=device),
+        torch.tensor(labels, device=device),
+        [len(example.token_ids) for example in examples],
+    )
+
+
+class _Current:
+    """The lengths of the row in flight.
+
+    Not passed through the model: an architecture that drops unknown arguments would let examples
+    see each other without a word.
+    """
+
+    lengths: list[int] | None = None
+    bounds: Tensor | None = None
+
+
+@contextmanager
+def in_flight(row: Row) -> Iterator[None]:
+    """Tell attention where the examples of a row begin; around forward and backward alike."""
+    _Current.lengths = row.lengths
+    if row.token_ids_T.is_cuda:
+        edges = torch.tensor([0, *row.lengths]).cumsum(0)
+        _Current.bounds = edges.to(torch.int32).to(row.token_ids_T.device)
+    try:
+        yield
+    finally:
+        _Current.lengths = _Current.bounds = None
+
+
+def packed_attention(
+    _module: torch.nn.Module,
+    query_1HTD: Tensor,
+    key_1KTD: Tensor,
+    value_1KTD: Tensor,
+    attention_mask: Tensor | None,
+    scaling: float | None = None,
+    dropout: float = 0.0,
+    sliding_window: int | None = None,
+    **_: Any,
+) -> tuple[Tensor, None]:
+    """Attend causally within each example of the row in flight.
+
+    Returns:
+        The result with dimensions 1, T, H, D, as transformers wants it, and no weights.
+
+    Raises:
+        RuntimeError: no row is in flight.
+    """
+    lengths = _Current.lengths
+    if lengths is None or sum(lengths) != query_1HTD.shape[2] or attention_mask is not None:
+        raise RuntimeError("packed attention was called without a packed row")
+    window = sliding_window if sliding_window and sliding_window < max(lengths) else None
+    if _can_use_varlen(query_1HTD, scaling, window):
+        return _varlen(query_1HTD, key_1KTD, value_1KTD, max(lengths)), None
+    groups = query_1HTD.shape[1] // key_1KTD.shape[1]
+    pieces = []
+    # A loop over examples wastes no work on pairs that may not see each other.
+    for query, key, value in zip(
+        query_1HTD.split(lengths, dim=2),
+        key_1KTD.split(lengths, dim=2),
+        value_1KTD.split(lengths, dim=2),
+        strict=True,
+    ):
+        pieces.append(
+            functional.scaled_dot_product_attention(
+                query,
+                key,
+                value,
+                attn_mask=None if window is None else _band(query.shape[2], window, query.device),
+                dropout_p=dropout,
+                is_causal=window is None,
+                scale=scaling,
+                enable_gqa=groups > 1,
+            )
+        )
+    return torch.cat(pieces, dim=2).transpose(1, 2), None
+
+
+def _band(length: int, window: int, device: torch.device) -> Tensor:
+    position = torch.arange(length, device=device)
+    distance = position[:, None] - position[None, :]
+    return (distance >= 0) & (distance < window)
+
+
+def _can_use_varlen(query: Tensor, scaling: float | None, window: int | None) -> bool:
+    usual = scaling is None or abs(scaling - query.shape[-1] ** -0.5) < 1e-9
+    half = query.dtype in (torch.bfloat16, torch.float16)
+    return varlen_attn is not None and query.is_cuda and usual and half and window is None
+
+
+def _varlen(query_1HTD: Tensor, key_1KTD: Tensor, value_1KTD: Tensor, longest: int) -> Tensor:
+    assert varlen_attn is not None
+    heads = query_1HTD.shape[1]
+    query, key, value = (x[0].transpose(0, 1) for x in (query_1HTD, key_1KTD, value_1KTD))
+    known = inspect.signature(varlen_attn).parameters
+    options: dict[str, Any] = {"is_causal": True} if "is_causal" in known else {}
+    if "window_size" in known:
+        options = {"window_size": (-1, 0)}
+    if key.shape[1] != heads:
+        if "enable_gqa" in known:
+            options["enable_gqa"] = True
+        else:
+            key, value = (x.repeat_interleave(heads // x.shape[1], dim=1) for x in (key, value))
+    bounds = _Current.bounds
+    result: Tensor = varlen_attn(query, key, value, bounds, bounds, longest, longest, **options)
+    return result[None]
+
+
+AttentionInterface.register(ATTENTION, packed_attention)

@@ -1,0 +1,84 @@
+"""Held-out questions, answered by the base model and by the tuned one in one go.
+
+Dimensions: B rows of the batch, L longest prompt.
+"""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+from transformers import DynamicCache
+
+from app.chat import ChatFormat
+from worker.trainer.data import Question
+from worker.trainer.model import Model
+from worker.trainer.packing import ATTENTION
+
+MAX_NEW_TOKENS = 64
+
+
+@torch.no_grad()
+def answer(
+    model: Model, chat: ChatFormat, questions: Sequence[Question], max_length_tokens: int
+) -> list[dict[str, str]]:
+    """Answer each question twice, word by word the likeliest, without and with the adapter.
+
+    Both halves share each pass: a word costs one reading of the weights for all of them.
+    """
+    if not questions:
+        return []
+    prompts = [chat.encode_prompt(q.prompt)[-max_length_tokens:] for q in questions]
+    num = len(questions)
+    config = model.peft.config
+    was_training = model.peft.training
+    model.peft.eval()
+    config._attn_implementation = "sdpa"
+    rows_B11 = torch.tensor([0.0] * num + [1.0] * num, device=model.device)
+    model.gate.rows_B11 = rows_B11.to(model.head.weight.dtype)[:, None, None]
+    try:
+        answers = _generate(model, prompts * 2, chat.end_token_ids)
+    finally:
+        model.gate.rows_B11 = None
+        config._attn_implementation = ATTENTION
+        model.peft.train(was_training)
+    return [
+        {
+            "question": question.text,
+            "reference": question.reference,
+            "base": chat.decode(answers[index]),
+            "tuned": chat.decode(answers[num + index]),
+        }
+        for index, question in enumerate(questions)
+    ]
+
+
+def _generate(model: Model, prompts: list[list[int]], ends: frozenset[int]) -> list[list[int]]:
+    longest = max(map(len, prompts))
+    device = model.device
+    # Padded on the left, so that all rows answer at the same place.
+    token_ids_BL = torch.tensor([[0] * (longest - len(p)) + p for p in prompts], device=device)
+    mask_BL = torch.tensor(
+        [[0] * (longest - len(p)) + [1] * len(p) for p in prompts], device=device
+    )
+    answers: list[list[int]] = [[] for _ in prompts]
+    is_over = [False] * len(prompts)
+    cache = DynamicCache(config=model.peft.config)
+    for _ in range(MAX_NEW_TOKENS):
+        positions = (mask_BL.cumsum(1) - 1).clamp(min=0)[:, -token_ids_BL.shape[1] :]
+        output = model.decoder(
+            input_ids=token_ids_BL,
+            attention_mask=mask_BL,
+            position_ids=positions,
+            past_key_values=cache,
+            use_cache=True,
+        )
+        best_B: Tensor = model.head(output.last_hidden_state[:, -1]).argmax(dim=1)
+        for row, token_id in enumerate(best_B.tolist()):
+            is_over[row] = is_over[row] or token_id in ends
+            if not is_over[row]:
+                answers[row].append(token_id)
+        if all(is_over):
+            break
+        token_ids_BL = best_B[:, None]
+        mask_BL = torch.cat([mask_BL, mask_BL.new_ones(len(prompts), 1)], dim=1)
+    return answers
