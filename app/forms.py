@@ -4,7 +4,9 @@ Fields take any text: the domain judges it, so that a wrong form comes back as i
 a word beside the field. A field that no page of ours sends is refused.
 """
 
-from pydantic import BaseModel, ConfigDict
+from typing import Annotated
+
+from pydantic import BaseModel, ConfigDict, Field
 
 
 class Form(BaseModel):
@@ -42,3 +44,20 @@ class PersonForm(Form):
 
 class RoleForm(Form):
     role: str = ""
+
+
+class MappingForm(Form):
+    """The heads of the preview's columns, in order: a name and a role each."""
+
+    column: Annotated[list[str], Field(max_length=2000)] = []
+    role: Annotated[list[str], Field(max_length=2000)] = []
+    system: str = ""
+    test_percent: str = "10"
+    seed: str = "0"
+
+
+class ReadAsForm(Form):
+    encoding: str = ""
+    delimiter: str = ""
+    sheet: str = ""
+    has_header: str = ""

@@ -1,0 +1,242 @@
+"""What a version's page shows: the columns to confirm, its examples, their lengths.
+
+Queries and sums stay here; templates/datasets only places them.
+"""
+
+import json
+from functools import lru_cache
+from typing import Any, NamedTuple
+
+from sqlalchemy.orm import Session
+
+from app import base_models
+from app.chat import ChatError, ChatFormat, Segment
+from app.datasets import encodings, examples, lengths, versions
+from app.datasets import mapping as mappings
+from app.datasets.mapping import ColumnRole, Mapping
+from app.datasets.reading import Inspection, PreviewRow, ReadAs
+from app.errors import AppError, Invalid
+from app.forms import MappingForm, ReadAsForm
+from app.models import BaseModel, DatasetVersion, Example, ModelStatus, Split, VersionStatus
+from app.training_plan import LengthHistogram
+
+NUM_PREVIEW_CONVERSATIONS = 3
+NUM_SHOWN_ROWS = 8
+ROLE_WORDS = {
+    ColumnRole.QUESTION: "Question",
+    ColumnRole.ANSWER: "Answer",
+    ColumnRole.SYSTEM: "Instruction (system)",
+    ColumnRole.MESSAGES: "Whole conversation",
+    ColumnRole.TEXT: "Plain text",
+    ColumnRole.IGNORE: "Ignore",
+}
+SPEAKERS = {"system": "Instruction", "user": "Question", "assistant": "Answer", "text": "Text"}
+DELIMITERS = {",": "comma ,", ";": "semicolon ;", "\t": "tab", "|": "bar |"}
+_BUSY = (
+    VersionStatus.UPLOADED,
+    VersionStatus.INSPECTING,
+    VersionStatus.CONFIRMED,
+    VersionStatus.BUILDING,
+)
+
+
+class Seen(NamedTuple):
+    """One example as a base model sees it."""
+
+    example: Example
+    place: int  # from 1, among those that are leafed through
+    total: int
+    segments: list[Segment]
+    problem: str
+
+
+def is_busy(version: DatasetVersion) -> bool:
+    """Say whether a worker has it, or is about to."""
+    return version.status in _BUSY
+
+
+# --- columns -------------------------------------------------------------------------------
+
+
+def form_of(version: DatasetVersion) -> MappingForm:
+    """Fill the form with what is proposed, or was confirmed."""
+    mapping = versions.mapping_of(version)
+    assert mapping is not None
+    return MappingForm(
+        column=[column.name for column in mapping.columns],
+        role=[column.role.value for column in mapping.columns],
+        system=mapping.system,
+        test_percent=f"{version.validation_share * 100:g}",
+        seed=str(version.split_seed),
+    )
+
+
+def mapping_from(form: MappingForm) -> Mapping:
+    """Read the mapping out of the form.
+
+    Raises:
+        Invalid: with the field it is about.
+    """
+    if len(form.column) != len(form.role) or not set(form.role) <= {
+        role.value for role in ColumnRole
+    }:
+        raise Invalid("Choose what each column is.", field="columns")
+    if len(form.system) > mappings.MAX_SYSTEM_LENGTH:
+        raise Invalid(f"Use at most {mappings.MAX_SYSTEM_LENGTH:,} characters.", field="system")
+    columns = [
+        {"name": name, "role": role} for name, role in zip(form.column, form.role, strict=True)
+    ]
+    return Mapping.model_validate({"columns": columns, "system": form.system.strip()})
+
+
+def share_from(form: MappingForm) -> float:
+    """Read the test set's share, from 0 to 1.
+
+    Raises:
+        Invalid: it is no number; with the field `test_percent`.
+    """
+    try:
+        return float(form.test_percent.replace(",", ".").strip().rstrip("%")) / 100
+    except ValueError:
+        raise Invalid("Write a number from 0 to 50, such as 10.", field="test_percent") from None
+
+
+def seed_from(form: MappingForm) -> int:
+    """Read the seed of the split.
+
+    Raises:
+        Invalid: it is no whole number; with the field `seed`.
+    """
+    try:
+        return int(form.seed)
+    except ValueError:
+        raise Invalid("The seed is a whole number, such as 0.", field="seed") from None
+
+
+def read_as_from(form: ReadAsForm) -> ReadAs:
+    """Read how the file is to be read; what was left alone goes by the content."""
+    return ReadAs(
+        encoding=form.encoding if form.encoding in encodings.CHOICES else None,
+        delimiter=form.delimiter if form.delimiter in DELIMITERS else None,
+        sheet=form.sheet or None,
+        has_header={"yes": True, "no": False}.get(form.has_header),
+    )
+
+
+def columns_context(
+    version: DatasetVersion, form: MappingForm, error: AppError | None = None
+) -> dict[str, Any]:
+    """Return what the page with the columns shows."""
+    inspection = versions.inspection_of(version)
+    assert inspection is not None
+    try:
+        mapping = mapping_from(form)
+        mapping.check(inspection.columns)
+        conversations, problem = _conversations(inspection, mapping), ""
+    except Invalid as invalid:
+        conversations, problem = [], invalid.message
+    return {
+        "inspection": inspection,
+        "form": form,
+        "error": error,
+        "heads": list(zip(form.column, form.role, strict=False)),
+        "role_options": [(role.value, words) for role, words in ROLE_WORDS.items()],
+        "rows": [_cells(row, form.column) for row in inspection.preview[:NUM_SHOWN_ROWS]],
+        "conversations": conversations,
+        "problem": problem,
+        "speakers": SPEAKERS,
+        "encodings": encodings.CHOICES,
+        "delimiters": DELIMITERS,
+    }
+
+
+def _conversations(inspection: Inspection, mapping: Mapping) -> list[dict[str, Any]]:
+    shown = []
+    for row in inspection.preview[:NUM_PREVIEW_CONVERSATIONS]:
+        made = mappings.apply(mapping, row.values)
+        if isinstance(made, mappings.LeftOut):
+            text = f"Left out: {examples.rows_that(made.reason, 1).removeprefix('1 row ')}."
+            shown.append({"number": row.number, "messages": [], "left_out": text})
+        else:
+            shown.append({"number": row.number, "messages": made, "left_out": ""})
+    return shown
+
+
+def _cells(row: PreviewRow, columns: list[str]) -> dict[str, Any]:
+    return {"number": row.number, "cells": [_cell(row.values.get(name)) for name in columns]}
+
+
+def _cell(value: Any) -> str:
+    if value is None:
+        return ""
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+
+
+# --- examples ------------------------------------------------------------------------------
+
+
+def ready_context(
+    db: Session, version: DatasetVersion, model_id: int | None, split: str, place: int
+) -> dict[str, Any]:
+    """Return what the page of a ready version shows."""
+    models = [model for model in base_models.list_models(db) if model.status is ModelStatus.READY]
+    model = next((model for model in models if model.id == model_id), models[0] if models else None)
+    histogram, problem = None, ""
+    if model is not None:
+        try:
+            histogram = lengths.histogram(db, version, model)
+        except AppError as error:
+            problem = error.message
+    return {
+        "models": [(str(each.id), each.label) for each in models],
+        "model": model,
+        "histogram": histogram,
+        "bars": _bars(histogram) if histogram else [],
+        "lengths_problem": problem,
+        "left_out": examples.left_out_sentences(version),
+        "num_left_out": sum((version.left_out or {}).values()),
+        "seen": _seen(db, version, model, split, place),
+        "split": split if split in list(Split) else "",
+        "inspection": versions.inspection_of(version),
+    }
+
+
+def _seen(
+    db: Session, version: DatasetVersion, model: BaseModel | None, split: str, place: int
+) -> Seen | None:
+    chosen = Split(split) if split in list(Split) else None
+    totals = {
+        None: version.num_train + version.num_validation,
+        Split.TRAIN: version.num_train,
+        Split.VALIDATION: version.num_validation,
+    }
+    total = totals[chosen]
+    place = min(max(place, 1), max(total, 1))
+    found = examples.page(db, version, chosen, place - 1, 1)
+    if not found:
+        return None
+    segments: list[Segment] = []
+    problem = "Once a starting model is ready, this shows what it sees." if model is None else ""
+    if model is not None:
+        try:
+            folder = str(base_models.folder(model))
+            segments = _chat_format(folder, model.manifest_sha256).segments(found[0].messages)
+        except ChatError as error:
+            problem = f"{model.label} cannot take this example: {error}"
+    return Seen(found[0], place, total, segments, problem)
+
+
+# The manifest's hash is part of the key: another model in the same folder is read anew.
+@lru_cache(maxsize=4)
+def _chat_format(folder: str, _manifest_sha256: str | None) -> ChatFormat:
+    return ChatFormat.load(folder)
+
+
+def _bars(histogram: LengthHistogram) -> list[dict[str, Any]]:
+    most = max(histogram.counts, default=0) or 1
+    bars = []
+    lower = 1
+    for upper, count in zip(histogram.upper_bounds, histogram.counts, strict=True):
+        bars.append({"from": lower, "to": upper, "count": count, "percent": 100 * count / most})
+        lower = upper + 1
+    return bars
