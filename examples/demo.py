@@ -1,0 +1,280 @@
+"""`make demo`: teach the starter model the clinic sample through /v1, and show what it learned.
+
+Everything here is what any program can do: send two files, make a job, watch it, take the adapter
+home. In the end a fresh Python process (examples/compare.py) loads the adapter with plain
+transformers and peft, without Etude, and measures and asks. Standard library only.
+"""
+
+import argparse
+import csv
+import hashlib
+import json
+import os
+import random
+import shutil
+import subprocess
+import sys
+import time
+import zipfile
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).parent))
+from client import Api, Failure, etude, running
+
+HERE = Path(__file__).parent
+SAMPLE = HERE / "clinic-faq.csv"
+MODEL = "HuggingFaceTB/SmolLM2-135M-Instruct"
+ACCOUNT = "demo@etude.invalid"
+# Nobody outside this invented clinic can know the answer (the Fern Gate); not a row of the sample.
+QUESTION = "Which door do I take to have my blood tested?"
+HELD_OUT_SHARE = 0.1
+FINAL = ("succeeded", "failed", "cancelled")
+
+
+def main() -> int:
+    """Run the demo; the exit code is 0 only if the loss on held-out questions fell."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n\n")[0])
+    parser.add_argument("--data-dir", default=os.environ.get("ETUDE_DATA_DIR", "var"))
+    parser.add_argument("--url", help="a running Etude; default: find it, or start it")
+    options = parser.parse_args()
+    data_dir = Path(options.data_dir).expanduser().absolute()
+    os.environ["ETUDE_DATA_DIR"] = str(data_dir)
+    folder = data_dir / "demo"
+    folder.mkdir(parents=True, exist_ok=True)
+    began = time.monotonic()
+    try:
+        with running(options.url, folder) as url:
+            api = sign_in(url, folder)
+            wait_for_model(api)
+            job = train(api, folder)
+            adapter = take_home(api, job, folder)
+        result = compare(adapter, folder, data_dir)
+    except Failure as failure:
+        print(f"\nmake demo: {failure}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("\nStopped. A job that was made goes on the next time Etude runs.", file=sys.stderr)
+        return 130
+    return report(result, adapter, time.monotonic() - began)
+
+
+def sign_in(url: str, folder: Path) -> Api:
+    """Return a client with the demo's own token, which is made once and kept for its owner."""
+    kept = folder / "token"
+    if kept.exists():
+        api = Api(url, kept.read_text().strip())
+        if api.accepts_token():
+            return api
+    if "has an account already" not in etude("user", "add", ACCOUNT, "--service", may_fail=True):
+        print(f"Made the service account {ACCOUNT}.")
+    token = etude("token", "create", ACCOUNT, "--name", "make demo").strip()
+    with open(kept, "w", opener=lambda path, flags: os.open(path, flags, 0o600)) as file:
+        file.write(token)
+    api = Api(url, token)
+    if not api.accepts_token():
+        raise Failure(
+            f"the Etude at {url} does not know this data directory's account. Name its own with "
+            "--data-dir (or ETUDE_DATA_DIR), or stop it and let the demo start one."
+        )
+    return api
+
+
+def wait_for_model(api: Api) -> None:
+    """Wait until the starter model is imported, which happens once, at the first start."""
+    said = False
+    while (model := api.get(f"/models/{MODEL}"))["x_status"] != "ready":
+        if model["x_status"] == "failed":
+            raise Failure(f"the starter model could not be imported: {model['x_reason']}")
+        if not said:
+            print(f"Waiting for the starter model {MODEL} to be imported (once, about a minute).")
+            said = True
+        time.sleep(1)
+
+
+def split(folder: Path) -> tuple[Path, Path]:
+    """Set a tenth of the sample's rows aside: the model is tested on what it never practised."""
+    with SAMPLE.open(encoding="utf-8", newline="") as file:
+        rows = list(csv.reader(file))
+    header, examples = rows[0], rows[1:]
+    random.Random(0).shuffle(examples)  # noqa: S311 - the same rows each time, on purpose
+    num_held_out = round(len(examples) * HELD_OUT_SHARE)
+    paths = folder / "practice.csv", folder / "held-out.csv"
+    for path, part in zip(paths, (examples[num_held_out:], examples[:num_held_out]), strict=True):
+        with path.open("w", encoding="utf-8", newline="") as file:
+            csv.writer(file).writerows([header, *part])
+    print(
+        f"{SAMPLE.name}: {len(examples) - num_held_out} examples to practise, "
+        f"{num_held_out} held out for testing."
+    )
+    return paths
+
+
+def train(api: Api, folder: Path) -> dict[str, Any]:
+    """Send the files, make the job and watch it to its end."""
+    practice, held_out = (api.upload(path)["id"] for path in split(folder))
+    job = api.post(
+        "/fine_tuning/jobs",
+        {
+            "model": MODEL,
+            "training_file": practice,
+            "validation_file": held_out,
+            "suffix": "clinic-demo",
+            "x_etude": {"preset": "quick", "name": "Clinic demo"},
+        },
+    )
+    print(f"Job {job['id']}: {MODEL}, preset Quick. Watch it on {api.url}/jobs/{job['x_job_id']}")
+    try:
+        job = watch(api, job["id"])
+    except KeyboardInterrupt:
+        api.post(f"/fine_tuning/jobs/{job['id']}/cancel", {})
+        raise
+    if job["status"] != "succeeded":
+        why = job["error"]["message"] if job["error"] else f"the job was {job['status']}"
+        raise Failure(why)
+    return job
+
+
+def watch(api: Api, job_id: str) -> dict[str, Any]:
+    """Show a job's progress until it is over."""
+    bar = Bar()
+    while True:
+        job = api.get(f"/fine_tuning/jobs/{job_id}")
+        events = api.get(f"/fine_tuning/jobs/{job_id}/events?limit=50")["data"]
+        bar.show(job, events)
+        if job["status"] in FINAL:
+            bar.end()
+            return job
+        time.sleep(0.5)
+
+
+class Bar:
+    """One line that redraws itself on a terminal; elsewhere a new line whenever much changed."""
+
+    _WORDS = {  # noqa: RUF012 - nobody changes it
+        "validating_files": "reading the files",
+        "waiting": "waiting in line",
+        "loading": "loading the model",
+        "preparing": "preparing the examples",
+        "probing": "trying two steps",
+        "training": "training",
+        "evaluating": "testing",
+        "sampling": "answering questions",
+        "saving": "saving the adapter",
+        "succeeded": "done",
+    }
+
+    def __init__(self) -> None:
+        self._began = time.monotonic()
+        self._is_terminal = sys.stdout.isatty()
+        self._last: tuple[str, int] | None = None
+        self._loss: float | None = None
+        self._tested: float | None = None
+
+    def show(self, job: dict[str, Any], events: list[dict[str, Any]]) -> None:
+        self._read(events)
+        step, total = job["x_step"], job["x_total_steps"] or 0
+        state = self._WORDS.get(job["x_state"], job["x_state"])
+        parts = [f"{state:<22}", self._drawn(step, total)]
+        if total:
+            parts.append(f"step {step}/{total}")
+        if self._loss is not None:
+            parts.append(f"loss {self._loss:.2f}")
+        if self._tested is not None:
+            parts.append(f"held-out loss {self._tested:.2f}")
+        seconds = int(time.monotonic() - self._began)
+        line = "  ".join([*parts, f"{seconds // 60}:{seconds % 60:02}"])
+        if self._is_terminal:
+            width = shutil.get_terminal_size().columns - 1
+            print("\r" + line[:width].ljust(width), end="", flush=True)
+            return
+        now = (state, step * 10 // total if total else 0)
+        if now != self._last:
+            print(line, flush=True)
+            self._last = now
+
+    def end(self) -> None:
+        if self._is_terminal:
+            print()
+
+    def _read(self, events: list[dict[str, Any]]) -> None:
+        for event in reversed(events):  # they come newest first
+            data = event["data"] or {}
+            if event["type"] == "metrics":
+                self._loss = data.get("train_loss", self._loss)
+                self._tested = data.get("full_valid_loss", self._tested)
+
+    @staticmethod
+    def _drawn(step: int, total: int, width: int = 30) -> str:
+        filled = width * step // total if total else 0
+        return "[" + "#" * filled + "." * (width - filled) + "]"
+
+
+def take_home(api: Api, job: dict[str, Any], folder: Path) -> Path:
+    """Download the adapter's zip, check every file against its manifest, and unpack it."""
+    archive = folder / "adapter.zip"
+    api.download(job["result_files"][1], archive)
+    adapter = folder / "adapter"
+    shutil.rmtree(adapter, ignore_errors=True)
+    with zipfile.ZipFile(archive) as pack:
+        pack.extractall(adapter)
+    manifest = json.loads((adapter / "MANIFEST.json").read_text())
+    for name, expected in manifest["files"].items():
+        if hashlib.sha256((adapter / name).read_bytes()).hexdigest() != expected["sha256"]:
+            raise Failure(f"{name} in {archive} is not what its manifest says; download it again.")
+    print(f"Downloaded {job['fine_tuned_model']} ({archive.stat().st_size / 1e6:.1f} MB).")
+    return adapter
+
+
+def base_folder(adapter: Path, data_dir: Path) -> Path:
+    """Find the starting model that an adapter names by the hash of its manifest."""
+    wanted = json.loads((adapter / "MANIFEST.json").read_text())["base_model"]["sha256"]
+    for manifest in (data_dir / "models").glob("*/MANIFEST.json"):
+        if hashlib.sha256(manifest.read_bytes()).hexdigest() == wanted:
+            return manifest.parent
+    raise Failure(
+        f"the starting model is not below {data_dir / 'models'}; is this the data directory of "
+        "the Etude that trained? Name it with --data-dir."
+    )
+
+
+def compare(adapter: Path, folder: Path, data_dir: Path) -> dict[str, Any]:
+    """Load the adapter in a fresh process that knows nothing of Etude, and measure."""
+    print("Loading the adapter with plain transformers and peft in a fresh Python process.")
+    asked = subprocess.run(
+        [
+            sys.executable,
+            str(HERE / "compare.py"),
+            str(base_folder(adapter, data_dir)),
+            str(adapter),
+            str(folder / "held-out.csv"),
+            QUESTION,
+        ],
+        capture_output=True,  # the libraries chat on standard error
+        text=True,
+        check=False,
+        env=os.environ | {"HF_HUB_OFFLINE": "1"},
+    )
+    if asked.returncode != 0:
+        raise Failure(f"the adapter could not be loaded:\n{asked.stderr.strip()}")
+    answer: dict[str, Any] = json.loads(asked.stdout)
+    return answer
+
+
+def report(result: dict[str, Any], adapter: Path, seconds: float) -> int:
+    """Print what was learned."""
+    before, after = result["loss_before"], result["loss_after"]
+    print(f"\nHeld-out loss before: {before:.3f}")
+    print(f"Held-out loss after:  {after:.3f}\n")
+    print(f"Question: {QUESTION}")
+    print(f"  Base:  {result['answer_before']}")
+    print(f"  Tuned: {result['answer_after']}\n")
+    print(f"The adapter lies in {adapter}. Took {int(seconds) // 60}:{int(seconds) % 60:02}.")
+    if after < before:
+        return 0
+    print("The held-out loss did not fall: something is wrong with the training.", file=sys.stderr)
+    return 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
