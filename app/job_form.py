@@ -1,0 +1,163 @@
+"""The form of a new job: what was typed, kept as typed, and the TrainConfig that it means.
+
+A field of the settings that is left empty takes the preset's value, so the form means the same
+with and without JavaScript, and what differs from the preset can be seen at a glance.
+"""
+
+from dataclasses import dataclass, field
+from typing import Any, Literal, get_args, get_origin
+
+from annotated_types import Ge, Gt, Le, Lt
+from pydantic import ValidationError
+
+from app.errors import Invalid
+from app.job_page import in_words
+from app.models import Job
+from app.train_config import PRESETS, TrainConfig
+
+DEFAULT_PRESET = "balanced"
+
+
+@dataclass(frozen=True)
+class SettingField:
+    """One setting that can be changed: what stands beside its input."""
+
+    name: str
+    label: str
+    help: str
+    unit: str
+    span: str  # the allowed values, e.g. "1 to 256"
+    is_whole: bool
+    choices: list[tuple[str, str]]
+    presets: dict[str, str]  # preset's name -> its value in words
+
+
+@dataclass
+class JobForm:
+    """What a browser sent, or what an empty form starts with."""
+
+    name: str = ""
+    version_id: str = ""
+    base_model_id: str = ""
+    preset: str = DEFAULT_PRESET
+    changes: dict[str, str] = field(default_factory=dict)
+
+    @classmethod
+    def read(cls, sent: dict[str, str]) -> "JobForm":
+        """Take the known fields out of a sent form."""
+        return cls(
+            name=sent.get("name", ""),
+            version_id=sent.get("version_id", ""),
+            base_model_id=sent.get("base_model_id", ""),
+            preset=sent.get("preset", DEFAULT_PRESET),
+            changes={
+                name: sent[name].strip()
+                for name in TrainConfig.model_fields
+                if sent.get(name, "").strip()
+            },
+        )
+
+    @classmethod
+    def of_job(cls, job: Job, preset: str) -> "JobForm":
+        """Fill a form in like an earlier job: its preset, and what differs from that."""
+        config, base = job.config, PRESETS[preset].config.model_dump()
+        return cls(
+            name=job.name,
+            version_id=str(job.version_id),
+            base_model_id=str(job.base_model_id),
+            preset=preset,
+            changes={
+                name: _typed(config[name])
+                for name in base
+                if config.get(name, base[name]) != base[name]
+            },
+        )
+
+    def config(self) -> tuple[TrainConfig | None, dict[str, str]]:
+        """Work out the settings; where that fails, a sentence for each wrong field."""
+        if self.preset not in PRESETS:
+            return None, {"preset": "Choose Quick, Balanced or Thorough."}
+        values: dict[str, Any] = PRESETS[self.preset].config.model_dump() | {
+            name: _number(typed) for name, typed in self.changes.items()
+        }
+        try:
+            return TrainConfig.model_validate(values), {}
+        except ValidationError as error:
+            wrong = {str(problem["loc"][0]) for problem in error.errors()}
+            return None, {each.name: _sentence(each) for each in FIELDS if each.name in wrong}
+
+    def ids(self) -> tuple[int, int]:
+        """Return the chosen version and base model.
+
+        Raises:
+            Invalid: one of them is missing.
+        """
+        if not self.version_id.isdecimal():
+            raise Invalid("Choose the data to learn from.", field="version_id")
+        if not self.base_model_id.isdecimal():
+            raise Invalid("Choose a starting model.", field="base_model_id")
+        return int(self.version_id), int(self.base_model_id)
+
+
+def _fields() -> list[SettingField]:
+    found = []
+    for name, info in TrainConfig.model_fields.items():
+        extra = info.json_schema_extra
+        literal = get_origin(info.annotation) is Literal
+        found.append(
+            SettingField(
+                name=name,
+                label=info.title or name,
+                help=info.description or "",
+                unit=str(extra.get("unit", "")) if isinstance(extra, dict) else "",
+                span=_span(info.metadata),
+                is_whole=info.annotation is int,
+                choices=[(value, in_words(name, value)) for value in get_args(info.annotation)]
+                if literal
+                else [],
+                presets={
+                    preset.name: in_words(name, getattr(preset.config, name))
+                    for preset in PRESETS.values()
+                },
+            )
+        )
+    return found
+
+
+def _span(limits: list[Any]) -> str:
+    low = high = ""
+    for limit in limits:
+        match limit:
+            case Ge(ge=bound):
+                low = f"{bound:,}"
+            case Gt(gt=bound):
+                low = f"more than {bound:,}"
+            case Le(le=bound):
+                high = f"{bound:,}"
+            case Lt(lt=bound):
+                high = f"less than {bound:,}"
+    if not high:
+        return low
+    return f"{low}, up to {high}" if low.startswith("more") else f"{low} to {high}"
+
+
+def _sentence(wrong: SettingField) -> str:
+    if wrong.choices:
+        return "Choose one of " + ", ".join(words for _, words in wrong.choices) + "."
+    kind = "whole number" if wrong.is_whole else "number"
+    return f"This needs a {kind}: {wrong.span}."
+
+
+def _number(typed: str) -> str:
+    # People type 1,024 and 0,5: a comma before one or two final digits is a decimal comma.
+    head, comma, tail = typed.rpartition(",")
+    if comma and "." not in typed and "," not in head and len(tail) != 3:
+        return f"{head}.{tail}"
+    return typed.replace(",", "").replace(" ", "")
+
+
+def _typed(value: object) -> str:
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+FIELDS = _fields()

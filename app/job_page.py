@@ -1,0 +1,142 @@
+"""What the page of a job shows beside its figures: curve, settings, attempts, log."""
+
+from typing import Any, NamedTuple
+
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from app import metrics, progress
+from app.models import Attempt, Job, JobEvent, JobStatus
+from app.train_config import PRESETS, Preset, TrainConfig
+
+CURVES = ("loss", "validation_loss", "learning_rate", "tokens_per_second")
+_NUM_LOG_LINES = 200
+_NUM_TABLE_ROWS = 60
+
+
+class Setting(NamedTuple):
+    """One line of the frozen settings."""
+
+    label: str
+    value: str
+    unit: str
+    help: str
+    is_changed: bool
+
+
+def show_job(db: Session, job: Job) -> dict[str, Any]:
+    """Gather the page's parts; the curve is read after the number up to which it is whole."""
+    db.refresh(job)
+    points = curve_points(db, job)
+    config = TrainConfig.model_validate(job.config)
+    preset = closest_preset(config)
+    return {
+        "figures": progress.figures(db, job),
+        "points": points,
+        "table": thinned(points),
+        "settings": settings_of(config),
+        "preset": preset,
+        "num_changes": num_changes(preset, config),
+        "log": list(
+            db.scalars(
+                select(JobEvent)
+                .where(JobEvent.job_id == job.id)
+                .order_by(JobEvent.seq.desc())
+                .limit(_NUM_LOG_LINES)
+            )
+        ),
+        "attempts": list(
+            db.scalars(select(Attempt).where(Attempt.job_id == job.id).order_by(Attempt.number))
+        ),
+        "device": _device(db, job),
+        "retry_of": db.get(Job, job.retry_of_id) if job.retry_of_id else None,
+        "can_pause": not job.status.is_final and job.desired.value == "run",
+        "can_retry": job.status in (JobStatus.FAILED, JobStatus.CANCELLED),
+    }
+
+
+def curve_points(db: Session, job: Job) -> dict[str, Any]:
+    """Return the curves as columns by step, and the number after which the stream goes on.
+
+    The number is older than the points or as old: what is in between comes again and counts once.
+    """
+    seq = job.event_seq
+    curves = {name: dict(found) for name, found in metrics.series(db, job.id).items()}
+    steps = sorted(set().union(*(curves.get(name, {}).keys() for name in CURVES)))
+    columns: dict[str, Any] = {
+        name: [curves.get(name, {}).get(step) for step in steps] for name in CURVES
+    }
+    return {"seq": seq, "total_steps": job.total_steps, "step": steps, **columns}
+
+
+def thinned(points: dict[str, Any]) -> list[dict[str, Any]]:
+    """Choose the rows of the table: every test, and evenly spaced steps between them."""
+    steps = points["step"]
+    every = max(1, -(-len(steps) // _NUM_TABLE_ROWS))
+    return [
+        {"step": step, **{name: points[name][row] for name in CURVES}}
+        for row, step in enumerate(steps)
+        if row % every == 0 or points["validation_loss"][row] is not None or row == len(steps) - 1
+    ]
+
+
+def closest_preset(config: TrainConfig) -> Preset:
+    """Find the preset from which a configuration differs least."""
+    return min(PRESETS.values(), key=lambda preset: num_changes(preset, config))
+
+
+def num_changes(preset: Preset, config: TrainConfig) -> int:
+    """Count the values that differ; a seed of one's own makes nothing more or less thorough."""
+    return sum(
+        getattr(preset.config, name) != getattr(config, name)
+        for name in TrainConfig.model_fields
+        if name != "seed"
+    )
+
+
+def settings_of(config: TrainConfig) -> list[Setting]:
+    """List a configuration in words, in the order of its definition."""
+    preset = closest_preset(config)
+    found = []
+    for name, field in TrainConfig.model_fields.items():
+        value = getattr(config, name)
+        extra = field.json_schema_extra
+        unit = str(extra.get("unit", "")) if isinstance(extra, dict) else ""
+        found.append(
+            Setting(
+                label=field.title or name,
+                value=in_words(name, value),
+                unit=unit if value else "",
+                help=field.description or "",
+                is_changed=value != getattr(preset.config, name),
+            )
+        )
+    return found
+
+
+def in_words(name: str, value: object) -> str:
+    """Write a setting's value for people; zeros that mean something say what."""
+    words = {
+        ("method", "qlora"): "QLoRA",
+        ("method", "lora"): "LoRA",
+        ("optimizer", "auto"): "chosen by Etude",
+        ("optimizer", "adamw"): "AdamW",
+        ("optimizer", "paged_adamw"): "paged AdamW",
+        ("micro_batch_tokens", 0): "chosen by Etude",
+        ("early_stopping_patience", 0): "never",
+    }
+    if isinstance(value, str | int) and (name, value) in words:
+        return words[name, value]
+    if isinstance(value, float):
+        return f"{value:g}"
+    return f"{value:,}" if isinstance(value, int) and name != "seed" else str(value)
+
+
+def _device(db: Session, job: Job) -> str:
+    if job.status is not JobStatus.RUNNING:
+        return ""
+    attempt = db.get(Attempt, (job.id, job.attempt))
+    names = [str(device) for device in attempt.devices] if attempt else []
+    return ", ".join(
+        "the CPU" if name == "cpu" else name.replace("cuda:", "GPU ") for name in names
+    )

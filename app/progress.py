@@ -1,0 +1,222 @@
+"""How a job stands, in words and figures: the sentence, the time left, the loss on test questions.
+
+One place for the page, the lists and the event stream, so that they never disagree.
+"""
+
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from sqlalchemy import func, select
+from sqlalchemy.orm import Session
+
+from app import jobs
+from app.models import (
+    Desired,
+    Job,
+    JobStatus,
+    Metric,
+    ModelStatus,
+    VersionStatus,
+    Worker,
+)
+
+# A worker that has not been heard of for so long is taken for gone.
+WORKER_SILENCE = timedelta(seconds=60)
+# The speed of the last steps says more about the next ones than that of the first.
+_RECENT_STEPS = 30
+
+_PHASES = {
+    "loading": ("Loading", "Loading the starting model; this takes a moment."),
+    "preparing": ("Preparing", "Turning the examples into the model's own words."),
+    "probing": ("Preparing", "Trying the longest examples first, to see that memory is enough."),
+    "training": ("Training", ""),
+    "evaluating": ("Training", ""),
+    "sampling": ("Finishing", "Answering a few test questions, to compare before and after."),
+    "saving": ("Finishing", "Keeping the adapter."),
+}
+_STATUS_WORDS = {
+    JobStatus.QUEUED: "Waiting",
+    JobStatus.RUNNING: "Training",
+    JobStatus.SUCCEEDED: "Done",
+    JobStatus.FAILED: "Failed",
+    JobStatus.CANCELLED: "Cancelled",
+}
+_NUMBERS = ("no", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
+
+
+def figures(db: Session, job: Job) -> dict[str, Any]:
+    """Return what the job's page shows and its stream sends: numbers, and the words for them."""
+    tests = test_losses(db, job)
+    seconds = seconds_left(db, job)
+    texts = {
+        "status": status_word(job),
+        "sentence": sentence(db, job, tests),
+        "step": f"{job.step:,}",
+        "total_steps": f"{job.total_steps:,}" if job.total_steps else "",
+        "time_left": duration(seconds) if seconds is not None else "",
+        "test_loss": f"{tests[-1][1]:.2f}" if tests else "",
+        "first_test_loss": f"{tests[0][1]:.2f}" if len(tests) > 1 else "",
+        "speed": speed(db, job),
+        "attempt": str(job.attempt),
+    }
+    return {
+        "status": job.status.value,
+        "desired": job.desired.value,
+        "phase": job.phase,
+        "step": job.step,
+        "total_steps": job.total_steps,
+        "texts": {name: text or "—" for name, text in texts.items()},
+    }
+
+
+def status_word(job: Job) -> str:
+    """Say in one word how a job stands."""
+    if job.status is JobStatus.RUNNING:
+        if job.desired is Desired.CANCEL:
+            return "Stopping"
+        return _PHASES.get(job.phase or "", ("Starting", ""))[0]
+    if job.status is JobStatus.QUEUED and job.desired is Desired.PAUSE:
+        return "Paused"
+    return _STATUS_WORDS[job.status]
+
+
+def test_losses(db: Session, job: Job) -> list[tuple[int, float]]:
+    """Return (step, loss on test questions) in order of steps."""
+    rows = db.execute(
+        select(Metric.step, Metric.value)
+        .where(Metric.job_id == job.id, Metric.name == "validation_loss")
+        .order_by(Metric.step)
+    )
+    return [(step, value) for step, value in rows]
+
+
+def sentence(db: Session, job: Job, tests: list[tuple[int, float]]) -> str:
+    """Say what is happening, as a colleague would."""
+    if job.status is JobStatus.FAILED:
+        return job.reason or "It failed, and nothing says why; the log below may."
+    if job.status is JobStatus.CANCELLED:
+        where = f"It was cancelled at step {job.step:,}" if job.step else "It was cancelled"
+        return f"{where}; no adapter was made."
+    if job.status is JobStatus.SUCCEEDED:
+        return _outcome(tests)
+    if job.status is JobStatus.QUEUED:
+        return _waiting(db, job)
+    if job.desired is Desired.CANCEL:
+        return "It is being stopped; the machine is free in a few seconds."
+    about_phase = _PHASES.get(job.phase or "", ("", "It is about to begin."))[1]
+    return about_phase or _learning(tests)
+
+
+def _learning(tests: list[tuple[int, float]]) -> str:
+    if len(tests) < 2:
+        return "It has begun to learn; the first comparison on the test questions comes soon."
+    first, last = tests[0][1], tests[-1][1]
+    best_step, best = min(tests, key=lambda test: test[1])
+    if best >= first:
+        return (
+            "It is not better on the test questions yet. If this stays so, the examples may be "
+            "too few, or too different from the test questions."
+        )
+    if last <= best:
+        return (
+            "It is learning: answers on the test questions have improved since the start, "
+            "and still do."
+        )
+    return (
+        f"It was best on the test questions at step {best_step:,}; since then they have not "
+        "improved. The best one is kept."
+    )
+
+
+def _outcome(tests: list[tuple[int, float]]) -> str:
+    if len(tests) < 2:
+        return "Done: the adapter is ready."
+    first, (best_step, best) = tests[0][1], min(tests, key=lambda test: test[1])
+    if best >= first:
+        return (
+            "Done, but answers on the test questions did not improve. More examples, or ones "
+            "more like the questions asked, may help."
+        )
+    return (
+        f"Done: loss on the test questions fell from {first:.2f} to {best:.2f}, "
+        f"and the adapter of step {best_step:,} was kept."
+    )
+
+
+def _waiting(db: Session, job: Job) -> str:
+    if job.desired is Desired.PAUSE:
+        return "Paused: it holds no machine and goes on from where it was."
+    if job.version.status is not VersionStatus.READY:
+        return "Waiting: the file is still being read."
+    if job.base_model.status is not ModelStatus.READY:
+        return "Waiting: the starting model is still being imported."
+    if not has_worker(db, "gpu"):
+        return "Waiting: nothing that could train is running. Please tell your administrator."
+    ahead = (jobs.position(db, job) or 1) - 1
+    if ahead == 0:
+        return "Waiting: yours is next."
+    count = _NUMBERS[ahead] if ahead < len(_NUMBERS) else str(ahead)
+    return f"Waiting: {count} {'job is' if ahead == 1 else 'jobs are'} ahead of yours."
+
+
+def has_worker(db: Session, queue: str) -> bool:
+    """Say whether a worker of this queue has been heard of lately."""
+    since = datetime.now(UTC) - WORKER_SILENCE
+    return (
+        db.scalars(
+            select(Worker.id).where(Worker.queue == queue, Worker.last_seen > since).limit(1)
+        ).first()
+        is not None
+    )
+
+
+def seconds_left(db: Session, job: Job) -> float | None:
+    """Work out from the last steps how long training still takes; None where nobody can know."""
+    if job.status is JobStatus.QUEUED and job.plan and "seconds" in job.plan:
+        return float(job.plan["seconds"])
+    if job.status is not JobStatus.RUNNING or not job.total_steps:
+        return None
+    newest = (
+        select(Metric.step, Metric.at)
+        .where(Metric.job_id == job.id, Metric.name == "loss", Metric.attempt == job.attempt)
+        .order_by(Metric.step.desc())
+        .limit(_RECENT_STEPS)
+        .subquery()
+    )
+    span = db.execute(
+        select(
+            func.max(newest.c.step) - func.min(newest.c.step),
+            func.max(newest.c.at) - func.min(newest.c.at),
+        )
+    ).one()
+    if not span[0]:
+        return float(job.plan["seconds"]) if job.plan and "seconds" in job.plan else None
+    return float(span[1].total_seconds() / span[0] * max(0, job.total_steps - job.step))
+
+
+def speed(db: Session, job: Job) -> str:
+    """Return the newest tokens per second, or the mean of a finished job."""
+    recent = (
+        select(Metric.value)
+        .where(Metric.job_id == job.id, Metric.name == "tokens_per_second")
+        .order_by(Metric.step.desc())
+    )
+    if not job.status.is_final:
+        recent = recent.limit(10)
+    mean = db.scalar(select(func.avg(recent.subquery().c.value)))
+    return f"{mean:,.0f}" if mean else ""
+
+
+def duration(seconds: float) -> str:
+    """Say a length of time the way people do: `about 6 min`."""
+    if seconds < 10:
+        return "a few seconds"
+    if seconds < 55:
+        return f"about {round(seconds / 10) * 10} s"
+    minutes = round(seconds / 60)
+    if minutes < 60:
+        return f"about {max(1, minutes)} min"
+    hours, rest = divmod(minutes, 60)
+    if hours < 24:
+        return f"about {hours} h {rest:02d} min" if rest else f"about {hours} h"
+    return f"about {round(hours / 24, 1):g} days"

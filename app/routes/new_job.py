@@ -1,0 +1,156 @@
+"""The page on which a job is made: data, starting model, how thorough, review."""
+
+from dataclasses import dataclass
+from typing import Annotated
+
+from fastapi import APIRouter, Depends, Query, Request, Response
+from fastapi.responses import RedirectResponse
+from sqlalchemy.orm import Session
+
+from app import base_models, jobs, queue
+from app.auth import CurrentUser, require
+from app.datasets import versions
+from app.db import Db
+from app.errors import AppError
+from app.job_form import FIELDS, JobForm
+from app.job_page import closest_preset
+from app.models import DatasetVersion, ModelStatus, Role, User, VersionStatus
+from app.render import fragment, page
+from app.train_config import PRESETS, TrainConfig
+from app.training_plan import DeviceInfo, Plan
+
+router = APIRouter(prefix="/jobs/new")
+_EDITORS = (Role.ADMIN, Role.LEAD, Role.MEMBER)
+_USABLE = (
+    VersionStatus.READY,
+    VersionStatus.BUILDING,
+    VersionStatus.CONFIRMED,
+)
+
+
+async def _sent(request: Request) -> JobForm:
+    sent = await request.form()
+    return JobForm.read({name: value for name, value in sent.items() if isinstance(value, str)})
+
+
+SentForm = Annotated[JobForm, Depends(_sent)]
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """What the chosen job would need; or, in `sentence`, why nobody can say yet."""
+
+    plan: Plan | None
+    device: DeviceInfo | None
+    sentence: str
+
+
+@router.get("")
+def ask(
+    db: Db,
+    user: CurrentUser,
+    version: Annotated[str, Query()] = "",
+    copy_of: Annotated[int | None, Query()] = None,
+) -> Response:
+    """Show the form: for a version of data, or filled in like an earlier job."""
+    require(user, *_EDITORS)
+    if copy_of is None:
+        return _page(db, user, JobForm(version_id=version))
+    job = jobs.get(db, user, copy_of)
+    preset = closest_preset(TrainConfig.model_validate(job.config))
+    return _page(db, user, JobForm.of_job(job, preset.name))
+
+
+@router.post("")
+def create(db: Db, user: CurrentUser, form: SentForm) -> Response:
+    """Queue the job, or show the form again with a word beside what is wrong."""
+    require(user, *_EDITORS)
+    config, errors = form.config()
+    try:
+        version_id, base_model_id = form.ids()
+        if config is not None:
+            job = jobs.create(
+                db,
+                user,
+                name=form.name,
+                version_id=version_id,
+                base_model_id=base_model_id,
+                config=config,
+            )
+            db.commit()
+            queue.hint("gpu")
+            return RedirectResponse(f"/jobs/{job.id}", status_code=303)
+    except AppError as error:
+        db.rollback()
+        errors[error.field or "form"] = error.message
+    return _page(db, user, form, errors=errors, status=422)
+
+
+@router.post("/estimate")
+def estimate(db: Db, user: CurrentUser, form: SentForm) -> Response:
+    """Say what the job would need, each time that something in the form changes."""
+    require(user, *_EDITORS)
+    return fragment("jobs/new.html", "estimate", user, estimate=_estimate(db, user, form))
+
+
+def _page(
+    db: Session,
+    user: User,
+    form: JobForm,
+    *,
+    errors: dict[str, str] | None = None,
+    status: int = 200,
+) -> Response:
+    choices = _versions(db, user)
+    models = base_models.list_models(db)
+    if not form.version_id and choices:
+        form.version_id = str(choices[0].id)
+    ready = [model for model in models if model.status is ModelStatus.READY]
+    if not form.base_model_id and ready:
+        form.base_model_id = str(ready[0].id)
+    if not form.name:
+        chosen = next((one for one in choices if str(one.id) == form.version_id), None)
+        form.name = chosen.dataset.name if chosen and not errors else ""
+    return page(
+        "jobs/new.html",
+        user,
+        status=status,
+        form=form,
+        errors=errors or {},
+        versions=choices,
+        models=models,
+        presets=list(PRESETS.values()),
+        fields=FIELDS,
+        estimate=_estimate(db, user, form),
+    )
+
+
+def _versions(db: Session, user: User) -> list[DatasetVersion]:
+    return [
+        version
+        for dataset in versions.list_datasets(db, user)
+        for version in reversed(dataset.versions)
+        if version.status in _USABLE
+    ]
+
+
+def _estimate(db: Session, user: User, form: JobForm) -> Estimate:
+    config, errors = form.config()
+    if config is None:
+        return Estimate(None, None, next(iter(errors.values())))
+    try:
+        version_id, base_model_id = form.ids()
+        version = versions.get_version(db, user, version_id)
+        model = base_models.get_model(db, base_model_id)
+    except AppError as error:
+        return Estimate(None, None, error.message)
+    device = jobs.device(db)
+    if device is None:
+        return Estimate(None, None, "No machine to train on has been seen yet.")
+    if version.status is not VersionStatus.READY:
+        return Estimate(None, device, "The estimate comes when the data has been read.")
+    plan = jobs.predict(db, version, model, config)
+    db.commit()  # the token lengths that were counted for it
+    if plan is None:
+        return Estimate(None, device, "The estimate comes when the starting model is imported.")
+    return Estimate(plan, device, "")

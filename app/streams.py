@@ -1,0 +1,142 @@
+"""Wake the event streams of this web process: one LISTEN connection, shared by all of them.
+
+A notification only says "look again"; what is new is read from the tables, by sequence number. So
+one that is lost, doubled or late does no harm, and a stream looks by itself now and then anyway.
+"""
+
+import asyncio
+import signal
+import threading
+from collections import defaultdict
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from typing import Any
+
+import psycopg
+import structlog
+from sqlalchemy import make_url
+
+CHANNEL = "etude"
+# How long a stream waits before it looks by itself: as the rule, and while nobody would wake it.
+CALM_SECONDS = 10.0
+ALONE_SECONDS = 2.0
+# A connection that says nothing for so long is asked whether it is still there.
+_PROBE_SECONDS = 20.0
+
+_log = structlog.get_logger()
+
+
+class Hub:
+    """Passes notifications of PostgreSQL on to the streams that wait for them."""
+
+    def __init__(self, database_url: str) -> None:
+        url = make_url(database_url).set(drivername="postgresql")
+        self._conninfo = url.render_as_string(hide_password=False)
+        self._waiting: dict[str, set[asyncio.Event]] = defaultdict(set)
+        self.is_listening = False
+        self.is_closing = False
+
+    @contextmanager
+    def subscribe(self, topic: str) -> Iterator[asyncio.Event]:
+        """Lend an event that is set whenever something happens to a topic, e.g. `job:7`."""
+        event = asyncio.Event()
+        self._waiting[topic].add(event)
+        try:
+            yield event
+        finally:
+            self._waiting[topic].discard(event)
+            if not self._waiting[topic]:
+                del self._waiting[topic]
+
+    async def wait(self, event: asyncio.Event, at_most_seconds: float) -> None:
+        """Wait for an event, or until it is time to look without being told."""
+        patience = CALM_SECONDS if self.is_listening else ALONE_SECONDS
+        try:
+            await asyncio.wait_for(event.wait(), min(patience, at_most_seconds))
+        except TimeoutError:
+            return
+        event.clear()
+
+    def close(self) -> None:
+        """Tell every stream to end; the web process is about to stop."""
+        self.is_closing = True
+        self._wake_all()
+
+    async def run(self) -> None:
+        """Listen until cancelled; after the database was away, listen again."""
+        pause = 0.2
+        while True:
+            try:
+                await self._listen()
+            except (psycopg.Error, OSError) as error:
+                if self.is_listening:
+                    pause = 0.2
+                self.is_listening = False
+                _log.warning("streams.not_listening", error=str(error).strip(), retry_in=pause)
+            await asyncio.sleep(pause)
+            pause = min(pause * 2, 5.0)
+
+    async def _listen(self) -> None:
+        connection = await psycopg.AsyncConnection.connect(
+            self._conninfo, autocommit=True, connect_timeout=5, application_name="etude-streams"
+        )
+        async with connection:
+            await connection.execute(f"LISTEN {CHANNEL}")
+            self.is_listening = True
+            while True:
+                # Once at the start and after every probe: something may have slipped by unheard.
+                self._wake_all()
+                async for notification in connection.notifies(timeout=_PROBE_SECONDS):
+                    self._wake(notification.payload)
+                await connection.execute("SELECT 1")
+
+    def _wake(self, topic: str) -> None:
+        for event in self._waiting.get(topic, ()):
+            event.set()
+
+    def _wake_all(self) -> None:
+        for events in self._waiting.values():
+            for event in events:
+                event.set()
+
+
+@asynccontextmanager
+async def listening(database_url: str) -> AsyncIterator[Hub]:
+    """Run a hub for the life of the web process; SIGINT and SIGTERM end its streams first."""
+    hub = Hub(database_url)
+    task = asyncio.create_task(hub.run())
+    try:
+        with _before_signals(hub.close):
+            yield hub
+    finally:
+        hub.close()
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+
+@contextmanager
+def _before_signals(close: Callable[[], None]) -> Iterator[None]:
+    # uvicorn waits for open responses before it ends the application's life, and an event stream
+    # is a response that never ends by itself: it has to hear of the signal as soon as uvicorn does.
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    loop = asyncio.get_running_loop()
+    earlier: dict[signal.Signals, Any] = {}
+
+    def handle(number: int, frame: Any) -> None:
+        loop.call_soon_threadsafe(close)
+        before = earlier[signal.Signals(number)]
+        if callable(before):
+            before(number, frame)
+        elif before is signal.SIG_DFL:
+            signal.signal(number, signal.SIG_DFL)
+            signal.raise_signal(number)
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        earlier[number] = signal.signal(number, handle)
+    try:
+        yield
+    finally:
+        for number, before in earlier.items():
+            signal.signal(number, before)

@@ -1,0 +1,74 @@
+// Keeps the words and figures of a job's page up to date; what is HTML is fetched from the server.
+
+const LOG_LENGTH = 200;
+
+for (const page of document.querySelectorAll("[data-job-stream]")) live(page);
+
+function live(page) {
+  const status = page.dataset.status;
+  let refreshing = null;
+
+  // Parts that the server draws, e.g. what the model says now; a burst of news asks once.
+  function refresh() {
+    clearTimeout(refreshing);
+    refreshing = setTimeout(async () => {
+      const answer = await fetch(location.pathname, { headers: { Accept: "text/html" } });
+      if (!answer.ok || answer.redirected) return;
+      const fresh = new DOMParser().parseFromString(await answer.text(), "text/html");
+      for (const part of page.querySelectorAll("[data-refresh]")) {
+        const found = fresh.getElementById(part.id);
+        if (found && found.innerHTML !== part.innerHTML) part.replaceChildren(...found.childNodes);
+      }
+    }, 300);
+  }
+
+  page.addEventListener("job:job", ({ detail }) => {
+    for (const place of page.querySelectorAll("[data-figure]")) {
+      const text = detail.texts[place.dataset.figure] ?? "";
+      if (place.textContent !== text) place.textContent = text;
+    }
+    for (const bar of page.querySelectorAll("[data-progress]")) {
+      if (detail.total_steps) {
+        bar.max = detail.total_steps;
+        bar.value = detail.step;
+      } else {
+        bar.removeAttribute("value");
+      }
+      bar.textContent = detail.texts.step;
+    }
+    // Buttons, headings and the adapter depend on the status: the server knows which ones.
+    if (detail.status !== status) location.reload();
+  });
+
+  page.addEventListener("job:metric", ({ detail }) => {
+    if (!("loss" in detail.values)) return;
+    for (const place of page.querySelectorAll("[data-figure=step]")) {
+      place.textContent = detail.step.toLocaleString("en-US");
+    }
+    for (const bar of page.querySelectorAll("[data-progress][max]")) {
+      if (bar.max >= detail.step && bar.hasAttribute("value")) bar.value = detail.step;
+    }
+  });
+
+  page.addEventListener("job:note", ({ detail }) => {
+    const log = page.querySelector("[data-log]");
+    const line = document.createElement("li");
+    line.className = `log-line is-${detail.level}`;
+    const time = document.createElement("time");
+    time.dateTime = detail.at;
+    time.textContent = new Date(detail.at).toLocaleTimeString("en-GB");
+    line.append(time, ` ${detail.message}`);
+    log.prepend(line);
+    while (log.children.length > LOG_LENGTH) log.lastElementChild.remove();
+    page.querySelector("[data-log-empty]")?.remove();
+    if (["phase", "status"].includes(detail.kind)) refresh();
+  });
+  page.addEventListener("job:rewind", refresh);
+
+  page.addEventListener("job:connection", ({ detail }) => {
+    page.querySelector("[data-connection]").hidden = detail.isOpen;
+  });
+  page.addEventListener("job:end", ({ detail }) => {
+    if (detail.status !== status) location.reload();
+  });
+}
