@@ -39,12 +39,8 @@ PAGE_ROUTERS = (
     datasets.router,
     upload_routes.router,
     new_job.router,  # before jobs: /jobs/new is no job's number
-    new_job.router,  # before the jobs: /jobs/new is no number
     jobs.router,
     events.router,
-    adapters.router,
-    queue.router,
-    models.router,
     adapters.router,
     queue_routes.router,
     models.router,
