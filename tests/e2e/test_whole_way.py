@@ -1,0 +1,162 @@
+"""A person uploads a file in a browser and goes home with a trained adapter."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+import zipfile
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Browser, Page, expect
+
+from tests.e2e.conftest import House, clean_environment
+
+EXAMPLES = Path(__file__).parents[2] / "examples"
+HELD_OUT_LOSS = Path(__file__).with_name("held_out_loss.py")
+PASSWORD = "four quiet green lamps"
+pytestmark = [pytest.mark.browser, pytest.mark.timeout(580)]
+
+
+@pytest.fixture(scope="session")
+def page(house: House, browser: Browser) -> Page:
+    """A browser's page, signed in as the first administrator by the one-time link."""
+    context = browser.new_context(locale="en-US", accept_downloads=True)
+    page = context.new_page()
+    page.set_default_timeout(30_000)
+    problems: list[str] = []
+    page.on("pageerror", lambda error: problems.append(str(error)))
+    page.on("console", lambda line: problems.append(line.text) if line.type == "error" else None)
+    page.goto(house.setup_link)
+    page.get_by_label("Your name").fill("Ada")
+    page.get_by_label("E-mail").fill("ada@house.example")
+    page.get_by_label("Password", exact=True).fill(PASSWORD)
+    page.get_by_label("The same again").fill(PASSWORD)
+    page.get_by_role("button", name="Set password and sign in").click()
+    expect(page).to_have_url(f"{house.address}/")
+    page.problems = problems  # type: ignore[attr-defined]
+    return page
+
+
+def test_a_file_becomes_an_adapter(house: House, page: Page, tmp_path: Path) -> None:
+    upload_and_confirm(house, page)
+    see_what_is_learned(page)
+    start_job(page)
+    watch_it_learn(page)
+    interrupt_the_trainer(house, page)
+    finish(page)
+    archive = download(page, tmp_path)
+    loads_in_plain_peft(house, archive, tmp_path)
+    assert page.problems == []  # type: ignore[attr-defined]
+
+
+def upload_and_confirm(house: House, page: Page) -> None:
+    page.goto(f"{house.address}/datasets/new")
+    page.get_by_label("What shall it be called?").fill("Clinic questions")
+    page.get_by_label("The file").set_input_files(EXAMPLES / "clinic-faq.csv")
+    page.get_by_role("button", name="Upload and read").click()
+    page.get_by_role("button", name="Make the examples").click(timeout=60_000)
+    expect(page.get_by_role("link", name="Teach a model with this")).to_be_visible(timeout=60_000)
+
+
+def see_what_is_learned(page: Page) -> None:
+    # The starter model may still be on its way: its template shows what the model will see.
+    deadline = time.monotonic() + 180
+    while not page.locator("mark.learned").count() > 1:
+        assert time.monotonic() < deadline, "the starter model was not imported"
+        page.wait_for_timeout(1000)
+        page.reload()
+    seen = page.locator(".seen")
+    expect(seen).to_contain_text("<|im_start|>user")
+    learned = seen.locator("mark.learned").inner_text()
+    assert "<|im_start|>" not in learned
+    assert learned.endswith("<|im_end|>")
+
+
+def start_job(page: Page) -> None:
+    page.get_by_role("link", name="Teach a model with this").click()
+    page.get_by_text("Quick", exact=True).click()
+    page.get_by_text("Change single numbers").click()
+    page.get_by_label("Passes over the practice set").fill("1.5")
+    page.get_by_label("What shall this job be called?").fill("Clinic, first try")
+    page.get_by_role("button", name="Start training").click()
+    expect(page.get_by_role("heading", level=1)).to_have_text("Clinic, first try")
+
+
+def num_points(page: Page) -> int:
+    return int(page.locator("[data-loss-chart]").get_attribute("data-num-points") or 0)
+
+
+def wait_for_points(page: Page, wanted: int, seconds: float) -> None:
+    deadline = time.monotonic() + seconds
+    while num_points(page) < wanted:
+        assert time.monotonic() < deadline, page.locator("[data-log]").inner_text()
+        page.wait_for_timeout(200)
+
+
+def watch_it_learn(page: Page) -> None:
+    """The chart grows without a reload, and a second tab sees the same points."""
+    wait_for_points(page, 3, seconds=180)
+    first = num_points(page)
+    wait_for_points(page, first + 2, seconds=90)
+    other = page.context.new_page()
+    other.goto(page.url)
+    wait_for_points(other, first + 2, seconds=10)
+    other.close()
+
+
+def interrupt_the_trainer(house: House, page: Page) -> None:
+    """Kill the trainer after its first checkpoint: the job must go on from there by itself."""
+    expect(page.locator("[data-log]")).to_contain_text("Checkpoint kept at step", timeout=120_000)
+    note = next((house.data_dir / "jobs").glob("*/attempts/1/trainer.json"))
+    os.kill(json.loads(note.read_text())["pid"], signal.SIGKILL)
+    expect(page.locator("[data-log]")).to_contain_text("Going on from step", timeout=60_000)
+
+
+def finish(page: Page) -> None:
+    link = page.get_by_role("link", name="Open the adapter")
+    deadline = time.monotonic() + 300
+    while not link.count():
+        assert time.monotonic() < deadline, page.locator("[data-log]").inner_text()
+        assert "Why it stopped" not in page.content(), page.locator("[data-log]").inner_text()
+        page.wait_for_timeout(500)
+    steps = page.evaluate(
+        "fetch(`${location.pathname}/metrics.csv`).then((answer) => answer.text())"
+    ).splitlines()[1:]
+    numbers = [int(line.split(",")[0]) for line in steps if line.split(",")[1]]
+    assert numbers == list(range(1, numbers[-1] + 1)), "a step is missing or doubled"
+    link.click()
+
+
+def download(page: Page, tmp_path: Path) -> Path:
+    expect(page.get_by_role("heading", name="The same question, before and after")).to_be_visible()
+    assert page.locator(".side-by-side").count() == 3
+    with page.expect_download() as waiting:
+        page.get_by_role("link", name="Download").click()
+    archive = tmp_path / "adapter.zip"
+    waiting.value.save_as(archive)
+    return archive
+
+
+def loads_in_plain_peft(house: House, archive: Path, tmp_path: Path) -> None:
+    """In a process of its own, with transformers and peft alone: its loss is below the base's."""
+    with zipfile.ZipFile(archive) as zipped:
+        names = {Path(name).name for name in zipped.namelist()}
+        zipped.extractall(tmp_path / "unpacked")
+    assert {"adapter_model.safetensors", "adapter_config.json", "README.md"} <= names
+    assert {"MANIFEST.json", "chat_template.jinja", "tokenizer.json"} <= names
+    assert not [name for name in names if name.endswith((".bin", ".pt", ".pkl"))]
+    adapter = next((tmp_path / "unpacked").rglob("adapter_config.json")).parent
+    base = next(path for path in (house.data_dir / "models").iterdir() if path.is_dir())
+    done = subprocess.run(
+        [sys.executable, str(HELD_OUT_LOSS), str(base), str(adapter)],
+        capture_output=True,
+        text=True,
+        env=clean_environment() | {"HF_HUB_OFFLINE": "1"},
+        timeout=200,
+    )
+    assert done.returncode == 0, done.stderr
+    losses = json.loads(done.stdout.splitlines()[-1])
+    assert losses["tuned"] < losses["base"] - 0.1
