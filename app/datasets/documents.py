@@ -102,6 +102,7 @@ class _Stream:
         self.buffer = ""
         self.position = 0
         self.line = line  # of `position`
+        self.before = 1  # characters of its line before the buffer; the first is the bracket
         self.number = 1
         self.at_end = False
 
@@ -155,8 +156,7 @@ class _Stream:
                         "than 16 MB or never ends; check its quotes and brackets."
                     ) from None
                 line = self.line + self.buffer.count("\n", self.position, error.pos)
-                column = error.pos - max(self.buffer.rfind("\n", 0, error.pos), -1)
-                raise Unreadable(_syntax(line, column, error.msg)) from None
+                raise Unreadable(_syntax(line, self._column(error.pos), error.msg)) from None
             except RecursionError:
                 raise Unreadable(_deep(f"Entry {self.number:,} (line {self.line:,})")) from None
             except ValueError as error:
@@ -175,10 +175,17 @@ class _Stream:
         # Twice as much each time: a long entry is then decoded few times over.
         wanted = max(_CHUNK_CHARACTERS, len(self.buffer) - self.position)
         more = self.text.read(wanted)
-        self.at_end = not more
+        if not more:
+            self.at_end = True
+            return False
+        self.before = self._column(self.position) - 1
         self.buffer = self.buffer[self.position :] + more
         self.position = 0
-        return bool(more)
+        return True
+
+    def _column(self, position: int) -> int:
+        newline = self.buffer.rfind("\n", 0, position)
+        return position - newline if newline >= 0 else self.before + position + 1
 
 
 def _wrapped(text: io.TextIOBase) -> Iterator[tuple[int, Row]]:

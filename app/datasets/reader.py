@@ -92,15 +92,16 @@ def _inspect(order: Order) -> None:
 def _build(order: Order) -> None:
     assert order.mapping is not None
     num_rows = 0
-    for number, row in open_rows(order.path, order.read_as).rows:
-        num_rows += 1
-        messages = row if isinstance(row, LeftOut) else apply(order.mapping, row)
-        if isinstance(messages, LeftOut):
-            _say({"left_out": [number, messages.reason]})
-        else:
-            _say({"example": [number, messages, rank(messages, order.seed)]})
-        if num_rows % _PROGRESS_ROWS == 0:
-            _say({"rows": num_rows})
+    with open_rows(order.path, order.read_as) as source:
+        for number, row in source.rows:
+            num_rows += 1
+            messages = row if isinstance(row, LeftOut) else apply(order.mapping, row)
+            if isinstance(messages, LeftOut):
+                _say({"left_out": [number, messages.reason]})
+            else:
+                _say({"example": [number, messages, rank(messages, order.seed)]})
+            if num_rows % _PROGRESS_ROWS == 0:
+                _say({"rows": num_rows})
     _say({"end": num_rows})
 
 

@@ -3,6 +3,7 @@
 import io
 import math
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal
 
@@ -70,7 +71,8 @@ class Source:
         self.unnamed = unnamed
 
 
-def open_rows(path: Path, read_as: ReadAs) -> Source:
+@contextmanager
+def open_rows(path: Path, read_as: ReadAs) -> Iterator[Source]:
     """Sniff a file and open it; the rows come one at a time.
 
     Raises:
@@ -89,9 +91,14 @@ def open_rows(path: Path, read_as: ReadAs) -> Source:
             preview=[],
             warnings=table.warnings,
         )
-        return Source(found, table.rows, table.unnamed)
+        yield Source(found, table.rows, table.unnamed)
+        return
     encoding = encodings.detect(path, read_as.encoding)
-    text = path.open(encoding=encoding.name, newline="")
+    with path.open(encoding=encoding.name, newline="") as text:
+        yield _open_text(text, encoding, read_as)
+
+
+def _open_text(text: io.TextIOWrapper, encoding: encodings.Encoding, read_as: ReadAs) -> Source:
     found = Inspection(
         format="csv",
         place="line",
@@ -121,35 +128,35 @@ def inspect(path: Path, read_as: ReadAs, report: Callable[[int], None]) -> Inspe
     Raises:
         Unreadable: the file cannot be read, or holds no row.
     """
-    source = open_rows(path, read_as)
-    found = source.found
-    # A JSON file names its columns row by row; a dict keeps their order.
-    columns = dict.fromkeys(found.columns)
-    num_columns = 0
-    filled: set[str] = set()
-    left_out: list[int] = []
-    for number, row in source.rows:
-        found.num_rows += 1
-        if found.num_rows % _PROGRESS_ROWS == 0:
-            report(found.num_rows)
-        if isinstance(row, LeftOut):
-            left_out.append(number)
-            continue
-        for name, value in row.items():
-            if value not in (None, ""):
-                filled.add(name)
-            columns.setdefault(name)
-        if len(columns) > num_columns:
-            _check_names(list(columns)[num_columns:], f"{found.place} {number:,}")
-            num_columns = len(columns)
-        if num_columns > tables.MAX_COLUMNS:
-            raise Unreadable(
-                f"The objects of this file have more than {tables.MAX_COLUMNS:,} different names "
-                f"(at {found.place} {number:,}); keep only those with questions and answers."
-            )
-        if len(found.preview) < NUM_PREVIEW_ROWS:
-            values = {name: _short(value) for name, value in row.items()}
-            found.preview.append(PreviewRow(number=number, values=values))
+    with open_rows(path, read_as) as source:
+        found = source.found
+        # A JSON file names its columns row by row; a dict keeps their order.
+        columns = dict.fromkeys(found.columns)
+        num_columns = 0
+        filled: set[str] = set()
+        left_out: list[int] = []
+        for number, row in source.rows:
+            found.num_rows += 1
+            if found.num_rows % _PROGRESS_ROWS == 0:
+                report(found.num_rows)
+            if isinstance(row, LeftOut):
+                left_out.append(number)
+                continue
+            for name, value in row.items():
+                if value not in (None, ""):
+                    filled.add(name)
+                columns.setdefault(name)
+            if len(columns) > num_columns:
+                _check_names(list(columns)[num_columns:], f"{found.place} {number:,}")
+                num_columns = len(columns)
+            if num_columns > tables.MAX_COLUMNS:
+                raise Unreadable(
+                    f"The objects of this file have more than {tables.MAX_COLUMNS:,} different "
+                    f"names (at {found.place} {number:,}); keep only the questions and answers."
+                )
+            if len(found.preview) < NUM_PREVIEW_ROWS:
+                values = {name: _short(value) for name, value in row.items()}
+                found.preview.append(PreviewRow(number=number, values=values))
     if found.num_rows == 0:
         raise Unreadable(
             "This file has names of columns but no rows below them; add examples and upload it "
