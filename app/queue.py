@@ -23,8 +23,12 @@ _TIMEOUT_SECONDS = 1
 _log = structlog.get_logger()
 
 
-def hint(queue: Queue) -> None:
-    """Wake a worker of a queue, after the commit; best effort, a second at most, never raises."""
+def hint(queue: Queue) -> bool:
+    """Wake a worker of a queue, after the commit; best effort, never raises.
+
+    Returns:
+        Whether the broker took it. Where not, the sweep rings again once it can.
+    """
     try:
         _sender().send_task(
             f"worker.tasks.look_{queue}", queue=queue, retry=False, ignore_result=True
@@ -32,6 +36,8 @@ def hint(queue: Queue) -> None:
     except (OperationalError, OSError) as error:
         # The row waits in PostgreSQL all the same; the sweep finds it within seconds.
         _log.warning("queue.hint_lost", queue=queue, error=str(error))
+        return False
+    return True
 
 
 @lru_cache

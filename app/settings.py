@@ -2,7 +2,7 @@
 
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import Field, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -50,6 +50,16 @@ class Settings(BaseSettings):
     stall_seconds: float = Field(default=600, gt=0)
     load_timeout_seconds: float = Field(default=1800, gt=0)
     stream_check_seconds: float = Field(default=25, gt=0)
+    # How often a worker looks whether people want its job stopped, or another one here has died.
+    watch_seconds: float = Field(default=1, gt=0)
+    # Whether a trainer is stopped when its worker cannot reach the database for
+    # self_fence_seconds. auto: not where the database is on this machine, since nobody else could
+    # take the job over then.
+    fence_on_db_loss: Literal["auto", "yes", "no"] = "auto"
+    # An idle worker whose hints bring nothing for so long is started afresh.
+    deaf_seconds: float = Field(default=60, gt=0)
+    # For tests: another program that speaks the trainer's side of docs/life-of-a-job.md.
+    trainer_module: str = "worker.trainer"
 
     @property
     def storage_dir(self) -> Path:

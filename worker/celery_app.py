@@ -1,0 +1,83 @@
+"""The Celery application: it only wakes workers, so its every reliability feature is off.
+
+Who works on what is decided in PostgreSQL (app/jobs, app/leases). `etude worker` starts this with
+`--pool prefork --concurrency 1 --without-gossip --without-mingle --without-heartbeat`.
+"""
+
+from typing import Any
+
+from celery import Celery
+from celery.signals import (
+    setup_logging,
+    worker_init,
+    worker_process_init,
+    worker_process_shutdown,
+    worker_shutting_down,
+)
+
+from app import db, queue, settings
+from worker import identity, logs, sweep
+
+app = Celery("etude", broker=settings.get().redis_url, include=["worker.tasks"])
+app.conf.update(
+    # Acknowledged before it starts: late acknowledgement runs a task again after a lost connection
+    # or an hour, while the first still trains. A hint that is lost is rung again by the sweep.
+    task_acks_late=False,
+    task_ignore_result=True,
+    # A task from the broker can be nothing but a name and JSON.
+    task_serializer="json",
+    accept_content=["json"],
+    broker_transport_options={
+        **queue.BROKER_OPTIONS,
+        "socket_timeout": 10,
+        "socket_connect_timeout": 3,
+        "health_check_interval": 25,
+    },
+    # The broker may come later than we, or go away for as long as it likes.
+    broker_connection_retry_on_startup=True,
+    broker_connection_max_retries=None,
+    # No effect with early acknowledgement; stated, because leaving it out warns at every loss.
+    worker_cancel_long_running_tasks_on_connection_loss=False,
+    worker_concurrency=1,
+    # No hint is hoarded by a busy worker while another is idle.
+    worker_prefetch_multiplier=1,
+    worker_disable_prefetch=True,
+    # Cancelling, drain and liveness are columns in PostgreSQL.
+    worker_enable_remote_control=False,
+    worker_send_task_events=False,
+    # The pool's child holds no model; now and then a fresh one costs nothing.
+    worker_max_tasks_per_child=50,
+    timezone="UTC",
+)
+
+
+@setup_logging.connect  # type: ignore[untyped-decorator]
+def _log(**_: Any) -> None:
+    logs.configure(settings.get().log_level)
+
+
+@worker_init.connect  # type: ignore[untyped-decorator]
+def _begin(**_: Any) -> None:
+    """In the main process: a drain that was asked of an earlier one is over."""
+    identity.drain_file().unlink(missing_ok=True)
+
+
+@worker_shutting_down.connect  # type: ignore[untyped-decorator]
+def _drain(**_: Any) -> None:
+    """In the main process: Celery waits for the task, so ask its supervisor to save its place."""
+    identity.drain_file().parent.mkdir(parents=True, exist_ok=True)
+    identity.drain_file().touch()
+
+
+@worker_process_init.connect  # type: ignore[untyped-decorator]
+def _begin_child(**_: Any) -> None:
+    """In the pool's child: connections are never shared with the process it was forked from."""
+    db.engine().dispose(close=False)
+    # The thread lives here and not in the main process: that one forks, and a fork beside a
+    # running thread may copy a lock that nobody will ever release.
+    sweep.start(next(iter(app.amqp.queues.consume_from)))
+
+
+@worker_process_shutdown.connect  # type: ignore[untyped-decorator]
+def _end_child(**_: Any) -> None:
+    sweep.stop()

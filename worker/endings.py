@@ -1,0 +1,106 @@
+"""What the end of a trainer means: its exit code as a stable word, a sentence and a decision."""
+
+import signal
+from dataclasses import dataclass
+from typing import Literal
+
+from app.train_config import (
+    EXIT_CONFIG,
+    EXIT_DATASET,
+    EXIT_DEVICE,
+    EXIT_DISK_FULL,
+    EXIT_DONE,
+    EXIT_MODEL,
+    EXIT_NOT_FINITE,
+    EXIT_ORPHANED,
+    EXIT_OUT_OF_MEMORY,
+    EXIT_STOPPED,
+    FailedEvent,
+)
+
+# Why we ended a trainer ourselves.
+Kill = Literal["cancel", "stall", "drain", "db"]
+_DISK_FULL_SECONDS = 600.0
+
+# Said only where the trainer itself left no better sentence.
+_FAILURES = {
+    EXIT_DATASET: ("dataset_invalid", "The examples cannot be trained on; check the data."),
+    EXIT_CONFIG: ("config_invalid", "These settings do not work together; change them."),
+    EXIT_OUT_OF_MEMORY: (
+        "out_of_memory",
+        "The machine's memory is too small for this; shorten the longest example, or choose a "
+        "smaller starting model.",
+    ),
+    EXIT_NOT_FINITE: (
+        "loss_not_finite",
+        "The loss ran away to infinity; try again with a smaller learning rate.",
+    ),
+    EXIT_MODEL: ("model_invalid", "The starting model's files are damaged; import it again."),
+}
+
+
+@dataclass(frozen=True)
+class Interruption:
+    """Why an attempt ended before the job did, and what follows from it."""
+
+    outcome: str
+    why: str
+    strike: bool  # whether the job itself may be to blame
+    delay_seconds: float = 0.0
+
+
+_KILLED: dict[Kill, Interruption] = {
+    "stall": Interruption("stalled", "The trainer made no step for too long.", strike=True),
+    "drain": Interruption("stopped", "The machine was needed at once.", strike=False),
+    "db": Interruption("cut_off", "The database was out of reach.", strike=False),
+}
+_INTERRUPTIONS = {
+    EXIT_STOPPED: Interruption("stopped", "Stopped with its place saved.", strike=False),
+    EXIT_DISK_FULL: Interruption(
+        "disk_full",
+        "The disk is full; free some space, it tries again in ten minutes.",
+        strike=False,
+        delay_seconds=_DISK_FULL_SECONDS,
+    ),
+    EXIT_DEVICE: Interruption("device_error", "The GPU reported an error.", strike=True),
+    EXIT_ORPHANED: Interruption("orphaned", "The trainer lost its supervisor.", strike=True),
+    EXIT_DONE: Interruption(
+        "trainer_lost", "The trainer ended without saying that it was done.", strike=True
+    ),
+    -signal.SIGKILL: Interruption(
+        "trainer_lost",
+        "The trainer was killed, perhaps because the machine's memory ran out.",
+        strike=True,
+    ),
+}
+GARBLED = Interruption("garbled", "The trainer wrote what is no event.", strike=True)
+DEVICE_BUSY = Interruption(
+    "device_busy", "Another program holds the GPU.", strike=False, delay_seconds=15.0
+)
+
+
+def failure(exit_code: int, said: FailedEvent | None) -> tuple[str, str]:
+    """Return the stable word and the sentence for an end that would only come again."""
+    return (said.code, said.message) if said else _FAILURES[exit_code]
+
+
+def interruption(exit_code: int, killed: Kill | None) -> Interruption:
+    """Say what an end means after which the job can be tried again."""
+    if killed is not None and killed in _KILLED:
+        return _KILLED[killed]
+    if exit_code in _INTERRUPTIONS:
+        return _INTERRUPTIONS[exit_code]
+    if exit_code < 0:
+        why = f"The trainer ended by {signal.Signals(-exit_code).name}."
+    else:
+        why = f"The trainer ended unexpectedly (exit code {exit_code}); its log says more."
+    return Interruption("trainer_lost", why, strike=True)
+
+
+def not_published(error: Exception) -> Interruption:
+    """Say what it means that a finished job's files could not be kept."""
+    if isinstance(error, OSError):
+        why = f"The adapter could not be kept: {error.strerror}."
+    else:
+        why = "The adapter's files were not whole."
+    return Interruption("not_published", why, strike=True)

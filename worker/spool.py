@@ -1,0 +1,124 @@
+"""JOB_DIR, written from PostgreSQL: config.json and the examples as one Arrow file.
+
+With these two any machine can train; the trainer itself knows no database.
+"""
+
+import json
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pyarrow as pa
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from app import base_models, jobs, manifests, settings
+from app.models import Checkpoint, Example, Job, Split
+from app.train_config import TrainConfig, TrainerSpec
+
+SCHEMA = pa.schema(
+    [
+        pa.field("index", pa.int32(), nullable=False),
+        pa.field("split", pa.string(), nullable=False),
+        pa.field("kind", pa.string(), nullable=False),
+        pa.field("messages", pa.string(), nullable=False),
+    ]
+)
+_BATCH_ROWS = 2000
+
+
+def job_dir(job_id: int) -> Path:
+    """Return the folder that a job's attempts share."""
+    return settings.get().jobs_dir / str(job_id)
+
+
+def attempt_dir(claim: jobs.Claim) -> Path:
+    """Return the folder of one attempt: its events.jsonl and its log.txt."""
+    return job_dir(claim.job_id) / "attempts" / str(claim.attempt)
+
+
+def write_examples(db: Session, job: Job, beat: Callable[[], object]) -> None:
+    """Write examples.arrow through a server-side cursor, so that no file is too large for memory.
+
+    Args:
+        db: A session of its own: its transaction stays open while the rows are read.
+        job: Whose data; one with a test set of its own practises on all of its other file.
+        beat: Called between batches, to keep the lease alive.
+    """
+    target = job_dir(job.id) / "examples.arrow"
+    if target.exists():  # a version that is ready never changes, and the rename made it whole
+        return
+    target.parent.mkdir(parents=True, exist_ok=True)
+    partial = target.with_suffix(".tmp")
+    with partial.open("wb") as file:
+        with pa.ipc.new_file(file, SCHEMA) as writer:
+            for batch in _batches(db, job):
+                writer.write_batch(batch)
+                beat()
+        file.flush()
+        os.fsync(file.fileno())
+    partial.rename(target)
+
+
+def write_spec(job: Job, claim: jobs.Claim, device: str, resume_from: str | None) -> TrainerSpec:
+    """Write config.json for one attempt."""
+    spec = TrainerSpec(
+        job_id=job.id,
+        attempt=claim.attempt,
+        job_name=job.name,
+        config=TrainConfig.model_validate(job.config),
+        device=device,
+        base_model_name=job.base_model.name,
+        base_model_dir=str(base_models.folder(job.base_model).absolute()),
+        base_model_manifest_sha256=job.base_model.manifest_sha256 or "",
+        resume_from=resume_from,
+        stall_seconds=settings.get().stall_seconds,
+    )
+    target = job_dir(job.id) / "config.json"
+    partial = target.with_suffix(".tmp")
+    partial.write_text(spec.model_dump_json(indent=2), encoding="utf-8")
+    partial.rename(target)
+    return spec
+
+
+def newest_checkpoint(db: Session, claim: jobs.Claim) -> Checkpoint | None:
+    """Return the newest checkpoint that lies whole on this disk."""
+    for checkpoint in db.scalars(
+        select(Checkpoint)
+        .where(Checkpoint.job_id == claim.job_id, Checkpoint.step <= claim.resume_step)
+        .order_by(Checkpoint.step.desc())
+    ):
+        try:
+            found = manifests.verify_manifest(job_dir(claim.job_id) / checkpoint.path)
+        except ValueError:
+            continue
+        if found == checkpoint.manifest_sha256:
+            return checkpoint
+    return None
+
+
+def _batches(db: Session, job: Job) -> Iterator[pa.RecordBatch]:
+    sources: list[tuple[int, Split | None]] = [(job.version_id, None)]
+    if job.validation_version_id is not None:
+        sources = [(job.version_id, Split.TRAIN), (job.validation_version_id, Split.VALIDATION)]
+    number = 0
+    for version_id, split in sources:
+        rows = db.execute(
+            select(Example.split, Example.kind, Example.messages)
+            .where(Example.version_id == version_id)
+            .order_by(Example.index),
+            execution_options={"yield_per": _BATCH_ROWS},
+        )
+        for part in rows.partitions():
+            yield pa.record_batch(
+                [
+                    pa.array(range(number, number + len(part)), pa.int32()),
+                    pa.array([(split or row.split).value for row in part], pa.string()),
+                    pa.array([row.kind.value for row in part], pa.string()),
+                    pa.array(
+                        [json.dumps(row.messages, ensure_ascii=False) for row in part], pa.string()
+                    ),
+                ],
+                schema=SCHEMA,
+            )
+            number += len(part)
