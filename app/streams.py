@@ -14,6 +14,7 @@ from typing import Any
 
 import psycopg
 import structlog
+from psycopg.conninfo import make_conninfo
 from sqlalchemy import make_url
 
 CHANNEL = "etude"
@@ -30,8 +31,9 @@ class Hub:
     """Passes notifications of PostgreSQL on to the streams that wait for them."""
 
     def __init__(self, database_url: str) -> None:
-        url = make_url(database_url).set(drivername="postgresql")
-        self._conninfo = url.render_as_string(hide_password=False)
+        url = make_url(database_url).set(drivername="postgresql+psycopg")
+        # Not the URL as text: SQLAlchemy writes a space as "+", which libpq takes for a plus.
+        self._conninfo = make_conninfo(**url.get_dialect()().create_connect_args(url)[1])
         self._waiting: dict[str, set[asyncio.Event]] = defaultdict(set)
         self.is_listening = False
         self.is_closing = False
