@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 import threading
+import time
 from queue import Empty, SimpleQueue
 from typing import Any
 
@@ -14,10 +15,15 @@ import structlog
 
 from app import db, leases, settings
 from app.models import BaseModel, Json, ModelStatus
+from worker import identity
 
 _log = structlog.get_logger()
 # Hub downloads of large models on thin lines.
 _TIMEOUT_SECONDS = 6 * 3600
+
+
+class Draining(Exception):
+    """This worker is to end: the model goes back to those that wait."""
 
 
 def import_next(worker_id: str) -> bool:
@@ -39,6 +45,11 @@ def import_next(worker_id: str) -> bool:
         with db.session() as session:
             _keep(session, lease, folder, answer)
             session.commit()
+    except Draining:
+        with db.session() as session:
+            leases.release(session, lease, lease.came_from)
+            session.commit()
+        return False
     except leases.LeaseLost:
         _log.warning("model_import.lost", model=name)
         shutil.rmtree(target, ignore_errors=True)
@@ -73,15 +84,19 @@ def _convert(lease: leases.Lease, order: Json) -> Json:
     assert child.stdin is not None
     lines: SimpleQueue[str] = SimpleQueue()
     threading.Thread(target=_forward, args=(child, lines), daemon=True).start()
+    began = held = time.monotonic()
+    progress: Json | None = None
     try:
         child.stdin.write(json.dumps(order) + "\n")
         child.stdin.flush()
-        waited, progress = 0.0, None
-        while waited < _TIMEOUT_SECONDS:
+        while time.monotonic() - began < _TIMEOUT_SECONDS:
             try:
-                line = lines.get(timeout=constants.heartbeat_seconds)
+                line = lines.get(timeout=constants.watch_seconds)
             except Empty:
-                waited += constants.heartbeat_seconds
+                if identity.is_draining():
+                    raise Draining from None
+                if time.monotonic() - held < constants.heartbeat_seconds:
+                    continue
             else:
                 message: Json = json.loads(line) if line else {}
                 if "progress" not in message:
@@ -90,6 +105,7 @@ def _convert(lease: leases.Lease, order: Json) -> Json:
             with db.session() as session:
                 leases.renew(session, lease, progress)
                 session.commit()
+            held = time.monotonic()
         return {"error": "Importing this model took too long and was stopped."}
     finally:
         child.kill()
