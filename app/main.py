@@ -180,7 +180,7 @@ async def _error_page(request: Request, status: int, message: str) -> Response:
         return PlainTextResponse(message + "\n", status_code=status)
     context: dict[str, Any] = {
         "message": message,
-        "status": status,
+        "code": status,
         "request_id": request.state.request_id,
         "at": time.strftime("%Y-%m-%d %H:%M:%S %Z"),
     }
