@@ -63,7 +63,10 @@ def web() -> None:
     """Start the web alone; DATABASE_URL and REDIS_URL name the servers."""
     import uvicorn
 
+    from app import logs
+
     chosen = _settings_with_servers()
+    logs.configure(chosen.log_level)
     uvicorn.run(
         "app.main:create_app",
         factory=True,

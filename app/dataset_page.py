@@ -239,4 +239,6 @@ def _bars(histogram: LengthHistogram) -> list[dict[str, Any]]:
     for upper, count in zip(histogram.upper_bounds, histogram.counts, strict=True):
         bars.append({"from": lower, "to": upper, "count": count, "percent": 100 * count / most})
         lower = upper + 1
-    return bars
+    # The bins double from 16 tokens on; those before the shortest example say nothing.
+    first = next((place for place, bar in enumerate(bars) if bar["count"]), 0)
+    return bars[first:]

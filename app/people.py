@@ -10,10 +10,10 @@ from app.errors import Conflict, Invalid, NotFound
 from app.models import Role, User, WebSession
 
 ROLE_WORDS = {
-    Role.MEMBER: "member: adds data, starts jobs, tries and downloads adapters",
-    Role.LEAD: "lead: a member who also approves data for the department",
-    Role.VIEWER: "viewer: looks at everything, changes nothing",
-    Role.ADMIN: "admin: all of that, and people, models and machines",
+    Role.MEMBER: "member: adds data, starts jobs",
+    Role.LEAD: "lead: approves data as well",
+    Role.VIEWER: "viewer: looks, changes nothing",
+    Role.ADMIN: "admin: people, models, machines",
 }
 
 

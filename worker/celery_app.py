@@ -16,7 +16,7 @@ from celery.signals import (
 )
 
 from app import db, queue, settings
-from worker import identity, logs, sweep
+from worker import identity, sweep
 
 app = Celery("etude", broker=settings.get().redis_url, include=["worker.tasks"])
 app.conf.update(

@@ -1,4 +1,4 @@
-"""The workers' log: one line an event, with its time, level and what it is about."""
+"""The log of web and workers: one line an event; never a traceback with values of people."""
 
 import logging
 import sys
