@@ -15,7 +15,7 @@ from celery.signals import (
     worker_shutting_down,
 )
 
-from app import db, queue, settings
+from app import db, logs, queue, settings
 from worker import identity, sweep
 
 app = Celery("etude", broker=settings.get().redis_url, include=["worker.tasks"])
