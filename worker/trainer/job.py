@@ -26,9 +26,20 @@ def run(job_dir: Path, spec: TrainerSpec, log: EventLog, asked_to_stop: Callable
 
 
 def prepare(
-    job_dir: Path, spec: TrainerSpec, log: EventLog, asked_to_stop: Callable[[], bool]
+    job_dir: Path,
+    spec: TrainerSpec,
+    log: EventLog,
+    asked_to_stop: Callable[[], bool],
+    plan: Plan | None = None,
 ) -> loop.Trainer:
     """Load what the loop works with and go to where the last attempt ended.
+
+    Args:
+        job_dir: Where the examples lie and results go.
+        spec: The job's config.json.
+        log: Where events go.
+        asked_to_stop: Asked before each step.
+        plan: Instead of one made for this machine; for comparing machines' ways on one.
 
     Raises:
         Failure: data, model or checkpoint cannot be used.
@@ -45,7 +56,7 @@ def prepare(
     except ChatError as error:
         raise failures.model_rejected(str(error)) from error
     examples = data.prepare(job_dir / "examples.arrow", chat, config, spec.num_samples)
-    plan = make_plan(folder, examples, spec, machine)
+    plan = plan or make_plan(folder, examples, spec, machine)
     log.write(
         PlanEvent,
         total_steps=plan.num_steps,

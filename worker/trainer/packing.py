@@ -110,6 +110,7 @@ def packed_attention(
     scaling: float | None = None,
     dropout: float = 0.0,
     sliding_window: int | None = None,
+    softcap: float | None = None,
     **_: Any,
 ) -> tuple[Tensor, None]:
     """Attend causally within each example of the row in flight.
@@ -121,6 +122,8 @@ def packed_attention(
         RuntimeError: no row is in flight.
     """
     lengths = _Current.lengths
+    if softcap is not None:
+        raise RuntimeError("packed attention does not cap its scores")
     if lengths is None or sum(lengths) != query_1HTD.shape[2] or attention_mask is not None:
         raise RuntimeError("packed attention was called without a packed row")
     window = sliding_window if sliding_window and sliding_window < max(lengths) else None

@@ -1,0 +1,161 @@
+"""A tiny random Llama with a byte tokenizer and SmolLM2's real template, and jobs on it.
+
+Everything is float32 and one thread, so that numbers are the same on every machine.
+"""
+
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+os.environ["HF_HUB_OFFLINE"] = "1"
+
+import pyarrow as pa
+import pytest
+import torch
+from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
+from transformers import LlamaConfig, LlamaForCausalLM
+
+from app.manifests import read_manifest, write_manifest
+from app.train_config import TrainConfig, TrainerSpec
+from app.training_plan import Plan, num_steps
+from worker.trainer import job, loop
+from worker.trainer.events import EventLog
+
+SMOLLM2_TEMPLATE = Path(__file__).with_name("smollm2_template.jinja").read_text()
+MODEL_NAME = "house/tiny"
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--write-golden", action="store_true", help="pin new golden losses")
+
+
+def tokenizer_json() -> str:
+    """One token a byte; the special tokens are SmolLM2's."""
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    tokenizer = Tokenizer(models.BPE({letter: i for i, letter in enumerate(alphabet)}, []))
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    special = ("<|endoftext|>", "<|im_start|>", "<|im_end|>")
+    tokenizer.add_special_tokens([AddedToken(text, special=True) for text in special])
+    return str(tokenizer.to_str())
+
+
+@pytest.fixture(scope="session")
+def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder as the import makes them."""
+    folder = tmp_path_factory.mktemp("tiny") / "model"
+    torch.manual_seed(0)
+    torch.set_num_threads(1)
+    config = LlamaConfig(
+        vocab_size=320,
+        hidden_size=64,
+        intermediate_size=128,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        max_position_embeddings=512,
+        tie_word_embeddings=True,
+    )
+    LlamaForCausalLM(config).bfloat16().save_pretrained(folder)
+    (folder / "tokenizer.json").write_text(tokenizer_json())
+    (folder / "tokenizer_config.json").write_text(
+        json.dumps(
+            {
+                "bos_token": "<|im_start|>",
+                "eos_token": "<|im_end|>",
+                "pad_token": "<|im_end|>",
+                "tokenizer_class": "PreTrainedTokenizerFast",
+            }
+        )
+    )
+    (folder / "chat_template.jinja").write_text(SMOLLM2_TEMPLATE)
+    write_manifest(folder)
+    return folder
+
+
+def conversation(index: int) -> list[dict[str, Any]]:
+    """Short talks of different lengths with a system turn of their own."""
+    return [
+        {"role": "system", "content": "S"},
+        {"role": "user", "content": f"Where is room {index}?" + " please" * (index % 4)},
+        {"role": "assistant", "content": f"Up the stairs, door {index * 7 % 10}."},
+    ]
+
+
+def make_job(
+    folder: Path, model: Path, num_train: int = 24, num_validation: int = 4, **config: Any
+) -> TrainerSpec:
+    """Write a JOB_DIR as the supervisor does."""
+    folder.mkdir(parents=True, exist_ok=True)
+    num = num_train + num_validation
+    table = pa.table(
+        {
+            "index": pa.array(range(num), pa.int32()),
+            "split": ["train"] * num_train + ["validation"] * num_validation,
+            "kind": ["chat"] * num,
+            "messages": [json.dumps(conversation(index)) for index in range(num)],
+        }
+    )
+    with pa.ipc.new_file(str(folder / "examples.arrow"), table.schema) as writer:
+        writer.write_table(table)
+    settings: dict[str, Any] = {"batch_size": 4, "learning_rate": 5e-3, "lora_rank": 4} | config
+    spec = TrainerSpec(
+        job_id=1,
+        attempt=1,
+        job_name="rooms",
+        config=TrainConfig(**settings),
+        device="cpu",
+        base_model_name=MODEL_NAME,
+        base_model_dir=str(model),
+        base_model_manifest_sha256=read_manifest(model)[1],
+    )
+    (folder / "config.json").write_text(spec.model_dump_json())
+    return spec
+
+
+def make_plan(spec: TrainerSpec, num_train: int = 24, **changes: Any) -> Plan:
+    """What the trainer is told: float32 weights with NF4's values, unless changed."""
+    values: dict[str, Any] = {
+        "micro_batch_tokens": 256,
+        "resident": "fp32",
+        "checkpointing": False,
+        "optimizer": "adamw",
+        "loss_chunk_tokens": 32,
+        "num_steps": num_steps(num_train, spec.config),
+        "peak_bytes": 0,
+        "seconds": 0,
+        "tokens_per_second": 0,
+        "fits": "yes",
+        "reasons": [],
+    }
+    return Plan(**values | changes)
+
+
+def never() -> bool:
+    return False
+
+
+def make_trainer(
+    folder: Path,
+    spec: TrainerSpec,
+    plan: Plan | None = None,
+    asked_to_stop: Callable[[], bool] = never,
+) -> loop.Trainer:
+    """Load a job up to its first step."""
+    log = EventLog(folder / "attempts" / str(spec.attempt) / "events.jsonl")
+    trainer = job.prepare(folder, spec, log, asked_to_stop, plan or make_plan(spec))
+    torch.set_num_threads(1)
+    return trainer
+
+
+def events(folder: Path, attempt: int = 1, kind: str | None = None) -> list[dict[str, Any]]:
+    """Read what a trainer said."""
+    lines = (folder / "attempts" / str(attempt) / "events.jsonl").read_text().splitlines()
+    found = [json.loads(line) for line in lines]
+    return [event for event in found if kind in (None, event["kind"])]
+
+
+def losses(folder: Path, attempt: int = 1) -> list[float]:
+    return [event["loss"] for event in events(folder, attempt, "step")]
