@@ -54,7 +54,7 @@ def main() -> int:
         print(f"\nmake demo: {failure}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
-        print("\nStopped. A job that was made goes on the next time Etude runs.", file=sys.stderr)
+        print("Stopped.", file=sys.stderr)
         return 130
     return report(result, adapter, time.monotonic() - began)
 
@@ -127,6 +127,7 @@ def train(api: Api, folder: Path) -> dict[str, Any]:
     try:
         job = watch(api, job["id"])
     except KeyboardInterrupt:
+        print("\nCancelling the job.", file=sys.stderr)
         api.post(f"/fine_tuning/jobs/{job['id']}/cancel", {})
         raise
     if job["status"] != "succeeded":
@@ -145,7 +146,7 @@ def watch(api: Api, job_id: str) -> dict[str, Any]:
         if job["status"] in FINAL:
             bar.end()
             return job
-        time.sleep(0.5)
+        time.sleep(1)
 
 
 class Bar:
@@ -154,6 +155,7 @@ class Bar:
     _WORDS = {  # noqa: RUF012 - nobody changes it
         "validating_files": "reading the files",
         "waiting": "waiting in line",
+        "starting": "starting",
         "loading": "loading the model",
         "preparing": "preparing the examples",
         "probing": "trying two steps",

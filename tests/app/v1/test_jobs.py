@@ -118,19 +118,13 @@ REFUSED: list[tuple[dict[str, Any], str, str]] = [
 ]
 
 
-@pytest.mark.parametrize(("given", "param", "code"), REFUSED)
 def test_what_cannot_be_done_is_refused_by_name(
-    api: OpenAI,
-    db: Session,
-    model: BaseModel,
-    version: DatasetVersion,
-    given: dict[str, Any],
-    param: str,
-    code: str,
+    api: OpenAI, db: Session, model: BaseModel, version: DatasetVersion
 ) -> None:
-    with pytest.raises(openai.BadRequestError) as raised:
-        create(api, version, **given)
-    assert (raised.value.param, raised.value.code) == (param, code)
+    for given, param, code in REFUSED:
+        with pytest.raises(openai.BadRequestError) as raised:
+            create(api, version, **given)
+        assert (raised.value.param, raised.value.code) == (param, code), given
     assert rows(db) == []
 
 
