@@ -106,7 +106,8 @@ def _on_http(request: Request, error: Exception) -> JSONResponse:
     if error.status_code == 405:
         message = f"{path} does not take {request.method}."
         return body(405, message, code="method_not_allowed", headers=error.headers)
-    return body(error.status_code, str(error.detail), headers=error.headers)
+    code = "too_large" if error.status_code == 413 else None  # app.middleware counts the bytes
+    return body(error.status_code, str(error.detail), code=code, headers=error.headers)
 
 
 def _on_database(_: Request, __: Exception) -> JSONResponse:
