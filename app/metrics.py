@@ -142,7 +142,7 @@ def after(db: Session, job_id: int, seq: int, limit: int = 2000) -> list[StreamI
     for metric in db.scalars(
         select(Metric).where(Metric.job_id == job_id, Metric.seq > seq, Metric.seq <= last)
     ):
-        item = items.setdefault(
+        point = items.setdefault(
             metric.seq,
             StreamItem(
                 "metric",
@@ -155,11 +155,16 @@ def after(db: Session, job_id: int, seq: int, limit: int = 2000) -> list[StreamI
                 },
             ),
         )
-        item.data["values"][metric.name] = metric.value
+        point.data["values"][metric.name] = metric.value
     for event in db.scalars(
         select(JobEvent).where(JobEvent.job_id == job_id, JobEvent.seq > seq, JobEvent.seq <= last)
     ):
-        items[event.seq] = _item(event)
+        item = _item(event)
+        if event.seq in items:
+            # An evaluation is a point and a sentence under one number: they travel together.
+            items[event.seq].data["note"] = item.data
+        else:
+            items[event.seq] = item
     return [items[number] for number in sorted(items)]
 
 

@@ -93,7 +93,7 @@ def test_losses(db: Session, job: Job) -> list[tuple[int, float]]:
 def sentence(db: Session, job: Job, tests: list[tuple[int, float]]) -> str:
     """Say what is happening, as a colleague would."""
     if job.status is JobStatus.FAILED:
-        return job.reason or "It failed, and nothing says why; the log below may."
+        return "It stopped before it was done. Why, and what may help, stands below."
     if job.status is JobStatus.CANCELLED:
         where = f"It was cancelled at step {job.step:,}" if job.step else "It was cancelled"
         return f"{where}; no adapter was made."

@@ -7,7 +7,7 @@ from fastapi import APIRouter, Depends, Query, Request, Response
 from fastapi.responses import RedirectResponse
 from sqlalchemy.orm import Session
 
-from app import base_models, jobs, queue
+from app import base_models, jobs, progress, queue
 from app.auth import CurrentUser, require
 from app.datasets import versions
 from app.db import Db
@@ -43,6 +43,10 @@ class Estimate:
     plan: Plan | None
     device: DeviceInfo | None
     sentence: str
+
+    @property
+    def time(self) -> str:
+        return progress.duration(self.plan.seconds) if self.plan else ""
 
 
 @router.get("")
@@ -102,7 +106,9 @@ def _page(
     status: int = 200,
 ) -> Response:
     choices = _versions(db, user)
-    models = base_models.list_models(db)
+    models = [
+        model for model in base_models.list_models(db) if model.status is not ModelStatus.FAILED
+    ]
     if not form.version_id and choices:
         form.version_id = str(choices[0].id)
     ready = [model for model in models if model.status is ModelStatus.READY]

@@ -32,6 +32,7 @@ function follow(page) {
           page.dataset.seq = String(seq);
         }
         tell(kind, data);
+        if (data.note) tell("note", data.note);
       });
     }
     source.addEventListener("end", (event) => {

@@ -3,7 +3,7 @@
 // Points are kept by step, so that one which arrives twice counts once. Colours come from the
 // style sheet, so that light and dark are decided in one place.
 
-import uPlot from "/static/vendor/uplot/uPlot.esm.js";
+/* global uPlot -- from vendor/uplot, loaded before this module */
 
 const SMOOTHING = 0.9;
 const SPOKEN_EVERY_SECONDS = 15;
@@ -155,11 +155,11 @@ function axes(holder, format) {
   const font = `13px ${getComputedStyle(holder).fontFamily}`;
   const soft = () => colour(holder, "--soft");
   return [
-    { stroke: soft, font, grid: { show: false }, ticks: { show: false }, space: 60 },
+    { stroke: soft, font, grid: { show: false }, ticks: { show: false }, space: 60, size: 34 },
     {
       stroke: soft,
       font,
-      size: 60,
+      size: 48,
       ticks: { show: false },
       grid: { stroke: () => colour(holder, "--rule"), width: 1 },
       values: (_plot, ticks) => ticks.map(format),
