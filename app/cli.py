@@ -98,7 +98,8 @@ def worker(queue: Annotated[Literal["gpu", "cpu"], typer.Argument(help="gpu or c
 def migrate(data_dir: DataDir = None) -> None:
     """Bring the database to this version's tables, and list the starter model in it."""
     with _database(data_dir), db.session() as session:
-        base_models.add_starter(session)
+        if settings.get().starter_model:
+            base_models.add_starter(session)
         session.commit()
     typer.echo("The database is up to date.")
 

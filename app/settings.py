@@ -32,7 +32,8 @@ class Settings(BaseSettings):
     reader_timeout_seconds: float = Field(default=1800, gt=0)
     min_examples: int = Field(default=10, ge=2)
 
-    # Models
+    # Models. The starter model is a toy; a house with models of its own may do without it.
+    starter_model: bool = True
     hub_downloads: bool = False
     hub_token: str = Field(default="", repr=False)
 

@@ -174,7 +174,8 @@ def _prepare_database(environment: dict[str, str]) -> str | None:
         cached.cache_clear()
     migrations.upgrade(db.engine())
     with db.session() as session:
-        base_models.add_starter(session)
+        if settings.get().starter_model:
+            base_models.add_starter(session)
         link = None
         if auth.needs_first_administrator(session):
             link = auth.create_setup_link(session, None)
