@@ -7,6 +7,7 @@ The file is parsed in a child process (app/datasets/reader.py) that knows no dat
 """
 
 import json
+import math
 import os
 import signal
 import subprocess
@@ -81,6 +82,7 @@ def _fail(lease: Lease, reason: str) -> None:
 def _inspect(lease: Lease, version: DatasetVersion, reader: "_Reader") -> None:
     answer: dict[str, Any] = {}
     for message in reader.messages():
+        assert isinstance(message, dict)
         answer = message
     inspection = answer["inspection"]
     status, reason = VersionStatus.MAPPING, None
@@ -111,9 +113,9 @@ def _build(lease: Lease, version: DatasetVersion, reader: "_Reader") -> None:
     run_dir.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryFile("w+", dir=run_dir, encoding="utf-8") as spool:
         for message in reader.messages():
-            if "example" in message:
-                ranks.append(message["example"][2])
-                spool.write(json.dumps(message["example"], ensure_ascii=False) + "\n")
+            if isinstance(message, str):
+                ranks.append(int(message.partition("\t")[0]))
+                spool.write(message)
             elif "left_out" in message:
                 left_out.add(*message["left_out"])
         _refuse_too_few(len(ranks), left_out)
@@ -194,7 +196,7 @@ class _Reader:
             mapping=None if self._is_inspecting else versions.mapping_of(version),
             seed=version.split_seed,
             memory_bytes=values.reader_memory_bytes,
-            cpu_seconds=int(self._timeout_seconds),
+            cpu_seconds=math.ceil(self._timeout_seconds),
         )
         self._end = threading.Event()
         self._lost = False
@@ -233,8 +235,10 @@ class _Reader:
             if stream is not None:
                 stream.close()
 
-    def messages(self) -> Iterator[dict[str, Any]]:
+    def messages(self) -> Iterator[dict[str, Any] | str]:
         """Yield what the process says, without its progress, until it has ended well.
+
+        An example's line comes as it stands, everything else as an object.
 
         Raises:
             Unreadable: the file cannot be read, or reading it broke off.
@@ -246,6 +250,9 @@ class _Reader:
             stdin.write(self._order.model_dump_json() + "\n")
         ended = False
         for line in self._process.stdout:
+            if not line.startswith("{"):
+                yield line
+                continue
             message = json.loads(line)
             if "unreadable" in message:
                 raise Unreadable(message["unreadable"])

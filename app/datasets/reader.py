@@ -1,8 +1,9 @@
 """The process that parses what people send: `python -m app.datasets.reader`, without credentials.
 
-One JSON object on standard input (Order), JSON lines on standard output:
-{"rows": 5000} while it works; {"example": [row, messages, rank]} and {"left_out": [row, reason]};
-at the end one of {"inspection": …, "mapping": …}, {"end": rows} or {"unreadable": sentence}.
+One JSON object on standard input (Order), lines on standard output. An example is three cells
+between tabs, rank, row and messages as JSON, which the parent need not parse. All other lines are
+JSON objects: {"rows": 5000} while it works, {"left_out": [row, reason]}, and at the end one of
+{"inspection": …, "mapping": …}, {"end": rows} or {"unreadable": sentence}.
 Memory, time and open files are limited, nothing can be written, and there is no network.
 """
 
@@ -99,7 +100,10 @@ def _build(order: Order) -> None:
             if isinstance(messages, LeftOut):
                 _say({"left_out": [number, messages.reason]})
             else:
-                _say({"example": [number, messages, rank(messages, order.seed)]})
+                body = json.dumps(
+                    messages, ensure_ascii=False, sort_keys=True, separators=(",", ":")
+                )
+                sys.stdout.write(f"{rank(messages, order.seed)}\t{number}\t{body}\n")
             if num_rows % _PROGRESS_ROWS == 0:
                 _say({"rows": num_rows})
     _say({"end": num_rows})
@@ -120,9 +124,10 @@ def _confine(order: Order) -> None:
     # Without a user namespace only root may leave the network.
     if libc.unshare(_CLONE_NEWNET) != 0:
         libc.unshare(_CLONE_NEWUSER | _CLONE_NEWNET)
+    # The hard limit kills without saying why, so it comes after the soft one.
+    resource.setrlimit(resource.RLIMIT_CPU, (order.cpu_seconds, order.cpu_seconds + 5))
     for limit, value in (
         (resource.RLIMIT_AS, order.memory_bytes),
-        (resource.RLIMIT_CPU, order.cpu_seconds),
         (resource.RLIMIT_NOFILE, _MAX_OPEN_FILES),
         (resource.RLIMIT_FSIZE, 0),
         (resource.RLIMIT_CORE, 0),

@@ -1,0 +1,317 @@
+"""From an uploaded file to examples, through a real reading process and a real PostgreSQL."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sqlalchemy import text
+from sqlalchemy.orm import Session
+
+from app import leases, settings, storage
+from app.datasets import examples, versions
+from app.datasets.mapping import Mapping
+from app.datasets.reading import ReadAs
+from app.models import DatasetVersion, Example, Split, VersionStatus
+from tests.factories import first_user
+from worker import reading
+
+HEADER = "question,answer\n"
+
+
+def rows(number: int) -> str:
+    return "".join(f"What is rule {n}?,Rule {n} says so.\n" for n in range(number))
+
+
+def upload(db: Session, content: str | Iterable[bytes], **columns: Any) -> DatasetVersion:
+    pieces = [content.encode()] if isinstance(content, str) else content
+    stored = storage.put("uploads", pieces)
+    version = versions.add(db, first_user(db), stored, "../../ward.csv", "Ward", **columns)
+    db.commit()
+    return version
+
+
+def read(db: Session, version: DatasetVersion) -> DatasetVersion:
+    assert reading.read_next("cpu-0")
+    db.refresh(version)
+    return version
+
+
+def build(
+    db: Session, version: DatasetVersion, share: float = 0.1, seed: int = 0
+) -> DatasetVersion:
+    mapping = versions.mapping_of(version)
+    assert mapping is not None
+    built = versions.confirm(db, first_user(db), version, mapping, share, seed=seed)
+    db.commit()
+    return read(db, built)
+
+
+def num_examples(db: Session, version: DatasetVersion) -> int:
+    return sum(examples.count(db, version, split) for split in Split)
+
+
+def test_a_table_becomes_examples(db: Session) -> None:
+    version = upload(db, HEADER + rows(50) + "No answer?,\n,\n")
+    read(db, version)
+    assert (version.status, version.reason) == (VersionStatus.MAPPING, None)
+    inspection = versions.inspection_of(version)
+    assert inspection is not None
+    assert (inspection.num_rows, inspection.is_sure) == (52, True)
+    build(db, version)
+    assert (version.status, version.num_train, version.num_validation) == (
+        VersionStatus.READY,
+        45,
+        5,
+    )
+    assert version.left_out == {"empty_answer": 1, "blank": 1}
+    assert examples.left_out_sentences(version) == [
+        "1 row is blank (line 53).",
+        "1 row has no answer (line 52).",
+    ]
+    assert version.ready_at is not None
+    assert version.lease_until is None
+    third = examples.get(db, version, 2)
+    assert third is not None
+    assert third.flags == {"row": 4}
+    assert [turn["content"] for turn in third.messages] == ["What is rule 2?", "Rule 2 says so."]
+    assert examples.count(db, version, Split.VALIDATION) == 5
+    assert len(examples.page(db, version, Split.TRAIN, offset=40)) == 5
+    assert not reading.read_next("cpu-0")
+
+
+def test_the_split_follows_its_seed_and_equal_examples_stay_together(db: Session) -> None:
+    doubled = HEADER + rows(30) + rows(10).upper().replace("QUESTION", "question")
+    version = upload(db, doubled)
+    read(db, version)
+    drawn: dict[int, tuple[frozenset[str], str | None]] = {}
+    for seed in (0, 1, 0):
+        built = build(db, version, share=0.3, seed=seed)
+        sides: dict[str, set[Split]] = {}
+        for example in examples.page(db, built, limit=200):
+            said = " ".join(turn["content"] for turn in example.messages).casefold()
+            sides.setdefault(said, set()).add(example.split)
+        assert len(sides) == 30
+        assert all(len(splits) == 1 for splits in sides.values())
+        assert built.num_validation in (12, 13)
+        tested = frozenset(said for said, splits in sides.items() if Split.VALIDATION in splits)
+        key = (tested, built.examples_sha256)
+        assert drawn.setdefault(seed, key) == key
+        # A ready version is never changed: another confirmation is the next version.
+        version = built
+    assert drawn[0][0] != drawn[1][0]
+    assert drawn[0][1] != drawn[1][1]
+    assert version.number == 3
+    assert [v.status for v in version.dataset.versions] == [VersionStatus.READY] * 3
+
+
+def test_a_program_needs_no_confirmation_where_the_columns_are_plain(db: Session) -> None:
+    talk = [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Hello"}]
+    version = upload(db, "\n".join([json.dumps({"messages": talk})] * 20), auto_confirm=True)
+    assert read(db, version).status is VersionStatus.CONFIRMED
+    assert read(db, version).status is VersionStatus.READY
+    unsure = upload(db, "foo,bar\n" + rows(20), auto_confirm=True)
+    read(db, unsure)
+    assert unsure.status is VersionStatus.FAILED
+    assert unsure.reason is not None
+    assert "It is not plain what this file's columns mean." in unsure.reason
+
+
+def test_a_bad_file_fails_with_its_sentence_and_can_be_read_in_another_way(db: Session) -> None:
+    version = upload(db, ["Frage;Antwort\nWo ist die Küche?;Unten\n".encode("cp1252") * 2])
+    version.read_as = {"encoding": "utf-8"}
+    db.commit()
+    assert read(db, version).status is VersionStatus.FAILED
+    assert version.reason == (
+        "Line 2 is not utf-8; choose another encoding for this file, or save it as UTF-8."
+    )
+    assert (version.inspection, version.lease_until, num_examples(db, version)) == (None, None, 0)
+    versions.read_again(db, first_user(db), version, ReadAs(encoding="cp1252"))
+    db.commit()
+    again = read(db, version)
+    assert again.status is VersionStatus.MAPPING
+    assert again.inspection is not None
+    assert again.inspection["preview"][0]["values"]["Frage"] == "Wo ist die Küche?"
+
+
+def test_too_few_examples_are_told_and_the_file_is_kept(db: Session) -> None:
+    version = upload(db, HEADER + "Where?,There\nWhen?,\n")
+    read(db, version)
+    build(db, version)
+    assert version.status is VersionStatus.FAILED
+    assert version.reason == (
+        "This file makes only 1 example (1 row has no answer), and learning needs at least 10; "
+        "add more questions with answers and upload it again, or choose other columns."
+    )
+    assert num_examples(db, version) == 0
+    assert storage.path(version.file.storage_key).exists()
+    other = Mapping.model_validate({"columns": {"question": "text", "answer": "ignore"}})
+    same = versions.confirm(db, first_user(db), version, other)
+    assert (same.id, same.status) == (version.id, VersionStatus.CONFIRMED)
+
+
+def test_a_file_that_wants_too_much_memory_or_time_is_given_up(
+    db: Session, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wrapped = [b'{"data": [{"q": "', b"x" * 60_000_000, b'", "a": "b"}]}']
+    monkeypatch.setenv("ETUDE_READER_MEMORY_BYTES", str(200 * 1024**2))
+    settings.get.cache_clear()
+    version = read(db, upload(db, wrapped))
+    assert version.status is VersionStatus.FAILED
+    assert version.reason is not None
+    assert version.reason.startswith("Reading this file needs more than the 200 MB of memory")
+    monkeypatch.setenv("ETUDE_READER_MEMORY_BYTES", str(1024**3))
+    monkeypatch.setenv("ETUDE_READER_TIMEOUT_SECONDS", "0.05")
+    settings.get.cache_clear()
+    version = read(db, upload(db, HEADER + rows(1000)))
+    assert version.status is VersionStatus.FAILED
+    assert version.reason is not None
+    assert "took longer than" in version.reason
+
+
+def children(pid: int) -> list[int]:
+    return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+
+
+def wait_for(condition: Any, seconds: float = 30) -> Any:
+    until = time.monotonic() + seconds
+    while not (found := condition()):
+        assert time.monotonic() < until, "waited in vain"
+        time.sleep(0.01)
+    return found
+
+
+def is_alive(pid: int) -> bool:
+    try:
+        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except FileNotFoundError:
+        return False
+    return state not in "ZX"
+
+
+def start_worker() -> subprocess.Popen[bytes]:
+    code = "from worker import reading; reading.read_next('cpu-gone')"
+    return subprocess.Popen([sys.executable, "-c", code])
+
+
+def test_a_killed_worker_leaves_nothing_behind_and_another_takes_over(
+    db: Session, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ETUDE_LEASE_SECONDS", "0.6")
+    monkeypatch.setenv("ETUDE_SELF_FENCE_SECONDS", "0.4")
+    monkeypatch.setenv("ETUDE_REAP_GRACE_SECONDS", "0.1")
+    monkeypatch.setenv("ETUDE_HEARTBEAT_SECONDS", "0.1")
+    settings.get.cache_clear()
+    version = upload(db, HEADER + rows(20_000))
+    read(db, version)
+    mapping = versions.mapping_of(version)
+    assert mapping is not None
+    versions.confirm(db, first_user(db), version, mapping)
+    db.commit()
+
+    with start_worker() as worker:
+        (child,) = wait_for(lambda: children(worker.pid))
+        wait_for(lambda: b"app.datasets.reader" in Path(f"/proc/{child}/cmdline").read_bytes())
+        # It parses strangers' files: no way to the database.
+        environment = Path(f"/proc/{child}/environ").read_bytes()
+        assert b"DATABASE_URL" not in environment
+        assert b"ETUDE" not in environment
+        os.kill(worker.pid, signal.SIGKILL)
+        worker.wait()
+    wait_for(lambda: not is_alive(child))
+    db.refresh(version)
+    assert (version.status, version.worker_id) == (VersionStatus.BUILDING, "cpu-gone")
+    assert num_examples(db, version) == 0
+
+    def reaped() -> list[int]:
+        found = leases.reap(db, leases.VERSIONS)
+        db.commit()
+        return found
+
+    assert wait_for(reaped) == [version.id]
+    read(db, version)
+    assert (version.status, version.attempt, version.strikes) == (VersionStatus.READY, 3, 0)
+    assert num_examples(db, version) == 20_000
+
+
+def test_a_worker_that_lost_its_lease_writes_nothing(
+    db: Session, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ETUDE_HEARTBEAT_SECONDS", "0.1")
+    settings.get.cache_clear()
+    version = upload(db, HEADER + rows(20_000))
+    read(db, version)
+    mapping = versions.mapping_of(version)
+    assert mapping is not None
+    versions.confirm(db, first_user(db), version, mapping)
+    db.commit()
+    with start_worker() as worker:
+        (child,) = wait_for(lambda: children(worker.pid))
+        versions.delete(db, first_user(db), version.dataset)
+        db.commit()
+        assert worker.wait(30) == 0
+    assert not is_alive(child)
+    db.refresh(version)
+    assert (version.status, version.reason) == (VersionStatus.FAILED, "The dataset was deleted.")
+    assert db.query(Example).count() == 0
+    path = storage.path(version.file.storage_key)
+    assert path.exists()
+    assert not reading.read_next("cpu-0")  # but it removes what was deleted
+    assert not path.exists()
+
+
+def peak_kilobytes() -> tuple[int, int]:
+    """Read the next version in a worker of its own; return what it and its reader took at most."""
+    code = (
+        "import resource; from worker import reading; assert reading.read_next('cpu-0');"
+        "print(*(resource.getrusage(who).ru_maxrss for who in (0, -1)))"
+    )
+    output = subprocess.run(
+        [sys.executable, "-c", code], check=True, capture_output=True, text=True
+    ).stdout
+    worker, reader = output.split()[-2:]
+    return int(worker), int(reader)
+
+
+def test_200_megabytes_are_simply_read_in_little_memory(db: Session) -> None:
+    def lines() -> Iterable[bytes]:
+        answer = "A long answer with ümlauts. " * 1200
+        for block in range(60):
+            yield "".join(
+                json.dumps({"prompt": f"{block} {n}?", "completion": answer}, ensure_ascii=False)
+                + "\n"
+                for n in range(100)
+            ).encode()
+
+    upload(db, [next(iter(lines()))])
+    small = peak_kilobytes()
+    version = upload(db, lines())
+    assert version.file.size_bytes > 200_000_000
+    large = peak_kilobytes()
+    db.refresh(version)
+    assert version.status is VersionStatus.MAPPING
+    assert version.inspection is not None
+    assert version.inspection["num_rows"] == 6000
+    for before, after in zip(small, large, strict=True):
+        assert after < before + 30_000
+
+
+def test_no_row_of_a_failed_statement_stays(db: Session) -> None:
+    """The lease goes away while the examples are being written: all of them go as well."""
+    version = upload(db, HEADER + rows(20))
+    read(db, version)
+    build(db, version)
+    lease = leases.Lease(leases.VERSIONS, version.id, 99, VersionStatus.BUILDING, "cpu-0")
+    db.execute(text("DELETE FROM example"))
+    db.commit()
+    examples.write(db, version, ['5\t2\t[{"role":"user","content":"x"}]\n'], frozenset())
+    with pytest.raises(leases.LeaseLost):
+        leases.release(db, lease, VersionStatus.READY)
+    db.rollback()
+    assert num_examples(db, version) == 0
