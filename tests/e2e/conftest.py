@@ -79,7 +79,7 @@ def house() -> Iterator[House]:
     finally:
         process.send_signal(signal.SIGTERM)
         try:
-            process.wait(timeout=60)
+            process.wait(timeout=150)  # a job saves its place first
         finally:
             process.kill()
         print(_said(data_dir))
