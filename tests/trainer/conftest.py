@@ -57,6 +57,8 @@ def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
         num_key_value_heads=2,
         max_position_embeddings=512,
         tie_word_embeddings=True,
+        # With the usual 0.02 so small a model cannot tell its tokens apart well enough to learn.
+        initializer_range=0.2,
     )
     LlamaForCausalLM(config).bfloat16().save_pretrained(folder)
     (folder / "tokenizer.json").write_text(tokenizer_json())

@@ -1,5 +1,6 @@
 """What the trainer says: one JSON object a line in attempts/<n>/events.jsonl."""
 
+import json
 import os
 import time
 from pathlib import Path
@@ -18,7 +19,9 @@ class EventLog:
     def write(self, kind: type[Event], **fields: Any) -> None:
         """Append one event, stamped with the present time."""
         event = kind(at=time.time(), **fields)
-        os.write(self._handle, event.model_dump_json().encode() + b"\n")
+        # Plain ASCII: answers may hold characters that some readers take for the end of a line.
+        line = json.dumps(event.model_dump(mode="json"), allow_nan=False) + "\n"
+        os.write(self._handle, line.encode())
 
     def close(self) -> None:
         os.close(self._handle)

@@ -45,8 +45,9 @@ def answer(
         {
             "question": question.text,
             "reference": question.reference,
-            "base": chat.decode(answers[index]),
-            "tuned": chat.decode(answers[num + index]),
+            # PostgreSQL's JSON takes no NUL, which a small model may well say.
+            "base": chat.decode(answers[index]).replace("\0", ""),
+            "tuned": chat.decode(answers[num + index]).replace("\0", ""),
         }
         for index, question in enumerate(questions)
     ]

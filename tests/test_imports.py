@@ -1,0 +1,60 @@
+"""Who may import whom: the web and the workers' parents never load torch."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+HEAVY = {"torch", "transformers", "peft", "bitsandbytes", "accelerate"}
+TRAINER_MAY = {"train_config", "training_plan", "chat", "manifests"}
+
+
+def modules(package: str) -> list[str]:
+    return sorted(
+        ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
+        for path in (ROOT / package).rglob("*.py")
+        if path.name != "__main__.py"
+    )
+
+
+def test_neither_web_nor_workers_load_torch() -> None:
+    names = modules("app") + [m for m in modules("worker") if not m.startswith("worker.trainer")]
+    assert "app.main" in names
+    assert "worker.supervisor" in names
+    program = (
+        f"import importlib, sys\nfor name in {names!r}:\n    importlib.import_module(name)\n"
+        f"found = {HEAVY!r} & set(sys.modules)\nassert not found, found\n"
+    )
+    subprocess.run([sys.executable, "-c", program], check=True, cwd=ROOT)
+
+
+def test_the_web_knows_no_worker() -> None:
+    for path in (ROOT / "app").rglob("*.py"):
+        assert not {n for n in imported(path) if n.split(".")[0] == "worker"}, path
+
+
+def test_the_trainer_knows_little_of_the_application() -> None:
+    files = list((ROOT / "worker" / "trainer").glob("*.py"))
+    assert len(files) > 8
+    for path in files:
+        for name in imported(path):
+            first, _, rest = name.partition(".")
+            if first == "app":
+                assert rest.split(".")[0] in TRAINER_MAY, f"{path.name} imports {name}"
+            if first == "worker":
+                assert rest.startswith("trainer"), f"{path.name} imports {name}"
+
+
+def imported(path: Path) -> set[str]:
+    """Every module that a file imports, with the names taken from `app` and `worker`."""
+    found: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            if node.module in ("app", "worker"):
+                found |= {f"{node.module}.{alias.name}" for alias in node.names}
+            else:
+                found.add(node.module)
+    return found
