@@ -17,21 +17,27 @@ _MAX_LENGTH_TOKENS = 1_000_000
 _BATCH = 250
 
 
-def histogram(db: Session, version: DatasetVersion, base_model: BaseModel) -> LengthHistogram:
+def histogram(
+    db: Session, version: DatasetVersion, base_model: BaseModel, max_sample: int = MAX_SAMPLE
+) -> LengthHistogram:
     """Return the token lengths of a ready version, counted once and kept with the version.
 
-    At most MAX_SAMPLE examples, spread evenly over the version, stand for all of them.
+    At most `max_sample` examples, spread evenly over the version, stand for all of them.
 
     Raises:
         Conflict: the base model is not ready.
-        Invalid: its chat template cannot write these examples.
+        Invalid: its files or its chat template cannot write these examples.
     """
     key = str(base_model.id)
     known = (version.token_lengths or {}).get(key)
     if known is not None:
         return LengthHistogram.model_validate(known)
-    chat = _chat_format(str(base_models.folder(base_model)), base_model.manifest_sha256)
-    lengths, problem = _lengths(chat, _sample(db, version))
+    folder = base_models.folder(base_model)
+    try:
+        chat = _chat_format(str(folder), base_model.manifest_sha256)
+    except ChatError as error:
+        raise Invalid(str(error), field="base_model_id") from error
+    lengths, problem = _lengths(chat, _sample(db, version, max_sample))
     if problem is not None and not lengths:
         raise Invalid(
             f"{base_model.label} cannot take these examples: {problem}", field="base_model_id"
@@ -42,9 +48,9 @@ def histogram(db: Session, version: DatasetVersion, base_model: BaseModel) -> Le
     return counted
 
 
-def _sample(db: Session, version: DatasetVersion) -> list[list[dict[str, object]]]:
+def _sample(db: Session, version: DatasetVersion, max_sample: int) -> list[list[dict[str, object]]]:
     total = version.num_train + version.num_validation
-    every = max(1, -(-total // MAX_SAMPLE))
+    every = max(1, -(-total // max_sample))
     query = select(Example.messages).where(
         Example.version_id == version.id, Example.index % every == 0
     )
