@@ -93,12 +93,18 @@ def share_from(form: MappingForm) -> float:
     """Read the test set's share, from 0 to 1.
 
     Raises:
-        Invalid: it is no number; with the field `test_percent`.
+        Invalid: it is no number, or out of bounds; with the field `test_percent`.
     """
     try:
-        return float(form.test_percent.replace(",", ".").strip().rstrip("%")) / 100
+        share = float(form.test_percent.replace(",", ".").strip().rstrip("%")) / 100
     except ValueError:
-        raise Invalid("Write a number from 0 to 50, such as 10.", field="test_percent") from None
+        share = -1
+    if not 0 <= share <= versions.MAX_VALIDATION_SHARE:
+        raise Invalid(
+            f"Write a number from 0 to {versions.MAX_VALIDATION_SHARE * 100:.0f}, such as 10.",
+            field="test_percent",
+        )
+    return share
 
 
 def seed_from(form: MappingForm) -> int:
@@ -187,6 +193,8 @@ def ready_context(
             histogram = lengths.histogram(db, version, model)
         except AppError as error:
             problem = error.message
+        except ChatError:  # a fault of the model's folder, and no use to show its path here
+            problem = f"{model.label} cannot be read; tell your administrator."
     return {
         "models": [(str(each.id), each.label) for each in models],
         "model": model,

@@ -185,7 +185,7 @@ async def _error_page(request: Request, status: int, message: str) -> Response:
         "at": time.strftime("%Y-%m-%d %H:%M:%S %Z"),
     }
     user = None if status >= 500 else await run_in_threadpool(_user_of, request)
-    return page("error.html", user=user, **context)
+    return page("error.html", user, status=status, **context)
 
 
 def _user_of(request: Request) -> User | None:
