@@ -45,8 +45,8 @@ app.conf.update(
     # Cancelling, drain and liveness are columns in PostgreSQL.
     worker_enable_remote_control=False,
     worker_send_task_events=False,
-    # The pool's child holds no model; now and then a fresh one costs nothing.
-    worker_max_tasks_per_child=50,
+    # The pool's child holds no model; a fresh one now and then, but not amid a burst of hints.
+    worker_max_tasks_per_child=1000,
     timezone="UTC",
 )
 

@@ -1,0 +1,277 @@
+"""What people ask of jobs, and who may: owner, viewer, stranger."""
+
+from collections.abc import Callable
+
+import pytest
+from sqlalchemy import func, select
+from sqlalchemy.orm import Session
+
+from app import adapters, jobs
+from app.errors import AppError, Conflict, Forbidden, Invalid, NotFound
+from app.models import (
+    Adapter,
+    Attempt,
+    AuditEvent,
+    Desired,
+    Job,
+    JobEvent,
+    JobStatus,
+    ModelStatus,
+    Role,
+    StoredFile,
+    User,
+    VersionStatus,
+    Worker,
+)
+from app.train_config import PRESETS, TrainConfig
+from tests.factories import (
+    make_base_model,
+    make_dataset_version,
+    make_department,
+    make_job,
+    make_user,
+)
+
+WORKER = jobs.WorkerInfo("gpu-0@here", "here", "boot", 1234, 99, ("cpu",))
+
+
+@pytest.fixture
+def member(db: Session) -> User:
+    return make_user(db)
+
+
+def create(db: Session, user: User, version_id: int, base_model_id: int) -> Job:
+    job = jobs.create(
+        db,
+        user,
+        name="  Ward \n questions ",
+        version_id=version_id,
+        base_model_id=base_model_id,
+        config=PRESETS["quick"].config,
+        labels={"ward": "7"},
+    )
+    db.commit()
+    return job
+
+
+def test_a_new_job_waits_with_its_settings_frozen(db: Session, member: User) -> None:
+    job = create(db, member, make_dataset_version(db).id, make_base_model(db).id)
+    assert (job.status, job.desired, job.name) == (JobStatus.QUEUED, Desired.RUN, "Ward questions")
+    assert TrainConfig.model_validate(job.config) == PRESETS["quick"].config
+    assert jobs.position(db, job) == 1
+    audit = db.scalars(select(AuditEvent).order_by(AuditEvent.id.desc())).first()
+    assert audit is not None
+    assert (audit.action, audit.subject, audit.actor) == (
+        "job.create",
+        f"job {job.id}",
+        member.email,
+    )
+    assert db.scalars(select(JobEvent.message)).all() == ["Waiting in line."]
+    assert jobs.list_jobs(db, member, labels={"ward": "7"}) == [job]
+    assert jobs.list_jobs(db, member, labels={"ward": "8"}) == []
+
+
+@pytest.mark.parametrize(
+    ("columns", "words"),
+    [
+        ({"status": VersionStatus.FAILED, "reason": "Line 3 is odd."}, "Line 3 is odd."),
+        ({"status": VersionStatus.MAPPING}, "not confirmed yet"),
+    ],
+)
+def test_unusable_data_is_refused_beside_its_field(
+    db: Session, member: User, columns: dict[str, object], words: str
+) -> None:
+    version = make_dataset_version(db, **columns)  # type: ignore[arg-type]
+    with pytest.raises(Invalid, match=words) as refused:
+        create(db, member, version.id, make_base_model(db).id)
+    assert refused.value.field == "version_id"
+    assert db.scalar(select(func.count()).select_from(Job)) == 0
+
+
+def test_a_model_that_failed_to_import_is_refused(db: Session, member: User) -> None:
+    model = make_base_model(db, status=ModelStatus.FAILED)
+    with pytest.raises(Invalid) as refused:
+        create(db, member, make_dataset_version(db).id, model.id)
+    assert refused.value.field == "base_model_id"
+
+
+DEEDS: list[Callable[[Session, User, Job], object]] = [
+    jobs.cancel,
+    jobs.pause,
+    lambda db, user, job: jobs.rename(db, user, job, "Mine"),
+    jobs.delete,
+]
+
+
+@pytest.mark.parametrize("deed", DEEDS)
+def test_a_viewer_may_look_but_not_touch(
+    db: Session, member: User, deed: Callable[[Session, User, Job], object]
+) -> None:
+    job = make_job(db, user=member)
+    viewer = make_user(db, role=Role.VIEWER)
+    assert jobs.get(db, viewer, job.id) is job
+    with pytest.raises(Forbidden):
+        deed(db, viewer, job)
+    db.rollback()
+    db.refresh(job)
+    assert (job.status, job.desired) == (JobStatus.QUEUED, Desired.RUN)
+    with pytest.raises(Forbidden):
+        create(db, viewer, job.version_id, job.base_model_id)
+
+
+def test_a_viewer_may_not_retry(db: Session, member: User) -> None:
+    job = make_job(db, user=member, status=JobStatus.FAILED)
+    with pytest.raises(Forbidden):
+        jobs.retry(db, make_user(db, role=Role.VIEWER), job)
+
+
+def test_a_stranger_finds_nothing(db: Session, member: User) -> None:
+    job = make_job(db, user=member)
+    stranger = make_user(db, role=Role.ADMIN, department=make_department(db))
+    for look in (
+        lambda: jobs.get(db, stranger, job.id),
+        lambda: jobs.by_public_id(db, stranger, job.public_id),
+        lambda: create(db, stranger, job.version_id, job.base_model_id),
+    ):
+        with pytest.raises(NotFound):
+            look()
+    assert jobs.list_jobs(db, stranger) == []
+    assert jobs.list_jobs(db, member) == [job]
+
+
+def test_cancel_ends_a_waiting_job_at_once_and_asks_a_running_one(
+    db: Session, member: User
+) -> None:
+    running, waiting = make_job(db, user=member), make_job(db, user=member)
+    assert jobs.claim(db, WORKER) is not None
+    db.commit()
+    for job in (waiting, running):
+        jobs.cancel(db, member, job)
+    db.commit()
+    assert (waiting.status, waiting.finished_at is None) == (JobStatus.CANCELLED, False)
+    assert (running.status, running.desired) == (JobStatus.RUNNING, Desired.CANCEL)
+    with pytest.raises(Conflict):
+        jobs.cancel(db, member, waiting)
+    with pytest.raises(Conflict):
+        jobs.pause(db, member, running)
+
+
+def test_a_paused_job_keeps_its_place_but_is_not_taken(db: Session, member: User) -> None:
+    job = make_job(db, user=member)
+    jobs.pause(db, member, job)
+    db.commit()
+    assert jobs.claim(db, WORKER) is None
+    assert jobs.position(db, job) is None
+    jobs.resume(db, member, job)
+    db.commit()
+    assert jobs.claim(db, WORKER) is not None
+
+
+def test_retry_makes_a_new_job_that_names_the_old(db: Session, member: User) -> None:
+    old = make_job(db, user=member, status=JobStatus.FAILED, suffix="ward")
+    new = jobs.retry(db, member, old)
+    db.commit()
+    assert (new.retry_of_id, new.config, new.suffix) == (old.id, old.config, "ward")
+    assert (old.status, new.status) == (JobStatus.FAILED, JobStatus.QUEUED)
+    with pytest.raises(Conflict):
+        jobs.retry(db, member, new)
+
+
+@pytest.mark.parametrize("name", ["", "   \n", "x" * 201])
+def test_a_name_must_be_one(db: Session, member: User, name: str) -> None:
+    with pytest.raises(Invalid) as refused:
+        jobs.rename(db, member, make_job(db, user=member), name)
+    assert refused.value.field == "name"
+
+
+def test_delete_takes_the_curve_along_and_leaves_the_adapter(db: Session, member: User) -> None:
+    job = make_job(db, user=member)
+    with pytest.raises(AppError, match="cancel it first"):
+        jobs.delete(db, member, job)
+    claim = jobs.claim(db, WORKER)
+    assert claim is not None
+    jobs.succeed(db, claim, measured={})
+    adapter = make_adapter(db, job)
+    jobs.delete(db, member, job)
+    db.commit()
+    for table in (Job, Attempt, JobEvent):
+        assert db.scalar(select(func.count()).select_from(table)) == 0
+    db.refresh(adapter)
+    assert adapter.job_id is None
+
+
+def test_adapters_are_the_departments_own(db: Session, member: User) -> None:
+    adapter = make_adapter(db, make_job(db, user=member))
+    viewer = make_user(db, role=Role.VIEWER)
+    stranger = make_user(db, role=Role.ADMIN, department=make_department(db))
+    assert adapters.get(db, viewer, adapter.id) is adapter
+    assert adapters.by_public_name(db, viewer, adapter.public_name) is adapter
+    assert adapters.list_adapters(db, stranger) == []
+    with pytest.raises(NotFound):
+        adapters.get(db, stranger, adapter.id)
+    with pytest.raises(NotFound):
+        adapters.by_public_name(db, stranger, adapter.public_name)
+    with pytest.raises(Forbidden):
+        adapters.rename(db, viewer, adapter, "Mine")
+    with pytest.raises(Forbidden):
+        adapters.delete(db, viewer, adapter)
+
+
+def test_taking_an_adapter_home_is_written_down(db: Session, member: User) -> None:
+    adapter = make_adapter(db, make_job(db, user=member))
+    assert adapters.archive(db, member, adapter).filename == "ward.zip"
+    db.commit()
+    last = db.scalars(select(AuditEvent).order_by(AuditEvent.id.desc())).first()
+    assert last is not None and (last.action, last.actor) == ("adapter.download", member.email)
+    adapters.delete(db, member, adapter)
+    db.commit()
+    assert db.scalars(select(StoredFile.deleted_at).where(StoredFile.filename == "ward.zip")).one()
+
+
+def test_the_device_is_that_of_the_worker_seen_last(db: Session) -> None:
+    assert jobs.device(db) is None
+    hardware = {"kind": "cpu", "name": "Two cores", "free_bytes": 8_000_000_000, "num_cores": 2}
+    db.add(
+        Worker(
+            id="gpu-0@here",
+            queue="gpu",
+            host="here",
+            boot_id="b",
+            devices=["cpu"],
+            hardware=hardware,
+            version="0",
+        )
+    )
+    db.commit()
+    found = jobs.device(db)
+    assert found is not None and (found.name, found.num_cores) == ("Two cores", 2)
+
+
+def make_adapter(db: Session, job: Job) -> Adapter:
+    file = StoredFile(
+        department_id=job.department_id,
+        owner_id=job.owner_id,
+        filename="ward.zip",
+        storage_key="results/none",
+        size_bytes=1,
+        sha256="0" * 64,
+    )
+    db.add(file)
+    db.flush()
+    adapter = Adapter(
+        department_id=job.department_id,
+        owner_id=job.owner_id,
+        job_id=job.id,
+        base_model_id=job.base_model_id,
+        name="Ward",
+        public_name=f"ft:house/tiny:house::{job.id}",
+        storage_key="adapters/none",
+        manifest_sha256="0" * 64,
+        size_bytes=1,
+        metrics={},
+        samples=[],
+        archive_file_id=file.id,
+    )
+    db.add(adapter)
+    db.commit()
+    return adapter

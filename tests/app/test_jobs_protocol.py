@@ -1,0 +1,340 @@
+"""The protocol of workers on real PostgreSQL: claim, fence, heartbeat, reap, strikes, ends."""
+
+import threading
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from sqlalchemy import func, select, update
+from sqlalchemy.exc import DatabaseError
+from sqlalchemy.orm import Session
+
+from app import db as database
+from app import jobs, metrics, settings
+from app.models import (
+    Attempt,
+    Checkpoint,
+    Desired,
+    Job,
+    JobEvent,
+    JobStatus,
+    Metric,
+    ModelStatus,
+    VersionStatus,
+    Worker,
+    WorkerState,
+)
+from app.train_config import CheckpointEvent, EvaluationEvent, StepEvent
+from tests.factories import make_base_model, make_dataset_version, make_job
+
+WORKER = jobs.WorkerInfo("gpu-0@here", "here", "boot", 1234, 99, ("cpu",))
+OTHER = replace(WORKER, id="gpu-1@there", host="there")
+
+
+@pytest.fixture
+def quick_leases(database_url: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    monkeypatch.setenv("ETUDE_LEASE_SECONDS", "0.1")
+    monkeypatch.setenv("ETUDE_SELF_FENCE_SECONDS", "0.05")
+    monkeypatch.setenv("ETUDE_REAP_GRACE_SECONDS", "0")
+    monkeypatch.setenv("ETUDE_RETRY_BACKOFF_SECONDS", "0")
+    settings.get.cache_clear()
+    yield
+    settings.get.cache_clear()
+
+
+def claim(db: Session, worker: jobs.WorkerInfo = WORKER) -> jobs.Claim:
+    claimed = jobs.claim(db, worker)
+    db.commit()
+    assert claimed is not None
+    return claimed
+
+
+def fresh(db: Session, job: Job) -> Job:
+    db.refresh(job)
+    return job
+
+
+def step_event(step: int) -> StepEvent:
+    return StepEvent(
+        at=1.7e9 + step,
+        step=step,
+        epoch=step / 10,
+        loss=3 - step / 10,
+        learning_rate=1e-3,
+        grad_norm=1,
+        num_tokens=50,
+        tokens_per_second=500,
+    )
+
+
+def report(db: Session, claimed: jobs.Claim, steps: range, checkpoint: int | None = None) -> None:
+    events: list[metrics.TrainerEvent] = [step_event(step) for step in steps]
+    if checkpoint is not None:
+        events.append(EvaluationEvent(at=1.7e9, step=checkpoint, loss=2.5, is_best=True))
+        path = f"checkpoints/step-{checkpoint:05d}"
+        events.append(
+            CheckpointEvent(at=1.7e9, step=checkpoint, path=path, manifest_sha256="a" * 64)
+        )
+    metrics.ingest(db, claimed.job_id, claimed.attempt, events, spool_offset=1000)
+    db.commit()
+
+
+def let_lease_run_out(db: Session, job: Job) -> None:
+    past = func.clock_timestamp() - timedelta(seconds=1)
+    db.execute(update(Job).where(Job.id == job.id).values(lease_until=past))
+    db.commit()
+
+
+def test_many_workers_claim_each_job_once(db: Session) -> None:
+    version = make_dataset_version(db)
+    wanted = {make_job(db, version=version).id for _ in range(12)}
+    barrier = threading.Barrier(6)
+
+    def take(number: int) -> list[int]:
+        barrier.wait()
+        found = []
+        with database.session() as session:
+            while (one := jobs.claim(session, replace(WORKER, id=f"gpu-{number}"))) is not None:
+                session.commit()
+                found.append(one.job_id)
+        return found
+
+    with ThreadPoolExecutor(6) as pool:
+        taken = [job_id for found in pool.map(take, range(6)) for job_id in found]
+    assert sorted(taken) == sorted(wanted)
+    assert db.scalar(select(func.count()).select_from(Attempt)) == 12
+
+
+def test_the_line_goes_by_priority_then_age(db: Session) -> None:
+    version = make_dataset_version(db)
+    second = make_job(db, version=version)
+    third = make_job(db, version=version)
+    first = make_job(db, version=version, priority=-1)
+    assert [jobs.position(db, job) for job in (first, second, third)] == [1, 2, 3]
+    assert [claim(db).job_id for _ in range(3)] == [first.id, second.id, third.id]
+    assert jobs.claim(db, WORKER) is None
+
+
+def test_a_job_waits_for_its_data_and_its_model(db: Session) -> None:
+    version = make_dataset_version(db, status=VersionStatus.CONFIRMED)
+    model = make_base_model(db, status=ModelStatus.WAITING)
+    job = make_job(db, version=version, base_model=model)
+    assert jobs.claim(db, WORKER) is None
+    assert not jobs.has_claimable(db)
+    version.status = VersionStatus.READY
+    db.commit()
+    assert jobs.claim(db, WORKER) is None
+    model.status = ModelStatus.READY
+    db.commit()
+    assert jobs.has_claimable(db)
+    assert claim(db).job_id == job.id
+
+
+def test_a_job_whose_data_failed_fails_with_that_reason(db: Session) -> None:
+    version = make_dataset_version(db, status=VersionStatus.FAILED, reason="Line 3 has no answer.")
+    job = make_job(db, version=version)
+    assert jobs.claim(db, WORKER) is None
+    db.commit()
+    assert fresh(db, job).status is JobStatus.FAILED
+    assert job.reason is not None and "Line 3 has no answer." in job.reason
+    assert job.finished_at is not None
+
+
+def test_a_failed_test_file_fails_the_job_too(db: Session) -> None:
+    validation = make_dataset_version(db, status=VersionStatus.FAILED, reason="It is empty.")
+    job = make_job(db, validation_version_id=validation.id)
+    assert jobs.fail_hopeless(db) == [job.id]
+    assert "It is empty." in (fresh(db, job).reason or "")
+
+
+def test_a_draining_worker_claims_nothing(db: Session) -> None:
+    make_job(db)
+    db.add(
+        Worker(
+            id=WORKER.id,
+            queue="gpu",
+            host="here",
+            boot_id="boot",
+            devices=["cpu"],
+            state=WorkerState.DRAINING,
+            version="0",
+        )
+    )
+    db.commit()
+    assert jobs.claim(db, WORKER) is None
+    assert jobs.claim(db, OTHER) is not None
+
+
+def test_an_older_attempt_can_write_nothing(db: Session, quick_leases: None) -> None:
+    job = make_job(db)
+    old = claim(db)
+    let_lease_run_out(db, job)
+    assert jobs.reap(db) == [job.id]
+    db.commit()
+    new = claim(db, OTHER)
+    assert new.attempt == old.attempt + 1
+    for write in (
+        lambda: jobs.heartbeat(db, old),
+        lambda: metrics.ingest(db, old.job_id, old.attempt, [step_event(1)], 10),
+        lambda: jobs.succeed(db, old, measured={}),
+        lambda: jobs.fail(db, old, code="x", reason="y"),
+        lambda: jobs.cancelled(db, old),
+        lambda: jobs.requeue(db, old, outcome="x", why="y", strike=True),
+        lambda: jobs.roll_back(db, old, 0),
+    ):
+        with pytest.raises(jobs.Fenced):
+            write()
+        db.rollback()
+    assert fresh(db, job).status is JobStatus.RUNNING
+    assert job.worker_id == OTHER.id
+    assert db.scalar(select(func.count()).select_from(Metric)) == 0
+
+
+def test_a_heartbeat_keeps_the_reaper_away_and_carries_wishes(
+    db: Session, quick_leases: None
+) -> None:
+    job = make_job(db)
+    held = claim(db)
+    let_lease_run_out(db, job)
+    assert jobs.heartbeat(db, held) is Desired.RUN
+    db.commit()
+    assert jobs.reap(db) == []
+    jobs.cancel(db, job.owner, job)
+    db.commit()
+    assert jobs.heartbeat(db, held) is Desired.CANCEL
+    assert fresh(db, job).status is JobStatus.RUNNING
+
+
+def test_the_grace_protects_a_late_worker(db: Session) -> None:
+    job = make_job(db)
+    claim(db)
+    let_lease_run_out(db, job)
+    assert jobs.reap(db) == []  # a second late, within the grace of 30
+
+
+def test_three_strikes_without_progress_fail_a_job(db: Session, quick_leases: None) -> None:
+    job = make_job(db)
+    for strikes in (1, 2):
+        claim(db)
+        let_lease_run_out(db, job)
+        jobs.reap(db)
+        db.commit()
+        assert (fresh(db, job).status, job.strikes) == (JobStatus.QUEUED, strikes)
+    held = claim(db)
+    status = jobs.requeue(
+        db, held, outcome="trainer_lost", why="It broke.", strike=True, log_tail="Segfault"
+    )
+    db.commit()
+    assert status is JobStatus.FAILED
+    assert (
+        fresh(db, job).reason == "It was broken off 3 times without getting any further. It broke."
+    )
+    assert (job.error_code, job.log_tail) == ("trainer_lost", "Segfault")
+    ends = db.scalars(select(Attempt.outcome).order_by(Attempt.number)).all()
+    assert ends == ["lost", "lost", "trainer_lost"]
+
+
+def test_progress_forgives_earlier_strikes(db: Session, quick_leases: None) -> None:
+    job = make_job(db, strikes=2)
+    held = claim(db)
+    report(db, held, range(1, 11), checkpoint=10)
+    let_lease_run_out(db, job)
+    jobs.reap(db)
+    db.commit()
+    assert (fresh(db, job).status, job.strikes, job.durable_step) == (JobStatus.QUEUED, 1, 10)
+
+
+def test_a_drained_job_goes_back_without_a_strike(db: Session) -> None:
+    job = make_job(db)
+    held = claim(db)
+    jobs.requeue(db, held, outcome="stopped", why="Its machine is restarted.", strike=False)
+    db.commit()
+    assert (fresh(db, job).status, job.strikes, job.worker_id) == (JobStatus.QUEUED, 0, None)
+    assert claim(db, OTHER).attempt == 2
+
+
+def test_a_reaped_job_that_people_cancelled_is_cancelled(db: Session, quick_leases: None) -> None:
+    job = make_job(db)
+    claim(db)
+    jobs.cancel(db, job.owner, job)
+    let_lease_run_out(db, job)
+    jobs.reap(db)
+    db.commit()
+    assert fresh(db, job).status is JobStatus.CANCELLED
+
+
+def test_dead_workers_of_this_machine_are_taken_back_at_once(db: Session) -> None:
+    version = make_dataset_version(db)
+    dead, living, elsewhere = (make_job(db, version=version) for _ in range(3))
+    claim(db, replace(WORKER, supervisor_pid=1))
+    claim(db, replace(WORKER, id="gpu-1@here", supervisor_pid=2))
+    claim(db, OTHER)
+    taken = jobs.take_back(db, "here", lambda attempt: attempt.supervisor_pid == 2)
+    db.commit()
+    assert taken == [dead.id]
+    assert fresh(db, dead).status is JobStatus.QUEUED
+    assert fresh(db, living).status is fresh(db, elsewhere).status is JobStatus.RUNNING
+
+
+def test_a_new_attempt_takes_back_what_will_be_said_again(db: Session) -> None:
+    job = make_job(db)
+    held = claim(db)
+    report(db, held, range(1, 11), checkpoint=10)
+    report(db, held, range(11, 14))
+    jobs.requeue(db, held, outcome="lost", why="Gone.", strike=True)
+    db.execute(update(Job).values(run_after=func.clock_timestamp()))
+    db.commit()
+    assert [step for step, _ in metrics.series(db, job.id)["loss"]] == list(range(1, 14))
+    again = claim(db)
+    assert again.resume_step == 10
+    assert [step for step, _ in metrics.series(db, job.id)["loss"]] == list(range(1, 11))
+    assert fresh(db, job).step == 10
+    rewinds = [item for item in metrics.after(db, job.id, 0) if item.event == "rewind"]
+    assert [item.data["step"] for item in rewinds] == [10]
+    assert rewinds[0].seq == job.event_seq  # the newest thing said: every reader comes by it
+
+
+def test_going_back_further_than_the_newest_checkpoint(db: Session) -> None:
+    job = make_job(db)
+    held = claim(db)
+    report(db, held, range(1, 11), checkpoint=10)
+    report(db, held, range(11, 21), checkpoint=20)
+    back = jobs.roll_back(db, held, 10)
+    db.commit()
+    assert back.resume_step == fresh(db, job).durable_step == 10
+    assert db.scalars(select(Checkpoint.step)).all() == [10]
+    assert [step for step, _ in metrics.series(db, job.id)["validation_loss"]] == [10]
+
+
+def test_a_final_status_never_changes(db: Session) -> None:
+    job = make_job(db)
+    jobs.succeed(db, claim(db), measured={"seconds": 1})
+    db.commit()
+    with pytest.raises(DatabaseError, match="is final"):
+        db.execute(update(Job).where(Job.id == job.id).values(status=JobStatus.QUEUED))
+
+
+def test_one_job_cannot_have_two_open_attempts(db: Session) -> None:
+    job = make_job(db)
+    claim(db)
+    values: dict[str, Any] = {"status": "queued", "worker_id": None, "lease_until": None}
+    db.execute(update(Job).where(Job.id == job.id).values(values))
+    with pytest.raises(DatabaseError, match="uq_attempt_open"):
+        jobs.claim(db, OTHER)
+
+
+def test_every_change_of_status_is_told(db: Session) -> None:
+    job = make_job(db)
+    jobs.fail(db, claim(db), code="out_of_memory", reason="Choose a smaller model.")
+    db.commit()
+    said = db.scalars(select(JobEvent).order_by(JobEvent.seq)).all()
+    assert [event.message for event in said] == [
+        "A machine is free; it begins.",
+        "Choose a smaller model.",
+    ]
+    assert [event.seq for event in said] == [1, 2]
+    assert said[-1].level == "error"
+    assert fresh(db, job).event_seq == 2
