@@ -71,6 +71,7 @@ def test_lists_page_by_themselves_newest_first(api: OpenAI) -> None:
     first = api.files.list(limit=2)
     assert first.has_more
     assert [file.id for file in first.data] == sent[:2:-1]
+    assert not api.files.list(limit=5).has_more
     assert list(api.files.list(purpose="fine-tune-results")) == []
 
 

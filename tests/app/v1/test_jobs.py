@@ -1,5 +1,6 @@
 """/v1/fine_tuning/jobs with the official client: created once, listed, steered."""
 
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import httpx2
@@ -231,6 +232,16 @@ def test_an_idempotency_key_stands_for_one_request(
     with pytest.raises(openai.BadRequestError) as raised:
         create(api, version, suffix="other", extra_headers=keyed)
     assert raised.value.code == "idempotency_key_reused"
+    assert len(rows(db)) == 1
+
+
+def test_equal_requests_at_the_same_moment_make_one_job(
+    api: OpenAI, db: Session, model: BaseModel, version: DatasetVersion
+) -> None:
+    with ThreadPoolExecutor(max_workers=6) as pool:
+        headers = {"Idempotency-Key": "tuesday"}
+        made = [pool.submit(create, api, version, extra_headers=headers) for _ in range(6)]
+        assert len({future.result().id for future in made}) == 1
     assert len(rows(db)) == 1
 
 
