@@ -1,0 +1,354 @@
+"""Pages of jobs, adapters, the queue and models: who may see and do what, and wrong forms."""
+
+import io
+import json
+import re
+import zipfile
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+from starlette.testclient import TestClient
+
+from app import storage
+from app.models import (
+    Adapter,
+    BaseModel,
+    Desired,
+    Job,
+    JobEvent,
+    JobStatus,
+    Metric,
+    Role,
+    StoredFile,
+    User,
+    Worker,
+)
+from app.train_config import PRESETS
+from tests.app.pages import READS_HTML, sign_in
+from tests.factories import (
+    make_base_model,
+    make_dataset_version,
+    make_department,
+    make_job,
+    make_user,
+)
+
+
+@pytest.fixture
+def owner(db: Session, broker: str) -> User:
+    return make_user(db)
+
+
+def make_adapter(db: Session, user: User, content: bytes = b"weights") -> Adapter:
+    """An adapter with real files, as a job of this person would publish it."""
+    job = make_job(db, user=user, status=JobStatus.SUCCEEDED, finished_at=datetime.now(UTC))
+    key = storage.new_key("adapters")
+    folder = storage.path(key)
+    folder.mkdir(parents=True)
+    (folder / "adapter_model.safetensors").write_bytes(content)
+    (folder / "MANIFEST.json").write_text(
+        json.dumps(
+            {
+                "files": {
+                    "adapter_model.safetensors": {"size_bytes": len(content), "sha256": "0" * 64}
+                }
+            }
+        )
+    )
+    packed = io.BytesIO()
+    with zipfile.ZipFile(packed, "w") as pack:
+        pack.writestr("adapter_model.safetensors", content)
+    stored = storage.put("results", [packed.getvalue()])
+    file = StoredFile(
+        department_id=user.department_id,
+        owner_id=user.id,
+        filename="ward-questions.zip",
+        storage_key=stored.key,
+        size_bytes=stored.size_bytes,
+        sha256=stored.sha256,
+    )
+    db.add(file)
+    db.flush()
+    adapter = Adapter(
+        department_id=user.department_id,
+        owner_id=user.id,
+        job_id=job.id,
+        base_model_id=job.base_model_id,
+        name="Ward questions",
+        public_name=f"ft:house/tiny:ward::{job.id}",
+        storage_key=key,
+        manifest_sha256="0" * 64,
+        size_bytes=len(content),
+        metrics={
+            "validation_loss_before": 2.5,
+            "validation_loss_after": 1.25,
+            "train_loss": 1.1,
+            "best_step": 40,
+            "stopped_early": False,
+        },
+        samples=[
+            {"question": "Where?", "reference": "Room 7.", "base": "Nowhere.", "tuned": "Room 7!"}
+        ],
+        archive_file_id=file.id,
+    )
+    db.add(adapter)
+    db.commit()
+    return adapter
+
+
+# --- one job -------------------------------------------------------------------------------
+
+
+def test_a_job_page_has_its_points_and_works_without_javascript(
+    client: TestClient, db: Session, owner: User
+) -> None:
+    job = make_job(db, user=owner, status=JobStatus.SUCCEEDED, event_seq=9, step=2, total_steps=2)
+    for step, name, value in (
+        (0, "validation_loss", 2.5),
+        (1, "loss", 2.25),
+        (2, "loss", 2.0),
+        (2, "validation_loss", 1.5),
+    ):
+        at = datetime.now(UTC)
+        db.add(Metric(job_id=job.id, attempt=1, step=step, name=name, value=value, seq=9, at=at))
+    db.add(JobEvent(job_id=job.id, seq=8, level="info", kind="note", message="<b>All read.</b>"))
+    db.commit()
+    sign_in(client, db, owner)
+    html = client.get(f"/jobs/{job.id}").text
+    found = re.search(r"<script type=\"application/json\" data-points>(.+?)</script>", html)
+    assert found is not None
+    points = json.loads(found[1])
+    assert points["seq"] == 9
+    assert points["step"] == [0, 1, 2]
+    assert points["loss"] == [None, 2.25, 2.0]
+    assert points["validation_loss"] == [2.5, None, 1.5]
+    assert "<td>2.25</td>" in html
+    assert "fell from 2.50 to 1.50" in html
+    assert "&lt;b&gt;All read.&lt;/b&gt;" in html
+    assert " style=" not in html
+
+
+def test_the_settings_shown_are_the_jobs_own(client: TestClient, db: Session, owner: User) -> None:
+    config = PRESETS["thorough"].config.model_copy(update={"lora_rank": 48, "seed": 7})
+    job = make_job(db, user=owner, config=config)
+    sign_in(client, db, owner)
+    html = client.get(f"/jobs/{job.id}").text
+    assert "Thorough, 1 change<" in html
+    assert re.search(r"Adapter rank <span class=\"changed\">changed</span></dt><dd>48", html)
+
+
+def test_a_failed_job_says_why_and_shows_its_log(
+    client: TestClient, db: Session, owner: User
+) -> None:
+    job = make_job(
+        db,
+        user=owner,
+        status=JobStatus.FAILED,
+        reason="The disk is full.",
+        log_tail="No space left <script>",
+    )
+    sign_in(client, db, owner)
+    html = client.get(f"/jobs/{job.id}").text
+    assert "The disk is full." in html
+    assert "No space left &lt;script&gt;" in html
+    assert f'action="/jobs/{job.id}/retry"' in html
+
+
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [
+        ("GET", "/jobs/{job}"),
+        ("GET", "/jobs/{job}/metrics.csv"),
+        ("GET", "/jobs/new?copy_of={job}"),
+        ("POST", "/jobs/{job}/cancel"),
+        ("POST", "/jobs/{job}/pause"),
+        ("POST", "/jobs/{job}/resume"),
+        ("POST", "/jobs/{job}/retry"),
+        ("POST", "/jobs/{job}/rename"),
+        ("POST", "/jobs/{job}/delete"),
+        ("GET", "/adapters/{adapter}"),
+        ("GET", "/adapters/{adapter}/download"),
+        ("POST", "/adapters/{adapter}/rename"),
+        ("POST", "/adapters/{adapter}/delete"),
+    ],
+)
+def test_strangers_find_nothing(
+    client: TestClient, db: Session, owner: User, method: str, path: str
+) -> None:
+    adapter = make_adapter(db, owner)
+    job = make_job(db, user=owner)
+    stranger = make_user(db, role=Role.ADMIN, department=make_department(db))
+    sign_in(client, db, stranger)
+    address = path.format(job=job.id, adapter=adapter.id)
+    answer = client.request(method, address, data={"name": "Mine"} if method == "POST" else None)
+    assert answer.status_code == 404
+    db.expire_all()
+    assert db.get_one(Job, job.id).desired is Desired.RUN
+    assert db.get_one(Adapter, adapter.id).name == "Ward questions"
+
+
+def test_nobody_is_sent_to_sign_in(client: TestClient, db: Session, owner: User) -> None:
+    for path in ("/jobs", "/jobs/new", "/adapters", "/queue", "/models"):
+        answer = client.get(path, headers=READS_HTML, follow_redirects=False)
+        assert (answer.status_code, answer.headers["location"][:8]) == (303, "/sign-in")
+
+
+def test_owners_cancel_retry_rename_and_delete(
+    client: TestClient, db: Session, owner: User
+) -> None:
+    job = make_job(db, user=owner)
+    sign_in(client, db, owner)
+    assert "Cancelled" in client.post(f"/jobs/{job.id}/cancel").text
+    again = client.post(f"/jobs/{job.id}/retry", follow_redirects=False)
+    new = db.get_one(Job, int(again.headers["location"].rpartition("/")[2]))
+    assert (new.retry_of_id, new.status) == (job.id, JobStatus.QUEUED)
+    assert "Second try" in client.post(f"/jobs/{new.id}/rename", data={"name": "Second try"}).text
+    refused = client.post(f"/jobs/{new.id}/rename", data={"name": "x" * 300})
+    assert refused.status_code == 422
+    assert "x" * 300 in refused.text
+    assert client.post(f"/jobs/{new.id}/delete").status_code == 409
+    client.post(f"/jobs/{job.id}/delete")
+    assert db.scalars(select(Job.id).where(Job.id == job.id)).first() is None
+
+
+def test_a_viewer_looks_but_changes_nothing(client: TestClient, db: Session, owner: User) -> None:
+    job = make_job(db, user=owner)
+    sign_in(client, db, make_user(db, role=Role.VIEWER))
+    html = client.get(f"/jobs/{job.id}").text
+    assert "Cancel…" not in html
+    assert client.post(f"/jobs/{job.id}/cancel").status_code == 403
+    assert client.get("/jobs/new").status_code == 403
+
+
+# --- a new job -----------------------------------------------------------------------------
+
+
+def form_of(db: Session, user: User, **changes: Any) -> dict[str, str]:
+    version = make_dataset_version(db, user=user)
+    model = db.scalars(select(BaseModel)).first() or make_base_model(db)
+    form = {
+        "version_id": str(version.id),
+        "base_model_id": str(model.id),
+        "preset": "quick",
+        "name": "Ward questions",
+    }
+    return form | changes
+
+
+def test_a_preset_with_changes_is_frozen_in_the_job(
+    client: TestClient, db: Session, owner: User
+) -> None:
+    sign_in(client, db, owner)
+    form = form_of(db, owner, lora_rank="24", learning_rate="0,0005", max_length_tokens="1,024")
+    answer = client.post("/jobs/new", data=form, follow_redirects=False)
+    assert answer.status_code == 303
+    job = db.scalars(select(Job)).one()
+    wanted = {"lora_rank": 24, "learning_rate": 0.0005, "max_length_tokens": 1024}
+    assert job.config == PRESETS["quick"].config.model_dump(mode="json") | wanted
+    copied = client.get(f"/jobs/new?copy_of={job.id}").text
+    assert re.search(r'id="lora_rank"[^>]*value="24"', copied)
+    assert re.search(r'value="quick" checked', copied)
+
+
+@pytest.mark.parametrize(
+    ("field", "typed", "words"),
+    [
+        ("lora_rank", "0", "This needs a whole number: 1 to 256."),
+        ("learning_rate", "fast", "This needs a number: more than 0, up to 0.01."),
+        ("preset", "ultra", "Choose Quick, Balanced or Thorough."),
+        ("version_id", "", "Choose the data to learn from."),
+        ("version_id", "99999", "does not exist"),
+        ("name", " ", "Give the job a name."),
+    ],
+)
+def test_a_wrong_value_comes_back_filled_in(
+    client: TestClient, db: Session, owner: User, field: str, typed: str, words: str
+) -> None:
+    sign_in(client, db, owner)
+    form = form_of(db, owner, num_epochs="7") | {field: typed}
+    answer = client.post("/jobs/new", data=form)
+    assert answer.status_code in (404, 422)
+    assert words.lower() in answer.text.lower()
+    assert re.search(r'id="num_epochs"[^>]*value="7"', answer.text)
+    assert db.scalars(select(Job)).first() is None
+
+
+def test_a_strangers_data_cannot_be_used(client: TestClient, db: Session, owner: User) -> None:
+    form = form_of(db, owner)
+    sign_in(client, db, make_user(db, department=make_department(db)))
+    assert client.post("/jobs/new", data=form).status_code in (404, 422)
+    assert db.scalars(select(Job)).first() is None
+
+
+def test_the_estimate_is_a_fragment_and_says_what_is_missing(
+    client: TestClient, db: Session, owner: User
+) -> None:
+    sign_in(client, db, owner)
+    form = form_of(db, owner)
+    answer = client.post("/jobs/new/estimate", data=form)
+    assert answer.status_code == 200
+    assert "<html" not in answer.text
+    assert "No machine to train on has been seen yet." in answer.text
+    wrong = client.post("/jobs/new/estimate", data=form | {"batch_size": "1000"})
+    assert "This needs a whole number: 1 to 256." in wrong.text
+
+
+# --- adapters, queue, models ---------------------------------------------------------------
+
+
+def test_the_zip_comes_as_an_attachment(client: TestClient, db: Session, owner: User) -> None:
+    adapter = make_adapter(db, owner, b"forty-two")
+    sign_in(client, db, owner)
+    answer = client.get(f"/adapters/{adapter.id}/download")
+    assert answer.headers["content-type"] == "application/zip"
+    assert answer.headers["content-disposition"] == 'attachment; filename="ward-questions.zip"'
+    assert answer.headers["x-content-type-options"] == "nosniff"
+    with zipfile.ZipFile(io.BytesIO(answer.content)) as pack:
+        assert pack.read("adapter_model.safetensors") == b"forty-two"
+
+
+def test_an_adapter_page_shows_before_and_after(
+    client: TestClient, db: Session, owner: User
+) -> None:
+    adapter = make_adapter(db, owner)
+    sign_in(client, db, owner)
+    html = client.get(f"/adapters/{adapter.id}").text
+    for words in ("2.50", "1.25", "50 % less", "Nowhere.", "Room 7!", "adapter_model.safetensors"):
+        assert words in html
+    client.post(f"/adapters/{adapter.id}/delete")
+    assert client.get(f"/adapters/{adapter.id}").status_code == 404
+
+
+def test_other_departments_jobs_are_counted_not_named(
+    client: TestClient, db: Session, owner: User
+) -> None:
+    make_job(db, user=owner)
+    secret = make_job(db, user=make_user(db, department=make_department(db)))
+    secret.name = "Secret exam"
+    db.add(
+        Worker(id="gpu-0@here", queue="gpu", host="here", boot_id="b", devices=["cpu"], version="1")
+    )
+    db.commit()
+    sign_in(client, db, owner)
+    html = client.get("/queue").text
+    assert "Secret exam" not in html
+    assert "1 job of other departments waits too" in html
+    assert "gpu-0@here" in html
+    sign_in(client, db, make_user(db, role=Role.ADMIN))
+    assert "Secret exam" in client.get("/queue").text
+
+
+def test_only_administrators_add_models(client: TestClient, db: Session, owner: User) -> None:
+    sign_in(client, db, owner)
+    form = {"path": "/nowhere/at-all", "name": "house/new"}
+    assert client.post("/models", data=form).status_code == 403
+    sign_in(client, db, make_user(db, role=Role.ADMIN))
+    refused = client.post("/models", data=form)
+    assert refused.status_code == 422
+    assert "There is nothing at /nowhere/at-all on the server." in refused.text
+    assert 'value="house/new"' in refused.text
+    client.post("/models", data={"path": "/tmp", "name": "house/new"})
+    assert db.scalars(select(BaseModel)).one().name == "house/new"
