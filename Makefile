@@ -69,6 +69,9 @@ golden: setup-dev ## pin new golden losses, after a change that is meant to move
 bench-live: setup-dev browser ## trainer's line to point on screen, in Chromium
 	$(BIN)/python bench/live.py
 
+bench-data: setup-dev ## file to examples, in rows per second
+	$(BIN)/python bench/data.py
+
 lock: setup-dev ## resolve the dependencies afresh; uv does not see locally found wheels, on purpose
 	$(BIN)/uv pip compile pyproject.toml --all-extras --universal --python-version 3.11 \
 		--no-header --no-emit-index-url --quiet --output-file requirements.lock
