@@ -36,8 +36,9 @@ def test_weights_unpacked_once_are_the_4_bit_weights_bit_for_bit(
     unpacked = trainer_with(tmp_path, tiny_model, "bf16")
     layers = [m for m in packed.model.peft.modules() if isinstance(m, Linear4bit)]
     assert len(layers) == 14  # seven in each of two layers; not the output embedding
-    assert {layer.weight.quant_state.quant_type for layer in layers} == {"nf4"}
-    assert all(layer.weight.quant_state.nested for layer in layers)
+    states = [getattr(layer.weight, "quant_state") for layer in layers]  # noqa: B009
+    assert {state.quant_type for state in states} == {"nf4"}
+    assert all(state.nested for state in states)
     examples = packed.data.train[:8]
     assert loop.evaluate(packed, examples) == loop.evaluate(unpacked, examples)
     one, other = gradients(packed), gradients(unpacked)
