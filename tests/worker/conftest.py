@@ -1,0 +1,140 @@
+"""Real workers for tests: `etude worker gpu` with short timings and the stand-in trainer."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TypeVar
+
+import pytest
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from app import settings
+from app.models import Attempt, Job
+
+ROOT = Path(__file__).parents[2]
+T = TypeVar("T")
+
+
+def wait_for(db: Session, look: Callable[[], T], seconds: float = 30) -> T:
+    """Look, in a fresh transaction each time, until there is something to see."""
+    deadline = time.monotonic() + seconds
+    while True:
+        db.rollback()
+        db.expire_all()
+        found = look()
+        if found:
+            return found
+        assert time.monotonic() < deadline, "it did not happen in time"
+        time.sleep(0.05)
+
+
+def until_final(db: Session, job: Job, seconds: float = 60) -> Job:
+    wait_for(db, lambda: job.status.is_final, seconds)
+    return job
+
+
+def until_step(db: Session, job: Job, step: int) -> None:
+    wait_for(db, lambda: job.step >= step)
+
+
+def supervisor_pid(db: Session, job: Job) -> int:
+    return db.scalars(
+        select(Attempt.supervisor_pid).where(Attempt.job_id == job.id, Attempt.ended_at.is_(None))
+    ).one()
+
+
+def trainer_pid(db: Session, job: Job) -> int:
+    """The trainer is the supervisor's only child."""
+    children = Path(f"/proc/{supervisor_pid(db, job)}/task").glob("*/children")
+    return next(int(pid) for path in children for pid in path.read_text().split())
+
+
+def is_running(pid: int) -> bool:
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_text()
+    except FileNotFoundError:
+        return False
+    return stat.rpartition(")")[2].split()[0] not in "ZX"
+
+
+class WorkerProcess:
+    """One Celery worker, started as `etude up` starts it."""
+
+    def __init__(self, queue: str, folder: Path) -> None:
+        self.queue = queue
+        self.log = folder / f"worker-{queue}.log"
+        self.process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        with self.log.open("ab") as log:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", "app.cli", "worker", self.queue],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                cwd=ROOT,
+                env=os.environ | {"ETUDE_WORKER_ID": f"{self.queue}-0@test", "ETUDE_DEVICE": "cpu"},
+                start_new_session=True,
+            )
+
+    @property
+    def pid(self) -> int:
+        assert self.process is not None
+        return self.process.pid
+
+    def kill(self) -> None:
+        """Kill the main process alone, as an out-of-memory killer might."""
+        assert self.process is not None
+        self.process.kill()
+        self.process.wait()
+
+    def terminate(self, seconds: float = 30) -> int:
+        assert self.process is not None
+        self.process.terminate()
+        return self.process.wait(seconds)
+
+    def end(self) -> None:
+        if self.process is not None:
+            try:
+                os.killpg(self.process.pid, signal.SIGKILL)
+            except ProcessLookupError:
+                return
+            self.process.wait()
+
+
+@pytest.fixture
+def quick(
+    database_url: str, broker: str, data_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[None]:
+    """Timings short enough to wait for, and the stand-in for the trainer."""
+    for name, value in {
+        "ETUDE_TRAINER_MODULE": "tests.worker.stand_in_trainer",
+        "PYTHONPATH": str(ROOT),
+        "ETUDE_HEARTBEAT_SECONDS": "0.5",
+        "ETUDE_SELF_FENCE_SECONDS": "3",
+        "ETUDE_LEASE_SECONDS": "4",
+        "ETUDE_REAP_GRACE_SECONDS": "0.5",
+        "ETUDE_REAPER_PATIENCE_SECONDS": "1",
+        "ETUDE_SWEEP_SECONDS": "0.5",
+        "ETUDE_WATCH_SECONDS": "0.2",
+        "ETUDE_RETRY_BACKOFF_SECONDS": "0",
+        "ETUDE_DRAIN_SECONDS": "5",
+    }.items():
+        monkeypatch.setenv(name, value)
+    settings.get.cache_clear()
+    data_dir.mkdir(parents=True, exist_ok=True)
+    yield
+    settings.get.cache_clear()
+
+
+@pytest.fixture
+def gpu_worker(quick: None, tmp_path: Path) -> Iterator[WorkerProcess]:
+    worker = WorkerProcess("gpu", tmp_path)
+    worker.start()
+    yield worker
+    worker.end()

@@ -1,0 +1,344 @@
+"""A real Celery worker, its supervisor and a stand-in trainer: what goes well, and what breaks."""
+
+import json
+import os
+import signal
+import time
+import zipfile
+from pathlib import Path
+
+import pyarrow as pa
+import pytest
+import redis
+from sqlalchemy import func, select
+from sqlalchemy.orm import Session
+
+from app import jobs, metrics, queue, storage
+from app.embedded.postgres import Postgres
+from app.models import Adapter, Attempt, Checkpoint, Desired, Job, JobStatus, Metric, Worker
+from tests.factories import make_job as factory_job
+from tests.worker.conftest import (
+    WorkerProcess,
+    is_running,
+    supervisor_pid,
+    trainer_pid,
+    until_final,
+    until_step,
+    wait_for,
+)
+from tests.worker.stand_in_trainer import loss_at
+
+LONG = "steps=60 pause=0.05"
+
+
+def make_job(db: Session, orders: str, **columns: object) -> Job:
+    job = factory_job(db, **columns)
+    job.name = orders
+    db.commit()
+    return job
+
+
+def assert_unbroken(db: Session, job: Job, steps: int, every: int = 10) -> None:
+    """Every step once, with the value that an unbroken job has."""
+    curves = metrics.series(db, job.id)
+    assert curves["loss"] == [(step, loss_at(step)) for step in range(1, steps + 1)]
+    asked = range(0, steps + 1, every)
+    assert curves["validation_loss"] == [(step, loss_at(step) + 0.5) for step in asked]
+    told = select(Metric.seq).where(Metric.name == "loss").order_by(Metric.step)
+    numbers = db.scalars(told).all()
+    assert numbers == sorted(set(numbers))
+    assert db.scalar(select(func.count()).select_from(Adapter)) == 1
+
+
+def test_a_hint_trains_the_job_and_publishes_its_adapter(
+    db: Session, gpu_worker: WorkerProcess, data_dir: Path
+) -> None:
+    job = make_job(db, "steps=20")
+    queue.hint("gpu")
+    until_final(db, job)
+    assert (job.status, job.reason) == (JobStatus.SUCCEEDED, None)
+    assert_unbroken(db, job, 20)
+    assert (job.step, job.total_steps, job.durable_step) == (20, 20, 20)
+    assert job.trained_tokens == 20 * 100
+    assert job.samples == [{"question": "q", "reference": "r", "base": "b", "tuned": "t"}]
+    assert db.scalars(select(Checkpoint.step).order_by(Checkpoint.step)).all() == [10, 20]
+
+    adapter = db.scalars(select(Adapter)).one()
+    assert adapter.archive_file is not None
+    with zipfile.ZipFile(storage.path(adapter.archive_file.storage_key)) as pack:
+        manifest = json.loads(pack.read("MANIFEST.json"))
+        assert set(pack.namelist()) == {*manifest["files"], "MANIFEST.json"}
+        assert "README.md" in manifest["files"]
+        assert b"house/tiny" in pack.read("README.md")
+    assert adapter.metrics_file is not None
+    table = storage.path(adapter.metrics_file.storage_key).read_text().splitlines()
+    assert table[0] == "step,train_loss,train_accuracy,valid_loss,valid_mean_token_accuracy"
+    assert table[1] == "0,,,3.50000,"
+    assert len(table) == 22
+
+
+def test_the_trainer_sees_the_examples_and_no_secret(
+    db: Session, gpu_worker: WorkerProcess, data_dir: Path
+) -> None:
+    job = make_job(db, "steps=1 every=1")
+    until_final(db, job)
+    folder = data_dir / "jobs" / str(job.id)
+    with pa.ipc.open_file(folder / "examples.arrow") as reader:
+        rows = reader.read_all().to_pylist()
+    assert len(rows) == 24
+    assert rows[0]["split"] == "train"
+    assert json.loads(rows[3]["messages"])[0] == {"role": "user", "content": "What is rule 3?"}
+    seen = json.loads((folder / "environment.json").read_text())
+    assert "DATABASE_URL" in os.environ
+    assert not [name for name in seen if name.startswith(("DATABASE", "REDIS", "ETUDE"))]
+    assert seen["HF_HUB_OFFLINE"] == "1"
+    config = json.loads((folder / "config.json").read_text())
+    assert config["config"] == job.config
+
+
+def test_jobs_run_one_after_another_without_a_hint(db: Session, gpu_worker: WorkerProcess) -> None:
+    several = [make_job(db, "steps=10 pause=0.02") for _ in range(3)]
+    for job in several:
+        until_final(db, job)
+    spans = db.execute(
+        select(Attempt.started_at, Attempt.ended_at).order_by(Attempt.started_at)
+    ).all()
+    assert len(spans) == 3
+    assert all(spans[i].ended_at <= spans[i + 1].started_at for i in range(2))
+
+
+def test_many_hints_train_a_job_once(db: Session, gpu_worker: WorkerProcess) -> None:
+    job = make_job(db, "steps=20 pause=0.01")
+    for _ in range(100):
+        assert queue.hint("gpu")
+    until_final(db, job)
+    assert job.attempt == 1
+    wait_for(db, lambda: redis.from_url(_plain(os.environ["REDIS_URL"])).llen("etude:gpu") == 0, 60)
+    assert db.scalar(select(func.count()).select_from(Attempt)) == 1
+
+
+def test_a_flushed_broker_loses_no_job(db: Session, quick: None, tmp_path: Path) -> None:
+    job = make_job(db, "steps=5 every=5")
+    queue.hint("gpu")
+    redis.from_url(_plain(os.environ["REDIS_URL"])).flushall()
+    worker = WorkerProcess("gpu", tmp_path)
+    worker.start()
+    try:
+        assert until_final(db, job).status is JobStatus.SUCCEEDED
+    finally:
+        worker.end()
+
+
+@pytest.mark.parametrize("victim", ["trainer", "pool child", "celery main"])
+def test_a_kill_costs_nothing_but_time(victim: str, db: Session, gpu_worker: WorkerProcess) -> None:
+    job = make_job(db, LONG)
+    until_step(db, job, 25)
+    trainer = trainer_pid(db, job)
+    child = supervisor_pid(db, job)
+    killed_at = time.monotonic()
+    if victim == "trainer":
+        os.kill(trainer, signal.SIGKILL)
+    elif victim == "pool child":
+        os.kill(child, signal.SIGKILL)
+    else:
+        gpu_worker.kill()
+        gpu_worker.start()
+    _until_ended(trainer, seconds=5)
+    wait_for(db, lambda: job.attempt == 2 and job.status is JobStatus.RUNNING)
+    assert time.monotonic() - killed_at < 30  # seconds where the machine does nothing else
+    until_final(db, job)
+    assert (job.status, job.attempt) == (JobStatus.SUCCEEDED, 2)
+    assert_unbroken(db, job, 60)
+    resumed_at = db.scalars(select(Attempt.resume_step).where(Attempt.number == 2)).one()
+    assert resumed_at >= 20
+
+
+def test_cancel_frees_the_machine_within_seconds(db: Session, gpu_worker: WorkerProcess) -> None:
+    job = make_job(db, "steps=1000 pause=0.05 deaf")
+    until_step(db, job, 3)
+    trainer = trainer_pid(db, job)
+    jobs.cancel(db, job.owner, job)
+    db.commit()
+    until_final(db, job, seconds=15)
+    assert job.status is JobStatus.CANCELLED
+    assert not is_running(trainer)
+    assert db.scalar(select(func.count()).select_from(Adapter)) == 0
+
+
+def test_pause_saves_the_place_and_resume_goes_on(db: Session, gpu_worker: WorkerProcess) -> None:
+    job = make_job(db, LONG)
+    until_step(db, job, 13)
+    jobs.pause(db, job.owner, job)
+    db.commit()
+    wait_for(db, lambda: job.status is JobStatus.QUEUED)
+    assert job.durable_step >= 13
+    assert (job.desired, job.strikes) == (Desired.PAUSE, 0)
+    time.sleep(1)
+    db.refresh(job)
+    assert job.status is JobStatus.QUEUED
+    jobs.resume(db, job.owner, job)
+    db.commit()
+    assert until_final(db, job).status is JobStatus.SUCCEEDED
+    assert [step for step, _ in metrics.series(db, job.id)["loss"]] == list(range(1, 61))
+
+
+def test_a_stopped_worker_saves_the_place_and_the_next_goes_on(
+    db: Session, gpu_worker: WorkerProcess
+) -> None:
+    job = make_job(db, LONG)
+    until_step(db, job, 13)
+    assert gpu_worker.terminate(seconds=10) == 0
+    db.refresh(job)
+    assert (job.status, job.strikes) == (JobStatus.QUEUED, 0)
+    assert job.durable_step >= 13
+    gpu_worker.start()
+    assert until_final(db, job).status is JobStatus.SUCCEEDED
+
+
+def test_a_trainer_that_will_not_stop_is_killed(db: Session, gpu_worker: WorkerProcess) -> None:
+    job = make_job(db, "steps=1000 pause=0.05 deaf")
+    until_step(db, job, 13)
+    assert gpu_worker.terminate(seconds=20) == 0
+    db.refresh(job)
+    assert (job.status, job.strikes) == (JobStatus.QUEUED, 0)
+    assert db.scalars(select(Attempt.exit_code)).one() == -signal.SIGKILL
+
+
+def test_a_deterministic_end_fails_with_its_sentence(
+    db: Session, gpu_worker: WorkerProcess
+) -> None:
+    job = make_job(db, "steps=20 exit=12 at=5 say")
+    until_final(db, job)
+    assert (job.status, job.attempt) == (JobStatus.FAILED, 1)
+    assert (job.error_code, job.reason) == ("out_of_memory", "Choose a smaller model.")
+
+
+def test_a_trainer_that_always_crashes_fails_after_three_strikes(
+    db: Session, gpu_worker: WorkerProcess
+) -> None:
+    job = make_job(db, "steps=20 crash=5")
+    until_final(db, job)
+    assert (job.status, job.attempt, job.strikes) == (JobStatus.FAILED, 3, 3)
+    assert job.reason is not None and "SIGSEGV" in job.reason
+    assert job.log_tail is not None and "a trainer that crashes" in job.log_tail
+    other = make_job(db, "steps=5 every=5")
+    assert until_final(db, other).status is JobStatus.SUCCEEDED
+
+
+def test_a_stall_is_ended(
+    db: Session, quick: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ETUDE_STALL_SECONDS", "1")
+    monkeypatch.setenv("ETUDE_MAX_STRIKES", "1")
+    worker = WorkerProcess("gpu", tmp_path)
+    worker.start()
+    try:
+        job = until_final(db, make_job(db, "steps=20 hang=5"))
+    finally:
+        worker.end()
+    assert job.error_code == "stalled"
+
+
+@pytest.mark.parametrize(
+    ("orders", "outcome"), [("pickle", "not_published"), ("garble=3", "garbled")]
+)
+def test_what_breaks_the_contract_is_not_taken(
+    orders: str,
+    outcome: str,
+    db: Session,
+    quick: None,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("ETUDE_MAX_STRIKES", "1")
+    worker = WorkerProcess("gpu", tmp_path)
+    worker.start()
+    try:
+        job = until_final(db, make_job(db, f"steps=5 {orders}"))
+    finally:
+        worker.end()
+    assert (job.status, job.error_code) == (JobStatus.FAILED, outcome)
+    assert db.scalar(select(func.count()).select_from(Adapter)) == 0
+
+
+def test_a_damaged_checkpoint_is_passed_over(
+    db: Session, gpu_worker: WorkerProcess, data_dir: Path
+) -> None:
+    job = make_job(db, LONG)
+    wait_for(db, lambda: job.durable_step >= 20)
+    jobs.pause(db, job.owner, job)
+    db.commit()
+    wait_for(db, lambda: job.status is JobStatus.QUEUED)
+    for step in db.scalars(select(Checkpoint.step).where(Checkpoint.step > 10)):
+        state = data_dir / f"jobs/{job.id}/checkpoints/step-{step:05d}/state.json"
+        state.write_text('{"step": 7}')
+    jobs.resume(db, job.owner, job)
+    db.commit()
+    until_final(db, job)
+    assert_unbroken(db, job, 60)
+    assert db.scalars(select(Attempt.resume_step).where(Attempt.number == 2)).one() == 10
+
+
+def test_a_worker_says_that_it_lives_and_what_it_has(
+    db: Session, gpu_worker: WorkerProcess
+) -> None:
+    row = wait_for(db, lambda: db.get(Worker, "gpu-0@test"))
+    first = row.last_seen
+    wait_for(db, lambda: row.last_seen > first)
+    assert (row.queue, row.devices) == ("gpu", ["cpu"])
+    found = jobs.device(db)
+    assert found is not None and found.kind == "cpu"
+    assert found.free_bytes > 0
+
+
+def test_a_database_that_goes_away_costs_no_point(
+    db: Session, gpu_worker: WorkerProcess, postgres: Postgres
+) -> None:
+    job = make_job(db, "steps=100 pause=0.05")
+    until_step(db, job, 10)
+    db.rollback()
+    postgres.stop()
+    time.sleep(2)
+    postgres.start()
+    until_final(db, job)
+    assert (job.status, job.attempt) == (JobStatus.SUCCEEDED, 1)
+    assert_unbroken(db, job, 100)
+
+
+def test_a_worker_cut_off_from_another_machines_database_stops_its_trainer(
+    db: Session,
+    quick: None,
+    tmp_path: Path,
+    postgres: Postgres,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("ETUDE_FENCE_ON_DB_LOSS", "yes")
+    monkeypatch.setenv("ETUDE_SELF_FENCE_SECONDS", "1")
+    worker = WorkerProcess("gpu", tmp_path)
+    worker.start()
+    try:
+        job = make_job(db, "steps=100 pause=0.1")
+        until_step(db, job, 12)
+        trainer = trainer_pid(db, job)
+        db.rollback()
+        postgres.stop()
+        try:
+            _until_ended(trainer, seconds=6)
+        finally:
+            postgres.start()
+        until_final(db, job)
+        assert (job.status, job.attempt) == (JobStatus.SUCCEEDED, 2)
+        assert_unbroken(db, job, 100)
+    finally:
+        worker.end()
+
+
+def _until_ended(pid: int, seconds: float) -> None:
+    deadline = time.monotonic() + seconds
+    while is_running(pid):
+        assert time.monotonic() < deadline, "the trainer goes on"
+        time.sleep(0.05)
+
+
+def _plain(url: str) -> str:
+    return url.replace("redis+socket", "unix").replace("?virtual_host=0", "")
