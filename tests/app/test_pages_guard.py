@@ -85,7 +85,7 @@ def test_a_form_counts_only_from_our_own_pages(client: TestClient, db: Session) 
     sign_in(client, db, make_user(db))
     del client.headers["Origin"]
     ours = ({"Origin": "http://127.0.0.1"}, {"Sec-Fetch-Site": "same-origin"})
-    foreign = (
+    foreign: tuple[dict[str, str], ...] = (
         {"Sec-Fetch-Site": "cross-site", "Origin": "http://127.0.0.1"},
         {"Sec-Fetch-Site": "same-site", "Origin": "http://127.0.0.1"},
         {"Origin": "https://127.0.0.1"},
