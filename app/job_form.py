@@ -143,9 +143,13 @@ def _span(limits: list[Any]) -> str:
 
 def _sentence(wrong: SettingField) -> str:
     if wrong.choices:
-        return "Choose one of " + ", ".join(words for _, words in wrong.choices) + "."
+        return (
+            f"“{wrong.label}”: choose one of "
+            + ", ".join(words for _, words in wrong.choices)
+            + "."
+        )
     kind = "whole number" if wrong.is_whole else "number"
-    return f"This needs a {kind}: {wrong.span}."
+    return f"“{wrong.label}” needs a {kind}: {wrong.span}."
 
 
 def _number(typed: str) -> str:

@@ -69,6 +69,18 @@ def figures(db: Session, job: Job) -> dict[str, Any]:
     }
 
 
+def in_list(db: Session, rows: list[Job]) -> list[tuple[Job, str, list[float]]]:
+    """Pair each job with its word and its losses on test questions, in one query for all."""
+    losses: dict[int, list[float]] = {job.id: [] for job in rows}
+    for job_id, value in db.execute(
+        select(Metric.job_id, Metric.value)
+        .where(Metric.job_id.in_(losses), Metric.name == "validation_loss")
+        .order_by(Metric.job_id, Metric.step)
+    ):
+        losses[job_id].append(value)
+    return [(job, status_word(job), losses[job.id]) for job in rows]
+
+
 def status_word(job: Job) -> str:
     """Say in one word how a job stands."""
     if job.status is JobStatus.RUNNING:

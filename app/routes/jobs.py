@@ -19,7 +19,7 @@ router = APIRouter(prefix="/jobs")
 @router.get("")
 def list_jobs(db: Db, user: CurrentUser) -> Response:
     """Show the department's jobs, the newest first."""
-    rows = [(job, progress.figures(db, job)) for job in jobs.list_jobs(db, user)]
+    rows = progress.in_list(db, jobs.list_jobs(db, user))
     return page("jobs/list.html", user, rows=rows, can_edit=can_edit(user))
 
 

@@ -256,8 +256,8 @@ def test_a_preset_with_changes_is_frozen_in_the_job(
 @pytest.mark.parametrize(
     ("field", "typed", "words"),
     [
-        ("lora_rank", "0", "This needs a whole number: 1 to 256."),
-        ("learning_rate", "fast", "This needs a number: more than 0, up to 0.01."),
+        ("lora_rank", "0", "“Adapter rank” needs a whole number: 1 to 256."),
+        ("learning_rate", "fast", "“Learning rate” needs a number: more than 0, up to 0.01."),
         ("preset", "ultra", "Choose Quick, Balanced or Thorough."),
         ("version_id", "", "Choose the data to learn from."),
         ("version_id", "99999", "does not exist"),
@@ -293,7 +293,7 @@ def test_the_estimate_is_a_fragment_and_says_what_is_missing(
     assert "<html" not in answer.text
     assert "No machine to train on has been seen yet." in answer.text
     wrong = client.post("/jobs/new/estimate", data=form | {"batch_size": "1000"})
-    assert "This needs a whole number: 1 to 256." in wrong.text
+    assert "“Examples per step” needs a whole number: 1 to 256." in wrong.text
 
 
 # --- adapters, queue, models ---------------------------------------------------------------
