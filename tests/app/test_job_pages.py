@@ -352,3 +352,19 @@ def test_only_administrators_add_models(client: TestClient, db: Session, owner: 
     assert 'value="house/new"' in refused.text
     client.post("/models", data={"path": "/tmp", "name": "house/new"})
     assert db.scalars(select(BaseModel)).one().name == "house/new"
+
+
+def test_the_list_shows_what_the_test_questions_said(
+    client: TestClient, db: Session, owner: User
+) -> None:
+    sign_in(client, db, owner)
+    assert "Nothing has been taught here yet." in client.get("/jobs").text
+    job = make_job(db, user=owner, status=JobStatus.SUCCEEDED, step=20, total_steps=20)
+    for step, value in ((0, 2.5), (20, 1.5)):
+        at = datetime.now(UTC)
+        row = {"job_id": job.id, "attempt": 1, "seq": step, "at": at}
+        db.add(Metric(step=step, name="validation_loss", value=value, **row))
+    db.commit()
+    html = client.get("/jobs").text
+    assert "1.50 " in html
+    assert "from 2.50" in html
