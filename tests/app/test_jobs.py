@@ -128,11 +128,12 @@ def test_a_viewer_may_not_retry(db: Session, member: User) -> None:
 def test_a_stranger_finds_nothing(db: Session, member: User) -> None:
     job = make_job(db, user=member)
     stranger = make_user(db, role=Role.ADMIN, department=make_department(db))
-    for look in (
+    looks: list[Callable[[], object]] = [
         lambda: jobs.get(db, stranger, job.id),
         lambda: jobs.by_public_id(db, stranger, job.public_id),
         lambda: create(db, stranger, job.version_id, job.base_model_id),
-    ):
+    ]
+    for look in looks:
         with pytest.raises(NotFound):
             look()
     assert jobs.list_jobs(db, stranger) == []

@@ -20,7 +20,7 @@ ROOT = Path(__file__).parents[2]
 T = TypeVar("T")
 
 
-def wait_for(db: Session, look: Callable[[], T], seconds: float = 30) -> T:
+def wait_for(db: Session, look: Callable[[], T | None], seconds: float = 30) -> T:
     """Look, in a fresh transaction each time, until there is something to see."""
     deadline = time.monotonic() + seconds
     while True:

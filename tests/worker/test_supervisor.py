@@ -31,8 +31,8 @@ from tests.worker.stand_in_trainer import loss_at
 LONG = "steps=60 pause=0.05"
 
 
-def make_job(db: Session, orders: str, **columns: object) -> Job:
-    job = factory_job(db, **columns)
+def make_job(db: Session, orders: str) -> Job:
+    job = factory_job(db)
     job.name = orders
     db.commit()
     return job
