@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 import time
+from contextlib import suppress
 from queue import Empty, SimpleQueue
 from typing import Any
 
@@ -83,7 +84,8 @@ def _convert(lease: leases.Lease, order: Json) -> Json:
     )
     assert child.stdin is not None
     lines: SimpleQueue[str] = SimpleQueue()
-    threading.Thread(target=_forward, args=(child, lines), daemon=True).start()
+    forward = threading.Thread(target=_forward, args=(child, lines), daemon=True)
+    forward.start()
     began = held = time.monotonic()
     progress: Json | None = None
     try:
@@ -109,7 +111,9 @@ def _convert(lease: leases.Lease, order: Json) -> Json:
         return {"error": "Importing this model took too long and was stopped."}
     finally:
         child.kill()
-        child.wait()
+        forward.join()
+        with suppress(BrokenPipeError):  # it ended before it had read its order
+            child.communicate()
 
 
 def _forward(child: subprocess.Popen[str], lines: "SimpleQueue[str]") -> None:
