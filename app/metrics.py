@@ -79,24 +79,27 @@ def ingest(
     Raises:
         jobs.Fenced: another worker may have the job.
     """
-    values: Json = {}
+    tokens = sum(event.num_tokens for event in events if isinstance(event, StepEvent))
+    values: Json = {
+        "event_seq": Job.event_seq + len(events),
+        "trained_tokens": Job.trained_tokens + tokens,
+    }
     for event in events:
         values |= _columns(event)
-    tokens = sum(event.num_tokens for event in events if isinstance(event, StepEvent))
-    desired = jobs.hold(
-        db,
-        job_id,
-        attempt,
-        event_seq=Job.event_seq + len(events),
-        trained_tokens=Job.trained_tokens + tokens,
-        **values,
-    )
+    desired = jobs.hold(db, job_id, attempt, **values)
     last_seq = db.scalars(select(Job.event_seq).where(Job.id == job_id)).one()
-    metrics: list[Json] = []
+    metrics: dict[tuple[int, str], Json] = {}
     for seq, event in enumerate(events, start=last_seq - len(events) + 1):
-        metrics += _metrics(job_id, attempt, seq, event)
+        for row in _metrics(job_id, attempt, seq, event):
+            metrics[row["step"], row["name"]] = row
     if metrics:
-        db.execute(insert(Metric).on_conflict_do_nothing(), metrics)
+        # A trainer that went back to a checkpoint does steps again: the newer number counts.
+        new = insert(Metric)
+        again = {name: new.excluded[name] for name in ("value", "attempt", "seq", "at")}
+        keys = ["job_id", "step", "name"]
+        db.execute(
+            new.on_conflict_do_update(index_elements=keys, set_=again), list(metrics.values())
+        )
     for seq, event in enumerate(events, start=last_seq - len(events) + 1):
         if isinstance(event, CheckpointEvent):
             _keep_checkpoint(db, job_id, attempt, event)
@@ -207,6 +210,9 @@ def _columns(event: TrainerEvent) -> Json:
             return {"durable_step": event.step}
         case SamplesEvent():
             return {"samples": event.samples}
+        case DoneEvent():
+            # Without the steps that a broken-off attempt did in vain.
+            return {"trained_tokens": event.trained_tokens}
         case _:
             return {}
 

@@ -86,7 +86,8 @@ def failure(exit_code: int, said: FailedEvent | None) -> tuple[str, str]:
 
 def interruption(exit_code: int, killed: Kill | None) -> Interruption:
     """Say what an end means after which the job can be tried again."""
-    if killed is not None and killed in _KILLED:
+    # Our kill may come a moment after the trainer's own end, which then says it better.
+    if killed is not None and killed in _KILLED and exit_code == -signal.SIGKILL:
         return _KILLED[killed]
     if exit_code in _INTERRUPTIONS:
         return _INTERRUPTIONS[exit_code]

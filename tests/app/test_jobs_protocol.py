@@ -338,3 +338,19 @@ def test_every_change_of_status_is_told(db: Session) -> None:
     assert [event.seq for event in said] == [1, 2]
     assert said[-1].level == "error"
     assert fresh(db, job).event_seq == 2
+
+
+def test_steps_done_again_after_a_return_replace_the_old_ones(db: Session) -> None:
+    """After a loss that is no number the trainer goes back within the same attempt."""
+    job = make_job(db)
+    claimed = jobs.claim(db, WORKER)
+    assert claimed is not None
+    report(db, claimed, range(1, 6))
+    before = metrics.after(db, job.id, 0)[-1].seq
+    again = [step_event(step).model_copy(update={"loss": 9.0}) for step in (4, 5, 4)]
+    metrics.ingest(db, claimed.job_id, claimed.attempt, again, spool_offset=2000)
+    db.commit()
+    assert [step for step, _ in metrics.series(db, job.id)["loss"]] == [1, 2, 3, 4, 5]
+    assert metrics.series(db, job.id)["loss"][3:] == [(4, 9.0), (5, 9.0)]
+    streamed = [item.data["step"] for item in metrics.after(db, job.id, before)]
+    assert sorted(streamed) == [4, 5]

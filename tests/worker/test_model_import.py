@@ -152,6 +152,11 @@ def test_a_type_is_not_taken_for_its_beginning() -> None:
         clean_config({"model_type": "llama4"})
 
 
+def status_of(db: Session, model: BaseModel) -> ModelStatus:
+    db.refresh(model)
+    return model.status
+
+
 def test_a_worker_imports_what_waits(db: Session, data_dir: Path, given: Path) -> None:
     model = base_models.add(db, None, {"kind": "folder", "path": str(given)}, "house/tiny")
     db.commit()
@@ -170,15 +175,13 @@ def test_a_refused_model_keeps_the_reason_and_may_be_tried_again(
     model = base_models.add(db, None, {"kind": "folder", "path": str(given)}, "house/tiny")
     db.commit()
     assert model_import.import_next("cpu-0@test")
-    db.refresh(model)
-    assert model.status is ModelStatus.FAILED
+    assert status_of(db, model) is ModelStatus.FAILED
     assert "pickle" in (model.reason or "")
     (given / "pytorch_model.bin").rename(given / "model.safetensors")
     base_models.import_again(db, make_user(db, role=Role.ADMIN), model)
     db.commit()
     assert model_import.import_next("cpu-0@test")
-    db.refresh(model)
-    assert model.status is ModelStatus.READY
+    assert status_of(db, model) is ModelStatus.READY
 
 
 def test_a_worker_that_is_to_end_gives_the_model_back(
