@@ -22,7 +22,7 @@ from worker import identity, spool
 # What a trainer may see of our environment; no address, password or token is among it.
 _PASSED_ON = re.compile(
     r"PATH|HOME|USER|LANG|LC_\w+|TZ|TMPDIR|PYTHONPATH|LD_LIBRARY_PATH|VIRTUAL_ENV|"
-    r"CUDA_(?!VISIBLE)\w+|NVIDIA_\w+|OMP_\w+|MKL_\w+|ATEN_CPU_CAPABILITY|ONEDNN_\w+"
+    r"CUDA_(?!VISIBLE)\w+|NVIDIA_\w+|G?OMP_\w+|MKL_\w+|ATEN_CPU_CAPABILITY|ONEDNN_\w+"
 )
 _LOG_TAIL_BYTES = 8000
 _LOG_TAIL_LINES = 60
@@ -127,11 +127,6 @@ def environment() -> dict[str, str]:
         "TRANSFORMERS_OFFLINE": "1",
         "TOKENIZERS_PARALLELISM": "false",
         "PYTHONUNBUFFERED": "1",
-        # A ward's computer does other things as well: threads that spin while they wait for one
-        # another would make training several times slower as soon as a core is shared.
-        "OMP_WAIT_POLICY": os.environ.get("OMP_WAIT_POLICY", "PASSIVE"),
-        "CUDA_DEVICE_ORDER": "PCI_BUS_ID",
-        "CUDA_VISIBLE_DEVICES": "",
     }
     if identity.device() != "cpu":
         kept["CUDA_VISIBLE_DEVICES"] = identity.physical_device()

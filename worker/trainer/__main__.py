@@ -67,9 +67,11 @@ def main() -> int:
     # Nothing may come from the network; `kernels`, where installed, would fetch native code.
     os.environ |= {"HF_HUB_OFFLINE": "1", "USE_HUB_KERNELS": "NO", "TOKENIZERS_PARALLELISM": "true"}
     os.environ.setdefault("PYTORCH_ALLOC_CONF", "expandable_segments:True")
-    # Threads that wait must sleep: spinning, each of torch's many short operations waits for a core
-    # that the web, PostgreSQL or a browser has (ten times slower steps on a busy small machine).
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    # Threads wait for one another after each of torch's many short operations. Left alone they spin
+    # for so long that a core shared with the web or a browser makes steps ten times slower; put to
+    # sleep at once (OMP_WAIT_POLICY=PASSIVE) they lose a third on an idle machine. A short spin
+    # costs neither. It counts for GNU OpenMP, which torch's Linux wheels bring.
+    os.environ.setdefault("GOMP_SPINCOUNT", "10000")
     from worker.trainer import job  # noqa: F401 - torch and its friends, before there is a job
 
     return take(commands.job_dir(), commands)
