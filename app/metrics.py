@@ -14,8 +14,8 @@ from datetime import UTC, datetime
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, TypeAdapter
-from sqlalchemy import func, select, union_all, update
-from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy import cast, func, select, text, union_all, update
+from sqlalchemy.dialects.postgresql import JSONB, insert
 from sqlalchemy.orm import Session
 
 from app import jobs
@@ -46,6 +46,8 @@ TrainerEvent = (
 _EVENT: TypeAdapter[TrainerEvent] = TypeAdapter(
     Annotated[TrainerEvent, Field(discriminator="kind")]
 )
+# What a JSONB column holds where Python wrote None: not SQL's NULL.
+_JSON_NULL = text("'null'::jsonb")
 _STEP_METRICS = ("loss", "learning_rate", "grad_norm", "tokens_per_second", "num_tokens", "epoch")
 CSV_COLUMNS = ("step", "train_loss", "train_accuracy", "valid_loss", "valid_mean_token_accuracy")
 
@@ -203,7 +205,9 @@ def _columns(event: TrainerEvent) -> Json:
         case PhaseEvent():
             return {"phase": event.phase}
         case PlanEvent():
-            return {"total_steps": event.total_steps}
+            # A job that was made before its data had been read has no prediction yet.
+            predicted = func.coalesce(func.nullif(Job.plan, _JSON_NULL), cast(event.plan, JSONB))
+            return {"total_steps": event.total_steps, "plan": predicted}
         case StepEvent():
             return {"step": event.step}
         case CheckpointEvent():

@@ -27,7 +27,7 @@ from app.models import (
     Worker,
     WorkerState,
 )
-from app.train_config import CheckpointEvent, EvaluationEvent, StepEvent
+from app.train_config import CheckpointEvent, EvaluationEvent, PlanEvent, StepEvent
 from tests.factories import make_base_model, make_dataset_version, make_job
 
 WORKER = jobs.WorkerInfo("gpu-0@here", "here", "boot", 1234, 99, ("cpu",))
@@ -354,3 +354,27 @@ def test_steps_done_again_after_a_return_replace_the_old_ones(db: Session) -> No
     assert metrics.series(db, job.id)["loss"][3:] == [(4, 9.0), (5, 9.0)]
     streamed = [item.data["step"] for item in metrics.after(db, job.id, before)]
     assert sorted(streamed) == [4, 5]
+
+
+def test_the_trainer_s_own_plan_fills_in_for_a_missing_one(db: Session) -> None:
+    """A program may make a job while its file is still being read: nothing can be predicted yet."""
+    version = make_dataset_version(db)
+    early = make_job(db, version=version, plan=None)
+    later = make_job(db, version=version, plan={"peak_bytes": 1})
+    event = PlanEvent(
+        at=1.7e9,
+        total_steps=9,
+        num_train=20,
+        num_validation=4,
+        num_truncated=0,
+        plan={"seconds": 5},
+    )
+    for _ in range(2):
+        claimed = jobs.claim(db, WORKER)
+        assert claimed is not None
+        metrics.ingest(db, claimed.job_id, claimed.attempt, [event], spool_offset=10)
+        db.commit()
+    db.refresh(early)
+    db.refresh(later)
+    assert (early.plan, early.total_steps) == ({"seconds": 5}, 9)
+    assert later.plan == {"peak_bytes": 1}
