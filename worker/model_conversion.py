@@ -166,7 +166,9 @@ def _fetch(source: dict[str, Any], scratch: Path) -> Path:
 
 def _gguf_file(origin: Path) -> Path | None:
     if origin.is_file():
-        if origin.read_bytes()[:4] != b"GGUF":
+        with origin.open("rb") as file:  # its head alone: the rest may be larger than the memory
+            magic = file.read(4)
+        if magic != b"GGUF":
             raise Unusable(f"{origin.name} is not a GGUF file; name the model's folder instead.")
         return origin
     if any(origin.glob("*.safetensors")):

@@ -147,6 +147,11 @@ def test_what_cannot_be_used_is_refused_in_a_sentence(
     assert not (tmp_path / "out.tmp").exists()
 
 
+def test_a_file_that_is_no_gguf_is_told_so(given: Path, tmp_path: Path) -> None:
+    with pytest.raises(Unusable, match="is not a GGUF file"):
+        import_folder(given / "model.safetensors", tmp_path / "out")
+
+
 def test_a_type_is_not_taken_for_its_beginning() -> None:
     with pytest.raises(Unusable):
         clean_config({"model_type": "llama4"})
