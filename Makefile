@@ -7,10 +7,11 @@ BIN := $(VENV)/bin
 # finds locally (PIP_FIND_LINKS) may answer for torch==2.13.0 without dragging CUDA along.
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint requirements.lock
 RUN_ARGS ?=
+BENCH_ARGS ?=
 
 .DEFAULT_GOAL := help
 .PHONY: help setup setup-dev run demo test test-gpu check fmt lint types migrations lock revision migrate \
-	golden bench-live bench-data clean
+	golden bench bench-live bench-data clean
 
 help: ## show the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -65,6 +66,9 @@ check: lint types test ## everything that judges; CI calls this (the tests check
 
 golden: setup-dev ## pin new golden losses, after a change that is meant to move them
 	$(BIN)/python -m pytest tests/trainer --write-golden
+
+bench: setup-dev ## Etude's trainer beside TRL's on this CPU; BENCH_ARGS="--quick" or "--ablate"
+	$(BIN)/python -m bench.train $(BENCH_ARGS)
 
 bench-live: setup-dev browser ## trainer's line to point on screen, in Chromium
 	$(BIN)/python bench/live.py

@@ -86,6 +86,15 @@ def load(folder: Path, name: str, plan: Plan, config: TrainConfig, device: torch
         base = _load_base(folder, plan, config, device)
     except (OSError, ValueError, KeyError) as error:
         raise failures.model_rejected(f"{name} cannot be loaded: {error}") from error
+    return adapt(base, name, plan, config)
+
+
+def adapt(base: Any, name: str, plan: Plan, config: TrainConfig) -> Model:
+    """Freeze a loaded base model and put a fresh adapter on it.
+
+    Raises:
+        Failure: the model cannot be trained here.
+    """
     base.requires_grad_(False)
     for key in _LOGIT_CHANGES:
         if getattr(base.config, key, None) not in (None, 1, 1.0):

@@ -1,0 +1,152 @@
+"""The arm "etude": the trainer itself, through worker.trainer.job and worker.trainer.loop.
+
+    python -m bench.arms.etude ORDER.json
+
+A variant takes one optimization away, for the ablation; its losses must stay those of "etude".
+"""
+
+import json
+import os
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from bench.arms import measure
+
+# What is switched off; plan changes are the planner's own ways, the rest stand-ins for plain code.
+PLAN_CHANGES: dict[str, dict[str, Any]] = {
+    "nf4-resident": {"resident": "nf4"},
+    "checkpointing": {"checkpointing": True},
+    "one-by-one": {"micro_batch_tokens": 1},
+    "whole-logits": {"loss_chunk_tokens": 1 << 30},
+}
+VARIANTS = ("full", *PLAN_CHANGES, "all-logits", "peft-lora", "sdpa-loop", "long-spin")
+
+
+def main() -> None:
+    order = measure.read_order()
+    variant = order.get("variant", "full")
+    assert variant in VARIANTS, variant
+    # As worker/trainer/__main__.py, before torch is loaded.
+    if variant != "long-spin":
+        os.environ.setdefault("GOMP_SPINCOUNT", "10000")
+    from worker.trainer import job  # noqa: F401 - the imports that count as idle
+
+    watch = measure.Watch(order)
+    trainer = _random_trainer(order) if order.get("shape") else _job_trainer(order)
+    measure.fill_adapter(trainer.model.adapter)
+    switch_off(variant, trainer)
+    watch.loaded()
+    _assert_same_examples(trainer, watch.examples)
+    run(trainer, watch, order["num_steps"])
+    plan = trainer.plan.model_dump(mode="json") | {
+        "micro_batch_tokens": trainer.progress.micro_batch_tokens,
+        "checkpointing": trainer.progress.checkpointing,
+    }
+    watch.write(plan=plan, attention=_attention(trainer))
+
+
+def run(trainer: Any, watch: measure.Watch, num_steps: int) -> None:
+    """Let the loop do some steps; it asks before each whether to stop, and there we look."""
+    from worker.trainer import failures, loop
+
+    def asked_to_stop() -> bool:
+        watch.edge()
+        return len(watch.edges) > num_steps
+
+    trainer.asked_to_stop = asked_to_stop
+    # The baseline evaluation is no part of a step; a resumed job leaves it out, too.
+    trainer.progress.baseline_loss = 0.0
+    with suppress(failures.Stopped):
+        loop.train(trainer)
+    watch.losses = [event["loss"] for event in _steps(trainer.job_dir)]
+
+
+def switch_off(variant: str, trainer: Any) -> None:
+    """Put the plain way in the place of one optimization."""
+    from peft.tuners.lora import LoraLayer
+
+    from worker.trainer import loop, packing
+
+    if variant == "peft-lora":
+        for module in trainer.model.peft.modules():
+            if isinstance(module, LoraLayer):
+                del module.__dict__["forward"]
+    elif variant == "sdpa-loop":
+        packing._is_even = lambda _lengths: False
+    elif variant == "all-logits":
+        loop.completion_loss = _plain_loss
+
+
+def _plain_loss(
+    hidden_TD: Any, head_VD: Any, labels_T: Any, head_bias_V: Any = None, _chunk_tokens: int = 0
+) -> tuple[Any, Any]:
+    import torch
+    from torch.nn import functional
+
+    logits_TV = functional.linear(hidden_TD, head_VD, head_bias_V).float()
+    loss = functional.cross_entropy(logits_TV[:-1], labels_T[1:], reduction="sum")
+    return loss, (labels_T[1:] != measure.IGNORE_INDEX).sum().to(torch.int64)
+
+
+def _job_trainer(order: dict[str, Any]) -> Any:
+    """Prepare the job as the supervisor's trainer would, with its own plan unless changed."""
+    from app.train_config import TrainerSpec
+    from worker.trainer import data, job
+    from worker.trainer.events import EventLog
+
+    job_dir = Path(order["job_dir"])
+    spec = TrainerSpec.model_validate_json((job_dir / "config.json").read_text())
+    log = EventLog(Path(order["scratch"]) / "attempts" / "1" / "events.jsonl")
+    changes = PLAN_CHANGES.get(order.get("variant", "full"), {}) | order.get("plan", {})
+    plan: Any = None
+    if changes:
+        import torch
+
+        from app.chat import ChatFormat
+
+        folder = Path(spec.base_model_dir)
+        examples = data.prepare(job_dir / "examples.arrow", ChatFormat.load(folder), spec.config, 0)
+        machine = job.look_at(torch.device(spec.device))
+        plan = job.make_plan(folder, examples, spec, machine).model_copy(update=changes)
+    trainer = job.prepare(job_dir, spec, log, _never, plan)
+    trainer.job_dir = Path(order["scratch"])  # the checkpoint at the end goes there
+    return trainer
+
+
+def _random_trainer(order: dict[str, Any]) -> Any:
+    from bench.arms import shapes
+
+    changes = PLAN_CHANGES.get(order.get("variant", "full"), {}) | order.get("plan", {})
+    return shapes.make_trainer(order, changes, _never)
+
+
+def _assert_same_examples(trainer: Any, examples: measure.Examples) -> None:
+    from worker.trainer.data import step_examples
+
+    train, size = trainer.data.train, examples.step_size
+    for step in range(len(train) // size):
+        for place, index in enumerate(step_examples(len(train), trainer.config, step)):
+            found, wanted = train[index], step * size + place
+            assert found.token_ids == examples.token_ids[wanted], wanted
+            assert found.labels == examples.labels[wanted], wanted
+
+
+def _attention(trainer: Any) -> str:
+    from worker.trainer import packing
+
+    on_cuda = trainer.model.device.type == "cuda"
+    return "varlen" if on_cuda and packing.varlen_attn is not None else "packed, per example"
+
+
+def _steps(scratch: Path) -> list[dict[str, Any]]:
+    lines = (scratch / "attempts" / "1" / "events.jsonl").read_text().splitlines()
+    return [event for event in map(json.loads, lines) if event["kind"] == "step"]
+
+
+def _never() -> bool:
+    return False
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,247 @@
+"""Tables and picture of docs/performance.md from bench/results/*.json, between two marks.
+
+    python -m bench.report
+
+What no result file holds says "not measured".
+"""
+
+import json
+from html import escape
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parents[1]
+RESULTS = ROOT / "bench" / "results"
+PAGE = ROOT / "docs" / "performance.md"
+PICTURE = ROOT / "docs" / "performance.svg"
+BEGIN, END = "<!-- made by bench/report.py: begin -->", "<!-- end -->"
+MISSING = "not measured"
+GIB = 1024**3
+GPU_ROWS = [(shape, load) for shape in ("1b", "3b", "8b") for load in "ABC"]
+WHAT = {
+    "etude": "Etude, as a job runs",
+    "etude:nf4-resident": "4-bit weights unpacked in every pass",
+    "etude:checkpointing": "activation checkpointing",
+    "etude:one-by-one": "one example at a time, nothing packed",
+    "etude:whole-logits": "logits of all answer tokens at once",
+    "etude:all-logits": "logits of all tokens at once, masked ones too",
+    "etude:peft-lora": "PEFT's own LoRA layers",
+    "etude:sdpa-loop": "attention example by example",
+    "etude:long-spin": "OpenMP's own waiting",
+    "trl-stock": "TRL as it comes: padding, checkpointing, bfloat16",
+    "trl-packed": "TRL packed (bfd), no checkpointing, bfloat16",
+    "trl-packed-fp32": "the same computed in float32",
+    "llamafactory": "LLaMA-Factory as it comes",
+}
+
+
+def write() -> None:
+    """Put the newest results into the page and draw the picture."""
+    train, ablation = newest("train-cpu"), newest("ablation-cpu")
+    parts = ["## On a CPU", *_cpu(train), *_ablation(ablation), "## On a GPU", *_gpu()]
+    text = PAGE.read_text(encoding="utf-8")
+    before, _, rest = text.partition(BEGIN)
+    _, _, after = rest.partition(END)
+    body = "\n\n".join(part for part in parts if part)
+    PAGE.write_text(f"{before}{BEGIN}\n\n{body}\n\n{END}{after}", encoding="utf-8")
+    if train:
+        PICTURE.write_text(draw(train["arms"]), encoding="utf-8")
+
+
+def newest(kind: str) -> dict[str, Any] | None:
+    """Return the newest result file of a kind, or None."""
+    found = sorted(RESULTS.glob(f"{kind}-*.json"))
+    if not found:
+        return None
+    result: dict[str, Any] = json.loads(found[-1].read_text(encoding="utf-8"))
+    return result | {"file": found[-1].name}
+
+
+def table(rows: list[list[str]]) -> str:
+    """Write a Markdown table; the first row is its head, all but the first column are numbers."""
+    head = [rows[0], ["---", *["---:"] * (len(rows[0]) - 1)]]
+    return "\n".join("| " + " | ".join(row) + " |" for row in [*head, *rows[1:]])
+
+
+def _cpu(result: dict[str, Any] | None) -> list[str]:
+    if result is None:
+        return [MISSING.capitalize() + "."]
+    arms, load = result["arms"], result["workload"]
+    rows = [
+        ["arm", "tokens/s", "labelled tokens/s", "× stock", "peak memory", "grown by", "first step"]
+    ]
+    stock = arms.get("trl-stock", {}).get("tokens_per_second")
+    for name, arm in arms.items():
+        label = f"{name}: {WHAT.get(name, '')}"
+        if "tokens_per_second" not in arm:
+            rows.append([label, MISSING, "", "", "", "", ""])
+            continue
+        rate = arm["tokens_per_second"]
+        rows.append(
+            [
+                label,
+                f"{rate:.0f}",
+                f"{arm['labelled_tokens_per_second']:.0f}",
+                f"{rate / stock:.1f}" if stock else "",
+                f"{arm['peak_bytes'] / GIB:.2f} GiB",
+                f"{arm['growth_bytes'] / GIB:.2f} GiB",
+                f"{arm['seconds_to_first_step']:.0f} s",
+            ]
+        )
+    return [
+        f"{_origin(result)} {result['model']} on {load['examples_per_step']} examples of "
+        f"`{result['data']}` a step (mean {load['mean_tokens']:.0f} tokens, "
+        f"{load['labelled_share']:.0%} of them answers); {result['rounds']} rounds of one process "
+        "an arm in turn, median of the steps after warm-up. Tokens are those of examples, without "
+        "padding. *Peak* is the most resident memory of the process, *grown by* the same less what "
+        "it held after its imports; *first step* counts from the start of the process.",
+        table(rows),
+        "![Tokens per second and peak memory of each arm](performance.svg)",
+        _losses(arms, "trl-stock"),
+        _disturbed(arms),
+    ]
+
+
+def _ablation(result: dict[str, Any] | None) -> list[str]:
+    title = "### What each part brings"
+    if result is None:
+        return [title, MISSING.capitalize() + "."]
+    arms = result["arms"]
+    full = arms["etude"]
+    rows = [
+        ["in place of Etude's way", "tokens/s", "of Etude's", "peak memory", "losses differ by"]
+    ]
+    for name, arm in arms.items():
+        if "tokens_per_second" not in arm:
+            rows.append([WHAT[name], MISSING, "", "", ""])
+            continue
+        rows.append(
+            [
+                "– (nothing taken away)" if name == "etude" else WHAT[name],
+                f"{arm['tokens_per_second']:.0f}",
+                f"{arm['tokens_per_second'] / full['tokens_per_second']:.2f}",
+                f"{arm['peak_bytes'] / GIB:.2f} GiB",
+                f"{max(arm['loss_differences']):.1g}",
+            ]
+        )
+    return [
+        title,
+        f"{_origin(result)} One optimization off at a time; the losses of the same steps tell "
+        "whether it changes what is learned.",
+        table(rows),
+        _disturbed(arms),
+    ]
+
+
+def _gpu() -> list[str]:
+    result = newest("train-gpu")
+    arms = result["arms"] if result else {}
+    contenders = ("etude", "trl-stock", "trl-best")
+    head = ["shape, workload"]
+    head += [f"{name} tokens/s" for name in contenders]
+    head += ["MFU of 989", "of 790", "allocated", "reserved"]
+    rows = [head]
+    for shape, load in GPU_ROWS:
+        found = [arms.get(f"{name}/{shape}/{load}", {}) for name in contenders]
+        rates = [
+            f"{arm['tokens_per_second']:.0f}" if "tokens_per_second" in arm else MISSING
+            for arm in found
+        ]
+        ours = found[0]
+        rest = [MISSING] * 4
+        if "mfu_989" in ours:
+            rest = [
+                f"{ours['mfu_989']:.0%}",
+                f"{ours['mfu_790']:.0%}",
+                f"{ours['peak_bytes'] / 1e9:.1f} GB",
+                f"{ours['reserved_bytes'] / 1e9:.1f} GB",
+            ]
+        rows.append([f"Llama {shape.upper()}, {load}", *rates, *rest])
+    text = (
+        "Workloads: A uniform 2,048 tokens, B short and mixed (mean 200), C 16,384 tokens; random "
+        "weights and ids, 16 examples a step. MFU by the 4N rule (frozen weights need no gradient "
+        "of their own), without recomputation."
+    )
+    if result is None:
+        return [f"{text} `bench/gpu.sh` fills this table where a GPU is at hand.", table(rows)]
+    return [f"{_origin(result)} {text} {result.get('peers', '')}".strip(), table(rows)]
+
+
+def _origin(result: dict[str, Any]) -> str:
+    machine = result["machine"]
+    sets = [name for name, there in machine["instruction_sets"].items() if there]
+    lacking = [name for name, there in machine["instruction_sets"].items() if not there]
+    device = machine.get("gpu") or (
+        f"{machine['cpu']}, {machine['cores']} cores, with {', '.join(sets) or 'no vector set'}"
+        + (f" and without {', '.join(lacking)}" if lacking else "")
+    )
+    return (
+        f"`{result['command']}` on {result['date']} at revision {result['revision']} "
+        f"(`bench/results/{result['file']}`): {device}."
+    )
+
+
+def _losses(arms: dict[str, Any], reference: str) -> str:
+    found = [
+        f"{name} {max(arm['loss_differences']):.2g}"
+        for name, arm in arms.items()
+        if name != reference and arm.get("loss_differences")
+    ]
+    if not found:
+        return ""
+    return (
+        f"Largest difference of a step's loss from {reference}'s, over the steps that both did, "
+        f"from the same first adapter: {'; '.join(found)}."
+    )
+
+
+def _disturbed(arms: dict[str, Any]) -> str:
+    worst = max((arm.get("busy_elsewhere", 0.0) for arm in arms.values()), default=0.0)
+    if worst <= 0.05:
+        return ""
+    return (
+        f"While an arm ran, other programs took up to {worst:.0%} of what it took itself of the "
+        "processor: these speeds are lower bounds, and their ratios rough."
+    )
+
+
+def draw(arms: dict[str, Any]) -> str:
+    """Draw two groups of bars: tokens per second and peak memory."""
+    found = {name: arm for name, arm in arms.items() if "tokens_per_second" in arm}
+    bar, gap, left, width = 22, 10, 150, 230
+    height = 60 + len(found) * (bar + gap)
+    groups = [
+        ("tokens/s (more is better)", "tokens_per_second", 1.0, "{:.0f}"),
+        ("peak memory, GiB (less is better)", "peak_bytes", 1 / GIB, "{:.1f}"),
+    ]
+    lines = [
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 760 {height}" '
+        'font-family="system-ui, sans-serif" font-size="13" role="img">',
+        "<title>Tokens per second and peak memory of each arm</title>",
+        f'<rect width="760" height="{height}" fill="#ffffff"/>',
+    ]
+    for group, (title, key, scale, form) in enumerate(groups):
+        x = left + group * (width + 80)
+        values = {name: arm[key] * scale for name, arm in found.items()}
+        most = max(values.values())
+        lines.append(f'<text x="{x}" y="28" font-weight="600" fill="#1f2933">{title}</text>')
+        for place, (name, value) in enumerate(values.items()):
+            y = 44 + place * (bar + gap)
+            length = max(2.0, width * value / most)
+            ours = name.startswith("etude")
+            lines.append(
+                f'<rect x="{x}" y="{y}" width="{length:.1f}" height="{bar}" rx="3" '
+                f'fill="{"#0f766e" if ours else "#9aa5b1"}"/>'
+                f'<text x="{x + length + 6:.1f}" y="{y + 16}" fill="#1f2933">'
+                f"{form.format(value)}</text>"
+            )
+            if group == 0:
+                lines.append(
+                    f'<text x="{left - 8}" y="{y + 16}" text-anchor="end" fill="#1f2933">'
+                    f"{escape(name)}</text>"
+                )
+    return "\n".join([*lines, "</svg>"]) + "\n"
+
+
+if __name__ == "__main__":
+    write()

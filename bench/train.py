@@ -1,0 +1,135 @@
+"""Etude's trainer beside TRL's on this CPU: speed, memory, first step, losses; JSON last.
+
+    python -m bench.train [--quick] [--ablate] [--arms NAME,…] [--rounds N] [--no-results]
+
+SmolLM2-135M and GSM8K (or ETUDE_BENCH_DATA), LoRA of rank 16 on all linear layers, the same 16
+examples a step in the same order. TRL lives in an environment of its own, made at first use.
+"""
+
+import argparse
+import datetime
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+from bench import comparison, report, workload
+from bench.comparison import Arm
+
+ROOT = Path(__file__).resolve().parents[1]
+VENVS = ROOT / "bench" / ".venvs"
+RESULTS = ROOT / "bench" / "results"
+PEERS = ("trl==1.16.0", "datasets")
+TOTAL_STEPS = 24  # the workload's; no arm does them all, but the schedule reaches to their end
+PEER_ARMS: dict[str, tuple[dict[str, Any], int]] = {
+    # name: what the order says, measured steps a round
+    "trl-stock": ({"variant": "stock"}, 2),
+    "trl-packed": ({"variant": "packed"}, 2),
+    "trl-packed-fp32": ({"variant": "packed", "float": "float32"}, 4),
+}
+ETUDE_STEPS = 6
+# What each takes away is told in bench/arms/etude.py.
+ABLATIONS = (
+    *("nf4-resident", "checkpointing", "one-by-one", "whole-logits", "all-logits"),
+    *("peft-lora", "sdpa-loop", "long-spin"),
+)
+
+
+def main() -> None:
+    arguments = _arguments()
+    model = workload.starter_model()
+    source = workload.data_file()
+    job = workload.make_job(source, model, TOTAL_STEPS)
+    arms = _arms(job, model, arguments)
+    results = comparison.run(arms, arguments.rounds)
+    comparison.compare_losses(results, "etude" if arguments.ablate else "trl-stock")
+    kind = "ablation" if arguments.ablate else "train"
+    body = {
+        "command": "make bench" + (" BENCH_ARGS=--ablate" if arguments.ablate else ""),
+        "kind": f"{kind}-cpu",
+        "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
+        "revision": comparison.revision(),
+        "machine": comparison.machine(),
+        "model": workload.MODEL_NAME,
+        "data": source.name,
+        "workload": workload.describe(job / "workload.npz"),
+        "rounds": arguments.rounds,
+        "arms": results,
+    }
+    if not (arguments.quick or arguments.arms or arguments.no_results):
+        path = RESULTS / f"{kind}-cpu-{body['date']}.json"
+        path.write_text(json.dumps(body, indent=1) + "\n")
+        report.write()
+        print(f"Wrote {path.relative_to(ROOT)} and docs/performance.md.", file=sys.stderr)
+    print(comparison.last_line(results))
+    sys.exit(1 if any("failure" in result for result in results.values()) else 0)
+
+
+def _arms(job: Path, model: Path, arguments: argparse.Namespace) -> list[Arm]:
+    spec = json.loads((job / "config.json").read_text())
+    order: dict[str, Any] = {
+        "device": "cpu",
+        "workload": str(job / "workload.npz"),
+        "job_dir": str(job),
+        "model_dir": str(model),
+        "learning_rate": spec["config"]["learning_rate"],
+    }
+    wanted = arguments.arms.split(",") if arguments.arms else None
+    arms = [
+        Arm(name, "bench.arms.trl_arm", "", order | own, steps)
+        for name, (own, steps) in PEER_ARMS.items()
+        if wanted is None or name in wanted
+    ]
+    variants = ["full", *(ABLATIONS if arguments.ablate or wanted else ())]
+    names = {v: "etude" if v == "full" else f"etude:{v}" for v in variants}
+    arms += [
+        Arm(names[v], "bench.arms.etude", sys.executable, order | {"variant": v}, ETUDE_STEPS)
+        for v in variants
+        if wanted is None or names[v] in wanted
+    ]
+    if arguments.ablate:
+        arms = [arm for arm in arms if arm.name.startswith("etude")]
+    finished = []
+    for arm in arms:
+        python = arm.python or str(_peer_python())
+        steps = 1 if arguments.quick else arguments.steps or arm.num_steps
+        finished.append(Arm(arm.name, arm.module, python, arm.order, steps))
+    return finished
+
+
+def _peer_python() -> Path:
+    """Return the interpreter that has TRL, with torch and transformers as we pin them."""
+    folder = VENVS / "trl"
+    if not (folder / ".ready").exists():
+        print("Installing TRL into bench/.venvs/trl; this takes some minutes.", file=sys.stderr)
+        subprocess.run([sys.executable, "-m", "venv", str(folder)], check=True)
+        ours = ("torch", "transformers", "peft", "bitsandbytes", "accelerate")
+        subprocess.run(
+            [
+                *(str(folder / "bin/python"), "-m", "pip", "install", "--quiet"),
+                *("--disable-pip-version-check", "--constraint", str(ROOT / "requirements.lock")),
+                *PEERS,
+                *ours,
+            ],
+            check=True,
+        )
+        (folder / ".ready").touch()
+    return folder / "bin" / "python"
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--quick", action="store_true", help="2 steps an arm, one round")
+    parser.add_argument("--ablate", action="store_true", help="Etude less one optimization each")
+    parser.add_argument("--arms", default="", help="only these, with commas; writes no results")
+    parser.add_argument("--rounds", type=int, default=0, help="default 2, quick 1")
+    parser.add_argument("--steps", type=int, default=0, help="measured steps of each arm a round")
+    parser.add_argument("--no-results", action="store_true", help="only print")
+    found = parser.parse_args()
+    found.rounds = found.rounds or (1 if found.quick else 2)
+    return found
+
+
+if __name__ == "__main__":
+    main()
