@@ -206,7 +206,7 @@ def _draw(lengths: list[int], num_steps: int) -> tuple[list[int], int]:
 def _conversations(path: Path) -> list[list[dict[str, str]]]:
     if path.suffix == ".csv":
         with path.open(encoding="utf-8", newline="") as file:
-            rows = list(csv.DictReader(file))
+            rows: list[dict[str, Any]] = list(csv.DictReader(file))
     else:
         rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
     if rows and "messages" in rows[0]:

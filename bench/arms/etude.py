@@ -73,9 +73,9 @@ def switch_off(variant: str, trainer: Any) -> None:
             if isinstance(module, LoraLayer):
                 del module.__dict__["forward"]
     elif variant == "sdpa-loop":
-        packing._is_even = lambda _lengths: False
+        setattr(packing, "_is_even", lambda _lengths: False)  # noqa: B010 - a stand-in, to mypy
     elif variant == "all-logits":
-        loop.completion_loss = _plain_loss
+        setattr(loop, "completion_loss", _plain_loss)  # noqa: B010
 
 
 def _plain_loss(

@@ -1,0 +1,95 @@
+"""What the benchmark switches off changes nothing that is learned; its arithmetic is as told."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor
+from torch.nn.functional import cosine_similarity
+
+from app.chat import IGNORE_INDEX, Encoded
+from bench import workload
+from bench.arms import etude, shapes
+from worker.trainer import loop, packing
+
+ROOT = Path(__file__).parents[2]
+LENGTHS = [37, 120, 5, 130, 64, 90, 9, 77]
+
+
+def step(folder: Path, variant: str) -> tuple[float, dict[str, Tensor]]:
+    """Return loss and gradients of one step with one optimization switched off."""
+    generator = torch.Generator().manual_seed(0)
+    examples = []
+    for length in LENGTHS:
+        ids = torch.randint(512, (length,), generator=generator).tolist()
+        examples.append(Encoded(ids, [IGNORE_INDEX] * 3 + ids[3:], 0))
+    changes = {"resident": "fp32"} | etude.PLAN_CHANGES.get(variant, {})
+    trainer = shapes.trainer_on("tiny", "cpu", examples, len(LENGTHS), folder, changes, 1e-3)
+    torch.set_num_threads(1)
+    with torch.no_grad():
+        for name, parameter in trainer.model.adapter.items():
+            values = torch.randn(parameter.shape, generator=generator)
+            parameter.copy_(values * (0.05 if "lora_B" in name else 0.2))
+    etude.switch_off(variant, trainer)
+    loss = loop._gradients(trainer, trainer.data.train)
+    found = {n: p.grad for n, p in trainer.model.adapter.items() if p.grad is not None}
+    assert found.keys() == trainer.model.adapter.keys()
+    return loss, found
+
+
+@pytest.mark.parametrize("variant", [v for v in etude.VARIANTS if v not in ("full", "long-spin")])
+def test_what_is_switched_off_teaches_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, variant: str
+) -> None:
+    for module, name in ((loop, "completion_loss"), (packing, "_is_even")):
+        monkeypatch.setattr(module, name, getattr(module, name))  # put back afterwards
+    wanted_loss, wanted = step(tmp_path / "full", "full")
+    loss, found = step(tmp_path / variant, variant)
+    # 4-bit weights are computed with in bfloat16, all else is float32.
+    narrow = variant == "nf4-resident"
+    assert loss == pytest.approx(wanted_loss, rel=5e-3 if narrow else 1e-5)
+    for name, gradient in found.items():
+        if narrow:
+            assert cosine_similarity(gradient.flatten(), wanted[name].flatten(), dim=0) > 0.99
+        else:
+            torch.testing.assert_close(gradient, wanted[name], rtol=1e-3, atol=1e-6)
+
+
+def test_operations_are_counted_by_the_4n_rule() -> None:
+    # Llama 3.1 8B: 6.98e9 linear weights and 0.525e9 of the head, each four times; attention is
+    # 3.5 * 2 * 2,048 * 4,096 * 32.
+    found = shapes.operations_per_token("8b", [2048] * 16)
+    assert found == pytest.approx(4 * (6_979_321_856 + 525_336_576) + 1_879_048_192)
+    # A long example's tokens see more than those of a short one.
+    mixed = shapes.operations_per_token("8b", [3072, 1024])
+    assert mixed - found == pytest.approx(3.5 * 2 * (2560 - 2048) * 4096 * 32)
+
+
+def test_each_step_of_a_workload_fills_as_many_rows(tmp_path: Path) -> None:
+    path = tmp_path / "b.npz"
+    workload.make_synthetic(path, "B", 5, 512, 16)
+    lengths, told = workload.lengths(path), workload.describe(path)
+    assert len(lengths) == 80
+    rows = [workload.num_rows(lengths[i : i + 16], 1024) for i in range(0, 80, 16)]
+    assert rows == [told["rows_per_step"]] * 5
+    assert 150 < told["mean_tokens"] < 250
+    assert workload.num_rows([600, 500, 400, 424], 1024) == 2  # best fit: 600+424, 500+400
+
+
+def test_the_gpu_comparison_runs_on_the_cpu_and_ends_in_one_line() -> None:
+    ended = subprocess.run(
+        [
+            *(sys.executable, "-m", "bench.gpu", "--device", "cpu", "--shape", "tiny"),
+            *("--workloads", "B", "--steps", "1", "--shrink", "8", "--no-results"),
+        ],
+        cwd=ROOT, capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    arms = json.loads(ended.stdout.splitlines()[-1])
+    assert arms.keys() == {"etude/tiny/B"}
+    assert arms["etude/tiny/B"].keys() == {
+        "tokens_per_second", "peak_bytes", "seconds_to_first_step",
+    }  # fmt: skip
+    assert all(value > 0 for value in arms["etude/tiny/B"].values())
