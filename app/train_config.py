@@ -190,6 +190,7 @@ class TrainerSpec(BaseModel):
     base_model_name: str
     base_model_dir: str  # absolute, read-only
     base_model_manifest_sha256: str
+    cache_dir: str = ""  # absolute, may be deleted at any time; empty: nothing is kept
     # Below JOB_DIR, e.g. "checkpoints/step-00040"; its manifest has been verified.
     resume_from: str | None = None
     num_samples: int = 3

@@ -16,7 +16,7 @@ from celery.signals import (
 )
 
 from app import db, logs, queue, settings
-from worker import identity, sweep
+from worker import identity, sweep, trainer_process
 
 app = Celery("etude", broker=settings.get().redis_url, include=["worker.tasks"])
 app.conf.update(
@@ -75,9 +75,13 @@ def _begin_child(**_: Any) -> None:
     db.engine().dispose(close=False)
     # The thread lives here and not in the main process: that one forks, and a fork beside a
     # running thread may copy a lock that nobody will ever release.
-    sweep.start(next(iter(app.amqp.queues.consume_from)))
+    queue_name = next(iter(app.amqp.queues.consume_from))
+    sweep.start(queue_name)
+    if queue_name == "gpu":
+        trainer_process.keep_warm()
 
 
 @worker_process_shutdown.connect  # type: ignore[untyped-decorator]
 def _end_child(**_: Any) -> None:
     sweep.stop()
+    trainer_process.let_go()

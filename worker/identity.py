@@ -3,16 +3,13 @@
 import os
 import socket
 import subprocess
-from contextlib import suppress
 from importlib.metadata import version
 from pathlib import Path
 
-from app import settings
+from app import settings, training_plan
 from app.jobs import WorkerInfo
 from app.models import Attempt
 from app.training_plan import DeviceInfo
-
-_CPUINFO = Path("/proc/cpuinfo")
 
 
 def worker_id() -> str:
@@ -85,15 +82,9 @@ def physical_device() -> str:
 
 def hardware() -> DeviceInfo:
     """Ask the driver or the kernel what this worker's device can do."""
-    cores = len(os.sched_getaffinity(0))
+    cpu = training_plan.this_cpu()
     if device() == "cpu":
-        return DeviceInfo(
-            kind="cpu",
-            name=_cpu_name(),
-            free_bytes=_available_bytes(),
-            num_cores=cores,
-            has_bfloat16=True,
-        )
+        return cpu
     command = ["nvidia-smi", "--id=" + physical_device(), "--format=csv,noheader,nounits"]
     command.append("--query-gpu=name,memory.free,compute_cap")
     said = subprocess.run(command, capture_output=True, text=True, timeout=20, check=True)
@@ -102,21 +93,6 @@ def hardware() -> DeviceInfo:
         kind="cuda",
         name=name,
         free_bytes=int(free_mib) * 1024**2,
-        num_cores=cores,
+        num_cores=cpu.num_cores,
         has_bfloat16=float(capability) >= 8.0,
     )
-
-
-def _cpu_name() -> str:
-    with suppress(OSError):
-        for line in _CPUINFO.read_text().splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    return "CPU"
-
-
-def _available_bytes() -> int:
-    for line in Path("/proc/meminfo").read_text().splitlines():
-        if line.startswith("MemAvailable:"):
-            return int(line.split()[1]) * 1024
-    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")

@@ -71,6 +71,7 @@ def write_spec(job: Job, claim: jobs.Claim, device: str, resume_from: str | None
         base_model_name=job.base_model.name,
         base_model_dir=str(base_models.folder(job.base_model).absolute()),
         base_model_manifest_sha256=job.base_model.manifest_sha256 or "",
+        cache_dir=str(settings.get().cache_dir),
         resume_from=resume_from,
         stall_seconds=settings.get().stall_seconds,
     )

@@ -30,8 +30,8 @@ from worker.trainer_process import (
     DeviceBusy,
     Garbled,
     Trainer,
-    device_lock,
     kill_leftovers,
+    take_runner,
     trainer_device,
 )
 
@@ -102,13 +102,13 @@ class Supervisor:
         """
         kill_leftovers(self.claim.job_id)
         try:
-            with device_lock() as lock:
+            runner = take_runner()
+            try:
                 self._prepare()
-                trainer = Trainer(self.claim, lock)
-                try:
-                    exit_code = self._watch(trainer)
-                finally:
-                    trainer.close()
+                trainer = Trainer(self.claim, runner)
+                exit_code = self._watch(trainer)
+            finally:
+                runner.close()
         except DeviceBusy:
             self._requeue(endings.DEVICE_BUSY)
         except Garbled:

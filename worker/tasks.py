@@ -8,7 +8,7 @@ import threading
 import structlog
 from sqlalchemy.exc import DBAPIError
 
-from worker import identity, model_import, reading, supervisor, sweep
+from worker import identity, model_import, reading, supervisor, sweep, trainer_process
 from worker.celery_app import app
 
 # How soon an upload is noticed while a model is being imported.
@@ -24,6 +24,8 @@ def look_gpu() -> None:
         try:
             while not identity.is_draining() and supervisor.run_one():
                 pass
+            if not identity.is_draining():
+                trainer_process.keep_warm()
         except DBAPIError as error:
             _log.warning("database.away", error=str(error.orig).strip())
 

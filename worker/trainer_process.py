@@ -1,5 +1,8 @@
 """The trainer as a child process: start it clean, read its events, stop it, and know its end.
 
+A runner is a trainer that waits for its one job: loading torch takes longer than anything else
+between a press of the button and the first loss, so an idle worker has that behind it already.
+
 It dies with its supervisor: standard input is a pipe whose other end only we hold, and a thread in
 the trainer ends it at end of file. Its own process group lets a kill reach all that it started.
 """
@@ -13,7 +16,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from pathlib import Path
 
 from app import jobs, metrics, settings
@@ -38,29 +41,114 @@ class Garbled(Exception):
     """A line of events.jsonl is not an event."""
 
 
-class Trainer:
-    """One attempt's trainer."""
+class Runner:
+    """A trainer without a job. It holds the device for as long as it lives.
 
-    def __init__(self, claim: jobs.Claim, lock_fd: int) -> None:
-        self.folder = spool.attempt_dir(claim)
-        self.folder.mkdir(parents=True, exist_ok=True)
-        self._events_path = self.folder / "events.jsonl"
-        self._log_path = self.folder / "log.txt"
-        self.offset = 0
+    Raises:
+        DeviceBusy: another process holds the device.
+    """
+
+    def __init__(self, wait_seconds: float) -> None:
+        self._lock = _lock_device(wait_seconds)
+        folder = settings.get().jobs_dir
+        folder.mkdir(parents=True, exist_ok=True)
+        self._log_path = folder / f".{identity.worker_id()}.log"
+        # Not written on over and over: the last one's may have become some attempt's log.
+        self._log_path.unlink(missing_ok=True)
         with self._log_path.open("ab") as log:
             self.process = subprocess.Popen(
                 [sys.executable, "-m", settings.get().trainer_module],
                 stdin=subprocess.PIPE,
                 stdout=log,
                 stderr=log,
-                cwd=self.folder,
+                cwd=folder,
                 env=environment(),
                 start_new_session=True,
-                pass_fds=(lock_fd,),  # the device stays locked until the trainer too has ended
+                pass_fds=(self._lock,),  # locked until the runner too has ended
             )
+
+    def is_waiting(self) -> bool:
+        return self.process.poll() is None
+
+    def hand_over(self, job_dir: Path, attempt_dir: Path) -> None:
+        """Give it its job; what it prints is the attempt's log, from its first line on."""
+        attempt_dir.mkdir(parents=True, exist_ok=True)
+        self._log_path.rename(attempt_dir / "log.txt")
         note = {"pid": self.process.pid, "started": identity.start_ticks(self.process.pid)}
-        (self.folder / "trainer.json").write_text(json.dumps(note))
-        self._tell(str(spool.job_dir(claim.job_id)))
+        (attempt_dir / "trainer.json").write_text(json.dumps(note))
+        self.tell(str(job_dir))
+
+    def tell(self, line: str) -> None:
+        assert self.process.stdin is not None
+        with suppress(BrokenPipeError):  # it has ended; its exit code says why
+            self.process.stdin.write(line.encode() + b"\n")
+            self.process.stdin.flush()
+
+    def kill(self) -> None:
+        """End it and everything it started, at once."""
+        with suppress(ProcessLookupError):
+            os.killpg(self.process.pid, signal.SIGKILL)
+        self.process.wait()
+
+    def close(self) -> None:
+        """Let go of process and device; kills what still lives."""
+        if self.process.poll() is None:
+            self.kill()
+        assert self.process.stdin is not None
+        with suppress(BrokenPipeError):
+            self.process.stdin.close()
+        os.close(self._lock)
+
+
+class _Waiting:
+    """The runner that this worker keeps for its next job."""
+
+    runner: Runner | None = None
+
+
+def keep_warm() -> None:
+    """Have a runner waiting; where the device is not free yet, the next job starts its own."""
+    if not settings.get().warm_runner:
+        return
+    if _Waiting.runner is not None and not _Waiting.runner.is_waiting():
+        let_go()
+    if _Waiting.runner is None:
+        with suppress(DeviceBusy):
+            _Waiting.runner = Runner(wait_seconds=0)
+
+
+def take_runner() -> Runner:
+    """Return the runner that waits, or start one; an orphan may need a moment to leave the device.
+
+    Raises:
+        DeviceBusy: another process holds it still.
+    """
+    runner, _Waiting.runner = _Waiting.runner, None
+    if runner is not None:
+        if runner.is_waiting():
+            return runner
+        runner.close()
+    return Runner(wait_seconds=10)
+
+
+def let_go() -> None:
+    """End the runner that waits."""
+    runner, _Waiting.runner = _Waiting.runner, None
+    if runner is not None:
+        runner.close()
+
+
+class Trainer:
+    """One attempt's trainer."""
+
+    def __init__(self, claim: jobs.Claim, runner: Runner) -> None:
+        folder = spool.attempt_dir(claim)
+        self._events_path = folder / "events.jsonl"
+        self._log_path = folder / "log.txt"
+        self._runner = runner
+        self.process = runner.process
+        self.offset = 0
+        runner.hand_over(spool.job_dir(claim.job_id), folder)
 
     def read(self) -> Iterator[tuple[int, metrics.TrainerEvent]]:
         """Yield the events written since the last reading, each with the offset after it.
@@ -86,21 +174,11 @@ class Trainer:
 
     def ask_to_stop(self) -> None:
         """Ask for a checkpoint now and an end."""
-        self._tell("stop")
+        self._runner.tell("stop")
 
     def kill(self) -> None:
         """End the trainer and everything it started, at once."""
-        with suppress(ProcessLookupError):
-            os.killpg(self.process.pid, signal.SIGKILL)
-        self.process.wait()
-
-    def close(self) -> None:
-        """Let go of the pipe; kills what still lives."""
-        if self.process.poll() is None:
-            self.kill()
-        assert self.process.stdin is not None
-        with suppress(BrokenPipeError):
-            self.process.stdin.close()
+        self._runner.kill()
 
     def log_tail(self) -> str:
         """Return the last lines that the trainer printed."""
@@ -111,12 +189,6 @@ class Trainer:
         except FileNotFoundError:
             return ""
         return "\n".join(text.splitlines()[-_LOG_TAIL_LINES:])
-
-    def _tell(self, line: str) -> None:
-        assert self.process.stdin is not None
-        with suppress(BrokenPipeError):  # it has ended; its exit code says why
-            self.process.stdin.write(line.encode() + b"\n")
-            self.process.stdin.flush()
 
 
 def environment() -> dict[str, str]:
@@ -138,31 +210,23 @@ def trainer_device() -> str:
     return "cpu" if identity.device() == "cpu" else "cuda:0"
 
 
-@contextmanager
-def device_lock(wait_seconds: float = 10) -> Iterator[int]:
-    """Hold the device; an earlier trainer may need a moment to notice that it is an orphan.
-
-    Raises:
-        DeviceBusy: another process holds it still.
-    """
+def _lock_device(wait_seconds: float) -> int:
     is_cpu = identity.device() == "cpu"
     name = identity.worker_id() if is_cpu else f"gpu-{identity.physical_device()}"
     folder = settings.get().run_dir
     folder.mkdir(parents=True, exist_ok=True)
     handle = os.open(folder / f"{name}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    try:
-        deadline = time.monotonic() + wait_seconds
-        while True:
-            try:
-                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
-            except BlockingIOError:
-                if time.monotonic() > deadline:
-                    raise DeviceBusy(name) from None
-                time.sleep(0.1)
-        yield handle
-    finally:
-        os.close(handle)
+    deadline = time.monotonic() + wait_seconds
+    while True:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if time.monotonic() >= deadline:
+                os.close(handle)
+                raise DeviceBusy(name) from None
+            time.sleep(0.1)
+        else:
+            return handle
 
 
 def kill_leftovers(job_id: int) -> None:

@@ -1,5 +1,7 @@
 """4-bit weights, the fused adapter, and the gradients that CPUs can lose without a word."""
 
+import os
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +15,7 @@ from transformers import AutoModelForCausalLM
 from app.train_config import TrainConfig
 from tests.trainer.conftest import make_job, make_plan, make_trainer
 from tests.trainer.test_packing import _move_adapter
-from worker.trainer import failures, loop, model
+from worker.trainer import base_model, failures, loop, model
 
 
 def gradients(trainer: loop.Trainer) -> dict[str, Tensor]:
@@ -45,6 +47,50 @@ def test_weights_unpacked_once_are_the_4_bit_weights_bit_for_bit(
     assert one.keys() == other.keys() == packed.model.adapter.keys()
     for name, gradient in one.items():
         assert torch.equal(gradient, other[name]), name
+
+
+def test_what_was_packed_is_read_back_and_may_be_damaged_or_deleted(
+    tmp_path: Path, tiny_model: Path
+) -> None:
+    spec = make_job(tmp_path, tiny_model).model_copy(update={"cache_dir": str(tmp_path / "cache")})
+    packed = base_model.packed_folder(spec)
+    assert packed is not None
+
+    def loss() -> float:
+        trainer = make_trainer(tmp_path, spec, make_plan(spec, resident="nf4"))
+        return loop.evaluate(trainer, trainer.data.train[:8])
+
+    first = loss()
+    weights = packed / "model.safetensors"
+    made = weights.stat().st_ino
+    assert loss() == first
+    assert weights.stat().st_ino == made  # read, not packed again
+    bent = bytearray(weights.read_bytes())
+    bent[-1] ^= 1
+    weights.write_bytes(bent)
+    assert loss() == first
+    assert weights.stat().st_ino != made
+    shutil.rmtree(tmp_path / "cache")
+    assert loss() == first
+    assert sorted(path.name for path in packed.parent.glob("nf4-*")) == [packed.name]
+
+
+def test_files_hashed_before_are_hashed_again_once_they_change(
+    tmp_path: Path, tiny_model: Path
+) -> None:
+    base = tmp_path / "base"
+    shutil.copytree(tiny_model, base)
+    spec = make_job(tmp_path / "job", base).model_copy(
+        update={"cache_dir": str(tmp_path / "cache")}
+    )
+    base_model.check_in_background(spec)()
+    base_model.check_in_background(spec)()
+    template = base / "chat_template.jinja"
+    times = template.stat()
+    template.write_text(template.read_text().replace("system", "tesmys", 1))
+    os.utime(template, ns=(times.st_atime_ns, times.st_mtime_ns))  # as a careful intruder would
+    with pytest.raises(failures.Failure, match="changed since"):
+        base_model.check_in_background(spec)()
 
 
 def test_rounding_changes_the_weights(tmp_path: Path, tiny_model: Path) -> None:

@@ -6,6 +6,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import TypeVar
 
@@ -52,6 +53,22 @@ def trainer_pid(db: Session, job: Job) -> int:
     """The trainer is the supervisor's only child."""
     children = Path(f"/proc/{supervisor_pid(db, job)}/task").glob("*/children")
     return next(int(pid) for path in children for pid in path.read_text().split())
+
+
+def waiting_trainer(worker: "WorkerProcess") -> int | None:
+    """The trainer that the worker's pool child keeps for the next job."""
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        with suppress(OSError):
+            if b"stand_in_trainer" not in path.read_bytes():
+                continue
+            pid = int(path.parent.name)
+            if parent(parent(pid)) == worker.pid and is_running(pid):
+                return pid
+    return None
+
+
+def parent(pid: int) -> int:
+    return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
 
 
 def is_running(pid: int) -> bool:

@@ -25,6 +25,7 @@ from tests.worker.conftest import (
     until_final,
     until_step,
     wait_for,
+    waiting_trainer,
 )
 from tests.worker.stand_in_trainer import loss_at
 
@@ -94,6 +95,23 @@ def test_the_trainer_sees_the_examples_and_no_secret(
     assert seen["HF_HUB_OFFLINE"] == "1"
     config = json.loads((folder / "config.json").read_text())
     assert config["config"] == job.config
+
+
+def test_a_trainer_waits_for_its_job_and_may_be_killed_waiting(
+    db: Session, gpu_worker: WorkerProcess
+) -> None:
+    killed = wait_for(db, lambda: waiting_trainer(gpu_worker))
+    os.kill(killed, signal.SIGKILL)
+    first = make_job(db, "steps=3")
+    queue.hint("gpu")
+    assert until_final(db, first).status is JobStatus.SUCCEEDED
+    waiting = wait_for(db, lambda: waiting_trainer(gpu_worker))
+    job = make_job(db, "steps=200 pause=0.05")
+    queue.hint("gpu")
+    until_step(db, job, 1)
+    assert trainer_pid(db, job) == waiting
+    gpu_worker.kill()
+    wait_for(db, lambda: not is_running(waiting))
 
 
 def test_jobs_run_one_after_another_without_a_hint(db: Session, gpu_worker: WorkerProcess) -> None:

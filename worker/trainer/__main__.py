@@ -72,8 +72,9 @@ def main() -> int:
     # sleep at once (OMP_WAIT_POLICY=PASSIVE) they lose a third on an idle machine. A short spin
     # costs neither. It counts for GNU OpenMP, which torch's Linux wheels bring.
     os.environ.setdefault("GOMP_SPINCOUNT", "10000")
-    from worker.trainer import job  # noqa: F401 - torch and its friends, before there is a job
+    from worker.trainer import job  # torch and its friends, before there is a job
 
+    job.warm_up()
     return take(commands.job_dir(), commands)
 
 

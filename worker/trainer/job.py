@@ -1,16 +1,20 @@
 """One job from its folder to its adapter; here torch is loaded already."""
 
 import json
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 
 import torch
+from bitsandbytes.functional import dequantize_4bit, quantize_4bit
+from peft import LoraConfig, get_peft_model
+from transformers import AutoModelForCausalLM, LlamaConfig
 
 from app import training_plan
 from app.chat import ChatError, ChatFormat
 from app.train_config import NoteEvent, PhaseEvent, PlanEvent, TrainerSpec
 from app.training_plan import DeviceInfo, Plan
-from worker.trainer import checkpoint, data, failures, loop, model
+from worker.trainer import base_model, checkpoint, data, failures, loop, model
 from worker.trainer.checkpoint import Progress
 from worker.trainer.events import EventLog
 
@@ -23,6 +27,27 @@ def run(job_dir: Path, spec: TrainerSpec, log: EventLog, asked_to_stop: Callable
         Failure: training cannot go on.
     """
     loop.train(prepare(job_dir, spec, log, asked_to_stop))
+
+
+def warm_up() -> None:
+    """Do once, before there is a job, what libraries put off to their first use.
+
+    transformers finds its classes then, and torch and bitsandbytes their kernels.
+    """
+    config = LlamaConfig(
+        vocab_size=32,
+        hidden_size=64,
+        intermediate_size=64,
+        num_hidden_layers=1,
+        num_attention_heads=1,
+    )
+    tiny = AutoModelForCausalLM.from_config(config, dtype=torch.bfloat16)
+    packed, state = quantize_4bit(torch.ones(64, 64), compress_statistics=True, quant_type="nf4")
+    dequantize_4bit(packed, state)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # PEFT's, of which model.adapt has more to say
+        peft = get_peft_model(tiny, LoraConfig(r=1, target_modules="all-linear"))
+    peft(torch.zeros(1, 8, dtype=torch.long)).logits.sum().backward()
 
 
 def prepare(
@@ -50,7 +75,7 @@ def prepare(
     if device.type == "cpu":
         torch.set_num_threads(machine.num_cores)
     log.write(PhaseEvent, phase="preparing", message="Turning the examples into tokens.")
-    judge_files = model.check_in_background(spec)
+    judge_files = base_model.check_in_background(spec)
     try:
         chat = ChatFormat.load(folder)
     except ChatError as error:
@@ -73,7 +98,8 @@ def prepare(
             "answer, or their answer was cut off.",
         )
     log.write(PhaseEvent, phase="loading", message=f"Loading {spec.base_model_name}.")
-    loaded = model.load(folder, spec.base_model_name, plan, config, device)
+    packed = base_model.packed_folder(spec)
+    loaded = model.load(folder, spec.base_model_name, plan, config, device, packed)
     judge_files()
     optimizer = loop.make_optimizer(plan, config, list(loaded.adapter.values()))
     progress = Progress(

@@ -69,10 +69,6 @@ def train(trainer: Trainer) -> None:
     went_back = progress.learning_rate_scale < 1
     if trainer.model.device.type == "cuda":
         _probe(trainer)
-    if progress.baseline_loss is None:
-        _phase(trainer, "evaluating", "Asking the test set before the first step.")
-        progress.baseline_loss = evaluate(trainer, held_out)
-        trainer.log.write(EvaluationEvent, step=0, loss=progress.baseline_loss, is_best=False)
     _phase(trainer, "training", f"Training, {total_steps} steps.")
     while not progress.stopped_early:
         if progress.step in looks and progress.evaluated_step != progress.step:
@@ -92,6 +88,9 @@ def train(trainer: Trainer) -> None:
             went_back = True
             _go_back(trainer, start)
             progress = trainer.progress
+        elif progress.baseline_loss is None:
+            _ask_base(trainer, held_out)
+            _phase(trainer, "training", "Training goes on.")
     _finish(trainer)
 
 
@@ -240,6 +239,17 @@ def _use_less_memory(trainer: Trainer, longest: int) -> None:
     else:
         raise failures.out_of_memory()
     trainer.log.write(NoteEvent, level="warn", message=message)
+
+
+def _ask_base(trainer: Trainer, held_out: Sequence[Encoded]) -> None:
+    """Ask the test set without the adapter: the loss of step 0.
+
+    After the first step and not before, so that a first point is on the chart sooner.
+    """
+    _phase(trainer, "evaluating", "Asking the test set without the adapter.")
+    with trainer.model.peft.disable_adapter():
+        loss = trainer.progress.baseline_loss = evaluate(trainer, held_out)
+    trainer.log.write(EvaluationEvent, step=0, loss=loss, is_best=False)
 
 
 def _look(trainer: Trainer, held_out: Sequence[Encoded]) -> None:

@@ -1,23 +1,18 @@
 """The base model in 4 bit, the LoRA adapter on top."""
 
-import threading
 import warnings
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from bitsandbytes.functional import dequantize_4bit, quantize_4bit
 from peft import LoraConfig, PeftModel, get_peft_model
 from torch import Tensor, nn
-from transformers import AutoModelForCausalLM, BitsAndBytesConfig
 from transformers.utils import logging as transformers_logging
 
-from app.manifests import verify_manifest
-from app.train_config import TrainConfig, TrainerSpec
+from app.train_config import TrainConfig
 from app.training_plan import Plan
-from worker.trainer import failures, lora, packing
+from worker.trainer import base_model, failures, lora, packing
 
 # They change logits after the output embedding, which our loss does not do.
 _LOGIT_CHANGES = ("final_logit_softcapping", "logits_scaling", "logit_scale")
@@ -46,36 +41,18 @@ class Model:
         return states
 
 
-def check_in_background(spec: TrainerSpec) -> Callable[[], None]:
-    """Begin to verify the base model's files; the function returned waits and judges.
-
-    Hashing takes as long as loading and both release the interpreter, so they run side by side.
-    """
-    problem: list[str] = []
-
-    def check() -> None:
-        try:
-            if verify_manifest(Path(spec.base_model_dir)) != spec.base_model_manifest_sha256:
-                problem.append("its manifest is not the one that was imported")
-        except (ValueError, OSError) as error:
-            problem.append(str(error))
-
-    thread = threading.Thread(target=check, daemon=True)
-    thread.start()
-
-    def judge() -> None:
-        thread.join()
-        if problem:
-            raise failures.model_rejected(
-                f"The files of {spec.base_model_name} have changed since they were imported "
-                f"({problem[0]}); ask your administrator to import the model again."
-            )
-
-    return judge
-
-
-def load(folder: Path, name: str, plan: Plan, config: TrainConfig, device: torch.device) -> Model:
+def load(
+    folder: Path,
+    name: str,
+    plan: Plan,
+    config: TrainConfig,
+    device: torch.device,
+    packed: Path | None = None,
+) -> Model:
     """Load the base model as the plan says and put a fresh adapter on it.
+
+    Args:
+        packed: Where base_model.load keeps the packed copy.
 
     Raises:
         Failure: the model cannot be trained here.
@@ -83,7 +60,7 @@ def load(folder: Path, name: str, plan: Plan, config: TrainConfig, device: torch
     transformers_logging.set_verbosity_error()
     transformers_logging.disable_progress_bar()
     try:
-        base = _load_base(folder, plan, config, device)
+        base = base_model.load(folder, plan, config, device, packing.ATTENTION, packed)
     except (OSError, ValueError, KeyError) as error:
         raise failures.model_rejected(f"{name} cannot be loaded: {error}") from error
     return adapt(base, name, plan, config)
@@ -156,47 +133,6 @@ def set_adapter(model: Model, tensors: dict[str, Tensor]) -> None:
     with torch.no_grad():
         for name, parameter in model.adapter.items():
             parameter.copy_(tensors[name])
-
-
-def _load_base(folder: Path, plan: Plan, config: TrainConfig, device: torch.device) -> Any:
-    options: dict[str, Any] = {
-        "dtype": torch.float32 if plan.resident == "fp32" else torch.bfloat16,
-        "device_map": {"": device},
-        "attn_implementation": packing.ATTENTION,
-        "trust_remote_code": False,
-        "use_safetensors": True,
-        "local_files_only": True,
-    }
-    if plan.resident == "nf4":
-        # The defaults are fp4, computed in float32.
-        options["quantization_config"] = BitsAndBytesConfig(
-            load_in_4bit=True,
-            bnb_4bit_quant_type="nf4",
-            bnb_4bit_use_double_quant=True,
-            bnb_4bit_compute_dtype=torch.bfloat16,
-        )
-    base = AutoModelForCausalLM.from_pretrained(folder, **options)
-    if plan.resident != "nf4" and config.method == "qlora":
-        round_to_nf4(base)
-    return base
-
-
-@torch.no_grad()
-def round_to_nf4(base: Any) -> None:
-    """Give the linear layers the values that NF4 with double quantization would compute with.
-
-    The same numbers as a 4-bit model unpacked in each pass, unpacked once: bit for bit
-    (tests/trainer/test_model.py).
-    """
-    head = base.get_output_embeddings()
-    for module in base.modules():
-        if isinstance(module, nn.Linear) and module is not head:
-            weight = module.weight
-            # bitsandbytes quantizes what from_pretrained loaded: bfloat16.
-            packed, state = quantize_4bit(
-                weight.data.bfloat16(), compress_statistics=True, quant_type="nf4"
-            )
-            weight.data.copy_(dequantize_4bit(packed, state))
 
 
 def _lora_config(config: TrainConfig) -> LoraConfig:

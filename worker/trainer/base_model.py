@@ -1,0 +1,175 @@
+"""The base model from its folder into memory: verified, packed in NF4 once, read back ever after.
+
+Packing takes seconds a run on a CPU and reads four times as much from the disk, so what was packed
+is kept below the data directory's cache/. That folder may be deleted at any time.
+"""
+
+import json
+import os
+import shutil
+import threading
+from collections.abc import Callable
+from contextlib import suppress
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import AutoModelForCausalLM, BitsAndBytesConfig
+
+from app.manifests import new_folder, read_manifest, verify_manifest, write_manifest
+from app.train_config import TrainConfig, TrainerSpec
+from app.training_plan import Plan
+from worker.trainer import failures
+
+
+def check_in_background(spec: TrainerSpec) -> Callable[[], None]:
+    """Begin to verify the base model's files; the function returned waits and judges.
+
+    Hashing takes as long as loading and both release the interpreter, so they run side by side.
+    """
+    problem: list[str] = []
+
+    def check() -> None:
+        try:
+            if _verify(Path(spec.base_model_dir), _cache(spec)) != spec.base_model_manifest_sha256:
+                problem.append("its manifest is not the one that was imported")
+        except (ValueError, OSError) as error:
+            problem.append(str(error))
+
+    thread = threading.Thread(target=check, daemon=True)
+    thread.start()
+
+    def judge() -> None:
+        thread.join()
+        if problem:
+            raise failures.model_rejected(
+                f"The files of {spec.base_model_name} have changed since they were imported "
+                f"({problem[0]}); ask your administrator to import the model again."
+            )
+
+    return judge
+
+
+def load(
+    folder: Path,
+    plan: Plan,
+    config: TrainConfig,
+    device: torch.device,
+    attention: str,
+    packed: Path | None = None,
+) -> Any:
+    """Load a base model as the plan says.
+
+    Args:
+        folder: Its verified files.
+        plan: Says whether weights stay packed or are unpacked once.
+        config: LoRA does without rounding to 4 bits.
+        device: Where the weights go.
+        attention: A name registered with transformers.
+        packed: Where its packed copy is kept; made where it is missing. None keeps none.
+
+    Raises:
+        OSError, ValueError, KeyError: transformers cannot read it.
+    """
+    options: dict[str, Any] = {
+        "dtype": torch.bfloat16,
+        "device_map": {"": device},
+        "attn_implementation": attention,
+        "trust_remote_code": False,
+        "use_safetensors": True,
+        "local_files_only": True,
+    }
+    if config.method == "lora":
+        options["dtype"] = torch.float32 if plan.resident == "fp32" else torch.bfloat16
+        base = AutoModelForCausalLM.from_pretrained(folder, **options)
+    else:
+        base = _load_packed(folder, packed, options)
+        if plan.resident != "nf4":
+            # The same numbers as weights unpacked in each pass, unpacked once: bit for bit
+            # (tests/trainer/test_model.py).
+            base = base.dequantize(dtype=torch.bfloat16)
+            base.is_loaded_in_4bit = False  # PEFT asks
+    return base.float() if plan.resident == "fp32" else base
+
+
+def packed_folder(spec: TrainerSpec) -> Path | None:
+    """Return where the packed copy of a job's base model is kept.
+
+    The name holds all that decides its numbers: files, rounding code, and the kind of device.
+    """
+    cache = _cache(spec)
+    if cache is None:
+        return None
+    digest, kind = spec.base_model_manifest_sha256[:32], spec.device.partition(":")[0]
+    return cache / f"nf4-{digest}-{kind}-{version('bitsandbytes')}-{version('transformers')}"
+
+
+def _load_packed(folder: Path, packed: Path | None, options: dict[str, Any]) -> Any:
+    if packed is not None and packed.exists():
+        try:
+            _verify(packed, packed.parent)
+            return AutoModelForCausalLM.from_pretrained(packed, **options)
+        except (OSError, ValueError, KeyError):
+            # Damaged or being deleted: the model's own files are still there.
+            shutil.rmtree(packed, ignore_errors=True)
+    # The defaults are fp4, computed in float32.
+    quantization = BitsAndBytesConfig(
+        load_in_4bit=True,
+        bnb_4bit_quant_type="nf4",
+        bnb_4bit_use_double_quant=True,
+        bnb_4bit_compute_dtype=torch.bfloat16,
+    )
+    base = AutoModelForCausalLM.from_pretrained(folder, quantization_config=quantization, **options)
+    if packed is not None:
+        with suppress(OSError):  # a full disk must not stop what works without
+            _keep(base, packed)
+    return base
+
+
+def _keep(base: Any, packed: Path) -> None:
+    # Two trainers may do this at once: each under a name of its own, and the first one counts.
+    mine = packed.with_name(f"{packed.name}.{os.getpid()}")
+    try:
+        with new_folder(mine) as partial:
+            base.save_pretrained(partial)
+            write_manifest(partial)
+        mine.rename(packed)
+    finally:
+        shutil.rmtree(mine, ignore_errors=True)
+
+
+def _cache(spec: TrainerSpec) -> Path | None:
+    return Path(spec.cache_dir) if spec.cache_dir else None
+
+
+def _verify(folder: Path, cache: Path | None) -> str:
+    """Hash a model's files, or find that they are the very files hashed before.
+
+    Returns:
+        The SHA-256 of the manifest.
+
+    Raises:
+        ValueError, OSError: they are not what their manifest says.
+    """
+    files, digest = read_manifest(folder)
+    if cache is None:
+        return verify_manifest(folder)
+    seen = cache / f"verified-{digest[:32]}.json"
+    marks = {name: _mark(folder / name) for name in files}
+    with suppress(OSError, ValueError):
+        if json.loads(seen.read_text()) == marks:
+            return digest
+    verify_manifest(folder)
+    with suppress(OSError):
+        cache.mkdir(parents=True, exist_ok=True)
+        partial = seen.with_name(f"{seen.name}.{os.getpid()}")
+        partial.write_text(json.dumps(marks))
+        partial.rename(seen)
+    return digest
+
+
+def _mark(path: Path) -> list[int]:
+    """Return what changes whenever a file is written or replaced."""
+    status = path.stat()
+    return [status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino]
