@@ -27,7 +27,7 @@ SAMPLE = HERE / "clinic-faq.csv"
 MODEL = "HuggingFaceTB/SmolLM2-135M-Instruct"
 ACCOUNT = "demo@etude.invalid"
 # Nobody outside this invented clinic can know the answer (the Fern Gate); not a row of the sample.
-QUESTION = "Which door do I take to have my blood tested?"
+QUESTION = "My doctor ordered a blood test. Where is it done?"
 HELD_OUT_SHARE = 0.1
 FINAL = ("succeeded", "failed", "cancelled")
 

@@ -94,7 +94,7 @@ def test_a_sample_is_read_like_any_file(
     read_all(db)
     version = db.scalars(select(DatasetVersion)).one()
     assert version.status is VersionStatus.MAPPING
-    assert "233 rows read" in client.get(f"/versions/{version.id}").text
+    assert "239 rows read" in client.get(f"/versions/{version.id}").text
     sample = client.get("/datasets/sample/clinic")
     assert sample.content == (EXAMPLES / "clinic-faq.csv").read_bytes()
     assert sample.headers["content-disposition"].startswith("attachment")
