@@ -188,12 +188,13 @@ def _padded(
         pad(x).permute(0, 2, 3, 1, 4).reshape(len(lengths) * num_kv, longest, split[4])
         for x in (key_1KTD, value_1KTD)
     )
-    scores = query @ key.transpose(1, 2)
-    scores = scores.view(-1, longest, longest) * (scaling or split[4] ** -0.5)
-    # Causal alone is enough: an example's padding comes after it.
-    later_LL = torch.ones(longest, longest, dtype=torch.bool).triu(1)
-    weights = scores.masked_fill(later_LL, -torch.inf).softmax(-1, dtype=torch.float32)
-    result = weights.to(value.dtype).view(len(lengths) * num_kv, -1, longest) @ value
+    # Causal alone is enough: an example's padding comes after it. Mask and scale within the product
+    # save passes over the scores, here and backwards.
+    later_LL = query.new_full((longest, longest), -torch.inf).triu(1)
+    mask = later_LL.repeat(query.shape[1] // longest, 1)
+    scores = torch.baddbmm(mask, query, key.transpose(1, 2), alpha=scaling or split[4] ** -0.5)
+    weights = scores.softmax(-1, dtype=torch.float32).to(value.dtype)
+    result = weights @ value
     result = result.view(len(lengths), num_kv, -1, longest, split[4]).permute(0, 3, 1, 2, 4)
     flat = result.reshape(len(lengths) * longest, -1, split[4])
     return flat.index_select(0, inside_BL.flatten().nonzero().squeeze(1))[None]
