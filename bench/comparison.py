@@ -38,11 +38,12 @@ class Outcome:
 
 
 def run(
-    arms: list[Arm], num_rounds: int, timeout_seconds: float = 900
+    arms: list[Arm], num_rounds: int, timeout_seconds: float = 900, log: Path | None = None
 ) -> dict[str, dict[str, Any]]:
     """Run all arms in turn, round by round (A B C A B C), and sum each one up.
 
-    An arm that fails is left out of later rounds; its last words are kept.
+    An arm that fails is left out of later rounds; its last words are kept. `log` gets what each
+    process measured as soon as it is done, should the whole be broken off.
     """
     outcomes = {arm.name: Outcome() for arm in arms}
     for turn in range(num_rounds):
@@ -55,6 +56,10 @@ def run(
                 outcome.rounds.append(_run_one(arm, timeout_seconds))
             except RuntimeError as error:
                 outcome.failure = str(error)
+            if log and not outcome.failure:
+                line = json.dumps({"arm": arm.name, "round": turn, **outcome.rounds[-1]})
+                with log.open("a") as file:
+                    file.write(line + "\n")
             seconds = time.monotonic() - began
             word = (outcome.failure or "done").splitlines()[-1]
             print(f"round {turn + 1} {arm.name}: {seconds:.0f} s, {word}", file=sys.stderr)

@@ -1,6 +1,6 @@
 """Etude's trainer beside TRL's on this CPU: speed, memory, first step, losses; JSON last.
 
-    python -m bench.train [--quick] [--ablate] [--arms NAME,…] [--rounds N] [--no-results]
+    python -m bench.train [--quick] [--ablate] [--llamafactory] [--arms NAME,…] [--rounds N]
 
 SmolLM2-135M and GSM8K (or ETUDE_BENCH_DATA), LoRA of rank 16 on all linear layers, the same 16
 examples a step in the same order. TRL lives in an environment of its own, made at first use.
@@ -9,6 +9,7 @@ examples a step in the same order. TRL lives in an environment of its own, made 
 import argparse
 import datetime
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -20,13 +21,25 @@ from bench.comparison import Arm
 ROOT = Path(__file__).resolve().parents[1]
 VENVS = ROOT / "bench" / ".venvs"
 RESULTS = ROOT / "bench" / "results"
-PEERS = ("trl==1.16.0", "datasets")
+OURS = ("torch", "transformers", "peft", "bitsandbytes", "accelerate")
+LOCK = ("--constraint", str(ROOT / "requirements.lock"))
+PEERS: dict[str, tuple[str, ...]] = {
+    # With our torch and transformers.
+    "trl": (*LOCK, "trl==1.16.0", "datasets", *OURS),
+    # With what it wants: plain `pip install llamafactory` picks a torch (2.15) that its torchaudio
+    # (2.11) refuses. 6 GB with CUDA's libraries, so only where it is asked for.
+    "llamafactory": (
+        *("llamafactory==0.9.5", "bitsandbytes==0.50.2"),
+        *("torch==2.11.0", "torchaudio==2.11.0", "torchvision"),
+    ),
+}
 TOTAL_STEPS = 24  # the workload's; no arm does them all, but the schedule reaches to their end
 PEER_ARMS: dict[str, tuple[dict[str, Any], int]] = {
     # name: what the order says, measured steps a round (few where they are slow)
     "trl-stock": ({"variant": "stock"}, 1),
     "trl-packed": ({"variant": "packed"}, 1),
     "trl-packed-fp32": ({"variant": "packed", "float": "float32"}, 3),
+    "llamafactory": ({}, 1),
 }
 ETUDE_STEPS = 6
 # What each takes away is told in bench/arms/etude.py.
@@ -42,7 +55,7 @@ def main() -> None:
     source = workload.data_file()
     job = workload.make_job(source, model, TOTAL_STEPS)
     arms = _arms(job, model, arguments)
-    results = comparison.run(arms, arguments.rounds)
+    results = comparison.run(arms, arguments.rounds, log=workload.CACHE / "last-run.jsonl")
     comparison.compare_losses(results, "etude" if arguments.ablate else "trl-stock")
     kind = "ablation" if arguments.ablate else "train"
     body = {
@@ -77,9 +90,9 @@ def _arms(job: Path, model: Path, arguments: argparse.Namespace) -> list[Arm]:
     }
     wanted = arguments.arms.split(",") if arguments.arms else None
     arms = [
-        Arm(name, "bench.arms.trl_arm", "", order | own, steps)
+        Arm(name, f"bench.arms.{name.partition('-')[0]}_arm", "", order | own, steps)
         for name, (own, steps) in PEER_ARMS.items()
-        if wanted is None or name in wanted
+        if (name in wanted if wanted else name != "llamafactory" or arguments.llamafactory)
     ]
     variants = ["full", *(ABLATIONS if arguments.ablate or wanted else ())]
     names = {v: "etude" if v == "full" else f"etude:{v}" for v in variants}
@@ -92,28 +105,24 @@ def _arms(job: Path, model: Path, arguments: argparse.Namespace) -> list[Arm]:
         arms = [arm for arm in arms if arm.name.startswith("etude")]
     finished = []
     for arm in arms:
-        python = arm.python or str(_peer_python())
+        python = arm.python or str(_peer_python(arm.name.partition("-")[0]))
         steps = 1 if arguments.quick else arguments.steps or arm.num_steps
         finished.append(Arm(arm.name, arm.module, python, arm.order, steps))
     return finished
 
 
-def _peer_python() -> Path:
-    """Return the interpreter that has TRL, with torch and transformers as we pin them."""
-    folder = VENVS / "trl"
+def _peer_python(name: str) -> Path:
+    """Return the interpreter of a peer's own environment, made at first use."""
+    folder = VENVS / name
     if not (folder / ".ready").exists():
-        print("Installing TRL into bench/.venvs/trl; this takes some minutes.", file=sys.stderr)
+        print(f"Installing {name} into bench/.venvs; this takes some minutes.", file=sys.stderr)
         subprocess.run([sys.executable, "-m", "venv", str(folder)], check=True)
-        ours = ("torch", "transformers", "peft", "bitsandbytes", "accelerate")
-        subprocess.run(
-            [
-                *(str(folder / "bin/python"), "-m", "pip", "install", "--quiet"),
-                *("--disable-pip-version-check", "--constraint", str(ROOT / "requirements.lock")),
-                *PEERS,
-                *ours,
-            ],
-            check=True,
-        )
+        pip = (str(folder / "bin/python"), "-m", "pip", "install", "--quiet")
+        environment = dict(os.environ)
+        if name != "trl":
+            # A CPU build of torch that lies at hand does not fit the torchaudio from PyPI.
+            environment.pop("PIP_FIND_LINKS", None)
+        subprocess.run([*pip, *PEERS[name]], check=True, env=environment)
         (folder / ".ready").touch()
     return folder / "bin" / "python"
 
@@ -122,6 +131,7 @@ def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--quick", action="store_true", help="2 steps an arm, one round")
     parser.add_argument("--ablate", action="store_true", help="Etude less one optimization each")
+    parser.add_argument("--llamafactory", action="store_true", help="LLaMA-Factory, too (6 GB)")
     parser.add_argument("--arms", default="", help="only these, with commas; writes no results")
     parser.add_argument("--rounds", type=int, default=0, help="default 2, quick 1")
     parser.add_argument("--steps", type=int, default=0, help="measured steps of each arm a round")
