@@ -38,7 +38,7 @@ class Outcome:
 
 
 def run(
-    arms: list[Arm], num_rounds: int, timeout_seconds: float = 900, log: Path | None = None
+    arms: list[Arm], num_rounds: int, timeout_seconds: float = 1800, log: Path | None = None
 ) -> dict[str, dict[str, Any]]:
     """Run all arms in turn, round by round (A B C A B C), and sum each one up.
 
@@ -146,7 +146,7 @@ def _run_one(arm: Arm, timeout_seconds: float) -> dict[str, Any]:
 
 
 def _summary(arm: Arm, outcome: Outcome) -> dict[str, Any]:
-    if outcome.failure or not outcome.rounds:
+    if not outcome.rounds:
         return {"failure": outcome.failure}
     rounds = outcome.rounds
     measured = [step for found in rounds for step in found["steps"][arm.warmup :]]
@@ -187,4 +187,6 @@ def _summary(arm: Arm, outcome: Outcome) -> dict[str, Any]:
     if "reserved_bytes" in first:
         summary["reserved_bytes"] = max(found["reserved_bytes"] for found in rounds)
         summary["host_peak_bytes"] = max(found["host_peak_bytes"] for found in rounds)
+    if outcome.failure:  # in a later round; what the earlier ones measured stands
+        summary["failure"] = outcome.failure
     return summary | {key: first[key] for key in kept if key in first}
