@@ -7,18 +7,19 @@ import shutil
 import signal
 import socket
 import subprocess
-import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
+from app import metrics
 from app.embedded import processes
-from tests.factories import PASSWORD
+from app.models import Job, JobStatus
+from tests.factories import PASSWORD, make_job
+from tests.up import NOBODY, STAND_IN, Etude, still_there
 
-READY_SECONDS = 120
 # Each as words of its command line.
 PARTS = (
     ("postgres -D",),
@@ -29,9 +30,6 @@ PARTS = (
 )
 
 
-NOBODY = 65534
-
-
 def can_be_nobody() -> bool:
     """Say whether root can look like somebody else to itself, and still read this code."""
     command = processes.bound(["/bin/true"], signal.SIGKILL, "--hide-root", str(NOBODY))
@@ -40,125 +38,6 @@ def can_be_nobody() -> bool:
 
 # Where root runs the tests, Etude also has to work for somebody who is not root.
 USERS = ["us", "not root"] if can_be_nobody() else ["us"]
-# Converting the starter model is not what these tests are about.
-BARE = {"PATH": os.environ["PATH"], "ETUDE_STARTER_MODEL": "false"}  # no HOME, no servers named
-
-
-class Etude:
-    """One `etude up` on a data directory and a free port."""
-
-    def __init__(self, data_dir: Path, user: str = "us") -> None:
-        self.data_dir = data_dir
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            self.port: int = probe.getsockname()[1]
-        self.disguise = ["--hide-root", str(NOBODY)] if user == "not root" else []
-        self.printed = data_dir.with_name(data_dir.name + ".out")
-        self.process: subprocess.Popen[bytes] | None = None
-
-    def command(self, *arguments: str, typed: str = "") -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            self._command(*arguments),
-            input=typed,
-            capture_output=True,
-            text=True,
-            timeout=120,
-            env=BARE,
-        )
-
-    def start(self) -> None:
-        """Start it and wait until database, broker and both workers are well."""
-        with self.printed.open("wb") as output:
-            self.process = subprocess.Popen(
-                self._command("up", "--port", str(self.port)),
-                stdout=output,
-                stderr=output,
-                env=BARE,
-            )
-        self.wait_until_ready()
-
-    def wait_until_ready(self) -> None:
-        assert self.process is not None
-        deadline = time.monotonic() + READY_SECONDS
-        answer = (0, "")
-        while time.monotonic() < deadline and self.process.poll() is None:
-            with suppress(OSError, http.client.HTTPException):
-                answer = self.get("/readyz")
-            if answer[0] == http.client.OK and "Etude is ready at" in self.said():
-                return
-            time.sleep(0.1)
-        pytest.fail(f"not ready: {answer}\n{self.said()}\n{self._logs()}")
-
-    def get(self, path: str) -> tuple[int, str]:
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=30)
-        try:
-            connection.request("GET", path)
-            response = connection.getresponse()
-            return response.status, response.read().decode()
-        finally:
-            connection.close()
-
-    def said(self) -> str:
-        return self.printed.read_text()
-
-    def end(self, number: signal.Signals) -> int:
-        assert self.process is not None
-        self.process.send_signal(number)
-        return self.process.wait(timeout=60)
-
-    def processes(self) -> dict[int, str]:
-        """Return every living process below ours: id and command line."""
-        assert self.process is not None
-        family = {self.process.pid}
-        parents = {pid: parent for pid, parent, state in all_processes() if state != "Z"}
-        grown = True
-        while grown:
-            children = {pid for pid, parent in parents.items() if parent in family} - family
-            family |= children
-            grown = bool(children)
-        return {pid: command_line(pid) for pid in family - {self.process.pid}}
-
-    def find(self, *words: str) -> int:
-        """Return the eldest process whose command line has all of these words."""
-        found = [
-            pid for pid, line in self.processes().items() if all(word in line for word in words)
-        ]
-        assert found, f"no process with {words}"
-        return min(found)
-
-    def _command(self, *arguments: str) -> list[str]:
-        command = [sys.executable, "-m", "app.cli", *arguments, "--data-dir", str(self.data_dir)]
-        return processes.bound(command, signal.SIGKILL, *self.disguise)
-
-    def _logs(self) -> str:
-        logs = sorted((self.data_dir / "logs").glob("*.log"))
-        return "\n".join(f"{log.name}: {log.read_text(errors='replace')[-1500:]}" for log in logs)
-
-
-def all_processes() -> Iterator[tuple[int, int, str]]:
-    for entry in Path("/proc").iterdir():
-        if entry.name.isdigit():
-            with suppress(OSError):
-                state, parent = (entry / "stat").read_text().rpartition(")")[2].split()[:2]
-                yield int(entry.name), int(parent), state
-
-
-def command_line(pid: int) -> str:
-    try:
-        return Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode()
-    except OSError:
-        return ""
-
-
-def still_there(family: dict[int, str], seconds: float) -> dict[int, str]:
-    """Wait for processes to end; returns those that did not."""
-    deadline = time.monotonic() + seconds
-    while True:
-        alive = {pid for pid, _, state in all_processes() if state != "Z"}
-        left = {pid: line for pid, line in family.items() if pid in alive}
-        if not left or time.monotonic() > deadline:
-            return left
-        time.sleep(0.05)
 
 
 @pytest.fixture(params=["us"])
@@ -233,3 +112,42 @@ def test_a_port_in_use_gets_one_sentence(etude: Etude) -> None:
     assert "Choose another with --port" in refused.stderr
     assert len(refused.stderr.strip().splitlines()) == 1
     assert refused.stdout == ""
+
+
+@pytest.mark.parametrize("manners", ["", " deaf"])
+def test_a_stop_amid_training_leaves_nothing_behind_and_the_job_goes_on(
+    tmp_path: Path, manners: str
+) -> None:
+    etude = Etude(tmp_path / "data", environment=STAND_IN)
+    etude.start()
+    with etude.database() as db:
+        job = make_job(db)
+        job.name = f"steps=120 pause=0.05 every=20{manners}"
+        db.commit()
+        wait_until(lambda: job_of(etude, job.id).step > 30)
+    family = etude.processes()
+    assert etude.process is not None
+    etude.process.send_signal(signal.SIGINT)
+    if manners:  # a trainer that does not stop; whoever presses again will not wait for it
+        wait_until(lambda: "again" in etude.said())
+        etude.process.send_signal(signal.SIGINT)
+    assert etude.process.wait(timeout=20) == 0
+    assert still_there(family, seconds=5) == {}
+    etude.start()
+    wait_until(lambda: job_of(etude, job.id).status is JobStatus.SUCCEEDED, seconds=60)
+    with etude.database() as db:
+        curve = metrics.series(db, job.id)["loss"]
+    assert [step for step, _ in curve] == list(range(1, 121))
+    assert etude.end(signal.SIGTERM) == 0
+
+
+def job_of(etude: Etude, job_id: int) -> Job:
+    with etude.database() as db:
+        return db.get_one(Job, job_id)
+
+
+def wait_until(look: Callable[[], object], seconds: float = 30) -> None:
+    deadline = time.monotonic() + seconds
+    while not look():
+        assert time.monotonic() < deadline, "it did not happen in time"
+        time.sleep(0.05)
