@@ -25,7 +25,7 @@ class Setting(NamedTuple):
 
 
 def show_job(db: Session, job: Job) -> dict[str, Any]:
-    """Gather the page's parts; the curve is read after the number up to which it is whole."""
+    """Gather the page's parts."""
     db.refresh(job)
     points = curve_points(db, job)
     config = TrainConfig.model_validate(job.config)
@@ -56,12 +56,10 @@ def show_job(db: Session, job: Job) -> dict[str, Any]:
 
 
 def curve_points(db: Session, job: Job) -> dict[str, Any]:
-    """Return the curves as columns by step, and the number after which the stream goes on.
-
-    The number is older than the points or as old: what is in between comes again and counts once.
-    """
+    """Return the curves as columns by step, and the number after which the stream goes on."""
     seq = job.event_seq
-    curves = {name: dict(found) for name, found in metrics.series(db, job.id).items()}
+    # What was written since `job` was read is left to the stream, which brings it once.
+    curves = {name: dict(found) for name, found in metrics.series(db, job.id, seq).items()}
     steps = sorted(set().union(*(curves.get(name, {}).keys() for name in CURVES)))
     columns: dict[str, Any] = {
         name: [curves.get(name, {}).get(step) for step in steps] for name in CURVES

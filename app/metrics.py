@@ -173,14 +173,21 @@ def after(db: Session, job_id: int, seq: int, limit: int = 2000) -> list[StreamI
     return [items[number] for number in sorted(items)]
 
 
-def series(db: Session, job_id: int) -> dict[str, list[tuple[int, float]]]:
-    """Return every curve of a job: name -> (step, value) in the order of steps."""
+def series(
+    db: Session, job_id: int, up_to_seq: int | None = None
+) -> dict[str, list[tuple[int, float]]]:
+    """Return every curve of a job: name -> (step, value) in the order of steps.
+
+    Args:
+        db: Its session.
+        job_id: The job.
+        up_to_seq: Leave out what is numbered higher.
+    """
     found: dict[str, list[tuple[int, float]]] = defaultdict(list)
-    for row in db.execute(
-        select(Metric.name, Metric.step, Metric.value)
-        .where(Metric.job_id == job_id)
-        .order_by(Metric.step)
-    ):
+    wanted = select(Metric.name, Metric.step, Metric.value).where(Metric.job_id == job_id)
+    if up_to_seq is not None:
+        wanted = wanted.where(Metric.seq <= up_to_seq)
+    for row in db.execute(wanted.order_by(Metric.step)):
         found[row.name].append((row.step, row.value))
     return dict(found)
 

@@ -106,14 +106,15 @@ def test_a_job_page_has_its_points_and_works_without_javascript(
     client: TestClient, db: Session, owner: User
 ) -> None:
     job = make_job(db, user=owner, status=JobStatus.SUCCEEDED, event_seq=9, step=2, total_steps=2)
-    for step, name, value in (
-        (0, "validation_loss", 2.5),
-        (1, "loss", 2.25),
-        (2, "loss", 2.0),
-        (2, "validation_loss", 1.5),
+    for step, name, value, seq in (
+        (0, "validation_loss", 2.5, 6),
+        (1, "loss", 2.25, 7),
+        (2, "loss", 2.0, 9),
+        (2, "validation_loss", 1.5, 9),
+        (3, "loss", 1.75, 10),  # written since the job's row was read: the stream brings it
     ):
         at = datetime.now(UTC)
-        db.add(Metric(job_id=job.id, attempt=1, step=step, name=name, value=value, seq=9, at=at))
+        db.add(Metric(job_id=job.id, attempt=1, step=step, name=name, value=value, seq=seq, at=at))
     db.add(JobEvent(job_id=job.id, seq=8, level="info", kind="note", message="<b>All read.</b>"))
     db.commit()
     sign_in(client, db, owner)
