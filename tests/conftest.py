@@ -10,6 +10,7 @@ tests/factories.py.
 import itertools
 import os
 import shutil
+import signal
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -25,6 +26,9 @@ from app.embedded.postgres import Postgres
 from app.embedded.valkey import Valkey
 
 _number = itertools.count(1)
+# A shell starts what runs in its background deaf to Ctrl-C; the processes that tests start would
+# inherit that.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")

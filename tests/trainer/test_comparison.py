@@ -8,7 +8,6 @@ from pathlib import Path
 import pytest
 import torch
 from torch import Tensor
-from torch.nn.functional import cosine_similarity
 
 from app.chat import IGNORE_INDEX, Encoded
 from bench import workload
@@ -17,6 +16,8 @@ from worker.trainer import loop, packing
 
 ROOT = Path(__file__).parents[2]
 LENGTHS = [37, 120, 5, 130, 64, 90, 9, 77]
+# 4-bit weights are computed with in bfloat16; how that rounds differs from one CPU to the next.
+PLAIN = {"narrow": {"resident": "bf16"}}
 
 
 def step(folder: Path, variant: str) -> tuple[float, dict[str, Tensor]]:
@@ -26,7 +27,7 @@ def step(folder: Path, variant: str) -> tuple[float, dict[str, Tensor]]:
     for length in LENGTHS:
         ids = torch.randint(512, (length,), generator=generator).tolist()
         examples.append(Encoded(ids, [IGNORE_INDEX] * 3 + ids[3:], 0))
-    changes = {"resident": "fp32"} | etude.PLAN_CHANGES.get(variant, {})
+    changes = {"resident": "fp32"} | etude.PLAN_CHANGES.get(variant, PLAIN.get(variant, {}))
     trainer = shapes.trainer_on("tiny", "cpu", examples, len(LENGTHS), folder, changes, 1e-3)
     torch.set_num_threads(1)
     with torch.no_grad():
@@ -46,16 +47,12 @@ def test_what_is_switched_off_teaches_the_same(
 ) -> None:
     for module, name in ((loop, "completion_loss"), (packing, "_is_even")):
         monkeypatch.setattr(module, name, getattr(module, name))  # put back afterwards
-    wanted_loss, wanted = step(tmp_path / "full", "full")
+    plain = "narrow" if variant == "nf4-resident" else "full"
+    wanted_loss, wanted = step(tmp_path / plain, plain)
     loss, found = step(tmp_path / variant, variant)
-    # 4-bit weights are computed with in bfloat16, all else is float32.
-    narrow = variant == "nf4-resident"
-    assert loss == pytest.approx(wanted_loss, rel=5e-3 if narrow else 1e-5)
+    assert loss == pytest.approx(wanted_loss, rel=1e-5)
     for name, gradient in found.items():
-        if narrow:
-            assert cosine_similarity(gradient.flatten(), wanted[name].flatten(), dim=0) > 0.99
-        else:
-            torch.testing.assert_close(gradient, wanted[name], rtol=1e-3, atol=1e-6)
+        torch.testing.assert_close(gradient, wanted[name], rtol=1e-3, atol=1e-6)
 
 
 def test_operations_are_counted_by_the_4n_rule() -> None:
