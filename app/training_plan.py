@@ -148,6 +148,11 @@ class Shape(BaseModel):
         return narrow + attention + 5 * size * self.intermediate
 
 
+def idle_bytes(kind: Literal["cpu", "cuda"]) -> int:
+    """Return what a trainer needs before it has a job."""
+    return _PROCESS_BYTES[kind]
+
+
 def num_steps(num_train: int, config: TrainConfig) -> int:
     """Count the optimizer updates; the last one may reach into the next pass over the data."""
     return max(1, math.ceil(num_train * config.num_epochs / config.batch_size))
@@ -159,15 +164,25 @@ def plan(
     histogram: LengthHistogram,
     config: TrainConfig,
     device: DeviceInfo,
+    way: "Way | None" = None,
 ) -> Plan:
-    """Choose how to train: the fastest way that fits, or the smallest where none does."""
+    """Choose how to train: the fastest way that fits, or the smallest where none does.
+
+    Args:
+        model_config: The model's config.json.
+        num_parameters: All of its weights.
+        histogram: How long the examples are.
+        config: What the person chose.
+        device: Where it will run.
+        way: Decided already; only memory and time are worked out.
+    """
     shape = Shape.of(model_config, num_parameters)
     step_tokens = math.ceil(
         min(histogram.mean_tokens, config.max_length_tokens) * config.batch_size
     )
     candidates = [
         _predict(shape, histogram, config, device, way)
-        for way in _ways(config, device, max(step_tokens, 64))
+        for way in ([way] if way else _ways(config, device, max(step_tokens, 64)))
     ]
     order = {"yes": 0, "tight": 1, "no": 2}
     best = min(order[c.fits] for c in candidates)

@@ -45,6 +45,9 @@ app.conf.update(
     # Cancelling, drain and liveness are columns in PostgreSQL.
     worker_enable_remote_control=False,
     worker_send_task_events=False,
+    # A slow or crowded machine needs longer than 4 s to start the pool's child; it would be killed
+    # and started over and over.
+    worker_proc_alive_timeout=60.0,
     # The pool's child holds no model; a fresh one now and then, but not amid a burst of hints.
     worker_max_tasks_per_child=1000,
     timezone="UTC",

@@ -1,0 +1,187 @@
+"""What the planner says that a job adds to an idle trainer's memory, and what it adds, on the CPU.
+
+`python -m bench.memory [NAME…]` measures a grid of random models, each in a process of its own, and
+prints a line for each and one JSON object; `python -m bench.memory '{"shape": …}'` measures one.
+Memory does not depend on the weights' values, nor on what else the machine is doing.
+"""
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import LlamaConfig, LlamaForCausalLM
+
+from app.chat import Encoded
+from app.manifests import write_manifest
+from app.train_config import TrainConfig, TrainerSpec
+from app.training_plan import DeviceInfo, Plan, Way, count_parameters, idle_bytes, plan
+from worker.trainer import data, job, loop, model
+from worker.trainer.checkpoint import Progress
+from worker.trainer.events import EventLog
+
+NUM_STEPS = 2
+
+
+def _order(
+    shape: dict[str, Any], length: int, batch_size: int, way: list[Any], **config: Any
+) -> dict[str, Any]:
+    return {
+        "shape": shape,
+        "length": length,
+        "way": way,
+        "config": {"batch_size": batch_size, "max_length_tokens": 8192, **config},
+    }
+
+
+_SMALL = {
+    "hidden_size": 512, "intermediate_size": 1408, "num_hidden_layers": 8,
+    "num_attention_heads": 8, "num_key_value_heads": 4, "vocab_size": 1024,
+}  # fmt: skip
+_WIDE = {
+    "hidden_size": 2048, "intermediate_size": 5632, "num_hidden_layers": 6,
+    "num_attention_heads": 16, "num_key_value_heads": 16, "vocab_size": 1024,
+}  # fmt: skip
+_SMOLLM2 = {
+    "hidden_size": 576, "intermediate_size": 1536, "num_hidden_layers": 30,
+    "num_attention_heads": 9, "num_key_value_heads": 3, "vocab_size": 49152,
+    "tie_word_embeddings": True,
+}  # fmt: skip
+_MANY_WORDS = {"vocab_size": 128000, "tie_word_embeddings": True, "num_hidden_layers": 4}
+# Each adds at least a gigabyte. way: weights, tokens at once, whether to compute twice.
+GRID: dict[str, dict[str, Any]] = {
+    "long": _order(_SMALL, 1024, 8, ["fp32", 8192, False]),
+    "short": _order(_SMALL, 64, 128, ["fp32", 8192, False]),
+    "middle": _order(_SMALL, 256, 32, ["fp32", 8192, False]),
+    "twice": _order(_SMALL | {"num_hidden_layers": 24}, 1024, 8, ["fp32", 8192, True]),
+    "wide": _order(_WIDE, 512, 2, ["fp32", 1024, False]),
+    "words": _order(_SMALL | _MANY_WORDS, 512, 8, ["fp32", 2048, False]),
+    "packed": _order(_SMALL, 512, 8, ["nf4", 4096, False]),
+    "halved": _order(_SMALL, 512, 8, ["bf16", 4096, False]),
+    "rank": _order(_SMALL, 512, 8, ["fp32", 4096, False], lora_rank=128),
+    "starter": _order(_SMOLLM2, 64, 16, ["fp32", 1024, False]),
+}
+
+
+def main(names: list[str]) -> None:
+    """Measure the grid, or the named part of it."""
+    results = {}
+    for name in names or GRID:
+        found = results[name] = measured(GRID[name])
+        print(
+            f"{name:8} said {found['predicted'] / 2**20:6.0f} MB, "
+            f"grew by {found['measured'] / 2**20:6.0f} MB, "
+            f"ratio {found['predicted'] / found['measured']:.2f}",
+            flush=True,
+        )
+    print(json.dumps(results))
+
+
+def measured(order: dict[str, Any]) -> dict[str, int]:
+    """Measure one shape in a process of its own: {"predicted", "measured", "idle"} in bytes."""
+    done = subprocess.run(
+        [sys.executable, "-m", "bench.memory", json.dumps(order)],
+        capture_output=True,
+        text=True,
+        check=True,
+        env=os.environ | {"GOMP_SPINCOUNT": "10000"},  # as the trainer has it
+        cwd=Path(__file__).parents[1],
+    )
+    found: dict[str, int] = json.loads(done.stdout.splitlines()[-1])
+    return found
+
+
+def measure(order: dict[str, Any]) -> None:
+    """Measure one shape in this process."""
+    torch.set_num_threads(2)
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        config = make_model(folder / "model", order["shape"])
+        job.warm_up()
+        idle = memory("VmRSS")
+        Path("/proc/self/clear_refs").write_text("5")  # the highest mark begins anew
+        predicted = train(folder, config, order)
+        grown = memory("VmHWM") - idle
+    said = predicted.peak_bytes - idle_bytes("cpu")
+    print(json.dumps({"predicted": said, "measured": grown, "idle": idle}))
+
+
+def make_model(folder: Path, shape: dict[str, Any]) -> dict[str, Any]:
+    """Write a random model in another process: making it would raise this one's memory."""
+    code = (
+        "import json, sys; from bench.memory import write_model; "
+        "write_model(sys.argv[1], json.loads(sys.argv[2]))"
+    )
+    subprocess.run(
+        [sys.executable, "-c", code, str(folder), json.dumps(shape)],
+        check=True,
+        capture_output=True,
+    )
+    found: dict[str, Any] = json.loads((folder / "config.json").read_text())
+    return found
+
+
+def write_model(folder: str, shape: dict[str, Any]) -> None:
+    """Write a random Llama."""
+    config = LlamaConfig(bos_token_id=None, eos_token_id=None, **shape)
+    with torch.device("meta"):
+        made = LlamaForCausalLM(config)
+    made = made.to_empty(device="cpu").bfloat16()
+    for parameter in made.parameters():
+        torch.nn.init.constant_(parameter, 0.01)
+    made.save_pretrained(folder)
+    write_manifest(Path(folder))
+
+
+def train(folder: Path, config: dict[str, Any], order: dict[str, Any]) -> Plan:
+    """Do a few steps as the trainer does, and return its plan."""
+    settings = TrainConfig.model_validate(order["config"])
+    length = order["length"]
+    example = Encoded(
+        [i % 50 for i in range(length)], [-100] * (length // 2) + [1] * (length - length // 2), 0
+    )
+    found = data.Data([example] * settings.batch_size * NUM_STEPS, [], 0, 0, [])
+    machine = DeviceInfo(free_bytes=2**40, num_cores=2)
+    base = folder / "model"
+    chosen = plan(
+        config, count_parameters(base), found.histogram(), settings, machine, Way(*order["way"])
+    )
+    loaded = model.load(base, "random", chosen, settings, torch.device("cpu"))
+    spec = TrainerSpec(
+        job_id=1, attempt=1, job_name="memory", config=settings, device="cpu",
+        base_model_name="random", base_model_dir="", base_model_manifest_sha256="",
+    )  # fmt: skip
+    trainer = loop.Trainer(
+        spec,
+        folder,
+        EventLog(folder / "attempts" / "1" / "events.jsonl"),
+        chosen,
+        None,  # type: ignore[arg-type]
+        found,
+        loaded,
+        loop.make_optimizer(chosen, settings, list(loaded.adapter.values())),
+        Progress(micro_batch_tokens=chosen.micro_batch_tokens, checkpointing=chosen.checkpointing),
+        lambda: False,
+    )
+    for _ in range(NUM_STEPS):
+        assert loop._step(trainer, NUM_STEPS)
+    return chosen
+
+
+def memory(field: str) -> int:
+    """Return a field of /proc/self/status, in bytes."""
+    for line in Path("/proc/self/status").read_text().splitlines():
+        if line.startswith(field + ":"):
+            return int(line.split()[1]) * 1024
+    raise AssertionError(field)
+
+
+if __name__ == "__main__":
+    if sys.argv[1:] and sys.argv[1].startswith("{"):
+        measure(json.loads(sys.argv[1]))
+    else:
+        main(sys.argv[1:])
