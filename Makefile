@@ -46,7 +46,8 @@ browser: setup-dev
 		DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends chromium >/dev/null; }
 
 test: setup-dev browser ## run every test
-	$(BIN)/python -m pytest
+	@# Half of the time a test waits for processes; the other core may as well run another file.
+	$(BIN)/python -m pytest --numprocesses 2 --dist worksteal
 
 test-gpu: setup-dev ## run the tests that need a CUDA device
 	$(BIN)/python -m pytest -m gpu
