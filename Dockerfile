@@ -2,7 +2,7 @@
 FROM python:3.11-slim-bookworm
 
 # bitsandbytes' CPU kernels are linked against the GNU OpenMP library.
-RUN apt-get update && apt-get install -y --no-install-recommends libgomp1 \
+RUN apt-get update && apt-get install -y --no-install-recommends libgomp1 libtcmalloc-minimal4 \
     && rm -rf /var/lib/apt/lists/* \
     && useradd --uid 10001 --create-home etude \
     && install -d -o etude -g etude /data \

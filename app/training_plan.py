@@ -1,8 +1,8 @@
 """Memory and speed worked out before the first step: the page shows it, the trainer follows it.
 
-Arithmetic, but for `this_cpu` and `count_parameters`. The CPU's rate was measured (two cores of an
-AMD EPYC with AVX512-BF16, SmolLM2-135M); bytes per token and the GPUs' rates are worked out from
-the architecture and not yet held against measurements.
+Arithmetic, but for `this_cpu`, `tcmalloc` and `count_parameters`. The CPU's rate was measured (two
+cores of an AMD EPYC with AVX512-BF16, SmolLM2-135M), and bench/memory.py holds its memory against
+processes; the GPUs' rates and memory follow from the architecture, not yet from measurements.
 """
 
 import json
@@ -22,11 +22,19 @@ Resident = Literal["nf4", "bf16", "fp32"]
 # NF4 with double quantization: 4 bits, and 0.127 bits of constants (QLoRA, arXiv:2305.14314, §3).
 NF4_BYTES = (4 + 0.127) / 8
 _WEIGHT_BYTES = {"nf4": NF4_BYTES, "bf16": 2.0, "fp32": 4.0}
-# A trained weight, its gradient and AdamW's two moments in float32, and its copy in bfloat16.
-_ADAPTER_BYTES = 18
+# A trained weight, its gradient and AdamW's two moments in float32, and its copy to compute with.
+_ADAPTER_BYTES = 20
 _CHUNK_ROWS = 256
+_SCORES_UP_TO = 512  # as worker/trainer/packing.py
+# glibc's heap grows beyond what is in use where blocks of many sizes come and go, by 33 to 61 % on
+# the shapes of bench/memory.py; not where the trainer computes twice (worker/trainer/model.py).
+_HEAP_SLACK = {"glibc": 1.36, "tcmalloc": 1.04}
+_TCMALLOC = ("libtcmalloc_minimal.so.4", "libtcmalloc.so.4")
+_LIBRARIES = ("/usr/lib/*-linux-gnu", "/usr/lib64", "/usr/local/lib")
 # Interpreter, libraries and what they hold on to.
 _PROCESS_BYTES = {"cpu": 750 * 1024**2, "cuda": 900 * 1024**2}
+# What libraries take in the first step: plans of matrix products, stacks of threads.
+_FIRST_USE_BYTES = {"cpu": 150 * 1024**2, "cuda": 0}
 _START_SECONDS = {"cpu": 12.0, "cuda": 20.0}
 _SAMPLE_SECONDS = {"cpu": 8.0, "cuda": 6.0}
 # Floating-point operations a second reached in whole steps: a core of a CPU, or a GPU by name.
@@ -44,6 +52,7 @@ class DeviceInfo(BaseModel):
     free_bytes: int
     num_cores: int = Field(default=1, ge=1)  # physical ones that this process may use
     has_bfloat16: bool = True
+    allocator: Literal["glibc", "tcmalloc"] = "glibc"
 
 
 class LengthHistogram(BaseModel):
@@ -113,6 +122,7 @@ class Shape(BaseModel):
     intermediate: int
     kv_width: int
     q_width: int
+    heads: int
     vocabulary: int
     num_embedding: int
     num_linear: int
@@ -130,6 +140,7 @@ class Shape(BaseModel):
             intermediate=int(config.get("intermediate_size") or 4 * hidden),
             kv_width=head_dim * int(config.get("num_key_value_heads") or heads),
             q_width=head_dim * heads,
+            heads=heads,
             vocabulary=vocabulary,
             num_embedding=num_embedding,
             num_linear=max(0, num_parameters - num_embedding),
@@ -139,13 +150,23 @@ class Shape(BaseModel):
         widths = 2 * (self.hidden + self.q_width) + 2 * (self.hidden + self.kv_width)
         return rank * self.layers * (widths + 3 * (self.hidden + self.intermediate))
 
-    def activation_bytes(self, resident: Resident) -> int:
-        """Bytes that one layer keeps for the backward pass, per token."""
+    def kept_bytes(self, resident: Resident, rank: int, length: int) -> int:
+        """Count what one layer keeps of one token for the backward pass.
+
+        Args:
+            resident: Says what is computed with: float32, or bfloat16.
+            rank: Of the adapter.
+            length: Of the longest example: up to 512 tokens scores are kept (packing._padded).
+        """
         size = 4 if resident == "fp32" else 2
-        # Norms keep float32 copies; attention keeps q, k, v twice (before and after turning).
-        narrow = 7 * size * self.hidden + 16 * self.hidden
-        attention = size * (4 * self.q_width + 5 * self.kv_width)
-        return narrow + attention + 5 * size * self.intermediate
+        # What goes into the seven products, the two norms' (always float32), the gate and its
+        # parts, the adapter's narrow results; counted with saved_tensors_hooks.
+        inputs = 2 * self.hidden + self.q_width + self.intermediate
+        parts = 3 * self.intermediate + self.q_width + 2 * self.kv_width + 7 * rank
+        attention = size * self.q_width
+        if length <= _SCORES_UP_TO:
+            attention = self.heads * length * (4 if resident == "fp32" else 6)
+        return size * (inputs + parts) + 4 * 2 * self.hidden + attention
 
 
 def idle_bytes(kind: Literal["cpu", "cuda"]) -> int:
@@ -225,16 +246,24 @@ def _predict(
     live_tokens = max(micro_batch_tokens, longest)
     num_adapter = shape.num_adapter(config.lora_rank)
     float_bytes = 4 if resident == "fp32" else 2
-    one_layer = shape.activation_bytes(resident) * live_tokens
-    activations = one_layer * shape.layers
+    one_layer = shape.kept_bytes(resident, config.lora_rank, longest) * live_tokens
+    kept = one_layer * shape.layers
+    # On the way back: the slopes of the widest results of one layer.
+    backward = 3 * float_bytes * shape.intermediate * live_tokens
     if checkpointing:
-        activations = one_layer + float_bytes * shape.hidden * live_tokens * shape.layers
+        kept = float_bytes * shape.hidden * live_tokens * shape.layers
+        backward += one_layer
+    is_tight = checkpointing or device.kind == "cuda"
+    slack = 1.0 if is_tight else _HEAP_SLACK[device.allocator]
+    logits = _CHUNK_ROWS * shape.vocabulary * (8 if resident == "fp32" else 12)
     parts = [
         _PROCESS_BYTES[device.kind],
+        _FIRST_USE_BYTES[device.kind],
         shape.num_linear * _WEIGHT_BYTES[resident] + shape.num_embedding * float_bytes,
         num_adapter * _ADAPTER_BYTES,
-        activations,
-        _CHUNK_ROWS * shape.vocabulary * 12,
+        kept * slack,
+        # A chunk's logits are gone before the way back begins.
+        max(logits, backward * slack),
         # NF4 weights are unpacked one matrix at a time.
         2.0 * shape.hidden * shape.intermediate if resident == "nf4" else 0,
     ]
@@ -349,7 +378,17 @@ def this_cpu() -> DeviceInfo:
         free_bytes=_free_memory(),
         num_cores=max(1, cores),
         has_bfloat16="avx512_bf16" in flags or "amx_bf16" in flags,
+        allocator="tcmalloc" if tcmalloc() else "glibc",
     )
+
+
+def tcmalloc() -> Path | None:
+    """Find the allocator that a trainer on the CPU is started with, where it is installed.
+
+    Beside glibc's own it took a third less memory and a tenth less time (docs/performance.md).
+    """
+    places = (Path("/").glob(f"{folder[1:]}/{name}") for name in _TCMALLOC for folder in _LIBRARIES)
+    return next((path for found in places for path in found), None)
 
 
 def _free_memory() -> int:

@@ -10,6 +10,7 @@ import os
 import subprocess
 import sys
 import tempfile
+import time
 from pathlib import Path
 from typing import Any
 
@@ -19,10 +20,11 @@ from transformers import LlamaConfig, LlamaForCausalLM
 from app.chat import Encoded
 from app.manifests import write_manifest
 from app.train_config import TrainConfig, TrainerSpec
-from app.training_plan import DeviceInfo, Plan, Way, count_parameters, idle_bytes, plan
+from app.training_plan import Plan, Way, count_parameters, idle_bytes, plan, this_cpu
 from worker.trainer import data, job, loop, model
 from worker.trainer.checkpoint import Progress
 from worker.trainer.events import EventLog
+from worker.trainer_process import environment
 
 NUM_STEPS = 2
 
@@ -52,13 +54,15 @@ _SMOLLM2 = {
     "tie_word_embeddings": True,
 }  # fmt: skip
 _MANY_WORDS = {"vocab_size": 128000, "tie_word_embeddings": True, "num_hidden_layers": 4}
-# Each adds at least a gigabyte. way: weights, tokens at once, whether to compute twice.
+# Each adds at least a gigabyte; the tests measure the first two, which are quick.
+# way: weights, tokens at once, whether to compute twice.
 GRID: dict[str, dict[str, Any]] = {
+    "tall": _order(_SMALL | {"num_hidden_layers": 6}, 1024, 4, ["fp32", 4096, False]),
+    "wide": _order(_WIDE | {"num_hidden_layers": 4}, 64, 8, ["fp32", 512, False]),
     "long": _order(_SMALL, 1024, 8, ["fp32", 8192, False]),
     "short": _order(_SMALL, 64, 128, ["fp32", 8192, False]),
     "middle": _order(_SMALL, 256, 32, ["fp32", 8192, False]),
     "twice": _order(_SMALL | {"num_hidden_layers": 24}, 1024, 8, ["fp32", 8192, True]),
-    "wide": _order(_WIDE, 512, 2, ["fp32", 1024, False]),
     "words": _order(_SMALL | _MANY_WORDS, 512, 8, ["fp32", 2048, False]),
     "packed": _order(_SMALL, 512, 8, ["nf4", 4096, False]),
     "halved": _order(_SMALL, 512, 8, ["bf16", 4096, False]),
@@ -75,20 +79,21 @@ def main(names: list[str]) -> None:
         print(
             f"{name:8} said {found['predicted'] / 2**20:6.0f} MB, "
             f"grew by {found['measured'] / 2**20:6.0f} MB, "
-            f"ratio {found['predicted'] / found['measured']:.2f}",
+            f"ratio {found['predicted'] / found['measured']:.2f}, "
+            f"{found['step_milliseconds'] / 1000:.1f} s a step",
             flush=True,
         )
     print(json.dumps(results))
 
 
 def measured(order: dict[str, Any]) -> dict[str, int]:
-    """Measure one shape in a process of its own: {"predicted", "measured", "idle"} in bytes."""
+    """Measure one shape in a process of its own: bytes, and a step's time."""
     done = subprocess.run(
         [sys.executable, "-m", "bench.memory", json.dumps(order)],
         capture_output=True,
         text=True,
         check=True,
-        env=os.environ | {"GOMP_SPINCOUNT": "10000"},  # as the trainer has it
+        env=os.environ | environment() | {"GOMP_SPINCOUNT": "10000"},  # as worker.trainer sets it
         cwd=Path(__file__).parents[1],
     )
     found: dict[str, int] = json.loads(done.stdout.splitlines()[-1])
@@ -96,7 +101,7 @@ def measured(order: dict[str, Any]) -> dict[str, int]:
 
 
 def measure(order: dict[str, Any]) -> None:
-    """Measure one shape in this process."""
+    """Measure one shape in this process, which was started as a trainer is."""
     torch.set_num_threads(2)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
@@ -104,10 +109,11 @@ def measure(order: dict[str, Any]) -> None:
         job.warm_up()
         idle = memory("VmRSS")
         Path("/proc/self/clear_refs").write_text("5")  # the highest mark begins anew
-        predicted = train(folder, config, order)
+        predicted, seconds = train(folder, config, order)
         grown = memory("VmHWM") - idle
     said = predicted.peak_bytes - idle_bytes("cpu")
-    print(json.dumps({"predicted": said, "measured": grown, "idle": idle}))
+    found = {"predicted": said, "measured": grown, "idle": idle}
+    print(json.dumps(found | {"step_milliseconds": round(seconds * 1000)}))
 
 
 def make_model(folder: Path, shape: dict[str, Any]) -> dict[str, Any]:
@@ -131,21 +137,22 @@ def write_model(folder: str, shape: dict[str, Any]) -> None:
     with torch.device("meta"):
         made = LlamaForCausalLM(config)
     made = made.to_empty(device="cpu").bfloat16()
+    made.tie_weights()
     for parameter in made.parameters():
         torch.nn.init.constant_(parameter, 0.01)
     made.save_pretrained(folder)
     write_manifest(Path(folder))
 
 
-def train(folder: Path, config: dict[str, Any], order: dict[str, Any]) -> Plan:
-    """Do a few steps as the trainer does, and return its plan."""
+def train(folder: Path, config: dict[str, Any], order: dict[str, Any]) -> tuple[Plan, float]:
+    """Do a few steps as the trainer does; returns its plan and the last one's seconds."""
     settings = TrainConfig.model_validate(order["config"])
     length = order["length"]
     example = Encoded(
         [i % 50 for i in range(length)], [-100] * (length // 2) + [1] * (length - length // 2), 0
     )
     found = data.Data([example] * settings.batch_size * NUM_STEPS, [], 0, 0, [])
-    machine = DeviceInfo(free_bytes=2**40, num_cores=2)
+    machine = this_cpu().model_copy(update={"free_bytes": 2**40})
     base = folder / "model"
     chosen = plan(
         config, count_parameters(base), found.histogram(), settings, machine, Way(*order["way"])
@@ -168,8 +175,9 @@ def train(folder: Path, config: dict[str, Any], order: dict[str, Any]) -> Plan:
         lambda: False,
     )
     for _ in range(NUM_STEPS):
+        began = time.perf_counter()
         assert loop._step(trainer, NUM_STEPS)
-    return chosen
+    return chosen, time.perf_counter() - began
 
 
 def memory(field: str) -> int:

@@ -19,7 +19,7 @@ from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
-from app import jobs, metrics, settings
+from app import jobs, metrics, settings, training_plan
 from worker import identity, spool
 
 # What a trainer may see of our environment; no address, password or token is among it.
@@ -202,6 +202,8 @@ def environment() -> dict[str, str]:
     }
     if identity.device() != "cpu":
         kept["CUDA_VISIBLE_DEVICES"] = identity.physical_device()
+    elif allocator := training_plan.tcmalloc():
+        kept["LD_PRELOAD"] = str(allocator)
     return kept
 
 

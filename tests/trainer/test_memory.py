@@ -1,0 +1,13 @@
+"""What the planner says that a job adds to an idle trainer's memory is what it adds."""
+
+import pytest
+
+from bench import memory
+
+
+# The other shapes of the grid take minutes; `python -m bench.memory` measures them all.
+@pytest.mark.parametrize("name", ["tall", "wide"])
+def test_memory_is_foretold_within_15_percent(name: str) -> None:
+    found = memory.measured(memory.GRID[name])
+    assert found["measured"] > 1024**3
+    assert 0.85 < found["predicted"] / found["measured"] < 1.15
