@@ -19,6 +19,14 @@ from app.train_config import TrainConfig
 
 Resident = Literal["nf4", "bf16", "fp32"]
 
+# Proved to learn side by side what they learn alone (tests/trainer/test_architectures.py); SmolLM
+# and SmolLM2 are Llamas.
+PACKED_MODELS = frozenset(
+    {"llama", "qwen2", "qwen3", "mistral", "gemma2", "gemma3_text", "phi3", "smollm3"}
+)
+
+_EXPERT_COUNTS = ("num_experts", "num_local_experts", "n_routed_experts")
+
 # NF4 with double quantization: 4 bits, and 0.127 bits of constants (QLoRA, arXiv:2305.14314, §3).
 NF4_BYTES = (4 + 0.127) / 8
 _WEIGHT_BYTES = {"nf4": NF4_BYTES, "bf16": 2.0, "fp32": 4.0}
@@ -100,6 +108,7 @@ class Plan(BaseModel):
     checkpointing: bool
     optimizer: Literal["adamw", "paged_adamw"]
     loss_chunk_tokens: int
+    packed: bool = True  # examples side by side, or padded through the model's own forward
     num_steps: int
     peak_bytes: int
     seconds: float
@@ -126,6 +135,7 @@ class Shape(BaseModel):
     vocabulary: int
     num_embedding: int
     num_linear: int
+    has_experts: bool  # fused in one tensor, which bitsandbytes leaves in 16 bits
 
     @classmethod
     def of(cls, config: dict[str, Any], num_parameters: int) -> "Shape":
@@ -144,6 +154,7 @@ class Shape(BaseModel):
             vocabulary=vocabulary,
             num_embedding=num_embedding,
             num_linear=max(0, num_parameters - num_embedding),
+            has_experts=any(config.get(key) for key in _EXPERT_COUNTS),
         )
 
     def num_adapter(self, rank: int) -> int:
@@ -167,6 +178,28 @@ class Shape(BaseModel):
         if length <= _SCORES_UP_TO:
             attention = self.heads * length * (4 if resident == "fp32" else 6)
         return size * (inputs + parts) + 4 * 2 * self.hidden + attention
+
+
+def can_pack(model_config: dict[str, Any], max_length_tokens: int) -> bool:
+    """Tell whether a model is known to train on examples side by side in one row.
+
+    Args:
+        model_config: The model's config.json.
+        max_length_tokens: Longer examples are cut.
+    """
+    if model_config.get("model_type") not in PACKED_MODELS:
+        return False
+    if model_config.get("use_bidirectional_attention"):
+        return False
+    rope = model_config.get("rope_parameters") or model_config.get("rope_scaling") or {}
+    kind = rope.get("rope_type") or rope.get("type")
+    if kind in ("longrope", "dynamic"):
+        # Past this length the angles of all tokens in a row change with its longest example.
+        turn = rope.get("original_max_position_embeddings") or model_config.get(
+            "original_max_position_embeddings" if kind == "longrope" else "max_position_embeddings"
+        )
+        return turn is not None and max_length_tokens <= int(turn)
+    return True
 
 
 def idle_bytes(kind: Literal["cpu", "cuda"]) -> int:
@@ -201,8 +234,9 @@ def plan(
     step_tokens = math.ceil(
         min(histogram.mean_tokens, config.max_length_tokens) * config.batch_size
     )
+    packed = can_pack(model_config, config.max_length_tokens)
     candidates = [
-        _predict(shape, histogram, config, device, way)
+        _predict(shape, histogram, config, device, way, packed)
         for way in ([way] if way else _ways(config, device, max(step_tokens, 64)))
     ]
     order = {"yes": 0, "tight": 1, "no": 2}
@@ -240,6 +274,7 @@ def _predict(
     config: TrainConfig,
     device: DeviceInfo,
     way: Way,
+    packed: bool,
 ) -> Plan:
     resident, micro_batch_tokens, checkpointing = way
     longest = min(max(histogram.max_tokens, 1), config.max_length_tokens)
@@ -255,11 +290,14 @@ def _predict(
         backward += one_layer
     is_tight = checkpointing or device.kind == "cuda"
     slack = 1.0 if is_tight else _HEAP_SLACK[device.allocator]
-    logits = _CHUNK_ROWS * shape.vocabulary * (8 if resident == "fp32" else 12)
+    # Of a chunk; of all tokens, twice, where the model itself makes them.
+    rows = _CHUNK_ROWS if packed else 2 * live_tokens
+    logits = rows * shape.vocabulary * (8 if resident == "fp32" else 12)
+    weight_bytes = _WEIGHT_BYTES["bf16" if shape.has_experts and resident == "nf4" else resident]
     parts = [
         _PROCESS_BYTES[device.kind],
         _FIRST_USE_BYTES[device.kind],
-        shape.num_linear * _WEIGHT_BYTES[resident] + shape.num_embedding * float_bytes,
+        shape.num_linear * weight_bytes + shape.num_embedding * float_bytes,
         num_adapter * _ADAPTER_BYTES,
         kept * slack,
         # A chunk's logits are gone before the way back begins.
@@ -287,6 +325,7 @@ def _predict(
         checkpointing=checkpointing,
         optimizer=_optimizer(config, device, share),
         loss_chunk_tokens=_CHUNK_ROWS,
+        packed=packed,
         num_steps=num_steps(histogram.num_train, config),
         peak_bytes=peak,
         seconds=seconds + start + _SAMPLE_SECONDS[device.kind],
@@ -332,6 +371,11 @@ def _reasons(chosen: Plan, config: TrainConfig, device: DeviceInfo) -> list[str]
         )
     if chosen.checkpointing:
         reasons.append("Intermediate results are computed twice, because they do not fit at once.")
+    if not chosen.packed:
+        reasons.append(
+            "Etude has not been proved to train models of this kind on several examples in a row, "
+            "so they are padded to one length: the same result, slower."
+        )
     if device.kind == "cpu":
         reasons.append("There is no GPU here; the optimizer is torch's AdamW on the CPU.")
     elif chosen.optimizer == "paged_adamw":

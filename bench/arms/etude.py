@@ -79,7 +79,7 @@ def switch_off(variant: str, trainer: Any) -> None:
 
 
 def _plain_loss(
-    hidden_TD: Any, head_VD: Any, labels_T: Any, head_bias_V: Any = None, _chunk_tokens: int = 0
+    hidden_TD: Any, head_VD: Any, labels_T: Any, head_bias_V: Any = None, *_: Any
 ) -> tuple[Any, Any]:
     import torch
     from torch.nn import functional

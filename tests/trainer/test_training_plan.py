@@ -6,11 +6,13 @@ from app.train_config import TrainConfig
 from app.training_plan import DeviceInfo, LengthHistogram, Plan, num_steps, plan, this_cpu
 
 SMOLLM2 = {
+    "model_type": "llama",
     "hidden_size": 576, "num_hidden_layers": 30, "intermediate_size": 1536,
     "num_attention_heads": 9, "num_key_value_heads": 3, "vocab_size": 49152,
     "tie_word_embeddings": True,
 }  # fmt: skip
 LLAMA_8B = {
+    "model_type": "llama",
     "hidden_size": 4096, "num_hidden_layers": 32, "intermediate_size": 14336,
     "num_attention_heads": 32, "num_key_value_heads": 8, "vocab_size": 128256,
     "tie_word_embeddings": False,

@@ -56,7 +56,7 @@ def load(
     plan: Plan,
     config: TrainConfig,
     device: torch.device,
-    attention: str,
+    attention: str | None,
     packed: Path | None = None,
 ) -> Any:
     """Load a base model as the plan says.
@@ -66,7 +66,7 @@ def load(
         plan: Says whether weights stay packed or are unpacked once.
         config: LoRA does without rounding to 4 bits.
         device: Where the weights go.
-        attention: A name registered with transformers.
+        attention: A name registered with transformers; None lets it choose.
         packed: Where its packed copy is kept; made where it is missing. None keeps none.
 
     Raises:
@@ -75,11 +75,12 @@ def load(
     options: dict[str, Any] = {
         "dtype": torch.bfloat16,
         "device_map": {"": device},
-        "attn_implementation": attention,
         "trust_remote_code": False,
         "use_safetensors": True,
         "local_files_only": True,
     }
+    if attention is not None:
+        options["attn_implementation"] = attention
     if config.method == "lora":
         options["dtype"] = torch.float32 if plan.resident == "fp32" else torch.bfloat16
         base = AutoModelForCausalLM.from_pretrained(folder, **options)

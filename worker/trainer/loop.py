@@ -29,7 +29,7 @@ from worker.trainer import checkpoint, failures, model, packing, samples
 from worker.trainer.checkpoint import Progress
 from worker.trainer.data import Data, evaluation_examples, step_examples
 from worker.trainer.events import EventLog
-from worker.trainer.loss import completion_loss
+from worker.trainer.loss import completion_loss, padded_loss
 
 _SMALLEST_MICRO_BATCH = 64
 
@@ -194,19 +194,20 @@ def _gradients(trainer: Trainer, examples: Sequence[Encoded]) -> float:
 
 
 def _forward(trainer: Trainer, row: packing.Row) -> tuple[Tensor, Tensor]:
-    hidden_TD = trainer.model.hidden(row)
-    head = trainer.model.head
-    return completion_loss(
-        hidden_TD, head.weight, row.labels_T, head.bias, trainer.plan.loss_chunk_tokens
-    )
+    if not trainer.model.packed:
+        return padded_loss(trainer.model.scores(row.padded()), row.labels_T, row.lengths)
+    hidden_TD, head = trainer.model.hidden(row), trainer.model.head
+    chunk_tokens, cap = trainer.plan.loss_chunk_tokens, trainer.model.cap
+    return completion_loss(hidden_TD, head.weight, row.labels_T, head.bias, chunk_tokens, cap)
 
 
 def _rows(trainer: Trainer, examples: Sequence[Encoded]) -> list[packing.Row]:
     lengths = [len(example.token_ids) for example in examples]
     device = trainer.model.device
+    pack = packing.pack if trainer.model.packed else packing.pack_padded
     return [
         packing.make_row([examples[index] for index in row], device)
-        for row in packing.pack(lengths, trainer.progress.micro_batch_tokens)
+        for row in pack(lengths, trainer.progress.micro_batch_tokens)
     ]
 
 

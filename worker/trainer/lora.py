@@ -30,8 +30,12 @@ class Gate:
     rows_B11: Tensor | None = None
 
 
-def fuse(model: PeftModel) -> Gate:
+def fuse(model: PeftModel, every_layer: bool = True) -> Gate:
     """Give every LoRA layer of a model the fused forward.
+
+    Args:
+        every_layer: Otherwise what is not a linear layer, such as fused experts, keeps PEFT's own
+            forward, and the gate has no say there.
 
     Raises:
         ValueError: a layer is not plain LoRA on a linear layer.
@@ -42,6 +46,8 @@ def fuse(model: PeftModel) -> Gate:
             continue
         base = module.get_base_layer()
         if not isinstance(base, nn.Linear) or module.lora_variant or module.lora_bias["default"]:
+            if not every_layer:
+                continue
             raise ValueError(f"{name} is not a linear layer with a plain LoRA adapter")
         if isinstance(base, Linear4bit):
             base.support_avx512bf16_for_cpu = False  # a second lock on the same door

@@ -1,12 +1,16 @@
 """Cross-entropy of the labelled tokens alone, a chunk of logits at a time.
 
-Dimensions: T tokens, D hidden, V vocabulary, N labelled tokens, C tokens of a chunk.
+Dimensions: T tokens, D hidden, V vocabulary, N labelled tokens, C tokens of a chunk, B examples,
+L longest of them.
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn import functional
+from torch.nn.utils.rnn import pad_sequence
 
 from app.chat import IGNORE_INDEX
 
@@ -19,6 +23,7 @@ def completion_loss(
     labels_T: Tensor,
     head_bias_V: Tensor | None = None,
     chunk_tokens: int = CHUNK_TOKENS,
+    cap: float | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Sum the cross-entropy of the completion tokens, a chunk of logits at a time.
 
@@ -29,6 +34,8 @@ def completion_loss(
             begins, so that no example predicts the next one's first token.
         head_bias_V: Bias of the output embedding, where a model has one.
         chunk_tokens: Rows of logits that exist at a time.
+        cap: Squeezes logits into (-cap, cap): cap * tanh(logits / cap) (Gemma 2,
+            arXiv:2408.00118, section 2).
 
     Returns:
         The sum in nats (float32 scalar) and the number of tokens in it (int64 scalar).
@@ -44,9 +51,31 @@ def completion_loss(
     hidden_ND = hidden_TD.index_select(0, rows_N)
     targets_N = labels_T[1:].index_select(0, rows_N)
     total: Tensor = _ChunkedCrossEntropy.apply(  # type: ignore[no-untyped-call]
-        hidden_ND, head_VD, targets_N, head_bias_V, chunk_tokens
+        hidden_ND, head_VD, targets_N, head_bias_V, chunk_tokens, cap
     )
     return total, torch.tensor(rows_N.shape[0])
+
+
+def padded_loss(
+    logits_BLV: Tensor, labels_T: Tensor, lengths: Sequence[int]
+) -> tuple[Tensor, Tensor]:
+    """Sum the cross-entropy of the completion tokens of a padded batch.
+
+    Args:
+        logits_BLV: Scores of a model's own forward, examples padded on the right.
+        labels_T: Of all examples behind each other, as in `completion_loss`.
+        lengths: Tokens of each example.
+
+    Returns:
+        As `completion_loss`.
+    """
+    labels_BL = pad_sequence(
+        list(labels_T.split(list(lengths))), batch_first=True, padding_value=IGNORE_INDEX
+    )
+    places = (labels_BL[:, 1:] != IGNORE_INDEX).nonzero(as_tuple=True)
+    logits_NV = logits_BLV[:, :-1][places].float()
+    total = functional.cross_entropy(logits_NV, labels_BL[:, 1:][places], reduction="sum")
+    return total, torch.tensor(logits_NV.shape[0])
 
 
 class _ChunkedCrossEntropy(torch.autograd.Function):
@@ -60,6 +89,7 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
         targets_N: Tensor,
         head_bias_V: Tensor | None,
         chunk_tokens: int,
+        cap: float | None,
     ) -> Tensor:
         total = torch.zeros((), dtype=torch.float32, device=hidden_ND.device)
         needs_gradient = ctx.needs_input_grad[0]
@@ -70,6 +100,12 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
             logits_CV = (hidden_CD @ head_VD.T).float()
             if head_bias_V is not None:
                 logits_CV += head_bias_V.float()
+            steepness_CV = None
+            if cap is not None:
+                squeezed_CV = logits_CV.div_(cap).tanh_()
+                if gradient_ND is not None:
+                    steepness_CV = 1 - squeezed_CV.square()
+                logits_CV = squeezed_CV * cap
             # One kernel, row by row within the cache, where logsumexp passes four times over all.
             log_share_CV = logits_CV.log_softmax(dim=1)
             total -= log_share_CV.gather(1, targets_C1).sum()
@@ -77,6 +113,8 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
                 # d loss / d logits = softmax - one-hot
                 slope_CV = log_share_CV.exp_()
                 slope_CV.scatter_add_(1, targets_C1, slope_CV.new_full(targets_C1.shape, -1.0))
+                if steepness_CV is not None:
+                    slope_CV.mul_(steepness_CV)
                 torch.mm(
                     slope_CV.to(head_VD.dtype),
                     head_VD,
@@ -86,5 +124,5 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
         return total
 
     @staticmethod
-    def backward(ctx: Any, *slopes: Tensor) -> tuple[Tensor | None, None, None, None, None]:
-        return ctx.gradient_ND.mul_(slopes[0]), None, None, None, None
+    def backward(ctx: Any, *slopes: Tensor) -> tuple[Tensor | None, ...]:
+        return ctx.gradient_ND.mul_(slopes[0]), None, None, None, None, None

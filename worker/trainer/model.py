@@ -15,9 +15,6 @@ from app.train_config import TrainConfig
 from app.training_plan import Plan
 from worker.trainer import base_model, failures, lora, packing
 
-# They change logits after the output embedding, which our loss does not do.
-_LOGIT_CHANGES = ("final_logit_softcapping", "logits_scaling", "logit_scale")
-
 _M_MMAP_THRESHOLD = -3  # mallopt(3)
 
 
@@ -28,10 +25,21 @@ class Model:
     head: nn.Linear
     adapter: dict[str, nn.Parameter]  # by the names under which PEFT saves them
     gate: lora.Gate
+    packed: bool  # examples may lie side by side in one row
+    cap: float | None  # of the scores, as in loss.completion_loss
 
     @property
     def device(self) -> torch.device:
         return self.head.weight.device
+
+    def scores(self, token_ids_BL: Tensor) -> Tensor:
+        """Return the model's own logits (B, L, V) of examples padded on the right.
+
+        Nothing but token ids goes in: positions begin at 0, and what comes after an example is
+        seen by none of its tokens.
+        """
+        logits: Tensor = self.peft(input_ids=token_ids_BL, use_cache=False).logits
+        return logits
 
     def hidden(self, row: packing.Row) -> Tensor:
         """Return the last hidden states (T, D) of a row; call it within packing.in_flight."""
@@ -63,7 +71,8 @@ def load(
     transformers_logging.set_verbosity_error()
     transformers_logging.disable_progress_bar()
     try:
-        base = base_model.load(folder, plan, config, device, packing.ATTENTION, packed)
+        attention = packing.ATTENTION if plan.packed else None
+        base = base_model.load(folder, plan, config, device, attention, packed)
     except (OSError, ValueError, KeyError) as error:
         raise failures.model_rejected(f"{name} cannot be loaded: {error}") from error
     return adapt(base, name, plan, config)
@@ -76,12 +85,6 @@ def adapt(base: Any, name: str, plan: Plan, config: TrainConfig) -> Model:
         Failure: the model cannot be trained here.
     """
     base.requires_grad_(False)
-    for key in _LOGIT_CHANGES:
-        if getattr(base.config, key, None) not in (None, 1, 1.0):
-            raise failures.model_rejected(
-                f"{name} changes its scores in a way that Etude cannot train yet ({key}); "
-                "choose another starting model."
-            )
     torch.manual_seed(config.seed)
     with warnings.catch_warnings():
         # PEFT 0.21 still asks transformers 5.23 by a property's old name.
@@ -93,7 +96,7 @@ def adapt(base: Any, name: str, plan: Plan, config: TrainConfig) -> Model:
         if parameter.requires_grad:
             parameter.data = parameter.data.float()  # masters; rounded in each pass
     try:
-        gate = lora.fuse(peft)
+        gate = lora.fuse(peft, every_layer=plan.packed)
     except ValueError as error:
         raise failures.model_rejected(f"{name} cannot be trained: {error}.") from error
     if plan.checkpointing:
@@ -106,7 +109,8 @@ def adapt(base: Any, name: str, plan: Plan, config: TrainConfig) -> Model:
         for key, parameter in peft.named_parameters()
         if parameter.requires_grad
     }
-    return Model(peft, decoder, head, adapter, gate)
+    cap = getattr(base.config, "final_logit_softcapping", None)
+    return Model(peft, decoder, head, adapter, gate, plan.packed, cap)
 
 
 def enable_checkpointing(base: Any) -> None:

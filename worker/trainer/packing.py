@@ -13,6 +13,8 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.nn import functional
+from torch.nn.utils.rnn import pad_sequence
+from torch.utils.checkpoint import checkpoint
 from transformers import AttentionInterface
 
 from app.chat import IGNORE_INDEX, Encoded
@@ -24,6 +26,8 @@ except (ImportError, AttributeError):
     varlen_attn = None
 
 ATTENTION = "etude_packed"
+
+_SCORES_UP_TO = 512  # tokens; a longer example's scores are not kept all at once
 
 
 @dataclass(frozen=True)
@@ -38,6 +42,10 @@ class Row:
     @property
     def num_tokens(self) -> int:
         return self.token_ids_T.shape[0]
+
+    def padded(self) -> Tensor:
+        """Return the token ids with dimensions B, L: an example a row, filled up on the right."""
+        return pad_sequence(list(self.token_ids_T.split(self.lengths)), batch_first=True)
 
 
 def pack(lengths: Sequence[int], capacity: int) -> list[list[int]]:
@@ -57,6 +65,20 @@ def pack(lengths: Sequence[int], capacity: int) -> list[list[int]]:
         rows[place].append(index)
         room[place] -= length
     return rows
+
+
+def pack_padded(lengths: Sequence[int], capacity: int) -> list[list[int]]:
+    """Sort examples into batches of at most `capacity` tokens with their padding, longest first.
+
+    An example longer than the capacity gets a batch of its own.
+    """
+    batches: list[list[int]] = []
+    for index in sorted(range(len(lengths)), key=lambda i: -lengths[i]):
+        if batches and lengths[batches[-1][0]] * (len(batches[-1]) + 1) <= capacity:
+            batches[-1].append(index)
+        else:
+            batches.append([index])
+    return batches
 
 
 def make_row(examples: Sequence[Encoded], device: torch.device) -> Row:
@@ -122,14 +144,13 @@ def packed_attention(
         RuntimeError: no row is in flight.
     """
     lengths = _Current.lengths
-    if softcap is not None:
-        raise RuntimeError("packed attention does not cap its scores")
     if lengths is None or sum(lengths) != query_1HTD.shape[2] or attention_mask is not None:
         raise RuntimeError("packed attention was called without a packed row")
     window = sliding_window if sliding_window and sliding_window < max(lengths) else None
-    if _can_use_varlen(query_1HTD, scaling, window):
+    if softcap is None and _can_use_varlen(query_1HTD, scaling, window):
         return _varlen(query_1HTD, key_1KTD, value_1KTD, max(lengths)), None
-    if _is_even(lengths) and window is None and not dropout and not query_1HTD.is_cuda:
+    plain = softcap is None and window is None and not dropout
+    if plain and _is_even(lengths) and not query_1HTD.is_cuda:
         return _padded(query_1HTD, key_1KTD, value_1KTD, lengths, scaling), None
     groups = query_1HTD.shape[1] // key_1KTD.shape[1]
     pieces = []
@@ -140,6 +161,9 @@ def packed_attention(
         value_1KTD.split(lengths, dim=2),
         strict=True,
     ):
+        if softcap is not None:
+            pieces.append(_capped(query, key, value, scaling, window, softcap))
+            continue
         pieces.append(
             functional.scaled_dot_product_attention(
                 query,
@@ -158,7 +182,7 @@ def packed_attention(
 def _is_even(lengths: list[int]) -> bool:
     longest = max(lengths)
     useful = sum(length * length for length in lengths)
-    return longest <= 512 and len(lengths) * longest * longest <= 4 * useful
+    return longest <= _SCORES_UP_TO and len(lengths) * longest * longest <= 4 * useful
 
 
 def _padded(
@@ -198,6 +222,42 @@ def _padded(
     result = result.view(len(lengths), num_kv, -1, longest, split[4]).permute(0, 3, 1, 2, 4)
     flat = result.reshape(len(lengths) * longest, -1, split[4])
     return flat.index_select(0, inside_BL.flatten().nonzero().squeeze(1))[None]
+
+
+def _capped(
+    query_1HLD: Tensor,
+    key_1KLD: Tensor,
+    value_1KLD: Tensor,
+    scaling: float | None,
+    window: int | None,
+    cap: float,
+) -> Tensor:
+    """Attend within one example with scores squeezed into (-cap, cap); no fused kernel does that.
+
+    Some hundred questions at a time, whose scores are computed twice: memory grows with the
+    length of an example and not with its square.
+    """
+    groups, length = query_1HLD.shape[1] // key_1KLD.shape[1], query_1HLD.shape[2]
+    key, value = (x.repeat_interleave(groups, dim=1) for x in (key_1KLD, value_1KLD))
+    scale = scaling or query_1HLD.shape[3] ** -0.5
+
+    def attend(begin: int, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+        end = begin + query.shape[2]
+        distance = torch.arange(begin, end)[:, None] - torch.arange(end)[None, :]
+        hidden = (distance < 0) | (distance >= (window or length))
+        scores = cap * torch.tanh((query @ key.transpose(2, 3)).float() * (scale / cap))
+        scores = scores.masked_fill(hidden.to(query.device), -torch.inf)
+        return scores.softmax(-1).to(value.dtype) @ value
+
+    results = []
+    for begin in range(0, length, _SCORES_UP_TO):
+        end = min(begin + _SCORES_UP_TO, length)
+        part = (begin, query_1HLD[:, :, begin:end], key[:, :, :end], value[:, :, :end])
+        if length <= _SCORES_UP_TO:
+            results.append(attend(*part))
+        else:
+            results.append(checkpoint(attend, *part, use_reentrant=False))
+    return torch.cat(results, dim=2)
 
 
 def _band(length: int, window: int, device: torch.device) -> Tensor:
