@@ -3,6 +3,8 @@
 A job belongs to its department. Strangers are told that it does not exist; a viewer may look.
 """
 
+from typing import Literal
+
 from sqlalchemy import Select, func, select, tuple_
 from sqlalchemy import delete as sql_delete
 from sqlalchemy.orm import Session
@@ -24,9 +26,14 @@ from app.models import (
     VersionStatus,
     Worker,
 )
-from app.train_config import TrainConfig
+from app.train_config import PRESETS, TrainConfig
 
 MAX_NAME_LENGTH = 200
+# Whether a model fits depends little on the data: a small file of middling examples stands for it.
+_TYPICAL = training_plan.LengthHistogram(
+    upper_bounds=[512], counts=[200], num_train=180, num_validation=20,
+    total_tokens=200 * 256, max_tokens=512,
+)  # fmt: skip
 
 
 def visible(user: User) -> Select[Job]:
@@ -293,6 +300,18 @@ def predict(
         return None
     histogram = lengths.histogram(db, version, base_model)
     return training_plan.plan(base_model.config, base_model.num_parameters, histogram, config, on)
+
+
+def fits(
+    base_model: BaseModel, device: training_plan.DeviceInfo | None
+) -> Literal["yes", "tight", "no"] | None:
+    """Say whether training a model fits a machine's memory; None while nobody can say."""
+    if device is None or base_model.config is None or base_model.num_parameters is None:
+        return None
+    config = PRESETS["balanced"].config
+    return training_plan.plan(
+        base_model.config, base_model.num_parameters, _TYPICAL, config, device
+    ).fits
 
 
 def _usable(version: DatasetVersion) -> None:

@@ -10,17 +10,10 @@ from app import base_models, jobs, queue
 from app.auth import CurrentUser, require
 from app.db import Db
 from app.errors import AppError
-from app.models import BaseModel, ModelStatus, Role, User
+from app.models import Role, User
 from app.render import page
-from app.train_config import PRESETS
-from app.training_plan import DeviceInfo, LengthHistogram, plan
 
 router = APIRouter(prefix="/models")
-# Whether a model fits depends little on the data: a small file of middling examples stands for it.
-_TYPICAL = LengthHistogram(
-    upper_bounds=[512], counts=[200], num_train=180, num_validation=20,
-    total_tokens=200 * 256, max_tokens=512,
-)  # fmt: skip
 
 
 @router.get("")
@@ -73,19 +66,10 @@ def _page(
         "models/list.html",
         user,
         status=status,
-        models=[(model, _fits(model, device)) for model in base_models.list_models(db)],
+        models=[(model, jobs.fits(model, device)) for model in base_models.list_models(db)],
         device=device,
         is_admin=user.role is Role.ADMIN,
         path=path,
         name=name,
         errors=errors or {},
     )
-
-
-def _fits(model: BaseModel, device: DeviceInfo | None) -> str:
-    """Say whether training fits this machine's memory: yes, tight, no, or nothing yet."""
-    is_known = model.status is ModelStatus.READY and model.config and model.num_parameters
-    if device is None or not is_known:
-        return ""
-    config = PRESETS["balanced"].config
-    return plan(model.config or {}, model.num_parameters or 0, _TYPICAL, config, device).fits

@@ -117,6 +117,7 @@ def _page(
     if not form.name:
         chosen = next((one for one in choices if str(one.id) == form.version_id), None)
         form.name = chosen.dataset.name if chosen and not errors else ""
+    device = jobs.device(db)
     return page(
         "jobs/new.html",
         user,
@@ -124,7 +125,7 @@ def _page(
         form=form,
         errors=errors or {},
         versions=choices,
-        models=models,
+        models=[(model, jobs.fits(model, device)) for model in models],
         presets=list(PRESETS.values()),
         fields=FIELDS,
         estimate=_estimate(db, user, form),

@@ -21,12 +21,14 @@ from app.models import (
     JobEvent,
     JobStatus,
     Metric,
+    ModelStatus,
     Role,
     StoredFile,
     User,
     Worker,
 )
 from app.train_config import PRESETS
+from app.training_plan import DeviceInfo
 from tests.app.pages import READS_HTML, sign_in
 from tests.factories import (
     make_base_model,
@@ -295,6 +297,33 @@ def test_the_estimate_is_a_fragment_and_says_what_is_missing(
     assert "No machine to train on has been seen yet." in answer.text
     wrong = client.post("/jobs/new/estimate", data=form | {"batch_size": "1000"})
     assert "“Examples per step” needs a whole number: 1 to 256." in wrong.text
+
+
+def test_each_starting_model_says_whether_it_fits(
+    client: TestClient, db: Session, owner: User
+) -> None:
+    small = {
+        "model_type": "llama", "hidden_size": 64, "num_hidden_layers": 2, "vocab_size": 320,
+        "num_attention_heads": 4, "intermediate_size": 128,
+    }  # fmt: skip
+    make_dataset_version(db, user=owner)
+    make_base_model(db, name="house/small", config=small, num_parameters=150_000)
+    make_base_model(db, name="house/large", config=small, num_parameters=70_000_000_000)
+    make_base_model(db, name="house/coming", status=ModelStatus.WAITING)
+    hardware = DeviceInfo(free_bytes=8 * 1024**3).model_dump()
+    db.add(
+        Worker(
+            id="gpu-0@here", queue="gpu", host="here", boot_id="b", devices=["cpu"], version="1",
+            hardware=hardware,
+        )
+    )  # fmt: skip
+    db.commit()
+    sign_in(client, db, owner)
+    cards = re.findall(r'<label class="card">(.*?)</label>', client.get("/jobs/new").text, re.S)
+    said = [re.findall(r"(?:Fits|Does not fit) this machine[^<]*", card) for card in cards[:3]]
+    assert sorted(said) == [[], ["Does not fit this machine"], ["Fits this machine"]]
+    page = client.get("/models").text
+    assert re.findall(r'class="fits is-(\w+)"', page).count("no") == 1
 
 
 # --- adapters, queue, models ---------------------------------------------------------------
