@@ -156,7 +156,10 @@ def _estimate(db: Session, user: User, form: JobForm) -> Estimate:
         return Estimate(None, None, "No machine to train on has been seen yet.")
     if version.status is not VersionStatus.READY:
         return Estimate(None, device, "The estimate comes when the data has been read.")
-    plan = jobs.predict(db, version, model, config)
+    try:
+        plan = jobs.predict(db, version, model, config)
+    except AppError as error:  # e.g. the model's template refuses these examples
+        return Estimate(None, device, error.message)
     db.commit()  # the token lengths that were counted for it
     if plan is None:
         return Estimate(None, device, "The estimate comes when the starting model is imported.")
