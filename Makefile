@@ -11,7 +11,7 @@ BENCH_ARGS ?=
 
 .DEFAULT_GOAL := help
 .PHONY: help setup setup-dev run demo test test-gpu check fmt lint types migrations lock revision migrate \
-	golden bench bench-live bench-data clean
+	golden bench bench-live bench-start bench-data clean
 
 help: ## show the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -73,6 +73,9 @@ bench: setup-dev ## Etude's trainer beside TRL's on this CPU; BENCH_ARGS="--quic
 
 bench-live: setup-dev browser ## trainer's line to point on screen, in Chromium
 	$(BIN)/python bench/live.py
+
+bench-start: setup-dev browser ## press of the button to first loss, in Chromium, with the real trainer
+	$(BIN)/python -m bench.start
 
 bench-data: setup-dev ## file to examples, in rows per second
 	$(BIN)/python bench/data.py

@@ -55,8 +55,10 @@ def main() -> None:
 
 
 @contextmanager
-def etude(folder: Path) -> "Iterator[str]":
-    """Start servers, web and worker below a folder; gives the web's address."""
+def etude(
+    folder: Path, trainer: str = "tests.worker.stand_in_trainer", queues: tuple[str, ...] = ("gpu",)
+) -> "Iterator[str]":
+    """Start servers, web and workers below a folder; gives the web's address."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
@@ -64,10 +66,11 @@ def etude(folder: Path) -> "Iterator[str]":
         "ETUDE_DATA_DIR": str(folder),
         "ETUDE_PORT": str(port),
         "ETUDE_SWEEP_SECONDS": "1",
-        "ETUDE_TRAINER_MODULE": "tests.worker.stand_in_trainer",
+        "ETUDE_TRAINER_MODULE": trainer,
         "PYTHONPATH": str(ROOT),
     }
-    sys.path.insert(0, str(ROOT))
+    if str(ROOT) not in sys.path:
+        sys.path.insert(0, str(ROOT))
     from app import db, migrations, settings
     from app.embedded.postgres import Postgres
     from app.embedded.valkey import Valkey
@@ -81,8 +84,9 @@ def etude(folder: Path) -> "Iterator[str]":
         settings.get.cache_clear()
         migrations.upgrade(db.engine())
         uvicorn = ["uvicorn", "app.main:create_app", "--factory", "--log-level", "warning"]
-        for command in ([*uvicorn, "--port", str(port)], ["app.cli", "worker", "gpu"]):
-            with (folder / f"{command[0]}.log").open("wb") as log:
+        workers = [["app.cli", "worker", name] for name in queues]
+        for command in ([*uvicorn, "--port", str(port)], *workers):
+            with (folder / f"{command[-1]}.log").open("wb") as log:
                 processes.append(
                     subprocess.Popen([sys.executable, "-m", *command], stdout=log, stderr=log)
                 )
