@@ -11,13 +11,21 @@ from sqlalchemy.orm import Session
 
 from app import base_models
 from app.chat import ChatError, ChatFormat, Segment
-from app.datasets import encodings, examples, lengths, versions
+from app.datasets import changes, encodings, examples, lengths, versions
 from app.datasets import mapping as mappings
 from app.datasets.mapping import ColumnRole, Mapping
 from app.datasets.reading import Inspection, PreviewRow, ReadAs
 from app.errors import AppError, Invalid
 from app.forms import MappingForm, ReadAsForm
-from app.models import BaseModel, DatasetVersion, Example, ModelStatus, Split, VersionStatus
+from app.models import (
+    BaseModel,
+    Dataset,
+    DatasetVersion,
+    Example,
+    ModelStatus,
+    Split,
+    VersionStatus,
+)
 from app.training_plan import LengthHistogram
 
 NUM_PREVIEW_CONVERSATIONS = 3
@@ -53,6 +61,22 @@ class Seen(NamedTuple):
 def is_busy(version: DatasetVersion) -> bool:
     """Say whether a worker has it, or is about to."""
     return version.status in _BUSY
+
+
+def history(dataset: Dataset) -> list[tuple[DatasetVersion, str]]:
+    """Return a dataset's versions, the newest first, each with what made it differ."""
+    numbers = {version.id: version.number for version in dataset.versions}
+    lines = []
+    for version in reversed(dataset.versions):
+        words = "as uploaded"
+        if version.base_version_id is not None:
+            base = f"version {numbers[version.base_version_id]}"
+            words = f"the file of {base} with other columns or another test set"
+            if version.changes:
+                done = changes.described(version)
+                words = f"{base}, {version.changes['why']} ({done})"
+        lines.append((version, words))
+    return lines
 
 
 # --- columns -------------------------------------------------------------------------------
@@ -220,7 +244,7 @@ def _seen(
     }
     total = totals[chosen]
     place = min(max(place, 1), max(total, 1))
-    found = examples.page(db, version, chosen, place - 1, 1)
+    found = examples.page(db, version, chosen, offset=place - 1, limit=1)
     if not found:
         return None
     segments: list[Segment] = []

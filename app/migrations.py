@@ -23,10 +23,10 @@ def upgrade(engine: Engine) -> None:
             connection.commit()
 
 
-def downgrade(engine: Engine) -> None:
-    """Take every table away again; for tests of the migrations themselves."""
+def downgrade(engine: Engine, revision: str = "base") -> None:
+    """Go back to a revision, or take every table away; for tests of the migrations themselves."""
     with engine.connect() as connection:
-        command.downgrade(_config(connection), "base")
+        command.downgrade(_config(connection), revision)
         connection.commit()
 
 

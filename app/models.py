@@ -245,13 +245,18 @@ class Dataset(Base):
 
 
 class DatasetVersion(Leased, Base):
-    """A file read with a mapping; immutable once ready. A later version names its base."""
+    """A file read with a mapping, or a base plus what changed; immutable once ready."""
 
     __tablename__ = "dataset_version"
     id: Mapped[int] = mapped_column(primary_key=True)
     dataset_id: Mapped[int] = mapped_column(ForeignKey("dataset.id", ondelete="CASCADE"))
     number: Mapped[int]
     base_version_id: Mapped[int | None] = mapped_column(ForeignKey("dataset_version.id"))
+    # Ids of the versions whose rows it is read through, its own first, the one with all rows last;
+    # none: it has all of its rows itself (app/datasets/examples.py).
+    layers: Mapped[list[Any] | None] = mapped_column(JSONB)
+    # What makes it differ from its base: {"why", "num_edited", "num_moved", "num_removed"}.
+    changes: Mapped[Json | None]
     file_id: Mapped[int] = mapped_column(ForeignKey("stored_file.id"))
     status: Mapped[VersionStatus] = mapped_column(
         _enum(VersionStatus), default=VersionStatus.UPLOADED
@@ -272,7 +277,8 @@ class DatasetVersion(Leased, Base):
     left_out: Mapped[Json | None]
     # Token lengths by base model id: app.training_plan.LengthHistogram as JSON.
     token_lengths: Mapped[Json | None]
-    # SHA-256 over the examples, in order: what a model card can name.
+    # SHA-256 over the examples, in order: what a model card can name. Of a long derived version it
+    # is known once a job has read all of it.
     examples_sha256: Mapped[str | None]
     created_at: Mapped[datetime] = mapped_column(server_default=func.now())
     ready_at: Mapped[datetime | None]
@@ -299,6 +305,8 @@ class Example(Base):
     messages: Mapped[list[Any]] = mapped_column(JSONB)
     # Where it came from and what was noticed: {"row": 14}.
     flags: Mapped[Json | None]
+    # In a derived version: the base's example of this index is left out.
+    is_removed: Mapped[bool] = mapped_column(default=False, server_default=text("false"))
     __table_args__ = (Index(None, "version_id", "split", "index"),)
 
 

@@ -13,7 +13,8 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from app import base_models, jobs, manifests, settings
-from app.models import Checkpoint, Example, Job, Split
+from app.datasets import examples
+from app.models import Checkpoint, DatasetVersion, Job, Split
 from app.train_config import TrainConfig, TrainerSpec
 
 SCHEMA = pa.schema(
@@ -24,7 +25,6 @@ SCHEMA = pa.schema(
         pa.field("messages", pa.string(), nullable=False),
     ]
 )
-_BATCH_ROWS = 2000
 
 
 def job_dir(job_id: int) -> Path:
@@ -38,13 +38,17 @@ def attempt_dir(claim: jobs.Claim) -> Path:
 
 
 def write_examples(db: Session, job: Job, beat: Callable[[], object]) -> None:
-    """Write examples.arrow through a server-side cursor, so that no file is too large for memory.
+    """Write examples.arrow a few thousand examples at a time: no file is too large for memory.
+
+    A derived version that was too long to be hashed when it was made is hashed now.
 
     Args:
-        db: A session of its own: its transaction stays open while the rows are read.
+        db: A session of its own.
         job: Whose data; one with a test set of its own practises on all of its other file.
         beat: Called between batches, to keep the lease alive.
     """
+    if job.version.examples_sha256 is None:
+        job.version.examples_sha256 = examples.sha256(db, job.version, beat)
     target = job_dir(job.id) / "examples.arrow"
     if target.exists():  # a version that is ready never changes, and the rename made it whole
         return
@@ -99,25 +103,21 @@ def newest_checkpoint(db: Session, claim: jobs.Claim) -> Checkpoint | None:
 
 
 def _batches(db: Session, job: Job) -> Iterator[pa.RecordBatch]:
-    sources: list[tuple[int, Split | None]] = [(job.version_id, None)]
+    sources: list[tuple[DatasetVersion, Split | None]] = [(job.version, None)]
     if job.validation_version_id is not None:
-        sources = [(job.version_id, Split.TRAIN), (job.validation_version_id, Split.VALIDATION)]
+        held_out = db.get_one(DatasetVersion, job.validation_version_id)
+        sources = [(job.version, Split.TRAIN), (held_out, Split.VALIDATION)]
     number = 0
-    for version_id, split in sources:
-        rows = db.execute(
-            select(Example.split, Example.kind, Example.messages)
-            .where(Example.version_id == version_id)
-            .order_by(Example.index),
-            execution_options={"yield_per": _BATCH_ROWS},
-        )
-        for part in rows.partitions():
+    for version, split in sources:
+        for part in examples.stream(db, version):
             yield pa.record_batch(
                 [
                     pa.array(range(number, number + len(part)), pa.int32()),
-                    pa.array([(split or row.split).value for row in part], pa.string()),
-                    pa.array([row.kind.value for row in part], pa.string()),
+                    pa.array([(split or row["split"]).value for row in part], pa.string()),
+                    pa.array([row["kind"].value for row in part], pa.string()),
                     pa.array(
-                        [json.dumps(row.messages, ensure_ascii=False) for row in part], pa.string()
+                        [json.dumps(row["messages"], ensure_ascii=False) for row in part],
+                        pa.string(),
                     ),
                 ],
                 schema=SCHEMA,

@@ -1,13 +1,34 @@
-"""Examples of a version: written by COPY, split without overlap, hashed, read in pages."""
+"""Examples of a version: written by COPY, split without overlap, hashed, and read: only here.
+
+A derived version holds what changed and nothing else (app/datasets/changes.py). It is read through
+its layers: of each index, the row of the newest layer counts, and one marked as removed counts as
+none. Ids of versions rise from a base to what was derived from it, so the newest is the highest.
+"""
 
 import hashlib
+import json
 from array import array
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from sqlalchemy import delete, func, select
-from sqlalchemy.orm import Session
+from sqlalchemy import (
+    ARRAY,
+    ColumnElement,
+    Integer,
+    RowMapping,
+    Subquery,
+    cast,
+    column,
+    delete,
+    exists,
+    func,
+    literal,
+    select,
+    true,
+)
+from sqlalchemy.dialects.postgresql import distinct_on
+from sqlalchemy.orm import InstrumentedAttribute, Session, aliased
 
 from app.datasets.mapping import LEFT_OUT
 from app.datasets.versions import inspection_of, mapping_of
@@ -16,6 +37,7 @@ from app.models import DatasetVersion, Example, Split
 # How many rows are named for each reason to leave one out.
 NUM_NAMED_ROWS = 5
 MAX_PAGE = 200
+STREAM_ROWS = 2000
 _SINGULAR = {"are": "is", "have": "has", "hold": "holds", "call": "calls"}
 
 
@@ -104,20 +126,68 @@ def page(
     db: Session,
     version: DatasetVersion,
     split: Split | None = None,
+    *,
+    after: int = -1,
     offset: int = 0,
     limit: int = 50,
 ) -> list[Example]:
-    """Return some examples of a version in order, of one split or of both."""
-    query = select(Example).where(Example.version_id == version.id)
-    if split is not None:
-        query = query.where(Example.split == split)
-    query = query.order_by(Example.index).offset(max(offset, 0)).limit(min(limit, MAX_PAGE))
-    return list(db.scalars(query))
+    """Return some examples of a version in order, of one split or of both.
+
+    Args:
+        after: The index that the page before ended with; far quicker than an offset.
+        offset: How many of those that follow are passed over.
+    """
+    offset, limit = max(offset, 0), min(limit, MAX_PAGE)
+    rows = _ahead(version, split, after, offset + limit)
+    found = aliased(Example, rows)
+    return list(db.scalars(select(found).order_by(found.index).offset(offset).limit(limit)))
+
+
+def stream(
+    db: Session, version: DatasetVersion, split: Split | None = None
+) -> Iterator[Sequence[RowMapping]]:
+    """Yield all examples in order, a few thousand at a time, as mappings of the table's columns.
+
+    Each batch is a query of its own, since a version that is ready never changes: the caller may
+    write, and commit, in between.
+    """
+    after = -1
+    while True:
+        rows = _ahead(version, split, after, STREAM_ROWS)
+        batch = db.execute(select(rows).order_by(rows.c.index).limit(STREAM_ROWS)).mappings().all()
+        if batch:
+            yield batch
+        if len(batch) < STREAM_ROWS:
+            return
+        after = batch[-1]["index"]
+
+
+def at(db: Session, version: DatasetVersion, indices: Iterable[int]) -> list[Example]:
+    """Return the examples with these indices in order, without those that are not there."""
+    wanted = cast(list(indices), ARRAY(Integer))
+    rows = db.scalars(
+        select(Example)
+        .where(Example.version_id.in_(layers(version)), Example.index == func.any(wanted))
+        .order_by(Example.index, Example.version_id.desc())
+        .ext(distinct_on(Example.index))
+    )
+    return [row for row in rows if not row.is_removed]
 
 
 def get(db: Session, version: DatasetVersion, index: int) -> Example | None:
-    """Return one example by its place in the version, if there is one."""
-    return db.get(Example, (version.id, index))
+    """Return one example by its index, the same in all derived versions, if it is there."""
+    found = at(db, version, [index])
+    return found[0] if found else None
+
+
+def sample(db: Session, version: DatasetVersion, max_sample: int) -> list[Example]:
+    """Return at most `max_sample` examples, spread evenly over the version."""
+    end = db.scalar(
+        select(func.max(Example.index)).where(Example.version_id == layers(version)[-1])
+    )
+    if end is None:
+        return []
+    return at(db, version, range(0, end + 1, max(1, -(-(end + 1) // max_sample))))
 
 
 def count(db: Session, version: DatasetVersion, split: Split) -> int:
@@ -125,8 +195,75 @@ def count(db: Session, version: DatasetVersion, split: Split) -> int:
     return db.scalars(
         select(func.count())
         .select_from(Example)
-        .where(Example.version_id == version.id, Example.split == split)
+        .where(
+            Example.version_id.in_(layers(version)),
+            Example.split == split,
+            *_counts(version, Example.version_id),
+        )
     ).one()
+
+
+def sha256(db: Session, version: DatasetVersion, beat: Callable[[], object] = lambda: None) -> str:
+    """Hash all examples of a version, as `write` does with those that it writes.
+
+    Args:
+        beat: Called between batches, to keep a lease alive.
+    """
+    digest = hashlib.sha256()
+    for batch in stream(db, version):
+        beat()
+        for row in batch:
+            digest.update(f"{row['split'].value} {body(row['messages'])}\n".encode())
+    return digest.hexdigest()
+
+
+def body(messages: Sequence[Any]) -> str:
+    """Write messages as the reader writes them: what is hashed must not depend on who wrote it."""
+    return json.dumps(messages, ensure_ascii=False, sort_keys=True, separators=(",", ":"))
+
+
+def layers(version: DatasetVersion) -> list[int]:
+    """Return the ids of the versions whose rows make up this one, the newest first."""
+    return list(version.layers) if version.layers else [version.id]
+
+
+def _ahead(version: DatasetVersion, split: Split | None, after: int, limit: int) -> Subquery:
+    """Select the next examples of each layer: no query reads more than its page needs.
+
+    The first `limit` of the whole are among the first `limit` of its layers, and each layer is
+    walked along an index, so that a page costs the same at any place and hardly more with depth.
+    """
+    ids = func.unnest(cast(layers(version), ARRAY(Integer)))
+    layer = ids.table_valued(column("id", Integer), name="layer").render_derived()
+    query = select(Example).where(
+        Example.version_id == layer.c.id,
+        Example.index > after,
+        *_counts(version, layer.c.id),
+    )
+    if split is not None:
+        query = query.where(Example.split == split)
+    rows = query.order_by(Example.index).limit(limit).correlate(layer).lateral("example_of_layer")
+    return select(*rows.c).select_from(layer.join(rows, true())).subquery("effective")
+
+
+def _counts(
+    version: DatasetVersion, layer: ColumnElement[int] | InstrumentedAttribute[int]
+) -> list[ColumnElement[bool]]:
+    """Say of an example of a layer that it is not removed, and that no newer layer replaces it."""
+    if version.layers is None:
+        return []
+    newer = aliased(Example, name="newer")
+    replaced = exists(
+        select(literal(1))
+        .select_from(newer)
+        .where(
+            newer.version_id == func.any(cast(version.layers, ARRAY(Integer))),
+            newer.version_id > layer,
+            newer.index == Example.index,
+        )
+        .correlate_except(newer)
+    )
+    return [Example.is_removed.is_(False), ~replaced]
 
 
 def left_out_sentences(version: DatasetVersion) -> list[str]:

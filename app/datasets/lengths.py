@@ -2,13 +2,13 @@
 
 from functools import lru_cache
 
-from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from app import base_models
 from app.chat import ChatError, ChatFormat
+from app.datasets import examples
 from app.errors import Invalid
-from app.models import BaseModel, DatasetVersion, Example
+from app.models import BaseModel, DatasetVersion
 from app.training_plan import LengthHistogram
 
 MAX_SAMPLE = 2000
@@ -37,7 +37,8 @@ def histogram(
         chat = _chat_format(str(folder), base_model.manifest_sha256)
     except ChatError as error:
         raise Invalid(str(error), field="base_model_id") from error
-    lengths, problem = _lengths(chat, _sample(db, version, max_sample))
+    sample = examples.sample(db, version, max_sample)
+    lengths, problem = _lengths(chat, [example.messages for example in sample])
     if problem is not None and not lengths:
         raise Invalid(
             f"{base_model.label} cannot take these examples: {problem}", field="base_model_id"
@@ -46,15 +47,6 @@ def histogram(
     version.token_lengths = (version.token_lengths or {}) | {key: counted.model_dump(mode="json")}
     db.flush()
     return counted
-
-
-def _sample(db: Session, version: DatasetVersion, max_sample: int) -> list[list[dict[str, object]]]:
-    total = version.num_train + version.num_validation
-    every = max(1, -(-total // max_sample))
-    query = select(Example.messages).where(
-        Example.version_id == version.id, Example.index % every == 0
-    )
-    return list(db.scalars(query.order_by(Example.index)))
 
 
 def _lengths(

@@ -7,7 +7,7 @@ import re
 from datetime import UTC, datetime
 
 from sqlalchemy import delete as delete_rows
-from sqlalchemy import or_, select
+from sqlalchemy import func, or_, select
 from sqlalchemy.orm import Session, selectinload
 
 from app import audit, storage
@@ -50,7 +50,7 @@ def add(
         Forbidden: viewers look only.
         Invalid: the file is empty; with the field `file`.
     """
-    _must_edit(user)
+    must_edit(user)
     if stored.size_bytes == 0:
         raise Invalid(
             "This file is empty (0 bytes); save it again in the program it comes from, "
@@ -167,8 +167,8 @@ def confirm(
         Invalid: the mapping or the share cannot be used; with `columns` or `validation_share`.
         Conflict: the file is being read just now.
     """
-    _must_edit(user)
-    _lock(db, version)
+    must_edit(user)
+    lock(db, version)
     inspection = inspection_of(version)
     if inspection is None or version.status not in _CHANGEABLE:
         raise Conflict("This file is being read just now; wait until its columns are shown.")
@@ -181,7 +181,7 @@ def confirm(
     if not 0 <= seed < 2**31:
         raise Invalid("The seed is a whole number from 0 to 2147483647.", field="seed")
     if version.status is VersionStatus.READY:
-        version = _next_version(db, version)
+        version = next_version(db, version)
     version.mapping = mapping.model_dump(mode="json")
     version.validation_share = validation_share
     version.split_seed = seed
@@ -207,8 +207,8 @@ def read_again(db: Session, user: User, version: DatasetVersion, read_as: ReadAs
     Raises:
         Conflict: the version is ready, or the file is being read just now.
     """
-    _must_edit(user)
-    _lock(db, version)
+    must_edit(user)
+    lock(db, version)
     if version.status not in (VersionStatus.MAPPING, VersionStatus.FAILED):
         raise Conflict("This file cannot be read anew now; upload it again instead.")
     version.read_as = read_as.model_dump(exclude_none=True)
@@ -224,7 +224,7 @@ def rename(db: Session, user: User, dataset: Dataset, name: str) -> None:
     Raises:
         Invalid: the name is empty or too long; with the field `name`.
     """
-    _must_edit(user)
+    must_edit(user)
     dataset.name = _checked_name(name)
     db.flush()
     audit.record(db, user, "dataset.rename", f"dataset {dataset.id}")
@@ -238,7 +238,8 @@ def delete(db: Session, user: User, dataset: Dataset) -> None:
     Raises:
         Conflict: a job that is not over needs it.
     """
-    _must_edit(user)
+    must_edit(user)
+    db.refresh(dataset, with_for_update={"key_share": True, "of": Dataset})
     # A job being made at this moment waits for this lock, or is seen below.
     versions = db.scalars(
         select(DatasetVersion)
@@ -289,11 +290,6 @@ def purge(db: Session) -> int:
     return len(files)
 
 
-def _must_edit(user: User) -> None:
-    if not can_edit(user):
-        raise Forbidden("You may look at datasets, but not change them.")
-
-
 def _checked_name(name: str) -> str:
     cleaned = " ".join(_CONTROL.sub(" ", name).split())
     if not cleaned:
@@ -303,13 +299,32 @@ def _checked_name(name: str) -> str:
     return cleaned
 
 
-def _lock(db: Session, version: DatasetVersion) -> None:
-    # A worker may be at it: decide by the row as it is now.
+def must_edit(user: User) -> None:
+    """Refuse those who may only look.
+
+    Raises:
+        Forbidden: the person is a viewer.
+    """
+    if not can_edit(user):
+        raise Forbidden("You may look at datasets, but not change them.")
+
+
+def lock(db: Session, version: DatasetVersion) -> None:
+    """Decide by the rows as they are now: a worker may be at it, or somebody may delete it.
+
+    The dataset comes first for everyone, so that nobody waits in a circle.
+    """
+    db.refresh(version.dataset, with_for_update={"key_share": True, "of": Dataset})
     db.refresh(version, with_for_update={"of": DatasetVersion})
 
 
-def _next_version(db: Session, version: DatasetVersion) -> DatasetVersion:
-    newest = max(sibling.number for sibling in version.dataset.versions)
+def next_version(db: Session, version: DatasetVersion) -> DatasetVersion:
+    """Add the version after the newest, of the same file and based on this one; lock first."""
+    newest = db.scalars(
+        select(func.max(DatasetVersion.number)).where(
+            DatasetVersion.dataset_id == version.dataset_id
+        )
+    ).one()
     following = DatasetVersion(
         dataset=version.dataset,
         number=newest + 1,

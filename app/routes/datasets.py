@@ -229,6 +229,7 @@ def _version_page(
     context: dict[str, Any] = {
         "version": version,
         "dataset": version.dataset,
+        "history": dataset_page.history(version.dataset),
         "can_edit": can_edit(user),
         "error": error,
         "typed_name": typed_name if typed_name is not None else version.dataset.name,

@@ -13,6 +13,8 @@ from sqlalchemy.orm import Session
 from starlette.testclient import TestClient
 
 from app import settings, uploads
+from app.datasets import changes
+from app.datasets.changes import Change
 from app.models import Dataset, DatasetVersion, Role, StoredFile, User, VersionStatus
 from tests.app.pages import EXAMPLES, PIECE, TUS, sign_in
 from tests.factories import make_base_model, make_dataset_version, make_department, make_user
@@ -237,6 +239,20 @@ def test_a_dataset_is_renamed_and_deleted(client: TestClient, db: Session, membe
     assert client.post(f"/datasets/{version.dataset_id}/delete").url.path == "/datasets"
     assert client.get(f"/versions/{version.id}").status_code == 404
     assert "Rules" not in client.get("/datasets").text
+
+
+def test_versions_are_listed_with_what_changed(
+    client: TestClient, db: Session, member: User
+) -> None:
+    base = make_dataset_version(db, user=member)
+    left_out = [Change(5, is_removed=True), Change(6, is_removed=True)]
+    changed = changes.derive(db, member, base, left_out, "doubled rows taken out")
+    db.commit()
+    page = client.get(f"/versions/{changed.id}").text
+    assert "22 examples are ready" in page
+    assert "version 1, doubled rows taken out (2 examples left out)" in page
+    assert f'<a href="/versions/{base.id}">Version 1</a>' in page
+    assert "24 examples are ready" in client.get(f"/versions/{base.id}").text
 
 
 def test_the_page_shows_what_the_model_will_learn(

@@ -1,0 +1,162 @@
+"""A version made of another and what changed: rows that were edited, moved or left out.
+
+It appears ready at once, in the caller's transaction, and copies nothing that stayed the same.
+"""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from itertools import islice
+from typing import Any
+
+from sqlalchemy import func, insert
+from sqlalchemy.orm import Session
+
+from app import audit, settings
+from app.datasets import examples, versions
+from app.errors import Conflict, Invalid
+from app.models import DatasetVersion, Example, Split, User, VersionStatus
+
+_BATCH_ROWS = 1000
+# Hashing reads every example: of a longer version a job does it, which reads them all anyway.
+MAX_HASHED_AT_ONCE = 20_000
+
+
+@dataclass(frozen=True)
+class Change:
+    """What becomes of the example with this index; what is None stays as it is."""
+
+    index: int
+    messages: list[Any] | None = None
+    split: Split | None = None
+    is_removed: bool = False
+
+
+@dataclass
+class _Tally:
+    num_edited: int = 0
+    num_moved: int = 0
+    num_removed: int = 0
+    num_train: int = 0
+    num_validation: int = 0
+
+    def add(self, split: Split, number: int) -> None:
+        if split is Split.TRAIN:
+            self.num_train += number
+        else:
+            self.num_validation += number
+
+
+def derive(
+    db: Session, user: User, base: DatasetVersion, changes: Iterable[Change], why: str
+) -> DatasetVersion:
+    """Make the next version of a dataset: the base with these changes, each index at most once.
+
+    A change that changes nothing is passed over.
+
+    Args:
+        changes: Taken one at a time, so that they may be many.
+        why: What was done, in words for the list of versions and the audit log; never what stands
+            in people's rows.
+
+    Raises:
+        Forbidden: viewers look only.
+        Conflict: the base is not ready, was deleted, or lacks an example that is to change.
+        Invalid: nothing changes, or too little would be left to learn from.
+    """
+    versions.must_edit(user)
+    versions.lock(db, base)
+    if base.status is not VersionStatus.READY or base.dataset.deleted_at is not None:
+        raise Conflict("Only a version that is ready can be changed; wait until it is.")
+    version = _following(db, base)
+    tally = _Tally(num_train=base.num_train, num_validation=base.num_validation)
+    for batch in _batches(changes):
+        _write(db, base, version, batch, tally)
+    _check(tally)
+    version.num_train, version.num_validation = tally.num_train, tally.num_validation
+    counts = {
+        "num_edited": tally.num_edited,
+        "num_moved": tally.num_moved,
+        "num_removed": tally.num_removed,
+    }
+    version.changes = {"why": why, **counts}
+    version.status = VersionStatus.READY
+    version.ready_at = func.clock_timestamp()
+    if tally.num_train + tally.num_validation <= MAX_HASHED_AT_ONCE:
+        version.examples_sha256 = examples.sha256(db, version)
+    db.flush()
+    subject = f"dataset version {version.id}"
+    audit.record(db, user, "dataset.derive", subject, base=base.id, why=why, **counts)
+    return version
+
+
+def _following(db: Session, base: DatasetVersion) -> DatasetVersion:
+    version = versions.next_version(db, base)
+    version.layers = [version.id, *examples.layers(base)]
+    version.mapping = base.mapping
+    version.validation_share, version.split_seed = base.validation_share, base.split_seed
+    version.left_out = base.left_out
+    db.flush()
+    return version
+
+
+def _batches(changes: Iterable[Change]) -> Iterator[list[Change]]:
+    rest = iter(changes)
+    while batch := list(islice(rest, _BATCH_ROWS)):
+        yield batch
+
+
+def _write(
+    db: Session, base: DatasetVersion, version: DatasetVersion, batch: list[Change], tally: _Tally
+) -> None:
+    found = {row.index: row for row in examples.at(db, base, [change.index for change in batch])}
+    rows = []
+    for change in batch:
+        old = found.get(change.index)
+        if old is None:
+            raise Conflict(f"Example {change.index + 1:,} is not in this version any more.")
+        messages = old.messages if change.messages is None else change.messages
+        split = change.split or old.split
+        is_edited, is_moved = messages != old.messages, split is not old.split
+        if not (change.is_removed or is_edited or is_moved):
+            continue
+        tally.add(old.split, -1)
+        if change.is_removed:
+            tally.num_removed += 1
+        else:
+            tally.add(split, 1)
+            tally.num_edited += is_edited
+            tally.num_moved += is_moved
+        # All columns, whichever there are: what a change does not name goes along.
+        row = {name: getattr(old, name) for name in Example.__table__.columns.keys()}  # noqa: SIM118
+        row |= {"version_id": version.id, "split": split, "messages": messages}
+        if change.is_removed:  # what was taken out is not kept once more
+            row |= {"messages": [], "is_removed": True}
+        rows.append(row)
+    if rows:
+        db.execute(insert(Example), rows)
+    for example in found.values():
+        db.expunge(example)  # a version may change in a million places
+
+
+def _check(tally: _Tally) -> None:
+    if tally.num_edited + tally.num_moved + tally.num_removed == 0:
+        raise Invalid("Nothing would change, so there is no new version to make.")
+    wanted = settings.get().min_examples
+    if tally.num_train + tally.num_validation < wanted or tally.num_train == 0:
+        raise Invalid(
+            f"This would leave {tally.num_train:,} examples to practise and "
+            f"{tally.num_validation:,} to test, and learning needs at least {wanted} in all; "
+            "keep more of them."
+        )
+
+
+def described(version: DatasetVersion) -> str:
+    """Say how a derived version differs from its base, e.g. “3 examples edited, 1 left out”."""
+    counts = version.changes or {}
+    words = (("num_edited", "edited"), ("num_moved", "moved"), ("num_removed", "left out"))
+    parts = [f"{counts[name]:,} {word}" for name, word in words if counts.get(name)]
+    if not parts:
+        return ""
+    number, _, word = parts[0].partition(" ")
+    parts[0] = f"{number} {'example' if number == '1' else 'examples'} {word}"
+    return ", ".join(parts)
