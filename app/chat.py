@@ -251,7 +251,8 @@ class ChatFormat:
 
 
 def _labels(found: Any, segments: Sequence[Segment]) -> list[int]:
-    labels = [IGNORE_INDEX] * len(found.ids)
+    ids = found.ids  # made anew by each access
+    labels = [IGNORE_INDEX] * len(ids)
     spans = []
     position = 0
     for segment in segments:
@@ -265,7 +266,7 @@ def _labels(found: Any, segments: Sequence[Segment]) -> list[int]:
         while token is not None and token[1][0] < start:
             token = next(offsets, None)
         while token is not None and token[1][0] < end:
-            labels[token[0]] = found.ids[token[0]]
+            labels[token[0]] = ids[token[0]]
             token = next(offsets, None)
     return labels
 

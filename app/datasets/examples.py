@@ -17,7 +17,9 @@ from sqlalchemy import (
     ColumnElement,
     Integer,
     RowMapping,
+    Select,
     Subquery,
+    Text,
     cast,
     column,
     delete,
@@ -164,14 +166,7 @@ def stream(
 
 def at(db: Session, version: DatasetVersion, indices: Iterable[int]) -> list[Example]:
     """Return the examples with these indices in order, without those that are not there."""
-    wanted = cast(list(indices), ARRAY(Integer))
-    rows = db.scalars(
-        select(Example)
-        .where(Example.version_id.in_(layers(version)), Example.index == func.any(wanted))
-        .order_by(Example.index, Example.version_id.desc())
-        .ext(distinct_on(Example.index))
-    )
-    return [row for row in rows if not row.is_removed]
+    return [row for row in db.scalars(_at(version, indices)) if not row.is_removed]
 
 
 def get(db: Session, version: DatasetVersion, index: int) -> Example | None:
@@ -180,14 +175,20 @@ def get(db: Session, version: DatasetVersion, index: int) -> Example | None:
     return found[0] if found else None
 
 
-def sample(db: Session, version: DatasetVersion, max_sample: int) -> list[Example]:
-    """Return at most `max_sample` examples, spread evenly over the version."""
+def sample_sizes(db: Session, version: DatasetVersion, max_sample: int) -> dict[int, int]:
+    """Return index -> bytes of at most `max_sample` examples, spread evenly over the version."""
     end = db.scalar(
         select(func.max(Example.index)).where(Example.version_id == layers(version)[-1])
     )
     if end is None:
-        return []
-    return at(db, version, range(0, end + 1, max(1, -(-(end + 1) // max_sample))))
+        return {}
+    every = max(1, -(-(end + 1) // max_sample))
+    rows = db.execute(
+        _at(version, range(0, end + 1, every)).with_only_columns(
+            Example.index, Example.is_removed, func.octet_length(cast(Example.messages, Text))
+        )
+    )
+    return {index: size for index, is_removed, size in rows if not is_removed}
 
 
 def count(db: Session, version: DatasetVersion, split: Split) -> int:
@@ -225,6 +226,16 @@ def body(messages: Sequence[Any]) -> str:
 def layers(version: DatasetVersion) -> list[int]:
     """Return the ids of the versions whose rows make up this one, the newest first."""
     return list(version.layers) if version.layers else [version.id]
+
+
+def _at(version: DatasetVersion, indices: Iterable[int]) -> Select[tuple[Example]]:
+    wanted = cast(list(indices), ARRAY(Integer))
+    return (
+        select(Example)
+        .where(Example.version_id.in_(layers(version)), Example.index == func.any(wanted))
+        .order_by(Example.index, Example.version_id.desc())
+        .ext(distinct_on(Example.index))
+    )
 
 
 def _ahead(version: DatasetVersion, split: Split | None, after: int, limit: int) -> Subquery:

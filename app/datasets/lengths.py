@@ -1,5 +1,7 @@
 """How long examples are in a base model's tokens, by its own tokenizer and chat template."""
 
+from collections.abc import Iterator
+from contextlib import suppress
 from functools import lru_cache
 
 from sqlalchemy.orm import Session
@@ -12,9 +14,13 @@ from app.models import BaseModel, DatasetVersion
 from app.training_plan import LengthHistogram
 
 MAX_SAMPLE = 2000
+# A web process tokenizes so much text in a second or two.
+MAX_COUNTED_BYTES = 2_000_000
 # Longer ones are cut in training as well; counting further tells nothing.
 _MAX_LENGTH_TOKENS = 1_000_000
-_BATCH = 250
+_TOKENS_PER_BYTE = 0.25  # where no example is short enough to be counted
+# Each token of a batch takes some 200 bytes while it is counted.
+_BATCH_BYTES = 200_000
 
 
 def histogram(
@@ -22,7 +28,8 @@ def histogram(
 ) -> LengthHistogram:
     """Return the token lengths of a ready version, counted once and kept with the version.
 
-    At most `max_sample` examples, spread evenly over the version, stand for all of them.
+    At most `max_sample` examples, spread evenly over the version, stand for all of them. Where they
+    hold much text some are counted, and the others go by their bytes.
 
     Raises:
         Conflict: the base model is not ready.
@@ -37,35 +44,62 @@ def histogram(
         chat = _chat_format(str(folder), base_model.manifest_sha256)
     except ChatError as error:
         raise Invalid(str(error), field="base_model_id") from error
-    sample = examples.sample(db, version, max_sample)
-    lengths, problem = _lengths(chat, [example.messages for example in sample])
+    sizes = examples.sample_sizes(db, version, max_sample)
+    chosen = _affordable(sizes)
+    lengths: list[int] = []
+    problem: ChatError | None = None
+    for batch in _batches(chosen, sizes):
+        found, wrong = _lengths(chat, [one.messages for one in examples.at(db, version, batch)])
+        lengths += found
+        problem = problem or wrong
     if problem is not None and not lengths:
         raise Invalid(
             f"{base_model.label} cannot take these examples: {problem}", field="base_model_id"
         )
+    per_byte = sum(lengths) / max(1, sum(sizes[index] for index in chosen)) or _TOKENS_PER_BYTE
+    lengths += [round(size * per_byte) for index, size in sizes.items() if index not in chosen]
     counted = LengthHistogram.from_lengths(lengths, version.num_train, version.num_validation)
     version.token_lengths = (version.token_lengths or {}) | {key: counted.model_dump(mode="json")}
     db.flush()
     return counted
 
 
+def _affordable(sizes: dict[int, int]) -> list[int]:
+    """Choose which examples are counted: all, or as many as are affordable, evenly spread."""
+    every = max(1, -(-sum(sizes.values()) // MAX_COUNTED_BYTES))
+    chosen, left = [], MAX_COUNTED_BYTES
+    for index in list(sizes)[::every]:
+        if sizes[index] <= left:
+            chosen.append(index)
+            left -= sizes[index]
+    return chosen
+
+
+def _batches(indices: list[int], sizes: dict[int, int]) -> Iterator[list[int]]:
+    batch: list[int] = []
+    left = _BATCH_BYTES
+    for index in indices:
+        if batch and sizes[index] > left:
+            yield batch
+            batch, left = [], _BATCH_BYTES
+        batch.append(index)
+        left -= sizes[index]
+    if batch:
+        yield batch
+
+
 def _lengths(
     chat: ChatFormat, conversations: list[list[dict[str, object]]]
 ) -> tuple[list[int], ChatError | None]:
-    lengths: list[int] = []
-    problem: ChatError | None = None
-    for start in range(0, len(conversations), _BATCH):
-        batch = conversations[start : start + _BATCH]
-        try:
-            encoded = chat.encode_many(batch, _MAX_LENGTH_TOKENS)
-        except ChatError:
-            encoded = []
-            for messages in batch:
-                try:
-                    encoded.append(chat.encode(messages, _MAX_LENGTH_TOKENS))
-                except ChatError as error:
-                    problem = error
-        lengths += [len(one.token_ids) for one in encoded]
+    try:
+        encoded = chat.encode_many(conversations, _MAX_LENGTH_TOKENS)
+        return [len(one.token_ids) for one in encoded], None
+    except ChatError as error:
+        problem = error
+    lengths = []
+    for messages in conversations:
+        with suppress(ChatError):
+            lengths.append(len(chat.encode(messages, _MAX_LENGTH_TOKENS).token_ids))
     return lengths, problem
 
 

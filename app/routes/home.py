@@ -59,7 +59,7 @@ def _next_step(
                 if has_taught
                 else f"“{version.dataset.name}” is ready: teach a starting model with it."
             )
-            return (sentence, "New job", f"/jobs/new?version_id={version.id}")
+            return (sentence, "New job", f"/jobs/new?version={version.id}")
     return (
         "Bring a sheet of questions and answers, and teach a language model with it. "
         "Nothing leaves this machine.",

@@ -266,42 +266,6 @@ def test_a_worker_that_lost_its_lease_writes_nothing(
     assert not path.exists()
 
 
-def peak_kilobytes() -> tuple[int, int]:
-    """Read the next version in a worker of its own; return what it and its reader took at most."""
-    code = (
-        "import resource; from worker import reading; assert reading.read_next('cpu-0');"
-        "print(*(resource.getrusage(who).ru_maxrss for who in (0, -1)))"
-    )
-    output = subprocess.run(
-        [sys.executable, "-c", code], check=True, capture_output=True, text=True
-    ).stdout
-    worker, reader = output.split()[-2:]
-    return int(worker), int(reader)
-
-
-def test_200_megabytes_are_simply_read_in_little_memory(db: Session) -> None:
-    def lines() -> Iterable[bytes]:
-        answer = "A long answer with ümlauts. " * 1200
-        for block in range(60):
-            yield "".join(
-                json.dumps({"prompt": f"{block} {n}?", "completion": answer}, ensure_ascii=False)
-                + "\n"
-                for n in range(100)
-            ).encode()
-
-    upload(db, [next(iter(lines()))])
-    small = peak_kilobytes()
-    version = upload(db, lines())
-    assert version.file.size_bytes > 200_000_000
-    large = peak_kilobytes()
-    db.refresh(version)
-    assert version.status is VersionStatus.MAPPING
-    assert version.inspection is not None
-    assert version.inspection["num_rows"] == 6000
-    for before, after in zip(small, large, strict=True):
-        assert after < before + 30_000
-
-
 def test_no_row_of_a_failed_statement_stays(db: Session) -> None:
     """The lease goes away while the examples are being written: all of them go as well."""
     version = upload(db, HEADER + rows(20))
