@@ -7,6 +7,7 @@ BIN := $(VENV)/bin
 # finds locally (PIP_FIND_LINKS) may answer for torch==2.13.0 without dragging CUDA along.
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint requirements.lock
 RUN_ARGS ?=
+DEMO_ARGS ?=
 BENCH_ARGS ?=
 
 .DEFAULT_GOAL := help
@@ -37,8 +38,8 @@ $(VENV)/.ready-dev: $(VENV)/.ready
 run: setup ## start Etude; e.g. make run RUN_ARGS="--port 9000 --host 0.0.0.0"
 	exec $(BIN)/etude up $(RUN_ARGS)
 
-demo: setup ## teach the starter model the clinic sample, from the terminal
-	$(BIN)/python examples/demo.py
+demo: setup ## teach the starter model the clinic sample, from the terminal; DEMO_ARGS="--url ADDRESS"
+	$(BIN)/python examples/demo.py $(DEMO_ARGS)
 
 browser: setup-dev
 	@command -v chromium >/dev/null || [ "$$(id -u)" != 0 ] || ! command -v apt-get >/dev/null || \

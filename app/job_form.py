@@ -38,6 +38,8 @@ class JobForm:
 
     name: str = ""
     version_id: str = ""
+    # A version of its own to test on, as programs send one; only a copied job brings it along.
+    validation_version_id: str = ""
     base_model_id: str = ""
     preset: str = DEFAULT_PRESET
     changes: dict[str, str] = field(default_factory=dict)
@@ -48,6 +50,7 @@ class JobForm:
         return cls(
             name=sent.get("name", ""),
             version_id=sent.get("version_id", ""),
+            validation_version_id=sent.get("validation_version_id", ""),
             base_model_id=sent.get("base_model_id", ""),
             preset=sent.get("preset", DEFAULT_PRESET),
             changes={
@@ -64,6 +67,7 @@ class JobForm:
         return cls(
             name=job.name,
             version_id=str(job.version_id),
+            validation_version_id=str(job.validation_version_id or ""),
             base_model_id=str(job.base_model_id),
             preset=preset,
             changes={
@@ -86,8 +90,8 @@ class JobForm:
             wrong = {str(problem["loc"][0]) for problem in error.errors()}
             return None, {each.name: _sentence(each) for each in FIELDS if each.name in wrong}
 
-    def ids(self) -> tuple[int, int]:
-        """Return the chosen version and base model.
+    def ids(self) -> tuple[int, int, int | None]:
+        """Return the chosen version, base model and, where there is one, version to test on.
 
         Raises:
             Invalid: one of them is missing.
@@ -96,7 +100,12 @@ class JobForm:
             raise Invalid("Choose the data to learn from.", field="version_id")
         if not self.base_model_id.isdecimal():
             raise Invalid("Choose a starting model.", field="base_model_id")
-        return int(self.version_id), int(self.base_model_id)
+        held_out = self.validation_version_id
+        return (
+            int(self.version_id),
+            int(self.base_model_id),
+            int(held_out) if held_out.isdecimal() else None,
+        )
 
 
 def _fields() -> list[SettingField]:

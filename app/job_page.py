@@ -6,7 +6,7 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from app import metrics, progress
-from app.models import Attempt, Job, JobEvent, JobStatus
+from app.models import Attempt, DatasetVersion, Job, JobEvent, JobStatus
 from app.train_config import PRESETS, Preset, TrainConfig
 
 CURVES = ("loss", "validation_loss", "learning_rate", "tokens_per_second")
@@ -49,6 +49,9 @@ def show_job(db: Session, job: Job) -> dict[str, Any]:
             db.scalars(select(Attempt).where(Attempt.job_id == job.id).order_by(Attempt.number))
         ),
         "device": _device(db, job),
+        "held_out": db.get(DatasetVersion, job.validation_version_id)
+        if job.validation_version_id
+        else None,
         "retry_of": db.get(Job, job.retry_of_id) if job.retry_of_id else None,
         "can_pause": not job.status.is_final and job.desired.value == "run",
         "can_retry": job.status in (JobStatus.FAILED, JobStatus.CANCELLED),

@@ -53,6 +53,7 @@ def figures(db: Session, job: Job) -> dict[str, Any]:
         "sentence": sentence(db, job, tests),
         "step": f"{job.step:,}",
         "total_steps": f"{job.total_steps:,}" if job.total_steps else "",
+        "elapsed": elapsed(job),
         "time_left": duration(seconds) if seconds is not None else "",
         "test_loss": f"{tests[-1][1]:.2f}" if tests else "",
         "first_test_loss": f"{tests[0][1]:.2f}" if len(tests) > 1 else "",
@@ -67,6 +68,14 @@ def figures(db: Session, job: Job) -> dict[str, Any]:
         "total_steps": job.total_steps,
         "texts": {name: text or "—" for name, text in texts.items()},
     }
+
+
+def elapsed(job: Job) -> str:
+    """Say how long ago a job began, or how long it took."""
+    if job.started_at is None:
+        return ""
+    until = job.finished_at or datetime.now(UTC)
+    return duration((until - job.started_at).total_seconds())
 
 
 def in_list(db: Session, rows: list[Job]) -> list[tuple[Job, str, list[float]]]:

@@ -225,6 +225,7 @@ def _announce(
             said = processes.last_line(log)
             raise SystemExit(f"The web did not start; its log is {log}. It said: {said}")
         time.sleep(0.05)
+    (chosen.run_dir / "address").write_text(address + "\n")  # for the demo, on whatever port
     _say(f"Etude is ready at {address}")
     if link is not None:
         _say(f"Open this link once to set your password: {address}/setup/{link}")

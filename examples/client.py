@@ -2,7 +2,6 @@
 
 import ctypes
 import json
-import os
 import shutil
 import signal
 import socket
@@ -119,19 +118,17 @@ def etude(*arguments: str, may_fail: bool = False) -> str:
 
 
 @contextmanager
-def running(url: str | None, folder: Path) -> Iterator[str]:
-    """Have an Etude: the one that is named, the one at the usual address, or one of our own."""
+def running(url: str | None, data_dir: Path, folder: Path) -> Iterator[str]:
+    """Have an Etude: the one that is named, that of the data directory, or one of our own."""
     if url is not None:
         if not _answers(url):
             raise Failure(f"no Etude answers at {url}.")
         yield url.rstrip("/")
         return
-    host = os.environ.get("ETUDE_HOST", "127.0.0.1")
-    port = os.environ.get("ETUDE_PORT", "8000")
-    usual = f"http://{'127.0.0.1' if host == '0.0.0.0' else host}:{port}"  # noqa: S104
-    if _answers(usual):
-        print(f"Etude is running at {usual}.")
-        yield usual
+    noted = data_dir / "run" / "address"  # `etude up` writes it; the last one may be gone
+    if noted.exists() and _answers(address := noted.read_text().strip()):
+        print(f"Etude is running at {address}.")
+        yield address
         return
     with _started(folder) as own:
         yield own
@@ -173,8 +170,7 @@ def _wait_until_up(process: "subprocess.Popen[bytes]", url: str, log: Path) -> N
         if process.poll() is not None or time.monotonic() > deadline:
             said = log.read_text(errors="replace").strip().splitlines() or ["it said nothing"]
             raise Failure(
-                f"Etude could not be started: {said[-1]} "
-                "If it runs on another port, name it with --url."
+                f"Etude could not be started: {said[-1]} If it runs elsewhere, name it with --url."
             )
         time.sleep(0.2)
 

@@ -26,8 +26,9 @@ HERE = Path(__file__).parent
 SAMPLE = HERE / "clinic-faq.csv"
 MODEL = "HuggingFaceTB/SmolLM2-135M-Instruct"
 ACCOUNT = "demo@etude.invalid"
-# Nobody outside this invented clinic can know the answer (the Fern Gate); not a row of the sample.
+# Nobody outside this invented clinic can know the answer; the question is not a row of the sample.
 QUESTION = "My doctor ordered a blood test. Where is it done?"
+FACT = "Fern Gate"
 HELD_OUT_SHARE = 0.1
 FINAL = ("succeeded", "failed", "cancelled")
 
@@ -44,7 +45,7 @@ def main() -> int:
     folder.mkdir(parents=True, exist_ok=True)
     began = time.monotonic()
     try:
-        with running(options.url, folder) as url:
+        with running(options.url, data_dir, folder) as url:
             api = sign_in(url, folder)
             wait_for_model(api)
             job = train(api, folder)
@@ -270,7 +271,9 @@ def report(result: dict[str, Any], adapter: Path, seconds: float) -> int:
     print(f"Held-out loss after:  {after:.3f}\n")
     print(f"Question: {QUESTION}")
     print(f"  Base:  {result['answer_before']}")
-    print(f"  Tuned: {result['answer_after']}\n")
+    print(f"  Tuned: {result['answer_after']}")
+    knows = FACT.lower() in result["answer_after"].lower()
+    print(f"  Right: at the {FACT}{'' if knows else ': it has not learned this fact by heart'}.\n")
     print(f"The adapter lies in {adapter}. Took {int(seconds) // 60}:{int(seconds) % 60:02}.")
     if after < before:
         return 0

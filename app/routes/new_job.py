@@ -71,7 +71,7 @@ def create(db: Db, user: CurrentUser, form: SentForm) -> Response:
     require(user, *_EDITORS)
     config, errors = form.config()
     try:
-        version_id, base_model_id = form.ids()
+        version_id, base_model_id, validation_version_id = form.ids()
         if config is not None:
             job = jobs.create(
                 db,
@@ -80,6 +80,7 @@ def create(db: Db, user: CurrentUser, form: SentForm) -> Response:
                 version_id=version_id,
                 base_model_id=base_model_id,
                 config=config,
+                validation_version_id=validation_version_id,
             )
             db.commit()
             queue.hint("gpu")
@@ -125,6 +126,7 @@ def _page(
         form=form,
         errors=errors or {},
         versions=choices,
+        held_out=next((one for one in choices if str(one.id) == form.validation_version_id), None),
         models=[(model, jobs.fits(model, device)) for model in models],
         presets=list(PRESETS.values()),
         fields=FIELDS,
@@ -146,7 +148,7 @@ def _estimate(db: Session, user: User, form: JobForm) -> Estimate:
     if config is None:
         return Estimate(None, None, next(iter(errors.values())))
     try:
-        version_id, base_model_id = form.ids()
+        version_id, base_model_id, _ = form.ids()
         version = versions.get_version(db, user, version_id)
         model = base_models.get_model(db, base_model_id)
     except AppError as error:

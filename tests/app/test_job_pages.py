@@ -256,6 +256,43 @@ def test_a_preset_with_changes_is_frozen_in_the_job(
     assert re.search(r'value="quick" checked', copied)
 
 
+def test_the_data_asked_for_is_the_data_chosen(
+    client: TestClient, db: Session, owner: User
+) -> None:
+    sign_in(client, db, owner)
+    make_base_model(db)
+    older, newer = (make_dataset_version(db, user=owner, name=name) for name in "AB")
+    for version in (older, newer):
+        page = client.get(f"/versions/{version.id}").text
+        (link,) = re.findall(r'href="(/jobs/new[^"]*)"[^>]*>Teach a model with this', page)
+        chosen = re.findall(r'<option value="(\d+)" selected', client.get(link).text)
+        assert chosen == [str(version.id)]
+
+
+def test_a_copy_is_tested_on_what_its_original_was(
+    client: TestClient, db: Session, owner: User
+) -> None:
+    sign_in(client, db, owner)
+    held_out = make_dataset_version(db, user=owner, name="Test sheet")
+    job = make_job(db, user=owner, validation_version_id=held_out.id)
+    assert "Test sheet, version 1" in client.get(f"/jobs/{job.id}").text
+    copied = client.get(f"/jobs/new?copy_of={job.id}").text
+    assert re.search(rf'<option value="{held_out.id}" selected>All of Test sheet', copied)
+    form = {
+        "version_id": str(job.version_id),
+        "base_model_id": str(job.base_model_id),
+        "preset": "quick",
+        "name": "Again",
+    }
+    for typed, kept in ((str(held_out.id), held_out.id), ("", None)):
+        client.post("/jobs/new", data=form | {"validation_version_id": typed})
+        newest = db.scalars(select(Job).order_by(Job.id.desc()).limit(1)).one()
+        assert (newest.name, newest.validation_version_id) == ("Again", kept)
+    strange = make_dataset_version(db, user=make_user(db, department=make_department(db)))
+    answer = client.post("/jobs/new", data=form | {"validation_version_id": str(strange.id)})
+    assert answer.status_code == 422
+
+
 @pytest.mark.parametrize(
     ("field", "typed", "words"),
     [
