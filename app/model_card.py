@@ -26,7 +26,9 @@ made with Etude, on the owner's own machine. It works only together with that st
 | | |
 | --- | --- |
 | Starting model | {base} |
+| About its weights | {base_note} |
 | SHA-256 of the starting model's manifest | `{base_hash}` |
+| Computed with | {computed_with} |
 | Data | {data} |
 | SHA-256 of the examples | `{data_hash}` |
 | Examples | {num_train} to practise, {num_validation} to test |
@@ -57,6 +59,8 @@ tokenizer = AutoTokenizer.from_pretrained(folder)
 model = AutoModelForCausalLM.from_pretrained({base_python})
 model = PeftModel.from_pretrained(model, folder)
 
+# The losses above hold for the very weights that the manifest names; a copy by the same name from
+# elsewhere may be rounded differently.
 messages = [{{"role": "user", "content": "Your question"}}]
 inputs = tokenizer.apply_chat_template(
     messages, add_generation_prompt=True, return_tensors="pt", return_dict=True
@@ -92,6 +96,8 @@ def write(job: Job, done: DoneEvent) -> str:
     settings = "\n".join(f"| {name} | {value} |" for name, value in config.model_dump().items())
     return _CARD.format(
         name=_one_line(job.name),
+        base_note=_one_line(base.note) or "as the house imported them",
+        computed_with=_computed_with(job, config),
         base=_one_line(base.name),
         base_yaml=json.dumps(base.name),
         base_python=json.dumps(base.name),
@@ -114,6 +120,17 @@ def write(job: Job, done: DoneEvent) -> str:
         seconds=done.train_seconds,
         settings=settings,
     )
+
+
+def _computed_with(job: Job, config: TrainConfig) -> str:
+    """Say in which numbers the frozen weights took part (docs/decisions/0006)."""
+    kind = {"nf4": "", "bf16": "bfloat16", "fp32": "float32"}[
+        (job.plan or {}).get("resident", "nf4")
+    ]
+    if config.method == "lora":
+        return f"weights in {kind or 'bfloat16'}"
+    unpacked = f", unpacked once to {kind}" if kind else ", unpacked in each pass"
+    return f"weights rounded to 4 bits (NF4, double quantization){unpacked}"
 
 
 def _one_line(text: str) -> str:

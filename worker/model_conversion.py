@@ -77,7 +77,8 @@ def convert(source: dict[str, Any], target: Path) -> dict[str, Any]:
     Raises:
         Unusable: the files are not what we take.
     """
-    with tempfile.TemporaryDirectory(dir=target.parent, prefix=".import-") as scratch:
+    # Named after the target: the next import of this model removes what a killed one left.
+    with tempfile.TemporaryDirectory(dir=target.parent, prefix=f".{target.name}.") as scratch:
         origin = _fetch(source, Path(scratch))
         with manifests.new_folder(target) as folder:
             gguf = _gguf_file(origin)

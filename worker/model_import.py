@@ -21,6 +21,8 @@ from worker import identity
 _log = structlog.get_logger()
 # Hub downloads of large models on thin lines.
 _TIMEOUT_SECONDS = 6 * 3600
+# The way out of the house, or to a mirror within it.
+_FOR_THE_HUB = ("https_proxy", "no_proxy", "ssl_cert_file", "hf_endpoint")
 
 
 class Draining(Exception):
@@ -37,10 +39,11 @@ def import_next(worker_id: str) -> bool:
             return False
         model = session.get_one(BaseModel, lease.id, populate_existing=True)
         source, name = model.source, model.name
-    folder = f"{re.sub(r'[^a-z0-9]+', '-', name.lower()).strip('-')}-{lease.id}-{lease.attempt}"
+    stem = f"{re.sub(r'[^a-z0-9]+', '-', name.lower()).strip('-')}-{lease.id}"
+    folder = f"{stem}-{lease.attempt}"
     target = settings.get().models_dir / folder
     target.parent.mkdir(parents=True, exist_ok=True)
-    _sweep_leavings(lease.id, keep=folder)
+    _sweep_leavings(stem)
     try:
         answer = _convert(lease, {"source": source, "target": str(target)})
         with db.session() as session:
@@ -130,7 +133,7 @@ def _environment(kind: str) -> dict[str, str]:
         name: value
         for name, value in os.environ.items()
         if name in ("PATH", "HOME", "LANG", "LC_ALL", "TMPDIR", "PYTHONPATH", "VIRTUAL_ENV")
-        or (kind == "hub" and name.lower() in ("https_proxy", "no_proxy", "ssl_cert_file"))
+        or (kind == "hub" and name.lower() in _FOR_THE_HUB)
     }
     offline = "0" if kind == "hub" else "1"
     kept |= {"HF_HUB_OFFLINE": offline, "TRANSFORMERS_OFFLINE": offline, "TQDM_DISABLE": "1"}
@@ -144,8 +147,10 @@ def _environment(kind: str) -> dict[str, str]:
     return kept
 
 
-def _sweep_leavings(model_id: int, keep: str) -> None:
-    """Remove what earlier, broken-off imports of this model left on the disk."""
-    for path in settings.get().models_dir.glob(f"*-{model_id}-*"):
-        if path.name.removesuffix(".tmp") != keep:
+def _sweep_leavings(stem: str) -> None:
+    """Remove what earlier, broken-off imports of this model left on the disk; of no other's."""
+    # Names of models hold numbers and hyphens, too: the whole name has to match.
+    left = re.compile(rf"{stem}-\d+(\.tmp)?|\.{stem}-\d+\..+")
+    for path in settings.get().models_dir.iterdir():
+        if left.fullmatch(path.name):
             shutil.rmtree(path, ignore_errors=True)

@@ -6,11 +6,11 @@ from fastapi import APIRouter, Form, Response
 from fastapi.responses import RedirectResponse
 from sqlalchemy.orm import Session
 
-from app import base_models, jobs, queue
+from app import base_models, jobs, queue, settings
 from app.auth import CurrentUser, require
 from app.db import Db
 from app.errors import AppError
-from app.models import Role, User
+from app.models import Json, Role, User
 from app.render import page
 
 router = APIRouter(prefix="/models")
@@ -32,12 +32,26 @@ def add(
     """Register a model from a folder on the server; a worker imports it."""
     require(user, Role.ADMIN)
     path, name = path.strip(), name.strip()
+    return _add(db, user, {"kind": "folder", "path": path}, name, {"path": path, "name": name})
+
+
+@router.post("/hub")
+def add_from_hub(db: Db, user: CurrentUser, repo: Annotated[str, Form()] = "") -> Response:
+    """Register a model of the Hugging Face Hub, where the house allows it; a worker fetches it."""
+    require(user, Role.ADMIN)
+    repo = repo.strip()
+    return _add(db, user, {"kind": "hub", "repo": repo}, repo, {"repo": repo})
+
+
+def _add(db: Session, user: User, source: Json, name: str, typed: dict[str, str]) -> Response:
     try:
-        base_models.add(db, user, {"kind": "folder", "path": path}, name)
+        base_models.add(db, user, source, name)
     except AppError as error:
         db.rollback()
-        wrong = {error.field or "form": error.message}
-        return _page(db, user, status=error.status, path=path, name=name, errors=wrong)
+        field = error.field or "form"
+        # A name from the hub is typed into the field that is called repo.
+        wrong = {"repo" if field == "name" and "repo" in typed else field: error.message}
+        return _page(db, user, status=error.status, typed=typed, errors=wrong)
     db.commit()
     queue.hint("cpu")
     return RedirectResponse("/models", status_code=303)
@@ -57,8 +71,7 @@ def _page(
     user: User,
     *,
     status: int = 200,
-    path: str = "",
-    name: str = "",
+    typed: dict[str, str] | None = None,
     errors: dict[str, str] | None = None,
 ) -> Response:
     device = jobs.device(db)
@@ -69,7 +82,7 @@ def _page(
         models=[(model, jobs.fits(model, device)) for model in base_models.list_models(db)],
         device=device,
         is_admin=user.role is Role.ADMIN,
-        path=path,
-        name=name,
+        may_download=settings.get().hub_downloads,
+        typed={"path": "", "name": "", "repo": ""} | (typed or {}),
         errors=errors or {},
     )

@@ -1,10 +1,16 @@
 """Base models come from strangers: what is taken, what is refused, and that imports are fenced."""
 
+import hashlib
 import json
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any
+from threading import Thread
+from typing import Any, ClassVar
+from urllib.parse import unquote
 
 import pytest
 from safetensors.torch import load_file, save_file
@@ -15,10 +21,12 @@ from app.errors import Conflict, Forbidden, Invalid
 from app.models import BaseModel, ModelStatus, Role
 from tests.factories import make_user
 from tests.trainer.conftest import tiny_model
+from tests.worker.conftest import wait_for
 from worker import identity, model_import
 from worker.model_conversion import Unusable, clean_config, convert
 
 __all__ = ["tiny_model"]
+COMMIT = "0123456789" * 4
 
 
 @pytest.fixture(autouse=True)
@@ -53,7 +61,7 @@ def test_a_folder_becomes_a_verified_model(given: Path, tmp_path: Path) -> None:
     weights = load_file(target / "model.safetensors")
     assert result["num_parameters"] == sum(tensor.numel() for tensor in weights.values())
     assert not list(target.parent.glob("*.tmp"))
-    assert not list(target.parent.glob(".import-*"))
+    assert not list(target.parent.glob(".*"))
 
 
 def test_only_plain_known_settings_are_kept(given: Path, tmp_path: Path) -> None:
@@ -155,6 +163,112 @@ def test_a_file_that_is_no_gguf_is_told_so(given: Path, tmp_path: Path) -> None:
 def test_a_type_is_not_taken_for_its_beginning() -> None:
     with pytest.raises(Unusable):
         clean_config({"model_type": "llama4"})
+
+
+class Hub(BaseHTTPRequestHandler):
+    """As much of the Hugging Face Hub as a download asks for, over the files of one folder."""
+
+    folder: Path
+    asked: ClassVar[list[tuple[str, str]]] = []  # path and Authorization of each request
+
+    def do_HEAD(self) -> None:
+        self.do_GET()
+
+    def do_GET(self) -> None:
+        path = unquote(self.path.partition("?")[0])
+        self.asked.append((path, self.headers.get("Authorization", "")))
+        names = [file.name for file in self.folder.iterdir()]
+        if path.startswith("/api/models/house/tiny/tree/"):
+            found = [{"type": "file", "path": name, "size": 1, "oid": "0"} for name in names]
+            self._answer(json.dumps(found).encode())
+        elif path.startswith("/api/models/house/tiny"):
+            siblings = [{"rfilename": name} for name in names]
+            self._answer(
+                json.dumps({"id": "house/tiny", "sha": COMMIT, "siblings": siblings}).encode()
+            )
+        elif (name := path.rpartition("/")[2]) in names and "/resolve/" in path:
+            self._answer((self.folder / name).read_bytes())
+        else:
+            self.send_error(404)
+
+    def _answer(self, body: bytes) -> None:
+        self.send_response(200)
+        for name, value in {
+            "Content-Length": str(len(body)),
+            "X-Repo-Commit": COMMIT,
+            "ETag": f'"{hashlib.sha256(body).hexdigest()}"',
+        }.items():
+            self.send_header(name, value)
+        self.end_headers()
+        if self.command == "GET":
+            self.wfile.write(body)
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+def test_a_model_is_fetched_from_the_hub_without_its_programs(
+    db: Session, data_dir: Path, given: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (given / "modeling.py").write_text("raise SystemExit")
+    (given / "pytorch_model.bin").write_bytes(b"a pickle")
+    Hub.folder = given
+    with ThreadingHTTPServer(("127.0.0.1", 0), Hub) as hub:
+        Thread(target=hub.serve_forever).start()
+        for name, value in {
+            "HF_ENDPOINT": f"http://127.0.0.1:{hub.server_port}",
+            "ETUDE_HUB_DOWNLOADS": "true",
+            "ETUDE_HUB_TOKEN": "hf_secret",
+        }.items():
+            monkeypatch.setenv(name, value)
+        settings.get.cache_clear()
+        model = base_models.add(db, None, {"kind": "hub", "repo": "house/tiny"}, "house/tiny")
+        absent = base_models.add(db, None, {"kind": "hub", "repo": "house/none"}, "house/none")
+        db.commit()
+        assert model_import.import_next("cpu-0@test")
+        assert model_import.import_next("cpu-0@test")
+        hub.shutdown()
+    db.refresh(model)
+    assert (model.status, model.reason) == (ModelStatus.READY, None)
+    assert manifests.verify_manifest(base_models.folder(model)) == model.manifest_sha256
+    fetched = {path.rpartition("/")[2] for path, _ in Hub.asked if "/resolve/" in path}
+    assert {"model.safetensors", "config.json", "tokenizer.json"} <= fetched
+    assert not {"modeling.py", "pytorch_model.bin"} & fetched
+    assert {token for _, token in Hub.asked} == {"Bearer hf_secret"}
+    db.refresh(absent)
+    assert absent.status is ModelStatus.FAILED
+    assert "house/none could not be downloaded" in (absent.reason or "")
+
+
+def test_an_import_killed_half_way_is_done_again(db: Session, data_dir: Path, given: Path) -> None:
+    """As the reading of a file: nothing stays "importing" for ever, and nothing half-made stays."""
+    model = base_models.add(db, None, {"kind": "folder", "path": str(given)}, "house/tiny")
+    db.commit()
+    code = "from worker import model_import; model_import.import_next('cpu-0@test')"
+    worker = subprocess.Popen([sys.executable, "-c", code])
+    wait_for(db, lambda: model.status is ModelStatus.IMPORTING)
+    models_dir = settings.get().models_dir
+    wait_for(db, lambda: list(models_dir.glob(".house-tiny-*")), seconds=60)
+    # Other models' names may hold this one's number.
+    others = {f"house-tiny-{model.id}-b-7-1", f"x-{model.id}-y-8-2"}
+    for name in others:
+        (models_dir / name).mkdir()
+    worker.kill()
+    worker.wait()
+    wait_for(db, lambda: not converting(), seconds=20)
+    assert status_of(db, model) is ModelStatus.IMPORTING
+    assert model_import.import_next("cpu-0@test"), "the same worker takes back what it held"
+    assert status_of(db, model) is ModelStatus.READY
+    assert model.attempt == 2
+    assert {path.name for path in models_dir.iterdir()} == others | {model.folder}
+
+
+def converting() -> bool:
+    return any(
+        b"worker.model_conversion" in path.read_bytes()
+        for path in Path("/proc").glob("[0-9]*/cmdline")
+        if path.exists()
+    )
 
 
 def status_of(db: Session, model: BaseModel) -> ModelStatus:
