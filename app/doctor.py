@@ -8,7 +8,7 @@ from importlib.metadata import PackageNotFoundError, version
 
 from sqlalchemy import text
 
-from app import db, settings
+from app import db, isolation, settings
 from app.embedded import servers
 from app.up import accelerators
 
@@ -19,7 +19,8 @@ _PACKAGES = ("torch", "transformers", "peft", "bitsandbytes", "celery", "fastapi
 def run(chosen: settings.Settings) -> int:
     """Print one line a check; returns the number of those that failed."""
     failed = 0
-    for check in (_python, _packages, _data_dir, _port, _devices, _database, _broker):
+    checks = (_python, _packages, _data_dir, _port, _devices, _isolation, _database, _broker)
+    for check in checks:
         try:
             for sentence in check(chosen):
                 print(f"  ok    {sentence}")
@@ -63,6 +64,16 @@ def _port(chosen: settings.Settings) -> Iterator[str]:
 def _devices(_: settings.Settings) -> Iterator[str]:
     found = accelerators()
     yield "training on " + (", ".join(found) if found != ["cpu"] else "the CPU; no GPU was found")
+
+
+def _isolation(_: settings.Settings) -> Iterator[str]:
+    if isolation.can_leave_network():
+        yield "trainers and readers of files run without a network"
+    else:
+        yield (
+            "this kernel lets no process leave the network: trainers and readers of files could "
+            "reach it (allow user namespaces, or keep the machine off the network)"
+        )
 
 
 def _database(chosen: settings.Settings) -> Iterator[str]:

@@ -19,13 +19,13 @@ from typing import Any, Literal
 
 from pydantic import BaseModel
 
+from app import isolation
 from app.datasets.mapping import LeftOut, Mapping, Message, apply
 from app.datasets.proposals import propose
 from app.datasets.reading import ReadAs, inspect, open_rows
 from app.datasets.sniffing import Unreadable
 
 _PR_SET_PDEATHSIG = 1
-_CLONE_NEWUSER, _CLONE_NEWNET = 0x10000000, 0x40000000
 _PROGRESS_ROWS = 2000
 _MAX_OPEN_FILES = 64
 
@@ -117,13 +117,10 @@ def _say(message: dict[str, Any]) -> None:
 
 def _confine(order: Order) -> None:
     """Give up what a parser of strangers' files does not need; what the kernel denies, we keep."""
-    libc = ctypes.CDLL(None, use_errno=True)
-    libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != order.parent:  # it died before the line above
         os._exit(1)
-    # Without a user namespace only root may leave the network.
-    if libc.unshare(_CLONE_NEWNET) != 0:
-        libc.unshare(_CLONE_NEWUSER | _CLONE_NEWNET)
+    isolation.leave_network()
     # The hard limit kills without saying why, so it comes after the soft one.
     resource.setrlimit(resource.RLIMIT_CPU, (order.cpu_seconds, order.cpu_seconds + 5))
     for limit, value in (

@@ -13,6 +13,7 @@ import pytest
 from playwright.sync_api import Browser, Page, expect
 
 from tests.e2e.conftest import House, clean_environment
+from tests.worker.conftest import is_running, parent
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 HELD_OUT_LOSS = Path(__file__).with_name("held_out_loss.py")
@@ -45,7 +46,7 @@ def test_a_file_becomes_an_adapter(house: House, page: Page, tmp_path: Path) -> 
     see_what_is_learned(page)
     start_job(page)
     watch_it_learn(page)
-    interrupt_the_trainer(house, page)
+    kill_the_worker(house, page)
     finish(page)
     archive = download(page, tmp_path)
     loads_in_plain_peft(house, archive, tmp_path)
@@ -116,12 +117,16 @@ def watch_it_learn(page: Page) -> None:
     other.close()
 
 
-def interrupt_the_trainer(house: House, page: Page) -> None:
-    """Kill the trainer after its first checkpoint: the job must go on from there by itself."""
+def kill_the_worker(house: House, page: Page) -> None:
+    """Kill the gpu worker after the first checkpoint: the job must go on from there by itself."""
     expect(page.locator("[data-log]")).to_contain_text("Checkpoint kept at step", timeout=120_000)
     note = next((house.data_dir / "jobs").glob("*/attempts/1/trainer.json"))
-    os.kill(json.loads(note.read_text())["pid"], signal.SIGKILL)
+    trainer = json.loads(note.read_text())["pid"]
+    supervisor = parent(trainer)
+    for pid in (parent(supervisor), supervisor):  # Celery's main process and its pool child
+        os.kill(pid, signal.SIGKILL)
     expect(page.locator("[data-log]")).to_contain_text("Going on from step", timeout=60_000)
+    assert not is_running(trainer)
 
 
 def finish(page: Page) -> None:

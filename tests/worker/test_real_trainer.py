@@ -11,7 +11,7 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 from transformers import AutoModelForCausalLM
 
-from app import adapters, metrics, settings, storage
+from app import adapters, isolation, metrics, settings, storage
 from app.manifests import verify_manifest
 from app.models import Adapter, JobStatus
 from app.train_config import TrainConfig
@@ -43,7 +43,10 @@ def test_a_killed_trainer_goes_on_and_its_adapter_loads_in_plain_peft(
     try:
         job = make_job(db, base_model=model, config=config)
         wait_for(db, lambda: job.durable_step >= 15, seconds=120)
-        os.kill(trainer_pid(db, job), signal.SIGKILL)
+        pid = trainer_pid(db, job)
+        networks = {Path(f"/proc/{who}/ns/net").readlink() for who in ("self", pid)}
+        assert len(networks) == (2 if isolation.can_leave_network() else 1)
+        os.kill(pid, signal.SIGKILL)
         until_final(db, job, seconds=150)
     finally:
         worker.end()

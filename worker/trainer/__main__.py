@@ -19,7 +19,7 @@ from typing import IO, TYPE_CHECKING
 
 from pydantic import ValidationError
 
-from app import train_config
+from app import isolation, train_config
 from app.train_config import FailedEvent, TrainerSpec
 
 if TYPE_CHECKING:
@@ -62,6 +62,8 @@ class Commands:
 
 def main() -> int:
     """Load torch, take a job, train it."""
+    # Before the first thread. What trains on people's data needs no network.
+    isolation.leave_network()
     commands = Commands(sys.stdin)
     commands.listen()
     # Nothing may come from the network; `kernels`, where installed, would fetch native code.
