@@ -8,6 +8,7 @@ import threading
 import structlog
 from sqlalchemy.exc import DBAPIError
 
+from app import queue
 from worker import identity, model_import, reading, supervisor, sweep, trainer_process
 from worker.celery_app import app
 
@@ -39,7 +40,9 @@ def look_cpu() -> None:
         try:
             while not identity.is_draining():
                 importing.go_on()
-                if not reading.read_next(me) and not importing.wait(_LOOK_SECONDS):
+                if reading.read_next(me):
+                    queue.hint("gpu")  # a job may have waited for this file
+                elif not importing.wait(_LOOK_SECONDS):
                     break
         except DBAPIError as error:
             _log.warning("database.away", error=str(error.orig).strip())
@@ -79,5 +82,7 @@ class _Importing:
         self._found_none = True
         try:
             self._found_none = not model_import.import_next(self._worker_id)
+            if not self._found_none:
+                queue.hint("gpu")  # a job may have waited for this model
         except DBAPIError as error:
             _log.warning("database.away", error=str(error.orig).strip())

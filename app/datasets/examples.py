@@ -228,7 +228,7 @@ def layers(version: DatasetVersion) -> list[int]:
     return list(version.layers) if version.layers else [version.id]
 
 
-def _at(version: DatasetVersion, indices: Iterable[int]) -> Select[tuple[Example]]:
+def _at(version: DatasetVersion, indices: Iterable[int]) -> Select[Example]:
     wanted = cast(list(indices), ARRAY(Integer))
     return (
         select(Example)

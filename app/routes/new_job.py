@@ -92,9 +92,11 @@ def create(db: Db, user: CurrentUser, form: SentForm) -> Response:
 
 
 @router.post("/estimate")
-def estimate(db: Db, user: CurrentUser, form: SentForm) -> Response:
+def estimate(request: Request, db: Db, user: CurrentUser, form: SentForm) -> Response:
     """Say what the job would need, each time that something in the form changes."""
     require(user, *_EDITORS)
+    if "HX-Request" not in request.headers:  # without JavaScript it is asked for by a button
+        return _page(db, user, form, errors=form.config()[1])
     return fragment("jobs/new.html", "estimate", user, estimate=_estimate(db, user, form))
 
 

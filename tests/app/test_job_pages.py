@@ -328,6 +328,10 @@ def test_the_estimate_is_a_fragment_and_says_what_is_missing(
 ) -> None:
     sign_in(client, db, owner)
     form = form_of(db, owner)
+    whole = client.post("/jobs/new/estimate", data=form | {"lora_rank": "24"})
+    assert "<html" in whole.text, "without JavaScript a button asks"
+    assert re.search(r'id="lora_rank"[^>]*value="24"', whole.text)
+    client.headers["HX-Request"] = "true"
     answer = client.post("/jobs/new/estimate", data=form)
     assert answer.status_code == 200
     assert "<html" not in answer.text

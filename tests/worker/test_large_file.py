@@ -59,7 +59,7 @@ def test_a_file_of_200_megabytes_is_simply_read(
         for peak in read_next():  # worker and reader, which have a dozen modules each
             assert peak < 2 * ROOM_KILOBYTES
         db.refresh(version)
-        assert version.status is VersionStatus.MAPPING
+        assert version.status.value == "mapping"
         page = browser.get(f"/versions/{version.id}")
         assert f"{NUM_ROWS:,} rows read" in page.text
         form = {"column": ["prompt", "completion"], "role": ["question", "answer"]}

@@ -18,9 +18,10 @@ from app import leases, settings, storage
 from app.datasets import examples, versions
 from app.datasets.mapping import Mapping
 from app.datasets.reading import ReadAs
+from app.embedded.servers import redis_client
 from app.models import DatasetVersion, Example, Split, VersionStatus
 from tests.factories import first_user
-from worker import reading
+from worker import reading, tasks
 
 HEADER = "question,answer\n"
 
@@ -279,3 +280,19 @@ def test_no_row_of_a_failed_statement_stays(db: Session) -> None:
         leases.release(db, lease, VersionStatus.READY)
     db.rollback()
     assert num_examples(db, version) == 0
+
+
+def test_what_was_read_wakes_those_who_train(
+    db: Session, broker: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A job that waits for its file must not wait for the next sweep as well."""
+    monkeypatch.setenv("ETUDE_WORKER_ID", "cpu-0@test")
+    bell = redis_client(broker, timeout_seconds=5)
+    bell.delete("etude:gpu")
+    upload(db, HEADER + rows(50))
+    tasks.look_cpu()
+    assert bell.llen("etude:gpu") >= 1
+    bell.delete("etude:gpu")
+    tasks.look_cpu()  # nothing to read: nothing to ring for
+    assert bell.llen("etude:gpu") == 0
+    bell.close()
