@@ -11,7 +11,7 @@ DEMO_ARGS ?=
 BENCH_ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-dev run demo test test-gpu check fmt lint types migrations lock revision migrate \
+.PHONY: help setup setup-dev run demo test test-gpu test-versions check fmt lint types migrations lock revision migrate \
 	golden bench bench-live bench-start bench-data clean
 
 help: ## show the targets
@@ -52,6 +52,9 @@ test: setup-dev browser ## run every test
 
 test-gpu: setup-dev ## run the tests that need a CUDA device
 	$(BIN)/python -m pytest -m gpu
+
+test-versions: ## run the trainer's tests with older torch and transformers (3 GB of downloads each)
+	./tests/trainer/older_versions.sh
 
 fmt: setup-dev ## format the code
 	$(BIN)/ruff format .
