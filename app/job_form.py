@@ -5,7 +5,7 @@ with and without JavaScript, and what differs from the preset can be seen at a g
 """
 
 from dataclasses import dataclass, field
-from typing import Any, Literal, get_args, get_origin
+from typing import Any, get_args
 
 from annotated_types import Ge, Gt, Le, Lt
 from pydantic import ValidationError
@@ -28,6 +28,7 @@ class SettingField:
     unit: str
     span: str  # the allowed values, e.g. "1 to 256"
     is_whole: bool
+    is_advanced: bool
     choices: list[tuple[str, str]]
     presets: dict[str, str]  # preset's name -> its value in words
 
@@ -112,18 +113,17 @@ def _fields() -> list[SettingField]:
     found = []
     for name, info in TrainConfig.model_fields.items():
         extra = info.json_schema_extra
-        literal = get_origin(info.annotation) is Literal
+        about = extra if isinstance(extra, dict) else {}
         found.append(
             SettingField(
                 name=name,
                 label=info.title or name,
                 help=info.description or "",
-                unit=str(extra.get("unit", "")) if isinstance(extra, dict) else "",
+                unit=str(about.get("unit", "")),
                 span=_span(info.metadata),
                 is_whole=info.annotation is int,
-                choices=[(value, in_words(name, value)) for value in get_args(info.annotation)]
-                if literal
-                else [],
+                is_advanced=bool(about.get("is_advanced")),
+                choices=_choices(name, info.annotation),
                 presets={
                     preset.name: in_words(name, getattr(preset.config, name))
                     for preset in PRESETS.values()
@@ -131,6 +131,11 @@ def _fields() -> list[SettingField]:
             )
         )
     return found
+
+
+def _choices(name: str, kind: Any) -> list[tuple[str, str]]:
+    values = [True, False] if kind is bool else get_args(kind)
+    return [(_typed(value), in_words(name, value)) for value in values]
 
 
 def _span(limits: list[Any]) -> str:
@@ -170,6 +175,8 @@ def _number(typed: str) -> str:
 
 
 def _typed(value: object) -> str:
+    if isinstance(value, bool):
+        return "true" if value else "false"
     return f"{value:g}" if isinstance(value, float) else str(value)
 
 

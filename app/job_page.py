@@ -125,8 +125,18 @@ def in_words(name: str, value: object) -> str:
         ("optimizer", "paged_adamw"): "paged AdamW",
         ("micro_batch_tokens", 0): "chosen by Etude",
         ("early_stopping_patience", 0): "never",
+        ("num_steps", 0): "by passes",
+        ("neftune_alpha", 0): "none",
+        ("schedule", "cosine"): "half a cosine",
+        ("schedule", "linear"): "a straight line",
+        ("schedule", "constant"): "constant",
+        ("lora_targets", "all"): "all layers",
+        ("lora_targets", "attention"): "attention layers",
+        ("lora_targets", "feed_forward"): "feed-forward layers",
     }
-    if isinstance(value, str | int) and (name, value) in words:
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, str | int | float) and (name, value) in words:
         return words[name, value]
     if isinstance(value, float):
         return f"{value:g}"

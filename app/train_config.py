@@ -10,14 +10,24 @@ from pydantic import BaseModel, ConfigDict, Field
 
 Method = Literal["qlora", "lora"]
 Optimizer = Literal["auto", "adamw", "paged_adamw"]
+Schedule = Literal["cosine", "linear", "constant"]
+Targets = Literal["all", "attention", "feed_forward"]
 
 
-def _setting(default: Any, label: str, help_text: str, *, unit: str = "", **limits: Any) -> Any:
+def _setting(
+    default: Any,
+    label: str,
+    help_text: str,
+    *,
+    unit: str = "",
+    is_advanced: bool = False,
+    **limits: Any,
+) -> Any:
     return Field(
         default=default,
         title=label,
         description=help_text,
-        json_schema_extra={"unit": unit},
+        json_schema_extra={"unit": unit, "is_advanced": is_advanced},
         **limits,
     )
 
@@ -41,6 +51,15 @@ class TrainConfig(BaseModel):
         gt=0,
         le=50,
     )
+    num_steps: int = _setting(
+        0,
+        "Steps",
+        "How often the adapter changes in all, whatever the passes say; 0 counts by passes.",
+        unit="steps",
+        ge=0,
+        le=1_000_000,
+        is_advanced=True,
+    )
     batch_size: int = _setting(
         16,
         "Examples per step",
@@ -63,12 +82,30 @@ class TrainConfig(BaseModel):
         unit="of all steps",
         ge=0,
         le=0.5,
+        is_advanced=True,
+    )
+    schedule: Schedule = _setting(
+        "cosine",
+        "Schedule",
+        "How the learning rate goes on after the warm-up: down along half a cosine, down along a "
+        "line, or constant.",
+        is_advanced=True,
     )
     weight_decay: float = _setting(
-        0.0, "Weight decay", "Pulls the adapter's weights towards zero a little.", ge=0, le=1
+        0.0,
+        "Weight decay",
+        "Pulls the adapter's weights towards zero a little.",
+        ge=0,
+        le=1,
+        is_advanced=True,
     )
     max_grad_norm: float = _setting(
-        1.0, "Gradient limit", "A single step's push is cut down to this size.", gt=0, le=100
+        1.0,
+        "Gradient limit",
+        "A single step's push is cut down to this size.",
+        gt=0,
+        le=100,
+        is_advanced=True,
     )
     lora_rank: int = _setting(
         16,
@@ -86,6 +123,48 @@ class TrainConfig(BaseModel):
         "The share of the adapter's inputs left out at random in each step; 0 is fastest.",
         ge=0,
         le=0.5,
+        is_advanced=True,
+    )
+    lora_targets: Targets = _setting(
+        "all",
+        "Adapter on",
+        "Which layers of the starting model get an adapter. All of them learn best; the attention "
+        "or the feed-forward layers alone make a smaller file.",
+        is_advanced=True,
+    )
+    use_rslora: bool = _setting(
+        False,
+        "Rank-stabilized scaling (rsLoRA)",
+        "Divides alpha by the square root of the rank instead of the rank, so that large ranks "
+        "learn as strongly as small ones. Take a smaller alpha with it: at rank 16 the adapter "
+        "acts four times as strongly.",
+        is_advanced=True,
+    )
+    use_dora: bool = _setting(
+        False,
+        "Separate size and direction (DoRA)",
+        "Learns the size of each weight beside its direction. Sometimes a little better at small "
+        "ranks, and slower.",
+        is_advanced=True,
+    )
+    lora_plus_ratio: float = _setting(
+        1,
+        "LoRA+ ratio",
+        "How many times faster the second half of each adapter (B) learns than the first; 1 is "
+        "plain LoRA, 16 is what LoRA+ suggests, with half the learning rate.",
+        unit="times",
+        ge=1,
+        le=64,
+        is_advanced=True,
+    )
+    neftune_alpha: float = _setting(
+        0,
+        "Noise (NEFTune)",
+        "Noise added to what the model reads while it practises, so that it recites less; 5 is "
+        "usual, 0 is none.",
+        ge=0,
+        le=100,
+        is_advanced=True,
     )
     max_length_tokens: int = _setting(
         1024,
@@ -116,6 +195,7 @@ class TrainConfig(BaseModel):
         "Optimizer",
         "The rule that turns gradients into changes. Paged AdamW moves its memory out of the way "
         "on a GPU that is nearly full; on the CPU it is always torch's AdamW.",
+        is_advanced=True,
     )
     micro_batch_tokens: int = _setting(
         0,
@@ -125,6 +205,7 @@ class TrainConfig(BaseModel):
         unit="tokens",
         ge=0,
         le=1048576,
+        is_advanced=True,
     )
     seed: int = _setting(
         0,

@@ -157,9 +157,13 @@ class Shape(BaseModel):
             has_experts=any(config.get(key) for key in _EXPERT_COUNTS),
         )
 
-    def num_adapter(self, rank: int) -> int:
-        widths = 2 * (self.hidden + self.q_width) + 2 * (self.hidden + self.kv_width)
-        return rank * self.layers * (widths + 3 * (self.hidden + self.intermediate))
+    def num_adapter(self, config: TrainConfig) -> int:
+        """Count the adapter's weights."""
+        attention = 2 * (self.hidden + self.q_width) + 2 * (self.hidden + self.kv_width)
+        feed_forward = 3 * (self.hidden + self.intermediate)
+        widths = {"attention": attention, "feed_forward": feed_forward}
+        width = widths.get(config.lora_targets, attention + feed_forward)
+        return config.lora_rank * self.layers * width
 
     def kept_bytes(self, resident: Resident, rank: int, length: int) -> int:
         """Count what one layer keeps of one token for the backward pass.
@@ -209,7 +213,14 @@ def idle_bytes(kind: Literal["cpu", "cuda"]) -> int:
 
 def num_steps(num_train: int, config: TrainConfig) -> int:
     """Count the optimizer updates; the last one may reach into the next pass over the data."""
-    return max(1, math.ceil(num_train * config.num_epochs / config.batch_size))
+    return config.num_steps or max(1, math.ceil(num_train * config.num_epochs / config.batch_size))
+
+
+def num_passes(num_train: int, config: TrainConfig) -> float:
+    """Return how often each example is seen, also where the config counts steps."""
+    if config.num_steps:
+        return config.num_steps * config.batch_size / max(1, num_train)
+    return config.num_epochs
 
 
 def plan(
@@ -279,9 +290,13 @@ def _predict(
     resident, micro_batch_tokens, checkpointing = way
     longest = min(max(histogram.max_tokens, 1), config.max_length_tokens)
     live_tokens = max(micro_batch_tokens, longest)
-    num_adapter = shape.num_adapter(config.lora_rank)
+    num_adapter = shape.num_adapter(config)
     float_bytes = 4 if resident == "fp32" else 2
     one_layer = shape.kept_bytes(resident, config.lora_rank, longest) * live_tokens
+    if config.use_dora:
+        # Each product before it is scaled, and its slope.
+        outputs = 2 * shape.hidden + shape.q_width + 2 * shape.kv_width + 2 * shape.intermediate
+        one_layer += float_bytes * outputs * live_tokens
     kept = one_layer * shape.layers
     # On the way back: the slopes of the widest results of one layer.
     backward = 3 * float_bytes * shape.intermediate * live_tokens
@@ -313,7 +328,7 @@ def _predict(
         # Unpacking costs about as much as a pass over 300 tokens, whatever the micro-batch holds.
         seconds_per_token *= 1 + 300 / micro_batch_tokens
     mean = min(histogram.mean_tokens, config.max_length_tokens)
-    train_tokens = mean * histogram.num_train * config.num_epochs
+    train_tokens = mean * histogram.num_train * num_passes(histogram.num_train, config)
     # An evaluation runs forwards only, and is kept to a fair share of the training.
     seen = mean * histogram.num_validation * (config.num_evaluations + 1) / 3
     seconds = (train_tokens + min(seen, 0.25 * train_tokens)) * seconds_per_token

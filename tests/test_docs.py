@@ -41,6 +41,8 @@ def limits(field: FieldInfo) -> str:
         if hasattr(bound, key)
     ]
     choices = getattr(field.annotation, "__args__", ())
+    if field.annotation is bool:
+        choices = (True, False)
     return " ".join(found) or " ".join(shown(choice) for choice in choices)
 
 

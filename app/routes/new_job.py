@@ -132,6 +132,10 @@ def _page(
         models=[(model, jobs.fits(model, device)) for model in models],
         presets=list(PRESETS.values()),
         fields=FIELDS,
+        advanced_open=any(
+            field.is_advanced and (field.name in form.changes or field.name in (errors or {}))
+            for field in FIELDS
+        ),
         estimate=_estimate(db, user, form),
     )
 

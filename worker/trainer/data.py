@@ -87,7 +87,9 @@ def step_examples(num_train: int, config: TrainConfig, step: int) -> list[int]:
     number of updates so far is the whole position in the data.
     """
     begin = step * config.batch_size
-    end = min(begin + config.batch_size, max(1, round(num_train * config.num_epochs)))
+    end = begin + config.batch_size
+    if not config.num_steps:
+        end = min(end, max(1, round(num_train * config.num_epochs)))
     if end <= begin:  # rounding of a broken number of passes: the last step is a whole one
         end = begin + config.batch_size
     taken: list[int] = []

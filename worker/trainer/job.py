@@ -101,7 +101,7 @@ def prepare(
     packed = base_model.packed_folder(spec)
     loaded = model.load(folder, spec.base_model_name, plan, config, device, packed)
     judge_files()
-    optimizer = loop.make_optimizer(plan, config, list(loaded.adapter.values()))
+    optimizer = loop.make_optimizer(plan, config, model.groups(loaded, config))
     progress = Progress(
         micro_batch_tokens=plan.micro_batch_tokens, checkpointing=plan.checkpointing
     )

@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from bitsandbytes.optim.adamw import PagedAdamW32bit
@@ -24,7 +25,7 @@ from app.train_config import (
     TrainConfig,
     TrainerSpec,
 )
-from app.training_plan import Plan, num_steps
+from app.training_plan import Plan, num_passes, num_steps
 from worker.trainer import checkpoint, failures, model, packing, samples
 from worker.trainer.checkpoint import Progress
 from worker.trainer.data import Data, evaluation_examples, step_examples
@@ -101,16 +102,30 @@ def evaluation_steps(total_steps: int, num_evaluations: int) -> set[int]:
 
 
 def learning_rate(config: TrainConfig, step: int, total_steps: int) -> float:
-    """Return the rate of the update after `step` updates: linear warm-up, then half a cosine."""
+    """Return the rate of the update after `step` updates: linear warm-up, then as scheduled."""
     warmup = math.ceil(config.warmup_share * total_steps)
     if step < warmup:
         return config.learning_rate * (step + 1) / warmup
     share = (step - warmup) / max(1, total_steps - warmup)
-    return config.learning_rate * 0.5 * (1 + math.cos(math.pi * share))
+    match config.schedule:
+        case "constant":
+            return config.learning_rate
+        case "linear":
+            return config.learning_rate * (1 - share)
+        case "cosine":
+            return config.learning_rate * 0.5 * (1 + math.cos(math.pi * share))
 
 
-def make_optimizer(plan: Plan, config: TrainConfig, weights: list[Tensor]) -> torch.optim.Optimizer:
-    """Make AdamW: torch's, or on a GPU that is nearly full bitsandbytes' paged one."""
+def make_optimizer(
+    plan: Plan, config: TrainConfig, weights: list[Tensor] | list[dict[str, Any]]
+) -> torch.optim.Optimizer:
+    """Make AdamW: torch's, or on a GPU that is nearly full bitsandbytes' paged one.
+
+    Args:
+        plan: Says which.
+        config: The weight decay.
+        weights: Alone, or in groups that each have a `ratio` to the learning rate.
+    """
     if plan.optimizer == "paged_adamw":
         paged: torch.optim.Optimizer = PagedAdamW32bit(weights, weight_decay=config.weight_decay)
         return paged
@@ -146,7 +161,7 @@ def _step(trainer: Trainer, total_steps: int) -> bool:
         return False
     rate = learning_rate(config, progress.step, total_steps) * progress.learning_rate_scale
     for group in trainer.optimizer.param_groups:
-        group["lr"] = rate
+        group["lr"] = rate * group.get("ratio", 1)
     trainer.optimizer.step()
     trainer.optimizer.zero_grad()
     num_tokens = sum(len(example.token_ids) for example in examples)
@@ -158,7 +173,10 @@ def _step(trainer: Trainer, total_steps: int) -> bool:
     trainer.log.write(
         StepEvent,
         step=progress.step,
-        epoch=min(progress.step * config.batch_size / len(trainer.data.train), config.num_epochs),
+        epoch=min(
+            progress.step * config.batch_size / len(trainer.data.train),
+            num_passes(len(trainer.data.train), config),
+        ),
         loss=loss,
         learning_rate=rate,
         grad_norm=norm,
@@ -312,7 +330,7 @@ def _held_out(trainer: Trainer) -> list[Encoded]:
             "show whether the adapter learns more than to recite.",
         )
         return data.train[:64]
-    train_tokens = sum(len(e.token_ids) for e in data.train) * config.num_epochs
+    train_tokens = sum(len(e.token_ids) for e in data.train) * num_passes(len(data.train), config)
     chosen = evaluation_examples(data.validation, config, train_tokens)
     if len(chosen) < len(data.validation):
         trainer.log.write(

@@ -8,7 +8,7 @@ is saved is an ordinary PEFT adapter.
 Never calls `Linear4bit.forward`: on CPUs with AVX512-BF16 one evaluation through it repacks the
 weights in place, after which training gets no gradient through them.
 
-Dimensions: T tokens, I inputs, O outputs, R rank.
+Dimensions: T tokens, I inputs, O outputs, R rank, B rows of a batch.
 """
 
 from dataclasses import dataclass
@@ -19,6 +19,7 @@ from bitsandbytes.functional import dequantize_4bit
 from bitsandbytes.nn.modules import Linear4bit, Params4bit
 from peft import PeftModel
 from peft.tuners.lora import LoraLayer
+from peft.tuners.lora.variants import DoraLinearVariant
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -38,19 +39,23 @@ def fuse(model: PeftModel, every_layer: bool = True) -> Gate:
             forward, and the gate has no say there.
 
     Raises:
-        ValueError: a layer is not plain LoRA on a linear layer.
+        ValueError: a layer is neither LoRA nor DoRA on a linear layer.
     """
     gate = Gate()
     for name, module in model.named_modules():
         if not isinstance(module, LoraLayer):
             continue
         base = module.get_base_layer()
-        if not isinstance(base, nn.Linear) or module.lora_variant or module.lora_bias["default"]:
+        others = [v for v in module.lora_variant.values() if not isinstance(v, DoraLinearVariant)]
+        if not isinstance(base, nn.Linear) or others or module.lora_bias["default"]:
             if not every_layer:
                 continue
-            raise ValueError(f"{name} is not a linear layer with a plain LoRA adapter")
+            raise ValueError(f"{name} is not a linear layer with a LoRA or DoRA adapter")
         if isinstance(base, Linear4bit):
             base.support_avx512bf16_for_cpu = False  # a second lock on the same door
+        if "default" in module.lora_magnitude_vector:
+            # PEFT measures in the weights' own type: in bfloat16 a fresh adapter would act already.
+            module.lora_magnitude_vector["default"].weight.data = _squares(base).sqrt()
         # An attribute of the instance wins over the method; PEFT's class stays as it is.
         setattr(module, "forward", _Forward(module, base, gate))  # noqa: B010
     return gate
@@ -63,6 +68,7 @@ class _Forward:
         self.layer = layer
         self.base = base
         self.gate = gate
+        self.squares_O: Tensor | None = None
 
     def __call__(self, x: Tensor) -> Tensor:
         layer = self.layer
@@ -71,16 +77,45 @@ class _Forward:
         # PEFT puts an Identity there where nothing is dropped.
         share = getattr(layer.lora_dropout["default"], "p", 0.0) if layer.training else 0.0
         mask = functional.dropout(torch.ones_like(x), p=share) if share else None
+        sizes = layer.lora_magnitude_vector
+        has_sizes = "default" in sizes
         result: Tensor = _LoraLinear.apply(  # type: ignore[no-untyped-call]
             x,
             layer.lora_A["default"].weight,
             layer.lora_B["default"].weight,
             mask,
             self.base,
+            None if has_sizes else self.base.bias,
             layer.scaling["default"],
             self.gate.rows_B11,
         )
-        return result
+        return self._resize(result, sizes["default"].weight) if has_sizes else result
+
+    def _resize(self, result: Tensor, size_O: Tensor) -> Tensor:
+        """Give each output the learned size of its weights instead of the size they have.
+
+        As PEFT does, but for dropout, which falls on the adapter's input alone.
+        Source: DoRA, arXiv:2402.09353, equation 5; section 4.3 holds the norm constant.
+        """
+        factor = size_O / self._norm()  # float32: in bfloat16 what is learned would be rounded off
+        if self.gate.rows_B11 is not None:
+            factor = 1 + (factor - 1) * self.gate.rows_B11
+        result = (result * factor).to(result.dtype)
+        return result if self.base.bias is None else result + self.base.bias
+
+    @torch.no_grad()
+    def _norm(self) -> Tensor:
+        """Return the length of each output's weights, base and adapter together.
+
+        |w + v|² = |w|² + 2 w·v + |v|² with v = scale B A: no matrix as large as w is made.
+        """
+        if self.squares_O is None:
+            self.squares_O = _squares(self.base)
+        weight_OI, scale = _weight(self.base), self.layer.scaling["default"]
+        a_RI, b_OR = (getattr(self.layer, f"lora_{x}")["default"].weight for x in "AB")
+        cross_O = ((weight_OI @ a_RI.T.to(weight_OI.dtype)).float() * b_OR).sum(1)
+        own_O = ((b_OR @ (a_RI @ a_RI.T)) * b_OR).sum(1)
+        return (self.squares_O + 2 * scale * cross_O + scale * scale * own_O).sqrt()
 
 
 class _LoraLinear(torch.autograd.Function):
@@ -92,12 +127,13 @@ class _LoraLinear(torch.autograd.Function):
         b_OR: Tensor,
         mask: Tensor | None,
         base: nn.Linear,
+        bias_O: Tensor | None,
         scale: float,
         rows_B11: Tensor | None,
     ) -> Tensor:
         x_TI = x.reshape(-1, x.shape[-1])
         a_RI, b_OR = (a_RI * scale).to(x.dtype), b_OR.to(x.dtype)
-        y_TO = functional.linear(x_TI, _weight(base), base.bias)
+        y_TO = functional.linear(x_TI, _weight(base), bias_O)
         seen_TI = x_TI if mask is None else x_TI * mask.reshape(x_TI.shape)
         low_TR = seen_TI @ a_RI.T
         if rows_B11 is not None:
@@ -123,7 +159,12 @@ class _LoraLinear(torch.autograd.Function):
             else:
                 slope_x.addcmul_(slope_TR @ a_RI, mask.reshape(x_TI.shape))
             slope_x = slope_x.reshape(*slopes[0].shape[:-1], -1)
-        return slope_x, slope_a, slope_b, None, None, None, None
+        return slope_x, slope_a, slope_b, None, None, None, None, None
+
+
+def _squares(base: nn.Linear) -> Tensor:
+    """Return the square of the length of each output's weights, in float32."""
+    return torch.linalg.vector_norm(_weight(base), dim=1, dtype=torch.float32).square()
 
 
 def _weight(base: nn.Linear) -> Tensor:

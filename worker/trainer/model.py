@@ -2,6 +2,7 @@
 
 import ctypes
 import warnings
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ from peft import LoraConfig, PeftModel, get_peft_model
 from torch import Tensor, nn
 from transformers.utils import logging as transformers_logging
 
-from app.train_config import TrainConfig
+from app.train_config import Targets, TrainConfig
 from app.training_plan import Plan
 from worker.trainer import base_model, failures, lora, packing
 
@@ -86,10 +87,10 @@ def adapt(base: Any, name: str, plan: Plan, config: TrainConfig) -> Model:
     """
     base.requires_grad_(False)
     torch.manual_seed(config.seed)
-    with warnings.catch_warnings():
-        # PEFT 0.21 still asks transformers 5.23 by a property's old name.
-        warnings.filterwarnings("ignore", message="`is_gradient_checkpointing` is deprecated")
-        peft = get_peft_model(base, _lora_config(config), autocast_adapter_dtype=False)
+    try:
+        peft = _put_adapter(base, config)
+    except ValueError as error:
+        raise failures.model_rejected(f"{name} cannot be trained: {error}.") from error
     # PEFT notes the folder, which means nothing on another machine.
     peft.peft_config["default"].base_model_name_or_path = name
     for parameter in peft.parameters():
@@ -105,12 +106,34 @@ def adapt(base: Any, name: str, plan: Plan, config: TrainConfig) -> Model:
     head = base.get_output_embeddings()
     decoder = getattr(base, base.base_model_prefix)
     adapter = {
-        key.replace(".default.", "."): parameter
+        _saved_name(key): parameter
         for key, parameter in peft.named_parameters()
         if parameter.requires_grad
     }
+    if config.neftune_alpha:
+        base.get_input_embeddings().register_forward_hook(_noise(config.neftune_alpha))
     cap = getattr(base.config, "final_logit_softcapping", None)
     return Model(peft, decoder, head, adapter, gate, plan.packed, cap)
+
+
+def _put_adapter(base: Any, config: TrainConfig) -> PeftModel:
+    with warnings.catch_warnings():
+        # PEFT 0.21 still asks transformers 5.23 by a property's old name.
+        warnings.filterwarnings("ignore", message="`is_gradient_checkpointing` is deprecated")
+        return get_peft_model(base, _lora_config(base, config), autocast_adapter_dtype=False)
+
+
+def groups(model: Model, config: TrainConfig) -> list[Tensor] | list[dict[str, Any]]:
+    """Return the adapter's weights for the optimizer: LoRA+ has some of them learn faster.
+
+    Which ones as PEFT decides: B, and what has one dimension.
+    Source: LoRA+, arXiv:2402.12354.
+    """
+    if config.lora_plus_ratio == 1:
+        return list(model.adapter.values())
+    faster = [p for name, p in model.adapter.items() if "lora_B" in name or p.ndim == 1]
+    slower = [p for name, p in model.adapter.items() if not ("lora_B" in name or p.ndim == 1)]
+    return [{"params": slower, "ratio": 1.0}, {"params": faster, "ratio": config.lora_plus_ratio}]
 
 
 def enable_checkpointing(base: Any) -> None:
@@ -154,12 +177,66 @@ def set_adapter(model: Model, tensors: dict[str, Tensor]) -> None:
             parameter.copy_(tensors[name])
 
 
-def _lora_config(config: TrainConfig) -> LoraConfig:
+def _lora_config(base: Any, config: TrainConfig) -> LoraConfig:
     return LoraConfig(
         r=config.lora_rank,
         lora_alpha=config.lora_alpha,
         lora_dropout=config.lora_dropout,
         bias="none",
-        target_modules="all-linear",
+        target_modules=_targets(base, config.lora_targets),
+        use_rslora=config.use_rslora,
+        use_dora=config.use_dora,
         task_type="CAUSAL_LM",
     )
+
+
+def _targets(base: Any, wanted: Targets) -> str | list[str]:
+    """Name the layers that get an adapter, by their last names where those say it."""
+    if wanted == "all":
+        return "all-linear"
+    head = base.get_output_embeddings()
+    layers = [
+        name
+        for name, module in base.named_modules()
+        if isinstance(module, nn.Linear) and module is not head
+    ]
+    chosen = [
+        name
+        for name in layers
+        if ("attn" in name or "attention" in name) == (wanted == "attention")
+    ]
+    short = {name.rpartition(".")[2] for name in chosen}
+    others = {name.rpartition(".")[2] for name in layers if name not in set(chosen)}
+    if not chosen:
+        raise ValueError(f"it has no {wanted.replace('_', '-')} layers by themselves")
+    return sorted(chosen if short & others else short)
+
+
+def _saved_name(name: str) -> str:
+    """Return the name under which PEFT saves a weight of the adapter."""
+    # DoRA's sizes are saved without the name of their weight.
+    name = name.replace("lora_magnitude_vector.default.weight", "lora_magnitude_vector")
+    return name.replace(".default.", ".")
+
+
+def _noise(alpha: float) -> Callable[[nn.Module, Any, Tensor], Tensor | None]:
+    """Make a hook that adds noise to embeddings while an answer's gradient is asked for.
+
+    Uniform in ±alpha / sqrt(length * width) of each example, whatever row it lies in.
+    Source: NEFTune, arXiv:2310.05914, algorithm 1.
+    """
+
+    def add(module: nn.Module, _inputs: Any, embedded: Tensor) -> Tensor | None:
+        lengths = packing.lengths_in_flight()
+        if not (module.training and torch.is_grad_enabled() and lengths):
+            return None
+        sizes = torch.tensor(lengths, device=embedded.device)
+        reach = alpha / (sizes * embedded.shape[-1]).sqrt()
+        # Of each token of a packed row, or of each example of a padded batch.
+        if embedded.shape[0] == 1:
+            reach = reach.repeat_interleave(sizes)[None, :, None]
+        else:
+            reach = reach[:, None, None]
+        return embedded + (torch.rand_like(embedded) * 2 - 1) * reach.to(embedded.dtype)
+
+    return add

@@ -110,6 +110,11 @@ class _Current:
     bounds: Tensor | None = None
 
 
+def lengths_in_flight() -> list[int] | None:
+    """Return how long the examples of the row in flight are, if there is one."""
+    return _Current.lengths
+
+
 @contextmanager
 def in_flight(row: Row) -> Iterator[None]:
     """Tell attention where the examples of a row begin; around forward and backward alike."""
