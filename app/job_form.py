@@ -12,8 +12,14 @@ from pydantic import ValidationError
 
 from app.errors import Invalid
 from app.job_page import in_words
-from app.models import Job
-from app.train_config import PRESETS, TrainConfig
+from app.models import BaseModel, Job
+from app.train_config import (
+    PRESETS,
+    Preset,
+    TrainConfig,
+    paper_learning_rate,
+    proposed_learning_rate,
+)
 
 DEFAULT_PRESET = "balanced"
 
@@ -43,6 +49,7 @@ class JobForm:
     validation_version_id: str = ""
     base_model_id: str = ""
     preset: str = DEFAULT_PRESET
+    rate_rule: str = "width"  # where the learning rate comes from if it is not typed
     changes: dict[str, str] = field(default_factory=dict)
 
     @classmethod
@@ -54,6 +61,7 @@ class JobForm:
             validation_version_id=sent.get("validation_version_id", ""),
             base_model_id=sent.get("base_model_id", ""),
             preset=sent.get("preset", DEFAULT_PRESET),
+            rate_rule="paper" if sent.get("rate_rule") == "paper" else "width",
             changes={
                 name: sent[name].strip()
                 for name in TrainConfig.model_fields
@@ -64,7 +72,7 @@ class JobForm:
     @classmethod
     def of_job(cls, job: Job, preset: str) -> "JobForm":
         """Fill a form in like an earlier job: its preset, and what differs from that."""
-        config, base = job.config, PRESETS[preset].config.model_dump()
+        config, base = job.config, PRESETS[preset].settings(job.base_model.config).model_dump()
         return cls(
             name=job.name,
             version_id=str(job.version_id),
@@ -78,18 +86,35 @@ class JobForm:
             },
         )
 
-    def config(self) -> tuple[TrainConfig | None, dict[str, str]]:
-        """Work out the settings; where that fails, a sentence for each wrong field."""
+    def config(self, model: BaseModel | None) -> tuple[TrainConfig | None, dict[str, str]]:
+        """Work out the settings for a model; where that fails, a sentence for each wrong field."""
         if self.preset not in PRESETS:
             return None, {"preset": "Choose Quick, Balanced or Thorough."}
-        values: dict[str, Any] = PRESETS[self.preset].config.model_dump() | {
-            name: _number(typed) for name, typed in self.changes.items()
-        }
+        values: dict[str, Any] = PRESETS[self.preset].settings(_config(model)).model_dump()
+        if self.rate_rule == "paper":
+            values["learning_rate"] = paper_learning_rate(model.num_parameters if model else None)
+        values |= {name: _number(typed) for name, typed in self.changes.items()}
         try:
             return TrainConfig.model_validate(values), {}
         except ValidationError as error:
             wrong = {str(problem["loc"][0]) for problem in error.errors()}
             return None, {each.name: _sentence(each) for each in FIELDS if each.name in wrong}
+
+    def rate_sentence(self, config: TrainConfig, model: BaseModel | None) -> str:
+        """Say which learning rate the job gets and where that comes from."""
+        proposed = proposed_learning_rate(_config(model))
+        width = (_config(model) or {}).get("hidden_size")
+        source = f"proposed for a model {width:,} numbers wide" if width else "proposed"
+        rate = f"Learning rate {config.learning_rate:g}"
+        if "learning_rate" in self.changes:
+            return f"{rate}, as you typed it; {proposed:g} is {source}."
+        if self.rate_rule == "paper":
+            return f"{rate}, from the QLoRA paper; {proposed:g} is {source}."
+        factor = PRESETS[self.preset].rate_factor
+        if factor == 1:
+            return f"{rate}, {source}."
+        times = "twice" if factor > 1 else "half of"
+        return f"{rate}: {times} the {proposed:g} that is {source}."
 
     def ids(self) -> tuple[int, int, int | None]:
         """Return the chosen version, base model and, where there is one, version to test on.
@@ -124,13 +149,21 @@ def _fields() -> list[SettingField]:
                 is_whole=info.annotation is int,
                 is_advanced=bool(about.get("is_advanced")),
                 choices=_choices(name, info.annotation),
-                presets={
-                    preset.name: in_words(name, getattr(preset.config, name))
-                    for preset in PRESETS.values()
-                },
+                presets={preset.name: _in_preset(name, preset) for preset in PRESETS.values()},
             )
         )
     return found
+
+
+def _config(model: BaseModel | None) -> dict[str, Any] | None:
+    return model.config if model else None
+
+
+def _in_preset(name: str, preset: Preset) -> str:
+    if name == "learning_rate":
+        times = {1: "as proposed", 2: "twice the proposed", 0.5: "half the proposed"}
+        return times[preset.rate_factor]
+    return in_words(name, getattr(preset.config, name))
 
 
 def _choices(name: str, kind: Any) -> list[tuple[str, str]]:

@@ -6,7 +6,7 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from app import metrics, progress
-from app.models import Attempt, DatasetVersion, Job, JobEvent, JobStatus
+from app.models import Attempt, DatasetVersion, Job, JobEvent, JobStatus, Json
 from app.train_config import PRESETS, Preset, TrainConfig
 
 CURVES = ("loss", "validation_loss", "learning_rate", "tokens_per_second")
@@ -29,14 +29,14 @@ def show_job(db: Session, job: Job) -> dict[str, Any]:
     db.refresh(job)
     points = curve_points(db, job)
     config = TrainConfig.model_validate(job.config)
-    preset = closest_preset(config)
+    preset = closest_preset(config, job.base_model.config)
     return {
         "figures": progress.figures(db, job),
         "points": points,
         "table": thinned(points),
-        "settings": settings_of(config),
+        "settings": settings_of(config, job.base_model.config),
         "preset": preset,
-        "num_changes": num_changes(preset, config),
+        "num_changes": num_changes(preset, config, job.base_model.config),
         "log": list(
             db.scalars(
                 select(JobEvent)
@@ -81,23 +81,24 @@ def thinned(points: dict[str, Any]) -> list[dict[str, Any]]:
     ]
 
 
-def closest_preset(config: TrainConfig) -> Preset:
-    """Find the preset from which a configuration differs least."""
-    return min(PRESETS.values(), key=lambda preset: num_changes(preset, config))
+def closest_preset(config: TrainConfig, model_config: Json | None) -> Preset:
+    """Find the preset from which a configuration for a model differs least."""
+    return min(PRESETS.values(), key=lambda preset: num_changes(preset, config, model_config))
 
 
-def num_changes(preset: Preset, config: TrainConfig) -> int:
+def num_changes(preset: Preset, config: TrainConfig, model_config: Json | None) -> int:
     """Count the values that differ; a seed of one's own makes nothing more or less thorough."""
+    usual = preset.settings(model_config)
     return sum(
-        getattr(preset.config, name) != getattr(config, name)
+        getattr(usual, name) != getattr(config, name)
         for name in TrainConfig.model_fields
         if name != "seed"
     )
 
 
-def settings_of(config: TrainConfig) -> list[Setting]:
+def settings_of(config: TrainConfig, model_config: Json | None) -> list[Setting]:
     """List a configuration in words, in the order of its definition."""
-    preset = closest_preset(config)
+    usual = closest_preset(config, model_config).settings(model_config)
     found = []
     for name, field in TrainConfig.model_fields.items():
         value = getattr(config, name)
@@ -109,7 +110,7 @@ def settings_of(config: TrainConfig) -> list[Setting]:
                 value=in_words(name, value),
                 unit=unit if value else "",
                 help=field.description or "",
-                is_changed=value != getattr(preset.config, name),
+                is_changed=value != getattr(usual, name),
             )
         )
     return found

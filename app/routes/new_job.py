@@ -14,7 +14,7 @@ from app.db import Db
 from app.errors import AppError
 from app.job_form import FIELDS, JobForm
 from app.job_page import closest_preset
-from app.models import DatasetVersion, ModelStatus, Role, User, VersionStatus
+from app.models import BaseModel, DatasetVersion, ModelStatus, Role, User, VersionStatus
 from app.render import fragment, page
 from app.train_config import PRESETS, TrainConfig
 from app.training_plan import DeviceInfo, Plan
@@ -43,6 +43,7 @@ class Estimate:
     plan: Plan | None
     device: DeviceInfo | None
     sentence: str
+    rate: str = ""  # which learning rate, and why
 
     @property
     def time(self) -> str:
@@ -61,7 +62,7 @@ def ask(
     if copy_of is None:
         return _page(db, user, JobForm(version_id=version))
     job = jobs.get(db, user, copy_of)
-    preset = closest_preset(TrainConfig.model_validate(job.config))
+    preset = closest_preset(TrainConfig.model_validate(job.config), job.base_model.config)
     return _page(db, user, JobForm.of_job(job, preset.name))
 
 
@@ -69,7 +70,7 @@ def ask(
 def create(db: Db, user: CurrentUser, form: SentForm) -> Response:
     """Queue the job, or show the form again with a word beside what is wrong."""
     require(user, *_EDITORS)
-    config, errors = form.config()
+    config, errors = form.config(_model(db, form))
     try:
         version_id, base_model_id, validation_version_id = form.ids()
         if config is not None:
@@ -96,7 +97,7 @@ def estimate(request: Request, db: Db, user: CurrentUser, form: SentForm) -> Res
     """Say what the job would need, each time that something in the form changes."""
     require(user, *_EDITORS)
     if "HX-Request" not in request.headers:  # without JavaScript it is asked for by a button
-        return _page(db, user, form, errors=form.config()[1])
+        return _page(db, user, form, errors=form.config(_model(db, form))[1])
     return fragment("jobs/new.html", "estimate", user, estimate=_estimate(db, user, form))
 
 
@@ -150,25 +151,33 @@ def _versions(db: Session, user: User) -> list[DatasetVersion]:
 
 
 def _estimate(db: Session, user: User, form: JobForm) -> Estimate:
-    config, errors = form.config()
+    model = _model(db, form)
+    config, errors = form.config(model)
     if config is None:
         return Estimate(None, None, next(iter(errors.values())))
+    rate = form.rate_sentence(config, model)
     try:
         version_id, base_model_id, _ = form.ids()
         version = versions.get_version(db, user, version_id)
         model = base_models.get_model(db, base_model_id)
     except AppError as error:
-        return Estimate(None, None, error.message)
+        return Estimate(None, None, error.message, rate)
     device = jobs.device(db)
     if device is None:
-        return Estimate(None, None, "No machine to train on has been seen yet.")
+        return Estimate(None, None, "No machine to train on has been seen yet.", rate)
     if version.status is not VersionStatus.READY:
-        return Estimate(None, device, "The estimate comes when the data has been read.")
+        return Estimate(None, device, "The estimate comes when the data has been read.", rate)
     try:
         plan = jobs.predict(db, version, model, config)
     except AppError as error:  # e.g. the model's template refuses these examples
-        return Estimate(None, device, error.message)
+        return Estimate(None, device, error.message, rate)
     db.commit()  # the token lengths that were counted for it
     if plan is None:
-        return Estimate(None, device, "The estimate comes when the starting model is imported.")
-    return Estimate(plan, device, "")
+        sentence = "The estimate comes when the starting model is imported."
+        return Estimate(None, device, sentence, rate)
+    return Estimate(plan, device, "", rate)
+
+
+def _model(db: Session, form: JobForm) -> BaseModel | None:
+    """Return the chosen starting model; None where the form names none that there is."""
+    return db.get(BaseModel, int(form.base_model_id)) if form.base_model_id.isdecimal() else None

@@ -27,7 +27,7 @@ from app.models import (
     User,
     Worker,
 )
-from app.train_config import PRESETS
+from app.train_config import PRESETS, proposed_learning_rate
 from app.training_plan import DeviceInfo
 from tests.app.pages import READS_HTML, sign_in
 from tests.factories import (
@@ -439,3 +439,51 @@ def test_the_list_shows_what_the_test_questions_said(
     html = client.get("/jobs").text
     assert "1.50 " in html
     assert "from 2.50" in html
+
+
+def test_the_learning_rate_follows_the_models_width(
+    client: TestClient, db: Session, owner: User
+) -> None:
+    form = form_of(db, owner, preset="balanced")
+    model = db.scalars(select(BaseModel)).one()
+    model.config = {"hidden_size": 4096, "model_type": "llama"}
+    model.num_parameters = 8_030_000_000
+    db.commit()
+    sign_in(client, db, owner)
+
+    def rate(**changes: str) -> float:
+        answer = client.post("/jobs/new", data=form | changes, follow_redirects=False)
+        assert answer.status_code == 303
+        job = db.scalars(select(Job).order_by(Job.id.desc()).limit(1)).one()
+        return float(job.config["learning_rate"])
+
+    def said(**changes: str) -> str:
+        html = client.post("/jobs/new/estimate", data=form | changes).text
+        found = re.search(r'id="rate">([^<]*)', html)
+        return found[1] if found else ""
+
+    assert (rate(), rate(preset="quick"), rate(preset="thorough")) == (2.9e-4, 5.8e-4, 1.45e-4)
+    assert said() == "Learning rate 0.00029, proposed for a model 4,096 numbers wide."
+    assert said(preset="quick").startswith("Learning rate 0.00058: twice the 0.00029 that is")
+    assert rate(rate_rule="paper") == 2e-4
+    assert "QLoRA paper" in said(rate_rule="paper")
+    assert rate(learning_rate="0.003", rate_rule="paper") == 0.003
+    html = client.get(f"/jobs/{db.scalars(select(Job.id).order_by(Job.id)).first()}").text
+    assert "Balanced</p>" in html  # and nothing is called changed
+
+
+@pytest.mark.parametrize(
+    ("config", "expected"),
+    [
+        ({"hidden_size": 4096, "model_type": "llama"}, 2.9e-4),
+        ({"hidden_size": 2048, "model_type": "llama"}, 4.9e-4),
+        ({"hidden_size": 4096, "model_type": "qwen3"}, 4.7e-4),
+        ({"hidden_size": 576, "model_type": "llama"}, 5e-4),
+        ({"hidden_size": 65536, "model_type": "mistral"}, 1e-4),
+        (None, 5e-4),
+    ],
+)
+def test_proposed_rates_are_tinkers_within_bounds(
+    config: dict[str, Any] | None, expected: float
+) -> None:
+    assert proposed_learning_rate(config) == expected

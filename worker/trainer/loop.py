@@ -117,7 +117,7 @@ def learning_rate(config: TrainConfig, step: int, total_steps: int) -> float:
 
 
 def make_optimizer(
-    plan: Plan, config: TrainConfig, weights: list[Tensor] | list[dict[str, Any]]
+    plan: Plan, config: TrainConfig, weights: Sequence[Tensor] | Sequence[dict[str, Any]]
 ) -> torch.optim.Optimizer:
     """Make AdamW: torch's, or on a GPU that is nearly full bitsandbytes' paged one.
 

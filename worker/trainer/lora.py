@@ -100,8 +100,8 @@ class _Forward:
         factor = size_O / self._norm()  # float32: in bfloat16 what is learned would be rounded off
         if self.gate.rows_B11 is not None:
             factor = 1 + (factor - 1) * self.gate.rows_B11
-        result = (result * factor).to(result.dtype)
-        return result if self.base.bias is None else result + self.base.bias
+        resized: Tensor = (result * factor).to(result.dtype)
+        return resized if self.base.bias is None else resized + self.base.bias
 
     @torch.no_grad()
     def _norm(self) -> Tensor:
@@ -115,7 +115,8 @@ class _Forward:
         a_RI, b_OR = (getattr(self.layer, f"lora_{x}")["default"].weight for x in "AB")
         cross_O = ((weight_OI @ a_RI.T.to(weight_OI.dtype)).float() * b_OR).sum(1)
         own_O = ((b_OR @ (a_RI @ a_RI.T)) * b_OR).sum(1)
-        return (self.squares_O + 2 * scale * cross_O + scale * scale * own_O).sqrt()
+        squares_O: Tensor = self.squares_O + 2 * scale * cross_O + scale * scale * own_O
+        return squares_O.sqrt()
 
 
 class _LoraLinear(torch.autograd.Function):
@@ -164,7 +165,8 @@ class _LoraLinear(torch.autograd.Function):
 
 def _squares(base: nn.Linear) -> Tensor:
     """Return the square of the length of each output's weights, in float32."""
-    return torch.linalg.vector_norm(_weight(base), dim=1, dtype=torch.float32).square()
+    length_O: Tensor = torch.linalg.vector_norm(_weight(base), dim=1, dtype=torch.float32)
+    return length_O.square()
 
 
 def _weight(base: nn.Linear) -> Tensor:

@@ -2,7 +2,7 @@
 
 import ctypes
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -123,7 +123,7 @@ def _put_adapter(base: Any, config: TrainConfig) -> PeftModel:
         return get_peft_model(base, _lora_config(base, config), autocast_adapter_dtype=False)
 
 
-def groups(model: Model, config: TrainConfig) -> list[Tensor] | list[dict[str, Any]]:
+def groups(model: Model, config: TrainConfig) -> Sequence[Tensor] | Sequence[dict[str, Any]]:
     """Return the adapter's weights for the optimizer: LoRA+ has some of them learn faster.
 
     Which ones as PEFT decides: B, and what has one dimension.

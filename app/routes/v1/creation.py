@@ -10,10 +10,7 @@ from app.errors import NotFound
 from app.models import BaseModel, DatasetVersion, ModelStatus, User, VersionStatus
 from app.routes.v1.errors import BadRequest, unsupported
 from app.routes.v1.schemas import CreateJob, Hyperparameters, Options
-from app.train_config import PRESETS, TrainConfig
-
-# OpenAI's multiplier has no absolute meaning; here 1 is the default learning rate.
-LEARNING_RATE_UNIT: float = TrainConfig().learning_rate
+from app.train_config import PRESETS, TrainConfig, proposed_learning_rate
 
 
 def refuse_unsupported(body: CreateJob) -> None:
@@ -36,8 +33,10 @@ def refuse_unsupported(body: CreateJob) -> None:
         )
 
 
-def train_config(body: CreateJob) -> TrainConfig:
+def train_config(body: CreateJob, model: BaseModel) -> TrainConfig:
     """Settle the settings: the preset, over it `x_etude`, over that OpenAI's own fields.
+
+    OpenAI's multiplier has no absolute meaning; here 1 is the rate proposed for the model.
 
     Raises:
         BadRequest: a setting is unknown or out of its range.
@@ -52,18 +51,19 @@ def train_config(body: CreateJob) -> TrainConfig:
                 code="unknown_parameter",
             )
     where = {name: f"x_etude.{name}" for name in wanted}
-    for name, value, source in _from_openai(body):
+    for name, value, source in _from_openai(body, model):
         wanted[name] = value
         where[name] = source
     try:
-        return TrainConfig(**{**PRESETS[options.preset].config.model_dump(), **wanted})
+        usual = PRESETS[options.preset].settings(model.config).model_dump()
+        return TrainConfig(**usual | wanted)
     except ValidationError as error:
         problem = error.errors(include_url=False)[0]
         param = where.get(str(problem["loc"][0]), "x_etude")
         raise BadRequest(f"{param}: {problem['msg']}.", field=param) from None
 
 
-def _from_openai(body: CreateJob) -> list[tuple[str, Any, str]]:
+def _from_openai(body: CreateJob, model: BaseModel) -> list[tuple[str, Any, str]]:
     prefix, given = "hyperparameters", body.hyperparameters
     if body.method is not None:  # the older top-level field counts only where method is absent
         prefix = "method.supervised.hyperparameters"
@@ -75,7 +75,7 @@ def _from_openai(body: CreateJob) -> list[tuple[str, Any, str]]:
         ("batch_size", given.batch_size, f"{prefix}.batch_size"),
         (
             "learning_rate",
-            None if rate is None else rate * LEARNING_RATE_UNIT,
+            None if rate is None else rate * proposed_learning_rate(model.config),
             f"{prefix}.learning_rate_multiplier",
         ),
         ("seed", body.seed, "seed"),

@@ -48,8 +48,8 @@ def create_job(request: Request, db: Db, user: TokenUser, body: CreateJob) -> Fi
 
 def _create(db: Session, user: User, body: CreateJob, request_kept: dict[str, Any]) -> Job:
     creation.refuse_unsupported(body)
-    config = creation.train_config(body)
     model = creation.base_model(db, body.model)
+    config = creation.train_config(body, model)
     version = creation.training_data(db, user, body.training_file, "training_file")
     held_out = (
         creation.training_data(db, user, body.validation_file, "validation_file")

@@ -7,8 +7,7 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from app import jobs
-from app.models import DatasetVersion, Desired, Job, JobStatus, VersionStatus
-from app.routes.v1.creation import LEARNING_RATE_UNIT
+from app.models import BaseModel, DatasetVersion, Desired, Job, JobStatus, VersionStatus
 from app.routes.v1.schemas import (
     FineTuningJob,
     JobError,
@@ -18,7 +17,7 @@ from app.routes.v1.schemas import (
     SettledSupervised,
     unix,
 )
-from app.train_config import TrainConfig
+from app.train_config import TrainConfig, proposed_learning_rate
 
 
 def show(db: Session, job: Job) -> FineTuningJob:
@@ -36,7 +35,7 @@ def show_many(db: Session, rows: Sequence[Job]) -> list[FineTuningJob]:
 
 def _show(db: Session, job: Job, held_out: DatasetVersion | None) -> FineTuningJob:
     config = TrainConfig.model_validate(job.config)
-    settled = _hyperparameters(config)
+    settled = _hyperparameters(config, job.base_model)
     adapter = job.adapter
     status, state = _state(job, held_out)
     results = [adapter.metrics_file, adapter.archive_file] if adapter else []
@@ -93,12 +92,12 @@ def _error(job: Job) -> JobError | None:
     return JobError(code=job.error_code or "failed", message=message)
 
 
-def _hyperparameters(config: TrainConfig) -> SettledHyperparameters:
-    epochs = config.num_epochs
+def _hyperparameters(config: TrainConfig, model: BaseModel) -> SettledHyperparameters:
+    unit, epochs = proposed_learning_rate(model.config), config.num_epochs
     return SettledHyperparameters(
         n_epochs=int(epochs) if epochs == int(epochs) else epochs,
         batch_size=config.batch_size,
-        learning_rate_multiplier=round(config.learning_rate / LEARNING_RATE_UNIT, 6),
+        learning_rate_multiplier=round(config.learning_rate / unit, 6),
     )
 
 

@@ -77,7 +77,7 @@ def test_numbers_are_taken_from_where_openai_puts_them(
     legacy = create(api, version, hyperparameters={"n_epochs": 9})
     assert legacy.hyperparameters.n_epochs == 9
     first, second = rows(db)
-    assert (first.config["num_epochs"], first.config["learning_rate"]) == (2, 2e-4)
+    assert (first.config["num_epochs"], first.config["learning_rate"]) == (2, 2.5e-4)
     assert second.config["num_epochs"] == 9
 
 
@@ -87,7 +87,7 @@ def test_our_own_settings_ride_in_one_field(
     ours = {"preset": "quick", "name": "First try", "lora_rank": 4, "num_epochs": 1.5}
     job = create(api, version, extra_body={"x_etude": ours})
     assert job.hyperparameters.n_epochs == 1.5
-    assert job.hyperparameters.learning_rate_multiplier == 2.5  # Quick's 1e-3 over 4e-4
+    assert job.hyperparameters.learning_rate_multiplier == 2  # Quick's
     [row] = rows(db)
     assert (row.name, row.config["lora_rank"], row.config["learning_rate"]) == (
         "First try",
