@@ -1,14 +1,17 @@
 """Chat template -> text, token ids and labels: the one place that decides what is learned.
 
 Web, planner and trainer share it, so it needs tokenizers and the sandboxed Jinja2 alone: importing
-transformers would load torch. Where an answer begins and ends is found by rendering prefixes of
-the conversation: many templates mark nothing, and a padding token is often the end token as well.
+transformers would load torch. Where an answer begins is found by rendering what stands before it,
+and where it ends by rendering it with a mark in its place: many templates mark nothing, and a
+padding token is often the end token as well.
 """
 
+import hashlib
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from functools import cached_property
+from itertools import repeat
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -20,8 +23,20 @@ from tokenizers import Tokenizer
 
 IGNORE_INDEX = -100
 Message = Mapping[str, Any]
+Tools = Sequence[Mapping[str, Any]]  # OpenAI's: {"type": "function", "function": {"name", …}}
 # Stands in for a message's content to find where a template puts it; no text has it.
 _SENTINEL = "\ue000etude\ue001"
+# What is for Etude and not for a template.
+_OURS = frozenset({"weight", "rejected"})
+# Templates that say what day it is get this one, Llama 3.1's own: a job that goes on tomorrow, or
+# is done again, has to see the same words.
+_TODAY = datetime(2024, 7, 26, tzinfo=UTC)
+
+
+_HIDDEN = (
+    "The starting model's chat template hides where an answer begins, so Etude cannot tell what to "
+    "learn; choose another starting model."
+)
 
 
 class ChatError(ValueError):
@@ -39,6 +54,7 @@ class Encoded(NamedTuple):
     token_ids: list[int]
     labels: list[int]
     num_cut_tokens: int
+    num_cut_answer_tokens: int = 0  # of those cut, the ones that would have been learned
 
 
 class ChatFormat:
@@ -60,7 +76,10 @@ class ChatFormat:
             for key, value in special.items()
             if key in ("bos_token", "eos_token", "unk_token", "pad_token") and value
         }
-        self._adds_bos = bool(special.get("add_bos_token"))
+        bos = self._special.get("bos_token")
+        self._adds_bos = bool(
+            special.get("add_bos_token", bos and _begins_with(tokenizer_json, str(bos)))
+        )
 
     @classmethod
     def load(cls, model_dir: Path | str) -> "ChatFormat":
@@ -90,7 +109,12 @@ class ChatFormat:
         except TemplateError as error:
             raise ChatError(f"The model's chat template cannot be used: {error}") from error
 
-    def render(self, messages: Sequence[Message], add_generation_prompt: bool = False) -> str:
+    def render(
+        self,
+        messages: Sequence[Message],
+        add_generation_prompt: bool = False,
+        tools: Tools | None = None,
+    ) -> str:
         """Write a conversation out as the model sees it.
 
         Raises:
@@ -98,35 +122,30 @@ class ChatFormat:
         """
         if _is_text(messages):
             return str(messages[0]["content"])
-        plain = [{key: m[key] for key in m if key != "weight"} for m in messages]
-        try:
-            return self._render(plain, add_generation_prompt)
-        except ChatError:
-            if not (len(plain) > 1 and plain[0]["role"] == "system" and plain[1]["role"] == "user"):
-                raise
-            # Some models know no system turn: it then opens the first question.
-            content = f"{plain[0]['content']}\n\n{plain[1]['content']}"
-            return self._render(
-                [plain[1] | {"content": content}, *plain[2:]], add_generation_prompt
-            )
+        return self._settle(messages, add_generation_prompt, tools)[1]
 
-    def segments(self, messages: Sequence[Message]) -> list[Segment]:
+    def segments(self, messages: Sequence[Message], tools: Tools | None = None) -> list[Segment]:
         """Cut what the model sees into trained and untrained text, in order.
+
+        Args:
+            messages: Turns with role and content; what an assistant says and calls is trained.
+            tools: What the model is told that it may call.
 
         Raises:
             ChatError: the template refuses these messages or hides where answers begin.
         """
         if _is_text(messages):
-            begin = self._special.get("bos_token", "") if self._adds_bos else ""
-            return [Segment(begin + self.render(messages) + self.end_token, True)]
-        text = self.render(messages)
+            return [Segment(self._begin_of_text + self.render(messages) + self.end_token, True)]
+        plain, text = self._settle(messages, False, tools)
+        _check_tools(messages, tools, text)
         pieces: list[Segment] = []
         position = 0
-        for index, message in enumerate(messages):
-            if message["role"] != "assistant" or message.get("weight", 1) == 0:
+        weights = [message.get("weight", 1) for message in messages[-len(plain) :]]
+        for index, message in enumerate(plain):
+            if message["role"] != "assistant" or weights[index] == 0:
                 continue
-            start, end = self._answer_span(messages, index, text)
-            if start < position:
+            start, end = self._answer_span(plain, index, text, tools)
+            if not position <= start < end:
                 raise ChatError("The model's chat template changes the order of the messages.")
             pieces += [Segment(text[position:start], False), Segment(text[start:end], True)]
             position = end
@@ -138,13 +157,17 @@ class ChatFormat:
             pieces.append(tail)
         return [piece for piece in pieces if piece.text]
 
-    def encode(self, messages: Sequence[Message], max_length_tokens: int) -> Encoded:
+    def encode(
+        self, messages: Sequence[Message], max_length_tokens: int, tools: Tools | None = None
+    ) -> Encoded:
         """Turn a conversation into token ids and labels, cut at the beginning of its question.
 
         Args:
             messages: Turns with role and content; an answer with weight 0 is not learned.
             max_length_tokens: What is longer is cut, from the left up to the last answer; only
-                an answer that is itself too long loses its end.
+                an answer that is itself too long loses its end. Plain text loses its end, too;
+                `cut_text` loses nothing of it.
+            tools: What the model is told that it may call.
 
         Returns:
             Token ids and labels of the same length; IGNORE_INDEX where nothing is learned.
@@ -152,13 +175,19 @@ class ChatFormat:
         Raises:
             ChatError: the template refuses these messages or hides where answers begin.
         """
-        return self.encode_many([messages], max_length_tokens)[0]
+        return self.encode_many([messages], max_length_tokens, [tools])[0]
 
     def encode_many(
-        self, conversations: Iterable[Sequence[Message]], max_length_tokens: int
+        self,
+        conversations: Sequence[Sequence[Message]],
+        max_length_tokens: int,
+        tools: Iterable[Tools | None] | None = None,
     ) -> list[Encoded]:
         """Do what `encode` does for many conversations at once, on all cores."""
-        cut = [self.segments(messages) for messages in conversations]
+        given = repeat(None) if tools is None else tools
+        # strict would ask the endless None for one more
+        pairs = zip(conversations, given, strict=False)
+        cut = [self.segments(messages, offered) for messages, offered in pairs]
         texts = ["".join(segment.text for segment in segments) for segments in cut]
         batch = self.tokenizer.encode_batch(texts, add_special_tokens=False)
         return [
@@ -166,14 +195,20 @@ class ChatFormat:
             for found, segments in zip(batch, cut, strict=True)
         ]
 
-    def encode_prompt(self, messages: Sequence[Message]) -> list[int]:
-        """Return the token ids after which the model is to answer."""
-        text = self.render(messages, add_generation_prompt=True)
+    def encode_prompt(self, messages: Sequence[Message], tools: Tools | None = None) -> list[int]:
+        """Return the token ids after which the model is to answer, or to go on with a text."""
+        text = self.render(messages, add_generation_prompt=True, tools=tools)
+        if _is_text(messages):
+            text = self._begin_of_text + text
         return list(self.tokenizer.encode(text, add_special_tokens=False).ids)
 
     def decode(self, token_ids: Sequence[int]) -> str:
         """Turn an answer's token ids back into text, without special tokens."""
         return str(self.tokenizer.decode(list(token_ids), skip_special_tokens=True)).strip()
+
+    @property
+    def _begin_of_text(self) -> str:
+        return str(self._special.get("bos_token", "")) if self._adds_bos else ""
 
     @property
     def end_token(self) -> str:
@@ -182,15 +217,15 @@ class ChatFormat:
     @cached_property
     def end_token_ids(self) -> frozenset[int]:
         """Token ids at which an answer is over: the end token and the template's end of turn."""
-        probe: list[Message] = [
-            {"role": "user", "content": "a"},
-            {"role": "assistant", "content": "b"},
-        ]
-        ends = {self.end_token}
-        last = next((s.text for s in reversed(self.segments(probe)) if s.is_trained), "")
-        ends |= {token for token in self._special_tokens if last.endswith(token)}
-        ids = (self.tokenizer.token_to_id(token) for token in ends)
+        ids = (self.tokenizer.token_to_id(token) for token in (self.end_token, *self._turn_ends))
         return frozenset(token_id for token_id in ids if token_id is not None)
+
+    @cached_property
+    def _turn_ends(self) -> tuple[str, ...]:
+        """What the template writes right behind an answer."""
+        probe = [{"role": "user", "content": "a"}, {"role": "assistant", "content": _SENTINEL}]
+        after = self.render(probe).partition(_SENTINEL)[2]
+        return tuple(token for token in self._special_tokens if after.startswith(token))
 
     @cached_property
     def _special_tokens(self) -> tuple[str, ...]:
@@ -200,54 +235,110 @@ class ChatFormat:
     def _ends_a_turn(self, text: str) -> bool:
         return not self.end_token or text.endswith(self._special_tokens)
 
-    def _render(self, messages: Sequence[Message], add_generation_prompt: bool) -> str:
+    def _settle(
+        self, messages: Sequence[Message], add_generation_prompt: bool, tools: Tools | None
+    ) -> tuple[list[dict[str, Any]], str]:
+        """Put a conversation into the form that the template takes.
+
+        Returns:
+            The messages in that form, of which a system turn may have gone into the first
+            question, and their text.
+
+        Raises:
+            ChatError: it takes them in none.
+        """
+        ways = [_plain(messages)]
+        if any(m.get("tool_calls") for m in ways[0]):
+            # Mistral's wants ids of nine letters, which OpenAI's are not.
+            ways.append(_with_short_ids(ways[0]))
+        system = ""
+        if [m["role"] for m in ways[0][:2]] == ["system", "user"]:
+            # Some models know no system turn: it then opens the first question.
+            system = str(ways[0][0]["content"]).strip()
+            ways += [_without_system(way) for way in ways]
+        problem = None
+        for way in ways:
+            try:
+                text = self._render(way, add_generation_prompt, tools)
+            except ChatError as error:
+                problem = problem or error
+            else:
+                # Mistral's says it before the last question alone, so not at all before an answer.
+                if system in text:
+                    return way, text
+        raise problem or ChatError("The starting model's chat template drops the system turn.")
+
+    def _render(
+        self, messages: Sequence[Message], add_generation_prompt: bool, tools: Tools | None
+    ) -> str:
         try:
             return self._template.render(
-                messages=messages, add_generation_prompt=add_generation_prompt, **self._special
+                messages=messages,
+                tools=tools or None,
+                add_generation_prompt=add_generation_prompt,
+                **self._special,
             )
         except (TemplateError, TypeError, ValueError, KeyError) as error:
             raise ChatError(
                 f"The starting model's chat template refuses this conversation: {error}"
             ) from error
 
-    def _answer_span(self, messages: Sequence[Message], index: int, text: str) -> tuple[int, int]:
-        # The ordinary way: all before the answer, with the words that ask for one.
-        before = self._try(messages[:index], add_generation_prompt=True) if index else None
-        through = self._try(messages[: index + 1])
-        if before and through and through.startswith(before) and text.startswith(through):
-            answer = through[len(before) :]
-            return len(before), len(before) + self._until_end_of_turn(answer)
-        return self._marked_span(messages, index, text)
-
-    def _marked_span(self, messages: Sequence[Message], index: int, text: str) -> tuple[int, int]:
-        # Prefixes may render differently: a default system turn appears when the first message is
-        # no system turn, and some templates drop earlier reasoning. A marked copy shows the place.
+    def _answer_span(
+        self, messages: Sequence[Message], index: int, text: str, tools: Tools | None
+    ) -> tuple[int, int]:
+        """Find an answer in the whole text: from behind the words that ask for it to its end."""
+        before = self._try(messages[:index], tools) if index else None
         marked = [dict(m) for m in messages]
         marked[index]["content"] = _SENTINEL
-        before, found, after = self.render(marked).partition(_SENTINEL)
-        if not (found and text.startswith(before) and text.endswith(after)):
-            raise ChatError(
-                "The starting model's chat template hides where an answer begins, so Etude "
-                "cannot tell what to learn; choose another starting model."
-            )
-        content_end = len(text) - len(after)
-        ends = [
-            position + len(token)
-            for token in self._special_tokens
-            if (position := after.find(token)) == 0
-        ]
-        return len(before), content_end + max(ends, default=0)
+        head, found, tail = self._render(marked, False, tools).partition(_SENTINEL)
+        if before and text.startswith(before):
+            start = len(before)
+        elif found and text.startswith(head):
+            # Prefixes may render differently: a default system turn appears when the first message
+            # is no system turn, and some templates drop earlier reasoning.
+            start = len(head)
+        else:
+            raise ChatError(_HIDDEN)
+        if messages[index].get("tool_calls"):
+            return start, self._end_of_turn(text, start)
+        if not (found and text.endswith(tail)):
+            raise ChatError(_HIDDEN)
+        end = len(text) - len(tail)
+        return start, end + max((len(t) for t in self._turn_ends if tail.startswith(t)), default=0)
 
-    def _try(self, messages: Sequence[Message], add_generation_prompt: bool = False) -> str | None:
+    def _end_of_turn(self, text: str, start: int) -> int:
+        """Find where a turn ends whose calls stand behind its words, or in their place."""
+        ends = [
+            place + len(token)
+            for token in self._turn_ends
+            if (place := text.find(token, start)) >= 0
+        ]
+        if not ends:
+            raise ChatError(_HIDDEN)
+        return min(ends)
+
+    def _try(self, messages: Sequence[Message], tools: Tools | None) -> str | None:
         try:
-            return self.render(messages, add_generation_prompt)
+            return self._render(messages, True, tools)
         except ChatError:
             return None  # e.g. a system turn alone
 
-    def _until_end_of_turn(self, answer: str) -> int:
-        # The line break between two turns is nobody's answer.
-        stripped = answer.rstrip()
-        return len(stripped) if stripped.endswith(self._special_tokens) else len(answer)
+
+def cut_text(encoded: Encoded, max_length_tokens: int) -> list[Encoded]:
+    """Cut plain text that was encoded whole into pieces, each token of which is learned once.
+
+    A piece begins with the last token of the one before it, because a first token is nobody's to
+    predict.
+    """
+    stride = max_length_tokens - 1
+    return [
+        Encoded(
+            encoded.token_ids[begin : begin + max_length_tokens],
+            encoded.labels[begin : begin + max_length_tokens],
+            0,
+        )
+        for begin in range(0, max(1, len(encoded.token_ids) - 1), stride)
+    ]
 
 
 def _labels(found: Any, segments: Sequence[Segment]) -> list[int]:
@@ -279,7 +370,80 @@ def _truncate(token_ids: list[int], labels: list[int], limit: int) -> Encoded:
     while last_answer > 0 and labels[last_answer - 1] != IGNORE_INDEX:
         last_answer -= 1
     cut = min(excess, last_answer)
-    return Encoded(token_ids[cut : cut + limit], labels[cut : cut + limit], excess)
+    lost = labels[:cut] + labels[cut + limit :]
+    num_lost = sum(label != IGNORE_INDEX for label in lost)
+    return Encoded(token_ids[cut : cut + limit], labels[cut : cut + limit], excess, num_lost)
+
+
+def _plain(messages: Sequence[Message]) -> list[dict[str, Any]]:
+    """Return messages as templates know them.
+
+    Arguments of calls are objects there, where OpenAI has them as JSON in a string; a tool's answer
+    bears the tool's name.
+    """
+    names: dict[str, str] = {}
+    plain = []
+    for message in messages:
+        turn = {key: value for key, value in message.items() if key not in _OURS}
+        if turn.get("tool_calls"):
+            turn["tool_calls"] = [_called(call) for call in turn["tool_calls"]]
+            for call in turn["tool_calls"]:
+                names[str(call.get("id"))] = call["function"]["name"]
+        elif turn["role"] == "tool" and not turn.get("name") and turn.get("tool_call_id") in names:
+            turn["name"] = names[turn["tool_call_id"]]
+        plain.append(turn)
+    return plain
+
+
+def _without_system(messages: Sequence[Message]) -> list[dict[str, Any]]:
+    content = f"{messages[0]['content']}\n\n{messages[1]['content']}"
+    return [{**messages[1], "content": content}, *(dict(m) for m in messages[2:])]
+
+
+def _with_short_ids(messages: Sequence[Message]) -> list[dict[str, Any]]:
+    def short(call_id: object) -> str:
+        return hashlib.blake2b(str(call_id).encode(), digest_size=5).hexdigest()[:9]
+
+    found = [dict(message) for message in messages]
+    for message in found:
+        if message.get("tool_calls"):
+            calls = message["tool_calls"]
+            message["tool_calls"] = [{**call, "id": short(call.get("id"))} for call in calls]
+        if "tool_call_id" in message:
+            message["tool_call_id"] = short(message["tool_call_id"])
+    return found
+
+
+def _called(call: Mapping[str, Any]) -> dict[str, Any]:
+    function = dict(call["function"])
+    if isinstance(function.get("arguments"), str):
+        function["arguments"] = json.loads(function["arguments"] or "{}")
+    return {**call, "function": function}
+
+
+def _check_tools(messages: Sequence[Message], tools: Tools | None, text: str) -> None:
+    """Refuse a template that leaves out what may be called or what was.
+
+    Raises:
+        ChatError: it does.
+    """
+    names = [tool.get("function", tool).get("name") for tool in tools or ()]
+    names += [call["function"]["name"] for m in messages for call in m.get("tool_calls") or ()]
+    if any(str(name) not in text for name in names):
+        raise ChatError(
+            "The starting model's chat template has no place for tools and their calls; choose a "
+            "starting model that can call tools, or data without them."
+        )
+
+
+def _begins_with(tokenizer_json: str, token: str) -> bool:
+    """Say whether a tokenizer puts this token before each text by itself, as Llama 3's does."""
+    processor = json.loads(tokenizer_json).get("post_processor") or {}
+    for one in processor.get("processors", [processor]):
+        single = one.get("single") or [{}]
+        if one.get("type") == "TemplateProcessing" and "SpecialToken" in single[0]:
+            return bool(single[0]["SpecialToken"]["id"] == token)
+    return False
 
 
 def _is_text(messages: Sequence[Message]) -> bool:
@@ -307,7 +471,7 @@ def _environment() -> ImmutableSandboxedEnvironment:
         raise TemplateError(message)
 
     def strftime_now(form: str) -> str:
-        return datetime.now(UTC).strftime(form)
+        return _TODAY.strftime(form)
 
     def tojson(value: Any, ensure_ascii: bool = False, **options: Any) -> str:
         # Jinja2's own filter escapes for HTML, which no model has seen.

@@ -5,7 +5,7 @@ Everything is float32 and one thread, so that numbers are the same on every mach
 
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +23,8 @@ from app.training_plan import Plan, num_steps
 from worker.trainer import job, loop
 from worker.trainer.events import EventLog
 
-SMOLLM2_TEMPLATE = Path(__file__).with_name("smollm2_template.jinja").read_text()
+TEMPLATES = Path(__file__).with_name("templates")
+SMOLLM2_TEMPLATE = (TEMPLATES / "smollm2.jinja").read_text()
 MODEL_NAME = "house/tiny"
 
 
@@ -31,13 +32,15 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--write-golden", action="store_true", help="pin new golden losses")
 
 
-def tokenizer_json() -> str:
-    """One token a byte; the special tokens are SmolLM2's."""
+SMOLLM2_SPECIAL = ("<|endoftext|>", "<|im_start|>", "<|im_end|>")
+
+
+def tokenizer_json(special: Sequence[str] = SMOLLM2_SPECIAL) -> str:
+    """One token a byte; the special tokens are SmolLM2's where no others are given."""
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
     tokenizer = Tokenizer(models.BPE({letter: i for i, letter in enumerate(alphabet)}, []))
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()
-    special = ("<|endoftext|>", "<|im_start|>", "<|im_end|>")
     tokenizer.add_special_tokens([AddedToken(text, special=True) for text in special])
     return str(tokenizer.to_str())
 

@@ -98,7 +98,7 @@ def test_a_template_without_an_end_of_turn_learns_to_stop() -> None:
         "{% if add_generation_prompt %}assistant: {% endif %}"
     )
     messages = [turn("user", "a"), turn("assistant", "b")]
-    assert trained(form, form.encode(messages, 100)).endswith("b\n<|im_end|>")
+    assert trained(form, form.encode(messages, 100)).endswith("b<|im_end|>")
 
 
 def test_a_template_that_rewrites_earlier_answers_is_still_cut_right() -> None:
