@@ -55,6 +55,15 @@ class Encoded(NamedTuple):
     labels: list[int]
     num_cut_tokens: int
     num_cut_answer_tokens: int = 0  # of those cut, the ones that would have been learned
+    # Of a pair: how many tokens belong to the better answer, behind which the worse stands with the
+    # same question before it.
+    num_better_tokens: int = 0
+
+    @property
+    def lengths(self) -> list[int]:
+        """Return how long the one sequence is, or the two of a pair."""
+        better = self.num_better_tokens
+        return [better, len(self.token_ids) - better] if better else [len(self.token_ids)]
 
 
 class ChatFormat:
@@ -180,19 +189,49 @@ class ChatFormat:
     def encode_many(
         self,
         conversations: Sequence[Sequence[Message]],
-        max_length_tokens: int,
+        max_length_tokens: int | Sequence[int],
         tools: Iterable[Tools | None] | None = None,
     ) -> list[Encoded]:
-        """Do what `encode` does for many conversations at once, on all cores."""
+        """Do what `encode` does for many conversations at once, on all cores.
+
+        Args:
+            conversations: As many as there are.
+            max_length_tokens: One limit for all, or one each.
+            tools: One list each.
+        """
         given = repeat(None) if tools is None else tools
         # strict would ask the endless None for one more
         pairs = zip(conversations, given, strict=False)
         cut = [self.segments(messages, offered) for messages, offered in pairs]
         texts = ["".join(segment.text for segment in segments) for segments in cut]
         batch = self.tokenizer.encode_batch(texts, add_special_tokens=False)
+        if isinstance(max_length_tokens, int):
+            max_length_tokens = [max_length_tokens] * len(cut)
         return [
-            _truncate(list(found.ids), _labels(found, segments), max_length_tokens)
-            for found, segments in zip(batch, cut, strict=True)
+            _truncate(list(found.ids), _labels(found, segments), limit)
+            for found, segments, limit in zip(batch, cut, max_length_tokens, strict=True)
+        ]
+
+    def encode_pairs(
+        self,
+        conversations: Sequence[Sequence[Message]],
+        max_length_tokens: int,
+        tools: Iterable[Tools | None] | None = None,
+    ) -> list[Encoded]:
+        """Do what `encode` does for chats whose last answer is the better of two.
+
+        The last answers alone are labelled, and both lose as much of their question. An answer that
+        is too long for itself loses its end.
+        """
+        offered = list(tools) if tools is not None else [None] * len(conversations)
+        better, worse = (
+            self.encode_many(
+                [_last_answer(messages, key) for messages in conversations], 2**62, offered
+            )
+            for key in ("content", "rejected")
+        )
+        return [
+            _pair(one, other, max_length_tokens) for one, other in zip(better, worse, strict=True)
         ]
 
     def encode_prompt(self, messages: Sequence[Message], tools: Tools | None = None) -> list[int]:
@@ -444,6 +483,38 @@ def _begins_with(tokenizer_json: str, token: str) -> bool:
         if one.get("type") == "TemplateProcessing" and "SpecialToken" in single[0]:
             return bool(single[0]["SpecialToken"]["id"] == token)
     return False
+
+
+def is_pair(messages: Sequence[Message]) -> bool:
+    """Say whether a chat ends with a better answer that has a worse one beside it."""
+    return bool(messages) and "rejected" in messages[-1]
+
+
+def worse(messages: Sequence[Message]) -> list[dict[str, Any]]:
+    """Return a pair's conversation with the worse answer in the better one's place."""
+    return _last_answer(messages, "rejected", is_alone=False)
+
+
+def _last_answer(
+    messages: Sequence[Message], key: str, is_alone: bool = True
+) -> list[dict[str, Any]]:
+    last = {k: v for k, v in messages[-1].items() if k not in _OURS}
+    before = [dict(m) | ({"weight": 0} if is_alone else {}) for m in messages[:-1]]
+    return [*before, last | {"content": messages[-1][key]}]
+
+
+def _pair(better: Encoded, worse: Encoded, limit: int) -> Encoded:
+    excess = max(len(better.token_ids), len(worse.token_ids)) - limit
+    asked = next(i for i, label in enumerate(better.labels) if label != IGNORE_INDEX)
+    cut = min(max(excess, 0), asked)
+    ids, labels = (
+        [getattr(one, name)[cut : cut + limit] for one in (better, worse)]
+        for name in ("token_ids", "labels")
+    )
+    num_lost = sum(max(0, len(one.token_ids) - cut - limit) for one in (better, worse))
+    return Encoded(
+        ids[0] + ids[1], labels[0] + labels[1], 2 * cut + num_lost, num_lost, len(ids[0])
+    )
 
 
 def _is_text(messages: Sequence[Message]) -> bool:

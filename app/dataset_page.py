@@ -10,7 +10,8 @@ from typing import Any, NamedTuple
 from sqlalchemy.orm import Session
 
 from app import base_models
-from app.chat import ChatError, ChatFormat, Segment
+from app.chat import ChatError, ChatFormat, Segment, is_pair
+from app.chat import worse as worse_of
 from app.datasets import changes, encodings, examples, lengths, versions
 from app.datasets import mapping as mappings
 from app.datasets.mapping import ColumnRole, Mapping
@@ -34,11 +35,20 @@ ROLE_WORDS = {
     ColumnRole.QUESTION: "Question",
     ColumnRole.ANSWER: "Answer",
     ColumnRole.SYSTEM: "Instruction (system)",
+    ColumnRole.BETTER: "Better answer",
+    ColumnRole.WORSE: "Worse answer",
     ColumnRole.MESSAGES: "Whole conversation",
+    ColumnRole.TOOLS: "Tools (functions)",
     ColumnRole.TEXT: "Plain text",
     ColumnRole.IGNORE: "Ignore",
 }
-SPEAKERS = {"system": "Instruction", "user": "Question", "assistant": "Answer", "text": "Text"}
+SPEAKERS = {
+    "system": "Instruction",
+    "user": "Question",
+    "assistant": "Answer",
+    "tool": "Tool",
+    "text": "Text",
+}
 DELIMITERS = {",": "comma ,", ";": "semicolon ;", "\t": "tab", "|": "bar |"}
 _BUSY = (
     VersionStatus.UPLOADED,
@@ -55,6 +65,7 @@ class Seen(NamedTuple):
     place: int  # from 1, among those that are leafed through
     total: int
     segments: list[Segment]
+    worse: list[Segment]  # of a pair, with the worse answer
     problem: str
 
 
@@ -247,15 +258,20 @@ def _seen(
     found = examples.page(db, version, chosen, offset=place - 1, limit=1)
     if not found:
         return None
+    example = found[0]
     segments: list[Segment] = []
+    worse: list[Segment] = []
     problem = "Once a starting model is ready, this shows what it sees." if model is None else ""
     if model is not None:
         try:
             folder = str(base_models.folder(model))
-            segments = _chat_format(folder, model.manifest_sha256).segments(found[0].messages)
+            chat = _chat_format(folder, model.manifest_sha256)
+            segments = chat.segments(example.messages, example.tools)
+            if is_pair(example.messages):
+                worse = chat.segments(worse_of(example.messages), example.tools)
         except ChatError as error:
             problem = f"{model.label} cannot take this example: {error}"
-    return Seen(found[0], place, total, segments, problem)
+    return Seen(example, place, total, segments, worse, problem)
 
 
 # The manifest's hash is part of the key: another model in the same folder is read anew.

@@ -11,10 +11,11 @@ from annotated_types import Ge, Gt, Le, Lt
 from pydantic import ValidationError
 
 from app.errors import Invalid
-from app.job_page import in_words
+from app.job_page import decimal, in_words
 from app.models import BaseModel, Job
 from app.train_config import (
     PRESETS,
+    Objective,
     Preset,
     TrainConfig,
     paper_learning_rate,
@@ -72,7 +73,11 @@ class JobForm:
     @classmethod
     def of_job(cls, job: Job, preset: str) -> "JobForm":
         """Fill a form in like an earlier job: its preset, and what differs from that."""
-        config, base = job.config, PRESETS[preset].settings(job.base_model.config).model_dump()
+        config = job.config
+        usual = PRESETS[preset].settings(
+            job.base_model.config, config.get("objective", "supervised")
+        )
+        base = usual.model_dump() | {"objective": "supervised"}
         return cls(
             name=job.name,
             version_id=str(job.version_id),
@@ -90,7 +95,9 @@ class JobForm:
         """Work out the settings for a model; where that fails, a sentence for each wrong field."""
         if self.preset not in PRESETS:
             return None, {"preset": "Choose Quick, Balanced or Thorough."}
-        values: dict[str, Any] = PRESETS[self.preset].settings(_config(model)).model_dump()
+        values: dict[str, Any] = (
+            PRESETS[self.preset].settings(_config(model), self.objective).model_dump()
+        )
         if self.rate_rule == "paper":
             values["learning_rate"] = paper_learning_rate(model.num_parameters if model else None)
         values |= {name: _number(typed) for name, typed in self.changes.items()}
@@ -100,21 +107,27 @@ class JobForm:
             wrong = {str(problem["loc"][0]) for problem in error.errors()}
             return None, {each.name: _sentence(each) for each in FIELDS if each.name in wrong}
 
+    @property
+    def objective(self) -> Objective:
+        return "dpo" if self.changes.get("objective") == "dpo" else "supervised"
+
     def rate_sentence(self, config: TrainConfig, model: BaseModel | None) -> str:
         """Say which learning rate the job gets and where that comes from."""
-        proposed = proposed_learning_rate(_config(model))
+        proposed = proposed_learning_rate(_config(model), self.objective)
         width = (_config(model) or {}).get("hidden_size")
         source = f"proposed for a model {width:,} numbers wide" if width else "proposed"
-        rate = f"Learning rate {config.learning_rate:g}"
+        if self.objective == "dpo":
+            source += ", a tenth for pairs"
+        rate = f"Learning rate {decimal(config.learning_rate)}"
         if "learning_rate" in self.changes:
-            return f"{rate}, as you typed it; {proposed:g} is {source}."
+            return f"{rate}, as you typed it; {decimal(proposed)} is {source}."
         if self.rate_rule == "paper":
-            return f"{rate}, from the QLoRA paper; {proposed:g} is {source}."
+            return f"{rate}, from the QLoRA paper; {decimal(proposed)} is {source}."
         factor = PRESETS[self.preset].rate_factor
         if factor == 1:
             return f"{rate}, {source}."
         times = "twice" if factor > 1 else "half of"
-        return f"{rate}: {times} the {proposed:g} that is {source}."
+        return f"{rate}: {times} the {decimal(proposed)} that is {source}."
 
     def ids(self) -> tuple[int, int, int | None]:
         """Return the chosen version, base model and, where there is one, version to test on.
@@ -210,7 +223,9 @@ def _number(typed: str) -> str:
 def _typed(value: object) -> str:
     if isinstance(value, bool):
         return "true" if value else "false"
-    return f"{value:g}" if isinstance(value, float) else str(value)
+    return decimal(value) if isinstance(value, float) else str(value)
 
 
+# What it learns from is asked apart, and only where the data has pairs.
+PAIR_FIELDS = ("objective", "dpo_beta")
 FIELDS = _fields()

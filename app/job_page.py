@@ -36,6 +36,8 @@ def show_job(db: Session, job: Job) -> dict[str, Any]:
         "table": thinned(points),
         "settings": settings_of(config, job.base_model.config),
         "preset": preset,
+        "learns_preferences": config.objective == "dpo",
+        "cut": _cut(db, job),
         "num_changes": num_changes(preset, config, job.base_model.config),
         "log": list(
             db.scalars(
@@ -88,17 +90,18 @@ def closest_preset(config: TrainConfig, model_config: Json | None) -> Preset:
 
 def num_changes(preset: Preset, config: TrainConfig, model_config: Json | None) -> int:
     """Count the values that differ; a seed of one's own makes nothing more or less thorough."""
-    usual = preset.settings(model_config)
+    usual = preset.settings(model_config, config.objective)
     return sum(
         getattr(usual, name) != getattr(config, name)
         for name in TrainConfig.model_fields
-        if name != "seed"
+        if name not in ("seed", "objective")
     )
 
 
 def settings_of(config: TrainConfig, model_config: Json | None) -> list[Setting]:
     """List a configuration in words, in the order of its definition."""
-    usual = closest_preset(config, model_config).settings(model_config)
+    preset = closest_preset(config, model_config)
+    usual = preset.settings(model_config, config.objective)
     found = []
     for name, field in TrainConfig.model_fields.items():
         value = getattr(config, name)
@@ -116,11 +119,18 @@ def settings_of(config: TrainConfig, model_config: Json | None) -> list[Setting]
     return found
 
 
+def decimal(value: float) -> str:
+    """Write a number out, where Python would say 5e-05."""
+    return f"{value:.10f}".rstrip("0").rstrip(".")
+
+
 def in_words(name: str, value: object) -> str:
     """Write a setting's value for people; zeros that mean something say what."""
     words = {
         ("method", "qlora"): "QLoRA",
         ("method", "lora"): "LoRA",
+        ("objective", "supervised"): "the right answers",
+        ("objective", "dpo"): "better and worse answers (DPO)",
         ("optimizer", "auto"): "chosen by Etude",
         ("optimizer", "adamw"): "AdamW",
         ("optimizer", "paged_adamw"): "paged AdamW",
@@ -140,8 +150,19 @@ def in_words(name: str, value: object) -> str:
     if isinstance(value, str | int | float) and (name, value) in words:
         return words[name, value]
     if isinstance(value, float):
-        return f"{value:g}"
+        return decimal(value)
     return f"{value:,}" if isinstance(value, int) and name != "seed" else str(value)
+
+
+def _cut(db: Session, job: Job) -> str:
+    """Say what the newest attempt cut off because it is too long."""
+    told = db.scalars(
+        select(JobEvent)
+        .where(JobEvent.job_id == job.id, JobEvent.kind == "plan")
+        .order_by(JobEvent.seq.desc())
+        .limit(1)
+    ).one_or_none()
+    return metrics.cut_sentence(told.data or {}) if told else ""
 
 
 def _device(db: Session, job: Job) -> str:

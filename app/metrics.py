@@ -49,6 +49,8 @@ _EVENT: TypeAdapter[TrainerEvent] = TypeAdapter(
 # What a JSONB column holds where Python wrote None: not SQL's NULL.
 _JSON_NULL = text("'null'::jsonb")
 _STEP_METRICS = ("loss", "learning_rate", "grad_norm", "tokens_per_second", "num_tokens", "epoch")
+_CUT = ("num_truncated", "num_cut_tokens", "num_cut_answers")
+_PAIR_METRICS = ("preferred_share", "preference_margin")  # of pairs alone
 CSV_COLUMNS = ("step", "train_loss", "train_accuracy", "valid_loss", "valid_mean_token_accuracy")
 
 
@@ -232,8 +234,9 @@ def _metrics(job_id: int, attempt: int, seq: int, event: TrainerEvent) -> list[J
     values: dict[str, float]
     if isinstance(event, StepEvent):
         values = {name: float(getattr(event, name)) for name in _STEP_METRICS}
+        values |= _of_pairs(event, "")
     elif isinstance(event, EvaluationEvent):
-        values = {"validation_loss": event.loss}
+        values = {"validation_loss": event.loss} | _of_pairs(event, "validation_")
     else:
         return []
     row = {"job_id": job_id, "step": event.step, "attempt": attempt, "seq": seq}
@@ -254,12 +257,16 @@ def _sentence(event: TrainerEvent) -> tuple[str, str, Json | None] | None:
                 f"{event.total_steps} steps over {event.num_train} examples, "
                 f"tested on {event.num_validation}."
             )
-            if event.num_truncated:
-                message += f" {event.num_truncated} long examples are cut at their beginning."
-            return "warn" if event.num_truncated else "info", message, event.plan
+            counts = event.model_dump(include=set(_CUT))
+            cut = cut_sentence(counts)
+            message = f"{message} {cut}".strip()
+            return "warn" if cut else "info", message, event.plan | counts
         case EvaluationEvent():
             best = ", the best so far" if event.is_best else ""
             message = f"After step {event.step} the test set's loss is {event.loss:.3f}{best}."
+            if event.preferred_share is not None:
+                share = f"{event.preferred_share * 100:.0f} %"
+                message += f" It prefers the better answer in {share} of the pairs."
             return "info", message, {"step": event.step, "loss": event.loss}
         case CheckpointEvent():
             return "info", f"Checkpoint kept at step {event.step}.", {"step": event.step}
@@ -267,6 +274,32 @@ def _sentence(event: TrainerEvent) -> tuple[str, str, Json | None] | None:
             return event.level, event.message, None
         case _:  # steps are drawn, not told; how a job ended is told by app/jobs
             return None
+
+
+def cut_sentence(counts: Json) -> str:
+    """Say what was cut off because examples are too long; nothing where none is.
+
+    Args:
+        counts: The numbers of a PlanEvent: examples, their tokens, and those that lost an answer.
+    """
+    num_examples, num_tokens, num_answers = (int(counts.get(name) or 0) for name in _CUT)
+    if not num_examples:
+        return ""
+    lost = f"{num_tokens:,} tokens" if num_tokens else "the beginning"
+    sentence = (
+        "1 example is too long and loses "
+        if num_examples == 1
+        else f"{num_examples:,} examples are too long and lose "
+    )
+    sentence += f"{lost}, at the beginning of the question first"
+    if num_answers:
+        sentence += f"; in {num_answers:,} of them a part of an answer goes as well"
+    return f"{sentence}. A larger “Longest example” keeps them."
+
+
+def _of_pairs(event: StepEvent | EvaluationEvent, prefix: str) -> dict[str, float]:
+    values = {prefix + name: getattr(event, name) for name in _PAIR_METRICS}
+    return {name: value for name, value in values.items() if value is not None}
 
 
 def _keep_checkpoint(db: Session, job_id: int, attempt: int, event: CheckpointEvent) -> None:

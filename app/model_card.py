@@ -37,8 +37,7 @@ made with Etude, on the owner's own machine. It works only together with that st
 
 ## How well it did
 
-The loss is the mean surprise, in nats, at a token of the right answer; lower is better. The test
-set was never practised on.
+{loss_means} The test set was never practised on.
 
 | | loss |
 | --- | --- |
@@ -46,7 +45,7 @@ set was never practised on.
 | Test set, with this adapter (step {best_step}) | {after:.4f} |
 | Practice set, at the end | {train_loss:.4f} |
 
-{early}Trained on {trained_tokens:,} tokens in {seconds:,.0f} seconds.
+{preferred}{early}Trained on {trained_tokens:,} tokens in {seconds:,.0f} seconds.
 
 ## How to use it
 
@@ -89,6 +88,13 @@ terms of both hold for it.
 """
 
 
+_ANSWER_LOSS = """\
+The loss is the mean surprise, in nats, at a token of the right answer; lower is better."""
+_PAIR_LOSS = """\
+It learned to prefer the better of two answers (DPO). The loss is the mean over pairs, in nats:
+0.69 is indifference, lower is better."""
+
+
 def write(job: Job, done: DoneEvent) -> str:
     """Write the card of the adapter that a job has just made."""
     version, base = job.version, job.base_model
@@ -113,6 +119,11 @@ def write(job: Job, done: DoneEvent) -> str:
         after=done.validation_loss_after,
         best_step=done.best_step,
         train_loss=done.train_loss,
+        loss_means=_PAIR_LOSS if config.objective == "dpo" else _ANSWER_LOSS,
+        preferred=""
+        if done.preferred_share is None
+        else f"Of two answers to a question of the test set, the better one is preferred in "
+        f"{done.preferred_share * 100:.0f} % of the pairs, beside the starting model. ",
         early="It was stopped early: the test set had ceased to improve. "
         if done.stopped_early
         else "",

@@ -96,6 +96,7 @@ class ExampleKind(StrEnum):
     CHAT = "chat"
     PAIR = "pair"
     TEXT = "text"
+    PREFERENCE = "preference"
 
 
 class ModelStatus(StrEnum):
@@ -301,8 +302,12 @@ class Example(Base):
     index: Mapped[int] = mapped_column(primary_key=True)
     split: Mapped[Split] = mapped_column(_enum(Split))
     kind: Mapped[ExampleKind] = mapped_column(_enum(ExampleKind))
-    # chat: [{"role", "content", "weight"?}, …]; text: [{"role": "text", "content"}].
+    # chat: [{"role", "content", "weight"?, "tool_calls"?, "tool_call_id"?, "name"?}, …];
+    # text: [{"role": "text", "content"}]; preference: a chat whose last message, the better answer,
+    # has the worse one beside it as "rejected".
     messages: Mapped[list[Any]] = mapped_column(JSONB)
+    # What the model is told that it may call, as OpenAI writes it: [{"type", "function"}, …].
+    tools: Mapped[list[Any] | None] = mapped_column(JSONB(none_as_null=True))
     # Where it came from and what was noticed: {"row": 14}.
     flags: Mapped[Json | None]
     # In a derived version: the base's example of this index is left out.

@@ -46,17 +46,19 @@ _NUMBERS = ("no", "one", "two", "three", "four", "five", "six", "seven", "eight"
 
 def figures(db: Session, job: Job) -> dict[str, Any]:
     """Return what the job's page shows and its stream sends: numbers, and the words for them."""
-    tests = test_losses(db, job)
+    tests, shares = test_losses(db, job), preferred_shares(db, job)
     seconds = seconds_left(db, job)
     texts = {
         "status": status_word(job),
-        "sentence": sentence(db, job, tests),
+        "sentence": sentence(db, job, tests, shares),
         "step": f"{job.step:,}",
         "total_steps": f"{job.total_steps:,}" if job.total_steps else "",
         "elapsed": elapsed(job),
         "time_left": duration(seconds) if seconds is not None else "",
         "test_loss": f"{tests[-1][1]:.2f}" if tests else "",
         "first_test_loss": f"{tests[0][1]:.2f}" if len(tests) > 1 else "",
+        "preferred": _percent(shares[-1][1]) if shares else "",
+        "first_preferred": _percent(shares[0][1]) if len(shares) > 1 else "",
         "speed": speed(db, job),
         "attempt": str(job.attempt),
     }
@@ -103,15 +105,26 @@ def status_word(job: Job) -> str:
 
 def test_losses(db: Session, job: Job) -> list[tuple[int, float]]:
     """Return (step, loss on test questions) in order of steps."""
+    return _curve(db, job, "validation_loss")
+
+
+def preferred_shares(db: Session, job: Job) -> list[tuple[int, float]]:
+    """Return (step, share of test pairs whose better answer is preferred); none without pairs."""
+    return _curve(db, job, "validation_preferred_share")
+
+
+def _curve(db: Session, job: Job, name: str) -> list[tuple[int, float]]:
     rows = db.execute(
         select(Metric.step, Metric.value)
-        .where(Metric.job_id == job.id, Metric.name == "validation_loss")
+        .where(Metric.job_id == job.id, Metric.name == name)
         .order_by(Metric.step)
     )
     return [(step, value) for step, value in rows]
 
 
-def sentence(db: Session, job: Job, tests: list[tuple[int, float]]) -> str:
+def sentence(
+    db: Session, job: Job, tests: list[tuple[int, float]], shares: list[tuple[int, float]]
+) -> str:
     """Say what is happening, as a colleague would."""
     if job.status is JobStatus.FAILED:
         return "It stopped before it was done. Why, and what may help, stands below."
@@ -119,16 +132,16 @@ def sentence(db: Session, job: Job, tests: list[tuple[int, float]]) -> str:
         where = f"It was cancelled at step {job.step:,}" if job.step else "It was cancelled"
         return f"{where}; no adapter was made."
     if job.status is JobStatus.SUCCEEDED:
-        return _outcome(tests)
+        return _outcome(tests, dict(shares))
     if job.status is JobStatus.QUEUED:
         return _waiting(db, job)
     if job.desired is Desired.CANCEL:
         return "It is being stopped; the machine is free in a few seconds."
     about_phase = _PHASES.get(job.phase or "", ("", "It is about to begin."))[1]
-    return about_phase or _learning(tests)
+    return about_phase or _learning(tests, dict(shares))
 
 
-def _learning(tests: list[tuple[int, float]]) -> str:
+def _learning(tests: list[tuple[int, float]], shares: dict[int, float]) -> str:
     if len(tests) < 2:
         return "It has begun to learn; the first comparison on the test questions comes soon."
     first, last = tests[0][1], tests[-1][1]
@@ -137,6 +150,11 @@ def _learning(tests: list[tuple[int, float]]) -> str:
         return (
             "It is not better on the test questions yet. If this stays so, the examples may be "
             "too few, or too different from the test questions."
+        )
+    if last <= best and best_step in shares:
+        return (
+            "It is learning: of two answers to a test question it prefers the better one in "
+            f"{_percent(shares[best_step])} of the pairs."
         )
     if last <= best:
         return (
@@ -149,7 +167,7 @@ def _learning(tests: list[tuple[int, float]]) -> str:
     )
 
 
-def _outcome(tests: list[tuple[int, float]]) -> str:
+def _outcome(tests: list[tuple[int, float]], shares: dict[int, float]) -> str:
     if len(tests) < 2:
         return "Done: the adapter is ready."
     first, (best_step, best) = tests[0][1], min(tests, key=lambda test: test[1])
@@ -158,10 +176,20 @@ def _outcome(tests: list[tuple[int, float]]) -> str:
             "Done, but answers on the test questions did not improve. More examples, or ones "
             "more like the questions asked, may help."
         )
+    if best_step in shares:
+        return (
+            "Done: of two answers to a test question it prefers the better one in "
+            f"{_percent(shares[best_step])} of the pairs, and the adapter of step {best_step:,} "
+            "was kept."
+        )
     return (
         f"Done: loss on the test questions fell from {first:.2f} to {best:.2f}, "
         f"and the adapter of step {best_step:,} was kept."
     )
+
+
+def _percent(share: float) -> str:
+    return f"{share * 100:.0f} %"
 
 
 def _waiting(db: Session, job: Job) -> str:

@@ -9,6 +9,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 Method = Literal["qlora", "lora"]
+Objective = Literal["supervised", "dpo"]
 Optimizer = Literal["auto", "adamw", "paged_adamw"]
 Schedule = Literal["cosine", "linear", "constant"]
 Targets = Literal["all", "attention", "feed_forward"]
@@ -42,6 +43,20 @@ class TrainConfig(BaseModel):
         "Method",
         "QLoRA keeps the starting model in 4 bits and trains a small adapter on top; "
         "LoRA keeps it in 16 bits and needs more memory.",
+    )
+    objective: Objective = _setting(
+        "supervised",
+        "What it learns from",
+        "The right answers; or, where the data has pairs, to prefer the better answer to the worse "
+        "(DPO).",
+    )
+    dpo_beta: float = _setting(
+        0.1,
+        "Closeness (DPO beta)",
+        "How close to the starting model it must stay while it learns to prefer the better "
+        "answers; larger stays closer. Counts for pairs alone.",
+        gt=0,
+        le=10,
     )
     num_epochs: float = _setting(
         3,
@@ -170,7 +185,8 @@ class TrainConfig(BaseModel):
     max_length_tokens: int = _setting(
         1024,
         "Longest example",
-        "Longer examples are cut at the beginning of their question, and counted.",
+        "Longer conversations lose the beginning of their question, and are counted; longer plain "
+        "texts are cut into pieces.",
         unit="tokens",
         ge=32,
         le=131072,
@@ -217,7 +233,9 @@ class TrainConfig(BaseModel):
     )
 
 
-def proposed_learning_rate(model_config: dict[str, Any] | None) -> float:
+def proposed_learning_rate(
+    model_config: dict[str, Any] | None, objective: Objective = "supervised"
+) -> float:
     """Propose a learning rate from the width of a model: the wider, the smaller.
 
     Ten times the rate of full fine-tuning, as LoRA wants it, times (2000 / width) to a power that
@@ -225,15 +243,15 @@ def proposed_learning_rate(model_config: dict[str, Any] | None) -> float:
 
     Args:
         model_config: The model's config.json; one that is not known yet is taken for narrow.
+        objective: Preferences are learned with a tenth; they drive a model off course sooner.
 
     Source: tinker-cookbook, hyperparam_utils.get_lr; LoRA Without Regret, thinkingmachines.ai.
     """
     config = model_config or {}
     width = int(config.get("hidden_size") or 0)
-    if not width:
-        return 5e-4
     power = 0.0775 if str(config.get("model_type", "")).startswith("qwen") else 0.781
-    return float(f"{min(max(5e-4 * (2000 / width) ** power, 1e-4), 5e-4):.2g}")
+    rate = min(max(5e-4 * (2000 / width) ** power, 1e-4), 5e-4) if width else 5e-4
+    return float(f"{rate if objective == 'supervised' else rate / 10:.2g}")
 
 
 def paper_learning_rate(num_parameters: int | None) -> float:
@@ -250,10 +268,13 @@ class Preset(BaseModel):
     config: TrainConfig  # with the rate for a narrow model, such as the starter model
     rate_factor: float  # times the rate proposed for the model
 
-    def settings(self, model_config: dict[str, Any] | None) -> TrainConfig:
-        """Return the settings for a model, by its config.json."""
-        rate = float(f"{proposed_learning_rate(model_config) * self.rate_factor:.3g}")
-        return self.config.model_copy(update={"learning_rate": rate})
+    def settings(
+        self, model_config: dict[str, Any] | None, objective: Objective = "supervised"
+    ) -> TrainConfig:
+        """Return the settings for a model, by its config.json, and what it is to learn from."""
+        proposed = proposed_learning_rate(model_config, objective)
+        rate = float(f"{proposed * self.rate_factor:.3g}")
+        return self.config.model_copy(update={"learning_rate": rate, "objective": objective})
 
 
 PRESETS: dict[str, Preset] = {
@@ -341,11 +362,13 @@ class PlanEvent(Event):
     num_train: int
     num_validation: int
     num_truncated: int
+    num_cut_tokens: int = 0  # of the truncated examples, together
+    num_cut_answers: int = 0  # of the truncated examples, those whose answer lost something
     plan: dict[str, Any]
 
 
 class StepEvent(Event):
-    """One optimizer update. `loss` is the mean over the step's labelled tokens, in nats."""
+    """One optimizer update. `loss` is the mean over its labelled tokens, or pairs, in nats."""
 
     kind: Literal["step"] = "step"
     step: int
@@ -355,15 +378,21 @@ class StepEvent(Event):
     grad_norm: float
     num_tokens: int  # non-padding tokens of the step
     tokens_per_second: float
+    # Of pairs: how often the better answer is preferred to the worse, and by how much (in nats,
+    # times beta), each beside the starting model.
+    preferred_share: float | None = None
+    preference_margin: float | None = None
 
 
 class EvaluationEvent(Event):
-    """Mean loss over the labelled tokens of the validation split after `step` updates."""
+    """Mean loss over the validation split's labelled tokens, or pairs, after `step` updates."""
 
     kind: Literal["evaluation"] = "evaluation"
     step: int
     loss: float
     is_best: bool
+    preferred_share: float | None = None  # as in StepEvent
+    preference_margin: float | None = None
 
 
 class CheckpointEvent(Event):
@@ -402,6 +431,7 @@ class DoneEvent(Event):
     peak_memory_bytes: int
     train_seconds: float
     stopped_early: bool
+    preferred_share: float | None = None  # of the validation split's pairs, at the best step
 
 
 class FailedEvent(Event):

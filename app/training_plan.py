@@ -72,10 +72,11 @@ class LengthHistogram(BaseModel):
     num_validation: int
     total_tokens: int
     max_tokens: int
+    is_text: bool = False  # plain texts, of which a long one becomes several examples
 
     @classmethod
     def from_lengths(
-        cls, lengths: Sequence[int], num_train: int, num_validation: int
+        cls, lengths: Sequence[int], num_train: int, num_validation: int, is_text: bool = False
     ) -> "LengthHistogram":
         """Sort lengths into bins of doubling width; a sample stands for the whole version."""
         longest = max(lengths, default=0)
@@ -93,7 +94,25 @@ class LengthHistogram(BaseModel):
             num_validation=num_validation,
             total_tokens=round(mean * (num_train + num_validation)),
             max_tokens=longest,
+            is_text=is_text,
         )
+
+    def in_pieces(self, max_length_tokens: int) -> "LengthHistogram":
+        """Return about how long plain texts are once they are cut; others stay as they are."""
+        if not self.is_text or self.max_tokens <= max_length_tokens:
+            return self
+        # A bin reaches from half of its bound to its bound.
+        num_pieces = sum(
+            count * max(1, math.ceil(0.75 * bound / max_length_tokens))
+            for bound, count in zip(self.upper_bounds, self.counts, strict=True)
+        )
+        factor = num_pieces / max(1, sum(self.counts))
+        update = {
+            "num_train": round(self.num_train * factor),
+            "num_validation": round(self.num_validation * factor),
+            "max_tokens": max_length_tokens,
+        }
+        return self.model_copy(update=update)
 
     @property
     def mean_tokens(self) -> float:
@@ -242,9 +261,9 @@ def plan(
         way: Decided already; only memory and time are worked out.
     """
     shape = Shape.of(model_config, num_parameters)
-    step_tokens = math.ceil(
-        min(histogram.mean_tokens, config.max_length_tokens) * config.batch_size
-    )
+    histogram = histogram.in_pieces(config.max_length_tokens)
+    mean = min(histogram.mean_tokens, config.max_length_tokens)
+    step_tokens = math.ceil(mean * config.batch_size * _num_parts(config))
     packed = can_pack(model_config, config.max_length_tokens)
     candidates = [
         _predict(shape, histogram, config, device, way, packed)
@@ -289,7 +308,7 @@ def _predict(
 ) -> Plan:
     resident, micro_batch_tokens, checkpointing = way
     longest = min(max(histogram.max_tokens, 1), config.max_length_tokens)
-    live_tokens = max(micro_batch_tokens, longest)
+    live_tokens = max(micro_batch_tokens, longest * _num_parts(config))
     num_adapter = shape.num_adapter(config)
     float_bytes = 4 if resident == "fp32" else 2
     one_layer = shape.kept_bytes(resident, config.lora_rank, longest) * live_tokens
@@ -323,11 +342,13 @@ def _predict(
     peak = int(sum(parts))
     rate = _rate(device, resident)
     per_token = _operations(shape, num_adapter, checkpointing)
+    if config.objective == "dpo":
+        per_token += 2 * shape.num_linear  # the starting model reads each answer as well
     seconds_per_token = per_token / rate
     if resident == "nf4":
         # Unpacking costs about as much as a pass over 300 tokens, whatever the micro-batch holds.
         seconds_per_token *= 1 + 300 / micro_batch_tokens
-    mean = min(histogram.mean_tokens, config.max_length_tokens)
+    mean = min(histogram.mean_tokens, config.max_length_tokens) * _num_parts(config)
     train_tokens = mean * histogram.num_train * num_passes(histogram.num_train, config)
     # An evaluation runs forwards only, and is kept to a fair share of the training.
     seen = mean * histogram.num_validation * (config.num_evaluations + 1) / 3
@@ -348,6 +369,11 @@ def _predict(
         fits="yes" if share <= 0.85 else "tight" if share <= 1 else "no",
         reasons=[],
     )
+
+
+def _num_parts(config: TrainConfig) -> int:
+    """Count the sequences of an example: of a pair there are two."""
+    return 2 if config.objective == "dpo" else 1
 
 
 def _operations(shape: Shape, num_adapter: int, checkpointing: bool) -> float:

@@ -67,9 +67,10 @@ def make_dataset_version(
     status: VersionStatus = VersionStatus.READY,
     num_train: int = 20,
     num_validation: int = 4,
+    kind: ExampleKind = ExampleKind.CHAT,
     **columns: Any,
 ) -> DatasetVersion:
-    """A dataset with one version; ready ones have question-and-answer examples."""
+    """A dataset with one version; ready ones have examples, of one kind."""
     user = user or first_user(db)
     file = StoredFile(
         department_id=user.department_id,
@@ -102,15 +103,23 @@ def make_dataset_version(
                     version_id=version.id,
                     index=index,
                     split=Split.TRAIN if index < num_train else Split.VALIDATION,
-                    kind=ExampleKind.CHAT,
-                    messages=[
-                        {"role": "user", "content": f"What is rule {index}?"},
-                        {"role": "assistant", "content": f"Rule {index} says: wash your hands."},
-                    ],
+                    kind=kind,
+                    messages=_messages(kind, index),
                 )
             )
     db.commit()
     return version
+
+
+def _messages(kind: ExampleKind, index: int) -> list[dict[str, Any]]:
+    answer = f"Rule {index} says: wash your hands."
+    if kind is ExampleKind.TEXT:
+        return [{"role": "text", "content": answer}]
+    worse = {"rejected": "Look it up."} if kind is ExampleKind.PREFERENCE else {}
+    return [
+        {"role": "user", "content": f"What is rule {index}?"},
+        {"role": "assistant", "content": answer, **worse},
+    ]
 
 
 def make_base_model(

@@ -23,6 +23,7 @@ SCHEMA = pa.schema(
         pa.field("split", pa.string(), nullable=False),
         pa.field("kind", pa.string(), nullable=False),
         pa.field("messages", pa.string(), nullable=False),
+        pa.field("tools", pa.string()),
     ]
 )
 
@@ -115,11 +116,16 @@ def _batches(db: Session, job: Job) -> Iterator[pa.RecordBatch]:
                     pa.array(range(number, number + len(part)), pa.int32()),
                     pa.array([(split or row["split"]).value for row in part], pa.string()),
                     pa.array([row["kind"].value for row in part], pa.string()),
+                    pa.array([_json(row["messages"]) for row in part], pa.string()),
                     pa.array(
-                        [json.dumps(row["messages"], ensure_ascii=False) for row in part],
+                        [_json(row["tools"]) if row["tools"] else None for row in part],
                         pa.string(),
                     ),
                 ],
                 schema=SCHEMA,
             )
             number += len(part)
+
+
+def _json(value: object) -> str:
+    return json.dumps(value, ensure_ascii=False)

@@ -22,15 +22,22 @@ _NAMES = {
         "antwort antworten losung respuesta respuestas reponse reponses risposta risposte resposta "
         "respostas antwoord antwoorden svar vastaus odpowiedz odpoved raspuns valasz cevap yanit "
         "απαντηση ответ відповідь отговор جواب الجواب إجابة תשובה उत्तर 答案 回答 答え 답변 답 "
-        "cau_tra_loi คำตอบ jawaban jawapan jibu chosen"
+        "cau_tra_loi คำตอบ jawaban jawapan jibu"
     ),
+    ColumnRole.BETTER: (
+        "chosen better preferred better_answer chosen_response preferred_output bessere_antwort "
+        "mejor_respuesta meilleure_reponse"
+    ),
+    ColumnRole.WORSE: (
+        "rejected worse worse_answer rejected_response non_preferred_output schlechtere_antwort "
+        "peor_respuesta moins_bonne_reponse"
+    ),
+    ColumnRole.TOOLS: "tools functions",
 }
 # Alpaca's second part of the question; alone it may be the question itself.
 CONTEXT = frozenset({"input", "context", "kontext", "contexto", "contesto"})
 # Known to say nothing about the example's text.
-HARMLESS = frozenset(
-    {"id", "index", "nr", "no", "number", "tools", "parallel_tool_calls", "source", "date"}
-)
+HARMLESS = frozenset({"id", "index", "nr", "no", "number", "parallel_tool_calls", "source", "date"})
 
 
 def plain(name: str) -> str:

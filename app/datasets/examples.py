@@ -34,7 +34,7 @@ from sqlalchemy.orm import InstrumentedAttribute, Session, aliased
 
 from app.datasets.mapping import LEFT_OUT
 from app.datasets.versions import inspection_of, mapping_of
-from app.models import DatasetVersion, Example, Split
+from app.models import DatasetVersion, Example, ExampleKind, Split, VersionStatus
 
 # How many rows are named for each reason to leave one out.
 NUM_NAMED_ROWS = 5
@@ -98,7 +98,8 @@ def write(
     """Replace a version's examples by those of the spool, in its order, by COPY.
 
     Args:
-        spool: Rank, row and messages as JSON in each line, between tabs (app.datasets.reader).
+        spool: Rank, row, messages as JSON and tools as JSON or nothing in each line, between tabs
+            (app.datasets.reader).
         validation: Ranks of the validation split.
     """
     mapping = mapping_of(version)
@@ -108,18 +109,19 @@ def write(
     written = Written()
     digest = hashlib.sha256()
     connection: Any = db.connection().connection.driver_connection
-    columns = "version_id, index, split, kind, messages, flags"
+    columns = "version_id, index, split, kind, messages, tools, flags"
     with connection.cursor().copy(f"COPY example ({columns}) FROM STDIN") as copy:
         for index, line in enumerate(spool):
-            rank, row, body = line.rstrip("\n").split("\t")
+            rank, row, messages, tools = line.rstrip("\n").split("\t")
             if int(rank) in validation:
                 split = Split.VALIDATION.value
                 written.num_validation += 1
             else:
                 split = Split.TRAIN.value
                 written.num_train += 1
-            digest.update(f"{split} {body}\n".encode())
-            copy.write_row((version.id, index, split, kind, body, f'{{"row":{int(row)}}}'))
+            digest.update(_hashed(split, messages, tools))
+            flags = f'{{"row":{int(row)}}}'
+            copy.write_row((version.id, index, split, kind, messages, tools or None, flags))
     written.sha256 = digest.hexdigest()
     return written
 
@@ -214,13 +216,27 @@ def sha256(db: Session, version: DatasetVersion, beat: Callable[[], object] = la
     for batch in stream(db, version):
         beat()
         for row in batch:
-            digest.update(f"{row['split'].value} {body(row['messages'])}\n".encode())
+            tools = body(row["tools"]) if row["tools"] else ""
+            digest.update(_hashed(row["split"].value, body(row["messages"]), tools))
     return digest.hexdigest()
 
 
 def body(messages: Sequence[Any]) -> str:
     """Write messages as the reader writes them: what is hashed must not depend on who wrote it."""
     return json.dumps(messages, ensure_ascii=False, sort_keys=True, separators=(",", ":"))
+
+
+def _hashed(split: str, messages: str, tools: str) -> bytes:
+    return f"{split} {messages}{' ' if tools else ''}{tools}\n".encode()
+
+
+def kind(db: Session, version: DatasetVersion) -> ExampleKind | None:
+    """Return of which kind a version's examples are; None while nobody can say."""
+    mapping = mapping_of(version)
+    if version.status is not VersionStatus.READY:
+        is_settled = version.status in (VersionStatus.CONFIRMED, VersionStatus.BUILDING)
+        return mapping.kind if mapping and is_settled else None
+    return db.scalar(select(Example.kind).where(Example.version_id == layers(version)[-1]).limit(1))
 
 
 def layers(version: DatasetVersion) -> list[int]:

@@ -10,7 +10,7 @@ from app import base_models
 from app.chat import ChatError, ChatFormat
 from app.datasets import examples
 from app.errors import Invalid
-from app.models import BaseModel, DatasetVersion
+from app.models import BaseModel, DatasetVersion, Example, ExampleKind
 from app.training_plan import LengthHistogram
 
 MAX_SAMPLE = 2000
@@ -49,7 +49,7 @@ def histogram(
     lengths: list[int] = []
     problem: ChatError | None = None
     for batch in _batches(chosen, sizes):
-        found, wrong = _lengths(chat, [one.messages for one in examples.at(db, version, batch)])
+        found, wrong = _lengths(chat, examples.at(db, version, batch))
         lengths += found
         problem = problem or wrong
     if problem is not None and not lengths:
@@ -58,7 +58,10 @@ def histogram(
         )
     per_byte = sum(lengths) / max(1, sum(sizes[index] for index in chosen)) or _TOKENS_PER_BYTE
     lengths += [round(size * per_byte) for index, size in sizes.items() if index not in chosen]
-    counted = LengthHistogram.from_lengths(lengths, version.num_train, version.num_validation)
+    is_text = examples.kind(db, version) is ExampleKind.TEXT
+    counted = LengthHistogram.from_lengths(
+        lengths, version.num_train, version.num_validation, is_text
+    )
     version.token_lengths = (version.token_lengths or {}) | {key: counted.model_dump(mode="json")}
     db.flush()
     return counted
@@ -88,18 +91,19 @@ def _batches(indices: list[int], sizes: dict[int, int]) -> Iterator[list[int]]:
         yield batch
 
 
-def _lengths(
-    chat: ChatFormat, conversations: list[list[dict[str, object]]]
-) -> tuple[list[int], ChatError | None]:
+def _lengths(chat: ChatFormat, batch: list[Example]) -> tuple[list[int], ChatError | None]:
     try:
-        encoded = chat.encode_many(conversations, _MAX_LENGTH_TOKENS)
+        encoded = chat.encode_many(
+            [one.messages for one in batch], _MAX_LENGTH_TOKENS, [one.tools for one in batch]
+        )
         return [len(one.token_ids) for one in encoded], None
     except ChatError as error:
         problem = error
     lengths = []
-    for messages in conversations:
+    for one in batch:
         with suppress(ChatError):
-            lengths.append(len(chat.encode(messages, _MAX_LENGTH_TOKENS).token_ids))
+            found = chat.encode(one.messages, _MAX_LENGTH_TOKENS, one.tools)
+            lengths.append(len(found.token_ids))
     return lengths, problem
 
 

@@ -1,6 +1,7 @@
 """Columns -> messages: what each column is, and one row turned into an example's messages."""
 
 import json
+from collections.abc import Iterator
 from enum import StrEnum
 from typing import Any, NamedTuple
 
@@ -16,11 +17,14 @@ LEFT_OUT = {
     "blank": "are blank",
     "empty_question": "have no question",
     "empty_answer": "have no answer",
+    "empty_worse": "have no worse answer",
+    "same_answers": "have the same answer as the better and as the worse one",
+    "other_turns": "have a better and a worse conversation that differ before the last answer",
     "empty_text": "have no text",
     "nested": "hold a list or an object where a text belongs",
     "bad_messages": "have no list of turns with a role and a content each",
-    "unknown_role": "have a turn by somebody other than system, user or assistant",
-    "tools": "call tools, which cannot be taught yet",
+    "unknown_role": "have a turn by somebody other than system, user, assistant or tool",
+    "tools": "call tools in a way that cannot be read; OpenAI's `tools` and `tool_calls` can",
     "not_text": "hold a picture or a sound; only text can be learned",
     "too_many_cells": "have more cells than there are columns",
     "bad_characters": "hold characters that are no text (NUL or half a character)",
@@ -33,7 +37,10 @@ class ColumnRole(StrEnum):
     SYSTEM = "system"
     QUESTION = "question"
     ANSWER = "answer"
+    BETTER = "better"
+    WORSE = "worse"
     MESSAGES = "messages"
+    TOOLS = "tools"
     TEXT = "text"
     IGNORE = "ignore"
 
@@ -71,6 +78,8 @@ class Mapping(BaseModel):
 
     @property
     def kind(self) -> ExampleKind:
+        if self.named(ColumnRole.BETTER):
+            return ExampleKind.PREFERENCE
         if self.named(ColumnRole.MESSAGES):
             return ExampleKind.CHAT
         return ExampleKind.TEXT if self.named(ColumnRole.TEXT) else ExampleKind.PAIR
@@ -84,15 +93,25 @@ class Mapping(BaseModel):
         unknown = [column.name for column in self.columns if column.name not in columns]
         if unknown:
             raise Invalid(f"The file has no column “{unknown[0]}”.", field="columns")
-        questions, answers, messages, texts = (
+        questions, answers, messages, texts, better, worse = (
             len(self.named(role))
             for role in (
                 ColumnRole.QUESTION,
                 ColumnRole.ANSWER,
                 ColumnRole.MESSAGES,
                 ColumnRole.TEXT,
+                ColumnRole.BETTER,
+                ColumnRole.WORSE,
             )
         )
+        if better or worse:
+            if not (better == worse == 1) or answers or messages or texts:
+                raise Invalid(
+                    "Choose one column for the better answer and one for the worse, beside the "
+                    "question; set the others to “ignore”.",
+                    field="columns",
+                )
+            return
         ways = [bool(questions or answers), bool(messages), bool(texts)]
         if sum(ways) > 1 or messages > 1 or texts > 1:
             raise Invalid(
@@ -129,7 +148,7 @@ _SPEAKERS = {
     "model": "assistant",
     "bot": "assistant",
 }
-_TOOLS = frozenset({"tool", "function", "ipython", "observation", "function_call"})
+_TOOLS = frozenset({"tool", "function", "ipython", "observation"})
 
 
 class _No(Exception):
@@ -143,12 +162,34 @@ def apply(mapping: Mapping, row: dict[str, Any]) -> list[Message] | LeftOut:
     try:
         messages = _messages(mapping, row)
         # PostgreSQL's JSON takes neither, and no tokenizer means anything by them.
-        joined = "".join(message["content"] for message in messages)
+        joined = "".join(_strings([messages, tools_of(mapping, row)]))
         if "\0" in joined or not _is_unicode(joined):
             return LeftOut("bad_characters")
     except _No as no:
         return LeftOut(no.reason)
     return messages
+
+
+def tools_of(mapping: Mapping, row: dict[str, Any]) -> list[dict[str, Any]] | None:
+    """Return what the model is told that it may call, as OpenAI writes it; its older form, too.
+
+    Of a row that `apply` takes; of others it may raise.
+    """
+    cells = [row.get(name) for name in mapping.named(ColumnRole.TOOLS)]
+    if mapping.kind is ExampleKind.PREFERENCE:
+        asked = [_parsed(row.get(name)) for name in mapping.named(ColumnRole.QUESTION)]
+        cells += [value.get("tools") for value in asked if isinstance(value, dict)]
+    found = [_tool(tool) for cell in cells for tool in _list(_parsed(cell) or [], "tools")]
+    return found or None
+
+
+def _tool(value: Any) -> dict[str, Any]:
+    tool = value if isinstance(value, dict) else {}
+    tool = tool if "function" in tool else {"type": "function", "function": tool}
+    function = tool["function"]
+    if not isinstance(function, dict) or not isinstance(function.get("name"), str):
+        raise _No("tools")
+    return tool
 
 
 def _messages(mapping: Mapping, row: dict[str, Any]) -> list[Message]:
@@ -161,7 +202,10 @@ def _messages(mapping: Mapping, row: dict[str, Any]) -> list[Message]:
                 raise _No("empty_text")
             return [{"role": "text", "content": text}]
         case ExampleKind.CHAT:
-            messages = _turns(row, mapping.named(ColumnRole.MESSAGES)[0])
+            messages = _turns(row.get(mapping.named(ColumnRole.MESSAGES)[0]))
+            _must_teach(messages)
+        case ExampleKind.PREFERENCE:
+            messages = _preference(mapping, row)
         case ExampleKind.PAIR:
             question = _joined(row, mapping.named(ColumnRole.QUESTION))
             answer = _joined(row, mapping.named(ColumnRole.ANSWER))
@@ -196,22 +240,88 @@ def _text(value: Any) -> str:
     raise _No("nested")
 
 
-def _turns(row: dict[str, Any], name: str) -> list[Message]:
-    turns = row.get(name)
-    if isinstance(turns, str):  # JSON in a cell of a table
-        try:
-            turns = json.loads(turns)
-        except (ValueError, RecursionError):
-            raise _No("bad_messages") from None
-    if not isinstance(turns, list) or not turns:
-        raise _No("bad_messages")
-    if row.get("tools") or row.get("functions"):
+def _preference(mapping: Mapping, row: dict[str, Any]) -> list[Message]:
+    """Make a chat whose last answer is the better one, with the worse beside it."""
+    asked: list[Message] = []
+    questions = mapping.named(ColumnRole.QUESTION)
+    for name in questions:
+        value = _parsed(row.get(name))
+        if isinstance(value, dict):  # OpenAI's `input`
+            value = value.get("messages")
+        if _are_turns(value):
+            asked += _turns(value)
+    if not asked and (text := _joined(row, questions)):
+        asked = [{"role": "user", "content": text}]
+    better, worse = (
+        _answered(asked, row.get(mapping.named(role)[0]), reason)
+        for role, reason in (
+            (ColumnRole.BETTER, "empty_answer"),
+            (ColumnRole.WORSE, "empty_worse"),
+        )
+    )
+    if better[:-1] != worse[:-1]:
+        raise _No("other_turns")
+    if not any(message["role"] == "user" for message in better):
+        raise _No("empty_question")
+    good, bad = better[-1], worse[-1]
+    if good.get("tool_calls") or bad.get("tool_calls"):
         raise _No("tools")
-    messages = [_turn(turn) for turn in turns]
+    if good["content"] == bad["content"]:
+        raise _No("same_answers")
+    good.pop("weight", None)
+    return [*better[:-1], {**good, "rejected": bad["content"]}]
+
+
+def _answered(asked: list[Message], value: Any, reason: str) -> list[Message]:
+    """Return a whole conversation that ends with an answer: a text, its turn, or all turns."""
+    if not _are_turns(_parsed(value)):
+        text = _text(value).strip()
+        if not text:
+            raise _No(reason)
+        turns: list[Message] = [{"role": "assistant", "content": text}]
+    else:
+        turns = _turns(value)
+    if turns[-1]["role"] != "assistant":
+        raise _No(reason)
+    return [*asked, *turns] if turns[0]["role"] == "assistant" else turns
+
+
+def _are_turns(value: Any) -> bool:
+    """Tell turns from a text that only looks like a list, such as the answer “[1, 2]”."""
+    return (
+        isinstance(value, list)
+        and bool(value)
+        and all(isinstance(turn, dict) and {"role", "from"} & turn.keys() for turn in value)
+    )
+
+
+def _turns(value: Any) -> list[Message]:
+    turns = _list(_parsed(value), "bad_messages")
+    if not turns:
+        raise _No("bad_messages")
+    return [_turn(turn) for turn in turns]
+
+
+def _must_teach(messages: list[Message]) -> None:
     answers = [message for message in messages if message["role"] == "assistant"]
     if not any(message.get("weight", 1) for message in answers):
         raise _No("empty_answer")
-    return messages
+
+
+def _parsed(value: Any) -> Any:
+    """Read JSON in a cell of a table; what is none stays as it is."""
+    if isinstance(value, str) and value.lstrip()[:1] in ("[", "{"):
+        try:
+            return json.loads(value)
+        except (ValueError, RecursionError):
+            return value
+    return value
+
+
+def _list(value: Any, reason: str) -> list[Any]:
+    if not isinstance(value, list):
+        raise _No(reason)
+    return value
 
 
 def _turn(turn: Any) -> Message:
@@ -220,19 +330,61 @@ def _turn(turn: Any) -> Message:
     speaker = turn.get("role", turn.get("from"))
     if not isinstance(speaker, str):
         raise _No("bad_messages")
-    if speaker in _TOOLS or turn.get("tool_calls") or turn.get("function_call"):
-        raise _No("tools")
-    if speaker not in _SPEAKERS:
+    content = turn.get("content", turn.get("value"))
+    if speaker in _TOOLS:
+        kept = {
+            key: turn[key] for key in ("tool_call_id", "name") if isinstance(turn.get(key), str)
+        }
+        return {"role": "tool", "content": _content(content), **kept}
+    if speaker == "function_call":  # ShareGPT's: a turn that is a call
+        calls, content, role = _calls([{"function": _parsed(content)}]), "", "assistant"
+    elif speaker in _SPEAKERS:
+        role = _SPEAKERS[speaker]
+        single = turn.get("function_call")  # OpenAI's older form
+        calls = _calls(turn.get("tool_calls") or ([{"function": single}] if single else []))
+    else:
         raise _No("unknown_role")
-    role = _SPEAKERS[speaker]
-    content = _content(turn.get("content", turn.get("value")))
-    if not content.strip() and role != "system":
+    content = _content(content)
+    if calls and role != "assistant":
+        raise _No("tools")
+    if not content.strip() and role != "system" and not calls:
         raise _No("empty_answer" if role == "assistant" else "empty_question")
     message: Message = {"role": role, "content": content}
+    if calls:
+        message["tool_calls"] = calls
     # OpenAI's: 0 means that this answer is read but not learned.
     if role == "assistant" and "weight" in turn and turn["weight"] in (0, 1):
         message["weight"] = int(turn["weight"])
     return message
+
+
+def _calls(value: Any) -> list[dict[str, Any]]:
+    """Read calls of tools; arguments become JSON in a string, as OpenAI has them."""
+    calls = []
+    for call in _list(value, "tools"):
+        function = call.get("function") if isinstance(call, dict) else None
+        if not isinstance(function, dict) or not isinstance(function.get("name"), str):
+            raise _No("tools")
+        arguments = _parsed(function.get("arguments") or {})
+        if not isinstance(arguments, dict):
+            raise _No("tools")
+        made: dict[str, Any] = {"id": call["id"]} if isinstance(call.get("id"), str) else {}
+        text = json.dumps(arguments, ensure_ascii=False)
+        calls.append(
+            made | {"type": "function", "function": {"name": function["name"], "arguments": text}}
+        )
+    return calls
+
+
+def _strings(value: Any) -> Iterator[str]:
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, dict):
+        for key, one in value.items():
+            yield from (*_strings(key), *_strings(one))
+    elif isinstance(value, list):
+        for one in value:
+            yield from _strings(one)
 
 
 def _content(value: Any) -> str:

@@ -18,17 +18,30 @@ def propose(inspection: Inspection) -> Proposal:
     """Propose a mapping from the names of the columns, else from what is in them."""
     roles = dict.fromkeys(inspection.columns, ColumnRole.IGNORE)
     found, is_sure = _by_name(inspection.columns)
-    if len(found.get(ColumnRole.MESSAGES, [])) == 1:
+    if ColumnRole.BETTER in found and ColumnRole.WORSE in found:
+        better, worse = found[ColumnRole.BETTER][0], found[ColumnRole.WORSE][0]
+        roles[better], roles[worse] = ColumnRole.BETTER, ColumnRole.WORSE
+        why = f"“{better}” reads like the better of two answers and “{worse}” like the worse"
+        for role, words in ((ColumnRole.QUESTION, "question"), (ColumnRole.SYSTEM, "instruction")):
+            for name in found.get(role, [])[:1]:
+                roles[name] = role
+                why += f", “{name}” like the {words}"
+        why += "."
+        is_sure = is_sure and all(len(names) == 1 for names in found.values())
+    elif len(found.get(ColumnRole.MESSAGES, [])) == 1:
         (name,) = found[ColumnRole.MESSAGES]
         roles[name] = ColumnRole.MESSAGES
         why = f"The column “{name}” holds whole conversations."
+        for name in found.get(ColumnRole.TOOLS, []):
+            roles[name] = ColumnRole.TOOLS
+            why += f" “{name}” says what the model may call."
     elif ColumnRole.QUESTION in found and ColumnRole.ANSWER in found:
         question, answer = found[ColumnRole.QUESTION][0], found[ColumnRole.ANSWER][0]
         roles[question], roles[answer] = ColumnRole.QUESTION, ColumnRole.ANSWER
         why = f"“{question}” reads like the question and “{answer}” like the answer."
-        # Of two good answers (or of preference pairs) a person chooses.
+        # Of two good answers a person chooses.
         rivals = len(found[ColumnRole.QUESTION]) + len(found[ColumnRole.ANSWER]) > 2
-        is_sure = is_sure and not rivals and plain(answer) != "chosen"
+        is_sure = is_sure and not rivals
         contexts = [
             name for name in inspection.columns if plain(name) in CONTEXT - {plain(question)}
         ]
@@ -56,14 +69,21 @@ def _by_name(columns: list[str]) -> tuple[dict[ColumnRole, list[str]], bool]:
     for name in columns:
         if role := ROLES.get(plain(name)):
             found.setdefault(role, []).append(name)
+    is_pair = ColumnRole.BETTER in found and ColumnRole.WORSE in found
+    # “chosen” without “rejected” is an answer, most likely.
+    lone = [] if is_pair else found.pop(ColumnRole.BETTER, [])
+    if lone:
+        found.setdefault(ColumnRole.ANSWER, []).extend(lone)
     # `input`/`output` without an instruction are a question and its answer.
     if ColumnRole.QUESTION not in found:
         contexts = [name for name in columns if plain(name) in CONTEXT]
         if len(contexts) == 1:
             found[ColumnRole.QUESTION] = contexts
     # A column that got its number from us has a twin: a person chooses between the two.
-    is_sure = not any(f"{name} (2)" in columns for name in columns)
+    is_sure = not any(f"{name} (2)" in columns for name in columns) and not lone
     for wanted in (ColumnRole.QUESTION, ColumnRole.ANSWER):
+        if is_pair and wanted is ColumnRole.ANSWER:
+            continue
         if wanted not in found and not found.keys() & {ColumnRole.MESSAGES, ColumnRole.TEXT}:
             named = [name for name in columns if ROLES.get(plain(name).split("_")[-1]) is wanted]
             if named:

@@ -1,9 +1,10 @@
 """The process that parses what people send: `python -m app.datasets.reader`, without credentials.
 
-One JSON object on standard input (Order), lines on standard output. An example is three cells
-between tabs, rank, row and messages as JSON, which the parent need not parse. All other lines are
-JSON objects: {"rows": 5000} while it works, {"left_out": [row, reason]}, and at the end one of
-{"inspection": …, "mapping": …}, {"end": rows} or {"unreadable": sentence}.
+One JSON object on standard input (Order), lines on standard output. An example is four cells
+between tabs, which the parent need not parse: rank, row, messages as JSON, and tools as JSON or
+nothing. All other lines are JSON objects: {"rows": 5000} while it works, {"left_out": [row,
+reason]}, and at the end one of {"inspection": …, "mapping": …}, {"end": rows} or {"unreadable":
+sentence}.
 Memory, time and open files are limited, nothing can be written, and there is no network.
 """
 
@@ -20,7 +21,7 @@ from typing import Any, Literal
 from pydantic import BaseModel
 
 from app import isolation
-from app.datasets.mapping import LeftOut, Mapping, Message, apply
+from app.datasets.mapping import LeftOut, Mapping, Message, apply, tools_of
 from app.datasets.proposals import propose
 from app.datasets.reading import ReadAs, inspect, open_rows
 from app.datasets.sniffing import Unreadable
@@ -47,12 +48,13 @@ def rank(messages: list[Message], seed: int) -> int:
     """Return a number by which examples are drawn for the test set; equal for equal examples.
 
     Two examples are equal when questions and answers are, but for case and space: a test question
-    that stands in the practice set would be no test.
+    that stands in the practice set would be no test. Of a better and a worse answer only the
+    question counts: several pairs of one question stand on the same side.
     """
     said = [
         [message["role"], " ".join(message["content"].casefold().split())]
         for message in messages
-        if message["role"] != "system"
+        if message["role"] != "system" and "rejected" not in message
     ]
     body = json.dumps(said, ensure_ascii=False).encode()
     key = seed.to_bytes(8, "big")
@@ -100,13 +102,18 @@ def _build(order: Order) -> None:
             if isinstance(messages, LeftOut):
                 _say({"left_out": [number, messages.reason]})
             else:
-                body = json.dumps(
-                    messages, ensure_ascii=False, sort_keys=True, separators=(",", ":")
-                )
-                sys.stdout.write(f"{rank(messages, order.seed)}\t{number}\t{body}\n")
+                assert isinstance(row, dict)
+                tools = tools_of(order.mapping, row)
+                cells = [rank(messages, order.seed), number, _body(messages)]
+                cells.append(_body(tools) if tools else "")
+                sys.stdout.write("\t".join(map(str, cells)) + "\n")
             if num_rows % _PROGRESS_ROWS == 0:
                 _say({"rows": num_rows})
     _say({"end": num_rows})
+
+
+def _body(value: list[Any]) -> str:
+    return json.dumps(value, ensure_ascii=False, sort_keys=True, separators=(",", ":"))
 
 
 def _say(message: dict[str, Any]) -> None:

@@ -11,13 +11,14 @@ from sqlalchemy.orm import Session
 
 from app import audit, base_models, training_plan
 from app.auth import can_edit
-from app.datasets import lengths, versions
+from app.datasets import examples, lengths, versions
 from app.errors import Conflict, Forbidden, Invalid, NotFound
 from app.jobs.stream import say
 from app.models import (
     BaseModel,
     DatasetVersion,
     Desired,
+    ExampleKind,
     Job,
     JobStatus,
     Json,
@@ -109,8 +110,14 @@ def create(
     _may_change(user, "start")
     version = versions.get_version(db, user, version_id)
     _usable(version)
+    held_out = None
     if validation_version_id is not None:
-        _usable(versions.get_version(db, user, validation_version_id))
+        held_out = versions.get_version(db, user, validation_version_id)
+        _usable(held_out)
+    if config.objective == "dpo":
+        _must_have_pairs(db, version)
+        if held_out is not None:
+            _must_have_pairs(db, held_out)
     base_model = base_models.get_model(db, base_model_id)
     if base_model.status is ModelStatus.FAILED:
         raise Invalid(
@@ -324,6 +331,16 @@ def _usable(version: DatasetVersion) -> None:
     if version.status is VersionStatus.MAPPING:
         raise Invalid(
             f"The columns of “{name}” are not confirmed yet; do that first.", field="version_id"
+        )
+
+
+def _must_have_pairs(db: Session, version: DatasetVersion) -> None:
+    # What is still being read may turn out to have none; the trainer says so then.
+    if examples.kind(db, version) not in (None, ExampleKind.PREFERENCE):
+        raise Invalid(
+            f"“{version.dataset.name}” has no pairs of a better and a worse answer, so only its "
+            "answers can be learned.",
+            field="objective",
         )
 
 

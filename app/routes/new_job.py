@@ -1,7 +1,7 @@
 """The page on which a job is made: data, starting model, how thorough, review."""
 
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Query, Request, Response
 from fastapi.responses import RedirectResponse
@@ -9,12 +9,20 @@ from sqlalchemy.orm import Session
 
 from app import base_models, jobs, progress, queue
 from app.auth import CurrentUser, require
-from app.datasets import versions
+from app.datasets import examples, versions
 from app.db import Db
 from app.errors import AppError
-from app.job_form import FIELDS, JobForm
+from app.job_form import FIELDS, PAIR_FIELDS, JobForm
 from app.job_page import closest_preset
-from app.models import BaseModel, DatasetVersion, ModelStatus, Role, User, VersionStatus
+from app.models import (
+    BaseModel,
+    DatasetVersion,
+    ExampleKind,
+    ModelStatus,
+    Role,
+    User,
+    VersionStatus,
+)
 from app.render import fragment, page
 from app.train_config import PRESETS, TrainConfig
 from app.training_plan import DeviceInfo, Plan
@@ -70,7 +78,13 @@ def ask(
 def create(db: Db, user: CurrentUser, form: SentForm) -> Response:
     """Queue the job, or show the form again with a word beside what is wrong."""
     require(user, *_EDITORS)
+    asks_for_pairs = _kind(db, user, form) is ExampleKind.PREFERENCE
+    if not asks_for_pairs:  # what was asked of other data that had been chosen before
+        form.changes.pop("objective", None)
     config, errors = form.config(_model(db, form))
+    if asks_for_pairs and "objective" not in form.changes:
+        errors["objective"] = "Choose what it is to learn from these pairs."
+        config = None
     try:
         version_id, base_model_id, validation_version_id = form.ids()
         if config is not None:
@@ -90,6 +104,15 @@ def create(db: Db, user: CurrentUser, form: SentForm) -> Response:
         db.rollback()
         errors[error.field or "form"] = error.message
     return _page(db, user, form, errors=errors, status=422)
+
+
+@router.post("/objective")
+def objective(db: Db, user: CurrentUser, form: SentForm) -> Response:
+    """Ask what to learn from pairs, where the data chosen now has them."""
+    require(user, *_EDITORS)
+    return fragment(
+        "jobs/new.html", "objective", user, **_pairs(db, user, form), form=form, errors={}
+    )
 
 
 @router.post("/estimate")
@@ -132,13 +155,31 @@ def _page(
         held_out=next((one for one in choices if str(one.id) == form.validation_version_id), None),
         models=[(model, jobs.fits(model, device)) for model in models],
         presets=list(PRESETS.values()),
-        fields=FIELDS,
+        fields=[field for field in FIELDS if field.name not in PAIR_FIELDS],
+        **_pairs(db, user, form),
         advanced_open=any(
             field.is_advanced and (field.name in form.changes or field.name in (errors or {}))
             for field in FIELDS
         ),
         estimate=_estimate(db, user, form),
     )
+
+
+def _pairs(db: Session, user: User, form: JobForm) -> dict[str, Any]:
+    kind = _kind(db, user, form)
+    return {
+        "has_pairs": kind is ExampleKind.PREFERENCE,
+        "is_text": kind is ExampleKind.TEXT,
+        "pair_fields": {field.name: field for field in FIELDS if field.name in PAIR_FIELDS},
+    }
+
+
+def _kind(db: Session, user: User, form: JobForm) -> ExampleKind | None:
+    """Return of which kind the chosen data is; None where nobody can say."""
+    try:
+        return examples.kind(db, versions.get_version(db, user, int(form.version_id)))
+    except (AppError, ValueError):
+        return None
 
 
 def _versions(db: Session, user: User) -> list[DatasetVersion]:

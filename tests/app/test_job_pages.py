@@ -17,6 +17,7 @@ from app.models import (
     Adapter,
     BaseModel,
     Desired,
+    ExampleKind,
     Job,
     JobEvent,
     JobStatus,
@@ -487,3 +488,59 @@ def test_proposed_rates_are_tinkers_within_bounds(
     config: dict[str, Any] | None, expected: float
 ) -> None:
     assert proposed_learning_rate(config) == expected
+
+
+def test_what_to_learn_is_asked_where_the_data_has_pairs(
+    client: TestClient, db: Session, owner: User
+) -> None:
+    form = form_of(db, owner)
+    pairs = make_dataset_version(db, user=owner, kind=ExampleKind.PREFERENCE)
+    texts = make_dataset_version(db, user=owner, kind=ExampleKind.TEXT)
+    sign_in(client, db, owner)
+    shown = {
+        version: client.get(f"/jobs/new?version={version}").text
+        for version in (form["version_id"], pairs.id, texts.id)
+    }
+    assert ["pairs of a better" in html for html in shown.values()] == [False, True, False]
+    assert ["continued pretraining" in html for html in shown.values()] == [False, False, True]
+    assert re.search(r'value="dpo" checked', shown[pairs.id])
+    form |= {"version_id": str(pairs.id)}
+    swapped = client.post("/jobs/new/objective", data=form).text
+    assert 'name="objective"' in swapped
+    assert "<html" not in swapped
+    # Without JavaScript the other data may have been chosen after the page was shown.
+    wrong = client.post("/jobs/new", data=form)
+    assert wrong.status_code == 422
+    assert "Choose what it is to learn from these pairs." in wrong.text
+    sent = form | {"objective": "dpo", "dpo_beta": "0,2"}
+    assert client.post("/jobs/new", data=sent, follow_redirects=False).status_code == 303
+    plain = form_of(db, owner, objective="dpo")
+    assert client.post("/jobs/new", data=plain, follow_redirects=False).status_code == 303
+    first, second = db.scalars(select(Job).order_by(Job.id))
+    assert (first.config["objective"], first.config["dpo_beta"]) == ("dpo", 0.2)
+    assert first.config["learning_rate"] == 1e-4  # Quick: twice a tenth of 0.0005
+    assert second.config["objective"] == "supervised"
+    assert "Quick, 1 change<" in client.get(f"/jobs/{first.id}").text
+    assert re.search(r'value="dpo" checked', client.get(f"/jobs/new?copy_of={first.id}").text)
+
+
+def test_a_job_on_pairs_says_how_often_it_prefers_the_better_answer(
+    client: TestClient, db: Session, owner: User
+) -> None:
+    config = PRESETS["quick"].settings(None, "dpo")
+    job = make_job(db, user=owner, status=JobStatus.SUCCEEDED, config=config, total_steps=9)
+    for seq, (step, loss, share) in enumerate([(0, 0.69, 0.5), (9, 0.31, 0.875)]):
+        point = {"job_id": job.id, "step": step, "attempt": 1, "seq": seq, "at": datetime.now(UTC)}
+        db.add(Metric(**point, name="validation_loss", value=loss))
+        db.add(Metric(**point, name="validation_preferred_share", value=share))
+    cut = {"num_truncated": 3, "num_cut_tokens": 1200, "num_cut_answers": 1}
+    db.add(JobEvent(job_id=job.id, seq=9, level="warn", kind="plan", message="m", data=cut))
+    db.commit()
+    sign_in(client, db, owner)
+    html = client.get(f"/jobs/{job.id}").text
+    assert "it prefers the better one in 88 % of the pairs, and the adapter of step 9" in html
+    assert re.search(r'data-figure="preferred">88 %</b>.*?data-figure="first_preferred">50 %', html)
+    assert (
+        "3 examples are too long and lose 1,200 tokens, at the beginning of the question first; "
+        "in 1 of them a part of an answer goes as well." in html
+    )

@@ -13,12 +13,12 @@ from sqlalchemy.orm import Session
 from starlette.testclient import TestClient
 
 from app import settings, uploads
-from app.datasets import changes
+from app.datasets import changes, examples
 from app.datasets.changes import Change
 from app.models import Dataset, DatasetVersion, Role, StoredFile, User, VersionStatus
 from tests.app.pages import EXAMPLES, PIECE, TUS, sign_in
 from tests.factories import make_base_model, make_dataset_version, make_department, make_user
-from tests.trainer.conftest import SMOLLM2_TEMPLATE, tokenizer_json
+from tests.trainer.conftest import TEMPLATES, tokenizer_json
 from worker import reading
 
 CSV = "Frage,Antwort,Nummer\n" + "".join(f"Wo ist Raum {i}?,Im Gang {i}.,{i}\n" for i in range(30))
@@ -29,6 +29,16 @@ def member(client: TestClient, db: Session) -> User:
     user = make_user(db)
     sign_in(client, db, user)
     return user
+
+
+def make_chat_model(db: Session, template: str) -> None:
+    """A starting model that has a tokenizer and a template, and no weights."""
+    folder = settings.get().models_dir / "tiny"
+    folder.mkdir(parents=True)
+    (folder / "tokenizer.json").write_text(tokenizer_json())
+    (folder / "tokenizer_config.json").write_text(json.dumps({"eos_token": "<|im_end|>"}))
+    (folder / "chat_template.jinja").write_text((TEMPLATES / f"{template}.jinja").read_text())
+    make_base_model(db)
 
 
 def start(client: TestClient, filename: str, size: int, **metadata: str) -> str:
@@ -258,12 +268,7 @@ def test_versions_are_listed_with_what_changed(
 def test_the_page_shows_what_the_model_will_learn(
     client: TestClient, db: Session, member: User, data_dir: Path
 ) -> None:
-    folder = settings.get().models_dir / "tiny"
-    folder.mkdir(parents=True)
-    (folder / "tokenizer.json").write_text(tokenizer_json())
-    (folder / "tokenizer_config.json").write_text(json.dumps({"eos_token": "<|im_end|>"}))
-    (folder / "chat_template.jinja").write_text(SMOLLM2_TEMPLATE)
-    make_base_model(db)
+    make_chat_model(db, "smollm2")
     version = make_dataset_version(db, user=member)
     page = client.get(f"/versions/{version.id}?example=3").text
     seen = re.findall(r'<div class="seen".*?</div>', page, re.DOTALL)[0]
@@ -278,6 +283,62 @@ def test_the_page_shows_what_the_model_will_learn(
     assert sum(map(int, lengths)) == 24
     db.refresh(version)
     assert version.token_lengths, "counted once, and kept"
+
+
+def test_calls_of_tools_and_pairs_come_all_the_way(
+    client: TestClient, db: Session, member: User, broker: str
+) -> None:
+    make_chat_model(db, "qwen2_5")
+    call = {"id": "c", "type": "function", "function": {"name": "look", "arguments": '{"room":3}'}}
+    tool = {"type": "function", "function": {"name": "look", "description": "a\tb"}}
+    calling = {
+        "messages": [
+            {"role": "user", "content": "Who is there?"},
+            {"role": "assistant", "content": None, "tool_calls": [call]},
+            {"role": "tool", "content": "Nobody", "tool_call_id": "c"},
+            {"role": "assistant", "content": "It is empty."},
+        ],
+        "tools": [tool],
+    }
+    prefer = {"prompt": "How are you?", "chosen": "Well, and you?", "rejected": "Fine."}
+    found = []
+    for name, row, expected in (("calls", calling, "look {"), ("pairs", prefer, "turn-worse")):
+        lines = "\n".join(json.dumps(row | {"id": number}) for number in range(12))
+        client.post("/datasets/upload", files={"file": (f"{name}.jsonl", lines.encode())})
+        read_all(db)
+        version = db.scalars(select(DatasetVersion).order_by(DatasetVersion.id.desc())).first()
+        assert version is not None
+        page = client.get(f"/versions/{version.id}").text
+        assert expected in page
+        roles = dict(
+            zip(
+                re.findall(r'name="column" value="(\w+)"', page),
+                re.findall(r'<option value="(\w+)" selected', page),
+                strict=False,
+            )
+        )
+        columns = [*list(row), "id"]
+        form = {"column": columns, "role": [roles[c] for c in columns], "test_percent": "0"}
+        client.post(f"/versions/{version.id}/confirm", data=form)
+        read_all(db)
+        db.refresh(version)
+        assert version.status is VersionStatus.READY, version.reason
+        assert version.examples_sha256 == examples.sha256(db, version)
+        found.append(examples.page(db, version)[0])
+        page = client.get(f"/versions/{version.id}").text
+        marked = re.findall(r'<mark class="(\w+)">(.*?)</mark>', page, re.DOTALL)[1:]
+        if name == "calls":
+            assert marked[0][1].startswith("&lt;tool_call&gt;\n{&#34;name&#34;: &#34;look")
+            assert marked[1] == ("learned", "It is empty.&lt;|im_end|&gt;")
+        else:
+            assert marked == [
+                ("learned", "Well, and you?&lt;|im_end|&gt;"),
+                ("worse", "Fine.&lt;|im_end|&gt;"),
+            ]
+    assert [example.kind.value for example in found] == ["chat", "preference"]
+    assert [example.tools for example in found] == [[tool], None]
+    assert found[0].messages[1]["tool_calls"][0]["id"] == "c"
+    assert found[1].messages[-1]["rejected"] == "Fine."
 
 
 def test_rows_of_people_are_shown_and_never_run(

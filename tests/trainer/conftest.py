@@ -90,7 +90,12 @@ def conversation(index: int) -> list[dict[str, Any]]:
 
 
 def make_job(
-    folder: Path, model: Path, num_train: int = 24, num_validation: int = 4, **config: Any
+    folder: Path,
+    model: Path,
+    num_train: int = 24,
+    num_validation: int = 4,
+    messages: Callable[[int], list[dict[str, Any]]] = conversation,
+    **config: Any,
 ) -> TrainerSpec:
     """Write a JOB_DIR as the supervisor does."""
     folder.mkdir(parents=True, exist_ok=True)
@@ -100,7 +105,7 @@ def make_job(
             "index": pa.array(range(num), pa.int32()),
             "split": ["train"] * num_train + ["validation"] * num_validation,
             "kind": ["chat"] * num,
-            "messages": [json.dumps(conversation(index)) for index in range(num)],
+            "messages": [json.dumps(messages(index)) for index in range(num)],
         }
     )
     with pa.ipc.new_file(str(folder / "examples.arrow"), table.schema) as writer:

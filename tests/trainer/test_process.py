@@ -7,13 +7,14 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from app import train_config
 from app.manifests import verify_manifest
 from app.train_config import TrainerSpec
 from tests.trainer.conftest import events, make_job
 
-LONG = {"num_epochs": 50, "batch_size": 1, "num_evaluations": 1}
+LONG: dict[str, Any] = {"num_epochs": 50, "batch_size": 1, "num_evaluations": 1}
 
 
 @contextmanager

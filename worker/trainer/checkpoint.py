@@ -37,6 +37,7 @@ class Progress:
     evaluated_step: int | None = None
     best_step: int | None = None
     best_loss: float | None = None
+    best_preferred_share: float | None = None
     looks_since_best: int = 0
     stopped_early: bool = False
     recent_losses: list[float] = field(default_factory=list)

@@ -1,6 +1,7 @@
 """examples.arrow -> token ids and labels, and which examples a step takes."""
 
 import json
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,24 +10,28 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from app.chat import IGNORE_INDEX, ChatError, ChatFormat, Encoded
+from app.chat import IGNORE_INDEX, ChatError, ChatFormat, Encoded, cut_text, is_pair
 from app.train_config import TrainConfig
 from app.training_plan import LengthHistogram
 from worker.trainer import failures
 
 _BATCH = 1000
+_WHOLE = 2**62  # tokens; nothing is cut
+_PROMPT_WORDS = 20
 
 
 @dataclass(frozen=True)
 class Question:
-    """A held-out question with the answer that a person wrote."""
+    """A held-out question with the answer that a person wrote; or a text and how it goes on."""
 
     prompt: list[dict[str, Any]]
     reference: str
+    tools: list[dict[str, Any]] | None = None
 
     @property
     def text(self) -> str:
-        return next((str(m["content"]) for m in reversed(self.prompt) if m["role"] == "user"), "")
+        asked = (m for m in reversed(self.prompt) if m["role"] in ("user", "text"))
+        return next((str(m["content"]) for m in asked), "")
 
 
 @dataclass(frozen=True)
@@ -36,10 +41,29 @@ class Data:
     num_truncated: int
     num_left_out: int  # nothing of them is an answer
     questions: list[Question]
+    num_cut_tokens: int = 0
+    num_cut_answers: int = 0  # of the truncated, those that lost something that is learned
+    num_cut_texts: int = 0  # plain texts that became several examples
+    num_pieces: int = 0  # how many those are now
 
     def histogram(self) -> LengthHistogram:
-        lengths = [len(example.token_ids) for example in [*self.train, *self.validation]]
+        # Of a pair the longer half: the plan knows that there are two.
+        lengths = [max(example.lengths) for example in [*self.train, *self.validation]]
         return LengthHistogram.from_lengths(lengths, len(self.train), len(self.validation))
+
+
+@dataclass(frozen=True)
+class _Read:
+    """One row of examples.arrow."""
+
+    index: int
+    split: str
+    messages: list[dict[str, Any]]
+    tools: list[dict[str, Any]] | None
+
+    @property
+    def is_text(self) -> bool:
+        return bool(self.messages) and self.messages[0]["role"] == "text"
 
 
 def prepare(path: Path, chat: ChatFormat, config: TrainConfig, num_questions: int) -> Data:
@@ -48,36 +72,70 @@ def prepare(path: Path, chat: ChatFormat, config: TrainConfig, num_questions: in
     Raises:
         Failure: the file cannot be read, the template refuses an example, or none is left.
     """
-    try:
-        with pa.memory_map(str(path)) as source:
-            table = pa.ipc.open_file(source).read_all()
-        indexes = table.column("index").to_pylist()
-        splits = table.column("split").to_pylist()
-        conversations = [json.loads(text) for text in table.column("messages").to_pylist()]
-    except (OSError, KeyError, ValueError, pa.ArrowException) as error:
-        raise failures.dataset_invalid(
-            f"The job's examples cannot be read ({error}); start the job again."
-        ) from error
+    examples = _read(path)
     found: dict[str, list[Encoded]] = {"train": [], "validation": []}
     questions: list[Question] = []
-    num_truncated = num_left_out = 0
-    for begin in range(0, len(conversations), _BATCH):
-        part = conversations[begin : begin + _BATCH]
-        encoded = _encode(chat, part, indexes[begin : begin + _BATCH], config.max_length_tokens)
-        for messages, split, example in zip(part, splits[begin:], encoded, strict=False):
-            # The first token is nobody's to predict.
-            if all(label == IGNORE_INDEX for label in example.labels[1:]):
-                num_left_out += 1
+    counts: Counter[str] = Counter()
+    for begin in range(0, len(examples), _BATCH):
+        part = examples[begin : begin + _BATCH]
+        for example, pieces in zip(part, _encode(chat, part, config), strict=True):
+            useful = [piece for piece in pieces if _teaches(piece)]
+            if not useful:
+                counts["left_out"] += 1
                 continue
-            num_truncated += example.num_cut_tokens > 0
-            found[split].append(example)
-            if split == "validation" and len(questions) < num_questions:
-                questions += _question(messages)
+            if len(pieces) > 1:
+                counts["cut_texts"] += 1
+                counts["pieces"] += len(pieces)
+            counts["truncated"] += any(piece.num_cut_tokens > 0 for piece in pieces)
+            counts["cut_tokens"] += sum(piece.num_cut_tokens for piece in pieces)
+            counts["cut_answers"] += any(piece.num_cut_answer_tokens > 0 for piece in pieces)
+            found[example.split] += useful
+            if example.split == "validation" and len(questions) < num_questions:
+                questions += _question(example)
     if not found["train"]:
         raise failures.dataset_invalid(
             "No practice example has an answer to learn from; look at the dataset's columns."
         )
-    return Data(found["train"], found["validation"], num_truncated, num_left_out, questions)
+    return Data(
+        found["train"],
+        found["validation"],
+        counts["truncated"],
+        counts["left_out"],
+        questions,
+        counts["cut_tokens"],
+        counts["cut_answers"],
+        counts["cut_texts"],
+        counts["pieces"],
+    )
+
+
+def _read(path: Path) -> list[_Read]:
+    try:
+        with pa.memory_map(str(path)) as source:
+            table = pa.ipc.open_file(source).read_all()
+        columns = {name: table.column(name).to_pylist() for name in table.column_names}
+        tools = columns.get("tools") or [None] * table.num_rows  # written before there were any
+        return [
+            _Read(index, split, json.loads(messages), json.loads(offered) if offered else None)
+            for index, split, messages, offered in zip(
+                columns["index"], columns["split"], columns["messages"], tools, strict=True
+            )
+        ]
+    except (OSError, KeyError, ValueError, pa.ArrowException) as error:
+        raise failures.dataset_invalid(
+            f"The job's examples cannot be read ({error}); start the job again."
+        ) from error
+
+
+def _teaches(example: Encoded) -> bool:
+    """Say whether there is something to learn in each sequence; a first token is nobody's."""
+    begin = 0
+    for length in example.lengths:
+        labels = example.labels[begin + 1 : begin + length]
+        if all(label == IGNORE_INDEX for label in labels):
+            return False
+        begin += length
+    return True
 
 
 def step_examples(num_train: int, config: TrainConfig, step: int) -> list[int]:
@@ -120,25 +178,47 @@ def evaluation_examples(
     return [validation[index] for index in sorted(chosen)]
 
 
-def _encode(
-    chat: ChatFormat,
-    conversations: list[list[dict[str, Any]]],
-    indexes: list[int],
-    max_length_tokens: int,
-) -> list[Encoded]:
+def _encode(chat: ChatFormat, part: list[_Read], config: TrainConfig) -> list[list[Encoded]]:
+    """Encode each example; a long plain text becomes several."""
+    limit = config.max_length_tokens
+    conversations, tools = [e.messages for e in part], [e.tools for e in part]
     try:
-        return chat.encode_many(conversations, max_length_tokens)
+        if config.objective == "dpo":
+            lone = next((e for e in part if not is_pair(e.messages)), None)
+            if lone is not None:
+                raise failures.dataset_invalid(
+                    "This job learns from better and worse answers, and example "
+                    f"{lone.index + 1} has no worse one; choose other data, or learn from the "
+                    "right answers."
+                )
+            return [[pair] for pair in chat.encode_pairs(conversations, limit, tools)]
+        limits = [_WHOLE if e.is_text else limit for e in part]
+        return [
+            cut_text(one, limit) if example.is_text else [one]
+            for example, one in zip(
+                part, chat.encode_many(conversations, limits, tools), strict=True
+            )
+        ]
     except ChatError:
-        for index, messages in zip(indexes, conversations, strict=True):
+        for example in part:
             try:
-                chat.segments(messages)
+                chat.segments(example.messages, example.tools)
             except ChatError as error:
-                raise failures.dataset_invalid(f"Example {index + 1}: {error}") from error
+                raise failures.dataset_invalid(f"Example {example.index + 1}: {error}") from error
         raise
 
 
-def _question(messages: list[dict[str, Any]]) -> list[Question]:
+def _question(example: _Read) -> list[Question]:
+    messages = example.messages
+    if example.is_text:
+        words = str(messages[0]["content"]).split()
+        if len(words) < 2 * _PROMPT_WORDS:
+            return []
+        begin, rest = words[:_PROMPT_WORDS], words[_PROMPT_WORDS : 3 * _PROMPT_WORDS]
+        return [Question([{"role": "text", "content": " ".join(begin)}], " ".join(rest))]
     for place in range(len(messages) - 1, 0, -1):
-        if messages[place]["role"] == "assistant":
-            return [Question(messages[:place], str(messages[place]["content"]))]
+        # A call of a tool is no answer that could be shown beside another.
+        if messages[place]["role"] == "assistant" and messages[place]["content"]:
+            said = str(messages[place]["content"])
+            return [Question(messages[:place], said, example.tools)]
     return []

@@ -88,6 +88,8 @@ def prepare(
         num_train=len(examples.train),
         num_validation=len(examples.validation),
         num_truncated=examples.num_truncated,
+        num_cut_tokens=examples.num_cut_tokens,
+        num_cut_answers=examples.num_cut_answers,
         plan=plan.model_dump(mode="json"),
     )
     if examples.num_left_out:
@@ -96,6 +98,18 @@ def prepare(
             level="warn",
             message=f"{examples.num_left_out} examples were left out: nothing in them is an "
             "answer, or their answer was cut off.",
+        )
+    if examples.num_cut_texts:
+        texts = (
+            "1 long text was"
+            if examples.num_cut_texts == 1
+            else (f"{examples.num_cut_texts} long texts were")
+        )
+        log.write(
+            NoteEvent,
+            level="info",
+            message=f"{texts} cut into {examples.num_pieces} pieces of at most "
+            f"{config.max_length_tokens:,} tokens; nothing of them is lost.",
         )
     log.write(PhaseEvent, phase="loading", message=f"Loading {spec.base_model_name}.")
     packed = base_model.packed_folder(spec)

@@ -5,7 +5,7 @@ import math
 import resource
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +26,7 @@ from app.train_config import (
     TrainerSpec,
 )
 from app.training_plan import Plan, num_passes, num_steps
-from worker.trainer import checkpoint, failures, model, packing, samples
+from worker.trainer import checkpoint, failures, model, packing, preference, samples
 from worker.trainer.checkpoint import Progress
 from worker.trainer.data import Data, evaluation_examples, step_examples
 from worker.trainer.events import EventLog
@@ -49,6 +49,7 @@ class Trainer:
     optimizer: torch.optim.Optimizer
     progress: Progress
     asked_to_stop: Callable[[], bool]
+    pairs: preference.Tally = field(default_factory=preference.Tally)
 
     @property
     def config(self) -> TrainConfig:
@@ -134,7 +135,7 @@ def make_optimizer(
 
 @torch.no_grad()
 def evaluate(trainer: Trainer, examples: Sequence[Encoded]) -> float:
-    """Return the mean loss over the labelled tokens of some examples, in nats."""
+    """Return the mean loss over the labelled tokens of some examples, or over pairs, in nats."""
     peft = trainer.model.peft
     peft.eval()
     total, num_labelled = 0.0, 0
@@ -170,6 +171,7 @@ def _step(trainer: Trainer, total_steps: int) -> bool:
     progress.trained_tokens += num_tokens
     progress.train_seconds += seconds
     progress.recent_losses = [*progress.recent_losses[-9:], loss]
+    seen = trainer.pairs.take()
     trainer.log.write(
         StepEvent,
         step=progress.step,
@@ -182,20 +184,22 @@ def _step(trainer: Trainer, total_steps: int) -> bool:
         grad_norm=norm,
         num_tokens=num_tokens,
         tokens_per_second=num_tokens / seconds,
+        preferred_share=seen and seen.share,
+        preference_margin=seen and seen.margin,
     )
     return True
 
 
 def _gradients(trainer: Trainer, examples: Sequence[Encoded]) -> float:
     """Fill the gradients of the step's mean loss; smaller pieces where memory does not do."""
-    # The step's labelled tokens are known beforehand: a short micro-batch counts by its tokens.
-    num_labelled = sum(
-        label != IGNORE_INDEX for example in examples for label in example.labels[1:]
-    )
+    # The step's labelled tokens are known beforehand: a short micro-batch counts by its tokens. Of
+    # pairs each counts as one.
+    num_labelled = sum(_num_learned(example) for example in examples)
     random_state = torch.get_rng_state()
     while True:
         try:
             total = 0.0
+            trainer.pairs.take()
             for row in _rows(trainer, examples):
                 with packing.in_flight(row):
                     loss_sum, _ = _forward(trainer, row)
@@ -211,7 +215,18 @@ def _gradients(trainer: Trainer, examples: Sequence[Encoded]) -> float:
         torch.set_rng_state(random_state)
 
 
+def _num_learned(example: Encoded) -> int:
+    if example.num_better_tokens:
+        return 1
+    return sum(label != IGNORE_INDEX for label in example.labels[1:])
+
+
 def _forward(trainer: Trainer, row: packing.Row) -> tuple[Tensor, Tensor]:
+    if row.is_pairs:
+        beta, chunk_tokens = trainer.config.dpo_beta, trainer.plan.loss_chunk_tokens
+        loss_sum, margin_P = preference.pair_loss(trainer.model, row, beta, chunk_tokens)
+        trainer.pairs.add(margin_P)
+        return loss_sum, torch.tensor(margin_P.shape[0])
     if not trainer.model.packed:
         return padded_loss(trainer.model.scores(row.padded()), row.labels_T, row.lengths)
     hidden_TD, head = trainer.model.hidden(row), trainer.model.head
@@ -268,7 +283,7 @@ def _ask_base(trainer: Trainer, held_out: Sequence[Encoded]) -> None:
     _phase(trainer, "evaluating", "Asking the test set without the adapter.")
     with trainer.model.peft.disable_adapter():
         loss = trainer.progress.baseline_loss = evaluate(trainer, held_out)
-    trainer.log.write(EvaluationEvent, step=0, loss=loss, is_best=False)
+    _say_evaluation(trainer, 0, loss, is_best=False)
 
 
 def _look(trainer: Trainer, held_out: Sequence[Encoded]) -> None:
@@ -283,7 +298,24 @@ def _look(trainer: Trainer, held_out: Sequence[Encoded]) -> None:
         progress.looks_since_best += 1
     progress.evaluated_step = progress.step
     progress.stopped_early = 0 < patience <= progress.looks_since_best
-    trainer.log.write(EvaluationEvent, step=progress.step, loss=loss, is_best=is_best)
+    shown = _say_evaluation(trainer, progress.step, loss, is_best)
+    if is_best and shown:
+        progress.best_preferred_share = shown.share
+
+
+def _say_evaluation(
+    trainer: Trainer, step: int, loss: float, is_best: bool
+) -> preference.Preferences | None:
+    seen = trainer.pairs.take()
+    trainer.log.write(
+        EvaluationEvent,
+        step=step,
+        loss=loss,
+        is_best=is_best,
+        preferred_share=seen and seen.share,
+        preference_margin=seen and seen.margin,
+    )
+    return seen
 
 
 def _save(trainer: Trainer) -> None:
@@ -355,6 +387,7 @@ def _probe(trainer: Trainer) -> None:
             break
     random_state = torch.get_rng_state()
     _gradients(trainer, filled)
+    trainer.pairs.take()
     trainer.optimizer.zero_grad()
     torch.set_rng_state(random_state)
 
@@ -385,6 +418,7 @@ def _finish(trainer: Trainer) -> None:
         peak_memory_bytes=peak_memory_bytes(trainer.model.device),
         train_seconds=progress.train_seconds,
         stopped_early=progress.stopped_early,
+        preferred_share=progress.best_preferred_share,
     )
 
 

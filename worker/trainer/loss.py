@@ -51,7 +51,7 @@ def completion_loss(
     hidden_ND = hidden_TD.index_select(0, rows_N)
     targets_N = labels_T[1:].index_select(0, rows_N)
     total: Tensor = _ChunkedCrossEntropy.apply(  # type: ignore[no-untyped-call]
-        hidden_ND, head_VD, targets_N, head_bias_V, chunk_tokens, cap
+        hidden_ND, head_VD, targets_N, head_bias_V, chunk_tokens, cap, False
     )
     return total, torch.tensor(rows_N.shape[0])
 
@@ -69,17 +69,65 @@ def padded_loss(
     Returns:
         As `completion_loss`.
     """
+    losses_N, _ = _padded_losses(logits_BLV, labels_T, lengths)
+    return losses_N.sum(), torch.tensor(losses_N.shape[0])
+
+
+def _padded_losses(
+    logits_BLV: Tensor, labels_T: Tensor, lengths: Sequence[int]
+) -> tuple[Tensor, Tensor]:
+    """Return each labelled token's loss, and which sequence it belongs to."""
     labels_BL = pad_sequence(
         list(labels_T.split(list(lengths))), batch_first=True, padding_value=IGNORE_INDEX
     )
     places = (labels_BL[:, 1:] != IGNORE_INDEX).nonzero(as_tuple=True)
     logits_NV = logits_BLV[:, :-1][places].float()
-    total = functional.cross_entropy(logits_NV, labels_BL[:, 1:][places], reduction="sum")
-    return total, torch.tensor(logits_NV.shape[0])
+    losses_N = functional.cross_entropy(logits_NV, labels_BL[:, 1:][places], reduction="none")
+    return losses_N, places[0]
+
+
+def sequence_losses(
+    hidden_TD: Tensor,
+    head_VD: Tensor,
+    labels_T: Tensor,
+    lengths: Sequence[int],
+    head_bias_V: Tensor | None = None,
+    chunk_tokens: int = CHUNK_TOKENS,
+    cap: float | None = None,
+) -> Tensor:
+    """Do what `completion_loss` does for each sequence of a row by itself.
+
+    Args:
+        lengths: Tokens of each sequence.
+
+    Returns:
+        The sums in nats, float32, one a sequence.
+    """
+    rows_N = (labels_T[1:] != IGNORE_INDEX).nonzero().squeeze(1)
+    losses_N: Tensor = _ChunkedCrossEntropy.apply(  # type: ignore[no-untyped-call]
+        hidden_TD.index_select(0, rows_N),
+        head_VD,
+        labels_T[1:].index_select(0, rows_N),
+        head_bias_V,
+        chunk_tokens,
+        cap,
+        True,
+    )
+    of_T = torch.repeat_interleave(torch.tensor(lengths, device=labels_T.device))
+    return losses_N.new_zeros(len(lengths)).index_add(0, of_T[1:][rows_N], losses_N)
+
+
+def padded_sequence_losses(logits_BLV: Tensor, labels_T: Tensor, lengths: Sequence[int]) -> Tensor:
+    """Do what `padded_loss` does for each sequence by itself; returns one sum each, float32."""
+    losses_N, of_N = _padded_losses(logits_BLV, labels_T, lengths)
+    return losses_N.new_zeros(len(lengths)).index_add(0, of_N, losses_N)
 
 
 class _ChunkedCrossEntropy(torch.autograd.Function):
-    """The gradient is made together with the loss, while a chunk's logits are still there."""
+    """The gradient is made together with the loss, while a chunk's logits are still there.
+
+    Returns the sum of the losses, or each token's own.
+    """
 
     @staticmethod
     def forward(
@@ -90,8 +138,10 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
         head_bias_V: Tensor | None,
         chunk_tokens: int,
         cap: float | None,
+        each: bool,
     ) -> Tensor:
         total = torch.zeros((), dtype=torch.float32, device=hidden_ND.device)
+        losses_N = total.new_zeros(hidden_ND.shape[0] if each else 0)
         needs_gradient = ctx.needs_input_grad[0]
         gradient_ND = torch.empty_like(hidden_ND) if needs_gradient else None
         for begin in range(0, hidden_ND.shape[0], chunk_tokens):
@@ -108,7 +158,11 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
                 logits_CV = squeezed_CV * cap
             # One kernel, row by row within the cache, where logsumexp passes four times over all.
             log_share_CV = logits_CV.log_softmax(dim=1)
-            total -= log_share_CV.gather(1, targets_C1).sum()
+            likely_C1 = log_share_CV.gather(1, targets_C1)
+            if each:
+                losses_N[begin : begin + chunk_tokens] = -likely_C1.squeeze(1)
+            else:
+                total -= likely_C1.sum()
             if gradient_ND is not None:
                 # d loss / d logits = softmax - one-hot
                 slope_CV = log_share_CV.exp_()
@@ -121,8 +175,10 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
                     out=gradient_ND[begin : begin + chunk_tokens],
                 )
         ctx.gradient_ND = gradient_ND
-        return total
+        return losses_N if each else total
 
     @staticmethod
     def backward(ctx: Any, *slopes: Tensor) -> tuple[Tensor | None, ...]:
-        return ctx.gradient_ND.mul_(slopes[0]), None, None, None, None, None
+        # One slope for all, or one for each row.
+        slope = slopes[0][:, None] if slopes[0].dim() else slopes[0]
+        return ctx.gradient_ND.mul_(slope), None, None, None, None, None, None

@@ -38,6 +38,7 @@ class Row:
     position_ids_T: Tensor  # begin at 0 with each example
     labels_T: Tensor  # IGNORE_INDEX where an example begins
     lengths: list[int]
+    is_pairs: bool = False  # a better and a worse answer in turn, each an example here
 
     @property
     def num_tokens(self) -> int:
@@ -86,16 +87,22 @@ def make_row(examples: Sequence[Encoded], device: torch.device) -> Row:
     token_ids: list[int] = []
     position_ids: list[int] = []
     labels: list[int] = []
+    lengths: list[int] = []
     for example in examples:
         token_ids += example.token_ids
-        position_ids += range(len(example.token_ids))
-        # Nothing may predict the first token: before it stands another example.
-        labels += [IGNORE_INDEX, *example.labels[1:]]
+        lengths += example.lengths
+        begin = 0
+        for length in example.lengths:
+            position_ids += range(length)
+            # Nothing may predict the first token: before it stands another example.
+            labels += [IGNORE_INDEX, *example.labels[begin + 1 : begin + length]]
+            begin += length
     return Row(
         torch.tensor(token_ids, device=device),
         torch.tensor(position_ids, device=device),
         torch.tensor(labels, device=device),
-        [len(example.token_ids) for example in examples],
+        lengths,
+        is_pairs=any(example.num_better_tokens for example in examples),
     )
 
 

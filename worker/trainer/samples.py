@@ -24,7 +24,7 @@ def answer(
     """Answer each question twice, word by word the likeliest, without and with the adapter."""
     if not questions:
         return []
-    prompts = [chat.encode_prompt(q.prompt)[-max_length_tokens:] for q in questions]
+    prompts = [chat.encode_prompt(q.prompt, q.tools)[-max_length_tokens:] for q in questions]
     num = len(questions)
     was_training = model.peft.training
     model.peft.eval()

@@ -9,8 +9,8 @@ from app import base_models, files
 from app.errors import NotFound
 from app.models import BaseModel, DatasetVersion, ModelStatus, User, VersionStatus
 from app.routes.v1.errors import BadRequest, unsupported
-from app.routes.v1.schemas import CreateJob, Hyperparameters, Options
-from app.train_config import PRESETS, TrainConfig, proposed_learning_rate
+from app.routes.v1.schemas import CreateJob, DpoHyperparameters, Hyperparameters, Options
+from app.train_config import PRESETS, Objective, TrainConfig, proposed_learning_rate
 
 
 def refuse_unsupported(body: CreateJob) -> None:
@@ -19,13 +19,17 @@ def refuse_unsupported(body: CreateJob) -> None:
     Raises:
         BadRequest: with the code `unsupported`.
     """
-    if body.method is not None and body.method.type != "supervised":
+    if body.method is not None and body.method.type not in ("supervised", "dpo"):
         raise unsupported(
-            f"method.type: Etude trains 'supervised' only, not {body.method.type!r}.",
+            f"method.type: Etude trains 'supervised' and 'dpo', not {body.method.type!r}.",
             "method.type",
         )
-    if body.method is not None and (body.method.dpo or body.method.reinforcement):
-        raise unsupported("method: leave everything but `supervised` out.", "method")
+    if body.method is not None and (
+        body.method.reinforcement
+        or (body.method.dpo and body.method.type != "dpo")
+        or (body.method.supervised and body.method.type != "supervised")
+    ):
+        raise unsupported(f"method: leave everything but `{body.method.type}` out.", "method")
     if body.integrations:
         raise unsupported(
             "integrations: nothing leaves this server; read the job's events instead.",
@@ -55,7 +59,8 @@ def train_config(body: CreateJob, model: BaseModel) -> TrainConfig:
         wanted[name] = value
         where[name] = source
     try:
-        usual = PRESETS[options.preset].settings(model.config).model_dump()
+        objective = _objective(body, wanted.get("objective"))
+        usual = PRESETS[options.preset].settings(model.config, objective).model_dump()
         return TrainConfig(**usual | wanted)
     except ValidationError as error:
         problem = error.errors(include_url=False)[0]
@@ -63,21 +68,36 @@ def train_config(body: CreateJob, model: BaseModel) -> TrainConfig:
         raise BadRequest(f"{param}: {problem['msg']}.", field=param) from None
 
 
+def _objective(body: CreateJob, wanted: object) -> Objective:
+    if body.method is not None:
+        return "dpo" if body.method.type == "dpo" else "supervised"
+    return "dpo" if wanted == "dpo" else "supervised"
+
+
 def _from_openai(body: CreateJob, model: BaseModel) -> list[tuple[str, Any, str]]:
     prefix, given = "hyperparameters", body.hyperparameters
+    beta = None
     if body.method is not None:  # the older top-level field counts only where method is absent
-        prefix = "method.supervised.hyperparameters"
-        given = body.method.supervised.hyperparameters if body.method.supervised else None
+        prefix = f"method.{body.method.type}.hyperparameters"
+        chosen = body.method.dpo if body.method.type == "dpo" else body.method.supervised
+        given = chosen.hyperparameters if chosen else None
+    if isinstance(given, DpoHyperparameters):
+        beta = given.beta
     given = given or Hyperparameters()
+    objective = _objective(
+        body, (body.x_etude.model_extra or {}).get("objective") if body.x_etude else None
+    )
     rate = given.learning_rate_multiplier
     settings = [
         ("num_epochs", given.n_epochs, f"{prefix}.n_epochs"),
         ("batch_size", given.batch_size, f"{prefix}.batch_size"),
         (
             "learning_rate",
-            None if rate is None else rate * proposed_learning_rate(model.config),
+            None if rate is None else rate * proposed_learning_rate(model.config, objective),
             f"{prefix}.learning_rate_multiplier",
         ),
+        ("dpo_beta", beta, f"{prefix}.beta"),
+        ("objective", objective if body.method is not None else None, "method.type"),
         ("seed", body.seed, "seed"),
     ]
     return [setting for setting in settings if setting[1] is not None]

@@ -12,6 +12,8 @@ from app.routes.v1.schemas import (
     FineTuningJob,
     JobError,
     JobState,
+    SettledDpo,
+    SettledDpoHyperparameters,
     SettledHyperparameters,
     SettledMethod,
     SettledSupervised,
@@ -54,7 +56,7 @@ def _show(db: Session, job: Job, held_out: DatasetVersion | None) -> FineTuningJ
         status=status,
         error=_error(job),
         hyperparameters=settled,
-        method=SettledMethod(supervised=SettledSupervised(hyperparameters=settled)),
+        method=_method(config, settled),
         trained_tokens=job.trained_tokens if job.status.is_final else None,
         seed=config.seed,
         metadata=job.labels,
@@ -93,12 +95,22 @@ def _error(job: Job) -> JobError | None:
 
 
 def _hyperparameters(config: TrainConfig, model: BaseModel) -> SettledHyperparameters:
-    unit, epochs = proposed_learning_rate(model.config), config.num_epochs
+    unit = proposed_learning_rate(model.config, config.objective)
+    epochs = config.num_epochs
     return SettledHyperparameters(
         n_epochs=int(epochs) if epochs == int(epochs) else epochs,
         batch_size=config.batch_size,
         learning_rate_multiplier=round(config.learning_rate / unit, 6),
     )
+
+
+def _method(config: TrainConfig, settled: SettledHyperparameters) -> SettledMethod:
+    if config.objective == "supervised":
+        return SettledMethod(
+            type="supervised", supervised=SettledSupervised(hyperparameters=settled)
+        )
+    numbers = SettledDpoHyperparameters(**settled.model_dump(), beta=config.dpo_beta)
+    return SettledMethod(type="dpo", dpo=SettledDpo(hyperparameters=numbers))
 
 
 def _estimated_finish(job: Job) -> int | None:

@@ -45,15 +45,23 @@ class Hyperparameters(_Request):
     learning_rate_multiplier: AutoFloat = None
 
 
+class DpoHyperparameters(Hyperparameters):
+    beta: AutoFloat = None
+
+
 class Supervised(_Request):
     hyperparameters: Hyperparameters | None = None
+
+
+class Dpo(_Request):
+    hyperparameters: DpoHyperparameters | None = None
 
 
 class Method(_Request):
     type: str
     supervised: Supervised | None = None
-    # Named so that they can be refused by name.
-    dpo: Any = None
+    dpo: Dpo | None = None
+    # Named so that it can be refused by name.
     reinforcement: Any = None
 
 
@@ -117,9 +125,18 @@ class SettledSupervised(BaseModel):
     hyperparameters: SettledHyperparameters
 
 
+class SettledDpoHyperparameters(SettledHyperparameters):
+    beta: float
+
+
+class SettledDpo(BaseModel):
+    hyperparameters: SettledDpoHyperparameters
+
+
 class SettledMethod(BaseModel):
-    type: Literal["supervised"] = "supervised"
-    supervised: SettledSupervised
+    type: Literal["supervised", "dpo"]
+    supervised: SettledSupervised | None = None
+    dpo: SettledDpo | None = None
 
 
 class FineTuningJob(BaseModel):

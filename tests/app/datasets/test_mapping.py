@@ -5,7 +5,8 @@ from typing import Any
 
 import pytest
 
-from app.datasets.mapping import LEFT_OUT, LeftOut, Mapping, apply
+from app.datasets.mapping import LEFT_OUT, LeftOut, Mapping, apply, tools_of
+from app.datasets.reader import rank
 from app.errors import Invalid
 from app.models import ExampleKind
 
@@ -74,6 +75,66 @@ def test_text() -> None:
 
 
 USER = turn("user", "Hi")
+LOOK = {"type": "function", "function": {"name": "look", "parameters": {"type": "object"}}}
+CALL = {"id": "c1", "type": "function", "function": {"name": "look", "arguments": '{"room": 3}'}}
+BROKEN_CALL = {"id": "c1", "function": {"name": "look", "arguments": "{room"}}
+CALLS = Mapping.model_validate({"columns": {"m": "messages", "t": "tools"}})
+PREFER = Mapping.model_validate({"columns": {"p": "question", "c": "better", "r": "worse"}})
+GOOD, BAD = turn("assistant", "Good"), turn("assistant", "Bad")
+
+
+def test_tools_are_kept_as_openai_writes_them() -> None:
+    answer = turn("tool", "Nobody", tool_call_id="c1")
+    talk = [USER, turn("assistant", None, tool_calls=[CALL]), answer, turn("assistant", "Empty.")]
+    row = {"m": talk, "t": [LOOK]}
+    assert apply(CALLS, row) == [
+        USER,
+        turn("assistant", "", tool_calls=[CALL]),
+        answer,
+        turn("assistant", "Empty."),
+    ]
+    assert tools_of(CALLS, row) == [LOOK]
+    assert tools_of(CALLS, row | {"t": json.dumps([LOOK])}) == [LOOK]  # a cell of a table
+    assert tools_of(CALLS, row | {"t": None}) is None
+
+
+def test_older_and_other_ways_to_call_are_brought_into_that_form() -> None:
+    called = [{"type": "function", "function": CALL["function"]}]
+    expected = [USER, turn("assistant", "", tool_calls=called), turn("tool", "Nobody", name="look")]
+    expected.append(turn("assistant", "Empty."))
+    older = turn("assistant", None, function_call=CALL["function"])
+    talk = [USER, older, turn("function", "Nobody", name="look"), turn("assistant", "Empty.")]
+    assert apply(CALLS, {"m": talk}) == expected
+    assert tools_of(CALLS, {"t": [LOOK["function"]]}) == [LOOK]
+    sharegpt = [
+        {"from": "human", "value": "Hi"},
+        {"from": "function_call", "value": '{"name": "look", "arguments": {"room": 3}}'},
+        {"from": "observation", "value": "Nobody"},
+        {"from": "gpt", "value": "Empty."},
+    ]
+    assert apply(CALLS, {"m": sharegpt}) == [*expected[:2], turn("tool", "Nobody"), expected[3]]
+
+
+def test_pairs_are_a_chat_with_the_worse_answer_beside_the_better() -> None:
+    assert PREFER.kind is ExampleKind.PREFERENCE
+    expected = [USER, GOOD | {"rejected": "Bad"}]
+    rows: list[dict[str, Any]] = [
+        {"p": "Hi", "c": "Good", "r": "Bad"},
+        {"p": [USER], "c": [GOOD], "r": [BAD]},
+        {"p": "Hi", "c": [USER, GOOD], "r": [USER, BAD]},
+        {"c": [USER, GOOD], "r": [USER, BAD]},
+        {"c": json.dumps([USER, GOOD]), "r": json.dumps([USER, BAD])},
+        {"p": {"messages": [USER]}, "c": [GOOD], "r": [BAD]},  # OpenAI's
+    ]
+    assert [apply(PREFER, row) for row in rows] == [expected] * len(rows)
+    assert tools_of(PREFER, {"p": {"messages": [USER], "tools": [LOOK]}}) == [LOOK]
+    lists = apply(PREFER, {"p": "Count.", "c": "[1, 2]", "r": "[2, 1]"})
+    assert lists == [turn("user", "Count."), turn("assistant", "[1, 2]", rejected="[2, 1]")]
+
+
+def test_all_pairs_of_a_question_stand_on_the_same_side() -> None:
+    one, other = ([USER, turn("assistant", good, rejected="Bad")] for good in ("Good", "Also good"))
+    assert rank(one, 0) == rank(other, 0) != rank([turn("user", "Ho"), one[1]], 0)
 
 
 @pytest.mark.parametrize(
@@ -96,8 +157,23 @@ USER = turn("user", "Hi")
         (CHAT, {"m": [turn("user", None), turn("assistant", "Hello")]}, "empty_question"),
         (CHAT, {"m": [USER, turn("narrator", "He said")]}, "unknown_role"),
         (CHAT, {"m": [USER, turn("assistant", None, tool_calls=[{"id": 1}])]}, "tools"),
-        (CHAT, {"m": [USER, turn("tool", "42"), turn("assistant", "42")]}, "tools"),
-        (CHAT, {"m": [USER, turn("assistant", "42")], "tools": [{"type": "function"}]}, "tools"),
+        (CHAT, {"m": [turn("user", "", tool_calls=[CALL]), turn("assistant", "x")]}, "tools"),
+        (CALLS, {"m": [USER, turn("assistant", "42")], "t": [{"type": "function"}]}, "tools"),
+        (CALLS, {"m": [USER, turn("assistant", "42")], "t": "look"}, "tools"),
+        (
+            CALLS,
+            {"m": [USER, turn("assistant", "42")], "t": [LOOK | {"x": "\0"}]},
+            "bad_characters",
+        ),
+        (CHAT, {"m": [USER, turn("assistant", "", tool_calls=[BROKEN_CALL])]}, "tools"),
+        (PREFER, {"p": "Hi", "c": "Good", "r": ""}, "empty_worse"),
+        (PREFER, {"p": "Hi", "c": " ", "r": "Bad"}, "empty_answer"),
+        (PREFER, {"p": "", "c": "Good", "r": "Bad"}, "empty_question"),
+        (PREFER, {"p": "Hi", "c": "Same", "r": "Same "}, "same_answers"),
+        (PREFER, {"p": "Hi", "c": "Good", "r": "B\0d"}, "bad_characters"),
+        (PREFER, {"c": [USER, GOOD], "r": [turn("user", "Ho"), BAD]}, "other_turns"),
+        (PREFER, {"c": [USER], "r": [USER, BAD]}, "empty_answer"),
+        (PREFER, {"p": "Hi", "c": [turn("assistant", "", tool_calls=[CALL])], "r": "Bad"}, "tools"),
         (CHAT, {"m": [turn("user", [{"type": "image_url"}]), turn("assistant", "x")]}, "not_text"),
     ],
 )
@@ -115,6 +191,8 @@ def test_rows_that_become_no_example(mapping: Mapping, row: dict[str, Any], reas
         ({"q": "question", "a": "text"}, "Choose one way"),
         ({"q": "messages", "a": "messages"}, "Choose one way"),
         ({"q": "question", "zzz": "answer"}, "no column “zzz”"),
+        ({"q": "question", "a": "better"}, "one column for the better answer and one for"),
+        ({"q": "worse", "a": "worse"}, "one column for the better answer and one for"),
     ],
 )
 def test_mappings_that_cannot_be(roles: dict[str, str], message: str) -> None:

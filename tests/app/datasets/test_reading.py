@@ -275,6 +275,7 @@ def test_previews_are_cut_and_fit_the_database(tmp_path: Path) -> None:
     assert row["a"] == "� ?"
 
 
+LOOK = {"type": "function", "function": {"name": "look", "parameters": {}}}
 NAMES = [
     (["messages"], {"messages": "messages"}, False),  # text cells are no conversations
     (["question", "answer"], {"question": "question", "answer": "answer"}, True),
@@ -297,6 +298,12 @@ NAMES = [
     (["question", "answer", "reply"], {"question": "question", "answer": "answer"}, False),
     (["question", "answer", "answer (2)"], {"question": "question", "answer": "answer"}, False),
     (["text"], {"text": "text"}, True),
+    (
+        ["prompt", "chosen", "rejected"],
+        {"prompt": "question", "chosen": "better", "rejected": "worse"},
+        True,
+    ),
+    (["prompt", "chosen"], {"prompt": "question", "chosen": "answer"}, False),
 ]
 
 
@@ -310,7 +317,7 @@ def test_columns_are_proposed_by_name(
             "place": "line",
             "columns": columns,
             "num_rows": 1,
-            "preview": [{"number": 2, "values": dict.fromkeys(columns, "some text")}],
+            "preview": [{"number": 2, "values": {name: f"some {name}" for name in columns}}],
         }
     )
     proposal = propose(found)
@@ -326,5 +333,14 @@ def test_unknown_names_are_judged_by_content_and_never_sure(tmp_path: Path) -> N
     assert proposal.mapping.roles == {"foo": ColumnRole.ANSWER, "bar": ColumnRole.QUESTION}
     assert not proposal.is_sure
     turns = [{"from": "human", "value": "Hi"}, {"from": "gpt", "value": "Hello"}]
+    sure = propose(read(tmp_path, json.dumps({"messages": turns, "tools": [LOOK]})))
+    assert sure.mapping.roles == {"messages": ColumnRole.MESSAGES, "tools": ColumnRole.TOOLS}
+    assert sure.is_sure
+    good, bad = ([{"role": "assistant", "content": text}] for text in ("Good", "Bad"))
+    asked = {"messages": [{"role": "user", "content": "Hi"}]}
+    openai = {"input": asked, "preferred_output": good, "non_preferred_output": bad}
+    sure = propose(read(tmp_path, json.dumps(openai)))
+    assert list(sure.mapping.roles.values()) == ["question", "better", "worse"]
+    assert sure.is_sure
     proposal = propose(read(tmp_path, json.dumps({"thread": turns})))
     assert proposal.mapping.roles == {"thread": ColumnRole.MESSAGES}

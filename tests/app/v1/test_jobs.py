@@ -12,7 +12,16 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from app import jobs
-from app.models import BaseModel, DatasetVersion, Job, ModelStatus, Role, User, VersionStatus
+from app.models import (
+    BaseModel,
+    DatasetVersion,
+    ExampleKind,
+    Job,
+    ModelStatus,
+    Role,
+    User,
+    VersionStatus,
+)
 from tests import factories
 from tests.app.v1.conftest import connect
 from tests.app.v1.test_files import upload, version_of
@@ -96,8 +105,30 @@ def test_our_own_settings_ride_in_one_field(
     )
 
 
+def test_preferences_are_learned_where_the_data_has_pairs(
+    api: OpenAI, db: Session, user: User, model: BaseModel
+) -> None:
+    pairs = factories.make_dataset_version(db, user=user, kind=ExampleKind.PREFERENCE)
+    numbers = {"n_epochs": 2, "learning_rate_multiplier": 2, "beta": 0.2}
+    job = create(api, pairs, method={"type": "dpo", "dpo": {"hyperparameters": numbers}})
+    assert job.method is not None
+    assert job.method.dpo is not None
+    assert job.method.dpo.hyperparameters is not None
+    assert job.method.type == "dpo"
+    assert job.method.dpo.hyperparameters.beta == 0.2
+    assert job.method.dpo.hyperparameters.learning_rate_multiplier == 2
+    plain = create(api, pairs)
+    assert plain.method is not None
+    assert plain.method.type == "supervised"
+    first, second = rows(db)
+    kept = [first.config[name] for name in ("objective", "dpo_beta", "learning_rate", "num_epochs")]
+    assert kept == ["dpo", 0.2, 1e-4, 2]  # a tenth of what answers are learned with, twice
+    assert second.config["objective"] == "supervised"
+
+
 REFUSED: list[tuple[dict[str, Any], str, str]] = [
-    ({"method": {"type": "dpo", "dpo": {}}}, "method.type", "unsupported"),
+    ({"method": {"type": "supervised", "dpo": {}}}, "method", "unsupported"),
+    ({"method": {"type": "dpo"}}, "objective", "invalid_request"),  # this data has no pairs
     ({"method": {"type": "reinforcement"}}, "method.type", "unsupported"),
     (
         {"integrations": [{"type": "wandb", "wandb": {"project": "p"}}]},

@@ -1,0 +1,83 @@
+"""Preference tuning (DPO): the better of two answers is to become likelier than the worse.
+
+How likely they are for the starting model is the reference, and that model is this one with its
+adapter switched off: no second model is in memory. Both answers of a pair lie in one row.
+
+Source: Direct Preference Optimization, arXiv:2305.18290, equation 7.
+
+Dimensions: S sequences, of each pair the better answer and then the worse; P pairs.
+"""
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from worker.trainer.loss import padded_sequence_losses, sequence_losses
+from worker.trainer.model import Model
+from worker.trainer.packing import Row
+
+
+class Preferences(NamedTuple):
+    """How pairs fared beside the starting model."""
+
+    share: float  # of pairs whose better answer is preferred; one that is not decided is a half
+    margin: float  # by how much, on average: in nats, times beta
+
+
+@dataclass
+class Tally:
+    """Sums over the pairs that were seen since it was last taken."""
+
+    num: int = 0
+    num_preferred: float = 0.0
+    margin: float = 0.0
+
+    def add(self, margin_P: Tensor) -> None:
+        self.num += margin_P.shape[0]
+        self.num_preferred += ((margin_P > 0).sum() + 0.5 * (margin_P == 0).sum()).item()
+        self.margin += margin_P.sum().item()
+
+    def take(self) -> Preferences | None:
+        """Return what was seen, and begin anew; None where there were no pairs."""
+        seen = (
+            Preferences(self.num_preferred / self.num, self.margin / self.num) if self.num else None
+        )
+        self.num, self.num_preferred, self.margin = 0, 0.0, 0.0
+        return seen
+
+
+def pair_loss(model: Model, row: Row, beta: float, chunk_tokens: int) -> tuple[Tensor, Tensor]:
+    """Sum the loss of the pairs in a row; call it within packing.in_flight.
+
+    Args:
+        model: With an adapter; it may be switched off, and then is its own reference.
+        row: Of pairs.
+        beta: How much it costs to leave the reference.
+        chunk_tokens: As in `completion_loss`.
+
+    Returns:
+        The sum in nats (float32 scalar), and each pair's margin (P, float32, without gradient).
+    """
+    with torch.no_grad(), model.peft.disable_adapter():
+        reference_S = _losses(model, row, chunk_tokens)
+    # A loss is a log-probability with its sign turned.
+    gain_S = reference_S - _losses(model, row, chunk_tokens)
+    margin_P = beta * (gain_S[0::2] - gain_S[1::2])
+    return -functional.logsigmoid(margin_P).sum(), margin_P.detach()
+
+
+def _losses(model: Model, row: Row, chunk_tokens: int) -> Tensor:
+    if not model.packed:
+        return padded_sequence_losses(model.scores(row.padded()), row.labels_T, row.lengths)
+    return sequence_losses(
+        model.hidden(row),
+        model.head.weight,
+        row.labels_T,
+        row.lengths,
+        model.head.bias,
+        chunk_tokens,
+        model.cap,
+    )
