@@ -208,7 +208,7 @@ class ChatFormat:
         if isinstance(max_length_tokens, int):
             max_length_tokens = [max_length_tokens] * len(cut)
         return [
-            _truncate(list(found.ids), _labels(found, segments), limit)
+            _truncate(list(found.ids), _labels(found, segments), limit, self._bos_id)
             for found, segments, limit in zip(batch, cut, max_length_tokens, strict=True)
         ]
 
@@ -231,7 +231,8 @@ class ChatFormat:
             for key in ("content", "rejected")
         )
         return [
-            _pair(one, other, max_length_tokens) for one, other in zip(better, worse, strict=True)
+            _pair(one, other, max_length_tokens, self._bos_id)
+            for one, other in zip(better, worse, strict=True)
         ]
 
     def encode_prompt(self, messages: Sequence[Message], tools: Tools | None = None) -> list[int]:
@@ -244,6 +245,10 @@ class ChatFormat:
     def decode(self, token_ids: Sequence[int]) -> str:
         """Turn an answer's token ids back into text, without special tokens."""
         return str(self.tokenizer.decode(list(token_ids), skip_special_tokens=True)).strip()
+
+    @cached_property
+    def _bos_id(self) -> int | None:
+        return self.tokenizer.token_to_id(str(self._special.get("bos_token", "")))
 
     @property
     def _begin_of_text(self) -> str:
@@ -401,7 +406,7 @@ def _labels(found: Any, segments: Sequence[Segment]) -> list[int]:
     return labels
 
 
-def _truncate(token_ids: list[int], labels: list[int], limit: int) -> Encoded:
+def _truncate(token_ids: list[int], labels: list[int], limit: int, bos: int | None) -> Encoded:
     excess = len(token_ids) - limit
     if excess <= 0:
         return Encoded(token_ids, labels, 0)
@@ -411,7 +416,23 @@ def _truncate(token_ids: list[int], labels: list[int], limit: int) -> Encoded:
     cut = min(excess, last_answer)
     lost = labels[:cut] + labels[cut + limit :]
     num_lost = sum(label != IGNORE_INDEX for label in lost)
-    return Encoded(token_ids[cut : cut + limit], labels[cut : cut + limit], excess, num_lost)
+    ids, kept = _cut(token_ids, labels, cut, limit, bos)
+    return Encoded(ids, kept, excess, num_lost)
+
+
+def _cut(
+    token_ids: list[int], labels: list[int], cut: int, limit: int, bos: int | None
+) -> tuple[list[int], list[int]]:
+    """Cut the beginning off, and keep the sign that a text begins in the place of a token.
+
+    Models lean on that sign (Gemma hardly works without). Where it stands before each turn as well,
+    as SmolLM2's does, it means something else.
+    """
+    ids, kept = token_ids[cut : cut + limit], labels[cut : cut + limit]
+    is_sign = bos is not None and token_ids[0] == bos and bos not in token_ids[1:]
+    if cut and is_sign and kept[0] == IGNORE_INDEX:
+        ids[0] = token_ids[0]
+    return ids, kept
 
 
 def _plain(messages: Sequence[Message]) -> list[dict[str, Any]]:
@@ -503,18 +524,14 @@ def _last_answer(
     return [*before, last | {"content": messages[-1][key]}]
 
 
-def _pair(better: Encoded, worse: Encoded, limit: int) -> Encoded:
+def _pair(better: Encoded, worse: Encoded, limit: int, bos: int | None) -> Encoded:
     excess = max(len(better.token_ids), len(worse.token_ids)) - limit
     asked = next(i for i, label in enumerate(better.labels) if label != IGNORE_INDEX)
     cut = min(max(excess, 0), asked)
-    ids, labels = (
-        [getattr(one, name)[cut : cut + limit] for one in (better, worse)]
-        for name in ("token_ids", "labels")
-    )
+    halves = [_cut(one.token_ids, one.labels, cut, limit, bos) for one in (better, worse)]
     num_lost = sum(max(0, len(one.token_ids) - cut - limit) for one in (better, worse))
-    return Encoded(
-        ids[0] + ids[1], labels[0] + labels[1], 2 * cut + num_lost, num_lost, len(ids[0])
-    )
+    ids, labels = (halves[0][part] + halves[1][part] for part in range(2))
+    return Encoded(ids, labels, 2 * cut + num_lost, num_lost, len(halves[0][0]))
 
 
 def _is_text(messages: Sequence[Message]) -> bool:

@@ -99,7 +99,9 @@ class JobForm:
             PRESETS[self.preset].settings(_config(model), self.objective).model_dump()
         )
         if self.rate_rule == "paper":
-            values["learning_rate"] = paper_learning_rate(model.num_parameters if model else None)
+            values["learning_rate"] = paper_learning_rate(
+                model.num_parameters if model else None, self.objective
+            )
         values |= {name: _number(typed) for name, typed in self.changes.items()}
         try:
             return TrainConfig.model_validate(values), {}

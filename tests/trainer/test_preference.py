@@ -164,7 +164,7 @@ def test_only_the_two_last_answers_are_labelled(name: str) -> None:
     limit = len(better[0]) - 3
     (short,) = form.encode_pairs([messages], limit)
     cut = max(len(better[0]), len(worse[0])) - limit
-    assert [ids for ids, _ in halves(short)] == [better[0][cut:], worse[0][cut:]]
+    assert [ids[1:] for ids, _ in halves(short)] == [better[0][cut + 1 :], worse[0][cut + 1 :]]
     assert (short.num_cut_tokens, short.num_cut_answer_tokens) == (2 * cut, 0)
 
 
