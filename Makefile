@@ -76,7 +76,7 @@ bench: setup-dev ## Etude's trainer beside TRL's on this CPU; BENCH_ARGS="--quic
 	$(BIN)/python -m bench.train $(BENCH_ARGS)
 
 bench-live: setup-dev browser ## trainer's line to point on screen, in Chromium
-	$(BIN)/python bench/live.py
+	$(BIN)/python -m bench.live
 
 bench-start: setup-dev browser ## press of the button to first loss, in Chromium, with the real trainer
 	$(BIN)/python -m bench.start

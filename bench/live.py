@@ -1,12 +1,13 @@
 """How long a point takes from the trainer's line to the screen: p50 and p95; JSON last.
 
-    python bench/live.py [NUMBER OF STEPS] [SECONDS A STEP]
+    python -m bench.live [NUMBER OF STEPS] [SECONDS A STEP]
 
 Real PostgreSQL, Valkey, Celery worker, supervisor, web process and Chromium; only the trainer is
 the tests' stand-in, which writes the same lines without a model. A point counts as on the screen
 in the frame after the one that drew it.
 """
 
+import datetime
 import json
 import os
 import signal
@@ -50,6 +51,21 @@ def main() -> None:
         address = stack.enter_context(etude(Path(folder)))
         cookie, job_id = make_job(f"steps={num_steps} pause={seconds} every=25")
         result = watch(address, cookie, job_id, num_steps)
+    from bench import comparison, report
+
+    date = datetime.datetime.now(datetime.UTC).date().isoformat()
+    body = {
+        "command": "make bench-live",
+        "kind": "live",
+        "date": date,
+        "revision": comparison.revision(),
+        "machine": comparison.machine(),
+        **result,
+    }
+    if len(sys.argv) == 1:  # a short trial is no result
+        path = ROOT / "bench" / "results" / f"live-{date}.json"
+        path.write_text(json.dumps(body, indent=1) + "\n")
+        report.write()
     print(json.dumps(result))
     sys.exit(0 if result["p95_ms"] <= TARGET_MS and not result["num_lost"] else 1)
 

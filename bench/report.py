@@ -38,7 +38,9 @@ WHAT = {
 def write() -> None:
     """Put the newest results into the page and draw the picture."""
     train, ablation = newest("train-cpu"), newest("ablation-cpu")
-    parts = ["## On a CPU", *_cpu(train), *_ablation(ablation), "## On a GPU", *_gpu()]
+    parts = ["## On a CPU", *_cpu(train), *_ablation(ablation)]
+    parts += ["## To the screen", _start(newest("start-cpu")), _live(newest("live"))]
+    parts += ["## On a GPU", *_gpu()]
     text = PAGE.read_text(encoding="utf-8")
     before, _, rest = text.partition(BEGIN)
     _, _, after = rest.partition(END)
@@ -131,6 +133,32 @@ def _ablation(result: dict[str, Any] | None) -> list[str]:
         table(rows),
         _disturbed(arms),
     ]
+
+
+def _start(result: dict[str, Any] | None) -> str:
+    title = "From the press of “Start training” with a warm worker"
+    if result is None:
+        return f"{title}: not measured."
+    found, first, wanted = result["medians"], result["first_round"], result["targets"]
+    return (
+        f"{title}: the first phase after {found['phase_seconds']:.1f} s (aim "
+        f"{wanted['phase_seconds']:.0f}), the first loss on the chart after "
+        f"{found['loss_seconds']:.1f} s (aim {wanted['loss_seconds']:.0f}), median of "
+        f"{len(result['rounds'])} rounds in Chromium; {first['phase_seconds']:.1f} and "
+        f"{first['loss_seconds']:.1f} s in the first, in which the starting model was packed to 4 "
+        f"bits. {_origin(result)}"
+    )
+
+
+def _live(result: dict[str, Any] | None) -> str:
+    title = "From the trainer's line to the point on the screen"
+    if result is None:
+        return f"{title}: not measured."
+    return (
+        f"{title}: median {result['p50_ms']:.0f} ms, 95 % within {result['p95_ms']:.0f} ms (aim "
+        f"{result['target_p95_ms']}), {result['num_points']} points, {result['num_lost']} lost; "
+        f"browser on the same machine. {_origin(result)}"
+    )
 
 
 def _gpu() -> list[str]:

@@ -18,7 +18,7 @@ from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any
 
-from bench import comparison, live, workload
+from bench import comparison, live, report, workload
 
 ROOT = Path(__file__).resolve().parents[1]
 TARGETS = {"phase_seconds": 1.0, "loss_seconds": 10.0}
@@ -56,6 +56,7 @@ def main() -> None:
     }
     path = ROOT / "bench" / "results" / f"start-cpu-{body['date']}.json"
     path.write_text(json.dumps(body, indent=1) + "\n")
+    report.write()
     print(json.dumps({"first_round": found[0], "medians": medians, "targets": TARGETS}))
     sys.exit(0 if all(medians[name] <= most for name, most in TARGETS.items()) else 1)
 
