@@ -144,6 +144,9 @@ def _page(
     if not form.name:
         chosen = next((one for one in choices if str(one.id) == form.version_id), None)
         form.name = chosen.dataset.name if chosen and not errors else ""
+    pairs = _pairs(db, user, form)
+    if pairs["has_pairs"]:  # as the page offers it, so that its estimate is of that
+        form.changes.setdefault("objective", "dpo")
     device = jobs.device(db)
     return page(
         "jobs/new.html",
@@ -156,7 +159,8 @@ def _page(
         models=[(model, jobs.fits(model, device)) for model in models],
         presets=list(PRESETS.values()),
         fields=[field for field in FIELDS if field.name not in PAIR_FIELDS],
-        **_pairs(db, user, form),
+        **pairs,
+        is_changed=any(name not in PAIR_FIELDS for name in form.changes),
         advanced_open=any(
             field.is_advanced and (field.name in form.changes or field.name in (errors or {}))
             for field in FIELDS

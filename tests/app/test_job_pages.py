@@ -504,6 +504,8 @@ def test_what_to_learn_is_asked_where_the_data_has_pairs(
     assert ["pairs of a better" in html for html in shown.values()] == [False, True, False]
     assert ["continued pretraining" in html for html in shown.values()] == [False, False, True]
     assert re.search(r'value="dpo" checked', shown[pairs.id])
+    assert "a tenth for pairs" in shown[pairs.id]
+    assert 'class="change" open' not in shown[pairs.id]
     form |= {"version_id": str(pairs.id)}
     swapped = client.post("/jobs/new/objective", data=form).text
     assert 'name="objective"' in swapped
