@@ -4,6 +4,7 @@
 that has one is whole, and one whose hashes agree is the one that was written.
 """
 
+import ctypes
 import hashlib
 import json
 import os
@@ -16,6 +17,7 @@ from typing import Any
 
 NAME = "MANIFEST.json"
 _HEX_SHA256 = re.compile(r"[0-9a-f]{64}")
+_AT_FDCWD, _RENAME_EXCHANGE = -100, 2  # renameat2(2)
 
 
 def write_manifest(folder: Path, **extra: Any) -> str:
@@ -96,7 +98,8 @@ def read_manifest(folder: Path) -> tuple[dict[str, dict[str, Any]], str]:
 def new_folder(target: Path) -> Iterator[Path]:
     """Give `<name>.tmp` to fill; renamed to `target` at the end, removed after an error.
 
-    The caller writes the manifest last. A target of the same name is replaced.
+    The caller writes the manifest last. A target of the same name is replaced, in one step where
+    the file system can, so that a kill at any moment leaves one of the two.
     """
     partial = target.with_name(target.name + ".tmp")
     shutil.rmtree(partial, ignore_errors=True)
@@ -104,10 +107,16 @@ def new_folder(target: Path) -> Iterator[Path]:
     try:
         yield partial
         _sync(partial)
-        if target.exists():
-            shutil.rmtree(target)
-        partial.rename(target)
+        if not target.exists():
+            partial.rename(target)
+        elif not _exchange(partial, target):
+            old = target.with_name(target.name + ".old")
+            shutil.rmtree(old, ignore_errors=True)
+            target.rename(old)
+            partial.rename(target)
+            shutil.rmtree(old)
         _sync(target.parent)
+        shutil.rmtree(partial, ignore_errors=True)  # what it was exchanged for
     except BaseException:
         shutil.rmtree(partial, ignore_errors=True)
         raise
@@ -117,6 +126,15 @@ def file_sha256(path: Path) -> str:
     """Hash a file's bytes."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _exchange(one: Path, other: Path) -> bool:
+    """Swap two names in one step; False where the C library or the file system cannot."""
+    rename = getattr(ctypes.CDLL(None), "renameat2", None)
+    names = os.fsencode(one.absolute()), os.fsencode(other.absolute())
+    return rename is not None and not rename(
+        _AT_FDCWD, names[0], _AT_FDCWD, names[1], _RENAME_EXCHANGE
+    )
 
 
 def _sync(path: Path) -> None:

@@ -10,7 +10,8 @@ from pydantic import BaseModel, ConfigDict, Field
 
 Method = Literal["qlora", "lora"]
 Objective = Literal["supervised", "dpo"]
-Optimizer = Literal["auto", "adamw", "paged_adamw"]
+OptimizerKind = Literal["adamw", "adamw_8bit", "paged_adamw", "paged_adamw_8bit"]
+Optimizer = Literal["auto", "adamw", "adamw_8bit", "paged_adamw", "paged_adamw_8bit"]
 Schedule = Literal["cosine", "linear", "constant"]
 Targets = Literal["all", "attention", "feed_forward"]
 
@@ -211,7 +212,8 @@ class TrainConfig(BaseModel):
         "auto",
         "Optimizer",
         "The rule that turns gradients into changes. Paged AdamW moves its memory out of the way "
-        "on a GPU that is nearly full; on the CPU it is always torch's AdamW.",
+        "on a GPU that is nearly full, 8-bit AdamW rounds it to a quarter; on the CPU it is always "
+        "torch's AdamW.",
         is_advanced=True,
     )
     micro_batch_tokens: int = _setting(
@@ -339,6 +341,10 @@ class TrainerSpec(BaseModel):
     resume_from: str | None = None
     num_samples: int = 3
     stall_seconds: float = 600
+    # Between evaluations a checkpoint is written this often, if that does not cost more than this
+    # share of the time; at an evaluation as often as the share allows.
+    checkpoint_seconds: float = Field(default=60, ge=0)
+    checkpoint_share: float = Field(default=0.02, gt=0)
 
 
 class Event(BaseModel):
@@ -434,6 +440,7 @@ class DoneEvent(Event):
     trained_tokens: int
     peak_memory_bytes: int
     train_seconds: float
+    save_seconds: float = 0  # of all checkpoints
     stopped_early: bool
     preferred_share: float | None = None  # of the validation split's pairs, at the best step
 

@@ -15,7 +15,7 @@ from typing import Any, Literal, NamedTuple
 
 from pydantic import BaseModel, Field
 
-from app.train_config import TrainConfig
+from app.train_config import OptimizerKind, TrainConfig
 
 Resident = Literal["nf4", "bf16", "fp32"]
 
@@ -125,7 +125,7 @@ class Plan(BaseModel):
     micro_batch_tokens: int
     resident: Resident
     checkpointing: bool
-    optimizer: Literal["adamw", "paged_adamw"]
+    optimizer: OptimizerKind
     loss_chunk_tokens: int
     packed: bool = True  # examples side by side, or padded through the model's own forward
     num_steps: int
@@ -390,9 +390,7 @@ def _rate(device: DeviceInfo, resident: Resident) -> float:
     return next((r for name, r in _GPU_RATES.items() if name in device.name), _UNKNOWN_GPU_RATE)
 
 
-def _optimizer(
-    config: TrainConfig, device: DeviceInfo, share: float
-) -> Literal["adamw", "paged_adamw"]:
+def _optimizer(config: TrainConfig, device: DeviceInfo, share: float) -> OptimizerKind:
     if device.kind == "cpu":
         return "adamw"
     if config.optimizer == "auto":

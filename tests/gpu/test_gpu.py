@@ -12,7 +12,7 @@ from app.chat import Encoded
 from app.train_config import TrainConfig
 from tests.gpu.conftest import DEVICE, random_trainer
 from tests.trainer.conftest import events
-from worker.trainer import checkpoint, loop, packing
+from worker.trainer import checkpoint, loop, optimizers, packing
 
 LENGTHS = [37, 512, 5, 130, 64, 300, 9, 77, 21, 33, 250, 18, 90, 41, 12, 155]
 needs_cuda = pytest.mark.skipif(DEVICE == "cpu", reason="CUDA's own way is what is tried here.")
@@ -146,6 +146,19 @@ def test_a_resumed_job_goes_on_bit_for_bit(tmp_path: Path, monkeypatch: pytest.M
         assert torch.equal(parameter, again.model.adapter[name]), name
     losses = [[e["loss"] for e in read(tmp_path / n, "step")] for n in ("whole", "again")]
     assert losses[0][2:] == losses[1]
+
+
+def test_a_probe_leaves_no_trace(tmp_path: Path) -> None:
+    trainer = random_trainer(tmp_path, "tiny", LENGTHS * 4)
+    before = [parameter.clone() for parameter in trainer.model.adapter.values()]
+    states = torch.get_rng_state(), torch.cuda.get_rng_state()
+    loop.probe(trainer)
+    assert torch.equal(torch.get_rng_state(), states[0])
+    assert torch.equal(torch.cuda.get_rng_state(), states[1])
+    after = trainer.model.adapter.values()
+    assert all(torch.equal(a, b) for a, b in zip(before, after, strict=True))
+    moments, _ = optimizers.state(trainer.optimizer)
+    assert not any(value.any() for value in moments.values())
 
 
 def gradients(trainer: loop.Trainer) -> dict[str, Tensor]:

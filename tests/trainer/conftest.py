@@ -120,6 +120,7 @@ def make_job(
         base_model_name=MODEL_NAME,
         base_model_dir=str(model),
         base_model_manifest_sha256=read_manifest(model)[1],
+        checkpoint_share=1e6,  # at each evaluation, however little time lies between
     )
     (folder / "config.json").write_text(spec.model_dump_json())
     return spec

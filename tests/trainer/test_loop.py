@@ -23,7 +23,7 @@ from tests.trainer.conftest import (
     make_plan,
     make_trainer,
 )
-from worker.trainer import failures, loop
+from worker.trainer import checkpoint, failures, loop
 from worker.trainer.data import evaluation_examples, step_examples
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "losses.json"
@@ -88,52 +88,37 @@ class StopAfter:
         return self.left < 0
 
 
-@pytest.mark.parametrize("stop_after", [3, 5])  # in between, and where an evaluation is due
+# In between; where an evaluation is due; with a probe; and with bitsandbytes' optimizer.
+@pytest.mark.parametrize(
+    ("stop_after", "changes"),
+    [(3, {}), (5, {"fits": "tight"}), (7, {"optimizer": "adamw_8bit"})],
+)
 def test_a_resumed_job_equals_an_unbroken_one_bit_for_bit(
-    tmp_path: Path, tiny_model: Path, stop_after: int
+    tmp_path: Path, tiny_model: Path, stop_after: int, changes: dict[str, Any]
 ) -> None:
     config = {**TWENTY, "lora_dropout": 0.1}
-    train(tmp_path / "whole", tiny_model, **config)
-    broken = tmp_path / "broken"
+    whole, broken = tmp_path / "whole", tmp_path / "broken"
+    spec = make_job(whole, tiny_model, **config)
+    # The unbroken one never probes: what a probe does must leave no trace.
+    loop.train(make_trainer(whole, spec, make_plan(spec, **changes | {"fits": "yes"})))
     spec = make_job(broken, tiny_model, **config)
+    plan = make_plan(spec, **changes)
     with pytest.raises(failures.Stopped):
-        loop.train(make_trainer(broken, spec, asked_to_stop=StopAfter(stop_after)))
+        loop.train(make_trainer(broken, spec, plan, asked_to_stop=StopAfter(stop_after)))
     saved = events(broken, kind="checkpoint")[-1]
     assert saved["step"] == stop_after
     assert verify_manifest(broken / saved["path"]) == saved["manifest_sha256"]
     spec = spec.model_copy(update={"attempt": 2, "resume_from": saved["path"]})
     torch.manual_seed(12345)  # whatever came before must not matter
-    loop.train(make_trainer(broken, spec))
-    assert losses(broken) + losses(broken, attempt=2) == losses(tmp_path / "whole")
+    loop.train(make_trainer(broken, spec, plan))
+    assert losses(broken) + losses(broken, attempt=2) == losses(whole)
     for name in ("adapter_model.safetensors", "adapter_config.json"):
-        one = (tmp_path / "whole" / "result" / name).read_bytes()
-        assert one == (broken / "result" / name).read_bytes()
-    done = [events(tmp_path / "whole", kind="done")[0], events(broken, 2, "done")[0]]
+        assert (whole / "result" / name).read_bytes() == (broken / "result" / name).read_bytes()
+    done = [events(whole, kind="done")[0], events(broken, 2, "done")[0]]
     for key in ("best_step", "validation_loss_before", "validation_loss_after", "train_loss"):
         assert done[0][key] == done[1][key]
-
-
-def test_checkpoints_hold_no_pickle_and_only_the_useful_ones_stay(
-    tmp_path: Path, tiny_model: Path
-) -> None:
-    train(tmp_path, tiny_model, **TWENTY | {"num_evaluations": 10})
-    kept = sorted((tmp_path / "checkpoints").iterdir())
-    best = events(tmp_path, kind="done")[0]["best_step"]
-    assert {f.name for f in kept} == {"step-00018", "step-00020", f"step-{best:05d}"}
-    for folder in kept:
-        verify_manifest(folder)
-        assert {f.suffix for f in folder.iterdir()} == {".safetensors", ".json"}
-
-
-def test_a_damaged_checkpoint_is_refused(tmp_path: Path, tiny_model: Path) -> None:
-    spec = train(tmp_path, tiny_model, num_epochs=1, num_evaluations=1)
-    path = events(tmp_path, kind="checkpoint")[-1]["path"]
-    weights = tmp_path / path / "optimizer.safetensors"
-    body = bytearray(weights.read_bytes())
-    body[-1] ^= 1
-    weights.write_bytes(body)
-    with pytest.raises(failures.Failure, match="checkpoint cannot be used"):
-        make_trainer(tmp_path, spec.model_copy(update={"attempt": 2, "resume_from": path}))
+    phases = {event["phase"] for event in events(broken, 2, "phase")}
+    assert ("probing" in phases) == ("fits" in changes)
 
 
 def test_the_adapter_loads_in_plain_peft_and_lowers_the_loss(
@@ -272,8 +257,9 @@ def test_training_stops_early_and_keeps_the_best_step(tmp_path: Path, tiny_model
     assert len(looks) < 25
     best = min(looks, key=lambda e: e["loss"])
     assert done["best_step"] == best["step"] == looks[-4]["step"]
-    saved = load_file(tmp_path / "checkpoints" / f"step-{best['step']:05d}"
-                      / "adapter_model.safetensors")  # fmt: skip
+    newest = checkpoint.newest(tmp_path)
+    assert newest is not None
+    saved = load_file(newest / "best_adapter.safetensors")
     result = load_file(tmp_path / "result" / "adapter_model.safetensors")
     assert all(torch.equal(saved[name], result[name]) for name in saved)
 

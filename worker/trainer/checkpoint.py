@@ -1,6 +1,10 @@
-"""Write and read what is needed to go on: safetensors and JSON, whole or not there."""
+"""Write and read what is needed to go on: safetensors and JSON, whole or not there.
+
+A checkpoint stands alone: it holds the best adapter so far beside the present one.
+"""
 
 import json
+import re
 import shutil
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -12,7 +16,9 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from app.manifests import new_folder, verify_manifest, write_manifest
+from app.train_config import OptimizerKind
 from worker.trainer import model as models
+from worker.trainer import optimizers
 from worker.trainer.model import Model
 
 _TOKENIZER_FILES = (
@@ -21,6 +27,10 @@ _TOKENIZER_FILES = (
     "special_tokens_map.json",
     "chat_template.jinja",
 )
+_STEP = re.compile(r"step-(\d{5,})")
+_BEST = "best_adapter.safetensors"
+# Differ between two saves of the same step.
+_CLOCKS = ("train_seconds", "save_seconds", "last_save_seconds")
 
 
 @dataclass
@@ -30,9 +40,12 @@ class Progress:
     step: int = 0
     micro_batch_tokens: int = 0
     checkpointing: bool = False
+    optimizer: OptimizerKind = "adamw"
     learning_rate_scale: float = 1.0  # halved after a loss that was no number
     trained_tokens: int = 0
     train_seconds: float = 0.0
+    save_seconds: float = 0.0  # of all checkpoints
+    last_save_seconds: float = 0.0
     baseline_loss: float | None = None
     evaluated_step: int | None = None
     best_step: int | None = None
@@ -43,19 +56,51 @@ class Progress:
     recent_losses: list[float] = field(default_factory=list)
 
 
+def is_due(since_seconds: float, last_save_seconds: float, share: float, least: float) -> bool:
+    """Tell whether a checkpoint may be written now without costing more than its share of time.
+
+    Each save is paid for by the time that passes before the next one. What holds for a job: it
+    spends at most `share` of its time on checkpoints, the last one and those that somebody's wish
+    to stop asks for aside. The first costs nobody knows how much, and is always written.
+
+    Args:
+        since_seconds: Since the last save, or since training began.
+        last_save_seconds: How long it took; 0 before the first.
+        share: Of the time.
+        least: Seconds between two saves, however little they cost.
+    """
+    return since_seconds >= max(least, last_save_seconds / share)
+
+
 def save(
-    job_dir: Path, model: Model, optimizer: torch.optim.Optimizer, progress: Progress
+    job_dir: Path,
+    model: Model,
+    optimizer: torch.optim.Optimizer,
+    progress: Progress,
+    best: dict[str, Tensor] | None = None,
 ) -> tuple[str, str]:
-    """Write a checkpoint of the present step.
+    """Write a checkpoint of the present step, unless that very one lies there whole.
+
+    Args:
+        job_dir: The job's folder.
+        model: Its adapter.
+        optimizer: Its state.
+        progress: Where the job stands.
+        best: The adapter of the best evaluation, where that is not the present one.
 
     Returns:
         Its path below JOB_DIR and its manifest's SHA-256.
     """
     path = f"checkpoints/step-{progress.step:05d}"
+    digest = _saved_already(job_dir / path, progress)
+    if digest is not None:
+        return path, digest
     (job_dir / "checkpoints").mkdir(exist_ok=True)
     with new_folder(job_dir / path) as folder:
         _save_adapter(folder, _on_cpu(dict(model.adapter)), models.peft_config(model))
-        tensors, numbers = _flatten(optimizer.state_dict()["state"])
+        if best is not None and progress.best_step != progress.step:
+            save_file(best, folder / _BEST, metadata={"format": "pt"})
+        tensors, numbers = optimizers.state(optimizer)
         save_file(tensors | _random_states(), folder / "optimizer.safetensors")
         state = {"progress": asdict(progress), "optimizer": numbers}
         (folder / "state.json").write_text(json.dumps(state, indent=2) + "\n", encoding="utf-8")
@@ -63,13 +108,51 @@ def save(
     return path, digest
 
 
-def restore(folder: Path, model: Model, optimizer: torch.optim.Optimizer) -> Progress:
-    """Put model, optimizer and random states back as they were.
+def newest(job_dir: Path, at_most: int | None = None) -> Path | None:
+    """Return the newest whole checkpoint, passing over damaged ones.
+
+    Args:
+        job_dir: The job's folder.
+        at_most: Leave out later steps.
+    """
+    for step, folder in reversed(_folders(job_dir)):
+        if at_most is None or step <= at_most:
+            try:
+                verify_manifest(folder)
+            except (ValueError, OSError):
+                continue
+            return folder
+    return None
+
+
+def step_of(path: str) -> int:
+    """Read a step from a checkpoint's path.
 
     Raises:
-        ValueError: the checkpoint is damaged or belongs to another model.
+        ValueError: it is not the path of one.
     """
-    verify_manifest(folder)
+    found = _STEP.fullmatch(Path(path).name)
+    if found is None:
+        raise ValueError(f"{path} is no checkpoint")
+    return int(found[1])
+
+
+def read_progress(folder: Path) -> Progress:
+    """Read where a job stood.
+
+    Raises:
+        ValueError, KeyError, TypeError, OSError: this is not a whole checkpoint.
+    """
+    state = json.loads((folder / "state.json").read_text(encoding="utf-8"))
+    return Progress(**state["progress"])
+
+
+def restore(folder: Path, model: Model, optimizer: torch.optim.Optimizer) -> Progress:
+    """Put model, optimizer and random states back as they were, from what `newest` returned.
+
+    Raises:
+        ValueError: the checkpoint belongs to another model or optimizer.
+    """
     state = json.loads((folder / "state.json").read_text(encoding="utf-8"))
     models.set_adapter(model, load_file(folder / "adapter_model.safetensors"))
     tensors = load_file(folder / "optimizer.safetensors")
@@ -78,30 +161,36 @@ def restore(folder: Path, model: Model, optimizer: torch.optim.Optimizer) -> Pro
         states = tensors.pop(name)
         if torch.cuda.is_available():
             torch.cuda.set_rng_state(states, int(name.rpartition(".")[2]))
-    whole = optimizer.state_dict()
-    whole["state"] = _unflatten(tensors, state["optimizer"])
-    optimizer.load_state_dict(whole)
+    optimizers.set_state(optimizer, tensors, state["optimizer"])
     return Progress(**state["progress"])
 
 
-def tidy(job_dir: Path, progress: Progress) -> None:
-    """Keep the newest two checkpoints and the best one."""
-    folders = sorted((job_dir / "checkpoints").glob("step-*[0-9]"))
-    best = f"step-{progress.best_step:05d}" if progress.best_step is not None else None
-    for folder in folders[:-2]:
-        if folder.name != best:
-            shutil.rmtree(folder)
+def best_adapter(folder: Path, progress: Progress) -> dict[str, Tensor] | None:
+    """Read the adapter of the best evaluation from a whole checkpoint.
 
-
-def best_adapter(job_dir: Path, progress: Progress) -> dict[str, Tensor]:
-    """Read the adapter of the best evaluation.
-
-    Raises:
-        ValueError: the checkpoint is damaged.
+    Returns:
+        Its tensors on the CPU, or None where there has been no evaluation.
     """
-    folder = job_dir / "checkpoints" / f"step-{progress.best_step:05d}"
-    verify_manifest(folder)
-    return dict(load_file(folder / "adapter_model.safetensors"))
+    if progress.best_step is None:
+        return None
+    is_present = progress.best_step == progress.step
+    return dict(load_file(folder / ("adapter_model.safetensors" if is_present else _BEST)))
+
+
+def forget_after(job_dir: Path, step: int) -> None:
+    """Remove checkpoints of later steps, which are damaged or of a way given up, and halves."""
+    for found, folder in _folders(job_dir):
+        if found > step:
+            shutil.rmtree(folder)
+    for folder in (job_dir / "checkpoints").glob("step-*[.]*"):
+        shutil.rmtree(folder)
+
+
+def tidy(job_dir: Path, progress: Progress) -> None:
+    """Keep the newest two checkpoints up to the present one."""
+    earlier = [folder for step, folder in _folders(job_dir) if step < progress.step]
+    for folder in earlier[:-1]:
+        shutil.rmtree(folder)
 
 
 def write_result(job_dir: Path, base_model_dir: Path, model: Model) -> None:
@@ -138,26 +227,20 @@ def _random_states() -> dict[str, Tensor]:
     return states
 
 
-def _flatten(
-    state: dict[int, dict[str, Any]],
-) -> tuple[dict[str, Tensor], dict[str, dict[str, Any]]]:
-    tensors: dict[str, Tensor] = {}
-    numbers: dict[str, dict[str, Any]] = {}
-    for index, values in state.items():
-        for name, value in values.items():
-            if isinstance(value, Tensor):
-                # A copy: moments of equal layers may share storage in paged optimizers.
-                tensors[f"{index}.{name}"] = value.detach().cpu().clone()
-            else:
-                numbers.setdefault(str(index), {})[name] = value
-    return tensors, numbers
+def _folders(job_dir: Path) -> list[tuple[int, Path]]:
+    """Return all checkpoints by step; from 100,000 on names do not sort."""
+    found = ((_STEP.fullmatch(f.name), f) for f in (job_dir / "checkpoints").glob("step-*"))
+    return sorted((int(match[1]), folder) for match, folder in found if match)
 
 
-def _unflatten(
-    tensors: dict[str, Tensor], numbers: dict[str, dict[str, Any]]
-) -> dict[int, dict[str, Any]]:
-    state: dict[int, dict[str, Any]] = {int(index): dict(v) for index, v in numbers.items()}
-    for key, tensor in tensors.items():
-        index, _, name = key.partition(".")
-        state.setdefault(int(index), {})[name] = tensor
-    return state
+def _saved_already(folder: Path, progress: Progress) -> str | None:
+    """Return the manifest's hash of a whole checkpoint that says the same."""
+
+    def lasting(values: Progress) -> dict[str, Any]:
+        return {key: value for key, value in asdict(values).items() if key not in _CLOCKS}
+
+    try:
+        digest = verify_manifest(folder)
+        return digest if lasting(read_progress(folder)) == lasting(progress) else None
+    except (ValueError, KeyError, TypeError, OSError):
+        return None

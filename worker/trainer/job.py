@@ -3,6 +3,7 @@
 import json
 import warnings
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -115,22 +116,66 @@ def prepare(
     packed = base_model.packed_folder(spec)
     loaded = model.load(folder, spec.base_model_name, plan, config, device, packed)
     judge_files()
-    optimizer = loop.make_optimizer(plan, config, model.groups(loaded, config))
     progress = Progress(
-        micro_batch_tokens=plan.micro_batch_tokens, checkpointing=plan.checkpointing
+        micro_batch_tokens=plan.micro_batch_tokens,
+        checkpointing=plan.checkpointing,
+        optimizer=plan.optimizer,
     )
-    if spec.resume_from:
-        try:
-            progress = checkpoint.restore(job_dir / spec.resume_from, loaded, optimizer)
-        except (ValueError, KeyError, TypeError, OSError) as error:
-            raise failures.Failure(
-                "checkpoint_damaged", f"The checkpoint cannot be used: {error}", exit_code=1
-            ) from error
+    saved = _checkpoint(job_dir, spec, log)
+    if saved is not None:
+        known = checkpoint.read_progress(saved)
+        progress.micro_batch_tokens = known.micro_batch_tokens
+        progress.checkpointing = progress.checkpointing or known.checkpointing
+        progress.optimizer = known.optimizer
         if progress.checkpointing and not plan.checkpointing:
             model.enable_checkpointing(loaded.peft.get_base_model())
-    return loop.Trainer(
+    way = plan.model_copy(update={"optimizer": progress.optimizer})
+    optimizer = loop.make_optimizer(way, config, model.groups(loaded, config))
+    trainer = loop.Trainer(
         spec, job_dir, log, plan, chat, examples, loaded, optimizer, progress, asked_to_stop
     )
+    # On a CPU with room to spare the first point on the chart would only come later.
+    if device.type == "cuda" or plan.fits != "yes":
+        loop.probe(trainer)
+    if saved is not None:
+        go_on(trainer, saved)
+    return trainer
+
+
+def go_on(trainer: loop.Trainer, saved: Path) -> None:
+    """Put a whole checkpoint in place; what a probe has just learned about memory stays.
+
+    Raises:
+        Failure: it belongs to another job.
+    """
+    progress = trainer.progress
+    try:
+        found = checkpoint.restore(saved, trainer.model, trainer.optimizer)
+        trainer.best = checkpoint.best_adapter(saved, found)
+    except (ValueError, KeyError, TypeError, OSError) as error:
+        raise failures.Failure(
+            "checkpoint_damaged", f"The checkpoint cannot be used: {error}", exit_code=1
+        ) from error
+    trainer.progress = replace(
+        found,
+        micro_batch_tokens=progress.micro_batch_tokens,
+        checkpointing=progress.checkpointing,
+        optimizer=progress.optimizer,
+    )
+
+
+def _checkpoint(job_dir: Path, spec: TrainerSpec, log: EventLog) -> Path | None:
+    """Find the checkpoint to go on from, and remove later ones: they are damaged."""
+    if spec.resume_from is None:
+        return None
+    step = checkpoint.step_of(spec.resume_from)
+    found = checkpoint.newest(job_dir, step)
+    begin = 0 if found is None else checkpoint.step_of(found.name)
+    checkpoint.forget_after(job_dir, begin)
+    if begin != step:
+        message = f"The checkpoint of step {step} is damaged; training goes on from step {begin}."
+        log.write(NoteEvent, level="warn", message=message)
+    return found
 
 
 def make_plan(folder: Path, examples: data.Data, spec: TrainerSpec, machine: DeviceInfo) -> Plan:

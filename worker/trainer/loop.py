@@ -4,13 +4,13 @@ import gc
 import math
 import resource
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
-from bitsandbytes.optim.adamw import PagedAdamW32bit
 from torch import Tensor
 
 from app.chat import IGNORE_INDEX, ChatFormat, Encoded
@@ -25,14 +25,16 @@ from app.train_config import (
     TrainConfig,
     TrainerSpec,
 )
-from app.training_plan import Plan, num_passes, num_steps
-from worker.trainer import checkpoint, failures, model, packing, preference, samples
+from app.training_plan import Plan, num_passes, num_steps, this_cpu
+from worker.trainer import checkpoint, failures, model, optimizers, packing, preference, samples
 from worker.trainer.checkpoint import Progress
 from worker.trainer.data import Data, evaluation_examples, step_examples
 from worker.trainer.events import EventLog
 from worker.trainer.loss import completion_loss, padded_loss
 
 _SMALLEST_MICRO_BATCH = 64
+_OUT_OF_MEMORY = ("can't allocate memory", "not enough memory", "bad_alloc")
+_T = TypeVar("_T")
 
 
 @dataclass
@@ -50,6 +52,9 @@ class Trainer:
     progress: Progress
     asked_to_stop: Callable[[], bool]
     pairs: preference.Tally = field(default_factory=preference.Tally)
+    best: dict[str, Tensor] | None = None  # the adapter of the best evaluation, on the CPU
+    clock: Callable[[], float] = time.monotonic
+    saved_at: float = 0.0  # by the clock; where training begins, too
 
     @property
     def config(self) -> TrainConfig:
@@ -69,15 +74,18 @@ def train(trainer: Trainer) -> None:
     held_out = _held_out(trainer)
     start = {name: p.detach().clone() for name, p in trainer.model.adapter.items()}
     went_back = progress.learning_rate_scale < 1
-    if trainer.model.device.type == "cuda":
-        _probe(trainer)
+    trainer.saved_at = trainer.clock()
     _phase(trainer, "training", f"Training, {total_steps} steps.")
     while not progress.stopped_early:
         if progress.step in looks and progress.evaluated_step != progress.step:
             _look(trainer, held_out)
-            _save(trainer)
+            if _may_save(trainer, 0):
+                _save(trainer)
             if progress.stopped_early:
                 break
+            _phase(trainer, "training", "Training goes on.")
+        elif progress.step < total_steps and _may_save(trainer, trainer.spec.checkpoint_seconds):
+            _save(trainer)
             _phase(trainer, "training", "Training goes on.")
         if progress.step >= total_steps:
             break
@@ -120,17 +128,37 @@ def learning_rate(config: TrainConfig, step: int, total_steps: int) -> float:
 def make_optimizer(
     plan: Plan, config: TrainConfig, weights: Sequence[Tensor] | Sequence[dict[str, Any]]
 ) -> torch.optim.Optimizer:
-    """Make AdamW: torch's, or on a GPU that is nearly full bitsandbytes' paged one.
+    """Make the plan's AdamW.
 
     Args:
         plan: Says which.
         config: The weight decay.
         weights: Alone, or in groups that each have a `ratio` to the learning rate.
     """
-    if plan.optimizer == "paged_adamw":
-        paged: torch.optim.Optimizer = PagedAdamW32bit(weights, weight_decay=config.weight_decay)
-        return paged
-    return torch.optim.AdamW(weights, weight_decay=config.weight_decay, fused=True)
+    return optimizers.make(plan.optimizer, weights, config.weight_decay)
+
+
+def probe(trainer: Trainer, steps: int = 2) -> None:
+    """Do real steps on the longest examples: memory runs out now or not at all.
+
+    A micro-batch filled with them takes as much as any. The rate is 0 and everything is put back,
+    so that training goes on as if nothing had been.
+    """
+    _phase(trainer, "probing", "Trying the longest examples.")
+    by_length = sorted(trainer.data.train, key=lambda e: -len(e.token_ids))
+    filled: list[Encoded] = []
+    tokens = 0
+    while tokens < trainer.progress.micro_batch_tokens and len(filled) < len(by_length):
+        filled.append(by_length[len(filled)])
+        tokens += len(filled[-1].token_ids)
+    random_state = _random_state(trainer)
+    with _refusing_too_much(trainer.model.device):
+        for _ in range(steps):
+            _update(trainer, filled, 0.0)
+    trainer.optimizer.zero_grad()
+    optimizers.reset(trainer.optimizer)
+    trainer.pairs.take()
+    _set_random_state(trainer, random_state)
 
 
 @torch.no_grad()
@@ -138,14 +166,20 @@ def evaluate(trainer: Trainer, examples: Sequence[Encoded]) -> float:
     """Return the mean loss over the labelled tokens of some examples, or over pairs, in nats."""
     peft = trainer.model.peft
     peft.eval()
-    total, num_labelled = 0.0, 0
-    for row in _rows(trainer, examples):
-        with packing.in_flight(row):
-            loss_sum, num = _forward(trainer, row)
-        total += loss_sum.item()
-        num_labelled += int(num)
+
+    def ask() -> float:
+        total, num_labelled = 0.0, 0
+        trainer.pairs.take()
+        for row in _rows(trainer, examples):
+            with packing.in_flight(row):
+                loss_sum, num = _forward(trainer, row)
+            total += loss_sum.item()
+            num_labelled += int(num)
+        return total / num_labelled
+
+    loss = _within_memory(trainer, examples, ask)
     peft.train()
-    return total / num_labelled
+    return loss
 
 
 def _step(trainer: Trainer, total_steps: int) -> bool:
@@ -154,17 +188,10 @@ def _step(trainer: Trainer, total_steps: int) -> bool:
     config, progress = trainer.config, trainer.progress
     chosen = step_examples(len(trainer.data.train), config, progress.step)
     examples = [trainer.data.train[index] for index in chosen]
-    loss = _gradients(trainer, examples)
-    weights = list(trainer.model.adapter.values())
-    norm = torch.nn.utils.clip_grad_norm_(weights, config.max_grad_norm).item()
-    if not (math.isfinite(loss) and math.isfinite(norm)):
-        trainer.optimizer.zero_grad()
-        return False
     rate = learning_rate(config, progress.step, total_steps) * progress.learning_rate_scale
-    for group in trainer.optimizer.param_groups:
-        group["lr"] = rate * group.get("ratio", 1)
-    trainer.optimizer.step()
-    trainer.optimizer.zero_grad()
+    loss, norm = _update(trainer, examples, rate)
+    if not (math.isfinite(loss) and math.isfinite(norm)):
+        return False
     num_tokens = sum(len(example.token_ids) for example in examples)
     seconds = time.monotonic() - began
     progress.step += 1
@@ -190,29 +217,85 @@ def _step(trainer: Trainer, total_steps: int) -> bool:
     return True
 
 
+def _update(trainer: Trainer, examples: Sequence[Encoded], rate: float) -> tuple[float, float]:
+    """Move the weights once; not where loss or gradients are no numbers.
+
+    Returns:
+        The mean loss over the labelled tokens, and the gradients' norm.
+    """
+    # An update then needs no memory of its own.
+    _within_memory(trainer, examples, lambda: optimizers.reserve(trainer.optimizer))
+    loss = _gradients(trainer, examples)
+    weights = list(trainer.model.adapter.values())
+    norm = torch.nn.utils.clip_grad_norm_(weights, trainer.config.max_grad_norm).item()
+    if math.isfinite(loss) and math.isfinite(norm):
+        for group in trainer.optimizer.param_groups:
+            group["lr"] = rate * group.get("ratio", 1)
+        trainer.optimizer.step()
+    trainer.optimizer.zero_grad()
+    return loss, norm
+
+
 def _gradients(trainer: Trainer, examples: Sequence[Encoded]) -> float:
     """Fill the gradients of the step's mean loss; smaller pieces where memory does not do."""
     # The step's labelled tokens are known beforehand: a short micro-batch counts by its tokens. Of
     # pairs each counts as one.
     num_labelled = sum(_num_learned(example) for example in examples)
-    random_state = torch.get_rng_state()
+
+    def fill() -> float:
+        total = 0.0
+        trainer.pairs.take()
+        for row in _rows(trainer, examples):
+            with packing.in_flight(row):
+                loss_sum, _ = _forward(trainer, row)
+                (loss_sum / num_labelled).backward()
+            total += loss_sum.item()
+        return total / num_labelled
+
+    return _within_memory(trainer, examples, fill)
+
+
+def _within_memory(trainer: Trainer, examples: Sequence[Encoded], deed: Callable[[], _T]) -> _T:
+    """Do something from where gradients are empty; where memory runs out, again with less."""
+    random_state = _random_state(trainer)
     while True:
         try:
-            total = 0.0
-            trainer.pairs.take()
-            for row in _rows(trainer, examples):
-                with packing.in_flight(row):
-                    loss_sum, _ = _forward(trainer, row)
-                    (loss_sum / num_labelled).backward()
-                total += loss_sum.item()
-            return total / num_labelled
+            return deed()
         except (RuntimeError, MemoryError) as error:
             if not is_out_of_memory(error):
                 raise
         # Outside the except block, whose exception holds on to the tensors.
         trainer.optimizer.zero_grad()
         _use_less_memory(trainer, max(len(example.token_ids) for example in examples))
-        torch.set_rng_state(random_state)
+        _set_random_state(trainer, random_state)
+
+
+def _random_state(trainer: Trainer) -> tuple[Tensor, Tensor | None]:
+    device = trainer.model.device
+    on_device = torch.cuda.get_rng_state(device) if device.type == "cuda" else None
+    return torch.get_rng_state(), on_device
+
+
+def _set_random_state(trainer: Trainer, state: tuple[Tensor, Tensor | None]) -> None:
+    torch.set_rng_state(state[0])
+    if state[1] is not None:
+        torch.cuda.set_rng_state(state[1], trainer.model.device)
+
+
+@contextmanager
+def _refusing_too_much(device: torch.device) -> Iterator[None]:
+    """Have torch raise on the CPU where the kernel, which promises too much, would kill later."""
+    if device.type != "cpu":
+        yield
+        return
+    status = Path("/proc/self/status").read_text(encoding="utf-8")
+    used = next(int(x.split()[1]) for x in status.splitlines() if x.startswith("VmData")) * 1024
+    limits = resource.getrlimit(resource.RLIMIT_DATA)
+    resource.setrlimit(resource.RLIMIT_DATA, (used + this_cpu().free_bytes, limits[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_DATA, limits)
 
 
 def _num_learned(example: Encoded) -> int:
@@ -247,7 +330,7 @@ def _rows(trainer: Trainer, examples: Sequence[Encoded]) -> list[packing.Row]:
 def is_out_of_memory(error: BaseException) -> bool:
     """Tell whether an error says that memory ran out, on a GPU or on the CPU."""
     return isinstance(error, (torch.OutOfMemoryError, MemoryError)) or (
-        "can't allocate memory" in str(error) or "not enough memory" in str(error)
+        any(words in str(error) for words in _OUT_OF_MEMORY)
     )
 
 
@@ -270,6 +353,14 @@ def _use_less_memory(trainer: Trainer, longest: int) -> None:
         progress.checkpointing = True
         model.enable_checkpointing(trainer.model.peft.get_base_model())
         message = "Memory ran out: intermediate results are computed twice from here on."
+    elif trainer.model.device.type == "cuda" and "paged" not in progress.optimizer:
+        progress.optimizer, trainer.optimizer = optimizers.paged(
+            trainer.optimizer, progress.optimizer, trainer.config.weight_decay
+        )
+        message = (
+            "Memory ran out: from here on the optimizer's memory moves out of the GPU where "
+            "something else needs the place."
+        )
     else:
         raise failures.out_of_memory()
     trainer.log.write(NoteEvent, level="warn", message=message)
@@ -294,6 +385,7 @@ def _look(trainer: Trainer, held_out: Sequence[Encoded]) -> None:
     is_best = progress.best_loss is None or loss < progress.best_loss
     if is_best:
         progress.best_loss, progress.best_step, progress.looks_since_best = loss, progress.step, 0
+        trainer.best = {n: p.detach().cpu().clone() for n, p in trainer.model.adapter.items()}
     else:
         progress.looks_since_best += 1
     progress.evaluated_step = progress.step
@@ -318,31 +410,47 @@ def _say_evaluation(
     return seen
 
 
+def _may_save(trainer: Trainer, least_seconds: float) -> bool:
+    """Tell whether the time since the last checkpoint pays for the next one."""
+    since_seconds = trainer.clock() - trainer.saved_at
+    last = trainer.progress.last_save_seconds
+    return checkpoint.is_due(since_seconds, last, trainer.spec.checkpoint_share, least_seconds)
+
+
 def _save(trainer: Trainer) -> None:
-    _phase(trainer, "saving", f"Saving step {trainer.progress.step}.")
+    began, progress = trainer.clock(), trainer.progress
+    _phase(trainer, "saving", f"Saving step {progress.step}.")
     path, digest = checkpoint.save(
-        trainer.job_dir, trainer.model, trainer.optimizer, trainer.progress
+        trainer.job_dir, trainer.model, trainer.optimizer, progress, trainer.best
     )
-    trainer.log.write(
-        CheckpointEvent, step=trainer.progress.step, path=path, manifest_sha256=digest
-    )
-    checkpoint.tidy(trainer.job_dir, trainer.progress)
+    trainer.log.write(CheckpointEvent, step=progress.step, path=path, manifest_sha256=digest)
+    checkpoint.tidy(trainer.job_dir, progress)
+    trainer.saved_at = trainer.clock()
+    progress.last_save_seconds = trainer.saved_at - began
+    progress.save_seconds += progress.last_save_seconds
 
 
 def _go_back(trainer: Trainer, start: dict[str, Tensor]) -> None:
-    """Return to the newest checkpoint, or to the start, with half the learning rate."""
-    lost = trainer.progress.step + 1
-    folders = sorted((trainer.job_dir / "checkpoints").glob("step-*[0-9]"))
-    if folders:
-        trainer.progress = checkpoint.restore(folders[-1], trainer.model, trainer.optimizer)
+    """Return to the newest whole checkpoint, or to the start, with half the learning rate."""
+    lost, now = trainer.progress.step + 1, trainer.progress
+    folder = checkpoint.newest(trainer.job_dir, now.step)
+    if folder is not None:
+        progress = checkpoint.restore(folder, trainer.model, trainer.optimizer)
+        trainer.best = checkpoint.best_adapter(folder, progress)
     else:
         model.set_adapter(trainer.model, start)
-        trainer.optimizer.state.clear()
-        trainer.progress = Progress(
-            micro_batch_tokens=trainer.progress.micro_batch_tokens,
-            checkpointing=trainer.progress.checkpointing,
-            baseline_loss=trainer.progress.baseline_loss,
-        )
+        optimizers.reset(trainer.optimizer)
+        progress, trainer.best = Progress(baseline_loss=now.baseline_loss), None
+    # How to work with the memory there is was found out later, and costs are costs.
+    trainer.progress = replace(
+        progress,
+        micro_batch_tokens=now.micro_batch_tokens,
+        checkpointing=now.checkpointing,
+        optimizer=now.optimizer,
+        save_seconds=now.save_seconds,
+        last_save_seconds=now.last_save_seconds,
+    )
+    checkpoint.forget_after(trainer.job_dir, progress.step)
     trainer.progress.learning_rate_scale *= 0.5
     trainer.log.write(
         NoteEvent,
@@ -374,38 +482,16 @@ def _held_out(trainer: Trainer) -> list[Encoded]:
     return chosen
 
 
-def _probe(trainer: Trainer) -> None:
-    """Do the largest micro-batch once without an update: memory runs out now or not at all."""
-    _phase(trainer, "probing", "Trying the longest examples.")
-    by_length = sorted(trainer.data.train, key=lambda e: -len(e.token_ids))
-    # At most a full row: the longest examples fill it first.
-    filled, tokens = [], 0
-    for example in by_length:
-        filled.append(example)
-        tokens += len(example.token_ids)
-        if tokens >= trainer.progress.micro_batch_tokens:
-            break
-    random_state = torch.get_rng_state()
-    _gradients(trainer, filled)
-    trainer.pairs.take()
-    trainer.optimizer.zero_grad()
-    torch.set_rng_state(random_state)
-
-
 def _finish(trainer: Trainer) -> None:
     """Write the best adapter, let it answer, and say how it went."""
     progress = trainer.progress
     assert progress.best_step is not None
     assert progress.best_loss is not None
     assert progress.baseline_loss is not None
-    if progress.best_step != progress.step:
-        best = checkpoint.best_adapter(trainer.job_dir, progress)
-        model.set_adapter(trainer.model, best)
+    assert trainer.best is not None
+    model.set_adapter(trainer.model, trainer.best)
     _phase(trainer, "sampling", "Answering test questions without and with the adapter.")
-    answers = samples.answer(
-        trainer.model, trainer.chat, trainer.data.questions, trainer.config.max_length_tokens
-    )
-    trainer.log.write(SamplesEvent, samples=answers)
+    trainer.log.write(SamplesEvent, samples=_answers(trainer))
     _phase(trainer, "saving", "Writing the adapter.")
     checkpoint.write_result(trainer.job_dir, Path(trainer.spec.base_model_dir), trainer.model)
     trainer.log.write(
@@ -417,9 +503,23 @@ def _finish(trainer: Trainer) -> None:
         trained_tokens=progress.trained_tokens,
         peak_memory_bytes=peak_memory_bytes(trainer.model.device),
         train_seconds=progress.train_seconds,
+        save_seconds=progress.save_seconds,
         stopped_early=progress.stopped_early,
         preferred_share=progress.best_preferred_share,
     )
+
+
+def _answers(trainer: Trainer) -> list[dict[str, str]]:
+    """Answer the test questions; what was learned is not lost where memory does not do for it."""
+    length = trainer.config.max_length_tokens
+    try:
+        return samples.answer(trainer.model, trainer.chat, trainer.data.questions, length)
+    except (RuntimeError, MemoryError) as error:
+        if not is_out_of_memory(error):
+            raise
+    message = "The test questions were not answered: memory ran out. The adapter is whole."
+    trainer.log.write(NoteEvent, level="warn", message=message)
+    return []
 
 
 def peak_memory_bytes(device: torch.device) -> int:
