@@ -27,7 +27,7 @@ from app.models import (
     Split,
     VersionStatus,
 )
-from app.training_plan import LengthHistogram
+from app.training_plan import LengthHistogram, context_tokens
 
 NUM_PREVIEW_CONVERSATIONS = 3
 NUM_SHOWN_ROWS = 8
@@ -234,6 +234,7 @@ def ready_context(
         "models": [(str(each.id), each.label) for each in models],
         "model": model,
         "histogram": histogram,
+        "context_tokens": context_tokens(model.config) if model and model.config else None,
         "bars": _bars(histogram) if histogram else [],
         "lengths_problem": problem,
         "left_out": examples.left_out_sentences(version),

@@ -225,6 +225,21 @@ def can_pack(model_config: dict[str, Any], max_length_tokens: int) -> bool:
     return True
 
 
+def context_tokens(model_config: dict[str, Any]) -> int | None:
+    """Return how many tokens a model reads at once, if it says.
+
+    Args:
+        model_config: The model's config.json.
+    """
+    most = model_config.get("max_position_embeddings")
+    return int(most) if most else None
+
+
+def most_tokens(config: TrainConfig, model_config: dict[str, Any]) -> int:
+    """Return the length at which examples are cut: the person's, or the model's own."""
+    return min(config.max_length_tokens, context_tokens(model_config) or config.max_length_tokens)
+
+
 def idle_bytes(kind: Literal["cpu", "cuda"]) -> int:
     """Return what a trainer needs before it has a job."""
     return _PROCESS_BYTES[kind]
@@ -260,6 +275,8 @@ def plan(
         device: Where it will run.
         way: Decided already; only memory and time are worked out.
     """
+    limit = most_tokens(config, model_config)
+    config = config.model_copy(update={"max_length_tokens": limit})
     shape = Shape.of(model_config, num_parameters)
     histogram = histogram.in_pieces(config.max_length_tokens)
     mean = min(histogram.mean_tokens, config.max_length_tokens)

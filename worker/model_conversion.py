@@ -284,6 +284,16 @@ def _check_weights(config: dict[str, Any], folder: Path) -> int:
             raise Unusable(f"The model's files lack the weights {name}; copy it again.")
         if name in shapes and list(parameter.shape) != list(shapes[name]):
             raise Unusable(f"The weights {name} do not have the shape that config.json tells.")
+    known = {name for name, _ in model.named_parameters()} | set(model.all_tied_weights_keys)
+    # As transformers: tables that older files hold and every model makes anew.
+    skipped = "|".join([r"rotary_emb\.inv_freq", *(model._keys_to_ignore_on_load_unexpected or ())])
+    foreign = sorted(name for name in shapes.keys() - known if not re.search(skipped, name))
+    if foreign:
+        more = f" and {len(foreign) - 1} more" if len(foreign) > 1 else ""
+        raise Unusable(
+            f"The model's files hold weights that do not belong to a {config['model_type']} model, "
+            f"{foreign[0]}{more}; get the original files."
+        )
     return int(sum(parameter.numel() for parameter in model.parameters()))
 
 

@@ -6,6 +6,7 @@ import os
 import re
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 from sqlalchemy import func, select
@@ -15,7 +16,7 @@ from starlette.testclient import TestClient
 from app import settings, uploads
 from app.datasets import changes, examples
 from app.datasets.changes import Change
-from app.models import Dataset, DatasetVersion, Role, StoredFile, User, VersionStatus
+from app.models import BaseModel, Dataset, DatasetVersion, Role, StoredFile, User, VersionStatus
 from tests.app.pages import EXAMPLES, PIECE, TUS, sign_in
 from tests.factories import make_base_model, make_dataset_version, make_department, make_user
 from tests.trainer.conftest import TEMPLATES, tokenizer_json
@@ -31,14 +32,14 @@ def member(client: TestClient, db: Session) -> User:
     return user
 
 
-def make_chat_model(db: Session, template: str) -> None:
+def make_chat_model(db: Session, template: str, **columns: Any) -> BaseModel:
     """A starting model that has a tokenizer and a template, and no weights."""
     folder = settings.get().models_dir / "tiny"
     folder.mkdir(parents=True)
     (folder / "tokenizer.json").write_text(tokenizer_json())
     (folder / "tokenizer_config.json").write_text(json.dumps({"eos_token": "<|im_end|>"}))
     (folder / "chat_template.jinja").write_text((TEMPLATES / f"{template}.jinja").read_text())
-    make_base_model(db)
+    return make_base_model(db, **columns)
 
 
 def start(client: TestClient, filename: str, size: int, **metadata: str) -> str:
@@ -268,7 +269,7 @@ def test_versions_are_listed_with_what_changed(
 def test_the_page_shows_what_the_model_will_learn(
     client: TestClient, db: Session, member: User, data_dir: Path
 ) -> None:
-    make_chat_model(db, "smollm2")
+    model = make_chat_model(db, "smollm2", config={"max_position_embeddings": 512})
     version = make_dataset_version(db, user=member)
     page = client.get(f"/versions/{version.id}?example=3").text
     seen = re.findall(r'<div class="seen".*?</div>', page, re.DOTALL)[0]
@@ -283,6 +284,11 @@ def test_the_page_shows_what_the_model_will_learn(
     assert sum(map(int, lengths)) == 24
     db.refresh(version)
     assert version.token_lengths, "counted once, and kept"
+    assert "reads at most" not in page
+    model.config = {"max_position_embeddings": 64}
+    db.commit()
+    page = client.get(f"/versions/{version.id}").text
+    assert "tiny reads at most 64 tokens at once: longer examples are cut" in page
 
 
 def test_calls_of_tools_and_pairs_come_all_the_way(

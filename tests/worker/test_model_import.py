@@ -13,6 +13,7 @@ from typing import Any, ClassVar
 from urllib.parse import unquote
 
 import pytest
+import torch
 from safetensors.torch import load_file, save_file
 from sqlalchemy.orm import Session
 
@@ -62,6 +63,16 @@ def test_a_folder_becomes_a_verified_model(given: Path, tmp_path: Path) -> None:
     assert result["num_parameters"] == sum(tensor.numel() for tensor in weights.values())
     assert not list(target.parent.glob("*.tmp"))
     assert not list(target.parent.glob(".*"))
+
+
+def test_tables_of_older_files_and_tied_weights_are_no_strangers(
+    given: Path, tmp_path: Path
+) -> None:
+    weights = load_file(given / "model.safetensors")
+    weights["model.layers.0.self_attn.rotary_emb.inv_freq"] = torch.ones(8)
+    weights["lm_head.weight"] = weights["model.embed_tokens.weight"].clone()
+    save_file(weights, given / "model.safetensors", metadata={"format": "pt"})
+    import_folder(given, tmp_path / "one")
 
 
 def test_only_plain_known_settings_are_kept(given: Path, tmp_path: Path) -> None:
@@ -115,6 +126,12 @@ def lacking_weights(folder: Path) -> None:
     save_file(weights, folder / "model.safetensors")
 
 
+def foreign_weights(folder: Path) -> None:
+    weights = load_file(folder / "model.safetensors")
+    weights["score.weight"] = weights["model.norm.weight"].clone()
+    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+
+
 def other_shape(folder: Path) -> None:
     change_json(folder / "config.json", intermediate_size=130)
 
@@ -138,6 +155,7 @@ def nothing_there(folder: Path) -> None:
         (no_tokenizer, r"tokenizer\.json"),
         (no_template, "chat template"),
         (broken_json, "not valid JSON"),
+        (foreign_weights, r"do not belong to a llama model, score\.weight;"),
         (lacking_weights, r"lack the weights model\.norm\.weight"),
         (other_shape, "do not have the shape"),
         (cut_off, "damaged"),

@@ -7,6 +7,7 @@ first and reads JOB_DIR then.
 
 import errno
 import fcntl
+import json
 import os
 import queue
 import signal
@@ -14,13 +15,15 @@ import sys
 import threading
 import time
 import traceback
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
 from pydantic import ValidationError
 
 from app import isolation, train_config
-from app.train_config import FailedEvent, TrainerSpec
+from app.train_config import FailedEvent, TrainConfig, TrainerSpec
 
 if TYPE_CHECKING:
     from worker.trainer.events import EventLog
@@ -82,22 +85,31 @@ def main() -> int:
 
 def take(job_dir: Path, commands: Commands) -> int:
     """Train the job of a folder; every exception becomes an exit code and a sentence."""
-    from worker.trainer.events import EventLog
-
     try:
-        spec = TrainerSpec.model_validate_json((job_dir / "config.json").read_bytes())
+        body = (job_dir / "config.json").read_bytes()
+        spec = TrainerSpec.model_validate_json(body)
     except (OSError, ValidationError) as error:
         print(f"{job_dir}/config.json cannot be used: {error}", file=sys.stderr)
+        if isinstance(error, ValidationError):
+            _refuse(job_dir, body, error)
         return train_config.EXIT_CONFIG
-    with (job_dir / "run.lock").open("a") as lock:
-        if not _lock(lock):
-            print(f"Another trainer still works in {job_dir}.", file=sys.stderr)
-            return 1
-        log = EventLog(job_dir / "attempts" / str(spec.attempt) / "events.jsonl")
+    with ExitStack() as stack:
+        log = None
         try:
+            lock = stack.enter_context((job_dir / "run.lock").open("a"))
+            if not _lock(lock):
+                print(f"Another trainer still works in {job_dir}.", file=sys.stderr)
+                return 1
+            log = stack.enter_context(_events(job_dir, spec.attempt))
             return _train(job_dir, spec, log, commands)
-        finally:
-            log.close()
+        except Exception as error:
+            traceback.print_exc()
+            failed = _explain(error)
+        # On a full disk this line may find no room either; the exit code says it as well.
+        with suppress(OSError):
+            if log is not None:
+                log.write(FailedEvent, code=failed.code, message=failed.message)
+    return failed.exit_code
 
 
 def _train(job_dir: Path, spec: TrainerSpec, log: "EventLog", commands: Commands) -> int:
@@ -107,22 +119,40 @@ def _train(job_dir: Path, spec: TrainerSpec, log: "EventLog", commands: Commands
         job.run(job_dir, spec, log, commands.asked_to_stop)
     except failures.Stopped:
         return train_config.EXIT_STOPPED
-    except failures.Failure as failure:
-        traceback.print_exc()
-        failed = failure
-    except Exception as error:
-        traceback.print_exc()
-        failed = _explain(error)
-    else:
-        return train_config.EXIT_DONE
-    log.write(FailedEvent, code=failed.code, message=failed.message)
-    return failed.exit_code
+    return train_config.EXIT_DONE
+
+
+@contextmanager
+def _events(job_dir: Path, attempt: int) -> Iterator["EventLog"]:
+    from worker.trainer.events import EventLog
+
+    log = EventLog(job_dir / "attempts" / str(attempt) / "events.jsonl")
+    try:
+        yield log
+    finally:
+        log.close()
+
+
+def _refuse(job_dir: Path, body: bytes, error: ValidationError) -> None:
+    """Say which setting is outside its limits, if the file tells at least the attempt."""
+    wrong = error.errors()[0]
+    name = str(wrong["loc"][-1]) if wrong["loc"] else "config.json"
+    field = TrainConfig.model_fields.get(name)
+    title = f"“{field.title}” ({name})" if field is not None else name
+    why = wrong["msg"][:1].lower() + wrong["msg"][1:]
+    message = f"The setting {title} cannot be used: {why}; change it and start again."
+    with suppress(OSError, ValueError, KeyError, TypeError):
+        attempt = int(json.loads(body)["attempt"])
+        with _events(job_dir, attempt) as log:
+            log.write(FailedEvent, code="config_invalid", message=message)
 
 
 def _explain(error: Exception) -> "Failure":
     """Find out what an unforeseen error means for the job."""
     from worker.trainer import failures, loop
 
+    if isinstance(error, failures.Failure):
+        return error
     # safetensors wraps the system's error in its own.
     is_full = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
     if is_full or "No space left on device" in str(error):

@@ -15,6 +15,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from bitsandbytes.nn.modules import Linear4bit
+from safetensors import SafetensorError
 from transformers import AutoModelForCausalLM, BitsAndBytesConfig
 
 from app.manifests import new_folder, read_manifest, verify_manifest, write_manifest
@@ -70,7 +72,7 @@ def load(
         packed: Where its packed copy is kept; made where it is missing. None keeps none.
 
     Raises:
-        OSError, ValueError, KeyError: transformers cannot read it.
+        OSError, ValueError, KeyError, SafetensorError: transformers cannot read it.
     """
     options: dict[str, Any] = {
         "dtype": torch.bfloat16,
@@ -83,7 +85,7 @@ def load(
         options["attn_implementation"] = attention
     if config.method == "lora":
         options["dtype"] = torch.float32 if plan.resident == "fp32" else torch.bfloat16
-        base = AutoModelForCausalLM.from_pretrained(folder, **options)
+        base = _read(folder, options)
     else:
         base = _load_packed(folder, packed, options)
         if plan.resident != "nf4":
@@ -110,8 +112,8 @@ def _load_packed(folder: Path, packed: Path | None, options: dict[str, Any]) -> 
     if packed is not None and packed.exists():
         try:
             _verify(packed, packed.parent)
-            return AutoModelForCausalLM.from_pretrained(packed, **options)
-        except (OSError, ValueError, KeyError):
+            return _read(packed, options)
+        except (OSError, ValueError, KeyError, SafetensorError):
             # Damaged or being deleted: the model's own files are still there.
             shutil.rmtree(packed, ignore_errors=True)
     # The defaults are fp4, computed in float32.
@@ -121,10 +123,50 @@ def _load_packed(folder: Path, packed: Path | None, options: dict[str, Any]) -> 
         bnb_4bit_use_double_quant=True,
         bnb_4bit_compute_dtype=torch.bfloat16,
     )
-    base = AutoModelForCausalLM.from_pretrained(folder, quantization_config=quantization, **options)
+    base = _read(folder, options | {"quantization_config": quantization})
     if packed is not None:
-        with suppress(OSError):  # a full disk must not stop what works without
+        # A full disk must not stop what works without; safetensors wraps the system's error.
+        with suppress(OSError, SafetensorError):
             _keep(base, packed)
+    return base
+
+
+def _read(folder: Path, options: dict[str, Any]) -> Any:
+    """Load a model, unless its files lack weights, hold others, or hold them in another shape.
+
+    What transformers itself leaves out for an architecture, and tied weights, are not reported.
+
+    Raises:
+        ValueError: a sentence's end that names one of them.
+    """
+    loaded: Any = AutoModelForCausalLM.from_pretrained(
+        folder,
+        **options,
+        # Told, and judged here: left alone it draws what is missing at random.
+        output_loading_info=True,
+        ignore_mismatched_sizes=True,
+    )
+    base, told = loaded
+    # Packed weights of any shape are taken without a word.
+    states = {
+        f"{name}.weight": (getattr(module.weight, "quant_state", None), module)
+        for name, module in base.named_modules()
+        if isinstance(module, Linear4bit)
+    }
+    bent = [
+        name
+        for name, (state, module) in states.items()
+        if state is not None and tuple(state.shape) != (module.out_features, module.in_features)
+    ]
+    bent += [key[0] if isinstance(key, tuple) else key for key in told["mismatched_keys"]]
+    for names, words in (
+        (told["missing_keys"], "its files lack the weights"),
+        (told["unexpected_keys"], "its files hold weights that are not its own,"),
+        (bent, "another shape than config.json tells have the weights"),
+    ):
+        if names:
+            more = f" and {len(names) - 1} more" if len(names) > 1 else ""
+            raise ValueError(f"{words} {min(names)}{more}; ask for it to be imported again")
     return base
 
 

@@ -66,12 +66,28 @@ class _Read:
         return bool(self.messages) and self.messages[0]["role"] == "text"
 
 
-def prepare(path: Path, chat: ChatFormat, config: TrainConfig, num_questions: int) -> Data:
+def prepare(
+    path: Path,
+    chat: ChatFormat,
+    config: TrainConfig,
+    num_questions: int,
+    context_tokens: int | None = None,
+) -> Data:
     """Read the job's examples and turn them into tokens.
 
+    Args:
+        path: examples.arrow.
+        chat: The model's tokenizer and template.
+        config: The longest example that the person chose, and more.
+        num_questions: How many held-out questions to keep as text.
+        context_tokens: How many tokens the model reads at once, if it says.
+
     Raises:
-        Failure: the file cannot be read, the template refuses an example, or none is left.
+        Failure: the file cannot be read, the template refuses an example, an answer is longer than
+            what the model reads at once, or no example is left.
     """
+    limit = min(config.max_length_tokens, context_tokens or config.max_length_tokens)
+    config = config.model_copy(update={"max_length_tokens": limit})
     examples = _read(path)
     found: dict[str, list[Encoded]] = {"train": [], "validation": []}
     questions: list[Question] = []
@@ -79,6 +95,11 @@ def prepare(path: Path, chat: ChatFormat, config: TrainConfig, num_questions: in
     for begin in range(0, len(examples), _BATCH):
         part = examples[begin : begin + _BATCH]
         for example, pieces in zip(part, _encode(chat, part, config), strict=True):
+            if limit == context_tokens and any(_loses_its_answer(example, p) for p in pieces):
+                raise failures.dataset_invalid(
+                    f"Example {example.index + 1}: the starting model reads at most {limit} "
+                    "tokens at once, and the answer alone is longer; shorten it or leave it out."
+                )
             useful = [piece for piece in pieces if _teaches(piece)]
             if not useful:
                 counts["left_out"] += 1
@@ -206,6 +227,13 @@ def _encode(chat: ChatFormat, part: list[_Read], config: TrainConfig) -> list[li
             except ChatError as error:
                 raise failures.dataset_invalid(f"Example {example.index + 1}: {error}") from error
         raise
+
+
+def _loses_its_answer(example: _Read, piece: Encoded) -> bool:
+    """Tell whether cutting left nothing before an answer; plain text may be cut anywhere."""
+    begins = [0, piece.num_better_tokens]  # of a pair, the worse answer has a place of its own
+    is_cut = piece.num_cut_tokens > 0 and not example.is_text
+    return is_cut and any(piece.labels[begin] != IGNORE_INDEX for begin in begins)
 
 
 def _question(example: _Read) -> list[Question]:

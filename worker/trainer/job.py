@@ -5,6 +5,7 @@ import warnings
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import torch
 from bitsandbytes.functional import dequantize_4bit, quantize_4bit
@@ -81,7 +82,9 @@ def prepare(
         chat = ChatFormat.load(folder)
     except ChatError as error:
         raise failures.model_rejected(str(error)) from error
-    examples = data.prepare(job_dir / "examples.arrow", chat, config, spec.num_samples)
+    model_config = _model_config(folder)
+    context = training_plan.context_tokens(model_config)
+    examples = data.prepare(job_dir / "examples.arrow", chat, config, spec.num_samples, context)
     plan = plan or make_plan(folder, examples, spec, machine)
     log.write(
         PlanEvent,
@@ -93,6 +96,14 @@ def prepare(
         num_cut_answers=examples.num_cut_answers,
         plan=plan.model_dump(mode="json"),
     )
+    if examples.num_truncated and context is not None and context < config.max_length_tokens:
+        log.write(
+            NoteEvent,
+            level="warn",
+            message=f"{spec.base_model_name} reads at most {context} tokens at once: longer "
+            "examples are cut there, at the beginning of their question, although "
+            f"{config.max_length_tokens} were allowed.",
+        )
     if examples.num_left_out:
         log.write(
             NoteEvent,
@@ -110,7 +121,7 @@ def prepare(
             NoteEvent,
             level="info",
             message=f"{texts} cut into {examples.num_pieces} pieces of at most "
-            f"{config.max_length_tokens:,} tokens; nothing of them is lost.",
+            f"{training_plan.most_tokens(config, model_config):,} tokens; nothing of them is lost.",
         )
     log.write(PhaseEvent, phase="loading", message=f"Loading {spec.base_model_name}.")
     packed = base_model.packed_folder(spec)
@@ -180,14 +191,21 @@ def _checkpoint(job_dir: Path, spec: TrainerSpec, log: EventLog) -> Path | None:
 
 def make_plan(folder: Path, examples: data.Data, spec: TrainerSpec, machine: DeviceInfo) -> Plan:
     """Plan with the lengths of the very examples."""
-    model_config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     return training_plan.plan(
-        model_config,
+        _model_config(folder),
         training_plan.count_parameters(folder),
         examples.histogram(),
         spec.config,
         machine,
     )
+
+
+def _model_config(folder: Path) -> dict[str, Any]:
+    try:
+        found: dict[str, Any] = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise failures.model_rejected(f"The model's config.json cannot be read: {error}") from error
+    return found
 
 
 def look_at(device: torch.device) -> DeviceInfo:

@@ -25,7 +25,7 @@ from app.train_config import (
     TrainConfig,
     TrainerSpec,
 )
-from app.training_plan import Plan, num_passes, num_steps, this_cpu
+from app.training_plan import Plan, most_tokens, num_passes, num_steps, this_cpu
 from worker.trainer import checkpoint, failures, model, optimizers, packing, preference, samples
 from worker.trainer.checkpoint import Progress
 from worker.trainer.data import Data, evaluation_examples, step_examples
@@ -511,7 +511,7 @@ def _finish(trainer: Trainer) -> None:
 
 def _answers(trainer: Trainer) -> list[dict[str, str]]:
     """Answer the test questions; what was learned is not lost where memory does not do for it."""
-    length = trainer.config.max_length_tokens
+    length = most_tokens(trainer.config, trainer.model.peft.config.to_dict())
     try:
         return samples.answer(trainer.model, trainer.chat, trainer.data.questions, length)
     except (RuntimeError, MemoryError) as error:

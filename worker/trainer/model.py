@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model
+from safetensors import SafetensorError
 from torch import Tensor, nn
 from transformers.utils import logging as transformers_logging
 
@@ -74,8 +75,8 @@ def load(
     try:
         attention = packing.ATTENTION if plan.packed else None
         base = base_model.load(folder, plan, config, device, attention, packed)
-    except (OSError, ValueError, KeyError) as error:
-        raise failures.model_rejected(f"{name} cannot be loaded: {error}") from error
+    except (OSError, ValueError, KeyError, SafetensorError) as error:
+        raise failures.model_rejected(f"{name} cannot be loaded: {error}.") from error
     return adapt(base, name, plan, config)
 
 
