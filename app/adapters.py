@@ -16,7 +16,7 @@ from sqlalchemy.orm import Session
 from app import audit, jobs, manifests, metrics, model_card, settings, storage
 from app.auth import can_edit
 from app.errors import Forbidden, Invalid, NotFound
-from app.models import Adapter, Desired, Job, Json, StoredFile, User
+from app.models import Adapter, Attempt, Desired, Job, Json, StoredFile, User
 from app.train_config import DoneEvent
 
 RESULTS_PURPOSE = "fine-tune-results"
@@ -54,7 +54,7 @@ def publish(db: Session, claim: jobs.Claim, job_dir: Path, done: DoneEvent) -> A
             jobs.cancelled(db, claim)
             _remove(key, archive.key, table.key)
             return None
-        jobs.succeed(db, claim, measured=_measured(done))
+        jobs.succeed(db, claim, measured=_measured(db, job, done))
     except jobs.Fenced:
         _remove(key, archive.key, table.key)
         raise
@@ -244,12 +244,20 @@ def _file(job: Job, stored: storage.Stored, filename: str) -> StoredFile:
     )
 
 
-def _measured(done: DoneEvent) -> Json:
-    seconds = max(done.train_seconds, 1e-9)
+def _measured(db: Session, job: Job, done: DoneEvent) -> Json:
+    """Return what stands beside the plan's numbers: the same quantities.
+
+    The time is that of all attempts, from each one's claim to its end or to now.
+    """
+    until = func.coalesce(Attempt.ended_at, func.clock_timestamp())
+    spent = func.sum(func.extract("epoch", until - Attempt.started_at))
+    seconds = db.scalar(select(spent).where(Attempt.job_id == job.id)) or 0
     return {
-        "seconds": done.train_seconds,
+        "seconds": float(seconds),
         "peak_bytes": done.peak_memory_bytes,
-        "tokens_per_second": done.trained_tokens / seconds,
+        # While it trains, as the plan's.
+        "tokens_per_second": done.trained_tokens / max(done.train_seconds, 1e-9),
+        "save_seconds": done.save_seconds,
     }
 
 

@@ -5,6 +5,7 @@ cores of an AMD EPYC with AVX512-BF16, SmolLM2-135M), and bench/memory.py holds 
 processes; the GPUs' rates and memory follow from the architecture, not yet from measurements.
 """
 
+import itertools
 import json
 import math
 import os
@@ -30,9 +31,17 @@ _EXPERT_COUNTS = ("num_experts", "num_local_experts", "n_routed_experts")
 # NF4 with double quantization: 4 bits, and 0.127 bits of constants (QLoRA, arXiv:2305.14314, §3).
 NF4_BYTES = (4 + 0.127) / 8
 _WEIGHT_BYTES = {"nf4": NF4_BYTES, "bf16": 2.0, "fp32": 4.0}
-# A trained weight, its gradient and AdamW's two moments in float32, and its copy to compute with.
-_ADAPTER_BYTES = 20
-_CHUNK_ROWS = 256
+# A trained weight, its gradient and its copy to compute with; AdamW's moments come on top.
+_ADAPTER_BYTES = 12
+# bitsandbytes leaves moments of smaller tensors in float32, or on the device (bitsandbytes 0.50).
+_LEAST_FOR_8BIT, _LEAST_FOR_PAGES = 4096, 100_000
+# An order, not measurements: torch updates all weights at once, and 8 bits round.
+_OPTIMIZER_SECONDS: dict[OptimizerKind, float] = {
+    "adamw": 1.0, "paged_adamw": 1.01, "adamw_8bit": 1.02, "paged_adamw_8bit": 1.03,
+}  # fmt: skip
+# Longer chunks of logits save nothing on a CPU; a GPU wants enough to do.
+_MOST_CHUNK_TOKENS = {"cpu": 256, "cuda": 2048}
+_CHUNK_BYTES = 2**28
 _SCORES_UP_TO = 512  # as worker/trainer/packing.py
 # glibc's heap grows beyond what is in use where blocks of many sizes come and go, by 33 to 61 % on
 # the shapes of bench/memory.py; not where the trainer computes twice (worker/trainer/model.py).
@@ -140,6 +149,8 @@ class Way(NamedTuple):
     resident: Resident
     micro_batch_tokens: int
     checkpointing: bool
+    optimizer: OptimizerKind = "adamw"
+    loss_chunk_tokens: int = 256
 
 
 class Shape(BaseModel):
@@ -183,6 +194,21 @@ class Shape(BaseModel):
         widths = {"attention": attention, "feed_forward": feed_forward}
         width = widths.get(config.lora_targets, attention + feed_forward)
         return config.lora_rank * self.layers * width
+
+    def moment_bytes(self, optimizer: OptimizerKind, config: TrainConfig) -> float:
+        """Return what AdamW's two moments of an adapter's weight take on the device, on average."""
+        attention = [self.hidden, self.q_width] * 2 + [self.hidden, self.kv_width] * 2
+        feed_forward = [self.hidden, self.intermediate] * 3
+        ends = {"attention": attention, "feed_forward": feed_forward}
+        found = ends.get(config.lora_targets, attention + feed_forward)
+        sizes = [config.lora_rank * end for end in found]
+        total = 0.0
+        for size in sizes:
+            if not (optimizer.startswith("paged") and size >= _LEAST_FOR_PAGES):
+                is_rounded = optimizer.endswith("8bit") and size >= _LEAST_FOR_8BIT
+                # A byte each, and a scale for every 256.
+                total += size * (2 * (1 + 4 / 256) if is_rounded else 8)
+        return total / sum(sizes)
 
     def kept_bytes(self, resident: Resident, rank: int, length: int) -> int:
         """Count what one layer keeps of one token for the backward pass.
@@ -284,7 +310,7 @@ def plan(
     packed = can_pack(model_config, config.max_length_tokens)
     candidates = [
         _predict(shape, histogram, config, device, way, packed)
-        for way in ([way] if way else _ways(config, device, max(step_tokens, 64)))
+        for way in ([way] if way else _ways(config, device, shape, max(step_tokens, 64)))
     ]
     order = {"yes": 0, "tight": 1, "no": 2}
     best = min(order[c.fits] for c in candidates)
@@ -293,7 +319,7 @@ def plan(
     return chosen.model_copy(update={"reasons": _reasons(chosen, config, device)})
 
 
-def _ways(config: TrainConfig, device: DeviceInfo, step_tokens: int) -> Iterator[Way]:
+def _ways(config: TrainConfig, device: DeviceInfo, shape: Shape, step_tokens: int) -> Iterator[Way]:
     residents: list[Resident]
     if config.method == "lora":
         residents = ["bf16"] if device.has_bfloat16 else ["fp32"]
@@ -309,10 +335,16 @@ def _ways(config: TrainConfig, device: DeviceInfo, step_tokens: int) -> Iterator
     else:
         # No step fills more than its own examples.
         sizes = [s for s in sizes if s < 2 * step_tokens] or sizes[-1:]
-    for resident in residents:
-        for checkpointing in (False, True):
-            for size in sizes:
-                yield Way(resident, size, checkpointing)
+    optimizers: list[OptimizerKind] = ["adamw"]
+    if device.kind == "cuda":
+        optimizers = list(_OPTIMIZER_SECONDS) if config.optimizer == "auto" else [config.optimizer]
+    # By the vocabulary alone: a job that goes on must add up in the same order.
+    chunk = _CHUNK_BYTES // (12 * max(1, shape.vocabulary))
+    chunk = min(max(chunk, 64), _MOST_CHUNK_TOKENS[device.kind])
+    for resident, checkpointing, size, optimizer in itertools.product(
+        residents, (False, True), sizes, optimizers
+    ):
+        yield Way(resident, size, checkpointing, optimizer, chunk)
 
 
 def _predict(
@@ -323,7 +355,7 @@ def _predict(
     way: Way,
     packed: bool,
 ) -> Plan:
-    resident, micro_batch_tokens, checkpointing = way
+    resident, micro_batch_tokens, checkpointing, optimizer, chunk_tokens = way
     longest = min(max(histogram.max_tokens, 1), config.max_length_tokens)
     live_tokens = max(micro_batch_tokens, longest * _num_parts(config))
     num_adapter = shape.num_adapter(config)
@@ -342,14 +374,14 @@ def _predict(
     is_tight = checkpointing or device.kind == "cuda"
     slack = 1.0 if is_tight else _HEAP_SLACK[device.allocator]
     # Of a chunk; of all tokens, twice, where the model itself makes them.
-    rows = _CHUNK_ROWS if packed else 2 * live_tokens
+    rows = chunk_tokens if packed else 2 * live_tokens
     logits = rows * shape.vocabulary * (8 if resident == "fp32" else 12)
     weight_bytes = _WEIGHT_BYTES["bf16" if shape.has_experts and resident == "nf4" else resident]
     parts = [
         _PROCESS_BYTES[device.kind],
         _FIRST_USE_BYTES[device.kind],
         shape.num_linear * weight_bytes + shape.num_embedding * float_bytes,
-        num_adapter * _ADAPTER_BYTES,
+        num_adapter * (_ADAPTER_BYTES + shape.moment_bytes(optimizer, config)),
         kept * slack,
         # A chunk's logits are gone before the way back begins.
         max(logits, backward * slack),
@@ -361,7 +393,7 @@ def _predict(
     per_token = _operations(shape, num_adapter, checkpointing)
     if config.objective == "dpo":
         per_token += 2 * shape.num_linear  # the starting model reads each answer as well
-    seconds_per_token = per_token / rate
+    seconds_per_token = per_token / rate * _OPTIMIZER_SECONDS[optimizer]
     if resident == "nf4":
         # Unpacking costs about as much as a pass over 300 tokens, whatever the micro-batch holds.
         seconds_per_token *= 1 + 300 / micro_batch_tokens
@@ -376,8 +408,8 @@ def _predict(
         micro_batch_tokens=micro_batch_tokens,
         resident=resident,
         checkpointing=checkpointing,
-        optimizer=_optimizer(config, device, share),
-        loss_chunk_tokens=_CHUNK_ROWS,
+        optimizer=optimizer,
+        loss_chunk_tokens=chunk_tokens,
         packed=packed,
         num_steps=num_steps(histogram.num_train, config),
         peak_bytes=peak,
@@ -407,14 +439,6 @@ def _rate(device: DeviceInfo, resident: Resident) -> float:
     return next((r for name, r in _GPU_RATES.items() if name in device.name), _UNKNOWN_GPU_RATE)
 
 
-def _optimizer(config: TrainConfig, device: DeviceInfo, share: float) -> OptimizerKind:
-    if device.kind == "cpu":
-        return "adamw"
-    if config.optimizer == "auto":
-        return "adamw" if share <= 0.85 else "paged_adamw"
-    return config.optimizer
-
-
 def _reasons(chosen: Plan, config: TrainConfig, device: DeviceInfo) -> list[str]:
     reasons = []
     if config.method == "lora":
@@ -434,8 +458,14 @@ def _reasons(chosen: Plan, config: TrainConfig, device: DeviceInfo) -> list[str]
         )
     if device.kind == "cpu":
         reasons.append("There is no GPU here; the optimizer is torch's AdamW on the CPU.")
-    elif chosen.optimizer == "paged_adamw":
-        reasons.append("The optimizer's memory is paged (bitsandbytes), as the GPU is nearly full.")
+    elif chosen.optimizer != "adamw":
+        does = []
+        if "8bit" in chosen.optimizer:
+            does.append("is rounded to 8 bits")
+        if "paged" in chosen.optimizer:
+            does.append("moves out of the GPU where something else needs the place")
+        why = "as the GPU is nearly full" if config.optimizer == "auto" else "as chosen"
+        reasons.append(f"The optimizer's memory {' and '.join(does)} (bitsandbytes), {why}.")
     if chosen.fits == "no":
         need, free = chosen.peak_bytes / 1024**3, device.free_bytes / 1024**3
         reasons.append(

@@ -63,7 +63,8 @@ GRID: dict[str, dict[str, Any]] = {
     "short": _order(_SMALL, 64, 128, ["fp32", 8192, False]),
     "middle": _order(_SMALL, 256, 32, ["fp32", 8192, False]),
     "twice": _order(_SMALL | {"num_hidden_layers": 24}, 1024, 8, ["fp32", 8192, True]),
-    "words": _order(_SMALL | _MANY_WORDS, 512, 8, ["fp32", 2048, False]),
+    # As the planner does it: the chunk of logits depends on the vocabulary.
+    "words": _order(_SMALL | _MANY_WORDS, 512, 8, ["fp32", 2048, False, "adamw", 174]),
     "packed": _order(_SMALL, 512, 8, ["nf4", 4096, False]),
     "halved": _order(_SMALL, 512, 8, ["bf16", 4096, False]),
     "rank": _order(_SMALL, 512, 8, ["fp32", 4096, False], lora_rank=128),

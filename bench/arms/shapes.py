@@ -212,6 +212,10 @@ def trainer_on(
         found,
         loaded,
         loop.make_optimizer(plan, settings, list(loaded.adapter.values())),
-        Progress(micro_batch_tokens=plan.micro_batch_tokens, checkpointing=plan.checkpointing),
+        Progress(
+            micro_batch_tokens=plan.micro_batch_tokens,
+            checkpointing=plan.checkpointing,
+            optimizer=plan.optimizer,
+        ),
         lambda: False,
     )

@@ -135,6 +135,32 @@ def test_a_job_page_has_its_points_and_works_without_javascript(
     assert " style=" not in html
 
 
+def test_predicted_and_measured_stand_side_by_side(
+    client: TestClient, db: Session, owner: User
+) -> None:
+    plan = {"peak_bytes": 2_000_000_000, "seconds": 200.0, "tokens_per_second": 1500.0}
+    job = make_job(db, user=owner, status=JobStatus.SUCCEEDED, plan=plan)
+    sign_in(client, db, owner)
+
+    def table() -> dict[str, list[str]]:
+        html = client.get(f"/jobs/{job.id}").text
+        found = re.search(r'<table class="predicted">(.+?)</table>', html, re.DOTALL)
+        assert found is not None
+        rows = re.findall(r'<th scope="row">(.+?)</th>(.+?)</tr>', found[1])
+        return {name: re.findall(r"<td>(.+?)</td>", cells) for name, cells in rows}
+
+    assert table() == {
+        "Memory": ["2.0 GB", "—"], "Time": ["3 min 20 s", "—"], "Tokens/s": ["1,500", "—"],
+    }  # fmt: skip
+    measured = {"peak_bytes": 1_000_000_000, "seconds": 250.0, "tokens_per_second": 1200.0}
+    job.measured = measured | {"save_seconds": 2.5}
+    db.commit()
+    assert table() == {
+        "Memory": ["2.0 GB", "1.0 GB"], "Time": ["3 min 20 s", "4 min 10 s"],
+        "Tokens/s": ["1,500", "1,200"], "Checkpoints": ["2% of the time at most", "2 s (1.0%)"],
+    }  # fmt: skip
+
+
 def test_the_settings_shown_are_the_jobs_own(client: TestClient, db: Session, owner: User) -> None:
     config = PRESETS["thorough"].config.model_copy(update={"lora_rank": 48, "seed": 7})
     job = make_job(db, user=owner, config=config)

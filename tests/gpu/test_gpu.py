@@ -12,7 +12,7 @@ from app.chat import Encoded
 from app.train_config import TrainConfig
 from tests.gpu.conftest import DEVICE, random_trainer
 from tests.trainer.conftest import events
-from worker.trainer import checkpoint, loop, optimizers, packing
+from worker.trainer import checkpoint, failures, loop, optimizers, packing
 
 LENGTHS = [37, 512, 5, 130, 64, 300, 9, 77, 21, 33, 250, 18, 90, 41, 12, 155]
 needs_cuda = pytest.mark.skipif(DEVICE == "cpu", reason="CUDA's own way is what is tried here.")
@@ -148,6 +148,28 @@ def test_a_resumed_job_goes_on_bit_for_bit(tmp_path: Path, monkeypatch: pytest.M
     assert losses[0][2:] == losses[1]
 
 
+@needs_cuda
+def test_the_ladder_ends_with_a_paged_optimizer_of_the_same_moments(tmp_path: Path) -> None:
+    trainer = random_trainer(tmp_path, "tiny", LENGTHS * 4)
+    assert loop._step(trainer, 4)
+    before, _ = optimizers.state(trainer.optimizer)
+    trainer.progress.micro_batch_tokens = 64
+    trainer.progress.checkpointing = True
+    loop._use_less_memory(trainer, max(LENGTHS))
+    assert trainer.progress.optimizer == "paged_adamw"
+    assert "moves out of the GPU" in read(tmp_path, "note")[-1]["message"]
+    after, numbers = optimizers.state(trainer.optimizer)
+    assert all(values["step"] == 1 for values in numbers.values())
+    for key, value in after.items():
+        index, _, name = key.partition(".")
+        was = {"state1": "exp_avg", "state2": "exp_avg_sq"}[name]
+        assert torch.equal(value, before[f"{index}.{was}"]), key
+    assert loop._step(trainer, 4)
+    with pytest.raises(failures.Failure, match="too small"):
+        loop._use_less_memory(trainer, max(LENGTHS))
+
+
+@needs_cuda
 def test_a_probe_leaves_no_trace(tmp_path: Path) -> None:
     trainer = random_trainer(tmp_path, "tiny", LENGTHS * 4)
     before = [parameter.clone() for parameter in trainer.model.adapter.values()]

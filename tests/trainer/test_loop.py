@@ -2,6 +2,7 @@
 
 import json
 import math
+from collections import defaultdict
 from pathlib import Path
 from typing import Any
 
@@ -228,6 +229,41 @@ def test_memory_that_runs_out_halves_the_micro_batch_and_changes_nothing_learned
     notes = [e["message"] for e in events(tmp_path / "short", kind="note")]
     assert len(notes) == 3
     assert all("Memory ran out" in note for note in notes)
+
+
+def test_evaluations_and_moments_may_run_out_of_memory_as_well(
+    tmp_path: Path, tiny_model: Path
+) -> None:
+    config = TWENTY | {"num_epochs": 1}
+    whole, short = tmp_path / "whole", tmp_path / "short"
+    train(whole, tiny_model, **config)
+    trainer = make_trainer(short, make_job(short, tiny_model, **config))
+    trainer.progress.micro_batch_tokens = 512
+
+    def hook(_module: torch.nn.Module, _inputs: Any, named: dict[str, Any]) -> None:
+        if not torch.is_grad_enabled() and named["input_ids"].shape[1] > 130:
+            raise torch.OutOfMemoryError("a small machine")
+
+    class Full(defaultdict[Any, dict[str, Any]]):
+        """Has no room for the third moment at first."""
+
+        left = 3
+
+        def __missing__(self, key: Any) -> dict[str, Any]:
+            self.left -= 1
+            if self.left == 0:
+                raise torch.OutOfMemoryError("a full machine")
+            return super().__missing__(key)
+
+    trainer.optimizer.state = Full(dict)
+    trainer.model.decoder.register_forward_pre_hook(hook, with_kwargs=True)
+    loop.train(trainer)
+    assert losses(short) == pytest.approx(losses(whole), rel=1e-3)
+    assert trainer.progress.micro_batch_tokens == 128
+    # Once for the moments, once for an evaluation.
+    assert [e["level"] for e in events(short, kind="note")] == ["warn", "warn"]
+    looks = [[e["loss"] for e in events(folder, kind="evaluation")] for folder in (whole, short)]
+    assert looks[0] == pytest.approx(looks[1], rel=1e-3)
 
 
 def test_no_memory_for_one_example_ends_the_job(tmp_path: Path, tiny_model: Path) -> None:

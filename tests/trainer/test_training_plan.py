@@ -2,8 +2,19 @@
 
 from typing import Any
 
+import pytest
+
 from app.train_config import TrainConfig
-from app.training_plan import DeviceInfo, LengthHistogram, Plan, num_steps, plan, this_cpu
+from app.training_plan import (
+    DeviceInfo,
+    LengthHistogram,
+    Plan,
+    Shape,
+    most_tokens,
+    num_steps,
+    plan,
+    this_cpu,
+)
 
 SMOLLM2 = {
     "model_type": "llama",
@@ -57,6 +68,69 @@ def test_less_memory_means_packed_weights_and_computing_twice() -> None:
     assert [p.fits for p in found][:2] == ["yes", "yes"]
     assert found[0].seconds < found[1].seconds < found[2].seconds
     assert found[0].peak_bytes > found[1].peak_bytes > found[2].peak_bytes
+
+
+def test_the_optimizer_shrinks_where_memory_is_short() -> None:
+    """At rank 64 the moments of all but two narrow matrices a layer are paged."""
+    config = TrainConfig(lora_rank=64, lora_alpha=128, max_length_tokens=2048)
+    num_adapter = 64 * 32 * (2 * 8192 + 2 * 5120 + 3 * 18432)
+    num_narrow = 32 * 2 * 64 * 1024
+
+    def peak(kind: str) -> int:
+        chosen = config.model_copy(update={"optimizer": kind, "micro_batch_tokens": 4096})
+        found = large(chosen, gpu(139, "NVIDIA H200"))
+        assert (found.optimizer, found.resident) == (kind, "bf16")
+        return found.peak_bytes
+
+    whole = peak("adamw")
+    assert whole - peak("paged_adamw") == pytest.approx(8 * (num_adapter - num_narrow), abs=9)
+    # A byte a moment, and a float for every 256.
+    assert whole - peak("adamw_8bit") == pytest.approx((8 - 2 - 2 / 64) * num_adapter, abs=9)
+    assert whole - peak("paged_adamw_8bit") > whole - peak("paged_adamw")
+    # By itself: the plain one while there is room, and what keeps the numbers before what rounds.
+    by_size = {size: large(config, gpu(size, "NVIDIA H200")) for size in (60, 24, 9)}
+    kinds = [found.optimizer for found in by_size.values()]
+    assert kinds == ["adamw", "paged_adamw", "paged_adamw_8bit"]
+    assert "moves out of the GPU where" in by_size[24].reasons[-1]
+    assert "rounded to 8 bits and moves" in " ".join(by_size[9].reasons)
+    assert large(config, cpu(9)).optimizer == "adamw"
+
+
+def test_moments_of_small_matrices_are_neither_paged_nor_rounded() -> None:
+    """bitsandbytes pages from 100,000 elements on, and rounds from 4,096 on."""
+    shape = Shape.of(LLAMA_8B, 8_030_261_248)
+    width = 2 * 8192 + 2 * 5120 + 3 * 18432
+    # At rank 16 only the feed-forward's wide matrices are paged; at rank 1 two are not rounded.
+    assert shape.moment_bytes("paged_adamw", TrainConfig()) == pytest.approx(
+        8 * (1 - 3 * 14336 / width)
+    )
+    rounded = width - 2 * 1024
+    expected = (8 * 2 * 1024 + (2 + 2 / 64) * rounded) / width
+    assert shape.moment_bytes("adamw_8bit", TrainConfig(lora_rank=1)) == pytest.approx(expected)
+
+
+def test_a_chunk_of_logits_depends_on_the_vocabulary_alone() -> None:
+    def chunk(vocabulary: int, device: DeviceInfo) -> int:
+        model = LLAMA_8B | {"vocab_size": vocabulary}
+        return plan(model, 8_030_261_248, LONG, TrainConfig(), device).loss_chunk_tokens
+
+    h200 = gpu(139, "NVIDIA H200")
+    assert [chunk(v, h200) for v in (4096, 49152, 128256, 2**22)] == [2048, 455, 174, 64]
+    assert [chunk(v, cpu(500)) for v in (4096, 128256, 2**22)] == [256, 174, 64]
+    assert chunk(128256, gpu(4)) == 174
+
+
+def test_a_models_own_context_limits_examples() -> None:
+    config = TrainConfig(max_length_tokens=2048)
+    short = LLAMA_8B | {"max_position_embeddings": 512}
+    assert most_tokens(config, short) == 512
+    assert most_tokens(config, LLAMA_8B | {"max_position_embeddings": 8192}) == 2048
+    assert most_tokens(config, LLAMA_8B) == 2048
+    whole, cut = (
+        plan(model, 8_030_261_248, LONG, config, gpu(139, "NVIDIA H200"))
+        for model in (LLAMA_8B, short)
+    )
+    assert cut.seconds < whole.seconds / 2
 
 
 def test_what_does_not_fit_is_said() -> None:

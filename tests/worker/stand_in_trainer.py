@@ -123,6 +123,7 @@ class StandIn:
             trained_tokens=100 * self.steps,
             peak_memory_bytes=1000,
             train_seconds=1.0,
+            save_seconds=0.25,
             stopped_early=False,
         )
 

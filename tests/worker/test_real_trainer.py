@@ -13,7 +13,7 @@ from transformers import AutoModelForCausalLM
 
 from app import adapters, isolation, metrics, settings, storage
 from app.manifests import verify_manifest
-from app.models import Adapter, JobStatus
+from app.models import Adapter, Attempt, JobStatus
 from app.train_config import TrainConfig
 from tests.factories import make_base_model, make_job
 from tests.trainer.conftest import tiny_model  # noqa: F401 - a fixture
@@ -52,6 +52,13 @@ def test_a_killed_trainer_goes_on_and_its_adapter_loads_in_plain_peft(
         worker.end()
     assert (job.status, job.attempt, job.reason) == (JobStatus.SUCCEEDED, 2, None), job.log_tail
     assert job.total_steps == 150
+    # What is measured is what is predicted: the machine's time for the job, both attempts.
+    both = db.scalars(select(Attempt).where(Attempt.job_id == job.id)).all()
+    spent = sum((a.ended_at - a.started_at).total_seconds() for a in both if a.ended_at)
+    assert len(both) == 2
+    assert job.measured is not None
+    assert job.measured["seconds"] == pytest.approx(spent, abs=2)
+    assert 0 < job.measured["save_seconds"] < spent
     curves = metrics.series(db, job.id)
     assert [step for step, _ in curves["loss"]] == list(range(1, 151))
     assert curves["loss"][-1][1] < curves["loss"][0][1]

@@ -61,6 +61,9 @@ def test_a_hint_trains_the_job_and_publishes_its_adapter(
     assert_unbroken(db, job, 20)
     assert (job.step, job.total_steps, job.durable_step) == (20, 20, 20)
     assert job.trained_tokens == 20 * 100
+    assert job.measured is not None
+    assert job.measured["tokens_per_second"] == 20 * 100 / 1.0
+    assert (job.measured["peak_bytes"], job.measured["save_seconds"]) == (1000, 0.25)
     assert job.samples == [{"question": "q", "reference": "r", "base": "b", "tuned": "t"}]
     assert db.scalars(select(Checkpoint.step).order_by(Checkpoint.step)).all() == [10, 20]
 

@@ -138,11 +138,16 @@ def make_optimizer(
     return optimizers.make(plan.optimizer, weights, config.weight_decay)
 
 
-def probe(trainer: Trainer, steps: int = 2) -> None:
+def probe(trainer: Trainer, steps: int = 2, free_bytes: int | None = None) -> None:
     """Do real steps on the longest examples: memory runs out now or not at all.
 
     A micro-batch filled with them takes as much as any. The rate is 0 and everything is put back,
     so that training goes on as if nothing had been.
+
+    Args:
+        trainer: At its start; a checkpoint is put in place afterwards.
+        steps: In the second, all that lasts is there.
+        free_bytes: What may be taken on a CPU; what the system has, unless given.
     """
     _phase(trainer, "probing", "Trying the longest examples.")
     by_length = sorted(trainer.data.train, key=lambda e: -len(e.token_ids))
@@ -152,7 +157,7 @@ def probe(trainer: Trainer, steps: int = 2) -> None:
         filled.append(by_length[len(filled)])
         tokens += len(filled[-1].token_ids)
     random_state = _random_state(trainer)
-    with _refusing_too_much(trainer.model.device):
+    with _refusing_too_much(trainer.model.device, free_bytes):
         for _ in range(steps):
             _update(trainer, filled, 0.0)
     trainer.optimizer.zero_grad()
@@ -283,7 +288,7 @@ def _set_random_state(trainer: Trainer, state: tuple[Tensor, Tensor | None]) -> 
 
 
 @contextmanager
-def _refusing_too_much(device: torch.device) -> Iterator[None]:
+def _refusing_too_much(device: torch.device, free_bytes: int | None) -> Iterator[None]:
     """Have torch raise on the CPU where the kernel, which promises too much, would kill later."""
     if device.type != "cpu":
         yield
@@ -291,7 +296,8 @@ def _refusing_too_much(device: torch.device) -> Iterator[None]:
     status = Path("/proc/self/status").read_text(encoding="utf-8")
     used = next(int(x.split()[1]) for x in status.splitlines() if x.startswith("VmData")) * 1024
     limits = resource.getrlimit(resource.RLIMIT_DATA)
-    resource.setrlimit(resource.RLIMIT_DATA, (used + this_cpu().free_bytes, limits[1]))
+    free = this_cpu().free_bytes if free_bytes is None else free_bytes
+    resource.setrlimit(resource.RLIMIT_DATA, (used + free, limits[1]))
     try:
         yield
     finally:
