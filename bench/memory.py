@@ -1,16 +1,19 @@
 """What the planner says that a job adds to an idle trainer's memory, and what it adds, on the CPU.
 
 `python -m bench.memory [NAME…]` measures a grid of random models, each in a process of its own, and
-prints a line for each and one JSON object; `python -m bench.memory '{"shape": …}'` measures one.
+prints a line for each and one JSON object; the whole grid goes to bench/results and into
+docs/performance.md. `python -m bench.memory '{"shape": …}'` measures one.
 Memory does not depend on the weights' values, nor on what else the machine is doing.
 """
 
+import datetime
 import json
 import os
 import subprocess
 import sys
 import tempfile
 import time
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +24,7 @@ from app.chat import Encoded
 from app.manifests import write_manifest
 from app.train_config import TrainConfig, TrainerSpec
 from app.training_plan import Plan, Way, count_parameters, idle_bytes, plan, this_cpu
+from bench import comparison, report
 from worker.trainer import data, job, loop, model
 from worker.trainer.checkpoint import Progress
 from worker.trainer.events import EventLog
@@ -74,9 +78,9 @@ GRID: dict[str, dict[str, Any]] = {
 
 def main(names: list[str]) -> None:
     """Measure the grid, or the named part of it."""
-    results = {}
+    results: dict[str, dict[str, Any]] = {}
     for name in names or GRID:
-        found = results[name] = measured(GRID[name])
+        found = results[name] = GRID[name] | measured(GRID[name])
         print(
             f"{name:8} said {found['predicted'] / 2**20:6.0f} MB, "
             f"grew by {found['measured'] / 2**20:6.0f} MB, "
@@ -84,6 +88,19 @@ def main(names: list[str]) -> None:
             f"{found['step_milliseconds'] / 1000:.1f} s a step",
             flush=True,
         )
+    if not names:
+        body = {
+            "command": "python -m bench.memory",
+            "kind": "memory-cpu",
+            "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
+            "revision": comparison.revision(),
+            "machine": comparison.machine() | {"allocator": this_cpu().allocator},
+            "versions": {name: version(name) for name in ("torch", "transformers", "peft")},
+            "shapes": results,
+        }
+        path = report.RESULTS / f"memory-cpu-{body['date']}.json"
+        path.write_text(json.dumps(body, indent=1) + "\n")
+        report.write()
     print(json.dumps(results))
 
 
@@ -172,7 +189,11 @@ def train(folder: Path, config: dict[str, Any], order: dict[str, Any]) -> tuple[
         found,
         loaded,
         loop.make_optimizer(chosen, settings, list(loaded.adapter.values())),
-        Progress(micro_batch_tokens=chosen.micro_batch_tokens, checkpointing=chosen.checkpointing),
+        Progress(
+            micro_batch_tokens=chosen.micro_batch_tokens,
+            checkpointing=chosen.checkpointing,
+            optimizer=chosen.optimizer,
+        ),
         lambda: False,
     )
     for _ in range(NUM_STEPS):

@@ -41,6 +41,7 @@ def write() -> None:
     parts = ["## On a CPU", *_cpu(train), *_ablation(ablation)]
     parts += ["## To the screen", _start(newest("start-cpu")), _live(newest("live"))]
     parts += ["## On a GPU", *_gpu()]
+    parts += ["## Memory on a CPU", *_memory(newest("memory-cpu"))]
     text = PAGE.read_text(encoding="utf-8")
     before, _, rest = text.partition(BEGIN)
     _, _, after = rest.partition(END)
@@ -193,6 +194,33 @@ def _gpu() -> list[str]:
     if result is None:
         return [f"{text} `bench/gpu.sh` fills this table where a GPU is at hand.", table(rows)]
     return [f"{_origin(result)} {text} {result.get('peers', '')}".strip(), table(rows)]
+
+
+def _memory(result: dict[str, Any] | None) -> list[str]:
+    text = (
+        "The planner (`app/training_plan.py`) foretells a job's memory; here it stands beside what "
+        "a trainer's process grows by in two real steps, for shapes that add 1 GB and more. Two of "
+        "them are measured by every run of the tests, which ask for ±15 %."
+    )
+    if result is None:
+        return [text, MISSING.capitalize() + "."]
+    rows = [["shape", "weights", "tokens at once", "said, MB", "grew by, MB", "said / grew by"]]
+    for name, found in result["shapes"].items():
+        shape, way = found["shape"], found["way"]
+        what = f"{shape['num_hidden_layers']} layers of {shape['hidden_size']}"
+        what += f", examples of {found['length']} tokens"
+        rows.append(
+            [
+                f"{name}: {what}{', computed twice' if way[2] else ''}",
+                way[0],
+                f"{way[1]:,}",
+                f"{found['predicted'] / 2**20:,.0f}",
+                f"{found['measured'] / 2**20:,.0f}",
+                f"{found['predicted'] / found['measured']:.2f}",
+            ]
+        )
+    allocator = result["machine"]["allocator"]
+    return [text, f"{_origin(result)} The allocator was {allocator}'s.", table(rows)]
 
 
 def _origin(result: dict[str, Any]) -> str:
