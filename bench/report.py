@@ -101,8 +101,19 @@ def _cpu(result: dict[str, Any] | None) -> list[str]:
         table(rows),
         "![Tokens per second and peak memory of each arm](performance.svg)",
         _losses(arms, "trl-stock"),
+        _whole(result.get("whole_job")),
         _disturbed(arms),
     ]
+
+
+def _whole(job: dict[str, Any] | None) -> str:
+    if not job:
+        return ""
+    return (
+        f"A whole job of {job['steps']} steps and {job['evaluations']} evaluations took "
+        f"{job['seconds']:.0f} s from the start of its process, {job['save_seconds']:.1f} s of "
+        f"them ({job['save_share']:.1%}) for {job['checkpoints']} checkpoints."
+    )
 
 
 def _ablation(result: dict[str, Any] | None) -> list[str]:

@@ -10,13 +10,18 @@ import argparse
 import datetime
 import json
 import os
+import shutil
 import subprocess
 import sys
+import tempfile
+import time
 from pathlib import Path
 from typing import Any
 
+from app.train_config import TrainerSpec
 from bench import comparison, report, workload
 from bench.comparison import Arm
+from worker.trainer_process import environment
 
 ROOT = Path(__file__).resolve().parents[1]
 VENVS = ROOT / "bench" / ".venvs"
@@ -42,6 +47,8 @@ PEER_ARMS: dict[str, tuple[dict[str, Any], int]] = {
     "llamafactory": ({}, 1),
 }
 ETUDE_STEPS = 6
+NUM_LOOKS = 5  # of the whole job
+MOST_SAVE_SHARE = 0.02
 # What each takes away is told in bench/arms/etude.py.
 ABLATIONS = (
     *("nf4-resident", "checkpointing", "one-by-one", "whole-logits", "all-logits"),
@@ -56,6 +63,7 @@ def main() -> None:
     job = workload.make_job(source, model, TOTAL_STEPS)
     arms = _arms(job, model, arguments)
     results = comparison.run(arms, arguments.rounds, log=workload.CACHE / "last-run.jsonl")
+    whole = None if arguments.ablate or arguments.arms else whole_job(job)
     comparison.compare_losses(results, "etude" if arguments.ablate else "trl-stock")
     kind = "ablation" if arguments.ablate else "train"
     body = {
@@ -69,14 +77,54 @@ def main() -> None:
         "workload": workload.describe(job / "workload.npz"),
         "rounds": arguments.rounds,
         "arms": results,
+        "whole_job": whole,
     }
     if not (arguments.quick or arguments.arms or arguments.no_results):
         path = RESULTS / f"{kind}-cpu-{body['date']}.json"
         path.write_text(json.dumps(body, indent=1) + "\n")
         report.write()
         print(f"Wrote {path.relative_to(ROOT)} and docs/performance.md.", file=sys.stderr)
+    is_dear = whole is not None and whole["save_share"] > MOST_SAVE_SHARE
+    if is_dear:
+        print(f"Checkpoints took more than 2 % of the job: {whole}", file=sys.stderr)
     print(comparison.last_line(results))
-    sys.exit(1 if any("failure" in result for result in results.values()) else 0)
+    sys.exit(1 if is_dear or any("failure" in result for result in results.values()) else 0)
+
+
+def whole_job(job: Path) -> dict[str, Any]:
+    """Train the workload as a user's job, from its start to its adapter: what checkpoints cost."""
+    with tempfile.TemporaryDirectory(prefix="etude-job") as scratch:
+        folder = Path(scratch)
+        spec = TrainerSpec.model_validate_json((job / "config.json").read_bytes())
+        config = spec.config.model_copy(update={"num_evaluations": NUM_LOOKS})
+        spec = spec.model_copy(update={"config": config, "cache_dir": ""})
+        (folder / "config.json").write_text(spec.model_dump_json())
+        shutil.copyfile(job / "examples.arrow", folder / "examples.arrow")
+        began = time.monotonic()
+        trainer = subprocess.Popen(
+            [sys.executable, "-m", "worker.trainer"],
+            stdin=subprocess.PIPE,
+            env=os.environ | environment(),
+            cwd=ROOT,
+        )
+        assert trainer.stdin is not None
+        trainer.stdin.write(f"{folder}\n".encode())
+        trainer.stdin.flush()
+        exit_code = trainer.wait()
+        seconds = time.monotonic() - began
+        lines = (folder / "attempts" / "1" / "events.jsonl").read_text().splitlines()
+    if exit_code != 0:
+        raise RuntimeError(f"the whole job ended with exit code {exit_code}")
+    events = [json.loads(line) for line in lines]
+    saved = events[-1]["save_seconds"]
+    return {
+        "seconds": round(seconds, 1),
+        "steps": sum(event["kind"] == "step" for event in events),
+        "evaluations": NUM_LOOKS,
+        "checkpoints": sum(event["kind"] == "checkpoint" for event in events),
+        "save_seconds": round(saved, 2),
+        "save_share": round(saved / seconds, 4),
+    }
 
 
 def _arms(job: Path, model: Path, arguments: argparse.Namespace) -> list[Arm]:

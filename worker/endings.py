@@ -1,5 +1,6 @@
 """What the end of a trainer means: its exit code as a stable word, a sentence and a decision."""
 
+import errno
 import signal
 from dataclasses import dataclass
 from typing import Literal
@@ -49,6 +50,12 @@ class Interruption:
     delay_seconds: float = 0.0
 
 
+DISK_FULL = Interruption(
+    "disk_full",
+    "The disk is full; free some space, it tries again in ten minutes.",
+    strike=False,
+    delay_seconds=_DISK_FULL_SECONDS,
+)
 _KILLED: dict[Kill, Interruption] = {
     "stall": Interruption("stalled", "The trainer made no step for too long.", strike=True),
     "drain": Interruption("stopped", "The machine was needed at once.", strike=False),
@@ -56,12 +63,7 @@ _KILLED: dict[Kill, Interruption] = {
 }
 _INTERRUPTIONS = {
     EXIT_STOPPED: Interruption("stopped", "Stopped with its place saved.", strike=False),
-    EXIT_DISK_FULL: Interruption(
-        "disk_full",
-        "The disk is full; free some space, it tries again in ten minutes.",
-        strike=False,
-        delay_seconds=_DISK_FULL_SECONDS,
-    ),
+    EXIT_DISK_FULL: DISK_FULL,
     EXIT_DEVICE: Interruption("device_error", "The GPU reported an error.", strike=True),
     EXIT_ORPHANED: Interruption("orphaned", "The trainer lost its supervisor.", strike=True),
     EXIT_DONE: Interruption(
@@ -98,8 +100,15 @@ def interruption(exit_code: int, killed: Kill | None) -> Interruption:
     return Interruption("trainer_lost", why, strike=True)
 
 
+def is_disk_full(error: Exception) -> bool:
+    """Tell whether an error says that there is no room left."""
+    return isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
+
+
 def not_published(error: Exception) -> Interruption:
     """Say what it means that a finished job's files could not be kept."""
+    if is_disk_full(error):
+        return DISK_FULL
     if isinstance(error, OSError):
         why = f"The adapter could not be kept: {error.strerror}."
     else:

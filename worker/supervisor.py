@@ -111,6 +111,10 @@ class Supervisor:
                 runner.close()
         except DeviceBusy:
             self._requeue(endings.DEVICE_BUSY)
+        except OSError as error:
+            if not endings.is_disk_full(error):
+                raise
+            self._requeue(endings.DISK_FULL)
         except Garbled:
             _log.exception("trainer.garbled", job=self.claim.job_id)
             self._requeue(endings.GARBLED, tail=trainer.log_tail())

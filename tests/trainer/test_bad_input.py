@@ -4,7 +4,6 @@ import io
 import json
 import os
 import shutil
-import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -17,6 +16,7 @@ from safetensors.torch import load_file, save_file
 from app import train_config
 from app.manifests import write_manifest
 from app.train_config import TrainerSpec
+from tests.small_disk import fill, small_disk
 from tests.trainer.conftest import events, losses, make_job
 from worker.trainer.__main__ import Commands, take
 
@@ -155,15 +155,9 @@ def test_a_question_longer_than_the_context_is_cut_and_said(
 
 
 @pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A file system of 1 MB, for who may mount one."""
-    folder = tmp_path / "disk"
-    folder.mkdir()
-    options = ["-t", "tmpfs", "-o", "size=1m", "tmpfs", str(folder)]
-    if os.geteuid() != 0 or subprocess.run(["mount", *options], check=False).returncode != 0:
-        pytest.skip("nobody may mount a file system here")
-    yield folder
-    subprocess.run(["umount", str(folder)], check=True)
+def disk(tmp_path: Path) -> Iterator[Path]:
+    with small_disk(tmp_path / "disk") as folder:
+        yield folder
 
 
 def write_spec(folder: Path, spec: TrainerSpec) -> None:
@@ -171,7 +165,7 @@ def write_spec(folder: Path, spec: TrainerSpec) -> None:
 
 
 def test_a_full_disk_ends_with_its_own_code_at_every_write(
-    tmp_path: Path, small_disk: Path, tiny_model: Path
+    tmp_path: Path, disk: Path, tiny_model: Path
 ) -> None:
     whole = tmp_path / "whole"
     spec = make_job(whole, tiny_model, **FEW, **QUICK).model_copy(update={"num_samples": 0})
@@ -181,14 +175,12 @@ def test_a_full_disk_ends_with_its_own_code_at_every_write(
     needed = sum(file.stat().st_size for file in whole.rglob("*") if file.is_file())
 
     codes = []
-    ballast = small_disk / "ballast"
     # From no room for a line to room for all: log, adapter, moments, state, manifest, result.
     for free in range(0, needed * 3 // 2, needed // 8):
-        folder = small_disk / "job"
+        folder = disk / "job"
         make_job(folder, tiny_model, **FEW, **QUICK)
         write_spec(folder, spec)
-        room = os.statvfs(small_disk)
-        ballast.write_bytes(bytes(max(0, room.f_bavail * room.f_frsize - free)))
+        ballast = fill(disk, leave=free)
         codes.append(train(folder))
         ballast.unlink()
         if codes[-1] == train_config.EXIT_DISK_FULL:
@@ -207,11 +199,11 @@ def test_a_full_disk_ends_with_its_own_code_at_every_write(
 
 
 def test_a_job_needs_no_room_for_the_packed_model(
-    tmp_path: Path, small_disk: Path, tiny_model: Path
+    tmp_path: Path, disk: Path, tiny_model: Path
 ) -> None:
-    (small_disk / "ballast").write_bytes(bytes(1024**2 - 64 * 1024))
+    fill(disk, leave=64 * 1024)
     spec = make_job(tmp_path / "job", tiny_model, **FEW, **QUICK)
-    cache = small_disk / "cache"
+    cache = disk / "cache"
     write_spec(tmp_path / "job", spec.model_copy(update={"cache_dir": str(cache)}))
     assert train(tmp_path / "job") == train_config.EXIT_DONE
     assert not list(cache.glob("nf4-*"))

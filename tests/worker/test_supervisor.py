@@ -1,5 +1,6 @@
 """A real Celery worker, its supervisor and a stand-in trainer: what goes well, and what breaks."""
 
+import errno
 import json
 import os
 import signal
@@ -17,6 +18,7 @@ from app import jobs, metrics, queue, storage
 from app.embedded.postgres import Postgres
 from app.models import Adapter, Attempt, Checkpoint, Desired, Job, JobStatus, Metric, Worker
 from tests.factories import make_job as factory_job
+from tests.small_disk import fill, small_disk
 from tests.worker.conftest import (
     WorkerProcess,
     is_running,
@@ -28,6 +30,7 @@ from tests.worker.conftest import (
     waiting_trainer,
 )
 from tests.worker.stand_in_trainer import loss_at
+from worker import endings
 
 LONG = "steps=60 pause=0.05"
 
@@ -298,6 +301,29 @@ def test_a_damaged_checkpoint_is_passed_over(
     until_final(db, job)
     assert_unbroken(db, job, 60)
     assert db.scalars(select(Attempt.resume_step).where(Attempt.number == 2)).one() == 10
+
+
+def test_a_full_disk_costs_no_strike(
+    db: Session, quick: None, data_dir: Path, tmp_path: Path
+) -> None:
+    """Neither where the examples are written nor where the adapter is kept."""
+    worker = WorkerProcess("gpu", tmp_path)
+    with small_disk(data_dir / "jobs") as disk:
+        ballast = fill(disk)
+        worker.start()
+        try:
+            job = make_job(db, "steps=3 every=1")
+            wait_for(db, lambda: job.attempt == 1 and job.status is JobStatus.QUEUED)
+            said = db.scalars(select(Attempt.outcome)).one()
+            assert (said, job.strikes, job.run_after > job.created_at) == ("disk_full", 0, True)
+            ballast.unlink()
+            job.run_after = job.created_at
+            db.commit()
+            assert until_final(db, job).status is JobStatus.SUCCEEDED
+        finally:
+            worker.end()
+    assert endings.not_published(OSError(errno.ENOSPC, "No space left")) is endings.DISK_FULL
+    assert endings.not_published(OSError(errno.EACCES, "Not permitted")).strike
 
 
 def test_a_worker_says_that_it_lives_and_what_it_has(
