@@ -155,15 +155,22 @@ def stream(
     Each batch is a query of its own, since a version that is ready never changes: the caller may
     write, and commit, in between.
     """
-    after = -1
-    while True:
-        rows = _ahead(version, split, after, STREAM_ROWS)
-        batch = db.execute(select(rows).order_by(rows.c.index).limit(STREAM_ROWS)).mappings().all()
-        if batch:
+    for start in range(0, _end(db, version), STREAM_ROWS):
+        rows = (
+            select(Example)
+            .where(
+                Example.version_id.in_(layers(version)),
+                Example.index.between(start, start + STREAM_ROWS - 1),
+            )
+            .order_by(Example.index, Example.version_id.desc())
+            .ext(distinct_on(Example.index))
+            .subquery()
+        )
+        query = select(rows).where(rows.c.is_removed.is_(False)).order_by(rows.c.index)
+        if split is not None:
+            query = query.where(rows.c.split == split)
+        if batch := db.execute(query).mappings().all():
             yield batch
-        if len(batch) < STREAM_ROWS:
-            return
-        after = batch[-1]["index"]
 
 
 def at(db: Session, version: DatasetVersion, indices: Iterable[int]) -> list[Example]:
@@ -179,14 +186,10 @@ def get(db: Session, version: DatasetVersion, index: int) -> Example | None:
 
 def sample_sizes(db: Session, version: DatasetVersion, max_sample: int) -> dict[int, int]:
     """Return index -> bytes of at most `max_sample` examples, spread evenly over the version."""
-    end = db.scalar(
-        select(func.max(Example.index)).where(Example.version_id == layers(version)[-1])
-    )
-    if end is None:
-        return {}
-    every = max(1, -(-(end + 1) // max_sample))
+    end = _end(db, version)
+    every = max(1, -(-end // max_sample))
     rows = db.execute(
-        _at(version, range(0, end + 1, every)).with_only_columns(
+        _at(version, range(0, end, every)).with_only_columns(
             Example.index, Example.is_removed, func.octet_length(cast(Example.messages, Text))
         )
     )
@@ -252,6 +255,13 @@ def _at(version: DatasetVersion, indices: Iterable[int]) -> Select[Example]:
         .order_by(Example.index, Example.version_id.desc())
         .ext(distinct_on(Example.index))
     )
+
+
+def _end(db: Session, version: DatasetVersion) -> int:
+    """Return the index behind the last: a derived version has none beyond those of its base."""
+    whole = layers(version)[-1]
+    last = db.scalar(select(func.max(Example.index)).where(Example.version_id == whole))
+    return 0 if last is None else last + 1
 
 
 def _ahead(version: DatasetVersion, split: Split | None, after: int, limit: int) -> Subquery:
