@@ -40,6 +40,7 @@ def make_engine(url: str, **options: object) -> Engine:
     return create_engine(
         parsed.set(drivername="postgresql+psycopg"),
         pool_pre_ping=True,
+        hide_parameters=True,  # what stands in people's rows is for no log
         pool_size=10,
         max_overflow=10,
         connect_args={"connect_timeout": 5, "options": "-c timezone=UTC"},

@@ -25,7 +25,15 @@ from sqlalchemy import ColumnElement, DateTime, case, func, literal, select, upd
 from sqlalchemy.orm import Session
 
 from app import settings
-from app.models import BaseModel, DatasetVersion, Json, ModelStatus, VersionStatus
+from app.models import (
+    BaseModel,
+    DatasetVersion,
+    Json,
+    ModelStatus,
+    PrivacyReview,
+    ReviewStatus,
+    VersionStatus,
+)
 
 # now() stands still in a transaction; leases need the clock.
 _CLOCK = func.clock_timestamp(type_=DateTime(timezone=True))
@@ -35,7 +43,7 @@ _CLOCK = func.clock_timestamp(type_=DateTime(timezone=True))
 class Rules:
     """Which statuses of a table wait for a worker, and what holding and giving up are called."""
 
-    table: type[DatasetVersion] | type[BaseModel]
+    table: type[DatasetVersion] | type[BaseModel] | type[PrivacyReview]
     held_from: dict[StrEnum, StrEnum]  # waiting status -> held status
     failed: StrEnum
     gave_up: str  # the sentence for a person after the last strike; {strikes} is filled in
@@ -58,7 +66,17 @@ BASE_MODELS = Rules(
     "Importing this model was cut off {strikes} times, perhaps because the machine ran out of "
     "memory; choose a smaller model, or look at the worker's log.",
 )
-RULES = (VERSIONS, BASE_MODELS)
+PRIVACY = Rules(
+    PrivacyReview,
+    {
+        ReviewStatus.WAITING: ReviewStatus.SCANNING,
+        ReviewStatus.REQUESTED: ReviewStatus.REPLACING,
+    },
+    ReviewStatus.FAILED,
+    "Looking for personal details was cut off {strikes} times, perhaps because the machine ran out "
+    "of memory; start it again, or ask your administrator to look at the worker's log.",
+)
+RULES = (VERSIONS, BASE_MODELS, PRIVACY)
 
 
 @dataclass(frozen=True)

@@ -25,7 +25,19 @@ from app.errors import AppError, NotSignedIn
 from app.middleware import BodyLimit, CrossOriginGuard, HostGuard, RequestLog, SecurityHeaders
 from app.models import User, Worker
 from app.render import STATIC_DIR, page
-from app.routes import account, adapters, datasets, events, home, jobs, models, new_job, people, v1
+from app.routes import (
+    account,
+    adapters,
+    datasets,
+    events,
+    home,
+    jobs,
+    models,
+    new_job,
+    people,
+    privacy,
+    v1,
+)
 from app.routes import queue as queue_routes
 from app.routes import uploads as upload_routes
 from app.streams import listening
@@ -37,6 +49,7 @@ PAGE_ROUTERS = (
     account.router,
     people.router,
     datasets.router,
+    privacy.router,
     upload_routes.router,
     new_job.router,  # before jobs: /jobs/new is no job's number
     jobs.router,

@@ -10,6 +10,7 @@ from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from app import jobs
+from app.datasets.privacy import reviews
 from app.models import (
     Desired,
     Job,
@@ -197,6 +198,8 @@ def _waiting(db: Session, job: Job) -> str:
         return "Paused: it holds no machine and goes on from where it was."
     if job.version.status is not VersionStatus.READY:
         return "Waiting: the file is still being read."
+    if reviews.held(db, [job.version_id]):
+        return "Waiting: personal details are being looked for in its data."
     if job.base_model.status is not ModelStatus.READY:
         return "Waiting: the starting model is still being imported."
     if not has_worker(db, "gpu"):

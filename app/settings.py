@@ -32,6 +32,12 @@ class Settings(BaseSettings):
     reader_timeout_seconds: float = Field(default=1800, gt=0)
     min_examples: int = Field(default=10, ge=2)
 
+    # The privacy gate (docs/privacy.md): whether a version must be decided before a job may use it.
+    privacy_gate: Literal["required", "advised", "off"] = "required"
+    privacy_timeout_seconds: float = Field(default=7200, gt=0)
+    # A model of the house's own that finds names, as "module:function" (loaded in the child).
+    privacy_recognizer: str = ""
+
     # Models. The starter model is a toy; a house with models of its own may do without it.
     starter_model: bool = True
     hub_downloads: bool = False

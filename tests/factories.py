@@ -3,7 +3,7 @@
 from itertools import count
 from typing import Any
 
-from sqlalchemy import select
+from sqlalchemy import delete, select
 from sqlalchemy.orm import Session
 
 from app import auth
@@ -17,6 +17,8 @@ from app.models import (
     Job,
     JobStatus,
     ModelStatus,
+    PrivacyReview,
+    ReviewStatus,
     Role,
     Split,
     StoredFile,
@@ -68,9 +70,13 @@ def make_dataset_version(
     num_train: int = 20,
     num_validation: int = 4,
     kind: ExampleKind = ExampleKind.CHAT,
+    decided: bool = True,
     **columns: Any,
 ) -> DatasetVersion:
-    """A dataset with one version; ready ones have examples, of one kind."""
+    """A dataset with one version; ready ones have examples, of one kind.
+
+    `decided`: it has passed the privacy gate.
+    """
     user = user or first_user(db)
     file = StoredFile(
         department_id=user.department_id,
@@ -96,6 +102,8 @@ def make_dataset_version(
     )
     db.add(version)
     db.flush()
+    if decided:
+        pass_gate(db, version)
     if ready:
         for index in range(num_train + num_validation):
             db.add(
@@ -120,6 +128,14 @@ def _messages(kind: ExampleKind, index: int) -> list[dict[str, Any]]:
         {"role": "user", "content": f"What is rule {index}?"},
         {"role": "assistant", "content": answer, **worse},
     ]
+
+
+def pass_gate(db: Session, version: DatasetVersion) -> None:
+    """Decide about a version's personal details, whatever stood there before."""
+    db.execute(delete(PrivacyReview).where(PrivacyReview.version_id == version.id))
+    decision = {"default": "keep", "reason": "invented for a test"}
+    db.add(PrivacyReview(version_id=version.id, status=ReviewStatus.DECIDED, decision=decision))
+    db.commit()
 
 
 def make_base_model(

@@ -26,6 +26,7 @@ from sqlalchemy import func
 
 from app import db, leases, settings, storage
 from app.datasets import examples, versions
+from app.datasets.privacy import reviews
 from app.datasets.reader import Order
 from app.datasets.reading import ReadAs
 from app.datasets.sniffing import Unreadable
@@ -151,6 +152,7 @@ def _publish(
             reason=None,
             ready_at=func.clock_timestamp(),
         )
+        reviews.begin(session, version.id)
         session.commit()
 
 

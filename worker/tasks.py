@@ -9,7 +9,7 @@ import structlog
 from sqlalchemy.exc import DBAPIError
 
 from app import queue
-from worker import identity, model_import, reading, supervisor, sweep, trainer_process
+from worker import identity, model_import, privacy, reading, supervisor, sweep, trainer_process
 from worker.celery_app import app
 
 # How soon an upload is noticed while a model is being imported.
@@ -33,21 +33,26 @@ def look_gpu() -> None:
 
 @app.task(name="worker.tasks.look_cpu")  # type: ignore[untyped-decorator]
 def look_cpu() -> None:
-    """Read uploads and import models until none waits; no upload waits behind an import."""
+    """Read uploads, look for personal details and import models until nothing waits."""
     me = identity.worker_id()
     importing = _Importing(me)
     with sweep.busy():
         try:
             while not identity.is_draining():
                 importing.go_on()
-                if reading.read_next(me):
-                    queue.hint("gpu")  # a job may have waited for this file
+                if _next(me):
+                    queue.hint("gpu")  # a job may have waited for this data
                 elif not importing.wait(_LOOK_SECONDS):
                     break
         except DBAPIError as error:
             _log.warning("database.away", error=str(error.orig).strip())
         finally:
             importing.finish()
+
+
+def _next(worker_id: str) -> bool:
+    # A file that somebody waits for goes before the search for names, which takes longer.
+    return reading.read_next(worker_id) or privacy.look_next(worker_id)
 
 
 class _Importing:

@@ -13,6 +13,7 @@ from sqlalchemy.orm import Session
 
 from app import audit, settings
 from app.datasets import examples, versions
+from app.datasets.privacy import reviews
 from app.errors import Conflict, Invalid
 from app.models import DatasetVersion, Example, Split, User, VersionStatus
 
@@ -29,6 +30,7 @@ class Change:
     messages: list[Any] | None = None
     split: Split | None = None
     is_removed: bool = False
+    tools: list[Any] | None = None
 
 
 @dataclass
@@ -84,6 +86,7 @@ def derive(
     if tally.num_train + tally.num_validation <= MAX_HASHED_AT_ONCE:
         version.examples_sha256 = examples.sha256(db, version)
     db.flush()
+    reviews.begin(db, version.id)
     subject = f"dataset version {version.id}"
     audit.record(db, user, "dataset.derive", subject, base=base.id, why=why, **counts)
     return version
@@ -115,8 +118,10 @@ def _write(
         if old is None:
             raise Conflict(f"Example {change.index + 1:,} is not in this version any more.")
         messages = old.messages if change.messages is None else change.messages
+        tools = old.tools if change.tools is None else change.tools
         split = change.split or old.split
-        is_edited, is_moved = messages != old.messages, split is not old.split
+        is_edited = messages != old.messages or tools != old.tools
+        is_moved = split is not old.split
         if not (change.is_removed or is_edited or is_moved):
             continue
         tally.add(old.split, -1)
@@ -128,9 +133,9 @@ def _write(
             tally.num_moved += is_moved
         # All columns, whichever there are: what a change does not name goes along.
         row = {name: getattr(old, name) for name in Example.__table__.columns.keys()}  # noqa: SIM118
-        row |= {"version_id": version.id, "split": split, "messages": messages}
+        row |= {"version_id": version.id, "split": split, "messages": messages, "tools": tools}
         if change.is_removed:  # what was taken out is not kept once more
-            row |= {"messages": [], "is_removed": True}
+            row |= {"messages": [], "tools": None, "is_removed": True}
         rows.append(row)
     if rows:
         db.execute(insert(Example), rows)

@@ -173,6 +173,27 @@ def stream(
             yield batch
 
 
+def own(db: Session, version: DatasetVersion) -> Iterator[Sequence[RowMapping]]:
+    """Yield the rows that a version holds itself: all, or of a derived one what changed."""
+    after = -1
+    while True:
+        query = (
+            select(Example.index, Example.messages, Example.tools)
+            .where(
+                Example.version_id == version.id,
+                Example.index > after,
+                Example.is_removed.is_(False),
+            )
+            .order_by(Example.index)
+            .limit(STREAM_ROWS)
+        )
+        batch = db.execute(query).mappings().all()
+        if not batch:
+            return
+        yield batch
+        after = batch[-1]["index"]
+
+
 def at(db: Session, version: DatasetVersion, indices: Iterable[int]) -> list[Example]:
     """Return the examples with these indices in order, without those that are not there."""
     return [row for row in db.scalars(_at(version, indices)) if not row.is_removed]

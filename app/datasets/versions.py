@@ -238,6 +238,8 @@ def delete(db: Session, user: User, dataset: Dataset) -> None:
     Raises:
         Conflict: a job that is not over needs it.
     """
+    from app.datasets.privacy import reviews  # it builds on this module
+
     must_edit(user)
     db.refresh(dataset, with_for_update={"key_share": True, "of": Dataset})
     # A job being made at this moment waits for this lock, or is seen below.
@@ -273,6 +275,7 @@ def delete(db: Session, user: User, dataset: Dataset) -> None:
     dataset.deleted_at = now
     db.flush()
     db.execute(delete_rows(Example).where(Example.version_id.in_(ids)))
+    reviews.forget(db, ids)
     audit.record(db, user, "dataset.delete", f"dataset {dataset.id}")
 
 

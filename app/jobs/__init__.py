@@ -38,6 +38,7 @@ from app.jobs.protocol import (
     roll_back,
     succeed,
     take_back,
+    use_instead,
 )
 from app.jobs.stream import CHANNEL, say, wake
 
@@ -74,6 +75,7 @@ __all__ = [
     "say",
     "succeed",
     "take_back",
+    "use_instead",
     "visible",
     "wake",
 ]

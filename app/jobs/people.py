@@ -12,6 +12,7 @@ from sqlalchemy.orm import Session
 from app import audit, base_models, training_plan
 from app.auth import can_edit
 from app.datasets import examples, lengths, versions
+from app.datasets.privacy import reviews
 from app.errors import Conflict, Forbidden, Invalid, NotFound
 from app.jobs.stream import say
 from app.models import (
@@ -99,25 +100,31 @@ def create(
     api_request: Json | None = None,
     validation_version_id: int | None = None,
     retry_of: Job | None = None,
+    privacy: reviews.Decision | None = None,
 ) -> Job:
     """Queue a job with its settings frozen; its data may still be on the way to being ready.
+
+    Args:
+        privacy: What a program's owner decides about personal details in the data.
 
     Raises:
         Forbidden: the person may only look.
         NotFound: no such data or model, or they are another department's.
         Invalid: data or model cannot be trained with, or the name is missing.
+        Conflict: nobody has decided yet about personal details in the data.
     """
     _may_change(user, "start")
     version = versions.get_version(db, user, version_id)
-    _usable(version)
     held_out = None
     if validation_version_id is not None:
         held_out = versions.get_version(db, user, validation_version_id)
-        _usable(held_out)
-    if config.objective == "dpo":
-        _must_have_pairs(db, version)
-        if held_out is not None:
-            _must_have_pairs(db, held_out)
+    for data in filter(None, (version, held_out)):
+        _usable(data)
+        if config.objective == "dpo":
+            _must_have_pairs(db, data)
+        if privacy is not None:
+            reviews.state(db, user, data, privacy)
+        reviews.check(db, data)
     base_model = base_models.get_model(db, base_model_id)
     if base_model.status is ModelStatus.FAILED:
         raise Invalid(

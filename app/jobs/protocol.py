@@ -15,10 +15,11 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
-from sqlalchemy import ColumnElement, DateTime, delete, exists, func, or_, select, update
+from sqlalchemy import ColumnElement, DateTime, and_, delete, exists, func, or_, select, update
 from sqlalchemy.orm import Session, aliased
 
 from app import settings
+from app.datasets.privacy import reviews
 from app.jobs.stream import say
 from app.models import (
     Attempt,
@@ -31,6 +32,8 @@ from app.models import (
     Json,
     Metric,
     ModelStatus,
+    PrivacyReview,
+    ReviewStatus,
     VersionStatus,
     Worker,
     WorkerState,
@@ -282,14 +285,24 @@ def take_back(db: Session, host: str, is_alive: Callable[[Attempt], bool]) -> li
 def fail_hopeless(db: Session) -> list[int]:
     """Fail queued jobs whose data or model turned out to be unusable, with that reason."""
     validation = aliased(DatasetVersion)
+    review = aliased(PrivacyReview)
     rows = db.execute(
-        select(Job.id, DatasetVersion.reason, validation.reason, BaseModel.reason)
+        select(Job.id, DatasetVersion.reason, validation.reason, BaseModel.reason, review.reason)
         .join(DatasetVersion, DatasetVersion.id == Job.version_id)
         .outerjoin(validation, validation.id == Job.validation_version_id)
         .join(BaseModel, BaseModel.id == Job.base_model_id)
+        .outerjoin(
+            review,
+            and_(
+                review.version_id.in_([Job.version_id, Job.validation_version_id]),
+                review.is_stated,
+                review.status == ReviewStatus.FAILED,
+            ),
+        )
         .where(
             Job.status == JobStatus.QUEUED,
             or_(
+                review.id.is_not(None),
                 DatasetVersion.status == VersionStatus.FAILED,
                 validation.status == VersionStatus.FAILED,
                 BaseModel.status == ModelStatus.FAILED,
@@ -315,6 +328,17 @@ def fail_hopeless(db: Session) -> list[int]:
     return [row[0] for row in rows]
 
 
+def use_instead(db: Session, version_id: int, following_id: int) -> None:
+    """Let jobs that have not begun learn from the version in which stand-ins stand."""
+    for column in (Job.version_id, Job.validation_version_id):
+        db.execute(
+            update(Job)
+            .where(column == version_id, Job.status == JobStatus.QUEUED, Job.attempt == 0)
+            .values({column: following_id})
+            .execution_options(synchronize_session=False)
+        )
+
+
 def _claimable() -> list[ColumnElement[bool]]:
     def is_ready(version_id: Any) -> ColumnElement[bool]:
         version = aliased(DatasetVersion)
@@ -325,7 +349,9 @@ def _claimable() -> list[ColumnElement[bool]]:
         Job.desired == Desired.RUN,
         Job.run_after <= _CLOCK,
         is_ready(Job.version_id),
+        reviews.settled(Job.version_id),
         or_(Job.validation_version_id.is_(None), is_ready(Job.validation_version_id)),
+        reviews.settled(Job.validation_version_id),
         exists().where(BaseModel.id == Job.base_model_id, BaseModel.status == ModelStatus.READY),
     ]
 

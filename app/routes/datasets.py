@@ -7,9 +7,11 @@ from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import FileResponse, RedirectResponse
 from sqlalchemy.orm import Session
 
-from app import dataset_page, queue, storage, uploads
+from app import dataset_page, privacy_page, queue, storage, uploads
 from app.auth import CurrentUser, can_edit
 from app.datasets import versions
+from app.datasets.privacy import reviews
+from app.datasets.privacy.reviews import Decision
 from app.db import Db
 from app.errors import AppError, Invalid, NotFound
 from app.forms import MappingForm, NameForm, ReadAsForm
@@ -25,6 +27,7 @@ SAMPLES = {
     "clinic": ("clinic-faq.csv", "Clinic questions (sample)"),
     "school": ("school-exercises.xlsx", "School exercises (sample)"),
 }
+SAMPLE_REASON = "A sample that comes with Etude; every person in it is invented."
 
 
 @router.get("/datasets")
@@ -79,7 +82,11 @@ def add_sample(db: Db, user: CurrentUser, sample: str) -> Response:
     filename, name = SAMPLES[sample]
     with (ROOT / "examples" / filename).open("rb") as file:
         stored = storage.put("uploads", iter(lambda: file.read(1024**2), b""))
-    return _to(add_dataset(db, user, stored, filename, name))
+    version = add_dataset(db, user, stored, filename, name)
+    # Ours, and invented: nobody has to decide about it.
+    reviews.state(db, user, version, Decision(default="keep", reason=SAMPLE_REASON))
+    db.commit()
+    return _to(version)
 
 
 @router.get("/datasets/sample/{sample}")
@@ -246,6 +253,7 @@ def _version_page(
     elif version.status is VersionStatus.READY:
         template = "datasets/ready.html"
         context |= dataset_page.ready_context(db, version, model_id, split, place)
+        context["privacy"] = privacy_page.summary(db, version)
         db.commit()  # token lengths that were counted for this page
     return page(template, user, status=error.status if error else 200, **context)
 

@@ -10,6 +10,7 @@ from sqlalchemy.orm import Session
 from app import base_models, jobs, progress, queue
 from app.auth import CurrentUser, require
 from app.datasets import examples, versions
+from app.datasets.privacy import reviews
 from app.db import Db
 from app.errors import AppError
 from app.job_form import FIELDS, PAIR_FIELDS, JobForm
@@ -103,6 +104,8 @@ def create(db: Db, user: CurrentUser, form: SentForm) -> Response:
     except AppError as error:
         db.rollback()
         errors[error.field or "form"] = error.message
+        if error.code == reviews.UNDECIDED:
+            return _page(db, user, form, errors=errors, status=422, gate_version=form.version_id)
     return _page(db, user, form, errors=errors, status=422)
 
 
@@ -131,13 +134,17 @@ def _page(
     *,
     errors: dict[str, str] | None = None,
     status: int = 200,
+    gate_version: str = "",
 ) -> Response:
     choices = _versions(db, user)
     models = [
         model for model in base_models.list_models(db) if model.status is not ModelStatus.FAILED
     ]
+    undecided = reviews.undecided(db, choices)
     if not form.version_id and choices:
-        form.version_id = str(choices[0].id)
+        # The newest that may be learned from.
+        first = next((one for one in choices if one.id not in undecided), choices[0])
+        form.version_id = str(first.id)
     ready = [model for model in models if model.status is ModelStatus.READY]
     if not form.base_model_id and ready:
         form.base_model_id = str(ready[0].id)
@@ -156,6 +163,8 @@ def _page(
         errors=errors or {},
         versions=choices,
         held_out=next((one for one in choices if str(one.id) == form.validation_version_id), None),
+        undecided=undecided,
+        gate_version=gate_version,
         models=[(model, jobs.fits(model, device)) for model in models],
         presets=list(PRESETS.values()),
         fields=[field for field in FIELDS if field.name not in PAIR_FIELDS],

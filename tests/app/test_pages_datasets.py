@@ -97,7 +97,7 @@ def test_a_file_becomes_examples_without_javascript(
     page = client.get(f"/versions/{version.id}")
     assert "30 examples are ready" in page.text
     assert (version.num_train, version.num_validation) == (24, 6)
-    assert f"/jobs/new?version={version.id}" in page.text
+    assert f"/versions/{version.id}/privacy" in page.text
 
 
 def test_a_sample_is_read_like_any_file(

@@ -67,7 +67,21 @@ def upload_and_confirm(house: House, page: Page, file: Path) -> None:
     page.get_by_label("The file").set_input_files(file)
     page.get_by_role("button", name="Upload and read").click()
     page.get_by_role("button", name="Make the examples").click(timeout=60_000)
-    expect(page.get_by_role("link", name="Teach a model with this")).to_be_visible(timeout=60_000)
+    decide_about_people(page)
+    expect(page.get_by_role("link", name="Teach a model with this")).to_be_visible()
+
+
+def decide_about_people(page: Page) -> None:
+    """The clinic is invented, and so are its streets and phones: they are kept, with a reason."""
+    page.get_by_role("link", name="Look and decide").click(timeout=60_000)
+    for choice in page.locator("select[name^=kind-]").all():
+        choice.select_option("keep")
+    page.get_by_role("button", name="Do as chosen").click()
+    expect(page.get_by_role("alert")).to_contain_text("write a sentence on why")
+    page.get_by_label("Why is it right to keep").fill("The clinic and its town are invented.")
+    page.get_by_role("button", name="Do as chosen").click()
+    expect(page.get_by_text("Decided by Ada")).to_be_visible()
+    page.get_by_role("link", name="Back to the examples").click()
 
 
 def see_what_is_learned(page: Page) -> None:

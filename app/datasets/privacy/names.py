@@ -36,9 +36,6 @@ _WORD = re.compile(
     rf"|(?<!\w)(?:[{_UPPER}]\.(?:-?[{_UPPER}]\.)*|[^\W\d_]+(?:['’‘-][^\W\d_]+)*)(?:['’]s(?!\w))?(?![\d_])"
 )
 _STAND_IN = re.compile(r"\[[^\]\n]{1,40} \d+\]")
-_INTRODUCED = re.compile(
-    rf"(?:^|(?<=[\s(“\"'«>]))(?:{INTRODUCTIONS})\s*[,:;!.–-]*\s*$", re.IGNORECASE
-)
 _LABELLED = re.compile(
     rf"(?:^|[^\w])(?:{LABELS})\s*(?:\([^)\n]{{0,20}}\)\s*)?[:=]\s*$", re.IGNORECASE
 )
@@ -459,14 +456,22 @@ class _Text:
         """Weigh what stands before: 3 a title, label or introduction, 2 a relation, 1 a hint."""
         word = self.words[place]
         before = self.text[max(0, word.start - 60) : word.start]
-        if _LABELLED.search(before) or _INTRODUCED.search(before):
+        bare = before.rstrip()
+        if bare[-1:] in (":", "=") and _LABELLED.search(before):
             return 3
-        if _VOCATIVE.search(before) and self.text[word.end : word.end + 1] in (
-            "",
-            ".",
-            "!",
-            ",",
-            "\n",
+        if _is_introduced(bare):
+            return 3
+        if (
+            before.endswith(", ")
+            and _VOCATIVE.search(before)
+            and self.text[word.end : word.end + 1]
+            in (
+                "",
+                ".",
+                "!",
+                ",",
+                "\n",
+            )
         ):
             return 2
         if any(self.text[anchor.end : word.start] in _NEAR_ANCHOR for anchor in self.anchors):
@@ -499,6 +504,15 @@ class _Text:
         return 1 if after is not None and after.low in PERSON_VERBS else 0
 
 
+def _is_introduced(before: str) -> bool:
+    low = before.rstrip(" ,:;!.–-\n").lower()
+    if not low.endswith(INTRODUCTIONS):
+        return False
+    return any(
+        low.endswith(words) and not low[: -len(words)][-1:].isalnum() for words in INTRODUCTIONS
+    )
+
+
 _LETTER_TITLES = {"m": "fr", "d": "es"}
 _ALL_FUNCTION_WORDS = frozenset().union(*FUNCTION_WORDS.values())
 _ALL_ARTICLES = frozenset().union(*ARTICLES.values())
@@ -517,7 +531,9 @@ def find(text: str, code: str | None, anchors: Sequence[Span] = ()) -> list[Span
     """
     found = _Text(text, code, anchors)
     stand_ins = [match.span() for match in _STAND_IN.finditer(text)]
-    spans = [Span(*match.span(1), Kind.NAME) for match in _SURNAME_FIRST.finditer(text)]
+    spans: list[Span] = []
+    if "," in text and (":" in text or "=" in text):
+        spans = [Span(*match.span(1), Kind.NAME) for match in _SURNAME_FIRST.finditer(text)]
     known = {w for span in spans for w in re.findall(r"[^\W\d_]{3,}", text[span.start : span.end])}
     place = 0
     while place < len(found.words):

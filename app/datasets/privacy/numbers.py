@@ -119,13 +119,43 @@ _PHONE_WORDS = re.compile(
 )
 
 
+# Digits that stand together, with other signs between them: what no number is without.
+_CLUSTER = re.compile(r"\d(?:[^\d\n]{0,3}\d){3,}")
+_BEFORE, _BEHIND = 110, 60
+
+
 def find(text: str) -> Iterator[Span]:
     """Yield the findings of one text; they may overlap, and the surer kind wins later."""
     if "@" in text:
         for match in _EMAIL.finditer(text):
             yield Span(match.start(), match.end(), Kind.EMAIL)
-    if not any(map(str.isdigit, text)):
-        return
+    if text.count(":") > 1:
+        yield from _machines(text, _IPV6)
+    for start, end in _windows(text):
+        for span in _numbers(text[start:end]):
+            yield Span(span.start + start, span.end + start, span.kind)
+
+
+def _windows(text: str) -> Iterator[tuple[int, int]]:
+    """Yield the parts of a text in which numbers stand, with what says what they are."""
+    last: tuple[int, int] | None = None
+    for match in _CLUSTER.finditer(text):
+        start = max(0, match.start() - _BEFORE)
+        start = 0 if start == 0 else text.find(" ", start) + 1
+        if start > match.start():  # no space on the way: one long word
+            start = match.start() - _BEFORE
+        end = min(len(text), match.end() + _BEHIND)
+        if last is not None and start <= last[1]:
+            last = (last[0], end)
+            continue
+        if last is not None:
+            yield last
+        last = (start, end)
+    if last is not None:
+        yield last
+
+
+def _numbers(text: str) -> Iterator[Span]:
     for match in _IBAN.finditer(text):
         end = _iban_end(match.group())
         if end:
@@ -135,7 +165,7 @@ def find(text: str) -> Iterator[Span]:
     yield from _cards(text)
     yield from _births(text)
     yield from _phones(text)
-    yield from _machines(text)
+    yield from _machines(text, _IPV4)
 
 
 def _iban_end(text: str) -> int:
@@ -215,13 +245,12 @@ def _phones(text: str) -> Iterator[Span]:
                 yield Span(match.start(), match.end(), Kind.PHONE)
 
 
-def _machines(text: str) -> Iterator[Span]:
-    for pattern in (_IPV4, _IPV6):
-        for match in pattern.finditer(text):
-            if len(match.group()) < 6 or _VERSION.search(text[: match.start()][-20:]):
-                continue
-            try:
-                ipaddress.ip_address(match.group())
-            except ValueError:
-                continue
-            yield Span(match.start(), match.end(), Kind.IP)
+def _machines(text: str, pattern: re.Pattern[str]) -> Iterator[Span]:
+    for match in pattern.finditer(text):
+        if len(match.group()) < 6 or _VERSION.search(text[: match.start()][-20:]):
+            continue
+        try:
+            ipaddress.ip_address(match.group())
+        except ValueError:
+            continue
+        yield Span(match.start(), match.end(), Kind.IP)

@@ -591,16 +591,18 @@ CONTACTS = frozenset(
     ]
 )
 
-# "my name is X", "this is X speaking", "signed X": what ends right before a name.
+# "my name is X", "this is X speaking", "regards, X": what ends right before a name.
 INTRODUCTIONS = (
-    r"my name is|my name’s|my name's|name is|this is|i am called|i'm called|is called|signed|signature"
-    r"|regards|sincerely|yours truly|best wishes|many thanks|cheers"
-    r"|ich heiße|ich heisse|mein name ist|name ist|hier ist|hier spricht|gezeichnet|gez\.|grüße|grüßen"
-    r"|gruß|mfg|vielen dank"
-    r"|je m['’]appelle|je suis|mon nom est|s['’]appelle|se nomme|signé|cordialement|bien à vous|salutations"
-    r"|me llamo|mi nombre es|se llama|soy|firmado|fdo\.|atentamente|un saludo|saludos|cordialmente"
-    r"|ik heet|mijn naam is|naam is|ik ben|heet|getekend|groet|groeten|hoogachtend|met dank"
-)
+    "my name is", "my name’s", "my name's", "name is", "this is", "i am called", "i'm called", "is called",
+    "signed", "signature", "regards", "sincerely", "yours truly", "best wishes", "many thanks", "cheers",
+    "ich heiße", "ich heisse", "mein name ist", "name ist", "hier ist", "hier spricht", "gezeichnet", "gez",
+    "grüße", "grüßen", "gruß", "mfg", "vielen dank",
+    "je m'appelle", "je m’appelle", "je suis", "mon nom est", "s'appelle", "s’appelle", "se nomme", "signé",
+    "cordialement", "bien à vous", "salutations",
+    "me llamo", "mi nombre es", "se llama", "soy", "firmado", "fdo", "atentamente", "un saludo", "saludos",
+    "ik heet", "mijn naam is", "naam is", "ik ben", "heet", "getekend", "groet", "groeten", "hoogachtend",
+    "met dank",
+)  # fmt: skip
 
 # What stands before a colon that a name follows.
 LABELS = (

@@ -6,10 +6,12 @@ from pydantic import ValidationError
 from sqlalchemy.orm import Session
 
 from app import base_models, files
+from app.datasets.privacy import reviews
+from app.datasets.privacy.reviews import Decision
 from app.errors import NotFound
 from app.models import BaseModel, DatasetVersion, ModelStatus, User, VersionStatus
 from app.routes.v1.errors import BadRequest, unsupported
-from app.routes.v1.schemas import CreateJob, DpoHyperparameters, Hyperparameters, Options
+from app.routes.v1.schemas import CreateJob, DpoHyperparameters, Hyperparameters, Options, Privacy
 from app.train_config import PRESETS, Objective, TrainConfig, proposed_learning_rate
 
 
@@ -129,6 +131,18 @@ def base_model(db: Session, name: str) -> BaseModel:
             code="model_not_ready",
         )
     return model
+
+
+def privacy(stated: Privacy | None) -> Decision | None:
+    """Return what the token's owner decided about personal details, if anything."""
+    if stated is None:
+        return None
+    if stated.decision == "keep" and len(stated.reason.strip()) < reviews.MIN_REASON:
+        raise BadRequest(
+            "x_privacy.reason: to keep personal details, write a sentence on why that is right.",
+            field="x_privacy.reason",
+        )
+    return Decision(default=stated.decision, reason=stated.reason.strip())
 
 
 def training_data(db: Session, user: User, file_id: str, field: str) -> DatasetVersion:

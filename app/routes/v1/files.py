@@ -1,24 +1,27 @@
 """/v1/files: training files in, results out."""
 
-from typing import Annotated, Literal
+import json
+from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Query, Request
 from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import FileResponse
+from pydantic import ValidationError
 from sqlalchemy import asc, desc
 from sqlalchemy.orm import Session
 
 from app import auth, files, queue, storage
 from app.auth import TokenUser
 from app.datasets import versions
+from app.datasets.privacy import reviews
 from app.db import Db
 from app.errors import Forbidden, NotFound
-from app.models import DatasetVersion, StoredFile, User, VersionStatus
-from app.routes.v1 import retries
+from app.models import DatasetVersion, PrivacyReview, StoredFile, User, VersionStatus
+from app.routes.v1 import creation, retries
 from app.routes.v1.errors import BadRequest, unsupported
 from app.routes.v1.paging import After, Limit10000, Page, page, unknown_after
 from app.routes.v1.receiving import Received, received
-from app.routes.v1.schemas import Deleted, File, unix
+from app.routes.v1.schemas import Deleted, File, FilePrivacy, Privacy, unix
 
 router = APIRouter(prefix="/files")
 PURPOSE = "fine-tune"
@@ -38,6 +41,7 @@ async def create_file(request: Request, db: Db, user: TokenUser) -> File:
 def _keep(request: Request, db: Session, user: User, form: Received) -> File:
     assert form.filename is not None
     _check(form)
+    decision = creation.privacy(_privacy(form))
     retries.serialize(db, user, form.filename, form.sha256)
     if retries.is_retry(request):
         earlier = files.just_sent(db, user, form.filename, form.sha256, retries.WINDOW)
@@ -49,6 +53,8 @@ def _keep(request: Request, db: Session, user: User, form: Received) -> File:
         version = versions.add(
             db, user, stored, form.filename, name, auto_confirm=True, purpose=PURPOSE
         )
+        if decision is not None:
+            reviews.state(db, user, version, decision)
         db.commit()
     except BaseException:
         storage.delete(stored.key)
@@ -69,6 +75,28 @@ def _check(form: Received) -> None:
             "expires_after: files do not expire here; delete the file when you are done.",
             "expires_after",
         )
+
+
+def _privacy(form: Received) -> Privacy | None:
+    """Read x_privacy: JSON in one field, or, as OpenAI's client sends it, a field for each key."""
+    sent: Any = {
+        name.removeprefix("x_privacy[").removesuffix("]"): value
+        for name, value in form.fields.items()
+        if name.startswith("x_privacy[")
+    }
+    if "x_privacy" in form.fields:
+        try:
+            sent = json.loads(form.fields["x_privacy"])
+        except ValueError:
+            raise BadRequest("x_privacy: it is no JSON object.", field="x_privacy") from None
+    if not sent:
+        return None
+    try:
+        return Privacy.model_validate(sent)
+    except ValidationError as error:
+        problem = error.errors(include_url=False)[0]
+        field = ".".join(["x_privacy", *map(str, problem["loc"])])
+        raise BadRequest(f"{field}: {problem['msg']}.", field=field) from None
 
 
 @router.get("")
@@ -94,7 +122,13 @@ def list_files(
     by_id = desc(StoredFile.id) if order == "desc" else asc(StoredFile.id)
     rows = db.scalars(query.order_by(by_id).limit(limit + 1)).all()
     found = files.versions_of(db, rows)
-    return page(rows, limit, lambda row: _file(row, found.get(row.id)), lambda row: row.public_id)
+    gates = reviews.of_many(db, [version.id for version in found.values()])
+    return page(
+        rows,
+        limit,
+        lambda row: _file(row, found.get(row.id), gates),
+        lambda row: row.public_id,
+    )
 
 
 @router.get("/{file_id}")
@@ -122,10 +156,13 @@ def delete_file(file_id: str, db: Db, user: TokenUser) -> Deleted:
 
 def show(db: Session, file: StoredFile) -> File:
     """Build OpenAI's File."""
-    return _file(file, files.version_of(db, file))
+    version = files.version_of(db, file)
+    return _file(file, version, reviews.of_many(db, [version.id]) if version else {})
 
 
-def _file(file: StoredFile, version: DatasetVersion | None) -> File:
+def _file(
+    file: StoredFile, version: DatasetVersion | None, gates: dict[int, PrivacyReview]
+) -> File:
     status: Literal["uploaded", "processed", "error"] = "processed"
     details = None
     if version is not None and version.status is VersionStatus.FAILED:
@@ -147,4 +184,13 @@ def _file(file: StoredFile, version: DatasetVersion | None) -> File:
         x_num_train=version.num_train if version else None,
         x_num_validation=version.num_validation if version else None,
         x_left_out=version.left_out if version else None,
+        x_privacy=_gate(version, gates.get(version.id)) if version else None,
+    )
+
+
+def _gate(version: DatasetVersion, review: PrivacyReview | None) -> FilePrivacy:
+    return FilePrivacy(
+        status=review.status.value if review else "none",
+        found=review.found if review else None,
+        page=f"/versions/{version.id}/privacy",
     )

@@ -74,6 +74,7 @@ def _create(db: Session, user: User, body: CreateJob, request_kept: dict[str, An
         labels=body.metadata,
         api_request=request_kept,
         validation_version_id=held_out.id if held_out else None,
+        privacy=creation.privacy(body.x_privacy),
     )
 
 

@@ -7,6 +7,7 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from app import jobs
+from app.datasets.privacy import reviews
 from app.models import BaseModel, DatasetVersion, Desired, Job, JobStatus, VersionStatus
 from app.routes.v1.schemas import (
     FineTuningJob,
@@ -32,14 +33,15 @@ def show_many(db: Session, rows: Sequence[Job]) -> list[FineTuningJob]:
     wanted = {job.validation_version_id for job in rows} - {None}
     found = db.scalars(select(DatasetVersion).where(DatasetVersion.id.in_(wanted)))
     held_out = {version.id: version for version in found}
-    return [_show(db, job, held_out.get(job.validation_version_id or 0)) for job in rows]
+    held = reviews.held(db, [job.version_id for job in rows] + list(held_out))
+    return [_show(db, job, held_out.get(job.validation_version_id or 0), held) for job in rows]
 
 
-def _show(db: Session, job: Job, held_out: DatasetVersion | None) -> FineTuningJob:
+def _show(db: Session, job: Job, held_out: DatasetVersion | None, held: set[int]) -> FineTuningJob:
     config = TrainConfig.model_validate(job.config)
     settled = _hyperparameters(config, job.base_model)
     adapter = job.adapter
-    status, state = _state(job, held_out)
+    status, state = _state(job, held_out, held)
     results = [adapter.metrics_file, adapter.archive_file] if adapter else []
     is_waiting = job.status is JobStatus.QUEUED and job.desired is Desired.RUN
     return FineTuningJob(
@@ -72,7 +74,7 @@ def _show(db: Session, job: Job, held_out: DatasetVersion | None) -> FineTuningJ
     )
 
 
-def _state(job: Job, held_out: DatasetVersion | None) -> tuple[JobState, str]:
+def _state(job: Job, held_out: DatasetVersion | None, held: set[int]) -> tuple[JobState, str]:
     """Return OpenAI's status and our finer word beside it."""
     if job.status.is_final:
         return job.status.value, job.status.value  # the words are the same
@@ -82,7 +84,7 @@ def _state(job: Job, held_out: DatasetVersion | None) -> tuple[JobState, str]:
     if job.desired is Desired.PAUSE:
         return "queued", "paused"
     versions = [job.version] + ([held_out] if held_out else [])
-    if any(version.status is not VersionStatus.READY for version in versions):
+    if any(version.status is not VersionStatus.READY or version.id in held for version in versions):
         return "validating_files", "validating_files"
     return "queued", "waiting"
 

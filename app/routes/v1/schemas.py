@@ -74,6 +74,13 @@ class Options(BaseModel):
     name: Annotated[Text, Field(min_length=1, max_length=120)] | None = None
 
 
+class Privacy(_Request):
+    """`x_privacy`: what the token's owner decides about personal details in the data."""
+
+    decision: Literal["replace", "blank", "keep"]
+    reason: Annotated[Text, Field(max_length=500)] = ""
+
+
 class CreateJob(_Request):
     model: Text
     training_file: Text
@@ -85,12 +92,21 @@ class CreateJob(_Request):
     method: Method | None = None
     hyperparameters: Hyperparameters | None = None
     x_etude: Options | None = None
+    x_privacy: Privacy | None = None
 
 
 class Deleted(BaseModel):
     id: str
     object: str
     deleted: Literal[True] = True
+
+
+class FilePrivacy(BaseModel):
+    """Where a file stands at the privacy gate: counts by kind, never what was found."""
+
+    status: str
+    found: dict[str, int] | None
+    page: str
 
 
 class File(BaseModel):
@@ -107,6 +123,7 @@ class File(BaseModel):
     x_num_train: int | None
     x_num_validation: int | None
     x_left_out: dict[str, Any] | None
+    x_privacy: FilePrivacy | None
 
 
 class JobError(BaseModel):

@@ -16,6 +16,7 @@ from tests import factories
 from tests.app.v1.conftest import connect
 
 CSV = b"question,answer\nWhere is the tea?,In the blue cupboard.\n"
+DECIDED = {"x_privacy": {"decision": "keep", "reason": "invented for a test"}}
 
 
 def upload(
@@ -24,7 +25,9 @@ def upload(
     content: bytes = CSV,
     headers: dict[str, str] | None = None,
 ) -> str:
-    return api.files.create(file=(name, content), purpose="fine-tune", extra_headers=headers).id
+    return api.files.create(
+        file=(name, content), purpose="fine-tune", extra_headers=headers, extra_body=DECIDED
+    ).id
 
 
 def version_of(db: Session, file_id: str) -> DatasetVersion:

@@ -190,6 +190,9 @@ def test_a_job_waits_for_its_file_to_be_read(api: OpenAI, db: Session, model: Ba
     version = version_of(db, file_id)
     version.status = VersionStatus.READY
     db.commit()
+    assert jobs.claim(db, WORKER) is None, "its personal details are not looked for yet"
+    assert api.fine_tuning.jobs.retrieve(job.id).status == "validating_files"
+    factories.pass_gate(db, version)
     assert api.fine_tuning.jobs.retrieve(job.id).status == "queued"
     assert jobs.claim(db, WORKER) is not None
     db.commit()

@@ -1,0 +1,74 @@
+"""The process that looks for personal details: `python -m app.datasets.privacy.process`.
+
+One JSON object on standard input (Order), then one line an example: [index, [text, …]]. On standard
+output a line for each example in which something was found: [index, [[text, start, end, kind, key],
+…]]; {"examples": 5000} while it works; {"end": examples, "given_up": n} at the end. It has no
+credentials, no network and no place to write to: the limits are those of the reading process.
+"""
+
+import importlib
+import json
+import sys
+from typing import Any, cast
+
+from pydantic import BaseModel
+
+from app.datasets import reader
+from app.datasets.privacy.findings import Kind
+from app.datasets.privacy.scanner import HousePattern, Recognizer, Scanner
+from app.datasets.privacy.stand_ins import key_of
+
+_PROGRESS_EXAMPLES = 500
+
+
+class Order(BaseModel):
+    """With which patterns to look, and within which limits."""
+
+    parent: int
+    memory_bytes: int
+    cpu_seconds: int
+    patterns: list[tuple[str, str]] = []
+    recognizer: str = ""
+
+
+def main() -> None:
+    """Look through what standard input brings."""
+    order = Order.model_validate_json(sys.stdin.readline())
+    recognizer = _load(order.recognizer) if order.recognizer else None
+    reader._confine(cast(Any, order))
+    patterns = [HousePattern(pattern, Kind(kind)) for kind, pattern in order.patterns]
+    scanner = Scanner(patterns, recognizer)
+    number = 0
+    for line in sys.stdin:
+        index, texts = json.loads(line)
+        found = [
+            [
+                place,
+                span.start,
+                span.end,
+                span.kind.value,
+                key_of(span.kind, text[span.start : span.end]),
+            ]
+            for place, (text, spans) in enumerate(zip(texts, scanner.scan(texts), strict=True))
+            for span in spans
+        ]
+        if found:
+            _say([index, found])
+        number += 1
+        if number % _PROGRESS_EXAMPLES == 0:
+            _say({"examples": number})
+    _say({"end": number, "given_up": scanner.num_given_up})
+
+
+def _load(name: str) -> Recognizer:
+    module, _, function = name.partition(":")
+    return cast(Recognizer, getattr(importlib.import_module(module), function))
+
+
+def _say(message: Any) -> None:
+    sys.stdout.write(json.dumps(message, separators=(",", ":")) + "\n")
+    sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    main()

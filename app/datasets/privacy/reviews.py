@@ -1,0 +1,457 @@
+"""The gate: a version's review from the scan to the decision; the only writer of its status.
+
+People decide here (decide, state), workers carry out (worker/privacy.py), jobs ask (check).
+"""
+
+from collections.abc import Sequence
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+from sqlalchemy import ColumnElement, delete, exists, func, select, update
+from sqlalchemy.orm import Session, object_session
+
+from app import audit, settings
+from app.datasets import examples, versions
+from app.datasets.privacy.findings import WORDS, Kind
+from app.datasets.privacy.stand_ins import key_of
+from app.errors import Conflict, Invalid
+from app.models import (
+    DatasetVersion,
+    Example,
+    PrivacyFinding,
+    PrivacyPattern,
+    PrivacyReview,
+    ReviewStatus,
+    User,
+    VersionStatus,
+)
+
+Action = Literal["replace", "blank", "keep"]
+MIN_REASON = 8
+MAX_REASON = 500
+MAX_SAID = 3
+UNDECIDED = "privacy_undecided"
+PENDING = (
+    ReviewStatus.STATED,
+    ReviewStatus.WAITING,
+    ReviewStatus.SCANNING,
+    ReviewStatus.REQUESTED,
+    ReviewStatus.REPLACING,
+)
+
+
+class Decision(BaseModel):
+    """What is done with findings: of one value, else of its kind, else of all."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    default: Action = "replace"
+    kinds: dict[Kind, Action] = {}
+    values: dict[str, Action] = Field(default={}, max_length=20_000)
+    # Why something is kept; asked for as soon as anything is.
+    reason: str = ""
+
+    def action(self, kind: str, key: str) -> Action:
+        """Return what is done with one finding."""
+        return self.values.get(key) or self.kinds.get(Kind(kind)) or self.default
+
+    @property
+    def keeps(self) -> bool:
+        return "keep" in (self.default, *self.kinds.values(), *self.values.values())
+
+    @property
+    def changes(self) -> bool:
+        actions = {self.default, *self.kinds.values(), *self.values.values()}
+        return bool(actions - {"keep"})
+
+
+def of(db: Session, version_id: int) -> PrivacyReview | None:
+    """Return a version's review, if there is one."""
+    return db.scalars(
+        select(PrivacyReview).where(PrivacyReview.version_id == version_id)
+    ).one_or_none()
+
+
+def of_many(db: Session, version_ids: Sequence[int]) -> dict[int, PrivacyReview]:
+    """Return the reviews of some versions, by version id."""
+    rows = db.scalars(select(PrivacyReview).where(PrivacyReview.version_id.in_(version_ids)))
+    return {review.version_id: review for review in rows}
+
+
+def begin(db: Session, version_id: int) -> None:
+    """Have a version that is now ready looked through; a cpu worker does it."""
+    review = of(db, version_id)
+    if review is not None:
+        if review.status is ReviewStatus.STATED:
+            review.status = ReviewStatus.WAITING
+            db.flush()
+    elif settings.get().privacy_gate != "off":
+        db.add(PrivacyReview(version_id=version_id, status=ReviewStatus.WAITING))
+        db.flush()
+
+
+def scan_again(db: Session, user: User, version: DatasetVersion) -> None:
+    """Look through a version once more, e.g. after a failure or with a new pattern.
+
+    Raises:
+        Conflict: it is not ready, or is being looked through or changed just now.
+    """
+    versions.must_edit(user)
+    if version.status is not VersionStatus.READY:
+        raise Conflict("This version is not ready yet; wait until its examples are made.")
+    review = _locked(db, version)
+    if review is None:
+        db.add(PrivacyReview(version_id=version.id, status=ReviewStatus.WAITING))
+        db.flush()
+        return
+    if review.status not in (ReviewStatus.FAILED, ReviewStatus.UNDECIDED, ReviewStatus.DECIDED):
+        raise Conflict("This version is being looked through just now, or was replaced.")
+    review.status, review.strikes, review.reason = ReviewStatus.WAITING, 0, None
+    review.decision, review.decided_by_id, review.decided_at = None, None, None
+    review.is_stated = False
+    db.flush()
+
+
+def check(db: Session, version: DatasetVersion) -> None:
+    """Let a version pass that may be learned from.
+
+    Raises:
+        Conflict: nobody has decided about it yet; with the code `privacy_undecided`.
+    """
+    if settings.get().privacy_gate != "required":
+        return
+    review = of(db, version.id)
+    if review is not None:
+        if review.status is ReviewStatus.DECIDED:
+            return
+        if review.is_stated and review.status in PENDING:
+            return
+        if review.status is ReviewStatus.REPLACED and review.result_version_id is not None:
+            following = db.get_one(DatasetVersion, review.result_version_id)
+            raise Conflict(
+                f"The personal details in this version were replaced in version "
+                f"{following.number}; choose that one.",
+                field="version_id",
+                code=UNDECIDED,
+            )
+    raise Conflict(
+        f"Nobody has decided yet about the personal details in “{version.dataset.name}”, version "
+        f"{version.number}; do so on the page /versions/{version.id}/privacy.",
+        field="version_id",
+        code=UNDECIDED,
+    )
+
+
+def undecided(db: Session, choices: Sequence[DatasetVersion]) -> set[int]:
+    """Return the ids of the versions that `check` would refuse."""
+    refused = set()
+    for version in choices:
+        try:
+            check(db, version)
+        except Conflict:
+            refused.add(version.id)
+    return refused
+
+
+def held(db: Session, version_ids: Sequence[int]) -> set[int]:
+    """Return which of these wait for a decision made beforehand to be carried out."""
+    waits = select(PrivacyReview.version_id).where(
+        PrivacyReview.version_id.in_(version_ids),
+        PrivacyReview.is_stated,
+        PrivacyReview.status.in_(PENDING),
+    )
+    return set(db.scalars(waits))
+
+
+def settled(version_id: Any) -> ColumnElement[bool]:
+    """Say, in a query, that no decision made beforehand is still being carried out."""
+    return ~exists().where(
+        PrivacyReview.version_id == version_id,
+        PrivacyReview.is_stated,
+        PrivacyReview.status.in_(PENDING),
+    )
+
+
+# --- deciding ------------------------------------------------------------------------------
+
+
+def decide(db: Session, user: User, version: DatasetVersion, decision: Decision) -> PrivacyReview:
+    """Settle what happens to what was found; replacing and blanking is a worker's.
+
+    Raises:
+        Forbidden: viewers look only.
+        Invalid: something is kept without a reason; with the field `reason`.
+        Conflict: it is not looked through yet, or decided already.
+    """
+    versions.must_edit(user)
+    _check_reason(decision)
+    review = _locked(db, version)
+    if review is None or review.status is not ReviewStatus.UNDECIDED:
+        raise Conflict("This version is not waiting for a decision; load the page again.")
+    _settle(db, user, version, review, decision)
+    return review
+
+
+def state(db: Session, user: User, version: DatasetVersion, decision: Decision) -> None:
+    """Decide before the findings are seen: a program's owner, or we about our own sample.
+
+    What is decided already stays decided.
+
+    Raises:
+        Forbidden, Invalid: as for decide.
+    """
+    versions.must_edit(user)
+    _check_reason(decision)
+    review = _locked(db, version)
+    if review is not None and review.status is ReviewStatus.UNDECIDED:
+        review.is_stated = True  # what is made of it now follows the decision
+        _settle(db, user, version, review, decision)
+        return
+    if review is not None and (review.status not in PENDING or review.is_stated):
+        return
+    if review is None:
+        is_ready = version.status is VersionStatus.READY
+        status = ReviewStatus.WAITING if is_ready else ReviewStatus.STATED
+        review = PrivacyReview(version_id=version.id, status=status)
+        db.add(review)
+    review.is_stated = True
+    _sign(review, user, decision)
+    db.flush()
+    audit.record(
+        db,
+        user,
+        "privacy.state",
+        f"dataset version {version.id}",
+        decision=decision.default,
+        reason=_masked(db, version, decision.reason),
+    )
+
+
+def after_scan(db: Session, version: DatasetVersion, review: PrivacyReview) -> dict[str, Any]:
+    """Return what a review becomes once its findings stand in the table; the caller releases."""
+    counts = count(db, version)
+    values: dict[str, Any] = {"found": counts, "num_examples": num_examples(db, version)}
+    subject = f"dataset version {version.id}"
+    if not counts:
+        audit.record(db, review.decided_by, "privacy.clear", subject, found={})
+        clear = {"status": ReviewStatus.DECIDED, "decided_at": func.clock_timestamp()}
+        return values | clear
+    if review.decision is None:
+        return values | {"status": ReviewStatus.UNDECIDED}
+    decision = Decision.model_validate(review.decision)
+    _record(db, review.decided_by, version, decision, counts)
+    done = ReviewStatus.REQUESTED if decision.changes else ReviewStatus.DECIDED
+    return values | {"status": done}
+
+
+def _settle(
+    db: Session, user: User, version: DatasetVersion, review: PrivacyReview, decision: Decision
+) -> None:
+    _sign(review, user, decision)
+    actions = {
+        action for kind, key in _keys(db, version) for action in [decision.action(kind, key)]
+    }
+    review.status = ReviewStatus.REQUESTED if actions - {"keep"} else ReviewStatus.DECIDED
+    db.flush()
+    _record(db, user, version, decision, review.found or {})
+
+
+def _sign(review: PrivacyReview, user: User, decision: Decision) -> None:
+    review.decision = decision.model_dump(mode="json")
+    review.decided_by_id = user.id
+    review.decided_at = func.clock_timestamp()
+
+
+def _record(
+    db: Session,
+    user: User | None,
+    version: DatasetVersion,
+    decision: Decision,
+    counts: dict[str, int],
+) -> None:
+    done: dict[str, dict[str, int]] = {}
+    rows = db.execute(
+        _open(version, PrivacyFinding.kind, PrivacyFinding.key, func.count()).group_by(
+            PrivacyFinding.kind, PrivacyFinding.key
+        )
+    )
+    for kind, key, number in rows:
+        by_action = done.setdefault(kind, {})
+        action = decision.action(kind, key)
+        by_action[action] = by_action.get(action, 0) + number
+    audit.record(
+        db,
+        user,
+        "privacy.decide",
+        f"dataset version {version.id}",
+        found=counts,
+        done=done,
+        reason=_masked(db, version, decision.reason),
+    )
+
+
+def _check_reason(decision: Decision) -> None:
+    if not decision.keeps:
+        return
+    length = len(decision.reason.strip())
+    if length < MIN_REASON:
+        raise Invalid(
+            "To keep personal details, write a sentence on why that is right, for the record.",
+            field="reason",
+        )
+    if length > MAX_REASON:
+        raise Invalid(f"Use at most {MAX_REASON} characters.", field="reason")
+
+
+def _masked(db: Session, version: DatasetVersion, reason: str) -> str:
+    """Return a reason without what was found: that must not stand in the audit log."""
+    words = reason.split()
+    spans = [
+        (start, end, kind, key_of(kind, " ".join(words[start:end]).strip(".,;:!?()“”\"'")))
+        for start in range(len(words))
+        for end in range(start + 1, min(start + 5, len(words)) + 1)
+        for kind in Kind
+    ]
+    layers = examples.layers(version)
+    known = set(
+        db.scalars(
+            select(PrivacyFinding.key).where(
+                PrivacyFinding.version_id.in_(layers),
+                PrivacyFinding.key.in_({key for *_, key in spans}),
+            )
+        )
+    )
+    taken: set[int] = set()
+    for start, end, kind, key in sorted(spans, key=lambda span: span[0] - span[1]):
+        if key in known and not taken & set(range(start, end)):
+            taken |= set(range(start, end))
+            words[start:end] = [f"[{WORDS[kind][0]}]"] + [""] * (end - start - 1)
+    return " ".join(word for word in words if word)
+
+
+def _locked(db: Session, version: DatasetVersion) -> PrivacyReview | None:
+    versions.lock(db, version)
+    return db.scalars(
+        select(PrivacyReview)
+        .where(PrivacyReview.version_id == version.id)
+        .with_for_update(of=PrivacyReview)
+        .execution_options(populate_existing=True)
+    ).one_or_none()
+
+
+# --- findings ------------------------------------------------------------------------------
+
+
+def _open(version: DatasetVersion, *columns: Any) -> Any:
+    """Select of the findings that nobody has decided about: of rows that count in this version."""
+    layers = open_layers(version)
+    if layers == [version.id]:  # its own rows: none is newer
+        return select(*columns).where(PrivacyFinding.version_id == version.id)
+    newer = select(Example.index).where(
+        Example.version_id.in_(examples.layers(version)),
+        Example.version_id > PrivacyFinding.version_id,
+        Example.index == PrivacyFinding.index,
+    )
+    return select(*columns).where(
+        PrivacyFinding.version_id.in_(layers), ~newer.correlate(PrivacyFinding).exists()
+    )
+
+
+def open_layers(version: DatasetVersion) -> list[int]:
+    """Return the layers down to the first that was decided: its findings are settled."""
+    db = object_session(version)
+    assert db is not None
+    ids = examples.layers(version)
+    decided = set(
+        db.scalars(
+            select(PrivacyReview.version_id).where(
+                PrivacyReview.version_id.in_(ids[1:]),
+                PrivacyReview.status == ReviewStatus.DECIDED,
+            )
+        )
+    )
+    kept = ids[:1]
+    for layer in ids[1:]:
+        if layer in decided:
+            break
+        kept.append(layer)
+    return kept
+
+
+def count(db: Session, version: DatasetVersion) -> dict[str, int]:
+    """Count the open findings by kind."""
+    query = _open(version, PrivacyFinding.kind, func.count()).group_by(PrivacyFinding.kind)
+    rows = dict(db.execute(query).all())
+    return {kind.value: rows[kind.value] for kind in Kind if kind.value in rows}
+
+
+def num_examples(db: Session, version: DatasetVersion) -> int:
+    """Count the examples that hold an open finding."""
+    query = _open(version, PrivacyFinding.index).distinct().subquery()
+    return db.scalars(select(func.count()).select_from(query)).one()
+
+
+def values(db: Session, version: DatasetVersion, kind: Kind, limit: int) -> list[Any]:
+    """Return the most frequent values of a kind: key, number, and where one of each stands."""
+    place = func.min(PrivacyFinding.index)
+    query = (
+        _open(version, PrivacyFinding.key, func.count().label("number"), place.label("index"))
+        .where(PrivacyFinding.kind == kind.value)
+        .group_by(PrivacyFinding.key)
+        .order_by(func.count().desc(), place)
+        .limit(limit)
+    )
+    return list(db.execute(query).all())
+
+
+def at(db: Session, version: DatasetVersion, indices: Sequence[int]) -> list[PrivacyFinding]:
+    """Return the open findings of some examples, in order."""
+    query = _open(version, PrivacyFinding).where(PrivacyFinding.index.in_(indices))
+    order = (PrivacyFinding.index, PrivacyFinding.text, PrivacyFinding.start)
+    return list(db.scalars(query.order_by(*order)))
+
+
+def indices(db: Session, version: DatasetVersion, after: int, limit: int) -> list[int]:
+    """Return the next examples that hold an open finding."""
+    query = _open(version, PrivacyFinding.index).where(PrivacyFinding.index > after).distinct()
+    return list(db.scalars(query.order_by(PrivacyFinding.index).limit(limit)))
+
+
+def _keys(db: Session, version: DatasetVersion) -> list[tuple[str, str]]:
+    query = _open(version, PrivacyFinding.kind, PrivacyFinding.key).distinct()
+    return [(kind, key) for kind, key in db.execute(query)]
+
+
+def forget(db: Session, version_ids: Sequence[int]) -> None:
+    """Remove the findings of versions that are deleted; the counts stay with the reviews."""
+    db.execute(delete(PrivacyFinding).where(PrivacyFinding.version_id.in_(version_ids)))
+    db.execute(
+        update(PrivacyReview)
+        .where(
+            PrivacyReview.version_id.in_(version_ids),
+            PrivacyReview.status.in_((*PENDING, ReviewStatus.UNDECIDED)),
+        )
+        .values(
+            status=ReviewStatus.FAILED,
+            reason="The dataset was deleted.",
+            worker_id=None,
+            lease_until=None,
+            progress=None,
+        )
+    )
+
+
+def patterns(db: Session) -> list[PrivacyPattern]:
+    """Return the house's own patterns."""
+    return list(db.scalars(select(PrivacyPattern).order_by(PrivacyPattern.name)))
+
+
+def sentence(counts: dict[str, int]) -> str:
+    """Say e.g. “14 names and 3 phone numbers”; kinds beyond a few are summed up."""
+    largest = sorted(counts.items(), key=lambda item: -item[1])
+    rest = sum(number for _, number in largest[MAX_SAID:]) if len(largest) > MAX_SAID + 1 else 0
+    said = largest[:MAX_SAID] if rest else largest
+    parts = [f"{number:,} {WORDS[Kind(kind)][number != 1]}" for kind, number in said]
+    if rest:
+        parts.append(f"{rest:,} other details")
+    return " and ".join([", ".join(parts[:-1]), parts[-1]] if len(parts) > 1 else parts)

@@ -1,0 +1,275 @@
+"""The privacy gate through a real scanning process and a real PostgreSQL."""
+
+import json
+from typing import Any
+
+import pytest
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from app import jobs, settings
+from app.datasets import changes, examples, versions
+from app.datasets.changes import Change
+from app.datasets.privacy import reviews
+from app.datasets.privacy.findings import Kind
+from app.datasets.privacy.reviews import Decision
+from app.datasets.privacy.stand_ins import key_of
+from app.errors import Conflict, Forbidden, Invalid
+from app.models import (
+    AuditEvent,
+    BaseModel,
+    DatasetVersion,
+    Example,
+    Job,
+    PrivacyFinding,
+    PrivacyPattern,
+    PrivacyReview,
+    ReviewStatus,
+    Role,
+    User,
+    VersionStatus,
+)
+from app.train_config import PRESETS
+from tests.factories import first_user, make_base_model, make_dataset_version, make_user
+from worker import privacy
+
+SAID = {
+    0: ("Can Thyra Blomqvist come on Monday?", "Yes. Call Mrs Blomqvist on 01632 960 123."),
+    1: ("Where is Thyra now?", "Thyra Blomqvist is on ward 7, room PX1234."),
+    2: ("May Mr Quillfeather have breakfast?", "Mr Quillfeather may, after the blood test."),
+}
+TOOL = "Ask Mr Quillfeather of the kitchen."
+
+
+def make_version(db: Session, **columns: Any) -> DatasetVersion:
+    version = make_dataset_version(db, decided=False, **columns)
+    for index, (question, answer) in SAID.items():
+        row = db.get_one(Example, (version.id, index))
+        row.messages = [
+            {"role": "user", "content": question},
+            {"role": "assistant", "content": answer},
+        ]
+    row = db.get_one(Example, (version.id, 2))
+    row.tools = [{"type": "function", "function": {"name": "ask", "description": TOOL}}]
+    db.add(PrivacyPattern(name="Room badge", kind="other", pattern=r"PX\d{4}"))
+    reviews.begin(db, version.id)
+    db.commit()
+    return version
+
+
+def review_of(db: Session, version: DatasetVersion) -> PrivacyReview:
+    db.expire_all()
+    review = reviews.of(db, version.id)
+    assert review is not None
+    return review
+
+
+def look(db: Session, version: DatasetVersion) -> PrivacyReview:
+    assert privacy.look_next("cpu-0")
+    return review_of(db, version)
+
+
+def start(db: Session, user: User, version: DatasetVersion, **more: Any) -> Job:
+    model = db.scalars(select(BaseModel)).first() or make_base_model(db)
+    job = jobs.create(
+        db, user, name="x", version_id=version.id, base_model_id=model.id,
+        config=PRESETS["quick"].config, **more,
+    )  # fmt: skip
+    db.commit()
+    return job
+
+
+def events(db: Session, action: str) -> list[AuditEvent]:
+    return list(db.scalars(select(AuditEvent).where(AuditEvent.action == action)))
+
+
+def said(db: Session, version: DatasetVersion, index: int) -> list[str]:
+    example = examples.get(db, version, index)
+    assert example is not None
+    return [turn["content"] for turn in example.messages]
+
+
+def test_a_version_is_scanned_decided_and_replaced(db: Session) -> None:
+    user = first_user(db)
+    version = make_version(db)
+    with pytest.raises(Conflict, match="Nobody has decided yet") as caught:
+        start(db, user, version)
+    assert (caught.value.code, f"/versions/{version.id}/privacy" in caught.value.message) == (
+        "privacy_undecided",
+        True,
+    )
+    db.rollback()
+    review = look(db, version)
+    assert (review.status, review.reason) == (ReviewStatus.UNDECIDED, None)
+    assert review.found == {"name": 7, "phone": 1, "other": 1}
+    assert review.num_examples == 3
+    assert review.lease_until is None
+    assert not privacy.look_next("cpu-0")
+    top = reviews.values(db, version, Kind.NAME, 10)
+    assert [(row.number, row.index) for row in top] == [(3, 2), (2, 0), (1, 0), (1, 1)]
+    reviews.decide(db, user, version, Decision(kinds={Kind.OTHER: "blank"}))
+    db.commit()
+    review = look(db, version)
+    assert review.status is ReviewStatus.REPLACED
+    following = db.get_one(DatasetVersion, review.result_version_id)
+    assert said(db, following, 0) == [
+        "Can [Name 1] come on Monday?",
+        "Yes. Call Mrs [Name 1] on [Phone number 1].",
+    ]
+    assert said(db, following, 1) == ["Where is [Name 1] now?", "[Name 1] is on ward 7, room ___."]
+    assert said(db, following, 2)[0] == "May Mr [Name 2] have breakfast?"
+    with_tools = examples.get(db, following, 2)
+    assert with_tools is not None
+    assert with_tools.tools is not None
+    assert with_tools.tools[0]["function"]["description"] == "Ask Mr [Name 2] of the kitchen."
+    assert said(db, following, 3) == said(db, version, 3)
+    assert following.changes == {
+        "why": "7 names and 1 phone number replaced by stand-ins, 1 house pattern blanked",
+        "num_edited": 3,
+        "num_moved": 0,
+        "num_removed": 0,
+    }
+    done = review_of(db, following)
+    assert (done.status, done.decided_by_id) == (ReviewStatus.DECIDED, user.id)
+    assert start(db, user, following).version_id == following.id
+    with pytest.raises(Conflict, match="replaced in version 2"):
+        start(db, user, version)
+    db.rollback()
+    [event] = events(db, "privacy.decide")
+    assert event.actor == user.email
+    assert event.detail["found"] == {"name": 7, "phone": 1, "other": 1}
+    assert event.detail["done"] == {
+        "name": {"replace": 7},
+        "phone": {"replace": 1},
+        "other": {"blank": 1},
+    }
+    kept = json.dumps([each.detail for each in db.scalars(select(AuditEvent))])
+    assert "Blomqvist" not in kept
+    assert "960" not in kept
+
+
+def test_a_later_version_is_asked_about_what_is_new_in_it_alone(db: Session) -> None:
+    user = first_user(db)
+    version = make_version(db)
+    look(db, version)
+    reviews.decide(db, user, version, Decision())
+    db.commit()
+    look(db, version)
+    second = db.get_one(DatasetVersion, review_of(db, version).result_version_id)
+    row = examples.get(db, second, 1)
+    assert row is not None
+    fresh = [{"role": "user", "content": "Is Mrs Okonjo-Bright in?"}, row.messages[1]]
+    third = changes.derive(db, user, second, [Change(1, fresh)], "by hand")
+    db.commit()
+    assert reviews.of(db, third.id) is not None
+    review = look(db, third)
+    assert (review.status, review.found) == (ReviewStatus.UNDECIDED, {"name": 1})
+    reviews.decide(db, user, third, Decision())
+    db.commit()
+    look(db, third)
+    fourth = db.get_one(DatasetVersion, review_of(db, third).result_version_id)
+    assert said(db, fourth, 1)[0] == "Is Mrs [Name 3] in?", "numbers go on: none means two people"
+    # What holds nothing needs nobody.
+    plain = [{"role": "user", "content": "Where is the ward?"}, row.messages[1]]
+    fifth = changes.derive(db, user, fourth, [Change(1, plain)], "by hand")
+    db.commit()
+    assert look(db, fifth).status is ReviewStatus.DECIDED
+    assert len(events(db, "privacy.clear")) == 1
+
+
+def test_keeping_needs_a_reason_that_names_nobody_in_the_audit_log(db: Session) -> None:
+    user = first_user(db)
+    version = make_version(db)
+    look(db, version)
+    with pytest.raises(Invalid) as caught:
+        reviews.decide(db, user, version, Decision(default="keep", reason="ok"))
+    assert caught.value.field == "reason"
+    with pytest.raises(Forbidden):
+        reviews.decide(db, make_user(db, role=Role.VIEWER), version, Decision())
+    reason = "Thyra Blomqvist, and Quillfeather too, are invented."
+    reviews.decide(db, user, version, Decision(default="keep", reason=reason))
+    db.commit()
+    assert review_of(db, version).status is ReviewStatus.DECIDED
+    [event] = events(db, "privacy.decide")
+    assert event.detail["reason"] == "[name] and [name] too, are invented."
+    assert start(db, user, version).version_id == version.id
+    with pytest.raises(Conflict, match="not waiting for a decision"):
+        reviews.decide(db, user, version, Decision())
+
+
+def test_one_value_may_be_kept_where_its_kind_is_replaced(db: Session) -> None:
+    user = first_user(db)
+    version = make_version(db)
+    look(db, version)
+    key = key_of(Kind.NAME, "quillfeather")
+    kept = Decision(values={key: "keep"}, reason="He wrote the leaflet.")
+    reviews.decide(db, user, version, kept)
+    db.commit()
+    following = db.get_one(DatasetVersion, look(db, version).result_version_id)
+    assert said(db, following, 2) == list(SAID[2])
+    assert "Thyra" not in said(db, following, 1)[0]
+
+
+def test_a_decision_stated_beforehand_is_carried_out_and_the_job_follows(db: Session) -> None:
+    user = first_user(db)
+    version = make_version(db)
+    job = start(db, user, version, privacy=Decision())
+    worker = jobs.WorkerInfo("gpu-0", "here", "boot", 1, 1, ("cpu",))
+    assert jobs.claim(db, worker) is None, "it waits for what was decided"
+    assert look(db, version).status is ReviewStatus.REQUESTED
+    assert look(db, version).status is ReviewStatus.REPLACED
+    db.refresh(job)
+    assert job.version_id == review_of(db, version).result_version_id
+    assert jobs.claim(db, worker) is not None
+    [event] = events(db, "privacy.state")
+    assert event.detail == {"decision": "replace", "reason": ""}
+
+
+def test_the_house_says_whether_the_gate_is_required(
+    db: Session, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    user = first_user(db)
+    monkeypatch.setenv("ETUDE_PRIVACY_GATE", "advised")
+    settings.get.cache_clear()
+    version = make_version(db)
+    assert start(db, user, version).version_id == version.id
+    assert look(db, version).status is ReviewStatus.UNDECIDED
+    monkeypatch.setenv("ETUDE_PRIVACY_GATE", "off")
+    settings.get.cache_clear()
+    other = make_dataset_version(db, decided=False)
+    reviews.begin(db, other.id)
+    assert reviews.of(db, other.id) is None
+
+
+def test_a_scan_that_breaks_off_says_so_and_can_be_started_again(
+    db: Session, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    version = make_version(db)
+    monkeypatch.setenv("ETUDE_PRIVACY_RECOGNIZER", "tests.worker.no_such_module:find")
+    settings.get.cache_clear()
+    review = look(db, version)
+    assert review.status is ReviewStatus.FAILED
+    assert "broke off" in (review.reason or "")
+    assert db.scalar(select(PrivacyFinding.index).limit(1)) is None
+    monkeypatch.setenv("ETUDE_PRIVACY_RECOGNIZER", "")
+    settings.get.cache_clear()
+    reviews.scan_again(db, first_user(db), version)
+    db.commit()
+    assert look(db, version).status is ReviewStatus.UNDECIDED
+    output = "".join(capfd.readouterr())
+    assert "Thyra" not in output
+
+
+def test_deleting_a_dataset_takes_the_findings_and_keeps_the_counts(db: Session) -> None:
+    version = make_version(db)
+    look(db, version)
+    versions.delete(db, first_user(db), version.dataset)
+    db.commit()
+    assert db.scalar(select(PrivacyFinding.index).limit(1)) is None
+    review = review_of(db, version)
+    assert (review.status, review.found) == (
+        ReviewStatus.FAILED,
+        {"name": 7, "phone": 1, "other": 1},
+    )
+    assert version.status is VersionStatus.READY
+    assert not privacy.look_next("cpu-0")

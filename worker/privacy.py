@@ -1,0 +1,416 @@
+"""The cpu worker's part of the privacy gate: the scan, then the replacing; each under a lease.
+
+    waiting -> scanning -> undecided, or at once what was decided beforehand
+    requested -> replacing -> replaced, and a derived version that may be learned from
+
+The texts go to a child process (app/datasets/privacy/process.py) that has no credentials. What was
+found is written to no log: places and counts only.
+"""
+
+import json
+import math
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Iterator
+from itertools import groupby
+from pathlib import Path
+from types import TracebackType
+from typing import IO, Any
+
+import structlog
+from sqlalchemy import delete
+from sqlalchemy.orm import Session
+
+from app import db, jobs, leases, settings
+from app.datasets import changes, examples
+from app.datasets.changes import Change
+from app.datasets.privacy import reviews, texts
+from app.datasets.privacy.findings import Kind
+from app.datasets.privacy.process import Order
+from app.datasets.privacy.reviews import Decision
+from app.datasets.privacy.stand_ins import StandIns
+from app.errors import AppError
+from app.leases import Lease, LeaseLost
+from app.models import (
+    DatasetVersion,
+    Example,
+    PrivacyFinding,
+    PrivacyReview,
+    ReviewStatus,
+)
+
+log = structlog.get_logger()
+_BATCH = 500
+
+
+class BrokenOff(Exception):
+    """The scan ended before its end; the message is a sentence for a person."""
+
+
+def look_next(worker_id: str) -> bool:
+    """Take the oldest review that waits for a worker one step further.
+
+    Returns:
+        Whether there was one; ask again until there is none.
+    """
+    with db.session() as session:
+        leases.take_back(session, leases.PRIVACY, worker_id)
+        lease = leases.claim(session, leases.PRIVACY, worker_id)
+        session.commit()
+        review = session.get(PrivacyReview, lease.id) if lease else None
+        version = session.get(DatasetVersion, review.version_id) if review else None
+    if lease is None or review is None or version is None:
+        return False
+    log.info("privacy", version=version.id, attempt=lease.attempt, status=lease.status.value)
+    try:
+        with _Beat(lease) as beat:
+            if lease.status is ReviewStatus.SCANNING:
+                _scan(lease, version, beat)
+            else:
+                _replace(lease, version, beat)
+    except LeaseLost:
+        log.warning("lease_lost", review=lease.id, attempt=lease.attempt)
+    except (BrokenOff, AppError) as error:
+        _fail(lease, str(error))
+    return True
+
+
+def _fail(lease: Lease, reason: str) -> None:
+    with db.session() as session:
+        try:
+            leases.release(session, lease, ReviewStatus.FAILED, reason=reason)
+        except LeaseLost:
+            return
+        session.commit()
+
+
+# --- scanning ------------------------------------------------------------------------------
+
+
+def _scan(lease: Lease, version: DatasetVersion, beat: "_Beat") -> None:
+    run_dir = settings.get().run_dir
+    run_dir.mkdir(parents=True, exist_ok=True)
+    # A file without a name: it goes with this process, however that ends.
+    with tempfile.TemporaryFile("w+", dir=run_dir, encoding="utf-8") as spool:
+        with _Child(version, beat) as child:
+            for message in child.messages():
+                if isinstance(message, list):
+                    spool.write(json.dumps(message) + "\n")
+        spool.seek(0)
+        _publish(lease, version, spool)
+
+
+def _publish(lease: Lease, version: DatasetVersion, spool: IO[str]) -> None:
+    # One transaction: all findings and the status that says so, or none of it.
+    with db.session() as session:
+        session.execute(delete(PrivacyFinding).where(PrivacyFinding.version_id == version.id))
+        connection: Any = session.connection().connection.driver_connection
+        columns = 'version_id, index, text, start, "end", kind, key'
+        with connection.cursor().copy(f"COPY privacy_finding ({columns}) FROM STDIN") as copy:
+            for line in spool:
+                index, found = json.loads(line)
+                for place, start, end, kind, key in found:
+                    copy.write_row((version.id, index, place, start, end, kind, key))
+        review = session.get_one(PrivacyReview, lease.id)
+        values = reviews.after_scan(session, session.get_one(DatasetVersion, version.id), review)
+        leases.release(session, lease, values.pop("status"), reason=None, **values)
+        session.commit()
+
+
+class _Child:
+    """The scanning process, and the thread that feeds it the version's own rows."""
+
+    def __init__(self, version: DatasetVersion, beat: "_Beat") -> None:
+        values = settings.get()
+        self._version = version
+        self._beat = beat
+        with db.session() as session:
+            patterns = [(each.kind, each.pattern) for each in reviews.patterns(session)]
+        self._order = Order(
+            parent=os.getpid(),
+            memory_bytes=values.reader_memory_bytes,
+            cpu_seconds=math.ceil(values.privacy_timeout_seconds),
+            patterns=patterns,
+            recognizer=values.privacy_recognizer,
+        )
+
+    def __enter__(self) -> "_Child":
+        self._errors = tempfile.TemporaryFile("w+b")
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "app.datasets.privacy.process"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=self._errors,
+            cwd=Path(__file__).resolve().parent.parent,
+            # No credentials: it needs none. A house's own model may lie on the path.
+            env={
+                "PATH": os.environ.get("PATH", ""),
+                "PYTHONPATH": os.environ.get("PYTHONPATH", ""),
+                "PYTHONUTF8": "1",
+                "LANG": "C.UTF-8",
+            },
+            text=True,
+            encoding="utf-8",
+            start_new_session=True,
+        )
+        self._beat.process = self._process
+        self._feeder = threading.Thread(target=self._feed, name="privacy-feed", daemon=True)
+        self._feeder.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._process.kill()
+        self._process.wait()
+        self._feeder.join()
+        for stream in (self._process.stdout, self._errors):
+            if stream is not None:
+                stream.close()
+
+    def _feed(self) -> None:
+        assert self._process.stdin is not None
+        try:
+            with self._process.stdin as stdin, db.session() as session:
+                stdin.write(self._order.model_dump_json() + "\n")
+                for batch in examples.own(session, self._version):
+                    for row in batch:
+                        line = [row["index"], texts.read(row["messages"] + (row["tools"] or []))]
+                        stdin.write(json.dumps(line, ensure_ascii=False) + "\n")
+        except BrokenPipeError:
+            pass  # it has ended; how, its exit code says
+
+    def messages(self) -> Iterator[Any]:
+        """Yield what the process says, without its progress, until it has ended well.
+
+        Raises:
+            BrokenOff: it ended early.
+            LeaseLost: another worker may have the review by now.
+        """
+        assert self._process.stdout is not None
+        ended = False
+        for line in self._process.stdout:
+            message = json.loads(line)
+            if isinstance(message, dict) and "examples" in message:
+                self._beat.progress = message
+                continue
+            ended = isinstance(message, dict) and "end" in message
+            if ended and message["given_up"]:
+                log.warning("privacy.pattern_too_slow", texts=message["given_up"])
+            yield message
+        self._process.wait()
+        self._beat.check()
+        if not ended or self._process.returncode != 0:
+            raise BrokenOff(self._how_it_broke_off())
+
+    def _how_it_broke_off(self) -> str:
+        code = self._process.returncode
+        # The trace alone, which names our own lines: the last one may hold a text.
+        self._errors.seek(0)
+        lines = self._errors.read()[-4000:].decode(errors="replace").splitlines()
+        trace = [line.strip() for line in lines if line.lstrip().startswith("File ")]
+        log.error("privacy.broke_off", code=code, trace=trace[-3:])
+        if self._beat.is_late or code == -signal.SIGXCPU:
+            return (
+                "Looking for personal details took longer than "
+                f"{settings.get().privacy_timeout_seconds / 60:,.0f} minutes; split the data into "
+                "smaller files, or ask your administrator to raise ETUDE_PRIVACY_TIMEOUT_SECONDS."
+            )
+        return (
+            f"Looking for personal details broke off (code {code}); start it again, or ask your "
+            "administrator to look at the worker's log."
+        )
+
+
+# --- replacing -----------------------------------------------------------------------------
+
+
+def _replace(lease: Lease, version: DatasetVersion, beat: "_Beat") -> None:
+    with db.session() as session, db.session() as reading:
+        review = session.get_one(PrivacyReview, lease.id)
+        base = session.get_one(DatasetVersion, version.id)
+        user = review.decided_by
+        assert user is not None
+        decision = Decision.model_validate(review.decision)
+        used = _used(session, base)
+        stand_ins = StandIns(used, _names(reading, base, decision))
+        made = _changes(reading, base, decision, stand_ins, beat)
+        following = changes.derive(session, user, base, made, _why(session, base, decision))
+        done = reviews.of(session, following.id)
+        if done is None:
+            done = PrivacyReview(version_id=following.id)
+            session.add(done)
+        done.status = ReviewStatus.DECIDED
+        done.found, done.num_examples = _kept(session, base, decision), 0
+        done.decision, done.decided_by_id = review.decision, user.id
+        done.decided_at, done.stand_ins = review.decided_at, stand_ins.used
+        session.flush()
+        if review.is_stated:
+            jobs.use_instead(session, base.id, following.id)
+        leases.release(
+            session, lease, ReviewStatus.REPLACED, reason=None, result_version_id=following.id
+        )
+        session.commit()
+
+
+def _changes(
+    reading: Session,
+    base: DatasetVersion,
+    decision: Decision,
+    stand_ins: StandIns,
+    beat: "_Beat",
+) -> Iterator[Change]:
+    num_changed = 0
+    for example, places in _found(reading, base):
+        said = _said(example)
+        whole = texts.read(said)
+        # From the end, so that earlier places stay where they are.
+        written = list(whole)
+        for place in places:
+            if decision.action(place.kind, place.key) == "replace":
+                # Numbers are given out in reading order.
+                stand_ins.of(Kind(place.kind), whole[place.text][place.start : place.end])
+        for place in reversed(places):
+            action = decision.action(place.kind, place.key)
+            if action == "keep":
+                continue
+            text = written[place.text]
+            value = whole[place.text][place.start : place.end]
+            stand_in = stand_ins.of(Kind(place.kind), value) if action == "replace" else "___"
+            written[place.text] = text[: place.start] + stand_in + text[place.end :]
+        num_changed += 1
+        if num_changed % _BATCH == 0:
+            beat.progress = {"examples": num_changed}
+        changed = texts.write(said, written)
+        num_turns = len(example.messages)
+        tools = changed[num_turns:] if example.tools else None
+        yield Change(example.index, changed[:num_turns], tools=tools)
+
+
+def _said(example: Example) -> list[Any]:
+    """Return all that is in an example: its turns, and the tools that it offers."""
+    return example.messages + (example.tools or [])
+
+
+def _found(
+    reading: Session, base: DatasetVersion
+) -> Iterator[tuple[Example, list[PrivacyFinding]]]:
+    """Yield each example that holds findings, with them in order of their places."""
+    version = reading.get_one(DatasetVersion, base.id)
+    after = -1
+    while batch := reviews.indices(reading, version, after, _BATCH):
+        rows = {row.index: row for row in examples.at(reading, version, batch)}
+        found = reviews.at(reading, version, batch)
+        for index, places in groupby(found, key=lambda finding: finding.index):
+            if index in rows:
+                yield rows[index], list(places)
+        reading.expunge_all()
+        version = reading.get_one(DatasetVersion, base.id)
+        after = batch[-1]
+
+
+def _names(reading: Session, base: DatasetVersion, decision: Decision) -> set[str]:
+    names = set()
+    for example, places in _found(reading, base):
+        whole = texts.read(_said(example))
+        for place in places:
+            if place.kind == Kind.NAME.value and decision.action(place.kind, place.key) != "keep":
+                names.add(whole[place.text][place.start : place.end])
+    return names
+
+
+def _used(session: Session, base: DatasetVersion) -> dict[str, int]:
+    used: dict[str, int] = {}
+    for layer in examples.layers(base):
+        review = reviews.of(session, layer)
+        for kind, number in (review.stand_ins or {}).items() if review else ():
+            used[kind] = max(number, used.get(kind, 0))
+    return used
+
+
+def _kept(session: Session, base: DatasetVersion, decision: Decision) -> dict[str, int]:
+    return {
+        kind: number
+        for kind, number in reviews.count(session, base).items()
+        if decision.kinds.get(Kind(kind), decision.default) == "keep"
+    }
+
+
+def _why(session: Session, base: DatasetVersion, decision: Decision) -> str:
+    done: dict[str, dict[str, int]] = {"replace": {}, "blank": {}}
+    for kind, number in reviews.count(session, base).items():
+        action = decision.kinds.get(Kind(kind), decision.default)
+        if action in done:
+            done[action][kind] = number
+    parts = [
+        f"{reviews.sentence(counts)} {words}"
+        for counts, words in (
+            (done["replace"], "replaced by stand-ins"),
+            (done["blank"], "blanked"),
+        )
+        if counts
+    ]
+    return ", ".join(parts) or "single personal details taken out"
+
+
+class _Beat:
+    """Renews the lease beside the work, and ends the child in time."""
+
+    def __init__(self, lease: Lease) -> None:
+        self.progress: dict[str, Any] = {"examples": 0}
+        self.process: subprocess.Popen[str] | None = None
+        self.is_late = False
+        self._lease = lease
+        self._lost = False
+        self._end = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="privacy-lease", daemon=True)
+
+    def __enter__(self) -> "_Beat":
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._end.set()
+        self._thread.join()
+
+    def check(self) -> None:
+        """Stop where another worker may have the review.
+
+        Raises:
+            LeaseLost: it may.
+        """
+        if self._lost:
+            raise LeaseLost(f"review {self._lease.id}, attempt {self._lease.attempt}")
+
+    def _run(self) -> None:
+        deadline = time.monotonic() + settings.get().privacy_timeout_seconds
+        seconds = settings.get().heartbeat_seconds
+        while not self._end.wait(min(seconds, max(deadline - time.monotonic(), 0.01))):
+            if time.monotonic() >= deadline and self.process and self.process.poll() is None:
+                self.is_late = True
+                self.process.kill()
+            try:
+                with db.session() as session:
+                    leases.renew(session, self._lease, self.progress)
+                    session.commit()
+            except LeaseLost:
+                self._lost = True
+                if self.process is not None:
+                    self.process.kill()
+                return
+            except Exception:
+                # The database may be away for a moment; the fence holds whatever happens meanwhile.
+                log.exception("lease_not_renewed", review=self._lease.id)
