@@ -151,8 +151,10 @@ def _summary(arm: Arm, outcome: Outcome) -> dict[str, Any]:
     rounds = outcome.rounds
     measured = [step for found in rounds for step in found["steps"][arm.warmup :]]
     first = rounds[0]
-    kept = ("versions", "plan", "attention", "micro_batches_per_step")
-    kept += ("examples_or_rows_per_micro_batch", "adapter_dtype")
+    kept = (
+        *("versions", "plan", "attention", "micro_batches_per_step"),
+        *("examples_or_rows_per_micro_batch", "adapter_dtype"),
+    )
     peak = max(found["peak_bytes"] for found in rounds)
     summary = {
         "tokens_per_second": statistics.median(s["tokens"] / s["seconds"] for s in measured),
