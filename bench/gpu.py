@@ -3,7 +3,9 @@
     python -m bench.gpu [--device cuda:0] [--shapes 8b,3b,1b] [--seconds 480] [--no-results]
 
 Called by bench/gpu.sh. The most telling cells come first, and those for which no time is left are
-not measured. `--device cpu --shapes tiny` tries the same code where there is no GPU.
+not measured. Each is written down as soon as it is done, should the whole be broken off.
+`--device cpu --shapes tiny` tries the same code where there is no GPU, and writes only where
+`--results` names a folder.
 """
 
 import argparse
@@ -40,6 +42,10 @@ def main() -> None:
     began = time.monotonic()
     has_trl = all(importlib.util.find_spec(name) for name in ("trl", "datasets"))
     results: dict[str, dict[str, Any]] = {}
+    body = _describe(arguments.device, has_trl)
+    folder = arguments.results or (None if arguments.device == "cpu" else RESULTS)
+    if arguments.no_results:
+        folder = None
     for arm, shape, load in _arms(arguments, has_trl):
         left = arguments.seconds - (time.monotonic() - began)
         if left < 20:
@@ -49,29 +55,10 @@ def main() -> None:
         if "tokens_per_second" in found:
             _add_utilization(found, shape, _path(arguments, shape, load))
         results[arm.name] = found
-    for name in [name for name in results if name.startswith("etude/")]:
-        cell = name.partition("/")[2]
-        group = {n: r for n, r in results.items() if n.partition("/")[2] == cell}
-        reference = f"trl-stock/{cell}"
-        comparison.compare_losses(
-            group, reference if "losses" in group.get(reference, {}) else name
-        )
-    flash = importlib.util.find_spec("flash_attn") is not None
-    peers = "TRL is not installed there." if not has_trl else ""
-    if has_trl and not flash:
-        peers = "TRL ran without FlashAttention, which is not installed there."
-    body = {
-        "command": "bench/gpu.sh",
-        "kind": "train-gpu",
-        "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
-        "revision": comparison.revision(),
-        "machine": comparison.machine() | _gpu(arguments.device),
-        "peers": peers,
-        "arms": results,
-    }
-    if arguments.device != "cpu" and not arguments.no_results:
-        path = RESULTS / f"train-gpu-{body['date']}.json"
-        path.write_text(json.dumps(body, indent=1) + "\n")
+        _compare_losses(results)
+        if folder:
+            _write(folder, body | {"arms": results})
+    if folder == RESULTS:
         report.write()
     print(comparison.last_line(results))
     missing = [name for name, found in results.items() if "failure" in found]
@@ -80,9 +67,42 @@ def main() -> None:
     sys.exit(1 if any(name.startswith("etude/") for name in missing) else 0)
 
 
+def _compare_losses(results: dict[str, dict[str, Any]]) -> None:
+    for name in [name for name in results if name.startswith("etude/")]:
+        cell = name.partition("/")[2]
+        group = {n: r for n, r in results.items() if n.partition("/")[2] == cell}
+        reference = f"trl-stock/{cell}"
+        comparison.compare_losses(
+            group, reference if "losses" in group.get(reference, {}) else name
+        )
+
+
+def _describe(device: str, has_trl: bool) -> dict[str, Any]:
+    flash = importlib.util.find_spec("flash_attn") is not None
+    peers = "TRL is not installed there." if not has_trl else ""
+    if has_trl and not flash:
+        peers = "TRL ran without FlashAttention, which is not installed there."
+    return {
+        "command": "bench/gpu.sh",
+        "kind": "train-gpu",
+        "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
+        "revision": comparison.revision(),
+        "machine": comparison.machine() | _gpu(device),
+        "peers": peers,
+    }
+
+
+def _write(folder: Path, body: dict[str, Any]) -> None:
+    path = folder / f"train-gpu-{body['date']}.json"
+    partial = path.with_suffix(".tmp")
+    partial.write_text(json.dumps(body, indent=1) + "\n")
+    partial.rename(path)  # never half a file, whenever it is broken off
+
+
 def _arms(arguments: argparse.Namespace, has_trl: bool) -> list[tuple[Arm, str, str]]:
     """List the cells, the most telling first."""
-    arms = []
+    arms: list[tuple[Arm, str, str]] = []
+    last: list[tuple[Arm, str, str]] = []
     for shape in arguments.shapes.split(","):
         for load in arguments.workloads.split(","):
             path = _path(arguments, shape, load)
@@ -117,7 +137,13 @@ def _arms(arguments: argparse.Namespace, has_trl: bool) -> list[tuple[Arm, str, 
                     steps,
                 )
                 arms.append((arm, shape, load))
-    return arms
+            if (shape, load) == ("8b", "B"):
+                off = Arm(
+                    f"etude-no-varlen/{shape}/{load}", "bench.arms.etude", sys.executable,
+                    order | {"variant": "no-varlen"}, steps,
+                )  # fmt: skip
+                last.append((off, shape, load))
+    return arms + last
 
 
 def _path(arguments: argparse.Namespace, shape: str, load: str) -> Path:
@@ -154,6 +180,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--seconds", type=float, default=480, help="for all cells together")
     parser.add_argument("--steps", type=int, default=0, help="measured steps of each cell")
     parser.add_argument("--shrink", type=int, default=1, help="divide the examples' lengths")
+    parser.add_argument("--results", type=Path, help="a folder instead of bench/results")
     parser.add_argument("--no-results", action="store_true", help="only print")
     return parser.parse_args()
 

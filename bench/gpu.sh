@@ -47,7 +47,8 @@ PY
 failed=0
 if [ "$on_cpu" = yes ]; then export ETUDE_TEST_DEVICE=cpu; fi
 # The other tests' conftest.py wants a database; other versions of torch warn of other things.
-timeout 180 "$python" -m pytest tests/gpu -q -m gpu --confcutdir=tests/gpu \
+timeout --kill-after 10 180 "$python" -m pytest tests/gpu -q -m gpu --confcutdir=tests/gpu \
   -p no:cacheprovider -o filterwarnings=default || failed=1
-"$python" -m bench.gpu "$@" || failed=1
+# What the tests left of ten minutes; what is still running then is not measured.
+"$python" -m bench.gpu --seconds $((570 - SECONDS)) "$@" || failed=1
 exit $failed

@@ -20,7 +20,7 @@ PLAN_CHANGES: dict[str, dict[str, Any]] = {
     "one-by-one": {"micro_batch_tokens": 1},
     "whole-logits": {"loss_chunk_tokens": 1 << 30},
 }
-VARIANTS = ("full", *PLAN_CHANGES, "all-logits", "peft-lora", "sdpa-loop", "long-spin")
+VARIANTS = ("full", *PLAN_CHANGES, "all-logits", "peft-lora", "sdpa-loop", "long-spin", "no-varlen")
 
 
 def main() -> None:
@@ -74,6 +74,8 @@ def switch_off(variant: str, trainer: Any) -> None:
                 del module.__dict__["forward"]
     elif variant == "sdpa-loop":
         setattr(packing, "_is_even", lambda _lengths: False)  # noqa: B010 - a stand-in, to mypy
+    elif variant == "no-varlen":  # on a GPU: example by example, as on the CPU where it pays
+        packing.varlen_attn = None
     elif variant == "all-logits":
         setattr(loop, "completion_loss", _plain_loss)  # noqa: B010
 

@@ -10,6 +10,7 @@ from torch.nn.functional import cosine_similarity, scaled_dot_product_attention
 
 from app.chat import Encoded
 from app.train_config import TrainConfig
+from bench.arms import etude
 from tests.gpu.conftest import DEVICE, random_trainer
 from tests.trainer.conftest import events
 from worker.trainer import checkpoint, failures, loop, optimizers, packing
@@ -55,6 +56,25 @@ def test_a_packed_4_bit_step_is_the_sum_of_its_examples(tmp_path: Path) -> None:
     assert found["packed"][0] == pytest.approx(found["alone"][0], rel=2e-3)
     for name, gradient in found["packed"][1].items():
         other = found["alone"][1][name]
+        assert cosine(gradient, other) > 0.995, name
+        assert gradient.norm().item() == pytest.approx(other.norm().item(), rel=3e-2), name
+
+
+def test_attention_without_varlen_teaches_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = {}
+    monkeypatch.setattr(packing, "varlen_attn", packing.varlen_attn)  # put back afterwards
+    for variant in ("full", "no-varlen"):
+        trainer = random_trainer(tmp_path / variant, "small", LENGTHS, micro_batch_tokens=4096)
+        etude.switch_off(variant, trainer)
+        if DEVICE != "cpu":
+            assert (packing.varlen_attn is None) == (variant == "no-varlen")
+        loss = loop._gradients(trainer, trainer.data.train)
+        found[variant] = (loss, gradients(trainer))
+    assert found["full"][0] == pytest.approx(found["no-varlen"][0], rel=2e-3)
+    for name, gradient in found["full"][1].items():
+        other = found["no-varlen"][1][name]
         assert cosine(gradient, other) > 0.995, name
         assert gradient.norm().item() == pytest.approx(other.norm().item(), rel=3e-2), name
 

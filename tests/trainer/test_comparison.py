@@ -1,8 +1,10 @@
 """What the benchmark switches off changes nothing that is learned; its arithmetic is as told."""
 
 import json
+import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -41,7 +43,9 @@ def step(folder: Path, variant: str) -> tuple[float, dict[str, Tensor]]:
     return loss, found
 
 
-@pytest.mark.parametrize("variant", [v for v in etude.VARIANTS if v not in ("full", "long-spin")])
+@pytest.mark.parametrize(
+    "variant", [v for v in etude.VARIANTS if v not in ("full", "long-spin", "no-varlen")]
+)
 def test_what_is_switched_off_teaches_the_same(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, variant: str
 ) -> None:
@@ -76,17 +80,44 @@ def test_each_step_of_a_workload_fills_as_many_rows(tmp_path: Path) -> None:
     assert workload.num_rows([600, 500, 400, 424], 1024) == 2  # best fit: 600+424, 500+400
 
 
-def test_the_gpu_comparison_runs_on_the_cpu_and_ends_in_one_line() -> None:
-    ended = subprocess.run(
+def test_the_gpu_comparison_keeps_each_cell_and_ends_in_one_line(tmp_path: Path) -> None:
+    with subprocess.Popen(
         [
             *(sys.executable, "-m", "bench.gpu", "--device", "cpu", "--shape", "tiny"),
-            *("--workloads", "B", "--steps", "1", "--shrink", "8", "--no-results"),
+            *("--workloads", "B,C", "--steps", "1", "--shrink", "64"),
+            *("--results", str(tmp_path)),
         ],
-        cwd=ROOT, capture_output=True, text=True, check=True,
+        cwd=ROOT, stdout=subprocess.PIPE, text=True,
+    ) as process:  # fmt: skip
+        while not (files := list(tmp_path.glob("train-gpu-*.json"))):
+            assert process.poll() is None
+            time.sleep(0.05)
+        kept = json.loads(files[0].read_text())
+        # Whatever comes to the second cell, the first one is on disk.
+        assert process.poll() is None
+        assert kept["arms"].keys() == {"etude/tiny/B"}
+        assert kept["arms"]["etude/tiny/B"]["tokens_per_second"] > 0
+        assert process.stdout is not None
+        arms = json.loads(process.stdout.read().splitlines()[-1])
+        assert process.wait() == 0
+    assert arms.keys() == {"etude/tiny/B", "etude/tiny/C"}
+    for arm in arms.values():
+        assert arm.keys() == {"tokens_per_second", "peak_bytes", "seconds_to_first_step"}
+        assert all(value > 0 for value in arm.values())
+
+
+def test_without_a_gpu_the_comparison_says_so_and_writes_nothing(tmp_path: Path) -> None:
+    def files() -> dict[Path, int]:
+        folders = [ROOT / "bench", ROOT / "docs", tmp_path]
+        found = (path for folder in folders for path in folder.rglob("*") if path.is_file())
+        return {path: path.stat().st_mtime_ns for path in found if path.suffix != ".pyc"}
+
+    before = files()
+    environment = {"ETUDE_GPU_PYTHON": sys.executable, "CUDA_VISIBLE_DEVICES": ""}
+    ended = subprocess.run(
+        [ROOT / "bench" / "gpu.sh"], env=os.environ | environment | {"TMPDIR": str(tmp_path)},
+        capture_output=True, text=True, check=False, cwd=tmp_path,
     )  # fmt: skip
-    arms = json.loads(ended.stdout.splitlines()[-1])
-    assert arms.keys() == {"etude/tiny/B"}
-    assert arms["etude/tiny/B"].keys() == {
-        "tokens_per_second", "peak_bytes", "seconds_to_first_step",
-    }  # fmt: skip
-    assert all(value > 0 for value in arms["etude/tiny/B"].values())
+    assert (ended.returncode, ended.stderr) == (0, "")
+    assert "There is no CUDA device here" in ended.stdout
+    assert files() == before
