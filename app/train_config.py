@@ -333,6 +333,8 @@ class TrainerSpec(BaseModel):
     config: TrainConfig
     # "cpu" or "cuda:0"; the supervisor has set CUDA_VISIBLE_DEVICES.
     device: str
+    # As many processes train together, each on one of the devices that are visible.
+    num_devices: int = Field(default=1, ge=1)
     base_model_name: str
     base_model_dir: str  # absolute, read-only
     base_model_manifest_sha256: str

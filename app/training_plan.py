@@ -19,6 +19,8 @@ from pydantic import BaseModel, Field
 from app.train_config import OptimizerKind, TrainConfig
 
 Resident = Literal["nf4", "bf16", "fp32"]
+# On one device, whole on each of several, or split between them.
+Strategy = Literal["single", "ddp", "fsdp"]
 
 # Proved to learn side by side what they learn alone (tests/trainer/test_architectures.py); SmolLM
 # and SmolLM2 are Llamas.
@@ -61,12 +63,16 @@ _GPU_RATES = {
     "L4": 35e12, "5090": 95e12, "4090": 75e12, "3090": 32e12, "A10": 45e12,
 }  # fmt: skip
 _UNKNOWN_GPU_RATE = 25e12
+# What is left of each device's speed once it waits for the others; from the literature, not yet
+# measured (split layers are sent anew for each micro-batch, forward and backward).
+_SHARED_RATE = {"single": 1.0, "ddp": 0.95, "fsdp": 0.8}
 
 
 class DeviceInfo(BaseModel):
     kind: Literal["cpu", "cuda"] = "cpu"
     name: str = ""
-    free_bytes: int
+    free_bytes: int  # of one device; of several, the one with the least
+    num_devices: int = Field(default=1, ge=1)  # equal ones that a job gets together
     num_cores: int = Field(default=1, ge=1)  # physical ones that this process may use
     has_bfloat16: bool = True
     allocator: Literal["glibc", "tcmalloc"] = "glibc"
@@ -136,9 +142,10 @@ class Plan(BaseModel):
     checkpointing: bool
     optimizer: OptimizerKind
     loss_chunk_tokens: int
+    strategy: Strategy = "single"
     packed: bool = True  # examples side by side, or padded through the model's own forward
     num_steps: int
-    peak_bytes: int
+    peak_bytes: int  # on each device
     seconds: float
     tokens_per_second: float
     fits: Literal["yes", "tight", "no"]
@@ -151,6 +158,7 @@ class Way(NamedTuple):
     checkpointing: bool
     optimizer: OptimizerKind = "adamw"
     loss_chunk_tokens: int = 256
+    strategy: Strategy = "single"
 
 
 class Shape(BaseModel):
@@ -306,7 +314,7 @@ def plan(
     shape = Shape.of(model_config, num_parameters)
     histogram = histogram.in_pieces(config.max_length_tokens)
     mean = min(histogram.mean_tokens, config.max_length_tokens)
-    step_tokens = math.ceil(mean * config.batch_size * _num_parts(config))
+    step_tokens = math.ceil(mean * config.batch_size * _num_parts(config) / device.num_devices)
     packed = can_pack(model_config, config.max_length_tokens)
     candidates = [
         _predict(shape, histogram, config, device, way, packed)
@@ -341,10 +349,13 @@ def _ways(config: TrainConfig, device: DeviceInfo, shape: Shape, step_tokens: in
     # By the vocabulary alone: a job that goes on must add up in the same order.
     chunk = _CHUNK_BYTES // (12 * max(1, shape.vocabulary))
     chunk = min(max(chunk, 64), _MOST_CHUNK_TOKENS[device.kind])
-    for resident, checkpointing, size, optimizer in itertools.product(
-        residents, (False, True), sizes, optimizers
+    strategies: tuple[Strategy, ...] = ("single",) if device.num_devices == 1 else ("ddp", "fsdp")
+    for strategy, resident, checkpointing, size, optimizer in itertools.product(
+        strategies, residents, (False, True), sizes, optimizers
     ):
-        yield Way(resident, size, checkpointing, optimizer, chunk)
+        if strategy == "fsdp" and config.method == "qlora" and resident != "nf4":
+            continue  # layers travel: a quarter of the bytes
+        yield Way(resident, size, checkpointing, optimizer, chunk, strategy)
 
 
 def _predict(
@@ -355,7 +366,7 @@ def _predict(
     way: Way,
     packed: bool,
 ) -> Plan:
-    resident, micro_batch_tokens, checkpointing, optimizer, chunk_tokens = way
+    resident, micro_batch_tokens, checkpointing, optimizer, chunk_tokens, strategy = way
     longest = min(max(histogram.max_tokens, 1), config.max_length_tokens)
     live_tokens = max(micro_batch_tokens, longest * _num_parts(config))
     num_adapter = shape.num_adapter(config)
@@ -377,11 +388,21 @@ def _predict(
     rows = chunk_tokens if packed else 2 * live_tokens
     logits = rows * shape.vocabulary * (8 if resident == "fp32" else 12)
     weight_bytes = _WEIGHT_BYTES["bf16" if shape.has_experts and resident == "nf4" else resident]
+    linear_bytes = shape.num_linear * weight_bytes
+    if strategy == "fsdp":
+        # Its part of all layers, and two of them whole: one in use, one on its way.
+        linear_bytes *= 1 / device.num_devices + 2 / shape.layers
     parts = [
         _PROCESS_BYTES[device.kind],
         _FIRST_USE_BYTES[device.kind],
-        shape.num_linear * weight_bytes + shape.num_embedding * float_bytes,
-        num_adapter * (_ADAPTER_BYTES + shape.moment_bytes(optimizer, config)),
+        linear_bytes + shape.num_embedding * float_bytes,
+        # Several devices add up their gradients in one piece.
+        num_adapter
+        * (
+            _ADAPTER_BYTES
+            + shape.moment_bytes(optimizer, config)
+            + (0 if strategy == "single" else 4)
+        ),
         kept * slack,
         # A chunk's logits are gone before the way back begins.
         max(logits, backward * slack),
@@ -389,7 +410,7 @@ def _predict(
         2.0 * shape.hidden * shape.intermediate if resident == "nf4" else 0,
     ]
     peak = int(sum(parts))
-    rate = _rate(device, resident)
+    rate = _rate(device, resident) * device.num_devices * _SHARED_RATE[strategy]
     per_token = _operations(shape, num_adapter, checkpointing)
     if config.objective == "dpo":
         per_token += 2 * shape.num_linear  # the starting model reads each answer as well
@@ -410,6 +431,7 @@ def _predict(
         checkpointing=checkpointing,
         optimizer=optimizer,
         loss_chunk_tokens=chunk_tokens,
+        strategy=strategy,
         packed=packed,
         num_steps=num_steps(histogram.num_train, config),
         peak_bytes=peak,
@@ -449,6 +471,17 @@ def _reasons(chosen: Plan, config: TrainConfig, device: DeviceInfo) -> list[str]
         reasons.append(
             "The starting model is rounded to 4 bits and unpacked once: the same numbers, faster."
         )
+    one, several = ("GPU", "GPUs") if device.kind == "cuda" else ("process", "processes")
+    if chosen.strategy == "ddp":
+        reasons.append(
+            f"Each of the {device.num_devices} {several} holds the whole starting model and takes "
+            "a share of every step's examples: what is learned stays the same."
+        )
+    elif chosen.strategy == "fsdp":
+        reasons.append(
+            f"The starting model is too large for one {one}, so each of the {device.num_devices} "
+            "holds a part of it and takes a share of every step's examples."
+        )
     if chosen.checkpointing:
         reasons.append("Intermediate results are computed twice, because they do not fit at once.")
     if not chosen.packed:
@@ -469,8 +502,9 @@ def _reasons(chosen: Plan, config: TrainConfig, device: DeviceInfo) -> list[str]
     if chosen.fits == "no":
         need, free = chosen.peak_bytes / 1024**3, device.free_bytes / 1024**3
         reasons.append(
-            f"About {need:.1f} GB are needed and {free:.1f} GB are free: choose a smaller "
-            "starting model or shorter examples."
+            f"About {need:.1f} GB are needed and {free:.1f} GB are free"
+            f"{f' on each {one}' if device.num_devices > 1 else ''}: choose a smaller starting "
+            "model or shorter examples."
         )
     return reasons
 
@@ -509,6 +543,19 @@ def this_cpu() -> DeviceInfo:
         num_cores=max(1, cores),
         has_bfloat16="avx512_bf16" in flags or "amx_bf16" in flags,
         allocator="tcmalloc" if tcmalloc() else "glibc",
+    )
+
+
+def share_cpu(cpu: DeviceInfo, num_processes: int) -> DeviceInfo:
+    """Describe what each of several processes has of a CPU: a way to try what several GPUs do."""
+    if num_processes == 1:
+        return cpu
+    return cpu.model_copy(
+        update={
+            "free_bytes": cpu.free_bytes // num_processes,
+            "num_cores": max(1, cpu.num_cores // num_processes),
+            "num_devices": num_processes,
+        }
     )
 
 

@@ -3,6 +3,7 @@
 import os
 import socket
 import subprocess
+from contextlib import suppress
 from importlib.metadata import version
 from pathlib import Path
 
@@ -17,9 +18,16 @@ def worker_id() -> str:
     return os.environ["ETUDE_WORKER_ID"]
 
 
-def device() -> str:
-    """Return what this worker trains on: "cpu" or "cuda:<index>"."""
-    return os.environ.get("ETUDE_DEVICE", "cpu")
+def devices() -> tuple[str, ...]:
+    """Return what this worker trains on: "cpu", or "cuda:<index>" of each of its GPUs.
+
+    Several "cpu" are as many processes: a way to try without GPUs what several of them do.
+    """
+    return tuple(name.strip() for name in os.environ.get("ETUDE_DEVICE", "cpu").split(","))
+
+
+def on_cpu() -> bool:
+    return devices()[0] == "cpu"
 
 
 def me() -> WorkerInfo:
@@ -32,7 +40,7 @@ def me() -> WorkerInfo:
         boot_id=boot_id(),
         supervisor_pid=os.getpid(),
         supervisor_started=started,
-        devices=(device(),),
+        devices=devices(),
     )
 
 
@@ -58,6 +66,15 @@ def start_ticks(pid: int) -> int | None:
     return None if fields[0] in "ZX" else int(fields[19])
 
 
+def children(pid: int) -> list[int]:
+    """Return the processes that a process has started and that are still there."""
+    found: list[int] = []
+    for path in Path(f"/proc/{pid}/task").glob("*/children"):
+        with suppress(OSError):  # a thread that ended meanwhile
+            found += map(int, path.read_text().split())
+    return found
+
+
 def is_alive(attempt: Attempt) -> bool:
     """Say whether the supervisor of an attempt on this machine still lives."""
     same_boot = attempt.boot_id == boot_id()
@@ -73,26 +90,40 @@ def is_draining() -> bool:
     return drain_file().exists()
 
 
-def physical_device() -> str:
-    """Return the GPU's name as CUDA_VISIBLE_DEVICES takes it: an index, or a UUID."""
-    index = int(device().partition(":")[2] or 0)
+def physical_devices() -> list[str]:
+    """Return the GPUs' names as CUDA_VISIBLE_DEVICES takes them: indexes, or UUIDs."""
+    indexes = [int(name.partition(":")[2] or 0) for name in devices()]
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")
-    return visible.split(",")[index].strip() if visible else str(index)
+    if not visible:
+        return [str(index) for index in indexes]
+    names = visible.split(",")
+    return [names[index].strip() for index in indexes]
 
 
 def hardware() -> DeviceInfo:
-    """Ask the driver or the kernel what this worker's device can do."""
+    """Ask the driver or the kernel what this worker's devices can do."""
     cpu = training_plan.this_cpu()
-    if device() == "cpu":
-        return cpu
-    command = ["nvidia-smi", "--id=" + physical_device(), "--format=csv,noheader,nounits"]
-    command.append("--query-gpu=name,memory.free,compute_cap")
+    if on_cpu():
+        return training_plan.share_cpu(cpu, len(devices()))
+    command = ["nvidia-smi", "--id=" + ",".join(physical_devices())]
+    command += ["--format=csv,noheader,nounits", "--query-gpu=name,memory.free,compute_cap"]
     said = subprocess.run(command, capture_output=True, text=True, timeout=20, check=True)
-    name, free_mib, capability = (part.strip() for part in said.stdout.split(","))
+    return read_hardware(said.stdout, cpu.num_cores)
+
+
+def read_hardware(said: str, num_cores: int) -> DeviceInfo:
+    """Read what nvidia-smi says of a worker's GPUs; the least of them counts.
+
+    Args:
+        said: A line a GPU: name, free mebibytes, compute capability.
+        num_cores: Of the CPU.
+    """
+    rows = [[part.strip() for part in line.split(",")] for line in said.strip().splitlines()]
     return DeviceInfo(
         kind="cuda",
-        name=name,
-        free_bytes=int(free_mib) * 1024**2,
-        num_cores=cpu.num_cores,
-        has_bfloat16=float(capability) >= 8.0,
+        name=rows[0][0],
+        free_bytes=min(int(free_mib) for _, free_mib, _ in rows) * 1024**2,
+        num_devices=len(rows),
+        num_cores=num_cores,
+        has_bfloat16=all(float(capability) >= 8.0 for *_, capability in rows),
     )

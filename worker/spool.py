@@ -65,7 +65,9 @@ def write_examples(db: Session, job: Job, beat: Callable[[], object]) -> None:
     partial.rename(target)
 
 
-def write_spec(job: Job, claim: jobs.Claim, device: str, resume_from: str | None) -> TrainerSpec:
+def write_spec(
+    job: Job, claim: jobs.Claim, device: str, num_devices: int, resume_from: str | None
+) -> TrainerSpec:
     """Write config.json for one attempt."""
     spec = TrainerSpec(
         job_id=job.id,
@@ -73,6 +75,7 @@ def write_spec(job: Job, claim: jobs.Claim, device: str, resume_from: str | None
         job_name=job.name,
         config=TrainConfig.model_validate(job.config),
         device=device,
+        num_devices=num_devices,
         base_model_name=job.base_model.name,
         base_model_dir=str(base_models.folder(job.base_model).absolute()),
         base_model_manifest_sha256=job.base_model.manifest_sha256 or "",

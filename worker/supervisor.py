@@ -131,7 +131,8 @@ class Supervisor:
             if step != self.claim.resume_step:
                 self.claim = jobs.roll_back(session, self.claim, step)
             path = checkpoint.path if checkpoint else None
-            spool.write_spec(job, self.claim, trainer_device(), path)
+            num_devices = len(identity.devices())
+            spool.write_spec(job, self.claim, trainer_device(), num_devices, path)
             session.commit()
 
     def _watch(self, trainer: Trainer) -> int:

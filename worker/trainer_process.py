@@ -15,7 +15,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from pathlib import Path
 
@@ -27,6 +27,8 @@ _PASSED_ON = re.compile(
     r"PATH|HOME|USER|LANG|LC_\w+|TZ|TMPDIR|PYTHONPATH|LD_LIBRARY_PATH|VIRTUAL_ENV|"
     r"CUDA_(?!VISIBLE)\w+|NVIDIA_\w+|G?OMP_\w+|MKL_\w+|ATEN_CPU_CAPABILITY|ONEDNN_\w+"
 )
+# After a kill, for a GPU's driver to clear up.
+_GONE_SECONDS = 10
 _LOG_TAIL_BYTES = 8000
 _LOG_TAIL_LINES = 60
 # More than this at once would make one transaction too long.
@@ -49,7 +51,7 @@ class Runner:
     """
 
     def __init__(self, wait_seconds: float) -> None:
-        self._lock = _lock_device(wait_seconds)
+        self._locks = _lock_devices(wait_seconds)
         folder = settings.get().jobs_dir
         folder.mkdir(parents=True, exist_ok=True)
         self._log_path = folder / f".{identity.worker_id()}.log"
@@ -64,7 +66,7 @@ class Runner:
                 cwd=folder,
                 env=environment(),
                 start_new_session=True,
-                pass_fds=(self._lock,),  # locked until the runner too has ended
+                pass_fds=self._locks,  # locked until the runner too has ended
             )
 
     def is_waiting(self) -> bool:
@@ -86,9 +88,19 @@ class Runner:
 
     def kill(self) -> None:
         """End it and everything it started, at once."""
-        with suppress(ProcessLookupError):
-            os.killpg(self.process.pid, signal.SIGKILL)
+        # Of a job on several devices, one process a device, each a group of its own.
+        ranks = {pid: identity.start_ticks(pid) for pid in identity.children(self.process.pid)}
+        for pid in (self.process.pid, *ranks):
+            with suppress(ProcessLookupError):
+                os.killpg(pid, signal.SIGKILL)
         self.process.wait()
+        deadline = time.monotonic() + _GONE_SECONDS
+        while any(
+            started and identity.start_ticks(pid) == started for pid, started in ranks.items()
+        ):
+            if time.monotonic() > deadline:
+                break
+            time.sleep(0.02)
 
     def close(self) -> None:
         """Let go of process and device; kills what still lives."""
@@ -97,7 +109,7 @@ class Runner:
         assert self.process.stdin is not None
         with suppress(BrokenPipeError):
             self.process.stdin.close()
-        os.close(self._lock)
+        _unlock(self._locks)
 
 
 class _Waiting:
@@ -200,21 +212,39 @@ def environment() -> dict[str, str]:
         "TOKENIZERS_PARALLELISM": "false",
         "PYTHONUNBUFFERED": "1",
     }
-    if identity.device() != "cpu":
-        kept["CUDA_VISIBLE_DEVICES"] = identity.physical_device()
+    if not identity.on_cpu():
+        kept["CUDA_VISIBLE_DEVICES"] = ",".join(identity.physical_devices())
     elif allocator := training_plan.tcmalloc():
         kept["LD_PRELOAD"] = str(allocator)
     return kept
 
 
 def trainer_device() -> str:
-    """Return the device as the trainer sees it: it is shown one GPU alone."""
-    return "cpu" if identity.device() == "cpu" else "cuda:0"
+    """Return the device as each process of the trainer sees it: it is shown one GPU alone."""
+    return "cpu" if identity.on_cpu() else "cuda:0"
 
 
-def _lock_device(wait_seconds: float) -> int:
-    is_cpu = identity.device() == "cpu"
-    name = identity.worker_id() if is_cpu else f"gpu-{identity.physical_device()}"
+def _lock_devices(wait_seconds: float) -> tuple[int, ...]:
+    names = [f"gpu-{name}" for name in identity.physical_devices()]
+    if identity.on_cpu():
+        names = [identity.worker_id()]
+    handles: list[int] = []
+    try:
+        # In one order, so that two workers never wait for each other.
+        for name in sorted(names):
+            handles.append(_lock_device(name, wait_seconds))
+    except DeviceBusy:
+        _unlock(handles)
+        raise
+    return tuple(handles)
+
+
+def _unlock(handles: Iterable[int]) -> None:
+    for handle in handles:
+        os.close(handle)
+
+
+def _lock_device(name: str, wait_seconds: float) -> int:
     folder = settings.get().run_dir
     folder.mkdir(parents=True, exist_ok=True)
     handle = os.open(folder / f"{name}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)

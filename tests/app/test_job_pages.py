@@ -30,6 +30,7 @@ from app.models import (
 )
 from app.train_config import PRESETS, proposed_learning_rate
 from app.training_plan import DeviceInfo
+from tests.app.datasets.test_lengths import byte_model
 from tests.app.pages import READS_HTML, sign_in
 from tests.factories import (
     make_base_model,
@@ -392,6 +393,36 @@ def test_each_starting_model_says_whether_it_fits(
     assert sorted(said) == [[], ["Does not fit this machine"], ["Fits this machine"]]
     page = client.get("/models").text
     assert re.findall(r'class="fits is-(\w+)"', page).count("no") == 1
+
+
+def test_several_gpus_are_told_as_such(client: TestClient, db: Session, owner: User) -> None:
+    llama = {
+        "model_type": "llama", "hidden_size": 4096, "num_hidden_layers": 32,
+        "intermediate_size": 14336, "num_attention_heads": 32, "vocab_size": 32000,
+    }  # fmt: skip
+    model = byte_model(db)
+    model.config, model.num_parameters = llama, 6_700_000_000
+    hardware = DeviceInfo(
+        kind="cuda", name="NVIDIA L4", free_bytes=23 * 1024**3, num_devices=2
+    ).model_dump()
+    db.add(
+        Worker(
+            id="gpu-0@here", queue="gpu", host="here", boot_id="b", version="1",
+            devices=["cuda:0", "cuda:1"], hardware=hardware,
+        )
+    )  # fmt: skip
+    db.commit()
+    sign_in(client, db, owner)
+    form = form_of(db, owner, base_model_id=str(model.id))
+    estimate = client.post("/jobs/new/estimate", data=form).text
+    assert "free on each</span>" in estimate
+    assert "On 2 × NVIDIA L4." in estimate
+    assert "Each of the 2 GPUs holds the whole starting model" in estimate
+    sent = client.post("/jobs/new", data=form, follow_redirects=True).text
+    assert "Memory of each GPU" in sent
+    queue = client.get("/queue").text
+    assert "2 × NVIDIA L4" in queue
+    assert "free on each" in queue
 
 
 # --- adapters, queue, models ---------------------------------------------------------------

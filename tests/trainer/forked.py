@@ -13,7 +13,8 @@ from typing import Any
 import torch
 
 from worker.trainer import job
-from worker.trainer.__main__ import Commands, take
+from worker.trainer.__main__ import take
+from worker.trainer.commands import Commands
 
 torch.set_num_threads(1)  # no pool of threads, which a fork would lose
 job.warm_up()

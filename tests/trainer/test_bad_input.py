@@ -18,7 +18,8 @@ from app.manifests import write_manifest
 from app.train_config import TrainerSpec
 from tests.small_disk import fill, small_disk
 from tests.trainer.conftest import events, losses, make_job
-from worker.trainer.__main__ import Commands, take
+from worker.trainer.__main__ import take
+from worker.trainer.commands import Commands
 
 QUICK: dict[str, Any] = {"num_epochs": 1, "batch_size": 8, "num_evaluations": 1, "lora_rank": 1}
 FEW: dict[str, Any] = {"num_train": 8, "num_validation": 2}

@@ -52,7 +52,7 @@ def test_what_was_packed_is_read_back_and_may_be_damaged_or_deleted(
     tmp_path: Path, tiny_model: Path
 ) -> None:
     spec = make_job(tmp_path, tiny_model).model_copy(update={"cache_dir": str(tmp_path / "cache")})
-    packed = base_model.packed_folder(spec)
+    packed = base_model.packed_folder(spec, make_plan(spec))
     assert packed is not None
 
     def loss() -> float:

@@ -10,6 +10,7 @@ from app.training_plan import (
     LengthHistogram,
     Plan,
     Shape,
+    Way,
     most_tokens,
     num_steps,
     plan,
@@ -28,6 +29,10 @@ LLAMA_8B = {
     "num_attention_heads": 32, "num_key_value_heads": 8, "vocab_size": 128256,
     "tie_word_embeddings": False,
 }  # fmt: skip
+LLAMA_70B = LLAMA_8B | {
+    "hidden_size": 8192, "num_hidden_layers": 80, "intermediate_size": 28672,
+    "num_attention_heads": 64,
+}  # fmt: skip
 SHORT = LengthHistogram.from_lengths([80] * 200, 200, 20)
 LONG = LengthHistogram.from_lengths([1500, 2048] * 500, 1000, 50)
 
@@ -36,8 +41,11 @@ def cpu(gigabytes: float, **more: Any) -> DeviceInfo:
     return DeviceInfo(free_bytes=int(gigabytes * 1024**3), num_cores=2, **more)
 
 
-def gpu(gigabytes: float, name: str = "NVIDIA GeForce RTX 4090") -> DeviceInfo:
-    return DeviceInfo(kind="cuda", name=name, free_bytes=int(gigabytes * 1024**3))
+def gpu(
+    gigabytes: float, name: str = "NVIDIA GeForce RTX 4090", num_devices: int = 1
+) -> DeviceInfo:
+    free = int(gigabytes * 1024**3)
+    return DeviceInfo(kind="cuda", name=name, free_bytes=free, num_devices=num_devices)
 
 
 def large(config: TrainConfig, device: DeviceInfo) -> Plan:
@@ -139,6 +147,39 @@ def test_what_does_not_fit_is_said() -> None:
     assert found.resident == "nf4"
     assert found.checkpointing
     assert "choose a smaller" in found.reasons[-1]
+
+
+def test_several_gpus_share_the_work_of_a_model_that_fits_on_one() -> None:
+    one, two, eight = (large(TrainConfig(), gpu(24, num_devices=num)) for num in (1, 2, 8))
+    assert [one.strategy, two.strategy, eight.strategy] == ["single", "ddp", "ddp"]
+    assert one.seconds > 1.8 * two.seconds
+    assert two.seconds > 3 * eight.seconds
+    # Each holds what one alone would, and a copy of the gradients.
+    assert one.peak_bytes * 0.8 < two.peak_bytes < one.peak_bytes * 1.1
+    assert any("Each of the 8 GPUs holds the whole" in reason for reason in eight.reasons)
+    assert not any("GPUs" in reason for reason in one.reasons)
+
+
+def test_several_gpus_split_a_model_that_is_too_large_for_one() -> None:
+    def found(num_devices: int) -> Plan:
+        device = gpu(40, "NVIDIA A100", num_devices)
+        return plan(LLAMA_70B, 70_553_706_496, LONG, TrainConfig(), device)
+
+    assert found(1).fits == "no"
+    two, four = found(2), found(4)
+    assert (two.strategy, two.resident, two.fits) == ("fsdp", "nf4", "yes")
+    assert any("too large for one GPU, so each of the 2" in reason for reason in two.reasons)
+    # 68.5e9 linear weights of 0.516 bytes: a half, or a quarter, of 35 GB on each.
+    same = Way("nf4", 512, True, strategy="fsdp")
+    parts = [
+        plan(LLAMA_70B, 70_553_706_496, LONG, TrainConfig(), gpu(40, "", num), same).peak_bytes
+        for num in (2, 4)
+    ]
+    assert parts[0] - parts[1] == pytest.approx(68.45e9 * 0.516 / 4, rel=0.01)
+    assert four.fits == "yes"
+    none = plan(LLAMA_70B, 70_553_706_496, LONG, TrainConfig(), gpu(8, "", 2))
+    assert none.fits == "no"
+    assert "are free on each GPU" in none.reasons[-1]
 
 
 def test_a_persons_choices_are_kept() -> None:

@@ -82,8 +82,9 @@ def is_running(pid: int) -> bool:
 class WorkerProcess:
     """One Celery worker, started as `etude up` starts it."""
 
-    def __init__(self, queue: str, folder: Path) -> None:
+    def __init__(self, queue: str, folder: Path, device: str = "cpu") -> None:
         self.queue = queue
+        self.device = device
         self.log = folder / f"worker-{queue}.log"
         self.process: subprocess.Popen[bytes] | None = None
 
@@ -95,7 +96,8 @@ class WorkerProcess:
                 stdout=log,
                 stderr=log,
                 cwd=ROOT,
-                env=os.environ | {"ETUDE_WORKER_ID": f"{self.queue}-0@test", "ETUDE_DEVICE": "cpu"},
+                env=os.environ
+                | {"ETUDE_WORKER_ID": f"{self.queue}-0@test", "ETUDE_DEVICE": self.device},
                 start_new_session=True,
             )
 

@@ -1,21 +1,20 @@
 """python -m worker.trainer: JOB_DIR on standard input; events.jsonl and an exit code out.
 
-The end of standard input is the death of the supervisor: a thread waits for it and ends this
-process at once. A warm runner is this very program, started before there is a job: it loads torch
-first and reads JOB_DIR then.
+The end of standard input is the death of the supervisor, which ends this process at once. A warm
+runner is this very program, started before there is a job: it loads torch first and reads JOB_DIR
+then. A job on several devices makes it the launcher (worker/trainer/launch.py) of one process a
+device, which are this program, too, with arguments.
 """
 
 import errno
 import fcntl
 import json
 import os
-import queue
 import signal
 import sys
-import threading
 import time
 import traceback
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
@@ -24,50 +23,26 @@ from pydantic import ValidationError
 
 from app import isolation, train_config
 from app.train_config import FailedEvent, TrainConfig, TrainerSpec
+from worker.trainer import launch
+from worker.trainer.commands import Commands, die_with
 
 if TYPE_CHECKING:
     from worker.trainer.events import EventLog
     from worker.trainer.failures import Failure
+    from worker.trainer.group import Group
 
 _LOCK_SECONDS = 10  # an orphan of this job ends within two, by its death pipe
-
-
-class Commands:
-    """Lines from the supervisor: first JOB_DIR, then wishes."""
-
-    def __init__(self, source: IO[str]) -> None:
-        self._source = source
-        self._first: queue.Queue[str] = queue.Queue()
-        self._stop = threading.Event()
-
-    def listen(self) -> None:
-        """Read in the background; the end of the lines ends this process."""
-        threading.Thread(target=self._read, name="death-pipe", daemon=True).start()
-        signal.signal(signal.SIGTERM, lambda *_: self._stop.set())
-
-    def job_dir(self) -> Path:
-        """Wait for the first line."""
-        return Path(self._first.get())
-
-    def asked_to_stop(self) -> bool:
-        return self._stop.is_set()
-
-    def _read(self) -> None:
-        is_first = True
-        for line in self._source:
-            if is_first:
-                self._first.put(line.strip())
-                is_first = False
-            elif line.strip() == "stop":
-                self._stop.set()
-        os._exit(train_config.EXIT_ORPHANED)
+_ECHO_SECONDS = 5
 
 
 def main() -> int:
     """Load torch, take a job, train it."""
+    if len(sys.argv) > 1:
+        return take_part(launch.Call.of(sys.argv[1:]))  # in the launcher's network, if it has one
     # Before the first thread. What trains on people's data needs no network.
     isolation.leave_network()
-    commands = Commands(sys.stdin)
+    # Not standard input itself: on several devices another pipe takes its place.
+    commands = Commands(os.fdopen(os.dup(0)))
     commands.listen()
     # Nothing may come from the network; `kernels`, where installed, would fetch native code.
     os.environ |= {"HF_HUB_OFFLINE": "1", "USE_HUB_KERNELS": "NO", "TOKENIZERS_PARALLELISM": "true"}
@@ -94,32 +69,73 @@ def take(job_dir: Path, commands: Commands) -> int:
             _refuse(job_dir, body, error)
         return train_config.EXIT_CONFIG
     with ExitStack() as stack:
-        log = None
         try:
             lock = stack.enter_context((job_dir / "run.lock").open("a"))
             if not _lock(lock):
                 print(f"Another trainer still works in {job_dir}.", file=sys.stderr)
                 return 1
+            if spec.num_devices > 1:
+                return launch.run(job_dir, spec, commands)
+        except Exception as error:
+            traceback.print_exc()
+            return _explain(error).exit_code
+        from worker.trainer.group import ALONE
+
+        return _train(job_dir, spec, commands.asked_to_stop, ALONE)
+
+
+def take_part(call: launch.Call) -> int:
+    """Be one of the processes that the launcher started, on a device of its own."""
+    rank = int(os.environ["RANK"])
+    commands = Commands(sys.stdin)
+    if rank == 0:
+        commands.listen()
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)  # the launcher's way to end us at once
+    else:
+        die_with(0)
+    if visible := os.environ.get("CUDA_VISIBLE_DEVICES"):
+        os.environ |= {"CUDA_VISIBLE_DEVICES": visible.split(",")[rank], "LOCAL_RANK": "0"}
+    spec = TrainerSpec.model_validate_json((call.job_dir / "config.json").read_bytes())
+    if call.resume_from:
+        spec.resume_from = call.resume_from
+    from worker.trainer import group
+
+    mine = group.join(spec.device.partition(":")[0], call.store)
+    return _train(call.job_dir, spec, commands.asked_to_stop, mine)
+
+
+def _train(
+    job_dir: Path, spec: TrainerSpec, asked_to_stop: Callable[[], bool], group: "Group"
+) -> int:
+    from worker.trainer import failures, job
+    from worker.trainer.events import EventLog
+    from worker.trainer.group import StartAgain
+
+    log = None
+    with ExitStack() as stack:
+        try:
             log = stack.enter_context(_events(job_dir, spec.attempt))
-            return _train(job_dir, spec, log, commands)
+            # The first process reports for all.
+            told = log if group.is_first else EventLog(Path(os.devnull))
+            job.run(job_dir, spec, told, asked_to_stop, group)
+        except failures.Stopped:
+            return train_config.EXIT_STOPPED
+        except StartAgain as wanted:
+            launch.remember(job_dir, spec, wanted)
+            return launch.EXIT_AGAIN
         except Exception as error:
             traceback.print_exc()
             failed = _explain(error)
+            if group.size > 1 and failed.exit_code == 1:
+                # Perhaps only the echo of another one's end: the launcher then ends us meanwhile.
+                time.sleep(_ECHO_SECONDS)
+        else:
+            return train_config.EXIT_DONE
         # On a full disk this line may find no room either; the exit code says it as well.
         with suppress(OSError):
-            if log is not None:
+            if log is not None:  # whichever process it was
                 log.write(FailedEvent, code=failed.code, message=failed.message)
     return failed.exit_code
-
-
-def _train(job_dir: Path, spec: TrainerSpec, log: "EventLog", commands: Commands) -> int:
-    from worker.trainer import failures, job
-
-    try:
-        job.run(job_dir, spec, log, commands.asked_to_stop)
-    except failures.Stopped:
-        return train_config.EXIT_STOPPED
-    return train_config.EXIT_DONE
 
 
 @contextmanager
@@ -195,4 +211,4 @@ if __name__ == "__main__":
     sys.stdout.flush()
     sys.stderr.flush()
     # Threads of libraries may hang at the interpreter's end, and everything is on disk.
-    os._exit(code)
+    launch.end_like(code)

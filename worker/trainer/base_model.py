@@ -87,7 +87,7 @@ def load(
         options["dtype"] = torch.float32 if plan.resident == "fp32" else torch.bfloat16
         base = _read(folder, options)
     else:
-        base = _load_packed(folder, packed, options)
+        base = _load_packed(folder, packed, options, plan.strategy == "fsdp")
         if plan.resident != "nf4":
             # The same numbers as weights unpacked in each pass, unpacked once: bit for bit
             # (tests/trainer/test_model.py).
@@ -96,19 +96,22 @@ def load(
     return base.float() if plan.resident == "fp32" else base
 
 
-def packed_folder(spec: TrainerSpec) -> Path | None:
+def packed_folder(spec: TrainerSpec, plan: Plan) -> Path | None:
     """Return where the packed copy of a job's base model is kept.
 
-    The name holds all that decides its numbers: files, rounding code, and the kind of device.
+    The name holds all that decides its numbers: files, rounding code, the kind of device that
+    packed it, and how the bytes are stored.
     """
     cache = _cache(spec)
     if cache is None:
         return None
     digest, kind = spec.base_model_manifest_sha256[:32], spec.device.partition(":")[0]
+    if plan.strategy == "fsdp":
+        kind = "cpu-bfloat16"
     return cache / f"nf4-{digest}-{kind}-{version('bitsandbytes')}-{version('transformers')}"
 
 
-def _load_packed(folder: Path, packed: Path | None, options: dict[str, Any]) -> Any:
+def _load_packed(folder: Path, packed: Path | None, options: dict[str, Any], to_shard: bool) -> Any:
     if packed is not None and packed.exists():
         try:
             _verify(packed, packed.parent)
@@ -122,6 +125,8 @@ def _load_packed(folder: Path, packed: Path | None, options: dict[str, Any]) -> 
         bnb_4bit_quant_type="nf4",
         bnb_4bit_use_double_quant=True,
         bnb_4bit_compute_dtype=torch.bfloat16,
+        # FSDP2 sends the bytes of all weights of a layer as one type: that of the norms.
+        bnb_4bit_quant_storage=torch.bfloat16 if to_shard else torch.uint8,
     )
     base = _read(folder, options | {"quantization_config": quantization})
     if packed is not None:

@@ -1,5 +1,6 @@
 """One job from its folder to its adapter; here torch is loaded already."""
 
+import gc
 import json
 import warnings
 from collections.abc import Callable
@@ -16,19 +17,27 @@ from app import training_plan
 from app.chat import ChatError, ChatFormat
 from app.train_config import NoteEvent, PhaseEvent, PlanEvent, TrainerSpec
 from app.training_plan import DeviceInfo, Plan
-from worker.trainer import base_model, checkpoint, data, failures, loop, model
+from worker.trainer import base_model, checkpoint, data, failures, launch, loop, model
+from worker.trainer import group as groups
 from worker.trainer.checkpoint import Progress
 from worker.trainer.events import EventLog
+from worker.trainer.group import ALONE, Group
 
 
-def run(job_dir: Path, spec: TrainerSpec, log: EventLog, asked_to_stop: Callable[[], bool]) -> None:
+def run(
+    job_dir: Path,
+    spec: TrainerSpec,
+    log: EventLog,
+    asked_to_stop: Callable[[], bool],
+    group: Group = ALONE,
+) -> None:
     """Train a job.
 
     Raises:
         Stopped: somebody asked; a checkpoint is on disk.
         Failure: training cannot go on.
     """
-    loop.train(prepare(job_dir, spec, log, asked_to_stop))
+    loop.train(prepare(job_dir, spec, log, asked_to_stop, group=group))
 
 
 def warm_up() -> None:
@@ -58,6 +67,7 @@ def prepare(
     log: EventLog,
     asked_to_stop: Callable[[], bool],
     plan: Plan | None = None,
+    group: Group = ALONE,
 ) -> loop.Trainer:
     """Load what the loop works with and go to where the last attempt ended.
 
@@ -67,13 +77,14 @@ def prepare(
         log: Where events go.
         asked_to_stop: Asked before each step.
         plan: Instead of one made for this machine; for comparing machines' ways on one.
+        group: The processes that train it together.
 
     Raises:
         Failure: data, model or checkpoint cannot be used.
     """
     config, folder = spec.config, Path(spec.base_model_dir)
     device = torch.device(spec.device)
-    machine = look_at(device)
+    machine = look_at(device, group)
     if device.type == "cpu":
         torch.set_num_threads(machine.num_cores)
     log.write(PhaseEvent, phase="preparing", message="Turning the examples into tokens.")
@@ -85,7 +96,9 @@ def prepare(
     model_config = _model_config(folder)
     context = training_plan.context_tokens(model_config)
     examples = data.prepare(job_dir / "examples.arrow", chat, config, spec.num_samples, context)
-    plan = plan or make_plan(folder, examples, spec, machine)
+    if plan is None:
+        mine = make_plan(folder, examples, spec, machine)
+        plan = Plan.model_validate_json(group.first(mine.model_dump_json()))
     log.write(
         PlanEvent,
         total_steps=plan.num_steps,
@@ -124,26 +137,36 @@ def prepare(
             f"{training_plan.most_tokens(config, model_config):,} tokens; nothing of them is lost.",
         )
     log.write(PhaseEvent, phase="loading", message=f"Loading {spec.base_model_name}.")
-    packed = base_model.packed_folder(spec)
-    loaded = model.load(folder, spec.base_model_name, plan, config, device, packed)
+    loaded = _load(folder, spec, plan, device, group)
     judge_files()
     progress = Progress(
         micro_batch_tokens=plan.micro_batch_tokens,
         checkpointing=plan.checkpointing,
         optimizer=plan.optimizer,
     )
-    saved = _checkpoint(job_dir, spec, log)
+    saved = _checkpoint(job_dir, spec, log, group)
     if saved is not None:
         known = checkpoint.read_progress(saved)
         progress.micro_batch_tokens = known.micro_batch_tokens
         progress.checkpointing = progress.checkpointing or known.checkpointing
         progress.optimizer = known.optimizer
-        if progress.checkpointing and not plan.checkpointing:
-            model.enable_checkpointing(loaded.peft.get_base_model())
+    launch.use_less_memory(job_dir, spec, progress)
+    if progress.checkpointing and not plan.checkpointing:
+        model.enable_checkpointing(loaded.peft.get_base_model())
     way = plan.model_copy(update={"optimizer": progress.optimizer})
     optimizer = loop.make_optimizer(way, config, model.groups(loaded, config))
     trainer = loop.Trainer(
-        spec, job_dir, log, plan, chat, examples, loaded, optimizer, progress, asked_to_stop
+        spec,
+        job_dir,
+        log,
+        plan,
+        chat,
+        examples,
+        loaded,
+        optimizer,
+        progress,
+        lambda: group.any(asked_to_stop()),
+        group=group,
     )
     # On a CPU with room to spare the first point on the chart would only come later.
     if device.type == "cuda" or plan.fits != "yes":
@@ -175,18 +198,40 @@ def go_on(trainer: loop.Trainer, saved: Path) -> None:
     )
 
 
-def _checkpoint(job_dir: Path, spec: TrainerSpec, log: EventLog) -> Path | None:
+def _checkpoint(job_dir: Path, spec: TrainerSpec, log: EventLog, group: Group) -> Path | None:
     """Find the checkpoint to go on from, and remove later ones: they are damaged."""
     if spec.resume_from is None:
         return None
     step = checkpoint.step_of(spec.resume_from)
     found = checkpoint.newest(job_dir, step)
     begin = 0 if found is None else checkpoint.step_of(found.name)
-    checkpoint.forget_after(job_dir, begin)
+    group.wait()  # all have looked
+    if group.is_first:
+        checkpoint.forget_after(job_dir, begin)
     if begin != step:
         message = f"The checkpoint of step {step} is damaged; training goes on from step {begin}."
         log.write(NoteEvent, level="warn", message=message)
     return found
+
+
+def _load(
+    folder: Path, spec: TrainerSpec, plan: Plan, device: torch.device, group: Group
+) -> model.Model:
+    name, packed = spec.base_model_name, base_model.packed_folder(spec, plan)
+    if plan.strategy != "fsdp":
+        loaded = model.load(folder, name, plan, spec.config, device, packed)
+    else:
+        mesh = groups.make_mesh(group, device.type)
+        # No device holds the whole model, and the machine's memory hardly more than one.
+        with group.in_turn():
+            cpu = torch.device("cpu")
+            loaded = model.load(folder, name, plan, spec.config, cpu, packed)
+            weights = list(loaded.adapter.values())
+            groups.shard(loaded.peft.get_base_model(), weights, mesh, device)
+            gc.collect()
+    for weight in loaded.adapter.values():
+        group.same(weight)
+    return loaded
 
 
 def make_plan(folder: Path, examples: data.Data, spec: TrainerSpec, machine: DeviceInfo) -> Plan:
@@ -208,16 +253,18 @@ def _model_config(folder: Path) -> dict[str, Any]:
     return found
 
 
-def look_at(device: torch.device) -> DeviceInfo:
-    """Describe the device that this job trains on."""
+def look_at(device: torch.device, group: Group = ALONE) -> DeviceInfo:
+    """Describe the device that this job trains on, or each of its devices."""
     cpu = training_plan.this_cpu()
     if device.type == "cpu":
-        return cpu
+        return training_plan.share_cpu(cpu, group.size)
     free_bytes, _ = torch.cuda.mem_get_info(device)
+    free_bytes = -int(group.most(-free_bytes))
     return DeviceInfo(
         kind="cuda",
         name=torch.cuda.get_device_name(device),
         free_bytes=free_bytes,
+        num_devices=group.size,
         num_cores=cpu.num_cores,
         has_bfloat16=torch.cuda.is_bf16_supported(including_emulation=False),
     )

@@ -30,6 +30,7 @@ from worker.trainer import checkpoint, failures, model, optimizers, packing, pre
 from worker.trainer.checkpoint import Progress
 from worker.trainer.data import Data, evaluation_examples, step_examples
 from worker.trainer.events import EventLog
+from worker.trainer.group import ALONE, Group, StartAgain
 from worker.trainer.loss import completion_loss, padded_loss
 
 _SMALLEST_MICRO_BATCH = 64
@@ -55,6 +56,7 @@ class Trainer:
     best: dict[str, Tensor] | None = None  # the adapter of the best evaluation, on the CPU
     clock: Callable[[], float] = time.monotonic
     saved_at: float = 0.0  # by the clock; where training begins, too
+    group: Group = ALONE
 
     @property
     def config(self) -> TrainConfig:
@@ -153,7 +155,8 @@ def probe(trainer: Trainer, steps: int = 2, free_bytes: int | None = None) -> No
     by_length = sorted(trainer.data.train, key=lambda e: -len(e.token_ids))
     filled: list[Encoded] = []
     tokens = 0
-    while tokens < trainer.progress.micro_batch_tokens and len(filled) < len(by_length):
+    wanted = trainer.progress.micro_batch_tokens * trainer.group.size
+    while tokens < wanted and len(filled) < len(by_length):
         filled.append(by_length[len(filled)])
         tokens += len(filled[-1].token_ids)
     random_state = _random_state(trainer)
@@ -172,7 +175,7 @@ def evaluate(trainer: Trainer, examples: Sequence[Encoded]) -> float:
     peft = trainer.model.peft
     peft.eval()
 
-    def ask() -> float:
+    def ask() -> tuple[float, int]:
         total, num_labelled = 0.0, 0
         trainer.pairs.take()
         for row in _rows(trainer, examples):
@@ -180,11 +183,11 @@ def evaluate(trainer: Trainer, examples: Sequence[Encoded]) -> float:
                 loss_sum, num = _forward(trainer, row)
             total += loss_sum.item()
             num_labelled += int(num)
-        return total / num_labelled
+        return total, num_labelled
 
-    loss = _within_memory(trainer, examples, ask)
+    total, num_labelled = _within_memory(trainer, examples, ask)
     peft.train()
-    return loss
+    return trainer.group.sum(total) / trainer.group.sum(num_labelled)
 
 
 def _step(trainer: Trainer, total_steps: int) -> bool:
@@ -193,6 +196,7 @@ def _step(trainer: Trainer, total_steps: int) -> bool:
     config, progress = trainer.config, trainer.progress
     chosen = step_examples(len(trainer.data.train), config, progress.step)
     examples = [trainer.data.train[index] for index in chosen]
+    trainer.group.reseed(config.seed, progress.step)
     rate = learning_rate(config, progress.step, total_steps) * progress.learning_rate_scale
     loss, norm = _update(trainer, examples, rate)
     if not (math.isfinite(loss) and math.isfinite(norm)):
@@ -203,7 +207,7 @@ def _step(trainer: Trainer, total_steps: int) -> bool:
     progress.trained_tokens += num_tokens
     progress.train_seconds += seconds
     progress.recent_losses = [*progress.recent_losses[-9:], loss]
-    seen = trainer.pairs.take()
+    seen = trainer.pairs.take(trainer.group)
     trainer.log.write(
         StepEvent,
         step=progress.step,
@@ -255,23 +259,33 @@ def _gradients(trainer: Trainer, examples: Sequence[Encoded]) -> float:
                 loss_sum, _ = _forward(trainer, row)
                 (loss_sum / num_labelled).backward()
             total += loss_sum.item()
-        return total / num_labelled
+        return total
 
-    return _within_memory(trainer, examples, fill)
+    total = _within_memory(trainer, examples, fill)
+    trainer.group.sum_gradients(list(trainer.model.adapter.values()))
+    return trainer.group.sum(total) / num_labelled
 
 
 def _within_memory(trainer: Trainer, examples: Sequence[Encoded], deed: Callable[[], _T]) -> _T:
     """Do something from where gradients are empty; where memory runs out, again with less."""
     random_state = _random_state(trainer)
     while True:
+        ran_out = False
         try:
-            return deed()
+            done = deed()
         except (RuntimeError, MemoryError) as error:
             if not is_out_of_memory(error):
                 raise
+            ran_out = True
         # Outside the except block, whose exception holds on to the tensors.
+        is_split = trainer.plan.strategy == "fsdp"  # then the others wait within a layer
+        if not (ran_out and is_split) and not trainer.group.any(ran_out):
+            return done
         trainer.optimizer.zero_grad()
         _use_less_memory(trainer, max(len(example.token_ids) for example in examples))
+        if is_split:
+            now = trainer.progress
+            raise StartAgain(now.micro_batch_tokens, now.checkpointing, now.optimizer)
         _set_random_state(trainer, random_state)
 
 
@@ -314,6 +328,8 @@ def _forward(trainer: Trainer, row: packing.Row) -> tuple[Tensor, Tensor]:
     if row.is_pairs:
         beta, chunk_tokens = trainer.config.dpo_beta, trainer.plan.loss_chunk_tokens
         loss_sum, margin_P = preference.pair_loss(trainer.model, row, beta, chunk_tokens)
+        if row.is_filler:
+            return loss_sum * 0, torch.tensor(0)
         trainer.pairs.add(margin_P)
         return loss_sum, torch.tensor(margin_P.shape[0])
     if not trainer.model.packed:
@@ -324,13 +340,23 @@ def _forward(trainer: Trainer, row: packing.Row) -> tuple[Tensor, Tensor]:
 
 
 def _rows(trainer: Trainer, examples: Sequence[Encoded]) -> list[packing.Row]:
+    """Pack this process's share of some examples."""
     lengths = [len(example.token_ids) for example in examples]
-    device = trainer.model.device
+    device, capacity = trainer.model.device, trainer.progress.micro_batch_tokens
     pack = packing.pack if trainer.model.packed else packing.pack_padded
-    return [
-        packing.make_row([examples[index] for index in row], device)
-        for row in pack(lengths, trainer.progress.micro_batch_tokens)
+    shares = trainer.group.shares(lengths)
+    packed = [pack([lengths[place] for place in share], capacity) for share in shares]
+    mine = shares[trainer.group.rank]
+    rows = [
+        packing.make_row([examples[mine[place]] for place in row], device)
+        for row in packed[trainer.group.rank]
     ]
+    if trainer.plan.strategy == "fsdp":
+        # Layers are put together by all at once: each process runs as many rows as the others.
+        missing = max(map(len, packed)) - len(rows)
+        is_pairs = any(example.num_better_tokens for example in examples)
+        rows += [packing.filler(device, is_pairs) for _ in range(missing)]
+    return rows
 
 
 def is_out_of_memory(error: BaseException) -> bool:
@@ -404,7 +430,7 @@ def _look(trainer: Trainer, held_out: Sequence[Encoded]) -> None:
 def _say_evaluation(
     trainer: Trainer, step: int, loss: float, is_best: bool
 ) -> preference.Preferences | None:
-    seen = trainer.pairs.take()
+    seen = trainer.pairs.take(trainer.group)
     trainer.log.write(
         EvaluationEvent,
         step=step,
@@ -420,17 +446,20 @@ def _may_save(trainer: Trainer, least_seconds: float) -> bool:
     """Tell whether the time since the last checkpoint pays for the next one."""
     since_seconds = trainer.clock() - trainer.saved_at
     last = trainer.progress.last_save_seconds
-    return checkpoint.is_due(since_seconds, last, trainer.spec.checkpoint_share, least_seconds)
+    is_due = checkpoint.is_due(since_seconds, last, trainer.spec.checkpoint_share, least_seconds)
+    return trainer.group.any(trainer.group.is_first and is_due)  # by one clock
 
 
 def _save(trainer: Trainer) -> None:
     began, progress = trainer.clock(), trainer.progress
     _phase(trainer, "saving", f"Saving step {progress.step}.")
-    path, digest = checkpoint.save(
-        trainer.job_dir, trainer.model, trainer.optimizer, progress, trainer.best
-    )
-    trainer.log.write(CheckpointEvent, step=progress.step, path=path, manifest_sha256=digest)
-    checkpoint.tidy(trainer.job_dir, progress)
+    if trainer.group.is_first:
+        path, digest = checkpoint.save(
+            trainer.job_dir, trainer.model, trainer.optimizer, progress, trainer.best
+        )
+        trainer.log.write(CheckpointEvent, step=progress.step, path=path, manifest_sha256=digest)
+        checkpoint.tidy(trainer.job_dir, progress)
+    trainer.group.wait()  # who ends now or goes back may count on it
     trainer.saved_at = trainer.clock()
     progress.last_save_seconds = trainer.saved_at - began
     progress.save_seconds += progress.last_save_seconds
@@ -456,7 +485,9 @@ def _go_back(trainer: Trainer, start: dict[str, Tensor]) -> None:
         save_seconds=now.save_seconds,
         last_save_seconds=now.last_save_seconds,
     )
-    checkpoint.forget_after(trainer.job_dir, progress.step)
+    trainer.group.wait()  # all have read
+    if trainer.group.is_first:
+        checkpoint.forget_after(trainer.job_dir, progress.step)
     trainer.progress.learning_rate_scale *= 0.5
     trainer.log.write(
         NoteEvent,
@@ -499,7 +530,8 @@ def _finish(trainer: Trainer) -> None:
     _phase(trainer, "sampling", "Answering test questions without and with the adapter.")
     trainer.log.write(SamplesEvent, samples=_answers(trainer))
     _phase(trainer, "saving", "Writing the adapter.")
-    checkpoint.write_result(trainer.job_dir, Path(trainer.spec.base_model_dir), trainer.model)
+    if trainer.group.is_first:
+        checkpoint.write_result(trainer.job_dir, Path(trainer.spec.base_model_dir), trainer.model)
     trainer.log.write(
         DoneEvent,
         best_step=progress.best_step,
@@ -507,7 +539,7 @@ def _finish(trainer: Trainer) -> None:
         validation_loss_after=progress.best_loss,
         train_loss=sum(progress.recent_losses) / max(1, len(progress.recent_losses)),
         trained_tokens=progress.trained_tokens,
-        peak_memory_bytes=peak_memory_bytes(trainer.model.device),
+        peak_memory_bytes=int(trainer.group.most(peak_memory_bytes(trainer.model.device))),
         train_seconds=progress.train_seconds,
         save_seconds=progress.save_seconds,
         stopped_early=progress.stopped_early,
@@ -518,6 +550,12 @@ def _finish(trainer: Trainer) -> None:
 def _answers(trainer: Trainer) -> list[dict[str, str]]:
     """Answer the test questions; what was learned is not lost where memory does not do for it."""
     length = most_tokens(trainer.config, trainer.model.peft.config.to_dict())
+    if trainer.plan.strategy == "fsdp":  # all parts are needed, and nobody may leave
+        return samples.answer(
+            trainer.model, trainer.chat, trainer.data.questions, length, trainer.group
+        )
+    if not trainer.group.is_first:
+        return []
     try:
         return samples.answer(trainer.model, trainer.chat, trainer.data.questions, length)
     except (RuntimeError, MemoryError) as error:

@@ -16,12 +16,14 @@ from typing import Any
 
 import torch
 from bitsandbytes.functional import dequantize_4bit
-from bitsandbytes.nn.modules import Linear4bit, Params4bit
+from bitsandbytes.nn.modules import Linear4bit
 from peft import PeftModel
 from peft.tuners.lora import LoraLayer
 from peft.tuners.lora.variants import DoraLinearVariant
 from torch import Tensor, nn
 from torch.nn import functional
+
+_STATE = "etude_quant_state"
 
 
 @dataclass
@@ -53,6 +55,8 @@ def fuse(model: PeftModel, every_layer: bool = True) -> Gate:
             raise ValueError(f"{name} is not a linear layer with a LoRA or DoRA adapter")
         if isinstance(base, Linear4bit):
             base.support_avx512bf16_for_cpu = False  # a second lock on the same door
+        # FSDP2 puts a plain tensor in the weight's place, which does not know how it is unpacked.
+        setattr(base, _STATE, getattr(base.weight, "quant_state", None))
         if "default" in module.lora_magnitude_vector:
             # PEFT measures in the weights' own type: in bfloat16 a fresh adapter would act already.
             module.lora_magnitude_vector["default"].weight.data = _squares(base).sqrt()
@@ -171,8 +175,8 @@ def _squares(base: nn.Linear) -> Tensor:
 
 def _weight(base: nn.Linear) -> Tensor:
     """Return a frozen weight as it is computed with; NF4 is unpacked for the moment."""
-    weight = base.weight
-    if isinstance(weight, Params4bit):
-        unpacked: Tensor = dequantize_4bit(weight.data, weight.quant_state)
-        return unpacked
-    return weight
+    state = getattr(base, _STATE)
+    if state is None:
+        return base.weight
+    unpacked: Tensor = dequantize_4bit(base.weight.data, state)
+    return unpacked

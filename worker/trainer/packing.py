@@ -7,7 +7,7 @@ import importlib
 import inspect
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -39,6 +39,7 @@ class Row:
     labels_T: Tensor  # IGNORE_INDEX where an example begins
     lengths: list[int]
     is_pairs: bool = False  # a better and a worse answer in turn, each an example here
+    is_filler: bool = False  # weighs nothing
 
     @property
     def num_tokens(self) -> int:
@@ -104,6 +105,12 @@ def make_row(examples: Sequence[Encoded], device: torch.device) -> Row:
         lengths,
         is_pairs=any(example.num_better_tokens for example in examples),
     )
+
+
+def filler(device: torch.device, is_pairs: bool) -> Row:
+    """Make a row from which nothing is learned; it passes through the model as others do."""
+    empty = Encoded([0, 0], [IGNORE_INDEX] * 2, 0, num_better_tokens=int(is_pairs))
+    return replace(make_row([empty], device), is_filler=True)
 
 
 class _Current:

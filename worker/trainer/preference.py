@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from worker.trainer.group import ALONE, Group
 from worker.trainer.loss import padded_sequence_losses, sequence_losses
 from worker.trainer.model import Model
 from worker.trainer.packing import Row
@@ -40,13 +41,15 @@ class Tally:
         self.num_preferred += ((margin_P > 0).sum() + 0.5 * (margin_P == 0).sum()).item()
         self.margin += margin_P.sum().item()
 
-    def take(self) -> Preferences | None:
-        """Return what was seen, and begin anew; None where there were no pairs."""
-        seen = (
-            Preferences(self.num_preferred / self.num, self.margin / self.num) if self.num else None
-        )
+    def take(self, group: Group = ALONE) -> Preferences | None:
+        """Return what all processes saw, and begin anew; None where there were no pairs."""
+        num = group.sum(self.num)
+        preferred, margin = group.sum(self.num_preferred), group.sum(self.margin)
+        self.clear()
+        return Preferences(preferred / num, margin / num) if num else None
+
+    def clear(self) -> None:
         self.num, self.num_preferred, self.margin = 0, 0.0, 0.0
-        return seen
 
 
 def pair_loss(model: Model, row: Row, beta: float, chunk_tokens: int) -> tuple[Tensor, Tensor]:

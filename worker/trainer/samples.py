@@ -6,11 +6,11 @@ Dimensions: B rows of the batch, L longest prompt.
 from collections.abc import Sequence
 
 import torch
-from torch import Tensor
 from transformers import DynamicCache
 
 from app.chat import ChatFormat
 from worker.trainer.data import Question
+from worker.trainer.group import ALONE, Group
 from worker.trainer.model import Model
 from worker.trainer.packing import ATTENTION
 
@@ -19,9 +19,16 @@ MAX_NEW_TOKENS = 64
 
 @torch.no_grad()
 def answer(
-    model: Model, chat: ChatFormat, questions: Sequence[Question], max_length_tokens: int
+    model: Model,
+    chat: ChatFormat,
+    questions: Sequence[Question],
+    max_length_tokens: int,
+    group: Group = ALONE,
 ) -> list[dict[str, str]]:
-    """Answer each question twice, word by word the likeliest, without and with the adapter."""
+    """Answer each question twice, word by word the likeliest, without and with the adapter.
+
+    Processes that each hold a part of the model do it together, as a group.
+    """
     if not questions:
         return []
     prompts = [chat.encode_prompt(q.prompt, q.tools)[-max_length_tokens:] for q in questions]
@@ -30,11 +37,11 @@ def answer(
     model.peft.eval()
     try:
         if model.packed:
-            answers = _answer_together(model, prompts, chat.end_token_ids)
+            answers = _answer_together(model, prompts, chat.end_token_ids, group)
         else:
             with model.peft.disable_adapter():
-                answers = [_generate_alone(model, p, chat.end_token_ids) for p in prompts]
-            answers += [_generate_alone(model, p, chat.end_token_ids) for p in prompts]
+                answers = [_generate_alone(model, p, chat.end_token_ids, group) for p in prompts]
+            answers += [_generate_alone(model, p, chat.end_token_ids, group) for p in prompts]
     finally:
         model.peft.train(was_training)
     return [
@@ -50,7 +57,7 @@ def answer(
 
 
 def _answer_together(
-    model: Model, prompts: list[list[int]], ends: frozenset[int]
+    model: Model, prompts: list[list[int]], ends: frozenset[int], group: Group
 ) -> list[list[int]]:
     """Answer without and with the adapter: a word costs one reading of the weights for all."""
     config, num = model.peft.config, len(prompts)
@@ -60,25 +67,29 @@ def _answer_together(
     capped = getattr(config, "attn_logit_softcapping", None)
     config._attn_implementation = "eager" if capped else "sdpa"
     try:
-        return _generate(model, prompts * 2, ends)
+        return _generate(model, prompts * 2, ends, group)
     finally:
         model.gate.rows_B11 = None
         config._attn_implementation = ATTENTION
 
 
-def _generate_alone(model: Model, prompt: list[int], ends: frozenset[int]) -> list[int]:
+def _generate_alone(
+    model: Model, prompt: list[int], ends: frozenset[int], group: Group
+) -> list[int]:
     """Answer one question by reading all of it anew for each word, which any model can do."""
     answer: list[int] = []
     while len(answer) < MAX_NEW_TOKENS:
         token_ids_BL = torch.tensor([prompt + answer], device=model.device)
-        token_id = int(model.scores(token_ids_BL)[0, -1].argmax())
+        token_id = int(group.same(model.scores(token_ids_BL)[0, -1].argmax()))
         if token_id in ends:
             break
         answer.append(token_id)
     return answer
 
 
-def _generate(model: Model, prompts: list[list[int]], ends: frozenset[int]) -> list[list[int]]:
+def _generate(
+    model: Model, prompts: list[list[int]], ends: frozenset[int], group: Group
+) -> list[list[int]]:
     longest = max(map(len, prompts))
     device = model.device
     # Padded on the left, so that all rows answer at the same place.
@@ -98,7 +109,7 @@ def _generate(model: Model, prompts: list[list[int]], ends: frozenset[int]) -> l
             past_key_values=cache,
             use_cache=True,
         )
-        best_B: Tensor = model.head(output.last_hidden_state[:, -1]).argmax(dim=1)
+        best_B = group.same(model.head(output.last_hidden_state[:, -1]).argmax(dim=1))
         for row, token_id in enumerate(best_B.tolist()):
             is_over[row] = is_over[row] or token_id in ends
             if not is_over[row]:
