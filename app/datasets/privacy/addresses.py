@@ -25,16 +25,16 @@ _STREET_TYPES = (
 _STREETS = tuple(
     re.compile(pattern)
     for pattern in (
+        # Flat 66H, Barker Walk (a house without a number of its own)
+        rf"(?:Flat|Apartment|Apt\.?|Unit|Suite|Studio)\s\w{{1,5}},?\s(?:{_W}\s){{1,2}}(?:{_STREET_TYPES})s?\b",
         # 14 Larch Grove, Flat 3; 221B Baker Street
         r"(?:(?:Flat|Apartment|Apt\.?|Unit|Suite|Room)\s#?\w{1,5},?\s)?(?<![\w.,])\d{1,5}[A-Za-z]?(?:[-/]\d{1,4})?,?\s"
         rf"(?:[NSEW]{{1,2}}\.?\s|North\s|South\s|East\s|West\s)?(?:(?:{_W}|\d{{1,3}}(?:st|nd|rd|th))\s){{1,3}}"
         rf"(?:{_STREET_TYPES})s?\b\.?(?:,?\s(?:Flat|Apartment|Apt\.?|Unit|Suite|#)\s?\w{{1,5}})?",
-        # Flat 66H, Barker Walk (a house without a number of its own)
-        rf"(?:Flat|Apartment|Apt\.?|Unit|Suite|Studio)\s\w{{1,5}},?\s(?:{_W}\s){{1,2}}(?:{_STREET_TYPES})s?\b",
         # Hauptstraße 12a, Am Alten Markt 5, Karl-Marx-Allee 1, Kurze Gasse 3
         r"(?<![\w-])(?:[A-ZÄÖÜ][\w.]*(?:[ -][A-ZÄÖÜ][\w.]*){0,2}[ -])?[A-ZÄÖÜ]?[\wäöüß]*"
         r"(?:[sS]traße|[sS]trasse|[sS]tr\.|[wW]eg|[gG]asse|[pP]latz|[aA]llee|[rR]ing|[dD]amm|[uU]fer|[sS]teig|[pP]fad|[hH]of|[cC]haussee|[sS]tieg|[mM]arkt"
-        r"|[gG]raben|[wW]all|[bB]erg|[fF]eld|[kK]amp|[pP]romenade|[wW]iese|[tT]wiete|[sS]tiege|[kK]ehre|[zZ]eile|[aA]nger|[hH]alde|[rR]ain|[gG]rund|[tT]or|[bB]rücke)"
+        r"|[gG]raben|[wW]all|[bB]erg|[fF]eld|[kK]amp|[pP]romenade|[wW]iese|[tT]wiete|[sS]tiege|[kK]ehre|[zZ]eile|[aA]nger|[hH]alde|[rR]ain|[gG]rund|[bB]rücke)"
         r"\s(?:Nr\.\s?)?\d{1,4}(?:\s?[a-h])?(?:\s?[-/]\s?\d{1,4})?\b",
         r"(?<![\w-])(?:Am|An der|An den|Im|In der|In den|Auf der|Auf dem|Unter den|Unterm|Zum|Zur|Hinter der|Vor dem|Beim)\s"
         r"(?:[A-ZÄÖÜ][\wäöüß]*\s?){1,2}\s?\d{1,4}(?:\s?[a-h])?\b",
@@ -52,7 +52,7 @@ _STREETS = tuple(
         r"(?:,?\s\d{1,2}\s?\.?[ºªo°]\s?(?:-?\s?[A-H]\b|izq\w*\.?|dcha\.?|derecha|izquierda|\d[ºª])?|,?\s(?:bajo|ático|piso\s\d+)(?:\s[A-H]\b)?)?(?:,?\s(?:Piso|Puerta|Apt\.|Esc\.|Escalera|Portal|Bloque|Planta)\s?\w{1,4}){0,3}",
         # Kerkstraat 12-2, Prins Hendrikkade 33
         r"(?<![\w-])(?:[A-Z][\w.'’-]*\s){0,3}[A-Z]?[\w'’-]*(?:straat|weg|laan|plein|gracht|kade|dijk|singel|hof|pad|steeg|dreef|plantsoen|park|kamp|wal|baan|burgwal|haven"
-        r"|akker|veld|erf|hoek|brink|markt|oord|donk|horst|weide|zoom|rand|schans|wijk|meent|stede|hage|ring)\s(?:nr\.?\s)?\d{1,5}(?:[\s-]?(?:[a-zA-Z]\b|bis|hs|\d{1,3}\b|[IVX]{1,3}\b))?",
+        r"|akker|veld|erf|hoek|brink|markt|oord|donk|horst|weide|zoom|rand|schans|wijk|meent|stede|hage|ring|boulevard)\s(?:nr\.?\s)?\d{1,5}(?:[\s-]?(?:[a-zA-Z]\b|bis|hs|\d{1,3}\b|[IVX]{1,3}\b))?",
         # Via Garibaldi 3, Rua das Flores, 12
         r"(?<![\w])(?:Via|Viale|Piazza|Corso|Largo|Vicolo|Rua|Travessa|Praça|Estrada)\s(?:(?:della|delle|dei|del|di|da|das|do|dos|de)\s)?"
         rf"{_W}(?:\s{_W}){{0,3}},?\s(?:n\.?\s?)?\d{{1,4}}",
