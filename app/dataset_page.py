@@ -5,6 +5,7 @@ Queries and sums stay here; templates/datasets only places them.
 
 import json
 from functools import lru_cache
+from itertools import islice
 from typing import Any, NamedTuple
 
 from sqlalchemy.orm import Session
@@ -14,8 +15,10 @@ from app.chat import ChatError, ChatFormat, Segment, is_pair
 from app.chat import worse as worse_of
 from app.datasets import changes, encodings, examples, lengths, versions
 from app.datasets import mapping as mappings
+from app.datasets.conversations import assemble
+from app.datasets.documents import DEFAULT_CHUNK_TOKENS, MAX_CHUNK_TOKENS, MIN_CHUNK_TOKENS
 from app.datasets.mapping import ColumnRole, Mapping
-from app.datasets.reading import Inspection, PreviewRow, ReadAs
+from app.datasets.reading import ALL_SHEETS, WORKBOOKS, Inspection, PreviewRow, ReadAs
 from app.errors import AppError, Invalid
 from app.forms import MappingForm, ReadAsForm
 from app.models import (
@@ -39,7 +42,9 @@ ROLE_WORDS = {
     ColumnRole.WORSE: "Worse answer",
     ColumnRole.MESSAGES: "Whole conversation",
     ColumnRole.TOOLS: "Tools (functions)",
-    ColumnRole.TEXT: "Plain text",
+    ColumnRole.TEXT: "Text",
+    ColumnRole.KEY: "Which conversation",
+    ColumnRole.SPEAKER: "Who speaks",
     ColumnRole.IGNORE: "Ignore",
 }
 SPEAKERS = {
@@ -101,6 +106,7 @@ def form_of(version: DatasetVersion) -> MappingForm:
         column=[column.name for column in mapping.columns],
         role=[column.role.value for column in mapping.columns],
         system=mapping.system,
+        answers_by=mapping.answers_by,
         test_percent=f"{version.validation_share * 100:g}",
         seed=str(version.split_seed),
     )
@@ -121,7 +127,15 @@ def mapping_from(form: MappingForm) -> Mapping:
     columns = [
         {"name": name, "role": role} for name, role in zip(form.column, form.role, strict=True)
     ]
-    return Mapping.model_validate({"columns": columns, "system": form.system.strip()})
+    if len(form.answers_by) > mappings.MAX_SPEAKER_LENGTH:
+        raise Invalid("Choose who gives the answers.", field="answers_by")
+    return Mapping.model_validate(
+        {
+            "columns": columns,
+            "system": form.system.strip(),
+            "answers_by": form.answers_by.strip(),
+        }
+    )
 
 
 def share_from(form: MappingForm) -> float:
@@ -155,13 +169,39 @@ def seed_from(form: MappingForm) -> int:
 
 
 def read_as_from(form: ReadAsForm) -> ReadAs:
-    """Read how the file is to be read; what was left alone goes by the content."""
+    """Read how the file is to be read; what was left alone goes by the content.
+
+    Raises:
+        Invalid: pieces of text cannot be cut like this; with the field it is about.
+    """
+    chunk = _whole_number(
+        form.chunk_tokens,
+        DEFAULT_CHUNK_TOKENS,
+        (MIN_CHUNK_TOKENS, MAX_CHUNK_TOKENS),
+        "chunk_tokens",
+    )
     return ReadAs(
         encoding=form.encoding if form.encoding in encodings.CHOICES else None,
         delimiter=form.delimiter if form.delimiter in DELIMITERS else None,
         sheet=form.sheet or None,
         has_header={"yes": True, "no": False}.get(form.has_header),
+        form={"table": "table", "document": "document"}.get(form.form),
+        way={"pairs": "pairs", "text": "text"}.get(form.way),
+        chunk_tokens=chunk,
+        overlap_tokens=_whole_number(form.overlap_tokens, 0, (0, chunk // 2), "overlap_tokens"),
     )
+
+
+def _whole_number(typed: str, default: int, bounds: tuple[int, int], field: str) -> int:
+    if not typed.strip():
+        return default
+    number = int(typed) if typed.strip().isdecimal() and len(typed.strip()) < 10 else -1
+    if not bounds[0] <= number <= bounds[1]:
+        raise Invalid(
+            f"Write a whole number from {bounds[0]:,} to {bounds[1]:,}, such as {default}.",
+            field=field,
+        )
+    return number
 
 
 def columns_context(
@@ -180,6 +220,7 @@ def columns_context(
         "inspection": inspection,
         "form": form,
         "error": error,
+        "answer_speakers": _speakers(inspection, form),
         "heads": list(zip(form.column, form.role, strict=False)),
         "role_options": [(role.value, words) for role, words in ROLE_WORDS.items()],
         "rows": [_cells(row, form.column) for row in inspection.preview[:NUM_SHOWN_ROWS]],
@@ -187,20 +228,37 @@ def columns_context(
         "problem": problem,
         "speakers": SPEAKERS,
         "encodings": encodings.CHOICES,
+        "is_workbook": inspection.format in WORKBOOKS,
+        "all_sheets": ALL_SHEETS,
         "delimiters": DELIMITERS,
     }
 
 
 def _conversations(inspection: Inspection, mapping: Mapping) -> list[dict[str, Any]]:
+    rows = [(row.number, row.values) for row in inspection.preview]
     shown = []
-    for row in inspection.preview[:NUM_PREVIEW_CONVERSATIONS]:
-        made = mappings.apply(mapping, row.values)
-        if isinstance(made, mappings.LeftOut):
-            text = f"Left out: {examples.rows_that(made.reason, 1).removeprefix('1 row ')}."
-            shown.append({"number": row.number, "messages": [], "left_out": text})
+    made = assemble(mapping, lambda: iter(rows))
+    for number, messages, _ in islice(made, NUM_PREVIEW_CONVERSATIONS):
+        if isinstance(messages, mappings.LeftOut):
+            text = f"Left out: {examples.rows_that(messages.reason, 1).removeprefix('1 row ')}."
+            shown.append({"number": number, "messages": [], "left_out": text})
         else:
-            shown.append({"number": row.number, "messages": made, "left_out": ""})
+            shown.append({"number": number, "messages": messages, "left_out": ""})
     return shown
+
+
+def _speakers(inspection: Inspection, form: MappingForm) -> list[tuple[str, str]]:
+    """Return who speaks in the first rows, to choose from; nothing where no column says it."""
+    columns = dict(zip(form.role, form.column, strict=False))
+    name = columns.get(ColumnRole.SPEAKER.value)
+    if name is None:
+        return []
+    names = dict.fromkeys(
+        text for row in inspection.preview if (text := _cell(row.values.get(name)).strip())
+    )
+    chosen = {form.answers_by: None} if form.answers_by else {}
+    options = [(each, each) for each in (names | chosen) if len(each) <= 200]
+    return [("", "assistant, agent, support and the like"), *options]
 
 
 def _cells(row: PreviewRow, columns: list[str]) -> dict[str, Any]:

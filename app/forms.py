@@ -54,6 +54,8 @@ class MappingForm(Form):
     system: str = ""
     test_percent: str = "10"
     seed: str = "0"
+    # Who gives the answers, where a column says who speaks.
+    answers_by: str = ""
 
 
 class ReadAsForm(Form):
@@ -61,3 +63,7 @@ class ReadAsForm(Form):
     delimiter: str = ""
     sheet: str = ""
     has_header: str = ""
+    form: str = ""
+    way: str = ""
+    chunk_tokens: str = ""
+    overlap_tokens: str = ""

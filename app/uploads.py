@@ -28,7 +28,14 @@ STALE_SECONDS = 24 * 3600
 MAX_OPEN_UPLOADS = 20
 _ID = re.compile(r"[0-9a-f]{32}")
 # By name alone, to save people a long upload; what a file really is, the reader finds by content.
-_ENDINGS = frozenset({"csv", "tsv", "tab", "txt", "json", "jsonl", "ndjson", "xlsx", ""})
+_ENDINGS = frozenset(
+    {"csv", "tsv", "tab", "json", "jsonl", "ndjson", "xlsx", "xlsm", "xlsb", "xls", "ods"}
+    | {"parquet", "txt", "text", "md", "markdown", "docx", "docm", "pdf", "zip", ""}
+)
+READABLE = (
+    "tables (CSV, TSV, Excel, ODS, JSON, JSONL, Parquet), documents (Word, PDF with text, "
+    "Markdown, TXT) and ZIP archives of them"
+)
 # Left free on the disk whatever is uploaded: the database lives there too.
 _SPARE_BYTES = 512 * 1024**2
 
@@ -174,7 +181,7 @@ def check_filename(filename: str) -> None:
     ending = ending.lower() if dot else ""
     if ending not in _ENDINGS:
         raise Invalid(
-            f"Etude reads CSV, TSV, JSON, JSONL and XLSX files, and this one ends in “.{ending}”. "
+            f"Etude reads {READABLE}, and this one ends in “.{ending}”. "
             "Open it in the program it comes from and save it as one of those.",
             field="file",
         )

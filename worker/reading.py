@@ -92,7 +92,10 @@ def _inspect(lease: Lease, version: DatasetVersion, reader: "_Reader") -> None:
     elif version.auto_confirm:
         status = VersionStatus.FAILED
         reason = (
-            f"It is not plain what this file's columns mean. {inspection['why']} Name them "
+            f"Only a person can say how a document is used. {inspection['why']} Confirm it on the "
+            "Data page, or send pairs as JSONL."
+            if inspection["way"]
+            else f"It is not plain what this file's columns mean. {inspection['why']} Name them "
             "`messages`, or `prompt` and `completion`, or confirm the columns on the Data page."
         )
     with db.session() as session:
@@ -179,13 +182,7 @@ class _Reader:
         inspection = versions.inspection_of(version)
         read_as = ReadAs.model_validate(version.read_as or {})
         if inspection is not None:
-            # As the person saw it, whatever this version of the code would guess.
-            read_as = ReadAs(
-                encoding=_plain(inspection.encoding),
-                delimiter=inspection.delimiter,
-                sheet=inspection.sheet,
-                has_header=inspection.has_header,
-            )
+            read_as = inspection.read_as(read_as)
         self.lease = lease
         self.progress: dict[str, Any] = {"rows": 0}
         self._is_inspecting = lease.status is VersionStatus.INSPECTING
@@ -306,8 +303,3 @@ class _Reader:
         except Exception:
             # The database may be away for a moment; the fence holds whatever happens meanwhile.
             log.exception("lease_not_renewed", version=self.lease.id)
-
-
-def _plain(encoding: str | None) -> str | None:
-    """The mark at a file's start is found again by itself."""
-    return None if encoding in ("utf-8-sig", "utf-32", "utf-16") else encoding

@@ -33,11 +33,31 @@ _NAMES = {
         "peor_respuesta moins_bonne_reponse"
     ),
     ColumnRole.TOOLS: "tools functions",
+    ColumnRole.SPEAKER: (
+        "speaker role sender author from who sprecher rolle absender wer locuteur auteur "
+        "hablante remitente mittente parlante remetente spreker afzender avsandare nadawca "
+        "отправитель"
+    ),
 }
+# Which conversation a row belongs to; said only where several rows share one.
+KEYS = frozenset(
+    {"conversation_id", "conversation", "conv_id", "dialogue_id", "dialog_id", "chat_id"}
+    | {"thread_id", "thread", "ticket_id", "ticket", "session_id", "session", "case_id", "case"}
+    | {"gesprach", "gesprachs_id", "vorgang", "fall", "fallnummer", "conversacion", "gesprek"}
+    | {"conversazione", "conversa", "samtal", "rozmowa", "диалог"}
+)
+# What was said, where a column says who: beside the names of plain text.
+SAID = frozenset(
+    {"message", "said", "utterance", "turn", "body", "value", "nachricht", "mensaje", "messaggio"}
+    | {"mensagem", "bericht", "meddelande", "wiadomosc", "сообщение"}
+)
 # Alpaca's second part of the question; alone it may be the question itself.
 CONTEXT = frozenset({"input", "context", "kontext", "contexto", "contesto"})
 # Known to say nothing about the example's text.
-HARMLESS = frozenset({"id", "index", "nr", "no", "number", "parallel_tool_calls", "source", "date"})
+HARMLESS = frozenset(
+    {"id", "index", "nr", "no", "number", "parallel_tool_calls", "source", "date"}
+    | {"file", "sheet", "section", "found_in", "page"}
+)
 
 
 def plain(name: str) -> str:

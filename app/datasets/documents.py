@@ -1,265 +1,371 @@
-"""Rows of JSON and JSONL: one object at a time, however long the file is."""
+"""Documents become rows in one of two ways: their own questions and answers, or plain text.
 
+A question is a heading, a paragraph that asks, a line “Q:”, or a table's left column; the answer is
+what stands below or beside it. Nothing is made up: what stands under no question is counted and
+left out. As plain text the whole document is taken, cut where its own structure cuts it.
+"""
+
+import csv
 import io
-import json
+import re
+from collections import deque
 from collections.abc import Iterator
-from typing import Any, NoReturn
+from typing import Any
 
-from app.datasets.sniffing import Unreadable
+from app.datasets import tables
+from app.datasets.blocks import TABLE_RULE, Block
+from app.datasets.column_names import ROLES, is_known_name, plain
+from app.datasets.mapping import ColumnRole
 
-MAX_ENTRY_CHARACTERS = 16 * 1024**2
-MAX_DEPTH = 64
-# A file that is one object around a list has to be held as a whole.
-_MAX_WRAPPED_CHARACTERS = 128 * 1024**2
-_CHUNK_CHARACTERS = 1024**2
+PAIR_COLUMNS = ["section", "question", "answer", "found_in"]
+TEXT_COLUMNS = ["section", "text"]
+DEFAULT_CHUNK_TOKENS = 512
+MIN_CHUNK_TOKENS, MAX_CHUNK_TOKENS = 32, 8192
+# Fewer pairs than this, and a document is taken as plain text unless a person says otherwise.
+MIN_PAIRS = 3
+_MAX_QUESTION_CHARACTERS = 300
+_MAX_TITLE_CHARACTERS = 25
+# “Q: …” in the languages of column_names.py; one letter is enough where lines take turns.
+_QUESTION_LETTERS = frozenset("qfpdvвs問问س")
+_ANSWER_LETTERS = frozenset("arоoc答ج")
+_MARK = re.compile(
+    r"[\s>*_•·–-]{0,6}([^\W\d_]{1,20}(?:[ ][^\W\d_]{1,20}){0,2})[ ]?\d{0,4}"
+    r"[*_]{0,2}\s?[:：][*_]{0,2}(.*)",
+    re.DOTALL,
+)
+_SENTENCE = re.compile(r"(?<=[.!?…])\s+|(?<=[。！？।])")
 
 Row = dict[str, Any]
 
 
-def _no_number(word: str) -> NoReturn:
-    raise ValueError(f"{word} is no number in JSON")
+class Counts:
+    """What was seen of a document while it was read."""
+
+    def __init__(self) -> None:
+        self.num_unused = 0  # paragraphs and tables under no question
 
 
-_decoder = json.JSONDecoder(parse_constant=_no_number)
+def pairs(blocks: Iterator[Block], counts: Counts) -> Iterator[tuple[int, Row]]:
+    """Find the questions and answers that the document itself sets down."""
+    finder = _Pairs(counts)
+    for block in blocks:
+        yield from finder.see(block)
+    yield from finder.flush()
 
 
-def is_jsonl(text: io.TextIOBase) -> bool:
-    """Say whether the first line that is not blank is an object of its own; then rewind."""
-    try:
-        for line in iter(lambda: text.readline(MAX_ENTRY_CHARACTERS), ""):
-            if line.strip():
-                return isinstance(_decoder.decode(line.strip()), dict)
-    except (ValueError, RecursionError):
-        # One object over many lines, or a fault in line 1: told apart by what follows it.
-        return _second_line_is_object(text)
-    finally:
-        text.seek(0)
-    return False
+class _Pairs:
+    def __init__(self, counts: Counts) -> None:
+        self.counts = counts
+        self.headings: list[tuple[int, str]] = []
+        self.question = ""
+        self.number = 0
+        self.found_in = ""
+        self.answer: list[str] = []
+        self.is_open = False  # a question waits for its answer, or for more of it
 
+    def see(self, block: Block) -> Iterator[tuple[int, Row]]:
+        if block.kind == "heading":
+            yield from self.flush()
+            while self.headings and self.headings[-1][0] >= block.level:
+                self.headings.pop()
+            self._ask(block.text, block.number, "heading")
+            self.headings.append((block.level, block.text))
+        elif block.kind == "table":
+            yield from self._table(block)
+        else:
+            yield from self._text(block)
 
-def _second_line_is_object(text: io.TextIOBase) -> bool:
-    try:
-        return isinstance(_decoder.decode(text.readline(MAX_ENTRY_CHARACTERS).strip()), dict)
-    except (ValueError, RecursionError):
-        return False
+    def flush(self) -> Iterator[tuple[int, Row]]:
+        answer = "\n\n".join(self.answer).strip()
+        if self.is_open and self.question and answer:
+            yield self.number, self._row(self.question, answer, self.found_in)
+        elif answer or (self.is_open and self.found_in == "question"):
+            self.counts.num_unused += 1
+        self.question, self.answer, self.is_open = "", [], False
 
+    def _ask(self, question: str, number: int, found_in: str) -> None:
+        self.question, self.number, self.found_in = question, number, found_in
+        self.is_open = bool(question)
 
-def read_jsonl(text: io.TextIOBase) -> Iterator[tuple[int, Row]]:
-    """Yield each line's object with its line number.
+    def _row(self, question: str, answer: str, found_in: str) -> Row:
+        above = self.headings[:-1] if found_in == "heading" else self.headings
+        section = " › ".join(text for _, text in above)
+        return {
+            "section": section,
+            "question": question,
+            "answer": answer,
+            "found_in": found_in,
+        }
 
-    Raises:
-        Unreadable: a line is no JSON, no object, too long or nested too deeply.
-    """
-    lines = iter(lambda: text.readline(MAX_ENTRY_CHARACTERS + 1), "")
-    for number, line in enumerate(lines, start=1):
-        if len(line) > MAX_ENTRY_CHARACTERS:
-            raise Unreadable(f"Line {number:,} is longer than 16 MB; split it or leave it out.")
-        stripped = line.strip()
-        if not stripped:
-            continue
-        try:
-            value = _decoder.decode(stripped)
-        except json.JSONDecodeError as error:
-            indent = len(line) - len(line.lstrip())
-            raise Unreadable(_syntax(number, error.pos + indent + 1, error.msg)) from None
-        except RecursionError:
-            raise Unreadable(_deep(f"Line {number:,}")) from None
-        except ValueError as error:
-            raise Unreadable(_bad_number(f"Line {number:,}", error)) from None
-        yield number, _checked(value, f"Line {number:,}")
-
-
-def read_json(text: io.TextIOBase) -> Iterator[tuple[int, Row]]:
-    """Yield the objects of a JSON list with their places in it, from 1.
-
-    A file that is one object counts as its only list of objects, else as the only example.
-    """
-    start = _skip_space(text)
-    if start.character == "[":
-        yield from _Stream(text, start.line).entries()
-    else:
-        yield from _wrapped(text)
-
-
-class _Start:
-    def __init__(self, character: str, line: int) -> None:
-        self.character = character
-        self.line = line
-
-
-def _skip_space(text: io.TextIOBase) -> _Start:
-    line = 1
-    while (character := text.read(1)) and character.isspace():
-        line += character == "\n"
-    return _Start(character, line)
-
-
-class _Stream:
-    """A JSON list read in pieces; holds one entry and a chunk at a time."""
-
-    def __init__(self, text: io.TextIOBase, line: int) -> None:
-        self.text = text
-        self.buffer = ""
-        self.position = 0
-        self.line = line  # of `position`
-        self.before = 1  # characters of its line before the buffer; the first is the bracket
-        self.number = 1
-        self.at_end = False
-
-    def entries(self) -> Iterator[tuple[int, Row]]:
-        if self._next() == "]":
+    def _text(self, block: Block) -> Iterator[tuple[int, Row]]:
+        lines = block.text.split("\n")
+        if any(_marked(line) for line in lines):
+            for place, line in enumerate(lines):
+                yield from self._marked_line(line, block.number + place)
             return
-        while True:
-            value = self._value()
-            yield self.number, _checked(value, f"Entry {self.number:,} (line {self.line:,})")
-            self.number += 1
-            character = self._next()
-            self._advance(self.position + 1)
-            if character == "]":
-                break
-            if character != ",":
-                raise Unreadable(_syntax(self.line, None, "Expecting ',' delimiter"))
-            if self._next() == "]":
-                raise Unreadable(_syntax(self.line, None, "Illegal trailing comma"))
-        if self._next():
-            raise Unreadable(_syntax(self.line, None, "Extra data"))
+        asks, _, rest = block.text.partition("\n")
+        if _is_question(block.text):
+            asks, rest = block.text, ""
+        waits = self.is_open and self.found_in == "lines" and not self.answer
+        if _is_question(asks) and not waits:
+            yield from self.flush()
+            self._ask(" ".join(asks.split()), block.number, "question")
+            if rest.strip():
+                self.answer.append(rest)
+        elif self.is_open:
+            self.answer.append(block.text)
+        else:
+            self.counts.num_unused += 1
 
-    def _next(self) -> str:
-        """Return the next character that is not space, without taking it; "" at the end."""
-        while True:
-            rest = self.position
-            while rest < len(self.buffer) and self.buffer[rest] in " \t\r\n":
-                rest += 1
-            self._advance(rest)
-            if rest < len(self.buffer):
-                return self.buffer[rest]
-            if not self._fill():
-                return ""
+    def _marked_line(self, line: str, number: int) -> Iterator[tuple[int, Row]]:
+        marked = _marked(line)
+        if marked is None:
+            if self.answer and self.is_open:
+                self.answer[-1] += f"\n{line}"
+            elif self.is_open and self.found_in == "lines":
+                self.question += f"\n{line}"
+            elif self.is_open:
+                self.answer.append(line)
+            else:
+                self.counts.num_unused += 1
+        elif marked[0] is ColumnRole.QUESTION:
+            yield from self.flush()
+            self._ask(marked[1], number, "lines")
+        elif self.is_open:
+            self.answer.append(marked[1])
 
-    def _value(self) -> Any:
-        if not self._next():
-            raise Unreadable(_syntax(self.line, None, "Expecting value"))
-        while True:
-            left = len(self.buffer) - self.position
-            try:
-                value, end = _decoder.raw_decode(self.buffer, self.position)
-            except json.JSONDecodeError as error:
-                # Near the end of what was read the fault may be only that more is to come.
-                is_open = error.msg.startswith("Unterminated") or (
-                    error.pos > len(self.buffer) - 64
-                )
-                if is_open and left <= MAX_ENTRY_CHARACTERS and self._fill():
-                    continue
-                if is_open and left > MAX_ENTRY_CHARACTERS:
-                    raise Unreadable(
-                        f"Entry {self.number:,}, which begins in line {self.line:,}, is longer "
-                        "than 16 MB or never ends; check its quotes and brackets."
-                    ) from None
-                line = self.line + self.buffer.count("\n", self.position, error.pos)
-                raise Unreadable(_syntax(line, self._column(error.pos), error.msg)) from None
-            except RecursionError:
-                raise Unreadable(_deep(f"Entry {self.number:,} (line {self.line:,})")) from None
-            except ValueError as error:
-                where = f"Entry {self.number:,} (from line {self.line:,})"
-                raise Unreadable(_bad_number(where, error)) from None
-            self._advance(end)
-            return value
-
-    def _advance(self, position: int) -> None:
-        self.line += self.buffer.count("\n", self.position, position)
-        self.position = position
-
-    def _fill(self) -> bool:
-        if self.at_end:
-            return False
-        # Twice as much each time: a long entry is then decoded few times over.
-        wanted = max(_CHUNK_CHARACTERS, len(self.buffer) - self.position)
-        more = self.text.read(wanted)
-        if not more:
-            self.at_end = True
-            return False
-        self.before = self._column(self.position) - 1
-        self.buffer = self.buffer[self.position :] + more
-        self.position = 0
-        return True
-
-    def _column(self, position: int) -> int:
-        newline = self.buffer.rfind("\n", 0, position)
-        return position - newline if newline >= 0 else self.before + position + 1
+    def _table(self, block: Block) -> Iterator[tuple[int, Row]]:
+        found = _columns_of(block)
+        if found is None:
+            text = table_text(block)
+            if self.is_open:
+                self.answer.append(text)
+            else:
+                self.counts.num_unused += 1
+            return
+        question, answer, first = found
+        for place, cells in enumerate(block.rows[first:], start=first):
+            padded = [*cells, *[""] * (max(question, answer) + 1 - len(cells))]
+            if padded[question].strip() and padded[answer].strip():
+                row = self._row(padded[question].strip(), padded[answer].strip(), "table")
+                yield block.number + place + (place > 0 and block.has_header), row
 
 
-def _wrapped(text: io.TextIOBase) -> Iterator[tuple[int, Row]]:
-    text.seek(0)
-    whole = text.read(_MAX_WRAPPED_CHARACTERS + 1)
-    if len(whole) > _MAX_WRAPPED_CHARACTERS:
-        raise Unreadable(
-            "This JSON file is one object of more than 128 MB; write one object a line (JSONL) "
-            "or a list of objects."
-        )
-    lead = len(whole) - len(whole.lstrip())
-    try:
-        value = _decoder.decode(whole)
-    except json.JSONDecodeError as error:
-        raise Unreadable(_syntax(error.lineno, error.colno, error.msg)) from None
-    except RecursionError:
-        raise Unreadable(_deep(f"The object in line {1 + whole.count(chr(10), 0, lead)}")) from None
-    except ValueError as error:
-        raise Unreadable(_bad_number("The object", error)) from None
-    lists = [
-        found
-        for found in (value.values() if isinstance(value, dict) else [])
-        if isinstance(found, list) and found and all(isinstance(entry, dict) for entry in found)
-    ]
-    is_conversation = isinstance(value, dict) and {"messages", "conversations"} & value.keys()
-    entries = lists[0] if len(lists) == 1 and not is_conversation else [value]
-    for number, entry in enumerate(entries, start=1):
-        yield number, _checked(entry, f"Entry {number:,}")
+def _columns_of(block: Block) -> tuple[int, int, int] | None:
+    """Return which columns of a table ask and answer, and its first row that is no header."""
+    if not block.rows:
+        return None
+    header = [ROLES.get(plain(cell)) for cell in block.rows[0]]
+    if ColumnRole.QUESTION in header and ColumnRole.ANSWER in header:
+        return header.index(ColumnRole.QUESTION), header.index(ColumnRole.ANSWER), 1
+    if max(map(len, block.rows)) != 2 or len(block.rows) < 2:
+        return None
+    titles = all(
+        len(cell) <= _MAX_TITLE_CHARACTERS and not cell.rstrip().endswith((".", "?", "!"))
+        for cell in block.rows[0]
+    )
+    below = [len(cells[1]) for cells in block.rows[1:] if len(cells) > 1]
+    answers_are_long = sum(below) > 2 * _MAX_TITLE_CHARACTERS * len(below)
+    return 0, 1, int(block.has_header or (titles and answers_are_long))
 
 
-def _checked(value: Any, where: str) -> Row:
-    if not isinstance(value, dict):
-        raise Unreadable(
-            f"{where} is not an object with named fields such as "
-            '{"question": …, "answer": …}; each example needs to be one.'
-        )
-    if any(isinstance(part, dict | list) and _depth_over(part, 1) for part in value.values()):
-        raise Unreadable(_deep(where))
-    return value
+def _marked(line: str) -> tuple[ColumnRole, str] | None:
+    found = _MARK.match(line)
+    if found is None:
+        return None
+    word = plain(found[1])
+    if ROLES.get(word) is ColumnRole.QUESTION or word in _QUESTION_LETTERS:
+        return ColumnRole.QUESTION, found[2].strip()
+    if ROLES.get(word) is ColumnRole.ANSWER or word in _ANSWER_LETTERS:
+        return ColumnRole.ANSWER, found[2].strip()
+    return None
 
 
-def _depth_over(value: Any, depth: int) -> bool:
-    if depth > MAX_DEPTH:
-        return True
-    parts = value.values() if isinstance(value, dict) else value
-    return any(isinstance(part, dict | list) and _depth_over(part, depth + 1) for part in parts)
-
-
-_PLAIN = {
-    "Expecting value": "a value is missing or is no JSON",
-    "Expecting property name enclosed in double quotes": "a name in double quotes is missing",
-    "Expecting ',' delimiter": "a comma or a closing bracket is missing",
-    "Expecting ':' delimiter": "a colon is missing",
-    "Unterminated string starting at": "a text's closing quote is missing",
-    "Invalid control character at": "a text holds a line break or a tab; write \\n or \\t",
-    "Invalid \\escape": "a backslash in a text must be written \\\\",
-    "Extra data": "there is more after the end of the value",
-    "Illegal trailing comma": "a comma stands before the closing bracket",
-}
-
-
-def _syntax(line: int, column: int | None, message: str) -> str:
-    plain = next((text for start, text in _PLAIN.items() if message.startswith(start)), message)
-    where = f"Line {line:,}" + (f", character {column:,}," if column else "")
-    return f"{where} is not valid JSON: {plain}; correct it there, then upload the file again."
-
-
-def _deep(where: str) -> str:
-    return (
-        f"{where} is nested more than {MAX_DEPTH} levels deep; an example is a flat object, "
-        "or a list of messages."
+def _is_question(text: str) -> bool:
+    return len(text) <= _MAX_QUESTION_CHARACTERS and text.rstrip(" *_").endswith(
+        ("?", "？", "؟", ";?")
     )
 
 
-def _bad_number(where: str, error: ValueError) -> str:
-    problem = str(error) if "is no number" in str(error) else "a number has too many digits"
-    return f"{where} is not valid JSON: {problem}; write it as a text in quotes or leave it out."
+def table_text(block: Block) -> str:
+    """Write a table as lines, its cells between bars."""
+    return "\n".join(" | ".join(" ".join(cell.split()) for cell in row) for row in block.rows)
+
+
+def has_pairs(blocks: Iterator[Block]) -> bool:
+    """Say whether a document holds enough questions and answers of its own to begin with those."""
+    found = pairs(blocks, Counts())
+    return sum(1 for _ in zip(range(MIN_PAIRS), found, strict=False)) == MIN_PAIRS
+
+
+# --- plain text ------------------------------------------------------------------------------
+
+
+def texts(
+    blocks: Iterator[Block], chunk_tokens: int, overlap_tokens: int
+) -> Iterator[tuple[int, Row]]:
+    """Cut a document into texts of about `chunk_tokens`, at headings and paragraphs where it can.
+
+    A heading stays with what follows it, and a text begins at each heading once half of the last
+    one is full. A paragraph that is too long is cut at sentences, a sentence at words. Each text
+    but a section's first begins with the last sentences of the one before, up to `overlap_tokens`.
+    """
+    headings: list[tuple[int, str]] = []
+    chunk = _Chunk(chunk_tokens, overlap_tokens)
+    for block in blocks:
+        if block.kind == "heading":
+            if chunk.tokens * 2 >= chunk_tokens and not chunk.is_only_heading:
+                yield from chunk.close(carry=False)
+            while headings and headings[-1][0] >= block.level:
+                headings.pop()
+            headings.append((block.level, block.text))
+            chunk.add(block.number, block.text, headings, is_heading=True)
+            continue
+        text = table_text(block) if block.kind == "table" else block.text
+        for piece in _pieces(text, chunk_tokens - overlap_tokens):
+            if chunk.tokens + approximate_tokens(piece) > chunk_tokens:
+                yield from chunk.close(carry=True)
+            chunk.add(block.number, piece, headings)
+    yield from chunk.close(carry=False)
+
+
+class _Chunk:
+    def __init__(self, size: int, overlap: int) -> None:
+        self.size, self.overlap = size, overlap
+        self.parts: list[str] = []
+        self.tokens = 0
+        self.number = 0
+        self.section = ""
+        self.waiting: list[tuple[int, str, str]] = []  # headings without a text yet
+        self.has_new = False
+
+    @property
+    def is_only_heading(self) -> bool:
+        return not self.has_new
+
+    def add(
+        self, number: int, text: str, headings: list[tuple[int, str]], is_heading: bool = False
+    ) -> None:
+        section = " › ".join(text for _, text in headings)
+        if is_heading:
+            self.waiting.append((number, text, section))
+            self.tokens += approximate_tokens(text)
+            return
+        start = self.waiting[0] if self.waiting else (number, text, section)
+        if not self.has_new:
+            self.number, self.section = start[0], start[2]
+        self.parts += [heading for _, heading, _ in self.waiting]
+        self.waiting.clear()
+        self.parts.append(text)
+        self.tokens += approximate_tokens(text)
+        self.has_new = True
+
+    def close(self, carry: bool) -> Iterator[tuple[int, Row]]:
+        if not self.has_new:
+            # Only headings, or only what was carried over: not a text of its own.
+            if not self.waiting:
+                self.parts, self.tokens = [], 0
+            return
+        text = "\n\n".join(self.parts)
+        yield self.number, {"section": self.section, "text": text}
+        self.parts = [tail] if carry and (tail := _tail(self.parts, self.overlap)) else []
+        self.tokens = sum(map(approximate_tokens, self.parts)) + sum(
+            approximate_tokens(heading) for _, heading, _ in self.waiting
+        )
+        self.has_new = False
+
+
+def _tail(parts: list[str], max_tokens: int) -> str:
+    """Return the last sentences of a text that fit."""
+    if max_tokens <= 0:
+        return ""
+    taken: deque[str] = deque()
+    tokens = 0
+    for sentence in reversed(_SENTENCE.split(parts[-1])):
+        tokens += approximate_tokens(sentence)
+        if tokens > max_tokens:
+            break
+        taken.appendleft(sentence)
+    return " ".join(taken).strip()
+
+
+def _pieces(text: str, max_tokens: int) -> Iterator[str]:
+    """Cut a text that is too long at its sentences, else at its words, else anywhere."""
+    if approximate_tokens(text) <= max_tokens:
+        yield text
+        return
+    piece, size = "", 0
+    for sentence in _SENTENCE.split(text):
+        for part in _words(sentence, max_tokens):
+            tokens = approximate_tokens(part)
+            if piece and size + tokens > max_tokens:
+                yield piece
+                piece, size = "", 0
+            piece = f"{piece} {part}" if piece else part
+            size += tokens
+    if piece:
+        yield piece
+
+
+def _words(sentence: str, max_tokens: int) -> Iterator[str]:
+    if approximate_tokens(sentence) <= max_tokens:
+        yield sentence
+        return
+    piece: list[str] = []
+    size = 0
+    for word in sentence.split():
+        # Some scripts write no spaces: a “word” may be a page.
+        for start in range(0, len(word), max_tokens):
+            part = word[start : start + max_tokens]
+            tokens = approximate_tokens(part)
+            if piece and size + tokens > max_tokens:
+                yield " ".join(piece)
+                piece, size = [], 0
+            piece.append(part)
+            size += tokens
+    if piece:
+        yield " ".join(piece)
+
+
+def approximate_tokens(text: str) -> int:
+    """Guess how many tokens a text has, where no model is known whose tokenizer could count.
+
+    About four letters of Latin script make one token, two of other alphabets, and each sign of
+    Chinese, Japanese or Korean is one; a model's own count differs by a quarter or so.
+    """
+    if text.isascii():
+        return len(text) // 4 + 1
+    wide = len(_WIDE.findall(text))
+    other = len(_OTHER.findall(text))
+    return (len(text) - wide - other) // 4 + other // 2 + wide + 1
+
+
+_WIDE = re.compile(r"[\u2e80-\ua4cf\uac00-\ud7ff\uf900-\ufaff\uff00-\uffef]")
+_OTHER = re.compile(r"[\u0370-\u1cff]")
+
+
+# --- which text is a document ----------------------------------------------------------------
+
+
+def looks_like_document(sample: str) -> bool:
+    """Tell prose from a table, by the first whole lines of a file."""
+    lines = [line for line in sample.splitlines() if line.strip()]
+    if any("|" in line and TABLE_RULE.match(line) for line in lines[:200]):
+        return True
+    delimiter, share = tables.sniff_delimiter(sample)
+    first = next(iter(csv.reader(io.StringIO(lines[0]), delimiter=delimiter)), []) if lines else []
+    if any(is_known_name(cell) for cell in first):
+        return False
+    has_gaps = bool(re.search(r"\S[ \t]*\r?\n[ \t]*\r?\n[ \t]*\S", sample))
+    is_prose = delimiter == "," and has_gaps and _commas_are_prose(sample)
+    if delimiter != tables.NO_DELIMITER and share >= 0.8 and not is_prose:
+        return False
+    marks = {marked[0] for line in lines[:400] if (marked := _marked(line))}
+    has_heading = any(re.match(r" {0,3}#{1,6}[ \t]+\S", line) for line in lines)
+    is_ragged = delimiter != tables.NO_DELIMITER and share < 0.5
+    return len(marks) == 2 or has_heading or has_gaps or is_ragged
+
+
+def _commas_are_prose(sample: str) -> bool:
+    commas = sample.count(",")
+    return commas > 0 and sample.count(", ") + sample.count(",\n") >= 0.9 * commas

@@ -1,11 +1,11 @@
 """Bytes -> text: the mark at the start, then UTF-8 to the letter, then a guess that is shown."""
 
 import codecs
-from pathlib import Path
 from typing import NamedTuple
 
 from charset_normalizer import from_bytes
 
+from app.datasets.files import File
 from app.datasets.sniffing import Unreadable
 
 # What a person may choose from, with the words for it.
@@ -57,25 +57,24 @@ class _Fault(NamedTuple):
     had_letters: bool
 
 
-def detect(path: Path, chosen: str | None = None) -> Encoding:
+def detect(file: File, chosen: str | None = None) -> Encoding:
     """Find an encoding that the whole file agrees with.
 
     Raises:
         Unreadable: the chosen one does not fit, or no encoding can.
     """
-    with path.open("rb") as file:
-        head = file.read(_SAMPLE_BYTES)
+    head = file.head(_SAMPLE_BYTES)
     if chosen is not None:
-        return Encoding(_checked(path, chosen, head), is_guess=False)
+        return Encoding(_checked(file, chosen, head), is_guess=False)
     for mark, name in _MARKS:
         if head.startswith(mark):
-            return Encoding(_checked(path, name, head), is_guess=False)
-    fault = _first_fault(path, "utf-8")
+            return Encoding(_checked(file, name, head), is_guess=False)
+    fault = _first_fault(file, "utf-8")
     if fault is None:
         return Encoding("utf-8", is_guess=False)
     if fault.is_nul:
         bare = _bare_utf16(head)
-        if bare and _first_fault(path, bare) is None:
+        if bare and _first_fault(file, bare) is None:
             return Encoding(bare, is_guess=True)
         raise Unreadable(_nul(fault))
     if fault.had_letters:
@@ -83,15 +82,15 @@ def detect(path: Path, chosen: str | None = None) -> Encoding:
             f"Line {fault.line:,} holds bytes that are no UTF-8, though the lines before are; "
             "the file is damaged or was glued together: save it again as UTF-8."
         )
-    return Encoding(_guess(path, fault), is_guess=True)
+    return Encoding(_guess(file, fault), is_guess=True)
 
 
-def _checked(path: Path, name: str, head: bytes) -> str:
+def _checked(file: File, name: str, head: bytes) -> str:
     if name not in CHOICES and name not in {mark[1] for mark in _MARKS}:
         raise Unreadable(f"“{name}” is not an encoding that can be chosen here.")
     if name == "utf-8" and head.startswith(codecs.BOM_UTF8):
         name = "utf-8-sig"
-    fault = _first_fault(path, name)
+    fault = _first_fault(file, name)
     if fault is not None and fault.is_nul:
         raise Unreadable(_nul(fault))
     if fault is not None:
@@ -109,12 +108,12 @@ def _nul(fault: _Fault) -> str:
     )
 
 
-def _first_fault(path: Path, name: str) -> _Fault | None:
+def _first_fault(file: File, name: str) -> _Fault | None:
     decoder = codecs.getincrementaldecoder(name)()
     lines, offset, had_letters = 1, 0, False
-    with path.open("rb") as file:
+    with file.open() as stream:
         while True:
-            chunk = file.read(_CHUNK_BYTES)
+            chunk = stream.read(_CHUNK_BYTES)
             try:
                 text = decoder.decode(chunk, final=not chunk)
             except UnicodeDecodeError as error:
@@ -147,17 +146,17 @@ def _bare_utf16(head: bytes) -> str | None:
     return None
 
 
-def _guess(path: Path, fault: _Fault) -> str:
-    with path.open("rb") as file:
-        file.seek(max(fault.offset - _SAMPLE_BYTES // 2, 0))
-        sample = file.read(_SAMPLE_BYTES)
+def _guess(file: File, fault: _Fault) -> str:
+    with file.open() as stream:
+        stream.seek(max(fault.offset - _SAMPLE_BYTES // 2, 0))
+        sample = stream.read(_SAMPLE_BYTES)
     best = from_bytes(sample, cp_isolation=list(CHOICES)).best()
     guessed = best.encoding if best else None
     # The usual one in most houses; taken where it says the same as the guess.
     if guessed is None or _same(sample, guessed, "cp1252"):
         guessed = "cp1252"
     for name in (guessed, "cp1252", "cp850"):
-        if _first_fault(path, name) is None:
+        if _first_fault(file, name) is None:
             return name
     raise Unreadable(
         f"Line {fault.line:,} is in an encoding that cannot be recognised; open the file in the "

@@ -5,12 +5,13 @@ from collections.abc import Iterator
 from enum import StrEnum
 from typing import Any, NamedTuple
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, field_validator
 
 from app.errors import Invalid
 from app.models import ExampleKind
 
 MAX_SYSTEM_LENGTH = 8000
+MAX_SPEAKER_LENGTH = 200
 
 # Why a row became no example, after "3 rows": said on pages and kept in DatasetVersion.left_out.
 LEFT_OUT = {
@@ -27,6 +28,10 @@ LEFT_OUT = {
     "tools": "call tools in a way that cannot be read; OpenAI's `tools` and `tool_calls` can",
     "not_text": "hold a picture or a sound; only text can be learned",
     "too_many_cells": "have more cells than there are columns",
+    "no_key": "have nothing that says which conversation they belong to",
+    "unknown_speaker": "have a speaker that is neither known nor chosen as the one who answers",
+    "broken_conversation": "have a row in their conversation that cannot be used",
+    "no_answer_in_conversation": "have no answer in their conversation",
     "bad_characters": "hold characters that are no text (NUL or half a character)",
 }
 
@@ -42,6 +47,9 @@ class ColumnRole(StrEnum):
     MESSAGES = "messages"
     TOOLS = "tools"
     TEXT = "text"
+    # Of rows that are one turn each: which conversation, and who speaks.
+    KEY = "key"
+    SPEAKER = "speaker"
     IGNORE = "ignore"
 
 
@@ -60,6 +68,9 @@ class Mapping(BaseModel):
     columns: list[Column]
     # Said before each example whose row has no system message of its own.
     system: str = Field(default="", max_length=MAX_SYSTEM_LENGTH)
+    # Where a column says who speaks: whose turns are learned. Blank: the usual words for it.
+    answers_by: str = Field(default="", max_length=MAX_SPEAKER_LENGTH)
+    _named: tuple[list[Column], dict[ColumnRole, list[str]]] | None = PrivateAttr(default=None)
 
     @field_validator("columns", mode="before")
     @classmethod
@@ -74,13 +85,19 @@ class Mapping(BaseModel):
 
     def named(self, role: ColumnRole) -> list[str]:
         """The columns with this role, in the file's order."""
-        return [column.name for column in self.columns if column.role is role]
+        # Asked several times a row; a changed copy has columns of its own.
+        if self._named is None or self._named[0] is not self.columns:
+            named: dict[ColumnRole, list[str]] = {}
+            for column in self.columns:
+                named.setdefault(column.role, []).append(column.name)
+            self._named = (self.columns, named)
+        return self._named[1].get(role, [])
 
     @property
     def kind(self) -> ExampleKind:
         if self.named(ColumnRole.BETTER):
             return ExampleKind.PREFERENCE
-        if self.named(ColumnRole.MESSAGES):
+        if self.named(ColumnRole.MESSAGES) or self.named(ColumnRole.KEY):
             return ExampleKind.CHAT
         return ExampleKind.TEXT if self.named(ColumnRole.TEXT) else ExampleKind.PAIR
 
@@ -104,8 +121,9 @@ class Mapping(BaseModel):
                 ColumnRole.WORSE,
             )
         )
+        keys, speakers = self.named(ColumnRole.KEY), self.named(ColumnRole.SPEAKER)
         if better or worse:
-            if not (better == worse == 1) or answers or messages or texts:
+            if not (better == worse == 1) or answers or messages or texts or keys or speakers:
                 raise Invalid(
                     "Choose one column for the better answer and one for the worse, beside the "
                     "question; set the others to “ignore”.",
@@ -113,7 +131,8 @@ class Mapping(BaseModel):
                 )
             return
         ways = [bool(questions or answers), bool(messages), bool(texts)]
-        if sum(ways) > 1 or messages > 1 or texts > 1:
+        self._check_turns(bool(keys), len(speakers), bool(messages), bool(texts))
+        if sum(ways) > 1 or messages > 1 or (texts > 1 and not speakers):
             raise Invalid(
                 "Choose one way: question and answer columns, or one column of messages, "
                 "or one column of text; set the others to “ignore”.",
@@ -126,6 +145,23 @@ class Mapping(BaseModel):
         if ways[0] and not (questions and answers):
             missing = "answer" if questions else "question"
             raise Invalid(f"Choose which column holds the {missing}.", field="columns")
+
+    def _check_turns(self, key: bool, num_speakers: int, messages: bool, texts: bool) -> None:
+        if not key and not num_speakers:
+            return
+        if not key:
+            raise Invalid(
+                "Choose which column says to which conversation a row belongs; without one, set "
+                "the speaker to “ignore”.",
+                field="columns",
+            )
+        if messages or num_speakers > 1 or texts != bool(num_speakers):
+            raise Invalid(
+                "Rows that form conversations need a column that says which conversation, and "
+                "either question and answer columns, or one that says who speaks and one with the "
+                "text.",
+                field="columns",
+            )
 
 
 class LeftOut(NamedTuple):
@@ -147,6 +183,23 @@ _SPEAKERS = {
     "chatgpt": "assistant",
     "model": "assistant",
     "bot": "assistant",
+}
+# How exports of help desks and consultations call them, where a column says who speaks.
+_ROLES_OF_PEOPLE = _SPEAKERS | {
+    "ai": "assistant",
+    "customer": "user",
+    "client": "user",
+    "patient": "user",
+    "student": "user",
+    "pupil": "user",
+    "visitor": "user",
+    "question": "user",
+    "agent": "assistant",
+    "support": "assistant",
+    "answer": "assistant",
+    "nurse": "assistant",
+    "doctor": "assistant",
+    "teacher": "assistant",
 }
 _TOOLS = frozenset({"tool", "function", "ipython", "observation"})
 
@@ -190,6 +243,50 @@ def _tool(value: Any) -> dict[str, Any]:
     if not isinstance(function, dict) or not isinstance(function.get("name"), str):
         raise _No("tools")
     return tool
+
+
+def key_of(mapping: Mapping, row: dict[str, Any]) -> tuple[str, ...] | None:
+    """Return which conversation a row belongs to, if it says so."""
+    try:
+        key = tuple(_text(row.get(name)).strip() for name in mapping.named(ColumnRole.KEY))
+    except _No:
+        return None
+    return key if all(key) else None
+
+
+def turns_of(mapping: Mapping, row: dict[str, Any]) -> list[Message] | LeftOut:
+    """Return what a row adds to its conversation: a system message and turns, or none of it."""
+    try:
+        turns: list[Message] = []
+        if system := _joined(row, mapping.named(ColumnRole.SYSTEM)):
+            turns.append({"role": "system", "content": system})
+        speakers = mapping.named(ColumnRole.SPEAKER)
+        if not speakers:
+            for role, column in (("user", ColumnRole.QUESTION), ("assistant", ColumnRole.ANSWER)):
+                if text := _joined(row, mapping.named(column)):
+                    turns.append({"role": role, "content": text})
+        elif text := _joined(row, mapping.named(ColumnRole.TEXT)):
+            speaker = _text(row.get(speakers[0])).strip().casefold()
+            role = _role_of(speaker, mapping.answers_by.strip().casefold())
+            turns.append({"role": role, "content": text})
+    except _No as no:
+        return LeftOut(no.reason)
+    return turns if is_text(turns) else LeftOut("bad_characters")
+
+
+def _role_of(speaker: str, answers_by: str) -> str:
+    known = _ROLES_OF_PEOPLE.get(speaker)
+    if answers_by:
+        return "assistant" if speaker == answers_by else "system" if known == "system" else "user"
+    if known is None:
+        raise _No("unknown_speaker")
+    return known
+
+
+def is_text(messages: list[Message]) -> bool:
+    """Say whether PostgreSQL's JSON can hold them; no tokenizer means anything by the rest."""
+    joined = "".join(message["content"] for message in messages)
+    return "\0" not in joined and _is_unicode(joined)
 
 
 def _messages(mapping: Mapping, row: dict[str, Any]) -> list[Message]:

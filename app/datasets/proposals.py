@@ -3,8 +3,9 @@
 import json
 from typing import Any, NamedTuple
 
-from app.datasets.column_names import CONTEXT, HARMLESS, ROLES, plain
-from app.datasets.mapping import Column, ColumnRole, LeftOut, Mapping, apply
+from app.datasets.column_names import CONTEXT, HARMLESS, KEYS, ROLES, SAID, plain
+from app.datasets.conversations import assemble
+from app.datasets.mapping import Column, ColumnRole, LeftOut, Mapping
 from app.datasets.reading import Inspection
 
 
@@ -14,10 +15,14 @@ class Proposal(NamedTuple):
     why: str  # a sentence for the person who confirms it
 
 
-def propose(inspection: Inspection) -> Proposal:
+def propose(inspection: Inspection) -> Proposal:  # noqa: PLR0912 - a branch for each shape
     """Propose a mapping from the names of the columns, else from what is in them."""
     roles = dict.fromkeys(inspection.columns, ColumnRole.IGNORE)
     found, is_sure = _by_name(inspection.columns)
+    if inspection.is_document:
+        return _of_document(inspection, roles)
+    if turns := _turns(inspection, roles, found):
+        return turns
     if ColumnRole.BETTER in found and ColumnRole.WORSE in found:
         better, worse = found[ColumnRole.BETTER][0], found[ColumnRole.WORSE][0]
         roles[better], roles[worse] = ColumnRole.BETTER, ColumnRole.WORSE
@@ -52,8 +57,8 @@ def propose(inspection: Inspection) -> Proposal:
             is_sure = False
         for name in found.get(ColumnRole.SYSTEM, [])[:1]:
             roles[name] = ColumnRole.SYSTEM
-    elif ColumnRole.TEXT in found and len(inspection.columns) == 1:
-        roles[inspection.columns[0]] = ColumnRole.TEXT
+    elif len(found.get(ColumnRole.TEXT, [])) == 1 and _is_alone(found, inspection.columns):
+        roles[found[ColumnRole.TEXT][0]] = ColumnRole.TEXT
         why = "The only column holds text, which is learned as it stands, without a question."
     else:
         return _by_content(inspection, roles)
@@ -61,6 +66,70 @@ def propose(inspection: Inspection) -> Proposal:
         why += " The other columns are not used."
     mapping = _mapping(inspection, roles)
     return Proposal(mapping, is_sure and _fits(mapping, inspection), why)
+
+
+def _is_alone(found: dict[ColumnRole, list[str]], columns: list[str]) -> bool:
+    return all(name in found[ColumnRole.TEXT] or plain(name) in HARMLESS for name in columns)
+
+
+def _of_document(inspection: Inspection, roles: dict[str, ColumnRole]) -> Proposal:
+    if inspection.way == "text":
+        roles["text"] = ColumnRole.TEXT
+        why = (
+            f"The document's text is cut into pieces of about {inspection.chunk_tokens:,} tokens "
+            "(estimated: no model is chosen yet), which are learned as they stand."
+        )
+    else:
+        roles["question"], roles["answer"] = ColumnRole.QUESTION, ColumnRole.ANSWER
+        words = {
+            "heading": "under headings",
+            "table": "in tables",
+            "lines": "in lines such as “Q:” and “A:”",
+            "question": "below paragraphs that ask",
+        }
+        places = [f"{number:,} {words[place]}" for place, number in inspection.found_in.items()]
+        why = (
+            f"The document itself holds these pairs ({', '.join(places)}); nothing was made up. "
+            "Read them: not every heading is a question."
+        )
+    # A person says how a document is used; nothing in it can.
+    return Proposal(_mapping(inspection, roles), False, why)
+
+
+def _turns(
+    inspection: Inspection, roles: dict[str, ColumnRole], found: dict[ColumnRole, list[str]]
+) -> Proposal | None:
+    """Propose conversations of several rows, where a column names one for several of them."""
+    keys = [
+        name for name in inspection.columns if plain(name) in KEYS and _repeats(inspection, name)
+    ]
+    if len(keys) != 1:
+        return None
+    said = found.get(ColumnRole.TEXT, []) + [n for n in inspection.columns if plain(n) in SAID]
+    if len(found.get(ColumnRole.SPEAKER, [])) == 1 and len(said) == 1:
+        (speaker,) = found[ColumnRole.SPEAKER]
+        roles |= {
+            keys[0]: ColumnRole.KEY,
+            speaker: ColumnRole.SPEAKER,
+            said[0]: ColumnRole.TEXT,
+        }
+        how = f"“{speaker}” says who speaks and “{said[0]}” what"
+    elif len(found.get(ColumnRole.QUESTION, [])) == len(found.get(ColumnRole.ANSWER, [])) == 1:
+        roles |= {
+            keys[0]: ColumnRole.KEY,
+            found[ColumnRole.QUESTION][0]: ColumnRole.QUESTION,
+            found[ColumnRole.ANSWER][0]: ColumnRole.ANSWER,
+        }
+        how = "questions and answers take turns"
+    else:
+        return None
+    why = f"Rows with the same “{keys[0]}” seem to be one conversation: {how}; please check."
+    return Proposal(_mapping(inspection, roles), False, why)
+
+
+def _repeats(inspection: Inspection, name: str) -> bool:
+    values = [str(value) for row in inspection.preview if (value := row.values.get(name))]
+    return len(set(values)) < len(values)
 
 
 def _by_name(columns: list[str]) -> tuple[dict[ColumnRole, list[str]], bool]:
@@ -149,5 +218,6 @@ def _mapping(inspection: Inspection, roles: dict[str, ColumnRole]) -> Mapping:
 
 
 def _fits(mapping: Mapping, inspection: Inspection) -> bool:
-    made = [not isinstance(apply(mapping, row.values), LeftOut) for row in inspection.preview]
+    rows = [(row.number, row.values) for row in inspection.preview]
+    made = [not isinstance(m, LeftOut) for _, m, _ in assemble(mapping, lambda: iter(rows))]
     return bool(made) and sum(made) * 2 > len(made)

@@ -15,15 +15,17 @@ import os
 import resource
 import signal
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import BaseModel
 
 from app import isolation
-from app.datasets.mapping import LeftOut, Mapping, Message, apply, tools_of
+from app.datasets.conversations import assemble
+from app.datasets.mapping import LeftOut, Mapping, Message, tools_of
 from app.datasets.proposals import propose
-from app.datasets.reading import ReadAs, inspect, open_rows
+from app.datasets.reading import NumberedRow, ReadAs, inspect, open_rows
 from app.datasets.sniffing import Unreadable
 
 _PR_SET_PDEATHSIG = 1
@@ -95,20 +97,22 @@ def _inspect(order: Order) -> None:
 def _build(order: Order) -> None:
     assert order.mapping is not None
     num_rows = 0
-    with open_rows(order.path, order.read_as) as source:
-        for number, row in source.rows:
-            num_rows += 1
-            messages = row if isinstance(row, LeftOut) else apply(order.mapping, row)
-            if isinstance(messages, LeftOut):
-                _say({"left_out": [number, messages.reason]})
-            else:
-                assert isinstance(row, dict)
-                tools = tools_of(order.mapping, row)
-                cells = [rank(messages, order.seed), number, _body(messages)]
-                cells.append(_body(tools) if tools else "")
-                sys.stdout.write("\t".join(map(str, cells)) + "\n")
-            if num_rows % _PROGRESS_ROWS == 0:
-                _say({"rows": num_rows})
+
+    def rows() -> Iterator[NumberedRow]:
+        with open_rows(order.path, order.read_as) as source:
+            yield from source.rows
+
+    for number, messages, row in assemble(order.mapping, rows):
+        num_rows += 1
+        if isinstance(messages, LeftOut):
+            _say({"left_out": [number, messages.reason]})
+        else:
+            tools = tools_of(order.mapping, row) if row is not None else None
+            cells = [rank(messages, order.seed), number, _body(messages)]
+            cells.append(_body(tools) if tools else "")
+            sys.stdout.write("\t".join(map(str, cells)) + "\n")
+        if num_rows % _PROGRESS_ROWS == 0:
+            _say({"rows": num_rows})
     _say({"end": num_rows})
 
 

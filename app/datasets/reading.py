@@ -1,24 +1,57 @@
 """What is in a file: its format, columns and rows; sniffed by content, never by name."""
 
 import io
+import itertools
 import math
+import re
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from app.datasets import documents, encodings, tables
+from app.datasets import (
+    archives,
+    documents,
+    encodings,
+    json_rows,
+    parquet,
+    pdf,
+    tables,
+    word,
+    workbooks,
+)
+from app.datasets.blocks import Block, text_blocks
+from app.datasets.files import File
 from app.datasets.mapping import LeftOut
 from app.datasets.sniffing import Unreadable, sniff
 
-Format = Literal["csv", "json", "jsonl", "xlsx"]
+Format = Literal[
+    "csv",
+    "json",
+    "jsonl",
+    "xlsx",
+    "xls",
+    "ods",
+    "parquet",
+    "markdown",
+    "text",
+    "docx",
+    "pdf",
+    "zip",
+]
+DOCUMENTS = frozenset({"markdown", "text", "docx", "pdf"})
+WORKBOOKS = frozenset({"xlsx", "xls", "ods"})
+# Instead of a sheet's name, which cannot hold this sign: all of them as one table.
+ALL_SHEETS = "*"
 NUM_PREVIEW_ROWS = 20
 PREVIEW_CHARACTERS = 2000
+MAX_WARNINGS = 12
 _PROGRESS_ROWS = 5000
 
 NumberedRow = tuple[int, dict[str, Any] | LeftOut]
+Way = Literal["pairs", "text"]
 
 
 class ReadAs(BaseModel):
@@ -30,6 +63,22 @@ class ReadAs(BaseModel):
     delimiter: str | None = Field(default=None, min_length=1, max_length=1)
     sheet: str | None = Field(default=None, max_length=200)
     has_header: bool | None = None
+    # Of a text file: rows and columns, or prose.
+    form: Literal["table", "document"] | None = None
+    # Of a document: its own questions and answers, or its text in pieces.
+    way: Way | None = None
+    chunk_tokens: int = Field(
+        default=documents.DEFAULT_CHUNK_TOKENS,
+        ge=documents.MIN_CHUNK_TOKENS,
+        le=documents.MAX_CHUNK_TOKENS,
+    )
+    overlap_tokens: int = Field(default=0, ge=0)
+
+    @model_validator(mode="after")
+    def _overlap_fits(self) -> "ReadAs":
+        if self.overlap_tokens * 2 > self.chunk_tokens:
+            raise ValueError("pieces may overlap by at most half of their length")
+        return self
 
 
 class PreviewRow(BaseModel):
@@ -37,11 +86,18 @@ class PreviewRow(BaseModel):
     values: dict[str, Any]
 
 
+class Part(BaseModel):
+    """A sheet of a workbook or a file of an archive; rows are numbered through all of them."""
+
+    name: str
+    num_rows: int = 0
+
+
 class Inspection(BaseModel):
     """What the reader found; kept as DatasetVersion.inspection."""
 
     format: Format
-    # What a row's number counts: "line" or "row" or "entry".
+    # What a row's number counts: "line" or "row" or "entry", "paragraph" or "page".
     place: str
     encoding: str | None = None
     # No proof but a guess: the person looks at the preview and may choose another.
@@ -49,7 +105,16 @@ class Inspection(BaseModel):
     delimiter: str | None = None
     sheet: str | None = None
     sheets: list[str] = []
+    # The sheets have the same columns and may be read as one table.
+    sheets_agree: bool = False
     has_header: bool = True
+    # Of a document: the way that was taken, and how long the pieces of text are.
+    way: Way | None = None
+    chunk_tokens: int = documents.DEFAULT_CHUNK_TOKENS
+    overlap_tokens: int = 0
+    # Where pairs of a document were found: {"heading": 12, "table": 3}.
+    found_in: dict[str, int] = {}
+    parts: list[Part] = []
     columns: list[str]
     num_rows: int
     preview: list[PreviewRow]
@@ -61,14 +126,37 @@ class Inspection(BaseModel):
     # The first rows that became no example, by reason; known once the examples are built.
     left_out_rows: dict[str, list[int]] = {}
 
+    @property
+    def is_document(self) -> bool:
+        return self.way is not None
+
+    def read_as(self, chosen: ReadAs) -> ReadAs:
+        """Say how to read the file again just as it was read, whatever would be guessed today."""
+        if self.format == "zip":  # each file in it was judged by itself
+            return chosen.model_copy(update={"way": self.way})
+        # The mark at a file's start is found again by itself.
+        encoding = None if self.encoding in ("utf-8-sig", "utf-32", "utf-16") else self.encoding
+        return chosen.model_copy(
+            update={
+                "encoding": encoding,
+                "delimiter": self.delimiter,
+                "sheet": self.sheet,
+                "has_header": self.has_header,
+                "form": "document" if self.is_document else "table",
+                "way": self.way,
+            }
+        )
+
 
 class Source:
     """A file opened as rows; `found` says how it is read, without what only the rows tell."""
 
-    def __init__(self, found: Inspection, rows: Iterator[NumberedRow], unnamed: set[str]) -> None:
+    def __init__(
+        self, found: Inspection, rows: Iterator[NumberedRow], unnamed: set[str] | None = None
+    ) -> None:
         self.found = found
         self.rows = rows
-        self.unnamed = unnamed
+        self.unnamed = unnamed or set()
 
 
 @contextmanager
@@ -78,48 +166,276 @@ def open_rows(path: Path, read_as: ReadAs) -> Iterator[Source]:
     Raises:
         Unreadable: now or while the rows are read; one sentence.
     """
-    if sniff(path) == "xlsx":
-        table, sheet, sheets = tables.read_xlsx(path, read_as.sheet, read_as.has_header)
-        found = Inspection(
-            format="xlsx",
-            place="row",
-            sheet=sheet,
-            sheets=sheets,
-            has_header=table.has_header,
-            columns=table.columns,
-            num_rows=0,
-            preview=[],
-            warnings=table.warnings,
-        )
-        yield Source(found, table.rows, table.unnamed)
-        return
-    encoding = encodings.detect(path, read_as.encoding)
-    with path.open(encoding=encoding.name, newline="") as text:
-        yield _open_text(text, encoding, read_as)
+    with ExitStack() as stack:
+        yield _open(File(path), read_as, stack)
 
 
-def _open_text(text: io.TextIOWrapper, encoding: encodings.Encoding, read_as: ReadAs) -> Source:
-    found = Inspection(
-        format="csv",
-        place="line",
-        encoding=encoding.name,
-        encoding_is_guess=encoding.is_guess,
-        columns=[],
-        num_rows=0,
-        preview=[],
-    )
+def _open(file: File, read_as: ReadAs, stack: ExitStack) -> Source:
+    kind = sniff(file)
+    match kind:
+        case "zip":
+            return _open_archive(file, read_as, stack)
+        case "xlsx" | "xls" | "ods":
+            return _open_workbook(file, kind, read_as)
+        case "parquet":
+            found = _found("parquet", "row")
+            found.columns, rows = parquet.open_parquet(file)
+            return Source(found, rows)
+        case "docx":
+            return _open_document(
+                lambda: word.word_blocks(file), _found("docx", "paragraph"), read_as
+            )
+        case "pdf":
+            # Twice: once to see whether there are questions in it.
+            return _open_document(lambda: pdf.pdf_blocks(file), _found("pdf", "page"), read_as)
+        case "text":
+            return _open_text(file, read_as, stack)
+
+
+def _found(format_: Format, place: str) -> Inspection:
+    return Inspection(format=format_, place=place, columns=[], num_rows=0, preview=[])
+
+
+# --- text ------------------------------------------------------------------------------------
+
+
+def _open_text(file: File, read_as: ReadAs, stack: ExitStack) -> Source:
+    encoding = encodings.detect(file, read_as.encoding)
+    found = _found("csv", "line")
+    found.encoding, found.encoding_is_guess = encoding.name, encoding.is_guess
     if encoding.is_guess:
         name = encodings.CHOICES[encoding.name]
         found.warnings.append(
             f"The file does not say its encoding; it is read as {name} ({encoding.name}): "
             "look whether accents and umlauts are right below, and choose another if not."
         )
-    first = _first_character(text)
-    if not first:
+    text = stack.enter_context(file.text(encoding.name))
+    start = _first_characters(text)
+    if not start:
         raise Unreadable("This file holds only blank space; upload one with examples.")
-    if first in "[{":
+    if read_as.form != "document" and _starts_json(start):
         return _open_json(text, found)
-    return _open_csv(text, found, read_as)
+    sample = tables.sample_of(text)
+    is_document = (
+        documents.looks_like_document(sample)
+        if read_as.form is None and read_as.delimiter is None
+        else read_as.form == "document"
+    )
+    if not is_document:
+        return _open_csv(text, sample, found, read_as)
+    found.format = "markdown" if re.search(r"(?m)^ {0,3}#{1,6}[ \t]+\S", sample) else "text"
+
+    def blocks() -> Iterator[Block]:
+        text.seek(0)
+        return text_blocks(text)
+
+    return _open_document(blocks, found, read_as)
+
+
+def _starts_json(start: str) -> bool:
+    # A text may begin with [a note] as well.
+    return start[0] == "{" or (
+        start[0] == "[" and start[1:].lstrip()[:1] in ("", *'{["]-0123456789tfn')
+    )
+
+
+def _first_characters(text: io.TextIOWrapper) -> str:
+    while (piece := text.read(4096)) and not piece.strip():
+        pass
+    text.seek(0)
+    return piece.strip()
+
+
+def _open_json(text: io.TextIOWrapper, found: Inspection) -> Source:
+    rows: Iterator[NumberedRow]
+    if json_rows.is_jsonl(text):
+        found.format, rows = "jsonl", json_rows.read_jsonl(text)
+    else:
+        found.format, found.place, rows = "json", "entry", json_rows.read_json(text)
+    return Source(found, rows)
+
+
+def _open_csv(text: io.TextIOWrapper, sample: str, found: Inspection, read_as: ReadAs) -> Source:
+    delimiter = read_as.delimiter or tables.sniff_delimiter(sample)[0]
+    found.delimiter = None if delimiter == tables.NO_DELIMITER else delimiter
+    return _of_table(found, tables.read_csv(text, delimiter, read_as.has_header))
+
+
+def _of_table(found: Inspection, table: tables.Rows) -> Source:
+    found.columns = table.columns
+    found.has_header = table.has_header
+    found.warnings += table.warnings
+    return Source(found, table.rows, table.unnamed)
+
+
+# --- documents -------------------------------------------------------------------------------
+
+
+def _open_document(
+    blocks: Callable[[], Iterator[Block]], found: Inspection, read_as: ReadAs
+) -> Source:
+    found.way = read_as.way or ("pairs" if documents.has_pairs(blocks()) else "text")
+    found.chunk_tokens, found.overlap_tokens = read_as.chunk_tokens, read_as.overlap_tokens
+    if found.way == "text":
+        found.columns = list(documents.TEXT_COLUMNS)
+        return Source(
+            found, documents.texts(blocks(), read_as.chunk_tokens, read_as.overlap_tokens)
+        )
+    found.columns = list(documents.PAIR_COLUMNS)
+    return Source(found, _pairs(blocks(), found))
+
+
+def _pairs(blocks: Iterator[Block], found: Inspection) -> Iterator[NumberedRow]:
+    counts = documents.Counts()
+    for number, row in documents.pairs(blocks, counts):
+        found.found_in[row["found_in"]] = found.found_in.get(row["found_in"], 0) + 1
+        yield number, row
+    if counts.num_unused:
+        many = counts.num_unused
+        found.warnings.append(
+            f"{many:,} paragraphs stand under no question and are not used; read the document as "
+            "plain text to use all of it."
+            if many > 1
+            else "1 paragraph stands under no question and is not used; read the document as plain "
+            "text to use all of it."
+        )
+
+
+# --- workbooks and archives ------------------------------------------------------------------
+
+
+def _open_workbook(file: File, kind: Literal["xlsx", "xls", "ods"], read_as: ReadAs) -> Source:
+    book = workbooks.Workbook(file)
+    found = _found(kind, "row")
+    found.sheets = book.sheets
+    sheet = read_as.sheet
+    if len(book.sheets) > 1:
+        by_sheet = book.columns(read_as.has_header)
+        found.sheets_agree = len(by_sheet) > 1 and len({tuple(c) for c in by_sheet.values()}) == 1
+        if sheet is None and found.sheets_agree:
+            sheet = ALL_SHEETS
+    found.sheet = sheet or book.first_filled()
+    if kind == "xlsx" and (blank := workbooks.num_formulas_without_value(file)):
+        cells = f"{blank:,} cells hold formulas" if blank > 1 else "1 cell holds a formula"
+        found.warnings.append(
+            f"{cells} without a value and counts as blank; open the workbook in Excel and save it, "
+            "which works the values out."
+        )
+    if found.sheet == ALL_SHEETS:
+        filled = book.columns(read_as.has_header)
+        return _joined(
+            [(name, _sheet_opener(book, name, read_as, kind)) for name in filled],
+            found,
+            "sheet",
+        )
+    if len(book.sheets) > 1:
+        found.warnings.append(
+            f"The workbook has {len(book.sheets)} sheets; “{found.sheet}” is read and the others "
+            "are not."
+        )
+    return _of_table(found, book.rows(found.sheet, read_as.has_header))
+
+
+def _sheet_opener(
+    book: workbooks.Workbook, name: str, read_as: ReadAs, kind: Format
+) -> Callable[[ExitStack], Source]:
+    return lambda _: _of_table(_found(kind, "row"), book.rows(name, read_as.has_header))
+
+
+def _open_archive(file: File, read_as: ReadAs, stack: ExitStack) -> Source:
+    entries = stack.enter_context(archives.open_entries(file))
+    found = _found("zip", "row")
+    parts = [
+        (archives.shown(entry.info.filename), _entry_opener(entry, read_as)) for entry in entries
+    ]
+    return _joined(parts, found, "file")
+
+
+def _entry_opener(entry: File, read_as: ReadAs) -> Callable[[ExitStack], Source]:
+    return lambda stack: _open(entry, read_as, stack)
+
+
+def _joined(
+    parts: list[tuple[str, Callable[[ExitStack], Source]]], found: Inspection, noun: str
+) -> Source:
+    """Read several tables one after the other as one; a column says which each row is from."""
+    with ExitStack() as stack, _named(parts[0][0]):
+        first = parts[0][1](stack)
+        columns = _columns(first)
+    name = noun if noun not in columns else f"{noun} (2)"
+    for key in ("encoding", "encoding_is_guess", "delimiter", "has_header", "way"):
+        setattr(found, key, getattr(first.found, key))
+    found.chunk_tokens = first.found.chunk_tokens
+    found.overlap_tokens = first.found.overlap_tokens
+    if len(parts) == 1:
+        name = ""
+    found.columns = [*([name] if name else []), *first.found.columns]
+
+    def rows() -> Iterator[NumberedRow]:
+        number = 0
+        for label, opener in parts:
+            part = Part(name=label)
+            found.parts.append(part)
+            with ExitStack() as stack, _named(label):
+                source = opener(stack)
+                _agree(columns, _columns(source), parts[0][0])
+                for _, row in source.rows:
+                    number += 1
+                    part.num_rows += 1
+                    if isinstance(row, dict) and name:
+                        row = {name: label, **row}  # noqa: PLW2901 - the same row, with its origin
+                    yield number, row
+            _tell(found, source, label)
+
+    return Source(found, rows(), first.unnamed)
+
+
+def _columns(source: Source) -> list[str]:
+    """Return the columns of a part; JSON names them row by row, so its first row stands for it."""
+    if source.found.columns:
+        return source.found.columns
+    first = next(source.rows, None)
+    if first is None:
+        return []
+    source.rows = itertools.chain([first], source.rows)
+    return list(first[1]) if isinstance(first[1], dict) else []
+
+
+def _agree(first: list[str], other: list[str], name: str) -> None:
+    one, two = set(first), set(other)
+    # Fields of JSON may be left out where they are empty.
+    if one == two or (one and two and (one <= two or two <= one)):
+        return
+
+    def listed(columns: list[str]) -> str:
+        return ", ".join(f"“{c}”" for c in columns[:4]) + (", …" if len(columns) > 4 else "")
+
+    raise Unreadable(
+        f"its columns ({listed(other) or 'none'}) are others than those of “{name}” "
+        f"({listed(first) or 'none'}); give all parts the same columns, or upload each by itself."
+    )
+
+
+@contextmanager
+def _named(name: str) -> Iterator[None]:
+    """Say in which part something was wrong."""
+    try:
+        yield
+    except Unreadable as error:
+        message = str(error)
+        raise Unreadable(f"In “{name}”: {message[:1].lower()}{message[1:]}") from None
+
+
+def _tell(found: Inspection, source: Source, label: str) -> None:
+    for warning in source.found.warnings:
+        if len(found.warnings) < MAX_WARNINGS:
+            found.warnings.append(f"“{label}”: {warning[:1].lower()}{warning[1:]}")
+    found.encoding_is_guess = found.encoding_is_guess or source.found.encoding_is_guess
+    for place, number in source.found.found_in.items():
+        found.found_in[place] = found.found_in.get(place, 0) + number
+
+
+# --- a whole file ----------------------------------------------------------------------------
 
 
 def inspect(path: Path, read_as: ReadAs, report: Callable[[int], None]) -> Inspection:
@@ -158,20 +474,32 @@ def inspect(path: Path, read_as: ReadAs, report: Callable[[int], None]) -> Inspe
                 values = {name: _short(value) for name, value in row.items()}
                 found.preview.append(PreviewRow(number=number, values=values))
     if found.num_rows == 0:
-        raise Unreadable(
-            "This file has names of columns but no rows below them; add examples and upload it "
-            "again."
-            if columns
-            else "This file holds an empty list; add examples and upload it again."
-        )
+        raise Unreadable(_no_rows(found))
     _judge(found, left_out)
     blank = [name for name in columns if name not in filled]
     found.columns = [name for name in columns if name in filled or name not in source.unnamed]
     for shown in found.preview:
         shown.values = {name: shown.values.get(name) for name in found.columns}
-    for name in [name for name in blank if name in found.columns][:3]:
-        found.warnings.append(f"The column “{name}” is blank in every row.")
+    if not found.is_document:
+        for name in [name for name in blank if name in found.columns][:3]:
+            found.warnings.append(f"The column “{name}” is blank in every row.")
     return found
+
+
+def _no_rows(found: Inspection) -> str:
+    if found.way == "pairs":
+        return (
+            "This document holds no headings, tables or “Q:” lines with answers below or beside "
+            "them; read it as plain text, or set the questions as headings."
+        )
+    if found.way == "text":
+        return "This document holds no text; upload one with text in it."
+    if found.columns:
+        return (
+            "This file has names of columns but no rows below them; add examples and upload it "
+            "again."
+        )
+    return "This file holds an empty list; add examples and upload it again."
 
 
 def _check_names(names: list[str], where: str) -> None:
@@ -198,32 +526,6 @@ def _judge(found: Inspection, left_out: list[int]) -> None:
             f"{left_out[0]:,}) and will be left out; put quotes around texts that hold the "
             "delimiter."
         )
-
-
-def _open_json(text: io.TextIOWrapper, found: Inspection) -> Source:
-    rows: Iterator[NumberedRow]
-    if documents.is_jsonl(text):
-        found.format, rows = "jsonl", documents.read_jsonl(text)
-    else:
-        found.format, found.place, rows = "json", "entry", documents.read_json(text)
-    return Source(found, rows, set())
-
-
-def _open_csv(text: io.TextIOWrapper, found: Inspection, read_as: ReadAs) -> Source:
-    delimiter = read_as.delimiter or tables.sniff_delimiter(text)
-    found.delimiter = None if delimiter == tables.NO_DELIMITER else delimiter
-    table = tables.read_csv(text, delimiter, read_as.has_header)
-    found.columns = table.columns
-    found.has_header = table.has_header
-    found.warnings += table.warnings
-    return Source(found, table.rows, table.unnamed)
-
-
-def _first_character(text: io.TextIOWrapper) -> str:
-    while (piece := text.read(4096)) and not piece.strip():
-        pass
-    text.seek(0)
-    return piece.strip()[:1]
 
 
 def _short(value: Any) -> Any:

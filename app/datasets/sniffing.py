@@ -1,18 +1,23 @@
 """What a file is, by its first bytes; what it is called plays no part."""
 
-import zipfile
-from pathlib import Path
-from typing import Literal
+from __future__ import annotations
 
+import stat
+import zipfile
+from typing import TYPE_CHECKING, Literal
+
+if TYPE_CHECKING:
+    from app.datasets.files import File
+
+Kind = Literal["text", "xlsx", "ods", "xls", "parquet", "docx", "pdf", "zip"]
 MAX_ZIP_ENTRIES = 10_000
 MAX_UNPACKED_BYTES = 2 * 1024**3
 # A sheet of ordinary rows shrinks 5 to 30 times; repeated rows up to about 100 times.
 MAX_ZIP_RATIO = 200
-_SMALL_BYTES = 50 * 1024**2
+SMALL_BYTES = 50 * 1024**2
 
-_USE = "use CSV, TSV, JSON, JSONL or XLSX"
+_USE = "use CSV, Excel, JSON, Parquet, Word, PDF with text, Markdown or plain text"
 _NAMES = (
-    (b"%PDF-", "a PDF document"),
     (b"\x89PNG", "a picture (PNG)"),
     (b"\xff\xd8\xff", "a picture (JPEG)"),
     (b"GIF8", "a picture (GIF)"),
@@ -28,44 +33,52 @@ _NAMES = (
     (b"\x28\xb5\x2f\xfd", "a zstd archive; unpack it first"),
     (b"7z\xbc\xaf", "a 7z archive; unpack it first"),
     (b"Rar!", "a RAR archive; unpack it first"),
-    (b"PAR1", "a Parquet file"),
     (b"ARROW1", "an Arrow file"),
     (b"RIFF", "a sound or a film"),
     (b"ID3", "a sound (MP3)"),
     (b"OggS", "a sound (Ogg)"),
     (b"{\\rtf", "an RTF document"),
+    (b"PARE", "an encrypted Parquet file"),
     (b"\x80\x02", "a Python pickle"),
     (b"\x80\x03", "a Python pickle"),
     (b"\x80\x04", "a Python pickle"),
     (b"\x80\x05", "a Python pickle"),
 )
 _OLE = b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1"
+_ZIP = (b"PK\x03\x04", b"PK\x05\x06")
+_ODF = "application/vnd.oasis.opendocument."
 
 
 class Unreadable(Exception):
     """The file cannot be read; the message says in one sentence what, where and what to do."""
 
 
-def sniff(path: Path) -> Literal["text", "xlsx"]:
-    """Say whether a file is text or a workbook.
+def sniff(file: File) -> Kind:
+    """Say what kind of file this is.
 
     Raises:
-        Unreadable: it is empty, or something else; the message names it.
+        Unreadable: it is empty, or something that holds no examples; the message names it.
     """
-    with path.open("rb") as file:
-        head = file.read(4096)
+    head = file.head(4096)
     if not head:
         raise Unreadable(
             "This file is empty (0 bytes); save it again in the program it comes from, "
             "then upload it anew."
         )
     if head.startswith(_OLE):
-        raise Unreadable(_ole(path))
-    if head.startswith((b"PK\x03\x04", b"PK\x05\x06")):
-        return _zip(path)
+        return _ole(file)
+    if head.startswith(_ZIP):
+        return _zip(file)
+    if head.startswith(b"PAR1"):
+        return "parquet"
+    # Printers and mail programs put a little before it; readers accept that, and so do we.
+    if b"%PDF-" in head[:1024]:
+        return "pdf"
     name = next((name for magic, name in _NAMES if head.startswith(magic)), None)
     if name is None and head[4:8] == b"ftyp":
         name = "a film or a sound (MP4)"
+    if name is None and head[257:262] == b"ustar":
+        name = "a tar archive; unpack it first"
     if name is None and head.lstrip(b"\xef\xbb\xbf \t\r\n")[:14].lower().startswith(
         (b"<!doctype html", b"<html", b"<?xml")
     ):
@@ -75,52 +88,73 @@ def sniff(path: Path) -> Literal["text", "xlsx"]:
     return "text"
 
 
-def _ole(path: Path) -> str:
-    with path.open("rb") as file:
-        start = file.read(4 * 1024**2)
+def _ole(file: File) -> Kind:
+    """Office before 2007 and everything with a password: told apart by the names of its streams."""
+    start = file.head(64 * 1024**2)
     if "EncryptedPackage".encode("utf-16-le") in start:
-        return (
-            "This workbook is protected by a password; open it in Excel, remove the password "
-            "(File, Info, Protect Workbook) and upload it again."
+        raise Unreadable(
+            "This document is protected by a password; open it in Office, remove the password "
+            "(File, Info, Protect) and upload it again."
         )
-    return (
-        "This is a document in Office's old format (before 2007); open it and save it as "
-        "XLSX or CSV."
+    if any(name.encode("utf-16-le") in start for name in ("Workbook\0", "Book\0")):
+        return "xls"
+    raise Unreadable(
+        "This is a document in Office's old format (before 2007) and no workbook; open it and "
+        "save it as DOCX, XLSX or CSV."
     )
 
 
-def _zip(path: Path) -> Literal["xlsx"]:
+def _zip(file: File) -> Kind:
     try:
-        with zipfile.ZipFile(path) as archive:
+        with file.open() as packed, zipfile.ZipFile(packed) as archive:
             entries = archive.infolist()
-    except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError):
+            mimetype = b""
+            if entries and entries[0].filename == "mimetype" and entries[0].file_size < 200:
+                mimetype = archive.read(entries[0])
+    except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError, RuntimeError):
         raise Unreadable(
             "This workbook or archive is damaged or was cut off on its way; save it again and "
             "upload the new file."
         ) from None
     names = {entry.filename for entry in entries}
+    kind: Kind = "zip"
+    if "xl/workbook.xml" in names or "xl/workbook.bin" in names:
+        kind = "xlsx"
+    elif any(name.startswith("word/document") for name in names):
+        kind = "docx"
+    elif mimetype.startswith(f"{_ODF}spreadsheet".encode()):
+        kind = "ods"
+    elif any(name.startswith("ppt/") for name in names):
+        raise Unreadable("This is a PowerPoint presentation; save its text as DOCX or PDF.")
+    elif mimetype.startswith(_ODF.encode()):
+        raise Unreadable("This is an OpenDocument text or drawing; save it as DOCX or PDF.")
+    if any(entry.flag_bits & 1 for entry in entries):
+        raise Unreadable("This archive is protected by a password; remove it and upload it again.")
+    if kind != "zip":
+        _check_package(entries, file)
+    return kind
+
+
+def _check_package(entries: list[zipfile.ZipInfo], file: File) -> None:
     unpacked = sum(entry.file_size for entry in entries)
-    packed = max(path.stat().st_size, 1)
+    packed = max(file.size_bytes, 1)
     if (
         len(entries) > MAX_ZIP_ENTRIES
         or unpacked > MAX_UNPACKED_BYTES
-        or (unpacked > _SMALL_BYTES and unpacked / packed > MAX_ZIP_RATIO)
+        or (unpacked > SMALL_BYTES and unpacked / packed > MAX_ZIP_RATIO)
     ):
-        raise Unreadable(
-            f"This workbook would unpack to {unpacked / 1e6:,.0f} MB in {len(entries):,} parts "
-            f"from {packed / 1e6:,.1f} MB, which looks like a trap (a “zip bomb”); "
-            "save the rows as CSV and upload that."
-        )
-    if any(entry.flag_bits & 1 for entry in entries):
-        raise Unreadable("This archive is protected by a password; remove it and upload it again.")
-    if "xl/workbook.xml" in names or "xl/workbook.bin" in names:
-        return "xlsx"
-    if any(name.startswith("word/") for name in names):
-        name = "a Word document"
-    elif any(name.startswith("ppt/") for name in names):
-        name = "a PowerPoint presentation"
-    elif "mimetype" in names and "content.xml" in names:
-        name = "an OpenDocument file; save it as XLSX"
-    else:
-        name = "a zip archive; unpack it first and upload the file inside"
-    raise Unreadable(f"This is {name}: {_USE}.")
+        raise Unreadable(bomb("document", unpacked, len(entries), packed))
+
+
+def bomb(what: str, unpacked: int, num_parts: int, packed: int) -> str:
+    """Say that a file looks like one that was made to fill the memory or the disk."""
+    return (
+        f"This {what} would unpack to {unpacked / 1e6:,.0f} MB in {num_parts:,} parts from "
+        f"{packed / 1e6:,.1f} MB, which looks like a trap (a “zip bomb”); save the rows as CSV "
+        "and upload that."
+    )
+
+
+def is_link(entry: zipfile.ZipInfo) -> bool:
+    """Say whether an entry of an archive is a symbolic link."""
+    return stat.S_ISLNK(entry.external_attr >> 16)

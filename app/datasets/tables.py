@@ -1,15 +1,11 @@
-"""Rows of CSV, TSV and XLSX: delimiter, header and cells; one row at a time."""
+"""Rows of CSV and TSV, and what all tables share: delimiter, header and cells; a row at a time."""
 
 import csv
-import datetime
 import io
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
-
-from python_calamine import CalamineError, CalamineWorkbook, PasswordError, SheetVisibleEnum
 
 from app.datasets.column_names import is_known_name
 from app.datasets.mapping import LeftOut
@@ -41,19 +37,16 @@ class Rows:
 
 def read_csv(text: io.TextIOBase, delimiter: str, has_header: bool | None) -> Rows:
     """Read delimited text; quotes follow RFC 4180."""
-    return _with_header(_csv_rows(text, delimiter), has_header, "line")
+    return with_header(_csv_rows(text, delimiter), has_header, "line")
 
 
-def sniff_delimiter(text: io.TextIOBase) -> str:
-    """Find the delimiter under which most rows have as many cells as the header; then rewind.
+def sniff_delimiter(sample: str) -> tuple[str, float]:
+    """Find the delimiter under which most rows have as many cells as the header.
 
     Returns:
-        NO_DELIMITER where the file is one column of text, commas and all.
+        The delimiter, or NO_DELIMITER where the text is one column, commas and all; and the share
+        of rows that have as many cells as the first.
     """
-    sample = text.read(_SAMPLE_CHARACTERS)
-    text.seek(0)
-    if len(sample) == _SAMPLE_CHARACTERS:
-        sample = sample[: sample.rfind("\n") + 1] or sample
     best, best_score = NO_DELIMITER, (0.0, 0)
     for delimiter in DELIMITERS:
         counts: list[int] = []
@@ -71,7 +64,16 @@ def sniff_delimiter(text: io.TextIOBase) -> str:
         score = (round(counts.count(counts[0]) / len(counts), 1), counts[0])
         if score > best_score:
             best, best_score = delimiter, score
-    return best
+    return best, best_score[0]
+
+
+def sample_of(text: io.TextIOBase) -> str:
+    """Return the first whole lines of a text and rewind it."""
+    sample = text.read(_SAMPLE_CHARACTERS)
+    text.seek(0)
+    if len(sample) == _SAMPLE_CHARACTERS:
+        sample = sample[: sample.rfind("\n") + 1] or sample
+    return sample
 
 
 def _csv_rows(text: io.TextIOBase, delimiter: str) -> Iterator[tuple[int, Cells]]:
@@ -108,75 +110,8 @@ def _csv_fault(message: str, first: int, last: int, delimiter: str) -> str:
     return f"Line {first:,} cannot be read as a table row; correct it or save the file as XLSX."
 
 
-def read_xlsx(
-    path: Path, sheet: str | None, has_header: bool | None
-) -> tuple[Rows, str, list[str]]:
-    """Read one sheet of a workbook: the chosen one, else the first visible one with cells.
-
-    Returns:
-        The rows, the sheet's name, the names of all visible sheets.
-    """
-    try:
-        workbook = CalamineWorkbook.from_path(str(path))
-        names = [
-            data.name
-            for data in workbook.sheets_metadata
-            if data.visible is SheetVisibleEnum.Visible
-        ]
-        if sheet is not None and sheet not in names:
-            raise Unreadable(f"The workbook has no visible sheet “{sheet}”; choose another.")
-        for name in [sheet] if sheet is not None else names:
-            found = workbook.get_sheet_by_name(name)
-            if found.height:
-                break
-        else:
-            raise Unreadable(
-                "This workbook has no cells with text or numbers; fill a sheet and upload it again."
-            )
-        if found.end is not None and found.end[1] - (found.start or (0, 0))[1] >= MAX_COLUMNS:
-            raise Unreadable(
-                f"Sheet “{name}” has more than {MAX_COLUMNS:,} columns; "
-                "keep only the columns with questions and answers."
-            )
-        numbered = ((number, _cells(row)) for number, row in enumerate(found.iter_rows(), start=1))
-        filled = ((number, cells) for number, cells in numbered if any(c != "" for c in cells))
-        rows = _with_header(filled, has_header, "row")
-    except PasswordError:
-        raise Unreadable(
-            "This workbook is protected by a password; open it in Excel, remove the password "
-            "and upload it again."
-        ) from None
-    except (CalamineError, OSError) as error:
-        raise Unreadable(
-            f"This workbook is damaged ({str(error)[:80]}); open it in Excel, save it anew and "
-            "upload that."
-        ) from None
-    if len(names) > 1:
-        rows.warnings.append(
-            f"The workbook has {len(names)} sheets; “{name}” is read and the others are not."
-        )
-    return rows, name, names
-
-
-def _cells(row: Iterable[Any]) -> Cells:
-    return [_cell(value) for value in row]
-
-
-def _cell(value: Any) -> Any:
-    if isinstance(value, float) and value.is_integer():
-        return str(int(value))  # a sheet has no whole numbers of its own
-    if isinstance(value, str):
-        return value
-    if isinstance(value, datetime.datetime) and value.time() == datetime.time():
-        return value.date().isoformat()
-    if isinstance(value, datetime.date | datetime.time):
-        return value.isoformat()
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    return str(value)
-
-
-def _with_header(rows: Iterator[tuple[int, Cells]], has_header: bool | None, place: str) -> Rows:
+def with_header(rows: Iterator[tuple[int, Cells]], has_header: bool | None, place: str) -> Rows:
+    """Take the first row for the columns' names, unless it looks like an example."""
     number, first = next(rows, (0, []))
     if not first:
         raise Unreadable("This file holds no rows, only blank space; upload one with examples.")

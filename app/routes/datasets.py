@@ -204,7 +204,7 @@ def read_again(
         versions.read_again(db, user, version, dataset_page.read_as_from(form))
     except AppError as error:
         db.rollback()
-        return _version_page(db, user, version, error=error)
+        return _version_page(db, user, version, error=error, typed_read_as=form)
     db.commit()
     queue.hint("cpu")
     return _to(version)
@@ -232,6 +232,7 @@ def _version_page(
     split: str = "",
     place: int = 1,
     typed_name: str | None = None,
+    typed_read_as: ReadAsForm | None = None,
 ) -> Response:
     context: dict[str, Any] = {
         "version": version,
@@ -240,6 +241,7 @@ def _version_page(
         "can_edit": can_edit(user),
         "error": error,
         "typed_name": typed_name if typed_name is not None else version.dataset.name,
+        "typed_read_as": typed_read_as or ReadAsForm(),
         "is_busy": dataset_page.is_busy(version),
     }
     is_asked = version.status is VersionStatus.MAPPING or (

@@ -16,7 +16,17 @@ from starlette.testclient import TestClient
 from app import settings, uploads
 from app.datasets import changes, examples
 from app.datasets.changes import Change
-from app.models import BaseModel, Dataset, DatasetVersion, Role, StoredFile, User, VersionStatus
+from app.models import (
+    BaseModel,
+    Dataset,
+    DatasetVersion,
+    Example,
+    Role,
+    StoredFile,
+    User,
+    VersionStatus,
+)
+from tests import files
 from tests.app.pages import EXAMPLES, PIECE, TUS, sign_in
 from tests.factories import make_base_model, make_dataset_version, make_department, make_user
 from tests.trainer.conftest import TEMPLATES, tokenizer_json
@@ -118,7 +128,7 @@ def test_what_cannot_be_data_is_refused_and_the_name_kept(
     client: TestClient, db: Session, member: User
 ) -> None:
     for filename, content, words in (
-        ("letter.pdf", b"%PDF-1.4", "ends in “.pdf”"),
+        ("letter.pages", b"pages", "ends in “.pages”"),
         ("empty.csv", b"", "empty"),
         ("", b"", "file"),
     ):
@@ -140,9 +150,100 @@ def test_a_file_that_cannot_be_read_says_why(
     read_all(db)
     version = db.scalars(select(DatasetVersion)).one()
     page = client.get(f"/versions/{version.id}")
-    assert "PDF document" in page.text
+    assert "This PDF is damaged" in page.text
     assert "Upload another file" in page.text
     assert version.file.filename == "x.csv"
+
+
+def test_a_person_says_how_a_document_is_used(
+    client: TestClient, db: Session, member: User, broker: str
+) -> None:
+    body = "".join(
+        files.paragraph(f"Where is room {n}?", "berschrift1") + files.paragraph(f"In hall {n}.")
+        for n in range(12)
+    )
+    document = {"file": ("handbook.docx", files.docx(body))}
+    page = client.post("/datasets/upload", files=document)
+    address = page.url.path
+    read_all(db)
+    page = client.get(address)
+    assert "12 pairs read. Is this what you want to teach?" in page.text
+    assert "How shall this document be used?" in page.text
+    assert re.search(r'value="pairs" checked', page.text)
+    form = {"way": "text", "chunk_tokens": "40", "overlap_tokens": "21"}
+    wrong = client.post(f"{address}/read-again", data=form)
+    assert wrong.status_code == 422
+    assert 'id="overlap_tokens-wrong"' in wrong.text
+    assert 'value="21"' in wrong.text
+    assert re.search(r'value="text" checked', wrong.text)
+    client.post(f"{address}/read-again", data=form | {"overlap_tokens": "0"})
+    read_all(db)
+    page = client.get(address)
+    assert "pieces read" in page.text
+    assert 'value="40"' in page.text
+    version = db.scalars(select(DatasetVersion)).one()
+    assert version.inspection is not None
+    assert (version.inspection["way"], version.inspection["format"]) == ("text", "docx")
+    assert version.inspection["num_rows"] < 12
+
+
+def test_rows_become_conversations_by_a_key_and_a_chosen_speaker(
+    client: TestClient, db: Session, member: User, broker: str
+) -> None:
+    rows = "".join(f"{n},Frau Berg,Wo ist {n}?\n{n},Pforte,Im Gang {n}.\n" for n in range(15))
+    page = client.post("/datasets/upload", files={"file": ("x.csv", f"Vorgang,Wer,Was\n{rows}")})
+    address = page.url.path
+    read_all(db)
+    form = {
+        "column": ["Vorgang", "Wer", "Was"],
+        "role": ["key", "speaker", "text"],
+        "test_percent": "20",
+    }
+    preview = client.post(f"{address}/preview", data=form)
+    assert "neither known nor chosen as the one who answers" in preview.text
+    assert re.search(r'name="answers_by".*?<option value="Pforte">', preview.text, re.DOTALL)
+    form["answers_by"] = "Pforte"
+    preview = client.post(f"{address}/preview", data=form)
+    assert re.search(r'<option value="Pforte" selected>', preview.text)
+    assert re.search(r"turn-assistant.*?Im Gang 0\.", preview.text, re.DOTALL)
+    client.post(f"{address}/confirm", data=form)
+    read_all(db)
+    version = db.scalars(select(DatasetVersion)).one()
+    assert (version.status, version.num_train, version.num_validation) == ("ready", 12, 3)
+    first = db.scalars(select(Example).where(Example.index == 0)).one()
+    assert first.messages == [
+        {"role": "user", "content": "Wo ist 0?"},
+        {"role": "assistant", "content": "Im Gang 0."},
+    ]
+    assert first.flags == {"row": 2}
+
+
+def test_sheets_and_encodings_are_shown_and_can_be_switched(
+    client: TestClient, db: Session, member: User, broker: str
+) -> None:
+    sheets = {"Ost": [("q", "a"), ("A?", "B")], "West": [("q", "a"), ("C?", "D")]}
+    page = client.post("/datasets/upload", files={"file": ("x.xlsx", files.workbook(sheets))})
+    address = page.url.path
+    read_all(db)
+    page = client.get(address)
+    assert "All of them, as one table" in page.text
+    assert re.search(r"<td>West</td><td class=\"num\">2–2</td>", page.text)
+    client.post(f"{address}/read-again", data={"sheet": "West"})
+    read_all(db)
+    page = client.get(address)
+    assert "C?" in page.text
+    assert "A?" not in page.text
+    old = "Frage,Antwort\nWo ist die Küche?,Unten\n".encode("cp1252")
+    address = client.post("/datasets/upload", files={"file": ("y.csv", old)}).url.path
+    read_all(db)
+    page = client.get(address)
+    assert "The file does not say its encoding" in page.text
+    assert "Küche" in page.text
+    client.post(f"{address}/read-again", data={"encoding": "cp850"})
+    read_all(db)
+    page = client.get(address)
+    assert "K³che" in page.text
+    assert '<option value="cp850" selected>' in page.text
 
 
 def test_an_upload_comes_in_pieces(

@@ -21,7 +21,7 @@ ROWS = [("Wo ist die Küche?", "Im Keller, links."), ("Wann?", "Um 8; täglich."
 
 def read(folder: Path, content: bytes | str, **read_as: object) -> Inspection:
     # A name that lies: only the content may count.
-    path = folder / "data.pdf"
+    path = folder / "picture.png"
     path.write_bytes(content.encode() if isinstance(content, str) else content)
     return inspect(path, ReadAs.model_validate(read_as), lambda rows: None)
 
@@ -236,15 +236,14 @@ BAD: dict[str, tuple[bytes | str, str]] = {
     "torn workbook": (workbook([("q", "a"), ("x", "y")])[:-300], "damaged or was cut off"),
     "hollow workbook": (zip_of(xl__workbook_xml=b"<x/>"), "This workbook is damaged"),
     "empty workbook": (workbook([]), "no cells with text or numbers"),
-    "pdf": (b"%PDF-1.7\n", "a PDF document"),
+    "pdf": (b"%PDF-1.7\n", "This PDF is damaged"),
     "png": (b"\x89PNG\r\n\x1a\n", "a picture (PNG)"),
-    "zip": (zip_of(a_csv=b"q,a\n"), "a zip archive; unpack it first"),
-    "docx": (zip_of(word__document_xml=b"<x/>"), "a Word document"),
+    "docx": (zip_of(word__document_xml=b"<x/>"), "holds no text"),
     "sqlite": (b"SQLite format 3\0" + bytes(80), "an SQLite database"),
     "exe": (b"MZ\x90\0" + bytes(80), "a Windows program"),
     "html": (b"<!DOCTYPE html><table>", "a web page"),
     "pickle": (b"\x80\x04\x95" + bytes(20), "a Python pickle"),
-    "parquet": (b"PAR1" + bytes(20), "a Parquet file"),
+    "parquet": (b"PAR1" + bytes(20), "This Parquet file is damaged"),
 }
 
 

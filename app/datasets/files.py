@@ -1,0 +1,66 @@
+"""A file to read: on the disk or an entry of an archive; opened anew as often as needed."""
+
+import io
+import zipfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO, cast
+
+from app.datasets.sniffing import Unreadable
+
+# Formats that need their whole file at hand have to fit into the reading process.
+MAX_HELD_BYTES = 256 * 1024**2
+
+
+@dataclass(frozen=True)
+class File:
+    """A file on the disk."""
+
+    path: Path
+
+    @property
+    def size_bytes(self) -> int:
+        return self.path.stat().st_size
+
+    def open(self) -> BinaryIO:
+        """Open the bytes at their start."""
+        return self.path.open("rb")
+
+    def head(self, num_bytes: int) -> bytes:
+        """Return the first bytes, all of them unless the file is shorter."""
+        with self.open() as file:
+            return file.read(num_bytes)
+
+    def text(self, encoding: str) -> io.TextIOWrapper:
+        """Open as text; line ends stay as they are."""
+        return io.TextIOWrapper(self.open(), encoding=encoding, newline="")
+
+
+@dataclass(frozen=True)
+class Entry(File):
+    """A file inside a ZIP archive; `path` is the archive. Inflated as it is read."""
+
+    archive: zipfile.ZipFile
+    info: zipfile.ZipInfo
+
+    @property
+    def size_bytes(self) -> int:
+        return self.info.file_size
+
+    def open(self) -> BinaryIO:
+        """Open the entry; it never gives more bytes than the archive declares for it."""
+        return cast(BinaryIO, self.archive.open(self.info))
+
+    def held(self) -> io.BytesIO:
+        """Hold the whole entry in memory.
+
+        Raises:
+            Unreadable: it is too large for that.
+        """
+        if self.size_bytes > MAX_HELD_BYTES:
+            raise Unreadable(
+                f"This file would unpack to {self.size_bytes / 1e6:,.0f} MB, and inside an archive "
+                f"at most {MAX_HELD_BYTES / 1e6:,.0f} MB can be read; upload it by itself."
+            )
+        with self.open() as file:
+            return io.BytesIO(file.read())

@@ -1,0 +1,265 @@
+"""Rows of JSON and JSONL: one object at a time, however long the file is."""
+
+import io
+import json
+from collections.abc import Iterator
+from typing import Any, NoReturn
+
+from app.datasets.sniffing import Unreadable
+
+MAX_ENTRY_CHARACTERS = 16 * 1024**2
+MAX_DEPTH = 64
+# A file that is one object around a list has to be held as a whole.
+_MAX_WRAPPED_CHARACTERS = 128 * 1024**2
+_CHUNK_CHARACTERS = 1024**2
+
+Row = dict[str, Any]
+
+
+def _no_number(word: str) -> NoReturn:
+    raise ValueError(f"{word} is no number in JSON")
+
+
+_decoder = json.JSONDecoder(parse_constant=_no_number)
+
+
+def is_jsonl(text: io.TextIOBase) -> bool:
+    """Say whether the first line that is not blank is an object of its own; then rewind."""
+    try:
+        for line in iter(lambda: text.readline(MAX_ENTRY_CHARACTERS), ""):
+            if line.strip():
+                return isinstance(_decoder.decode(line.strip()), dict)
+    except (ValueError, RecursionError):
+        # One object over many lines, or a fault in line 1: told apart by what follows it.
+        return _second_line_is_object(text)
+    finally:
+        text.seek(0)
+    return False
+
+
+def _second_line_is_object(text: io.TextIOBase) -> bool:
+    try:
+        return isinstance(_decoder.decode(text.readline(MAX_ENTRY_CHARACTERS).strip()), dict)
+    except (ValueError, RecursionError):
+        return False
+
+
+def read_jsonl(text: io.TextIOBase) -> Iterator[tuple[int, Row]]:
+    """Yield each line's object with its line number.
+
+    Raises:
+        Unreadable: a line is no JSON, no object, too long or nested too deeply.
+    """
+    lines = iter(lambda: text.readline(MAX_ENTRY_CHARACTERS + 1), "")
+    for number, line in enumerate(lines, start=1):
+        if len(line) > MAX_ENTRY_CHARACTERS:
+            raise Unreadable(f"Line {number:,} is longer than 16 MB; split it or leave it out.")
+        stripped = line.strip()
+        if not stripped:
+            continue
+        try:
+            value = _decoder.decode(stripped)
+        except json.JSONDecodeError as error:
+            indent = len(line) - len(line.lstrip())
+            raise Unreadable(_syntax(number, error.pos + indent + 1, error.msg)) from None
+        except RecursionError:
+            raise Unreadable(_deep(f"Line {number:,}")) from None
+        except ValueError as error:
+            raise Unreadable(_bad_number(f"Line {number:,}", error)) from None
+        yield number, _checked(value, f"Line {number:,}")
+
+
+def read_json(text: io.TextIOBase) -> Iterator[tuple[int, Row]]:
+    """Yield the objects of a JSON list with their places in it, from 1.
+
+    A file that is one object counts as its only list of objects, else as the only example.
+    """
+    start = _skip_space(text)
+    if start.character == "[":
+        yield from _Stream(text, start.line).entries()
+    else:
+        yield from _wrapped(text)
+
+
+class _Start:
+    def __init__(self, character: str, line: int) -> None:
+        self.character = character
+        self.line = line
+
+
+def _skip_space(text: io.TextIOBase) -> _Start:
+    line = 1
+    while (character := text.read(1)) and character.isspace():
+        line += character == "\n"
+    return _Start(character, line)
+
+
+class _Stream:
+    """A JSON list read in pieces; holds one entry and a chunk at a time."""
+
+    def __init__(self, text: io.TextIOBase, line: int) -> None:
+        self.text = text
+        self.buffer = ""
+        self.position = 0
+        self.line = line  # of `position`
+        self.before = 1  # characters of its line before the buffer; the first is the bracket
+        self.number = 1
+        self.at_end = False
+
+    def entries(self) -> Iterator[tuple[int, Row]]:
+        if self._next() == "]":
+            return
+        while True:
+            value = self._value()
+            yield self.number, _checked(value, f"Entry {self.number:,} (line {self.line:,})")
+            self.number += 1
+            character = self._next()
+            self._advance(self.position + 1)
+            if character == "]":
+                break
+            if character != ",":
+                raise Unreadable(_syntax(self.line, None, "Expecting ',' delimiter"))
+            if self._next() == "]":
+                raise Unreadable(_syntax(self.line, None, "Illegal trailing comma"))
+        if self._next():
+            raise Unreadable(_syntax(self.line, None, "Extra data"))
+
+    def _next(self) -> str:
+        """Return the next character that is not space, without taking it; "" at the end."""
+        while True:
+            rest = self.position
+            while rest < len(self.buffer) and self.buffer[rest] in " \t\r\n":
+                rest += 1
+            self._advance(rest)
+            if rest < len(self.buffer):
+                return self.buffer[rest]
+            if not self._fill():
+                return ""
+
+    def _value(self) -> Any:
+        if not self._next():
+            raise Unreadable(_syntax(self.line, None, "Expecting value"))
+        while True:
+            left = len(self.buffer) - self.position
+            try:
+                value, end = _decoder.raw_decode(self.buffer, self.position)
+            except json.JSONDecodeError as error:
+                # Near the end of what was read the fault may be only that more is to come.
+                is_open = error.msg.startswith("Unterminated") or (
+                    error.pos > len(self.buffer) - 64
+                )
+                if is_open and left <= MAX_ENTRY_CHARACTERS and self._fill():
+                    continue
+                if is_open and left > MAX_ENTRY_CHARACTERS:
+                    raise Unreadable(
+                        f"Entry {self.number:,}, which begins in line {self.line:,}, is longer "
+                        "than 16 MB or never ends; check its quotes and brackets."
+                    ) from None
+                line = self.line + self.buffer.count("\n", self.position, error.pos)
+                raise Unreadable(_syntax(line, self._column(error.pos), error.msg)) from None
+            except RecursionError:
+                raise Unreadable(_deep(f"Entry {self.number:,} (line {self.line:,})")) from None
+            except ValueError as error:
+                where = f"Entry {self.number:,} (from line {self.line:,})"
+                raise Unreadable(_bad_number(where, error)) from None
+            self._advance(end)
+            return value
+
+    def _advance(self, position: int) -> None:
+        self.line += self.buffer.count("\n", self.position, position)
+        self.position = position
+
+    def _fill(self) -> bool:
+        if self.at_end:
+            return False
+        # Twice as much each time: a long entry is then decoded few times over.
+        wanted = max(_CHUNK_CHARACTERS, len(self.buffer) - self.position)
+        more = self.text.read(wanted)
+        if not more:
+            self.at_end = True
+            return False
+        self.before = self._column(self.position) - 1
+        self.buffer = self.buffer[self.position :] + more
+        self.position = 0
+        return True
+
+    def _column(self, position: int) -> int:
+        newline = self.buffer.rfind("\n", 0, position)
+        return position - newline if newline >= 0 else self.before + position + 1
+
+
+def _wrapped(text: io.TextIOBase) -> Iterator[tuple[int, Row]]:
+    text.seek(0)
+    whole = text.read(_MAX_WRAPPED_CHARACTERS + 1)
+    if len(whole) > _MAX_WRAPPED_CHARACTERS:
+        raise Unreadable(
+            "This JSON file is one object of more than 128 MB; write one object a line (JSONL) "
+            "or a list of objects."
+        )
+    lead = len(whole) - len(whole.lstrip())
+    try:
+        value = _decoder.decode(whole)
+    except json.JSONDecodeError as error:
+        raise Unreadable(_syntax(error.lineno, error.colno, error.msg)) from None
+    except RecursionError:
+        raise Unreadable(_deep(f"The object in line {1 + whole.count(chr(10), 0, lead)}")) from None
+    except ValueError as error:
+        raise Unreadable(_bad_number("The object", error)) from None
+    lists = [
+        found
+        for found in (value.values() if isinstance(value, dict) else [])
+        if isinstance(found, list) and found and all(isinstance(entry, dict) for entry in found)
+    ]
+    is_conversation = isinstance(value, dict) and {"messages", "conversations"} & value.keys()
+    entries = lists[0] if len(lists) == 1 and not is_conversation else [value]
+    for number, entry in enumerate(entries, start=1):
+        yield number, _checked(entry, f"Entry {number:,}")
+
+
+def _checked(value: Any, where: str) -> Row:
+    if not isinstance(value, dict):
+        raise Unreadable(
+            f"{where} is not an object with named fields such as "
+            '{"question": …, "answer": …}; each example needs to be one.'
+        )
+    if any(isinstance(part, dict | list) and _depth_over(part, 1) for part in value.values()):
+        raise Unreadable(_deep(where))
+    return value
+
+
+def _depth_over(value: Any, depth: int) -> bool:
+    if depth > MAX_DEPTH:
+        return True
+    parts = value.values() if isinstance(value, dict) else value
+    return any(isinstance(part, dict | list) and _depth_over(part, depth + 1) for part in parts)
+
+
+_PLAIN = {
+    "Expecting value": "a value is missing or is no JSON",
+    "Expecting property name enclosed in double quotes": "a name in double quotes is missing",
+    "Expecting ',' delimiter": "a comma or a closing bracket is missing",
+    "Expecting ':' delimiter": "a colon is missing",
+    "Unterminated string starting at": "a text's closing quote is missing",
+    "Invalid control character at": "a text holds a line break or a tab; write \\n or \\t",
+    "Invalid \\escape": "a backslash in a text must be written \\\\",
+    "Extra data": "there is more after the end of the value",
+    "Illegal trailing comma": "a comma stands before the closing bracket",
+}
+
+
+def _syntax(line: int, column: int | None, message: str) -> str:
+    plain = next((text for start, text in _PLAIN.items() if message.startswith(start)), message)
+    where = f"Line {line:,}" + (f", character {column:,}," if column else "")
+    return f"{where} is not valid JSON: {plain}; correct it there, then upload the file again."
+
+
+def _deep(where: str) -> str:
+    return (
+        f"{where} is nested more than {MAX_DEPTH} levels deep; an example is a flat object, "
+        "or a list of messages."
+    )
+
+
+def _bad_number(where: str, error: ValueError) -> str:
+    problem = str(error) if "is no number" in str(error) else "a number has too many digits"
+    return f"{where} is not valid JSON: {problem}; write it as a text in quotes or leave it out."

@@ -1,0 +1,117 @@
+"""Rows of a Parquet file, a batch at a time; only in the reading process, never in the web."""
+
+import datetime
+import decimal
+from collections.abc import Iterator
+from typing import Any
+
+from app.datasets.files import Entry, File
+from app.datasets.sniffing import Unreadable
+from app.datasets.tables import MAX_CELL_CHARACTERS, MAX_COLUMNS
+
+_BATCH_ROWS = 256
+# Repeated values are written once in a Parquet file: a ratio that no honest table comes near.
+_MAX_RATIO = 1000
+_SUSPECT_BYTES = 1024**3
+_MAX_ROW_GROUP_BYTES = 1024**3
+
+
+def open_parquet(file: File) -> tuple[list[str], Iterator[tuple[int, dict[str, Any]]]]:
+    """Open a Parquet file.
+
+    Returns:
+        The names of its columns and its rows, numbered from 1.
+
+    Raises:
+        Unreadable: now or while the rows are read; it is damaged, a trap, or too wide.
+    """
+    import pyarrow as pa
+    from pyarrow import parquet as pq
+
+    # One thread and the C library's allocator: what it takes counts against the limit at once.
+    pa.set_memory_pool(pa.system_memory_pool())
+    pa.set_cpu_count(1)
+    try:
+        source = (
+            pa.BufferReader(file.held().getvalue()) if isinstance(file, Entry) else str(file.path)
+        )
+        opened = pq.ParquetFile(source, memory_map=False, pre_buffer=False)
+        names = list(opened.schema_arrow.names)
+        groups = [opened.metadata.row_group(n) for n in range(opened.metadata.num_row_groups)]
+    except (pa.ArrowException, OSError, ValueError) as error:
+        raise Unreadable(_damaged(error)) from None
+    if len(names) > MAX_COLUMNS:
+        raise Unreadable(
+            f"This Parquet file has {len(names):,} columns and at most {MAX_COLUMNS:,} can be "
+            "read; keep only the columns with questions and answers."
+        )
+    if any(group.total_byte_size > _MAX_ROW_GROUP_BYTES for group in groups):
+        raise Unreadable(
+            "A row group of this Parquet file has more than 1 GB; write it anew with smaller row "
+            "groups, for example of 10,000 rows."
+        )
+    return names, _rows(opened, file.size_bytes)
+
+
+def _rows(opened: Any, size_bytes: int) -> Iterator[tuple[int, dict[str, Any]]]:
+    import pyarrow as pa
+
+    number, cells = 0, _Cells()
+    try:
+        for batch in opened.iter_batches(batch_size=_BATCH_ROWS, use_threads=False):
+            if cells.size > _SUSPECT_BYTES and cells.size / size_bytes > _MAX_RATIO:
+                raise Unreadable(
+                    f"This Parquet file of {size_bytes / 1e6:,.1f} MB unpacks to more than "
+                    f"{cells.size / 1e9:,.0f} GB, which looks like a trap; save the rows as CSV "
+                    "and upload that."
+                )
+            for row in batch.to_pylist():
+                number += 1
+                yield number, {name: cells.value(cell, number) for name, cell in row.items()}
+    except MemoryError:
+        raise
+    except (pa.ArrowException, OSError, ValueError, OverflowError) as error:
+        raise Unreadable(_damaged(error, number)) from None
+
+
+class _Cells:
+    """Arrow's values as JSON has them; `size` counts the characters, however they were packed."""
+
+    def __init__(self) -> None:
+        self.size = 0
+
+    def value(self, value: Any, number: int) -> Any:
+        if isinstance(value, str):
+            self.size += len(value)
+            if len(value) > MAX_CELL_CHARACTERS:
+                raise Unreadable(
+                    f"Row {number:,} holds a text of more than 1 MB; shorten it, then upload the "
+                    "file again."
+                )
+            return value
+        if value is None or isinstance(value, bool | int | float):
+            return value
+        if isinstance(value, bytes):
+            # Some programs write their texts as bytes; a picture stays what it is, no text.
+            try:
+                return self.value(value.decode(), number)
+            except UnicodeDecodeError:
+                return {"bytes": len(value)}
+        if isinstance(value, list | tuple):
+            return [self.value(part, number) for part in value]
+        if isinstance(value, dict):
+            return {str(name): self.value(part, number) for name, part in value.items()}
+        if isinstance(value, datetime.date | datetime.time):
+            return value.isoformat()
+        if isinstance(value, decimal.Decimal):
+            return format(value, "f")
+        return str(value)
+
+
+def _damaged(error: Exception, number: int = 0) -> str:
+    where = f" after row {number:,}" if number else ""
+    what = " ".join(str(error).split())[:80].rstrip(".").replace(". ", ", ")
+    return (
+        f"This Parquet file is damaged or was cut off{where} ({what}); write it anew and upload "
+        "that."
+    )

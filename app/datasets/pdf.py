@@ -1,0 +1,175 @@
+"""PDF with a text layer -> blocks: lines joined to paragraphs, larger or bold lines as headings."""
+
+import re
+from collections import Counter
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+from app.datasets.blocks import Block
+from app.datasets.files import Entry, File
+from app.datasets.sniffing import Unreadable
+
+MAX_PAGES = 5000
+MAX_PAGE_CHARACTERS = 1024**2
+_MAX_HEADING_CHARACTERS = 200
+_BOLD_WEIGHT = 600
+# A page with fewer letters holds a picture of text, a title or nothing.
+_FEW_CHARACTERS = 20
+_SENTENCE_ENDS = (".", "!", "?", ":", "…", "。", "？", "！", "؟", "।")
+# How PDFium writes a hyphen at a line's end.
+_HYPHENS = ("\x02", "\ufffe", "\u00ad", "-", "\u2010")
+
+
+class _Line(NamedTuple):
+    page: int
+    text: str
+    size: float
+    is_bold: bool
+    top: float
+    bottom: float
+
+
+def pdf_blocks(file: File) -> Iterator[Block]:
+    """Read the text layer of a PDF into headings and paragraphs, numbered by page.
+
+    Tables have no structure in a PDF: their cells come as lines.
+
+    Raises:
+        Unreadable: it is damaged, protected or too long, or has no text layer.
+    """
+    lines = _without_margins(_lines(file))
+    if sum(len(line.text) for line in lines) < _FEW_CHARACTERS:
+        raise Unreadable(
+            "This PDF has no text, only pictures of pages (a scan); run text recognition (OCR) "
+            "over it and upload the result, or a Word or text file."
+        )
+    sizes: Counter[float] = Counter()
+    for line in lines:
+        sizes[line.size] += len(line.text)
+    body = sizes.most_common(1)[0][0]
+    larger = sorted({line.size for line in lines if line.size > body * 1.12}, reverse=True)
+    paragraph: list[_Line] = []
+    for line in lines:
+        level = _level(line, body, larger)
+        if level:
+            yield from _paragraph(paragraph)
+            paragraph = []
+            yield Block("heading", line.page, line.text, level)
+        else:
+            if paragraph and _breaks(paragraph[-1], line):
+                yield from _paragraph(paragraph)
+                paragraph = []
+            paragraph.append(line)
+    yield from _paragraph(paragraph)
+
+
+def _level(line: _Line, body: float, larger: list[float]) -> int:
+    if len(line.text) > _MAX_HEADING_CHARACTERS or not any(c.isalpha() for c in line.text):
+        return 0
+    if line.size in larger:
+        return min(larger.index(line.size) + 1, 6)
+    ends_sentence = line.text.endswith((".", ",", ";", ":"))
+    return 6 if line.is_bold and line.size >= body * 0.95 and not ends_sentence else 0
+
+
+def _breaks(before: _Line, line: _Line) -> bool:
+    """Say whether a paragraph ends between two lines."""
+    if before.page != line.page:
+        return before.text.endswith(_SENTENCE_ENDS)
+    height = max(before.top - before.bottom, 1.0)
+    # Another column begins higher up; an ordinary line follows closely below.
+    return not 0 <= before.bottom - line.top < height * 0.9 and not (
+        abs(before.bottom - line.bottom) < height
+    )
+
+
+def _paragraph(lines: list[_Line]) -> Iterator[Block]:
+    text = ""
+    for line in lines:
+        if text.endswith(_HYPHENS) and line.text[:1].islower():
+            text = text[:-1] + line.text
+        else:
+            text = f"{text} {line.text}" if text else line.text
+    text = re.sub("[\x02\ufffe\u00ad]", "", text).strip()
+    if text:
+        yield Block("text", lines[0].page, text)
+
+
+def _without_margins(lines: list[_Line]) -> list[_Line]:
+    """Drop what stands at the top or the bottom of most pages: running titles, page numbers."""
+    pages: dict[int, list[_Line]] = {}
+    for line in lines:
+        pages.setdefault(line.page, []).append(line)
+    if len(pages) < 3:
+        return lines
+    edges = [(page[place], place) for page in pages.values() for place in (0, -1)]
+    repeated = Counter((_shape(line.text), place) for line, place in edges)
+    dropped = {
+        id(line) for line, place in edges if repeated[_shape(line.text), place] * 2 > len(pages)
+    }
+    return [line for line in lines if id(line) not in dropped]
+
+
+def _shape(text: str) -> str:
+    return re.sub(r"\d+", "0", text)
+
+
+def _lines(file: File) -> list[_Line]:
+    import pypdfium2
+
+    lines: list[_Line] = []
+    try:
+        source = file.held() if isinstance(file, Entry) else file.path
+        with pypdfium2.PdfDocument(source) as document:
+            if len(document) > MAX_PAGES:
+                raise Unreadable(
+                    f"This PDF has {len(document):,} pages and at most {MAX_PAGES:,} can be read; "
+                    "split it."
+                )
+            for number in range(len(document)):
+                page = document[number]
+                text = page.get_textpage()
+                lines += _page_lines(text, number + 1)
+                text.close()
+                page.close()
+    except pypdfium2.PdfiumError as error:
+        if "password" in str(error).lower() or "security" in str(error).lower():
+            raise Unreadable(
+                "This PDF is protected by a password; save it without one and upload it again."
+            ) from None
+        raise Unreadable(
+            "This PDF is damaged or was cut off on its way; open it, save it anew and upload that."
+        ) from None
+    return lines
+
+
+def _page_lines(page: Any, number: int) -> Iterator[_Line]:
+    if page.count_chars() > MAX_PAGE_CHARACTERS:
+        raise Unreadable(f"Page {number:,} of this PDF has more than 1 MB of text; split it.")
+    start = 0
+    for line in page.get_text_range().split("\r\n"):
+        text = " ".join(line.replace("\0", "").split())
+        if text:
+            # The middle stands for the line: its first sign may be a bullet or an initial.
+            middle = next((n for n in range(len(line) // 2, len(line)) if line[n].isalnum()), 0)
+            yield _line(page, start + middle, number, text)
+        start += len(line) + 2
+
+
+def _line(page: Any, place: int, number: int, text: str) -> _Line:
+    import pypdfium2.raw as pdfium
+
+    place = min(place, max(page.count_chars() - 1, 0))
+    size = round(pdfium.FPDFText_GetFontSize(page, place), 1)
+    weight = pdfium.FPDFText_GetFontWeight(page, place)
+    try:
+        _, bottom, _, top = page.get_charbox(place, loose=True)
+    except pdfium_error():
+        bottom = top = 0.0
+    return _Line(number, text, size, weight >= _BOLD_WEIGHT, top, bottom)
+
+
+def pdfium_error() -> type[Exception]:
+    import pypdfium2
+
+    return pypdfium2.PdfiumError  # type: ignore[no-any-return]

@@ -1,0 +1,140 @@
+"""Sheets of XLSX, XLS and ODS workbooks: their cells' values, never their formulas or macros."""
+
+import datetime
+import re
+import zipfile
+import zlib
+from collections.abc import Iterable
+from typing import Any
+
+from python_calamine import (
+    CalamineError,
+    CalamineSheet,
+    CalamineWorkbook,
+    PasswordError,
+    SheetTypeEnum,
+    SheetVisibleEnum,
+)
+
+from app.datasets.files import Entry, File
+from app.datasets.sniffing import Unreadable
+from app.datasets.tables import MAX_CELL_CHARACTERS, MAX_COLUMNS, Cells, Rows, with_header
+
+_VALUE = re.compile(rb"<v>[^<]|<t[ >]")
+_MAX_CELL_BYTES = 64 * 1024
+
+
+class Workbook:
+    """A workbook that is open; its sheets are read one at a time."""
+
+    def __init__(self, file: File) -> None:
+        try:
+            self._book = (
+                CalamineWorkbook.from_filelike(file.held())
+                if isinstance(file, Entry)
+                else CalamineWorkbook.from_path(str(file.path))
+            )
+        except PasswordError:
+            raise Unreadable(
+                "This workbook is protected by a password; open it in Excel, remove the password "
+                "and upload it again."
+            ) from None
+        except (CalamineError, OSError, ValueError) as error:
+            raise Unreadable(_damaged(error)) from None
+        self.sheets = [
+            data.name
+            for data in self._book.sheets_metadata
+            if data.visible is SheetVisibleEnum.Visible and data.typ is SheetTypeEnum.WorkSheet
+        ]
+
+    def first_filled(self) -> str:
+        """Find the first visible sheet with cells.
+
+        Raises:
+            Unreadable: there is none.
+        """
+        for name in self.sheets:
+            if self._sheet(name).height:
+                return name
+        raise Unreadable(
+            "This workbook has no cells with text or numbers; fill a sheet and upload it again."
+        )
+
+    def columns(self, has_header: bool | None) -> dict[str, list[str]]:
+        """Return the columns of each visible sheet with cells."""
+        return {
+            name: self.rows(name, has_header).columns
+            for name in self.sheets
+            if self._sheet(name).height
+        }
+
+    def rows(self, name: str, has_header: bool | None) -> Rows:
+        """Read one sheet.
+
+        Raises:
+            Unreadable: there is no such sheet, or it is none that can be read.
+        """
+        if name not in self.sheets:
+            raise Unreadable(f"The workbook has no visible sheet “{name}”; choose another.")
+        sheet = self._sheet(name)
+        if sheet.end is not None and sheet.end[1] - (sheet.start or (0, 0))[1] >= MAX_COLUMNS:
+            raise Unreadable(
+                f"Sheet “{name}” has more than {MAX_COLUMNS:,} columns; "
+                "keep only the columns with questions and answers."
+            )
+        numbered = ((number, _cells(row)) for number, row in enumerate(sheet.iter_rows(), start=1))
+        filled = ((number, cells) for number, cells in numbered if any(c != "" for c in cells))
+        return with_header(filled, has_header, "row")
+
+    def _sheet(self, name: str) -> CalamineSheet:
+        try:
+            return self._book.get_sheet_by_name(name)
+        except (CalamineError, OSError, ValueError) as error:
+            raise Unreadable(_damaged(error)) from None
+
+
+def _damaged(error: Exception) -> str:
+    what = " ".join(str(error).split())[:80].rstrip(".").replace(". ", ", ")
+    return f"This workbook is damaged ({what}); open it in Excel, save it anew and upload that."
+
+
+def _cells(row: Iterable[Any]) -> Cells:
+    return [_cell(value) for value in row]
+
+
+def _cell(value: Any) -> Any:
+    if isinstance(value, float) and value.is_integer():
+        return str(int(value))  # a sheet has no whole numbers of its own
+    if isinstance(value, str):
+        if len(value) > MAX_CELL_CHARACTERS:
+            raise Unreadable(
+                "A cell of this workbook holds more than 1 MB of text; shorten it, then upload the "
+                "file again."
+            )
+        return value
+    if isinstance(value, datetime.datetime) and value.time() == datetime.time():
+        return value.date().isoformat()
+    if isinstance(value, datetime.date | datetime.time):
+        return value.isoformat()
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    return str(value)
+
+
+def num_formulas_without_value(file: File) -> int:
+    """Count the cells of an XLSX file whose formula nobody has worked out: they read as blank."""
+    number = 0
+    try:
+        with file.open() as packed, zipfile.ZipFile(packed) as archive:
+            for name in archive.namelist():
+                if not name.startswith("xl/worksheets/") or not name.endswith(".xml"):
+                    continue
+                with archive.open(name) as sheet:
+                    rest = b""
+                    while piece := sheet.read(1024**2):
+                        *cells, rest = (rest + piece).split(b"</c>")
+                        number += sum(b"</f>" in cell and not _VALUE.search(cell) for cell in cells)
+                        rest = rest[-_MAX_CELL_BYTES:]
+    except (zipfile.BadZipFile, OSError, EOFError, NotImplementedError, zlib.error):
+        return 0  # calamine says what is wrong with it
+    return number

@@ -1,0 +1,131 @@
+"""Several rows that form one conversation."""
+
+from typing import Any
+
+import pytest
+
+from app.datasets.conversations import assemble
+from app.datasets.mapping import LEFT_OUT, LeftOut, Mapping
+from app.datasets.proposals import propose
+from app.datasets.reading import Inspection
+from app.errors import Invalid
+from app.models import ExampleKind
+
+TURNS = Mapping.model_validate(
+    {"columns": {"ticket": "key", "who": "speaker", "said": "text", "rule": "system"}}
+)
+TAKING_TURNS = Mapping.model_validate({"columns": {"c": "key", "q": "question", "a": "answer"}})
+
+
+def made(mapping: Mapping, rows: list[dict[str, Any]]) -> list[tuple[int, Any]]:
+    numbered = [(number, row) for number, row in enumerate(rows, start=2)]
+    return [
+        (number, what.reason if isinstance(what, LeftOut) else [tuple(m.values()) for m in what])
+        for number, what, _ in assemble(mapping, lambda: iter(numbered))
+    ]
+
+
+def say(ticket: object, who: str, said: str, **more: Any) -> dict[str, Any]:
+    return {"ticket": ticket, "who": who, "said": said, **more}
+
+
+def test_rows_of_a_key_become_one_conversation_in_the_files_order() -> None:
+    assert TURNS.kind is ExampleKind.CHAT
+    rows = [
+        say(1, "Customer", "Hi"),
+        say(2, "user", "Where?"),
+        say(1, "Customer", "Are you there?"),
+        say(1, "Agent", "Yes.", rule="Be kind."),
+        say(2, "assistant", "There."),
+        say(2, "user", "Thanks"),  # nobody answers it
+    ]
+    first = [("system", "Be kind."), ("user", "Hi\nAre you there?"), ("assistant", "Yes.")]
+    second = [("user", "Where?"), ("assistant", "There.")]
+    assert made(TURNS, rows) == [(2, first), (3, second)]
+
+
+def test_questions_and_answers_take_turns() -> None:
+    rows = [
+        {"c": "x", "q": "One?", "a": "1"},
+        {"c": "x", "q": "Two?", "a": ""},
+        {"c": "x", "q": "", "a": "2"},
+    ]
+    turns = [("user", "One?"), ("assistant", "1"), ("user", "Two?"), ("assistant", "2")]
+    fixed = TAKING_TURNS.model_copy(update={"system": "Be brief."})
+    assert made(fixed, rows) == [(2, [("system", "Be brief."), *turns])]
+
+
+def test_who_answers_may_be_chosen_by_name() -> None:
+    rows = [say(1, "Frau Berg", "Wo?"), say(1, "Pforte ", "Da."), say(1, "System", "Sei nett.")]
+    assert [reason for _, reason in made(TURNS, rows)] == [
+        "unknown_speaker",
+        "unknown_speaker",
+        "broken_conversation",
+    ]
+    chosen = TURNS.model_copy(update={"answers_by": "pforte"})
+    assert made(chosen, rows) == [
+        (2, [("system", "Sei nett."), ("user", "Wo?"), ("assistant", "Da.")])
+    ]
+
+
+def test_rows_that_belong_to_no_conversation() -> None:
+    rows = [
+        say("", "user", "Hi"),
+        {"ticket": None, "who": "", "said": ""},
+        say(3, "user", "Nobody there?"),
+        say({"a": 1}, "user", "Hi"),
+        say(4, "user", "Hi\0"),
+        say(4, "agent", "Yes."),
+    ]
+    assert made(TURNS, rows) == [
+        (2, "no_key"),
+        (3, "blank"),
+        (4, "no_answer_in_conversation"),
+        (5, "no_key"),
+        (6, "bad_characters"),
+        (7, "broken_conversation"),
+    ]
+    assert {"no_key", "no_answer_in_conversation", "broken_conversation"} < LEFT_OUT.keys()
+
+
+@pytest.mark.parametrize(
+    ("roles", "message"),
+    [
+        ({"a": "speaker", "b": "text"}, "to which conversation a row belongs"),
+        ({"a": "key", "b": "text"}, "either question and answer columns, or one that says who"),
+        ({"a": "key", "b": "messages"}, "either question and answer columns"),
+        ({"a": "key", "b": "question"}, "which column holds the answer"),
+    ],
+)
+def test_mappings_that_cannot_be(roles: dict[str, str], message: str) -> None:
+    with pytest.raises(Invalid, match=message) as caught:
+        Mapping.model_validate({"columns": roles}).check(["a", "b"])
+    assert caught.value.field == "columns"
+
+
+def inspection(rows: list[dict[str, Any]]) -> Inspection:
+    return Inspection.model_validate(
+        {
+            "format": "csv",
+            "place": "line",
+            "columns": list(rows[0]),
+            "num_rows": len(rows),
+            "preview": [{"number": n, "values": row} for n, row in enumerate(rows, start=2)],
+        }
+    )
+
+
+def test_conversations_are_proposed_where_a_key_repeats() -> None:
+    rows = [
+        {"ticket_id": "7", "sender": "customer", "message": "Hi"},
+        {"ticket_id": "7", "sender": "agent", "message": "Hello"},
+    ]
+    proposal = propose(inspection(rows))
+    assert proposal.mapping.roles == {"ticket_id": "key", "sender": "speaker", "message": "text"}
+    assert not proposal.is_sure
+    assert "Rows with the same “ticket_id” seem to be one conversation" in proposal.why
+    pairs = [{"case": "1", "question": "A?", "answer": "B"}] * 2
+    assert propose(inspection(pairs)).mapping.roles["case"] == "key"
+    # An id of its own in each row says nothing about conversations.
+    single = [{"case": str(n), "question": "A?", "answer": "B"} for n in range(3)]
+    assert propose(inspection(single)).mapping.roles["case"] == "ignore"
