@@ -13,6 +13,8 @@ from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
 
 from app import auth, base_models, db, settings
+from app.datasets.documents import DEFAULT_CHUNK_TOKENS, MAX_CHUNK_TOKENS, MIN_CHUNK_TOKENS
+from app.datasets.reading import ReadAs
 from app.embedded import servers
 from app.errors import AppError
 from app.models import Role, User
@@ -25,10 +27,12 @@ app = typer.Typer(
 )
 user_app = typer.Typer(help="People and programs that may sign in.", no_args_is_help=True)
 token_app = typer.Typer(help="Tokens for programs (/v1).", no_args_is_help=True)
+data_app = typer.Typer(help="Files to teach with.", no_args_is_help=True)
 models_app = typer.Typer(help="Starting models.", no_args_is_help=True)
 app.add_typer(user_app, name="user")
 app.add_typer(token_app, name="token")
 app.add_typer(models_app, name="models")
+app.add_typer(data_app, name="data")
 
 DataDir = Annotated[
     Path | None, typer.Option(help="Where everything lives; the default is ETUDE_DATA_DIR or ./var")
@@ -183,6 +187,134 @@ def models_add(
         model = base_models.add(session, None, source, name or (path if hub else Path(path).stem))
         session.commit()
     typer.echo(f"{model.name} waits for its import; `etude models list` shows how it stands.")
+
+
+DataFile = Annotated[
+    Path, typer.Argument(help="A table, a document, a ZIP of files, or a folder of them")
+]
+MappingOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--mapping",
+        metavar="COLUMN=ROLE",
+        help="What a column is, e.g. Frage=question; once for each that is used",
+    ),
+]
+SystemOption = Annotated[str, typer.Option("--system", help="Said before each example")]
+EncodingOption = Annotated[str | None, typer.Option(help="e.g. utf-8, cp1252; else by the content")]
+SheetOption = Annotated[str | None, typer.Option(help="One sheet; * reads all as one table")]
+WayOption = Annotated[
+    Literal["pairs", "text"] | None,
+    typer.Option(help="Of a document: its own questions and answers, or its text in pieces"),
+]
+ChunkOption = Annotated[int, typer.Option(help="Length of a piece of text in tokens, estimated")]
+OverlapOption = Annotated[int, typer.Option(help="Tokens repeated from the piece before")]
+
+
+@data_app.command("inspect")
+def data_inspect(
+    file: DataFile,
+    mapping: MappingOption = None,
+    system: SystemOption = "",
+    encoding: EncodingOption = None,
+    sheet: SheetOption = None,
+    way: WayOption = None,
+    chunk_tokens: ChunkOption = DEFAULT_CHUNK_TOKENS,
+    overlap_tokens: OverlapOption = 0,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON")] = False,
+) -> None:
+    """Read a file, say what is in it and what would become of it; store nothing."""
+    from app import data_command
+
+    read_as = _read_as(encoding, sheet, way, chunk_tokens, overlap_tokens)
+    with data_command.as_file(file) as path:
+        report = data_command.read(path, read_as, mapping or [], system)
+    if as_json:
+        typer.echo(report.model_dump_json(indent=2))
+    else:
+        typer.echo(data_command.as_text(report))
+
+
+@data_app.command("add")
+def data_add(
+    file: DataFile,
+    name: Annotated[str, typer.Option(help="As shown to people; the default is the file's")] = "",
+    mapping: MappingOption = None,
+    system: SystemOption = "",
+    encoding: EncodingOption = None,
+    sheet: SheetOption = None,
+    way: WayOption = None,
+    chunk_tokens: ChunkOption = DEFAULT_CHUNK_TOKENS,
+    overlap_tokens: OverlapOption = 0,
+    test_percent: Annotated[float, typer.Option(help="Share of the test set in percent")] = 10,
+    seed: Annotated[int, typer.Option(help="Of the draw of the test set")] = 0,
+    email: Annotated[
+        str, typer.Option("--for", help="Whose it is; the default is the first administrator")
+    ] = "",
+    data_dir: DataDir = None,
+) -> None:
+    """Read a file and keep it as a dataset. With --mapping, or where the columns are plain, its
+    examples are made at once, or as soon as Etude runs; else a person confirms them on the page.
+    """
+    from app import data_command
+
+    read_as = _read_as(encoding, sheet, way, chunk_tokens, overlap_tokens)
+    _settings(data_dir)
+    with data_command.as_file(file) as path:
+        report = data_command.read(path, read_as, mapping or [], system)
+        if mapping and report.problem:
+            raise SystemExit(f"etude: {report.problem}")
+        is_settled = bool(mapping) or report.inspection.is_sure
+        with _database(data_dir), db.session() as session:
+            version = data_command.add(
+                session,
+                _user(session, email) if email else _first_administrator(session),
+                path,
+                name,
+                read_as,
+                report,
+                is_settled=is_settled,
+                validation_share=test_percent / 100,
+                seed=seed,
+            )
+            added = f"Added “{version.dataset.name}” (/versions/{version.id})"
+    if is_settled:
+        typer.echo(f"{added}: {report.num_examples:,} examples, made as soon as a worker is free.")
+    else:
+        typer.echo(f"{added}; confirm its columns there, or name them with --mapping.")
+
+
+def _read_as(
+    encoding: str | None,
+    sheet: str | None,
+    way: Literal["pairs", "text"] | None,
+    chunk_tokens: int,
+    overlap_tokens: int,
+) -> ReadAs:
+    low, high = MIN_CHUNK_TOKENS, MAX_CHUNK_TOKENS
+    if not low <= chunk_tokens <= high or not 0 <= overlap_tokens * 2 <= chunk_tokens:
+        raise SystemExit(
+            f"etude: --chunk-tokens is from {low} to {high}, --overlap-tokens from 0 to its half."
+        )
+    return ReadAs(
+        encoding=encoding,
+        sheet=sheet,
+        way=way,
+        chunk_tokens=chunk_tokens,
+        overlap_tokens=overlap_tokens,
+    )
+
+
+def _first_administrator(session: Session) -> User:
+    user = session.scalars(
+        select(User)
+        .where(User.role == Role.ADMIN, User.disabled_at.is_(None))
+        .order_by(User.id)
+        .limit(1)
+    ).first()
+    if user is None:
+        raise SystemExit("etude: there is no administrator yet; `etude user add` adds one.")
+    return user
 
 
 @app.command()

@@ -1,12 +1,14 @@
-"""How fast a file becomes examples: rows a second for reading and for building; JSON last.
+"""How fast a file becomes examples: seconds, and memory at most in each process; JSON last.
 
     python bench/data.py [ROWS] [CHARACTERS OF AN ANSWER]
 
-Starts a PostgreSQL of its own in a temporary folder and takes it away again.
+Rows of the default length make 1 GB a million; `seconds` is reading plus building. Starts a
+PostgreSQL of its own in a temporary folder and takes it away again.
 """
 
 import json
 import os
+import resource
 import sys
 import tempfile
 import time
@@ -24,7 +26,7 @@ def lines(num_rows: int, num_characters: int) -> Iterator[bytes]:
 
 def main() -> None:
     num_rows = int(sys.argv[1]) if len(sys.argv) > 1 else 100_000
-    num_characters = int(sys.argv[2]) if len(sys.argv) > 2 else 300
+    num_characters = int(sys.argv[2]) if len(sys.argv) > 2 else 900
     with tempfile.TemporaryDirectory(prefix="etude-b") as folder:
         from app import settings
         from app.embedded.postgres import Postgres
@@ -69,7 +71,11 @@ def measure(num_rows: int, num_characters: int) -> dict[str, float | int]:
         "megabytes": round(stored.size_bytes / 1e6, 1),
         "read_seconds": round(read_seconds, 2),
         "build_seconds": round(build_seconds, 2),
+        "seconds": round(read_seconds + build_seconds, 1),
         "rows_per_second": round(num_rows / (read_seconds + build_seconds)),
+        # The largest child is the reading process; the parent is the cpu worker.
+        "reader_megabytes": round(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024),
+        "worker_megabytes": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024),
     }
 
 

@@ -6,18 +6,12 @@
 The file is parsed in a child process (app/datasets/reader.py) that knows no database.
 """
 
-import json
 import math
 import os
-import signal
-import subprocess
-import sys
 import tempfile
 import threading
-import time
 from array import array
 from collections.abc import Iterator
-from pathlib import Path
 from types import TracebackType
 from typing import IO, Any
 
@@ -27,6 +21,7 @@ from sqlalchemy import func
 from app import db, leases, settings, storage
 from app.datasets import examples, versions
 from app.datasets.privacy import reviews
+from app.datasets.process import ReaderProcess
 from app.datasets.reader import Order
 from app.datasets.reading import ReadAs
 from app.datasets.sniffing import Unreadable
@@ -115,16 +110,16 @@ def _build(lease: Lease, version: DatasetVersion, reader: "_Reader") -> None:
     # A file without a name: it goes with this process, however that ends.
     run_dir = settings.get().run_dir
     run_dir.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryFile("w+", dir=run_dir, encoding="utf-8") as spool:
+    with tempfile.TemporaryFile("w+b", dir=run_dir) as spool:
         for message in reader.messages():
-            if isinstance(message, str):
-                ranks.append(int(message.partition("\t")[0]))
+            if isinstance(message, bytes):
+                ranks.append(int(message[: message.index(b"\t")]))
                 spool.write(message)
             elif "left_out" in message:
                 left_out.add(*message["left_out"])
         _refuse_too_few(len(ranks), left_out)
         spool.seek(0)
-        reader.progress = {"rows": len(ranks), "phase": "writing"}
+        reader.process.progress = {"rows": len(ranks), "phase": "writing"}
         _publish(lease, version, ranks, left_out, spool)
 
 
@@ -133,7 +128,7 @@ def _publish(
     version: DatasetVersion,
     ranks: "array[int]",
     left_out: examples.LeftOutRows,
-    spool: IO[str],
+    spool: IO[bytes],
 ) -> None:
     validation = examples.validation_ranks(ranks, version.validation_share)
     inspection = versions.inspection_of(version)
@@ -175,7 +170,7 @@ def _refuse_too_few(num_examples: int, left_out: examples.LeftOutRows) -> None:
 
 
 class _Reader:
-    """The reading process and the thread that renews the lease and ends the process in time."""
+    """The reading process and the thread that renews the lease meanwhile."""
 
     def __init__(self, lease: Lease, version: DatasetVersion) -> None:
         values = settings.get()
@@ -183,40 +178,26 @@ class _Reader:
         read_as = ReadAs.model_validate(version.read_as or {})
         if inspection is not None:
             read_as = inspection.read_as(read_as)
-        self.lease = lease
-        self.progress: dict[str, Any] = {"rows": 0}
-        self._is_inspecting = lease.status is VersionStatus.INSPECTING
-        self._timeout_seconds = values.reader_timeout_seconds
-        self._order = Order(
-            task="inspect" if self._is_inspecting else "build",
+        is_inspecting = lease.status is VersionStatus.INSPECTING
+        order = Order(
+            task="inspect" if is_inspecting else "build",
             path=storage.path(version.file.storage_key),
             parent=os.getpid(),
             read_as=read_as,
-            mapping=None if self._is_inspecting else versions.mapping_of(version),
+            mapping=None if is_inspecting else versions.mapping_of(version),
             seed=version.split_seed,
             memory_bytes=values.reader_memory_bytes,
-            cpu_seconds=math.ceil(self._timeout_seconds),
+            cpu_seconds=math.ceil(values.reader_timeout_seconds),
         )
+        self.lease = lease
+        # The timeout is for the file; writing the examples afterwards takes what it takes.
+        self.process = ReaderProcess(order, values.reader_timeout_seconds)
         self._end = threading.Event()
         self._lost = False
-        self._late = False
         self._thread = threading.Thread(target=self._beat, name="reading-lease", daemon=True)
 
     def __enter__(self) -> "_Reader":
-        self._errors = tempfile.TemporaryFile("w+b")
-        self._process = subprocess.Popen(
-            [sys.executable, "-m", "app.datasets.reader"],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=self._errors,
-            cwd=Path(__file__).resolve().parent.parent,
-            # No credentials: a parser of strangers' files needs none.
-            env={"PATH": os.environ.get("PATH", ""), "PYTHONUTF8": "1", "LANG": "C.UTF-8"},
-            text=True,
-            encoding="utf-8",
-            # A terminal's Ctrl-C is for the worker, which then ends this.
-            start_new_session=True,
-        )
+        self.process.__enter__()
         self._thread.start()
         return self
 
@@ -227,78 +208,36 @@ class _Reader:
         trace: TracebackType | None,
     ) -> None:
         self._end.set()
-        self._process.kill()
-        self._process.wait()
+        self.process.__exit__(kind, error, trace)
         self._thread.join()
-        for stream in (self._process.stdin, self._process.stdout, self._errors):
-            if stream is not None:
-                stream.close()
 
-    def messages(self) -> Iterator[dict[str, Any] | str]:
-        """Yield what the process says, without its progress, until it has ended well.
-
-        An example's line comes as it stands, everything else as an object.
+    def messages(self) -> Iterator[dict[str, Any] | bytes]:
+        """Yield what the process says.
 
         Raises:
             Unreadable: the file cannot be read, or reading it broke off.
             LeaseLost: another worker may have the version by now.
         """
-        assert self._process.stdin is not None
-        assert self._process.stdout is not None
-        with self._process.stdin as stdin:
-            stdin.write(self._order.model_dump_json() + "\n")
-        ended = False
-        for line in self._process.stdout:
-            if not line.startswith("{"):
-                yield line
-                continue
-            message = json.loads(line)
-            if "unreadable" in message:
-                raise Unreadable(message["unreadable"])
-            if "rows" in message:
-                self.progress = message
-                continue
-            ended = "end" in message or "inspection" in message
-            yield message
-        self._process.wait()
+        try:
+            yield from self.process.messages()
+        except Unreadable:
+            if not self._lost:
+                raise
         if self._lost:
             raise LeaseLost(f"version {self.lease.id}, attempt {self.lease.attempt}")
-        if not ended or self._process.returncode != 0:
-            raise Unreadable(self._how_it_broke_off())
-
-    def _how_it_broke_off(self) -> str:
-        self._errors.seek(0)
-        tail = self._errors.read()[-2000:].decode(errors="replace")
-        code = self._process.returncode
-        log.error("reader_broke_off", code=code, tail=tail)
-        if self._late or code == -signal.SIGXCPU:
-            return (
-                f"Reading this file took longer than {self._timeout_seconds / 60:,.0f} minutes; "
-                "split it into smaller files."
-            )
-        return (
-            f"Reading this file broke off (code {code}), most likely for want of memory; split it "
-            "into smaller files, or save a workbook as CSV."
-        )
 
     def _beat(self) -> None:
-        deadline = time.monotonic() + self._timeout_seconds
-        beat_seconds = settings.get().heartbeat_seconds
-        while not self._end.wait(min(beat_seconds, max(deadline - time.monotonic(), 0.01))):
-            # The timeout is for the file; writing the examples afterwards takes what it takes.
-            if time.monotonic() >= deadline and self._process.poll() is None:
-                self._late = True
-                self._process.kill()
+        while not self._end.wait(settings.get().heartbeat_seconds):
             self._renew()
 
     def _renew(self) -> None:
         try:
             with db.session() as session:
-                leases.renew(session, self.lease, self.progress)
+                leases.renew(session, self.lease, self.process.progress)
                 session.commit()
         except LeaseLost:
             self._lost = True
-            self._process.kill()
+            self.process.kill()
             self._end.set()
         except Exception:
             # The database may be away for a moment; the fence holds whatever happens meanwhile.

@@ -57,13 +57,20 @@ class _Fault(NamedTuple):
     had_letters: bool
 
 
-def detect(file: File, chosen: str | None = None) -> Encoding:
+def detect(file: File, chosen: str | None = None, *, is_checked: bool = False) -> Encoding:
     """Find an encoding that the whole file agrees with.
+
+    Args:
+        is_checked: The whole file was read in the chosen encoding before; only its mark is looked
+            at again.
 
     Raises:
         Unreadable: the chosen one does not fit, or no encoding can.
     """
     head = file.head(_SAMPLE_BYTES)
+    if chosen is not None and is_checked:
+        marks = [name for mark, name in _MARKS if head.startswith(mark)]
+        return Encoding(marks[0] if marks else chosen, is_guess=False)
     if chosen is not None:
         return Encoding(_checked(file, chosen, head), is_guess=False)
     for mark, name in _MARKS:

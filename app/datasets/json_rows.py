@@ -2,8 +2,10 @@
 
 import io
 import json
-from collections.abc import Iterator
-from typing import Any, NoReturn
+from collections.abc import Callable, Iterator
+from typing import Any, BinaryIO, NoReturn, cast
+
+from pydantic_core import from_json
 
 from app.datasets.sniffing import Unreadable
 
@@ -44,29 +46,54 @@ def _second_line_is_object(text: io.TextIOBase) -> bool:
         return False
 
 
-def read_jsonl(text: io.TextIOBase) -> Iterator[tuple[int, Row]]:
-    """Yield each line's object with its line number.
+def read_jsonl(text: io.TextIOWrapper) -> Iterator[tuple[int, Row]]:
+    """Yield each line's object with its line number; `text` stands at its start.
 
     Raises:
         Unreadable: a line is no JSON, no object, too long or nested too deeply.
     """
-    lines = iter(lambda: text.readline(MAX_ENTRY_CHARACTERS + 1), "")
-    for number, line in enumerate(lines, start=1):
+    for number, line in enumerate(_lines(text), start=1):
         if len(line) > MAX_ENTRY_CHARACTERS:
             raise Unreadable(f"Line {number:,} is longer than 16 MB; split it or leave it out.")
-        stripped = line.strip()
-        if not stripped:
-            continue
         try:
-            value = _decoder.decode(stripped)
-        except json.JSONDecodeError as error:
-            indent = len(line) - len(line.lstrip())
-            raise Unreadable(_syntax(number, error.pos + indent + 1, error.msg)) from None
-        except RecursionError:
-            raise Unreadable(_deep(f"Line {number:,}")) from None
-        except ValueError as error:
-            raise Unreadable(_bad_number(f"Line {number:,}", error)) from None
-        yield number, _checked(value, f"Line {number:,}")
+            # Four times as quick as the standard library's, and as exact with large numbers.
+            value = from_json(line, allow_inf_nan=False)
+        except ValueError:
+            if not line.strip():
+                continue
+            value = _by_the_letter(line, number)
+        yield number, _checked(value, number, _line_place)
+
+
+def _lines(text: io.TextIOWrapper) -> Iterator[bytes | str]:
+    if text.encoding not in ("utf-8", "utf-8-sig"):
+        return iter(lambda: text.readline(MAX_ENTRY_CHARACTERS + 1), "")
+    # The parser reads UTF-8 itself.
+    raw = cast(BinaryIO, text.buffer)
+    raw.seek(3 if text.encoding == "utf-8-sig" else 0)
+    return iter(lambda: raw.readline(MAX_ENTRY_CHARACTERS + 1), b"")
+
+
+def _by_the_letter(line: bytes | str, number: int) -> Any:
+    """Read what the quick parser refuses: it may be right after all, or the fault has a place."""
+    text = line if isinstance(line, str) else line.decode()
+    try:
+        return _decoder.decode(text.strip())
+    except json.JSONDecodeError as error:
+        indent = len(text) - len(text.lstrip())
+        raise Unreadable(_syntax(number, error.pos + indent + 1, error.msg)) from None
+    except RecursionError:
+        raise Unreadable(_deep(_line_place(number))) from None
+    except ValueError as error:
+        raise Unreadable(_bad_number(_line_place(number), error)) from None
+
+
+def _line_place(number: int) -> str:
+    return f"Line {number:,}"
+
+
+def _entry_place(number: int) -> str:
+    return f"Entry {number:,}"
 
 
 def read_json(text: io.TextIOBase) -> Iterator[tuple[int, Row]]:
@@ -111,7 +138,7 @@ class _Stream:
             return
         while True:
             value = self._value()
-            yield self.number, _checked(value, f"Entry {self.number:,} (line {self.line:,})")
+            yield self.number, _checked(value, self.number, self._place)
             self.number += 1
             character = self._next()
             self._advance(self.position + 1)
@@ -123,6 +150,9 @@ class _Stream:
                 raise Unreadable(_syntax(self.line, None, "Illegal trailing comma"))
         if self._next():
             raise Unreadable(_syntax(self.line, None, "Extra data"))
+
+    def _place(self, number: int) -> str:
+        return f"Entry {number:,} (line {self.line:,})"
 
     def _next(self) -> str:
         """Return the next character that is not space, without taking it; "" at the end."""
@@ -213,17 +243,19 @@ def _wrapped(text: io.TextIOBase) -> Iterator[tuple[int, Row]]:
     is_conversation = isinstance(value, dict) and {"messages", "conversations"} & value.keys()
     entries = lists[0] if len(lists) == 1 and not is_conversation else [value]
     for number, entry in enumerate(entries, start=1):
-        yield number, _checked(entry, f"Entry {number:,}")
+        yield number, _checked(entry, number, _entry_place)
 
 
-def _checked(value: Any, where: str) -> Row:
+def _checked(value: Any, number: int, place: Callable[[int], str]) -> Row:
     if not isinstance(value, dict):
         raise Unreadable(
-            f"{where} is not an object with named fields such as "
+            f"{place(number)} is not an object with named fields such as "
             '{"question": …, "answer": …}; each example needs to be one.'
         )
-    if any(isinstance(part, dict | list) and _depth_over(part, 1) for part in value.values()):
-        raise Unreadable(_deep(where))
+    for part in value.values():
+        # Asked of every cell: a type is told apart quicker than a union.
+        if (type(part) is dict or type(part) is list) and _depth_over(part, 1):
+            raise Unreadable(_deep(place(number)))
     return value
 
 

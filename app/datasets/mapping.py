@@ -3,9 +3,10 @@
 import json
 from collections.abc import Iterator
 from enum import StrEnum
+from functools import cached_property
 from typing import Any, NamedTuple
 
-from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, field_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from app.errors import Invalid
 from app.models import ExampleKind
@@ -70,7 +71,6 @@ class Mapping(BaseModel):
     system: str = Field(default="", max_length=MAX_SYSTEM_LENGTH)
     # Where a column says who speaks: whose turns are learned. Blank: the usual words for it.
     answers_by: str = Field(default="", max_length=MAX_SPEAKER_LENGTH)
-    _named: tuple[list[Column], dict[ColumnRole, list[str]]] | None = PrivateAttr(default=None)
 
     @field_validator("columns", mode="before")
     @classmethod
@@ -85,13 +85,15 @@ class Mapping(BaseModel):
 
     def named(self, role: ColumnRole) -> list[str]:
         """The columns with this role, in the file's order."""
-        # Asked several times a row; a changed copy has columns of its own.
-        if self._named is None or self._named[0] is not self.columns:
-            named: dict[ColumnRole, list[str]] = {}
-            for column in self.columns:
-                named.setdefault(column.role, []).append(column.name)
-            self._named = (self.columns, named)
-        return self._named[1].get(role, [])
+        return self._by_role.get(role, [])
+
+    @cached_property
+    def _by_role(self) -> dict[ColumnRole, list[str]]:
+        # Asked several times a row; a mapping's columns never change.
+        found: dict[ColumnRole, list[str]] = {}
+        for column in self.columns:
+            found.setdefault(column.role, []).append(column.name)
+        return found
 
     @property
     def kind(self) -> ExampleKind:

@@ -60,6 +60,8 @@ class ReadAs(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     encoding: str | None = Field(default=None, max_length=40)
+    # The whole file was read in this encoding before.
+    is_checked: bool = False
     delimiter: str | None = Field(default=None, min_length=1, max_length=1)
     sheet: str | None = Field(default=None, max_length=200)
     has_header: bool | None = None
@@ -134,11 +136,10 @@ class Inspection(BaseModel):
         """Say how to read the file again just as it was read, whatever would be guessed today."""
         if self.format == "zip":  # each file in it was judged by itself
             return chosen.model_copy(update={"way": self.way})
-        # The mark at a file's start is found again by itself.
-        encoding = None if self.encoding in ("utf-8-sig", "utf-32", "utf-16") else self.encoding
         return chosen.model_copy(
             update={
-                "encoding": encoding,
+                "encoding": self.encoding,
+                "is_checked": True,
                 "delimiter": self.delimiter,
                 "sheet": self.sheet,
                 "has_header": self.has_header,
@@ -200,7 +201,7 @@ def _found(format_: Format, place: str) -> Inspection:
 
 
 def _open_text(file: File, read_as: ReadAs, stack: ExitStack) -> Source:
-    encoding = encodings.detect(file, read_as.encoding)
+    encoding = encodings.detect(file, read_as.encoding, is_checked=read_as.is_checked)
     found = _found("csv", "line")
     found.encoding, found.encoding_is_guess = encoding.name, encoding.is_guess
     if encoding.is_guess:
@@ -458,10 +459,10 @@ def inspect(path: Path, read_as: ReadAs, report: Callable[[int], None]) -> Inspe
             if isinstance(row, LeftOut):
                 left_out.append(number)
                 continue
-            for name, value in row.items():
-                if value not in (None, ""):
-                    filled.add(name)
-                columns.setdefault(name)
+            if not num_columns or not row.keys() <= columns.keys():
+                columns |= dict.fromkeys(row)
+            if len(filled) < len(columns):
+                filled.update(name for name, value in row.items() if value not in (None, ""))
             if len(columns) > num_columns:
                 _check_names(list(columns)[num_columns:], f"{found.place} {number:,}")
                 num_columns = len(columns)

@@ -211,10 +211,21 @@ def read_again(db: Session, user: User, version: DatasetVersion, read_as: ReadAs
     lock(db, version)
     if version.status not in (VersionStatus.MAPPING, VersionStatus.FAILED):
         raise Conflict("This file cannot be read anew now; upload it again instead.")
-    version.read_as = read_as.model_dump(exclude_none=True)
+    version.read_as = read_as.model_dump(exclude_defaults=True)
     version.status = VersionStatus.UPLOADED
     version.inspection = version.mapping = version.reason = None
     version.strikes = 0
+    db.flush()
+
+
+def take_inspection(
+    db: Session, version: DatasetVersion, read_as: ReadAs, inspection: Inspection, mapping: Mapping
+) -> None:
+    """Keep what a reading process found in a file before the file was stored."""
+    version.read_as = read_as.model_dump(exclude_defaults=True)
+    version.inspection = inspection.model_dump(mode="json")
+    version.mapping = mapping.model_dump(mode="json")
+    version.status = VersionStatus.MAPPING
     db.flush()
 
 

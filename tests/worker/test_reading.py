@@ -275,7 +275,7 @@ def test_no_row_of_a_failed_statement_stays(db: Session) -> None:
     lease = leases.Lease(leases.VERSIONS, version.id, 99, VersionStatus.BUILDING, "cpu-0")
     db.execute(text("DELETE FROM example"))
     db.commit()
-    examples.write(db, version, ['5\t2\t[{"role":"user","content":"x"}]\t\n'], frozenset())
+    examples.write(db, version, [b'5\t2\t[{"role":"user","content":"x"}]\t\n'], frozenset())
     with pytest.raises(leases.LeaseLost):
         leases.release(db, lease, VersionStatus.READY)
     db.rollback()

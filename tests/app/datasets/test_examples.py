@@ -4,7 +4,8 @@ from array import array
 
 import pytest
 
-from app.datasets.examples import rows_that, validation_ranks
+from app.datasets.examples import body, rows_that, validation_ranks
+from app.datasets.reader import _body as reader_body
 from app.datasets.reader import rank
 
 
@@ -44,3 +45,11 @@ def test_equal_examples_have_equal_ranks_in_each_draw() -> None:
 def test_reasons_are_said_for_one_and_for_many() -> None:
     assert rows_that("empty_answer", 1200) == "1,200 rows have no answer"
     assert rows_that("blank", 1) == "1 row is blank"
+
+
+def test_the_reader_writes_what_is_hashed_as_it_is_hashed_later() -> None:
+    words = 'ümlaut \x7f \u2028 / \\ " \n\t\x01 字 😀'
+    plain = [{"role": "user", "content": words}, {"role": "assistant", "content": "x"}]
+    weighted = [*plain, {"role": "assistant", "content": "y", "weight": 0}]
+    for messages in (plain, weighted):
+        assert reader_body(messages).decode() == body(messages)

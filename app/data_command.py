@@ -1,0 +1,263 @@
+"""`etude data`: what the pages do with a file, from a terminal.
+
+`read` reads a file in the same sandboxed process as the worker does, twice: for its columns, then
+for its examples, which the checks see one by one. Nothing is stored; `add` stores afterwards.
+"""
+
+import json
+import math
+import os
+import tempfile
+import zipfile
+from array import array
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Protocol
+
+from pydantic import BaseModel
+from sqlalchemy.orm import Session
+
+from app import settings, storage
+from app.datasets import examples, versions
+from app.datasets.documents import approximate_tokens
+from app.datasets.mapping import Column, ColumnRole, Mapping, Message
+from app.datasets.process import ReaderProcess
+from app.datasets.reader import Order
+from app.datasets.reading import Inspection, ReadAs
+from app.datasets.sniffing import Unreadable
+from app.errors import Invalid
+from app.models import DatasetVersion, User
+
+NUM_SHOWN = 3
+_SHOWN_CHARACTERS = 300
+_CHUNK_BYTES = 1024**2
+
+
+class Finding(BaseModel):
+    """Something about the examples that a person should know; `rows` are the first few."""
+
+    severity: str  # "bad", "warn" or "note"
+    what: str
+    count: int
+    rows: list[int] = []
+
+
+class Check(Protocol):
+    """Sees every example of a file, then says what it found."""
+
+    def see(self, number: int, messages: list[Message]) -> None: ...
+
+    def findings(self) -> list[Finding]: ...
+
+
+# The dataset doctor and the privacy scan add theirs.
+CHECKS: list[Callable[[], Check]] = []
+
+
+class Report(BaseModel):
+    """What `etude data inspect` prints, as text or as JSON."""
+
+    file: str
+    inspection: Inspection
+    mapping: Mapping
+    # Why the mapping cannot be used as it is, if so.
+    problem: str = ""
+    num_examples: int = 0
+    left_out: dict[str, int] = {}
+    # Estimated, since no model is chosen: the example in the middle, and the longest.
+    median_tokens: int = 0
+    max_tokens: int = 0
+    examples: list[list[Message]] = []
+    findings: list[Finding] = []
+
+
+@contextmanager
+def as_file(path: Path) -> Iterator[Path]:
+    """Give a file as it is, and a folder of files as one ZIP that goes away afterwards."""
+    if not path.exists():
+        raise Invalid(f"There is no file or folder {path}.")
+    if not path.is_dir():
+        yield path
+        return
+    files = sorted(each for each in path.rglob("*") if each.is_file() and not each.is_symlink())
+    if not files:
+        raise Invalid(f"The folder {path} holds no files.")
+    with tempfile.TemporaryDirectory(prefix="etude-data-") as folder:
+        packed = Path(folder) / f"{path.resolve().name}.zip"
+        with zipfile.ZipFile(packed, "w", strict_timestamps=False) as archive:
+            for each in files:
+                archive.write(each, str(each.relative_to(path)))
+        yield packed
+
+
+def read(path: Path, read_as: ReadAs, roles: list[str], system: str = "") -> Report:
+    """Read a file with the limits of the worker.
+
+    Args:
+        roles: COLUMN=ROLE each; none: the mapping is proposed.
+
+    Raises:
+        Invalid: it cannot be read, or the roles cannot be used.
+    """
+    try:
+        (answer,) = (m for m in _say("inspect", path, read_as) if isinstance(m, dict))
+        inspection = Inspection.model_validate(answer["inspection"])
+        proposed = Mapping.model_validate(answer["mapping"])
+        mapping = _mapping(inspection, roles) if roles else proposed
+        mapping.system = system
+        report = Report(file=path.name, inspection=inspection, mapping=mapping)
+        try:
+            mapping.check(inspection.columns)
+        except Invalid as error:
+            report.problem = error.message
+            return report
+        _build(path, inspection.read_as(read_as), report)
+    except Unreadable as error:
+        raise Invalid(str(error)) from None
+    return report
+
+
+def _mapping(inspection: Inspection, roles: list[str]) -> Mapping:
+    chosen: dict[str, ColumnRole] = {}
+    for pair in roles:
+        name, _, role = pair.rpartition("=")
+        if not name or role not in list(ColumnRole):
+            raise Invalid(
+                f"“{pair}” is no mapping; write COLUMN=ROLE, where ROLE is one of "
+                f"{', '.join(ColumnRole)}."
+            )
+        chosen[name] = ColumnRole(role)
+    unknown = [name for name in chosen if name not in inspection.columns]
+    if unknown:
+        raise Invalid(
+            f"The file has no column “{unknown[0]}”; it has "
+            f"{', '.join(f'“{name}”' for name in inspection.columns[:20])}."
+        )
+    names = inspection.columns
+    return Mapping(
+        columns=[Column(name=name, role=chosen.get(name, ColumnRole.IGNORE)) for name in names]
+    )
+
+
+def _build(path: Path, read_as: ReadAs, report: Report) -> None:
+    left_out, lengths = examples.LeftOutRows(), array("L")
+    checks = [make() for make in CHECKS]
+    for message in _say("build", path, read_as, report.mapping):
+        if isinstance(message, bytes):
+            cells = message.rstrip(b"\n").split(b"\t")
+            messages: list[Message] = json.loads(cells[2])
+            lengths.append(sum(approximate_tokens(turn["content"]) for turn in messages))
+            if len(report.examples) < NUM_SHOWN:
+                report.examples.append(messages)
+            for check in checks:
+                check.see(int(cells[1]), messages)
+        elif "left_out" in message:
+            left_out.add(*message["left_out"])
+    report.num_examples, report.left_out = len(lengths), left_out.counts
+    report.inspection.left_out_rows = left_out.first_rows
+    if lengths:
+        ordered = sorted(lengths)
+        report.median_tokens, report.max_tokens = ordered[len(ordered) // 2], ordered[-1]
+    report.findings += [
+        Finding(
+            severity="note",
+            what=f"{examples.rows_that(reason, count)}, and will be left out.",
+            count=count,
+            rows=left_out.first_rows.get(reason, []),
+        )
+        for reason, count in sorted(left_out.counts.items(), key=lambda item: -item[1])
+    ]
+    for check in checks:
+        report.findings += check.findings()
+
+
+def _say(
+    task: Any, path: Path, read_as: ReadAs, mapping: Mapping | None = None
+) -> Iterator[dict[str, Any] | bytes]:
+    values = settings.get()
+    order = Order(
+        task=task,
+        path=path.resolve(),
+        parent=os.getpid(),
+        read_as=read_as,
+        mapping=mapping,
+        memory_bytes=values.reader_memory_bytes,
+        cpu_seconds=math.ceil(values.reader_timeout_seconds),
+    )
+    with ReaderProcess(order, values.reader_timeout_seconds) as process:
+        yield from process.messages()
+
+
+def as_text(report: Report) -> str:
+    """Write a report for a terminal."""
+    found = report.inspection
+    what = {"pairs": "pairs", "text": "pieces of text"}.get(found.way or "", "rows")
+    lines = [f"{_line(report.file)}: {found.format}, {found.num_rows:,} {what}"]
+    lines[0] += f", {found.encoding}" if found.encoding else ""
+    if found.sheet:
+        lines[0] += (
+            f", {len(found.parts)} sheets" if found.parts else f", sheet {_line(found.sheet)}"
+        )
+    elif found.parts:
+        lines[0] += f", {len(found.parts)} files"
+    lines += [f"! {_line(warning)}" for warning in found.warnings]
+    lines += ["", "Columns"]
+    width = max(len(_line(column.name)) for column in report.mapping.columns)
+    lines += [
+        f"  {_line(column.name):{width}}  {column.role.value}" for column in report.mapping.columns
+    ]
+    lines.append(f"  {_line(found.why)}")
+    if report.problem:
+        return "\n".join([*lines, "", report.problem])
+    lines += ["", f"Examples: {report.num_examples:,}"]
+    if report.num_examples:
+        lines[-1] += (
+            f"; about {report.median_tokens:,} tokens in the middle, {report.max_tokens:,} at most "
+            "(estimated)"
+        )
+    for finding in report.findings:
+        rows = ", ".join(f"{row:,}" for row in finding.rows)
+        place = f" ({found.place} {rows})" if rows else ""
+        lines.append(f"  {finding.what.removesuffix('.')}{place}.")
+    for messages in report.examples[:1]:
+        lines += ["", "The first"]
+        lines += [f"  {turn['role']}: {_line(turn['content'])}" for turn in messages]
+    return "\n".join(lines)
+
+
+def _line(text: str) -> str:
+    """Keep a cell from steering the terminal: one line, nothing that cannot be printed."""
+    printable = "".join(c if c.isprintable() else " " for c in text[: _SHOWN_CHARACTERS + 1])
+    return printable[:_SHOWN_CHARACTERS] + ("…" if len(text) > _SHOWN_CHARACTERS else "")
+
+
+def add(
+    db: Session,
+    user: User,
+    path: Path,
+    name: str,
+    read_as: ReadAs,
+    report: Report,
+    *,
+    is_settled: bool,
+    validation_share: float,
+    seed: int,
+) -> DatasetVersion:
+    """Keep a file that was read, as the page does; a worker makes the examples.
+
+    Args:
+        is_settled: The mapping was chosen, or is plain; else a person confirms it on the page.
+    """
+    with path.open("rb") as file:
+        stored = storage.put("uploads", iter(lambda: file.read(_CHUNK_BYTES), b""))
+    try:
+        version = versions.add(db, user, stored, path.name, name)
+        versions.take_inspection(db, version, read_as, report.inspection, report.mapping)
+        if is_settled:
+            versions.confirm(db, user, version, report.mapping, validation_share, seed=seed)
+        db.commit()
+    except BaseException:
+        storage.delete(stored.key)
+        raise
+    return version

@@ -1,0 +1,116 @@
+"""`etude data` as a process of its own: what it prints, and what it stores."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from app import cli
+from app.datasets import examples
+from app.models import DatasetVersion, Role, Split, VersionStatus
+from tests import files
+from tests.factories import make_user
+from worker import reading
+
+CSV = "Frage,Antwort,Nr\n" + "".join(f"Wo ist Raum {n}?,Im Gang {n}.,{n}\n" for n in range(30))
+
+
+def etude(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    bare = {"PATH": os.environ["PATH"], "PYTHONWARNINGS": "error"}
+    return subprocess.run(
+        [sys.executable, "-m", "app.cli", "data", *arguments],
+        env=bare | environment,
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+
+
+def test_inspect_tells_and_stores_nothing(tmp_path: Path) -> None:
+    file, var = tmp_path / "raum.csv", tmp_path / "var"
+    file.write_text(CSV + "Ohne?,,\n")
+    told = etude("inspect", str(file), ETUDE_DATA_DIR=str(var))
+    assert told.returncode == 0, told.stderr
+    assert "raum.csv: csv, 31 rows, utf-8" in told.stdout
+    assert "Frage    question" in told.stdout
+    assert "Examples: 30; about 9 tokens in the middle" in told.stdout
+    assert "1 row has no answer, and will be left out (line 32)." in told.stdout
+    assert "user: Wo ist Raum 0?" in told.stdout
+    assert not var.exists()
+    # The same as JSON, of a folder of files, under another mapping.
+    folder = tmp_path / "ward"
+    (folder / "east").mkdir(parents=True)
+    (folder / "east" / "a.csv").write_text(CSV)
+    (folder / "b.xlsx").write_bytes(
+        files.workbook({"A": [("Frage", "Antwort", "Nr"), ("A?", "B", 1)]})
+    )
+    told = etude("inspect", str(folder), "--json", "--mapping", "Antwort=text", "--system", "Hm.")
+    report = json.loads(told.stdout)
+    assert report["file"] == "ward.zip"
+    assert [(part["name"], part["num_rows"]) for part in report["inspection"]["parts"]] == [
+        ("b.xlsx", 1),
+        ("east/a.csv", 30),
+    ]
+    assert (report["num_examples"], report["findings"]) == (31, [])
+    assert report["examples"][0] == [{"content": "B", "role": "text"}]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["nothing.csv"], "etude: There is no file or folder nothing.csv."),
+        (["raum.csv", "--mapping", "Frage"], "“Frage” is no mapping; write COLUMN=ROLE"),
+        (["raum.csv", "--mapping", "Fragen=question"], "The file has no column “Fragen”; it has"),
+        (["raum.png"], "etude: This is a picture (PNG)"),
+        (["raum.csv", "--overlap-tokens", "999"], "--overlap-tokens from 0 to its half"),
+    ],
+)
+def test_what_goes_wrong_ends_in_a_sentence(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arguments: list[str], sentence: str
+) -> None:
+    (tmp_path / "raum.csv").write_text(CSV)
+    (tmp_path / "raum.png").write_bytes(b"\x89PNG....")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", ["etude", "data", "inspect", *arguments])
+    with pytest.raises(SystemExit) as ended:
+        cli.main()
+    assert sentence in str(ended.value)
+    assert len(str(ended.value).splitlines()) == 1
+
+
+def test_add_does_what_the_page_does(
+    db: Session, database_url: str, data_dir: Path, tmp_path: Path
+) -> None:
+    environment = {"DATABASE_URL": database_url, "ETUDE_DATA_DIR": str(data_dir)}
+    file = tmp_path / "raum.csv"
+    file.write_text(CSV)
+    told = etude("add", str(file), **environment)
+    assert told.stderr.strip() == (
+        "etude: there is no administrator yet; `etude user add` adds one."
+    )
+    admin = make_user(db, role=Role.ADMIN)
+    mapping = ["--mapping", "Frage=question", "--mapping", "Antwort=answer"]
+    told = etude(
+        "add", str(file), "--name", "Rooms", *mapping, "--test-percent", "20", **environment
+    )
+    assert told.returncode == 0, told.stderr
+    assert "Added “Rooms” (/versions/1): 30 examples" in told.stdout
+    version = db.scalars(select(DatasetVersion)).one()
+    assert (version.status, version.dataset.owner_id) == (VersionStatus.CONFIRMED, admin.id)
+    assert version.file.filename == "raum.csv"
+    assert reading.read_next("cpu-0@test")
+    db.refresh(version)
+    assert (version.status, version.num_train, version.num_validation) == ("ready", 24, 6)
+    assert examples.count(db, version, Split.TRAIN) == 24
+    # What is not plain waits for a person.
+    file.write_text("foo,bar\nx,y\nz,w\n")
+    told = etude("add", str(file), **environment)
+    assert "confirm its columns there" in told.stdout
+    unsure = db.scalars(select(DatasetVersion).order_by(DatasetVersion.id.desc())).first()
+    assert unsure is not None
+    assert unsure.status is VersionStatus.MAPPING
