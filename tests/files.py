@@ -176,7 +176,7 @@ def word_table(rows: Iterable[Sequence[str]]) -> str:
     return f"<w:tbl>{cells}</w:tbl>"
 
 
-def docx(body: str, prolog: str = "", **more: bytes | str) -> bytes:
+def docx(body: str, prolog: str = "", more: Mapping[str, bytes | str] | None = None) -> bytes:
     """A Word document with this XML between its body's tags."""
     document = f"{prolog}<w:document {_WORD}><w:body>{body}</w:body></w:document>"
     return zip_of(
@@ -184,7 +184,7 @@ def docx(body: str, prolog: str = "", **more: bytes | str) -> bytes:
             "[Content_Types].xml": "<Types/>",
             "word/document.xml": document,
             "word/styles.xml": _STYLES,
-            **more,
+            **(more or {}),
         }
     )
 

@@ -1,6 +1,7 @@
 """Bytes -> text: the mark at the start, then UTF-8 to the letter, then a guess that is shown."""
 
 import codecs
+import re
 from typing import NamedTuple
 
 from charset_normalizer import from_bytes
@@ -40,6 +41,7 @@ _MARKS = (
     (codecs.BOM_UTF16_LE, "utf-16"),
     (codecs.BOM_UTF16_BE, "utf-16"),
 )
+_CONTROLS = re.compile("[\x01-\x08\x0e-\x1a\x1c-\x1f\x7f-\x84\x86-\x9f\ufffd]")
 _CHUNK_BYTES = 1024**2
 _SAMPLE_BYTES = 128 * 1024
 
@@ -89,7 +91,9 @@ def detect(file: File, chosen: str | None = None, *, is_checked: bool = False) -
             f"Line {fault.line:,} holds bytes that are no UTF-8, though the lines before are; "
             "the file is damaged or was glued together: save it again as UTF-8."
         )
-    return Encoding(_guess(file, fault), is_guess=True)
+    guessed = _guess(file, fault)
+    _refuse_noise(head.decode(guessed, errors="replace"))
+    return Encoding(guessed, is_guess=True)
 
 
 def _checked(file: File, name: str, head: bytes) -> str:
@@ -140,6 +144,16 @@ def _first_fault(file: File, name: str) -> _Fault | None:
             had_letters = had_letters or not text.isascii()
             lines += text.count("\n")
             offset += len(chunk)
+
+
+def _refuse_noise(text: str) -> None:
+    # Old encodings give every byte a meaning, so that anything can be read in them.
+    strange = len(_CONTROLS.findall(text))
+    if strange * 50 > len(text):
+        raise Unreadable(
+            "This file is no text: many of its bytes stand for nothing that can be written; open "
+            "it in the program it comes from and save it as CSV or JSONL."
+        )
 
 
 def _bare_utf16(head: bytes) -> str | None:

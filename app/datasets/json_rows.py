@@ -181,10 +181,7 @@ class _Stream:
                 if is_open and left <= MAX_ENTRY_CHARACTERS and self._fill():
                     continue
                 if is_open and left > MAX_ENTRY_CHARACTERS:
-                    raise Unreadable(
-                        f"Entry {self.number:,}, which begins in line {self.line:,}, is longer "
-                        "than 16 MB or never ends; check its quotes and brackets."
-                    ) from None
+                    raise Unreadable(self._too_long()) from None
                 line = self.line + self.buffer.count("\n", self.position, error.pos)
                 raise Unreadable(_syntax(line, self._column(error.pos), error.msg)) from None
             except RecursionError:
@@ -192,8 +189,16 @@ class _Stream:
             except ValueError as error:
                 where = f"Entry {self.number:,} (from line {self.line:,})"
                 raise Unreadable(_bad_number(where, error)) from None
+            if end - self.position > MAX_ENTRY_CHARACTERS:
+                raise Unreadable(self._too_long())
             self._advance(end)
             return value
+
+    def _too_long(self) -> str:
+        return (
+            f"Entry {self.number:,}, which begins in line {self.line:,}, is longer than 16 MB or "
+            "never ends; check its quotes and brackets."
+        )
 
     def _advance(self, position: int) -> None:
         self.line += self.buffer.count("\n", self.position, position)

@@ -9,7 +9,7 @@ from app.datasets.files import Entry, File
 from app.datasets.sniffing import Unreadable
 from app.datasets.tables import MAX_CELL_CHARACTERS, MAX_COLUMNS
 
-_BATCH_ROWS = 256
+_BATCH_ROWS = 64
 # Repeated values are written once in a Parquet file: a ratio that no honest table comes near.
 _MAX_RATIO = 1000
 _SUSPECT_BYTES = 1024**3

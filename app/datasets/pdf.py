@@ -107,7 +107,9 @@ def _without_margins(lines: list[_Line]) -> list[_Line]:
     dropped = {
         id(line) for line, place in edges if repeated[_shape(line.text), place] * 2 > len(pages)
     }
-    return [line for line in lines if id(line) not in dropped]
+    kept = [line for line in lines if id(line) not in dropped]
+    # Pages that are all alike, as forms are, have no margins.
+    return kept if len(kept) * 2 > len(lines) else lines
 
 
 def _shape(text: str) -> str:

@@ -306,6 +306,7 @@ def _pairs(blocks: Iterator[Block], found: Inspection) -> Iterator[NumberedRow]:
 
 
 def _open_workbook(file: File, kind: Literal["xlsx", "xls", "ods"], read_as: ReadAs) -> Source:
+    num_blank = workbooks.look_over(file) if kind == "xlsx" else 0
     book = workbooks.Workbook(file)
     found = _found(kind, "row")
     found.sheets = book.sheets
@@ -316,8 +317,8 @@ def _open_workbook(file: File, kind: Literal["xlsx", "xls", "ods"], read_as: Rea
         if sheet is None and found.sheets_agree:
             sheet = ALL_SHEETS
     found.sheet = sheet or book.first_filled()
-    if kind == "xlsx" and (blank := workbooks.num_formulas_without_value(file)):
-        cells = f"{blank:,} cells hold formulas" if blank > 1 else "1 cell holds a formula"
+    if num_blank:
+        cells = f"{num_blank:,} cells hold formulas" if num_blank > 1 else "1 cell holds a formula"
         found.warnings.append(
             f"{cells} without a value and counts as blank; open the workbook in Excel and save it, "
             "which works the values out."
@@ -459,7 +460,7 @@ def inspect(path: Path, read_as: ReadAs, report: Callable[[int], None]) -> Inspe
             if isinstance(row, LeftOut):
                 left_out.append(number)
                 continue
-            if not num_columns or not row.keys() <= columns.keys():
+            if not row.keys() <= columns.keys():
                 columns |= dict.fromkeys(row)
             if len(filled) < len(columns):
                 filled.update(name for name, value in row.items() if value not in (None, ""))
@@ -477,13 +478,13 @@ def inspect(path: Path, read_as: ReadAs, report: Callable[[int], None]) -> Inspe
     if found.num_rows == 0:
         raise Unreadable(_no_rows(found))
     _judge(found, left_out)
-    blank = [name for name in columns if name not in filled]
     found.columns = [name for name in columns if name in filled or name not in source.unnamed]
+    if not found.columns:
+        raise Unreadable("This file holds only empty cells; fill them, then upload it again.")
     for shown in found.preview:
         shown.values = {name: shown.values.get(name) for name in found.columns}
-    if not found.is_document:
-        for name in [name for name in blank if name in found.columns][:3]:
-            found.warnings.append(f"The column “{name}” is blank in every row.")
+    blank = [] if found.is_document else [n for n in found.columns if n not in filled]
+    found.warnings += [f"The column “{name}” is blank in every row." for name in blank[:3]]
     return found
 
 

@@ -2,6 +2,7 @@
 
 import datetime
 import re
+import struct
 import zipfile
 import zlib
 from collections.abc import Iterable
@@ -20,6 +21,15 @@ from app.datasets.files import Entry, File
 from app.datasets.sniffing import Unreadable
 from app.datasets.tables import MAX_CELL_CHARACTERS, MAX_COLUMNS, Cells, Rows, with_header
 
+_LOCKED = (
+    "This workbook is protected by a password; open it in Excel, remove the password and upload it "
+    "again."
+)
+# An Excel 97 workbook's first record, and the one that says that the rest is enciphered.
+_BEGINS, _FILE_PASS = b"\x09\x08\x10\x00\x00\x06\x05\x00", 0x2F
+_LOCK_BYTES = 1024**2
+# Sheets end at XFD1048576.
+_NO_PLACE = re.compile(rb' r="([A-Z]{4,}[0-9]*|[A-Z]*[0-9]{8,})')
 _VALUE = re.compile(rb"<v>[^<]|<t[ >]")
 _MAX_CELL_BYTES = 64 * 1024
 
@@ -35,12 +45,9 @@ class Workbook:
                 else CalamineWorkbook.from_path(str(file.path))
             )
         except PasswordError:
-            raise Unreadable(
-                "This workbook is protected by a password; open it in Excel, remove the password "
-                "and upload it again."
-            ) from None
+            raise Unreadable(_LOCKED) from None
         except (CalamineError, OSError, ValueError) as error:
-            raise Unreadable(_damaged(error)) from None
+            raise Unreadable(_LOCKED if _is_locked(file) else _damaged(error)) from None
         self.sheets = [
             data.name
             for data in self._book.sheets_metadata
@@ -82,8 +89,11 @@ class Workbook:
                 f"Sheet “{name}” has more than {MAX_COLUMNS:,} columns; "
                 "keep only the columns with questions and answers."
             )
-        numbered = ((number, _cells(row)) for number, row in enumerate(sheet.iter_rows(), start=1))
-        filled = ((number, cells) for number, cells in numbered if any(c != "" for c in cells))
+        filled = (
+            (number, _cells(row))
+            for number, row in enumerate(sheet.iter_rows(), start=1)
+            if any(value != "" for value in row)
+        )
         return with_header(filled, has_header, "row")
 
     def _sheet(self, name: str) -> CalamineSheet:
@@ -91,6 +101,20 @@ class Workbook:
             return self._book.get_sheet_by_name(name)
         except (CalamineError, OSError, ValueError) as error:
             raise Unreadable(_damaged(error)) from None
+
+
+def _is_locked(file: File) -> bool:
+    """Say whether an XLS file begins with the record of a password; calamine does not."""
+    start = file.head(_LOCK_BYTES)
+    place = start.find(_BEGINS)
+    for _ in range(20):
+        if place < 0 or place + 4 > len(start):
+            return False
+        kind, length = struct.unpack_from("<HH", start, place)
+        if kind == _FILE_PASS:
+            return True
+        place += 4 + length
+    return False
 
 
 def _damaged(error: Exception) -> str:
@@ -121,8 +145,12 @@ def _cell(value: Any) -> Any:
     return str(value)
 
 
-def num_formulas_without_value(file: File) -> int:
-    """Count the cells of an XLSX file whose formula nobody has worked out: they read as blank."""
+def look_over(file: File) -> int:
+    """Count the cells of an XLSX file whose formula nobody has worked out: they read as blank.
+
+    Raises:
+        Unreadable: a cell stands where no sheet has one; calamine would look for it for ever.
+    """
     number = 0
     try:
         with file.open() as packed, zipfile.ZipFile(packed) as archive:
@@ -134,6 +162,12 @@ def num_formulas_without_value(file: File) -> int:
                     while piece := sheet.read(1024**2):
                         *cells, rest = (rest + piece).split(b"</c>")
                         number += sum(b"</f>" in cell and not _VALUE.search(cell) for cell in cells)
+                        if found := _NO_PLACE.search(b"</c>".join([*cells, rest])):
+                            raise Unreadable(
+                                f"A cell of this workbook stands at “{found[1][:20].decode()}”, "
+                                "where no sheet has one; open the workbook in Excel, save it anew "
+                                "and upload that."
+                            )
                         rest = rest[-_MAX_CELL_BYTES:]
     except (zipfile.BadZipFile, OSError, EOFError, NotImplementedError, zlib.error):
         return 0  # calamine says what is wrong with it

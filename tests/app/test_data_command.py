@@ -38,7 +38,7 @@ def test_inspect_tells_and_stores_nothing(tmp_path: Path) -> None:
     assert told.returncode == 0, told.stderr
     assert "raum.csv: csv, 31 rows, utf-8" in told.stdout
     assert "Frage    question" in told.stdout
-    assert "Examples: 30; about 9 tokens in the middle" in told.stdout
+    assert "Examples: 30; about 7 tokens in the middle" in told.stdout
     assert "1 row has no answer, and will be left out (line 32)." in told.stdout
     assert "user: Wo ist Raum 0?" in told.stdout
     assert not var.exists()
