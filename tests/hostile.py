@@ -19,6 +19,7 @@ from tests import files
 
 READ, REFUSED, EITHER = "(read)", "(refused)", "(read or refused)"
 Case = tuple[str, bytes, str]
+_More = dict[str, bytes | str] | None
 HEAD = b"question,answer\n"
 GOOD = b"Where?,There\n" * 5
 _BOMB_BYTES = 120_000_000
@@ -295,7 +296,7 @@ def _twice() -> bytes:
 _MAIN = 'xmlns="http://schemas.openxmlformats.org/spreadsheetml/2006/main"'
 
 
-def _sheet(rows: str, prolog: str = "", shared: str = "", **more: bytes | str) -> bytes:
+def _sheet(rows: str, prolog: str = "", shared: str = "", more: _More = None) -> bytes:
     """A workbook whose sheet holds this XML, and its shared texts that."""
     parts: dict[str, bytes | str] = {}
     with zipfile.ZipFile(io.BytesIO(files.workbook({"A": [("x",)]}))) as archive:
@@ -305,7 +306,7 @@ def _sheet(rows: str, prolog: str = "", shared: str = "", **more: bytes | str) -
         f"<worksheet {_MAIN}><sheetData>{rows}</sheetData></worksheet>"
     )
     parts["xl/sharedStrings.xml"] = f"{prolog}<sst {_MAIN}>{shared}</sst>"
-    return files.zip_of(parts | more)
+    return files.zip_of(parts | (more or {}))
 
 
 def _cells(row: int, *texts: str) -> str:
@@ -350,9 +351,9 @@ def _xlsx() -> Iterator[Case]:
     yield "no sheet", files.zip_of({"xl/workbook.xml": "<workbook/>"}), REFUSED
     yield "no XML at all", files.zip_of({"xl/workbook.xml": b"\0\1\2"}), REFUSED
     yield "binary workbook of noise", files.zip_of({"xl/workbook.bin": b"\xff" * 500}), REFUSED
-    yield "macros", _sheet(good, **{"xl/vbaProject.bin": b"\xd0\xcf\x11\xe0" + bytes(500)}), READ
+    yield "macros", _sheet(good, more={"xl/vbaProject.bin": b"\xd0\xcf\x11\xe0" + bytes(500)}), READ
     link = '<externalLink><externalBook r:id="r1"/></externalLink>'
-    yield "link to outside", _sheet(good, **{"xl/externalLinks/externalLink1.xml": link}), READ
+    yield "link to outside", _sheet(good, more={"xl/externalLinks/externalLink1.xml": link}), READ
     formula = '<row r="2"><c r="A2"><f>WEBSERVICE("http://10.0.0.1/")</f></c></row>'
     yield "formula without value", _sheet(_cells(1, "question", "answer") + formula), REFUSED
     dde = '<row r="2"><c r="A2" t="str"><f>cmd|"/C calc"!A0</f><v>x</v></c></row>'
