@@ -52,6 +52,7 @@ def measure(num_rows: int, num_characters: int) -> dict[str, float | int]:
         stored = storage.put("uploads", lines(num_rows, num_characters))
         version = versions.add(session, user, stored, "bench.jsonl")
         session.commit()
+        before = _cpu_seconds(resource.RUSAGE_CHILDREN), _cpu_seconds(resource.RUSAGE_SELF)
         started = time.perf_counter()
         assert reading.read_next("bench")
         read_seconds = time.perf_counter() - started
@@ -73,10 +74,18 @@ def measure(num_rows: int, num_characters: int) -> dict[str, float | int]:
         "build_seconds": round(build_seconds, 2),
         "seconds": round(read_seconds + build_seconds, 1),
         "rows_per_second": round(num_rows / (read_seconds + build_seconds)),
+        # Of the processor alone: what other programs of this machine do does not count.
+        "reader_cpu_seconds": round(_cpu_seconds(resource.RUSAGE_CHILDREN) - before[0], 1),
+        "worker_cpu_seconds": round(_cpu_seconds(resource.RUSAGE_SELF) - before[1], 1),
         # The largest child is the reading process; the parent is the cpu worker.
         "reader_megabytes": round(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024),
         "worker_megabytes": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024),
     }
+
+
+def _cpu_seconds(who: int) -> float:
+    used = resource.getrusage(who)
+    return used.ru_utime + used.ru_stime
 
 
 if __name__ == "__main__":

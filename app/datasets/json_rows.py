@@ -56,7 +56,7 @@ def read_jsonl(text: io.TextIOWrapper) -> Iterator[tuple[int, Row]]:
         if len(line) > MAX_ENTRY_CHARACTERS:
             raise Unreadable(f"Line {number:,} is longer than 16 MB; split it or leave it out.")
         try:
-            # Four times as quick as the standard library's, and as exact with large numbers.
+            # Less than half of the standard library's time, and as exact with large numbers.
             value = from_json(line, allow_inf_nan=False)
         except ValueError:
             if not line.strip():
