@@ -85,17 +85,18 @@ class Mapping(BaseModel):
 
     def named(self, role: ColumnRole) -> list[str]:
         """The columns with this role, in the file's order."""
-        return self._by_role.get(role, [])
+        return self._by_role.get(role.value, [])
 
+    # Both are asked several times a row; a mapping's columns never change. By the roles' words:
+    # an enum's hash is worked out in Python each time.
     @cached_property
-    def _by_role(self) -> dict[ColumnRole, list[str]]:
-        # Asked several times a row; a mapping's columns never change.
-        found: dict[ColumnRole, list[str]] = {}
+    def _by_role(self) -> dict[str, list[str]]:
+        found: dict[str, list[str]] = {}
         for column in self.columns:
-            found.setdefault(column.role, []).append(column.name)
+            found.setdefault(column.role.value, []).append(column.name)
         return found
 
-    @property
+    @cached_property
     def kind(self) -> ExampleKind:
         if self.named(ColumnRole.BETTER):
             return ExampleKind.PREFERENCE
@@ -216,8 +217,14 @@ def apply(mapping: Mapping, row: dict[str, Any]) -> list[Message] | LeftOut:
     """Turn one row into an example's messages, or say why it becomes none."""
     try:
         messages = _messages(mapping, row)
+        tools = tools_of(mapping, row)
         # PostgreSQL's JSON takes neither, and no tokenizer means anything by them.
-        joined = "".join(_strings([messages, tools_of(mapping, row)]))
+        is_plain = tools is None and all(len(message) == 2 for message in messages)
+        joined = "".join(
+            [message["content"] for message in messages]
+            if is_plain
+            else _strings([messages, tools])
+        )
         if "\0" in joined or not _is_unicode(joined):
             return LeftOut("bad_characters")
     except _No as no:
@@ -230,7 +237,10 @@ def tools_of(mapping: Mapping, row: dict[str, Any]) -> list[dict[str, Any]] | No
 
     Of a row that `apply` takes; of others it may raise.
     """
-    cells = [row.get(name) for name in mapping.named(ColumnRole.TOOLS)]
+    names = mapping.named(ColumnRole.TOOLS)
+    if not names and mapping.kind is not ExampleKind.PREFERENCE:
+        return None
+    cells = [row.get(name) for name in names]
     if mapping.kind is ExampleKind.PREFERENCE:
         asked = [_parsed(row.get(name)) for name in mapping.named(ColumnRole.QUESTION)]
         cells += [value.get("tools") for value in asked if isinstance(value, dict)]
@@ -292,7 +302,7 @@ def is_text(messages: list[Message]) -> bool:
 
 
 def _messages(mapping: Mapping, row: dict[str, Any]) -> list[Message]:
-    if all(value is None or value == "" for value in row.values()):
+    if not any(row.values()) and all(value is None or value == "" for value in row.values()):
         raise _No("blank")
     match mapping.kind:
         case ExampleKind.TEXT:
@@ -324,6 +334,8 @@ def _messages(mapping: Mapping, row: dict[str, Any]) -> list[Message]:
 
 
 def _joined(row: dict[str, Any], names: list[str]) -> str:
+    if len(names) == 1:  # nearly always
+        return _text(row.get(names[0])).strip()
     return "\n\n".join(filter(None, (_text(row.get(name)).strip() for name in names)))
 
 
