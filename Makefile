@@ -12,7 +12,7 @@ BENCH_ARGS ?=
 
 .DEFAULT_GOAL := help
 .PHONY: help setup setup-dev run demo test test-gpu test-versions check fmt lint types migrations lock revision migrate \
-	golden bench bench-live bench-start bench-data clean
+	golden bench bench-live bench-start bench-data bench-doctor clean
 
 help: ## show the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -83,6 +83,9 @@ bench-start: setup-dev browser ## press of the button to first loss, in Chromium
 
 bench-data: setup-dev ## file to examples, in rows per second
 	$(BIN)/python bench/data.py
+
+bench-doctor: setup-dev ## how long the dataset doctor and a page of examples take
+	$(BIN)/python bench/doctor.py $(BENCH_ARGS)
 
 lock: setup-dev ## resolve the dependencies afresh; uv does not see locally found wheels, on purpose
 	$(BIN)/uv pip compile pyproject.toml --all-extras --universal --python-version 3.11 \

@@ -27,6 +27,8 @@ from sqlalchemy.orm import Session
 from app import settings
 from app.models import (
     BaseModel,
+    CheckStatus,
+    DatasetCheck,
     DatasetVersion,
     Json,
     ModelStatus,
@@ -43,7 +45,7 @@ _CLOCK = func.clock_timestamp(type_=DateTime(timezone=True))
 class Rules:
     """Which statuses of a table wait for a worker, and what holding and giving up are called."""
 
-    table: type[DatasetVersion] | type[BaseModel] | type[PrivacyReview]
+    table: type[DatasetVersion] | type[DatasetCheck] | type[BaseModel] | type[PrivacyReview]
     held_from: dict[StrEnum, StrEnum]  # waiting status -> held status
     failed: StrEnum
     gave_up: str  # the sentence for a person after the last strike; {strikes} is filled in
@@ -76,7 +78,14 @@ PRIVACY = Rules(
     "Looking for personal details was cut off {strikes} times, perhaps because the machine ran out "
     "of memory; start it again, or ask your administrator to look at the worker's log.",
 )
-RULES = (VERSIONS, BASE_MODELS, PRIVACY)
+CHECKS = Rules(
+    DatasetCheck,
+    {CheckStatus.WAITING: CheckStatus.CHECKING},
+    CheckStatus.FAILED,
+    "Checking these examples was cut off {strikes} times, perhaps because the machine ran out of "
+    "memory; ask your administrator to look at the worker's log.",
+)
+RULES = (VERSIONS, BASE_MODELS, PRIVACY, CHECKS)
 
 
 @dataclass(frozen=True)
@@ -210,6 +219,11 @@ def _write(db: Session, lease: Lease, values: dict[str, Any]) -> None:
     ).one_or_none()
     if written is None:
         raise LeaseLost(f"{table.__tablename__} {lease.id}, attempt {lease.attempt}")
+
+
+def clock() -> ColumnElement[Any]:
+    """Return the database's clock, the only one that decides."""
+    return _CLOCK
 
 
 def _until() -> ColumnElement[Any]:

@@ -117,6 +117,23 @@ class ReviewStatus(StrEnum):
     FAILED = "failed"
 
 
+class CheckStatus(StrEnum):
+    """waiting -> checking -> done; or failed. `checking` is held by a worker under a lease."""
+
+    WAITING = "waiting"
+    CHECKING = "checking"
+    DONE = "done"
+    FAILED = "failed"
+
+
+class Severity(StrEnum):
+    """How much a finding matters, the worst first."""
+
+    BAD = "bad"
+    WARN = "warn"
+    NOTE = "note"
+
+
 class ModelStatus(StrEnum):
     WAITING = "waiting"
     IMPORTING = "importing"
@@ -393,6 +410,56 @@ class PrivacyPattern(Base):
     kind: Mapped[str]
     pattern: Mapped[str]
     created_at: Mapped[datetime] = mapped_column(server_default=func.now())
+
+
+class DatasetCheck(Leased, Base):
+    """The doctor's look at all examples of one version (app/datasets/doctor)."""
+
+    __tablename__ = "dataset_check"
+    id: Mapped[int] = mapped_column(primary_key=True)
+    version_id: Mapped[int] = mapped_column(
+        ForeignKey("dataset_version.id", ondelete="CASCADE"), unique=True
+    )
+    status: Mapped[CheckStatus] = mapped_column(_enum(CheckStatus), default=CheckStatus.WAITING)
+    # app.datasets.doctor.report.Report as JSON: what is said of all examples; no text of theirs.
+    report: Mapped[Json | None]
+    # Indexes of the examples from the shortest to the longest, four bytes each.
+    by_length: Mapped[bytes | None] = mapped_column(LargeBinary, deferred=True)
+    created_at: Mapped[datetime] = mapped_column(server_default=func.now())
+    checked_at: Mapped[datetime | None]
+    __table_args__ = (
+        Index(None, "status"),
+        CheckConstraint("(status = 'checking') = (lease_until IS NOT NULL)", name="lease"),
+    )
+
+
+class Finding(Base):
+    """What the doctor found of one kind, and in which examples; their texts stay where they are."""
+
+    __tablename__ = "finding"
+    version_id: Mapped[int] = mapped_column(
+        ForeignKey("dataset_version.id", ondelete="CASCADE"), primary_key=True
+    )
+    kind: Mapped[str] = mapped_column(primary_key=True)  # a key of doctor.kinds.KINDS
+    severity: Mapped[Severity] = mapped_column(_enum(Severity))
+    count: Mapped[int]
+    # Indexes of the examples in rising order, four bytes each; beside each, where there is one, the
+    # index of the example that it repeats, contradicts or gives away.
+    rows: Mapped[bytes] = mapped_column(LargeBinary, deferred=True)
+    partners: Mapped[bytes | None] = mapped_column(LargeBinary, deferred=True)
+    # Numbers for the sentence, e.g. {"median": 410}.
+    detail: Mapped[Json]
+
+
+class SearchBits(Base):
+    """Which blocks of a version's examples hold some four bytes (app/datasets/search.py)."""
+
+    __tablename__ = "search_bits"
+    version_id: Mapped[int] = mapped_column(
+        ForeignKey("dataset_version.id", ondelete="CASCADE"), primary_key=True
+    )
+    bucket: Mapped[int] = mapped_column(primary_key=True)
+    blocks: Mapped[bytes] = mapped_column(LargeBinary)
 
 
 class BaseModel(Leased, Base):

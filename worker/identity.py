@@ -81,13 +81,13 @@ def is_alive(attempt: Attempt) -> bool:
     return same_boot and start_ticks(attempt.supervisor_pid) == attempt.supervisor_started
 
 
-def drain_file() -> Path:
+def drain_file(worker: str = "") -> Path:
     """Return the file whose presence asks this worker to save its job's place and end."""
-    return settings.get().run_dir / f"{worker_id()}.drain"
+    return settings.get().run_dir / f"{worker or worker_id()}.drain"
 
 
-def is_draining() -> bool:
-    return drain_file().exists()
+def is_draining(worker: str = "") -> bool:
+    return drain_file(worker).exists()
 
 
 def physical_devices() -> list[str]:

@@ -20,6 +20,7 @@ from sqlalchemy import func
 
 from app import db, leases, settings, storage
 from app.datasets import examples, versions
+from app.datasets.doctor import checks
 from app.datasets.privacy import reviews
 from app.datasets.process import ReaderProcess
 from app.datasets.reader import Order
@@ -151,6 +152,7 @@ def _publish(
             ready_at=func.clock_timestamp(),
         )
         reviews.begin(session, version.id)
+        checks.want(session, version)
         session.commit()
 
 

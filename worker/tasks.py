@@ -4,12 +4,22 @@ A hint names nothing. One too many finds nothing; one that is lost is rung again
 """
 
 import threading
+from collections.abc import Callable
 
 import structlog
 from sqlalchemy.exc import DBAPIError
 
 from app import queue
-from worker import identity, model_import, privacy, reading, supervisor, sweep, trainer_process
+from worker import (
+    checking,
+    identity,
+    model_import,
+    privacy,
+    reading,
+    supervisor,
+    sweep,
+    trainer_process,
+)
 from worker.celery_app import app
 
 # How soon an upload is noticed while a model is being imported.
@@ -33,21 +43,28 @@ def look_gpu() -> None:
 
 @app.task(name="worker.tasks.look_cpu")  # type: ignore[untyped-decorator]
 def look_cpu() -> None:
-    """Read uploads, look for personal details and import models until nothing waits."""
+    """Read uploads, look for personal details, check examples and import models.
+
+    No upload waits behind an import or a check: they go on beside. Ends when nothing waits.
+    """
     me = identity.worker_id()
-    importing = _Importing(me)
+    beside = [_Beside(model_import.import_next, me), _Beside(checking.check_next, me)]
     with sweep.busy():
         try:
             while not identity.is_draining():
-                importing.go_on()
+                for each in beside:
+                    each.go_on()
                 if _next(me):
                     queue.hint("gpu")  # a job may have waited for this data
-                elif not importing.wait(_LOOK_SECONDS):
+                    continue
+                has_more = [each.wait(_LOOK_SECONDS) for each in beside]
+                if not any(has_more):
                     break
         except DBAPIError as error:
             _log.warning("database.away", error=str(error.orig).strip())
         finally:
-            importing.finish()
+            for each in beside:
+                each.finish()
 
 
 def _next(worker_id: str) -> bool:
@@ -55,22 +72,23 @@ def _next(worker_id: str) -> bool:
     return reading.read_next(worker_id) or privacy.look_next(worker_id)
 
 
-class _Importing:
-    """Imports models beside the reading, one at a time: the work is done by a child process."""
+class _Beside:
+    """Does one kind of work beside the reading, one at a time: a child process does it."""
 
-    def __init__(self, worker_id: str) -> None:
+    def __init__(self, do_next: Callable[[str], bool], worker_id: str) -> None:
+        self._do_next = do_next
         self._worker_id = worker_id
         self._thread: threading.Thread | None = None
         self._found_none = False
 
     def go_on(self) -> None:
-        """Begin the next import unless one is going on."""
-        if self._thread is None:
-            self._thread = threading.Thread(target=self._import_one, name="import")
+        """Begin the next piece of work unless one is going on."""
+        if self._thread is None or not self._thread.is_alive():
+            self._thread = threading.Thread(target=self._do_one, name=self._do_next.__name__)
             self._thread.start()
 
     def wait(self, seconds: float) -> bool:
-        """Wait a moment for the import; says whether there is, or may be, more to do."""
+        """Wait a moment for it; says whether there is, or may be, more to do."""
         assert self._thread is not None
         self._thread.join(seconds)
         if self._thread.is_alive():
@@ -79,14 +97,14 @@ class _Importing:
         return not self._found_none
 
     def finish(self) -> None:
-        """Wait for the import; where this worker is to end, it gives its model back first."""
+        """Wait for it; where this worker is to end, it gives its work back first."""
         if self._thread is not None:
             self._thread.join()
 
-    def _import_one(self) -> None:
+    def _do_one(self) -> None:
         self._found_none = True
         try:
-            self._found_none = not model_import.import_next(self._worker_id)
+            self._found_none = not self._do_next(self._worker_id)
             if not self._found_none:
                 queue.hint("gpu")  # a job may have waited for this model
         except DBAPIError as error:

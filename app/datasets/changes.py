@@ -13,6 +13,7 @@ from sqlalchemy.orm import Session
 
 from app import audit, settings
 from app.datasets import examples, versions
+from app.datasets.doctor import checks
 from app.datasets.privacy import reviews
 from app.errors import Conflict, Invalid
 from app.models import DatasetVersion, Example, Split, User, VersionStatus
@@ -87,6 +88,7 @@ def derive(
         version.examples_sha256 = examples.sha256(db, version)
     db.flush()
     reviews.begin(db, version.id)
+    checks.want(db, version)
     subject = f"dataset version {version.id}"
     audit.record(db, user, "dataset.derive", subject, base=base.id, why=why, **counts)
     return version

@@ -10,7 +10,7 @@ import json
 from array import array
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import IO, Any
 
 from sqlalchemy import (
     ARRAY,
@@ -200,6 +200,23 @@ def own(db: Session, version: DatasetVersion) -> Iterator[Sequence[RowMapping]]:
             return
         yield batch
         after = batch[-1]["index"]
+
+
+def copy_out(db: Session, version: DatasetVersion, file: IO[bytes]) -> None:
+    """Write all examples to a file, in order, as COPY does: index, split, messages and tools."""
+    query = (
+        select(Example.index, Example.split, Example.messages, Example.tools)
+        .where(Example.version_id.in_(layers(version)), *_counts(version, Example.version_id))
+        .order_by(Example.index)
+    )
+    connection = db.connection()
+    compiled = query.compile(
+        connection, compile_kwargs={"literal_binds": True, "render_postcompile": True}
+    )
+    driver: Any = connection.connection.driver_connection
+    with driver.cursor().copy(f"COPY ({compiled}) TO STDOUT") as copy:
+        for piece in copy:
+            file.write(piece)
 
 
 def at(db: Session, version: DatasetVersion, indices: Iterable[int]) -> list[Example]:

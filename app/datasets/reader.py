@@ -17,7 +17,7 @@ import signal
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 from pydantic import BaseModel
 from pydantic_core import to_json
@@ -69,7 +69,7 @@ def rank(messages: list[Message], seed: int) -> int:
 def main() -> None:
     """Do what standard input says; an answer is always the last line."""
     order = Order.model_validate_json(sys.stdin.readline())
-    _confine(order)
+    confine(order)
     try:
         _inspect(order) if order.task == "inspect" else _build(order)
     except Unreadable as error:
@@ -131,7 +131,15 @@ def _say(message: dict[str, Any]) -> None:
         sys.stdout.flush()
 
 
-def _confine(order: Order) -> None:
+class Limits(Protocol):
+    """What the parent says of itself and of how much its child may take."""
+
+    parent: int
+    memory_bytes: int
+    cpu_seconds: int
+
+
+def confine(order: Limits) -> None:
     """Give up what a parser of strangers' files does not need; what the kernel denies, we keep."""
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != order.parent:  # it died before the line above

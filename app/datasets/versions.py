@@ -17,10 +17,13 @@ from app.datasets.reading import Inspection, ReadAs
 from app.errors import Conflict, Forbidden, Invalid, NotFound
 from app.models import (
     Dataset,
+    DatasetCheck,
     DatasetVersion,
     Example,
+    Finding,
     Job,
     JobStatus,
+    SearchBits,
     StoredFile,
     User,
     VersionStatus,
@@ -285,8 +288,9 @@ def delete(db: Session, user: User, dataset: Dataset) -> None:
         version.file.deleted_at = now
     dataset.deleted_at = now
     db.flush()
-    db.execute(delete_rows(Example).where(Example.version_id.in_(ids)))
     reviews.forget(db, ids)
+    for table in (Example, DatasetCheck, Finding, SearchBits):
+        db.execute(delete_rows(table).where(table.version_id.in_(ids)))
     audit.record(db, user, "dataset.delete", f"dataset {dataset.id}")
 
 

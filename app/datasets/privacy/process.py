@@ -35,7 +35,7 @@ def main() -> None:
     """Look through what standard input brings."""
     order = Order.model_validate_json(sys.stdin.readline())
     recognizer = _load(order.recognizer) if order.recognizer else None
-    reader._confine(cast(Any, order))
+    reader.confine(cast(Any, order))
     patterns = [HousePattern(pattern, Kind(kind)) for kind, pattern in order.patterns]
     scanner = Scanner(patterns, recognizer)
     number = 0

@@ -1,0 +1,99 @@
+"""The process that looks at people's rows: `python -m app.datasets.doctor`, without credentials.
+
+One JSON object on standard input (Order); the examples come as an open file. On standard output
+JSON objects in lines: {"rows": 5000} while it works; then each {"finding": …}, each {"bits":
+[bucket, hex]}, {"by_length": …} and, last, {"end": Report}. Memory, time and open files are
+limited, nothing can be written, and there is no network (app/datasets/reader.py).
+"""
+
+import base64
+import json
+import sys
+import time
+from array import array
+from typing import Any
+
+from app.datasets.doctor import amount, answers, bits, duplicates, language, lengths, rows, texts
+from app.datasets.doctor.found import Family
+from app.datasets.doctor.order import Order
+from app.datasets.doctor.report import Report
+from app.datasets.reader import confine
+
+_PROGRESS_BATCHES = 8
+
+
+def main() -> None:
+    """Do what standard input says."""
+    order = Order.model_validate_json(sys.stdin.readline())
+    model = language.load_model() if order.num_examples >= language.MIN_JUDGED else None
+    confine(order)
+    _examine(order, model)
+    sys.stdout.flush()
+
+
+def _examine(order: Order, language_model: Any) -> None:
+    started = time.monotonic()
+    by_length = lengths.Lengths(order.file, order.model_folder, order.limit_tokens)
+    repeats = duplicates.Duplicates(order.file, order.num_examples)
+    languages = language.Language(language_model)
+    families: list[Family] = [
+        amount.Amount(),
+        answers.Answers(),
+        texts.Texts(),
+        by_length,
+        languages,
+        repeats,
+    ]
+    index = bits.Bits(order.num_examples) if order.writes_bits else None
+    num_rows = 0
+    for number, batch in enumerate(rows.read(order.file)):
+        for family in families:
+            family.look(batch)
+        if index is not None:
+            index.look(batch)
+        num_rows += len(batch)
+        if number % _PROGRESS_BATCHES == 0:
+            _say({"rows": num_rows})
+    _say({"rows": num_rows, "phase": "comparing"})
+    for family in families:
+        for found in family.findings():
+            if found.rows or found.kind in ("amount", "test_set"):
+                _say({"finding": _body(found)})
+    for bucket, blocks in index.rows() if index is not None else ():
+        _say({"bits": [bucket, blocks.hex()]})
+    _say({"by_length": base64.b64encode(by_length.by_length()).decode()})
+    report = Report(
+        num_examples=num_rows,
+        bars=by_length.bars(),
+        languages=languages.shares(),
+        seconds=round(time.monotonic() - started, 1),
+    )
+    if repeats.num_sketched < num_rows:
+        report.notes.append(
+            f"Examples that are almost the same were looked for among the first "
+            f"{repeats.num_sketched:,}."
+        )
+    _say({"end": report.model_dump()})
+
+
+def _body(found: Any) -> dict[str, Any]:
+    return {
+        "kind": found.kind,
+        "rows": _packed(found.rows),
+        "partners": None if found.partners is None else _packed(found.partners),
+        "detail": found.detail,
+    }
+
+
+def _packed(numbers: "array[int]") -> str:
+    return base64.b64encode(numbers.tobytes()).decode()
+
+
+def _say(message: dict[str, Any]) -> None:
+    sys.stdout.write(json.dumps(message, separators=(",", ":")) + "\n")
+    if "rows" in message:
+        sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,150 @@
+"""Checks of versions: asked for when one is ready, done by the cpu worker, read by the pages."""
+
+from dataclasses import dataclass
+
+from sqlalchemy import delete, select
+from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.orm import Session
+
+from app import leases
+from app.datasets.doctor import kinds
+from app.datasets.doctor.kinds import KINDS
+from app.datasets.doctor.report import Report
+from app.models import (
+    CheckStatus,
+    DatasetCheck,
+    DatasetVersion,
+    Finding,
+    Severity,
+    VersionStatus,
+)
+
+_ORDER = {severity: place for place, severity in enumerate(Severity)}
+_KIND_ORDER = {kind: place for place, kind in enumerate(KINDS)}
+
+
+@dataclass(frozen=True)
+class Said:
+    """A finding in words."""
+
+    kind: str
+    severity: Severity
+    count: int
+    title: str
+    short: str  # beside one example
+    reason: str
+
+
+def want(db: Session, version: DatasetVersion) -> None:
+    """Ask for a check of a version that is ready; call queue.hint("cpu") after the commit.
+
+    Each version is checked in full: a corrected row may repeat any other. That takes a worker no
+    longer than reading the file did, and nobody waits for it. Whoever corrects forty rows in an
+    afternoon makes forty versions: of those that were replaced before their turn came, none is.
+    """
+    db.flush()
+    if version.base_version_id is not None:
+        db.execute(
+            delete(DatasetCheck).where(
+                DatasetCheck.version_id == version.base_version_id,
+                DatasetCheck.status == CheckStatus.WAITING,
+            )
+        )
+    db.execute(
+        insert(DatasetCheck)
+        .values(version_id=version.id, status=CheckStatus.WAITING)
+        .on_conflict_do_nothing(index_elements=["version_id"])
+    )
+
+
+def again(db: Session, version: DatasetVersion) -> None:
+    """Ask anew, where a check failed or was passed over."""
+    check = of(db, version)
+    if check is None and version.status is VersionStatus.READY:
+        want(db, version)
+    elif check is not None and check.status is CheckStatus.FAILED:
+        check.status, check.reason, check.strikes = CheckStatus.WAITING, None, 0
+        db.flush()
+
+
+def of(db: Session, version: DatasetVersion) -> DatasetCheck | None:
+    """Return the check of a version, if one was asked for."""
+    return db.scalars(
+        select(DatasetCheck).where(DatasetCheck.version_id == version.id)
+    ).one_or_none()
+
+
+def report_of(check: DatasetCheck | None) -> Report | None:
+    """Return what the doctor says of all examples together, once it has."""
+    if check is None or check.status is not CheckStatus.DONE:
+        return None
+    return Report.model_validate(check.report)
+
+
+def findings(db: Session, version: DatasetVersion) -> list[Said]:
+    """Return what was found in a version, the worst first."""
+    rows = db.scalars(select(Finding).where(Finding.version_id == version.id))
+    said = [_said(row) for row in rows if row.kind in KINDS]
+    return sorted(said, key=lambda one: (_ORDER[one.severity], _KIND_ORDER[one.kind]))
+
+
+def get(db: Session, version: DatasetVersion, kind: str) -> Said | None:
+    """Return one finding of a version."""
+    row = db.get(Finding, (version.id, kind))
+    return None if row is None or row.kind not in KINDS else _said(row)
+
+
+def verdict(found: list[Said]) -> str:
+    """Say in a sentence or two whether the data is fit to learn from."""
+    bad = sum(one.severity is Severity.BAD for one in found)
+    rest = len(found) - bad
+    if bad:
+        first = f"Not yet good to learn from: {_things(bad)} to put right first"
+        return f"{first}, {rest} more to look at." if rest else f"{first}."
+    return (
+        f"Good to learn from. {_things(rest).capitalize()} to look at."
+        if rest
+        else ("Good to learn from. Nothing stands out.")
+    )
+
+
+def publish(
+    db: Session,
+    lease: leases.Lease,
+    version: DatasetVersion,
+    found: list[Finding],
+    report: Report,
+    by_length: bytes,
+) -> None:
+    """Keep what a check found, and end it, in one transaction with what else it wrote.
+
+    Raises:
+        LeaseLost: another worker may have the check by now; roll back.
+    """
+    db.execute(delete(Finding).where(Finding.version_id == version.id))
+    db.add_all(found)
+    db.flush()
+    leases.release(
+        db,
+        lease,
+        CheckStatus.DONE,
+        report=report.model_dump(),
+        by_length=by_length,
+        reason=None,
+        checked_at=leases.clock(),
+    )
+
+
+def _said(row: Finding) -> Said:
+    title = KINDS[row.kind].title(row.count)
+    if row.kind == "amount":
+        title = "Few examples"
+    elif row.kind == "test_set":
+        title = "A small test set"
+    short = KINDS[row.kind].short
+    reason = kinds.reason(row.kind, row.detail)
+    return Said(row.kind, row.severity, row.count, title, short, reason)
+
+
+def _things(count: int) -> str:
+    return "one thing" if count == 1 else f"{count} things"

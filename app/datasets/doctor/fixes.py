@@ -1,0 +1,196 @@
+"""What can be done about a finding: changes for the next version, shown before they are made."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from itertools import islice
+from typing import Any
+
+from sqlalchemy.orm import Session
+
+from app.datasets import browsing, changes, examples
+from app.datasets.browsing import Marks
+from app.datasets.changes import Change
+from app.datasets.doctor import mending
+from app.errors import Conflict, Invalid
+from app.models import DatasetVersion, Example, Split, User
+
+_BATCH = 500
+# A browser does not wait so long that more are changed.
+MAX_CHANGES = 200_000
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Some of the examples that have a finding."""
+
+    db: Session
+    version: DatasetVersion
+    rows: list[Example]
+    marks: Marks
+
+
+@dataclass(frozen=True)
+class Fix:
+    """One way to put a finding right.
+
+    Attributes:
+        words: What its button says.
+        done: What was done, for the list of versions.
+        make: The changes for one batch of marked examples.
+    """
+
+    words: str
+    done: str
+    make: Callable[[Batch], Iterator[Change]]
+
+
+@dataclass(frozen=True)
+class Changed:
+    """One example before and after."""
+
+    before: Example
+    change: Change
+
+    @property
+    def after(self) -> list[Any]:
+        return self.before.messages if self.change.messages is None else self.change.messages
+
+
+def _leave_out(batch: Batch) -> Iterator[Change]:
+    for row in batch.rows:
+        yield Change(row.index, is_removed=True)
+
+
+def _to_practice(batch: Batch) -> Iterator[Change]:
+    for row in batch.rows:
+        yield Change(row.index, split=Split.TRAIN)
+
+
+def _mend(mend: Callable[[str], str]) -> Callable[[Batch], Iterator[Change]]:
+    def make(batch: Batch) -> Iterator[Change]:
+        for row in batch.rows:
+            mended = [_with(message, mend) for message in row.messages]
+            # What would leave nothing is for a person to decide.
+            if mended != row.messages and all(m.get("content", "x") for m in mended):
+                yield Change(row.index, mended)
+
+    return make
+
+
+def _with(message: dict[str, Any], mend: Callable[[str], str]) -> dict[str, Any]:
+    texts = {key: mend(message[key]) for key in ("content", "rejected") if message.get(key)}
+    return message | texts
+
+
+def _keep_longest(batch: Batch) -> Iterator[Change]:
+    """Of each question keep the longest answer."""
+    for first, others in _by_question(batch):
+        group = [first, *others]
+        longest = max(group, key=lambda row: len(row.messages[-1]["content"]))
+        for row in group:
+            if row is not longest:
+                yield Change(row.index, is_removed=True)
+
+
+def _merge(batch: Batch) -> Iterator[Change]:
+    """Put the answers of a question one below the other."""
+    for first, others in _by_question(batch):
+        answers = dict.fromkeys(row.messages[-1]["content"] for row in [first, *others])
+        last = first.messages[-1] | {"content": "\n\n".join(answers)}
+        yield Change(first.index, [*first.messages[:-1], last])
+        for row in others:
+            yield Change(row.index, is_removed=True)
+
+
+def _by_question(batch: Batch) -> Iterator[tuple[Example, list[Example]]]:
+    """Yield each first example of a question with the others; whole groups, whichever rows came."""
+    marks = batch.marks
+    assert marks.partners is not None
+    here = {row.index for row in batch.rows}
+    wanted = {marks.partner(row.index) for row in batch.rows} - {None}
+    found = examples.at(batch.db, batch.version, (index for index in wanted if index is not None))
+    firsts = {row.index: row for row in found}
+    members: dict[int, list[int]] = {first: [] for first in firsts}
+    for index, first in zip(marks.indices, marks.partners, strict=True):
+        if first in members:
+            members[first].append(index)
+    for first, indices in members.items():
+        # A group belongs to the batch in which its first other example stands.
+        if indices[0] in here:
+            yield firsts[first], examples.at(batch.db, batch.version, indices)
+
+
+LEAVE_OUT = Fix("Leave them out", "left out", _leave_out)
+FIXES: dict[str, dict[str, Fix]] = {
+    "empty": {"remove": LEAVE_OUT},
+    "placeholder": {"remove": LEAVE_OUT},
+    "broken_letters": {
+        "mend": Fix("Mend the letters", "letters mended", _mend(mending.letters)),
+        "remove": LEAVE_OUT,
+    },
+    "leak": {
+        "remove": Fix("Leave them out of the test set", "left out of the test set", _leave_out),
+        "move": Fix("Move them to the practice set", "moved to the practice set", _to_practice),
+    },
+    "duplicate": {"remove": Fix("Keep one of each", "repeats left out", _leave_out)},
+    "near_duplicate": {
+        "remove": Fix("Keep the first of each", "near repeats left out", _leave_out)
+    },
+    "conflict": {
+        "first": Fix("Keep the first answer of each", "first answers kept", _leave_out),
+        "longest": Fix("Keep the longest answer of each", "longest answers kept", _keep_longest),
+        "merge": Fix("Put the answers together", "answers put together", _merge),
+    },
+    "echo": {"remove": LEAVE_OUT},
+    "markup": {
+        "mend": Fix("Take the marks out", "marks of web pages taken out", _mend(mending.markup))
+    },
+    "language": {"remove": LEAVE_OUT},
+    "cut": {"remove": LEAVE_OUT},
+    "long": {"remove": LEAVE_OUT},
+    "short": {"remove": LEAVE_OUT},
+    "spaces": {"mend": Fix("Trim them", "blanks trimmed", _mend(mending.spaces))},
+}
+
+
+def choose(kind: str, name: str) -> Fix:
+    """Return a fix of a finding.
+
+    Raises:
+        Invalid: there is no such fix; with the field `fix`.
+    """
+    found = FIXES.get(kind, {}).get(name)
+    if found is None:
+        raise Invalid("Choose what shall be done.", field="fix")
+    return found
+
+
+def preview(
+    db: Session, version: DatasetVersion, kind: str, fix: Fix, limit: int = 5
+) -> list[Changed]:
+    """Return the first changes that a fix would make."""
+    made = list(islice(_made(db, version, kind, fix), limit))
+    rows = {row.index: row for row in examples.at(db, version, (one.index for one in made))}
+    return [Changed(rows[one.index], one) for one in made]
+
+
+def apply(db: Session, user: User, version: DatasetVersion, kind: str, fix: Fix) -> DatasetVersion:
+    """Make the next version, in which a finding is put right.
+
+    Raises:
+        Conflict: there are too many changes to wait for.
+        Invalid: nothing would change, or too little would be left.
+    """
+    if len(browsing.marks(db, version, kind).indices) > MAX_CHANGES:
+        raise Conflict(
+            f"These are more than {MAX_CHANGES:,} examples; put them right in the file itself and "
+            "upload it again."
+        )
+    return changes.derive(db, user, version, _made(db, version, kind, fix), fix.done)
+
+
+def _made(db: Session, version: DatasetVersion, kind: str, fix: Fix) -> Iterator[Change]:
+    marks = browsing.marks(db, version, kind)
+    for start in range(0, len(marks.indices), _BATCH):
+        rows = examples.at(db, version, marks.indices[start : start + _BATCH])
+        yield from fix.make(Batch(db, version, rows, marks))

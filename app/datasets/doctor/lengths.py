@@ -1,0 +1,113 @@
+"""How long examples are: far from the rest, or longer than a job takes."""
+
+from array import array
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from app.chat import ChatError, ChatFormat
+from app.datasets.doctor import rows as reading
+from app.datasets.doctor.found import Found
+from app.datasets.doctor.report import BARS
+from app.datasets.doctor.rows import Row
+
+# An answer is far from the rest from so many times the middle on; short ones among sentences only.
+_FAR = 20
+_LONG_CHARACTERS = 2_000
+_SENTENCE_CHARACTERS = 80
+_MIN_ROWS = 20
+# Tokens are counted for no more than so many of the longest examples.
+_MAX_COUNTED = 20_000
+_BATCH = 200
+
+
+class Lengths:
+    """Counts characters of all, and tokens of those that may be too long."""
+
+    def __init__(self, file: int, model_folder: str | None, limit_tokens: int) -> None:
+        self._file = file
+        self._model_folder = model_folder
+        self._limit = limit_tokens
+        self._indices = array("i")
+        self._asked = array("i")
+        self._answered = array("i")
+        self._whole = array("i")
+        self._maybe_cut: list[tuple[int, int]] = []
+        self._num_maybe_cut = 0
+
+    def look(self, rows: list[Row]) -> None:
+        for row in rows:
+            self._indices.append(row.index)
+            self._asked.append(len(row.question))
+            self._answered.append(len(row.answer))
+            self._whole.append(len(row.folded) + len(row.system))
+            # A token has a byte at least, and a template adds a few: what is shorter is not cut.
+            size = len(row.folded) * (1 if row.folded.isascii() else 4) + len(row.system)
+            if size + 100 > self._limit and row.messages[0]["role"] != "text":
+                self._num_maybe_cut += 1
+                if len(self._maybe_cut) < _MAX_COUNTED:
+                    self._maybe_cut.append((row.index, row.offset))
+
+    def findings(self) -> Iterable[Found]:
+        answered = np.array(self._answered)
+        if len(answered) >= _MIN_ROWS:
+            yield from self._far(answered)
+        yield self._cut()
+
+    def by_length(self) -> bytes:
+        """Return the indexes from the shortest to the longest example, four bytes each."""
+        order = np.argsort(np.array(self._whole, np.int32), kind="stable")
+        return np.array(self._indices, np.int32)[order].tobytes()
+
+    def bars(self) -> dict[str, list[int]]:
+        """Count questions and answers by length; a number for each of BARS, and one beyond."""
+        edges = [-1, *BARS, 2**31]
+        return {
+            name: np.histogram(np.array(lengths), np.array(edges) + 1)[0].tolist()
+            for name, lengths in (("question", self._asked), ("answer", self._answered))
+            if any(lengths)
+        }
+
+    def _far(self, answered: NDArray[Any]) -> Iterable[Found]:
+        indices = np.array(self._indices)
+        median = int(np.median(answered))
+        bound = max(_FAR * median, _LONG_CHARACTERS)
+        yield _found("long", indices[answered > bound], median=f"{median:,}", bound=f"{bound:,}")
+        if median >= _SENTENCE_CHARACTERS:
+            bound = max(median // _FAR, 3)
+            chosen = indices[answered <= bound]
+            yield _found("short", chosen, median=f"{median:,}", bound=f"{bound:,}")
+
+    def _cut(self) -> Found:
+        found = Found("cut")
+        if self._model_folder is None or not self._maybe_cut:
+            return found
+        try:
+            chat = ChatFormat.load(self._model_folder)
+        except ChatError:
+            return found
+        num_lost = num_answers = 0
+        for start in range(0, len(self._maybe_cut), _BATCH):
+            batch = self._maybe_cut[start : start + _BATCH]
+            again = [reading.again(self._file, offset) for _, offset in batch]
+            try:
+                encoded = chat.encode_many(
+                    [row.messages for row in again], self._limit, [row.tools for row in again]
+                )
+            except ChatError:
+                continue  # the page of the model says so
+            for (index, _), one in zip(batch, encoded, strict=True):
+                if one.num_cut_tokens:
+                    found.rows.append(index)
+                    num_lost += one.num_cut_tokens
+                    num_answers += one.num_cut_answer_tokens > 0
+        many = "1 answer" if num_answers == 1 else f"{num_answers:,} answers"
+        answers = f", and with them the end of {many}" if num_answers else ""
+        found.detail = {"limit": f"{self._limit:,}", "lost": f"{num_lost:,}", "answers": answers}
+        return found
+
+
+def _found(kind: str, indices: NDArray[Any], **detail: str) -> Found:
+    return Found(kind, array("i", indices.tolist()), detail=detail)

@@ -1,0 +1,17 @@
+"""What the doctor's process is asked to do."""
+
+from pydantic import BaseModel
+
+
+class Order(BaseModel):
+    """Which examples to look at, and within which limits."""
+
+    file: int  # an open file of lines, see doctor.rows
+    num_examples: int
+    parent: int
+    # Whose tokenizer counts what would be cut off; none: nothing is counted.
+    model_folder: str | None = None
+    limit_tokens: int
+    writes_bits: bool
+    memory_bytes: int
+    cpu_seconds: int

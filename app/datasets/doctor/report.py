@@ -1,0 +1,42 @@
+"""What the doctor says of all examples together; kept as DatasetCheck.report."""
+
+from typing import Any
+
+from pydantic import BaseModel
+
+# Upper bounds of the picture's bars, in characters; the last bar has no end.
+BARS = (25, 50, 100, 200, 400, 800, 1600, 3200, 6400, 12800, 25600)
+
+
+class Report(BaseModel):
+    """Numbers for the pages; no text of anybody's rows."""
+
+    num_examples: int
+    # Examples by length in characters, for questions and answers; see BARS.
+    bars: dict[str, list[int]] = {}
+    # Answers by language, those that are long enough to tell.
+    languages: dict[str, int] = {}
+    # What was not looked at, as sentences.
+    notes: list[str] = []
+    seconds: float = 0
+
+
+def bars_of(counts: dict[str, list[int]]) -> list[dict[str, Any]]:
+    """Return the bars of a picture for each of question and answer, without the empty ends."""
+    shown = []
+    for name in ("question", "answer"):
+        if (numbers := counts.get(name)) is None:
+            continue
+        most = max(numbers, default=0) or 1
+        filled = [place for place, count in enumerate(numbers) if count]
+        bars = [
+            {
+                "from": BARS[place - 1] + 1 if place else 0,
+                "to": BARS[place] if place < len(BARS) else None,
+                "count": numbers[place],
+                "percent": 100 * numbers[place] / most,
+            }
+            for place in range(filled[0], filled[-1] + 1)
+        ]
+        shown.append({"name": name, "bars": bars})
+    return shown
