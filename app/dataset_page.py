@@ -324,7 +324,7 @@ def _seen(
     if model is not None:
         try:
             folder = str(base_models.folder(model))
-            chat = _chat_format(folder, model.manifest_sha256)
+            chat = chat_format(folder, model.manifest_sha256)
             segments = chat.segments(example.messages, example.tools)
             if is_pair(example.messages):
                 worse = chat.segments(worse_of(example.messages), example.tools)
@@ -335,7 +335,8 @@ def _seen(
 
 # The manifest's hash is part of the key: another model in the same folder is read anew.
 @lru_cache(maxsize=4)
-def _chat_format(folder: str, _manifest_sha256: str | None) -> ChatFormat:
+def chat_format(folder: str, _manifest_sha256: str | None) -> ChatFormat:
+    """Read a starting model's chat format; the newest few are kept."""
     return ChatFormat.load(folder)
 
 

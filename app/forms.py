@@ -67,3 +67,23 @@ class ReadAsForm(Form):
     way: str = ""
     chunk_tokens: str = ""
     overlap_tokens: str = ""
+
+
+class ExampleForm(Form):
+    """One example: what each turn says, in order, and which set it is in."""
+
+    content: Annotated[list[str], Field(max_length=2000)] = []
+    rejected: Annotated[list[str], Field(max_length=2000)] = []
+    split: str = ""
+
+
+class SelectionForm(Form):
+    """Ticked examples, and what to do with them."""
+
+    index: Annotated[list[str], Field(max_length=1000)] = []
+    action: str = ""
+    sure: str = ""
+
+
+class FixForm(Form):
+    fix: str = ""

@@ -30,6 +30,7 @@ from app.routes import (
     adapters,
     datasets,
     events,
+    examples,
     home,
     jobs,
     models,
@@ -50,6 +51,7 @@ PAGE_ROUTERS = (
     people.router,
     datasets.router,
     privacy.router,
+    examples.router,
     upload_routes.router,
     new_job.router,  # before jobs: /jobs/new is no job's number
     jobs.router,

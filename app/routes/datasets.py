@@ -7,9 +7,9 @@ from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import FileResponse, RedirectResponse
 from sqlalchemy.orm import Session
 
-from app import dataset_page, privacy_page, queue, storage, uploads
+from app import dataset_page, examples_page, privacy_page, queue, storage, uploads
 from app.auth import CurrentUser, can_edit
-from app.datasets import versions
+from app.datasets import changes, versions
 from app.datasets.privacy import reviews
 from app.datasets.privacy.reviews import Decision
 from app.db import Db
@@ -146,6 +146,7 @@ def show_version(
     model: str = "",
     split: str = "",
     example: str = "1",
+    made: bool = False,
 ) -> Response:
     """Show a version as it stands: being read, its columns, its examples, or what went wrong."""
     version = versions.get_version(db, user, version_id)
@@ -159,6 +160,7 @@ def show_version(
         model_id=int(model) if model.isdecimal() else None,
         split=split,
         place=int(example) if example.isdecimal() and len(example) < 10 else 1,
+        made=made,
     )
 
 
@@ -231,6 +233,7 @@ def _version_page(
     model_id: int | None = None,
     split: str = "",
     place: int = 1,
+    made: bool = False,
     typed_name: str | None = None,
     typed_read_as: ReadAsForm | None = None,
 ) -> Response:
@@ -256,6 +259,9 @@ def _version_page(
         template = "datasets/ready.html"
         context |= dataset_page.ready_context(db, version, model_id, split, place)
         context["privacy"] = privacy_page.summary(db, version)
+        context |= examples_page.doctor_context(db, version)
+        context |= examples_page.uses_context(db, user, version)
+        context["made"] = changes.described(version) if made else ""
         db.commit()  # token lengths that were counted for this page
     return page(template, user, status=error.status if error else 200, **context)
 

@@ -153,6 +153,7 @@ def test_each_kind_of_damage_is_found_where_it_is_and_nowhere_else(db: Session) 
     assert kept is not None and report is not None
     assert report.languages["English"] > 20
     assert sum(report.bars["answer"]) == len(rows)
+    assert report.notes == ["What a job would cut off was not counted: no model was ready yet."]
     # No text of a row is kept beside the row.
     said = json.dumps(report.model_dump()) + json.dumps(
         [row.detail for row in db.scalars(select(Finding))]

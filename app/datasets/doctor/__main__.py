@@ -73,6 +73,8 @@ def _examine(order: Order, language_model: Any) -> None:
             f"Examples that are almost the same were looked for among the first "
             f"{repeats.num_sketched:,}."
         )
+    if order.model_folder is None:
+        report.notes.append("What a job would cut off was not counted: no model was ready yet.")
     _say({"end": report.model_dump()})
 
 
