@@ -22,6 +22,7 @@ from app import settings, storage
 from app.datasets import examples, versions
 from app.datasets.documents import approximate_tokens
 from app.datasets.mapping import Column, ColumnRole, Mapping, Message
+from app.datasets.privacy.check import PrivacyCheck
 from app.datasets.process import ReaderProcess
 from app.datasets.reader import Order
 from app.datasets.reading import Inspection, ReadAs
@@ -51,8 +52,16 @@ class Check(Protocol):
     def findings(self) -> list[Finding]: ...
 
 
-# The dataset doctor and the privacy scan add theirs.
-CHECKS: list[Callable[[], Check]] = []
+class _Privacy(PrivacyCheck):
+    def findings(self) -> list[Finding]:
+        return [
+            Finding(severity="warn", what=what, count=count, rows=rows)
+            for what, count, rows in self.said()
+        ]
+
+
+# The dataset doctor adds its own.
+CHECKS: list[Callable[[], Check]] = [_Privacy]
 
 
 class Report(BaseModel):

@@ -33,14 +33,17 @@ def etude(*arguments: str, **environment: str) -> subprocess.CompletedProcess[st
 
 def test_inspect_tells_and_stores_nothing(tmp_path: Path) -> None:
     file, var = tmp_path / "raum.csv", tmp_path / "var"
-    file.write_text(CSV + "Ohne?,,\n")
+    file.write_text(CSV + "Ohne?,,\nWo ist Frau Abendschön?,Am Telefon: 030 12345678,31\n")
     told = etude("inspect", str(file), ETUDE_DATA_DIR=str(var))
     assert told.returncode == 0, told.stderr
-    assert "raum.csv: csv, 31 rows, utf-8" in told.stdout
+    assert "raum.csv: csv, 32 rows, utf-8" in told.stdout
     assert "Frage    question" in told.stdout
-    assert "Examples: 30; about 7 tokens in the middle" in told.stdout
+    assert "Examples: 31; about 7 tokens in the middle" in told.stdout
     assert "1 row has no answer, and will be left out (line 32)." in told.stdout
+    assert "Personal details: 1 name (line 33)." in told.stdout
+    assert "Personal details: 1 phone number (line 33)." in told.stdout
     assert "user: Wo ist Raum 0?" in told.stdout
+    assert "Abendschön" not in told.stdout + told.stderr
     assert not var.exists()
     # The same as JSON, of a folder of files, under another mapping.
     folder = tmp_path / "ward"

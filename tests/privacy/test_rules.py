@@ -66,6 +66,8 @@ def test_a_published_number_holds_and_a_slip_does_not(is_valid: object, number: 
         ("Can Thyra come back on Monday?", [("Thyra", "name")]),
         ("Where is the Emergency Department on Church Street?", []),
         ("Take Paracetamol twice a day.", []),
+        ("Im Gang 3, Im März 2024.", []),
+        ("Er wohnt Im Winkel 3.", [("Im Winkel 3", "address")]),
         ("Frau Abendschön fragt nach dem Befund.", [("Abendschön", "name")]),
         ("Die Sprechstunde ist am Montag im Haupthaus bei der Notaufnahme.", []),
         ("Monsieur Kerguélen viendra demain.", [("Kerguélen", "name")]),

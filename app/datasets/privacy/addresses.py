@@ -22,6 +22,13 @@ _STREET_TYPES = (
     "|Street|St|Summit|Terrace|Throughway|Trace|Track|Trafficway|Trail|Trl|Tunnel|Turnpike|Underpass|Union|Vale|Valley"
     "|Via|Viaduct|View|Village|Ville|Vista|Walk|Wall|Way|Well|Wharf|Wynd"
 )
+# "Im Gang 3", "Am Montag 12": where things are and when, not where people live.
+_NO_STREETS = (
+    "Gang|Raum|Zimmer|Haus|Stock|Stockwerk|Saal|Flur|Bett|Schalter|Tag|Kapitel|Jahr|Block|Gebäude|Abschnitt|Klasse"
+    "|Bereich|Fach|Station|Etage|Ebene|Halle|Gleis|Platz|Tisch|Fall|Absatz|Artikel|Schritt|Punkt|Alter|Bild|Band|Heft"
+    "|Januar|Februar|März|April|Mai|Juni|Juli|August|September|Oktober|November|Dezember|Montag|Dienstag|Mittwoch"
+    "|Donnerstag|Freitag|Samstag|Sonntag|Mittag|Abend|Morgen|Sommer|Winter|Herbst|Frühjahr|Durchschnitt|Schnitt"
+)
 _STREETS = tuple(
     re.compile(pattern)
     for pattern in (
@@ -37,6 +44,7 @@ _STREETS = tuple(
         r"|[gG]raben|[wW]all|[bB]erg|[fF]eld|[kK]amp|[pP]romenade|[wW]iese|[tT]wiete|[sS]tiege|[kK]ehre|[zZ]eile|[aA]nger|[hH]alde|[rR]ain|[gG]rund|[bB]rücke)"
         r"\s(?:Nr\.\s?)?\d{1,4}(?:\s?[a-h])?(?:\s?[-/]\s?\d{1,4})?\b",
         r"(?<![\w-])(?:Am|An der|An den|Im|In der|In den|Auf der|Auf dem|Unter den|Unterm|Zum|Zur|Hinter der|Vor dem|Beim)\s"
+        rf"(?!(?:{_NO_STREETS})\b)"
         r"(?:[A-ZÄÖÜ][\wäöüß]*\s?){1,2}\s?\d{1,4}(?:\s?[a-h])?\b",
         # 12 bis, rue de la Paix
         r"(?<![\w.])\d{1,4}(?:\s?(?:bis|ter|quater|[A-D]\b))?,?\s(?:rue|Rue|avenue|Avenue|av\.|boulevard|Boulevard|bd|place|Place|allée|impasse|chemin|route|quai|cours"
