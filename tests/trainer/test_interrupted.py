@@ -134,7 +134,7 @@ def test_twenty_interrupted_jobs_equal_the_unbroken_one(
     whole = tmp_path / "whole"
     write(whole, make(whole, tiny_model))
     process, _orders = start(whole)
-    process.join(60)
+    process.join(200)
     assert process.exitcode == train_config.EXIT_DONE
     wanted = numbers(whole, [0])
     assert len(wanted) == 12 + 5  # the test set is asked without the adapter, too
@@ -150,7 +150,7 @@ def test_twenty_interrupted_jobs_equal_the_unbroken_one(
             process, orders = start(folder)
             way = break_off(folder, spec.attempt, process, orders, chance) if left else "left alone"
             left -= 1
-            process.join(60)
+            process.join(200)
             ended.append((way, process.exitcode))
             if process.exitcode == train_config.EXIT_DONE:
                 break

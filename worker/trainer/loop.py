@@ -2,6 +2,7 @@
 
 import gc
 import math
+import re
 import resource
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -34,7 +35,11 @@ from worker.trainer.group import ALONE, Group, StartAgain
 from worker.trainer.loss import completion_loss, padded_loss
 
 _SMALLEST_MICRO_BATCH = 64
-_OUT_OF_MEMORY = ("can't allocate memory", "not enough memory", "bad_alloc")
+# Of torch on the CPU, of C++, and of oneDNN, which multiplies in bfloat16 and has no clearer words.
+_OUT_OF_MEMORY = re.compile(
+    r"can't allocate memory|not enough memory|bad_alloc|"
+    r"could not (create a primitive(?! descriptor)|create a memory object|execute a primitive)"
+)
 _T = TypeVar("_T")
 
 
@@ -57,6 +62,7 @@ class Trainer:
     clock: Callable[[], float] = time.monotonic
     saved_at: float = 0.0  # by the clock; where training begins, too
     group: Group = ALONE
+    limit_anew: Callable[[], None] | None = None  # while a probe may not take all memory
 
     @property
     def config(self) -> TrainConfig:
@@ -160,9 +166,14 @@ def probe(trainer: Trainer, steps: int = 2, free_bytes: int | None = None) -> No
         filled.append(by_length[len(filled)])
         tokens += len(filled[-1].token_ids)
     random_state = _random_state(trainer)
-    with _refusing_too_much(trainer.model.device, free_bytes):
-        for _ in range(steps):
-            _update(trainer, filled, 0.0)
+    with _refusing_too_much(trainer, free_bytes):
+        try:
+            for _ in range(steps):
+                _update(trainer, filled, 0.0)
+        except failures.Failure:
+            # On a CPU the limit is on what is promised, and a job may do with less than that.
+            if trainer.model.device.type == "cuda":
+                raise
     trainer.optimizer.zero_grad()
     optimizers.reset(trainer.optimizer)
     trainer.pairs.take()
@@ -302,20 +313,30 @@ def _set_random_state(trainer: Trainer, state: tuple[Tensor, Tensor | None]) -> 
 
 
 @contextmanager
-def _refusing_too_much(device: torch.device, free_bytes: int | None) -> Iterator[None]:
+def _refusing_too_much(trainer: Trainer, free_bytes: int | None) -> Iterator[None]:
     """Have torch raise on the CPU where the kernel, which promises too much, would kill later."""
-    if device.type != "cpu":
+    if trainer.model.device.type != "cpu":
         yield
         return
-    status = Path("/proc/self/status").read_text(encoding="utf-8")
-    used = next(int(x.split()[1]) for x in status.splitlines() if x.startswith("VmData")) * 1024
-    limits = resource.getrlimit(resource.RLIMIT_DATA)
-    free = this_cpu().free_bytes if free_bytes is None else free_bytes
-    resource.setrlimit(resource.RLIMIT_DATA, (used + free, limits[1]))
+    before = resource.getrlimit(resource.RLIMIT_DATA)
+    uses_mkldnn = torch.backends.mkldnn.enabled
+
+    def limit() -> None:
+        status = Path("/proc/self/status").read_text(encoding="utf-8")
+        used = next(int(x.split()[1]) for x in status.splitlines() if x.startswith("VmData")) * 1024
+        free = this_cpu().free_bytes if free_bytes is None else free_bytes
+        resource.setrlimit(resource.RLIMIT_DATA, (used + free, before[1]))
+
+    limit()
+    # What a failed try has freed stays in the heap, where only torch's tensors find it again;
+    # oneDNN maps memory of its own.
+    trainer.limit_anew = limit
     try:
         yield
     finally:
-        resource.setrlimit(resource.RLIMIT_DATA, limits)
+        trainer.limit_anew = None
+        torch.backends.mkldnn.enabled = uses_mkldnn  # torch gives it up for good where it fails
+        resource.setrlimit(resource.RLIMIT_DATA, before)
 
 
 def _num_learned(example: Encoded) -> int:
@@ -362,7 +383,7 @@ def _rows(trainer: Trainer, examples: Sequence[Encoded]) -> list[packing.Row]:
 def is_out_of_memory(error: BaseException) -> bool:
     """Tell whether an error says that memory ran out, on a GPU or on the CPU."""
     return isinstance(error, (torch.OutOfMemoryError, MemoryError)) or (
-        any(words in str(error) for words in _OUT_OF_MEMORY)
+        _OUT_OF_MEMORY.search(str(error)) is not None
     )
 
 
@@ -370,6 +391,8 @@ def _use_less_memory(trainer: Trainer, longest: int) -> None:
     gc.collect()
     if torch.cuda.is_available():
         torch.cuda.empty_cache()
+    if trainer.limit_anew is not None:
+        trainer.limit_anew()
     progress = trainer.progress
     if progress.micro_batch_tokens // 2 >= max(longest, _SMALLEST_MICRO_BATCH):
         progress.micro_batch_tokens //= 2
