@@ -39,7 +39,7 @@ def words() -> tuple[list[str], list[float]]:
     return [*common, *joined], sums
 
 
-def spool(num_rows: int) -> Iterator[str]:
+def spool(num_rows: int) -> Iterator[bytes]:
     import numpy as np
 
     draw = random.Random(2)
@@ -63,7 +63,7 @@ def spool(num_rows: int) -> Iterator[str]:
             {"content": f"{asked}?", "role": "user"},
             {"content": " ".join(answer), "role": "assistant"},
         ]
-        yield f"{rank_of(row)}\t{row + 1}\t{json.dumps(said)}\t\n"
+        yield f"{rank_of(row)}\t{row + 1}\t{json.dumps(said)}\t\n".encode()
 
 
 def rank_of(row: int) -> int:
