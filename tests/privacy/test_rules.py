@@ -49,7 +49,9 @@ PUBLISHED = [
 ]
 
 
-@pytest.mark.parametrize(("is_valid", "number"), PUBLISHED, ids=lambda value: getattr(value, "__name__", value))
+@pytest.mark.parametrize(
+    ("is_valid", "number"), PUBLISHED, ids=lambda value: getattr(value, "__name__", value)
+)
 def test_a_published_number_holds_and_a_slip_does_not(is_valid: object, number: str) -> None:
     assert callable(is_valid)
     assert is_valid(number)
