@@ -20,14 +20,14 @@ from typing import Any
 DEPTHS = (1, 5, 25)
 
 
-def spool(num_rows: int) -> Iterator[str]:
+def spool(num_rows: int) -> Iterator[bytes]:
     answer = "The ward answers every question with patience and a cup of tea. " * 10
     for row in range(num_rows):
         said = [
             {"content": f"What is rule {row}?", "role": "user"},
             {"content": f"{row}: {answer}", "role": "assistant"},
         ]
-        yield f"{rank_of(row)}\t{row + 1}\t{json.dumps(said)}\n"
+        yield f"{rank_of(row)}\t{row + 1}\t{json.dumps(said)}\t\n".encode()
 
 
 def rank_of(row: int) -> int:
