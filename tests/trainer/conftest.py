@@ -5,7 +5,7 @@ Everything is float32 and one thread, so that numbers are the same on every mach
 
 import json
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -43,6 +43,20 @@ def tokenizer_json(special: Sequence[str] = SMOLLM2_SPECIAL) -> str:
     tokenizer.decoder = decoders.ByteLevel()
     tokenizer.add_special_tokens([AddedToken(text, special=True) for text in special])
     return str(tokenizer.to_str())
+
+
+@pytest.fixture(autouse=True)
+def one_core() -> Iterator[None]:
+    """Keep a test and its processes on one core, another than that of the test beside it.
+
+    On a model as tiny as ours threads wait for each other longer than they compute.
+    """
+    cores = sorted(os.sched_getaffinity(0))
+    mine = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
+    os.sched_setaffinity(0, {cores[mine % len(cores)]})
+    torch.set_num_threads(1)
+    yield
+    os.sched_setaffinity(0, cores)
 
 
 @pytest.fixture(scope="session")
