@@ -33,7 +33,7 @@ _PHASES = {
     "training": ("Training", ""),
     "evaluating": ("Training", ""),
     "sampling": ("Finishing", "Answering a few test questions, to compare before and after."),
-    "saving": ("Finishing", "Keeping the adapter."),
+    "saving": ("Saving", "Keeping what has been learned so far."),  # amid training, too
 }
 _STATUS_WORDS = {
     JobStatus.QUEUED: "Waiting",

@@ -165,7 +165,7 @@ class Bar:
         "training": "training",
         "evaluating": "testing",
         "sampling": "answering questions",
-        "saving": "saving the adapter",
+        "saving": "saving its place",
         "succeeded": "done",
     }
 
