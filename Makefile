@@ -8,11 +8,16 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint requirements.lock
 RUN_ARGS ?=
 DEMO_ARGS ?=
+FAULT_ARGS ?=
 BENCH_ARGS ?=
+N ?= 1000
+SEED ?= 1
+FOLDER ?= var/chaos
+CHAOS_ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-dev run demo test test-gpu test-versions check fmt lint types migrations lock revision migrate \
-	golden bench bench-live bench-start bench-data bench-doctor clean
+.PHONY: help setup setup-dev run demo test faults test-gpu test-versions check fmt lint types migrations lock revision migrate \
+	golden bench bench-live bench-start bench-data bench-queue bench-week bench-doctor chaos chaos-short chaos-control clean
 
 help: ## show the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -46,9 +51,12 @@ browser: setup-dev
 		{ echo "Installing Debian's Chromium for the browser tests."; apt-get update -qq && \
 		DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends chromium >/dev/null; }
 
-test: setup-dev browser ## run every test
-	@# Half of the time a test waits for processes; the other core may as well run another file.
-	$(BIN)/python -m pytest --numprocesses 2 --dist worksteal
+test: setup-dev browser ## run every test but those of make faults
+	@# Half of the time a test waits for processes; the cores may as well run others.
+	$(BIN)/python -m pytest --numprocesses 3 --dist worksteal --ignore tests/faults
+
+faults: setup-dev ## break the protocol at every step, some minutes; FAULT_ARGS="--all-faults" in every way
+	$(BIN)/python -m pytest tests/faults $(FAULT_ARGS)
 
 test-gpu: setup-dev ## run the tests that need a CUDA device
 	$(BIN)/python -m pytest -m gpu
@@ -82,10 +90,25 @@ bench-start: setup-dev browser ## press of the button to first loss, in Chromium
 	$(BIN)/python -m bench.start
 
 bench-data: setup-dev ## file to examples, in rows per second
-	$(BIN)/python bench/data.py
+	$(BIN)/python -m bench.data
+
+bench-queue: setup-dev ## 64 simulated workers, 10,000 jobs and 500 streams on one web process
+	$(BIN)/python -m bench.queue $(BENCH_ARGS)
+
+bench-week: setup-dev ## a simulated week of a clinic: waiting times with and without fair share
+	$(BIN)/python -m bench.week
 
 bench-doctor: setup-dev ## how long the dataset doctor and a page of examples take
-	$(BIN)/python bench/doctor.py $(BENCH_ARGS)
+	$(BIN)/python -m bench.doctor $(BENCH_ARGS)
+
+chaos: setup-dev ## disturb a whole Etude N times, then hold its history against the protocol; SEED=, FOLDER=
+	$(BIN)/python -m bench.chaos --kills $(N) --seed $(SEED) --folder $(FOLDER) $(CHAOS_ARGS)
+
+chaos-short: setup-dev ## the same in two minutes, with a house of its own
+	$(BIN)/python -m bench.chaos --kills 40 --minutes 1.5 --seed $(SEED) --scratch $(CHAOS_ARGS)
+
+chaos-control: setup-dev ## the same without fence and locks: right only where the checker catches it
+	$(BIN)/python -m bench.chaos --control --kills 2 --seed $(SEED) --scratch
 
 lock: setup-dev ## resolve the dependencies afresh; uv does not see locally found wheels, on purpose
 	$(BIN)/uv pip compile pyproject.toml --all-extras --universal --python-version 3.11 \

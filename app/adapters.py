@@ -13,7 +13,7 @@ from pathlib import Path
 from sqlalchemy import Select, func, select
 from sqlalchemy.orm import Session
 
-from app import audit, jobs, manifests, metrics, model_card, settings, storage
+from app import audit, failpoints, jobs, manifests, metrics, model_card, settings, storage
 from app.auth import can_edit
 from app.errors import Forbidden, Invalid, NotFound
 from app.models import Adapter, Attempt, Desired, Job, Json, StoredFile, User
@@ -49,6 +49,7 @@ def publish(db: Session, claim: jobs.Claim, job_dir: Path, done: DoneEvent) -> A
     manifest_sha256 = _store(job, job_dir / "result", storage.path(key), done)
     archive = _zip(storage.path(key))
     table = storage.put("results", [metrics.csv(db, job.id).encode()])
+    failpoints.hit("publish.files_placed")
     try:
         if jobs.heartbeat(db, claim) is Desired.CANCEL:
             jobs.cancelled(db, claim)

@@ -70,13 +70,14 @@ def web() -> None:
     from app import logs
 
     chosen = _settings_with_servers()
-    logs.configure(chosen.log_level)
+    logs.configure(chosen.log_level, chosen.log_format)
     uvicorn.run(
         "app.main:create_app",
         factory=True,
         host=chosen.host,
         port=chosen.port,
         access_log=False,
+        log_config=None,  # its own form of lines would stand beside ours
         server_header=False,
         log_level=chosen.log_level.lower(),
         # Open event streams end at once; browsers come back to the next process by themselves.
@@ -90,8 +91,10 @@ def worker(queue: Annotated[Literal["gpu", "cpu"], typer.Argument(help="gpu or c
     _settings_with_servers()
     os.environ.setdefault("ETUDE_WORKER_ID", f"{queue}-0@{os.uname().nodename}")
     os.environ.setdefault("ETUDE_DEVICE", "cuda:0" if queue == "gpu" else "cpu")
-    arguments = [sys.executable, "-m", "celery", "--app", "worker.celery_app", "worker"]
-    arguments += ["--queues", queue, "--hostname", os.environ["ETUDE_WORKER_ID"]]
+    arguments = [sys.executable, "-m", "celery", "--app", "worker.celery_app", "--quiet", "worker"]
+    # Its own name is a bell, too: it rings that for what it alone may be able to train.
+    me = os.environ["ETUDE_WORKER_ID"]
+    arguments += ["--queues", f"{queue},{me}", "--hostname", me]
     arguments += ["--pool", "prefork", "--concurrency", "1", "--loglevel", "INFO"]
     # What those would do, the database does (docs/decisions); they only cost connections.
     arguments += ["--without-gossip", "--without-mingle", "--without-heartbeat"]
@@ -106,6 +109,36 @@ def migrate(data_dir: DataDir = None) -> None:
             base_models.add_starter(session)
         session.commit()
     typer.echo("The database is up to date.")
+
+
+@app.command()
+def backup(
+    target: Annotated[str, typer.Argument(help="A new file, a folder for one, or - for a pipe")],
+    without_models: Annotated[
+        bool, typer.Option("--without-models", help="Leave out models that can be fetched again")
+    ] = False,
+    data_dir: DataDir = None,
+) -> None:
+    """Copy database and files of one moment into one file, while everything runs."""
+    from app import backup as backups
+
+    with servers.database(_settings(data_dir), migrate=False):
+        path = None if target == "-" else Path(target)
+        summary = backups.take(path, with_models=not without_models)
+    for line in summary.sentences():
+        typer.echo(line, err=True)
+
+
+@app.command()
+def restore(
+    source: Annotated[Path, typer.Argument(help="A backup, or a folder whose newest one is meant")],
+    data_dir: DataDir = None,
+) -> None:
+    """Fill an empty data directory and database from a backup; jobs go on where they were."""
+    from app import backup as backups
+
+    for line in backups.restore(_settings(data_dir), source):
+        typer.echo(line)
 
 
 @user_app.command("add")
@@ -318,11 +351,15 @@ def _first_administrator(session: Session) -> User:
 
 
 @app.command()
-def doctor(data_dir: DataDir = None) -> None:
+def doctor(
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON")] = False,
+    deep: Annotated[bool, typer.Option("--deep", help="Read every byte of models too")] = False,
+    data_dir: DataDir = None,
+) -> None:
     """Look at what can be wrong on this machine and say what to do."""
     from app import doctor as examination
 
-    raise SystemExit(examination.run(_settings(data_dir)))
+    raise SystemExit(examination.run(_settings(data_dir), as_json=as_json, deep=deep))
 
 
 def _settings(data_dir: Path | None, **given: object) -> settings.Settings:

@@ -20,7 +20,7 @@ from app.datasets.documents import DEFAULT_CHUNK_TOKENS, MAX_CHUNK_TOKENS, MIN_C
 from app.datasets.mapping import ColumnRole, Mapping
 from app.datasets.reading import ALL_SHEETS, WORKBOOKS, Inspection, PreviewRow, ReadAs
 from app.errors import AppError, Invalid
-from app.forms import MappingForm, ReadAsForm
+from app.forms import MappingForm, ReadAsForm, SplitForm
 from app.models import (
     BaseModel,
     Dataset,
@@ -89,10 +89,15 @@ def history(dataset: Dataset) -> list[tuple[DatasetVersion, str]]:
             base = f"version {numbers[version.base_version_id]}"
             words = f"the file of {base} with other columns or another test set"
             if version.changes:
-                done = changes.described(version)
-                words = f"{base}, {version.changes['why']} ({done})"
+                words = f"{base}, {_what_changed(version)}"
+        elif version.changes:
+            words = _what_changed(version)
         lines.append((version, words))
     return lines
+
+
+def _what_changed(version: DatasetVersion) -> str:
+    return f"{(version.changes or {})['why']} ({changes.described(version)})"
 
 
 # --- columns -------------------------------------------------------------------------------
@@ -138,7 +143,7 @@ def mapping_from(form: MappingForm) -> Mapping:
     )
 
 
-def share_from(form: MappingForm) -> float:
+def share_from(form: MappingForm | SplitForm) -> float:
     """Read the test set's share, from 0 to 1.
 
     Raises:
@@ -156,7 +161,7 @@ def share_from(form: MappingForm) -> float:
     return share
 
 
-def seed_from(form: MappingForm) -> int:
+def seed_from(form: MappingForm | SplitForm) -> int:
     """Read the seed of the split.
 
     Raises:
@@ -174,7 +179,7 @@ def read_as_from(form: ReadAsForm) -> ReadAs:
     Raises:
         Invalid: pieces of text cannot be cut like this; with the field it is about.
     """
-    chunk = _whole_number(
+    chunk = whole_number(
         form.chunk_tokens,
         DEFAULT_CHUNK_TOKENS,
         (MIN_CHUNK_TOKENS, MAX_CHUNK_TOKENS),
@@ -188,11 +193,16 @@ def read_as_from(form: ReadAsForm) -> ReadAs:
         form={"table": "table", "document": "document"}.get(form.form),
         way={"pairs": "pairs", "text": "text"}.get(form.way),
         chunk_tokens=chunk,
-        overlap_tokens=_whole_number(form.overlap_tokens, 0, (0, chunk // 2), "overlap_tokens"),
+        overlap_tokens=whole_number(form.overlap_tokens, 0, (0, chunk // 2), "overlap_tokens"),
     )
 
 
-def _whole_number(typed: str, default: int, bounds: tuple[int, int], field: str) -> int:
+def whole_number(typed: str, default: int, bounds: tuple[int, int], field: str) -> int:
+    """Read a whole number within bounds; what was left empty is the default.
+
+    Raises:
+        Invalid: it is none; with the field.
+    """
     if not typed.strip():
         return default
     number = int(typed) if typed.strip().isdecimal() and len(typed.strip()) < 10 else -1

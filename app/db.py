@@ -5,14 +5,20 @@ from contextlib import contextmanager
 from functools import lru_cache
 from typing import Annotated
 
+import psycopg
+import structlog
 from fastapi import Depends
-from sqlalchemy import Engine, create_engine, make_url, text
+from sqlalchemy import Engine, create_engine, func, make_url, select, text
 from sqlalchemy.exc import ArgumentError, DBAPIError, OperationalError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.orm import Session, sessionmaker
 
 from app import settings
+from app.errors import AppError, DiskFull, Unavailable
 
 MIN_SERVER_VERSION = 150000  # PostgreSQL 15
+
+_log = structlog.get_logger()
 
 
 @lru_cache
@@ -43,7 +49,17 @@ def make_engine(url: str, **options: object) -> Engine:
         hide_parameters=True,  # what stands in people's rows is for no log
         pool_size=10,
         max_overflow=10,
-        connect_args={"connect_timeout": 5, "options": "-c timezone=UTC"},
+        pool_timeout=10,  # then whoever asks is told to come back, and does not hold a thread
+        connect_args={
+            "connect_timeout": 5,
+            "options": "-c timezone=UTC",
+            # A machine that vanishes says nothing: without these a worker would wait for minutes,
+            # and hear of it long after another has taken its job over. They count for TCP alone.
+            "tcp_user_timeout": 10_000,
+            "keepalives_idle": 5,
+            "keepalives_interval": 2,
+            "keepalives_count": 3,
+        },
         **options,
     )
 
@@ -68,6 +84,43 @@ def check_server(url: str) -> None:
         raise SystemExit(
             f"DATABASE_URL names PostgreSQL {int(version) // 10000}; Etude needs 15 or newer."
         )
+
+
+def limit_silence(db: Session, seconds: float) -> None:
+    """Have the server end this transaction once it hears nothing of us for so long.
+
+    A process that is frozen amid a transaction would else keep what it has locked for as long.
+    """
+    milliseconds = str(round(1000 * seconds))
+    wanted = func.set_config("idle_in_transaction_session_timeout", milliseconds, True)
+    db.execute(select(wanted))
+
+
+def is_away(error: BaseException) -> bool:
+    """Say whether PostgreSQL or the way to it failed: the same may succeed a little later."""
+    if isinstance(error, DBAPIError):
+        if error.connection_invalidated:
+            return True
+        error = error.orig or error
+    return isinstance(error, PoolTimeout | psycopg.OperationalError | psycopg.InterfaceError)
+
+
+def explain(error: BaseException) -> AppError | None:
+    """Say to people what keeps PostgreSQL from its work; None: it answers, and we asked wrongly."""
+    cause = (error.orig if isinstance(error, DBAPIError) else None) or error
+    if not is_away(error):
+        return None
+    # One line: an outage meets every request, and a trace would say no more.
+    _log.warning("database.away", error=str(cause).strip().splitlines()[0])
+    if isinstance(cause, psycopg.errors.DiskFull):
+        return DiskFull(
+            "The database's disk is full, so nothing can be saved; what is there is safe. "
+            "Please tell your administrator."
+        )
+    return Unavailable(
+        "The database does not answer at the moment; what was saved is safe. "
+        "Please try again in a few seconds."
+    )
 
 
 @lru_cache

@@ -12,12 +12,18 @@ class AppError(Exception):
 
     status = 400
     code = "invalid_request"
+    retry_seconds: int | None = None  # when the same request may succeed
 
     def __init__(self, message: str, *, field: str | None = None, code: str | None = None) -> None:
         super().__init__(message)
         self.message = message
         self.field = field
         self.code = code or type(self).code
+
+    @property
+    def headers(self) -> dict[str, str]:
+        """Say to programs when to come back."""
+        return {"Retry-After": str(self.retry_seconds)} if self.retry_seconds else {}
 
 
 class Invalid(AppError):
@@ -58,3 +64,19 @@ class TooLarge(AppError):
 class TooMany(AppError):
     status = 429
     code = "rate_limit_exceeded"
+    retry_seconds = 30
+
+
+class Unavailable(AppError):
+    """What we depend on does not answer just now; the same request may succeed in a moment."""
+
+    status = 503
+    code = "unavailable"
+    retry_seconds = 5
+
+
+class DiskFull(AppError):
+    """There is no room for what was to be kept; only an administrator can change that."""
+
+    status = 507
+    code = "disk_full"

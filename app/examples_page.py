@@ -60,10 +60,19 @@ def wish_from(words: str, split: str, finding: str, order: str) -> Wish:
 
 
 def list_context(
-    db: Session, version: DatasetVersion, wish: Wish, start: int, made: bool
+    db: Session,
+    version: DatasetVersion,
+    wish: Wish,
+    start: int,
+    made: bool,
+    before: int | None = None,
 ) -> dict[str, Any]:
-    """Return what the page with a version's examples shows."""
-    found = browsing.page(db, version, wish, start)
+    """Return what the page with a version's examples shows, from a place on or up to one."""
+    found = (
+        browsing.page(db, version, wish, start)
+        if before is None
+        else browsing.page_before(db, version, wish, before)
+    )
     known = checks.findings(db, version)
     marked = {one.kind: browsing.marks(db, version, one.kind) for one in known}
     check = checks.of(db, version)
@@ -107,6 +116,8 @@ def address(version: DatasetVersion, wish: Wish) -> str:
 def _looked(found: Found) -> str:
     if found.looked is None:
         return ""
+    if found.is_back:
+        return f"Looked through {found.looked:,} places, going back, so far."
     return f"Looked through {found.looked:,} of {found.total:,} places so far."
 
 

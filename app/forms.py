@@ -36,6 +36,17 @@ class NameForm(Form):
     name: str = ""
 
 
+class MailForm(Form):
+    """Which kinds of notices come by mail."""
+
+    kinds: Annotated[list[str], Field(max_length=20)] = []
+
+
+class WebhookForm(Form):
+    name: str = ""
+    url: str = ""
+
+
 class PersonForm(Form):
     email: str = ""
     name: str = ""
@@ -85,5 +96,45 @@ class SelectionForm(Form):
     sure: str = ""
 
 
+class AskingForm(Form):
+    """What is asked of a model that is to make up questions."""
+
+    model: str = ""
+    per_passage: str = ""
+    max_pairs: str = ""
+
+
+class VerdictForm(Form):
+    """What a person says of one pair, and where they are in the list."""
+
+    verdict: str = ""
+    question: str = ""
+    answer: str = ""
+    said: str = ""
+    after: str = ""
+
+
+class SplitForm(Form):
+    test_percent: str = "10"
+    seed: str = "0"
+
+
 class FixForm(Form):
     fix: str = ""
+
+
+class DeviceForm(Form):
+    device: str = ""
+    reason: str = ""
+
+
+class LimitsForm(Form):
+    """What a department or a person may have; empty: no limit."""
+
+    share: str = ""
+    max_running: str = ""
+    max_queued: str = ""
+    month_hours: str = ""
+    opens: str = ""
+    closes: str = ""
+    weekends: str = ""

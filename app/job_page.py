@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from app import metrics, progress
+from app import energy, metrics, progress
 from app.models import Attempt, DatasetVersion, Job, JobEvent, JobStatus, Json
 from app.train_config import PRESETS, Preset, TrainConfig
 
@@ -51,6 +51,7 @@ def show_job(db: Session, job: Job) -> dict[str, Any]:
             db.scalars(select(Attempt).where(Attempt.job_id == job.id).order_by(Attempt.number))
         ),
         "device": _device(db, job),
+        "energy": energy.shown(db, job),
         "held_out": db.get(DatasetVersion, job.validation_version_id)
         if job.validation_version_id
         else None,

@@ -26,6 +26,8 @@ from sqlalchemy.orm import Session
 
 from app import settings
 from app.models import (
+    Asking,
+    AskingStatus,
     BaseModel,
     CheckStatus,
     DatasetCheck,
@@ -45,7 +47,13 @@ _CLOCK = func.clock_timestamp(type_=DateTime(timezone=True))
 class Rules:
     """Which statuses of a table wait for a worker, and what holding and giving up are called."""
 
-    table: type[DatasetVersion] | type[DatasetCheck] | type[BaseModel] | type[PrivacyReview]
+    table: (
+        type[DatasetVersion]
+        | type[DatasetCheck]
+        | type[BaseModel]
+        | type[PrivacyReview]
+        | type[Asking]
+    )
     held_from: dict[StrEnum, StrEnum]  # waiting status -> held status
     failed: StrEnum
     gave_up: str  # the sentence for a person after the last strike; {strikes} is filled in
@@ -85,7 +93,15 @@ CHECKS = Rules(
     "Checking these examples was cut off {strikes} times, perhaps because the machine ran out of "
     "memory; ask your administrator to look at the worker's log.",
 )
-RULES = (VERSIONS, BASE_MODELS, PRIVACY, CHECKS)
+ASKINGS = Rules(
+    Asking,
+    {AskingStatus.WAITING: AskingStatus.ASKING},
+    AskingStatus.FAILED,
+    "Making up questions was cut off {strikes} times without getting on, perhaps because the "
+    "machine ran out of memory; choose a smaller model, or ask your administrator to look at the "
+    "worker's log.",
+)
+RULES = (VERSIONS, BASE_MODELS, PRIVACY, CHECKS, ASKINGS)
 
 
 @dataclass(frozen=True)
@@ -137,13 +153,16 @@ def claim(db: Session, rules: Rules, worker_id: str) -> Lease | None:
     return None if row is None else Lease(rules, row.id, row.attempt, row.status, worker_id)
 
 
-def renew(db: Session, lease: Lease, progress: Json | None = None) -> None:
+def renew(db: Session, lease: Lease, progress: Json | None = None, **columns: Any) -> None:
     """Hold on for another lease time and say how far the work is.
+
+    Args:
+        columns: What is kept of the work so far, under the same fence.
 
     Raises:
         LeaseLost: another worker may have the row by now.
     """
-    values: dict[str, Any] = {"lease_until": _until()}
+    values: dict[str, Any] = {"lease_until": _until(), **columns}
     if progress is not None:
         values["progress"] = progress
     _write(db, lease, values)
@@ -175,6 +194,27 @@ def take_back(db: Session, rules: Rules, worker_id: str) -> list[int]:
     A worker id does one thing at a time, so what it holds as it looks for work is left over.
     """
     return _strike(db, rules, rules.table.worker_id == worker_id)
+
+
+def hand_back(db: Session, rules: Rules) -> list[int]:
+    """Let every held row wait again, without a strike: in a restored house no worker holds any."""
+    table = rules.table
+    backwards = {held: waiting for waiting, held in rules.held_from.items()}
+    rows = db.execute(
+        update(table)
+        .where(table.status.in_(backwards))
+        .values(
+            status=case(
+                *((table.status == held, literal(w.value)) for held, w in backwards.items())
+            ),
+            worker_id=None,
+            lease_until=None,
+            progress=None,
+        )
+        .returning(table.id)
+        .execution_options(synchronize_session=False)
+    )
+    return list(rows.scalars())
 
 
 def _strike(db: Session, rules: Rules, condition: ColumnElement[bool]) -> list[int]:

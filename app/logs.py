@@ -1,28 +1,63 @@
-"""The log of web and workers: one line an event; never a traceback with values of people."""
+"""The log of web and workers: one line an event, in one form for our own log and for libraries'.
+
+What a line is about stands on it by itself: `request_id` while a request is answered, `job` and
+`attempt` while a job is held (structlog's context variables). No traceback shows values of people.
+"""
 
 import logging
 import sys
+from collections.abc import Iterable
+from typing import IO, Literal
 
 import structlog
+from structlog.typing import Processor
+
+_SHARED: tuple[Processor, ...] = (
+    structlog.contextvars.merge_contextvars,
+    structlog.stdlib.add_log_level,
+    structlog.processors.format_exc_info,
+    structlog.processors.TimeStamper(fmt="iso"),
+)
 
 
-def configure(level: str) -> None:
+def configure(
+    level: str, form: Literal["logfmt", "json"] = "logfmt", stream: IO[str] | None = None
+) -> None:
     """Send our own log and the libraries' to standard error."""
     number = logging.getLevelNamesMapping().get(level.upper(), logging.INFO)
-    logging.basicConfig(
-        stream=sys.stderr,
-        level=number,
-        format="%(asctime)s %(levelname)s %(name)s %(message)s",
-        force=True,
+    handler = logging.StreamHandler(stream or sys.stderr)
+    handler.setFormatter(
+        structlog.stdlib.ProcessorFormatter(
+            foreign_pre_chain=[*_SHARED, _with_logger_name],
+            processors=[
+                structlog.stdlib.ProcessorFormatter.remove_processors_meta,
+                *_renderer(form),
+            ],
+        )
     )
+    logging.basicConfig(handlers=[handler], level=number, force=True)
     structlog.configure(
         wrapper_class=structlog.make_filtering_bound_logger(number),
-        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
-        processors=[
-            structlog.contextvars.merge_contextvars,
-            structlog.processors.add_log_level,
-            structlog.processors.format_exc_info,
-            structlog.processors.TimeStamper(fmt="iso"),
-            structlog.processors.LogfmtRenderer(key_order=["timestamp", "level", "event"]),
-        ],
+        # Through the same handler as the libraries: two writers would tear each other's lines.
+        logger_factory=structlog.stdlib.LoggerFactory(),
+        processors=[*_SHARED, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
     )
+
+
+def _renderer(form: Literal["logfmt", "json"]) -> Iterable[Processor]:
+    if form == "json":
+        return [structlog.processors.JSONRenderer(ensure_ascii=False, default=str)]
+    return [
+        structlog.processors.LogfmtRenderer(
+            key_order=["timestamp", "level", "event"], sort_keys=True
+        )
+    ]
+
+
+def _with_logger_name(
+    _: object, __: str, event: structlog.typing.EventDict
+) -> structlog.typing.EventDict:
+    record = event.get("_record")
+    if isinstance(record, logging.LogRecord):
+        event["logger"] = record.name
+    return event

@@ -1,29 +1,26 @@
 """Builds the FastAPI app: middleware, routers, error pages."""
 
 import time
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
-from datetime import UTC, datetime, timedelta
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager, suppress
 from typing import Any
 from urllib.parse import quote
 
-import redis
+import psycopg
 import structlog
 from fastapi import FastAPI, Request
 from fastapi.concurrency import run_in_threadpool
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, PlainTextResponse, RedirectResponse, Response
 from fastapi.staticfiles import StaticFiles
-from sqlalchemy import select, text
 from sqlalchemy.exc import SQLAlchemyError
 from starlette.exceptions import HTTPException
 from starlette.types import Scope
 
-from app import auth, db, settings, uploads
-from app.embedded.servers import redis_client
+from app import auth, db, measures, readiness, settings, uploads
 from app.errors import AppError, NotSignedIn
 from app.middleware import BodyLimit, CrossOriginGuard, HostGuard, RequestLog, SecurityHeaders
-from app.models import User, Worker
+from app.models import User
 from app.render import STATIC_DIR, page
 from app.routes import (
     account,
@@ -35,8 +32,10 @@ from app.routes import (
     jobs,
     models,
     new_job,
+    notices,
     people,
     privacy,
+    questions,
     v1,
 )
 from app.routes import queue as queue_routes
@@ -51,6 +50,7 @@ PAGE_ROUTERS = (
     people.router,
     datasets.router,
     privacy.router,
+    questions.router,
     examples.router,
     upload_routes.router,
     new_job.router,  # before jobs: /jobs/new is no job's number
@@ -59,6 +59,7 @@ PAGE_ROUTERS = (
     adapters.router,
     queue_routes.router,
     models.router,
+    notices.router,
 )
 
 
@@ -70,11 +71,14 @@ def create_app() -> FastAPI:
     app.add_exception_handler(AppError, _app_error)
     app.add_exception_handler(RequestValidationError, _unreadable_request)
     app.add_exception_handler(HTTPException, _http_error)
+    for kind in (SQLAlchemyError, psycopg.Error):
+        app.add_exception_handler(kind, _database_error)
     app.add_exception_handler(Exception, _crash)
     for router in PAGE_ROUTERS:
         app.include_router(router)
     app.add_api_route("/healthz", _healthz, include_in_schema=False)
     app.add_api_route("/readyz", _readyz, include_in_schema=False)
+    app.add_api_route("/metrics", _metrics, include_in_schema=False)
     v1.install(app)
     app.mount("/static", _StaticFiles(directory=STATIC_DIR), name="static")
     # The last one added meets a request first.
@@ -91,6 +95,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     await run_in_threadpool(uploads.remove_stale)
     async with listening(settings.get().database_url) as hub:
         app.state.hub = hub
+        app.state.looks = {}
         yield
 
 
@@ -109,32 +114,26 @@ class _StaticFiles(StaticFiles):
 # --- is it well? ---------------------------------------------------------------------------
 
 
-def _healthz() -> PlainTextResponse:
-    """Answer while the process lives."""
+async def _healthz() -> PlainTextResponse:
+    """Answer while the process lives, also where every thread waits for something."""
     return PlainTextResponse("ok\n")
 
 
-def _readyz() -> JSONResponse:
-    """Answer 200 only when database, broker and at least one worker of each kind are well."""
-    checks = {"database": "ok", "broker": "ok", "gpu worker": "ok", "cpu worker": "ok"}
-    since = datetime.now(UTC) - timedelta(seconds=settings.get().lease_seconds)
-    try:
-        with db.session() as session:
-            session.execute(text("SELECT 1"))
-            queues = set(session.scalars(select(Worker.queue).where(Worker.last_seen > since)))
-    except SQLAlchemyError:
-        checks["database"] = "does not answer"
-        queues = set()
-    for queue in ("gpu", "cpu"):
-        if queue not in queues:
-            checks[f"{queue} worker"] = "none is alive"
-    try:
-        with redis_client(settings.get().redis_url, timeout_seconds=1) as client:
-            client.ping()
-    except (redis.RedisError, ValueError):
-        checks["broker"] = "does not answer"
-    is_ready = all(value == "ok" for value in checks.values())
+def _readyz(request: Request) -> JSONResponse:
+    """Answer 200 only when everything that Etude depends on is well."""
+    checks = readiness.examine(request.app.state.hub)
+    is_ready = all(value == readiness.OK for value in checks.values())
     return JSONResponse({"ready": is_ready, **checks}, status_code=200 if is_ready else 503)
+
+
+def _metrics(request: Request) -> Response:
+    """Hand the measurements to Prometheus, if it has the token; where none is set, to nobody."""
+    if not settings.get().metrics_token:
+        raise HTTPException(404, "Not Found")
+    if not measures.may_read(request.headers.get("authorization", "")):
+        headers = {"WWW-Authenticate": "Bearer"}
+        return PlainTextResponse("This needs the token.\n", status_code=401, headers=headers)
+    return Response(measures.render(), media_type=measures.CONTENT_TYPE)
 
 
 # --- what went wrong, as a page ------------------------------------------------------------
@@ -144,7 +143,7 @@ async def _app_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, AppError)
     if isinstance(error, NotSignedIn):
         return _to_sign_in(request)
-    return await _error_page(request, error.status, error.message)
+    return await _error_page(request, error.status, error.message, error.headers)
 
 
 async def _unreadable_request(request: Request, error: Exception) -> Response:
@@ -170,8 +169,15 @@ async def _http_error(request: Request, error: Exception) -> Response:
     )
 
 
+async def _database_error(request: Request, error: Exception) -> Response:
+    explained = db.explain(error)
+    if explained is None:
+        raise error
+    return await _app_error(request, explained)
+
+
 async def _crash(request: Request, error: Exception) -> Response:
-    log.exception("request failed", exc_info=error, request_id=request.state.request_id)
+    log.exception("request.failed", exc_info=error, request_id=request.state.request_id)
     return await _error_page(
         request,
         500,
@@ -190,9 +196,11 @@ def _to_sign_in(request: Request) -> Response:
     return RedirectResponse(target, status_code=303)
 
 
-async def _error_page(request: Request, status: int, message: str) -> Response:
+async def _error_page(
+    request: Request, status: int, message: str, headers: Mapping[str, str] | None = None
+) -> Response:
     if "text/html" not in request.headers.get("accept", "text/html"):
-        return PlainTextResponse(message + "\n", status_code=status)
+        return PlainTextResponse(message + "\n", status_code=status, headers=headers)
     context: dict[str, Any] = {
         "message": message,
         "code": status,
@@ -200,9 +208,11 @@ async def _error_page(request: Request, status: int, message: str) -> Response:
         "at": time.strftime("%Y-%m-%d %H:%M:%S %Z"),
     }
     user = None if status >= 500 else await run_in_threadpool(_user_of, request)
-    return page("error.html", user, status=status, **context)
+    return page("error.html", user, status=status, headers=headers, **context)
 
 
 def _user_of(request: Request) -> User | None:
-    with db.session() as session:
+    # The page has something to say also while nobody can say who asks.
+    with suppress(SQLAlchemyError), db.session() as session:
         return auth.user_of_session(session, request.cookies.get(auth.COOKIE, ""))
+    return None

@@ -73,7 +73,12 @@ def parse(line: bytes) -> TrainerEvent:
 
 
 def ingest(
-    db: Session, job_id: int, attempt: int, events: Sequence[TrainerEvent], spool_offset: int
+    db: Session,
+    job_id: int,
+    attempt: int,
+    events: Sequence[TrainerEvent],
+    spool_offset: int,
+    worker_id: str | None = None,
 ) -> Desired:
     """Write what a trainer reported, renew the lease and keep how far its file has been read.
 
@@ -90,7 +95,7 @@ def ingest(
     }
     for event in events:
         values |= _columns(event)
-    desired = jobs.hold(db, job_id, attempt, **values)
+    desired = jobs.hold(db, job_id, attempt, worker_id, **values)
     last_seq = db.scalars(select(Job.event_seq).where(Job.id == job_id)).one()
     metrics: dict[tuple[int, str], Json] = {}
     for seq, event in enumerate(events, start=last_seq - len(events) + 1):

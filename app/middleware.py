@@ -16,7 +16,7 @@ from starlette.exceptions import HTTPException
 from starlette.responses import PlainTextResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from app import settings
+from app import measures, settings
 
 log = structlog.get_logger()
 
@@ -43,6 +43,8 @@ class RequestLog:
             return
         request_id = secrets.token_hex(8)
         scope.setdefault("state", {})["request_id"] = request_id
+        structlog.contextvars.clear_contextvars()
+        structlog.contextvars.bind_contextvars(request_id=request_id)
         started, status = time.monotonic(), 0
 
         async def send_with_id(message: Message) -> None:
@@ -57,13 +59,14 @@ class RequestLog:
         finally:
             # The route's pattern, not the address: a one-time link must not land in a log.
             route = getattr(scope.get("route"), "path", None)
+            seconds = time.monotonic() - started
+            measures.answered(scope["method"], route or "other", status, seconds)
             log.info(
                 "request",
-                request_id=request_id,
                 method=scope["method"],
                 route=route or scope["path"].split("/")[1],
                 status=status,
-                milliseconds=round((time.monotonic() - started) * 1000),
+                milliseconds=round(seconds * 1000),
             )
 
 

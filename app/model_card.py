@@ -2,7 +2,10 @@
 
 import json
 
-from app.models import Job
+from sqlalchemy.orm import object_session
+
+from app.datasets.questions import reviewing
+from app.models import DatasetVersion, Job
 from app.train_config import DoneEvent, TrainConfig
 
 _CARD = """\
@@ -110,7 +113,7 @@ def write(job: Job, done: DoneEvent) -> str:
         base_hash=base.manifest_sha256 or "unknown",
         licence=_one_line(base.licence) or "not known; ask where the model came from",
         licence_yaml=json.dumps(base.licence or "other"),
-        data=f"{_one_line(version.dataset.name)}, version {version.number}",
+        data=_data(version),
         data_hash=version.examples_sha256 or "unknown",
         num_train=version.num_train,
         num_validation=version.num_validation,
@@ -131,6 +134,14 @@ def write(job: Job, done: DoneEvent) -> str:
         seconds=done.train_seconds,
         settings=settings,
     )
+
+
+def _data(version: DatasetVersion) -> str:
+    """Name the data; where a model made up its questions, say so."""
+    named = f"{_one_line(version.dataset.name)}, version {version.number}"
+    db = object_session(version)
+    origin = reviewing.origin(db, version) if db is not None else ""
+    return f"{named}: {_one_line(origin)}, each accepted by a person" if origin else named
 
 
 def _computed_with(job: Job, config: TrainConfig) -> str:

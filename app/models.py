@@ -7,7 +7,7 @@ Every row of people's work carries its department. Statuses are written by one m
 from __future__ import annotations
 
 import secrets
-from datetime import datetime
+from datetime import date, datetime, time
 from enum import StrEnum
 from typing import Any
 
@@ -134,6 +134,27 @@ class Severity(StrEnum):
     NOTE = "note"
 
 
+class AskingStatus(StrEnum):
+    """waiting -> asking -> done; cancelled or failed. `asking` is held by a worker under a lease.
+
+    `datasets/questions/runs.py` is the only writer.
+    """
+
+    WAITING = "waiting"
+    ASKING = "asking"
+    DONE = "done"
+    CANCELLED = "cancelled"
+    FAILED = "failed"
+
+
+class Verdict(StrEnum):
+    """What a person says of a pair whose question a model made up."""
+
+    OPEN = "open"
+    ACCEPTED = "accepted"
+    REFUSED = "refused"
+
+
 class ModelStatus(StrEnum):
     WAITING = "waiting"
     IMPORTING = "importing"
@@ -166,6 +187,22 @@ class WorkerState(StrEnum):
     DRAINING = "draining"
 
 
+class NoticeKind(StrEnum):
+    """What somebody is told; app/notices says to whom and in which words."""
+
+    JOB_SUCCEEDED = "job_succeeded"
+    JOB_FAILED = "job_failed"
+    DECISION_NEEDED = "decision_needed"
+    QUESTIONS_READY = "questions_ready"
+    MACHINE_ILL = "machine_ill"
+    NOT_DELIVERED = "not_delivered"
+
+
+class Channel(StrEnum):
+    MAIL = "mail"
+    WEBHOOK = "webhook"
+
+
 class Leased:
     """A row that one worker at a time may hold; the attempt number is the fence."""
 
@@ -184,6 +221,10 @@ class Department(Base):
     id: Mapped[int] = mapped_column(primary_key=True)
     name: Mapped[str] = mapped_column(unique=True)
     created_at: Mapped[datetime] = mapped_column(server_default=func.now())
+    # Device-seconds that its jobs have had, fading by half each half-life, as of `used_at`
+    # (app/jobs/line.py); written by app/jobs/shares.py alone.
+    used_seconds: Mapped[float] = mapped_column(default=0, server_default="0")
+    used_at: Mapped[datetime] = mapped_column(server_default=func.now())
 
 
 class User(Base):
@@ -197,6 +238,8 @@ class User(Base):
     # A program's account: has tokens, never a password.
     is_service: Mapped[bool] = mapped_column(default=False, server_default=text("false"))
     disabled_at: Mapped[datetime | None]
+    # Kinds of notices that also come by mail; none: every kind, until the person chooses.
+    mail_kinds: Mapped[list[Any] | None] = mapped_column(JSONB(none_as_null=True))
     created_at: Mapped[datetime] = mapped_column(server_default=func.now())
     department: Mapped[Department] = relationship(lazy="joined")
 
@@ -291,7 +334,8 @@ class DatasetVersion(Leased, Base):
     # Ids of the versions whose rows it is read through, its own first, the one with all rows last;
     # none: it has all of its rows itself (app/datasets/examples.py).
     layers: Mapped[list[Any] | None] = mapped_column(JSONB)
-    # What makes it differ from its base: {"why", "num_edited", "num_moved", "num_removed"}.
+    # What makes it differ from its base: {"why", "num_edited", "num_moved", "num_removed"}, or
+    # {"why", "num_accepted"} where it holds questions that a model made up.
     changes: Mapped[Json | None]
     file_id: Mapped[int] = mapped_column(ForeignKey("stored_file.id"))
     status: Mapped[VersionStatus] = mapped_column(
@@ -343,7 +387,8 @@ class Example(Base):
     messages: Mapped[list[Any]] = mapped_column(JSONB)
     # What the model is told that it may call, as OpenAI writes it: [{"type", "function"}, …].
     tools: Mapped[list[Any] | None] = mapped_column(JSONB(none_as_null=True))
-    # Where it came from and what was noticed: {"row": 14}.
+    # Where it came from and what was noticed: {"row": 14}; of a question that a model made up
+    # {"proposed": 7}, the pair's id.
     flags: Mapped[Json | None]
     # In a derived version: the base's example of this index is left out.
     is_removed: Mapped[bool] = mapped_column(default=False, server_default=text("false"))
@@ -462,6 +507,63 @@ class SearchBits(Base):
     blocks: Mapped[bytes] = mapped_column(LargeBinary)
 
 
+class Asking(Leased, Base):
+    """A starting model makes up questions to the texts of one version; people judge each pair."""
+
+    __tablename__ = "asking"
+    id: Mapped[int] = mapped_column(primary_key=True)
+    version_id: Mapped[int] = mapped_column(
+        ForeignKey("dataset_version.id", ondelete="CASCADE"), index=True
+    )
+    owner_id: Mapped[int] = mapped_column(ForeignKey("user_account.id"))
+    base_model_id: Mapped[int] = mapped_column(ForeignKey("base_model.id"))
+    status: Mapped[AskingStatus] = mapped_column(_enum(AskingStatus), default=AskingStatus.WAITING)
+    # What was asked for: questions to one passage at most, and pairs in all at most.
+    per_passage: Mapped[int]
+    max_pairs: Mapped[int]
+    seed: Mapped[int] = mapped_column(default=0, server_default="0")
+    # How far it is: passages that are behind it, pairs that were proposed.
+    num_passages: Mapped[int] = mapped_column(default=0, server_default="0")
+    num_pairs: Mapped[int] = mapped_column(default=0, server_default="0")
+    # Attempts at a question that were thrown away, by reason: {"no_question": 4}.
+    refused: Mapped[Json] = mapped_column(default=dict, server_default=text("'{}'"))
+    created_at: Mapped[datetime] = mapped_column(server_default=func.now())
+    finished_at: Mapped[datetime | None]
+    owner: Mapped[User] = relationship(lazy="joined")
+    base_model: Mapped[BaseModel] = relationship(lazy="joined")
+    __table_args__ = (
+        CheckConstraint("(status = 'asking') = (lease_until IS NOT NULL)", name="lease"),
+        # One at a time for each version.
+        Index(
+            "uq_asking_open",
+            "version_id",
+            unique=True,
+            postgresql_where=text("status IN ('waiting', 'asking')"),
+        ),
+    )
+
+
+class ProposedPair(Base):
+    """A question that a model made up to words of a document, beside the passage they stand in."""
+
+    __tablename__ = "proposed_pair"
+    id: Mapped[int] = mapped_column(primary_key=True)
+    asking_id: Mapped[int] = mapped_column(ForeignKey("asking.id", ondelete="CASCADE"), index=True)
+    # The text of the version that the passage is quoted from.
+    example_index: Mapped[int]
+    heading: Mapped[str]
+    passage: Mapped[str]
+    # What stands in the passage word for word, until a person edits it.
+    answer: Mapped[str]
+    question: Mapped[str]
+    verdict: Mapped[Verdict] = mapped_column(_enum(Verdict), default=Verdict.OPEN)
+    is_edited: Mapped[bool] = mapped_column(default=False, server_default=text("false"))
+    decided_by_id: Mapped[int | None] = mapped_column(ForeignKey("user_account.id"))
+    decided_at: Mapped[datetime | None]
+    asking: Mapped[Asking] = relationship(lazy="joined")
+    decided_by: Mapped[User | None] = relationship()
+
+
 class BaseModel(Leased, Base):
     """A starting model in the registry; `folder` below models_dir holds verified safetensors."""
 
@@ -510,7 +612,12 @@ class Job(Leased, Base):
     measured: Mapped[Json | None]
     status: Mapped[JobStatus] = mapped_column(_enum(JobStatus), default=JobStatus.QUEUED)
     desired: Mapped[Desired] = mapped_column(_enum(Desired), default=Desired.RUN)
+    # Who last asked to pause, resume or cancel it.
+    desired_by_id: Mapped[int | None] = mapped_column(ForeignKey("user_account.id"))
     priority: Mapped[int] = mapped_column(default=0, server_default="0")  # smaller goes first
+    # What its plan asks of a worker: memory of each device, and how many; none: nobody can say.
+    needs_bytes: Mapped[int | None] = mapped_column(BigInteger)
+    needs_devices: Mapped[int] = mapped_column(default=1, server_default="1")
     run_after: Mapped[datetime] = mapped_column(server_default=func.now())
     # Step of the newest verified checkpoint; an attempt goes on from here.
     durable_step: Mapped[int] = mapped_column(default=0, server_default="0")
@@ -532,7 +639,7 @@ class Job(Leased, Base):
     created_at: Mapped[datetime] = mapped_column(server_default=func.now())
     started_at: Mapped[datetime | None]
     finished_at: Mapped[datetime | None]
-    owner: Mapped[User] = relationship()
+    owner: Mapped[User] = relationship(foreign_keys=[owner_id])
     version: Mapped[DatasetVersion] = relationship(foreign_keys=[version_id], lazy="joined")
     base_model: Mapped[BaseModel] = relationship(lazy="joined")
     adapter: Mapped[Adapter | None] = relationship(back_populates="job")
@@ -542,6 +649,22 @@ class Job(Leased, Base):
             name="lease",
         ),
         Index("ix_job_queued", "priority", "id", postgresql_where=text("status = 'queued'")),
+        # A claim reads the first of each department, whatever waits behind it.
+        Index(
+            "ix_job_line",
+            "department_id",
+            "priority",
+            "id",
+            postgresql_where=text("status = 'queued'"),
+        ),
+        # From data or a model that failed to the jobs that wait for it.
+        Index("ix_job_queued_version", "version_id", postgresql_where=text("status = 'queued'")),
+        Index(
+            "ix_job_queued_validation",
+            "validation_version_id",
+            postgresql_where=text("status = 'queued'"),
+        ),
+        Index("ix_job_queued_model", "base_model_id", postgresql_where=text("status = 'queued'")),
         Index("ix_job_running", "lease_until", postgresql_where=text("status = 'running'")),
         Index(None, "department_id", "created_at"),
     )
@@ -566,6 +689,9 @@ class Attempt(Base):
     ended_at: Mapped[datetime | None]
     outcome: Mapped[str | None]
     exit_code: Mapped[int | None]
+    # What its devices took so far, and whose counter says so ("gpu" or "cpu"); none: not measured.
+    energy_joules: Mapped[float | None]
+    energy_source: Mapped[str | None]
     __table_args__ = (
         # The last line of defence against two workers on one job.
         Index("uq_attempt_open", "job_id", unique=True, postgresql_where=text("ended_at IS NULL")),
@@ -653,7 +779,61 @@ class Worker(Base):
     hardware: Mapped[Json | None]
     state: Mapped[WorkerState] = mapped_column(_enum(WorkerState), default=WorkerState.ACTIVE)
     version: Mapped[str]
+    # How its devices are just now: app.machines.Readings as JSON.
+    readings: Mapped[Json | None]
     last_seen: Mapped[datetime] = mapped_column(server_default=func.now())
+
+
+class QuarantinedDevice(Base):
+    """A device that no job gets until an administrator releases it."""
+
+    __tablename__ = "quarantined_device"
+    host: Mapped[str] = mapped_column(primary_key=True)
+    device: Mapped[str] = mapped_column(primary_key=True)  # as a worker names it, e.g. "cuda:0"
+    reason: Mapped[str]
+    by_id: Mapped[int | None] = mapped_column(ForeignKey("user_account.id"))
+    at: Mapped[datetime] = mapped_column(server_default=func.now())
+    by: Mapped[User | None] = relationship()
+
+
+class LineRule(Base):
+    """What a department, or a person, may have of the machines; without a row: as much as it is."""
+
+    __tablename__ = "line_rule"
+    id: Mapped[int] = mapped_column(primary_key=True)
+    department_id: Mapped[int | None] = mapped_column(
+        ForeignKey("department.id", ondelete="CASCADE"), unique=True
+    )
+    user_id: Mapped[int | None] = mapped_column(
+        ForeignKey("user_account.id", ondelete="CASCADE"), unique=True
+    )
+    # Of two departments, one with twice the share gets twice the time when both wait.
+    share: Mapped[float] = mapped_column(default=1, server_default="1")
+    max_running: Mapped[int | None]
+    max_queued: Mapped[int | None]
+    month_hours: Mapped[float | None]  # of one device
+    # From when to when its jobs may run, in the house's time zone; past midnight where the end is
+    # the smaller one. On weekends all day, where that is allowed.
+    opens: Mapped[time | None]
+    closes: Mapped[time | None]
+    weekends: Mapped[bool] = mapped_column(default=False, server_default=text("false"))
+    __table_args__ = (
+        CheckConstraint("(department_id IS NULL) <> (user_id IS NULL)", name="whose"),
+        CheckConstraint("share > 0", name="share"),
+        CheckConstraint("(opens IS NULL) = (closes IS NULL)", name="hours"),
+    )
+
+
+class DeviceUse(Base):
+    """Device-seconds that a person's jobs have had in a month; app/jobs/shares.py writes it."""
+
+    __tablename__ = "device_use"
+    month: Mapped[date] = mapped_column(primary_key=True)  # its first day, in the house's time zone
+    user_id: Mapped[int] = mapped_column(
+        ForeignKey("user_account.id", ondelete="CASCADE"), primary_key=True
+    )
+    department_id: Mapped[int] = mapped_column(ForeignKey("department.id"), primary_key=True)
+    seconds: Mapped[float]
 
 
 class AuditEvent(Base):
@@ -669,3 +849,68 @@ class AuditEvent(Base):
     detail: Mapped[Json]
     previous_hash: Mapped[bytes] = mapped_column(LargeBinary)
     hash: Mapped[bytes] = mapped_column(LargeBinary)
+
+
+class Notice(Base):
+    """One thing that one person is told; never with anything of what is in people's data."""
+
+    __tablename__ = "notice"
+    id: Mapped[int] = mapped_column(BigInteger, primary_key=True)
+    user_id: Mapped[int] = mapped_column(ForeignKey("user_account.id", ondelete="CASCADE"))
+    kind: Mapped[NoticeKind] = mapped_column(_enum(NoticeKind))
+    # What it is about, e.g. "job 7 failed": the same is told to the same person once.
+    key: Mapped[str]
+    title: Mapped[str]
+    link: Mapped[str]  # a path of ours
+    created_at: Mapped[datetime] = mapped_column(server_default=func.now())
+    read_at: Mapped[datetime | None]
+    __table_args__ = (
+        UniqueConstraint("user_id", "key"),
+        Index("ix_notice_unread", "user_id", postgresql_where=text("read_at IS NULL")),
+    )
+
+
+class Webhook(Base):
+    """An address of the house's own that hears of what happens; its secret is derived, not kept."""
+
+    __tablename__ = "webhook"
+    id: Mapped[int] = mapped_column(primary_key=True)
+    name: Mapped[str]
+    url: Mapped[str]
+    # Raised to give it another secret.
+    generation: Mapped[int] = mapped_column(default=1, server_default="1")
+    created_at: Mapped[datetime] = mapped_column(server_default=func.now())
+    # The last answer, for the page: "200", or what went wrong.
+    last_answer: Mapped[str | None]
+    last_at: Mapped[datetime | None]
+
+
+class Outgoing(Base):
+    """A mail or a call that is to leave, written in the transaction of the deed it tells of."""
+
+    __tablename__ = "outgoing"
+    id: Mapped[int] = mapped_column(BigInteger, primary_key=True)
+    # The same at every try, so that a receiver can tell a repetition.
+    public_id: Mapped[str] = mapped_column(unique=True, default=lambda: public_id("msg"))
+    channel: Mapped[Channel] = mapped_column(_enum(Channel))
+    user_id: Mapped[int | None] = mapped_column(ForeignKey("user_account.id", ondelete="CASCADE"))
+    webhook_id: Mapped[int | None] = mapped_column(ForeignKey("webhook.id", ondelete="CASCADE"))
+    # The same is told to the same webhook once.
+    key: Mapped[str | None]
+    # mail: {"title", "link"}; webhook: what is sent, but for the id.
+    content: Mapped[Json]
+    created_at: Mapped[datetime] = mapped_column(server_default=func.now())
+    send_after: Mapped[datetime] = mapped_column(server_default=func.now())
+    tries: Mapped[int] = mapped_column(default=0, server_default="0")
+    last_error: Mapped[str | None]
+    sent_at: Mapped[datetime | None]
+    gave_up_at: Mapped[datetime | None]
+    __table_args__ = (
+        UniqueConstraint("webhook_id", "key"),
+        CheckConstraint("(user_id IS NULL) <> (webhook_id IS NULL)", name="whom"),
+        Index(
+            "ix_outgoing_due",
+            "send_after",
+            postgresql_where=text("sent_at IS NULL AND gave_up_at IS NULL"),
+        ),
+    )

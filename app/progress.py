@@ -3,26 +3,21 @@
 One place for the page, the lists and the event stream, so that they never disagree.
 """
 
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import Any
 
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from app import jobs
-from app.datasets.privacy import reviews
 from app.models import (
     Desired,
     Job,
     JobStatus,
     Metric,
-    ModelStatus,
-    VersionStatus,
     Worker,
 )
 
-# A worker that has not been heard of for so long is taken for gone.
-WORKER_SILENCE = timedelta(seconds=60)
 # The speed of the last steps says more about the next ones than that of the first.
 _RECENT_STEPS = 30
 
@@ -42,16 +37,19 @@ _STATUS_WORDS = {
     JobStatus.FAILED: "Failed",
     JobStatus.CANCELLED: "Cancelled",
 }
-_NUMBERS = ("no", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
 
 
-def figures(db: Session, job: Job) -> dict[str, Any]:
-    """Return what the job's page shows and its stream sends: numbers, and the words for them."""
+def figures(db: Session, job: Job, line: jobs.Outlook | None = None) -> dict[str, Any]:
+    """Return what the job's page shows and its stream sends: numbers, and the words for them.
+
+    Args:
+        line: How the line stands, where the caller asks about several jobs.
+    """
     tests, shares = test_losses(db, job), preferred_shares(db, job)
     seconds = seconds_left(db, job)
     texts = {
         "status": status_word(job),
-        "sentence": sentence(db, job, tests, shares),
+        "sentence": sentence(db, job, tests, shares, line),
         "step": f"{job.step:,}",
         "total_steps": f"{job.total_steps:,}" if job.total_steps else "",
         "elapsed": elapsed(job),
@@ -124,7 +122,11 @@ def _curve(db: Session, job: Job, name: str) -> list[tuple[int, float]]:
 
 
 def sentence(
-    db: Session, job: Job, tests: list[tuple[int, float]], shares: list[tuple[int, float]]
+    db: Session,
+    job: Job,
+    tests: list[tuple[int, float]],
+    shares: list[tuple[int, float]],
+    line: jobs.Outlook | None = None,
 ) -> str:
     """Say what is happening, as a colleague would."""
     if job.status is JobStatus.FAILED:
@@ -135,7 +137,7 @@ def sentence(
     if job.status is JobStatus.SUCCEEDED:
         return _outcome(tests, dict(shares))
     if job.status is JobStatus.QUEUED:
-        return _waiting(db, job)
+        return _waiting(job, line or jobs.outlook(db))
     if job.desired is Desired.CANCEL:
         return "It is being stopped; the machine is free in a few seconds."
     about_phase = _PHASES.get(job.phase or "", ("", "It is about to begin."))[1]
@@ -193,27 +195,16 @@ def _percent(share: float) -> str:
     return f"{share * 100:.0f} %"
 
 
-def _waiting(db: Session, job: Job) -> str:
+def _waiting(job: Job, line: jobs.Outlook) -> str:
     if job.desired is Desired.PAUSE:
         return "Paused: it holds no machine and goes on from where it was."
-    if job.version.status is not VersionStatus.READY:
-        return "Waiting: the file is still being read."
-    if reviews.held(db, [job.version_id]):
-        return "Waiting: personal details are being looked for in its data."
-    if job.base_model.status is not ModelStatus.READY:
-        return "Waiting: the starting model is still being imported."
-    if not has_worker(db, "gpu"):
-        return "Waiting: nothing that could train is running. Please tell your administrator."
-    ahead = (jobs.position(db, job) or 1) - 1
-    if ahead == 0:
-        return "Waiting: yours is next."
-    count = _NUMBERS[ahead] if ahead < len(_NUMBERS) else str(ahead)
-    return f"Waiting: {count} {'job is' if ahead == 1 else 'jobs are'} ahead of yours."
+    why = line.why(job.id)
+    return f"Waiting: {why[0].lower()}{why[1:]}"
 
 
 def has_worker(db: Session, queue: str) -> bool:
     """Say whether a worker of this queue has been heard of lately."""
-    since = datetime.now(UTC) - WORKER_SILENCE
+    since = datetime.now(UTC) - jobs.WORKER_SILENCE
     return (
         db.scalars(
             select(Worker.id).where(Worker.queue == queue, Worker.last_seen > since).limit(1)

@@ -11,7 +11,7 @@ import structlog
 from celery import Celery
 from kombu.exceptions import OperationalError
 
-from app import settings
+from app import failpoints, settings
 
 Queue = Literal["gpu", "cpu"]
 
@@ -23,26 +23,35 @@ _TIMEOUT_SECONDS = 1
 _log = structlog.get_logger()
 
 
-def hint(queue: Queue) -> bool:
+def hint(queue: Queue, worker: str = "") -> bool:
     """Wake a worker of a queue, after the commit; best effort, never raises.
+
+    Args:
+        worker: Which one; else whoever is idle looks first, and may find nothing that it can do.
 
     Returns:
         Whether the broker took it. Where not, the sweep rings again once it can.
     """
+    return ring(settings.get().redis_url, queue, worker)
+
+
+def ring(url: str, queue: Queue, worker: str = "") -> bool:
+    """Wake a worker of a queue through the broker at an address."""
     try:
-        _sender().send_task(
-            f"worker.tasks.look_{queue}", queue=queue, retry=False, ignore_result=True
+        _sender(url).send_task(
+            f"worker.tasks.look_{queue}", queue=worker or queue, retry=False, ignore_result=True
         )
     except (OperationalError, OSError) as error:
         # The row waits in PostgreSQL all the same; the sweep finds it within seconds.
         _log.warning("queue.hint_lost", queue=queue, error=str(error))
         return False
+    failpoints.hit("hint.sent")
     return True
 
 
 @lru_cache
-def _sender() -> Celery:
-    app = Celery("etude-hints", broker=settings.get().redis_url, set_as_current=False)
+def _sender(url: str) -> Celery:
+    app = Celery("etude-hints", broker=url, set_as_current=False)
     app.conf.update(
         task_ignore_result=True,
         task_serializer="json",

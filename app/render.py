@@ -9,8 +9,10 @@ from typing import Any
 
 from fastapi.responses import HTMLResponse
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from sqlalchemy.orm import object_session
 
 from app.models import User
+from app.notices import inbox
 
 ROOT = Path(__file__).resolve().parent.parent
 STATIC_DIR = ROOT / "static"
@@ -25,8 +27,15 @@ def page(
     **context: Any,
 ) -> HTMLResponse:
     """Render a whole page; `user` is who is signed in, for the bar at the top."""
-    html = environment().get_template(template).render(user=user, **context)
+    bell = num_unread(user)
+    html = environment().get_template(template).render(user=user, num_unread=bell, **context)
     return HTMLResponse(html, status_code=status, headers=headers)
+
+
+def num_unread(user: User | None) -> int:
+    """Count the notices that the bell at the top speaks of; none on a page without a session."""
+    db = object_session(user) if user is not None else None
+    return inbox.num_unread(db, user) if db is not None and user is not None else 0
 
 
 def fragment(

@@ -1,10 +1,13 @@
 """Every environment variable, typed and read once; a bad value stops the start."""
 
+from contextlib import suppress
+from datetime import UTC, datetime, tzinfo
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-from pydantic import Field, ValidationError
+from pydantic import Field, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 
@@ -25,6 +28,9 @@ class Settings(BaseSettings):
     secure_cookies: bool = False
     session_hours: float = Field(default=12, gt=0)
     log_level: str = "INFO"
+    # For hours of the day and months in limits, and times on pages; empty: the machine's own.
+    time_zone: str = ""
+    log_format: Literal["logfmt", "json"] = "logfmt"
 
     # Uploads and reading
     max_upload_bytes: int = Field(default=8 * 1024**3, gt=0)
@@ -43,6 +49,29 @@ class Settings(BaseSettings):
     hub_downloads: bool = False
     hub_token: str = Field(default="", repr=False)
 
+    # The line (docs/queue.md). Off: first come, first served among jobs of equal priority.
+    fair_share: bool = True
+    share_half_life_days: float = Field(default=7, gt=0)
+    # A worker that stands still while it holds the line loses it.
+    line_lock_seconds: float = Field(default=10, gt=0)
+    # Notices (docs/operations.md). Without a mail server nothing is mailed.
+    public_url: str = ""
+    smtp_host: str = ""
+    smtp_port: int = Field(default=587, ge=1, le=65535)
+    smtp_tls: Literal["starttls", "tls", "none"] = "starttls"
+    smtp_user: str = ""
+    smtp_password: str = Field(default="", repr=False)
+    mail_from: str = ""
+    outbox_retry_seconds: list[float] = [5, 60, 300, 1800, 7200, 18000, 36000, 86400]
+
+    # Measurements: /metrics answers to who has this token; without one to nobody.
+    metrics_token: str = Field(default="", repr=False)
+    # What energy costs in this house; 0: no money is shown.
+    price_per_kwh: float = Field(default=0, ge=0)
+    currency: str = "EUR"
+    # Where the kernel shows the processor's energy; tests put a folder of their own in its place.
+    powercap_dir: Path = Path("/sys/class/powercap")
+
     # The job protocol (docs/life-of-a-job.md); tests shorten these.
     heartbeat_seconds: float = Field(default=10, gt=0)
     self_fence_seconds: float = Field(default=60, gt=0)
@@ -54,6 +83,8 @@ class Settings(BaseSettings):
     drain_seconds: float = Field(default=120, gt=0)
     max_strikes: int = Field(default=3, ge=1)
     retry_backoff_seconds: float = Field(default=5, ge=0)
+    # A job begins only where its files leave so much of the data directory's disk free.
+    disk_reserve_bytes: int = Field(default=512 * 1024**2, ge=0)
     stall_seconds: float = Field(default=600, gt=0)
     load_timeout_seconds: float = Field(default=1800, gt=0)
     stream_check_seconds: float = Field(default=25, gt=0)
@@ -69,6 +100,20 @@ class Settings(BaseSettings):
     warm_runner: bool = True
     # For tests: another program that speaks the trainer's side of docs/life-of-a-job.md.
     trainer_module: str = "worker.trainer"
+
+    @field_validator("time_zone")
+    @classmethod
+    def _known_zone(cls, name: str) -> str:
+        if name:
+            try:
+                ZoneInfo(name)
+            except (ZoneInfoNotFoundError, ValueError, OSError):
+                raise ValueError("there is no such time zone; one is Europe/Berlin") from None
+        return name
+
+    def zone(self) -> tzinfo:
+        """The house's time zone."""
+        return ZoneInfo(self.time_zone) if self.time_zone else _machines_zone()
 
     @property
     def storage_dir(self) -> Path:
@@ -132,6 +177,13 @@ def load(**values: Any) -> Settings:
 def get() -> Settings:
     """Return the settings of this process."""
     return load()
+
+
+def _machines_zone() -> tzinfo:
+    # As the C library reads it, with its changes to summer time.
+    with suppress(OSError, ValueError), Path("/etc/localtime").open("rb") as file:
+        return ZoneInfo.from_file(file, key="machine")
+    return datetime.now(UTC).astimezone().tzinfo or UTC
 
 
 def _variable(field: str) -> str:

@@ -44,10 +44,10 @@ _OPTIMIZER_SECONDS: dict[OptimizerKind, float] = {
 # Longer chunks of logits save nothing on a CPU; a GPU wants enough to do.
 _MOST_CHUNK_TOKENS = {"cpu": 256, "cuda": 2048}
 _CHUNK_BYTES = 2**28
-_SCORES_UP_TO = 512  # as worker/trainer/packing.py
-# glibc's heap grows beyond what is in use where blocks of many sizes come and go, by 33 to 61 % on
-# the shapes of bench/memory.py; not where the trainer computes twice (worker/trainer/model.py).
-_HEAP_SLACK = {"glibc": 1.36, "tcmalloc": 1.04}
+_SCORES_UP_TO = 512  # as worker/trainer/attention.py
+# glibc's heap grows beyond what is in use where blocks of many sizes come and go: fitted to the
+# shapes of bench/memory.py; not where the trainer computes twice (worker/trainer/model.py).
+_HEAP_SLACK = {"glibc": 1.38, "tcmalloc": 1.1}
 _TCMALLOC = ("libtcmalloc_minimal.so.4", "libtcmalloc.so.4")
 _LIBRARIES = ("/usr/lib/*-linux-gnu", "/usr/lib64", "/usr/local/lib")
 # Interpreter, libraries and what they hold on to.
@@ -57,7 +57,9 @@ _FIRST_USE_BYTES = {"cpu": 150 * 1024**2, "cuda": 0}
 _START_SECONDS = {"cpu": 12.0, "cuda": 20.0}
 _SAMPLE_SECONDS = {"cpu": 8.0, "cuda": 6.0}
 # Floating-point operations a second reached in whole steps: a core of a CPU, or a GPU by name.
-_CPU_RATE = {True: 175e9, False: 55e9}  # with and without bfloat16 instructions
+_CPU_RATE = {True: 216e9, False: 68e9}  # with and without bfloat16 instructions
+# What each pass over some tokens costs on a CPU besides, whatever their number: so many more.
+_CPU_PASS_TOKENS = 120
 _GPU_RATES = {
     "H200": 390e12, "H100": 360e12, "B200": 700e12, "A100": 130e12, "L40S": 80e12,
     "L4": 35e12, "5090": 95e12, "4090": 75e12, "3090": 32e12, "A10": 45e12,
@@ -72,6 +74,7 @@ class DeviceInfo(BaseModel):
     kind: Literal["cpu", "cuda"] = "cpu"
     name: str = ""
     free_bytes: int  # of one device; of several, the one with the least
+    total_bytes: int = 0  # of the machine, where it has no GPU; 0: nobody asked
     num_devices: int = Field(default=1, ge=1)  # equal ones that a job gets together
     num_cores: int = Field(default=1, ge=1)  # physical ones that this process may use
     has_bfloat16: bool = True
@@ -145,6 +148,7 @@ class Plan(BaseModel):
     strategy: Strategy = "single"
     packed: bool = True  # examples side by side, or padded through the model's own forward
     num_steps: int
+    num_tokens: int = 0  # trained on in all; 0: a plan from before it was kept
     peak_bytes: int  # on each device
     seconds: float
     tokens_per_second: float
@@ -174,6 +178,7 @@ class Shape(BaseModel):
     num_embedding: int
     num_linear: int
     has_experts: bool  # fused in one tensor, which bitsandbytes leaves in 16 bits
+    joins_gate: bool  # the feed-forward's gate and what passes it are one product
 
     @classmethod
     def of(cls, config: dict[str, Any], num_parameters: int) -> "Shape":
@@ -193,6 +198,7 @@ class Shape(BaseModel):
             num_embedding=num_embedding,
             num_linear=max(0, num_parameters - num_embedding),
             has_experts=any(config.get(key) for key in _EXPERT_COUNTS),
+            joins_gate=config.get("model_type") == "phi3",
         )
 
     def num_adapter(self, config: TrainConfig) -> int:
@@ -218,23 +224,26 @@ class Shape(BaseModel):
                 total += size * (2 * (1 + 4 / 256) if is_rounded else 8)
         return total / sum(sizes)
 
-    def kept_bytes(self, resident: Resident, rank: int, length: int) -> int:
+    def kept_bytes(self, resident: Resident, config: TrainConfig, length: int) -> int:
         """Count what one layer keeps of one token for the backward pass.
 
         Args:
             resident: Says what is computed with: float32, or bfloat16.
-            rank: Of the adapter.
-            length: Of the longest example: up to 512 tokens scores are kept (packing._padded).
+            config: The adapter's.
+            length: Of the longest example: up to 512 tokens what each pays to each other is kept
+                (attention._Padded).
         """
-        size = 4 if resident == "fp32" else 2
-        # What goes into the seven products, the two norms' (always float32), the gate and its
-        # parts, the adapter's narrow results; counted with saved_tensors_hooks.
-        inputs = 2 * self.hidden + self.q_width + self.intermediate
-        parts = 3 * self.intermediate + self.q_width + 2 * self.kv_width + 7 * rank
-        attention = size * self.q_width
-        if length <= _SCORES_UP_TO:
-            attention = self.heads * length * (4 if resident == "fp32" else 6)
-        return size * (inputs + parts) + 4 * 2 * self.hidden + attention
+        # What goes into the two norms and what comes out, queries, keys and values, what goes into
+        # the last product of attention, the gate and what passes it, the adapter's narrow results;
+        # counted with saved_tensors_hooks.
+        kept = 4 * self.hidden + 2 * (self.q_width + self.kv_width) + 7 * config.lora_rank
+        kept += 2 * self.intermediate
+        # Only the fused last product of a feed-forward makes its input again (lora._LoraOfProduct).
+        is_fused = not (self.joins_gate or config.use_dora or config.lora_dropout)
+        if config.lora_targets == "attention" or not is_fused:
+            kept += 2 * self.intermediate
+        kept += self.heads * length if length <= _SCORES_UP_TO else self.q_width
+        return kept * (4 if resident == "fp32" else 2)
 
 
 def can_pack(model_config: dict[str, Any], max_length_tokens: int) -> bool:
@@ -335,7 +344,7 @@ def _ways(config: TrainConfig, device: DeviceInfo, shape: Shape, step_tokens: in
         residents = ["bf16", "nf4"]
     else:
         residents = ["fp32", "nf4"]
-    # Longer micro-batches save nothing on a CPU, whose cache they leave.
+    # More than 1,024 tokens at once are no faster on a CPU, and keep more.
     most = 1024 if device.kind == "cpu" else 32768
     sizes = [most >> shift for shift in range(8) if most >> shift >= 256]
     if config.micro_batch_tokens:
@@ -371,14 +380,14 @@ def _predict(
     live_tokens = max(micro_batch_tokens, longest * _num_parts(config))
     num_adapter = shape.num_adapter(config)
     float_bytes = 4 if resident == "fp32" else 2
-    one_layer = shape.kept_bytes(resident, config.lora_rank, longest) * live_tokens
+    one_layer = shape.kept_bytes(resident, config, longest) * live_tokens
     if config.use_dora:
         # Each product before it is scaled, and its slope.
         outputs = 2 * shape.hidden + shape.q_width + 2 * shape.kv_width + 2 * shape.intermediate
         one_layer += float_bytes * outputs * live_tokens
     kept = one_layer * shape.layers
     # On the way back: the slopes of the widest results of one layer.
-    backward = 3 * float_bytes * shape.intermediate * live_tokens
+    backward = 4 * float_bytes * shape.intermediate * live_tokens
     if checkpointing:
         kept = float_bytes * shape.hidden * live_tokens * shape.layers
         backward += one_layer
@@ -415,6 +424,8 @@ def _predict(
     if config.objective == "dpo":
         per_token += 2 * shape.num_linear  # the starting model reads each answer as well
     seconds_per_token = per_token / rate * _OPTIMIZER_SECONDS[optimizer]
+    if device.kind == "cpu":
+        seconds_per_token *= 1 + _CPU_PASS_TOKENS / micro_batch_tokens
     if resident == "nf4":
         # Unpacking costs about as much as a pass over 300 tokens, whatever the micro-batch holds.
         seconds_per_token *= 1 + 300 / micro_batch_tokens
@@ -434,6 +445,7 @@ def _predict(
         strategy=strategy,
         packed=packed,
         num_steps=num_steps(histogram.num_train, config),
+        num_tokens=round(train_tokens),
         peak_bytes=peak,
         seconds=seconds + start + _SAMPLE_SECONDS[device.kind],
         tokens_per_second=1 / seconds_per_token,
@@ -539,7 +551,8 @@ def this_cpu() -> DeviceInfo:
     return DeviceInfo(
         kind="cpu",
         name=name,
-        free_bytes=_free_memory(),
+        free_bytes=free_memory(),
+        total_bytes=total_memory(),
         num_cores=max(1, cores),
         has_bfloat16="avx512_bf16" in flags or "amx_bf16" in flags,
         allocator="tcmalloc" if tcmalloc() else "glibc",
@@ -568,14 +581,25 @@ def tcmalloc() -> Path | None:
     return next((path for found in places for path in found), None)
 
 
-def _free_memory() -> int:
-    lines = dict(x.split(":", 1) for x in _read("/proc/meminfo").splitlines() if ":" in x)
-    free = int(lines.get("MemAvailable", "0 kB").split()[0]) * 1024
+def total_memory() -> int:
+    """Return all memory that processes here may use together, in bytes."""
+    limit, total = _read("/sys/fs/cgroup/memory.max"), _meminfo("MemTotal")
+    return min(total, int(limit)) if limit.isdigit() else total
+
+
+def free_memory() -> int:
+    """Return the memory that is free for another process, in bytes."""
+    free = _meminfo("MemAvailable")
     limit = _read("/sys/fs/cgroup/memory.max")
     used = _read("/sys/fs/cgroup/memory.current")
     if limit.isdigit() and used.isdigit():
         free = min(free, int(limit) - int(used))
     return free
+
+
+def _meminfo(name: str) -> int:
+    lines = dict(x.split(":", 1) for x in _read("/proc/meminfo").splitlines() if ":" in x)
+    return int(lines.get(name, "0 kB").split()[0]) * 1024
 
 
 def _read(path: str) -> str:

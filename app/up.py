@@ -22,6 +22,7 @@ from app import auth, base_models, db, migrations, settings
 from app.embedded import folder, processes
 from app.embedded.servers import Servers
 
+_LOOK_SECONDS = 0.5
 _FIRST_BACKOFF_SECONDS, _MAX_BACKOFF_SECONDS = 0.5, 30.0
 # A child that lived this long and then died starts again at once.
 _HEALTHY_SECONDS = 60
@@ -55,6 +56,10 @@ class Child:
 
     def has_ended(self) -> bool:
         return self.process is not None and self.process.poll() is not None
+
+    def gave_up(self) -> bool:
+        """Say whether it has ended with an error of its own, and not by a signal."""
+        return self.process is not None and (self.process.poll() or 0) > 0
 
     def signal_group(self, sign: signal.Signals) -> None:
         if self.process is not None:
@@ -100,8 +105,9 @@ def run(chosen: settings.Settings) -> None:
             children = _children(chosen, environment)
             for child in children:
                 child.start(chosen.logs_dir)
-            _announce(chosen, children, link, stop)
-            _watch(chosen, servers, children, stop)
+            _announce(chosen, servers, children, link, stop)
+            while not stop.asked.wait(_LOOK_SECONDS):
+                _mend(chosen, servers, children, stop)
         finally:
             if children:
                 _say("Stopping; a job under way saves its place first. Ctrl-C again stops at once.")
@@ -124,7 +130,7 @@ def _data_dir(chosen: settings.Settings) -> Iterator[None]:
 
 
 def accelerators() -> list[str]:
-    """Return the devices that get a gpu worker: each GPU, or the CPU where there is none.
+    """Return the devices that get a gpu worker each: the GPUs, or the CPU where there is none.
 
     Asks the driver and not torch, which this process never imports.
     """
@@ -188,8 +194,11 @@ def _children(chosen: settings.Settings, environment: dict[str, str]) -> list[Ch
     host = socket.gethostname()
     drain = chosen.drain_seconds + 15
     children = [Child("web", ["web"], environment, grace_seconds=10)]
-    for index, device in enumerate(accelerators()):
-        name = f"gpu-{index}"
+    devices = accelerators()
+    trained_on = {f"gpu-{index}": device for index, device in enumerate(devices)}
+    if len(devices) > 1:
+        trained_on["gpu-all"] = ",".join(devices)  # for what one of them does not hold
+    for name, device in trained_on.items():
         children.append(
             Child(
                 f"worker-{name}",
@@ -210,20 +219,28 @@ def _children(chosen: settings.Settings, environment: dict[str, str]) -> list[Ch
 
 
 def _announce(
-    chosen: settings.Settings, children: list[Child], link: str | None, stop: _Stop
+    chosen: settings.Settings,
+    servers: Servers,
+    children: list[Child],
+    link: str | None,
+    stop: _Stop,
 ) -> None:
     anywhere = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - only translated here
     host = anywhere.get(chosen.host, chosen.host)
     address = f"http://[{host}]:{chosen.port}" if ":" in host else f"http://{host}:{chosen.port}"
     deadline = time.monotonic() + _WEB_START_SECONDS
+    looked_at = time.monotonic()
     while not _answers(host, chosen.port):
-        web = children[0]
         if stop.asked.is_set():
             return
-        if web.has_ended() or time.monotonic() > deadline:
+        # One that gives up by itself would do so again; one that was killed is started again.
+        if children[0].gave_up() or time.monotonic() > deadline:
             log = chosen.logs_dir / "web.log"
             said = processes.last_line(log)
             raise SystemExit(f"The web did not start; its log is {log}. It said: {said}")
+        if time.monotonic() - looked_at >= _LOOK_SECONDS:
+            _mend(chosen, servers, children, stop)
+            looked_at = time.monotonic()
         time.sleep(0.05)
     (chosen.run_dir / "address").write_text(address + "\n")  # for the demo, on whatever port
     _say(f"Etude is ready at {address}")
@@ -232,19 +249,19 @@ def _announce(
     _say("Press Ctrl-C to stop.")
 
 
-def _watch(chosen: settings.Settings, servers: Servers, children: list[Child], stop: _Stop) -> None:
-    while not stop.asked.wait(0.5):
-        for child in children:
-            if child.has_ended():
-                _note_death(child)
-            if child.process is None and time.monotonic() >= child.start_at:
-                child.start(chosen.logs_dir)
-        try:
-            for name in servers.revive():
-                _say(f"{name} had stopped; it runs again.")
-        except SystemExit as error:
-            _say(f"{error} Trying again.")
-            stop.asked.wait(5)
+def _mend(chosen: settings.Settings, servers: Servers, children: list[Child], stop: _Stop) -> None:
+    """Start again whatever has died."""
+    for child in children:
+        if child.has_ended():
+            _note_death(child)
+        if child.process is None and time.monotonic() >= child.start_at:
+            child.start(chosen.logs_dir)
+    try:
+        for name in servers.revive():
+            _say(f"{name} had stopped; it runs again.")
+    except SystemExit as error:
+        _say(f"{error} Trying again.")
+        stop.asked.wait(5)
 
 
 def _note_death(child: Child) -> None:

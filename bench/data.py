@@ -1,6 +1,6 @@
 """How fast a file becomes examples: seconds, and memory at most in each process; JSON last.
 
-    python bench/data.py [ROWS] [CHARACTERS OF AN ANSWER]
+    python -m bench.data [ROWS] [CHARACTERS OF AN ANSWER]
 
 Rows of the default length make 1 GB a million; `seconds` is reading plus building. Starts a
 PostgreSQL of its own in a temporary folder and takes it away again.

@@ -1,6 +1,6 @@
 """How long the doctor takes, and then a page of examples: by place, words, finding and length.
 
-    python bench/doctor.py [ROWS] [--trgm]
+    python -m bench.doctor [ROWS] [--trgm]
 
 Starts a PostgreSQL of its own in a temporary folder and takes it away again. The rows are words as
 frequent as in English prose, with rare ones between; 1 % of them are repeated, 1 % almost. --trgm

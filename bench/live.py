@@ -80,6 +80,7 @@ def etude(
         port = probe.getsockname()[1]
     os.environ |= {
         "ETUDE_DATA_DIR": str(folder),
+        "ETUDE_DEVICE": "cpu",
         "ETUDE_PORT": str(port),
         "ETUDE_SWEEP_SECONDS": "1",
         "ETUDE_TRAINER_MODULE": trainer,

@@ -25,7 +25,7 @@ from app.manifests import write_manifest
 from app.train_config import TrainConfig, TrainerSpec
 from app.training_plan import Plan, Way, count_parameters, idle_bytes, plan, this_cpu
 from bench import comparison, report
-from worker.trainer import data, job, loop, model
+from worker.trainer import data, job, loop, model, runtime
 from worker.trainer.checkpoint import Progress
 from worker.trainer.events import EventLog
 from worker.trainer_process import environment
@@ -111,7 +111,7 @@ def measured(order: dict[str, Any]) -> dict[str, int]:
         capture_output=True,
         text=True,
         check=True,
-        env=os.environ | environment() | {"GOMP_SPINCOUNT": "10000"},  # as worker.trainer sets it
+        env=os.environ | environment() | runtime.ENVIRONMENT,
         cwd=Path(__file__).parents[1],
     )
     found: dict[str, int] = json.loads(done.stdout.splitlines()[-1])

@@ -1,6 +1,6 @@
 """How fast a version is searched for people, and how long the page of a large one takes.
 
-    python bench/privacy.py [EXAMPLES] [FINDINGS]
+    python -m bench.privacy [EXAMPLES] [FINDINGS]
 
 Starts a PostgreSQL of its own in a temporary folder and takes it away again. The examples are the
 invented people of tests/privacy, over and over; the findings are rows alone.

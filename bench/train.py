@@ -52,7 +52,7 @@ MOST_SAVE_SHARE = 0.02
 # What each takes away is told in bench/arms/etude.py.
 ABLATIONS = (
     *("nf4-resident", "checkpointing", "one-by-one", "whole-logits", "all-logits"),
-    *("peft-lora", "sdpa-loop", "long-spin"),
+    *("peft-lora", "own-layers", "sdpa-loop", "long-spin", "many-shapes"),
 )
 
 

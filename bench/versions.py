@@ -1,6 +1,6 @@
 """How long a page of a long derived version takes, by the depth of its chain.
 
-    python bench/versions.py [ROWS]
+    python -m bench.versions [ROWS]
 
 Starts a PostgreSQL of its own in a temporary folder and takes it away again. Each derived version
 changes 2 % of the rows and leaves 1 % out.

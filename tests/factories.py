@@ -8,6 +8,8 @@ from sqlalchemy.orm import Session
 
 from app import auth
 from app.models import (
+    Asking,
+    AskingStatus,
     BaseModel,
     Dataset,
     DatasetVersion,
@@ -18,11 +20,13 @@ from app.models import (
     JobStatus,
     ModelStatus,
     PrivacyReview,
+    ProposedPair,
     ReviewStatus,
     Role,
     Split,
     StoredFile,
     User,
+    Verdict,
     VersionStatus,
 )
 from app.train_config import PRESETS, TrainConfig
@@ -136,6 +140,47 @@ def pass_gate(db: Session, version: DatasetVersion) -> None:
     decision = {"default": "keep", "reason": "invented for a test"}
     db.add(PrivacyReview(version_id=version.id, status=ReviewStatus.DECIDED, decision=decision))
     db.commit()
+
+
+def make_asking(
+    db: Session,
+    version: DatasetVersion,
+    *,
+    num_pairs: int = 3,
+    verdict: Verdict = Verdict.OPEN,
+    status: AskingStatus = AskingStatus.DONE,
+    **columns: Any,
+) -> list[ProposedPair]:
+    """Questions that a model made up to a version's texts, two to a passage; returns them."""
+    model = db.scalars(select(BaseModel)).first() or make_base_model(db)
+    asking = Asking(
+        version_id=version.id,
+        owner_id=version.dataset.owner_id,
+        base_model_id=model.id,
+        status=status,
+        per_passage=2,
+        max_pairs=100,
+        num_pairs=num_pairs,
+        num_passages=num_pairs,
+        **columns,
+    )
+    db.add(asking)
+    db.flush()
+    pairs = [
+        ProposedPair(
+            asking_id=asking.id,
+            example_index=place // 2,
+            heading="Hand hygiene",
+            passage=f"Gloves are no help.\nRule {place // 2} says: wash your hands.",
+            answer=f"Rule {place // 2} says: wash your hands.",
+            question=f"What does rule {place // 2} say, asked {place}?",
+            verdict=verdict,
+        )
+        for place in range(num_pairs)
+    ]
+    db.add_all(pairs)
+    db.commit()
+    return pairs
 
 
 def make_base_model(

@@ -7,7 +7,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
 HEAVY = {"torch", "transformers", "peft", "bitsandbytes", "accelerate"}
-TRAINER_MAY = {"train_config", "training_plan", "chat", "manifests", "isolation"}
+TRAINER_MAY = {"train_config", "training_plan", "chat", "manifests", "isolation", "failpoints"}
 
 
 def modules(package: str) -> list[str]:

@@ -16,7 +16,7 @@ from celery.signals import (
 )
 
 from app import db, logs, queue, settings
-from worker import identity, sweep, trainer_process
+from worker import identity, outbox, sweep, trainer_process
 
 app = Celery("etude", broker=settings.get().redis_url, include=["worker.tasks"])
 app.conf.update(
@@ -56,7 +56,7 @@ app.conf.update(
 
 @setup_logging.connect  # type: ignore[untyped-decorator]
 def _log(**_: Any) -> None:
-    logs.configure(settings.get().log_level)
+    logs.configure(settings.get().log_level, settings.get().log_format)
 
 
 @worker_init.connect  # type: ignore[untyped-decorator]
@@ -78,13 +78,16 @@ def _begin_child(**_: Any) -> None:
     db.engine().dispose(close=False)
     # The thread lives here and not in the main process: that one forks, and a fork beside a
     # running thread may copy a lock that nobody will ever release.
-    queue_name = next(iter(app.amqp.queues.consume_from))
+    queue_name: queue.Queue = "gpu" if "gpu" in app.amqp.queues.consume_from else "cpu"
     sweep.start(queue_name)
     if queue_name == "gpu":
         trainer_process.keep_warm()
+    else:
+        outbox.start()
 
 
 @worker_process_shutdown.connect  # type: ignore[untyped-decorator]
 def _end_child(**_: Any) -> None:
     sweep.stop()
+    outbox.stop()
     trainer_process.let_go()

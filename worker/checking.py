@@ -10,17 +10,9 @@ import base64
 import json
 import math
 import os
-import signal
-import subprocess
-import sys
 import tempfile
-import threading
-import time
 from collections.abc import Iterator
-from enum import StrEnum
 from itertools import chain
-from pathlib import Path
-from types import TracebackType
 from typing import IO, Any
 
 import structlog
@@ -28,6 +20,7 @@ from sqlalchemy import delete, func, select
 from sqlalchemy.orm import Session
 
 from app import base_models, db, leases, settings
+from app.child import BrokeOff, Child
 from app.datasets import examples, search
 from app.datasets.doctor import checks
 from app.datasets.doctor.kinds import KINDS
@@ -45,19 +38,13 @@ from app.models import (
     Severity,
 )
 from app.train_config import PRESETS
-from worker import identity
+from worker.held import Draining, Held, let_go
 
 log = structlog.get_logger()
 
-_WATCH_SECONDS = 0.5
 
-
-class _BrokeOff(Exception):
+class _Unfinished(Exception):
     """The child did not come to an end; the message is a sentence for a person."""
-
-
-class _Draining(Exception):
-    """This worker is to end: another may begin anew."""
 
 
 def check_next(worker_id: str) -> bool:
@@ -78,38 +65,29 @@ def check_next(worker_id: str) -> bool:
         return True
     log.info("checking", version=version.id, attempt=lease.attempt)
     try:
-        with _Child(lease, version) as child:
-            _keep(lease, version, child)
+        with Held(lease) as held:
+            _keep(lease, version, held)
     except LeaseLost:
         log.warning("lease_lost", version=version.id, attempt=lease.attempt)
-    except _Draining:
-        _release(lease, lease.came_from)
-    except (_BrokeOff, OSError) as error:
+    except Draining:
+        let_go(lease, lease.came_from)
+    except (_Unfinished, OSError) as error:
         log.warning("check_failed", version=version.id, error=str(error))
         reason = (
             str(error)
-            if isinstance(error, _BrokeOff)
+            if isinstance(error, _Unfinished)
             else f"The worker could not write to its disk ({error.strerror or error}); ask your "
             "administrator to look at it."
         )
-        _release(lease, CheckStatus.FAILED, reason=reason)
+        let_go(lease, CheckStatus.FAILED, reason=reason)
     return True
 
 
-def _release(lease: Lease, status: StrEnum, **values: Any) -> None:
-    with db.session() as session:
-        try:
-            leases.release(session, lease, status, **values)
-        except LeaseLost:
-            return
-        session.commit()
-
-
-def _keep(lease: Lease, version: DatasetVersion, child: "_Child") -> None:
+def _keep(lease: Lease, version: DatasetVersion, held: Held) -> None:
     total = version.num_train + version.num_validation
     found: list[Finding] = []
     said: dict[str, Any] = {}
-    messages = child.messages()
+    messages = _messages(version, held)
     # The findings come first. The transaction begins behind them: it is not to last for minutes.
     for message in messages:
         if "finding" not in message:
@@ -150,141 +128,62 @@ def _finding(version: DatasetVersion, said: dict[str, Any], total: int) -> Findi
     )
 
 
-class _Child:
-    """The process that looks at the examples, and the thread that renews the lease meanwhile."""
+def _messages(version: DatasetVersion, held: Held) -> Iterator[dict[str, Any]]:
+    """Let a child look at all examples; yields what it says, without its progress.
 
-    def __init__(self, lease: Lease, version: DatasetVersion) -> None:
-        self._lease = lease
-        self._version = version
-        self._progress: dict[str, Any] = {"rows": 0}
-        self._end = threading.Event()
-        self._lost = False
-        self._late = False
-        self._drains = False
-        self._process: subprocess.Popen[str] | None = None
-        self._thread = threading.Thread(target=self._beat, name="checking-lease", daemon=True)
+    Raises:
+        _Unfinished: it did not come to an end.
+    """
+    run_dir = settings.get().run_dir
+    run_dir.mkdir(parents=True, exist_ok=True)
+    # A file without a name: it goes with this process, however that ends.
+    with tempfile.TemporaryFile("w+b", dir=run_dir) as file:
+        with db.session() as session:
+            examples.copy_out(session, version, file)
+            order = _order(session, version, file)
+        file.flush()
+        file.seek(0)
+        with _child(order) as child:
+            yield from held.hear(child, _said(child, held))
 
-    def __enter__(self) -> "_Child":
-        self._thread.start()
-        self._errors = tempfile.TemporaryFile("w+b")
-        return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self._end.set()
-        if self._process is not None:
-            self._process.kill()
-            self._process.wait()
-            for stream in (self._process.stdin, self._process.stdout):
-                if stream is not None:
-                    stream.close()
-        self._thread.join()
-        self._errors.close()
+def _child(order: Order) -> Child:
+    return Child(
+        "app.datasets.doctor",
+        order.model_dump_json(),
+        ends=['{"end"'],
+        timeout_seconds=settings.get().reader_timeout_seconds,
+        # Threads of a mathematics library would each take address space, and there are few cores.
+        environment={
+            "OPENBLAS_NUM_THREADS": "1",
+            "RAYON_NUM_THREADS": "1",
+            "TOKENIZERS_PARALLELISM": "false",
+        },
+        pass_fds=[order.file],
+    )
 
-    def messages(self) -> Iterator[dict[str, Any]]:
-        """Yield what the process says, without its progress, until it has ended well.
 
-        Raises:
-            LeaseLost: another worker may have the check by now.
-            _BrokeOff: it ended otherwise.
-        """
-        run_dir = settings.get().run_dir
-        run_dir.mkdir(parents=True, exist_ok=True)
-        # A file without a name: it goes with this process, however that ends.
-        with tempfile.TemporaryFile("w+b", dir=run_dir) as file:
-            with db.session() as session:
-                examples.copy_out(session, self._version, file)
-                order = _order(session, self._version, file)
-            file.flush()
-            file.seek(0)
-            yield from self._run(file, order)
-
-    def _run(self, file: IO[bytes], order: Order) -> Iterator[dict[str, Any]]:
-        process = self._process = subprocess.Popen(
-            [sys.executable, "-m", "app.datasets.doctor"],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=self._errors,
-            pass_fds=[file.fileno()],
-            cwd=Path(__file__).resolve().parent.parent,
-            # No credentials: who reads strangers' rows needs none. Threads of a mathematics library
-            # would each take address space, and there are few cores.
-            env={
-                "PATH": os.environ.get("PATH", ""),
-                "PYTHONUTF8": "1",
-                "LANG": "C.UTF-8",
-                "OPENBLAS_NUM_THREADS": "1",
-                "RAYON_NUM_THREADS": "1",
-                "TOKENIZERS_PARALLELISM": "false",
-            },
-            text=True,
-            encoding="utf-8",
-            # A terminal's Ctrl-C is for the worker, which then ends this.
-            start_new_session=True,
-        )
-        assert process.stdin is not None
-        assert process.stdout is not None
-        with process.stdin as stdin:
-            stdin.write(order.model_dump_json() + "\n")
-        has_ended = False
-        for line in process.stdout:
+def _said(child: Child, held: Held) -> Iterator[dict[str, Any]]:
+    try:
+        for line in child.lines():
             message = json.loads(line)
             if "rows" in message:
-                self._progress = message
-                continue
-            has_ended = "end" in message
-            yield message
-        process.wait()
-        if self._lost:
-            raise LeaseLost(f"check {self._lease.id}, attempt {self._lease.attempt}")
-        if self._drains:
-            raise _Draining
-        if not has_ended or process.returncode != 0:
-            raise _BrokeOff(self._how_it_broke_off(process.returncode))
+                held.tell(message)
+            else:
+                yield message
+    except BrokeOff as error:
+        raise _Unfinished(_how_it_broke_off(error)) from None
 
-    def _how_it_broke_off(self, code: int) -> str:
-        self._errors.seek(0)
-        tail = self._errors.read()[-2000:].decode(errors="replace")
-        log.error("doctor_broke_off", code=code, tail=tail)
-        if self._late or code == -signal.SIGXCPU:
-            minutes = settings.get().reader_timeout_seconds / 60
-            return f"Checking these examples took longer than {minutes:,.0f} minutes."
-        return (
-            f"Checking these examples broke off (code {code}), most likely for want of memory; "
-            "they can be used all the same."
-        )
 
-    def _beat(self) -> None:
-        timeout = settings.get().reader_timeout_seconds
-        deadline = time.monotonic() + timeout
-        beat_at = time.monotonic()
-        while not self._end.wait(_WATCH_SECONDS):
-            now = time.monotonic()
-            self._late = self._late or now >= deadline
-            self._drains = identity.is_draining(self._lease.worker_id)
-            if self._process is not None and (self._late or self._drains):
-                self._process.kill()
-            if now - beat_at >= settings.get().heartbeat_seconds:
-                beat_at = now
-                self._renew()
-
-    def _renew(self) -> None:
-        try:
-            with db.session() as session:
-                leases.renew(session, self._lease, self._progress)
-                session.commit()
-        except LeaseLost:
-            self._lost = True
-            if self._process is not None:
-                self._process.kill()
-            self._end.set()
-        except Exception:
-            # The database may be away for a moment; the fence holds whatever happens meanwhile.
-            log.exception("lease_not_renewed", check=self._lease.id)
+def _how_it_broke_off(error: BrokeOff) -> str:
+    log.error("doctor_broke_off", code=error.code, tail=error.tail[-2000:])
+    if error.is_late:
+        minutes = settings.get().reader_timeout_seconds / 60
+        return f"Checking these examples took longer than {minutes:,.0f} minutes."
+    return (
+        f"Checking these examples broke off (code {error.code}), most likely for want of memory; "
+        "they can be used all the same."
+    )
 
 
 def _order(session: Session, version: DatasetVersion, file: IO[bytes]) -> Order:

@@ -2,15 +2,18 @@
 
 import errno
 import signal
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from app.train_config import (
+    EXIT_CHECKPOINT,
     EXIT_CONFIG,
+    EXIT_CUT_OFF,
     EXIT_DATASET,
     EXIT_DEVICE,
     EXIT_DISK_FULL,
     EXIT_DONE,
+    EXIT_HELD,
     EXIT_MODEL,
     EXIT_NOT_FINITE,
     EXIT_ORPHANED,
@@ -22,6 +25,7 @@ from app.train_config import (
 # Why we ended a trainer ourselves.
 Kill = Literal["cancel", "stall", "drain", "db"]
 _DISK_FULL_SECONDS = 600.0
+_DISK_ERRORS = frozenset({errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO, errno.ESTALE})
 
 # Said only where the trainer itself left no better sentence.
 _FAILURES = {
@@ -56,14 +60,45 @@ DISK_FULL = Interruption(
     strike=False,
     delay_seconds=_DISK_FULL_SECONDS,
 )
+
+
+def no_room(needed_bytes: int, free_bytes: int) -> Interruption:
+    """Say that a job's files would fill the disk before it has begun to write them."""
+    why = (
+        f"It needs {_megabytes(needed_bytes)} of the disk free, and there are "
+        f"{_megabytes(free_bytes)}; free some space, it tries again in ten minutes."
+    )
+    return replace(DISK_FULL, why=why)
+
+
+def _megabytes(num_bytes: int) -> str:
+    return f"{num_bytes / 1e6:,.0f} MB"
+
+
+CUT_OFF = Interruption("cut_off", "The database was out of reach.", strike=False)
+BROKEN_OFF = Interruption(
+    "broken_off", "The worker met an error that it does not know; its log says more.", strike=True
+)
 _KILLED: dict[Kill, Interruption] = {
     "stall": Interruption("stalled", "The trainer made no step for too long.", strike=True),
     "drain": Interruption("stopped", "The machine was needed at once.", strike=False),
-    "db": Interruption("cut_off", "The database was out of reach.", strike=False),
+    "db": CUT_OFF,
 }
 _INTERRUPTIONS = {
     EXIT_STOPPED: Interruption("stopped", "Stopped with its place saved.", strike=False),
+    EXIT_CUT_OFF: CUT_OFF,
     EXIT_DISK_FULL: DISK_FULL,
+    # It is gone by then, and there are only so many: no strike.
+    EXIT_CHECKPOINT: Interruption(
+        "checkpoint_unusable", "Its newest checkpoint could not be used.", strike=False
+    ),
+    EXIT_HELD: Interruption(
+        "folder_held",
+        "A trainer of an earlier attempt is still in its folder and cannot be ended; that machine "
+        "may have to be started again.",
+        strike=False,
+        delay_seconds=60.0,
+    ),
     EXIT_DEVICE: Interruption("device_error", "The GPU reported an error.", strike=True),
     EXIT_ORPHANED: Interruption("orphaned", "The trainer lost its supervisor.", strike=True),
     EXIT_DONE: Interruption(
@@ -76,6 +111,9 @@ _INTERRUPTIONS = {
     ),
 }
 GARBLED = Interruption("garbled", "The trainer wrote what is no event.", strike=True)
+UNKILLABLE = Interruption(
+    "unkillable", "Its trainer hangs in the system and cannot be ended.", strike=False
+)
 DEVICE_BUSY = Interruption(
     "device_busy", "Another program holds the GPU.", strike=False, delay_seconds=15.0
 )
@@ -100,15 +138,27 @@ def interruption(exit_code: int, killed: Kill | None) -> Interruption:
     return Interruption("trainer_lost", why, strike=True)
 
 
-def is_disk_full(error: Exception) -> bool:
-    """Tell whether an error says that there is no room left."""
-    return isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
+def of_disk(error: Exception) -> Interruption | None:
+    """Say what it means that our own files cannot be written; None for any other error."""
+    if not isinstance(error, OSError):
+        return None
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return DISK_FULL
+    if error.errno in _DISK_ERRORS:
+        return Interruption(
+            "disk_error",
+            f"The data directory cannot be written ({error.strerror}); look at the disk and at who "
+            "owns the folder. It tries again in ten minutes.",
+            strike=False,
+            delay_seconds=_DISK_FULL_SECONDS,
+        )
+    return None
 
 
 def not_published(error: Exception) -> Interruption:
     """Say what it means that a finished job's files could not be kept."""
-    if is_disk_full(error):
-        return DISK_FULL
+    if ending := of_disk(error):
+        return ending
     if isinstance(error, OSError):
         why = f"The adapter could not be kept: {error.strerror}."
     else:

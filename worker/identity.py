@@ -66,6 +66,15 @@ def start_ticks(pid: int) -> int | None:
     return None if fields[0] in "ZX" else int(fields[19])
 
 
+def catches(pid: int, number: int) -> bool:
+    """Say whether a process has a handler of its own for a signal; without one it may die of it."""
+    with suppress(OSError):
+        for line in Path(f"/proc/{pid}/status").read_text().splitlines():
+            if line.startswith("SigCgt:"):
+                return bool(int(line.split()[1], 16) >> (number - 1) & 1)
+    return False
+
+
 def children(pid: int) -> list[int]:
     """Return the processes that a process has started and that are still there."""
     found: list[int] = []
@@ -100,15 +109,22 @@ def physical_devices() -> list[str]:
     return [names[index].strip() for index in indexes]
 
 
-def hardware() -> DeviceInfo:
-    """Ask the driver or the kernel what this worker's devices can do."""
+def hardware() -> DeviceInfo | None:
+    """Ask the driver or the kernel what this worker's devices can do.
+
+    Returns:
+        Nothing where the driver does not answer; worker/readings.py says why.
+    """
     cpu = training_plan.this_cpu()
     if on_cpu():
         return training_plan.share_cpu(cpu, len(devices()))
     command = ["nvidia-smi", "--id=" + ",".join(physical_devices())]
     command += ["--format=csv,noheader,nounits", "--query-gpu=name,memory.free,compute_cap"]
-    said = subprocess.run(command, capture_output=True, text=True, timeout=20, check=True)
-    return read_hardware(said.stdout, cpu.num_cores)
+    try:
+        said = subprocess.run(command, capture_output=True, text=True, timeout=20, check=True)
+        return read_hardware(said.stdout, cpu.num_cores)
+    except (OSError, subprocess.SubprocessError, ValueError):
+        return None
 
 
 def read_hardware(said: str, num_cores: int) -> DeviceInfo:

@@ -52,7 +52,7 @@ class Unusable(Exception):
 
 def main() -> None:
     line = sys.stdin.readline()
-    threading.Thread(target=_die_with_parent, daemon=True).start()
+    threading.Thread(target=die_with_parent, daemon=True).start()
     order = json.loads(line)
     try:
         _tell(result=convert(order["source"], Path(order["target"])))
@@ -332,7 +332,8 @@ def _tell(**message: Any) -> None:
     print(json.dumps(message), flush=True)
 
 
-def _die_with_parent() -> None:
+def die_with_parent() -> None:
+    """End this process with its standard input, in a thread beside the work."""
     while sys.stdin.read(65536):
         pass
     os._exit(70)

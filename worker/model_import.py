@@ -4,29 +4,20 @@ import json
 import os
 import re
 import shutil
-import subprocess
-import sys
-import threading
-import time
-from contextlib import suppress
-from queue import Empty, SimpleQueue
 from typing import Any
 
 import structlog
 
 from app import db, leases, settings
+from app.child import BrokeOff, Child
 from app.models import BaseModel, Json, ModelStatus
-from worker import identity
+from worker.held import Draining, Held, let_go
 
 _log = structlog.get_logger()
 # Hub downloads of large models on thin lines.
 _TIMEOUT_SECONDS = 6 * 3600
 # The way out of the house, or to a mirror within it.
 _FOR_THE_HUB = ("https_proxy", "no_proxy", "ssl_cert_file", "hf_endpoint")
-
-
-class Draining(Exception):
-    """This worker is to end: the model goes back to those that wait."""
 
 
 def import_next(worker_id: str) -> bool:
@@ -50,9 +41,7 @@ def import_next(worker_id: str) -> bool:
             _keep(session, lease, folder, answer)
             session.commit()
     except Draining:
-        with db.session() as session:
-            leases.release(session, lease, lease.came_from)
-            session.commit()
+        let_go(lease, lease.came_from)
         return False
     except leases.LeaseLost:
         _log.warning("model_import.lost", model=name)
@@ -76,59 +65,30 @@ def _keep(session: Any, lease: leases.Lease, folder: str, answer: Json) -> None:
 
 def _convert(lease: leases.Lease, order: Json) -> Json:
     """Let a child do it, holding the lease meanwhile; returns its last word."""
-    constants = settings.get()
-    child = subprocess.Popen(
-        [sys.executable, "-m", "worker.model_conversion"],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        env=_environment(order["source"]["kind"]),
-        start_new_session=True,
-        text=True,
+    child = Child(
+        "worker.model_conversion",
+        json.dumps(order),
+        timeout_seconds=_TIMEOUT_SECONDS,
+        environment=environment(order["source"]["kind"]),
     )
-    assert child.stdin is not None
-    lines: SimpleQueue[str] = SimpleQueue()
-    forward = threading.Thread(target=_forward, args=(child, lines), daemon=True)
-    forward.start()
-    began = held = time.monotonic()
-    progress: Json | None = None
-    try:
-        child.stdin.write(json.dumps(order) + "\n")
-        child.stdin.flush()
-        while time.monotonic() - began < _TIMEOUT_SECONDS:
-            try:
-                line = lines.get(timeout=constants.watch_seconds)
-            except Empty:
-                if identity.is_draining():
-                    raise Draining from None
-                if time.monotonic() - held < constants.heartbeat_seconds:
+    with Held(lease) as held, child:
+        try:
+            for line in held.hear(child, child.lines()):
+                if not line.startswith(b"{"):  # libraries print, too
                     continue
-            else:
-                message: Json = json.loads(line) if line else {}
+                message: Json = json.loads(line)
                 if "progress" not in message:
                     return message
-                progress = message["progress"]
-            with db.session() as session:
-                leases.renew(session, lease, progress)
-                session.commit()
-            held = time.monotonic()
-        return {"error": "Importing this model took too long and was stopped."}
-    finally:
-        child.kill()
-        forward.join()
-        with suppress(BrokenPipeError):  # it ended before it had read its order
-            child.communicate()
+                held.tell(message["progress"])
+        except BrokeOff as error:
+            _log.error("model_import.broke_off", code=error.code, tail=error.tail[-2000:])
+            if error.is_late:
+                return {"error": "Importing this model took too long and was stopped."}
+    return {}
 
 
-def _forward(child: subprocess.Popen[str], lines: "SimpleQueue[str]") -> None:
-    assert child.stdout is not None
-    for line in child.stdout:
-        if line.startswith("{"):  # libraries print, too
-            lines.put(line)
-    lines.put("")
-
-
-def _environment(kind: str) -> dict[str, str]:
-    """Hand on what a conversion needs, and no address or password of ours."""
+def environment(kind: str) -> dict[str, str]:
+    """Hand on what a child with torch needs, and no address or password of ours."""
     kept = {
         name: value
         for name, value in os.environ.items()

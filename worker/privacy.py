@@ -10,16 +10,10 @@ found is written to no log: places and counts only.
 import json
 import math
 import os
-import signal
-import subprocess
-import sys
 import tempfile
-import threading
-import time
 from collections.abc import Iterator
+from functools import partial
 from itertools import groupby
-from pathlib import Path
-from types import TracebackType
 from typing import IO, Any
 
 import structlog
@@ -27,6 +21,7 @@ from sqlalchemy import delete
 from sqlalchemy.orm import Session
 
 from app import db, jobs, leases, settings
+from app.child import BrokeOff, Child
 from app.datasets import changes, examples
 from app.datasets.changes import Change
 from app.datasets.privacy import reviews, texts
@@ -43,13 +38,14 @@ from app.models import (
     PrivacyReview,
     ReviewStatus,
 )
+from worker.held import Draining, Held, let_go
 
 log = structlog.get_logger()
 _BATCH = 500
 
 
-class BrokenOff(Exception):
-    """The scan ended before its end; the message is a sentence for a person."""
+class Unfinished(Exception):
+    """The scan did not come to its end; the message is a sentence for a person."""
 
 
 def look_next(worker_id: str) -> bool:
@@ -68,39 +64,31 @@ def look_next(worker_id: str) -> bool:
         return False
     log.info("privacy", version=version.id, attempt=lease.attempt, status=lease.status.value)
     try:
-        with _Beat(lease) as beat:
+        with Held(lease) as held:
             if lease.status is ReviewStatus.SCANNING:
-                _scan(lease, version, beat)
+                _scan(lease, version, held)
             else:
-                _replace(lease, version, beat)
+                _replace(lease, version, held)
     except LeaseLost:
         log.warning("lease_lost", review=lease.id, attempt=lease.attempt)
-    except (BrokenOff, AppError) as error:
-        _fail(lease, str(error))
+    except Draining:
+        let_go(lease, lease.came_from)
+    except (Unfinished, AppError) as error:
+        let_go(lease, ReviewStatus.FAILED, reason=str(error))
     return True
-
-
-def _fail(lease: Lease, reason: str) -> None:
-    with db.session() as session:
-        try:
-            leases.release(session, lease, ReviewStatus.FAILED, reason=reason)
-        except LeaseLost:
-            return
-        session.commit()
 
 
 # --- scanning ------------------------------------------------------------------------------
 
 
-def _scan(lease: Lease, version: DatasetVersion, beat: "_Beat") -> None:
+def _scan(lease: Lease, version: DatasetVersion, held: Held) -> None:
     run_dir = settings.get().run_dir
     run_dir.mkdir(parents=True, exist_ok=True)
     # A file without a name: it goes with this process, however that ends.
     with tempfile.TemporaryFile("w+", dir=run_dir, encoding="utf-8") as spool:
-        with _Child(version, beat) as child:
-            for message in child.messages():
-                if isinstance(message, list):
-                    spool.write(json.dumps(message) + "\n")
+        with _child(version) as child:
+            for found in held.hear(child, _hits(child, held)):
+                spool.write(json.dumps(found) + "\n")
         spool.seek(0)
         _publish(lease, version, spool)
 
@@ -122,118 +110,77 @@ def _publish(lease: Lease, version: DatasetVersion, spool: IO[str]) -> None:
         session.commit()
 
 
-class _Child:
-    """The scanning process, and the thread that feeds it the version's own rows."""
+def _child(version: DatasetVersion) -> Child:
+    values = settings.get()
+    with db.session() as session:
+        patterns = [(each.kind, each.pattern) for each in reviews.patterns(session)]
+    order = Order(
+        parent=os.getpid(),
+        memory_bytes=values.reader_memory_bytes,
+        cpu_seconds=math.ceil(values.privacy_timeout_seconds),
+        patterns=patterns,
+        recognizer=values.privacy_recognizer,
+    )
+    return Child(
+        "app.datasets.privacy.process",
+        order.model_dump_json(),
+        ends=['{"end"'],
+        timeout_seconds=values.privacy_timeout_seconds,
+        # A house's own model may lie on the path.
+        environment={"PYTHONPATH": os.environ.get("PYTHONPATH", "")},
+        feed=partial(_texts, version),
+    )
 
-    def __init__(self, version: DatasetVersion, beat: "_Beat") -> None:
-        values = settings.get()
-        self._version = version
-        self._beat = beat
-        with db.session() as session:
-            patterns = [(each.kind, each.pattern) for each in reviews.patterns(session)]
-        self._order = Order(
-            parent=os.getpid(),
-            memory_bytes=values.reader_memory_bytes,
-            cpu_seconds=math.ceil(values.privacy_timeout_seconds),
-            patterns=patterns,
-            recognizer=values.privacy_recognizer,
-        )
 
-    def __enter__(self) -> "_Child":
-        self._errors = tempfile.TemporaryFile("w+b")
-        self._process = subprocess.Popen(
-            [sys.executable, "-m", "app.datasets.privacy.process"],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=self._errors,
-            cwd=Path(__file__).resolve().parent.parent,
-            # No credentials: it needs none. A house's own model may lie on the path.
-            env={
-                "PATH": os.environ.get("PATH", ""),
-                "PYTHONPATH": os.environ.get("PYTHONPATH", ""),
-                "PYTHONUTF8": "1",
-                "LANG": "C.UTF-8",
-            },
-            text=True,
-            encoding="utf-8",
-            start_new_session=True,
-        )
-        self._beat.process = self._process
-        self._feeder = threading.Thread(target=self._feed, name="privacy-feed", daemon=True)
-        self._feeder.start()
-        return self
+def _texts(version: DatasetVersion) -> Iterator[bytes]:
+    """Yield the version's own rows, as the scanning process wants them."""
+    with db.session() as session:
+        for batch in examples.own(session, version):
+            for row in batch:
+                line = [row["index"], texts.read(row["messages"] + (row["tools"] or []))]
+                yield json.dumps(line, ensure_ascii=False).encode() + b"\n"
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self._process.kill()
-        self._process.wait()
-        self._feeder.join()
-        for stream in (self._process.stdout, self._errors):
-            if stream is not None:
-                stream.close()
 
-    def _feed(self) -> None:
-        assert self._process.stdin is not None
-        try:
-            with self._process.stdin as stdin, db.session() as session:
-                stdin.write(self._order.model_dump_json() + "\n")
-                for batch in examples.own(session, self._version):
-                    for row in batch:
-                        line = [row["index"], texts.read(row["messages"] + (row["tools"] or []))]
-                        stdin.write(json.dumps(line, ensure_ascii=False) + "\n")
-        except BrokenPipeError:
-            pass  # it has ended; how, its exit code says
+def _hits(child: Child, held: Held) -> Iterator[list[Any]]:
+    """Yield what was found, an example each, until the child has ended well.
 
-    def messages(self) -> Iterator[Any]:
-        """Yield what the process says, without its progress, until it has ended well.
-
-        Raises:
-            BrokenOff: it ended early.
-            LeaseLost: another worker may have the review by now.
-        """
-        assert self._process.stdout is not None
-        ended = False
-        for line in self._process.stdout:
+    Raises:
+        Unfinished: it ended early.
+    """
+    try:
+        for line in child.lines():
             message = json.loads(line)
-            if isinstance(message, dict) and "examples" in message:
-                self._beat.progress = message
-                continue
-            ended = isinstance(message, dict) and "end" in message
-            if ended and message["given_up"]:
+            if isinstance(message, list):
+                yield message
+            elif "examples" in message:
+                held.tell(message)
+            elif message["given_up"]:
                 log.warning("privacy.pattern_too_slow", texts=message["given_up"])
-            yield message
-        self._process.wait()
-        self._beat.check()
-        if not ended or self._process.returncode != 0:
-            raise BrokenOff(self._how_it_broke_off())
+    except BrokeOff as error:
+        raise Unfinished(_how_it_broke_off(error)) from None
 
-    def _how_it_broke_off(self) -> str:
-        code = self._process.returncode
-        # The trace alone, which names our own lines: the last one may hold a text.
-        self._errors.seek(0)
-        lines = self._errors.read()[-4000:].decode(errors="replace").splitlines()
-        trace = [line.strip() for line in lines if line.lstrip().startswith("File ")]
-        log.error("privacy.broke_off", code=code, trace=trace[-3:])
-        if self._beat.is_late or code == -signal.SIGXCPU:
-            return (
-                "Looking for personal details took longer than "
-                f"{settings.get().privacy_timeout_seconds / 60:,.0f} minutes; split the data into "
-                "smaller files, or ask your administrator to raise ETUDE_PRIVACY_TIMEOUT_SECONDS."
-            )
+
+def _how_it_broke_off(error: BrokeOff) -> str:
+    # The trace alone, which names our own lines: the last one may hold a text.
+    lines = error.tail.splitlines()
+    trace = [line.strip() for line in lines if line.lstrip().startswith("File ")]
+    log.error("privacy.broke_off", code=error.code, trace=trace[-3:])
+    if error.is_late:
         return (
-            f"Looking for personal details broke off (code {code}); start it again, or ask your "
-            "administrator to look at the worker's log."
+            "Looking for personal details took longer than "
+            f"{settings.get().privacy_timeout_seconds / 60:,.0f} minutes; split the data into "
+            "smaller files, or ask your administrator to raise ETUDE_PRIVACY_TIMEOUT_SECONDS."
         )
+    return (
+        f"Looking for personal details broke off (code {error.code}); start it again, or ask your "
+        "administrator to look at the worker's log."
+    )
 
 
 # --- replacing -----------------------------------------------------------------------------
 
 
-def _replace(lease: Lease, version: DatasetVersion, beat: "_Beat") -> None:
+def _replace(lease: Lease, version: DatasetVersion, held: Held) -> None:
     with db.session() as session, db.session() as reading:
         review = session.get_one(PrivacyReview, lease.id)
         base = session.get_one(DatasetVersion, version.id)
@@ -242,7 +189,7 @@ def _replace(lease: Lease, version: DatasetVersion, beat: "_Beat") -> None:
         decision = Decision.model_validate(review.decision)
         used = _used(session, base)
         stand_ins = StandIns(used, _names(reading, base, decision))
-        made = _changes(reading, base, decision, stand_ins, beat)
+        made = _changes(reading, base, decision, stand_ins, held)
         following = changes.derive(session, user, base, made, _why(session, base, decision))
         done = reviews.of(session, following.id)
         if done is None:
@@ -266,7 +213,7 @@ def _changes(
     base: DatasetVersion,
     decision: Decision,
     stand_ins: StandIns,
-    beat: "_Beat",
+    held: Held,
 ) -> Iterator[Change]:
     num_changed = 0
     for example, places in _found(reading, base):
@@ -288,7 +235,8 @@ def _changes(
             written[place.text] = text[: place.start] + stand_in + text[place.end :]
         num_changed += 1
         if num_changed % _BATCH == 0:
-            beat.progress = {"examples": num_changed}
+            held.tell({"examples": num_changed})
+            held.check()
         changed = texts.write(said, written)
         num_turns = len(example.messages)
         tools = changed[num_turns:] if example.tools else None
@@ -359,58 +307,3 @@ def _why(session: Session, base: DatasetVersion, decision: Decision) -> str:
         if counts
     ]
     return ", ".join(parts) or "single personal details taken out"
-
-
-class _Beat:
-    """Renews the lease beside the work, and ends the child in time."""
-
-    def __init__(self, lease: Lease) -> None:
-        self.progress: dict[str, Any] = {"examples": 0}
-        self.process: subprocess.Popen[str] | None = None
-        self.is_late = False
-        self._lease = lease
-        self._lost = False
-        self._end = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="privacy-lease", daemon=True)
-
-    def __enter__(self) -> "_Beat":
-        self._thread.start()
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self._end.set()
-        self._thread.join()
-
-    def check(self) -> None:
-        """Stop where another worker may have the review.
-
-        Raises:
-            LeaseLost: it may.
-        """
-        if self._lost:
-            raise LeaseLost(f"review {self._lease.id}, attempt {self._lease.attempt}")
-
-    def _run(self) -> None:
-        deadline = time.monotonic() + settings.get().privacy_timeout_seconds
-        seconds = settings.get().heartbeat_seconds
-        while not self._end.wait(min(seconds, max(deadline - time.monotonic(), 0.01))):
-            if time.monotonic() >= deadline and self.process and self.process.poll() is None:
-                self.is_late = True
-                self.process.kill()
-            try:
-                with db.session() as session:
-                    leases.renew(session, self._lease, self.progress)
-                    session.commit()
-            except LeaseLost:
-                self._lost = True
-                if self.process is not None:
-                    self.process.kill()
-                return
-            except Exception:
-                # The database may be away for a moment; the fence holds whatever happens meanwhile.
-                log.exception("lease_not_renewed", review=self._lease.id)

@@ -9,10 +9,7 @@ The file is parsed in a child process (app/datasets/reader.py) that knows no dat
 import math
 import os
 import tempfile
-import threading
 from array import array
-from collections.abc import Iterator
-from types import TracebackType
 from typing import IO, Any
 
 import structlog
@@ -28,6 +25,7 @@ from app.datasets.reading import ReadAs
 from app.datasets.sniffing import Unreadable
 from app.leases import Lease, LeaseLost
 from app.models import DatasetVersion, VersionStatus
+from worker.held import Draining, Held, let_go
 
 log = structlog.get_logger()
 
@@ -48,39 +46,33 @@ def read_next(worker_id: str) -> bool:
         return False
     log.info("reading", version=version.id, attempt=lease.attempt, status=lease.status.value)
     try:
-        with _Reader(lease, version) as reader:
+        with Held(lease) as held:
             if lease.status is VersionStatus.INSPECTING:
-                _inspect(lease, version, reader)
+                _inspect(lease, version, held)
             else:
-                _build(lease, version, reader)
+                _build(lease, version, held)
     except LeaseLost:
         log.warning("lease_lost", version=version.id, attempt=lease.attempt)
+    except Draining:
+        let_go(lease, lease.came_from)
     except Unreadable as error:
-        _fail(lease, str(error))
+        let_go(lease, VersionStatus.FAILED, reason=str(error))
     except OSError as error:
         log.exception("reading_failed", version=version.id)
-        _fail(
-            lease,
+        reason = (
             f"The worker could not read the file ({error.strerror or error}); "
-            "ask your administrator to look at the disk of this machine.",
+            "ask your administrator to look at the disk of this machine."
         )
+        let_go(lease, VersionStatus.FAILED, reason=reason)
     return True
 
 
-def _fail(lease: Lease, reason: str) -> None:
-    with db.session() as session:
-        try:
-            leases.release(session, lease, VersionStatus.FAILED, reason=reason)
-        except LeaseLost:
-            return
-        session.commit()
-
-
-def _inspect(lease: Lease, version: DatasetVersion, reader: "_Reader") -> None:
+def _inspect(lease: Lease, version: DatasetVersion, held: Held) -> None:
     answer: dict[str, Any] = {}
-    for message in reader.messages():
-        assert isinstance(message, dict)
-        answer = message
+    with _reader(lease, version) as reader:
+        for message in held.hear(reader, reader.messages(held.tell)):
+            assert isinstance(message, dict)
+            answer = message
     inspection = answer["inspection"]
     status, reason = VersionStatus.MAPPING, None
     if version.auto_confirm and inspection["is_sure"]:
@@ -106,21 +98,21 @@ def _inspect(lease: Lease, version: DatasetVersion, reader: "_Reader") -> None:
         session.commit()
 
 
-def _build(lease: Lease, version: DatasetVersion, reader: "_Reader") -> None:
+def _build(lease: Lease, version: DatasetVersion, held: Held) -> None:
     ranks, left_out = array("Q"), examples.LeftOutRows()
     # A file without a name: it goes with this process, however that ends.
     run_dir = settings.get().run_dir
     run_dir.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryFile("w+b", dir=run_dir) as spool:
-        for message in reader.messages():
+    with tempfile.TemporaryFile("w+b", dir=run_dir) as spool, _reader(lease, version) as reader:
+        for message in held.hear(reader, reader.messages(held.tell)):
             if isinstance(message, bytes):
                 ranks.append(int(message[: message.index(b"\t")]))
                 spool.write(message)
             elif "left_out" in message:
                 left_out.add(*message["left_out"])
-        _refuse_too_few(len(ranks), left_out)
+        _refuse_too_few(len(ranks), left_out, version)
         spool.seek(0)
-        reader.process.progress = {"rows": len(ranks), "phase": "writing"}
+        held.tell({"rows": len(ranks), "phase": "writing"})
         _publish(lease, version, ranks, left_out, spool)
 
 
@@ -156,10 +148,20 @@ def _publish(
         session.commit()
 
 
-def _refuse_too_few(num_examples: int, left_out: examples.LeftOutRows) -> None:
+def _refuse_too_few(
+    num_examples: int, left_out: examples.LeftOutRows, version: DatasetVersion
+) -> None:
     wanted = settings.get().min_examples
     if num_examples >= wanted:
         return
+    inspection = versions.inspection_of(version)
+    if inspection is not None and inspection.way == "text" and num_examples > 0:
+        pieces = "1 piece" if num_examples == 1 else f"{num_examples} pieces"
+        raise Unreadable(
+            f"This document makes only {pieces} of text, and learning needs at "
+            f"least {wanted}; choose the columns again and give a shorter length of a piece than "
+            f"{inspection.chunk_tokens} tokens, or upload a longer document."
+        )
     many = "1 example" if num_examples == 1 else f"{num_examples} examples"
     why = ""
     if left_out.counts:
@@ -171,76 +173,21 @@ def _refuse_too_few(num_examples: int, left_out: examples.LeftOutRows) -> None:
     )
 
 
-class _Reader:
-    """The reading process and the thread that renews the lease meanwhile."""
-
-    def __init__(self, lease: Lease, version: DatasetVersion) -> None:
-        values = settings.get()
-        inspection = versions.inspection_of(version)
-        read_as = ReadAs.model_validate(version.read_as or {})
-        if inspection is not None:
-            read_as = inspection.read_as(read_as)
-        is_inspecting = lease.status is VersionStatus.INSPECTING
-        order = Order(
-            task="inspect" if is_inspecting else "build",
-            path=storage.path(version.file.storage_key),
-            parent=os.getpid(),
-            read_as=read_as,
-            mapping=None if is_inspecting else versions.mapping_of(version),
-            seed=version.split_seed,
-            memory_bytes=values.reader_memory_bytes,
-            cpu_seconds=math.ceil(values.reader_timeout_seconds),
-        )
-        self.lease = lease
-        # The timeout is for the file; writing the examples afterwards takes what it takes.
-        self.process = ReaderProcess(order, values.reader_timeout_seconds)
-        self._end = threading.Event()
-        self._lost = False
-        self._thread = threading.Thread(target=self._beat, name="reading-lease", daemon=True)
-
-    def __enter__(self) -> "_Reader":
-        self.process.__enter__()
-        self._thread.start()
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self._end.set()
-        self.process.__exit__(kind, error, trace)
-        self._thread.join()
-
-    def messages(self) -> Iterator[dict[str, Any] | bytes]:
-        """Yield what the process says.
-
-        Raises:
-            Unreadable: the file cannot be read, or reading it broke off.
-            LeaseLost: another worker may have the version by now.
-        """
-        try:
-            yield from self.process.messages()
-        except Unreadable:
-            if not self._lost:
-                raise
-        if self._lost:
-            raise LeaseLost(f"version {self.lease.id}, attempt {self.lease.attempt}")
-
-    def _beat(self) -> None:
-        while not self._end.wait(settings.get().heartbeat_seconds):
-            self._renew()
-
-    def _renew(self) -> None:
-        try:
-            with db.session() as session:
-                leases.renew(session, self.lease, self.process.progress)
-                session.commit()
-        except LeaseLost:
-            self._lost = True
-            self.process.kill()
-            self._end.set()
-        except Exception:
-            # The database may be away for a moment; the fence holds whatever happens meanwhile.
-            log.exception("lease_not_renewed", version=self.lease.id)
+def _reader(lease: Lease, version: DatasetVersion) -> ReaderProcess:
+    values = settings.get()
+    inspection = versions.inspection_of(version)
+    read_as = ReadAs.model_validate(version.read_as or {})
+    if inspection is not None:
+        read_as = inspection.read_as(read_as)
+    is_inspecting = lease.status is VersionStatus.INSPECTING
+    order = Order(
+        task="inspect" if is_inspecting else "build",
+        path=storage.path(version.file.storage_key),
+        parent=os.getpid(),
+        read_as=read_as,
+        mapping=None if is_inspecting else versions.mapping_of(version),
+        seed=version.split_seed,
+        memory_bytes=values.reader_memory_bytes,
+        cpu_seconds=math.ceil(values.reader_timeout_seconds),
+    )
+    return ReaderProcess(order, values.reader_timeout_seconds)

@@ -12,7 +12,7 @@ import pyarrow as pa
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from app import base_models, jobs, manifests, settings
+from app import base_models, failpoints, jobs, manifests, settings, training_plan
 from app.datasets import examples
 from app.models import Checkpoint, DatasetVersion, Job, Split
 from app.train_config import TrainConfig, TrainerSpec
@@ -63,6 +63,18 @@ def write_examples(db: Session, job: Job, beat: Callable[[], object]) -> None:
         file.flush()
         os.fsync(file.fileno())
     partial.rename(target)
+    failpoints.hit("prepare.examples_written")
+
+
+def room_needed(job: Job) -> int:
+    """Estimate the bytes that a job's checkpoints, result and published files will take."""
+    config, model = TrainConfig.model_validate(job.config), job.base_model
+    if model.config is None or model.num_parameters is None:
+        return 0
+    weights = training_plan.Shape.of(model.config, model.num_parameters).num_adapter(config)
+    # A checkpoint: the present adapter, the best one and two moments, in float32; two are kept and
+    # a third is being written. Then the result, its copy in storage and the archive.
+    return weights * 4 * (3 * 4 + 3)
 
 
 def write_spec(

@@ -4,20 +4,24 @@ The database may go away: what the trainer reports stays in its file and is read
 database is on another machine, the trainer is stopped once the lease may have run out.
 """
 
+import shutil
 import statistics
+import threading
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager, suppress
 
 import structlog
-from sqlalchemy import make_url, select
+from sqlalchemy import func, make_url, select
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session
 
-from app import adapters, db, jobs, metrics, settings
-from app.models import Attempt, Desired, Job, Worker, WorkerState
+from app import adapters, db, failpoints, jobs, machines, metrics, settings
+from app.models import Attempt, Desired, Job
 from app.train_config import (
     DETERMINISTIC_EXITS,
+    EXIT_DEVICE,
     EXIT_DONE,
     CheckpointEvent,
     DoneEvent,
@@ -25,11 +29,12 @@ from app.train_config import (
     PhaseEvent,
     StepEvent,
 )
-from worker import endings, identity, spool
+from worker import endings, energy, identity, spool
 from worker.trainer_process import (
     DeviceBusy,
     Garbled,
     Trainer,
+    Unkillable,
     kill_leftovers,
     take_runner,
     trainer_device,
@@ -38,6 +43,10 @@ from worker.trainer_process import (
 _POLL_SECONDS = 0.04
 # Steps differ in length; only one this many times the usual is a stall.
 _STALL_FACTOR = 20
+# One transaction holds no more, so that the lease is renewed in between.
+_MOST_EVENTS = 2000
+# What takes longer than this waits for somebody's lock; it is tried again.
+_STATEMENT_SECONDS = 5
 _LOADING = frozenset({"starting", "loading", "preparing", "probing"})
 
 _log = structlog.get_logger()
@@ -47,23 +56,33 @@ class Abandoned(Exception):
     """The database was out of reach for too long; another worker may have the job."""
 
 
+class NoRoom(Exception):
+    """The job's files would fill the disk."""
+
+    def __init__(self, ending: endings.Interruption) -> None:
+        super().__init__(ending.why)
+        self.ending = ending
+
+
 def run_one() -> bool:
     """Claim the next job and carry it to its end; says whether there was one."""
-    worker = identity.me()
-    with db.session() as session:
-        # A worker id does one thing at a time: what it holds as it looks for work is left over.
-        jobs.take_back(
-            session, worker.host, lambda a: a.worker_id != worker.id and identity.is_alive(a)
-        )
-        session.commit()
-        claim = jobs.claim(session, worker)
-        session.commit()
+    claim = _claim(identity.me())
     if claim is None:
         return False
     log = _log.bind(job=claim.job_id, attempt=claim.attempt)
+    # Whoever writes a line in this process meanwhile says what it is about.
+    structlog.contextvars.bind_contextvars(job=claim.job_id, attempt=claim.attempt)
     log.info("job.claimed", resume_step=claim.resume_step)
+    supervisor = Supervisor(claim)
     try:
-        Supervisor(claim).carry()
+        try:
+            failpoints.hit("claim.committed")
+            supervisor.carry()
+        except (jobs.Fenced, Abandoned):
+            raise
+        except Exception as error:
+            log.exception("job.broken_off")
+            supervisor.give_up(error)
     except jobs.Fenced:
         log.warning("job.fenced")
     except Abandoned:
@@ -71,12 +90,29 @@ def run_one() -> bool:
     return True
 
 
+def _claim(worker: jobs.WorkerInfo) -> jobs.Claim | None:
+    with db.session() as session:
+        claim = jobs.unheard(session, worker)
+        if claim is None:
+            # A worker id does one thing at a time: what it holds as it looks is left over.
+            if jobs.take_back(
+                session, worker.host, lambda a: a.worker_id != worker.id and identity.is_alive(a)
+            ):
+                failpoints.commit(session, "take_back")
+            claim = jobs.claim(session, worker)
+        failpoints.hit("claim.before_commit")
+        session.commit()
+    return claim
+
+
 class Supervisor:
     """Holds one claimed job."""
 
     def __init__(self, claim: jobs.Claim) -> None:
         self.claim = claim
+        self.worker = identity.me()
         self.settings = settings.get()
+        self.must_fence = must_fence(self.settings)
         # Counted from before the last heartbeat was sent, on a clock that suspension does not stop.
         self.held_at = _boottime()
         self.pending: list[tuple[int, metrics.TrainerEvent]] = []
@@ -89,6 +125,8 @@ class Supervisor:
         self.step_seconds: deque[float] = deque(maxlen=50)
         self.stop_at: float | None = None
         self.is_draining = False
+        self.meter = energy.meter()
+        self.metered_at = 0.0
         self.killed: endings.Kill | None = None
         self.done: DoneEvent | None = None
         self.failed: FailedEvent | None = None
@@ -100,21 +138,30 @@ class Supervisor:
             jobs.Fenced: another worker may have it.
             Abandoned: the database was out of reach for too long.
         """
-        kill_leftovers(self.claim.job_id)
+        with db.session() as session, self._as_holder(session):
+            kill_leftovers(self.claim.job_id)
         try:
-            runner = take_runner()
+            with self._holding():
+                runner = take_runner()
             try:
                 self._prepare()
-                trainer = Trainer(self.claim, runner)
-                exit_code = self._watch(trainer)
+                until = self.held_at + self.settings.self_fence_seconds
+                with closing(Trainer(self.claim, runner, until)) as trainer:
+                    exit_code = self._watch(trainer)
             finally:
                 runner.close()
         except DeviceBusy:
             self._requeue(endings.DEVICE_BUSY)
+        except Unkillable as error:
+            self._leave_devices(str(error))
+        except NoRoom as error:
+            self._requeue(error.ending)
         except OSError as error:
-            if not endings.is_disk_full(error):
+            ending = endings.of_disk(error)
+            if ending is None:
                 raise
-            self._requeue(endings.DISK_FULL)
+            _log.exception("job.disk", job=self.claim.job_id)
+            self._requeue(ending)
         except Garbled:
             _log.exception("trainer.garbled", job=self.claim.job_id)
             self._requeue(endings.GARBLED, tail=trainer.log_tail())
@@ -125,6 +172,7 @@ class Supervisor:
         """Write JOB_DIR and choose the checkpoint to go on from."""
         with db.session() as session, db.session() as reading:
             job = session.get_one(Job, self.claim.job_id)
+            _check_room(job)
             spool.write_examples(reading, job, self._beat_if_due)
             checkpoint = spool.newest_checkpoint(session, self.claim)
             step = checkpoint.step if checkpoint else 0
@@ -132,15 +180,45 @@ class Supervisor:
                 self.claim = jobs.roll_back(session, self.claim, step)
             path = checkpoint.path if checkpoint else None
             num_devices = len(identity.devices())
-            spool.write_spec(job, self.claim, trainer_device(), num_devices, path)
-            session.commit()
+            with self._as_holder(session):
+                spool.write_spec(job, self.claim, trainer_device(), num_devices, path)
+                failpoints.commit(session, "prepare")
+
+    @contextmanager
+    def _as_holder(self, session: Session) -> Iterator[None]:
+        """Do something to the job's folder while the job's row is ours and locked; then commit.
+
+        A process that was held up for longer than a lease finds out here, and neither ends the next
+        attempt's trainer nor writes over what that one is to read.
+
+        Raises:
+            jobs.Fenced: another worker may have it.
+        """
+        sent_at = _boottime()
+        jobs.heartbeat(session, self.claim)
+        yield
+        session.commit()
+        self.held_at = sent_at
+
+    def give_up(self, error: Exception) -> None:
+        """Give the job back after something unforeseen: nobody has to wait for the lease's end.
+
+        Raises:
+            jobs.Fenced: another worker may have it.
+            Abandoned: the database was out of reach for too long.
+        """
+        self.is_uncertain = True  # what was being written may be there
+        is_cut_off = db.is_away(error)
+        self._requeue(endings.CUT_OFF if is_cut_off else endings.BROKEN_OFF)
 
     def _watch(self, trainer: Trainer) -> int:
         """Follow the trainer until it ends; returns its exit code, negative for a signal."""
         while True:
             # Asked before reading: what was written before the end is then certainly read.
             exit_code = trainer.process.poll()
-            self._read(trainer)
+            while self._read(trainer) and exit_code is not None:
+                pass
+            trainer.allow_until(self._deadline())
             self._flush_if_due(is_last=exit_code is not None)
             if exit_code is not None:
                 return exit_code
@@ -148,7 +226,9 @@ class Supervisor:
             self._check_clocks(trainer)
             time.sleep(_POLL_SECONDS)
 
-    def _read(self, trainer: Trainer) -> None:
+    def _read(self, trainer: Trainer) -> bool:
+        """Read what the trainer has reported since; says whether there may be more."""
+        begin = trainer.offset
         for offset, event in trainer.read():
             self.pending.append((offset, event))
             now = self.event_at = time.monotonic()
@@ -165,6 +245,7 @@ class Supervisor:
                     self.failed = event
                 case CheckpointEvent():
                     self.step_at = None
+        return trainer.offset > begin
 
     def _flush_if_due(self, is_last: bool) -> None:
         since = time.monotonic() - self.flushed_at
@@ -172,11 +253,12 @@ class Supervisor:
         if due or since >= self.settings.heartbeat_seconds:
             self._try(self._flush)
         while is_last and self.pending:
-            self._persist(self._flush)
+            self._persist(self._flush, "flush")
 
     def _flush(self, session: Session) -> None:
         """Write what is pending, in one transaction with the heartbeat."""
         sent_at = _boottime()
+        _limit(session)
         if self.is_uncertain:
             stored = session.scalar(
                 select(Attempt.spool_offset).where(
@@ -184,18 +266,34 @@ class Supervisor:
                 )
             )
             self.pending = [item for item in self.pending if item[0] > (stored or 0)]
-        if self.pending:
-            events = [event for _, event in self.pending]
-            offset = self.pending[-1][0]
-            job_id, attempt = self.claim.job_id, self.claim.attempt
-            self.desired = metrics.ingest(session, job_id, attempt, events, offset)
+        part = self.pending[:_MOST_EVENTS]
+        if part:
+            events = [event for _, event in part]
+            job_id, attempt, worker_id = (
+                self.claim.job_id,
+                self.claim.attempt,
+                self.claim.worker_id,
+            )
+            self.desired = metrics.ingest(session, job_id, attempt, events, part[-1][0], worker_id)
         else:
             self.desired = jobs.heartbeat(session, self.claim)
-        session.commit()
-        self.pending.clear()
+        if time.monotonic() - self.metered_at >= self.settings.heartbeat_seconds:
+            self._note_energy(session)
+        failpoints.commit(session, "flush")
+        del self.pending[: len(part)]
         self.is_uncertain = False
         self.held_at = sent_at
         self.flushed_at = time.monotonic()
+        if any(isinstance(event, CheckpointEvent) for _, event in part):
+            failpoints.hit("checkpoint.recorded")
+
+    def _note_energy(self, session: Session) -> None:
+        self.meter.note(session, self.claim.job_id, self.claim.attempt)
+        self.metered_at = time.monotonic()
+
+    def _note_last_energy(self, session: Session) -> None:
+        self._note_energy(session)
+        session.commit()
 
     def _beat_if_due(self) -> None:
         if time.monotonic() - self.flushed_at >= self.settings.heartbeat_seconds:
@@ -206,6 +304,8 @@ class Supervisor:
         if time.monotonic() - self.looked_at < self.settings.watch_seconds:
             return
         self.looked_at = time.monotonic()
+        # Also while the database is away.
+        self.is_draining = self.is_draining or identity.is_draining()
         self._try(self._ask)
         if self.desired is Desired.CANCEL:
             self._kill(trainer, "cancel")
@@ -214,6 +314,7 @@ class Supervisor:
             trainer.ask_to_stop()
 
     def _ask(self, session: Session) -> None:
+        _limit(session)
         desired = session.scalar(
             select(Job.desired).where(
                 Job.id == self.claim.job_id, Job.attempt == self.claim.attempt
@@ -222,8 +323,11 @@ class Supervisor:
         if desired is None:
             raise jobs.Fenced(f"job {self.claim.job_id} is gone")
         self.desired = desired
-        state = session.scalar(select(Worker.state).where(Worker.id == self.claim.worker_id))
-        self.is_draining = identity.is_draining() or state is WorkerState.DRAINING
+        self.is_draining = (
+            identity.is_draining()
+            or jobs.is_out(session, self.worker)
+            or jobs.time_is_up(session, self.claim.job_id)
+        )
 
     def _check_clocks(self, trainer: Trainer) -> None:
         now = time.monotonic()
@@ -242,17 +346,25 @@ class Supervisor:
 
     def _may_be_lost(self) -> bool:
         """Say whether the lease may run out before we could know of it."""
-        if _boottime() - self.held_at <= self.settings.self_fence_seconds:
-            return False
-        return must_fence(self.settings)
+        return self.must_fence and _boottime() - self.held_at > self.settings.self_fence_seconds
+
+    def _deadline(self) -> float:
+        """Return until when the trainer may make steps without hearing of us."""
+        # Where nobody else could take the job over, it is enough that we are there.
+        since = self.held_at if self.must_fence else _boottime()
+        return since + self.settings.self_fence_seconds
 
     def _kill(self, trainer: Trainer, why: endings.Kill) -> None:
+        if self.killed is None and why == "stall":
+            trainer.show_stacks()
         self.killed = self.killed or why
-        trainer.kill()
+        with self._holding():  # the system may take its time
+            trainer.kill()
 
     def _end(self, trainer: Trainer, exit_code: int) -> None:
         """Publish, fail, cancel or requeue, as the exit code and our own deeds say."""
         tail = trainer.log_tail()
+        self._try(self._note_last_energy)
         _log.info("trainer.ended", job=self.claim.job_id, exit_code=exit_code, killed=self.killed)
         if exit_code == EXIT_DONE and self.done is not None:
             self._publish(self.done, tail)
@@ -266,26 +378,70 @@ class Supervisor:
                     reason=reason,
                     log_tail=tail,
                     exit_code=exit_code,
-                )
+                ),
+                "fail",
             )
         elif self.killed == "cancel":
-            self._persist(lambda session: jobs.cancelled(session, self.claim, log_tail=tail))
+            self._persist(
+                lambda session: jobs.cancelled(session, self.claim, log_tail=tail), "cancel"
+            )
         else:
-            self._requeue(endings.interruption(exit_code, self.killed), exit_code, tail)
+            also = self._note_device_error if exit_code == EXIT_DEVICE else None
+            self._requeue(endings.interruption(exit_code, self.killed), exit_code, tail, also)
 
     def _publish(self, done: DoneEvent, tail: str) -> None:
         folder = spool.job_dir(self.claim.job_id)
         try:
-            self._persist(lambda session: adapters.publish(session, self.claim, folder, done))
+            with self._holding():
+                self._persist(
+                    lambda session: adapters.publish(session, self.claim, folder, done), "publish"
+                )
         except (OSError, ValueError) as error:
             _log.exception("job.not_published", job=self.claim.job_id)
             self._requeue(endings.not_published(error), EXIT_DONE, tail)
 
+    @contextmanager
+    def _holding(self) -> Iterator[None]:
+        """Renew the lease from beside while files are copied, however large and slow."""
+        over = threading.Event()
+
+        def beat() -> None:
+            while not over.wait(self.settings.heartbeat_seconds):
+                # Fenced, or away: whoever writes the end finds out.
+                with suppress(jobs.Fenced, DBAPIError), db.session() as session:
+                    sent_at = _boottime()
+                    _limit(session)
+                    jobs.heartbeat(session, self.claim)
+                    session.commit()
+                    self.held_at = sent_at
+
+        thread = threading.Thread(target=beat, name="heartbeat", daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            over.set()
+            thread.join()
+
+    def _leave_devices(self, who: str) -> None:
+        """Give the job back and take its devices out of use: their trainer holds them for good."""
+
+        def leave(session: Session) -> None:
+            for device in dict.fromkeys(self.worker.devices):
+                why = f"A trainer on it cannot be ended ({who})."
+                machines.take_out(session, self.worker.id, self.worker.host, device, why)
+
+        self._requeue(endings.UNKILLABLE, also=leave)
+
     def _requeue(
-        self, ending: endings.Interruption, exit_code: int | None = None, tail: str | None = None
+        self,
+        ending: endings.Interruption,
+        exit_code: int | None = None,
+        tail: str | None = None,
+        also: Callable[[Session], None] | None = None,
     ) -> None:
-        self._persist(
-            lambda session: jobs.requeue(
+        def give_back(session: Session) -> None:
+            jobs.requeue(
                 session,
                 self.claim,
                 outcome=ending.outcome,
@@ -295,7 +451,14 @@ class Supervisor:
                 log_tail=tail,
                 exit_code=exit_code,
             )
-        )
+            if also is not None:
+                also(session)
+
+        self._persist(give_back, "requeue")
+
+    def _note_device_error(self, session: Session) -> None:
+        me = self.worker
+        machines.after_device_error(session, me.id, me.host, me.devices)
 
     def _try(self, deed: Callable[[Session], object]) -> bool:
         """Do something in a session of its own; says whether the database could be reached."""
@@ -305,7 +468,7 @@ class Supervisor:
             with db.session() as session:
                 deed(session)
         except DBAPIError as error:
-            if not _is_away(error):
+            if not db.is_away(error):
                 raise
             self.is_uncertain = True
             self.away_until = time.monotonic() + self.settings.watch_seconds
@@ -313,8 +476,12 @@ class Supervisor:
             return False
         return True
 
-    def _persist(self, deed: Callable[[Session], object]) -> None:
+    def _persist(self, deed: Callable[[Session], object], name: str) -> None:
         """Do something that must happen, however long the database is away.
+
+        Args:
+            deed: What to do; committed afterwards.
+            name: Of its failpoints.
 
         Raises:
             Abandoned: it is away for so long that another worker may have the job.
@@ -323,10 +490,9 @@ class Supervisor:
         def once(session: Session) -> None:
             # The answer to a commit was lost. An attempt that holds its job no more was ended, by
             # that commit or by another worker: either way there is nothing left to do.
-            job_id, attempt = self.claim.job_id, self.claim.attempt
-            if not self.is_uncertain or jobs.held_on(session, job_id, attempt):
+            if not self.is_uncertain or jobs.held_on(session, self.claim):
                 deed(session)
-                session.commit()
+                failpoints.commit(session, name)
 
         while not self._try(once):
             if self._may_be_lost():
@@ -343,10 +509,24 @@ def must_fence(chosen: settings.Settings) -> bool:
     return not (host in ("", "localhost", "127.0.0.1", "::1") or host.startswith("/"))
 
 
-def _is_away(error: DBAPIError) -> bool:
-    from psycopg import InterfaceError, OperationalError
+def _check_room(job: Job) -> None:
+    folder = spool.job_dir(job.id)
+    folder.mkdir(parents=True, exist_ok=True)
+    needed = spool.room_needed(job) + settings.get().disk_reserve_bytes
+    free = shutil.disk_usage(folder).free
+    if free < needed:
+        raise NoRoom(endings.no_room(needed, free))
 
-    return error.connection_invalidated or isinstance(error.orig, OperationalError | InterfaceError)
+
+def _limit(session: Session) -> None:
+    """Let this transaction's statements not wait for long: the trainer has to be watched.
+
+    Where we stand still within it, the server ends it: nobody could take back, or cancel, a job
+    whose row we have locked.
+    """
+    db.limit_silence(session, settings.get().lease_seconds)
+    milliseconds = str(1000 * _STATEMENT_SECONDS)
+    session.execute(select(func.set_config("statement_timeout", milliseconds, True)))
 
 
 def _boottime() -> float:

@@ -19,11 +19,24 @@ from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session
 
-from app import adapters, db, jobs, leases, queue, settings
+from app import (
+    adapters,
+    db,
+    failpoints,
+    jobs,
+    leases,
+    machines,
+    migrations,
+    notices,
+    queue,
+    settings,
+)
 from app.models import Job, Worker, WorkerState
-from worker import identity
+from app.notices import outbox
+from worker import identity, readings
 
 _CLEAN_SECONDS = 600.0
+_LOCK_SECONDS = 5.0
 
 _log = structlog.get_logger()
 _stopping = threading.Event()
@@ -65,21 +78,27 @@ class _Sweep:
         self.queue = queue_name
         self.settings = settings.get()
         self.worker = identity.me()
+        self.gauges = readings.Gauges()
         self.is_registered = False
+        self.problem = ""
         # Since when the database has answered without a break; nobody is reaped before that has
         # lasted: after an outage the living must have time to say so.
         self.answering_since: float | None = None
         self.beat_at = self.swept_at = float("-inf")
-        self.cleaned_at = _now()
+        self.cleaned_at = self.ticked_at = _now()
         self.waiting_since: float | None = None
 
     def run(self) -> None:
         """Sweep until told to stop; a database out of reach is met again the next time."""
         while not _stopping.wait(self.settings.watch_seconds):
+            if _now() - self.ticked_at > self.settings.self_fence_seconds:
+                # The machine slept, or we were held up: so were those who hold jobs here.
+                self.answering_since = None
             try:
                 with db.session() as session:
                     self._tick(session)
                     session.commit()
+                self.gauges.new_xids.clear()  # written down; else they are told the next time
                 self.answering_since = self.answering_since or _now()
             except DBAPIError as error:
                 self.answering_since = None
@@ -87,9 +106,11 @@ class _Sweep:
             except Exception:
                 # Whatever it was: a worker without its sweep would be lost for good.
                 _log.exception("sweep.failed")
+            self.ticked_at = _now()
 
     def _tick(self, session: Session) -> None:
         self._take_back(session)
+        self._give_way(session)
         now = _now()
         if now - self.beat_at >= self.settings.heartbeat_seconds:
             self._say_alive(session)
@@ -106,8 +127,32 @@ class _Sweep:
 
     def _take_back(self, session: Session) -> None:
         """Take back at once what dead workers of this machine held."""
-        for job_id in jobs.take_back(session, self.worker.host, identity.is_alive):
+        self._limit(session)
+        taken = jobs.take_back(session, self.worker.host, identity.is_alive)
+        if taken:
+            failpoints.commit(session, "take_back")
+        else:
+            session.commit()  # it has locked the rows that it looked at
+        for job_id in taken:
             _log.warning("job.taken_back", job=job_id)
+
+    def _give_way(self, session: Session) -> None:
+        """Save the places of our jobs and take no more once the tables are a newer Etude's."""
+        if not identity.is_draining() and migrations.is_outgrown(session.connection()):
+            _log.error("worker.outgrown", why="a newer Etude has changed the tables")
+            identity.drain_file().parent.mkdir(parents=True, exist_ok=True)
+            identity.drain_file().touch()
+            self.problem = "A newer Etude runs this house: start this worker in its version."
+
+    def _limit(self, session: Session) -> None:
+        """Let this transaction fail where a table is locked: leases run out while nobody can write.
+
+        What fails begins the wait anew that the living are given to say so.
+        """
+        db.limit_silence(session, self.settings.lease_seconds)
+        seconds = min(_LOCK_SECONDS, self.settings.self_fence_seconds / 2)
+        wanted = func.set_config("lock_timeout", str(round(1000 * seconds)), True)
+        session.execute(select(wanted))
 
     def _say_alive(self, session: Session) -> None:
         values = {
@@ -116,19 +161,34 @@ class _Sweep:
             "boot_id": self.worker.boot_id,
             "devices": list(self.worker.devices),
             "version": identity.etude_version(),
+            "readings": self._readings(session).model_dump(),
             "last_seen": func.clock_timestamp(),
         }
         if self.is_registered:
             session.execute(update(Worker).where(Worker.id == self.worker.id).values(values))
             return
         # A GPU is asked when nothing of ours is on it: what is free then is what a job can have.
-        values |= {"state": WorkerState.ACTIVE, "hardware": identity.hardware().model_dump()}
+        # Whether it is drained is not for it to say: an administrator's wish outlasts a restart.
+        hardware = identity.hardware()
+        if hardware is not None:
+            values["hardware"] = hardware.model_dump()
         session.execute(
             insert(Worker)
-            .values(id=self.worker.id, **values)
+            .values(id=self.worker.id, state=WorkerState.ACTIVE, **values)
             .on_conflict_do_update(index_elements=["id"], set_=values)
         )
-        self.is_registered = True
+        self.is_registered = hardware is not None  # else its driver is asked the next time, too
+
+    def _readings(self, session: Session) -> machines.Readings:
+        """Look at the devices, and take out of use what its driver has given up."""
+        found = self.gauges.read()
+        found.problem = self.problem or found.problem
+        for device, xid in self.gauges.new_xids:
+            if xid in machines.FATAL_XIDS:
+                why = f"The driver reported Xid {xid}: {machines.FATAL_XIDS[xid]}."
+                if machines.take_out(session, self.worker.id, self.worker.host, device, why):
+                    _log.error("device.taken_out", device=device, xid=xid)
+        return found
 
     def _reap(self, session: Session) -> None:
         jobs.fail_hopeless(session)
@@ -137,7 +197,12 @@ class _Sweep:
             or _now() - self.answering_since < self.settings.reaper_patience_seconds
         ):
             return
-        for job_id in jobs.reap(session):
+        self._limit(session)
+        notices.silent_workers(session)
+        reaped = jobs.reap(session)
+        if reaped:
+            failpoints.commit(session, "reap")
+        for job_id in reaped:
             _log.warning("job.reaped", job=job_id)
         for rules in leases.RULES:
             for row_id in leases.reap(session, rules):
@@ -148,7 +213,7 @@ class _Sweep:
         if _work.is_busy or identity.is_draining() or not self._has_work(session):
             self.waiting_since = None
             return
-        if not queue.hint(self.queue):
+        if not queue.hint(self.queue, self.worker.id):
             return  # no broker: that is not for us to mend
         self.waiting_since = self.waiting_since or _now()
         if _now() - max(self.waiting_since, _work.looked_at) > self.settings.deaf_seconds:
@@ -158,9 +223,10 @@ class _Sweep:
 
     def _has_work(self, session: Session) -> bool:
         if self.queue == "gpu":
-            # A drained worker leaves the line to others, and to itself when it is active again.
-            state = session.scalar(select(Worker.state).where(Worker.id == self.worker.id))
-            return state is not WorkerState.DRAINING and jobs.has_claimable(session)
+            # What we hold while we do nothing is a claim whose answer was lost on the way.
+            return jobs.is_holding(session, self.worker.id) or jobs.has_claimable(
+                session, self.worker
+            )
         return any(
             session.scalar(select(exists().where(rules.table.status.in_(rules.held_from))))
             for rules in leases.RULES
@@ -170,6 +236,7 @@ class _Sweep:
 def clean(session: Session) -> None:
     """Remove what no row points to: folders of deleted jobs, and of adapters that never were."""
     adapters.purge(session)
+    outbox.forget_old(session)
     folders = {path.name: path for path in settings.get().jobs_dir.glob("*") if path.is_dir()}
     numbers = [int(name) for name in folders if name.isdigit()]
     kept = set(session.scalars(select(Job.id).where(Job.id.in_(numbers))))

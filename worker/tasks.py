@@ -15,6 +15,7 @@ from worker import (
     identity,
     model_import,
     privacy,
+    questions,
     reading,
     supervisor,
     sweep,
@@ -34,7 +35,7 @@ def look_gpu() -> None:
     with sweep.busy():
         try:
             while not identity.is_draining() and supervisor.run_one():
-                pass
+                structlog.contextvars.clear_contextvars()
             if not identity.is_draining():
                 trainer_process.keep_warm()
         except DBAPIError as error:
@@ -43,12 +44,13 @@ def look_gpu() -> None:
 
 @app.task(name="worker.tasks.look_cpu")  # type: ignore[untyped-decorator]
 def look_cpu() -> None:
-    """Read uploads, look for personal details, check examples and import models.
+    """Read uploads, look for personal details, check examples, import models, make up questions.
 
-    No upload waits behind an import or a check: they go on beside. Ends when nothing waits.
+    No upload waits behind the last three: they go on beside. Ends when nothing waits.
     """
     me = identity.worker_id()
-    beside = [_Beside(model_import.import_next, me), _Beside(checking.check_next, me)]
+    works = (model_import.import_next, checking.check_next, questions.ask_next)
+    beside = [_Beside(do_next, me) for do_next in works]
     with sweep.busy():
         try:
             while not identity.is_draining():

@@ -11,6 +11,7 @@ import fcntl
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -19,16 +20,23 @@ from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from pathlib import Path
 
-from app import jobs, metrics, settings, training_plan
+import structlog
+
+from app import failpoints, jobs, metrics, settings, training_plan
 from worker import identity, spool
+from worker.trainer import deadline
+
+_log = structlog.get_logger()
 
 # What a trainer may see of our environment; no address, password or token is among it.
 _PASSED_ON = re.compile(
     r"PATH|HOME|USER|LANG|LC_\w+|TZ|TMPDIR|PYTHONPATH|LD_LIBRARY_PATH|VIRTUAL_ENV|"
-    r"CUDA_(?!VISIBLE)\w+|NVIDIA_\w+|G?OMP_\w+|MKL_\w+|ATEN_CPU_CAPABILITY|ONEDNN_\w+"
+    rf"{failpoints.VARIABLE}|CUDA_(?!VISIBLE)\w+|NVIDIA_\w+|G?OMP_\w+|MKL_\w+|ATEN_CPU_CAPABILITY|ONEDNN_\w+"
 )
 # After a kill, for a GPU's driver to clear up.
 _GONE_SECONDS = 10
+# To print where the threads are takes milliseconds.
+_STACKS_SECONDS = 0.3
 _LOG_TAIL_BYTES = 8000
 _LOG_TAIL_LINES = 60
 # More than this at once would make one transaction too long.
@@ -39,26 +47,39 @@ class DeviceBusy(Exception):
     """Another process holds the device."""
 
 
+class Unkillable(Exception):
+    """A process does not end although nobody can ignore the signal: the system holds it."""
+
+
 class Garbled(Exception):
     """A line of events.jsonl is not an event."""
 
 
 class Runner:
-    """A trainer without a job. It holds the device for as long as it lives.
+    """A trainer without a job. From `lock` on it holds the device for as long as it lives."""
 
-    Raises:
-        DeviceBusy: another process holds the device.
-    """
+    def __init__(self) -> None:
+        self._is_unkillable = False
+        self._note = settings.get().run_dir / f"{identity.worker_id()}.trainer.json"
+        # One that neither its supervisor's end nor a signal of ours has ended holds the device.
+        _kill_noted(self._note)
+        # Opened now, so that the process inherits them, and locked later: a lock belongs to the
+        # file as it was opened, which is the process's as much as ours.
+        self._locks = _open_locks()
+        try:
+            self.process = self._start()
+        except BaseException:
+            _unlock(self._locks)
+            raise
 
-    def __init__(self, wait_seconds: float) -> None:
-        self._locks = _lock_devices(wait_seconds)
+    def _start(self) -> subprocess.Popen[bytes]:
         folder = settings.get().jobs_dir
         folder.mkdir(parents=True, exist_ok=True)
         self._log_path = folder / f".{identity.worker_id()}.log"
         # Not written on over and over: the last one's may have become some attempt's log.
         self._log_path.unlink(missing_ok=True)
         with self._log_path.open("ab") as log:
-            self.process = subprocess.Popen(
+            process = subprocess.Popen(
                 [sys.executable, "-m", settings.get().trainer_module],
                 stdin=subprocess.PIPE,
                 stdout=log,
@@ -68,6 +89,26 @@ class Runner:
                 start_new_session=True,
                 pass_fds=self._locks,  # locked until the runner too has ended
             )
+        try:
+            _write_note(self._note, process.pid)
+        except OSError:
+            process.kill()
+            process.wait()
+            raise
+        return process
+
+    def lock(self, wait_seconds: float) -> None:
+        """Take the device: a runner that waits takes it from no other worker that has it too.
+
+        Raises:
+            DeviceBusy: another process holds it; this runner has ended.
+        """
+        try:
+            for handle in self._locks:
+                _lock(handle, wait_seconds)
+        except DeviceBusy:
+            self.close()
+            raise
 
     def is_waiting(self) -> bool:
         return self.process.poll() is None
@@ -76,9 +117,9 @@ class Runner:
         """Give it its job; what it prints is the attempt's log, from its first line on."""
         attempt_dir.mkdir(parents=True, exist_ok=True)
         self._log_path.rename(attempt_dir / "log.txt")
-        note = {"pid": self.process.pid, "started": identity.start_ticks(self.process.pid)}
-        (attempt_dir / "trainer.json").write_text(json.dumps(note))
+        _write_note(attempt_dir / "trainer.json", self.process.pid)
         self.tell(str(job_dir))
+        failpoints.hit("trainer.started")
 
     def tell(self, line: str) -> None:
         assert self.process.stdin is not None
@@ -86,14 +127,30 @@ class Runner:
             self.process.stdin.write(line.encode() + b"\n")
             self.process.stdin.flush()
 
+    def show_stacks(self) -> None:
+        """Have it print where its threads are, if it can; what it prints is its log."""
+        for pid in (self.process.pid, *identity.children(self.process.pid)):
+            if identity.catches(pid, signal.SIGUSR1):
+                with suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGUSR1)
+        time.sleep(_STACKS_SECONDS)
+
     def kill(self) -> None:
-        """End it and everything it started, at once."""
+        """End it and everything it started, at once.
+
+        Raises:
+            Unkillable: it does not end; it holds the device for as long.
+        """
         # Of a job on several devices, one process a device, each a group of its own.
         ranks = {pid: identity.start_ticks(pid) for pid in identity.children(self.process.pid)}
         for pid in (self.process.pid, *ranks):
             with suppress(ProcessLookupError):
                 os.killpg(pid, signal.SIGKILL)
-        self.process.wait()
+        try:
+            self.process.wait(_GONE_SECONDS)
+        except subprocess.TimeoutExpired:
+            self._is_unkillable = True
+            raise Unkillable(f"process {self.process.pid}") from None
         deadline = time.monotonic() + _GONE_SECONDS
         while any(
             started and identity.start_ticks(pid) == started for pid, started in ranks.items()
@@ -104,7 +161,7 @@ class Runner:
 
     def close(self) -> None:
         """Let go of process and device; kills what still lives."""
-        if self.process.poll() is None:
+        if self.process.poll() is None and not self._is_unkillable:
             self.kill()
         assert self.process.stdin is not None
         with suppress(BrokenPipeError):
@@ -119,14 +176,19 @@ class _Waiting:
 
 
 def keep_warm() -> None:
-    """Have a runner waiting; where the device is not free yet, the next job starts its own."""
-    if not settings.get().warm_runner:
+    """Have a runner waiting.
+
+    Of several devices it would only be the launcher, which loads nothing before there is a job.
+    """
+    if not settings.get().warm_runner or len(identity.devices()) > 1:
         return
     if _Waiting.runner is not None and not _Waiting.runner.is_waiting():
         let_go()
     if _Waiting.runner is None:
-        with suppress(DeviceBusy):
-            _Waiting.runner = Runner(wait_seconds=0)
+        try:
+            _Waiting.runner = Runner()
+        except OSError as error:  # the next job meets it as well, and says so
+            _log.warning("runner.not_started", error=str(error))
 
 
 def take_runner() -> Runner:
@@ -136,11 +198,12 @@ def take_runner() -> Runner:
         DeviceBusy: another process holds it still.
     """
     runner, _Waiting.runner = _Waiting.runner, None
-    if runner is not None:
-        if runner.is_waiting():
-            return runner
+    if runner is not None and not runner.is_waiting():
         runner.close()
-    return Runner(wait_seconds=10)
+        runner = None
+    runner = runner or Runner()
+    runner.lock(wait_seconds=10)
+    return runner
 
 
 def let_go() -> None:
@@ -153,14 +216,23 @@ def let_go() -> None:
 class Trainer:
     """One attempt's trainer."""
 
-    def __init__(self, claim: jobs.Claim, runner: Runner) -> None:
+    def __init__(self, claim: jobs.Claim, runner: Runner, until: float) -> None:
         folder = spool.attempt_dir(claim)
         self._events_path = folder / "events.jsonl"
         self._log_path = folder / "log.txt"
         self._runner = runner
         self.process = runner.process
         self.offset = 0
-        runner.hand_over(spool.job_dir(claim.job_id), folder)
+        # Where the database was put back to an earlier moment, an attempt of this number has been.
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir(parents=True)
+        self._deadline = os.open(folder / "deadline", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        self.allow_until(until)
+        try:
+            runner.hand_over(spool.job_dir(claim.job_id), folder)
+        except BaseException:
+            self.close()
+            raise
 
     def read(self) -> Iterator[tuple[int, metrics.TrainerEvent]]:
         """Yield the events written since the last reading, each with the offset after it.
@@ -184,9 +256,21 @@ class Trainer:
                 raise Garbled from error
             yield self.offset, event
 
+    def allow_until(self, until: float) -> None:
+        """Let it make steps up to a moment of CLOCK_BOOTTIME."""
+        deadline.write(self._deadline, until)
+
+    def close(self) -> None:
+        os.close(self._deadline)
+
     def ask_to_stop(self) -> None:
         """Ask for a checkpoint now and an end."""
         self._runner.tell("stop")
+        failpoints.hit("stop.asked")
+
+    def show_stacks(self) -> None:
+        """Have its log say where it is stuck."""
+        self._runner.show_stacks()
 
     def kill(self) -> None:
         """End the trainer and everything it started, at once."""
@@ -224,19 +308,15 @@ def trainer_device() -> str:
     return "cpu" if identity.on_cpu() else "cuda:0"
 
 
-def _lock_devices(wait_seconds: float) -> tuple[int, ...]:
+def _open_locks() -> tuple[int, ...]:
     names = [f"gpu-{name}" for name in identity.physical_devices()]
     if identity.on_cpu():
         names = [identity.worker_id()]
-    handles: list[int] = []
-    try:
-        # In one order, so that two workers never wait for each other.
-        for name in sorted(names):
-            handles.append(_lock_device(name, wait_seconds))
-    except DeviceBusy:
-        _unlock(handles)
-        raise
-    return tuple(handles)
+    folder = settings.get().run_dir
+    folder.mkdir(parents=True, exist_ok=True)
+    # In one order, so that two workers never wait for each other.
+    paths = [folder / f"{name}.lock" for name in sorted(names)]
+    return tuple(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600) for path in paths)
 
 
 def _unlock(handles: Iterable[int]) -> None:
@@ -244,21 +324,17 @@ def _unlock(handles: Iterable[int]) -> None:
         os.close(handle)
 
 
-def _lock_device(name: str, wait_seconds: float) -> int:
-    folder = settings.get().run_dir
-    folder.mkdir(parents=True, exist_ok=True)
-    handle = os.open(folder / f"{name}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+def _lock(handle: int, wait_seconds: float) -> None:
     deadline = time.monotonic() + wait_seconds
     while True:
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             if time.monotonic() >= deadline:
-                os.close(handle)
-                raise DeviceBusy(name) from None
+                raise DeviceBusy from None
             time.sleep(0.1)
         else:
-            return handle
+            return
 
 
 def kill_leftovers(job_id: int) -> None:
@@ -266,6 +342,11 @@ def kill_leftovers(job_id: int) -> None:
     for note in (spool.job_dir(job_id) / "attempts").glob("*/trainer.json"):
         _kill_noted(note)
         note.unlink(missing_ok=True)
+
+
+def _write_note(note: Path, pid: int) -> None:
+    note.parent.mkdir(parents=True, exist_ok=True)
+    note.write_text(json.dumps({"pid": pid, "started": identity.start_ticks(pid)}))
 
 
 def _kill_noted(note: Path) -> None:

@@ -1,12 +1,13 @@
-"""Looking through the examples of a version: search, filter, sort, a page at a time.
+"""Looking through the examples of a version: search, filter, sort, a page at a time, both ways.
 
-A page is found by walking on from where the page before ended, never by counting from the start.
-Where few examples fit, the walk stops after a moment and says how far it has come.
+A page is found by walking on from where the page before ended, or back from where the next begins,
+never by counting from the start. Where few examples fit, the walk stops after a moment and says how
+far it has come.
 """
 
 import time
 from array import array
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -19,8 +20,10 @@ from app.datasets import examples, search
 from app.models import DatasetCheck, DatasetVersion, Example, Finding, Split
 
 PAGE_EXAMPLES = 25
-# So long a page may look for what fits; what it has found by then is shown.
+# So long a page may look for what fits; what it has found by then is shown. This many examples it
+# looks at however slow the machine is at the moment, so that a small dataset is always seen whole.
 LOOK_SECONDS = 0.05
+_LEAST_EXAMPLES = 250
 _FIRST_BATCH, _LARGEST_BATCH = 50, 128
 
 
@@ -42,11 +45,15 @@ class Wish:
 
 @dataclass
 class Found:
-    """A page of examples and where the next begins."""
+    """A page of examples, where the next begins, and where the one before ends."""
 
     examples: list[Example] = field(default_factory=list)
     # What the next page is asked for with; None where nothing follows.
     following: int | None = None
+    # What the page before is asked for with, `page_before`; None where there is none.
+    preceding: int | None = None
+    # It was walked back, so that looking further means further back.
+    is_back: bool = False
     # Looking took long: how far it has come, of how many.
     looked: int | None = None
     total: int = 0
@@ -62,26 +69,79 @@ def page(
 ) -> Found:
     """Return the next examples that fit, from `start` on: an index, or a place in the order."""
     start = max(start, 0)
+    if _is_plain(wish):
+        rows = examples.page(db, version, wish.split, after=start - 1, limit=limit + 1)
+        found = Found(rows[:limit])
+        if len(rows) > limit:
+            found.following = rows[limit - 1].index + 1
+    else:
+        candidates, total = _candidates(db, version, wish, start, is_back=False)
+        found, end = _walk(db, version, wish, candidates, limit, seconds)
+        found.total = total
+        found.following = end
+        if end is not None and len(found.examples) < limit:
+            found.looked = end
+    found.preceding = start or None
+    return found
+
+
+def page_before(
+    db: Session,
+    version: DatasetVersion,
+    wish: Wish,
+    before: int,
+    limit: int = PAGE_EXAMPLES,
+    seconds: float = LOOK_SECONDS,
+) -> Found:
+    """Return the page that ends before a place; the first page where too little is before it."""
+    before = max(before, 0)
+    end: int | None = None
+    until = time.monotonic() + seconds
+    if _is_plain(wish):
+        rows = examples.page_before(db, version, wish.split, before, limit + 1)
+        found = Found(rows[-limit:])
+        if len(rows) > limit:
+            end = rows[1].index
+    else:
+        candidates, total = _candidates(db, version, wish, before, is_back=True)
+        found, last = _walk(db, version, wish, candidates, limit, seconds)
+        found.total = total
+        found.examples.reverse()
+        if last is not None:
+            end = last + 1
+            if len(found.examples) < limit:
+                found.looked = before - end
+    if end is None:
+        return page(db, version, wish, 0, limit, until - time.monotonic())
+    found.is_back = True
+    found.following, found.preceding = before, end
+    return found
+
+
+def _is_plain(wish: Wish) -> bool:
+    """Say whether all examples fit but for their split, in their own order."""
+    return wish.order is Order.PLACE and not wish.finding and not search.terms(wish.words)
+
+
+def _candidates(
+    db: Session, version: DatasetVersion, wish: Wish, start: int, *, is_back: bool
+) -> tuple[Iterator[tuple[int, int]], int]:
+    """Return what may fit from a place on, or before it on the way back, and how much there is."""
     wanted = search.terms(wish.words)
     marked = marks(db, version, wish.finding) if wish.finding else None
-    if wish.order is Order.PLACE and marked is None and not wanted:
-        return _plain(db, version, wish, start, limit)
+    blocks = search.blocks(db, version, wanted)
     if wish.order is Order.PLACE:
         total = _end(db, version)
-        candidates = _by_place(db, version, wanted, marked, start, total)
-    else:
-        order = by_length(db, version)
-        total = len(order)
-        candidates = _by_length(db, version, wanted, marked, order, start, wish.order)
-    return _walk(db, version, wish, candidates, limit, seconds, total)
-
-
-def _plain(db: Session, version: DatasetVersion, wish: Wish, start: int, limit: int) -> Found:
-    rows = examples.page(db, version, wish.split, after=start - 1, limit=limit + 1)
-    found = Found(rows[:limit])
-    if len(rows) > limit:
-        found.following = rows[limit - 1].index + 1
-    return found
+        start = min(start, total)
+        if marked is not None:
+            indices = marked.preceding(start) if is_back else marked.following(start)
+            return ((index, index) for index in indices if blocks.has(index)), total
+        way = _back_by_place(blocks, start) if is_back else _by_place(blocks, start, total)
+        return way, total
+    order = by_length(db, version)
+    total = len(order)
+    places = range(min(start, total) - 1, -1, -1) if is_back else range(start, total)
+    return _by_length(blocks, marked, order, places, wish.order), total
 
 
 def _walk(
@@ -91,15 +151,19 @@ def _walk(
     candidates: Iterator[tuple[int, int]],
     limit: int,
     seconds: float,
-    total: int,
-) -> Found:
-    """Take candidates, pairs of place and index, until the page is full or the time is up."""
+) -> tuple[Found, int | None]:
+    """Take candidates, pairs of place and index, until the page is full or the time is up.
+
+    Returns:
+        What was found, and the first place that was not looked at; None where all were.
+    """
     wanted = search.terms(wish.words)
-    found = Found(total=total)
+    found = Found()
     until = time.monotonic() + seconds
-    size = _FIRST_BATCH
+    size, looked = _FIRST_BATCH, 0
     while True:
         batch = list(islice(candidates, size))
+        looked += len(batch)
         rows = {row.index: row for row in examples.at(db, version, (index for _, index in batch))}
         for place, index in batch:
             row = rows.get(index)
@@ -108,31 +172,17 @@ def _walk(
             if wanted and not search.matches(row.messages, wanted):
                 continue
             if len(found.examples) == limit:
-                found.following = place
-                return found
+                return found, place
             found.examples.append(row)
         if len(batch) < size:
-            return found
-        if time.monotonic() > until:
-            found.following = found.looked = batch[-1][0] + 1
-            return found
+            return found, None
+        if looked >= _LEAST_EXAMPLES and time.monotonic() > until:
+            step = 1 if len(batch) < 2 or batch[-1][0] > batch[0][0] else -1
+            return found, batch[-1][0] + step
         size = min(2 * size, _LARGEST_BATCH)
 
 
-def _by_place(
-    db: Session,
-    version: DatasetVersion,
-    wanted: list[str],
-    marked: "Marks | None",
-    start: int,
-    end: int,
-) -> Iterator[tuple[int, int]]:
-    blocks = search.blocks(db, version, wanted)
-    if marked is not None:
-        for index in marked.following(start):
-            if blocks.has(index):
-                yield index, index
-        return
+def _by_place(blocks: search.Blocks, start: int, end: int) -> Iterator[tuple[int, int]]:
     size = search.BLOCK_EXAMPLES
     last = -(-end // size)
     block = blocks.following(start // size, last)
@@ -142,18 +192,24 @@ def _by_place(
         block = blocks.following(block + 1, last)
 
 
+def _back_by_place(blocks: search.Blocks, before: int) -> Iterator[tuple[int, int]]:
+    size = search.BLOCK_EXAMPLES
+    block = blocks.preceding(-(-before // size))
+    while block >= 0:
+        for index in range(min((block + 1) * size, before) - 1, block * size - 1, -1):
+            yield index, index
+        block = blocks.preceding(block)
+
+
 def _by_length(
-    db: Session,
-    version: DatasetVersion,
-    wanted: list[str],
+    blocks: search.Blocks,
     marked: "Marks | None",
     order: "array[int]",
-    start: int,
+    places: range,
     direction: Order,
 ) -> Iterator[tuple[int, int]]:
-    blocks = search.blocks(db, version, wanted)
     chosen = frozenset(marked.indices) if marked is not None else None
-    for place in range(start, len(order)):
+    for place in places:
         index = order[place] if direction is Order.SHORTEST else order[-1 - place]
         if (chosen is None or index in chosen) and blocks.has(index):
             yield place, index
@@ -169,6 +225,10 @@ class Marks:
     def following(self, start: int) -> Iterator[int]:
         """Yield their indexes from `start` on."""
         yield from self.indices[bisect_right(self.indices, start - 1) :]
+
+    def preceding(self, before: int) -> Iterator[int]:
+        """Yield their indexes before this one, the last first."""
+        yield from reversed(self.indices[: bisect_left(self.indices, before)])
 
     def has(self, index: int) -> bool:
         """Say whether the example with this index is among them."""

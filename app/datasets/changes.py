@@ -160,7 +160,12 @@ def _check(tally: _Tally) -> None:
 def described(version: DatasetVersion) -> str:
     """Say how a derived version differs from its base, e.g. “3 examples edited, 1 left out”."""
     counts = version.changes or {}
-    words = (("num_edited", "edited"), ("num_moved", "moved"), ("num_removed", "left out"))
+    words = (
+        ("num_accepted", "accepted"),
+        ("num_edited", "edited"),
+        ("num_moved", "moved"),
+        ("num_removed", "left out"),
+    )
     parts = [f"{counts[name]:,} {word}" for name, word in words if counts.get(name)]
     if not parts:
         return ""

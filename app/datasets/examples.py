@@ -20,6 +20,7 @@ from sqlalchemy import (
     Select,
     Subquery,
     Text,
+    UnaryExpression,
     cast,
     column,
     delete,
@@ -150,9 +151,19 @@ def page(
         offset: How many of those that follow are passed over.
     """
     offset, limit = max(offset, 0), min(limit, MAX_PAGE)
-    rows = _ahead(version, split, after, offset + limit)
+    rows = _near(version, split, Example.index > after, Example.index.asc(), offset + limit)
     found = aliased(Example, rows)
     return list(db.scalars(select(found).order_by(found.index).offset(offset).limit(limit)))
+
+
+def page_before(
+    db: Session, version: DatasetVersion, split: Split | None, before: int, limit: int
+) -> list[Example]:
+    """Return the last examples before an index, in order: what `page` returns, the way back."""
+    limit = min(limit, MAX_PAGE)
+    rows = _near(version, split, Example.index < before, Example.index.desc(), limit)
+    found = aliased(Example, rows)
+    return list(db.scalars(select(found).order_by(found.index.desc()).limit(limit)))[::-1]
 
 
 def stream(
@@ -316,8 +327,14 @@ def _end(db: Session, version: DatasetVersion) -> int:
     return 0 if last is None else last + 1
 
 
-def _ahead(version: DatasetVersion, split: Split | None, after: int, limit: int) -> Subquery:
-    """Select the next examples of each layer: no query reads more than its page needs.
+def _near(
+    version: DatasetVersion,
+    split: Split | None,
+    beyond: ColumnElement[bool],
+    order: UnaryExpression[int],
+    limit: int,
+) -> Subquery:
+    """Select the next examples of each layer, either way: no query reads more than a page needs.
 
     The first `limit` of the whole are among the first `limit` of its layers, and each layer is
     walked along an index, so that a page costs the same at any place and hardly more with depth.
@@ -325,13 +342,11 @@ def _ahead(version: DatasetVersion, split: Split | None, after: int, limit: int)
     ids = func.unnest(cast(layers(version), ARRAY(Integer)))
     layer = ids.table_valued(column("id", Integer), name="layer").render_derived()
     query = select(Example).where(
-        Example.version_id == layer.c.id,
-        Example.index > after,
-        *_counts(version, layer.c.id),
+        Example.version_id == layer.c.id, beyond, *_counts(version, layer.c.id)
     )
     if split is not None:
         query = query.where(Example.split == split)
-    rows = query.order_by(Example.index).limit(limit).correlate(layer).lateral("example_of_layer")
+    rows = query.order_by(order).limit(limit).correlate(layer).lateral("example_of_layer")
     return select(*rows.c).select_from(layer.join(rows, true())).subquery("effective")
 
 

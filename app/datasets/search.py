@@ -79,6 +79,12 @@ class Blocks:
         rest = self._bits >> block
         return min(block + (rest & -rest).bit_length() - 1, end) if rest else end
 
+    def preceding(self, block: int) -> int:
+        """Return the last such block before this one, or -1."""
+        if self._bits is None:
+            return block - 1
+        return (self._bits & (1 << block) - 1).bit_length() - 1
+
 
 def blocks(db: Session, version: DatasetVersion, wanted: Sequence[str]) -> Blocks:
     """Return the blocks of a version in which all the terms may stand."""

@@ -16,6 +16,7 @@ from app.datasets.mapping import Mapping
 from app.datasets.reading import Inspection, ReadAs
 from app.errors import Conflict, Forbidden, Invalid, NotFound
 from app.models import (
+    Asking,
     Dataset,
     DatasetCheck,
     DatasetVersion,
@@ -289,7 +290,7 @@ def delete(db: Session, user: User, dataset: Dataset) -> None:
     dataset.deleted_at = now
     db.flush()
     reviews.forget(db, ids)
-    for table in (Example, DatasetCheck, Finding, SearchBits):
+    for table in (Example, DatasetCheck, Finding, SearchBits, Asking):
         db.execute(delete_rows(table).where(table.version_id.in_(ids)))
     audit.record(db, user, "dataset.delete", f"dataset {dataset.id}")
 

@@ -25,6 +25,8 @@ FOLDERS = (
     "logs",
     "cache",
 )
+# Stands in a data directory until a restore into it is whole.
+RESTORING = "RESTORING"
 # A Unix socket's path has room for 107 bytes, of which the file name takes some.
 _MAX_SOCKET_FOLDER = 85
 
@@ -37,8 +39,13 @@ def prepare(settings: Settings) -> None:
     """Make the data directory and its folders, closed to other people of the machine.
 
     Raises:
-        SystemExit: we may not write there.
+        SystemExit: we may not write there, or a restore into it was cut off.
     """
+    if (settings.data_dir / RESTORING).exists():
+        raise SystemExit(
+            f"A restore into {settings.data_dir} was cut off, so it is not whole: delete that "
+            "folder and restore again."
+        )
     try:
         settings.data_dir.mkdir(parents=True, exist_ok=True)
         for name in FOLDERS:

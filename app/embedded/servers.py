@@ -62,17 +62,20 @@ class Servers:
 
 
 @contextmanager
-def database(chosen: settings.Settings) -> Iterator[None]:
+def database(chosen: settings.Settings, *, migrate: bool = True) -> Iterator[None]:
     """Have a migrated database for one command, whether Etude is up or not.
 
     While the block runs, `settings.get().database_url` names it.
+
+    Args:
+        migrate: False takes it as it is, whatever version of Etude wrote it.
 
     Raises:
         SystemExit: there is none, and none can be started; one sentence.
     """
     if chosen.database_url:
         db.check_server(chosen.database_url)
-        with _as_database(chosen.database_url):
+        with _as_database(chosen.database_url, migrate):
             yield
         return
     folder.prepare(chosen)
@@ -83,7 +86,7 @@ def database(chosen: settings.Settings) -> Iterator[None]:
             with folder.lock(chosen, "a command"):
                 server.start()
                 try:
-                    with _as_database(server.url):
+                    with _as_database(server.url, migrate):
                         yield
                 finally:
                     server.stop()
@@ -91,7 +94,7 @@ def database(chosen: settings.Settings) -> Iterator[None]:
         except folder.Busy as busy:
             # Etude is up: use its server, and leave it running. Another command: wait for its end.
             if "etude up" in str(busy) and server.is_ready():
-                with _as_database(server.url):
+                with _as_database(server.url, migrate):
                     yield
                 return
             if time.monotonic() > deadline:
@@ -100,12 +103,14 @@ def database(chosen: settings.Settings) -> Iterator[None]:
 
 
 @contextmanager
-def _as_database(url: str) -> Iterator[None]:
-    os.environ["DATABASE_URL"] = url
-    for cached in (settings.get, db.engine, db.factory):
-        cached.cache_clear()
-    migrations.upgrade(db.engine())
+def _as_database(url: str, migrate: bool) -> Iterator[None]:
+    if settings.get().database_url != url:
+        os.environ["DATABASE_URL"] = url
+        for cached in (settings.get, db.engine, db.factory):
+            cached.cache_clear()
     try:
+        if migrate:
+            migrations.upgrade(db.engine())
         yield
     finally:
         db.engine().dispose()

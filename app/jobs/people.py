@@ -1,22 +1,23 @@
 """What people and programs ask of jobs; who may see and do what is decided here.
 
-A job belongs to its department. Strangers are told that it does not exist; a viewer may look.
+A job belongs to its department, and all of it may look. Its owner, the department's lead and
+administrators may act; strangers are told that it does not exist. In the line an administrator may
+act on the jobs of every department (`get_any`).
 """
 
-from typing import Literal
-
-from sqlalchemy import Select, func, select, tuple_
+from sqlalchemy import Select, func, select
 from sqlalchemy import delete as sql_delete
 from sqlalchemy.orm import Session
 
-from app import audit, base_models, training_plan
+from app import audit, base_models
 from app.auth import can_edit
-from app.datasets import examples, lengths, versions
+from app.datasets import examples, versions
 from app.datasets.privacy import reviews
 from app.errors import Conflict, Forbidden, Invalid, NotFound
+from app.jobs import limits, plans
+from app.jobs.rights import may_act
 from app.jobs.stream import say
 from app.models import (
-    BaseModel,
     DatasetVersion,
     Desired,
     ExampleKind,
@@ -24,18 +25,13 @@ from app.models import (
     JobStatus,
     Json,
     ModelStatus,
+    Role,
     User,
     VersionStatus,
-    Worker,
 )
-from app.train_config import PRESETS, TrainConfig
+from app.train_config import TrainConfig
 
 MAX_NAME_LENGTH = 200
-# Whether a model fits depends little on the data: a small file of middling examples stands for it.
-_TYPICAL = training_plan.LengthHistogram(
-    upper_bounds=[512], counts=[200], num_train=180, num_validation=20,
-    total_tokens=200 * 256, max_tokens=512,
-)  # fmt: skip
 
 
 def visible(user: User) -> Select[Job]:
@@ -53,6 +49,16 @@ def get(db: Session, user: User, job_id: int) -> Job:
     if job is None:
         raise NotFound("There is no such job; it may have been deleted.")
     return job
+
+
+def get_any(db: Session, user: User, job_id: int) -> Job:
+    """Return one job; for administrators of any department, as the line shows it to them.
+
+    Raises:
+        NotFound: there is none, or it belongs to another department.
+    """
+    job = db.get(Job, job_id) if user.role is Role.ADMIN else None
+    return job or get(db, user, job_id)
 
 
 def by_public_id(db: Session, user: User, public_id: str) -> Job:
@@ -113,7 +119,8 @@ def create(
         Invalid: data or model cannot be trained with, or the name is missing.
         Conflict: nobody has decided yet about personal details in the data.
     """
-    _may_change(user, "start")
+    if not can_edit(user):
+        raise Forbidden("You may look at jobs, but not start them.")
     version = versions.get_version(db, user, version_id)
     held_out = None
     if validation_version_id is not None:
@@ -131,7 +138,9 @@ def create(
             f"{base_model.label} could not be imported; choose another starting model.",
             field="base_model_id",
         )
-    plan = predict(db, version, base_model, config)
+    limits.check_queued(db, user)
+    plan = plans.predict(db, version, base_model, config)
+    needs = plans.needs(db, plan)
     job = Job(
         department_id=user.department_id,
         owner_id=user.id,
@@ -142,6 +151,8 @@ def create(
         retry_of_id=retry_of.id if retry_of else None,
         config=config.model_dump(mode="json"),
         plan=plan.model_dump(mode="json") if plan else None,
+        needs_bytes=needs.memory_bytes,
+        needs_devices=needs.num_devices,
         status=JobStatus.QUEUED,
         desired=Desired.RUN,
         suffix=suffix,
@@ -168,12 +179,12 @@ def cancel(db: Session, user: User, job: Job) -> None:
     """Stop a job for good: at once where it waits, within seconds where it runs.
 
     Raises:
-        Forbidden: the person may only look.
+        Forbidden: it is not theirs to decide.
         Conflict: the job is over.
     """
-    _may_change(user, "cancel")
+    may_act(user, job, "cancel")
     _lock_live(db, job, "cancelled")
-    job.desired = Desired.CANCEL
+    job.desired, job.desired_by_id = Desired.CANCEL, user.id
     if job.status is JobStatus.QUEUED:
         job.status = JobStatus.CANCELLED
         job.finished_at = func.clock_timestamp()
@@ -187,14 +198,14 @@ def pause(db: Session, user: User, job: Job) -> None:
     """Let a job wait: a running one keeps a checkpoint and frees its machine.
 
     Raises:
-        Forbidden: the person may only look.
+        Forbidden: it is not theirs to decide.
         Conflict: the job is over, or being cancelled.
     """
-    _may_change(user, "pause")
+    may_act(user, job, "pause")
     _lock_live(db, job, "paused")
     if job.desired is Desired.CANCEL:
         raise Conflict("This job is being cancelled; it cannot be paused any more.")
-    job.desired = Desired.PAUSE
+    job.desired, job.desired_by_id = Desired.PAUSE, user.id
     _flush_and_say(db, job, "status", "Paused; it goes on from where it stands when resumed.")
     audit.record(db, user, "job.pause", f"job {job.id}")
 
@@ -203,14 +214,14 @@ def resume(db: Session, user: User, job: Job) -> None:
     """Put a paused job back in line; the caller rings the queue after the commit.
 
     Raises:
-        Forbidden: the person may only look.
+        Forbidden: it is not theirs to decide.
         Conflict: the job is not paused.
     """
-    _may_change(user, "resume")
+    may_act(user, job, "resume")
     _lock_live(db, job, "resumed")
     if job.desired is not Desired.PAUSE:
         raise Conflict("This job is not paused, so there is nothing to resume.")
-    job.desired = Desired.RUN
+    job.desired, job.desired_by_id = Desired.RUN, user.id
     _flush_and_say(db, job, "status", "Back in line.")
     audit.record(db, user, "job.resume", f"job {job.id}")
 
@@ -219,10 +230,11 @@ def retry(db: Session, user: User, job: Job) -> Job:
     """Queue a new job with the same data, model and settings that names the old one.
 
     Raises:
-        Forbidden: the person may only look.
+        Forbidden: it is not theirs to decide.
         Conflict: the job is not over, or it succeeded.
         Invalid: its data or model are gone.
     """
+    may_act(user, job, "try again")
     if job.status not in (JobStatus.FAILED, JobStatus.CANCELLED):
         raise Conflict(
             f"Only a failed or cancelled job can be tried again; this one is {job.status.value}."
@@ -246,10 +258,10 @@ def rename(db: Session, user: User, job: Job, name: str) -> None:
     """Give a job another name.
 
     Raises:
-        Forbidden: the person may only look.
+        Forbidden: it is not theirs to decide.
         Invalid: the name is empty or too long.
     """
-    _may_change(user, "rename")
+    may_act(user, job, "rename")
     job.name = _checked_name(name)
     db.flush()
     audit.record(db, user, "job.rename", f"job {job.id}")
@@ -261,71 +273,16 @@ def delete(db: Session, user: User, job: Job) -> None:
     The folder on the worker's disk is removed by the sweep once the row is gone.
 
     Raises:
-        Forbidden: the person may only look.
+        Forbidden: it is not theirs to decide.
         Conflict: the job is not over.
     """
-    _may_change(user, "delete")
+    may_act(user, job, "delete")
     db.refresh(job, with_for_update={"of": Job})
     if not job.status.is_final:
         raise Conflict("This job is not over; cancel it first, then delete it.")
     db.execute(sql_delete(Job).where(Job.id == job.id))
     db.expunge(job)
     audit.record(db, user, "job.delete", f"job {job.id}")
-
-
-def position(db: Session, job: Job) -> int | None:
-    """Return the place in line, 1 being next; nothing where the job does not wait in line."""
-    if job.status is not JobStatus.QUEUED or job.desired is not Desired.RUN:
-        return None
-    ahead = db.scalar(
-        select(func.count())
-        .select_from(Job)
-        .where(
-            Job.status == JobStatus.QUEUED,
-            Job.desired == Desired.RUN,
-            tuple_(Job.priority, Job.id) < (job.priority, job.id),
-        )
-    )
-    return (ahead or 0) + 1
-
-
-def device(db: Session) -> training_plan.DeviceInfo | None:
-    """Return the device of the gpu worker seen last: what a job would be trained on."""
-    hardware = db.scalars(
-        select(Worker.hardware)
-        .where(Worker.queue == "gpu", Worker.hardware.is_not(None))
-        .order_by(Worker.last_seen.desc())
-        .limit(1)
-    ).one_or_none()
-    return training_plan.DeviceInfo.model_validate(hardware) if hardware else None
-
-
-def predict(
-    db: Session, version: DatasetVersion, base_model: BaseModel, config: TrainConfig
-) -> training_plan.Plan | None:
-    """Predict memory and time; nothing while data, model or worker are not there yet."""
-    on = device(db)
-    if (
-        on is None
-        or version.status is not VersionStatus.READY
-        or base_model.config is None
-        or base_model.num_parameters is None
-    ):
-        return None
-    histogram = lengths.histogram(db, version, base_model)
-    return training_plan.plan(base_model.config, base_model.num_parameters, histogram, config, on)
-
-
-def fits(
-    base_model: BaseModel, device: training_plan.DeviceInfo | None
-) -> Literal["yes", "tight", "no"] | None:
-    """Say whether training a model fits a machine's memory; None while nobody can say."""
-    if device is None or base_model.config is None or base_model.num_parameters is None:
-        return None
-    config = PRESETS["balanced"].config
-    return training_plan.plan(
-        base_model.config, base_model.num_parameters, _TYPICAL, config, device
-    ).fits
 
 
 def _usable(version: DatasetVersion) -> None:
@@ -358,11 +315,6 @@ def _checked_name(name: str) -> str:
     if len(name) > MAX_NAME_LENGTH:
         raise Invalid(f"Keep the name to {MAX_NAME_LENGTH} characters.", field="name")
     return name
-
-
-def _may_change(user: User, deed: str) -> None:
-    if not can_edit(user):
-        raise Forbidden(f"You may look at jobs, but not {deed} them.")
 
 
 def _lock_live(db: Session, job: Job, past: str) -> None:

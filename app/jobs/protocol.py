@@ -1,9 +1,6 @@
 """What workers do to jobs: claim, hold, end, requeue, reap. The attempt number is the fence.
 
-Every write of a worker is `WHERE id AND attempt AND status = 'running'`; one that finds no row
-raises Fenced: another worker may have the job by now, so stop and write nothing more. Only the
-database's clock decides (`clock_timestamp()`: now() stands still in a transaction). The worker's
-side, start to end:
+Every write goes through `fence.py`. The worker's side, start to end:
 
     claim = jobs.claim(db, worker); db.commit()
     ...  # metrics.ingest, or jobs.heartbeat every settings.heartbeat_seconds; each commits
@@ -15,31 +12,24 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
-from sqlalchemy import ColumnElement, DateTime, and_, delete, exists, func, or_, select, update
-from sqlalchemy.orm import Session, aliased
+from sqlalchemy import delete, exists, func, select, update
+from sqlalchemy.orm import Session
 
-from app import settings
-from app.datasets.privacy import reviews
+from app import notices, settings
+from app.jobs import choice, fence, inputs, shares
+from app.jobs.fence import Claim
 from app.jobs.stream import say
 from app.models import (
     Attempt,
-    BaseModel,
     Checkpoint,
-    DatasetVersion,
     Desired,
     Job,
     JobStatus,
     Json,
     Metric,
-    ModelStatus,
-    PrivacyReview,
-    ReviewStatus,
-    VersionStatus,
     Worker,
-    WorkerState,
 )
 
-_CLOCK = func.clock_timestamp(type_=DateTime(timezone=True))
 _LET_GO: Json = {"worker_id": None, "lease_until": None, "phase": None, "progress": None}
 
 
@@ -55,54 +45,32 @@ class WorkerInfo:
     devices: tuple[str, ...]
 
 
-@dataclass(frozen=True)
-class Claim:
-    """One worker's hold on one job."""
-
-    job_id: int
-    attempt: int
-    worker_id: str
-    resume_step: int
-
-
-class Fenced(Exception):
-    """The job was reaped, or another worker has it: kill the trainer and write nothing more."""
-
-
 def claim(db: Session, worker: WorkerInfo) -> Claim | None:
     """Take the first job in line whose data and model are ready, or nothing.
 
     What an earlier attempt reported beyond its last checkpoint will be reported again, so it is
     deleted, and streams are told to rewind.
     """
-    fail_hopeless(db)
-    if db.scalar(select(Worker.state).where(Worker.id == worker.id)) is WorkerState.DRAINING:
+    inputs.fail_hopeless(db)
+    shares.lock(db)
+    first = choice.choose(db, worker.id, worker.host, worker.devices, to_take=True)
+    if first is None:
         return None
-    first = (
-        select(Job.id)
-        .where(*_claimable())
-        .order_by(Job.priority, Job.id)
-        .limit(1)
-        .with_for_update(skip_locked=True, of=Job)
-        .scalar_subquery()
-    )
     row = db.execute(
         update(Job)
-        .where(Job.id == first)
+        .where(Job.id == first, Job.status == JobStatus.QUEUED)
         .values(
             status=JobStatus.RUNNING,
             attempt=Job.attempt + 1,
             worker_id=worker.id,
-            lease_until=_until(),
-            started_at=func.coalesce(Job.started_at, _CLOCK),
+            lease_until=fence.until(),
+            started_at=func.coalesce(Job.started_at, fence.CLOCK),
             phase="starting",
             step=Job.durable_step,
         )
         .returning(Job.id, Job.attempt, Job.durable_step)
         .execution_options(synchronize_session=False)
-    ).one_or_none()
-    if row is None:
-        return None
+    ).one()
     claimed = Claim(row.id, row.attempt, worker.id, row.durable_step)
     db.add(
         Attempt(
@@ -115,7 +83,7 @@ def claim(db: Session, worker: WorkerInfo) -> Claim | None:
             supervisor_started=worker.supervisor_started,
             devices=list(worker.devices),
             resume_step=row.durable_step,
-            started_at=_CLOCK,
+            started_at=fence.CLOCK,
         )
     )
     db.flush()
@@ -123,35 +91,80 @@ def claim(db: Session, worker: WorkerInfo) -> Claim | None:
         say(db, row.id, "status", "A machine is free; it begins.")
     else:
         _rewind(db, row.id, row.durable_step)
+        _say_if_elsewhere(db, claimed, worker)
     return claimed
 
 
-def has_claimable(db: Session) -> bool:
-    """Say whether a job could be claimed now; the sweep rings for it."""
-    return bool(db.scalar(select(exists().where(*_claimable()))))
+def _say_if_elsewhere(db: Session, claimed: Claim, worker: WorkerInfo) -> None:
+    """Say that a job goes on on devices of another kind, whose last digits may differ."""
+    name = Worker.hardware["name"].as_string()
+    before = db.execute(
+        select(name, Attempt.devices)
+        .join(Worker, Worker.id == Attempt.worker_id)
+        .where(Attempt.job_id == claimed.job_id, Attempt.number == claimed.attempt - 1)
+    ).one_or_none()
+    here = db.scalar(select(name).where(Worker.id == worker.id))
+    if claimed.resume_step and before is not None and before[0] and here:
+        was, now = (
+            (f"{len(devices)} × " if len(devices) > 1 else "") + kind
+            for kind, devices in ((before[0], before.devices), (here, worker.devices))
+        )
+        if was != now:
+            sentence = (
+                f"It continues on {now} instead of {was}: what is learned is the same, but its "
+            )
+            sentence += "numbers may differ in the last digits from those of one device alone."
+            say(db, claimed.job_id, "status", sentence, data={"exact": False})
 
 
-def held_on(db: Session, job_id: int, attempt: int) -> bool:
+def has_claimable(db: Session, worker: WorkerInfo | Worker) -> bool:
+    """Say whether a worker could claim a job now; the sweep rings for it."""
+    found = choice.choose(db, worker.id, worker.host, tuple(worker.devices), to_take=False)
+    return found is not None
+
+
+def is_out(db: Session, worker: WorkerInfo) -> bool:
+    """Say whether a worker is to give its job back: it is drained, or a device of it is ill."""
+    return choice.is_out(db, worker.id, worker.host, worker.devices)
+
+
+def unheard(db: Session, worker: WorkerInfo) -> Claim | None:
+    """Hold on to a claim of this very process that was committed, but whose answer was lost.
+
+    A process ends what it has begun before it looks for more, so what it holds as it looks, and
+    has reported nothing of, is such a claim.
+    """
+    row = db.execute(
+        select(Job.id, Job.attempt, Attempt.resume_step)
+        .join(Attempt, (Attempt.job_id == Job.id) & (Attempt.number == Job.attempt))
+        .where(
+            Job.status == JobStatus.RUNNING,
+            Job.worker_id == worker.id,
+            Attempt.host == worker.host,
+            Attempt.boot_id == worker.boot_id,
+            Attempt.supervisor_pid == worker.supervisor_pid,
+            Attempt.supervisor_started == worker.supervisor_started,
+            Attempt.spool_offset == 0,
+        )
+        .with_for_update(skip_locked=True, of=Job)
+    ).first()
+    if row is None:
+        return None
+    claimed = Claim(row.id, row.attempt, worker.id, row.resume_step)
+    fence.heartbeat(db, claimed)
+    return claimed
+
+
+def is_holding(db: Session, worker_id: str) -> bool:
+    """Say whether a worker has a job by the books."""
+    mine = exists().where(Job.worker_id == worker_id, Job.status == JobStatus.RUNNING)
+    return bool(db.scalar(select(mine)))
+
+
+def held_on(db: Session, claimed: Claim) -> bool:
     """Say whether an attempt still holds its job; an end that was committed but not heard of."""
-    return bool(db.scalar(select(exists().where(*_mine(job_id, attempt)))))
-
-
-def heartbeat(db: Session, claimed: Claim) -> Desired:
-    """Hold on for another lease time; returns what people want of the job.
-
-    Raises:
-        Fenced: another worker may have the job.
-    """
-    return hold(db, claimed.job_id, claimed.attempt)
-
-
-def hold(db: Session, job_id: int, attempt: int, **values: Any) -> Desired:
-    """Renew the lease and write other columns with it, under the fence and the row's lock.
-
-    Raises:
-        Fenced: another worker may have the job.
-    """
-    return _write(db, job_id, attempt, {"lease_until": _until(), **values})
+    mine = fence.mine(claimed.job_id, claimed.attempt)
+    return bool(db.scalar(select(exists().where(*mine, Job.worker_id == claimed.worker_id))))
 
 
 def roll_back(db: Session, claimed: Claim, step: int) -> Claim:
@@ -160,7 +173,8 @@ def roll_back(db: Session, claimed: Claim, step: int) -> Claim:
     Raises:
         Fenced: another worker may have the job.
     """
-    _write(db, claimed.job_id, claimed.attempt, {"durable_step": step, "step": step})
+    back: Json = {"durable_step": step, "step": step}
+    fence.write(db, claimed.job_id, claimed.attempt, back, claimed.worker_id)
     db.execute(
         delete(Checkpoint).where(Checkpoint.job_id == claimed.job_id, Checkpoint.step > step)
     )
@@ -182,6 +196,7 @@ def succeed(db: Session, claimed: Claim, *, measured: Json) -> None:
     values = {"measured": measured, "reason": None, "error_code": None, "strikes": 0}
     _end(db, claimed, JobStatus.SUCCEEDED, "succeeded", exit_code=0, **values)
     say(db, claimed.job_id, "status", "Finished: the adapter is ready.")
+    notices.job_ended(db, claimed.job_id)
 
 
 def fail(
@@ -201,6 +216,7 @@ def fail(
     values = {"error_code": code, "reason": reason, "log_tail": log_tail}
     _end(db, claimed, JobStatus.FAILED, code, exit_code=exit_code, **values)
     say(db, claimed.job_id, "status", reason, level="error", data={"code": code})
+    notices.job_ended(db, claimed.job_id)
 
 
 def cancelled(db: Session, claimed: Claim, *, log_tail: str | None = None) -> None:
@@ -234,7 +250,8 @@ def requeue(
     Raises:
         Fenced: another worker may have the job.
     """
-    _write(db, claimed.job_id, claimed.attempt, {})  # the fence, and the row's lock
+    # The fence, and the row's lock.
+    fence.write(db, claimed.job_id, claimed.attempt, {}, claimed.worker_id)
     return _give_back(
         db,
         claimed.job_id,
@@ -253,7 +270,7 @@ def reap(db: Session) -> list[int]:
     grace = timedelta(seconds=settings.get().reap_grace_seconds)
     expired = db.execute(
         select(Job.id, Job.attempt)
-        .where(Job.status == JobStatus.RUNNING, Job.lease_until < _CLOCK - grace)
+        .where(Job.status == JobStatus.RUNNING, Job.lease_until < fence.CLOCK - grace)
         .with_for_update(skip_locked=True, of=Job)
     ).all()
     for job_id, attempt in expired:
@@ -282,97 +299,6 @@ def take_back(db: Session, host: str, is_alive: Callable[[Attempt], bool]) -> li
     return [row.id for row in dead]
 
 
-def fail_hopeless(db: Session) -> list[int]:
-    """Fail queued jobs whose data or model turned out to be unusable, with that reason."""
-    validation = aliased(DatasetVersion)
-    review = aliased(PrivacyReview)
-    rows = db.execute(
-        select(Job.id, DatasetVersion.reason, validation.reason, BaseModel.reason, review.reason)
-        .join(DatasetVersion, DatasetVersion.id == Job.version_id)
-        .outerjoin(validation, validation.id == Job.validation_version_id)
-        .join(BaseModel, BaseModel.id == Job.base_model_id)
-        .outerjoin(
-            review,
-            and_(
-                review.version_id.in_([Job.version_id, Job.validation_version_id]),
-                review.is_stated,
-                review.status == ReviewStatus.FAILED,
-            ),
-        )
-        .where(
-            Job.status == JobStatus.QUEUED,
-            or_(
-                review.id.is_not(None),
-                DatasetVersion.status == VersionStatus.FAILED,
-                validation.status == VersionStatus.FAILED,
-                BaseModel.status == ModelStatus.FAILED,
-            ),
-        )
-        .with_for_update(skip_locked=True, of=Job)
-    ).all()
-    for job_id, *reasons in rows:
-        detail = next((reason for reason in reasons if reason), "")
-        reason = f"Its data or starting model could not be used. {detail}".strip()
-        db.execute(
-            update(Job)
-            .where(Job.id == job_id)
-            .values(
-                status=JobStatus.FAILED,
-                error_code="invalid_input",
-                reason=reason,
-                finished_at=_CLOCK,
-            )
-            .execution_options(synchronize_session=False)
-        )
-        say(db, job_id, "status", reason, level="error", data={"code": "invalid_input"})
-    return [row[0] for row in rows]
-
-
-def use_instead(db: Session, version_id: int, following_id: int) -> None:
-    """Let jobs that have not begun learn from the version in which stand-ins stand."""
-    for column in (Job.version_id, Job.validation_version_id):
-        db.execute(
-            update(Job)
-            .where(column == version_id, Job.status == JobStatus.QUEUED, Job.attempt == 0)
-            .values({column: following_id})
-            .execution_options(synchronize_session=False)
-        )
-
-
-def _claimable() -> list[ColumnElement[bool]]:
-    def is_ready(version_id: Any) -> ColumnElement[bool]:
-        version = aliased(DatasetVersion)
-        return exists().where(version.id == version_id, version.status == VersionStatus.READY)
-
-    return [
-        Job.status == JobStatus.QUEUED,
-        Job.desired == Desired.RUN,
-        Job.run_after <= _CLOCK,
-        is_ready(Job.version_id),
-        reviews.settled(Job.version_id),
-        or_(Job.validation_version_id.is_(None), is_ready(Job.validation_version_id)),
-        reviews.settled(Job.validation_version_id),
-        exists().where(BaseModel.id == Job.base_model_id, BaseModel.status == ModelStatus.READY),
-    ]
-
-
-def _mine(job_id: int, attempt: int) -> list[ColumnElement[bool]]:
-    return [Job.id == job_id, Job.attempt == attempt, Job.status == JobStatus.RUNNING]
-
-
-def _write(db: Session, job_id: int, attempt: int, values: Json) -> Desired:
-    desired = db.scalars(
-        update(Job)
-        .where(*_mine(job_id, attempt))
-        .values({"attempt": attempt, **values})
-        .returning(Job.desired)
-        .execution_options(synchronize_session=False)
-    ).one_or_none()
-    if desired is None:
-        raise Fenced(f"job {job_id}, attempt {attempt}")
-    return desired
-
-
 def _end(
     db: Session,
     claimed: Claim,
@@ -382,20 +308,23 @@ def _end(
     exit_code: int | None = None,
     **values: Any,
 ) -> None:
-    end: Json = {"status": status, "finished_at": _CLOCK, **_LET_GO}
-    _write(db, claimed.job_id, claimed.attempt, end | values)
+    end: Json = {"status": status, "finished_at": fence.CLOCK, **_LET_GO}
+    fence.write(db, claimed.job_id, claimed.attempt, end | values, claimed.worker_id)
     _end_attempt(db, claimed.job_id, claimed.attempt, outcome, exit_code)
 
 
 def _end_attempt(
     db: Session, job_id: int, attempt: int, outcome: str, exit_code: int | None
 ) -> None:
-    db.execute(
+    ended = db.execute(
         update(Attempt)
         .where(Attempt.job_id == job_id, Attempt.number == attempt, Attempt.ended_at.is_(None))
-        .values(ended_at=_CLOCK, outcome=outcome, exit_code=exit_code)
+        .values(ended_at=fence.CLOCK, outcome=outcome, exit_code=exit_code)
+        .returning(Attempt.started_at, Attempt.ended_at, Attempt.devices)
         .execution_options(synchronize_session=False)
-    )
+    ).one_or_none()
+    if ended is not None and ended.ended_at is not None:
+        shares.charge(db, job_id, ended.started_at, ended.ended_at, len(ended.devices))
 
 
 def _give_back(
@@ -434,19 +363,18 @@ def _give_back(
     else:
         status, level = JobStatus.QUEUED, "warn" if strike else "info"
         message = f"{why} It goes on from step {job.durable_step}."
-        values["run_after"] = _CLOCK + timedelta(seconds=delay_seconds)
+        values["run_after"] = fence.CLOCK + timedelta(seconds=delay_seconds)
     if status.is_final:
-        values["finished_at"] = _CLOCK
-    _write(db, job_id, attempt, {"status": status, **values})
+        values["finished_at"] = fence.CLOCK
+    fence.write(db, job_id, attempt, {"status": status, **values})
     _end_attempt(db, job_id, attempt, outcome, exit_code)
     say(db, job_id, "status", message, level=level, data={"outcome": outcome})  # type: ignore[arg-type]
+    notices.job_ended(db, job_id)
     return status
 
 
 def _rewind(db: Session, job_id: int, step: int) -> None:
-    db.execute(delete(Metric).where(Metric.job_id == job_id, Metric.step > step))
-    say(db, job_id, "resumed", f"Going on from step {step}.", data={"step": step})
-
-
-def _until() -> ColumnElement[Any]:
-    return _CLOCK + timedelta(seconds=settings.get().lease_seconds)
+    # Without a checkpoint all of it is reported again, the test questions before training, too.
+    kept = step or -1
+    db.execute(delete(Metric).where(Metric.job_id == job_id, Metric.step > kept))
+    say(db, job_id, "resumed", f"Going on from step {step}.", data={"step": kept})

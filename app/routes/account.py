@@ -9,8 +9,10 @@ from app import auth, settings
 from app.auth import CurrentUser
 from app.db import Db
 from app.errors import AppError, Conflict, Invalid
-from app.forms import NameForm, PasswordForm, SetupForm, SignInForm
+from app.forms import MailForm, NameForm, PasswordForm, SetupForm, SignInForm
 from app.models import User
+from app.notices import inbox
+from app.notices.deeds import WORDS, wants_mail
 from app.render import page
 
 router = APIRouter()
@@ -91,6 +93,14 @@ def change_password(db: Db, user: CurrentUser, form: Annotated[PasswordForm, For
     return _with_session("/account?said=password", cookie)
 
 
+@router.post("/account/notices")
+def choose_mail(db: Db, user: CurrentUser, form: Annotated[MailForm, Form()]) -> Response:
+    """Keep which notices come by mail."""
+    inbox.choose_mail(db, user, form.kinds)
+    db.commit()
+    return RedirectResponse("/account?said=notices", status_code=303)
+
+
 @router.post("/account/tokens")
 def create_token(db: Db, user: CurrentUser, form: Annotated[NameForm, Form()]) -> Response:
     """Make an API token and show it, this once."""
@@ -141,6 +151,8 @@ def _account_page(
         "account/show.html",
         user,
         status=error.status if error else 200,
+        kinds=[(kind.value, WORDS[kind], wants_mail(user, kind)) for kind in inbox.mailed_to(user)],
+        has_mail=bool(settings.get().smtp_host),
         tokens=auth.list_tokens(db, user),
         said=said,
         token=token,

@@ -7,7 +7,15 @@ from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import FileResponse, RedirectResponse
 from sqlalchemy.orm import Session
 
-from app import dataset_page, examples_page, privacy_page, queue, storage, uploads
+from app import (
+    dataset_page,
+    examples_page,
+    privacy_page,
+    questions_page,
+    queue,
+    storage,
+    uploads,
+)
 from app.auth import CurrentUser, can_edit
 from app.datasets import changes, versions
 from app.datasets.privacy import reviews
@@ -261,6 +269,7 @@ def _version_page(
         context["privacy"] = privacy_page.summary(db, version)
         context |= examples_page.doctor_context(db, version)
         context |= examples_page.uses_context(db, user, version)
+        context |= questions_page.summary(db, version)
         context["made"] = changes.described(version) if made else ""
         db.commit()  # token lengths that were counted for this page
     return page(template, user, status=error.status if error else 200, **context)

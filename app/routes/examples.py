@@ -7,7 +7,7 @@ from fastapi import APIRouter, Form, Response
 from fastapi.responses import RedirectResponse, StreamingResponse
 from sqlalchemy.orm import Session
 
-from app import audit, examples_page, queue
+from app import audit, examples_page, questions_page, queue
 from app import db as database
 from app.auth import CurrentUser, can_edit
 from app.datasets import changes, downloads, examples, versions
@@ -39,12 +39,14 @@ def list_examples(
     finding: str = "",
     order: str = "",
     start: str = "",
+    before: str = "",
     made: bool = False,
 ) -> Response:
-    """Show a page of examples that fit."""
+    """Show a page of examples that fit, from a place on or the one before it."""
     version = _ready(db, user, version_id)
     wish = examples_page.wish_from(q, split, finding, order)
-    context = examples_page.list_context(db, version, wish, _number(start), made)
+    end = _number(before) if before else None
+    context = examples_page.list_context(db, version, wish, _number(start), made, end)
     return _page("datasets/examples.html", user, version, **context)
 
 
@@ -225,6 +227,7 @@ def _example_page(
         _number(length) or examples_page.DEFAULT_LENGTH,
         form,
     )
+    context |= questions_page.source_context(db, version, example)
     return _page("datasets/example.html", user, version, error=error, **context)
 
 

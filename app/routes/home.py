@@ -18,13 +18,14 @@ def show(db: Db, user: CurrentUser) -> Response:
     live = jobs.list_jobs(db, user, statuses=(JobStatus.RUNNING, JobStatus.QUEUED))
     datasets = versions.list_datasets(db, user)
     made = adapters.list_adapters(db, user)
+    line = jobs.outlook(db)
     return page(
         "home/show.html",
         user,
         running=[(job, progress.figures(db, job)) for job in live if job.status.value == "running"],
         waiting=[
-            (job, progress.figures(db, job))
-            for job in sorted(live, key=lambda job: (job.priority, job.id))
+            (job, progress.figures(db, job, line))
+            for job in sorted(live, key=lambda job: line.places.get(job.id, job.id))
             if job.status.value == "queued"
         ],
         unfinished=[dataset for dataset in datasets if _needs_someone(dataset)],

@@ -5,7 +5,7 @@ from typing import Annotated
 from fastapi import APIRouter, Form, Response
 from fastapi.responses import PlainTextResponse, RedirectResponse
 
-from app import jobs, metrics, progress, queue
+from app import failpoints, jobs, metrics, progress, queue
 from app.auth import CurrentUser, can_edit
 from app.db import Db
 from app.errors import AppError
@@ -44,7 +44,7 @@ def download_metrics(db: Db, user: CurrentUser, job_id: int) -> Response:
 def cancel(db: Db, user: CurrentUser, job_id: int) -> RedirectResponse:
     """Stop a job for good."""
     jobs.cancel(db, user, jobs.get(db, user, job_id))
-    db.commit()
+    failpoints.commit(db, "web.cancel")
     return _to(job_id)
 
 
@@ -116,5 +116,6 @@ def _show(
         typed=typed,
         error=error,
         can_edit=can_edit(user),
+        can_act=jobs.can_act(user, job),
         **show_job(db, job),
     )

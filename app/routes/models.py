@@ -74,13 +74,13 @@ def _page(
     typed: dict[str, str] | None = None,
     errors: dict[str, str] | None = None,
 ) -> Response:
-    device = jobs.device(db)
+    devices = jobs.devices(db)
     return page(
         "models/list.html",
         user,
         status=status,
-        models=[(model, jobs.fits(model, device)) for model in base_models.list_models(db)],
-        device=device,
+        models=[(model, jobs.fits(model, devices)) for model in base_models.list_models(db)],
+        device=devices[0] if devices else None,
         is_admin=user.role is Role.ADMIN,
         may_download=settings.get().hub_downloads,
         typed={"path": "", "name": "", "repo": ""} | (typed or {}),

@@ -7,7 +7,7 @@ from fastapi import APIRouter, Depends, Query, Request, Response
 from fastapi.responses import RedirectResponse
 from sqlalchemy.orm import Session
 
-from app import base_models, jobs, progress, queue
+from app import base_models, energy, failpoints, jobs, progress, queue
 from app.auth import CurrentUser, require
 from app.datasets import examples, versions
 from app.datasets.privacy import reviews
@@ -53,6 +53,7 @@ class Estimate:
     device: DeviceInfo | None
     sentence: str
     rate: str = ""  # which learning rate, and why
+    taken: energy.Before | None = None  # where like jobs say something of it
 
     @property
     def time(self) -> str:
@@ -98,7 +99,7 @@ def create(db: Db, user: CurrentUser, form: SentForm) -> Response:
                 config=config,
                 validation_version_id=validation_version_id,
             )
-            db.commit()
+            failpoints.commit(db, "web.submit")
             queue.hint("gpu")
             return RedirectResponse(f"/jobs/{job.id}", status_code=303)
     except AppError as error:
@@ -154,7 +155,7 @@ def _page(
     pairs = _pairs(db, user, form)
     if pairs["has_pairs"]:  # as the page offers it, so that its estimate is of that
         form.changes.setdefault("objective", "dpo")
-    device = jobs.device(db)
+    devices = jobs.devices(db)
     return page(
         "jobs/new.html",
         user,
@@ -165,7 +166,7 @@ def _page(
         held_out=next((one for one in choices if str(one.id) == form.validation_version_id), None),
         undecided=undecided,
         gate_version=gate_version,
-        models=[(model, jobs.fits(model, device)) for model in models],
+        models=[(model, jobs.fits(model, devices)) for model in models],
         presets=list(PRESETS.values()),
         fields=[field for field in FIELDS if field.name not in PAIR_FIELDS],
         **pairs,
@@ -216,20 +217,22 @@ def _estimate(db: Session, user: User, form: JobForm) -> Estimate:
         model = base_models.get_model(db, base_model_id)
     except AppError as error:
         return Estimate(None, None, error.message, rate)
-    device = jobs.device(db)
-    if device is None:
+    devices = jobs.devices(db)
+    if not devices:
         return Estimate(None, None, "No machine to train on has been seen yet.", rate)
     if version.status is not VersionStatus.READY:
-        return Estimate(None, device, "The estimate comes when the data has been read.", rate)
+        return Estimate(None, None, "The estimate comes when the data has been read.", rate)
     try:
         plan = jobs.predict(db, version, model, config)
     except AppError as error:  # e.g. the model's template refuses these examples
-        return Estimate(None, device, error.message, rate)
+        return Estimate(None, None, error.message, rate)
     db.commit()  # the token lengths that were counted for it
     if plan is None:
         sentence = "The estimate comes when the starting model is imported."
-        return Estimate(None, device, sentence, rate)
-    return Estimate(plan, device, "", rate)
+        return Estimate(None, None, sentence, rate)
+    device = jobs.device_of(plan, devices)
+    taken = energy.before(db, model.id, config, plan, device.name)
+    return Estimate(plan, device, "", rate, taken)
 
 
 def _model(db: Session, form: JobForm) -> BaseModel | None:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.arms import measure
+from worker.trainer import runtime
 
 # What is switched off; plan changes are the planner's own ways, the rest stand-ins for plain code.
 PLAN_CHANGES: dict[str, dict[str, Any]] = {
@@ -20,7 +21,21 @@ PLAN_CHANGES: dict[str, dict[str, Any]] = {
     "one-by-one": {"micro_batch_tokens": 1},
     "whole-logits": {"loss_chunk_tokens": 1 << 30},
 }
-VARIANTS = ("full", *PLAN_CHANGES, "all-logits", "peft-lora", "sdpa-loop", "long-spin", "no-varlen")
+# What libraries do where nobody tells them otherwise.
+OTHERWISE = {
+    "long-spin": {"GOMP_SPINCOUNT": "300000"},
+    "many-shapes": {"ONEDNN_PRIMITIVE_CACHE_CAPACITY": "1024"},
+}
+VARIANTS = (
+    "full",
+    *PLAN_CHANGES,
+    *OTHERWISE,
+    "all-logits",
+    "peft-lora",
+    "own-layers",
+    "sdpa-loop",
+    "no-varlen",
+)
 
 
 def main() -> None:
@@ -28,8 +43,8 @@ def main() -> None:
     variant = order.get("variant", "full")
     assert variant in VARIANTS, variant
     # As worker/trainer/__main__.py, before torch is loaded.
-    if variant != "long-spin":
-        os.environ.setdefault("GOMP_SPINCOUNT", "10000")
+    os.environ |= OTHERWISE.get(variant, {})
+    runtime.prepare()
     from worker.trainer import job  # noqa: F401 - the imports that count as idle
 
     watch = measure.Watch(order)
@@ -64,18 +79,20 @@ def run(trainer: Any, watch: measure.Watch, num_steps: int) -> None:
 
 def switch_off(variant: str, trainer: Any) -> None:
     """Put the plain way in the place of one optimization."""
-    from peft.tuners.lora import LoraLayer
+    from worker.trainer import attention, layers, loop, lora
 
-    from worker.trainer import loop, packing
-
-    if variant == "peft-lora":
+    own = {
+        "peft-lora": (lora.Forward, layers._FeedForward),
+        "own-layers": (layers._Norm, layers._FeedForward),
+    }
+    if variant in own:
         for module in trainer.model.peft.modules():
-            if isinstance(module, LoraLayer):
+            if isinstance(module.__dict__.get("forward"), own[variant]):
                 del module.__dict__["forward"]
     elif variant == "sdpa-loop":
-        setattr(packing, "_is_even", lambda _lengths: False)  # noqa: B010 - a stand-in, to mypy
+        setattr(attention, "_is_even", lambda _lengths: False)  # noqa: B010 - a stand-in, to mypy
     elif variant == "no-varlen":  # on a GPU: example by example, as on the CPU where it pays
-        packing.varlen_attn = None
+        attention.varlen_attn = None
     elif variant == "all-logits":
         setattr(loop, "completion_loss", _plain_loss)  # noqa: B010
 
@@ -135,10 +152,10 @@ def _assert_same_examples(trainer: Any, examples: measure.Examples) -> None:
 
 
 def _attention(trainer: Any) -> str:
-    from worker.trainer import packing
+    from worker.trainer import attention
 
     on_cuda = trainer.model.device.type == "cuda"
-    return "varlen" if on_cuda and packing.varlen_attn is not None else "packed, per example"
+    return "varlen" if on_cuda and attention.varlen_attn is not None else "packed, per example"
 
 
 def _steps(scratch: Path) -> list[dict[str, Any]]:

@@ -170,7 +170,7 @@ def trainer_on(
     """
     from app import training_plan
     from app.train_config import TrainConfig, TrainerSpec
-    from worker.trainer import data, job, loop, model, packing
+    from worker.trainer import attention, data, job, loop, model
     from worker.trainer.checkpoint import Progress
     from worker.trainer.events import EventLog
 
@@ -196,7 +196,7 @@ def trainer_on(
     plan = training_plan.plan(
         config(shape).to_dict(), num_parameters(shape), found.histogram(), settings, machine
     ).model_copy(update=changes)
-    base = random_model(shape, plan.resident, device_name, packing.ATTENTION)
+    base = random_model(shape, plan.resident, device_name, attention.ATTENTION)
     loaded = model.adapt(base, shape, plan, settings)
     spec = TrainerSpec(
         job_id=1, attempt=1, job_name="bench", config=settings, device=device_name,

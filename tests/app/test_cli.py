@@ -169,7 +169,8 @@ def test_parts_alone_need_their_servers_named() -> None:
     assert "DATABASE_URL is not set" in refusal("worker", "gpu")
 
 
-def test_the_doctor_looks_at_this_machine(here: Path, is_up: settings.Settings) -> None:
+def test_the_doctor_looks_at_this_machine(here: Path) -> None:
+    assert etude("migrate", "--data-dir", str(here)).returncode == 0
     done = etude("doctor", "--data-dir", str(here))
     assert done.returncode == 0, done.stdout
     assert "PostgreSQL 18" in done.stdout

@@ -152,6 +152,7 @@ def test_predicted_and_measured_stand_side_by_side(
 
     assert table() == {
         "Memory": ["2.0 GB", "—"], "Time": ["3 min 20 s", "—"], "Tokens/s": ["1,500", "—"],
+        "Energy": ["—", "not measured on this machine"],
     }  # fmt: skip
     measured = {"peak_bytes": 1_000_000_000, "seconds": 250.0, "tokens_per_second": 1200.0}
     job.measured = measured | {"save_seconds": 2.5}
@@ -159,6 +160,7 @@ def test_predicted_and_measured_stand_side_by_side(
     assert table() == {
         "Memory": ["2.0 GB", "1.0 GB"], "Time": ["3 min 20 s", "4 min 10 s"],
         "Tokens/s": ["1,500", "1,200"], "Checkpoints": ["at most 2%", "2 s (1.0%)"],
+        "Energy": ["—", "not measured on this machine"],
     }  # fmt: skip
 
 

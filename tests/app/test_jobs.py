@@ -1,6 +1,7 @@
 """What people ask of jobs, and who may: owner, viewer, stranger."""
 
 from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
 
 import pytest
 from sqlalchemy import func, select
@@ -12,6 +13,7 @@ from app.models import (
     Adapter,
     Attempt,
     AuditEvent,
+    BaseModel,
     Desired,
     Job,
     JobEvent,
@@ -24,6 +26,8 @@ from app.models import (
     Worker,
 )
 from app.train_config import PRESETS, TrainConfig
+from app.training_plan import DeviceInfo
+from tests.app.datasets.test_lengths import byte_model
 from tests.factories import (
     make_base_model,
     make_dataset_version,
@@ -229,23 +233,47 @@ def test_taking_an_adapter_home_is_written_down(db: Session, member: User) -> No
     assert db.scalars(select(StoredFile.deleted_at).where(StoredFile.filename == "ward.zip")).one()
 
 
-def test_the_device_is_that_of_the_worker_seen_last(db: Session) -> None:
-    assert jobs.device(db) is None
-    hardware = {"kind": "cpu", "name": "Two cores", "free_bytes": 8_000_000_000, "num_cores": 2}
-    db.add(
-        Worker(
-            id="gpu-0@here",
-            queue="gpu",
-            host="here",
-            boot_id="b",
-            devices=["cpu"],
-            hardware=hardware,
-            version="0",
+def test_a_model_that_one_device_holds_is_planned_for_one(db: Session) -> None:
+    assert jobs.devices(db) == []
+    now = datetime.now(UTC)
+    gib = 1024**3
+    for name, free, count, age in (
+        ("gpu-0", 40, 1, 5), ("gpu-1", 8, 1, 0), ("gpu-all", 8, 2, 0), ("old", 80, 4, 3600)
+    ):  # fmt: skip
+        info = DeviceInfo(
+            kind="cuda", name=f"GPU of {name}", free_bytes=free * gib, num_devices=count
         )
-    )
+        worker = Worker(id=f"{name}@here", queue="gpu", host="here", boot_id="b", devices=[])
+        worker.hardware, worker.version = info.model_dump(), "0"
+        worker.last_seen = now - timedelta(seconds=age)
+        db.add(worker)
     db.commit()
-    found = jobs.device(db)
-    assert found is not None and (found.name, found.num_cores) == ("Two cores", 2)
+    one, both = jobs.devices(db)
+    assert (one.name, both.name) == ("GPU of gpu-1", "GPU of gpu-all")
+    user = make_user(db)
+    version = make_dataset_version(db, user=user)
+    shape = {
+        "model_type": "llama", "hidden_size": 4096, "intermediate_size": 14336,
+        "num_hidden_layers": 32, "num_attention_heads": 32, "num_key_value_heads": 8,
+        "vocab_size": 32000, "torch_dtype": "bfloat16",
+    }  # fmt: skip
+    tiny = shape | {"hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 2}
+    small = byte_model(db)
+    small.config, small.num_parameters = tiny, 300_000
+    large = make_base_model(db, name="house/large", config=shape, num_parameters=14_000_000_000)
+    assert jobs.fits(small, [one, both]) == "yes"
+    assert jobs.fits(large, [one]) == "no"
+
+    def create(model: BaseModel) -> Job:
+        return jobs.create(
+            db, user, name="x", version_id=version.id, base_model_id=model.id,
+            config=PRESETS["quick"].config,
+        )  # fmt: skip
+
+    assert create(small).needs_devices == 1
+    wide = create(large)
+    assert wide.needs_devices == 2
+    assert wide.plan is not None and wide.plan["strategy"] == "fsdp"
 
 
 def make_adapter(db: Session, job: Job) -> Adapter:

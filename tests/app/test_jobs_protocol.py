@@ -123,13 +123,13 @@ def test_a_job_waits_for_its_data_and_its_model(db: Session) -> None:
     model = make_base_model(db, status=ModelStatus.WAITING)
     job = make_job(db, version=version, base_model=model)
     assert jobs.claim(db, WORKER) is None
-    assert not jobs.has_claimable(db)
+    assert not jobs.has_claimable(db, WORKER)
     version.status = VersionStatus.READY
     db.commit()
     assert jobs.claim(db, WORKER) is None
     model.status = ModelStatus.READY
     db.commit()
-    assert jobs.has_claimable(db)
+    assert jobs.has_claimable(db, WORKER)
     assert claim(db).job_id == job.id
 
 
@@ -295,6 +295,22 @@ def test_a_new_attempt_takes_back_what_will_be_said_again(db: Session) -> None:
     rewinds = [item for item in metrics.after(db, job.id, 0) if item.event == "rewind"]
     assert [item.data["step"] for item in rewinds] == [10]
     assert rewinds[0].seq == job.event_seq  # the newest thing said: every reader comes by it
+
+
+def test_without_a_checkpoint_the_look_before_training_is_taken_back_as_well(db: Session) -> None:
+    job = make_job(db)
+    held = claim(db)
+    before = EvaluationEvent(at=1.7e9, step=0, loss=3.5, is_best=True)
+    metrics.ingest(db, held.job_id, held.attempt, [before], 100)
+    db.commit()
+    report(db, held, range(1, 4))
+    jobs.requeue(db, held, outcome="lost", why="Gone.", strike=True)
+    db.execute(update(Job).values(run_after=func.clock_timestamp()))
+    db.commit()
+    assert claim(db).resume_step == 0
+    assert metrics.series(db, job.id) == {}
+    rewinds = [item for item in metrics.after(db, job.id, 0) if item.event == "rewind"]
+    assert [item.data["step"] for item in rewinds] == [-1]
 
 
 def test_going_back_further_than_the_newest_checkpoint(db: Session) -> None:

@@ -4,6 +4,7 @@ import csv
 import io
 import json
 import re
+from array import array
 from html.parser import HTMLParser
 from typing import Any
 
@@ -12,15 +13,19 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 from starlette.testclient import TestClient
 
-from app.datasets import examples
+from app.datasets import changes, examples
+from app.datasets.changes import Change
 from app.datasets.doctor import checks
 from app.models import (
     AuditEvent,
+    CheckStatus,
+    DatasetCheck,
     DatasetVersion,
     Example,
     Finding,
     Role,
     Severity,
+    Split,
     User,
 )
 from tests.app.pages import sign_in
@@ -53,8 +58,6 @@ def numbers(html: str) -> list[int]:
 
 def mark(db: Session, version: DatasetVersion, kind: str, pairs: dict[int, int]) -> None:
     """A finding as the doctor keeps it: rows, and beside each the one it has to do with."""
-    from array import array
-
     db.add(
         Finding(
             version_id=version.id,
@@ -95,6 +98,52 @@ def test_examples_are_paged_filtered_and_found(
     assert "No example fits." in client.get(f"{here}?q=elephants").text
     assert "No example fits." in client.get(f"{here}?finding=nonsense").text
     assert client.get(f"{here}?start=99999999999999&order=up&split=x").status_code == 200
+    assert client.get(f"{here}?before=x").status_code == 200
+
+
+def test_pages_of_examples_lead_back_the_way_they_came(
+    client: TestClient, db: Session, member: User
+) -> None:
+    version = make_dataset_version(db, num_train=60, num_validation=20)
+    mark(db, version, "duplicate", dict.fromkeys(range(1, 60), 0))
+    made = changes.derive(
+        db, member, version, [Change(30, is_removed=True), Change(2, split=Split.VALIDATION)], "x"
+    )
+    check = DatasetCheck(version_id=version.id, status=CheckStatus.DONE)
+    check.by_length = array("i", [*range(40, 80), *range(40)]).tobytes()
+    db.add(check)
+    db.commit()
+    for base, wish in (
+        (version, {}),
+        (version, {"split": "train"}),
+        (version, {"finding": "duplicate"}),
+        (version, {"q": "wash hands"}),
+        (version, {"order": "longest"}),
+        (version, {"order": "shortest", "q": "rule"}),
+        (made, {}),
+        (made, {"split": "validation"}),
+        (made, {"q": "rule"}),
+    ):
+        pages = [client.get(f"/versions/{base.id}/examples", params=wish).text]
+        while address := link(pages[-1], "Next page"):
+            pages.append(client.get(address).text)
+        assert len(pages) > 2 or wish == {"split": "validation"}, wish
+        assert link(pages[0], "Previous page") == ""
+        back = pages[-1]
+        for page in pages[-2::-1]:
+            back = client.get(link(back, "Previous page")).text
+            assert numbers(back) == numbers(page), wish
+        assert link(back, "Previous page") == "", wish
+    # From a place that no page began with, the first page is a whole one.
+    page = client.get(f"/versions/{version.id}/examples?start=7").text
+    first = client.get(link(page, "Previous page")).text
+    assert numbers(first) == list(range(25))
+    assert numbers(client.get(f"/versions/{version.id}/examples?before=0").text) == list(range(25))
+
+
+def link(page: str, words: str) -> str:
+    found = re.search(rf'href="([^"]*)">{words}<', page)
+    return found[1].replace("&amp;", "&") if found else ""
 
 
 def test_an_example_is_changed_in_a_new_version(

@@ -10,7 +10,7 @@ from starlette.testclient import TestClient
 
 from app import settings
 from app.main import PAGE_ROUTERS, create_app
-from app.models import Role, Worker
+from app.models import Role
 from app.render import ROOT
 from tests.app.pages import ORIGIN, PIECE, READS_HTML, sign_in
 from tests.factories import make_base_model, make_department, make_job, make_user
@@ -46,7 +46,8 @@ def test_a_stranger_is_told_that_nothing_is_there(client: TestClient, db: Sessio
     stranger = make_user(db, role=Role.ADMIN, department=make_department(db))
     sign_in(client, db, stranger)
     numbers = re.compile(r"\{(dataset|version|job|user)_id\}")
-    asked = [(method, path) for method, path in ROUTES if numbers.search(path)]
+    # The line is the whole house's: an administrator moves anybody's job in it (test_pages_queue).
+    asked = [(m, path) for m, path in ROUTES if numbers.search(path) and path[:7] != "/queue/"]
     assert len(asked) > 15
     for method, path in asked:
         answer = client.request(method, address(path), headers=HEADERS)
@@ -62,7 +63,7 @@ def test_the_owner_sees_each_page_and_each_has_the_policy(client: TestClient, db
     for path in (
         "/", "/datasets", "/datasets/new", f"/datasets/{job.version.dataset_id}",
         f"/versions/{job.version_id}", "/jobs", "/jobs/new", f"/jobs/{job.id}", "/adapters",
-        "/queue", "/models", "/people", "/account",
+        "/queue", "/queue/limits", "/models", "/people", "/account",
     ):  # fmt: skip
         answer = client.get(path)
         assert answer.status_code == 200, path
@@ -177,22 +178,6 @@ def test_a_crash_is_a_page_with_a_number_and_no_details(db: Session) -> None:
     assert answer.status_code == 500
     assert "secret of a row" not in answer.text
     assert re.search(r"request [0-9a-f]{16}", answer.text)
-
-
-def test_it_says_whether_it_is_ready(client: TestClient, db: Session, broker: str) -> None:
-    assert client.get("/healthz").status_code == 200
-    assert client.get("/readyz").json() == {
-        "ready": False,
-        "database": "ok",
-        "broker": "ok",
-        "gpu worker": "none is alive",
-        "cpu worker": "none is alive",
-    }
-    for queue in ("gpu", "cpu"):
-        db.add(Worker(id=f"{queue}-0@here", queue=queue, host="here", boot_id="", devices=[],
-                      version="1"))  # fmt: skip
-    db.commit()
-    assert client.get("/readyz").status_code == 200
 
 
 def test_signing_in_leads_nowhere_else(client: TestClient, db: Session) -> None:

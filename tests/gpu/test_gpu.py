@@ -13,7 +13,7 @@ from app.train_config import TrainConfig
 from bench.arms import etude
 from tests.gpu.conftest import DEVICE, random_trainer
 from tests.trainer.conftest import events
-from worker.trainer import checkpoint, failures, loop, optimizers, packing
+from worker.trainer import attention, checkpoint, failures, loop, optimizers, packing
 
 LENGTHS = [37, 512, 5, 130, 64, 300, 9, 77, 21, 33, 250, 18, 90, 41, 12, 155]
 needs_cuda = pytest.mark.skipif(DEVICE == "cpu", reason="CUDA's own way is what is tried here.")
@@ -28,11 +28,11 @@ def test_varlen_attention_equals_attention_example_by_example() -> None:
     row = packing.make_row([Encoded([0] * n, [0] * n, 0) for n in LENGTHS], torch.device(DEVICE))
     slope = torch.randn(1, total, 8, 64, device=DEVICE)
     query, key, value = narrow
-    with packing.in_flight(row):
-        found, _ = packing.packed_attention(nn.Module(), query, key, value, None)
+    with attention.in_flight(row):
+        found, _ = attention.packed_attention(nn.Module(), query, key, value, None)
         (found * slope).sum().backward()
     if DEVICE != "cpu":
-        assert packing._can_use_varlen(narrow[0], None, None)
+        assert attention._can_use_varlen(narrow[0], None, None)
     pieces = [
         scaled_dot_product_attention(q, k, v, is_causal=True, enable_gqa=True)
         for q, k, v in zip(*(x.split(LENGTHS, dim=2) for x in exact), strict=True)
@@ -64,12 +64,12 @@ def test_attention_without_varlen_teaches_the_same(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     found = {}
-    monkeypatch.setattr(packing, "varlen_attn", packing.varlen_attn)  # put back afterwards
+    monkeypatch.setattr(attention, "varlen_attn", attention.varlen_attn)  # put back afterwards
     for variant in ("full", "no-varlen"):
         trainer = random_trainer(tmp_path / variant, "small", LENGTHS, micro_batch_tokens=4096)
         etude.switch_off(variant, trainer)
         if DEVICE != "cpu":
-            assert (packing.varlen_attn is None) == (variant == "no-varlen")
+            assert (attention.varlen_attn is None) == (variant == "no-varlen")
         loss = loop._gradients(trainer, trainer.data.train)
         found[variant] = (loss, gradients(trainer))
     assert found["full"][0] == pytest.approx(found["no-varlen"][0], rel=2e-3)

@@ -10,12 +10,13 @@ from typing import Any
 
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
 from app.manifests import new_folder, verify_manifest, write_manifest
-from app.train_config import Event, PhaseEvent
+from app.train_config import EXIT_CHECKPOINT, Event, PhaseEvent
 from tests.trainer.conftest import events, losses, make_job, make_plan, make_trainer
 from tests.trainer.test_loop import TWENTY, StopAfter, break_loss
+from worker import endings
 from worker.trainer import checkpoint, failures, loop, optimizers
 from worker.trainer.checkpoint import Progress
 from worker.trainer.events import EventLog
@@ -74,6 +75,33 @@ def test_damaged_checkpoints_are_passed_over_and_what_follows_is_kept(
     assert losses(tmp_path, 2) == whole[18:19]
     assert losses(tmp_path, 3) == whole  # none was left: from the beginning
     assert "goes on from step 0" in events(tmp_path, 3, "note")[0]["message"]
+
+
+def test_a_whole_checkpoint_that_cannot_be_used_makes_way_for_the_one_before(
+    tmp_path: Path, tiny_model: Path
+) -> None:
+    spec = make_job(tmp_path, tiny_model, **TWENTY | {"num_evaluations": 10})
+    loop.train(make_trainer(tmp_path, spec))
+    whole = losses(tmp_path)
+    for attempt, step in enumerate((20, 18), start=2):
+        folder = tmp_path / f"checkpoints/step-{step:05d}"
+        if step == 20:
+            save_file({"moment": torch.zeros(3)}, folder / "optimizer.safetensors")
+        else:
+            (folder / "state.json").write_text('{"step": 18}')
+        (folder / "MANIFEST.json").unlink()
+        write_manifest(folder, step=step)
+        again = spec.model_copy(
+            update={"attempt": attempt, "resume_from": f"checkpoints/{folder.name}"}
+        )
+        with pytest.raises(failures.Failure) as ended:
+            make_trainer(tmp_path, again)
+        assert (ended.value.code, ended.value.exit_code) == ("checkpoint_unusable", EXIT_CHECKPOINT)
+        assert not folder.exists()
+    assert not endings.interruption(EXIT_CHECKPOINT, None).strike
+    last = spec.model_copy(update={"attempt": 4})
+    loop.train(make_trainer(tmp_path, last))
+    assert losses(tmp_path, 4) == whole
 
 
 def test_going_back_passes_over_a_damaged_checkpoint(tmp_path: Path, tiny_model: Path) -> None:

@@ -14,7 +14,7 @@ from torch import Tensor
 from app.chat import IGNORE_INDEX, Encoded
 from bench import workload
 from bench.arms import etude, shapes
-from worker.trainer import loop, packing
+from worker.trainer import attention, loop
 
 ROOT = Path(__file__).parents[2]
 LENGTHS = [37, 120, 5, 130, 64, 90, 9, 77]
@@ -44,12 +44,12 @@ def step(folder: Path, variant: str) -> tuple[float, dict[str, Tensor]]:
 
 
 @pytest.mark.parametrize(
-    "variant", [v for v in etude.VARIANTS if v not in ("full", "long-spin", "no-varlen")]
+    "variant", [v for v in etude.VARIANTS if v not in ("full", *etude.OTHERWISE, "no-varlen")]
 )
 def test_what_is_switched_off_teaches_the_same(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, variant: str
 ) -> None:
-    for module, name in ((loop, "completion_loss"), (packing, "_is_even")):
+    for module, name in ((loop, "completion_loss"), (attention, "_is_even")):
         monkeypatch.setattr(module, name, getattr(module, name))  # put back afterwards
     plain = "narrow" if variant == "nf4-resident" else "full"
     wanted_loss, wanted = step(tmp_path / plain, plain)

@@ -8,7 +8,7 @@ from torch.nn.functional import scaled_dot_product_attention
 
 from app.chat import Encoded
 from tests.trainer.conftest import make_job, make_plan, make_trainer
-from worker.trainer import loop, packing
+from worker.trainer import attention, loop, packing
 
 
 def test_rows_hold_every_example_once_and_no_more_than_fits() -> None:
@@ -38,8 +38,8 @@ def test_attention_stays_within_an_example(lengths: list[int], window: int | Non
         for heads in (6, 2, 2)
     )
     row = packing.make_row([Encoded([0] * n, [0] * n, 0) for n in lengths], torch.device("cpu"))
-    with packing.in_flight(row):
-        found, _ = packing.packed_attention(
+    with attention.in_flight(row):
+        found, _ = attention.packed_attention(
             torch.nn.Module(), query, key, value, None, sliding_window=window
         )
     found.square().sum().backward()
@@ -62,7 +62,7 @@ def test_attention_stays_within_an_example(lengths: list[int], window: int | Non
 def test_attention_refuses_to_guess() -> None:
     x = torch.zeros(1, 2, 5, 8)
     with pytest.raises(RuntimeError, match="without a packed row"):
-        packing.packed_attention(torch.nn.Module(), x, x, x, None)
+        attention.packed_attention(torch.nn.Module(), x, x, x, None)
 
 
 def test_a_packed_step_is_the_sum_of_its_examples(tmp_path: Path, tiny_model: Path) -> None:

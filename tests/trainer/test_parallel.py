@@ -30,6 +30,8 @@ from tests.trainer.conftest import (
 )
 from tests.trainer.test_preference import pair as preferred
 from tests.trainer.test_process import LONG, has_trained, trainer, wait_until
+from tests.worker.conftest import is_running
+from worker import identity
 from worker.trainer import loop
 from worker.trainer.group import Group
 
@@ -218,19 +220,6 @@ def test_the_launcher_ends_as_the_one_that_failed(tmp_path: Path, tiny_model: Pa
         assert not list((tmp_path / str(number) / "attempts" / "1").glob("group-*"))
 
 
-def children(pid: int) -> list[int]:
-    paths = Path(f"/proc/{pid}/task").glob("*/children")
-    return [int(found) for path in paths for found in path.read_text().split()]
-
-
-def is_running(pid: int) -> bool:
-    try:
-        stat = Path(f"/proc/{pid}/stat").read_text()
-    except FileNotFoundError:
-        return False
-    return stat.rpartition(")")[2].split()[0] not in "ZX"
-
-
 def listening(pid: int) -> set[str]:
     """The addresses, as the kernel writes them, at which a process waits for connections."""
     links = [os.readlink(path) for path in Path(f"/proc/{pid}/fd").iterdir() if path.is_symlink()]
@@ -251,7 +240,7 @@ def test_a_job_on_two_devices_from_start_to_stop_to_the_death_of_a_process(
     with trainer(tmp_path) as process:
         assert process.stdin is not None
         wait_until(lambda: has_trained(tmp_path))
-        ranks = children(process.pid)
+        ranks = identity.children(process.pid)
         assert len(ranks) == 2
         # 127.0.0.1, and nothing else: no port is open to the network.
         assert [listening(pid) for pid in ranks] == [{"0100007F"}] * 2
@@ -270,7 +259,7 @@ def test_a_job_on_two_devices_from_start_to_stop_to_the_death_of_a_process(
     (tmp_path / "config.json").write_text(again.model_dump_json())
     with trainer(tmp_path) as process:
         wait_until(lambda: has_trained(tmp_path, attempt=2))
-        ranks = children(process.pid)
+        ranks = identity.children(process.pid)
         os.kill(ranks[1], signal.SIGKILL)
         assert process.wait(20) == -signal.SIGKILL
     assert not any(map(is_running, ranks))
@@ -284,8 +273,8 @@ def test_all_processes_end_with_the_supervisor(tmp_path: Path, tiny_model: Path)
     with trainer(tmp_path) as process:
         assert process.stdin is not None
         # They need not have come far: they listen from their first moment on.
-        wait_until(lambda: len(children(process.pid)) == 2)
-        ranks = children(process.pid)
+        wait_until(lambda: len(identity.children(process.pid)) == 2)
+        ranks = identity.children(process.pid)
         time.sleep(1)
         process.stdin.close()
         assert process.wait(10) == train_config.EXIT_ORPHANED

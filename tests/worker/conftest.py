@@ -82,8 +82,18 @@ def is_running(pid: int) -> bool:
 class WorkerProcess:
     """One Celery worker, started as `etude up` starts it."""
 
-    def __init__(self, queue: str, folder: Path, device: str = "cpu") -> None:
+    def __init__(
+        self,
+        queue: str,
+        folder: Path,
+        device: str = "cpu",
+        environment: dict[str, str] | None = None,
+        command: tuple[str, ...] = (),
+    ) -> None:
+        """`environment` goes over our own, `command` before the worker's (e.g. faketime)."""
         self.queue = queue
+        self.environment = environment or {}
+        self.command = command
         self.device = device
         self.log = folder / f"worker-{queue}.log"
         self.process: subprocess.Popen[bytes] | None = None
@@ -91,13 +101,14 @@ class WorkerProcess:
     def start(self) -> None:
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "app.cli", "worker", self.queue],
+                [*self.command, sys.executable, "-m", "app.cli", "worker", self.queue],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
                 cwd=ROOT,
                 env=os.environ
-                | {"ETUDE_WORKER_ID": f"{self.queue}-0@test", "ETUDE_DEVICE": self.device},
+                | {"ETUDE_WORKER_ID": f"{self.queue}-0@test", "ETUDE_DEVICE": self.device}
+                | self.environment,
                 start_new_session=True,
             )
 
@@ -143,6 +154,7 @@ def quick(
         "ETUDE_WATCH_SECONDS": "0.2",
         "ETUDE_RETRY_BACKOFF_SECONDS": "0",
         "ETUDE_DRAIN_SECONDS": "5",
+        "ETUDE_DISK_RESERVE_BYTES": "0",
     }.items():
         monkeypatch.setenv(name, value)
     settings.get.cache_clear()

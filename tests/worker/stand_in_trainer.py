@@ -1,6 +1,7 @@
 """A trainer without a model: speaks the whole contract with the supervisor, quickly.
 
-The job's name says what to do: `steps=40 pause=0.02 every=10 exit=12 at=15 deaf hang=9 crash=5`.
+The job's name says what to do: `steps=40 pause=0.02 every=10 exit=12 at=15 deaf hang=9 crash=5`;
+with `attempts=1` it misbehaves in the first attempt alone, and from `hoard=5` on it takes memory.
 Losses follow from the step alone, so a resumed job must show the same curve as an unbroken one.
 """
 
@@ -14,8 +15,10 @@ import time
 from pathlib import Path
 from typing import Any
 
-from app import manifests
-from app.train_config import EXIT_ORPHANED, EXIT_STOPPED, TrainerSpec
+from app import failpoints, manifests
+from app.train_config import EXIT_CUT_OFF, EXIT_ORPHANED, EXIT_STOPPED, TrainerSpec
+from worker.trainer.commands import show_stacks_on_signal
+from worker.trainer.deadline import CutOff, Deadline
 
 
 def loss_at(step: int) -> float:
@@ -30,14 +33,17 @@ class StandIn:
         self.steps, self.every = int(words.get("steps", 20)), int(words.get("every", 10))
         self.pause = float(words.get("pause", 0))
         self.words = words
+        self.hoard: list[bytearray] = []
         self.lock = (job_dir / "run.lock").open("w")
         fcntl.flock(self.lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         self.events = (job_dir / "attempts" / str(self.spec.attempt) / "events.jsonl").open("ab")
+        self.deadline = Deadline(job_dir / "attempts" / str(self.spec.attempt))
         self.stop = threading.Event()
 
     def write(self, kind: str, **fields: Any) -> None:
         self.events.write(json.dumps({"kind": kind, "at": time.time(), **fields}).encode() + b"\n")
         self.events.flush()
+        failpoints.hit("spool.written")
 
     def checkpoint(self, step: int) -> None:
         path = f"checkpoints/step-{step:05d}"
@@ -45,6 +51,7 @@ class StandIn:
         with manifests.new_folder(self.job_dir / path) as folder:
             (folder / "state.json").write_text(json.dumps({"step": step}))
             digest = manifests.write_manifest(folder)
+        failpoints.hit("checkpoint.written")
         self.write("checkpoint", step=step, path=path, manifest_sha256=digest)
 
     def evaluate(self, step: int) -> None:
@@ -63,6 +70,10 @@ class StandIn:
         if start == 0:
             self.evaluate(0)
         for step in range(start + 1, self.steps + 1):
+            try:
+                self.deadline.keep()
+            except CutOff:
+                return EXIT_CUT_OFF
             code = self.misbehave(step)
             if code is not None:
                 return code
@@ -78,11 +89,15 @@ class StandIn:
         return 0
 
     def misbehave(self, step: int) -> int | None:
+        if self.spec.attempt > int(self.words.get("attempts", 1_000)):
+            return None
         if step == int(self.words.get("crash", 0)):
             print("a trainer that crashes", file=sys.stderr, flush=True)
             os.kill(os.getpid(), signal.SIGSEGV)
         if step == int(self.words.get("hang", 0)):
             time.sleep(3600)
+        if step >= int(self.words.get("hoard", 1_000_000)):
+            self.hoard += [bytearray(os.urandom(1) * 64 * 1024**2) for _ in range(4)]
         if step == int(self.words.get("garble", 0)):
             self.events.write(b"this is no event\n")
             self.events.flush()
@@ -114,6 +129,7 @@ class StandIn:
             if "pickle" in self.words:
                 (folder / "training_args.bin").write_bytes(b"\x80\x04.")
             manifests.write_manifest(folder)
+        failpoints.hit("result.written")
         self.write(
             "done",
             best_step=self.steps,
@@ -135,6 +151,7 @@ class StandIn:
 
 
 def main() -> int:
+    show_stacks_on_signal()
     job_dir = Path(sys.stdin.readline().strip())
     (job_dir / "environment.json").write_text(json.dumps(dict(os.environ)))
     trainer = StandIn(job_dir)

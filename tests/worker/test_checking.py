@@ -22,6 +22,7 @@ from app.models import (
 )
 from tests.factories import first_user, make_dataset_version
 from worker import checking
+from worker.held import Held
 
 LONG = (
     "Wash your hands with soap for at least half a minute before you touch a patient, and dry "
@@ -225,11 +226,11 @@ def test_a_worker_that_lost_its_check_writes_nothing(db: Session) -> None:
     lease = leases.claim(db, leases.CHECKS, "cpu-0")
     db.commit()
     assert lease is not None
-    with checking._Child(lease, version) as child:
+    with Held(lease) as held:
         leases.take_back(db, leases.CHECKS, "cpu-0")  # as if it had been given up for dead
         db.commit()
         try:
-            checking._keep(lease, version, child)
+            checking._keep(lease, version, held)
         except leases.LeaseLost:
             pass
         else:
@@ -294,8 +295,8 @@ def test_words_are_found_by_their_bits_in_any_derived_version(db: Session) -> No
 
 
 def test_looking_stops_after_a_moment_and_goes_on_where_it_was(db: Session) -> None:
-    rows = [pair(f"Where is thing {n}?", f"On shelf {n}.") for n in range(300)]
-    rows[290] = pair("Who sings?", "A lark.")
+    rows = [pair(f"Where is thing {n}?", f"On shelf {n}.") for n in range(600)]
+    rows[590] = pair("Who sings?", "A lark.")
     version = version_of(db, rows)
     wish = browsing.Wish(words="lark")
     start, turns = 0, 0
@@ -306,5 +307,17 @@ def test_looking_stops_after_a_moment_and_goes_on_where_it_was(db: Session) -> N
             break
         assert found.looked == found.following > start
         start = found.following
-    assert [row.index for row in found.examples] == [290]
-    assert turns == 6  # fifty at a time
+    assert [row.index for row in found.examples] == [590]
+    assert turns == 3  # 50, 100 and 128 at a time
+    # The same the way back, whose end is the first page.
+    before, turns = 590, 0
+    while True:
+        found = browsing.page_before(db, version, wish, before, seconds=0)
+        turns += 1
+        if found.preceding is None:
+            break
+        assert found.is_back
+        assert found.looked == before - found.preceding > 0
+        before = found.preceding
+    assert (found.examples, found.following) == ([], 278)
+    assert turns == 3

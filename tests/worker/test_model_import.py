@@ -22,7 +22,7 @@ from app.errors import Conflict, Forbidden, Invalid
 from app.models import BaseModel, ModelStatus, Role
 from tests.factories import make_user
 from tests.trainer.conftest import tiny_model
-from tests.worker.conftest import wait_for
+from tests.worker.conftest import is_running, wait_for
 from worker import identity, model_import
 from worker.model_conversion import Unusable, clean_config, convert
 
@@ -267,26 +267,19 @@ def test_an_import_killed_half_way_is_done_again(db: Session, data_dir: Path, gi
     wait_for(db, lambda: model.status is ModelStatus.IMPORTING)
     models_dir = settings.get().models_dir
     wait_for(db, lambda: list(models_dir.glob(".house-tiny-*")), seconds=60)
+    (child,) = identity.children(worker.pid)
     # Other models' names may hold this one's number.
     others = {f"house-tiny-{model.id}-b-7-1", f"x-{model.id}-y-8-2"}
     for name in others:
         (models_dir / name).mkdir()
     worker.kill()
     worker.wait()
-    wait_for(db, lambda: not converting(), seconds=20)
+    wait_for(db, lambda: not is_running(child), seconds=20)
     assert status_of(db, model) is ModelStatus.IMPORTING
     assert model_import.import_next("cpu-0@test"), "the same worker takes back what it held"
     assert status_of(db, model) is ModelStatus.READY
     assert model.attempt == 2
     assert {path.name for path in models_dir.iterdir()} == others | {model.folder}
-
-
-def converting() -> bool:
-    return any(
-        b"worker.model_conversion" in path.read_bytes()
-        for path in Path("/proc").glob("[0-9]*/cmdline")
-        if path.exists()
-    )
 
 
 def status_of(db: Session, model: BaseModel) -> ModelStatus:

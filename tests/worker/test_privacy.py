@@ -4,7 +4,8 @@ import json
 from typing import Any
 
 import pytest
-from sqlalchemy import select
+from sqlalchemy import select, text
+from sqlalchemy.exc import ProgrammingError
 from sqlalchemy.orm import Session
 
 from app import jobs, settings
@@ -216,6 +217,7 @@ def test_a_decision_stated_beforehand_is_carried_out_and_the_job_follows(db: Ses
     job = start(db, user, version, privacy=Decision())
     worker = jobs.WorkerInfo("gpu-0", "here", "boot", 1, 1, ("cpu",))
     assert jobs.claim(db, worker) is None, "it waits for what was decided"
+    db.commit()  # the line is locked until then
     assert look(db, version).status is ReviewStatus.REQUESTED
     assert look(db, version).status is ReviewStatus.REPLACED
     db.refresh(job)
@@ -273,3 +275,16 @@ def test_deleting_a_dataset_takes_the_findings_and_keeps_the_counts(db: Session)
     )
     assert version.status is VersionStatus.READY
     assert not privacy.look_next("cpu-0")
+
+
+def test_a_scan_that_saw_only_a_part_of_the_rows_decides_nothing(db: Session) -> None:
+    """What the child was not given it cannot warn of."""
+    version = make_version(db)
+    db.execute(text("ALTER TABLE example RENAME TO example_away"))
+    db.commit()
+    with pytest.raises(ProgrammingError):
+        privacy.look_next("cpu-0")
+    db.execute(text("ALTER TABLE example_away RENAME TO example"))
+    db.commit()
+    assert review_of(db, version).status is ReviewStatus.SCANNING
+    assert look(db, version).found == {"name": 7, "phone": 1, "other": 1}

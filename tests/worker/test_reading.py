@@ -21,7 +21,7 @@ from app.datasets.reading import ReadAs
 from app.embedded.servers import redis_client
 from app.models import DatasetVersion, Example, Split, VersionStatus
 from tests.factories import first_user
-from worker import reading, tasks
+from worker import identity, reading, tasks
 
 HEADER = "question,answer\n"
 
@@ -157,6 +157,23 @@ def test_too_few_examples_are_told_and_the_file_is_kept(db: Session) -> None:
     assert (same.id, same.status) == (version.id, VersionStatus.CONFIRMED)
 
 
+def test_a_short_document_is_told_to_be_read_in_shorter_pieces(db: Session) -> None:
+    paragraphs = [
+        f"Paragraph {number} says what is kept in cupboard {number}." for number in range(20)
+    ]
+    document = "# Cupboards\n\n" + "\n\n".join(paragraphs)
+    version = upload(db, document)
+    version.read_as = {"form": "document", "way": "text"}
+    db.commit()
+    build(db, read(db, version))
+    assert version.status is VersionStatus.FAILED
+    assert version.reason == (
+        "This document makes only 1 piece of text, and learning needs at least 10; choose the "
+        "columns again and give a shorter length of a piece than 512 tokens, or upload a longer "
+        "document."
+    )
+
+
 def test_a_file_that_wants_too_much_memory_or_time_is_given_up(
     db: Session, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -174,10 +191,6 @@ def test_a_file_that_wants_too_much_memory_or_time_is_given_up(
     assert version.status is VersionStatus.FAILED
     assert version.reason is not None
     assert "took longer than" in version.reason
-
-
-def children(pid: int) -> list[int]:
-    return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
 
 
 def wait_for(condition: Any, seconds: float = 30) -> Any:
@@ -217,7 +230,7 @@ def test_a_killed_worker_leaves_nothing_behind_and_another_takes_over(
     db.commit()
 
     with start_worker() as worker:
-        (child,) = wait_for(lambda: children(worker.pid))
+        (child,) = wait_for(lambda: identity.children(worker.pid))
         wait_for(lambda: b"app.datasets.reader" in Path(f"/proc/{child}/cmdline").read_bytes())
         # It parses strangers' files: no way to the database.
         environment = Path(f"/proc/{child}/environ").read_bytes()
@@ -253,7 +266,7 @@ def test_a_worker_that_lost_its_lease_writes_nothing(
     versions.confirm(db, first_user(db), version, mapping)
     db.commit()
     with start_worker() as worker:
-        (child,) = wait_for(lambda: children(worker.pid))
+        (child,) = wait_for(lambda: identity.children(worker.pid))
         versions.delete(db, first_user(db), version.dataset)
         db.commit()
         assert worker.wait(30) == 0

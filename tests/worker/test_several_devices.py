@@ -57,6 +57,20 @@ def test_the_least_of_several_gpus_counts() -> None:
     assert not found.has_bfloat16
 
 
+def test_a_worker_without_its_driver_is_seen_all_the_same(
+    db: Session, quick: None, tmp_path: Path
+) -> None:
+    worker = WorkerProcess("gpu", tmp_path, device="cuda:0", environment={"PATH": str(tmp_path)})
+    worker.start()
+    try:
+        row = wait_for(db, lambda: db.get(Worker, "gpu-0@test"))
+    finally:
+        worker.end()
+    assert row.hardware is None
+    assert row.readings is not None
+    assert row.readings["problem"].startswith("The driver could not be asked")
+
+
 @pytest.fixture
 def waiting(data_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A trainer that starts a process as torchrun does, in a session of its own, and waits."""
@@ -79,14 +93,19 @@ def test_no_gpu_is_given_out_twice_and_a_kill_reaches_every_process(
     waiting: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     be(monkeypatch, "cuda:0,cuda:1")
-    runner = trainer_process.Runner(wait_seconds=0)
+    runner = trainer_process.Runner()
     try:
+        runner.lock(0)
         for taken in ("cuda:1", "cuda:2,cuda:1"):
             be(monkeypatch, taken)
+            waiting_too = trainer_process.Runner()  # beside it, without the device
             with pytest.raises(trainer_process.DeviceBusy):
-                trainer_process.Runner(wait_seconds=0)
+                waiting_too.lock(0)
+            assert not waiting_too.is_waiting()
         be(monkeypatch, "cuda:2")  # what was only half of a wish is free again
-        trainer_process.Runner(wait_seconds=0).close()
+        free = trainer_process.Runner()
+        free.lock(0)
+        free.close()
         while not (waiting.exists() and waiting.read_text()):
             assert runner.is_waiting()
         (child,) = identity.children(runner.process.pid)
@@ -95,4 +114,6 @@ def test_no_gpu_is_given_out_twice_and_a_kill_reaches_every_process(
         runner.close()
     assert not is_running(child)
     be(monkeypatch, "cuda:0,cuda:1")
-    trainer_process.Runner(wait_seconds=0).close()
+    after = trainer_process.Runner()
+    after.lock(0)
+    after.close()

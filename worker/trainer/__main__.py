@@ -23,8 +23,9 @@ from pydantic import ValidationError
 
 from app import isolation, train_config
 from app.train_config import FailedEvent, TrainConfig, TrainerSpec
-from worker.trainer import launch
-from worker.trainer.commands import Commands, die_with
+from worker.trainer import launch, runtime
+from worker.trainer.commands import Commands, die_with, show_stacks_on_signal
+from worker.trainer.deadline import CutOff, Deadline
 
 if TYPE_CHECKING:
     from worker.trainer.events import EventLog
@@ -37,6 +38,7 @@ _ECHO_SECONDS = 5
 
 def main() -> int:
     """Load torch, take a job, train it."""
+    show_stacks_on_signal()
     if len(sys.argv) > 1:
         return take_part(launch.Call.of(sys.argv[1:]))  # in the launcher's network, if it has one
     # Before the first thread. What trains on people's data needs no network.
@@ -46,12 +48,7 @@ def main() -> int:
     commands.listen()
     # Nothing may come from the network; `kernels`, where installed, would fetch native code.
     os.environ |= {"HF_HUB_OFFLINE": "1", "USE_HUB_KERNELS": "NO", "TOKENIZERS_PARALLELISM": "true"}
-    os.environ.setdefault("PYTORCH_ALLOC_CONF", "expandable_segments:True")
-    # Threads wait for one another after each of torch's many short operations. Left alone they spin
-    # for so long that a core shared with the web or a browser makes steps ten times slower; put to
-    # sleep at once (OMP_WAIT_POLICY=PASSIVE) they lose a third on an idle machine. A short spin
-    # costs neither. It counts for GNU OpenMP, which torch's Linux wheels bring.
-    os.environ.setdefault("GOMP_SPINCOUNT", "10000")
+    runtime.prepare()
     from worker.trainer import job  # torch and its friends, before there is a job
 
     job.warm_up()
@@ -73,7 +70,7 @@ def take(job_dir: Path, commands: Commands) -> int:
             lock = stack.enter_context((job_dir / "run.lock").open("a"))
             if not _lock(lock):
                 print(f"Another trainer still works in {job_dir}.", file=sys.stderr)
-                return 1
+                return train_config.EXIT_HELD
             if spec.num_devices > 1:
                 return launch.run(job_dir, spec, commands)
         except Exception as error:
@@ -115,9 +112,18 @@ def _train(
     with ExitStack() as stack:
         try:
             log = stack.enter_context(_events(job_dir, spec.attempt))
-            # The first process reports for all.
+            # The first process reports for all, and stands still for all.
             told = log if group.is_first else EventLog(Path(os.devnull))
-            job.run(job_dir, spec, told, asked_to_stop, group)
+            deadline = Deadline(job_dir / "attempts" / str(spec.attempt))
+
+            def before_a_step() -> bool:
+                if group.is_first:
+                    deadline.keep()
+                return asked_to_stop()
+
+            job.run(job_dir, spec, told, before_a_step, group)
+        except CutOff:
+            return train_config.EXIT_CUT_OFF
         except failures.Stopped:
             return train_config.EXIT_STOPPED
         except StartAgain as wanted:
@@ -170,11 +176,16 @@ def _explain(error: Exception) -> "Failure":
     if isinstance(error, failures.Failure):
         return error
     # safetensors wraps the system's error in its own.
-    is_full = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
+    is_full = isinstance(error, OSError) and error.errno in (
+        errno.ENOSPC,
+        errno.EDQUOT,
+        errno.EROFS,
+    )
     if is_full or "No space left on device" in str(error):
         return failures.Failure(
             "disk_full",
-            "The disk is full; the job goes on from its last checkpoint once there is room.",
+            "The disk is full or cannot be written; the job goes on from its last checkpoint once "
+            "there is room.",
             train_config.EXIT_DISK_FULL,
         )
     if loop.is_out_of_memory(error):

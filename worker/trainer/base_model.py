@@ -15,8 +15,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from bitsandbytes.functional import dequantize_4bit
 from bitsandbytes.nn.modules import Linear4bit
 from safetensors import SafetensorError
+from torch import nn
 from transformers import AutoModelForCausalLM, BitsAndBytesConfig
 
 from app.manifests import new_folder, read_manifest, verify_manifest, write_manifest
@@ -89,11 +91,31 @@ def load(
     else:
         base = _load_packed(folder, packed, options, plan.strategy == "fsdp")
         if plan.resident != "nf4":
-            # The same numbers as weights unpacked in each pass, unpacked once: bit for bit
-            # (tests/trainer/test_model.py).
-            base = base.dequantize(dtype=torch.bfloat16)
-            base.is_loaded_in_4bit = False  # PEFT asks
-    return base.float() if plan.resident == "fp32" else base
+            _unpack(base, torch.float32 if plan.resident == "fp32" else torch.bfloat16)
+    return base
+
+
+def _unpack(base: Any, dtype: torch.dtype) -> None:
+    """Unpack a model's 4-bit weights for good: the numbers that each pass would unpack, bit for bit
+    (tests/trainer/test_model.py).
+
+    One matrix at a time: transformers' own `dequantize` unpacks each twice, and unpacking to 16
+    bits before widening to 32 leaves half a model in the heap that the rest never fills again.
+    """
+    base.hf_quantizer.remove_quantization_config(base)
+    base.is_loaded_in_4bit = False  # PEFT asks
+    if dtype == torch.float32:
+        base.float()  # the rest; first, because it holds on to the whole file that it was read from
+    names = [name for name, module in base.named_modules() if isinstance(module, Linear4bit)]
+    for name in names:
+        packed = base.get_submodule(name)
+        weight = dequantize_4bit(packed.weight.data, packed.weight.quant_state)
+        with torch.device("meta"):
+            unpacked = nn.Linear(packed.in_features, packed.out_features, bias=False)
+        # Rounded to 16 bits as the passes round it.
+        unpacked.weight = nn.Parameter(weight.to(torch.bfloat16).to(dtype), requires_grad=False)
+        unpacked.bias = packed.bias
+        base.set_submodule(name, unpacked)
 
 
 def packed_folder(spec: TrainerSpec, plan: Plan) -> Path | None:

@@ -141,18 +141,14 @@ def read_progress(folder: Path) -> Progress:
     """Read where a job stood.
 
     Raises:
-        ValueError, KeyError, TypeError, OSError: this is not a whole checkpoint.
+        ValueError, KeyError, TypeError, OSError: this is no checkpoint of ours.
     """
     state = json.loads((folder / "state.json").read_text(encoding="utf-8"))
     return Progress(**state["progress"])
 
 
 def restore(folder: Path, model: Model, optimizer: torch.optim.Optimizer) -> Progress:
-    """Put model, optimizer and random states back as they were, from what `newest` returned.
-
-    Raises:
-        ValueError: the checkpoint belongs to another model or optimizer.
-    """
+    """Put model, optimizer and random states back as they were, from what `newest` returned."""
     state = json.loads((folder / "state.json").read_text(encoding="utf-8"))
     models.set_adapter(model, load_file(folder / "adapter_model.safetensors"))
     tensors = load_file(folder / "optimizer.safetensors")

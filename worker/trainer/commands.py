@@ -3,6 +3,7 @@
 A thread waits for it, so the trainer ends at once however busy it is.
 """
 
+import faulthandler
 import os
 import queue
 import select
@@ -56,6 +57,14 @@ class Commands:
             else:
                 self._first.put(line.strip())
         os._exit(train_config.EXIT_ORPHANED)
+
+
+def show_stacks_on_signal() -> None:
+    """On SIGUSR1, print where every thread is: the supervisor asks before it kills a stuck one.
+
+    The handler is C, and needs no interpreter that still comes by.
+    """
+    faulthandler.register(signal.SIGUSR1, all_threads=True)
 
 
 def die_with(pipe: int) -> None:

@@ -6,6 +6,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+from app import failpoints
 from app.train_config import Event
 
 
@@ -32,6 +33,7 @@ class EventLog:
         except OSError:
             os.ftruncate(self._handle, begin)  # half a line would spoil the next
             raise
+        failpoints.hit("spool.written")
 
     def close(self) -> None:
         os.close(self._handle)

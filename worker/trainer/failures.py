@@ -31,6 +31,24 @@ def model_rejected(message: str) -> Failure:
     return Failure("model_rejected", message, train_config.EXIT_MODEL)
 
 
+def device_unusable(error: Exception) -> Failure:
+    reason = str(error).partition("\n")[0].rstrip(".")
+    return Failure(
+        "device_failed",
+        f"This machine's GPU cannot be used ({reason}); an administrator sees more with "
+        "“etude doctor”.",
+        train_config.EXIT_DEVICE,
+    )
+
+
+def checkpoint_unusable(step: int, error: Exception) -> Failure:
+    return Failure(
+        "checkpoint_unusable",
+        f"The checkpoint of step {step} cannot be used ({error}); it goes on from the one before.",
+        train_config.EXIT_CHECKPOINT,
+    )
+
+
 def out_of_memory() -> Failure:
     return Failure(
         "out_of_memory",

@@ -2,8 +2,10 @@
 
 import gc
 import json
+import shutil
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,6 +13,7 @@ from typing import Any
 import torch
 from bitsandbytes.functional import dequantize_4bit, quantize_4bit
 from peft import LoraConfig, get_peft_model
+from safetensors import SafetensorError
 from transformers import AutoModelForCausalLM, LlamaConfig
 
 from app import training_plan
@@ -99,6 +102,53 @@ def prepare(
     if plan is None:
         mine = make_plan(folder, examples, spec, machine)
         plan = Plan.model_validate_json(group.first(mine.model_dump_json()))
+    _tell(log, spec, plan, examples, model_config)
+    log.write(PhaseEvent, phase="loading", message=f"Loading {spec.base_model_name}.")
+    loaded = _load(folder, spec, plan, device, group)
+    judge_files()
+    progress = Progress(
+        micro_batch_tokens=plan.micro_batch_tokens,
+        checkpointing=plan.checkpointing,
+        optimizer=plan.optimizer,
+    )
+    saved = _checkpoint(job_dir, spec, log, group)
+    if saved is not None:
+        with _usable(saved, group):
+            known = checkpoint.read_progress(saved)
+        progress.micro_batch_tokens = known.micro_batch_tokens
+        progress.checkpointing = progress.checkpointing or known.checkpointing
+        progress.optimizer = known.optimizer
+    launch.use_less_memory(job_dir, spec, progress)
+    if progress.checkpointing and not plan.checkpointing:
+        model.enable_checkpointing(loaded.peft.get_base_model())
+    way = plan.model_copy(update={"optimizer": progress.optimizer})
+    optimizer = loop.make_optimizer(way, config, model.groups(loaded, config))
+    trainer = loop.Trainer(
+        spec,
+        job_dir,
+        log,
+        plan,
+        chat,
+        examples,
+        loaded,
+        optimizer,
+        progress,
+        lambda: group.any(asked_to_stop()),
+        group=group,
+    )
+    # On a CPU with room to spare the first point on the chart would only come later.
+    if device.type == "cuda" or plan.fits != "yes":
+        loop.probe(trainer)
+    if saved is not None:
+        go_on(trainer, saved)
+    return trainer
+
+
+def _tell(
+    log: EventLog, spec: TrainerSpec, plan: Plan, examples: data.Data, model_config: dict[str, Any]
+) -> None:
+    """Say how it will be trained, and what of the examples was cut or left out."""
+    config, context = spec.config, training_plan.context_tokens(model_config)
     log.write(
         PlanEvent,
         total_steps=plan.num_steps,
@@ -136,66 +186,45 @@ def prepare(
             message=f"{texts} cut into {examples.num_pieces} pieces of at most "
             f"{training_plan.most_tokens(config, model_config):,} tokens; nothing of them is lost.",
         )
-    log.write(PhaseEvent, phase="loading", message=f"Loading {spec.base_model_name}.")
-    loaded = _load(folder, spec, plan, device, group)
-    judge_files()
-    progress = Progress(
-        micro_batch_tokens=plan.micro_batch_tokens,
-        checkpointing=plan.checkpointing,
-        optimizer=plan.optimizer,
-    )
-    saved = _checkpoint(job_dir, spec, log, group)
-    if saved is not None:
-        known = checkpoint.read_progress(saved)
-        progress.micro_batch_tokens = known.micro_batch_tokens
-        progress.checkpointing = progress.checkpointing or known.checkpointing
-        progress.optimizer = known.optimizer
-    launch.use_less_memory(job_dir, spec, progress)
-    if progress.checkpointing and not plan.checkpointing:
-        model.enable_checkpointing(loaded.peft.get_base_model())
-    way = plan.model_copy(update={"optimizer": progress.optimizer})
-    optimizer = loop.make_optimizer(way, config, model.groups(loaded, config))
-    trainer = loop.Trainer(
-        spec,
-        job_dir,
-        log,
-        plan,
-        chat,
-        examples,
-        loaded,
-        optimizer,
-        progress,
-        lambda: group.any(asked_to_stop()),
-        group=group,
-    )
-    # On a CPU with room to spare the first point on the chart would only come later.
-    if device.type == "cuda" or plan.fits != "yes":
-        loop.probe(trainer)
-    if saved is not None:
-        go_on(trainer, saved)
-    return trainer
 
 
 def go_on(trainer: loop.Trainer, saved: Path) -> None:
     """Put a whole checkpoint in place; what a probe has just learned about memory stays.
 
     Raises:
-        Failure: it belongs to another job.
+        Failure: it cannot be used, and is gone.
     """
     progress = trainer.progress
-    try:
+    with _usable(saved, trainer.group):
         found = checkpoint.restore(saved, trainer.model, trainer.optimizer)
         trainer.best = checkpoint.best_adapter(saved, found)
-    except (ValueError, KeyError, TypeError, OSError) as error:
-        raise failures.Failure(
-            "checkpoint_damaged", f"The checkpoint cannot be used: {error}", exit_code=1
-        ) from error
     trainer.progress = replace(
         found,
         micro_batch_tokens=progress.micro_batch_tokens,
         checkpointing=progress.checkpointing,
         optimizer=progress.optimizer,
     )
+
+
+@contextmanager
+def _usable(saved: Path, group: Group) -> Iterator[None]:
+    """Read a checkpoint that is whole by its manifest; where it cannot be used, remove it.
+
+    What it holds may be half in place by then, so the attempt ends, and the next one goes on from
+    the checkpoint before. A machine that has no room for it leaves it where it is.
+
+    Raises:
+        Failure: it belongs to another model or optimizer, or holds something else altogether.
+    """
+    try:
+        yield
+    except (ValueError, KeyError, TypeError, RuntimeError, SafetensorError) as error:
+        if loop.is_out_of_memory(error) or "CUDA error" in str(error):
+            raise
+        group.wait()  # all have looked
+        if group.is_first:
+            shutil.rmtree(saved)
+        raise failures.checkpoint_unusable(checkpoint.step_of(saved.name), error) from error
 
 
 def _checkpoint(job_dir: Path, spec: TrainerSpec, log: EventLog, group: Group) -> Path | None:
@@ -254,11 +283,18 @@ def _model_config(folder: Path) -> dict[str, Any]:
 
 
 def look_at(device: torch.device, group: Group = ALONE) -> DeviceInfo:
-    """Describe the device that this job trains on, or each of its devices."""
+    """Describe the device that this job trains on, or each of its devices.
+
+    Raises:
+        Failure: the GPU cannot be used.
+    """
     cpu = training_plan.this_cpu()
     if device.type == "cpu":
         return training_plan.share_cpu(cpu, group.size)
-    free_bytes, _ = torch.cuda.mem_get_info(device)
+    try:
+        free_bytes, _ = torch.cuda.mem_get_info(device)
+    except (RuntimeError, AssertionError) as error:  # no driver, another than torch's, or no CUDA
+        raise failures.device_unusable(error) from error
     free_bytes = -int(group.most(-free_bytes))
     return DeviceInfo(
         kind="cuda",

@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor
 
+from app import failpoints
 from app.chat import IGNORE_INDEX, ChatFormat, Encoded
 from app.train_config import (
     CheckpointEvent,
@@ -27,7 +28,16 @@ from app.train_config import (
     TrainerSpec,
 )
 from app.training_plan import Plan, most_tokens, num_passes, num_steps, this_cpu
-from worker.trainer import checkpoint, failures, model, optimizers, packing, preference, samples
+from worker.trainer import (
+    attention,
+    checkpoint,
+    failures,
+    model,
+    optimizers,
+    packing,
+    preference,
+    samples,
+)
 from worker.trainer.checkpoint import Progress
 from worker.trainer.data import Data, evaluation_examples, step_examples
 from worker.trainer.events import EventLog
@@ -190,7 +200,7 @@ def evaluate(trainer: Trainer, examples: Sequence[Encoded]) -> float:
         total, num_labelled = 0.0, 0
         trainer.pairs.take()
         for row in _rows(trainer, examples):
-            with packing.in_flight(row):
+            with attention.in_flight(row):
                 loss_sum, num = _forward(trainer, row)
             total += loss_sum.item()
             num_labelled += int(num)
@@ -266,7 +276,7 @@ def _gradients(trainer: Trainer, examples: Sequence[Encoded]) -> float:
         total = 0.0
         trainer.pairs.take()
         for row in _rows(trainer, examples):
-            with packing.in_flight(row):
+            with attention.in_flight(row):
                 loss_sum, _ = _forward(trainer, row)
                 (loss_sum / num_labelled).backward()
             total += loss_sum.item()
@@ -480,6 +490,7 @@ def _save(trainer: Trainer) -> None:
         path, digest = checkpoint.save(
             trainer.job_dir, trainer.model, trainer.optimizer, progress, trainer.best
         )
+        failpoints.hit("checkpoint.written")
         trainer.log.write(CheckpointEvent, step=progress.step, path=path, manifest_sha256=digest)
         checkpoint.tidy(trainer.job_dir, progress)
     trainer.group.wait()  # who ends now or goes back may count on it
@@ -555,6 +566,7 @@ def _finish(trainer: Trainer) -> None:
     _phase(trainer, "saving", "Writing the adapter.")
     if trainer.group.is_first:
         checkpoint.write_result(trainer.job_dir, Path(trainer.spec.base_model_dir), trainer.model)
+        failpoints.hit("result.written")
     trainer.log.write(
         DoneEvent,
         best_step=progress.best_step,

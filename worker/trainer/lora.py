@@ -12,7 +12,7 @@ Dimensions: T tokens, I inputs, O outputs, R rank, B rows of a batch.
 """
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from bitsandbytes.functional import dequantize_4bit
@@ -24,6 +24,14 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 _STATE = "etude_quant_state"
+
+
+class Turn(Protocol):
+    """A function of each number by itself, such as SiLU, and its slope."""
+
+    def forward(self, x: Tensor) -> Tensor: ...
+
+    def backward(self, slope: Tensor, x: Tensor) -> Tensor: ...
 
 
 @dataclass
@@ -61,11 +69,11 @@ def fuse(model: PeftModel, every_layer: bool = True) -> Gate:
             # PEFT measures in the weights' own type: in bfloat16 a fresh adapter would act already.
             module.lora_magnitude_vector["default"].weight.data = _squares(base).sqrt()
         # An attribute of the instance wins over the method; PEFT's class stays as it is.
-        setattr(module, "forward", _Forward(module, base, gate))  # noqa: B010
+        setattr(module, "forward", Forward(module, base, gate))  # noqa: B010
     return gate
 
 
-class _Forward:
+class Forward:
     """Stands in for one layer's forward."""
 
     def __init__(self, layer: Any, base: nn.Linear, gate: Gate) -> None:
@@ -94,6 +102,25 @@ class _Forward:
             self.gate.rows_B11,
         )
         return self._resize(result, sizes["default"].weight) if has_sizes else result
+
+    def of_product(self, gate: Tensor, up: Tensor, turn: Turn) -> Tensor:
+        """Return the same for the product of a turned gate with another input."""
+        layer = self.layer
+        share = getattr(layer.lora_dropout["default"], "p", 0.0) if layer.training else 0.0
+        if layer.disable_adapters or share or "default" in layer.lora_magnitude_vector:
+            return self(turn.forward(gate) * up)
+        result: Tensor = _LoraOfProduct.apply(  # type: ignore[no-untyped-call]
+            gate,
+            up,
+            turn,
+            layer.lora_A["default"].weight,
+            layer.lora_B["default"].weight,
+            self.base,
+            self.base.bias,
+            layer.scaling["default"],
+            self.gate.rows_B11,
+        )
+        return result
 
     def _resize(self, result: Tensor, size_O: Tensor) -> Tensor:
         """Give each output the learned size of its weights instead of the size they have.
@@ -138,12 +165,8 @@ class _LoraLinear(torch.autograd.Function):
     ) -> Tensor:
         x_TI = x.reshape(-1, x.shape[-1])
         a_RI, b_OR = (a_RI * scale).to(x.dtype), b_OR.to(x.dtype)
-        y_TO = functional.linear(x_TI, _weight(base), bias_O)
         seen_TI = x_TI if mask is None else x_TI * mask.reshape(x_TI.shape)
-        low_TR = seen_TI @ a_RI.T
-        if rows_B11 is not None:
-            low_TR = (low_TR.reshape(*x.shape[:-1], -1) * rows_B11).reshape(low_TR.shape)
-        y_TO.addmm_(low_TR, b_OR.T)
+        y_TO, low_TR = _both(x_TI, seen_TI, a_RI, b_OR, base, bias_O, rows_B11, x.shape)
         ctx.save_for_backward(x_TI, low_TR, a_RI, b_OR, mask)
         ctx.base, ctx.scale = base, scale
         return y_TO.reshape(*x.shape[:-1], -1)
@@ -165,6 +188,63 @@ class _LoraLinear(torch.autograd.Function):
                 slope_x.addcmul_(slope_TR @ a_RI, mask.reshape(x_TI.shape))
             slope_x = slope_x.reshape(*slopes[0].shape[:-1], -1)
         return slope_x, slope_a, slope_b, None, None, None, None, None
+
+
+class _LoraOfProduct(torch.autograd.Function):
+    """The linear layer after a gate: its input is made again backwards and not kept."""
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        gate: Tensor,
+        up: Tensor,
+        turn: Turn,
+        a_RI: Tensor,
+        b_OR: Tensor,
+        base: nn.Linear,
+        bias_O: Tensor | None,
+        scale: float,
+        rows_B11: Tensor | None,
+    ) -> Tensor:
+        x_TI = turn.forward(gate).mul_(up).reshape(-1, gate.shape[-1])
+        a_RI, b_OR = (a_RI * scale).to(gate.dtype), b_OR.to(gate.dtype)
+        y_TO, low_TR = _both(x_TI, x_TI, a_RI, b_OR, base, bias_O, rows_B11, gate.shape)
+        ctx.save_for_backward(gate, up, low_TR, a_RI, b_OR)
+        ctx.base, ctx.scale, ctx.turn = base, scale, turn
+        return y_TO.reshape(*gate.shape[:-1], -1)
+
+    @staticmethod
+    def backward(ctx: Any, *slopes: Tensor) -> tuple[Tensor | None, ...]:
+        gate, up, low_TR, a_RI, b_OR = ctx.saved_tensors
+        slope_TO = slopes[0].reshape(-1, slopes[0].shape[-1])
+        slope_TR = slope_TO @ b_OR
+        slope_b = (slope_TO.T @ low_TR).float()
+        slope_TI = (slope_TO @ _weight(ctx.base)).addmm_(slope_TR, a_RI)
+        slope_x = slope_TI.reshape(gate.shape)
+        turned = ctx.turn.forward(gate)
+        slope_gate = ctx.turn.backward(slope_x * up, gate)
+        slope_up = slope_x.mul_(turned)
+        x_TI = turned.mul_(up).reshape(slope_TI.shape)
+        slope_a = (slope_TR.T @ x_TI).float().mul_(ctx.scale)
+        return slope_gate, slope_up, None, slope_a, slope_b, None, None, None, None
+
+
+def _both(
+    x_TI: Tensor,
+    seen_TI: Tensor,
+    a_RI: Tensor,
+    b_OR: Tensor,
+    base: nn.Linear,
+    bias_O: Tensor | None,
+    rows_B11: Tensor | None,
+    shape: torch.Size,
+) -> tuple[Tensor, Tensor]:
+    """Return what base and adapter make of an input together, and the adapter's narrow result."""
+    y_TO = functional.linear(x_TI, _weight(base), bias_O)
+    low_TR = seen_TI @ a_RI.T
+    if rows_B11 is not None:
+        low_TR = (low_TR.reshape(*shape[:-1], -1) * rows_B11).reshape(low_TR.shape)
+    return y_TO.addmm_(low_TR, b_OR.T), low_TR
 
 
 def _squares(base: nn.Linear) -> Tensor:

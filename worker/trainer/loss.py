@@ -144,10 +144,21 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
         losses_N = total.new_zeros(hidden_ND.shape[0] if each else 0)
         needs_gradient = ctx.needs_input_grad[0]
         gradient_ND = torch.empty_like(hidden_ND) if needs_gradient else None
+        # As large as nothing else here, so made once: fetching them from the system for each chunk
+        # costs a CPU as much as filling them.
+        size = (min(chunk_tokens, hidden_ND.shape[0]), head_VD.shape[0])
+        narrow = hidden_ND.new_empty(size)
+        wide = narrow if narrow.dtype == torch.float32 else total.new_empty(size)
+        shares = torch.empty_like(wide)
         for begin in range(0, hidden_ND.shape[0], chunk_tokens):
             hidden_CD = hidden_ND[begin : begin + chunk_tokens]
             targets_C1 = targets_N[begin : begin + chunk_tokens, None]
-            logits_CV = (hidden_CD @ head_VD.T).float()
+            narrow_CV, logits_CV, log_share_CV = (
+                whole[: hidden_CD.shape[0]] for whole in (narrow, wide, shares)
+            )
+            torch.mm(hidden_CD, head_VD.T, out=narrow_CV)
+            if wide is not narrow:
+                logits_CV.copy_(narrow_CV)
             if head_bias_V is not None:
                 logits_CV += head_bias_V.float()
             steepness_CV = None
@@ -157,7 +168,7 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
                     steepness_CV = 1 - squeezed_CV.square()
                 logits_CV = squeezed_CV * cap
             # One kernel, row by row within the cache, where logsumexp passes four times over all.
-            log_share_CV = logits_CV.log_softmax(dim=1)
+            torch.log_softmax(logits_CV, 1, out=log_share_CV)
             likely_C1 = log_share_CV.gather(1, targets_C1)
             if each:
                 losses_N[begin : begin + chunk_tokens] = -likely_C1.squeeze(1)
@@ -169,11 +180,9 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
                 slope_CV.scatter_add_(1, targets_C1, slope_CV.new_full(targets_C1.shape, -1.0))
                 if steepness_CV is not None:
                     slope_CV.mul_(steepness_CV)
-                torch.mm(
-                    slope_CV.to(head_VD.dtype),
-                    head_VD,
-                    out=gradient_ND[begin : begin + chunk_tokens],
-                )
+                if wide is not narrow:
+                    slope_CV = narrow_CV.copy_(slope_CV)
+                torch.mm(slope_CV, head_VD, out=gradient_ND[begin : begin + chunk_tokens])
         ctx.gradient_ND = gradient_ND
         return losses_N if each else total
 

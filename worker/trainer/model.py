@@ -15,7 +15,7 @@ from transformers.utils import logging as transformers_logging
 
 from app.train_config import Targets, TrainConfig
 from app.training_plan import Plan
-from worker.trainer import base_model, failures, lora, packing
+from worker.trainer import attention, base_model, failures, layers, lora, packing
 
 _M_MMAP_THRESHOLD = -3  # mallopt(3)
 
@@ -44,7 +44,7 @@ class Model:
         return logits
 
     def hidden(self, row: packing.Row) -> Tensor:
-        """Return the last hidden states (T, D) of a row; call it within packing.in_flight."""
+        """Return the last hidden states (T, D) of a row; call it within attention.in_flight."""
         output = self.decoder(
             input_ids=row.token_ids_T[None],
             position_ids=row.position_ids_T[None],
@@ -73,8 +73,8 @@ def load(
     transformers_logging.set_verbosity_error()
     transformers_logging.disable_progress_bar()
     try:
-        attention = packing.ATTENTION if plan.packed else None
-        base = base_model.load(folder, plan, config, device, attention, packed)
+        kernel = attention.ATTENTION if plan.packed else None
+        base = base_model.load(folder, plan, config, device, kernel, packed)
     except (OSError, ValueError, KeyError, SafetensorError) as error:
         raise failures.model_rejected(f"{name} cannot be loaded: {error}.") from error
     return adapt(base, name, plan, config)
@@ -101,6 +101,7 @@ def adapt(base: Any, name: str, plan: Plan, config: TrainConfig) -> Model:
         gate = lora.fuse(peft, every_layer=plan.packed)
     except ValueError as error:
         raise failures.model_rejected(f"{name} cannot be trained: {error}.") from error
+    layers.fuse(peft, base.get_input_embeddings().weight.dtype)
     if plan.checkpointing:
         enable_checkpointing(base)
     peft.train()
@@ -228,7 +229,7 @@ def _noise(alpha: float) -> Callable[[nn.Module, Any, Tensor], Tensor | None]:
     """
 
     def add(module: nn.Module, _inputs: Any, embedded: Tensor) -> Tensor | None:
-        lengths = packing.lengths_in_flight()
+        lengths = attention.lengths_in_flight()
         if not (module.training and torch.is_grad_enabled() and lengths):
             return None
         sizes = torch.tensor(lengths, device=embedded.device)

@@ -53,7 +53,7 @@ class Tally:
 
 
 def pair_loss(model: Model, row: Row, beta: float, chunk_tokens: int) -> tuple[Tensor, Tensor]:
-    """Sum the loss of the pairs in a row; call it within packing.in_flight.
+    """Sum the loss of the pairs in a row; call it within attention.in_flight.
 
     Args:
         model: With an adapter; it may be switched off, and then is its own reference.

@@ -9,10 +9,10 @@ import torch
 from transformers import DynamicCache
 
 from app.chat import ChatFormat
+from worker.trainer.attention import ATTENTION
 from worker.trainer.data import Question
 from worker.trainer.group import ALONE, Group
 from worker.trainer.model import Model
-from worker.trainer.packing import ATTENTION
 
 MAX_NEW_TOKENS = 64
 

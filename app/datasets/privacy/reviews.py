@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from sqlalchemy import ColumnElement, delete, exists, func, select, update
 from sqlalchemy.orm import Session, object_session
 
-from app import audit, settings
+from app import audit, notices, settings
 from app.datasets import examples, versions
 from app.datasets.privacy.findings import WORDS, Kind
 from app.datasets.privacy.stand_ins import key_of
@@ -237,6 +237,7 @@ def after_scan(db: Session, version: DatasetVersion, review: PrivacyReview) -> d
         clear = {"status": ReviewStatus.DECIDED, "decided_at": func.clock_timestamp()}
         return values | clear
     if review.decision is None:
+        notices.decision_needed(db, version)
         return values | {"status": ReviewStatus.UNDECIDED}
     decision = Decision.model_validate(review.decision)
     _record(db, review.decided_by, version, decision, counts)

@@ -4,12 +4,14 @@ import errno
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import psycopg
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
-from sqlalchemy.exc import OperationalError
+from sqlalchemy.exc import SQLAlchemyError
 from starlette.exceptions import HTTPException
 
+from app import db
 from app.errors import AppError, Invalid, NotFound
 
 # What the `type` of an error is; clients show it, and decide by the status and the code.
@@ -65,7 +67,8 @@ def install(api: FastAPI) -> None:
     api.add_exception_handler(AppError, _on_app_error)
     api.add_exception_handler(RequestValidationError, _on_invalid)
     api.add_exception_handler(HTTPException, _on_http)
-    api.add_exception_handler(OperationalError, _on_database)
+    for kind in (SQLAlchemyError, psycopg.Error):
+        api.add_exception_handler(kind, _on_database)
     api.add_exception_handler(OSError, _on_disk)
     api.add_exception_handler(Exception, _on_anything)
 
@@ -74,7 +77,7 @@ def _on_app_error(_: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, AppError)
     # Pages answer a form with 422; OpenAI's clients expect 400 for the same.
     status = 400 if isinstance(error, Invalid) else error.status
-    headers = {401: {"WWW-Authenticate": "Bearer"}, 429: {"Retry-After": "30"}}.get(status)
+    headers = error.headers | ({"WWW-Authenticate": "Bearer"} if status == 401 else {})
     return body(status, error.message, param=error.field, code=error.code, headers=headers)
 
 
@@ -110,9 +113,11 @@ def _on_http(request: Request, error: Exception) -> JSONResponse:
     return body(error.status_code, str(error.detail), code=code, headers=error.headers)
 
 
-def _on_database(_: Request, __: Exception) -> JSONResponse:
-    message = "The database does not answer at the moment. Please try again in a few seconds."
-    return body(503, message, code="unavailable", headers={"Retry-After": "5"})
+def _on_database(request: Request, error: Exception) -> JSONResponse:
+    explained = db.explain(error)
+    if explained is None:
+        raise error
+    return _on_app_error(request, explained)
 
 
 def _on_disk(_: Request, error: Exception) -> JSONResponse:

@@ -7,7 +7,7 @@ from fastapi import APIRouter, Request
 from sqlalchemy import ColumnElement, func, or_, select
 from sqlalchemy.orm import Session
 
-from app import adapters, jobs, queue
+from app import adapters, failpoints, jobs, queue
 from app.auth import TokenUser, can_edit
 from app.db import Db
 from app.errors import Forbidden, NotFound
@@ -41,7 +41,7 @@ def create_job(request: Request, db: Db, user: TokenUser, body: CreateJob) -> Fi
         return job_view.show(db, earlier)
     request_kept = {"body": sent, "fingerprint": print_, "idempotency_key": key}
     job = _create(db, user, body, request_kept)
-    db.commit()
+    failpoints.commit(db, "web.submit")
     queue.hint("gpu")
     return job_view.show(db, job)
 

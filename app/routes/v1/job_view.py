@@ -34,10 +34,14 @@ def show_many(db: Session, rows: Sequence[Job]) -> list[FineTuningJob]:
     found = db.scalars(select(DatasetVersion).where(DatasetVersion.id.in_(wanted)))
     held_out = {version.id: version for version in found}
     held = reviews.held(db, [job.version_id for job in rows] + list(held_out))
-    return [_show(db, job, held_out.get(job.validation_version_id or 0), held) for job in rows]
+    is_any_waiting = any(job.status is JobStatus.QUEUED for job in rows)
+    line = jobs.outlook(db) if is_any_waiting else None
+    return [_show(job, held_out.get(job.validation_version_id or 0), held, line) for job in rows]
 
 
-def _show(db: Session, job: Job, held_out: DatasetVersion | None, held: set[int]) -> FineTuningJob:
+def _show(
+    job: Job, held_out: DatasetVersion | None, held: set[int], line: jobs.Outlook | None
+) -> FineTuningJob:
     config = TrainConfig.model_validate(job.config)
     settled = _hyperparameters(config, job.base_model)
     adapter = job.adapter
@@ -48,7 +52,7 @@ def _show(db: Session, job: Job, held_out: DatasetVersion | None, held: set[int]
         id=job.public_id,
         created_at=unix(job.created_at),
         finished_at=unix(job.finished_at) if job.finished_at else None,
-        estimated_finish=_estimated_finish(job),
+        estimated_finish=_estimated_finish(job, line),
         model=job.base_model.name,
         fine_tuned_model=adapter.public_name if adapter else None,
         organization_id=f"org-{job.department_id}",
@@ -68,7 +72,8 @@ def _show(db: Session, job: Job, held_out: DatasetVersion | None, held: set[int]
         x_job_id=job.id,
         x_step=job.step,
         x_total_steps=job.total_steps,
-        x_position=jobs.position(db, job) if is_waiting else None,
+        x_position=line.places.get(job.id) if line and is_waiting else None,
+        x_why=line.why(job.id) if line and job.status is JobStatus.QUEUED else None,
         x_settings=job.config,
         x_metrics=adapter.metrics if adapter else None,
     )
@@ -115,8 +120,11 @@ def _method(config: TrainConfig, settled: SettledHyperparameters) -> SettledMeth
     return SettledMethod(type="dpo", dpo=SettledDpo(hyperparameters=numbers))
 
 
-def _estimated_finish(job: Job) -> int | None:
-    """Carry the pace of this attempt so far on to the last step; None before there is one."""
+def _estimated_finish(job: Job, line: jobs.Outlook | None) -> int | None:
+    """Carry the pace of this attempt so far on to the last step; of a waiting job, the latest."""
+    times = line.times.get(job.id) if line and job.status is JobStatus.QUEUED else None
+    if times and times.ends:
+        return unix(times.ends[1])
     num_done = job.step - job.durable_step if job.attempt > 1 else job.step
     if (
         job.status is not JobStatus.RUNNING

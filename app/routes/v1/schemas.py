@@ -182,6 +182,7 @@ class FineTuningJob(BaseModel):
     x_step: int
     x_total_steps: int | None
     x_position: int | None
+    x_why: str | None  # it waits, as a sentence
     x_settings: dict[str, Any]
     x_metrics: dict[str, Any] | None
 

@@ -323,6 +323,7 @@ def test_a_waiting_job_is_paused_resumed_and_cancelled(
     job = create(api, version)
     paused = api.fine_tuning.jobs.pause(job.id)
     assert (paused.status, state(paused)) == ("queued", "paused")
+    assert getattr(paused, "x_why", "").startswith("Paused by ")
     resumed = api.fine_tuning.jobs.resume(job.id)
     assert (resumed.status, state(resumed)) == ("queued", "waiting")
     cancelled = api.fine_tuning.jobs.cancel(job.id)

@@ -1,0 +1,141 @@
+"""A child process for work that may break: given an order, heard line by line, ended in time.
+
+It reads what strangers sent or needs libraries that its parent must not load, so it gets no
+credentials, and a file, a model or a text that breaks it breaks nothing else.
+"""
+
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+_TAIL_BYTES = 4000
+
+
+class BrokeOff(Exception):
+    """The child ended otherwise than well: by a signal, its limits, an exception, or too late."""
+
+    def __init__(self, code: int, is_late: bool, tail: str) -> None:
+        super().__init__(f"code {code}")
+        self.code = code  # as subprocess has it: below 0 a signal's number
+        self.is_late = is_late
+        self.tail = tail  # the end of what it wrote to standard error; it may quote what it read
+
+
+class Child:
+    """`python -m module`, from `with` to the end of it; nothing of it is left afterwards."""
+
+    def __init__(
+        self,
+        module: str,
+        order: str,
+        *,
+        ends: Sequence[str] = (),
+        timeout_seconds: float,
+        environment: dict[str, str] | None = None,
+        feed: Callable[[], Iterable[bytes]] | None = None,
+        pass_fds: Sequence[int] = (),
+    ) -> None:
+        """
+        Args:
+            order: Its first line of standard input, which stays open while it is to live.
+            ends: Beginnings of its last line; without one of them it has not ended well.
+            timeout_seconds: From its start to its end.
+            environment: On top of PATH and UTF-8.
+            feed: What follows the order, until its end closes standard input; called in a thread.
+        """
+        self._module, self._order = module, order
+        self._ends = tuple(end.encode() for end in ends)
+        self._timeout_seconds = timeout_seconds
+        self._environment = environment or {}
+        self._feed, self._pass_fds = feed, pass_fds
+        self._is_late = False
+        self._feed_error: Exception | None = None
+
+    def __enter__(self) -> Self:
+        self._errors = tempfile.TemporaryFile("w+b")
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", self._module],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=self._errors,
+            pass_fds=self._pass_fds,
+            cwd=Path(__file__).resolve().parent.parent,
+            env={"PATH": os.environ.get("PATH", ""), "PYTHONUTF8": "1", "LANG": "C.UTF-8"}
+            | self._environment,
+            # A terminal's Ctrl-C is for whoever started this, who then ends it.
+            start_new_session=True,
+        )
+        self._timer = threading.Timer(self._timeout_seconds, self._give_up)
+        self._timer.daemon = True
+        self._timer.start()
+        # A thread of its own: a full pipe must not keep us from hearing why it is not emptied.
+        self._feeder = threading.Thread(target=self._write, name="child-feed", daemon=True)
+        self._feeder.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._timer.cancel()
+        self.kill()
+        self._process.wait()
+        self._feeder.join()
+        for stream in (self._process.stdin, self._process.stdout, self._errors):
+            assert stream is not None
+            with suppress(BrokenPipeError):  # it ended before it had read its order
+                stream.close()
+
+    def kill(self) -> None:
+        """End it at once; whoever listens hears that it broke off."""
+        self._process.kill()
+
+    def lines(self) -> Iterator[bytes]:
+        """Yield each line that it says, until it has ended well.
+
+        Raises:
+            BrokeOff: it ended otherwise.
+        """
+        assert self._process.stdout is not None
+        line = b""
+        for line in self._process.stdout:
+            yield line
+        code = self._process.wait()
+        self._feeder.join()
+        if self._feed_error is not None:
+            raise self._feed_error
+        if code != 0 or (self._ends and not line.startswith(self._ends)):
+            self._errors.seek(0, os.SEEK_END)
+            self._errors.seek(max(self._errors.tell() - _TAIL_BYTES, 0))
+            tail = self._errors.read().decode(errors="replace")
+            raise BrokeOff(code, self._is_late or code == -signal.SIGXCPU, tail)
+
+    def _write(self) -> None:
+        assert self._process.stdin is not None
+        try:
+            self._process.stdin.write(self._order.encode() + b"\n")
+            self._process.stdin.flush()
+            if self._feed is not None:
+                with self._process.stdin as stdin:
+                    stdin.writelines(self._feed())
+        except BrokenPipeError:
+            pass  # it has ended; how, its exit code says
+        except Exception as error:
+            # Half of what it was to read must not pass for all of it.
+            self._feed_error = error
+            self.kill()
+
+    def _give_up(self) -> None:
+        if self._process.poll() is None:
+            self._is_late = True
+            self.kill()

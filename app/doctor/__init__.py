@@ -1,0 +1,52 @@
+"""`etude doctor`: what can be wrong, each with what to do about it.
+
+machine.py  this machine: versions, disk, memory, GPU, permissions, port, leftovers
+service.py  database, its migrations and its clock, and the broker
+work.py     what Etude holds: models, adapters, files; workers, the line, what waits to be sent
+"""
+
+import json
+from collections.abc import Callable, Iterator
+
+from app import settings
+from app.doctor import machine, service, work
+from app.doctor.finding import Finding
+
+__all__ = ["Finding", "examine", "run"]
+
+_WORDS = {"ok": "ok   ", "note": "note ", "wrong": "WRONG"}
+
+
+def run(
+    chosen: settings.Settings,
+    *,
+    as_json: bool = False,
+    deep: bool = False,
+    say: Callable[[str], object] = print,
+) -> int:
+    """Say what was found; returns 0 where nothing is wrong, else 1."""
+    found = []
+    for finding in examine(chosen, deep=deep):
+        found.append(finding)
+        if not as_json:
+            say(f"  {_WORDS[finding.state]} {finding.sentence}")
+            if finding.advice:
+                say(f"        {finding.advice}")
+    is_well = all(finding.state != "wrong" for finding in found)
+    if as_json:
+        body = {"ok": is_well, "findings": [finding._asdict() for finding in found]}
+        say(json.dumps(body, indent=2, ensure_ascii=False))
+    return 0 if is_well else 1
+
+
+def examine(chosen: settings.Settings, *, deep: bool = False) -> Iterator[Finding]:
+    """Look at everything; one look that fails hides no other.
+
+    Args:
+        deep: Read every byte of models and adapters, and the whole audit log.
+    """
+    yield from machine.look(chosen)
+    with service.reached(chosen) as reached:
+        yield from service.look(chosen, reached)
+        if reached.is_usable:
+            yield from work.look(chosen, reached, deep=deep)

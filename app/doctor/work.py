@@ -1,0 +1,233 @@
+"""What Etude holds and does: models, adapters, files; workers, the line, notices to be sent."""
+
+import json
+import socket
+from collections.abc import Callable, Iterator
+from contextlib import closing, suppress
+from datetime import timedelta
+from pathlib import Path
+
+from sqlalchemy import func, select
+from sqlalchemy.orm import Session
+
+from app import audit, db, jobs, manifests, settings
+from app.doctor.finding import Finding, guarded, note, ok, wrong
+from app.doctor.service import Reached
+from app.embedded import processes
+from app.models import (
+    Adapter,
+    Attempt,
+    AuditEvent,
+    BaseModel,
+    Channel,
+    Job,
+    JobStatus,
+    ModelStatus,
+    Outgoing,
+    StoredFile,
+    Worker,
+    WorkerState,
+)
+
+_SHOWN = 5
+_RESTART = "Restart it (`etude up` does so by itself); its log is in logs/ of the data directory."
+
+
+def look(chosen: settings.Settings, reached: Reached, *, deep: bool) -> Iterator[Finding]:
+    yield from _guarded("models", lambda session: _models(session, chosen, deep=deep))
+    yield from _guarded("files", lambda session: _files(session, chosen, deep=deep))
+    yield from _guarded("trainers", lambda session: _trainers(session, chosen))
+    if reached.is_up:
+        yield from _guarded("workers", lambda session: _workers(session, chosen))
+        yield from _guarded("line", lambda session: _line(session, chosen))
+    yield from _guarded("notices", _notices)
+    if deep:
+        yield from _guarded("audit", _audit)
+
+
+def _guarded(check: str, look: Callable[[Session], Iterator[Finding]]) -> Iterator[Finding]:
+    def once() -> Iterator[Finding]:
+        with db.session() as session:
+            yield from look(session)
+
+    yield from guarded(check, once)
+
+
+def _models(session: Session, chosen: settings.Settings, *, deep: bool) -> Iterator[Finding]:
+    num_whole = 0
+    for model in session.scalars(select(BaseModel).order_by(BaseModel.id)):
+        again = f"Import “{model.label}” again: etude models add, under another name."
+        if model.status is ModelStatus.FAILED:
+            yield note("models", f"“{model.label}” could not be imported: {model.reason}", again)
+        if model.status is not ModelStatus.READY:
+            continue
+        problem = _unlike(chosen.models_dir / (model.folder or ""), model.manifest_sha256, deep)
+        if problem:
+            yield wrong("models", f"The files of “{model.label}” are not whole: {problem}", again)
+        else:
+            num_whole += 1
+    yield ok("models", f"{num_whole} starting models are whole")
+
+
+def _files(session: Session, chosen: settings.Settings, *, deep: bool) -> Iterator[Finding]:
+    restore = (
+        "Restore a backup elsewhere and copy the files from there, or delete them on the page."
+    )
+    broken = []
+    for adapter in session.scalars(select(Adapter).order_by(Adapter.id)):
+        problem = _unlike(chosen.storage_dir / adapter.storage_key, adapter.manifest_sha256, deep)
+        if problem:
+            broken.append(f"adapter {adapter.id} ({problem})")
+    for file in session.scalars(
+        select(StoredFile).where(StoredFile.deleted_at.is_(None)).order_by(StoredFile.id)
+    ):
+        path = chosen.storage_dir / file.storage_key
+        if not path.is_file() or path.stat().st_size != file.size_bytes:
+            broken.append(f"file {file.id} (missing or cut off)")
+        elif deep and manifests.file_sha256(path) != file.sha256:
+            broken.append(f"file {file.id} (its content has changed)")
+    if broken:
+        some = "; ".join(broken[:_SHOWN]) + ("; …" if len(broken) > _SHOWN else "")
+        yield wrong("files", f"{len(broken)} files are not what they were: {some}", restore)
+    else:
+        yield ok("files", "uploads and adapters are all there")
+
+
+def _unlike(folder: Path, manifest_sha256: str | None, deep: bool) -> str:
+    """Say how a folder differs from its manifest and its row; nothing where it does not."""
+    try:
+        if deep:
+            digest = manifests.verify_manifest(folder)
+        else:
+            files, digest = manifests.read_manifest(folder)
+            for name, entry in files.items():
+                if not (folder / name).is_file():
+                    return f"{name} is missing"
+                if (folder / name).stat().st_size != entry["size_bytes"]:
+                    return f"{name} does not have its size"
+    except ValueError as error:
+        return str(error)
+    return "" if digest == manifest_sha256 else "its manifest is not the one that was registered"
+
+
+def _trainers(session: Session, chosen: settings.Settings) -> Iterator[Finding]:
+    """Find trainers of this machine that no attempt under way has started."""
+    held = set(
+        session.scalars(
+            select(Attempt.job_id).where(
+                Attempt.ended_at.is_(None), Attempt.host == socket.gethostname()
+            )
+        )
+    )
+    left = []
+    for file in chosen.jobs_dir.glob("*/attempts/*/trainer.json"):
+        with suppress(OSError, ValueError, KeyError):
+            noted = json.loads(file.read_text())
+            job_id = int(file.parts[-4])
+            if job_id not in held and processes.started_at(noted["pid"]) == noted["started"]:
+                left.append((noted["pid"], job_id))
+    for pid, job_id in left:
+        yield wrong(
+            "trainers",
+            f"Process {pid} still trains job {job_id}, which no worker holds any more.",
+            f"End it: kill {pid}. The job itself is safe.",
+        )
+    if not left:
+        yield ok("trainers", "no trainer is left over")
+
+
+def _workers(session: Session, chosen: settings.Settings) -> Iterator[Finding]:
+    silence = func.clock_timestamp() - Worker.last_seen
+    rows = session.execute(select(Worker, func.extract("epoch", silence)).order_by(Worker.id)).all()
+    for worker, seconds in rows:
+        if seconds > chosen.lease_seconds:
+            yield wrong(
+                "workers",
+                f"Worker {worker.id} has not been heard of for {seconds / 60:,.0f} minutes.",
+                _RESTART,
+            )
+        elif worker.state is not WorkerState.ACTIVE:
+            yield note(
+                "workers",
+                f"Worker {worker.id} takes no jobs: it is {worker.state.value}.",
+                "Let it work again on the Queue page once what was to be done there is done.",
+            )
+        else:
+            yield ok("workers", f"worker {worker.id} is alive ({worker.version})")
+    for queue in ("gpu", "cpu"):
+        if not any(worker.queue == queue for worker, _ in rows):
+            yield wrong("workers", f"No {queue} worker has ever been heard of.", _RESTART)
+
+
+def _line(session: Session, chosen: settings.Settings) -> Iterator[Finding]:
+    now = func.clock_timestamp()
+    lapsed = timedelta(
+        seconds=chosen.reap_grace_seconds
+        + chosen.reaper_patience_seconds
+        + 2 * chosen.sweep_seconds
+    )
+    stuck = session.scalars(
+        select(Job.id).where(Job.status == JobStatus.RUNNING, Job.lease_until < now - lapsed)
+    ).all()
+    if stuck:
+        yield wrong(
+            "line",
+            f"Jobs {', '.join(map(str, stuck[:_SHOWN]))} are held by workers that are gone.",
+            "No worker is left to take them back: start one.",
+        )
+    # Twice the time after which a deaf worker starts afresh by itself.
+    patience = timedelta(seconds=2 * chosen.deaf_seconds)
+    waiting = session.scalars(
+        select(func.count())
+        .select_from(Job)
+        .where(Job.status == JobStatus.QUEUED, Job.run_after < now - patience)
+    ).one()
+    idle = session.scalars(
+        select(Worker).where(
+            Worker.queue == "gpu",
+            Worker.state == WorkerState.ACTIVE,
+            Worker.last_seen > now - timedelta(seconds=chosen.lease_seconds),
+            ~select(Job.id).where(Job.worker_id == Worker.id).exists(),
+        )
+    ).all()
+    deaf = [worker.id for worker in idle if waiting and jobs.has_claimable(session, worker)]
+    if deaf:
+        yield wrong(
+            "line",
+            f"{waiting} jobs wait although {', '.join(deaf)} has nothing to do: it is deaf.",
+            "Restart that worker; if it comes again, look at the broker's and its own log.",
+        )
+    elif not stuck:
+        yield ok("line", f"{waiting} jobs have waited for longer than {patience.seconds} s")
+
+
+def _notices(session: Session) -> Iterator[Finding]:
+    waiting = [Outgoing.sent_at.is_(None), Outgoing.last_error.is_not(None)]
+    rows = session.execute(
+        select(Outgoing.channel, func.count(), func.max(Outgoing.last_error))
+        .where(*waiting)
+        .group_by(Outgoing.channel)
+    ).all()
+    for channel, number, error in rows:
+        what = "mails" if channel is Channel.MAIL else "calls to webhooks"
+        yield note(
+            "notices",
+            f"{number} {what} could not be delivered yet: {error}",
+            "See /webhooks; for mails look at the ETUDE_SMTP_… settings.",
+        )
+    if not rows:
+        yield ok("notices", "every notice was delivered or waits for its first try")
+
+
+def _audit(session: Session) -> Iterator[Finding]:
+    every = select(AuditEvent).order_by(AuditEvent.id).execution_options(yield_per=1000)
+    with closing(session.scalars(every)) as events:
+        broken = audit.first_break(events)
+    if broken is None:
+        yield ok("audit", "the audit log's chain is whole")
+    else:
+        yield wrong(
+            "audit",
+            f"The audit log was changed by hand: entry {broken} does not follow the one before.",
+            "Compare it with the last backup; somebody had access to the database.",
+        )

@@ -1,0 +1,179 @@
+"""What a job takes in energy and money: beforehand as a range from like jobs, then as measured."""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+from sqlalchemy import func, select
+from sqlalchemy.orm import Session
+
+from app import settings
+from app.models import Attempt, Job, JobStatus, Worker
+from app.train_config import TrainConfig
+from app.training_plan import Plan
+
+_JOULES_PER_KWH = 3.6e6
+# As many of the newest like jobs say what the next will take.
+_LIKE_JOBS = 20
+_COVERS = {"gpu": "the GPU alone", "cpu": "all that ran on the processor", "": ""}
+_NOT_MEASURED = "not measured on this machine"
+
+
+class Measured(NamedTuple):
+    joules: float
+    source: str  # "gpu" or "cpu"
+    is_whole: bool  # whether every attempt was measured
+
+
+class Likely(NamedTuple):
+    """From and to how many joules, and how many like jobs say so."""
+
+    least: float
+    most: float
+    number: int
+    source: str
+
+
+class Before(NamedTuple):
+    """What stands on the page where a job is made."""
+
+    energy: str
+    cost: str  # empty where no price is set
+    basis: str
+
+
+class Shown(NamedTuple):
+    """Four cells of the job's page, and a word on what the measured ones cover."""
+
+    predicted: str
+    measured: str
+    predicted_cost: str  # empty where no price is set
+    measured_cost: str
+    covers: str
+
+
+def measured(db: Session, job: Job) -> Measured | None:
+    """Add up a job's attempts; nothing where none was measured."""
+    joules, number, source, attempts = db.execute(
+        select(
+            func.sum(Attempt.energy_joules),
+            func.count(Attempt.energy_joules),
+            func.max(Attempt.energy_source),
+            func.count(),
+        ).where(Attempt.job_id == job.id)
+    ).one()
+    return Measured(joules or 0.0, source or "", number == attempts) if number else None
+
+
+def likely(
+    db: Session,
+    base_model_id: int,
+    method: str,
+    num_tokens: float,
+    device: str | None = None,
+    but: int | None = None,
+) -> Likely | None:
+    """Say what a job will take by what a token of like jobs took; nothing where none says.
+
+    Like jobs have the same starting model and method, and were measured whole.
+
+    Args:
+        base_model_id: The starting model.
+        method: How it is trained.
+        num_tokens: Of all passes together.
+        device: Only jobs that were trained on one of that name.
+        but: A job that says nothing about itself.
+    """
+    on = [] if device is None else [Worker.hardware["name"].as_string() == device]
+    per_token = (
+        select(
+            (func.sum(Attempt.energy_joules) / Job.trained_tokens).label("joules"),
+            func.max(Attempt.energy_source).label("source"),
+        )
+        .join(Attempt, Attempt.job_id == Job.id)
+        .outerjoin(Worker, Worker.id == Attempt.worker_id)
+        .where(
+            Job.base_model_id == base_model_id,
+            Job.config["method"].as_string() == method,
+            Job.id.is_distinct_from(but),
+            Job.status == JobStatus.SUCCEEDED,
+            Job.trained_tokens > 0,
+        )
+        .group_by(Job.id)
+        # Of every attempt, on such a device alone.
+        .having(func.count() == func.count(Attempt.energy_joules), *map(func.bool_and, on))
+        .order_by(Job.id.desc())
+        .limit(_LIKE_JOBS)
+        .subquery()
+    )
+    each = per_token.c
+    row = db.execute(
+        select(
+            func.min(each.joules), func.max(each.joules), func.count(), func.max(each.source)
+        ).select_from(per_token)
+    ).one()
+    least, most, number, source = row
+    if not num_tokens or not number:
+        return None
+    return Likely(least * num_tokens, most * num_tokens, number, source or "")
+
+
+def estimate(db: Session, job: Job) -> Likely | None:
+    """Say what a job that was made takes; nothing where no like job says."""
+    plan = job.plan or {}
+    by_time = float(plan.get("seconds", 0)) * float(plan.get("tokens_per_second", 0))
+    num_tokens = plan.get("num_tokens") or by_time
+    return likely(db, job.base_model_id, job.config.get("method", ""), num_tokens, but=job.id)
+
+
+def before(
+    db: Session, base_model_id: int, config: TrainConfig, plan: Plan, device: str
+) -> Before | None:
+    """Put in words what a job would take that is not made yet; nothing where no like job says."""
+    guess = likely(db, base_model_id, config.method, plan.num_tokens, device)
+    if guess is None:
+        return None
+    jobs = "a like job" if guess.number == 1 else f"{guess.number} like jobs"
+    has_price = settings.get().price_per_kwh > 0
+    return Before(
+        _span(guess, _kwh),
+        _span(guess, _money) if has_price else "",
+        f"Energy as measured of {jobs} here: {_COVERS[guess.source]}.",
+    )
+
+
+def shown(db: Session, job: Job) -> Shown:
+    """Put both in words for the job's page."""
+    guess, found = estimate(db, job), measured(db, job)
+    if found is not None:
+        prefix = "" if found.is_whole else "at least "
+        said, cost = prefix + _kwh(found.joules), prefix + _money(found.joules)
+        covers = _COVERS[found.source]
+    else:
+        said, cost = (_NOT_MEASURED if job.status.is_final else "—"), "—"
+        covers = ""
+    has_price = settings.get().price_per_kwh > 0
+    return Shown(
+        _span(guess, _kwh) if guess else "—",
+        said,
+        (_span(guess, _money) if guess else "—") if has_price else "",
+        cost if has_price else "",
+        covers,
+    )
+
+
+def _span(guess: Likely, words: Callable[[float], str]) -> str:
+    least, most = words(guess.least), words(guess.most)
+    if least == most:
+        return f"about {least}"
+    number, _, unit = least.rpartition(" ")
+    return f"{number if most.endswith(f' {unit}') else least} to {most}"
+
+
+def _kwh(joules: float) -> str:
+    kwh = joules / _JOULES_PER_KWH
+    return f"{kwh:,.2f} kWh" if kwh >= 0.1 else f"{kwh * 1000:,.3g} Wh"
+
+
+def _money(joules: float) -> str:
+    money = joules / _JOULES_PER_KWH * settings.get().price_per_kwh
+    return f"{money:,.2f} {settings.get().currency}"

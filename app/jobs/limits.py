@@ -1,0 +1,165 @@
+"""What administrators grant departments and people: shares, limits and hours."""
+
+from dataclasses import dataclass
+from datetime import time
+
+from sqlalchemy import func, select, text
+from sqlalchemy.orm import Session
+
+from app import audit
+from app.auth import require
+from app.errors import Invalid, NotFound, TooMany
+from app.jobs import shares
+from app.jobs.line import Rule
+from app.models import Department, Job, JobStatus, LineRule, Role, User
+
+QUEUE_FULL = "queue_limit"
+_MOST_JOBS, _MOST_HOURS, _LEAST_SHARE, _MOST_SHARE = 100_000, 1_000_000, 0.01, 1000
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What a form says, as it was typed; empty: no limit."""
+
+    share: str = "1"
+    max_running: str = ""
+    max_queued: str = ""
+    month_hours: str = ""
+    opens: str = ""
+    closes: str = ""
+    weekends: bool = False
+
+
+def list_rules(db: Session, admin: User) -> tuple[dict[int, LineRule], dict[int, LineRule]]:
+    """Return the rules that there are, by department and by person."""
+    require(admin, Role.ADMIN)
+    rules = db.scalars(select(LineRule)).all()
+    return (
+        {rule.department_id: rule for rule in rules if rule.department_id is not None},
+        {rule.user_id: rule for rule in rules if rule.user_id is not None},
+    )
+
+
+def grant(
+    db: Session,
+    admin: User,
+    wanted: Wanted,
+    *,
+    department_id: int | None = None,
+    user_id: int | None = None,
+) -> None:
+    """Set the rule of a department or of a person; one that says nothing is removed.
+
+    Raises:
+        Forbidden: it is not an administrator who asks.
+        NotFound: there is no such department or person.
+        Invalid: a value cannot be used; with its field.
+    """
+    require(admin, Role.ADMIN)
+    whose: Department | User | None
+    if department_id is not None:
+        whose, subject = db.get(Department, department_id), f"department {department_id}"
+        mine = LineRule.department_id == department_id
+    else:
+        whose, subject = db.get(User, user_id), f"user {user_id}"
+        mine = LineRule.user_id == user_id
+    if whose is None:
+        raise NotFound("There is no such department or person.")
+    values = checked(wanted)
+    rule = db.scalars(select(LineRule).where(mine).with_for_update()).one_or_none()
+    if values == checked(Wanted()):
+        if rule is not None:
+            db.delete(rule)
+    else:
+        if rule is None:
+            rule = LineRule(department_id=department_id, user_id=user_id)
+            db.add(rule)
+        for name, value in values.items():
+            setattr(rule, name, value)
+    db.flush()
+    said = {name: str(value) for name, value in values.items() if value not in (None, False)}
+    audit.record(db, admin, "line.rule", subject, **said)
+
+
+def check_queued(db: Session, user: User) -> None:
+    """Refuse a job more than a person or the department may have waiting.
+
+    Raises:
+        TooMany: says whose limit it is.
+    """
+    rows = db.scalars(
+        select(LineRule).where(
+            LineRule.max_queued.is_not(None),
+            (LineRule.department_id == user.department_id) | (LineRule.user_id == user.id),
+        )
+    ).all()
+    if not rows:
+        return
+    # One at a time in a department: two would both count what was there before.
+    key = {"key": 0x45747564 + user.department_id}
+    db.execute(text("SELECT pg_advisory_xact_lock(:key)"), key)
+    for row in rows:
+        rule: Rule = shares.rule_of(row)
+        theirs = row.department_id is not None
+        whose = Job.department_id == user.department_id if theirs else Job.owner_id == user.id
+        waiting = db.scalar(
+            select(func.count()).select_from(Job).where(Job.status == JobStatus.QUEUED, whose)
+        )
+        if rule.max_queued is not None and (waiting or 0) >= rule.max_queued:
+            who = "Your department has" if theirs else "You have"
+            raise TooMany(
+                f"{who} {waiting} {'job' if waiting == 1 else 'jobs'} waiting, as many as may be; "
+                "start this one when one of them has begun, or cancel one.",
+                code=QUEUE_FULL,
+            )
+
+
+def checked(wanted: Wanted) -> dict[str, object]:
+    """Turn what was typed into the columns of a rule.
+
+    Raises:
+        Invalid: a value cannot be used; with its field.
+    """
+    opens, closes = _clock(wanted.opens, "opens"), _clock(wanted.closes, "closes")
+    if (opens is None) != (closes is None):
+        missing = "opens" if opens is None else "closes"
+        raise Invalid("Say both from when and until when, or neither.", field=missing)
+    if opens is not None and opens == closes:
+        raise Invalid("From and until are the same; leave both empty for any time.", field="closes")
+    return {
+        "share": _number(wanted.share or "1", "share", _LEAST_SHARE, _MOST_SHARE),
+        "max_running": _count(wanted.max_running, "max_running", least=0),
+        "max_queued": _count(wanted.max_queued, "max_queued", least=0),
+        "month_hours": _number(wanted.month_hours, "month_hours", 0, _MOST_HOURS),
+        "opens": opens,
+        "closes": closes,
+        "weekends": wanted.weekends,
+    }
+
+
+def _count(typed: str, field: str, least: int) -> int | None:
+    value = _number(typed, field, least, _MOST_JOBS)
+    if value is not None and value != int(value):
+        raise Invalid("Give a whole number.", field=field)
+    return None if value is None else int(value)
+
+
+def _number(typed: str, field: str, least: float, most: float) -> float | None:
+    if not typed.strip():
+        return None
+    try:
+        value = float(typed.replace(",", "."))
+    except ValueError:
+        raise Invalid("Give a number, or leave it empty.", field=field) from None
+    if not least <= value <= most:
+        raise Invalid(f"Give a number from {least:g} to {most:,.10g}.", field=field)
+    return value
+
+
+def _clock(typed: str, field: str) -> time | None:
+    if not typed.strip():
+        return None
+    try:
+        return time.fromisoformat(typed.strip()).replace(second=0, microsecond=0, tzinfo=None)
+    except ValueError:
+        raise Invalid("Give a time of day, such as 20:00.", field=field) from None

@@ -1,0 +1,72 @@
+"""Moving waiting jobs forward and back in the line; administrators only."""
+
+from collections.abc import Callable
+
+from sqlalchemy import func, select
+from sqlalchemy.orm import Session
+
+from app import audit
+from app.auth import require
+from app.errors import Conflict
+from app.jobs.stream import say
+from app.models import Job, JobStatus, Role, User
+
+
+def raise_(db: Session, admin: User, job: Job) -> None:
+    """Let a job go before all of the same priority.
+
+    Raises:
+        Forbidden: it is not an administrator who asks.
+        Conflict: the job does not wait in line.
+    """
+    _move(db, admin, job, "raise", lambda priority: priority - 1, "moved it forward in the line")
+
+
+def lower(db: Session, admin: User, job: Job) -> None:
+    """Let a job go after all of the same priority.
+
+    Raises:
+        Forbidden: it is not an administrator who asks.
+        Conflict: the job does not wait in line.
+    """
+    _move(db, admin, job, "lower", lambda priority: priority + 1, "moved it back in the line")
+
+
+def to_top(db: Session, admin: User, job: Job) -> None:
+    """Let a job go before all others that wait now.
+
+    Raises:
+        Forbidden: it is not an administrator who asks.
+        Conflict: the job does not wait in line.
+    """
+    require(admin, Role.ADMIN)
+    others = (Job.status == JobStatus.QUEUED, Job.id != job.id)
+    first = db.scalar(select(func.min(Job.priority)).where(*others))
+    before_all = 0 if first is None else first - 1
+    _move(
+        db,
+        admin,
+        job,
+        "top",
+        lambda priority: min(priority, before_all),
+        "moved it to the top of the line",
+    )
+
+
+def _move(
+    db: Session,
+    admin: User,
+    job: Job,
+    deed: str,
+    to: Callable[[int], int],
+    words: str,
+) -> None:
+    require(admin, Role.ADMIN)
+    db.refresh(job, with_for_update={"of": Job})
+    if job.status is not JobStatus.QUEUED:
+        raise Conflict(f"This job does not wait in line any more; it is {job.status.value}.")
+    before, job.priority = job.priority, to(job.priority)
+    db.flush()
+    say(db, job.id, "status", f"{admin.name or admin.email} {words}.")
+    audit.record(db, admin, f"job.{deed}", f"job {job.id}", before=before, after=job.priority)
+    db.refresh(job)

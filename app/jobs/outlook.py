@@ -1,0 +1,337 @@
+"""The line as people see it: each job's place, why it waits, and when it begins and ends."""
+
+import threading
+import time
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+import structlog
+from sqlalchemy import Row, func, select
+from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.orm import Session, aliased
+
+from app import db as database
+from app import settings
+from app.datasets.privacy import reviews
+from app.jobs import choice, foresight, line, shares
+from app.models import (
+    Attempt,
+    BaseModel,
+    DatasetVersion,
+    Desired,
+    Job,
+    JobStatus,
+    ModelStatus,
+    QuarantinedDevice,
+    User,
+    VersionStatus,
+    Worker,
+    WorkerState,
+)
+
+# From how many like jobs speeds are taken, the newest.
+_NUM_MEASURED = 200
+# A long line changes little in a moment. It is worked out beside the pages, so that none waits for
+# it, and takes at most a tenth of a process's time; what is older than the last of these is not
+# shown.
+_LONG, _KEPT_SECONDS, _SHARE, _STALE_SECONDS = 500, 2.0, 0.1, 60.0
+_log = structlog.get_logger()
+_NUMBERS = ("no", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
+
+
+@dataclass
+class _Parts:
+    """The rows that an outlook is worked out from."""
+
+    everyone: line.Standings
+    queued: dict[int, Row[Any]]
+    waiting: dict[int, foresight.Waiting]
+    workers: list[Worker]  # that train, heard of lately or not
+    offers: list[line.Offer]  # theirs
+    ready: list[tuple[Worker, line.Offer]]  # those that take jobs now
+    pace: foresight.Pace
+
+
+@dataclass
+class Outlook:
+    """What can be said about the line at one moment, by job id."""
+
+    now: datetime
+    parts: _Parts
+    places: dict[int, int] = field(default_factory=dict)
+    times: dict[int, foresight.Times] = field(default_factory=dict)
+    # Everything that trains, and that waits in the order of the line: id and department.
+    running: list[tuple[int, int]] = field(default_factory=list)
+    waiting: list[tuple[int, int]] = field(default_factory=list)
+
+    def why(self, job_id: int) -> str:
+        """Say in one sentence why a job waits."""
+        row = self.parts.queued.get(job_id)
+        return "It is about to begin." if row is None else _reason(row, self)
+
+
+@dataclass(frozen=True)
+class _Kept:
+    outlook: Outlook
+    at: float
+    seconds: float  # that it took
+
+    def age(self) -> float:
+        return time.monotonic() - self.at
+
+    def is_due(self) -> bool:
+        return self.age() >= max(_KEPT_SECONDS, self.seconds / _SHARE)
+
+
+_kept: dict[str, _Kept] = {}
+_working = threading.Lock()
+
+
+def outlook(db: Session) -> Outlook:
+    """Work out the line as it stands, or a moment ago where it is long."""
+    url = settings.get().database_url
+    kept = _kept.get(url)
+    if kept is None or len(kept.outlook.waiting) <= _LONG or kept.age() > _STALE_SECONDS:
+        return _work_out_anew(db, url)
+    if kept.is_due() and _working.acquire(blocking=False):
+        threading.Thread(target=_renew, args=(url,), name="outlook", daemon=True).start()
+    return kept.outlook
+
+
+def _work_out_anew(db: Session, url: str) -> Outlook:
+    began = time.monotonic()
+    found = _work_out(db)
+    _kept.clear()
+    _kept[url] = _Kept(found, time.monotonic(), time.monotonic() - began)
+    return found
+
+
+def _renew(url: str) -> None:
+    try:
+        with database.session() as session:
+            _work_out_anew(session, url)
+    except SQLAlchemyError as error:  # pages show what is there; later they ask by themselves
+        _log.warning("outlook.not_renewed", error=str(error))
+    finally:
+        _working.release()
+
+
+def position(db: Session, job: Job) -> int | None:
+    """Return the place in line, 1 being next; nothing where the job does not wait in line."""
+    if job.status is not JobStatus.QUEUED or job.desired is not Desired.RUN:
+        return None
+    return outlook(db).places.get(job.id)
+
+
+def _work_out(db: Session) -> Outlook:
+    everyone = shares.standings(db)
+    workers = list(db.scalars(select(Worker).where(Worker.queue == "gpu").order_by(Worker.id)))
+    offers = [choice.worker_offer(worker) for worker in workers]
+    rows = db.execute(select(QuarantinedDevice.host, QuarantinedDevice.device))
+    ill = {(row.host, row.device) for row in rows}
+    ready = [
+        (worker, offer)
+        for worker, offer in zip(workers, offers, strict=True)
+        if _takes_jobs(worker, ill, everyone.now)
+    ]
+    parts = _Parts(everyone, {}, {}, workers, offers, ready, _pace(db))
+    parts.queued = {row.id: row for row in _queued(db)}
+    in_line = [row for row in parts.queued.values() if row.desired is Desired.RUN]
+    on_which: dict[line.Needs, Worker | None] = {}
+    parts.waiting = {row.id: _waiting(row, parts, on_which) for row in in_line}
+    found = Outlook(everyone.now, parts)
+    found.places = foresight.places(list(parts.waiting.values()), everyone, offers)
+    order = [*found.places, *(key for key in parts.queued if key not in found.places)]
+    found.waiting = [(key, parts.queued[key].department_id) for key in order]
+    machines = [foresight.Machine(worker.id, offer) for worker, offer in ready]
+    # What is still on its way to being ready may be quick or slow: no time can be said.
+    may_begin = [parts.waiting[row.id] for row in in_line if _is_ready(row)]
+    running = _running(db, found)
+    found.times |= foresight.foresee(may_begin, running, machines, everyone)
+    return found
+
+
+def _takes_jobs(worker: Worker, ill: set[tuple[str, str]], now: datetime) -> bool:
+    return (
+        worker.state is WorkerState.ACTIVE
+        and now - worker.last_seen < choice.WORKER_SILENCE
+        and not any((worker.host, device) in ill for device in worker.devices)
+    )
+
+
+def _queued(db: Session) -> list[Row[Any]]:
+    version, held_out = aliased(DatasetVersion), aliased(DatasetVersion)
+    return list(
+        db.execute(
+            select(
+                *_COLUMNS,
+                Job.desired,
+                Job.run_after,
+                func.coalesce(User.name, "").label("by_name"),
+                User.email.label("by_email"),
+                version.status.label("version_status"),
+                held_out.status.label("held_out_status"),
+                BaseModel.status.label("model_status"),
+                reviews.settled(Job.version_id).label("is_settled"),
+                reviews.settled(Job.validation_version_id).label("is_held_out_settled"),
+            )
+            .join(version, version.id == Job.version_id)
+            .outerjoin(held_out, held_out.id == Job.validation_version_id)
+            .join(BaseModel, BaseModel.id == Job.base_model_id)
+            .outerjoin(User, User.id == Job.desired_by_id)
+            .where(Job.status == JobStatus.QUEUED)
+            .order_by(Job.priority, Job.id)
+        )
+    )
+
+
+# What a job's place and length follow from.
+_COLUMNS = (
+    Job.id,
+    Job.department_id,
+    Job.owner_id,
+    Job.priority,
+    Job.needs_bytes,
+    Job.needs_devices,
+    Job.base_model_id,
+    Job.config["method"].as_string().label("method"),
+    Job.config["early_stopping_patience"].as_integer().label("patience"),
+    Job.plan["seconds"].as_float().label("planned_seconds"),
+)
+
+
+def _pace(db: Session) -> foresight.Pace:
+    """Gather how fast jobs were that ended well, beside their plans."""
+    pace = foresight.Pace()
+    rows = db.execute(
+        select(
+            Job.base_model_id,
+            Job.config["method"].as_string(),
+            Worker.hardware["name"].as_string(),
+            Job.plan["tokens_per_second"].as_float(),
+            Job.measured["tokens_per_second"].as_float(),
+        )
+        .join(Attempt, (Attempt.job_id == Job.id) & (Attempt.number == Job.attempt))
+        .join(Worker, Worker.id == Attempt.worker_id)
+        .where(Job.status == JobStatus.SUCCEEDED)
+        .order_by(Job.id.desc())
+        .limit(_NUM_MEASURED)
+    )
+    for *like, planned, measured in rows:
+        if planned and measured:
+            pace.add(tuple(like), planned, measured)
+    return pace
+
+
+def _spell(row: Row[Any], parts: _Parts, worker: Worker | None) -> foresight.Spell | None:
+    device = (worker.hardware or {}).get("name") if worker else None
+    like = (row.base_model_id, row.method, device)
+    return parts.pace.spell(like, row.planned_seconds, bool(row.patience))
+
+
+def _waiting(
+    row: Row[Any], parts: _Parts, on_which: dict[line.Needs, Worker | None]
+) -> foresight.Waiting:
+    # As if on the first machine that takes it; houses with unlike devices get a wider range.
+    needs = line.Needs(row.needs_bytes, row.needs_devices)
+    if needs not in on_which:
+        takes = (worker for worker, offer in parts.ready if offer.meets(needs))
+        on_which[needs] = next(takes, None)
+    return foresight.Waiting(
+        row.id,
+        row.department_id,
+        row.owner_id,
+        row.priority,
+        needs,
+        _spell(row, parts, on_which[needs]),
+        max(0.0, (row.run_after - parts.everyone.now).total_seconds()),
+    )
+
+
+def _running(db: Session, found: Outlook) -> list[foresight.Running]:
+    parts = found.parts
+    rows = db.execute(
+        select(
+            *_COLUMNS, Job.worker_id, Job.step, Job.total_steps, Attempt.started_at,
+            Attempt.resume_step,
+        )
+        .join(Attempt, (Attempt.job_id == Job.id) & (Attempt.number == Job.attempt))
+        .where(Job.status == JobStatus.RUNNING)
+    )  # fmt: skip
+    workers = {worker.id: worker for worker in parts.workers}
+    running = []
+    for row in rows:
+        found.running.append((row.id, row.department_id))
+        elapsed = (parts.everyone.now - row.started_at).total_seconds()
+        total = row.total_steps - row.resume_step if row.total_steps else None
+        spell = _spell(row, parts, workers.get(row.worker_id))
+        rest = foresight.left(elapsed, row.step - row.resume_step, total, spell)
+        running.append(foresight.Running(row.department_id, row.owner_id, row.worker_id, rest))
+        if rest is not None:
+            began = (row.started_at, row.started_at)
+            found.times[row.id] = foresight.Times(
+                began, foresight.span(parts.everyone, rest.low, rest.high)
+            )
+    return running
+
+
+def _is_ready(row: Row[Any]) -> bool:
+    return (
+        row.version_status is VersionStatus.READY
+        and row.held_out_status in (None, VersionStatus.READY)
+        and row.model_status is ModelStatus.READY
+        and row.is_settled
+        and row.is_held_out_settled
+    )
+
+
+def _reason(row: Row[Any], found: Outlook) -> str:
+    parts, offers = found.parts, found.parts.offers
+    if row.desired is Desired.PAUSE:
+        who = row.by_name or row.by_email
+        return f"Paused by {who}." if who else "Paused."
+    for status in (row.version_status, row.held_out_status):
+        if status not in (None, VersionStatus.READY):
+            return "Its data is being read."
+    if not (row.is_settled and row.is_held_out_settled):
+        return "Personal details are being looked for in its data."
+    if row.model_status is not ModelStatus.READY:
+        return "Its starting model is being imported."
+    job = parts.waiting[row.id]
+    if offers and not any(offer.meets(job.needs) for offer in offers):
+        return _too_large(job.needs, offers)
+    obstacle = parts.everyone.obstacle(row.department_id, row.owner_id)
+    if obstacle is not None:
+        kind, standing = obstacle
+        is_department = standing is parts.everyone.department(row.department_id)
+        return _blocked(kind, standing, is_department)
+    if job.after_seconds > 0:
+        return "It was broken off, and is tried again in a while."
+    if not any(parts.everyone.now - worker.last_seen < choice.WORKER_SILENCE
+               for worker in parts.workers):  # fmt: skip
+        return "Nothing that could train is running. Please tell your administrator."
+    if not any(offer.meets(job.needs) for _, offer in parts.ready):
+        return "The machine that it needs is kept free for maintenance."
+    ahead = found.places[row.id] - 1
+    if ahead == 0:
+        return "It is next."
+    count = _NUMBERS[ahead] if ahead < len(_NUMBERS) else f"{ahead:,}"
+    return f"{count.capitalize()} {'job' if ahead == 1 else 'jobs'} before it."
+
+
+def _too_large(needs: line.Needs, offers: list[line.Offer]) -> str:
+    if all(needs.num_devices > len(offer.devices) for offer in offers):
+        return f"Needs {needs.num_devices} devices together; no machine here has that."
+    gigabytes = (needs.memory_bytes or 0) / 1e9
+    return f"Needs {gigabytes:,.3g} GB of memory; no machine here has that."
+
+
+def _blocked(obstacle: line.Obstacle, standing: line.Standing, is_department: bool) -> str:
+    who = "Its department" if is_department else standing.name
+    if obstacle == "hours":
+        return f"{standing.rule.hours.words}." if standing.rule.hours else ""
+    if obstacle == "month":
+        return f"{who} has used this month's hours."
+    jobs = "job" if standing.running == 1 else "jobs"
+    return f"{who} has {standing.running} {jobs} in training, as many as may be at once."

@@ -1,0 +1,88 @@
+"""What a job is expected to need, by the devices that workers have said they have.
+
+On a machine with several GPUs each has a worker of its own, and one more worker has all of them
+(app/up.py). A job is planned for one device; only what does not fit there is planned for several.
+"""
+
+from collections.abc import Sequence
+from typing import Literal
+
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from app import training_plan
+from app.datasets import lengths
+from app.jobs import line
+from app.jobs.choice import WORKER_SILENCE
+from app.models import BaseModel, DatasetVersion, VersionStatus, Worker
+from app.train_config import PRESETS, TrainConfig
+from app.training_plan import DeviceInfo, LengthHistogram, Plan
+
+# Whether a model fits depends little on the data: a small file of middling examples stands for it.
+_TYPICAL = LengthHistogram(
+    upper_bounds=[512], counts=[200], num_train=180, num_validation=20,
+    total_tokens=200 * 256, max_tokens=512,
+)  # fmt: skip
+
+
+def devices(db: Session) -> list[DeviceInfo]:
+    """Return what a job may be trained on: of each number of devices the worker seen last."""
+    rows = db.execute(
+        select(Worker.hardware, Worker.last_seen)
+        .where(Worker.queue == "gpu", Worker.hardware.is_not(None))
+        .order_by(Worker.last_seen.desc())
+    ).all()
+    found: dict[int, DeviceInfo] = {}
+    for row in rows:
+        # Without any that is heard of, the last one that was; a house may be switched off.
+        if rows[0].last_seen - row.last_seen < WORKER_SILENCE:
+            info = DeviceInfo.model_validate(row.hardware)
+            found.setdefault(info.num_devices, info)
+    return [found[number] for number in sorted(found)]
+
+
+def device_of(plan: Plan, on: Sequence[DeviceInfo]) -> DeviceInfo:
+    """Return what a plan was made for: a model that one device holds needs no second."""
+    return on[-1] if plan.strategy == "fsdp" else on[0]
+
+
+def predict(
+    db: Session, version: DatasetVersion, base_model: BaseModel, config: TrainConfig
+) -> Plan | None:
+    """Predict memory and time; nothing while data, model or worker are not there yet."""
+    on = devices(db)
+    if (
+        not on
+        or version.status is not VersionStatus.READY
+        or base_model.config is None
+        or base_model.num_parameters is None
+    ):
+        return None
+    return _narrowest(base_model, lengths.histogram(db, version, base_model), config, on)
+
+
+def fits(base_model: BaseModel, on: Sequence[DeviceInfo]) -> Literal["yes", "tight", "no"] | None:
+    """Say whether training a model fits the house's memory; None while nobody can say."""
+    plan = _narrowest(base_model, _TYPICAL, PRESETS["balanced"].config, on)
+    return plan.fits if plan else None
+
+
+def needs(db: Session, plan: Plan | None) -> line.Needs:
+    """Read off a plan what a worker must have."""
+    if plan is None:
+        return line.Needs()
+    number = device_of(plan, devices(db)).num_devices if plan.strategy == "fsdp" else 1
+    return line.Needs(plan.peak_bytes, number)
+
+
+def _narrowest(
+    model: BaseModel, histogram: LengthHistogram, config: TrainConfig, on: Sequence[DeviceInfo]
+) -> Plan | None:
+    """Plan for as few devices as hold it; where none do, for as many as there are together."""
+    plan = None
+    if model.config is not None and model.num_parameters is not None:
+        for info in on:
+            plan = training_plan.plan(model.config, model.num_parameters, histogram, config, info)
+            if plan.fits != "no":
+                break
+    return plan

@@ -1,0 +1,29 @@
+"""Who may do what to a job: its owner, its department's lead, and administrators."""
+
+from app.auth import can_edit
+from app.errors import Forbidden
+from app.models import Job, Role, User
+
+
+def can_act(user: User, job: Job) -> bool:
+    """Say whether a person may pause, resume, cancel or otherwise change a job."""
+    if user.role is Role.ADMIN:
+        return True
+    if user.department_id != job.department_id or not can_edit(user):
+        return False
+    return user.role is Role.LEAD or user.id == job.owner_id
+
+
+def may_act(user: User, job: Job, deed: str) -> None:
+    """Refuse those who may not.
+
+    Raises:
+        Forbidden: they are neither the job's owner, nor its department's lead, nor administrators.
+    """
+    if not can_edit(user):
+        raise Forbidden(f"You may look at jobs, but not {deed} them.")
+    if not can_act(user, job):
+        raise Forbidden(
+            f"Only {job.owner.name or job.owner.email}, your department's lead and administrators "
+            f"may {deed} this job."
+        )

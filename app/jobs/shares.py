@@ -1,0 +1,163 @@
+"""What departments and people may have and have had: their standing in the line, and the charge.
+
+A claim reads three small tables: departments with one fading number each, rules, and the month's
+device-seconds a person. A charge is made as an attempt ends, under the lock that claims take: so
+neither a claim nor another charge reads or writes in between.
+"""
+
+from datetime import datetime
+
+from sqlalchemy import DateTime, Float, bindparam, cast, func, select, text, update
+from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.orm import Session
+
+from app import settings
+from app.db import limit_silence
+from app.jobs.line import UNKNOWN_SECONDS, Hours, Rule, Standing, Standings, by_month, faded
+from app.models import Attempt, Department, DeviceUse, Job, JobStatus, LineRule, User
+
+_CLOCK = func.clock_timestamp(type_=DateTime(timezone=True))
+# Built once: a claim asks them under the line's lock.
+_DEPARTMENTS = select(Department.id, Department.name, Department.used_seconds, Department.used_at)
+_RULES = select(LineRule)
+_USE = select(DeviceUse.department_id, DeviceUse.user_id, DeviceUse.seconds).where(
+    DeviceUse.month == bindparam("month")
+)
+_RUNNING = (
+    select(
+        Job.department_id,
+        Job.owner_id,
+        Attempt.started_at,
+        func.jsonb_array_length(Attempt.devices).label("num_devices"),
+        Job.plan["seconds"].as_float().label("expected"),
+    )
+    .join(Attempt, (Attempt.job_id == Job.id) & (Attempt.number == Job.attempt))
+    .where(Job.status == JobStatus.RUNNING)
+)
+_LOCK = 0x45747564654C  # "EtudeL": the line is read and changed by one at a time
+
+
+def lock(db: Session) -> None:
+    """Wait for the line until the end of the transaction.
+
+    Who holds it waits for no row: claims pass over rows that others hold. So whoever holds a job's
+    row may wait for the line. A process that is frozen meanwhile must not stop the house: the
+    server ends its session when it has said nothing for so long.
+    """
+    limit_silence(db, settings.get().line_lock_seconds)
+    db.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _LOCK})
+
+
+def clock(db: Session) -> datetime:
+    """Return what the database's clock says."""
+    return db.execute(select(_CLOCK)).scalar_one()
+
+
+def rule_of(row: LineRule) -> Rule:
+    """Read a rule."""
+    limits_hours = row.opens is not None or row.weekends
+    return Rule(
+        share=row.share,
+        max_running=row.max_running,
+        max_queued=row.max_queued,
+        month_seconds=None if row.month_hours is None else row.month_hours * 3600,
+        hours=Hours(row.opens, row.closes, row.weekends) if limits_hours else None,
+    )
+
+
+def standings(db: Session) -> Standings:
+    """Return how everyone stands in the line now."""
+    chosen = settings.get()
+    now, zone = clock(db), chosen.zone()
+    found = Standings(now, zone, is_fair=chosen.fair_share)
+    half_life = chosen.share_half_life_days * 86400
+    for row in db.execute(_DEPARTMENTS):
+        recent = faded(row.used_seconds, (now - row.used_at).total_seconds(), half_life)
+        found.departments[row.id] = Standing(recent_seconds=recent, name=row.name)
+    for rule in db.scalars(_RULES):
+        if rule.department_id is not None:
+            found.department(rule.department_id).rule = rule_of(rule)
+        elif rule.user_id is not None:
+            found.people[rule.user_id] = Standing(rule_of(rule))
+    if found.people:
+        named = select(User.id, User.name, User.email).where(User.id.in_(found.people))
+        for user_id, name, email in db.execute(named):
+            found.people[user_id].name = name or email
+    _count_month(db, found)
+    _count_running(db, found)
+    return found
+
+
+def time_is_up(db: Session, job_id: int) -> bool:
+    """Say whether a running job has reached the end of its hours."""
+    rows = db.scalars(
+        select(LineRule)
+        .join(
+            Job,
+            (LineRule.department_id == Job.department_id) | (LineRule.user_id == Job.owner_id),
+        )
+        .where(Job.id == job_id)
+    ).all()
+    hours = [rule.hours for rule in map(rule_of, rows) if rule.hours is not None]
+    if not hours:
+        return False
+    local = clock(db).astimezone(settings.get().zone())
+    return not all(each.is_open(local) for each in hours)
+
+
+def charge(db: Session, job_id: int, begin: datetime, end: datetime, num_devices: int) -> None:
+    """Charge the department and the owner of a job for an attempt that has ended."""
+    lock(db)
+    end = max(begin, end)  # where the machine's clock was put back
+    department_id, owner_id = db.execute(
+        select(Job.department_id, Job.owner_id).where(Job.id == job_id)
+    ).one()
+    chosen = settings.get()
+    half_life = chosen.share_half_life_days * 86400
+    age = func.extract("epoch", _CLOCK - Department.used_at)
+    db.execute(
+        update(Department)
+        .where(Department.id == department_id)
+        .values(
+            # Of two clocks read in one statement the later one may be earlier by microseconds.
+            used_seconds=Department.used_seconds
+            * func.power(cast(2.0, Float), -func.greatest(age, 0) / half_life)
+            + num_devices * (end - begin).total_seconds(),
+            used_at=_CLOCK,
+        )
+        .execution_options(synchronize_session=False)
+    )
+    for month, seconds in by_month(begin, end, chosen.zone()):
+        new = insert(DeviceUse).values(
+            month=month,
+            user_id=owner_id,
+            department_id=department_id,
+            seconds=num_devices * seconds,
+        )
+        total = DeviceUse.seconds + new.excluded.seconds
+        keys = ["month", "user_id", "department_id"]
+        db.execute(new.on_conflict_do_update(index_elements=keys, set_={"seconds": total}))
+
+
+def _count_month(db: Session, found: Standings) -> None:
+    month = found.local.date().replace(day=1)
+    for row in db.execute(_USE, {"month": month}):
+        found.department(row.department_id).month_seconds += row.seconds
+        if row.user_id in found.people:
+            found.people[row.user_id].month_seconds += row.seconds
+
+
+def _count_running(db: Session, found: Standings) -> None:
+    month = found.local.date().replace(day=1)
+    for row in db.execute(_RUNNING):
+        elapsed = max(0.0, (found.now - row.started_at).total_seconds())
+        expected = max(elapsed, row.expected if row.expected is not None else UNKNOWN_SECONDS)
+        this_month = sum(
+            seconds
+            for first, seconds in by_month(row.started_at, found.now, found.zone)
+            if first == month
+        )
+        person = found.people.get(row.owner_id)
+        for standing in filter(None, (found.department(row.department_id), person)):
+            standing.begin(row.num_devices * expected)
+            standing.month_seconds += row.num_devices * this_month

@@ -1,0 +1,132 @@
+"""What the streams of a job find out together: one look for all that stand at the same place.
+
+Ten people may watch one job, and each of its steps wakes all their streams at once. Without this
+each stream would ask the database the same by itself, and the web would do little else.
+"""
+
+import asyncio
+import json
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from anyio import CapacityLimiter, to_thread
+
+from app import db, metrics, progress
+from app.errors import NotFound
+from app.models import Job
+
+T = TypeVar("T")
+
+BATCH = 500
+# The figures beside the chart are for people: points go out at once, these once a second.
+FIGURES_SECONDS = 1.0
+# So that pages, which people wait for, find a thread and a connection whatever the streams do.
+_at_once = CapacityLimiter(4)
+
+
+async def aside(work: Callable[..., T], *arguments: Any) -> T:
+    """Do a stream's work in one of the few threads that streams may have."""
+    return await to_thread.run_sync(work, *arguments, limiter=_at_once)
+
+
+@dataclass(frozen=True)
+class Figures:
+    """What stands beside the chart, as an event, and when that was so on the monotonic clock."""
+
+    text: str
+    at: float
+    state: tuple[object, ...]
+
+
+@dataclass(frozen=True)
+class Look:
+    """What one look at the tables found; the state was read before the items were."""
+
+    text: str  # events, as they are sent
+    seq: int  # the last of them
+    has_all: bool  # more than a batch may have happened
+    status: str
+    is_final: bool
+    figures: Figures
+
+
+class Looks:
+    """The looks at one job that its streams share."""
+
+    def __init__(self, job_id: int) -> None:
+        self.job_id = job_id
+        self.num_streams = 0
+        # By the sequence number after which they look.
+        self._begun: dict[int, asyncio.Task[Look]] = {}
+        self._following: dict[int, asyncio.Task[Look]] = {}
+        self._figures: Figures | None = None
+
+    async def after(self, seq: int) -> Look:
+        """Look for what came after a sequence number; all that was there before the call is seen.
+
+        A look that has begun may have read the tables already, so whoever comes meanwhile waits
+        for the one that follows it, together with all others.
+
+        Raises:
+            NotFound: the job is gone.
+            SQLAlchemyError: the database cannot be asked.
+        """
+        task = self._following.get(seq)
+        if task is None:
+            task = asyncio.create_task(self._take_turn(seq))
+            self._following[seq] = task
+        return await asyncio.shield(task)  # who closes the page does not end it for the others
+
+    async def _take_turn(self, seq: int) -> Look:
+        if before := self._begun.get(seq):
+            await asyncio.wait([before])
+        task = self._following.pop(seq)
+        self._begun[seq] = task
+        try:
+            return await aside(self._look, seq)
+        finally:
+            if self._begun.get(seq) is task:
+                del self._begun[seq]
+
+    def _look(self, seq: int) -> Look:
+        with db.session() as session:
+            # The status first: once it is final, nothing is added to what the next line reads.
+            job = session.get(Job, self.job_id)
+            if job is None:
+                raise NotFound("There is no such job.")
+            state = (job.status.value, job.desired.value, job.phase, job.attempt)
+            items = metrics.after(session, job.id, seq, BATCH)
+            kept, now = self._figures, time.monotonic()
+            if kept is None or kept.state != state or now - kept.at >= FIGURES_SECONDS:
+                kept = Figures(encode("job", progress.figures(session, job)), now, state)
+                self._figures = kept
+        return Look(
+            text="".join(encode(item.event, item.data, item.seq) for item in items),
+            seq=items[-1].seq if items else seq,
+            has_all=len(items) < BATCH,
+            status=job.status.value,
+            is_final=job.status.is_final,
+            figures=kept,
+        )
+
+
+@contextmanager
+def shared(looks: dict[int, Looks], job_id: int) -> Iterator[Looks]:
+    """Lend a stream the looks at its job; they are forgotten with the last stream."""
+    mine = looks.setdefault(job_id, Looks(job_id))
+    mine.num_streams += 1
+    try:
+        yield mine
+    finally:
+        mine.num_streams -= 1
+        if not mine.num_streams:
+            del looks[job_id]
+
+
+def encode(event: str, data: dict[str, Any], seq: int | None = None) -> str:
+    """Write an event as an event stream has it."""
+    number = f"id: {seq}\n" if seq is not None else ""
+    return f"event: {event}\n{number}data: {json.dumps(data, ensure_ascii=False)}\n\n"

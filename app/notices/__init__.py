@@ -1,0 +1,30 @@
+"""What people and the house's programs are told: in the page, by mail, by webhook.
+
+    deeds.py     writes notices, mails and calls in the transaction of the deed they tell of
+    inbox.py     a person's own list
+    webhooks.py  the addresses that an administrator set, and their secrets
+    outbox.py    what is to leave: taken, sent, tried again (worker/outbox.py does it)
+    mail.py      one mail over SMTP
+    calls.py     one signed call
+
+Nothing of what is in people's data is ever in one: names that people gave to jobs and data are told
+to people of the house alone, and programs get ids.
+"""
+
+from app.notices.deeds import (
+    decision_needed,
+    job_ended,
+    machine_ill,
+    not_delivered,
+    questions_ready,
+    silent_workers,
+)
+
+__all__ = [
+    "decision_needed",
+    "job_ended",
+    "machine_ill",
+    "not_delivered",
+    "questions_ready",
+    "silent_workers",
+]

@@ -1,0 +1,180 @@
+"""Writes what is to be told, in the transaction of the deed: told if and only if it happened."""
+
+from collections.abc import Iterable
+from datetime import UTC, datetime, timedelta
+
+from sqlalchemy import func, select
+from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.orm import Session
+
+from app import settings
+from app.models import (
+    Asking,
+    AskingStatus,
+    Channel,
+    DatasetVersion,
+    Job,
+    JobStatus,
+    Json,
+    Notice,
+    NoticeKind,
+    Outgoing,
+    Role,
+    User,
+    Webhook,
+    Worker,
+)
+
+WORDS = {
+    NoticeKind.JOB_SUCCEEDED: "A job of yours is finished",
+    NoticeKind.JOB_FAILED: "A job of yours has failed",
+    NoticeKind.DECISION_NEEDED: "Your data waits for a decision about personal details",
+    NoticeKind.QUESTIONS_READY: "Questions that a model made up for you wait to be judged",
+    NoticeKind.MACHINE_ILL: "A machine needs looking after (administrators)",
+    NoticeKind.NOT_DELIVERED: "A notice could not be delivered (administrators)",
+}
+# What only administrators are told.
+FOR_ADMINISTRATORS = frozenset({NoticeKind.MACHINE_ILL, NoticeKind.NOT_DELIVERED})
+# Jobs go by the names that OpenAI's webhooks have, so that its clients know them.
+_EVENTS = {
+    NoticeKind.JOB_SUCCEEDED: "fine_tuning.job.succeeded",
+    NoticeKind.JOB_FAILED: "fine_tuning.job.failed",
+    NoticeKind.DECISION_NEEDED: "etude.decision.needed",
+    NoticeKind.MACHINE_ILL: "etude.machine.ill",
+}
+_MAX_NAME = 80
+
+
+def job_ended(db: Session, job_id: int) -> None:
+    """Tell a job's owner that it is finished or has failed; why, stands on its page alone."""
+    job = db.execute(
+        select(Job.status, Job.public_id, Job.name, Job.owner_id).where(Job.id == job_id)
+    ).one()
+    if job.status is JobStatus.SUCCEEDED:
+        kind, title = NoticeKind.JOB_SUCCEEDED, f"“{_short(job.name)}” is finished"
+    elif job.status is JobStatus.FAILED:
+        kind, title = NoticeKind.JOB_FAILED, f"“{_short(job.name)}” has failed"
+    else:
+        return
+    key, link = f"job {job_id} {job.status.value}", f"/jobs/{job_id}"
+    _tell(db, [db.get_one(User, job.owner_id)], kind, key, title, link)
+    _call(db, kind, key, {"id": job.public_id}, link)
+
+
+def decision_needed(db: Session, version: DatasetVersion) -> None:
+    """Tell the data's owner and the department's leads that the privacy gate waits for somebody."""
+    title = f"“{_short(version.dataset.name)}” waits for a decision about personal details"
+    link = f"/versions/{version.id}/privacy"
+    leads = select(User).where(
+        User.department_id == version.dataset.department_id, User.role == Role.LEAD
+    )
+    people = {user.id: user for user in (version.dataset.owner, *db.scalars(leads))}
+    kind, key = NoticeKind.DECISION_NEEDED, f"version {version.id} undecided"
+    _tell(db, people.values(), kind, key, title, link)
+    _call(db, kind, key, {"version": version.id}, link)
+
+
+def questions_ready(db: Session, asking: Asking) -> None:
+    """Tell who asked for questions that they are there, or that making them up has failed."""
+    version = db.get_one(DatasetVersion, asking.version_id)
+    name = _short(version.dataset.name)
+    if asking.status is AskingStatus.FAILED:
+        title = f"Making up questions about “{name}” has failed"
+    elif asking.num_pairs == 0:
+        title = f"“{name}”: no question was made up"
+    else:
+        number = f"{asking.num_pairs:,} {'question' if asking.num_pairs == 1 else 'questions'}"
+        title = f"“{name}”: {number} made up, to be judged"
+    key, link = f"asking {asking.id} over", f"/versions/{version.id}/questions"
+    _tell(db, [db.get_one(User, asking.owner_id)], NoticeKind.QUESTIONS_READY, key, title, link)
+
+
+def machine_ill(db: Session, key: str, sentence: str, **about: str) -> None:
+    """Tell the administrators about a machine, once for each key.
+
+    Args:
+        key: Names the occasion, e.g. a worker and when it was heard of last.
+        sentence: What is the matter, without a full stop.
+        about: What programs are told besides, e.g. worker="gpu-0@host".
+    """
+    kind = NoticeKind.MACHINE_ILL
+    _tell(db, _administrators(db), kind, key, sentence, "/queue")
+    _call(db, kind, key, dict(about), "/queue")
+
+
+def silent_workers(db: Session) -> None:
+    """Tell of workers that have not been heard of for longer than a lease; each silence once."""
+    silence = timedelta(seconds=settings.get().lease_seconds)
+    rows = db.execute(
+        select(Worker.id, Worker.last_seen).where(
+            Worker.last_seen < func.clock_timestamp() - silence
+        )
+    ).all()
+    for worker_id, last_seen in rows:
+        key = f"worker {worker_id} silent {last_seen:%Y-%m-%dT%H:%M:%S}"
+        sentence = f"The worker {worker_id} has fallen silent"
+        machine_ill(db, key, sentence, worker=worker_id, problem="silent")
+
+
+def not_delivered(db: Session, message: Outgoing) -> None:
+    """Tell the administrators that a notice was given up; on the page alone: no circles."""
+    key = f"outgoing {message.public_id}"
+    what = "A mail" if message.channel is Channel.MAIL else "A call to a webhook"
+    title = f"{what} could not be delivered"
+    _tell(db, _administrators(db), NoticeKind.NOT_DELIVERED, key, title, "/webhooks", mails=False)
+
+
+def _administrators(db: Session) -> list[User]:
+    return list(db.scalars(select(User).where(User.role == Role.ADMIN)))
+
+
+def _tell(
+    db: Session,
+    people: Iterable[User],
+    kind: NoticeKind,
+    key: str,
+    title: str,
+    link: str,
+    *,
+    mails: bool = True,
+) -> None:
+    """Write a notice for each who has not had it, with its mail."""
+    for user in people:
+        if user.is_service or user.disabled_at is not None:
+            continue  # programs are told by webhook
+        new = db.scalar(
+            insert(Notice)
+            .values(user_id=user.id, kind=kind, key=key, title=title, link=link)
+            .on_conflict_do_nothing(index_elements=["user_id", "key"])
+            .returning(Notice.id)
+        )
+        if new is not None and mails and settings.get().smtp_host and wants_mail(user, kind):
+            content = {"title": title, "link": link}
+            db.add(Outgoing(channel=Channel.MAIL, user_id=user.id, content=content))
+    db.flush()
+
+
+def wants_mail(user: User, kind: NoticeKind) -> bool:
+    """Say whether a person wants a kind of notice by mail; all of them until they choose."""
+    return user.mail_kinds is None or kind.value in user.mail_kinds
+
+
+def _call(db: Session, kind: NoticeKind, key: str, about: Json, link: str) -> None:
+    content = {
+        "object": "event",
+        "type": _EVENTS[kind],
+        "created_at": int(datetime.now(UTC).timestamp()),
+        "data": about | {"link": link},
+    }
+    for webhook_id in db.scalars(select(Webhook.id)):
+        row = {"channel": Channel.WEBHOOK, "webhook_id": webhook_id, "content": content, "key": key}
+        db.execute(
+            insert(Outgoing)
+            .values(row)
+            .on_conflict_do_nothing(index_elements=["webhook_id", "key"])
+        )
+
+
+def _short(name: str) -> str:
+    name = " ".join(name.split())
+    return name if len(name) <= _MAX_NAME else name[: _MAX_NAME - 1] + "…"

@@ -1,0 +1,106 @@
+"""What is to leave: taken for a while, sent, and tried again until it is given up.
+
+A message is taken by moving its time on, so a sender that dies has it sent again: at least once,
+and always with the same id.
+"""
+
+from dataclasses import dataclass
+from datetime import timedelta
+
+from sqlalchemy import delete, func, select, update
+from sqlalchemy.orm import Session
+
+from app import notices, settings
+from app.models import Channel, Json, Outgoing, User, Webhook
+
+# Longer than the longest try; nobody else takes the message meanwhile.
+_HOLD = timedelta(seconds=120)
+_KEEP_SENT = timedelta(days=30)
+
+
+@dataclass(frozen=True)
+class Message:
+    """One mail or call, with all that sending it needs."""
+
+    id: int
+    public_id: str
+    channel: Channel
+    content: Json
+    tries: int  # this one included
+    to: str  # an e-mail address, or a URL
+    webhook_id: int | None = None
+    generation: int = 0
+
+
+def take(db: Session) -> Message | None:
+    """Take the message that has waited longest; the caller commits before it sends."""
+    due = (
+        select(Outgoing.id)
+        .where(
+            Outgoing.sent_at.is_(None),
+            Outgoing.gave_up_at.is_(None),
+            Outgoing.send_after <= func.clock_timestamp(),
+        )
+        .order_by(Outgoing.send_after)
+        .limit(1)
+        .with_for_update(skip_locked=True)
+        .scalar_subquery()
+    )
+    row = db.execute(
+        update(Outgoing)
+        .where(Outgoing.id == due)
+        .values(send_after=func.clock_timestamp() + _HOLD, tries=Outgoing.tries + 1)
+        .returning(Outgoing)
+        .execution_options(synchronize_session=False)
+    ).scalar_one_or_none()
+    if row is None:
+        return None
+    if row.webhook_id is not None:
+        hook = db.get_one(Webhook, row.webhook_id)
+        to, generation = hook.url, hook.generation
+    else:
+        to, generation = db.get_one(User, row.user_id).email, 0
+    return Message(
+        row.id, row.public_id, row.channel, row.content, row.tries, to, row.webhook_id, generation
+    )
+
+
+def sent(db: Session, message: Message, answer: str) -> None:
+    """Write down that it has arrived."""
+    db.execute(
+        update(Outgoing)
+        .where(Outgoing.id == message.id)
+        .values(sent_at=func.clock_timestamp(), last_error=None)
+    )
+    _note(db, message, answer)
+
+
+def failed(db: Session, message: Message, error: str) -> None:
+    """Have it tried again later; after the last try it stays, and administrators are told."""
+    waits = settings.get().outbox_retry_seconds
+    row = db.get(Outgoing, message.id, with_for_update=True)
+    if row is None:
+        return  # its webhook or its person was removed
+    row.last_error = error[:300]
+    if message.tries > len(waits):
+        row.gave_up_at = func.clock_timestamp()
+        notices.not_delivered(db, row)
+    else:
+        wait = timedelta(seconds=waits[message.tries - 1])
+        row.send_after = func.clock_timestamp() + wait
+    db.flush()
+    _note(db, message, error)
+
+
+def forget_old(db: Session) -> None:
+    """Remove what was sent long ago."""
+    db.execute(delete(Outgoing).where(Outgoing.sent_at < func.now() - _KEEP_SENT))
+
+
+def _note(db: Session, message: Message, answer: str) -> None:
+    if message.webhook_id is not None:
+        db.execute(
+            update(Webhook)
+            .where(Webhook.id == message.webhook_id)
+            .values(last_answer=answer[:300], last_at=func.clock_timestamp())
+        )

@@ -1,0 +1,139 @@
+"""The addresses that an administrator set to hear of what happens, and the secrets for them.
+
+Secrets are derived from one key of the house in the secrets folder: a copied database, or a backup,
+can sign nothing.
+"""
+
+import base64
+import hashlib
+import hmac
+from collections.abc import Sequence
+from urllib.parse import urlsplit
+
+from sqlalchemy import func, select, update
+from sqlalchemy.orm import Session
+
+from app import audit, settings
+from app.auth import require
+from app.embedded import folder
+from app.errors import Invalid, NotFound
+from app.models import Channel, Outgoing, Role, User, Webhook
+
+MAX_URL_LENGTH = 500
+_SECRET_FILE = "webhook-key"  # noqa: S105 - its name
+_SHOWN = 50
+
+
+def list_all(db: Session, admin: User) -> list[Webhook]:
+    """List the addresses; for administrators."""
+    require(admin, Role.ADMIN)
+    return list(db.scalars(select(Webhook).order_by(Webhook.id)))
+
+
+def get(db: Session, admin: User, webhook_id: int) -> Webhook:
+    """Return one.
+
+    Raises:
+        Forbidden: it is not an administrator who asks.
+        NotFound: there is none.
+    """
+    require(admin, Role.ADMIN)
+    webhook = db.get(Webhook, webhook_id)
+    if webhook is None:
+        raise NotFound("There is no such webhook; it may have been removed.")
+    return webhook
+
+
+def add(db: Session, admin: User, name: str, url: str) -> Webhook:
+    """Have an address told of everything from now on.
+
+    Raises:
+        Forbidden: it is not an administrator who asks.
+        Invalid: the name is missing, or the address cannot be used.
+    """
+    require(admin, Role.ADMIN)
+    name, url = " ".join(name.split()), url.strip()
+    if not name or len(name) > 80:
+        raise Invalid("Give it a name of 1 to 80 characters.", field="name")
+    check_url(url)
+    webhook = Webhook(name=name, url=url)
+    db.add(webhook)
+    db.flush()
+    # The host alone: a path may hold what only the receiver should know.
+    audit.record(db, admin, "webhook.add", f"webhook {webhook.id}", host=urlsplit(url).hostname)
+    return webhook
+
+
+def remove(db: Session, admin: User, webhook: Webhook) -> None:
+    """Tell an address nothing more, also of what still waits."""
+    require(admin, Role.ADMIN)
+    subject = f"webhook {webhook.id}"
+    db.delete(webhook)
+    db.flush()
+    audit.record(db, admin, "webhook.remove", subject)
+
+
+def renew_secret(db: Session, admin: User, webhook: Webhook) -> None:
+    """Sign with another secret from now on."""
+    require(admin, Role.ADMIN)
+    webhook.generation += 1
+    db.flush()
+    audit.record(db, admin, "webhook.new_secret", f"webhook {webhook.id}")
+
+
+def send_test(db: Session, admin: User, webhook: Webhook) -> None:
+    """Have a call made that tells of nothing."""
+    require(admin, Role.ADMIN)
+    content = {"object": "event", "type": "etude.test", "data": {}}
+    db.add(Outgoing(channel=Channel.WEBHOOK, webhook_id=webhook.id, content=content))
+    db.flush()
+
+
+def undelivered(db: Session, admin: User) -> Sequence[Outgoing]:
+    """List what has failed at least once and was not sent since, the newest first."""
+    require(admin, Role.ADMIN)
+    failed = [Outgoing.sent_at.is_(None), Outgoing.last_error.is_not(None)]
+    query = select(Outgoing).where(*failed).order_by(Outgoing.id.desc()).limit(_SHOWN)
+    return db.scalars(query).all()
+
+
+def try_again(db: Session, admin: User) -> None:
+    """Try everything that was not delivered once more, from the beginning."""
+    require(admin, Role.ADMIN)
+    db.execute(
+        update(Outgoing)
+        .where(Outgoing.sent_at.is_(None), Outgoing.last_error.is_not(None))
+        .values(send_after=func.now(), tries=0, gave_up_at=None)
+    )
+
+
+def secret(webhook: Webhook) -> str:
+    """Return what a receiver checks signatures with, as Standard Webhooks writes it."""
+    return "whsec_" + base64.b64encode(key(webhook.id, webhook.generation)).decode()
+
+
+def key(webhook_id: int, generation: int) -> bytes:
+    """Derive the signing key of one webhook from the house's own."""
+    chosen = settings.get()
+    chosen.secrets_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+    house = folder.secret(chosen, _SECRET_FILE).encode()
+    return hmac.digest(house, f"webhook {webhook_id} {generation}".encode(), hashlib.sha256)
+
+
+def check_url(url: str) -> None:
+    """Refuse what is no plain address of a receiver.
+
+    Raises:
+        Invalid: it has another scheme, a password, or no host.
+    """
+    try:
+        parts = urlsplit(url)
+        port = parts.port
+    except ValueError:
+        parts, port = urlsplit(""), None
+    if parts.scheme not in ("http", "https") or not parts.hostname or port == 0:
+        raise Invalid("An address begins with https:// or http:// and names a host.", field="url")
+    if parts.username or parts.password or len(url) > MAX_URL_LENGTH or not url.isascii():
+        raise Invalid("Leave names and passwords out of the address; it is signed.", field="url")
+    if not url.isprintable() or " " in url:
+        raise Invalid("The address has signs in it that an address cannot have.", field="url")

@@ -1,0 +1,187 @@
+"""What the page of the queue shows: the line, the machines and their devices, and the workers."""
+
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from sqlalchemy import select
+from sqlalchemy.orm import Session, selectinload
+
+from app import jobs, machines, progress, settings
+from app.jobs import choice
+from app.jobs.foresight import Times
+from app.models import Department, Job, JobStatus, QuarantinedDevice, Role, User, Worker
+
+# More rows than anyone reads; all are counted.
+MOST_ROWS = 100
+# Such a worker was not merely restarted: it is shown no longer.
+_FORGOTTEN = timedelta(days=7)
+_ROUND_SECONDS = 300
+
+
+@dataclass(frozen=True)
+class Row:
+    """One job in the line."""
+
+    job: Job
+    place: int | None
+    word: str
+    why: str
+    starts: str
+    ends: str
+    department: str
+    can_act: bool
+    is_mine: bool  # of the person's department: its page may be opened
+
+
+@dataclass(frozen=True)
+class Device:
+    name: str  # as the worker names it
+    reading: machines.DeviceReading | None
+    quarantine: QuarantinedDevice | None
+
+
+@dataclass(frozen=True)
+class Machine:
+    """A worker that trains, with its devices."""
+
+    worker: Worker
+    is_here: bool
+    job: Job | None  # that it trains, where the person may know its name
+    is_busy: bool
+    devices: list[Device]
+    is_in_common: bool  # each of its devices has a worker of its own, which shows it
+    problem: str
+
+
+def show_queue(db: Session, user: User) -> dict[str, Any]:
+    """Gather the page's parts; other departments' jobs are counted, not named."""
+    line = jobs.outlook(db)
+    is_admin = user.role is Role.ADMIN
+    running_ids, waiting_ids = (
+        [key for key, department in rows if is_admin or department == user.department_id]
+        for rows in (line.running, line.waiting)
+    )
+    shown = {
+        job.id: job
+        for job in db.scalars(
+            select(Job)
+            .options(selectinload(Job.owner))
+            .where(Job.id.in_(running_ids + waiting_ids[:MOST_ROWS]))
+        )
+    }
+    names = {row.id: row.name for row in db.execute(select(Department.id, Department.name))}
+    rows = {
+        job_id: _row(user, job, line, names[job.department_id]) for job_id, job in shown.items()
+    }
+    # Somebody may have ended or begun a job between the two looks.
+    running = [rows[each] for each in running_ids if each in rows]
+    waiting = [rows[each] for each in waiting_ids[:MOST_ROWS] if each in rows]
+    workers = list(db.scalars(select(Worker).order_by(Worker.queue.desc(), Worker.id)))
+    workers = [worker for worker in workers if line.now - worker.last_seen < _FORGOTTEN]
+    return {
+        "is_admin": is_admin,
+        "running": running,
+        "waiting": waiting,
+        "num_running": len(line.running),
+        "num_waiting": len(line.waiting),
+        "num_other_running": len(line.running) - len(running_ids),
+        "num_other_waiting": len(line.waiting) - len(waiting_ids),
+        "num_more": len(waiting_ids) - len(waiting),
+        "machines": _machines(db, workers, {row.job.worker_id: row.job for row in running}, line),
+        "workers": [
+            (worker, line.now - worker.last_seen < choice.WORKER_SILENCE) for worker in workers
+        ],
+        "hosts": sorted({worker.host for worker in workers}),
+        "now": line.now,
+    }
+
+
+def _row(user: User, job: Job, line: jobs.Outlook, department: str) -> Row:
+    times = line.times.get(job.id)
+    is_running = job.status is JobStatus.RUNNING
+    return Row(
+        job=job,
+        place=line.places.get(job.id),
+        word=progress.status_word(job),
+        why="" if is_running else line.why(job.id),
+        starts="" if is_running else in_words(times, line.now, starts=True),
+        ends=in_words(times, line.now, starts=False),
+        department=department,
+        can_act=jobs.can_act(user, job),
+        is_mine=job.department_id == user.department_id,
+    )
+
+
+def _machines(
+    db: Session, workers: list[Worker], known: dict[str | None, Job], line: jobs.Outlook
+) -> list[Machine]:
+    ill = machines.quarantined(db)
+    busy = set(db.scalars(select(Job.worker_id).where(Job.status == JobStatus.RUNNING)))
+    alone = {
+        (worker.host, *worker.devices)
+        for worker in workers
+        if worker.queue == "gpu" and len(worker.devices) == 1
+    }
+    found = []
+    for worker in workers:
+        if worker.queue != "gpu":
+            continue
+        is_here = line.now - worker.last_seen < choice.WORKER_SILENCE
+        readings = machines.Readings.model_validate(worker.readings or {})
+        by_name = {each.device: each for each in readings.devices}
+        found.append(
+            Machine(
+                worker=worker,
+                is_here=is_here,
+                job=known.get(worker.id),
+                is_busy=worker.id in busy,
+                devices=[
+                    Device(
+                        name,
+                        by_name.get(name) if is_here else None,
+                        ill.get((worker.host, name)),
+                    )
+                    for name in dict.fromkeys(worker.devices)
+                ],
+                is_in_common=len(worker.devices) > 1
+                and all((worker.host, name) in alone for name in worker.devices),
+                problem=readings.problem if is_here else "",
+            )
+        )
+    return found
+
+
+# --- times for people -----------------------------------------------------------------------
+
+
+def in_words(times: Times | None, now: datetime, *, starts: bool) -> str:
+    """Say from when to when, on the clock of the house: `14:10 to 15:00`; empty: nobody knows."""
+    span = None if times is None else times.starts if starts else times.ends
+    if span is None:
+        return ""
+    soon = now + timedelta(seconds=_ROUND_SECONDS)
+    if starts and span[1] <= soon:
+        return "in a moment"
+    if not starts and span[1] <= soon:
+        return "within minutes"
+    local = now.astimezone(settings.get().zone())
+    early, late = (_rounded(at).astimezone(local.tzinfo) for at in span)
+    if late - early < timedelta(seconds=_ROUND_SECONDS):
+        return f"about {_moment(late, local)}"
+    until = f"{late:%H:%M}" if late.date() == early.date() else _moment(late, local)
+    return f"{_moment(early, local)} to {until}"
+
+
+def _moment(at: datetime, now: datetime) -> str:
+    days = (at.date() - now.date()).days
+    if days == 0:
+        return f"{at:%H:%M}"
+    if days == 1:
+        return f"tomorrow {at:%H:%M}"
+    return f"{at:%a %H:%M}" if days < 7 else f"{at:%-d %b}"
+
+
+def _rounded(at: datetime) -> datetime:
+    seconds = round(at.timestamp() / _ROUND_SECONDS) * _ROUND_SECONDS
+    return datetime.fromtimestamp(seconds, UTC)

@@ -1,0 +1,61 @@
+"""Whether Etude can do its work just now: each thing that it depends on, asked for real."""
+
+import tempfile
+from datetime import timedelta
+
+import redis
+from sqlalchemy import func, select
+from sqlalchemy.exc import SQLAlchemyError
+
+from app import db, migrations, settings
+from app.embedded.servers import redis_client
+from app.models import Worker
+from app.streams import Hub
+
+OK = "ok"
+
+
+def examine(hub: Hub) -> dict[str, str]:
+    """Ask everything; the values are "ok", or what is the matter."""
+    return {
+        **_database_and_workers(),
+        "broker": _broker(),
+        "storage": _storage(),
+        "live pages": OK if hub.is_listening else "hear nothing from the database",
+    }
+
+
+def _database_and_workers() -> dict[str, str]:
+    found = {"database": OK, "gpu worker": "none is alive", "cpu worker": "none is alive"}
+    silence = timedelta(seconds=settings.get().lease_seconds)
+    try:
+        with db.session() as session:
+            if migrations.current(session.connection()) != migrations.head():
+                found["database"] = "its tables are not those of this version"
+            alive = select(Worker.queue).where(Worker.last_seen > func.clock_timestamp() - silence)
+            for queue in set(session.scalars(alive)):
+                found[f"{queue} worker"] = OK
+    except SQLAlchemyError:
+        found["database"] = "does not answer"
+    return found
+
+
+def _broker() -> str:
+    try:
+        with redis_client(settings.get().redis_url, timeout_seconds=1) as client:
+            client.ping()
+    except (redis.RedisError, ValueError, OSError):
+        return "does not answer"
+    return OK
+
+
+def _storage() -> str:
+    folder = settings.get().storage_dir
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder) as file:
+            file.write(bytes(4096))
+            file.flush()
+    except OSError as error:
+        return f"takes no files: {error.strerror}"
+    return OK

@@ -1,0 +1,97 @@
+"""Streams of one job look together, and none of them misses what was there before it asked."""
+
+import asyncio
+import threading
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+from sqlalchemy import event
+from sqlalchemy.orm import Session
+
+from app import db as database
+from app.looks import Look, Looks, shared
+from app.models import Job
+from tests.app.test_events import job, report  # noqa: F401
+
+Hook = Callable[[str], None]
+
+
+@pytest.fixture
+def on_statement() -> Iterator[Callable[[Hook], None]]:
+    """Have something called after each statement that the database has answered."""
+    added: list[Any] = []
+
+    def add(hook: Hook) -> None:
+        def listener(_c: Any, _cursor: Any, statement: str, *_: Any) -> None:
+            hook(statement)
+
+        event.listen(database.engine(), "after_cursor_execute", listener)
+        added.append(listener)
+
+    yield add
+    for listener in added:
+        event.remove(database.engine(), "after_cursor_execute", listener)
+
+
+def is_about_points(statement: str) -> bool:
+    return "DISTINCT metric.seq" in statement
+
+
+def num_points(look: Look) -> int:
+    return look.text.count("event: metric")
+
+
+def test_all_who_stand_at_one_place_look_once(
+    db: Session,
+    job: Job,  # noqa: F811
+    on_statement: Callable[[Hook], None],
+) -> None:
+    report(db, job, 1, 3)
+    looks, seen = Looks(job.id), list[str]()
+    on_statement(lambda statement: seen.append(statement) if is_about_points(statement) else None)
+
+    async def everyone() -> list[Look]:
+        return await asyncio.gather(*(looks.after(0) for _ in range(50)))
+
+    found = asyncio.run(everyone())
+    assert [num_points(look) for look in found] == [3] * 50
+    assert len(seen) == 1
+
+
+def test_who_comes_late_waits_for_the_look_that_follows(
+    db: Session,
+    job: Job,  # noqa: F811
+    on_statement: Callable[[Hook], None],
+) -> None:
+    report(db, job, 1, 3)
+    looks = Looks(job.id)
+    has_read, go_on = threading.Event(), threading.Event()
+
+    def hold(statement: str) -> None:
+        if is_about_points(statement) and not has_read.is_set():
+            has_read.set()
+            assert go_on.wait(20)
+
+    on_statement(hold)
+
+    async def early_and_late() -> tuple[Look, list[Look]]:
+        early = asyncio.create_task(looks.after(0))
+        assert await asyncio.to_thread(has_read.wait, 20)
+        await asyncio.to_thread(report, db, job, 4, 4)  # the first has read the tables by now
+        late = [asyncio.create_task(looks.after(0)) for _ in range(3)]
+        await asyncio.sleep(0)
+        go_on.set()
+        return await early, await asyncio.gather(*late)
+
+    early, late = asyncio.run(early_and_late())
+    assert num_points(early) == 3
+    assert [num_points(look) for look in late] == [4, 4, 4]
+    assert late[0] is late[1] is late[2]
+
+
+def test_looks_are_forgotten_with_the_last_stream() -> None:
+    looks: dict[int, Looks] = {}
+    with shared(looks, 7) as first, shared(looks, 7) as second:
+        assert first is second
+    assert looks == {}

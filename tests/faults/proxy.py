@@ -1,0 +1,74 @@
+"""A cable to pull: a TCP proxy before a Unix socket that can go silent, slow down or hang up."""
+
+import asyncio
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+
+class Proxy:
+    """Listens on a port of its own; switches may be thrown from any thread."""
+
+    def __init__(self, target: Path) -> None:
+        self.target = target
+        self.port = 0
+        self.is_silent = False  # takes what is sent, and passes nothing on: half open
+        self.delay_seconds = 0.0
+        self._writers: set[asyncio.StreamWriter] = set()
+        self._loop = asyncio.new_event_loop()
+        self._ready = threading.Event()
+        self._thread = threading.Thread(target=self._run, daemon=True)
+
+    def hang_up(self) -> None:
+        """Cut every connection that there is."""
+        self._loop.call_soon_threadsafe(self._close_all)
+
+    def _run(self) -> None:
+        self._loop.run_until_complete(self._serve())
+
+    async def _serve(self) -> None:
+        self._over = asyncio.Event()
+        server = await asyncio.start_server(self._connect, "127.0.0.1", 0)
+        self.port = server.sockets[0].getsockname()[1]
+        self._ready.set()
+        await self._over.wait()
+        server.close()
+        self._close_all()
+        await asyncio.sleep(0.05)
+
+    async def _connect(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with suppress(OSError):
+            there, back = await asyncio.open_unix_connection(str(self.target))
+            self._writers |= {writer, back}
+            await asyncio.gather(self._pump(reader, back), self._pump(there, writer))
+            self._writers -= {writer, back}
+
+    async def _pump(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with suppress(OSError):
+            while data := await reader.read(65536):
+                if self.delay_seconds:
+                    await asyncio.sleep(self.delay_seconds)
+                if not self.is_silent:
+                    writer.write(data)
+                    await writer.drain()
+        if not self.is_silent:
+            writer.close()
+
+    def _close_all(self) -> None:
+        for writer in self._writers:
+            writer.transport.abort()
+        self._writers.clear()
+
+
+@contextmanager
+def proxy(target: Path) -> Iterator[Proxy]:
+    made = Proxy(target)
+    made._thread.start()
+    assert made._ready.wait(10)
+    try:
+        yield made
+    finally:
+        made._loop.call_soon_threadsafe(made._over.set)
+        made._thread.join(10)
+        made._loop.close()

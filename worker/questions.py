@@ -1,0 +1,201 @@
+"""The cpu worker's part of making up questions: passages to a child with torch, pairs back.
+
+    waiting -> asking -> done, under a lease (app/leases.py)
+
+What a few passages brought is kept in the transaction that renews the lease, with the number of
+passages that are behind it: whoever goes on after a crash begins there, and nothing is half-made.
+The model runs on the CPU and never on a GPU, so it takes none from a job (docs/decisions/0017).
+"""
+
+import json
+from collections.abc import Iterator
+from contextlib import suppress
+from typing import NamedTuple
+
+import structlog
+
+from app import base_models, db, leases, training_plan
+from app.child import BrokeOff, Child
+from app.datasets.questions import asking as ask
+from app.datasets.questions import runs
+from app.datasets.questions.asking import Order
+from app.datasets.questions.passages import Passage
+from app.errors import Conflict
+from app.leases import Lease, LeaseLost
+from app.models import Asking, AskingStatus, Json
+from worker import model_import, question_writer
+from worker.held import Draining, Held, let_go
+
+log = structlog.get_logger()
+
+# Answers that the model is asked about side by side: so much is lost at most when all breaks off.
+_BATCH_ANSWERS = 8
+# Besides the weights: torch itself, and what is computed on the way.
+_SPARE_BYTES = 1500 * 1024**2
+_TIMEOUT_SECONDS = 24 * 3600
+_SEEDS_APART = 1_000_003
+
+
+class _Unfinished(Exception):
+    """It cannot go on; the message is a sentence for a person."""
+
+
+class _Batch(NamedTuple):
+    """Answers to be asked about together, and how many passages are behind it afterwards."""
+
+    orders: list[tuple[int, Order]]  # with the index of the text
+    seed: int
+    behind: int
+
+
+def ask_next(worker_id: str) -> bool:
+    """Make up the questions that were asked for first.
+
+    Returns:
+        Whether there was something to do; ask again until there is nothing.
+    """
+    with db.session() as session:
+        leases.take_back(session, leases.ASKINGS, worker_id)
+        lease = leases.claim(session, leases.ASKINGS, worker_id)
+        session.commit()
+        if lease is None:
+            return False
+        asking = session.get(Asking, lease.id, populate_existing=True)
+        if asking is None:  # its dataset was deleted just now
+            return True
+        passages = runs.quoted(session, asking)
+        asked, answered = runs.known(session, asking.version_id)
+    log.info("asking", asking=lease.id, attempt=lease.attempt, behind=asking.num_passages)
+    batches = list(_batches(asking, passages, answered))
+    try:
+        with Held(lease) as held:
+            held.tell({"of": len(passages)})
+            if batches:
+                _ask(lease, asking, batches, {ask.key(each) for each in asked}, held)
+        with db.session() as session:
+            runs.finish(session, lease, AskingStatus.DONE)
+            session.commit()
+    except LeaseLost:
+        log.warning("lease_lost", asking=lease.id, attempt=lease.attempt)
+    except Draining:
+        let_go(lease, lease.came_from)
+    except _Unfinished as error:
+        log.warning("asking_failed", asking=lease.id, error=str(error))
+        with db.session() as session, suppress(LeaseLost):
+            runs.finish(session, lease, AskingStatus.FAILED, str(error))
+            session.commit()
+    return True
+
+
+def _batches(
+    asking: Asking, passages: list[tuple[int, Passage]], answered: set[str]
+) -> Iterator[_Batch]:
+    """Yield what is still to be asked, whole passages at a time."""
+    place = asking.num_passages
+    while place < len(passages):
+        orders: list[tuple[int, Order]] = []
+        seed = asking.seed * _SEEDS_APART + place
+        while place < len(passages) and len(orders) < _BATCH_ANSWERS:
+            index, passage = passages[place]
+            orders += [(index, Order(passage, a)) for a in passage.answers if a not in answered]
+            place += 1
+        if orders:
+            yield _Batch(orders, seed, place)
+
+
+def _ask(lease: Lease, asking: Asking, batches: list[_Batch], asked: set[str], held: Held) -> None:
+    """Let a child ask, and keep what is good of each batch as it comes.
+
+    Raises:
+        LeaseLost, Draining, _Unfinished: it is to stop, or cannot go on.
+    """
+    progress: Json = {"of": batches[-1].behind}
+    with _child(asking, batches) as child:
+        for batch, said in zip(batches, held.hear(child, _said(child)), strict=True):
+            pairs: list[Json] = []
+            refused: dict[str, int] = dict(asking.refused)
+            for (index, order), tries in zip(batch.orders, said, strict=True):
+                if asking.num_pairs + len(pairs) >= asking.max_pairs:
+                    break
+                question, reason = ask.choose(order, tries, asked)
+                if reason:
+                    refused[reason] = refused.get(reason, 0) + 1
+                else:
+                    pairs.append(_pair(index, order, question))
+            asking.num_pairs += len(pairs)
+            asking.refused = refused
+            with db.session() as session:
+                runs.keep(session, lease, asking, batch.behind, pairs, progress)
+                session.commit()
+            if asking.num_pairs >= asking.max_pairs:
+                break
+
+
+def _pair(index: int, order: Order, question: str) -> Json:
+    return {
+        "example_index": index,
+        "heading": order.passage.heading,
+        "passage": order.passage.text,
+        "answer": order.answer,
+        "question": question,
+    }
+
+
+def _child(asking: Asking, batches: list[_Batch]) -> Child:
+    model = asking.base_model
+    cpu = training_plan.this_cpu()
+    dtype, weights = ("bfloat16", 1) if cpu.has_bfloat16 else ("float32", 2)
+    needed = weights * (model.size_bytes or 0) + _SPARE_BYTES
+    if cpu.free_bytes < needed:
+        raise _Unfinished(
+            f"{model.label} needs about {needed / 1e9:.1f} GB of memory here, and "
+            f"{cpu.free_bytes / 1e9:.1f} GB are free; choose a smaller model, or try again when no "
+            "job is running."
+        )
+    try:
+        folder = base_models.folder(model)
+    except Conflict as error:
+        raise _Unfinished(error.message) from None
+    order = question_writer.Order(
+        model=folder,
+        manifest_sha256=model.manifest_sha256 or "",
+        dtype=dtype,
+        before=ask.told_before(),
+        batches=[
+            question_writer.Batch(seed=batch.seed, prompts=[each.words for _, each in batch.orders])
+            for batch in batches
+        ],
+        num_tries=ask.NUM_TRIES,
+        max_new_tokens=ask.MAX_NEW_TOKENS,
+    )
+    return Child(
+        "worker.question_writer",
+        order.model_dump_json(),
+        timeout_seconds=_TIMEOUT_SECONDS,
+        environment=model_import.environment("folder"),
+    )
+
+
+def _said(child: Child) -> Iterator[list[list[str]]]:
+    """Yield what the child says of each batch.
+
+    Raises:
+        _Unfinished: it cannot go on.
+    """
+    try:
+        for line in child.lines():
+            if not line.startswith(b"{"):  # libraries print, too
+                continue
+            message: Json = json.loads(line)
+            if "error" in message:
+                raise _Unfinished(message["error"])
+            yield message["said"]
+    except BrokeOff as error:
+        # The end of what it printed may hold words of the document.
+        log.error("question_writer_broke_off", code=error.code)  # noqa: TRY400
+        raise _Unfinished(
+            "Making up questions took longer than a day and was stopped."
+            if error.is_late
+            else f"Making up questions broke off (code {error.code}), perhaps because the machine "
+            "ran out of memory; choose a smaller model, or try again when no job is running."
+        ) from None

@@ -1,0 +1,22 @@
+"""What the libraries below torch are told, by variables of the environment, before it is loaded."""
+
+import os
+
+ENVIRONMENT = {
+    "PYTORCH_ALLOC_CONF": "expandable_segments:True",
+    # Threads wait for one another after each of torch's many short operations. Left alone they spin
+    # for so long that a core shared with the web or a browser makes steps ten times slower; put to
+    # sleep at once (OMP_WAIT_POLICY=PASSIVE) they lose a third on an idle machine. A short spin
+    # costs neither. It counts for GNU OpenMP, which torch's Linux wheels bring.
+    "GOMP_SPINCOUNT": "10000",
+    # oneDNN keeps the machine code of a product for each shape it has seen, 1,024 of them, and our
+    # rows have a length of their own nearly each time: that came to half a gigabyte and was hardly
+    # ever used again. The layers of a model need some two dozen.
+    "ONEDNN_PRIMITIVE_CACHE_CAPACITY": "32",
+}
+
+
+def prepare() -> None:
+    """Say all of it that nobody has said otherwise."""
+    for name, value in ENVIRONMENT.items():
+        os.environ.setdefault(name, value)
