@@ -395,7 +395,8 @@ def _predict(
     slack = 1.0 if is_tight else _HEAP_SLACK[device.allocator]
     # Of a chunk; of all tokens, twice, where the model itself makes them.
     rows = chunk_tokens if packed else 2 * live_tokens
-    logits = rows * shape.vocabulary * (8 if resident == "fp32" else 12)
+    # Scores and their softmax in float32, besides the 16 bits of a product.
+    logits = rows * shape.vocabulary * (8 if resident == "fp32" else 10)
     weight_bytes = _WEIGHT_BYTES["bf16" if shape.has_experts and resident == "nf4" else resident]
     linear_bytes = shape.num_linear * weight_bytes
     if strategy == "fsdp":
@@ -419,16 +420,7 @@ def _predict(
         2.0 * shape.hidden * shape.intermediate if resident == "nf4" else 0,
     ]
     peak = int(sum(parts))
-    rate = _rate(device, resident) * device.num_devices * _SHARED_RATE[strategy]
-    per_token = _operations(shape, num_adapter, checkpointing)
-    if config.objective == "dpo":
-        per_token += 2 * shape.num_linear  # the starting model reads each answer as well
-    seconds_per_token = per_token / rate * _OPTIMIZER_SECONDS[optimizer]
-    if device.kind == "cpu":
-        seconds_per_token *= 1 + _CPU_PASS_TOKENS / micro_batch_tokens
-    if resident == "nf4":
-        # Unpacking costs about as much as a pass over 300 tokens, whatever the micro-batch holds.
-        seconds_per_token *= 1 + 300 / micro_batch_tokens
+    seconds_per_token = _seconds_per_token(shape, config, device, way)
     mean = min(histogram.mean_tokens, config.max_length_tokens) * _num_parts(config)
     train_tokens = mean * histogram.num_train * num_passes(histogram.num_train, config)
     # An evaluation runs forwards only, and is kept to a fair share of the training.
@@ -452,6 +444,21 @@ def _predict(
         fits="yes" if share <= 0.85 else "tight" if share <= 1 else "no",
         reasons=[],
     )
+
+
+def _seconds_per_token(shape: Shape, config: TrainConfig, device: DeviceInfo, way: Way) -> float:
+    """Return what a trained token costs on all devices of a job together."""
+    per_token = _operations(shape, shape.num_adapter(config), way.checkpointing)
+    if config.objective == "dpo":
+        per_token += 2 * shape.num_linear  # the starting model reads each answer as well
+    rate = _rate(device, way.resident) * device.num_devices * _SHARED_RATE[way.strategy]
+    seconds = per_token / rate * _OPTIMIZER_SECONDS[way.optimizer]
+    if device.kind == "cpu":
+        seconds *= 1 + _CPU_PASS_TOKENS / way.micro_batch_tokens
+    if way.resident == "nf4":
+        # Unpacking costs about as much as a pass over 300 tokens, whatever the micro-batch holds.
+        seconds *= 1 + 300 / way.micro_batch_tokens
+    return seconds
 
 
 def _num_parts(config: TrainConfig) -> int:

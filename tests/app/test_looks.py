@@ -11,8 +11,8 @@ from sqlalchemy.orm import Session
 
 from app import db as database
 from app.looks import Look, Looks, shared
-from app.models import Job
-from tests.app.test_events import job, report  # noqa: F401
+from tests.app.test_events import make_running, report
+from tests.factories import make_user
 
 Hook = Callable[[str], None]
 
@@ -43,10 +43,9 @@ def num_points(look: Look) -> int:
 
 
 def test_all_who_stand_at_one_place_look_once(
-    db: Session,
-    job: Job,  # noqa: F811
-    on_statement: Callable[[Hook], None],
+    db: Session, on_statement: Callable[[Hook], None]
 ) -> None:
+    job = make_running(db, make_user(db))
     report(db, job, 1, 3)
     looks, seen = Looks(job.id), list[str]()
     on_statement(lambda statement: seen.append(statement) if is_about_points(statement) else None)
@@ -60,10 +59,9 @@ def test_all_who_stand_at_one_place_look_once(
 
 
 def test_who_comes_late_waits_for_the_look_that_follows(
-    db: Session,
-    job: Job,  # noqa: F811
-    on_statement: Callable[[Hook], None],
+    db: Session, on_statement: Callable[[Hook], None]
 ) -> None:
+    job = make_running(db, make_user(db))
     report(db, job, 1, 3)
     looks = Looks(job.id)
     has_read, go_on = threading.Event(), threading.Event()

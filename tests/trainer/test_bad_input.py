@@ -208,14 +208,3 @@ def test_a_job_needs_no_room_for_the_packed_model(
     write_spec(tmp_path / "job", spec.model_copy(update={"cache_dir": str(cache)}))
     assert train(tmp_path / "job") == train_config.EXIT_DONE
     assert not list(cache.glob("nf4-*"))
-
-
-@pytest.mark.skipif(torch.cuda.is_available(), reason="There is a GPU here.")
-def test_a_gpu_that_is_not_there(tmp_path: Path, tiny_model: Path) -> None:
-    spec = make_job(tmp_path, tiny_model, **QUICK)
-    there = spec.model_copy(update={"device": "cuda:0"})
-    (tmp_path / "config.json").write_text(there.model_dump_json())
-    assert train(tmp_path) == train_config.EXIT_DEVICE
-    (failed,) = events(tmp_path, spec.attempt, "failed")
-    assert failed["code"] == "device_failed"
-    assert failed["message"].startswith("This machine's GPU cannot be used (")

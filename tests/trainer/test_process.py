@@ -18,7 +18,7 @@ LONG: dict[str, Any] = {"num_epochs": 50, "batch_size": 1, "num_evaluations": 1}
 
 
 @contextmanager
-def trainer(folder: Path) -> Iterator["subprocess.Popen[str]"]:
+def trainer(folder: Path, **variables: str) -> Iterator["subprocess.Popen[str]"]:
     with (
         (folder / "log.txt").open("w") as log,
         subprocess.Popen(
@@ -27,7 +27,7 @@ def trainer(folder: Path) -> Iterator["subprocess.Popen[str]"]:
             stderr=log,
             text=True,
             start_new_session=True,
-            env={"PATH": os.environ["PATH"], "OMP_NUM_THREADS": "1"},
+            env={"PATH": os.environ["PATH"], "OMP_NUM_THREADS": "1", **variables},
             cwd=Path(__file__).parents[2],
         ) as process,
     ):
@@ -90,3 +90,13 @@ def test_what_cannot_be_trained_ends_with_a_sentence(tmp_path: Path, tiny_model:
     (failed,) = events(tmp_path, spec.attempt, "failed")
     assert failed["code"] == "dataset_invalid"
     assert "start the job again" in failed["message"]
+
+
+def test_a_gpu_that_is_not_there_is_named(tmp_path: Path, tiny_model: Path) -> None:
+    spec = make_job(tmp_path, tiny_model).model_copy(update={"device": "cuda:0"})
+    (tmp_path / "config.json").write_text(spec.model_dump_json())
+    with trainer(tmp_path, CUDA_VISIBLE_DEVICES="") as process:
+        assert process.wait(120) == train_config.EXIT_DEVICE
+    (failed,) = events(tmp_path, spec.attempt, "failed")
+    assert failed["code"] == "device_failed"
+    assert failed["message"].startswith("PyTorch finds no GPU that it can use")

@@ -191,11 +191,7 @@ def _explain(error: Exception) -> "Failure":
     if loop.is_out_of_memory(error):
         return failures.out_of_memory()
     if "CUDA error" in str(error):
-        return failures.Failure(
-            "device_failed",
-            "The GPU reported an error; the job goes on from its last checkpoint.",
-            train_config.EXIT_DEVICE,
-        )
+        return failures.device_broken()
     return failures.Failure(
         "trainer_failed",
         f"The trainer met an error that it does not know ({type(error).__name__}); "

@@ -31,14 +31,19 @@ def model_rejected(message: str) -> Failure:
     return Failure("model_rejected", message, train_config.EXIT_MODEL)
 
 
-def device_unusable(error: Exception) -> Failure:
-    reason = str(error).partition("\n")[0].rstrip(".")
-    return Failure(
-        "device_failed",
-        f"This machine's GPU cannot be used ({reason}); an administrator sees more with "
-        "“etude doctor”.",
-        train_config.EXIT_DEVICE,
+def no_device() -> Failure:
+    return _device_failed(
+        "PyTorch finds no GPU that it can use on this machine; an administrator sees more with "
+        "“etude doctor”."
     )
+
+
+def device_broken() -> Failure:
+    return _device_failed("The GPU reported an error; the job goes on from its last checkpoint.")
+
+
+def _device_failed(message: str) -> Failure:
+    return Failure("device_failed", message, train_config.EXIT_DEVICE)
 
 
 def checkpoint_unusable(step: int, error: Exception) -> Failure:

@@ -286,15 +286,16 @@ def look_at(device: torch.device, group: Group = ALONE) -> DeviceInfo:
     """Describe the device that this job trains on, or each of its devices.
 
     Raises:
-        Failure: the GPU cannot be used.
+        Failure: there is no GPU that can be used.
     """
     cpu = training_plan.this_cpu()
     if device.type == "cpu":
         return training_plan.share_cpu(cpu, group.size)
-    try:
-        free_bytes, _ = torch.cuda.mem_get_info(device)
-    except (RuntimeError, AssertionError) as error:  # no driver, another than torch's, or no CUDA
-        raise failures.device_unusable(error) from error
+    if (
+        not torch.cuda.is_available()
+    ):  # no driver, a driver too old for torch, or torch without CUDA
+        raise failures.no_device()
+    free_bytes, _ = torch.cuda.mem_get_info(device)
     free_bytes = -int(group.most(-free_bytes))
     return DeviceInfo(
         kind="cuda",

@@ -144,8 +144,8 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
         losses_N = total.new_zeros(hidden_ND.shape[0] if each else 0)
         needs_gradient = ctx.needs_input_grad[0]
         gradient_ND = torch.empty_like(hidden_ND) if needs_gradient else None
-        # As large as nothing else here, so made once: fetching them from the system for each chunk
-        # costs a CPU as much as filling them.
+        # Made once for all chunks: as large as they are, they would be fetched from the system
+        # anew for each (a hundredth of a step on a CPU).
         size = (min(chunk_tokens, hidden_ND.shape[0]), head_VD.shape[0])
         narrow = hidden_ND.new_empty(size)
         wide = narrow if narrow.dtype == torch.float32 else total.new_empty(size)
