@@ -57,9 +57,13 @@ _FIRST_USE_BYTES = {"cpu": 150 * 1024**2, "cuda": 0}
 _START_SECONDS = {"cpu": 12.0, "cuda": 20.0}
 _SAMPLE_SECONDS = {"cpu": 8.0, "cuda": 6.0}
 # Floating-point operations a second reached in whole steps: a core of a CPU, or a GPU by name.
-_CPU_RATE = {True: 216e9, False: 68e9}  # with and without bfloat16 instructions
+_CPU_RATE = {True: 135e9, False: 68e9}  # with and without bfloat16 instructions
 # What each pass over some tokens costs on a CPU besides, whatever their number: so many more.
 _CPU_PASS_TOKENS = 120
+# What unpacking NF4 weights in each pass costs: as much as so many tokens more.
+_UNPACKING_TOKENS = {"cpu": 60, "cuda": 300}
+# A CPU that computes twice also fetches its memory anew (model._return_what_is_freed).
+_CPU_TWICE = 1.3
 _GPU_RATES = {
     "H200": 390e12, "H100": 360e12, "B200": 700e12, "A100": 130e12, "L40S": 80e12,
     "L4": 35e12, "5090": 95e12, "4090": 75e12, "3090": 32e12, "A10": 45e12,
@@ -344,9 +348,13 @@ def _ways(config: TrainConfig, device: DeviceInfo, shape: Shape, step_tokens: in
         residents = ["bf16", "nf4"]
     else:
         residents = ["fp32", "nf4"]
-    # More than 1,024 tokens at once are no faster on a CPU, and keep more.
+    # More than 1,024 tokens at once are no faster on a CPU, and keep more; unless they are a whole
+    # step, which then is one pass and not a full one and a rest.
     most = 1024 if device.kind == "cpu" else 32768
     sizes = [most >> shift for shift in range(8) if most >> shift >= 256]
+    whole_step = 128 * math.ceil(1.2 * step_tokens / 128)  # most steps are no longer than that
+    if device.kind == "cpu" and most < whole_step <= 2 * most:
+        sizes.insert(0, whole_step)
     if config.micro_batch_tokens:
         sizes = [config.micro_batch_tokens]
     else:
@@ -455,9 +463,9 @@ def _seconds_per_token(shape: Shape, config: TrainConfig, device: DeviceInfo, wa
     seconds = per_token / rate * _OPTIMIZER_SECONDS[way.optimizer]
     if device.kind == "cpu":
         seconds *= 1 + _CPU_PASS_TOKENS / way.micro_batch_tokens
+        seconds *= _CPU_TWICE if way.checkpointing else 1
     if way.resident == "nf4":
-        # Unpacking costs about as much as a pass over 300 tokens, whatever the micro-batch holds.
-        seconds *= 1 + 300 / way.micro_batch_tokens
+        seconds *= 1 + _UNPACKING_TOKENS[device.kind] / way.micro_batch_tokens
     return seconds
 
 

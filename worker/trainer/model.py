@@ -152,7 +152,8 @@ def _return_what_is_freed() -> None:
     """Have glibc give large blocks back to the system as soon as they are free.
 
     Left alone it keeps most of what computing twice saves on a CPU (bench/memory.py, "twice").
-    Blocks fetched anew each time cost about a fifth of the speed, so only where memory is short.
+    Blocks fetched anew each time cost a fifth to two fifths of the speed, so only where memory is
+    short.
     """
     set_option = getattr(ctypes.CDLL(None), "mallopt", None)  # not every libc has it
     if set_option is not None:
