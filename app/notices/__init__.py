@@ -12,6 +12,7 @@ to people of the house alone, and programs get ids.
 """
 
 from app.notices.deeds import (
+    decision_made,
     decision_needed,
     job_ended,
     machine_ill,
@@ -21,6 +22,7 @@ from app.notices.deeds import (
 )
 
 __all__ = [
+    "decision_made",
     "decision_needed",
     "job_ended",
     "machine_ill",

@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
 
-from sqlalchemy import func, select
+from sqlalchemy import func, select, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
@@ -69,9 +69,15 @@ def decision_needed(db: Session, version: DatasetVersion) -> None:
         User.department_id == version.dataset.department_id, User.role == Role.LEAD
     )
     people = {user.id: user for user in (version.dataset.owner, *db.scalars(leads))}
-    kind, key = NoticeKind.DECISION_NEEDED, f"version {version.id} undecided"
+    kind, key = NoticeKind.DECISION_NEEDED, _undecided(version)
     _tell(db, people.values(), kind, key, title, link)
     _call(db, kind, key, {"version": version.id}, link)
+
+
+def decision_made(db: Session, version: DatasetVersion) -> None:
+    """Leave nobody with the news that a version waits which waits no more."""
+    waits = [Notice.key == _undecided(version), Notice.read_at.is_(None)]
+    db.execute(update(Notice).where(*waits).values(read_at=func.now()))
 
 
 def questions_ready(db: Session, asking: Asking) -> None:
@@ -152,6 +158,10 @@ def _tell(
             content = {"title": title, "link": link}
             db.add(Outgoing(channel=Channel.MAIL, user_id=user.id, content=content))
     db.flush()
+
+
+def _undecided(version: DatasetVersion) -> str:
+    return f"version {version.id} undecided"
 
 
 def wants_mail(user: User, kind: NoticeKind) -> bool:

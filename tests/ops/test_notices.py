@@ -14,6 +14,7 @@ from starlette.testclient import TestClient
 
 from app import audit, jobs, notices, settings
 from app.datasets.privacy import reviews
+from app.datasets.privacy.reviews import Decision
 from app.doctor import examine
 from app.errors import Invalid
 from app.jobs import WorkerInfo
@@ -31,7 +32,7 @@ from app.models import (
     Webhook,
     Worker,
 )
-from app.notices import calls, outbox, webhooks
+from app.notices import calls, inbox, outbox, webhooks
 from tests.app.pages import sign_in
 from tests.factories import make_dataset_version, make_job, make_user
 from tests.ops.receivers import Calls, Mailbox, mail_server, receiver
@@ -181,6 +182,10 @@ def test_owner_and_leads_hear_of_a_decision(mailbox: Mailbox, db: Session) -> No
     expected = "“Ward questions” waits for a decision about personal details"
     assert titles(db, owner) == titles(db, lead) == [expected]
     assert titles(db, other) == []
+    review.status, review.worker_id, review.lease_until = ReviewStatus.UNDECIDED, None, None
+    assert inbox.num_unread(db, owner) == inbox.num_unread(db, lead) == 1
+    reviews.decide(db, lead, version, Decision(default="keep", reason="All of it is invented."))
+    assert inbox.num_unread(db, owner) == inbox.num_unread(db, lead) == 0
 
 
 def test_each_silence_is_told_once(db: Session, data_dir: Path) -> None:

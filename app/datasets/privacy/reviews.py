@@ -254,6 +254,7 @@ def _settle(
     }
     review.status = ReviewStatus.REQUESTED if actions - {"keep"} else ReviewStatus.DECIDED
     db.flush()
+    notices.decision_made(db, version)
     _record(db, user, version, decision, review.found or {})
 
 
