@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from anyio import CapacityLimiter, to_thread
+from sqlalchemy.orm import defer, lazyload
 
 from app import db, metrics, progress
 from app.errors import NotFound
@@ -23,6 +24,8 @@ T = TypeVar("T")
 BATCH = 500
 # The figures beside the chart are for people: points go out at once, these once a second.
 FIGURES_SECONDS = 1.0
+# Not its data and its model with all that they hold: a look has no use for them.
+_ALONE = (lazyload(Job.version), lazyload(Job.base_model), defer(Job.samples), defer(Job.config))
 # So that pages, which people wait for, find a thread and a connection whatever the streams do.
 _at_once = CapacityLimiter(4)
 
@@ -94,7 +97,7 @@ class Looks:
     def _look(self, seq: int) -> Look:
         with db.session() as session:
             # The status first: once it is final, nothing is added to what the next line reads.
-            job = session.get(Job, self.job_id)
+            job = session.get(Job, self.job_id, options=_ALONE)
             if job is None:
                 raise NotFound("There is no such job.")
             state = (job.status.value, job.desired.value, job.phase, job.attempt)

@@ -14,7 +14,7 @@ from datetime import UTC, datetime
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, TypeAdapter
-from sqlalchemy import cast, func, select, text, union_all, update
+from sqlalchemy import Row, cast, func, select, text, update
 from sqlalchemy.dialects.postgresql import JSONB, insert
 from sqlalchemy.orm import Session
 
@@ -139,45 +139,38 @@ def ingest(
 
 def after(db: Session, job_id: int, seq: int, limit: int = 2000) -> list[StreamItem]:
     """Return what came after a number, in order; a step's metrics are one item."""
-    numbers = union_all(
-        select(Metric.seq).where(Metric.job_id == job_id, Metric.seq > seq).distinct(),
-        select(JobEvent.seq).where(JobEvent.job_id == job_id, JobEvent.seq > seq),
-    ).subquery()
-    last = db.scalar(
-        select(
-            func.max(select(numbers.c.seq).order_by(numbers.c.seq).limit(limit).subquery().c.seq)
-        )
+    values = func.json_object_agg(Metric.name, Metric.value)
+    # The first of both together are among the first of each.
+    points = db.execute(
+        select(Metric.seq, Metric.step, Metric.at, values)
+        .where(Metric.job_id == job_id, Metric.seq > seq)
+        .group_by(Metric.seq, Metric.step, Metric.at)
+        .order_by(Metric.seq)
+        .limit(limit)
     )
-    if last is None:
-        return []
-    items: dict[int, StreamItem] = {}
-    for metric in db.scalars(
-        select(Metric).where(Metric.job_id == job_id, Metric.seq > seq, Metric.seq <= last)
-    ):
-        point = items.setdefault(
-            metric.seq,
-            StreamItem(
-                "metric",
-                metric.seq,
-                {
-                    "seq": metric.seq,
-                    "step": metric.step,
-                    "at": metric.at.isoformat(),
-                    "values": {},
-                },
-            ),
+    events = db.execute(
+        select(JobEvent.seq, JobEvent.at, JobEvent.level, JobEvent.kind, JobEvent.message,
+               JobEvent.data)
+        .where(JobEvent.job_id == job_id, JobEvent.seq > seq)
+        .order_by(JobEvent.seq)
+        .limit(limit)
+    )  # fmt: skip
+    items = {
+        number: StreamItem(
+            "metric",
+            number,
+            {"seq": number, "step": step, "at": at.isoformat(), "values": values},
         )
-        point.data["values"][metric.name] = metric.value
-    for event in db.scalars(
-        select(JobEvent).where(JobEvent.job_id == job_id, JobEvent.seq > seq, JobEvent.seq <= last)
-    ):
+        for number, step, at, values in points
+    }
+    for event in events:
         item = _item(event)
         if event.seq in items:
             # An evaluation is a point and a sentence under one number: they travel together.
             items[event.seq].data["note"] = item.data
         else:
             items[event.seq] = item
-    return [items[number] for number in sorted(items)]
+    return [items[number] for number in sorted(items)[:limit]]
 
 
 def series(
@@ -326,7 +319,7 @@ def _keep_checkpoint(db: Session, job_id: int, attempt: int, event: CheckpointEv
     )
 
 
-def _item(event: JobEvent) -> StreamItem:
+def _item(event: Row[int, datetime, str, str, str, Json | None]) -> StreamItem:
     if event.kind == "resumed" and event.data:
         return StreamItem("rewind", event.seq, {"seq": event.seq, "step": event.data["step"]})
     return StreamItem(

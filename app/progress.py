@@ -45,7 +45,7 @@ def figures(db: Session, job: Job, line: jobs.Outlook | None = None) -> dict[str
     Args:
         line: How the line stands, where the caller asks about several jobs.
     """
-    tests, shares = test_losses(db, job), preferred_shares(db, job)
+    tests, shares = _test_curves(db, job)
     seconds = seconds_left(db, job)
     texts = {
         "status": status_word(job),
@@ -102,23 +102,19 @@ def status_word(job: Job) -> str:
     return _STATUS_WORDS[job.status]
 
 
-def test_losses(db: Session, job: Job) -> list[tuple[int, float]]:
-    """Return (step, loss on test questions) in order of steps."""
-    return _curve(db, job, "validation_loss")
+def _test_curves(db: Session, job: Job) -> tuple[list[tuple[int, float]], list[tuple[int, float]]]:
+    """Return losses on test questions, and shares of test pairs whose better answer is preferred.
 
-
-def preferred_shares(db: Session, job: Job) -> list[tuple[int, float]]:
-    """Return (step, share of test pairs whose better answer is preferred); none without pairs."""
-    return _curve(db, job, "validation_preferred_share")
-
-
-def _curve(db: Session, job: Job, name: str) -> list[tuple[int, float]]:
+    Each as (step, value) in order of steps; no shares without pairs.
+    """
+    names = ("validation_loss", "validation_preferred_share")
     rows = db.execute(
-        select(Metric.step, Metric.value)
-        .where(Metric.job_id == job.id, Metric.name == name)
+        select(Metric.name, Metric.step, Metric.value)
+        .where(Metric.job_id == job.id, Metric.name.in_(names))
         .order_by(Metric.step)
-    )
-    return [(step, value) for step, value in rows]
+    ).all()
+    losses, shares = ([(row.step, row.value) for row in rows if row.name == n] for n in names)
+    return losses, shares
 
 
 def sentence(

@@ -47,8 +47,23 @@ def get(db: Session, user: User, job_id: int) -> Job:
     """
     job = db.scalars(visible(user).where(Job.id == job_id)).one_or_none()
     if job is None:
-        raise NotFound("There is no such job; it may have been deleted.")
+        raise _no_such_job()
     return job
+
+
+def must_see(db: Session, user: User, job_id: int) -> None:
+    """Ask only whether a person may see a job, without loading it.
+
+    Raises:
+        NotFound: there is none, or it belongs to another department.
+    """
+    found = visible(user).where(Job.id == job_id).with_only_columns(Job.id)
+    if db.scalar(found) is None:
+        raise _no_such_job()
+
+
+def _no_such_job() -> NotFound:
+    return NotFound("There is no such job; it may have been deleted.")
 
 
 def get_any(db: Session, user: User, job_id: int) -> Job:

@@ -107,4 +107,4 @@ def _check(cookie: str, job_id: int) -> None:
         user = auth.user_of_session(session, cookie)
         if user is None:
             raise NotSignedIn("Please sign in first.")
-        jobs.get(session, user, job_id)
+        jobs.must_see(session, user, job_id)

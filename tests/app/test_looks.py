@@ -35,7 +35,7 @@ def on_statement() -> Iterator[Callable[[Hook], None]]:
 
 
 def is_about_points(statement: str) -> bool:
-    return "DISTINCT metric.seq" in statement
+    return "json_object_agg" in statement
 
 
 def num_points(look: Look) -> int:
