@@ -8,7 +8,6 @@ import os
 import signal
 import subprocess
 import sys
-import tempfile
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
@@ -17,6 +16,13 @@ from types import TracebackType
 from typing import Self
 
 _TAIL_BYTES = 4000
+_ENVIRONMENT = {
+    "PYTHONUTF8": "1",
+    "LANG": "C.UTF-8",
+    # mimalloc, within rensa and pyarrow, lays its hand on a gigabyte of address space at once: most
+    # of what a child's limit allows. In KiB.
+    "MIMALLOC_ARENA_RESERVE": "65536",
+}
 
 
 class BrokeOff(Exception):
@@ -48,7 +54,7 @@ class Child:
             order: Its first line of standard input, which stays open while it is to live.
             ends: Beginnings of its last line; without one of them it has not ended well.
             timeout_seconds: From its start to its end.
-            environment: On top of PATH and UTF-8.
+            environment: On top of PATH, UTF-8 and one word to an allocator.
             feed: What follows the order, until its end closes standard input; called in a thread.
         """
         self._module, self._order = module, order
@@ -57,26 +63,27 @@ class Child:
         self._environment = environment or {}
         self._feed, self._pass_fds = feed, pass_fds
         self._is_late = False
+        self._tail = b""
         self._feed_error: Exception | None = None
 
     def __enter__(self) -> Self:
-        self._errors = tempfile.TemporaryFile("w+b")
         self._process = subprocess.Popen(
             [sys.executable, "-m", self._module],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            stderr=self._errors,
+            stderr=subprocess.PIPE,
             pass_fds=self._pass_fds,
             cwd=Path(__file__).resolve().parent.parent,
-            env={"PATH": os.environ.get("PATH", ""), "PYTHONUTF8": "1", "LANG": "C.UTF-8"}
-            | self._environment,
+            env={"PATH": os.environ.get("PATH", "")} | _ENVIRONMENT | self._environment,
             # A terminal's Ctrl-C is for whoever started this, who then ends it.
             start_new_session=True,
         )
         self._timer = threading.Timer(self._timeout_seconds, self._give_up)
         self._timer.daemon = True
         self._timer.start()
-        # A thread of its own: a full pipe must not keep us from hearing why it is not emptied.
+        # Threads of their own: a full pipe must not keep us from hearing why it is not emptied.
+        self._hearer = threading.Thread(target=self._hear, name="child-errors", daemon=True)
+        self._hearer.start()
         self._feeder = threading.Thread(target=self._write, name="child-feed", daemon=True)
         self._feeder.start()
         return self
@@ -91,7 +98,8 @@ class Child:
         self.kill()
         self._process.wait()
         self._feeder.join()
-        for stream in (self._process.stdin, self._process.stdout, self._errors):
+        self._hearer.join()
+        for stream in (self._process.stdin, self._process.stdout, self._process.stderr):
             assert stream is not None
             with suppress(BrokenPipeError):  # it ended before it had read its order
                 stream.close()
@@ -115,10 +123,15 @@ class Child:
         if self._feed_error is not None:
             raise self._feed_error
         if code != 0 or (self._ends and not line.startswith(self._ends)):
-            self._errors.seek(0, os.SEEK_END)
-            self._errors.seek(max(self._errors.tell() - _TAIL_BYTES, 0))
-            tail = self._errors.read().decode(errors="replace")
+            self._hearer.join()
+            tail = self._tail.decode(errors="replace")
             raise BrokeOff(code, self._is_late or code == -signal.SIGXCPU, tail)
+
+    def _hear(self) -> None:
+        # A pipe and not a file: what is confined may write no file, not even to say why it ends.
+        assert self._process.stderr is not None
+        while piece := os.read(self._process.stderr.fileno(), _TAIL_BYTES):
+            self._tail = (self._tail + piece)[-_TAIL_BYTES:]
 
     def _write(self) -> None:
         assert self._process.stdin is not None

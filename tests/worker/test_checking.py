@@ -1,15 +1,21 @@
 """The dataset doctor: from a version's examples through a real child process to findings."""
 
 import json
+import os
+import tempfile
+from pathlib import Path
 from typing import Any
 
+import pytest
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
-from app import leases
+from app import leases, settings
+from app.child import BrokeOff
 from app.datasets import browsing, changes, examples, search
 from app.datasets.changes import Change
 from app.datasets.doctor import checks, fixes
+from app.datasets.doctor.order import Order
 from app.models import (
     CheckStatus,
     DatasetVersion,
@@ -321,3 +327,29 @@ def test_looking_stops_after_a_moment_and_goes_on_where_it_was(db: Session) -> N
         before = found.preceding
     assert (found.examples, found.following) == ([], 278)
     assert turns == 3
+
+
+# --- the process ---------------------------------------------------------------------------
+
+
+def heard(num_examples: int, memory_bytes: int) -> list[dict[str, Any]]:
+    """Have the process prepare for so many examples, and read one."""
+    with tempfile.TemporaryFile("w+b") as file:
+        file.write(f"0\ttrain\t{json.dumps(PLAIN[0])}\t\\N\n".encode())
+        file.flush()
+        file.seek(0)
+        order = Order(file=file.fileno(), num_examples=num_examples, parent=os.getpid(),
+                      limit_tokens=1024, writes_bits=True, memory_bytes=memory_bytes,
+                      cpu_seconds=60)  # fmt: skip
+        with checking._child(order) as child:
+            return [json.loads(line) for line in child.lines()]
+
+
+def test_two_million_examples_find_room_within_the_limit(data_dir: Path) -> None:
+    assert "end" in heard(2_000_000, settings.get().reader_memory_bytes)[-1]
+
+
+def test_the_log_learns_why_the_process_broke_off(data_dir: Path) -> None:
+    with pytest.raises(BrokeOff) as broke_off:
+        heard(4_000_000, 512 * 1024**2)
+    assert "MemoryError" in broke_off.value.tail
