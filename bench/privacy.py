@@ -48,11 +48,10 @@ def measure(num_examples: int, num_findings: int) -> dict[str, float | int]:
         user = auth.create_user(session, None, "bench@house.example", Role.MEMBER)
         version = versions.add(session, user, storage.put("uploads", [b"x"]), "bench.csv")
         version.mapping = {"columns": [{"name": "q", "role": "question"}]}
-        lines = (
-            f"{n}\t{n + 1}\t{json.dumps([{'role': 'user', 'content': t} for t in turns])}\t\n"
-            for n in range(num_examples)
-            for turns in [people[n % len(people)]]
-        )
+        said = [
+            json.dumps([{"role": "user", "content": turn} for turn in turns]) for turns in people
+        ]
+        lines = (f"{n}\t{n + 1}\t{said[n % len(said)]}\t\n".encode() for n in range(num_examples))
         written = examples.write(session, version, lines, frozenset())
         version.num_train = written.num_train
         version.status = VersionStatus.READY
