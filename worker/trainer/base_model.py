@@ -18,7 +18,7 @@ import torch
 from bitsandbytes.functional import dequantize_4bit
 from bitsandbytes.nn.modules import Linear4bit
 from safetensors import SafetensorError
-from torch import nn
+from torch import Tensor, nn
 from transformers import AutoModelForCausalLM, BitsAndBytesConfig
 
 from app.manifests import new_folder, read_manifest, verify_manifest, write_manifest
@@ -105,7 +105,10 @@ def _unpack(base: Any, dtype: torch.dtype) -> None:
     base.hf_quantizer.remove_quantization_config(base)
     base.is_loaded_in_4bit = False  # PEFT asks
     if dtype == torch.float32:
-        base.float()  # the rest; first, because it holds on to the whole file that it was read from
+        # The rest first, because it holds on to the whole file that it was read from.
+        for module in base.modules():
+            if not isinstance(module, Linear4bit):
+                module._apply(_widened, recurse=False)
     names = [name for name, module in base.named_modules() if isinstance(module, Linear4bit)]
     for name in names:
         packed = base.get_submodule(name)
@@ -116,6 +119,12 @@ def _unpack(base: Any, dtype: torch.dtype) -> None:
         unpacked.weight = nn.Parameter(weight.to(torch.bfloat16).to(dtype), requires_grad=False)
         unpacked.bias = packed.bias
         base.set_submodule(name, unpacked)
+    if dtype == torch.float32:
+        base.float()  # their biases
+
+
+def _widened(tensor: Tensor) -> Tensor:
+    return tensor.float() if tensor.is_floating_point() else tensor
 
 
 def packed_folder(spec: TrainerSpec, plan: Plan) -> Path | None:
