@@ -403,8 +403,8 @@ def _predict(
     slack = 1.0 if is_tight else _HEAP_SLACK[device.allocator]
     # Of a chunk; of all tokens, twice, where the model itself makes them.
     rows = chunk_tokens if packed else 2 * live_tokens
-    # Scores and their softmax in float32, besides the 16 bits of a product.
-    logits = rows * shape.vocabulary * (8 if resident == "fp32" else 10)
+    # Scores and their softmax in float32, besides the 16 bits of a product and of its slope.
+    logits = rows * shape.vocabulary * (8 if resident == "fp32" else 10 if packed else 12)
     weight_bytes = _WEIGHT_BYTES["bf16" if shape.has_experts and resident == "nf4" else resident]
     linear_bytes = shape.num_linear * weight_bytes
     if strategy == "fsdp":

@@ -18,7 +18,7 @@ import torch
 from bitsandbytes.functional import dequantize_4bit
 from bitsandbytes.nn.modules import Linear4bit
 from safetensors import SafetensorError
-from torch import Tensor, nn
+from torch import nn
 from transformers import AutoModelForCausalLM, BitsAndBytesConfig
 
 from app.manifests import new_folder, read_manifest, verify_manifest, write_manifest
@@ -107,8 +107,11 @@ def _unpack(base: Any, dtype: torch.dtype) -> None:
     if dtype == torch.float32:
         # The rest first, because it holds on to the whole file that it was read from.
         for module in base.modules():
-            if not isinstance(module, Linear4bit):
-                module._apply(_widened, recurse=False)
+            if isinstance(module, Linear4bit):
+                continue
+            for tensor in (*module.parameters(recurse=False), *module.buffers(recurse=False)):
+                if tensor.is_floating_point():
+                    tensor.data = tensor.data.float()
     names = [name for name, module in base.named_modules() if isinstance(module, Linear4bit)]
     for name in names:
         packed = base.get_submodule(name)
@@ -121,10 +124,6 @@ def _unpack(base: Any, dtype: torch.dtype) -> None:
         base.set_submodule(name, unpacked)
     if dtype == torch.float32:
         base.float()  # their biases
-
-
-def _widened(tensor: Tensor) -> Tensor:
-    return tensor.float() if tensor.is_floating_point() else tensor
 
 
 def packed_folder(spec: TrainerSpec, plan: Plan) -> Path | None:

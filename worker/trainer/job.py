@@ -291,9 +291,8 @@ def look_at(device: torch.device, group: Group = ALONE) -> DeviceInfo:
     cpu = training_plan.this_cpu()
     if device.type == "cpu":
         return training_plan.share_cpu(cpu, group.size)
-    if (
-        not torch.cuda.is_available()
-    ):  # no driver, a driver too old for torch, or torch without CUDA
+    if not torch.cuda.is_available():
+        # No driver, one too old for torch, or torch without CUDA.
         raise failures.no_device()
     free_bytes, _ = torch.cuda.mem_get_info(device)
     free_bytes = -int(group.most(-free_bytes))
