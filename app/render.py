@@ -1,4 +1,4 @@
-"""Pages and parts of pages from Jinja2 templates: page() and fragment()."""
+"""Pages and parts of pages from Jinja2 templates: page(), version_page() and fragment()."""
 
 import hashlib
 from collections.abc import Mapping
@@ -11,7 +11,9 @@ from fastapi.responses import HTMLResponse
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from sqlalchemy.orm import object_session
 
-from app.models import User
+from app.auth import can_edit
+from app.errors import AppError
+from app.models import DatasetVersion, User
 from app.notices import inbox
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -30,6 +32,26 @@ def page(
     bell = num_unread(user)
     html = environment().get_template(template).render(user=user, num_unread=bell, **context)
     return HTMLResponse(html, status_code=status, headers=headers)
+
+
+def version_page(
+    template: str,
+    user: User,
+    version: DatasetVersion,
+    error: AppError | None = None,
+    **context: Any,
+) -> HTMLResponse:
+    """Render a page about a version of data; `error` is what was wrong with its form."""
+    return page(
+        template,
+        user,
+        status=error.status if error else 200,
+        version=version,
+        dataset=version.dataset,
+        can_edit=can_edit(user),
+        error=error,
+        **context,
+    )
 
 
 def num_unread(user: User | None) -> int:

@@ -1,7 +1,7 @@
 """The examples of a version: list, one of them, what the doctor says, comparing, downloading."""
 
 from collections.abc import Iterator
-from typing import Annotated, Any
+from typing import Annotated
 
 from fastapi import APIRouter, Form, Response
 from fastapi.responses import RedirectResponse, StreamingResponse
@@ -9,7 +9,7 @@ from sqlalchemy.orm import Session
 
 from app import audit, examples_page, questions_page, queue
 from app import db as database
-from app.auth import CurrentUser, can_edit
+from app.auth import CurrentUser
 from app.datasets import changes, downloads, examples, versions
 from app.datasets.changes import Change
 from app.datasets.doctor import checks, fixes
@@ -17,7 +17,7 @@ from app.db import Db
 from app.errors import AppError, Conflict, Invalid, NotFound
 from app.forms import ExampleForm, FixForm, SelectionForm
 from app.models import DatasetVersion, Example, Split, User, VersionStatus
-from app.render import page
+from app.render import version_page
 
 router = APIRouter(prefix="/versions/{version_id}")
 
@@ -47,7 +47,7 @@ def list_examples(
     wish = examples_page.wish_from(q, split, finding, order)
     end = _number(before) if before else None
     context = examples_page.list_context(db, version, wish, _number(start), made, end)
-    return _page("datasets/examples.html", user, version, **context)
+    return version_page("datasets/examples.html", user, version, **context)
 
 
 @router.post("/examples")
@@ -63,7 +63,7 @@ def change_selected(
         split = _ACTIONS[form.action]
         if split is None and not form.sure:
             versions.must_edit(user)
-            return _page("datasets/leave_out.html", user, version, chosen=chosen)
+            return version_page("datasets/leave_out.html", user, version, chosen=chosen)
         made = changes.derive(
             db,
             user,
@@ -75,7 +75,7 @@ def change_selected(
         db.rollback()
         wish = examples_page.wish_from("", "", "", "")
         context = examples_page.list_context(db, version, wish, 0, made=False)
-        return _page("datasets/examples.html", user, version, error=error, **context)
+        return version_page("datasets/examples.html", user, version, error=error, **context)
     return _made(db, made, chosen[0].index)
 
 
@@ -154,7 +154,7 @@ def compare(
     if other.dataset_id != version.dataset_id or other.status is not VersionStatus.READY:
         raise NotFound("This dataset has no such version to compare with.")
     context = examples_page.comparison_context(db, version, other, _number(start))
-    return _page("datasets/compare.html", user, version, **context)
+    return version_page("datasets/compare.html", user, version, **context)
 
 
 @router.get("/download")
@@ -228,7 +228,7 @@ def _example_page(
         form,
     )
     context |= questions_page.source_context(db, version, example)
-    return _page("datasets/example.html", user, version, error=error, **context)
+    return version_page("datasets/example.html", user, version, error=error, **context)
 
 
 def _finding_page(
@@ -243,23 +243,4 @@ def _finding_page(
     if said is None:
         raise NotFound("The doctor found nothing of this kind in this version.")
     context = examples_page.finding_context(db, version, said, fix)
-    return _page("datasets/finding.html", user, version, error=error, **context)
-
-
-def _page(
-    template: str,
-    user: User,
-    version: DatasetVersion,
-    error: AppError | None = None,
-    **context: Any,
-) -> Response:
-    return page(
-        template,
-        user,
-        status=error.status if error else 200,
-        version=version,
-        dataset=version.dataset,
-        can_edit=can_edit(user),
-        error=error,
-        **context,
-    )
+    return version_page("datasets/finding.html", user, version, error=error, **context)

@@ -1,20 +1,20 @@
 """Questions that a model makes up to a version's texts: start, watch, stop, and judge each."""
 
-from typing import Annotated, Any
+from typing import Annotated
 
 from fastapi import APIRouter, Form, Request, Response
 from fastapi.responses import RedirectResponse
 from sqlalchemy.orm import Session
 
 from app import questions_page, queue
-from app.auth import CurrentUser, can_edit
+from app.auth import CurrentUser
 from app.datasets import versions
 from app.datasets.questions import reviewing, runs
 from app.db import Db
 from app.errors import AppError, NotFound
 from app.forms import AskingForm, SplitForm, VerdictForm
 from app.models import DatasetVersion, ProposedPair, User, Verdict
-from app.render import page
+from app.render import version_page
 
 router = APIRouter(prefix="/versions/{version_id}/questions")
 
@@ -79,7 +79,7 @@ def review(db: Db, user: CurrentUser, version_id: int, said: str = "", after: st
     """Show a page of pairs, each beside its passage."""
     version = versions.get_version(db, user, version_id)
     context = questions_page.review_context(db, version, said, after)
-    return _page("datasets/review.html", user, version, **context)
+    return version_page("datasets/review.html", user, version, **context)
 
 
 @router.post("/{pair_id}")
@@ -121,7 +121,7 @@ def _pair(
 ) -> Response:
     """Render one pair with the counts; after an error as it was typed, alone on its page."""
     context = questions_page.pair_context(db, version, pair, form, error)
-    return _page("datasets/review.html", user, version, error=error, **context)
+    return version_page("datasets/review.html", user, version, error=error, **context)
 
 
 def _show(
@@ -136,26 +136,7 @@ def _show(
     context = questions_page.context(db, version, form, split)
     if not context["askings"] and not context["can_ask"]:
         raise NotFound("Questions are made up to plain texts alone, and this version has none.")
-    return _page("datasets/questions.html", user, version, error=error, **context)
-
-
-def _page(
-    template: str,
-    user: User,
-    version: DatasetVersion,
-    error: AppError | None = None,
-    **context: Any,
-) -> Response:
-    return page(
-        template,
-        user,
-        status=error.status if error else 200,
-        version=version,
-        dataset=version.dataset,
-        can_edit=can_edit(user),
-        error=error,
-        **context,
-    )
+    return version_page("datasets/questions.html", user, version, error=error, **context)
 
 
 def _to(version: DatasetVersion) -> Response:
