@@ -8,7 +8,7 @@ far it has come.
 import time
 from array import array
 from bisect import bisect_left, bisect_right
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from enum import StrEnum
 from itertools import islice
@@ -20,11 +20,13 @@ from app.datasets import examples, search
 from app.models import DatasetCheck, DatasetVersion, Example, Finding, Split
 
 PAGE_EXAMPLES = 25
-# So long a page may look for what fits; what it has found by then is shown. This many examples it
-# looks at however slow the machine is at the moment, so that a small dataset is always seen whole.
+# So long a page may look for what fits; what it has found by then is shown. A dataset of no more
+# examples than this is seen whole, however slow the machine is at the moment.
 LOOK_SECONDS = 0.05
-_LEAST_EXAMPLES = 250
-_FIRST_BATCH, _LARGEST_BATCH = 50, 128
+_SMALL_EXAMPLES = 250
+_BATCH = 64
+# After so many places passed over the clock is looked at.
+_PASSED_OVER = 4096
 
 
 class Order(StrEnum):
@@ -69,6 +71,7 @@ def page(
 ) -> Found:
     """Return the next examples that fit, from `start` on: an index, or a place in the order."""
     start = max(start, 0)
+    until = time.monotonic() + seconds
     if _is_plain(wish):
         rows = examples.page(db, version, wish.split, after=start - 1, limit=limit + 1)
         found = Found(rows[:limit])
@@ -76,8 +79,7 @@ def page(
             found.following = rows[limit - 1].index + 1
     else:
         candidates, total = _candidates(db, version, wish, start, is_back=False)
-        found, end = _walk(db, version, wish, candidates, limit, seconds)
-        found.total = total
+        found, end = _walk(db, version, wish, candidates, total, limit, until)
         found.following = end
         if end is not None and len(found.examples) < limit:
             found.looked = end
@@ -104,8 +106,7 @@ def page_before(
             end = rows[1].index
     else:
         candidates, total = _candidates(db, version, wish, before, is_back=True)
-        found, last = _walk(db, version, wish, candidates, limit, seconds)
-        found.total = total
+        found, last = _walk(db, version, wish, candidates, total, limit, until)
         found.examples.reverse()
         if last is not None:
             end = last + 1
@@ -125,7 +126,7 @@ def _is_plain(wish: Wish) -> bool:
 
 def _candidates(
     db: Session, version: DatasetVersion, wish: Wish, start: int, *, is_back: bool
-) -> tuple[Iterator[tuple[int, int]], int]:
+) -> tuple[Iterator["Candidate"], int]:
     """Return what may fit from a place on, or before it on the way back, and how much there is."""
     wanted = search.terms(wish.words)
     marked = marks(db, version, wish.finding) if wish.finding else None
@@ -135,7 +136,7 @@ def _candidates(
         start = min(start, total)
         if marked is not None:
             indices = marked.preceding(start) if is_back else marked.following(start)
-            return ((index, index) for index in indices if blocks.has(index)), total
+            return _thinned(((index, index) for index in indices), blocks.has), total
         way = _back_by_place(blocks, start) if is_back else _by_place(blocks, start, total)
         return way, total
     order = by_length(db, version)
@@ -148,25 +149,25 @@ def _walk(
     db: Session,
     version: DatasetVersion,
     wish: Wish,
-    candidates: Iterator[tuple[int, int]],
+    candidates: Iterator["Candidate"],
+    total: int,
     limit: int,
-    seconds: float,
+    until: float,
 ) -> tuple[Found, int | None]:
-    """Take candidates, pairs of place and index, until the page is full or the time is up.
+    """Take candidates until the page is full or the time is up.
 
     Returns:
         What was found, and the first place that was not looked at; None where all were.
     """
     wanted = search.terms(wish.words)
-    found = Found()
-    until = time.monotonic() + seconds
-    size, looked = _FIRST_BATCH, 0
+    found = Found(total=total)
     while True:
-        batch = list(islice(candidates, size))
-        looked += len(batch)
-        rows = {row.index: row for row in examples.at(db, version, (index for _, index in batch))}
+        began = time.monotonic()
+        batch = list(islice(candidates, _BATCH))
+        indices = (index for _, index in batch if index is not None)
+        rows = {row.index: row for row in examples.at(db, version, indices)}
         for place, index in batch:
-            row = rows.get(index)
+            row = rows.get(index) if index is not None else None
             if row is None or (wish.split is not None and row.split is not wish.split):
                 continue
             if wanted and not search.matches(row.messages, wanted):
@@ -174,15 +175,33 @@ def _walk(
             if len(found.examples) == limit:
                 return found, place
             found.examples.append(row)
-        if len(batch) < size:
+        if len(batch) < _BATCH:
             return found, None
-        if looked >= _LEAST_EXAMPLES and time.monotonic() > until:
-            step = 1 if len(batch) < 2 or batch[-1][0] > batch[0][0] else -1
+        now = time.monotonic()
+        # The next batch takes as long as this one did, or about.
+        if total > _SMALL_EXAMPLES and now + (now - began) > until:
+            step = 1 if batch[-1][0] > batch[0][0] else -1
             return found, batch[-1][0] + step
-        size = min(2 * size, _LARGEST_BATCH)
 
 
-def _by_place(blocks: search.Blocks, start: int, end: int) -> Iterator[tuple[int, int]]:
+# A place, and the index of the example there; None where those up to this place do not fit.
+Candidate = tuple[int, int | None]
+
+
+def _thinned(
+    candidates: Iterable[tuple[int, int]], fits: Callable[[int], bool]
+) -> Iterator[Candidate]:
+    passed_over = 0
+    for place, index in candidates:
+        if fits(index):
+            yield place, index
+            passed_over = 0
+        elif (passed_over := passed_over + 1) == _PASSED_OVER:
+            yield place, None
+            passed_over = 0
+
+
+def _by_place(blocks: search.Blocks, start: int, end: int) -> Iterator[Candidate]:
     size = search.BLOCK_EXAMPLES
     last = -(-end // size)
     block = blocks.following(start // size, last)
@@ -192,7 +211,7 @@ def _by_place(blocks: search.Blocks, start: int, end: int) -> Iterator[tuple[int
         block = blocks.following(block + 1, last)
 
 
-def _back_by_place(blocks: search.Blocks, before: int) -> Iterator[tuple[int, int]]:
+def _back_by_place(blocks: search.Blocks, before: int) -> Iterator[Candidate]:
     size = search.BLOCK_EXAMPLES
     block = blocks.preceding(-(-before // size))
     while block >= 0:
@@ -207,12 +226,12 @@ def _by_length(
     order: "array[int]",
     places: range,
     direction: Order,
-) -> Iterator[tuple[int, int]]:
-    chosen = frozenset(marked.indices) if marked is not None else None
-    for place in places:
-        index = order[place] if direction is Order.SHORTEST else order[-1 - place]
-        if (chosen is None or index in chosen) and blocks.has(index):
-            yield place, index
+) -> Iterator[Candidate]:
+    way = ((at, order[at] if direction is Order.SHORTEST else order[-1 - at]) for at in places)
+    if marked is None:
+        return _thinned(way, blocks.has)
+    chosen = frozenset(marked.indices)
+    return _thinned(way, lambda index: index in chosen and blocks.has(index))
 
 
 @dataclass

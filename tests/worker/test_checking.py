@@ -268,6 +268,8 @@ def test_words_are_found_by_their_bits_in_any_derived_version(db: Session) -> No
     ]
     rows[4321] = pair("Who sings?", "The Nightingale, zur Übung.")
     rows[77] = pair("Who else?", "No one but ZYGMUNT sings.")
+    rows[4000] = rows[5001] = pair("Which bird is it?", "A wren.")
+    rows[5002:5602] = rows[100:700]
     version = version_of(db, rows)
     check(db, version)
     assert db.scalar(select(func.count()).select_from(SearchBits)) > 100  # type: ignore[operator]
@@ -285,6 +287,13 @@ def test_words_are_found_by_their_bits_in_any_derived_version(db: Session) -> No
     assert hits(version, "sings nothing") == []
     assert hits(version, "üb") == [4321]  # two letters; three bytes
     assert hits(version, "gm") == [77]  # too short for bits: looked for all the same
+    # Hundreds of repeats are marked; few of them stand in a block with the word.
+    assert hits(version, "wren") == [4000, 5001]
+    assert hits(version, "wren", finding="duplicate") == [5001]
+    assert hits(version, "wren", finding="duplicate", order=browsing.Order.LONGEST) == [5001]
+    repeats = browsing.Wish(words="wren", finding="duplicate")
+    back = browsing.page_before(db, version, repeats, num, seconds=60)
+    assert [row.index for row in back.examples] == [5001]
     # A rare word is found without looking at the rest.
     blocks = search.blocks(db, version, ["nightingale"])
     assert sum(blocks.has(index) for index in range(0, num, search.BLOCK_EXAMPLES)) <= 3
@@ -314,7 +323,7 @@ def test_looking_stops_after_a_moment_and_goes_on_where_it_was(db: Session) -> N
         assert found.looked == found.following > start
         start = found.following
     assert [row.index for row in found.examples] == [590]
-    assert turns == 3  # 50, 100 and 128 at a time
+    assert turns == 10  # 64 at a time
     # The same the way back, whose end is the first page.
     before, turns = 590, 0
     while True:
@@ -325,8 +334,25 @@ def test_looking_stops_after_a_moment_and_goes_on_where_it_was(db: Session) -> N
         assert found.is_back
         assert found.looked == before - found.preceding > 0
         before = found.preceding
-    assert (found.examples, found.following) == ([], 278)
-    assert turns == 3
+    assert (found.examples, found.following) == ([], 64)
+    assert turns == 10
+
+
+def test_the_clock_is_looked_at_where_thousands_are_passed_over() -> None:
+    way = ((place, 10 * place) for place in range(10_000))
+    assert list(browsing._thinned(way, lambda index: index == 90_000)) == [
+        (4095, None),
+        (8191, None),
+        (9000, 90_000),
+    ]
+
+
+def test_a_small_dataset_is_seen_whole_however_slow_the_machine(db: Session) -> None:
+    rows = [pair(f"Where is thing {n}?", f"On shelf {n}.") for n in range(249)]
+    version = version_of(db, [*rows, pair("Who sings?", "A lark.")])
+    found = browsing.page(db, version, browsing.Wish(words="lark"), seconds=0)
+    assert [row.index for row in found.examples] == [249]
+    assert (found.looked, found.following) == (None, None)
 
 
 # --- the process ---------------------------------------------------------------------------
