@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import lru_cache
-from typing import Annotated
+from typing import Annotated, Any
 
 import psycopg
 import structlog
@@ -43,13 +43,15 @@ def make_engine(url: str, **options: object) -> Engine:
         raise SystemExit(
             f"DATABASE_URL names {parsed.get_backend_name()}; Etude needs PostgreSQL 15 or newer."
         )
+    chosen: dict[str, Any] = {
+        "pool_pre_ping": True,
+        "pool_size": 10,
+        "max_overflow": 10,
+        "pool_timeout": 10,  # then whoever asks is told to come back, and does not hold a thread
+    }
     return create_engine(
         parsed.set(drivername="postgresql+psycopg"),
-        pool_pre_ping=True,
         hide_parameters=True,  # what stands in people's rows is for no log
-        pool_size=10,
-        max_overflow=10,
-        pool_timeout=10,  # then whoever asks is told to come back, and does not hold a thread
         connect_args={
             "connect_timeout": 5,
             "options": "-c timezone=UTC",
@@ -60,7 +62,7 @@ def make_engine(url: str, **options: object) -> Engine:
             "keepalives_interval": 2,
             "keepalives_count": 3,
         },
-        **options,
+        **chosen | options,
     )
 
 
@@ -134,6 +136,32 @@ def session() -> Iterator[Session]:
     """Open a session outside a request; the caller commits."""
     with factory()() as db:
         yield db
+
+
+@lru_cache
+def _watching_engine() -> Engine:
+    options = {"pool_pre_ping": False, "pool_size": 4, "isolation_level": "AUTOCOMMIT"}
+    return make_engine(settings.get().database_url, **options)
+
+
+@contextmanager
+def watching() -> Iterator[Session]:
+    """Open a session for a glance that is repeated all the time, with nothing but its statements.
+
+    Each of them sees what was committed before it. A connection that died while it lay idle shows
+    as an error (`is_away`), and the next glance gets a new one.
+    """
+    with Session(_watching_engine()) as db:
+        yield db
+
+
+def forget() -> None:
+    """Close this process's connections; the next go to the address that then holds."""
+    for made in (engine, _watching_engine):
+        if made.cache_info().currsize:
+            made().dispose()
+        made.cache_clear()
+    factory.cache_clear()
 
 
 def _request_session() -> Iterator[Session]:

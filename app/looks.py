@@ -95,7 +95,7 @@ class Looks:
                 del self._begun[seq]
 
     def _look(self, seq: int) -> Look:
-        with db.session() as session:
+        with db.watching() as session:
             # The status first: once it is final, nothing is added to what the next line reads.
             job = session.get(Job, self.job_id, options=_ALONE)
             if job is None:

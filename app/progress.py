@@ -3,10 +3,13 @@
 One place for the page, the lists and the event stream, so that they never disagree.
 """
 
+from collections import defaultdict
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from sqlalchemy import func, select
+from sqlalchemy import ColumnElement, and_, func, select
+from sqlalchemy.dialects.postgresql import aggregate_order_by
 from sqlalchemy.orm import Session
 
 from app import jobs
@@ -39,17 +42,14 @@ _STATUS_WORDS = {
 }
 
 
-def figures(db: Session, job: Job, line: jobs.Outlook | None = None) -> dict[str, Any]:
-    """Return what the job's page shows and its stream sends: numbers, and the words for them.
-
-    Args:
-        line: How the line stands, where the caller asks about several jobs.
-    """
-    tests, shares = _test_curves(db, job)
-    seconds = seconds_left(db, job)
+def figures(db: Session, job: Job) -> dict[str, Any]:
+    """Return what the job's page shows and its stream sends: numbers, and the words for them."""
+    course = _course(db, job)
+    tests, shares = course.tests, course.shares
+    seconds = _seconds_left(job, course)
     texts = {
         "status": status_word(job),
-        "sentence": sentence(db, job, tests, shares, line),
+        "sentence": sentence(db, job, tests, shares),
         "step": f"{job.step:,}",
         "total_steps": f"{job.total_steps:,}" if job.total_steps else "",
         "elapsed": elapsed(job),
@@ -58,7 +58,7 @@ def figures(db: Session, job: Job, line: jobs.Outlook | None = None) -> dict[str
         "first_test_loss": f"{tests[0][1]:.2f}" if len(tests) > 1 else "",
         "preferred": _percent(shares[-1][1]) if shares else "",
         "first_preferred": _percent(shares[0][1]) if len(shares) > 1 else "",
-        "speed": speed(db, job),
+        "speed": f"{course.speed:,.0f}" if course.speed else "",
         "attempt": str(job.attempt),
     }
     return {
@@ -102,27 +102,61 @@ def status_word(job: Job) -> str:
     return _STATUS_WORDS[job.status]
 
 
-def _test_curves(db: Session, job: Job) -> tuple[list[tuple[int, float]], list[tuple[int, float]]]:
-    """Return losses on test questions, and shares of test pairs whose better answer is preferred.
+@dataclass(frozen=True)
+class _Course:
+    """What a job has measured so far."""
 
-    Each as (step, value) in order of steps; no shares without pairs.
-    """
-    names = ("validation_loss", "validation_preferred_share")
-    rows = db.execute(
-        select(Metric.name, Metric.step, Metric.value)
-        .where(Metric.job_id == job.id, Metric.name.in_(names))
-        .order_by(Metric.step)
-    ).all()
-    losses, shares = ([(row.step, row.value) for row in rows if row.name == n] for n in names)
-    return losses, shares
+    # Losses on test questions, and of pairs the shares whose better answer is preferred: each as
+    # (step, value) in order of steps.
+    tests: list[tuple[int, float]]
+    shares: list[tuple[int, float]]
+    seconds_per_step: float | None  # of the last steps; None before the second
+    speed: float | None  # tokens per second: of the last steps, or the mean of a finished job
+
+
+def _course(db: Session, job: Job) -> _Course:
+    # One statement, for the streams of all jobs ask this once a second.
+    def of(*names: str) -> ColumnElement[bool]:
+        return and_(Metric.job_id == job.id, Metric.name.in_(names))
+
+    point = func.json_build_array(Metric.name, Metric.step, Metric.value)
+    tested = (
+        select(func.json_agg(aggregate_order_by(point, Metric.step)))
+        .where(of("validation_loss", "validation_preferred_share"))
+        .scalar_subquery()
+    )
+    newest = (
+        select(Metric.step, Metric.at)
+        .where(of("loss"), Metric.attempt == job.attempt)
+        .order_by(Metric.step.desc())
+        .limit(_RECENT_STEPS)
+        .subquery()
+    )
+    seconds = func.extract("epoch", func.max(newest.c.at) - func.min(newest.c.at))
+    steps = func.max(newest.c.step) - func.min(newest.c.step)
+    pace = select(seconds / func.nullif(steps, 0)).scalar_subquery()
+    rates = (
+        select(Metric.value)
+        .where(of("tokens_per_second"))
+        .order_by(Metric.step.desc())
+        .limit(None if job.status.is_final else 10)
+        .subquery()
+    )
+    speed = select(func.avg(rates.c.value)).scalar_subquery()
+    points, seconds_per_step, tokens_per_second = db.execute(select(tested, pace, speed)).one()
+    curves: dict[str, list[tuple[int, float]]] = defaultdict(list)
+    for name, step, value in points or ():
+        curves[name].append((step, value))
+    return _Course(
+        tests=curves["validation_loss"],
+        shares=curves["validation_preferred_share"],
+        seconds_per_step=None if seconds_per_step is None else float(seconds_per_step),
+        speed=tokens_per_second,
+    )
 
 
 def sentence(
-    db: Session,
-    job: Job,
-    tests: list[tuple[int, float]],
-    shares: list[tuple[int, float]],
-    line: jobs.Outlook | None = None,
+    db: Session, job: Job, tests: list[tuple[int, float]], shares: list[tuple[int, float]]
 ) -> str:
     """Say what is happening, as a colleague would."""
     if job.status is JobStatus.FAILED:
@@ -133,7 +167,7 @@ def sentence(
     if job.status is JobStatus.SUCCEEDED:
         return _outcome(tests, dict(shares))
     if job.status is JobStatus.QUEUED:
-        return _waiting(job, line or jobs.outlook(db))
+        return why_it_waits(job, jobs.outlook(db))
     if job.desired is Desired.CANCEL:
         return "It is being stopped; the machine is free in a few seconds."
     about_phase = _PHASES.get(job.phase or "", ("", "It is about to begin."))[1]
@@ -191,7 +225,8 @@ def _percent(share: float) -> str:
     return f"{share * 100:.0f} %"
 
 
-def _waiting(job: Job, line: jobs.Outlook) -> str:
+def why_it_waits(job: Job, line: jobs.Outlook) -> str:
+    """Say why a job does not train yet."""
     if job.desired is Desired.PAUSE:
         return "Paused: it holds no machine and goes on from where it was."
     why = line.why(job.id)
@@ -209,41 +244,16 @@ def has_worker(db: Session, queue: str) -> bool:
     )
 
 
-def seconds_left(db: Session, job: Job) -> float | None:
+def _seconds_left(job: Job, course: _Course) -> float | None:
     """Work out from the last steps how long training still takes; None where nobody can know."""
-    if job.status is JobStatus.QUEUED and job.plan and "seconds" in job.plan:
-        return float(job.plan["seconds"])
+    foreseen = float(job.plan["seconds"]) if job.plan and "seconds" in job.plan else None
+    if job.status is JobStatus.QUEUED:
+        return foreseen
     if job.status is not JobStatus.RUNNING or not job.total_steps:
         return None
-    newest = (
-        select(Metric.step, Metric.at)
-        .where(Metric.job_id == job.id, Metric.name == "loss", Metric.attempt == job.attempt)
-        .order_by(Metric.step.desc())
-        .limit(_RECENT_STEPS)
-        .subquery()
-    )
-    span = db.execute(
-        select(
-            func.max(newest.c.step) - func.min(newest.c.step),
-            func.max(newest.c.at) - func.min(newest.c.at),
-        )
-    ).one()
-    if not span[0]:
-        return float(job.plan["seconds"]) if job.plan and "seconds" in job.plan else None
-    return float(span[1].total_seconds() / span[0] * max(0, job.total_steps - job.step))
-
-
-def speed(db: Session, job: Job) -> str:
-    """Return the newest tokens per second, or the mean of a finished job."""
-    recent = (
-        select(Metric.value)
-        .where(Metric.job_id == job.id, Metric.name == "tokens_per_second")
-        .order_by(Metric.step.desc())
-    )
-    if not job.status.is_final:
-        recent = recent.limit(10)
-    mean = db.scalar(select(func.avg(recent.subquery().c.value)))
-    return f"{mean:,.0f}" if mean else ""
+    if course.seconds_per_step is None:
+        return foreseen
+    return course.seconds_per_step * max(0, job.total_steps - job.step)
 
 
 def duration(seconds: float) -> str:

@@ -89,12 +89,9 @@ def database_url(
     url = postgres.url.replace("@/etude?", f"@/{name}?")
     monkeypatch.setenv("DATABASE_URL", url)
     settings.get.cache_clear()
-    database.engine.cache_clear()
-    database.factory.cache_clear()
+    database.forget()
     yield url
-    database.engine().dispose()
-    database.engine.cache_clear()
-    database.factory.cache_clear()
+    database.forget()
     settings.get.cache_clear()
     with psycopg.connect(server, autocommit=True) as connection:
         connection.execute(f"DROP DATABASE {name} WITH (FORCE)")

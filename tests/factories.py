@@ -222,7 +222,7 @@ def make_job(
     job = Job(
         department_id=user.department_id,
         owner_id=user.id,
-        name="Ward questions, first try",
+        name=columns.pop("name", "Ward questions, first try"),
         version_id=version.id,
         base_model_id=base_model.id,
         config=(config or PRESETS["quick"].config).model_dump(mode="json"),

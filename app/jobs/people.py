@@ -108,6 +108,13 @@ def list_jobs(
     return list(db.scalars(query))
 
 
+def queued(db: Session, user: User, job_ids: list[int]) -> list[Job]:
+    """Return those of some jobs that still wait and a person may see, in the order given."""
+    query = visible(user).where(Job.id.in_(job_ids), Job.status == JobStatus.QUEUED)
+    found = {job.id: job for job in db.scalars(query)}
+    return [found[job_id] for job_id in job_ids if job_id in found]
+
+
 def create(
     db: Session,
     user: User,

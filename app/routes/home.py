@@ -11,26 +11,29 @@ from app.render import page
 
 router = APIRouter()
 
+_NEXT_IN_LINE = 5
+
 
 @router.get("/")
 def show(db: Db, user: CurrentUser) -> Response:
     """Show how things stand at a glance."""
-    live = jobs.list_jobs(db, user, statuses=(JobStatus.RUNNING, JobStatus.QUEUED))
+    running = jobs.list_jobs(db, user, statuses=(JobStatus.RUNNING,))
     datasets = versions.list_datasets(db, user)
     made = adapters.list_adapters(db, user)
     line = jobs.outlook(db)
+    waiting = [job_id for job_id, department in line.waiting if department == user.department_id]
     return page(
         "home/show.html",
         user,
-        running=[(job, progress.figures(db, job)) for job in live if job.status.value == "running"],
-        waiting=[
-            (job, progress.figures(db, job, line))
-            for job in sorted(live, key=lambda job: line.places.get(job.id, job.id))
-            if job.status.value == "queued"
+        running=[(job, progress.figures(db, job)) for job in running],
+        next_in_line=[
+            (job, progress.why_it_waits(job, line))
+            for job in jobs.queued(db, user, waiting[:_NEXT_IN_LINE])
         ],
+        num_waiting=len(waiting),
         unfinished=[dataset for dataset in datasets if _needs_someone(dataset)],
         adapters=made[:3],
-        next_step=_next_step(user, datasets, has_taught=bool(live or made)),
+        next_step=_next_step(user, datasets, has_taught=bool(running or waiting or made)),
     )
 
 

@@ -32,6 +32,7 @@ from app.train_config import PRESETS, proposed_learning_rate
 from app.training_plan import DeviceInfo
 from tests.app.datasets.test_lengths import byte_model
 from tests.app.pages import READS_HTML, sign_in
+from tests.app.test_events import make_running
 from tests.factories import (
     make_base_model,
     make_dataset_version,
@@ -104,6 +105,25 @@ def make_adapter(db: Session, user: User, content: bytes = b"weights") -> Adapte
 
 
 # --- one job -------------------------------------------------------------------------------
+
+
+def test_home_shows_who_is_next_in_line_and_how_many_follow(
+    client: TestClient, db: Session, owner: User
+) -> None:
+    version = make_dataset_version(db, user=owner)
+    training = make_running(db, owner)
+    waiting = [
+        make_job(db, user=owner, version=version, name=f"Waits {number}", priority=-number)
+        for number in range(7)
+    ]
+    make_job(db, user=make_user(db, department=make_department(db, "Surgery")), name="Theirs")
+    page = sign_in(client, db, owner).get("/").text
+    shown = re.findall(r'href="/jobs/(\d+)"', page)
+    assert [int(number) for number in shown] == [
+        training.id,
+        *(job.id for job in reversed(waiting[2:])),
+    ]
+    assert '<a href="/queue">2 more in the line</a>' in page
 
 
 def test_a_job_page_has_its_points_and_works_without_javascript(

@@ -6,10 +6,9 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-from sqlalchemy import event
+from sqlalchemy import Engine, event
 from sqlalchemy.orm import Session
 
-from app import db as database
 from app.looks import Look, Looks, shared
 from tests.app.test_events import make_running, report
 from tests.factories import make_user
@@ -26,12 +25,12 @@ def on_statement() -> Iterator[Callable[[Hook], None]]:
         def listener(_c: Any, _cursor: Any, statement: str, *_: Any) -> None:
             hook(statement)
 
-        event.listen(database.engine(), "after_cursor_execute", listener)
+        event.listen(Engine, "after_cursor_execute", listener)
         added.append(listener)
 
     yield add
     for listener in added:
-        event.remove(database.engine(), "after_cursor_execute", listener)
+        event.remove(Engine, "after_cursor_execute", listener)
 
 
 def is_about_points(statement: str) -> bool:
