@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import psycopg
 import structlog
 from fastapi import Depends
-from sqlalchemy import Engine, create_engine, func, make_url, select, text
+from sqlalchemy import ColumnElement, Engine, Text, create_engine, func, make_url, select, text
 from sqlalchemy.exc import ArgumentError, DBAPIError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.orm import Session, sessionmaker
@@ -93,9 +93,13 @@ def limit_silence(db: Session, seconds: float) -> None:
 
     A process that is frozen amid a transaction would else keep what it has locked for as long.
     """
+    db.execute(select(silence_limit(seconds)))
+
+
+def silence_limit(seconds: float) -> ColumnElement[str]:
+    """Build what `limit_silence` selects."""
     milliseconds = str(round(1000 * seconds))
-    wanted = func.set_config("idle_in_transaction_session_timeout", milliseconds, True)
-    db.execute(select(wanted))
+    return func.set_config("idle_in_transaction_session_timeout", milliseconds, True, type_=Text)
 
 
 def is_away(error: BaseException) -> bool:

@@ -7,7 +7,8 @@ the heartbeat, save checkpoints and end; only the trainer is missing, whose even
 themselves. Each is a thread with a connection of its own, 16 to a process; jobs are of unlike
 length and workers come in one by one, as in a building. The last one has nothing to do until a job
 comes that goes before all others. Event streams are read over HTTP as a browser does, pages are
-asked for by one person. Times are wall clock, and every part shares the machine's cores.
+asked for by one person. Times are wall clock, and every part shares the machine's cores. The web's
+growth is that from the third tenth of the time to the last.
 """
 
 import argparse
@@ -35,7 +36,7 @@ PAGES = ("/", "/queue", "/jobs", "/jobs/1", "/datasets")
 # What issue 5 asks for.
 TARGETS = {
     "claim_p99_ms": 50, "hint_to_start_p95_ms": 1000, "chart_point_p95_ms": 500,
-    "page_p95_ms": 300, "web_memory_mb": 600,
+    "page_p95_ms": 300, "web_memory_mb": 600, "web_growth_mb": 10,
 }  # fmt: skip
 
 
@@ -80,14 +81,15 @@ def measure(address: str, size: Size) -> dict[str, Any]:
     pages: dict[str, list[float]] = {path: [] for path in PAGES}
     looking = threading.Thread(target=look, args=(address, cookies[0], end_at, pages))
     looking.start()
-    memory = [_memory(web)]
+    memory: list[float] = []
+    weighing = threading.Thread(target=weigh, args=(web, end_at, memory))
+    weighing.start()
     starts: list[float] = []
     hinting = threading.Thread(target=hint, args=(end_at, starts))
     hinting.start()
     points = asyncio.run(_watch(address, cookies, size, end_at))
-    memory.append(_memory(web))
-    looking.join()
-    hinting.join()
+    for thread in (looking, hinting, weighing):
+        thread.join()
     claims: list[float] = []
     num_ended = 0
     for _ in processes:
@@ -113,7 +115,7 @@ def measure(address: str, size: Size) -> dict[str, Any]:
         "pages": sum(map(len, pages.values())),
         "page_p50_ms_each": {path: _percentile(each, 50) for path, each in pages.items()},
         "web_memory_mb": round(max(memory)),
-        "web_growth_mb": round(memory[-1] - memory[0]),
+        "web_growth_mb": _growth(memory),
     }
 
 
@@ -296,6 +298,13 @@ def look(address: str, cookie: str, end_at: float, pages: dict[str, list[float]]
         time.sleep(0.25)
 
 
+def weigh(web: int, end_at: float, memory: list[float]) -> None:
+    """Take the web's memory as long as all are in."""
+    while time.time() < end_at:
+        memory.append(_memory(web))
+        time.sleep(1)
+
+
 async def _watch(address: str, cookies: list[str], size: Size, end_at: float) -> list[float]:
     """Keep the streams open, each on a job that trains, and take how old each point is."""
     points: list[float] = []
@@ -404,6 +413,13 @@ def _web_process() -> int:
 def _memory(pid: int) -> float:
     lines = Path(f"/proc/{pid}/status").read_text().splitlines()
     return int(next(line for line in lines if line.startswith("VmRSS")).split()[1]) / 1000
+
+
+def _growth(memory: list[float]) -> float:
+    """Return by how much the last tenth lies above the third one, when everybody had come in."""
+    tenth = max(1, len(memory) // 10)
+    third = statistics.median(memory[2 * tenth : 3 * tenth])
+    return round(statistics.median(memory[-tenth:]) - third, 1)
 
 
 def _percentile(times: list[float], percent: int) -> float | None:

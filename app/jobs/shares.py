@@ -7,18 +7,21 @@ neither a claim nor another charge reads or writes in between.
 
 from datetime import datetime
 
-from sqlalchemy import DateTime, Float, bindparam, cast, func, select, text, update
+from sqlalchemy import DateTime, Float, bindparam, cast, func, outerjoin, select, true, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
 from app import settings
-from app.db import limit_silence
+from app.db import silence_limit
 from app.jobs.line import UNKNOWN_SECONDS, Hours, Rule, Standing, Standings, by_month, faded
 from app.models import Attempt, Department, DeviceUse, Job, JobStatus, LineRule, User
 
 _CLOCK = func.clock_timestamp(type_=DateTime(timezone=True))
 # Built once: a claim asks them under the line's lock.
-_DEPARTMENTS = select(Department.id, Department.name, Department.used_seconds, Department.used_at)
+_NOW = select(_CLOCK.label("now")).cte("now")
+_DEPARTMENTS = select(  # a row at least: what the clock says
+    _NOW.c.now, Department.id, Department.name, Department.used_seconds, Department.used_at
+).select_from(outerjoin(_NOW, Department, true()))
 _RULES = select(LineRule)
 _USE = select(DeviceUse.department_id, DeviceUse.user_id, DeviceUse.seconds).where(
     DeviceUse.month == bindparam("month")
@@ -44,8 +47,8 @@ def lock(db: Session) -> None:
     row may wait for the line. A process that is frozen meanwhile must not stop the house: the
     server ends its session when it has said nothing for so long.
     """
-    limit_silence(db, settings.get().line_lock_seconds)
-    db.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _LOCK})
+    held = func.pg_advisory_xact_lock(_LOCK)
+    db.execute(select(silence_limit(settings.get().line_lock_seconds), held))
 
 
 def clock(db: Session) -> datetime:
@@ -68,10 +71,13 @@ def rule_of(row: LineRule) -> Rule:
 def standings(db: Session) -> Standings:
     """Return how everyone stands in the line now."""
     chosen = settings.get()
-    now, zone = clock(db), chosen.zone()
-    found = Standings(now, zone, is_fair=chosen.fair_share)
+    rows = db.execute(_DEPARTMENTS).all()
+    now = rows[0].now
+    found = Standings(now, chosen.zone(), is_fair=chosen.fair_share)
     half_life = chosen.share_half_life_days * 86400
-    for row in db.execute(_DEPARTMENTS):
+    for row in rows:
+        if row.id is None:
+            continue
         recent = faded(row.used_seconds, (now - row.used_at).total_seconds(), half_life)
         found.departments[row.id] = Standing(recent_seconds=recent, name=row.name)
     for rule in db.scalars(_RULES):

@@ -2,13 +2,33 @@
 
 from typing import Literal
 
-from sqlalchemy import func, select, update
+from sqlalchemy import Select, Text, bindparam, func, insert, select, update
 from sqlalchemy.orm import Session
 
 from app.models import Job, JobEvent, Json
 
 CHANNEL = "etude"
 Level = Literal["info", "warn", "error"]
+
+
+def _build_say() -> Select[int, None]:
+    number = (
+        update(Job)
+        .where(Job.id == bindparam("job_id"))
+        .values(event_seq=Job.event_seq + 1)
+        .returning(Job.id, Job.event_seq)
+        .cte("number")
+    )
+    names = ("level", "kind", "message", "data")
+    columns = [bindparam(name, type_=getattr(JobEvent, name).type) for name in names]
+    line = select(number.c.id, number.c.event_seq, func.clock_timestamp(), *columns)
+    added = insert(JobEvent).from_select(["job_id", "seq", "at", *names], line).cte("added")
+    bell = func.pg_notify(CHANNEL, bindparam("topic", type_=Text))
+    return select(number.c.event_seq, bell).add_cte(added)
+
+
+# One statement, built once: a claim says something while it holds the line.
+_SAY = _build_say()
 
 
 def say(
@@ -24,28 +44,15 @@ def say(
 
     The number is drawn under the job's row lock, so numbers become visible in their order.
     """
-    seq = db.scalars(
-        update(Job)
-        .where(Job.id == job_id)
-        .values(event_seq=Job.event_seq + 1)
-        .returning(Job.event_seq)
-        .execution_options(synchronize_session=False)
-    ).one()
-    db.add(
-        JobEvent(
-            job_id=job_id,
-            seq=seq,
-            at=func.clock_timestamp(),
-            level=level,
-            kind=kind,
-            message=message,
-            data=data,
-        )
-    )
     db.flush()
-    wake(db, job_id)
+    told = {"job_id": job_id, "level": level, "kind": kind, "message": message, "data": data}
+    db.execute(_SAY, told | {"topic": _topic(job_id)}).one()
 
 
 def wake(db: Session, job_id: int) -> None:
     """Ring for the event streams of a job, at commit."""
-    db.execute(select(func.pg_notify(CHANNEL, f"job:{job_id}")))
+    db.execute(select(func.pg_notify(CHANNEL, _topic(job_id))))
+
+
+def _topic(job_id: int) -> str:
+    return f"job:{job_id}"
