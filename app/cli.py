@@ -261,7 +261,7 @@ def data_inspect(
 
     read_as = _read_as(encoding, sheet, way, chunk_tokens, overlap_tokens)
     with data_command.as_file(file) as path:
-        report = data_command.read(path, read_as, mapping or [], system)
+        report = data_command.read(path, read_as, mapping or [], system, with_checks=True)
     if as_json:
         typer.echo(report.model_dump_json(indent=2))
     else:
@@ -294,7 +294,7 @@ def data_add(
     read_as = _read_as(encoding, sheet, way, chunk_tokens, overlap_tokens)
     _settings(data_dir)
     with data_command.as_file(file) as path:
-        report = data_command.read(path, read_as, mapping or [], system)
+        report = data_command.read(path, read_as, mapping or [], system, with_checks=False)
         if mapping and report.problem:
             raise SystemExit(f"etude: {report.problem}")
         is_settled = bool(mapping) or report.inspection.is_sure

@@ -1,34 +1,41 @@
 """`etude data`: what the pages do with a file, from a terminal.
 
 `read` reads a file in the same sandboxed process as the worker does, twice: for its columns, then
-for its examples, which the checks see one by one. Nothing is stored; `add` stores afterwards.
+for its examples. Those it has looked through for personal details, and by the dataset doctor in a
+process of its own. Nothing is stored; `add` stores afterwards, and a worker does the checks.
 """
 
+import base64
 import json
 import math
 import os
 import tempfile
 import zipfile
 from array import array
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Protocol
+from typing import IO, Any
 
 from pydantic import BaseModel
 from sqlalchemy.orm import Session
 
 from app import settings, storage
-from app.datasets import examples, versions
+from app.child import BrokeOff
+from app.datasets import examples, reader, versions
+from app.datasets.doctor import kinds
+from app.datasets.doctor import process as doctor
+from app.datasets.doctor.kinds import KINDS
+from app.datasets.doctor.order import Order
 from app.datasets.documents import approximate_tokens
 from app.datasets.mapping import Column, ColumnRole, Mapping, Message
-from app.datasets.privacy.check import PrivacyCheck
+from app.datasets.privacy.check import NUM_NAMED_ROWS, PrivacyCheck
 from app.datasets.process import ReaderProcess
-from app.datasets.reader import Order
 from app.datasets.reading import Inspection, ReadAs
 from app.datasets.sniffing import Unreadable
 from app.errors import Invalid
-from app.models import DatasetVersion, User
+from app.models import DatasetVersion, Severity, User
+from app.train_config import PRESETS
 
 NUM_SHOWN = 3
 _SHOWN_CHARACTERS = 300
@@ -40,28 +47,9 @@ class Finding(BaseModel):
 
     severity: str  # "bad", "warn" or "note"
     what: str
+    why: str = ""
     count: int
     rows: list[int] = []
-
-
-class Check(Protocol):
-    """Sees every example of a file, then says what it found."""
-
-    def see(self, number: int, messages: list[Message]) -> None: ...
-
-    def findings(self) -> list[Finding]: ...
-
-
-class _Privacy(PrivacyCheck):
-    def findings(self) -> list[Finding]:
-        return [
-            Finding(severity="warn", what=what, count=count, rows=rows)
-            for what, count, rows in self.said()
-        ]
-
-
-# The dataset doctor adds its own.
-CHECKS: list[Callable[[], Check]] = [_Privacy]
 
 
 class Report(BaseModel):
@@ -100,11 +88,14 @@ def as_file(path: Path) -> Iterator[Path]:
         yield packed
 
 
-def read(path: Path, read_as: ReadAs, roles: list[str], system: str = "") -> Report:
+def read(
+    path: Path, read_as: ReadAs, roles: list[str], system: str = "", *, with_checks: bool
+) -> Report:
     """Read a file with the limits of the worker.
 
     Args:
         roles: COLUMN=ROLE each; none: the mapping is proposed.
+        with_checks: Also look through the examples, as a worker does after they are made.
 
     Raises:
         Invalid: it cannot be read, or the roles cannot be used.
@@ -121,7 +112,7 @@ def read(path: Path, read_as: ReadAs, roles: list[str], system: str = "") -> Rep
         except Invalid as error:
             report.problem = error.message
             return report
-        _build(path, inspection.read_as(read_as), report)
+        _build(path, inspection.read_as(read_as), report, with_checks=with_checks)
     except Unreadable as error:
         raise Invalid(str(error)) from None
     return report
@@ -149,26 +140,43 @@ def _mapping(inspection: Inspection, roles: list[str]) -> Mapping:
     )
 
 
-def _build(path: Path, read_as: ReadAs, report: Report) -> None:
-    left_out, lengths = examples.LeftOutRows(), array("L")
-    checks = [make() for make in CHECKS]
-    for message in _say("build", path, read_as, report.mapping):
-        if isinstance(message, bytes):
-            cells = message.rstrip(b"\n").split(b"\t")
-            messages: list[Message] = json.loads(cells[2])
+def _build(path: Path, read_as: ReadAs, report: Report, *, with_checks: bool) -> None:
+    left_out, lengths, rows = examples.LeftOutRows(), array("L"), array("L")
+    personal = PrivacyCheck() if with_checks else None
+    # Without a name: it goes with this process, however that ends.
+    with tempfile.TemporaryFile("w+b") as file:
+        for message in _say("build", path, read_as, report.mapping):
+            if isinstance(message, dict):
+                if "left_out" in message:
+                    left_out.add(*message["left_out"])
+                continue
+            _, row, body, tools = message.rstrip(b"\n").split(b"\t")
+            messages: list[Message] = json.loads(body)
             lengths.append(sum(approximate_tokens(turn["content"]) for turn in messages))
+            rows.append(int(row))
             if len(report.examples) < NUM_SHOWN:
                 report.examples.append(messages)
-            for check in checks:
-                check.see(int(cells[1]), messages)
-        elif "left_out" in message:
-            left_out.add(*message["left_out"])
-    report.num_examples, report.left_out = len(lengths), left_out.counts
-    report.inspection.left_out_rows = left_out.first_rows
-    if lengths:
-        ordered = sorted(lengths)
-        report.median_tokens, report.max_tokens = ordered[len(ordered) // 2], ordered[-1]
-    report.findings += [
+            if personal is not None:
+                personal.see(int(row), messages)
+                file.write(examples.as_copied(len(rows) - 1, body, tools))
+        report.num_examples, report.left_out = len(lengths), left_out.counts
+        report.inspection.left_out_rows = left_out.first_rows
+        if lengths:
+            ordered = sorted(lengths)
+            report.median_tokens, report.max_tokens = ordered[len(ordered) // 2], ordered[-1]
+        report.findings += _left_out(left_out)
+        if personal is not None:
+            report.findings += [
+                Finding(severity="warn", what=what, count=count, rows=first)
+                for what, count, first in personal.said()
+            ]
+            file.flush()
+            file.seek(0)
+            report.findings += _examined(file, rows)
+
+
+def _left_out(left_out: examples.LeftOutRows) -> list[Finding]:
+    return [
         Finding(
             severity="note",
             what=f"{examples.rows_that(reason, count)}, and will be left out.",
@@ -177,15 +185,53 @@ def _build(path: Path, read_as: ReadAs, report: Report) -> None:
         )
         for reason, count in sorted(left_out.counts.items(), key=lambda item: -item[1])
     ]
-    for check in checks:
-        report.findings += check.findings()
+
+
+def _examined(file: IO[bytes], rows: "array[int]") -> list[Finding]:
+    """Have the doctor look at the examples in a file, which were made of these rows.
+
+    Raises:
+        Invalid: it did not come to an end.
+    """
+    values = settings.get()
+    order = Order(
+        file=file.fileno(),
+        num_examples=len(rows),
+        parent=os.getpid(),
+        limit_tokens=PRESETS["balanced"].config.max_length_tokens,
+        writes_bits=False,
+        memory_bytes=values.reader_memory_bytes,
+        cpu_seconds=math.ceil(values.reader_timeout_seconds),
+    )
+    found: list[Finding] = []
+    try:
+        with doctor.start(order) as child:
+            said = map(json.loads, child.lines())
+            found = [_found(line["finding"], rows) for line in said if "finding" in line]
+    except BrokeOff as error:
+        raise Invalid(f"Checking the examples broke off (code {error.code}).") from None
+    severities = list(Severity)
+    return sorted(found, key=lambda one: severities.index(Severity(one.severity)))
+
+
+def _found(said: dict[str, Any], rows: "array[int]") -> Finding:
+    indices = array("i")
+    indices.frombytes(base64.b64decode(said["rows"]))
+    kind, count = KINDS[said["kind"]], len(indices)
+    return Finding(
+        severity=kind.severity(count / len(rows)) if count else Severity.WARN,
+        what=kind.title(count or 1),
+        why=kinds.reason(said["kind"], said["detail"]),
+        count=count,
+        rows=[rows[index] for index in indices[:NUM_NAMED_ROWS]],
+    )
 
 
 def _say(
     task: Any, path: Path, read_as: ReadAs, mapping: Mapping | None = None
 ) -> Iterator[dict[str, Any] | bytes]:
     values = settings.get()
-    order = Order(
+    order = reader.Order(
         task=task,
         path=path.resolve(),
         parent=os.getpid(),
@@ -228,7 +274,8 @@ def as_text(report: Report) -> str:
     for finding in report.findings:
         rows = ", ".join(f"{row:,}" for row in finding.rows)
         place = f" ({found.place} {rows})" if rows else ""
-        lines.append(f"  {finding.what.removesuffix('.')}{place}.")
+        why = f" {_line(finding.why)}" if finding.why else ""
+        lines.append(f"  {finding.what.removesuffix('.')}{place}.{why}")
     for messages in report.examples[:1]:
         lines += ["", "The first"]
         lines += [f"  {turn['role']}: {_line(turn['content'])}" for turn in messages]

@@ -43,6 +43,7 @@ ROLE_WORDS = {
     ColumnRole.MESSAGES: "Whole conversation",
     ColumnRole.TOOLS: "Tools (functions)",
     ColumnRole.TEXT: "Text",
+    ColumnRole.HISTORY: "Earlier turns",
     ColumnRole.KEY: "Which conversation",
     ColumnRole.SPEAKER: "Who speaks",
     ColumnRole.IGNORE: "Ignore",

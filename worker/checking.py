@@ -22,7 +22,7 @@ from sqlalchemy.orm import Session
 from app import base_models, db, leases, settings
 from app.child import BrokeOff, Child
 from app.datasets import examples, search
-from app.datasets.doctor import checks
+from app.datasets.doctor import checks, process
 from app.datasets.doctor.kinds import KINDS
 from app.datasets.doctor.order import Order
 from app.datasets.doctor.report import Report
@@ -143,24 +143,8 @@ def _messages(version: DatasetVersion, held: Held) -> Iterator[dict[str, Any]]:
             order = _order(session, version, file)
         file.flush()
         file.seek(0)
-        with _child(order) as child:
+        with process.start(order) as child:
             yield from held.hear(child, _said(child, held))
-
-
-def _child(order: Order) -> Child:
-    return Child(
-        "app.datasets.doctor",
-        order.model_dump_json(),
-        ends=['{"end"'],
-        timeout_seconds=settings.get().reader_timeout_seconds,
-        # Threads of a mathematics library would each take address space, and there are few cores.
-        environment={
-            "OPENBLAS_NUM_THREADS": "1",
-            "RAYON_NUM_THREADS": "1",
-            "TOKENIZERS_PARALLELISM": "false",
-        },
-        pass_fds=[order.file],
-    )
 
 
 def _said(child: Child, held: Held) -> Iterator[dict[str, Any]]:

@@ -33,6 +33,7 @@ _NAMES = {
         "peor_respuesta moins_bonne_reponse"
     ),
     ColumnRole.TOOLS: "tools functions",
+    ColumnRole.HISTORY: "history",
     ColumnRole.SPEAKER: (
         "speaker role sender author from who sprecher rolle absender wer locuteur auteur "
         "hablante remitente mittente parlante remetente spreker afzender avsandare nadawca "

@@ -291,6 +291,11 @@ def _hashed(split: bytes, messages: bytes, tools: bytes) -> bytes:
     return b"%b %b%b%b\n" % (split, messages, b" " if tools else b"", tools)
 
 
+def as_copied(index: int, messages: bytes, tools: bytes) -> bytes:
+    """Write an example of the reader's as `copy_out` would, before anything is stored of it."""
+    return b"%d\ttrain\t%b\t%b\n" % (index, _escaped(messages), _escaped(tools) or b"\\N")
+
+
 def _escaped(json_text: bytes) -> bytes:
     # JSON holds neither tabs nor line breaks of its own.
     return json_text.replace(b"\\", b"\\\\")

@@ -25,6 +25,7 @@ LEFT_OUT = {
     "empty_text": "have no text",
     "nested": "hold a list or an object where a text belongs",
     "bad_messages": "have no list of turns with a role and a content each",
+    "bad_history": "have earlier turns that are no pairs of a question and an answer",
     "unknown_role": "have a turn by somebody other than system, user, assistant or tool",
     "tools": "call tools in a way that cannot be read; OpenAI's `tools` and `tool_calls` can",
     "not_text": "hold a picture or a sound; only text can be learned",
@@ -48,6 +49,8 @@ class ColumnRole(StrEnum):
     MESSAGES = "messages"
     TOOLS = "tools"
     TEXT = "text"
+    # What was asked and answered before the question: Alpaca's list of pairs, or turns.
+    HISTORY = "history"
     # Of rows that are one turn each: which conversation, and who speaks.
     KEY = "key"
     SPEAKER = "speaker"
@@ -100,7 +103,7 @@ class Mapping(BaseModel):
     def kind(self) -> ExampleKind:
         if self.named(ColumnRole.BETTER):
             return ExampleKind.PREFERENCE
-        if self.named(ColumnRole.MESSAGES) or self.named(ColumnRole.KEY):
+        if any(map(self.named, (ColumnRole.MESSAGES, ColumnRole.KEY, ColumnRole.HISTORY))):
             return ExampleKind.CHAT
         return ExampleKind.TEXT if self.named(ColumnRole.TEXT) else ExampleKind.PAIR
 
@@ -125,6 +128,13 @@ class Mapping(BaseModel):
             )
         )
         keys, speakers = self.named(ColumnRole.KEY), self.named(ColumnRole.SPEAKER)
+        histories = len(self.named(ColumnRole.HISTORY))
+        if histories > 1 or (histories and (keys or not (questions and answers))):
+            raise Invalid(
+                "One column may hold the earlier turns, beside a column with the question and one "
+                "with the answer; set the others to “ignore”.",
+                field="columns",
+            )
         if better or worse:
             if not (better == worse == 1) or answers or messages or texts or keys or speakers:
                 raise Invalid(
@@ -310,27 +320,46 @@ def _messages(mapping: Mapping, row: dict[str, Any]) -> list[Message]:
             if not text:
                 raise _No("empty_text")
             return [{"role": "text", "content": text}]
-        case ExampleKind.CHAT:
-            messages = _turns(row.get(mapping.named(ColumnRole.MESSAGES)[0]))
+        case ExampleKind.CHAT if columns := mapping.named(ColumnRole.MESSAGES):
+            messages = _turns(row.get(columns[0]))
             _must_teach(messages)
         case ExampleKind.PREFERENCE:
             messages = _preference(mapping, row)
-        case ExampleKind.PAIR:
-            question = _joined(row, mapping.named(ColumnRole.QUESTION))
-            answer = _joined(row, mapping.named(ColumnRole.ANSWER))
-            if not question:
-                raise _No("empty_question")
-            if not answer:
-                raise _No("empty_answer")
-            messages = [
-                {"role": "user", "content": question},
-                {"role": "assistant", "content": answer},
-            ]
+        case _:
+            messages = [*_earlier(mapping, row), *_pair(mapping, row)]
     if messages[0]["role"] != "system":
         system = _joined(row, mapping.named(ColumnRole.SYSTEM)) or mapping.system.strip()
         if system:
             messages.insert(0, {"role": "system", "content": system})
     return messages
+
+
+def _pair(mapping: Mapping, row: dict[str, Any]) -> list[Message]:
+    question = _joined(row, mapping.named(ColumnRole.QUESTION))
+    answer = _joined(row, mapping.named(ColumnRole.ANSWER))
+    if not question:
+        raise _No("empty_question")
+    if not answer:
+        raise _No("empty_answer")
+    return [{"role": "user", "content": question}, {"role": "assistant", "content": answer}]
+
+
+def _earlier(mapping: Mapping, row: dict[str, Any]) -> list[Message]:
+    columns = mapping.named(ColumnRole.HISTORY)
+    value = _parsed(row.get(columns[0])) if columns else None
+    if value in (None, "", []):
+        return []
+    if _are_turns(value):
+        return _turns(value)
+    turns: list[Message] = []
+    for pair in _list(value, "bad_history"):
+        if not (isinstance(pair, list) and len(pair) == 2):
+            raise _No("bad_history")
+        question, answer = (_text(text).strip() for text in pair)
+        if not (question and answer):
+            raise _No("bad_history")
+        turns += [{"role": "user", "content": question}, {"role": "assistant", "content": answer}]
+    return turns
 
 
 def _joined(row: dict[str, Any], names: list[str]) -> str:

@@ -1,6 +1,7 @@
 """What the columns most likely mean, by their names and what is in them; a person confirms it."""
 
 import json
+from functools import partial
 from typing import Any, NamedTuple
 
 from app.datasets.column_names import CONTEXT, HARMLESS, KEYS, ROLES, SAID, plain
@@ -57,6 +58,9 @@ def propose(inspection: Inspection) -> Proposal:  # noqa: PLR0912 - a branch for
             is_sure = False
         for name in found.get(ColumnRole.SYSTEM, [])[:1]:
             roles[name] = ColumnRole.SYSTEM
+        for name in filter(partial(_holds_lists, inspection), found.get(ColumnRole.HISTORY, [])):
+            roles[name] = ColumnRole.HISTORY
+            why += f" “{name}” holds what was said before."
     elif len(found.get(ColumnRole.TEXT, [])) == 1 and _is_alone(found, inspection.columns):
         roles[found[ColumnRole.TEXT][0]] = ColumnRole.TEXT
         why = "The only column holds text, which is learned as it stands, without a question."
@@ -125,6 +129,15 @@ def _turns(
         return None
     why = f"Rows with the same “{keys[0]}” seem to be one conversation: {how}; please check."
     return Proposal(_mapping(inspection, roles), False, why)
+
+
+def _holds_lists(inspection: Inspection, name: str) -> bool:
+    """Tell earlier turns from, say, a patient's history in words."""
+    values = [value for row in inspection.preview if (value := row.values.get(name))]
+    return any(values) and all(
+        isinstance(value, list) or (isinstance(value, str) and value.lstrip().startswith("["))
+        for value in values
+    )
 
 
 def _repeats(inspection: Inspection, name: str) -> bool:

@@ -33,15 +33,19 @@ def etude(*arguments: str, **environment: str) -> subprocess.CompletedProcess[st
 
 def test_inspect_tells_and_stores_nothing(tmp_path: Path) -> None:
     file, var = tmp_path / "raum.csv", tmp_path / "var"
-    file.write_text(CSV + "Ohne?,,\nWo ist Frau Abendschön?,Am Telefon: 030 12345678,31\n")
+    more = "Wo ist Frau Abendschön?,Am Telefon: 030 12345678,31\n"
+    file.write_text(CSV + "Ohne?,,\n" + more + 'Wo ist Raum 7?,"C:\\neu, [NAME]",32\n')
     told = etude("inspect", str(file), ETUDE_DATA_DIR=str(var))
     assert told.returncode == 0, told.stderr
-    assert "raum.csv: csv, 32 rows, utf-8" in told.stdout
+    assert "raum.csv: csv, 33 rows, utf-8" in told.stdout
     assert "Frage    question" in told.stdout
-    assert "Examples: 31; about 7 tokens in the middle" in told.stdout
+    assert "Examples: 32; about 7 tokens in the middle" in told.stdout
     assert "1 row has no answer, and will be left out (line 32)." in told.stdout
     assert "Personal details: 1 name (line 33)." in told.stdout
     assert "Personal details: 1 phone number (line 33)." in told.stdout
+    assert "1 question has another answer elsewhere (line 34). The same question" in told.stdout
+    assert "1 example has a gap that nobody filled in (line 34). A pattern such as" in told.stdout
+    assert "Few examples. 32 examples: try instructions first" in told.stdout
     assert "user: Wo ist Raum 0?" in told.stdout
     assert "Abendschön" not in told.stdout + told.stderr
     assert not var.exists()
@@ -59,7 +63,9 @@ def test_inspect_tells_and_stores_nothing(tmp_path: Path) -> None:
         ("b.xlsx", 1),
         ("east/a.csv", 30),
     ]
-    assert (report["num_examples"], report["findings"]) == (31, [])
+    assert report["num_examples"] == 31
+    few = report["findings"][0]
+    assert (few["severity"], few["what"], few["rows"]) == ("warn", "Few examples", [])
     assert report["examples"][0] == [{"content": "B", "role": "text"}]
 
 

@@ -14,7 +14,7 @@ from app import leases, settings
 from app.child import BrokeOff
 from app.datasets import browsing, changes, examples, search
 from app.datasets.changes import Change
-from app.datasets.doctor import checks, fixes
+from app.datasets.doctor import checks, fixes, process
 from app.datasets.doctor.order import Order
 from app.models import (
     CheckStatus,
@@ -367,7 +367,7 @@ def heard(num_examples: int, memory_bytes: int) -> list[dict[str, Any]]:
         order = Order(file=file.fileno(), num_examples=num_examples, parent=os.getpid(),
                       limit_tokens=1024, writes_bits=True, memory_bytes=memory_bytes,
                       cpu_seconds=60)  # fmt: skip
-        with checking._child(order) as child:
+        with process.start(order) as child:
             return [json.loads(line) for line in child.lines()]
 
 

@@ -53,3 +53,28 @@ def test_question_and_answer_are_known_in_every_language(language: str) -> None:
     proposal = propose(found)
     assert proposal.mapping.roles == {question: "question", answer: "answer"}
     assert proposal.is_sure
+
+
+@pytest.mark.parametrize(
+    ("value", "role"),
+    [([["Hi", "Hello"]], "history"), ('[["Hi", "Hello"]]', "history"), ("Asthma", "ignore")],
+)
+def test_a_history_of_turns_is_told_from_a_patients(value: object, role: str) -> None:
+    values = {"instruction": "And now?", "output": "Rest.", "history": value}
+    found = Inspection.model_validate(
+        {
+            "format": "json",
+            "place": "row",
+            "columns": list(values),
+            "num_rows": 2,
+            "preview": [
+                {"number": 1, "values": values},
+                {"number": 2, "values": values | {"history": [] if role == "history" else ""}},
+            ],
+        }
+    )
+    proposal = propose(found)
+    assert proposal.is_sure
+    assert proposal.mapping.roles == {
+        "instruction": "question", "output": "answer", "history": role
+    }  # fmt: skip

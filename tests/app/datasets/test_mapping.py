@@ -42,6 +42,29 @@ def test_several_question_columns_are_joined_in_order_even_after_the_database() 
     assert apply(kept, row | {"input": ""}) == [turn("user", "Add."), turn("assistant", "5")]
 
 
+def test_earlier_turns_go_before_the_question() -> None:
+    columns = {"system": "system", "q": "question", "h": "history", "a": "answer"}
+    mapping = Mapping.model_validate({"columns": columns})
+    mapping.check(list(columns))
+    pairs = [["Hi", "Hello"], ["How?", "Well"]]
+    row = {"q": "And you?", "a": "Too.", "h": pairs, "system": "Be kind."}
+    earlier = [
+        turn("user", "Hi"), turn("assistant", "Hello"),
+        turn("user", "How?"), turn("assistant", "Well"),
+    ]  # fmt: skip
+    talk = [*earlier, turn("user", "And you?"), turn("assistant", "Too.")]
+    assert apply(mapping, row) == [turn("system", "Be kind."), *talk]
+    assert apply(mapping, row | {"h": json.dumps(pairs)}) == [turn("system", "Be kind."), *talk]
+    assert apply(mapping, row | {"h": earlier}) == [turn("system", "Be kind."), *talk]
+    assert apply(mapping, row | {"h": [], "system": None}) == talk[4:]
+    for bad in (["Hi"], [["Hi", ""]], [["a", "b", "c"]], "Asthma", {"a": "b"}):
+        assert apply(mapping, row | {"h": bad}) == LeftOut("bad_history")
+    for roles in ({"t": "text", "h": "history"}, {"m": "messages", "h": "history"},
+                  columns | {"k": "key"}, columns | {"h2": "history"}):  # fmt: skip
+        with pytest.raises(Invalid, match="earlier turns"):
+            Mapping.model_validate({"columns": roles}).check(list(roles))
+
+
 def test_the_fixed_system_message_yields_to_the_rows_own() -> None:
     talk = [turn("user", "Hi"), turn("assistant", "Hello")]
     assert apply(CHAT, {"m": talk}) == [turn("system", "Be kind."), *talk]

@@ -1,0 +1,22 @@
+"""Starting the process that looks at people's rows; what it may do is decided there (__main__)."""
+
+from app import settings
+from app.child import Child
+from app.datasets.doctor.order import Order
+
+
+def start(order: Order) -> Child:
+    """Prepare the process for some examples; its lines are told in app/datasets/doctor/__main__."""
+    return Child(
+        "app.datasets.doctor",
+        order.model_dump_json(),
+        ends=['{"end"'],
+        timeout_seconds=settings.get().reader_timeout_seconds,
+        # Threads of a mathematics library would each take address space, and there are few cores.
+        environment={
+            "OPENBLAS_NUM_THREADS": "1",
+            "RAYON_NUM_THREADS": "1",
+            "TOKENIZERS_PARALLELISM": "false",
+        },
+        pass_fds=[order.file],
+    )
