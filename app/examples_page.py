@@ -272,7 +272,14 @@ def doctor_context(db: Session, version: DatasetVersion) -> dict[str, Any]:
         "report": report,
         "character_bars": bars_of(report.bars) if report else [],
         "fixable": set(fixes.FIXES),
-    }
+    } | fix_context(db, version)
+
+
+def fix_context(db: Session, version: DatasetVersion) -> dict[str, Any]:
+    """Return how far a worker is with putting something right in a version, if it is asked to."""
+    run = fixes.newest_run(db, version)
+    fix = fixes.FIXES.get(run.kind, {}).get(run.fix) if run else None
+    return {"fix_run": run, "fix_done": fix.done if fix else "changed"}
 
 
 def finding_context(

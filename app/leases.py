@@ -32,6 +32,8 @@ from app.models import (
     CheckStatus,
     DatasetCheck,
     DatasetVersion,
+    FixRun,
+    FixStatus,
     Json,
     ModelStatus,
     PrivacyReview,
@@ -52,6 +54,7 @@ class Rules:
         | type[DatasetCheck]
         | type[BaseModel]
         | type[PrivacyReview]
+        | type[FixRun]
         | type[Asking]
     )
     held_from: dict[StrEnum, StrEnum]  # waiting status -> held status
@@ -93,6 +96,13 @@ CHECKS = Rules(
     "Checking these examples was cut off {strikes} times, perhaps because the machine ran out of "
     "memory; ask your administrator to look at the worker's log.",
 )
+FIXES = Rules(
+    FixRun,
+    {FixStatus.WAITING: FixStatus.WORKING},
+    FixStatus.FAILED,
+    "Putting this right was cut off {strikes} times, perhaps because the machine ran out of "
+    "memory; try it again, or ask your administrator to look at the worker's log.",
+)
 ASKINGS = Rules(
     Asking,
     {AskingStatus.WAITING: AskingStatus.ASKING},
@@ -101,7 +111,7 @@ ASKINGS = Rules(
     "machine ran out of memory; choose a smaller model, or ask your administrator to look at the "
     "worker's log.",
 )
-RULES = (VERSIONS, BASE_MODELS, PRIVACY, CHECKS, ASKINGS)
+RULES = (VERSIONS, BASE_MODELS, PRIVACY, CHECKS, FIXES, ASKINGS)
 
 
 @dataclass(frozen=True)

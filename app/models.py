@@ -126,6 +126,15 @@ class CheckStatus(StrEnum):
     FAILED = "failed"
 
 
+class FixStatus(StrEnum):
+    """waiting -> working -> done; or failed. `working` is held by a worker under a lease."""
+
+    WAITING = "waiting"
+    WORKING = "working"
+    DONE = "done"
+    FAILED = "failed"
+
+
 class Severity(StrEnum):
     """How much a finding matters, the worst first."""
 
@@ -494,6 +503,36 @@ class Finding(Base):
     partners: Mapped[bytes | None] = mapped_column(LargeBinary, deferred=True)
     # Numbers for the sentence, e.g. {"median": 410}.
     detail: Mapped[Json]
+
+
+class FixRun(Leased, Base):
+    """A finding that a worker puts right in the next version: more than a browser waits for."""
+
+    __tablename__ = "fix_run"
+    id: Mapped[int] = mapped_column(primary_key=True)
+    version_id: Mapped[int] = mapped_column(
+        ForeignKey("dataset_version.id", ondelete="CASCADE"), index=True
+    )
+    owner_id: Mapped[int] = mapped_column(ForeignKey("user_account.id"))
+    status: Mapped[FixStatus] = mapped_column(_enum(FixStatus), default=FixStatus.WAITING)
+    kind: Mapped[str]  # a key of doctor.fixes.FIXES
+    fix: Mapped[str]  # a key of that
+    result_version_id: Mapped[int | None] = mapped_column(
+        ForeignKey("dataset_version.id", ondelete="SET NULL")
+    )
+    created_at: Mapped[datetime] = mapped_column(server_default=func.now())
+    owner: Mapped[User] = relationship(lazy="joined")
+    result: Mapped[DatasetVersion | None] = relationship(foreign_keys=[result_version_id])
+    __table_args__ = (
+        CheckConstraint("(status = 'working') = (lease_until IS NOT NULL)", name="lease"),
+        # One at a time for each version.
+        Index(
+            "uq_fix_run_open",
+            "version_id",
+            unique=True,
+            postgresql_where=text("status IN ('waiting', 'working')"),
+        ),
+    )
 
 
 class SearchBits(Base):

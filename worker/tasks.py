@@ -12,6 +12,7 @@ from sqlalchemy.exc import DBAPIError
 from app import queue
 from worker import (
     checking,
+    fixing,
     identity,
     model_import,
     privacy,
@@ -44,12 +45,17 @@ def look_gpu() -> None:
 
 @app.task(name="worker.tasks.look_cpu")  # type: ignore[untyped-decorator]
 def look_cpu() -> None:
-    """Read uploads, look for personal details, check examples, import models, make up questions.
+    """Read uploads, look for personal details, and what takes longer: models, checks and the like.
 
-    No upload waits behind the last three: they go on beside. Ends when nothing waits.
+    No upload waits behind that: it goes on beside. Ends when nothing waits.
     """
     me = identity.worker_id()
-    works = (model_import.import_next, checking.check_next, questions.ask_next)
+    works = (
+        model_import.import_next,
+        checking.check_next,
+        fixing.fix_next,
+        questions.ask_next,
+    )
     beside = [_Beside(do_next, me) for do_next in works]
     with sweep.busy():
         try:

@@ -16,7 +16,7 @@ from app.datasets.doctor import checks, fixes
 from app.db import Db
 from app.errors import AppError, Conflict, Invalid, NotFound
 from app.forms import ExampleForm, FixForm, SelectionForm
-from app.models import DatasetVersion, Example, Split, User, VersionStatus
+from app.models import DatasetVersion, Example, FixStatus, Split, User, VersionStatus
 from app.render import version_page
 
 router = APIRouter(prefix="/versions/{version_id}")
@@ -123,13 +123,26 @@ def put_right(
     """Put a finding right, in a new version."""
     version = _ready(db, user, version_id)
     try:
-        made = fixes.apply(db, user, version, kind, fixes.choose(kind, form.fix))
+        made = fixes.apply(db, user, version, kind, form.fix)
     except AppError as error:
         db.rollback()
         return _finding_page(db, user, version, kind, form.fix, error)
     db.commit()
     queue.hint("cpu")
-    return RedirectResponse(f"/versions/{made.id}?made=1", status_code=303)
+    there = f"/versions/{made.id}?made=1" if made else f"/versions/{version.id}"
+    return RedirectResponse(there, status_code=303)
+
+
+@router.get("/fix")
+def show_fix(db: Db, user: CurrentUser, version_id: int) -> Response:
+    """Show how far a worker is with putting something right; then lead to the new version."""
+    version = _ready(db, user, version_id)
+    run = fixes.newest_run(db, version)
+    if run is not None and run.status is FixStatus.DONE and run.result_version_id:
+        there = f"/versions/{run.result_version_id}?made=1"
+        return Response(headers={"HX-Redirect": there})
+    context = examples_page.fix_context(db, version)
+    return version_page("datasets/fix.html", user, version, **context)
 
 
 @router.post("/check")

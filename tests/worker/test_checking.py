@@ -193,13 +193,16 @@ def test_a_fix_makes_a_version_that_is_checked_again(db: Session) -> None:
         (24, True),
         (25, True),
     ]
-    second = fixes.apply(db, user, version, "duplicate", fix)
+    second = fixes.apply(db, user, version, "duplicate", "remove")
+    assert second is not None
     db.commit()
     assert set(check(db, second)) == {"amount", "broken_letters", "markup"}
-    third = fixes.apply(db, user, second, "markup", fixes.choose("markup", "mend"))
+    third = fixes.apply(db, user, second, "markup", "mend")
+    assert third is not None
     db.commit()
     check(db, third)
-    fourth = fixes.apply(db, user, third, "broken_letters", fixes.choose("broken_letters", "mend"))
+    fourth = fixes.apply(db, user, third, "broken_letters", "mend")
+    assert fourth is not None
     db.commit()
     assert set(check(db, fourth)) == {"amount"}
     mended = examples.get(db, fourth, 22)
@@ -216,7 +219,8 @@ def test_answers_that_contradict_are_kept_merged_or_chosen(db: Session) -> None:
     user = first_user(db)
     ways = {}
     for name in ("first", "longest", "merge"):
-        made = fixes.apply(db, user, version, "conflict", fixes.choose("conflict", name))
+        made = fixes.apply(db, user, version, "conflict", name)
+        assert made is not None
         ways[name] = {
             row.index: row.messages[1]["content"] for row in examples.at(db, made, [22, 23, 24])
         }

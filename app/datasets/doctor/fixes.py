@@ -5,18 +5,20 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import Any
 
+from sqlalchemy import select
+from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
-from app.datasets import browsing, changes, examples
+from app.datasets import browsing, changes, examples, versions
 from app.datasets.browsing import Marks
 from app.datasets.changes import Change
 from app.datasets.doctor import mending
 from app.errors import Conflict, Invalid
-from app.models import DatasetVersion, Example, Split, User
+from app.models import DatasetVersion, Example, FixRun, FixStatus, Split, User
 
 _BATCH = 500
-# A browser does not wait so long that more are changed.
-MAX_CHANGES = 200_000
+# What is about more examples a worker puts right: nobody's browser waits for it.
+MAX_AT_ONCE = 2_000
 
 
 @dataclass(frozen=True)
@@ -169,27 +171,46 @@ def preview(
     db: Session, version: DatasetVersion, kind: str, fix: Fix, limit: int = 5
 ) -> list[Changed]:
     """Return the first changes that a fix would make."""
-    made = list(islice(_made(db, version, kind, fix), limit))
-    rows = {row.index: row for row in examples.at(db, version, (one.index for one in made))}
-    return [Changed(rows[one.index], one) for one in made]
+    first = list(islice(made(db, version, kind, fix), limit))
+    rows = {row.index: row for row in examples.at(db, version, (one.index for one in first))}
+    return [Changed(rows[one.index], one) for one in first]
 
 
-def apply(db: Session, user: User, version: DatasetVersion, kind: str, fix: Fix) -> DatasetVersion:
-    """Make the next version, in which a finding is put right.
+def apply(
+    db: Session, user: User, version: DatasetVersion, kind: str, name: str
+) -> DatasetVersion | None:
+    """Make the next version, in which a finding is put right; a long one is left to a worker.
+
+    Returns:
+        The version, or nothing where a worker is to make it: call queue.hint("cpu") after the
+        commit.
 
     Raises:
-        Conflict: there are too many changes to wait for.
-        Invalid: nothing would change, or too little would be left.
+        Conflict: a worker is changing this version already.
+        Forbidden: viewers look only.
+        Invalid: there is no such fix, nothing would change, or too little would be left.
     """
-    if len(browsing.marks(db, version, kind).indices) > MAX_CHANGES:
-        raise Conflict(
-            f"These are more than {MAX_CHANGES:,} examples; put them right in the file itself and "
-            "upload it again."
-        )
-    return changes.derive(db, user, version, _made(db, version, kind, fix), fix.done)
+    fix = choose(kind, name)
+    if len(browsing.marks(db, version, kind).indices) <= MAX_AT_ONCE:
+        return changes.derive(db, user, version, made(db, version, kind, fix), fix.done)
+    versions.must_edit(user)
+    # Not behind the version's lock, which a worker keeps as long as it is at it.
+    asked = insert(FixRun).values(
+        version_id=version.id, owner_id=user.id, status=FixStatus.WAITING, kind=kind, fix=name
+    )
+    if db.scalar(asked.on_conflict_do_nothing().returning(FixRun.id)) is None:
+        raise Conflict("This version is being put right already; wait until that is done.")
+    return None
 
 
-def _made(db: Session, version: DatasetVersion, kind: str, fix: Fix) -> Iterator[Change]:
+def newest_run(db: Session, version: DatasetVersion) -> FixRun | None:
+    """Return the last of what a worker puts right, or put right, in a version."""
+    runs = select(FixRun).where(FixRun.version_id == version.id)
+    return db.scalars(runs.order_by(FixRun.id.desc()).limit(1)).first()
+
+
+def made(db: Session, version: DatasetVersion, kind: str, fix: Fix) -> Iterator[Change]:
+    """Yield the changes that put a finding right, read as they are needed."""
     marks = browsing.marks(db, version, kind)
     for start in range(0, len(marks.indices), _BATCH):
         rows = examples.at(db, version, marks.indices[start : start + _BATCH])

@@ -1,0 +1,110 @@
+"""A finding about many examples is put right by a worker, and the page says how far it is."""
+
+import pytest
+from sqlalchemy import func, select
+from sqlalchemy.orm import Session
+from starlette.testclient import TestClient
+
+from app import leases
+from app.datasets import browsing, examples
+from app.datasets.doctor import fixes
+from app.errors import Conflict
+from app.models import DatasetVersion, Example, FixRun, FixStatus
+from tests.app.pages import sign_in
+from tests.factories import first_user
+from tests.worker.test_checking import check, pair, version_of
+from worker import checking, fixing
+from worker.held import Held
+
+ME = "cpu-0"
+
+
+@pytest.fixture
+def version(db: Session, broker: str, monkeypatch: pytest.MonkeyPatch) -> DatasetVersion:
+    """Has 600 examples with stray blanks, which are many here."""
+    monkeypatch.setattr(fixes, "MAX_AT_ONCE", 100)
+    monkeypatch.setattr(fixing, "_TOLD_EVERY", 10)
+    rows = [pair(f"Where is thing {n}?", f"On shelf {n}.  ") for n in range(600)]
+    version = version_of(db, rows)
+    assert len(check(db, version)["spaces"]) == 600
+    return version
+
+
+def run_of(db: Session, version: DatasetVersion) -> FixRun:
+    run = fixes.newest_run(db, version)
+    assert run is not None
+    db.refresh(run)
+    return run
+
+
+def test_a_worker_makes_the_version_and_the_page_leads_to_it(
+    client: TestClient, db: Session, version: DatasetVersion
+) -> None:
+    browser = sign_in(client, db, first_user(db))
+    here = f"/versions/{version.id}"
+    answer = browser.post(f"{here}/findings/spaces", data={"fix": "mend"}, follow_redirects=False)
+    assert (answer.status_code, answer.headers["location"]) == (303, here)
+    assert f'hx-get="{here}/fix"' in browser.get(here).text
+    assert "A new version (blanks trimmed) is being made." in browser.get(f"{here}/fix").text
+    # Twice is once.
+    again = browser.post(f"{here}/findings/spaces", data={"fix": "mend"})
+    assert again.status_code == 409
+    assert "is being put right already; wait until that is done." in again.text
+    assert fixing.fix_next(ME)
+    assert not fixing.fix_next(ME)
+    run = run_of(db, version)
+    made = run.result
+    assert made is not None
+    assert browser.get(f"{here}/fix").headers["hx-redirect"] == f"/versions/{made.id}?made=1"
+    assert f'Version 2 (blanks trimmed) was made. <a href="/versions/{made.id}">' in (
+        browser.get(here).text
+    )
+    assert (made.num_train + made.num_validation, made.layers) == (600, [made.id, version.id])
+    assert {row.messages[1]["content"] for row in examples.at(db, made, [0, 599])} == {
+        "On shelf 0.",
+        "On shelf 599.",
+    }
+    assert "spaces" not in check(db, made)
+
+
+def test_what_was_lost_on_the_way_leaves_nothing_half_made(
+    db: Session, version: DatasetVersion
+) -> None:
+    assert fixes.apply(db, first_user(db), version, "spaces", "mend") is None
+    db.commit()
+    lease = leases.claim(db, leases.FIXES, ME)
+    assert lease is not None
+    db.commit()
+    with Held(lease) as held:
+        leases.take_back(db, leases.FIXES, ME)  # as if it had been given up for dead
+        db.commit()
+        with pytest.raises(leases.LeaseLost):
+            fixing._fix(lease, held)
+    assert db.scalar(select(func.count()).select_from(DatasetVersion)) == 1
+    assert db.scalar(select(func.count()).select_from(Example)) == 600
+    assert run_of(db, version).status is FixStatus.WAITING
+    assert fixing.fix_next(ME)
+    assert run_of(db, version).result_version_id is not None
+
+
+def test_what_would_leave_too_little_is_said_on_the_page(
+    client: TestClient, db: Session, version: DatasetVersion
+) -> None:
+    rows = browsing.marks(db, version, "spaces").indices
+    assert len(rows) == 600
+    fixes.FIXES["spaces"]["remove"] = fixes.LEAVE_OUT
+    try:
+        assert fixes.apply(db, first_user(db), version, "spaces", "remove") is None
+        with pytest.raises(Conflict):
+            fixes.apply(db, first_user(db), version, "spaces", "remove")
+        db.commit()
+        assert fixing.fix_next(ME)
+    finally:
+        del fixes.FIXES["spaces"]["remove"]
+    run = run_of(db, version)
+    assert (run.status, run.result_version_id) == (FixStatus.FAILED, None)
+    page = sign_in(client, db, first_user(db)).get(f"/versions/{version.id}").text
+    assert "could not be made. This would leave 0 examples to practise" in page
+    # It can be asked for again.
+    assert fixes.apply(db, first_user(db), version, "spaces", "mend") is None
+    assert not checking.check_next(ME)
