@@ -16,11 +16,23 @@ from app.render import page
 router = APIRouter(prefix="/jobs")
 
 
+_PAGE_JOBS = 50
+
+
 @router.get("")
-def list_jobs(db: Db, user: CurrentUser) -> Response:
-    """Show the department's jobs, the newest first."""
-    rows = progress.in_list(db, jobs.list_jobs(db, user))
-    return page("jobs/list.html", user, rows=rows, can_edit=can_edit(user))
+def list_jobs(db: Db, user: CurrentUser, before: str = "") -> Response:
+    """Show the department's jobs, the newest first, or those older than one."""
+    newer = jobs.get(db, user, int(before)) if before.isdecimal() and len(before) < 10 else None
+    found = jobs.list_jobs(db, user, before=newer, limit=_PAGE_JOBS + 1)
+    shown = found[:_PAGE_JOBS]
+    return page(
+        "jobs/list.html",
+        user,
+        rows=progress.in_list(db, shown),
+        older=shown[-1].id if len(found) > len(shown) else None,
+        is_older=newer is not None,
+        can_edit=can_edit(user),
+    )
 
 
 @router.get("/{job_id}")

@@ -521,6 +521,23 @@ def test_the_list_shows_what_the_test_questions_said(
     assert "from 2.50" in html
 
 
+def test_older_jobs_are_a_page_further(client: TestClient, db: Session, owner: User) -> None:
+    version = make_dataset_version(db, user=owner)
+    made = [make_job(db, user=owner, version=version).id for _ in range(60)]
+    sign_in(client, db, owner)
+
+    def shown(path: str) -> list[int]:
+        return [int(number) for number in re.findall(r'href="/jobs/(\d+)"', client.get(path).text)]
+
+    assert shown("/jobs") == made[:9:-1]
+    assert f'href="/jobs?before={made[10]}"' in client.get("/jobs").text
+    older = client.get(f"/jobs?before={made[10]}").text
+    assert shown(f"/jobs?before={made[10]}") == made[9::-1]
+    assert "Older jobs" not in older
+    assert '<a class="button-quiet" href="/jobs">The newest jobs</a>' in older
+    assert shown("/jobs?before=x") == made[:9:-1]
+
+
 def test_the_learning_rate_follows_the_models_width(
     client: TestClient, db: Session, owner: User
 ) -> None:
