@@ -72,6 +72,8 @@ GRID: dict[str, dict[str, Any]] = {
     "packed": _order(_SMALL, 512, 8, ["nf4", 4096, False]),
     "halved": _order(_SMALL, 512, 8, ["bf16", 4096, False]),
     "rank": _order(_SMALL, 512, 8, ["fp32", 4096, False], lora_rank=128),
+    "dora": _order(_SMALL, 512, 8, ["fp32", 4096, False], use_dora=True),
+    "pairs": _order(_SMALL, 256, 8, ["fp32", 4096, False], objective="dpo"),
     "starter": _order(_SMOLLM2, 64, 16, ["fp32", 1024, False]),
 }
 
@@ -166,9 +168,11 @@ def train(folder: Path, config: dict[str, Any], order: dict[str, Any]) -> tuple[
     """Do a few steps as the trainer does; returns its plan and the last one's seconds."""
     settings = TrainConfig.model_validate(order["config"])
     length = order["length"]
-    example = Encoded(
-        [i % 50 for i in range(length)], [-100] * (length // 2) + [1] * (length - length // 2), 0
-    )
+    tokens = [i % 50 for i in range(length)]
+    labels = [-100] * (length // 2) + [1] * (length - length // 2)
+    example = Encoded(tokens, labels, 0)
+    if settings.objective == "dpo":  # a better and a worse answer, equally long
+        example = Encoded(2 * tokens, 2 * labels, 0, num_better_tokens=length)
     found = data.Data([example] * settings.batch_size * NUM_STEPS, [], 0, 0, [])
     machine = this_cpu().model_copy(update={"free_bytes": 2**40})
     base = folder / "model"

@@ -221,7 +221,11 @@ def _memory(result: dict[str, Any] | None) -> list[str]:
     for name, found in result["shapes"].items():
         shape, way = found["shape"], found["way"]
         what = f"{shape['num_hidden_layers']} layers of {shape['hidden_size']}"
-        what += f", examples of {found['length']} tokens"
+        config = found["config"]
+        is_pair = config.get("objective") == "dpo"
+        what += f", {'pairs' if is_pair else 'examples'} of {found['length']} tokens"
+        what += " an answer" if is_pair else ""
+        what += ", DoRA" if config.get("use_dora") else ""
         rows.append(
             [
                 f"{name}: {what}{', computed twice' if way[2] else ''}",
