@@ -72,7 +72,7 @@ def web() -> None:
     chosen = _settings_with_servers()
     logs.configure(chosen.log_level, chosen.log_format)
     uvicorn.run(
-        "app.main:create_app",
+        "app.main:create_lasting_app",
         factory=True,
         host=chosen.host,
         port=chosen.port,

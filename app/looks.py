@@ -101,7 +101,7 @@ class Looks:
             if job is None:
                 raise NotFound("There is no such job.")
             state = (job.status.value, job.desired.value, job.phase, job.attempt)
-            items = metrics.after(session, job.id, seq, BATCH)
+            items = metrics.after(session, job, seq, BATCH)
             kept, now = self._figures, time.monotonic()
             if kept is None or kept.state != state or now - kept.at >= FIGURES_SECONDS:
                 kept = Figures(encode("job", progress.figures(session, job)), now, state)

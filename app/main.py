@@ -91,25 +91,27 @@ def create_app() -> FastAPI:
     return app
 
 
+def create_lasting_app() -> FastAPI:
+    """Build the web application for a process that does nothing else.
+
+    The garbage collector is kept from holding up everybody's pages: walking all that a web process
+    holds takes 0.1 to 0.4 s, and left to itself Python does so every few seconds where a long line
+    is worked out again and again.
+    """
+    app = create_app()
+    gc.collect()
+    gc.freeze()  # what stands now stays as long as the process does
+    gc.set_threshold(2000, 10, 200)
+    return app
+
+
 @asynccontextmanager
 async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     await run_in_threadpool(uploads.remove_stale)
     async with listening(settings.get().database_url) as hub:
         app.state.hub = hub
         app.state.looks = {}
-        _collect_seldom()
         yield
-
-
-def _collect_seldom() -> None:
-    """Keep the garbage collector from holding up everybody's pages.
-
-    Walking all that a web process holds takes 0.1 to 0.4 s, and by its own measure Python does so
-    every few seconds where a long line is worked out again and again.
-    """
-    gc.collect()
-    gc.freeze()  # what stands now stays as long as the process does
-    gc.set_threshold(2000, 10, 200)
 
 
 class _StaticFiles(StaticFiles):

@@ -137,13 +137,18 @@ def ingest(
     return desired
 
 
-def after(db: Session, job_id: int, seq: int, limit: int = 2000) -> list[StreamItem]:
-    """Return what came after a number, in order; a step's metrics are one item."""
+def after(db: Session, job: Job, seq: int, limit: int = 2000) -> list[StreamItem]:
+    """Return what came after a number, in order; a step's metrics are one item.
+
+    What has come since `job` was read is left to the next call. Points and sentences are read one
+    after the other: of a number in between, only the sentence would be seen.
+    """
+    job_id, up_to = job.id, job.event_seq
     values = func.json_object_agg(Metric.name, Metric.value)
     # The first of both together are among the first of each.
     points = db.execute(
         select(Metric.seq, Metric.step, Metric.at, values)
-        .where(Metric.job_id == job_id, Metric.seq > seq)
+        .where(Metric.job_id == job_id, Metric.seq > seq, Metric.seq <= up_to)
         .group_by(Metric.seq, Metric.step, Metric.at)
         .order_by(Metric.seq)
         .limit(limit)
@@ -151,7 +156,7 @@ def after(db: Session, job_id: int, seq: int, limit: int = 2000) -> list[StreamI
     events = db.execute(
         select(JobEvent.seq, JobEvent.at, JobEvent.level, JobEvent.kind, JobEvent.message,
                JobEvent.data)
-        .where(JobEvent.job_id == job_id, JobEvent.seq > seq)
+        .where(JobEvent.job_id == job_id, JobEvent.seq > seq, JobEvent.seq <= up_to)
         .order_by(JobEvent.seq)
         .limit(limit)
     )  # fmt: skip

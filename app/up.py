@@ -176,8 +176,8 @@ def _environment(chosen: settings.Settings, servers: Servers) -> dict[str, str]:
 def _prepare_database(environment: dict[str, str]) -> str | None:
     """Migrate, register the starter model, and make the first link if nobody can sign in yet."""
     os.environ["DATABASE_URL"] = environment["DATABASE_URL"]
-    for cached in (settings.get, db.engine, db.factory):
-        cached.cache_clear()
+    settings.get.cache_clear()
+    db.forget()
     migrations.upgrade(db.engine())
     with db.session() as session:
         if settings.get().starter_model:

@@ -100,7 +100,7 @@ def etude(
         os.environ |= {"DATABASE_URL": postgres.url, "REDIS_URL": valkey.url}
         settings.get.cache_clear()
         migrations.upgrade(db.engine())
-        uvicorn = ["uvicorn", "app.main:create_app", "--factory", "--log-level", "warning"]
+        uvicorn = ["uvicorn", "app.main:create_lasting_app", "--factory", "--log-level", "warning"]
         workers = [["app.cli", "worker", name] for name in queues]
         for command in ([*uvicorn, "--port", str(port)], *workers):
             with (folder / f"{command[-1]}.log").open("wb") as log:

@@ -405,7 +405,7 @@ def _web_process() -> int:
     ours = Path(f"/proc/{os.getpid()}/task").glob("*/children")
     for path in ours:
         for pid in path.read_text().split():
-            if b"app.main:create_app" in Path(f"/proc/{pid}/cmdline").read_bytes():
+            if b"app.main:create_lasting_app" in Path(f"/proc/{pid}/cmdline").read_bytes():
                 return int(pid)
     raise SystemExit("The web process is not there.")
 

@@ -106,8 +106,8 @@ def database(chosen: settings.Settings, *, migrate: bool = True) -> Iterator[Non
 def _as_database(url: str, migrate: bool) -> Iterator[None]:
     if settings.get().database_url != url:
         os.environ["DATABASE_URL"] = url
-        for cached in (settings.get, db.engine, db.factory):
-            cached.cache_clear()
+        settings.get.cache_clear()
+        db.forget()
     try:
         if migrate:
             migrations.upgrade(db.engine())

@@ -292,7 +292,7 @@ def test_a_new_attempt_takes_back_what_will_be_said_again(db: Session) -> None:
     assert again.resume_step == 10
     assert [step for step, _ in metrics.series(db, job.id)["loss"]] == list(range(1, 11))
     assert fresh(db, job).step == 10
-    rewinds = [item for item in metrics.after(db, job.id, 0) if item.event == "rewind"]
+    rewinds = [item for item in metrics.after(db, fresh(db, job), 0) if item.event == "rewind"]
     assert [item.data["step"] for item in rewinds] == [10]
     assert rewinds[0].seq == job.event_seq  # the newest thing said: every reader comes by it
 
@@ -309,7 +309,7 @@ def test_without_a_checkpoint_the_look_before_training_is_taken_back_as_well(db:
     db.commit()
     assert claim(db).resume_step == 0
     assert metrics.series(db, job.id) == {}
-    rewinds = [item for item in metrics.after(db, job.id, 0) if item.event == "rewind"]
+    rewinds = [item for item in metrics.after(db, fresh(db, job), 0) if item.event == "rewind"]
     assert [item.data["step"] for item in rewinds] == [-1]
 
 
@@ -362,13 +362,13 @@ def test_steps_done_again_after_a_return_replace_the_old_ones(db: Session) -> No
     claimed = jobs.claim(db, WORKER)
     assert claimed is not None
     report(db, claimed, range(1, 6))
-    before = metrics.after(db, job.id, 0)[-1].seq
+    before = metrics.after(db, fresh(db, job), 0)[-1].seq
     again = [step_event(step).model_copy(update={"loss": 9.0}) for step in (4, 5, 4)]
     metrics.ingest(db, claimed.job_id, claimed.attempt, again, spool_offset=2000)
     db.commit()
     assert [step for step, _ in metrics.series(db, job.id)["loss"]] == [1, 2, 3, 4, 5]
     assert metrics.series(db, job.id)["loss"][3:] == [(4, 9.0), (5, 9.0)]
-    streamed = [item.data["step"] for item in metrics.after(db, job.id, before)]
+    streamed = [item.data["step"] for item in metrics.after(db, fresh(db, job), before)]
     assert sorted(streamed) == [4, 5]
 
 

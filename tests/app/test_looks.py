@@ -2,6 +2,7 @@
 
 import asyncio
 import threading
+import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -9,7 +10,9 @@ import pytest
 from sqlalchemy import Engine, event
 from sqlalchemy.orm import Session
 
+from app import metrics
 from app.looks import Look, Looks, shared
+from app.train_config import EvaluationEvent, StepEvent
 from tests.app.test_events import make_running, report
 from tests.factories import make_user
 
@@ -85,6 +88,35 @@ def test_who_comes_late_waits_for_the_look_that_follows(
     assert num_points(early) == 3
     assert [num_points(look) for look in late] == [4, 4, 4]
     assert late[0] is late[1] is late[2]
+
+
+def test_what_is_written_amid_a_look_is_left_to_the_next_one_whole(
+    db: Session, on_statement: Callable[[Hook], None]
+) -> None:
+    job = make_running(db, make_user(db))
+    report(db, job, 1, 3)
+    looks, written = Looks(job.id), list[int]()
+
+    def write(statement: str) -> None:
+        # Between the points and the sentences of the first look.
+        if is_about_points(statement) and not written:
+            written.append(4)
+            at = time.time()
+            events: list[metrics.TrainerEvent] = [
+                StepEvent(at=at, step=4, epoch=1, loss=1, learning_rate=1e-3, grad_norm=1,
+                          num_tokens=9, tokens_per_second=9),
+                EvaluationEvent(at=at, step=4, loss=1, is_best=True),
+            ]  # fmt: skip
+            metrics.ingest(db, job.id, 1, events, 4)
+            db.commit()
+
+    on_statement(write)
+    first = asyncio.run(looks.after(0))
+    assert written
+    second = asyncio.run(looks.after(first.seq))
+    assert num_points(first) == 3
+    assert num_points(second) == 2  # the step's, and the evaluation's with its sentence
+    assert second.seq == first.seq + 2
 
 
 def test_looks_are_forgotten_with_the_last_stream() -> None:
