@@ -303,6 +303,7 @@ def ready_context(
         "models": [(str(each.id), each.label) for each in models],
         "model": model,
         "histogram": histogram,
+        "num_counted": sum(histogram.counts) if histogram else 0,
         "context_tokens": context_tokens(model.config) if model and model.config else None,
         "bars": _bars(histogram) if histogram else [],
         "lengths_problem": problem,

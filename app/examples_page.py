@@ -26,6 +26,7 @@ from app.models import (
     DatasetVersion,
     Example,
     ExampleKind,
+    FixStatus,
     Job,
     ModelStatus,
     Split,
@@ -276,9 +277,17 @@ def doctor_context(db: Session, version: DatasetVersion) -> dict[str, Any]:
 
 
 def fix_context(db: Session, version: DatasetVersion) -> dict[str, Any]:
-    """Return how far a worker is with putting something right in a version, if it is asked to."""
+    """Return how far a worker is with putting something right in a version.
+
+    How that ended is told until the dataset has a still newer version.
+    """
     run = fixes.newest_run(db, version)
-    fix = fixes.FIXES.get(run.kind, {}).get(run.fix) if run else None
+    if run is None or (
+        run.status in (FixStatus.DONE, FixStatus.FAILED)
+        and version.dataset.versions[-1].id not in (version.id, run.result_version_id)
+    ):
+        return {"fix_run": None, "fix_done": ""}
+    fix = fixes.FIXES.get(run.kind, {}).get(run.fix)
     return {"fix_run": run, "fix_done": fix.done if fix else "changed"}
 
 

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from anyio import CapacityLimiter, to_thread
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import defer, lazyload
 
 from app import db, metrics, progress
@@ -95,6 +96,15 @@ class Looks:
                 del self._begun[seq]
 
     def _look(self, seq: int) -> Look:
+        try:
+            return self._look_once(seq)
+        except DBAPIError as error:
+            if not error.connection_invalidated:
+                raise
+            # It had died while it lay idle. What woke the stream comes only once.
+            return self._look_once(seq)
+
+    def _look_once(self, seq: int) -> Look:
         with db.watching() as session:
             # The status first: once it is final, nothing is added to what the next line reads.
             job = session.get(Job, self.job_id, options=_ALONE)

@@ -146,7 +146,7 @@ def _course(db: Session, job: Job) -> _Course:
     points, seconds_per_step, tokens_per_second = db.execute(select(tested, pace, speed)).one()
     curves: dict[str, list[tuple[int, float]]] = defaultdict(list)
     for name, step, value in points or ():
-        curves[name].append((step, value))
+        curves[name].append((step, float(value)))  # JSON has no number that is none
     return _Course(
         tests=curves["validation_loss"],
         shares=curves["validation_preferred_share"],

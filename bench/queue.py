@@ -200,6 +200,8 @@ def _worker(number: int, size: Size, end_at: float, claims: list[float], ended: 
         # There is always something for the others. Its jobs are over at once, to be free again.
         is_free = number == size.workers - 1
         size = replace(size, step_seconds=0.01) if is_free else size
+        jobs.has_claimable(session, me)  # as the sweep beside a true worker has asked by now
+        session.rollback()
         while time.time() < end_at:
             if is_free and bell.brpop(["etude:gpu"], timeout=1) is None:
                 continue

@@ -51,13 +51,13 @@ def _fix(lease: Lease, held: Held) -> None:
     # Two sessions: one reads on while the other writes.
     with db.session() as session, db.session() as reading:
         run = session.get(FixRun, lease.id)
-        if run is None:  # its dataset was deleted just now
-            return
+        if run is None:
+            raise LeaseLost  # its dataset was deleted just now
         base = session.get_one(DatasetVersion, run.version_id)
         fix = fixes.choose(run.kind, run.fix)
         seen = reading.get_one(DatasetVersion, base.id)
         told = _told(fixes.made(reading, seen, run.kind, fix), held)
-        version = changes.derive(session, run.owner, base, told, fix.done)
+        version = changes.derive(session, run.owner, base, told, fix.done, patience_seconds=None)
         leases.release(session, lease, FixStatus.DONE, reason=None, result_version_id=version.id)
         session.commit()
 

@@ -190,7 +190,8 @@ def _replace(lease: Lease, version: DatasetVersion, held: Held) -> None:
         used = _used(session, base)
         stand_ins = StandIns(used, _names(reading, base, decision))
         made = _changes(reading, base, decision, stand_ins, held)
-        following = changes.derive(session, user, base, made, _why(session, base, decision))
+        why = _why(session, base, decision)
+        following = changes.derive(session, user, base, made, why, patience_seconds=None)
         done = reviews.of(session, following.id)
         if done is None:
             done = PrivacyReview(version_id=following.id)

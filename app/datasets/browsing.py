@@ -11,7 +11,6 @@ from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from enum import StrEnum
-from itertools import islice
 
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
@@ -79,7 +78,7 @@ def page(
             found.following = rows[limit - 1].index + 1
     else:
         candidates, total = _candidates(db, version, wish, start, is_back=False)
-        found, end = _walk(db, version, wish, candidates, total, limit, until)
+        found, end = _walk(db, version, wish, candidates, total, limit, until, 1)
         found.following = end
         if end is not None and len(found.examples) < limit:
             found.looked = end
@@ -106,7 +105,7 @@ def page_before(
             end = rows[1].index
     else:
         candidates, total = _candidates(db, version, wish, before, is_back=True)
-        found, last = _walk(db, version, wish, candidates, total, limit, until)
+        found, last = _walk(db, version, wish, candidates, total, limit, until, -1)
         found.examples.reverse()
         if last is not None:
             end = last + 1
@@ -153,8 +152,12 @@ def _walk(
     total: int,
     limit: int,
     until: float,
+    step: int,
 ) -> tuple[Found, int | None]:
     """Take candidates until the page is full or the time is up.
+
+    Args:
+        step: 1 where places rise, -1 on the way back.
 
     Returns:
         What was found, and the first place that was not looked at; None where all were.
@@ -163,7 +166,7 @@ def _walk(
     found = Found(total=total)
     while True:
         began = time.monotonic()
-        batch = list(islice(candidates, _BATCH))
+        batch, has_more = _batch(candidates)
         indices = (index for _, index in batch if index is not None)
         rows = {row.index: row for row in examples.at(db, version, indices)}
         for place, index in batch:
@@ -175,13 +178,22 @@ def _walk(
             if len(found.examples) == limit:
                 return found, place
             found.examples.append(row)
-        if len(batch) < _BATCH:
+        if not has_more:
             return found, None
         now = time.monotonic()
         # The next batch takes as long as this one did, or about.
         if total > _SMALL_EXAMPLES and now + (now - began) > until:
-            step = 1 if batch[-1][0] > batch[0][0] else -1
             return found, batch[-1][0] + step
+
+
+def _batch(candidates: Iterator["Candidate"]) -> tuple[list["Candidate"], bool]:
+    """Return the next candidates, and whether there may be more; few where many do not fit."""
+    batch: list[Candidate] = []
+    for candidate in candidates:
+        batch.append(candidate)
+        if candidate[1] is None or len(batch) == _BATCH:
+            return batch, True
+    return batch, False
 
 
 # A place, and the index of the example there; None where those up to this place do not fit.

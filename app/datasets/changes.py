@@ -19,6 +19,8 @@ from app.errors import Conflict, Invalid
 from app.models import DatasetVersion, Example, Split, User, VersionStatus
 
 _BATCH_ROWS = 1000
+# A browser waits so long for a version that a worker makes.
+_PATIENCE_SECONDS = 5.0
 # Hashing reads every example: of a longer version a job does it, which reads them all anyway.
 MAX_HASHED_AT_ONCE = 20_000
 
@@ -50,7 +52,13 @@ class _Tally:
 
 
 def derive(
-    db: Session, user: User, base: DatasetVersion, changes: Iterable[Change], why: str
+    db: Session,
+    user: User,
+    base: DatasetVersion,
+    changes: Iterable[Change],
+    why: str,
+    *,
+    patience_seconds: float | None = _PATIENCE_SECONDS,
 ) -> DatasetVersion:
     """Make the next version of a dataset: the base with these changes, each index at most once.
 
@@ -60,14 +68,16 @@ def derive(
         changes: Taken one at a time, so that they may be many.
         why: What was done, in words for the list of versions and the audit log; never what stands
             in people's rows.
+        patience_seconds: How long to wait where another version is being made; None for workers.
 
     Raises:
         Forbidden: viewers look only.
-        Conflict: the base is not ready, was deleted, or lacks an example that is to change.
+        Conflict: the base is not ready, was deleted, or lacks an example that is to change; or
+            another version is being made.
         Invalid: nothing changes, or too little would be left to learn from.
     """
     versions.must_edit(user)
-    versions.lock(db, base)
+    versions.lock_to_derive(db, base, patience_seconds)
     if base.status is not VersionStatus.READY or base.dataset.deleted_at is not None:
         raise Conflict("Only a version that is ready can be changed; wait until it is.")
     version = _following(db, base)

@@ -346,8 +346,20 @@ def _pair(mapping: Mapping, row: dict[str, Any]) -> list[Message]:
 
 def _earlier(mapping: Mapping, row: dict[str, Any]) -> list[Message]:
     columns = mapping.named(ColumnRole.HISTORY)
-    value = _parsed(row.get(columns[0])) if columns else None
-    if value in (None, "", []):
+    return _earlier_turns(row.get(columns[0])) if columns else []
+
+
+def holds_earlier_turns(value: Any) -> bool:
+    """Tell turns that went before a question from, say, a patient's history."""
+    try:
+        return bool(_earlier_turns(value))
+    except _No:
+        return False
+
+
+def _earlier_turns(value: Any) -> list[Message]:
+    value = _parsed(value)
+    if value in (None, []) or (isinstance(value, str) and not value.strip()):
         return []
     if _are_turns(value):
         return _turns(value)

@@ -1,12 +1,11 @@
 """What the columns most likely mean, by their names and what is in them; a person confirms it."""
 
 import json
-from functools import partial
 from typing import Any, NamedTuple
 
 from app.datasets.column_names import CONTEXT, HARMLESS, KEYS, ROLES, SAID, plain
 from app.datasets.conversations import assemble
-from app.datasets.mapping import Column, ColumnRole, LeftOut, Mapping
+from app.datasets.mapping import Column, ColumnRole, LeftOut, Mapping, holds_earlier_turns
 from app.datasets.reading import Inspection
 
 
@@ -58,7 +57,8 @@ def propose(inspection: Inspection) -> Proposal:  # noqa: PLR0912 - a branch for
             is_sure = False
         for name in found.get(ColumnRole.SYSTEM, [])[:1]:
             roles[name] = ColumnRole.SYSTEM
-        for name in filter(partial(_holds_lists, inspection), found.get(ColumnRole.HISTORY, [])):
+        earlier = [n for n in found.get(ColumnRole.HISTORY, []) if _goes_before(inspection, n)]
+        for name in earlier[:1]:
             roles[name] = ColumnRole.HISTORY
             why += f" “{name}” holds what was said before."
     elif len(found.get(ColumnRole.TEXT, [])) == 1 and _is_alone(found, inspection.columns):
@@ -131,13 +131,9 @@ def _turns(
     return Proposal(_mapping(inspection, roles), False, why)
 
 
-def _holds_lists(inspection: Inspection, name: str) -> bool:
-    """Tell earlier turns from, say, a patient's history in words."""
+def _goes_before(inspection: Inspection, name: str) -> bool:
     values = [value for row in inspection.preview if (value := row.values.get(name))]
-    return any(values) and all(
-        isinstance(value, list) or (isinstance(value, str) and value.lstrip().startswith("["))
-        for value in values
-    )
+    return any(values) and all(map(holds_earlier_turns, values))
 
 
 def _repeats(inspection: Inspection, name: str) -> bool:

@@ -6,8 +6,10 @@ The worker moves a version between `uploaded` and `ready` (worker/reading.py); p
 import re
 from datetime import UTC, datetime
 
+from psycopg.errors import LockNotAvailable
 from sqlalchemy import delete as delete_rows
 from sqlalchemy import func, or_, select
+from sqlalchemy.exc import OperationalError
 from sqlalchemy.orm import Session, selectinload
 
 from app import audit, storage
@@ -22,6 +24,7 @@ from app.models import (
     DatasetVersion,
     Example,
     Finding,
+    FixRun,
     Job,
     JobStatus,
     SearchBits,
@@ -290,7 +293,7 @@ def delete(db: Session, user: User, dataset: Dataset) -> None:
     dataset.deleted_at = now
     db.flush()
     reviews.forget(db, ids)
-    for table in (Example, DatasetCheck, Finding, SearchBits, Asking):
+    for table in (Example, DatasetCheck, Finding, FixRun, SearchBits, Asking):
         db.execute(delete_rows(table).where(table.version_id.in_(ids)))
     audit.record(db, user, "dataset.delete", f"dataset {dataset.id}")
 
@@ -335,6 +338,32 @@ def lock(db: Session, version: DatasetVersion) -> None:
     """
     db.refresh(version.dataset, with_for_update={"key_share": True, "of": Dataset})
     db.refresh(version, with_for_update={"of": DatasetVersion})
+
+
+def lock_to_derive(db: Session, base: DatasetVersion, patience_seconds: float | None) -> None:
+    """Keep a version from being deleted, and others from deriving one, until the transaction ends.
+
+    A worker may take minutes for it; meanwhile jobs may be made of the version, and its page may
+    write down what it has counted.
+
+    Args:
+        patience_seconds: How long to wait for whoever is at it; None: as long as it takes.
+
+    Raises:
+        Conflict: it took longer.
+    """
+    limit = f"{round(1000 * (patience_seconds or 0))}ms"
+    db.execute(select(func.set_config("lock_timeout", limit, True)))
+    try:
+        db.refresh(base.dataset, with_for_update={"key_share": True, "of": Dataset})
+    except OperationalError as error:
+        if not isinstance(error.orig, LockNotAvailable):
+            raise
+        raise Conflict(
+            "This dataset is being changed just now; try again when that is done."
+        ) from None
+    db.execute(select(func.set_config("lock_timeout", "0", True)))
+    db.refresh(base, with_for_update={"read": True, "key_share": True, "of": DatasetVersion})
 
 
 def next_version(db: Session, version: DatasetVersion) -> DatasetVersion:

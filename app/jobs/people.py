@@ -15,6 +15,7 @@ from app.datasets import examples, versions
 from app.datasets.privacy import reviews
 from app.errors import Conflict, Forbidden, Invalid, NotFound
 from app.jobs import limits, plans
+from app.jobs.outlook import Outlook
 from app.jobs.rights import may_act
 from app.jobs.stream import say
 from app.models import (
@@ -94,7 +95,7 @@ def list_jobs(
     *,
     statuses: tuple[JobStatus, ...] = (),
     labels: dict[str, str] | None = None,
-    before: Job | None = None,
+    before_id: int | None = None,
     limit: int = 100,
 ) -> list[Job]:
     """List jobs, the newest first: those of some statuses, with some labels, older than one."""
@@ -103,16 +104,23 @@ def list_jobs(
         query = query.where(Job.status.in_(statuses))
     if labels:
         query = query.where(Job.labels.contains(labels))
-    if before is not None:
-        query = query.where(Job.id < before.id)
+    if before_id is not None:
+        query = query.where(Job.id < before_id)
     return list(db.scalars(query))
 
 
-def queued(db: Session, user: User, job_ids: list[int]) -> list[Job]:
-    """Return those of some jobs that still wait and a person may see, in the order given."""
-    query = visible(user).where(Job.id.in_(job_ids), Job.status == JobStatus.QUEUED)
-    found = {job.id: job for job in db.scalars(query)}
-    return [found[job_id] for job_id in job_ids if job_id in found]
+def next_in_line(db: Session, user: User, line: Outlook, limit: int) -> tuple[list[Job], int]:
+    """Return the first jobs that wait and a person may see, and how many more there are."""
+    places = {job_id: place for place, (job_id, _) in enumerate(line.waiting)}
+    # The line may be some seconds old: what waits is what the table says.
+    waiting = visible(user).where(Job.status == JobStatus.QUEUED)
+    job_ids = sorted(
+        db.scalars(waiting.with_only_columns(Job.id)),
+        key=lambda job_id: (places.get(job_id, len(places)), job_id),
+    )
+    first = job_ids[:limit]
+    found = {job.id: job for job in db.scalars(waiting.where(Job.id.in_(first)))}
+    return [found[job_id] for job_id in first if job_id in found], len(job_ids) - len(first)
 
 
 def create(

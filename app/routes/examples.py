@@ -16,7 +16,7 @@ from app.datasets.doctor import checks, fixes
 from app.db import Db
 from app.errors import AppError, Conflict, Invalid, NotFound
 from app.forms import ExampleForm, FixForm, SelectionForm
-from app.models import DatasetVersion, Example, FixStatus, Split, User, VersionStatus
+from app.models import DatasetVersion, Example, Split, User, VersionStatus
 from app.render import version_page
 
 router = APIRouter(prefix="/versions/{version_id}")
@@ -135,12 +135,8 @@ def put_right(
 
 @router.get("/fix")
 def show_fix(db: Db, user: CurrentUser, version_id: int) -> Response:
-    """Show how far a worker is with putting something right; then lead to the new version."""
+    """Show how far a worker is with putting something right."""
     version = _ready(db, user, version_id)
-    run = fixes.newest_run(db, version)
-    if run is not None and run.status is FixStatus.DONE and run.result_version_id:
-        there = f"/versions/{run.result_version_id}?made=1"
-        return Response(headers={"HX-Redirect": there})
     context = examples_page.fix_context(db, version)
     return version_page("datasets/fix.html", user, version, **context)
 

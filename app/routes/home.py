@@ -21,16 +21,13 @@ def show(db: Db, user: CurrentUser) -> Response:
     datasets = versions.list_datasets(db, user)
     made = adapters.list_adapters(db, user)
     line = jobs.outlook(db)
-    waiting = [job_id for job_id, department in line.waiting if department == user.department_id]
+    waiting, num_more = jobs.next_in_line(db, user, line, _NEXT_IN_LINE)
     return page(
         "home/show.html",
         user,
         running=[(job, progress.figures(db, job)) for job in running],
-        next_in_line=[
-            (job, progress.why_it_waits(job, line))
-            for job in jobs.queued(db, user, waiting[:_NEXT_IN_LINE])
-        ],
-        num_waiting=len(waiting),
+        next_in_line=[(job, progress.why_it_waits(job, line)) for job in waiting],
+        num_more=num_more,
         unfinished=[dataset for dataset in datasets if _needs_someone(dataset)],
         adapters=made[:3],
         next_step=_next_step(user, datasets, has_taught=bool(running or waiting or made)),

@@ -22,15 +22,15 @@ _PAGE_JOBS = 50
 @router.get("")
 def list_jobs(db: Db, user: CurrentUser, before: str = "") -> Response:
     """Show the department's jobs, the newest first, or those older than one."""
-    newer = jobs.get(db, user, int(before)) if before.isdecimal() and len(before) < 10 else None
-    found = jobs.list_jobs(db, user, before=newer, limit=_PAGE_JOBS + 1)
+    before_id = int(before) if before.isdecimal() and len(before) < 10 else None
+    found = jobs.list_jobs(db, user, before_id=before_id, limit=_PAGE_JOBS + 1)
     shown = found[:_PAGE_JOBS]
     return page(
         "jobs/list.html",
         user,
         rows=progress.in_list(db, shown),
         older=shown[-1].id if len(found) > len(shown) else None,
-        is_older=newer is not None,
+        is_older=before_id is not None,
         can_edit=can_edit(user),
     )
 

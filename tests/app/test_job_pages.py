@@ -536,6 +536,7 @@ def test_older_jobs_are_a_page_further(client: TestClient, db: Session, owner: U
     assert "Older jobs" not in older
     assert '<a class="button-quiet" href="/jobs">The newest jobs</a>' in older
     assert shown("/jobs?before=x") == made[:9:-1]
+    assert "The newest jobs" in client.get(f"/jobs?before={made[0]}").text
 
 
 def test_the_learning_rate_follows_the_models_width(

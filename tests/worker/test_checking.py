@@ -342,7 +342,25 @@ def test_looking_stops_after_a_moment_and_goes_on_where_it_was(db: Session) -> N
     assert turns == 10
 
 
-def test_the_clock_is_looked_at_where_thousands_are_passed_over() -> None:
+def test_the_clock_is_looked_at_where_thousands_are_passed_over(
+    db: Session, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(browsing, "_PASSED_OVER", 100)
+    rows = [pair(f"Where is thing {n}?", f"On shelf {n}.") for n in range(600)]
+    version = version_of(db, [*rows, *rows[:2]])
+    check(db, version)
+    wish = browsing.Wish(finding="duplicate", order=browsing.Order.SHORTEST)
+    start, places, shown = 0, [], []
+    while True:
+        found = browsing.page(db, version, wish, start, seconds=0)
+        shown += [row.index for row in found.examples]
+        if found.following is None:
+            break
+        start = found.following
+        places.append(start)
+    assert sorted(shown) == [600, 601]
+    assert len(places) >= 5
+    monkeypatch.undo()
     way = ((place, 10 * place) for place in range(10_000))
     assert list(browsing._thinned(way, lambda index: index == 90_000)) == [
         (4095, None),

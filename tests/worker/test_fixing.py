@@ -1,17 +1,21 @@
 """A finding about many examples is put right by a worker, and the page says how far it is."""
 
+import threading
+from collections.abc import Iterator
+
 import pytest
-from sqlalchemy import func, select
+from sqlalchemy import func, select, text
 from sqlalchemy.orm import Session
 from starlette.testclient import TestClient
 
 from app import leases
-from app.datasets import browsing, examples
+from app.datasets import browsing, changes, examples
+from app.datasets.changes import Change
 from app.datasets.doctor import fixes
 from app.errors import Conflict
-from app.models import DatasetVersion, Example, FixRun, FixStatus
+from app.models import DatasetVersion, Example, FixRun, FixStatus, Role
 from tests.app.pages import sign_in
-from tests.factories import first_user
+from tests.factories import first_user, make_job, make_user
 from tests.worker.test_checking import check, pair, version_of
 from worker import checking, fixing
 from worker.held import Held
@@ -55,16 +59,60 @@ def test_a_worker_makes_the_version_and_the_page_leads_to_it(
     run = run_of(db, version)
     made = run.result
     assert made is not None
-    assert browser.get(f"{here}/fix").headers["hx-redirect"] == f"/versions/{made.id}?made=1"
-    assert f'Version 2 (blanks trimmed) was made. <a href="/versions/{made.id}">' in (
-        browser.get(here).text
-    )
+    told = f'Version 2 (blanks trimmed) was made. <a href="/versions/{made.id}">'
+    assert told in browser.get(f"{here}/fix").text
+    assert told in browser.get(here).text
     assert (made.num_train + made.num_validation, made.layers) == (600, [made.id, version.id])
     assert {row.messages[1]["content"] for row in examples.at(db, made, [0, 599])} == {
         "On shelf 0.",
         "On shelf 599.",
     }
     assert "spaces" not in check(db, made)
+
+
+def test_while_it_is_made_the_version_can_be_used_but_not_changed(
+    client: TestClient, db: Session, version: DatasetVersion, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    user = first_user(db)
+    assert fixes.apply(db, user, version, "spaces", "mend") is None
+    db.commit()
+    is_amid, go_on = threading.Event(), threading.Event()
+    told = fixing._told
+
+    def hold(made: Iterator[Change], held: Held) -> Iterator[Change]:
+        for change in told(made, held):
+            yield change
+            is_amid.set()
+            assert go_on.wait(60)
+
+    monkeypatch.setattr(fixing, "_told", hold)
+    work = threading.Thread(target=fixing.fix_next, args=(ME,))
+    work.start()
+    try:
+        assert is_amid.wait(30)
+        db.execute(text("SET lock_timeout = 2000"))
+        make_job(db, user=user, version=version)
+        version.token_lengths = {}  # what the page counts
+        db.commit()
+        with pytest.raises(Conflict, match="is being changed just now"):
+            changes.derive(
+                db, user, version, [Change(0, is_removed=True)], "by hand", patience_seconds=0.2
+            )
+        db.rollback()
+    finally:
+        go_on.set()
+        work.join()
+    assert run_of(db, version).status is FixStatus.DONE
+
+
+def test_who_only_looks_has_nothing_put_right(
+    client: TestClient, db: Session, version: DatasetVersion
+) -> None:
+    looker = make_user(db, role=Role.VIEWER, department=first_user(db).department)
+    browser = sign_in(client, db, looker)
+    answer = browser.post(f"/versions/{version.id}/findings/spaces", data={"fix": "mend"})
+    assert answer.status_code == 403
+    assert fixes.newest_run(db, version) is None
 
 
 def test_what_was_lost_on_the_way_leaves_nothing_half_made(

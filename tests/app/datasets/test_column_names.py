@@ -57,7 +57,13 @@ def test_question_and_answer_are_known_in_every_language(language: str) -> None:
 
 @pytest.mark.parametrize(
     ("value", "role"),
-    [([["Hi", "Hello"]], "history"), ('[["Hi", "Hello"]]', "history"), ("Asthma", "ignore")],
+    [
+        ([["Hi", "Hello"]], "history"),
+        ('[["Hi", "Hello"]]', "history"),
+        ("Asthma", "ignore"),
+        (["Asthma"], "ignore"),
+        ("[NAME] had asthma", "ignore"),
+    ],
 )
 def test_a_history_of_turns_is_told_from_a_patients(value: object, role: str) -> None:
     values = {"instruction": "And now?", "output": "Rest.", "history": value}

@@ -56,7 +56,9 @@ def test_earlier_turns_go_before_the_question() -> None:
     assert apply(mapping, row) == [turn("system", "Be kind."), *talk]
     assert apply(mapping, row | {"h": json.dumps(pairs)}) == [turn("system", "Be kind."), *talk]
     assert apply(mapping, row | {"h": earlier}) == [turn("system", "Be kind."), *talk]
-    assert apply(mapping, row | {"h": [], "system": None}) == talk[4:]
+    nothings: list[Any] = [[], "", "  ", None]
+    for nothing in nothings:
+        assert apply(mapping, row | {"h": nothing, "system": None}) == talk[4:]
     for bad in (["Hi"], [["Hi", ""]], [["a", "b", "c"]], "Asthma", {"a": "b"}):
         assert apply(mapping, row | {"h": bad}) == LeftOut("bad_history")
     for roles in ({"t": "text", "h": "history"}, {"m": "messages", "h": "history"},
