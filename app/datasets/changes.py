@@ -19,8 +19,6 @@ from app.errors import Conflict, Invalid
 from app.models import DatasetVersion, Example, Split, User, VersionStatus
 
 _BATCH_ROWS = 1000
-# A browser waits so long for a version that a worker makes.
-_PATIENCE_SECONDS = 5.0
 # Hashing reads every example: of a longer version a job does it, which reads them all anyway.
 MAX_HASHED_AT_ONCE = 20_000
 
@@ -58,7 +56,7 @@ def derive(
     changes: Iterable[Change],
     why: str,
     *,
-    patience_seconds: float | None = _PATIENCE_SECONDS,
+    patience_seconds: float | None = versions.PATIENCE_SECONDS,
 ) -> DatasetVersion:
     """Make the next version of a dataset: the base with these changes, each index at most once.
 

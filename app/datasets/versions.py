@@ -36,6 +36,8 @@ from app.models import (
 MAX_NAME_LENGTH = 120
 MAX_FILENAME_LENGTH = 200
 MAX_VALIDATION_SHARE = 0.5
+# A browser waits so long for a version that a worker makes.
+PATIENCE_SECONDS = 5.0
 _CONTROL = re.compile(r"[\x00-\x1f\x7f\u200e\u200f\u202a-\u202e\u2066-\u2069]")
 # Statuses in which no worker and no reader of examples depends on the mapping.
 _CHANGEABLE = (VersionStatus.MAPPING, VersionStatus.READY, VersionStatus.FAILED)
@@ -335,27 +337,31 @@ def lock(db: Session, version: DatasetVersion) -> None:
     """Decide by the rows as they are now: a worker may be at it, or somebody may delete it.
 
     The dataset comes first for everyone, so that nobody waits in a circle.
+
+    Raises:
+        Conflict: somebody is at it, for longer than a browser waits.
     """
-    db.refresh(version.dataset, with_for_update={"key_share": True, "of": Dataset})
+    _lock_dataset(db, version, PATIENCE_SECONDS)
     db.refresh(version, with_for_update={"of": DatasetVersion})
 
 
 def lock_to_derive(db: Session, base: DatasetVersion, patience_seconds: float | None) -> None:
-    """Keep a version from being deleted, and others from deriving one, until the transaction ends.
+    """Keep a version from being deleted, and others from deriving one: as `lock`, for minutes.
 
-    A worker may take minutes for it; meanwhile jobs may be made of the version, and its page may
-    write down what it has counted.
+    Meanwhile jobs may be made of the version, and its page may write down what it has counted.
 
     Args:
         patience_seconds: How long to wait for whoever is at it; None: as long as it takes.
-
-    Raises:
-        Conflict: it took longer.
     """
+    _lock_dataset(db, base, patience_seconds)
+    db.refresh(base, with_for_update={"read": True, "key_share": True, "of": DatasetVersion})
+
+
+def _lock_dataset(db: Session, version: DatasetVersion, patience_seconds: float | None) -> None:
     limit = f"{round(1000 * (patience_seconds or 0))}ms"
     db.execute(select(func.set_config("lock_timeout", limit, True)))
     try:
-        db.refresh(base.dataset, with_for_update={"key_share": True, "of": Dataset})
+        db.refresh(version.dataset, with_for_update={"key_share": True, "of": Dataset})
     except OperationalError as error:
         if not isinstance(error.orig, LockNotAvailable):
             raise
@@ -363,7 +369,6 @@ def lock_to_derive(db: Session, base: DatasetVersion, patience_seconds: float | 
             "This dataset is being changed just now; try again when that is done."
         ) from None
     db.execute(select(func.set_config("lock_timeout", "0", True)))
-    db.refresh(base, with_for_update={"read": True, "key_share": True, "of": DatasetVersion})
 
 
 def next_version(db: Session, version: DatasetVersion) -> DatasetVersion:
