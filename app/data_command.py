@@ -220,7 +220,7 @@ def _found(said: dict[str, Any], rows: "array[int]") -> Finding:
     kind, count = KINDS[said["kind"]], len(indices)
     return Finding(
         severity=kind.severity(count / len(rows)) if count else Severity.WARN,
-        what=kind.title(count or 1),
+        what=kind.title(count),
         why=kinds.reason(said["kind"], said["detail"]),
         count=count,
         rows=[rows[index] for index in indices[:NUM_NAMED_ROWS]],

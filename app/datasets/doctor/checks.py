@@ -137,10 +137,6 @@ def publish(
 
 def _said(row: Finding) -> Said:
     title = KINDS[row.kind].title(row.count)
-    if row.kind == "amount":
-        title = "Few examples"
-    elif row.kind == "test_set":
-        title = "A small test set"
     short = KINDS[row.kind].short
     reason = kinds.reason(row.kind, row.detail)
     return Said(row.kind, row.severity, row.count, title, short, reason)

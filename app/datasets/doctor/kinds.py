@@ -39,7 +39,8 @@ class Kind:
         return Severity.NOTE if share < self.least else Severity.WARN
 
     def title(self, count: int) -> str:
-        return self.one if count == 1 else f"{count:,} {self.many}"
+        # None has it where it is said of the whole, such as that there are few.
+        return self.one if count <= 1 else f"{count:,} {self.many}"
 
 
 # In the order in which equal ones are shown.
