@@ -165,7 +165,7 @@ def _build(path: Path, read_as: ReadAs, report: Report, *, with_checks: bool) ->
             ordered = sorted(lengths)
             report.median_tokens, report.max_tokens = ordered[len(ordered) // 2], ordered[-1]
         report.findings += _left_out(left_out)
-        if personal is not None:
+        if personal is not None and rows:
             report.findings += [
                 Finding(severity="warn", what=what, count=count, rows=first)
                 for what, count, first in personal.said()

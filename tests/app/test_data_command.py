@@ -49,6 +49,11 @@ def test_inspect_tells_and_stores_nothing(tmp_path: Path) -> None:
     assert "user: Wo ist Raum 0?" in told.stdout
     assert "Abendschön" not in told.stdout + told.stderr
     assert not var.exists()
+    # Of nothing there is nothing to say.
+    (tmp_path / "none.csv").write_text("Frage,Antwort\nOhne?,\n")
+    told = etude("inspect", str(tmp_path / "none.csv"))
+    assert "Examples: 0\n  1 row has no answer, and will be left out (line 2)." in told.stdout
+    assert "Few examples" not in told.stdout
     # The same as JSON, of a folder of files, under another mapping.
     folder = tmp_path / "ward"
     (folder / "east").mkdir(parents=True)
