@@ -1,8 +1,10 @@
 # One image for web, gpu worker and cpu worker; docker-compose.yml says which of them a container is.
 FROM python:3.11-slim-bookworm
 
-# bitsandbytes' CPU kernels are linked against the GNU OpenMP library.
-RUN apt-get update && apt-get install -y --no-install-recommends libgomp1 libtcmalloc-minimal4 \
+# bitsandbytes' CPU kernels are linked against the GNU OpenMP library; Triton compiles the trainer's
+# kernels for a GPU with the help of a C compiler.
+RUN apt-get update \
+    && apt-get install -y --no-install-recommends libgomp1 libtcmalloc-minimal4 gcc libc6-dev \
     && rm -rf /var/lib/apt/lists/* \
     && useradd --uid 10001 --create-home etude \
     && install -d -o etude -g etude /data \

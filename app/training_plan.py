@@ -2,7 +2,8 @@
 
 Arithmetic, but for `this_cpu`, `tcmalloc` and `count_parameters`. The CPU's rate was measured (two
 cores of an AMD EPYC with AVX512-BF16, SmolLM2-135M), and bench/memory.py holds its memory against
-processes; the GPUs' rates and memory follow from the architecture, not yet from measurements.
+processes. Of GPUs an H200 was measured (bench/results/train-gpu-2026-11-28.json): memory within 6 %
+and its rate; those of the others follow from the architecture.
 """
 
 import itertools
@@ -42,7 +43,7 @@ _OPTIMIZER_SECONDS: dict[OptimizerKind, float] = {
     "adamw": 1.0, "paged_adamw": 1.01, "adamw_8bit": 1.02, "paged_adamw_8bit": 1.03,
 }  # fmt: skip
 # Longer chunks of logits save nothing on a CPU; a GPU wants enough to do.
-_MOST_CHUNK_TOKENS = {"cpu": 256, "cuda": 2048}
+_MOST_CHUNK_TOKENS = {"cpu": 256, "cuda": 1024}
 _CHUNK_BYTES = 2**28
 _SCORES_UP_TO = 512  # as worker/trainer/attention.py
 # glibc's heap grows beyond what is in use where blocks of many sizes come and go: fitted to the
@@ -63,10 +64,15 @@ _CPU_RATE = {True: 135e9, False: 68e9}  # with and without bfloat16 instructions
 _CPU_PASS_TOKENS = 120
 # What unpacking NF4 weights in each pass costs: as much as so many tokens more.
 _UNPACKING_TOKENS = {"cpu": 60, "cuda": 300}
+# Out over the bus and back: 7,900 tokens/s of an 8B on an H200.
+_OFFLOADED = 1.35
+# The processor starts a layer's operations one by one, forward and back. A GPU that is done sooner
+# waits for it: 3B on an H200, whose machine took 5 to 9 ms.
+_LAUNCH_SECONDS = 7e-3
 # A CPU that computes twice also fetches its memory anew (model._return_what_is_freed).
 _CPU_TWICE = 1.3
 _GPU_RATES = {
-    "H200": 390e12, "H100": 360e12, "B200": 700e12, "A100": 130e12, "L40S": 80e12,
+    "H200": 500e12, "H100": 450e12, "B200": 700e12, "A100": 130e12, "L40S": 80e12,
     "L4": 35e12, "5090": 95e12, "4090": 75e12, "3090": 32e12, "A10": 45e12,
 }  # fmt: skip
 _UNKNOWN_GPU_RATE = 25e12
@@ -141,6 +147,13 @@ class LengthHistogram(BaseModel):
     def mean_tokens(self) -> float:
         return self.total_tokens / max(1, self.num_train + self.num_validation)
 
+    def seen_tokens(self, max_length_tokens: int) -> float:
+        """Return about how long the example is, on average, in which a token lies."""
+        middles = [min(0.75 * bound, max_length_tokens) for bound in self.upper_bounds]
+        tokens = [count * middle for count, middle in zip(self.counts, middles, strict=True)]
+        pairs = sum(one * middle for one, middle in zip(tokens, middles, strict=True))
+        return pairs / max(1.0, sum(tokens))
+
 
 class Plan(BaseModel):
     """How a job will be trained and what that is expected to cost."""
@@ -152,6 +165,7 @@ class Plan(BaseModel):
     loss_chunk_tokens: int
     strategy: Strategy = "single"
     packed: bool = True  # examples side by side, or padded through the model's own forward
+    offloaded: bool = False  # layers' inputs and the token embeddings wait in the computer's memory
     num_steps: int
     num_tokens: int = 0  # trained on in all; 0: a plan from before it was kept
     peak_bytes: int  # on each device
@@ -168,6 +182,7 @@ class Way(NamedTuple):
     optimizer: OptimizerKind = "adamw"
     loss_chunk_tokens: int = 256
     strategy: Strategy = "single"
+    offloaded: bool = False
 
 
 class Shape(BaseModel):
@@ -184,6 +199,8 @@ class Shape(BaseModel):
     num_linear: int
     has_experts: bool  # fused in one tensor, which bitsandbytes leaves in 16 bits
     joins_gate: bool  # the feed-forward's gate and what passes it are one product
+    num_lookup: int  # embeddings that are looked up and never multiplied with
+    caps_scores: bool  # before the loss, which then takes more passes and more memory
 
     @classmethod
     def of(cls, config: dict[str, Any], num_parameters: int) -> "Shape":
@@ -191,7 +208,8 @@ class Shape(BaseModel):
         hidden = int(config["hidden_size"])
         head_dim = int(config.get("head_dim") or hidden // heads)
         vocabulary = int(config["vocab_size"])
-        num_embedding = hidden * vocabulary * (1 if config.get("tie_word_embeddings") else 2)
+        is_tied = bool(config.get("tie_word_embeddings"))
+        num_lookup = 0 if is_tied else hidden * vocabulary
         return cls(
             hidden=hidden,
             layers=int(config["num_hidden_layers"]),
@@ -200,10 +218,12 @@ class Shape(BaseModel):
             q_width=head_dim * heads,
             heads=heads,
             vocabulary=vocabulary,
-            num_embedding=num_embedding,
-            num_linear=max(0, num_parameters - num_embedding),
+            num_embedding=hidden * vocabulary + num_lookup,
+            num_linear=max(0, num_parameters - hidden * vocabulary - num_lookup),
             has_experts=any(config.get(key) for key in _EXPERT_COUNTS),
             joins_gate=config.get("model_type") == "phi3",
+            num_lookup=num_lookup,
+            caps_scores=bool(config.get("final_logit_softcapping")),
         )
 
     def num_adapter(self, config: TrainConfig) -> int:
@@ -365,7 +385,8 @@ def _ways(config: TrainConfig, device: DeviceInfo, shape: Shape, step_tokens: in
     if device.kind == "cuda":
         optimizers = list(_OPTIMIZER_SECONDS) if config.optimizer == "auto" else [config.optimizer]
     # By the vocabulary alone: a job that goes on must add up in the same order.
-    chunk = _CHUNK_BYTES // (12 * max(1, shape.vocabulary))
+    in_place = device.kind == "cuda" and not shape.caps_scores
+    chunk = _CHUNK_BYTES // ((2 if in_place else 12) * max(1, shape.vocabulary))
     chunk = min(max(chunk, 64), _MOST_CHUNK_TOKENS[device.kind])
     strategies: tuple[Strategy, ...] = ("single",) if device.num_devices == 1 else ("ddp", "fsdp")
     for strategy, resident, checkpointing, size, optimizer in itertools.product(
@@ -374,6 +395,9 @@ def _ways(config: TrainConfig, device: DeviceInfo, shape: Shape, step_tokens: in
         if strategy == "fsdp" and config.method == "qlora" and resident != "nf4":
             continue  # layers travel: a quarter of the bytes
         yield Way(resident, size, checkpointing, optimizer, chunk, strategy)
+        can_offload = device.kind == "cuda" and strategy != "fsdp" and resident == "nf4"
+        if can_offload and checkpointing:
+            yield Way(resident, size, checkpointing, optimizer, chunk, strategy, True)
 
 
 def _predict(
@@ -384,7 +408,7 @@ def _predict(
     way: Way,
     packed: bool,
 ) -> Plan:
-    resident, micro_batch_tokens, checkpointing, optimizer, chunk_tokens, strategy = way
+    resident, micro_batch_tokens, checkpointing, optimizer, chunk_tokens, strategy, offloaded = way
     longest = min(max(histogram.max_tokens, 1), config.max_length_tokens)
     live_tokens = max(micro_batch_tokens, longest * _num_parts(config))
     num_adapter = shape.num_adapter(config)
@@ -398,14 +422,19 @@ def _predict(
     # On the way back: the slopes of the widest results of one layer.
     backward = 4 * float_bytes * shape.intermediate * live_tokens
     if checkpointing:
-        kept = float_bytes * shape.hidden * live_tokens * shape.layers
+        # Elsewhere all but the one that is computed again and the one before it.
+        num_inputs = min(2, shape.layers) if offloaded else shape.layers
+        kept = float_bytes * shape.hidden * live_tokens * num_inputs
         backward += one_layer
     is_tight = checkpointing or device.kind == "cuda"
     slack = 1.0 if is_tight else _HEAP_SLACK[device.allocator]
     # Of a chunk; of all tokens, twice, where the model itself makes them.
     rows = chunk_tokens if packed else 2 * live_tokens
     # Scores and their softmax in float32, besides the 16 bits of a product and of its slope.
-    logits = rows * shape.vocabulary * (8 if resident == "fp32" else 10 if packed else 12)
+    logit_bytes = 8 if resident == "fp32" else 10 if packed else 12
+    if packed and device.kind == "cuda" and not shape.caps_scores:
+        logit_bytes = 2  # worker/trainer/kernels.py turns one into the other
+    logits = rows * shape.vocabulary * logit_bytes
     weight_bytes = _WEIGHT_BYTES["bf16" if shape.has_experts and resident == "nf4" else resident]
     linear_bytes = shape.num_linear * weight_bytes
     if strategy == "fsdp":
@@ -414,7 +443,7 @@ def _predict(
     parts = [
         _PROCESS_BYTES[device.kind],
         _FIRST_USE_BYTES[device.kind],
-        linear_bytes + shape.num_embedding * float_bytes,
+        linear_bytes + (shape.num_embedding - offloaded * shape.num_lookup) * float_bytes,
         # Several devices add up their gradients in one piece.
         num_adapter
         * (
@@ -429,7 +458,7 @@ def _predict(
         2.0 * shape.hidden * shape.intermediate if resident == "nf4" else 0,
     ]
     peak = int(sum(parts))
-    seconds_per_token = _seconds_per_token(shape, config, device, way)
+    seconds_per_token = _seconds_per_token(shape, histogram, config, device, way)
     mean = min(histogram.mean_tokens, config.max_length_tokens) * _num_parts(config)
     train_tokens = mean * histogram.num_train * num_passes(histogram.num_train, config)
     # An evaluation runs forwards only, and is kept to a fair share of the training.
@@ -445,6 +474,7 @@ def _predict(
         loss_chunk_tokens=chunk_tokens,
         strategy=strategy,
         packed=packed,
+        offloaded=offloaded,
         num_steps=num_steps(histogram.num_train, config),
         num_tokens=round(train_tokens),
         peak_bytes=peak,
@@ -455,9 +485,16 @@ def _predict(
     )
 
 
-def _seconds_per_token(shape: Shape, config: TrainConfig, device: DeviceInfo, way: Way) -> float:
+def _seconds_per_token(
+    shape: Shape, histogram: LengthHistogram, config: TrainConfig, device: DeviceInfo, way: Way
+) -> float:
     """Return what a trained token costs on all devices of a job together."""
     per_token = _operations(shape, shape.num_adapter(config), way.checkpointing)
+    if device.kind == "cuda":
+        # Scores and results, a product each forward and 2.5 times as much back; half is hidden.
+        # On a CPU the measured rate has the share of short examples in it.
+        seen = histogram.seen_tokens(config.max_length_tokens)
+        per_token += 3.5 * 2 * seen * shape.q_width * shape.layers
     if config.objective == "dpo":
         per_token += 2 * shape.num_linear  # the starting model reads each answer as well
     rate = _rate(device, way.resident) * device.num_devices * _SHARED_RATE[way.strategy]
@@ -465,8 +502,16 @@ def _seconds_per_token(shape: Shape, config: TrainConfig, device: DeviceInfo, wa
     if device.kind == "cpu":
         seconds *= 1 + _CPU_PASS_TOKENS / way.micro_batch_tokens
         seconds *= _CPU_TWICE if way.checkpointing else 1
+    if way.offloaded:
+        seconds *= _OFFLOADED
     if way.resident == "nf4":
         seconds *= 1 + _UNPACKING_TOKENS[device.kind] / way.micro_batch_tokens
+    if device.kind == "cuda":
+        mean = min(histogram.mean_tokens, config.max_length_tokens) * _num_parts(config)
+        pass_tokens = min(
+            way.micro_batch_tokens * device.num_devices, max(1.0, mean * config.batch_size)
+        )
+        seconds = max(seconds, _LAUNCH_SECONDS * shape.layers / pass_tokens)
     return seconds
 
 
@@ -510,8 +555,7 @@ def _reasons(chosen: Plan, config: TrainConfig, device: DeviceInfo) -> list[str]
             f"The starting model is too large for one {one}, so each of the {device.num_devices} "
             "holds a part of it and takes a share of every step's examples."
         )
-    if chosen.checkpointing:
-        reasons.append("Intermediate results are computed twice, because they do not fit at once.")
+    reasons += _memory_reasons(chosen)
     if not chosen.packed:
         reasons.append(
             "Etude has not been proved to train models of this kind on several examples in a row, "
@@ -533,6 +577,17 @@ def _reasons(chosen: Plan, config: TrainConfig, device: DeviceInfo) -> list[str]
             f"About {need:.1f} GB are needed and {free:.1f} GB are free"
             f"{f' on each {one}' if device.num_devices > 1 else ''}: choose a smaller starting "
             "model or shorter examples."
+        )
+    return reasons
+
+
+def _memory_reasons(chosen: Plan) -> list[str]:
+    reasons = []
+    if chosen.checkpointing:
+        reasons.append("Intermediate results are computed twice, because they do not fit at once.")
+    if chosen.offloaded:
+        reasons.append(
+            "What a layer needs again later waits in the computer's memory, not in the GPU's."
         )
     return reasons
 

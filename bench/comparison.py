@@ -107,6 +107,19 @@ def machine() -> dict[str, Any]:
     }
 
 
+def gpu(device: str) -> dict[str, Any]:
+    """Describe a CUDA device; empty for the CPU."""
+    if device == "cpu":
+        return {}
+    import torch
+
+    return {
+        "gpu": torch.cuda.get_device_name(device),
+        "gpu_memory_bytes": torch.cuda.get_device_properties(device).total_memory,
+        "cuda": torch.version.cuda,
+    }
+
+
 def revision() -> str:
     """Return the commit that is measured, with a sign where files differ from it."""
     found = subprocess.run(
@@ -125,7 +138,9 @@ def _run_one(arm: Arm, timeout_seconds: float) -> dict[str, Any]:
             "result": str(folder / "result.json"),
         }
         (folder / "order.json").write_text(json.dumps(order))
-        environment = os.environ | {"PYTHONPATH": str(ROOT), "PYTHONWARNINGS": "ignore"}
+        # Behind ours what bench/gpu.sh was given as wheels.
+        paths = os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH"))))
+        environment = os.environ | {"PYTHONPATH": paths, "PYTHONWARNINGS": "ignore"}
         # Before each arm's command, e.g. "taskset -c 0,1" or "flock /tmp/bench.lock".
         prefix = shlex.split(os.environ.get("ETUDE_BENCH_PREFIX", ""))
         try:
@@ -188,6 +203,7 @@ def _summary(arm: Arm, outcome: Outcome) -> dict[str, Any]:
     }
     if "reserved_bytes" in first:
         summary["reserved_bytes"] = max(found["reserved_bytes"] for found in rounds)
+        summary["used_bytes"] = max(found["used_bytes"] for found in rounds)
         summary["host_peak_bytes"] = max(found["host_peak_bytes"] for found in rounds)
     if outcome.failure:  # in a later round; what the earlier ones measured stands
         summary["failure"] = outcome.failure

@@ -25,7 +25,7 @@ CACHE = workload.CACHE
 RESULTS = workload.ROOT / "bench" / "results"
 # Examples a step: two of the long ones fill what sixteen of the others do.
 STEP_SIZE = {"A": 16, "B": 16, "C": 2}
-STEPS = {"A": 3, "B": 5, "C": 3}
+STEPS = {"A": 2, "B": 5, "C": 2}
 # TRL's best way with each workload: nothing to pack where all examples are equally long.
 BEST: dict[str, dict[str, Any]] = {
     "A": {"variant": "unpadded", "batch_size": 8},
@@ -87,7 +87,7 @@ def _describe(device: str, has_trl: bool) -> dict[str, Any]:
         "kind": "train-gpu",
         "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
         "revision": comparison.revision(),
-        "machine": comparison.machine() | _gpu(device),
+        "machine": comparison.machine() | comparison.gpu(device),
         "peers": peers,
     }
 
@@ -119,10 +119,14 @@ def _arms(arguments: argparse.Namespace, has_trl: bool) -> list[tuple[Arm, str, 
             }
             steps = arguments.steps or STEPS[load]
             rows = int(workload.describe(path)["rows_per_step"])
-            best = {"rows_per_micro_batch": rows} if load == "B" else {}
+            best: dict[str, Any] = {"rows_per_micro_batch": rows} if load == "B" else {}
+            best["liger"] = importlib.util.find_spec("liger_kernel") is not None
             chosen: list[tuple[str, str, dict[str, Any]]] = [("etude", "etude", {})]
             if (shape, load) == ("8b", "A") or (shape == "tiny" and load == "A"):
-                small = {"resident": "nf4", "micro_batch_tokens": 4096, "checkpointing": True}
+                small = {
+                    "resident": "nf4", "micro_batch_tokens": 4096, "checkpointing": True,
+                    "offloaded": True,
+                }  # fmt: skip
                 chosen.append(("etude-nf4-4k", "etude", {"plan": small}))
             if has_trl:
                 stock = {"variant": "stock", "batch_size": min(8, STEP_SIZE[load])}
@@ -137,13 +141,21 @@ def _arms(arguments: argparse.Namespace, has_trl: bool) -> list[tuple[Arm, str, 
                     steps,
                 )
                 arms.append((arm, shape, load))
+            others: dict[str, tuple[str, dict[str, Any]]] = {}
+            if (shape, load) == ("8b", "A"):
+                others["etude-no-kernels"] = "etude", {"variant": "no-kernels"}
+                if has_trl and best["liger"]:  # else the same as the best
+                    others["trl-best-no-liger"] = "trl_arm", BEST[load] | {"liger": False}
             if (shape, load) == ("8b", "B"):
-                off = Arm(
-                    f"etude-no-varlen/{shape}/{load}", "bench.arms.etude", sys.executable,
-                    order | {"variant": "no-varlen"}, steps,
+                others["etude-no-varlen"] = "etude", {"variant": "no-varlen"}
+            for name, (module, own) in others.items():
+                arm = Arm(
+                    f"{name}/{shape}/{load}", f"bench.arms.{module}", sys.executable,
+                    order | own, steps,
                 )  # fmt: skip
-                last.append((off, shape, load))
-    return arms + last
+                last.append((arm, shape, load))
+    wanted = arguments.arms.split(",")
+    return [x for x in arms + last if not arguments.arms or x[0].name.partition("/")[0] in wanted]
 
 
 def _path(arguments: argparse.Namespace, shape: str, load: str) -> Path:
@@ -160,23 +172,12 @@ def _add_utilization(found: dict[str, Any], shape: str, path: Path) -> None:
         found[name] = found["tokens_per_second"] * operations / peak
 
 
-def _gpu(device: str) -> dict[str, Any]:
-    if device == "cpu":
-        return {}
-    import torch
-
-    return {
-        "gpu": torch.cuda.get_device_name(device),
-        "gpu_memory_bytes": torch.cuda.get_device_properties(device).total_memory,
-        "cuda": torch.version.cuda,
-    }
-
-
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--device", default="cuda:0")
     parser.add_argument("--shapes", "--shape", default="8b,3b,1b")
     parser.add_argument("--workloads", default="A,B,C")
+    parser.add_argument("--arms", default="", help="only those, e.g. etude,trl-best")
     parser.add_argument("--seconds", type=float, default=480, help="for all cells together")
     parser.add_argument("--steps", type=int, default=0, help="measured steps of each cell")
     parser.add_argument("--shrink", type=int, default=1, help="divide the examples' lengths")

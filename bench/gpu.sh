@@ -5,7 +5,7 @@
 #
 # Brings nothing from the network. Packages that the machine's Python lacks come as wheels from
 # ETUDE_GPU_WHEELS (default .whl); ETUDE_GPU_PYTHON names another Python than .venv's or python3.
-# Without a CUDA device it says so, writes nothing and ends with 0. `--device cpu --shape tiny`
+# Without a CUDA device it says so, writes nothing and ends with 0. `--device cpu --shapes tiny`
 # tries the same code where there is no GPU, and writes no results either.
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -15,7 +15,11 @@ python=${ETUDE_GPU_PYTHON:-}
 on_cpu=no
 case " $* " in *" --device cpu "* | *" --device=cpu "*) on_cpu=yes ;; esac
 
-export PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1 HF_HUB_OFFLINE=1 USE_HUB_KERNELS=NO
+site=$(mktemp -d)
+trap 'rm -rf "$site"' EXIT
+# Nothing is left behind, but each of some twenty processes compiling torch's and transformers'
+# modules anew would take a third of the time.
+export PYTHONUNBUFFERED=1 PYTHONPYCACHEPREFIX="$site/compiled" HF_HUB_OFFLINE=1 USE_HUB_KERNELS=NO
 if [ "$on_cpu" = no ] && ! "$python" -c 'import torch; raise SystemExit(not torch.cuda.is_available())' 2>/dev/null; then
   echo "There is no CUDA device here (or no torch that sees it): nothing was tested or measured."
   exit 0
@@ -23,10 +27,9 @@ fi
 
 wheels=${ETUDE_GPU_WHEELS:-.whl}
 if ls "$wheels"/*.whl >/dev/null 2>&1; then
-  site=$(mktemp -d)
-  trap 'rm -rf "$site"' EXIT
-  "$python" -m pip install --quiet --no-index --no-deps --no-compile --no-cache-dir --target "$site" "$wheels"/*.whl
-  export PYTHONPATH="$site:${PYTHONPATH:-}"
+  "$python" -m pip install --quiet --no-index --no-deps --no-compile --no-cache-dir \
+    --target "$site/packages" "$wheels"/*.whl
+  export PYTHONPATH="$site/packages:${PYTHONPATH:-}"
 fi
 export PYTHONPATH="$PWD:${PYTHONPATH:-}"
 # What the trainer imports; a machine made for other work lacks some of it.

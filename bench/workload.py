@@ -151,7 +151,7 @@ def make_synthetic(
     if kind == "B":
         # Log-normal, as lengths of instructions and answers are; sigma 0.8 is a guess.
         pool = [
-            min(_SHORT_MOST, max(16, round(source.lognormvariate(4.98, 0.8))))
+            min(_SHORT_MOST, max(16, round(source.lognormvariate(5.0, 0.8))))
             for _ in range(40 * num)
         ]
         drawn, rows = _draw(pool, num_steps)

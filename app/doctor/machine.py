@@ -7,6 +7,7 @@ import socket
 import stat
 import subprocess
 import sys
+import sysconfig
 import tempfile
 from collections.abc import Iterator
 from contextlib import suppress
@@ -248,6 +249,19 @@ def _gpu() -> Iterator[Finding]:
     yield ok("gpu", "training on " + (", ".join(found) if found != ["cpu"] else "the CPU"))
     for line in said.stdout.strip().splitlines():
         yield from _card(*[part.strip() for part in line.split(",")])
+    yield from _compiler()
+
+
+def _compiler() -> Iterator[Finding]:
+    """Look for what Triton compiles a GPU's kernels with (worker/trainer/kernels.py)."""
+    has_compiler = os.environ.get("CC") or shutil.which("gcc") or shutil.which("clang")
+    if not (has_compiler and Path(sysconfig.get_path("include"), "Python.h").exists()):
+        yield note(
+            "gpu",
+            "There is no C compiler here, or Python's headers are missing: the faster kernels for "
+            "a GPU cannot be compiled, and steps take about a quarter longer.",
+            "Debian and Ubuntu: apt install gcc python3-dev. Then restart the worker.",
+        )
 
 
 def _card(name: str, driver: str, total: str, used: str, errors: str) -> Iterator[Finding]:

@@ -35,6 +35,7 @@ VARIANTS = (
     "own-layers",
     "sdpa-loop",
     "no-varlen",
+    "no-kernels",
 )
 
 
@@ -79,7 +80,7 @@ def run(trainer: Any, watch: measure.Watch, num_steps: int) -> None:
 
 def switch_off(variant: str, trainer: Any) -> None:
     """Put the plain way in the place of one optimization."""
-    from worker.trainer import attention, layers, loop, lora
+    from worker.trainer import attention, kernels, layers, loop, lora
 
     own = {
         "peft-lora": (lora.Forward, layers._FeedForward),
@@ -93,6 +94,8 @@ def switch_off(variant: str, trainer: Any) -> None:
         setattr(attention, "_is_even", lambda _lengths: False)  # noqa: B010 - a stand-in, to mypy
     elif variant == "no-varlen":  # on a GPU: example by example, as on the CPU where it pays
         attention.varlen_attn = None
+    elif variant == "no-kernels":
+        kernels.HAS_TRITON = False
     elif variant == "all-logits":
         setattr(loop, "completion_loss", _plain_loss)  # noqa: B010
 
@@ -154,8 +157,11 @@ def _assert_same_examples(trainer: Any, examples: measure.Examples) -> None:
 def _attention(trainer: Any) -> str:
     from worker.trainer import attention
 
-    on_cuda = trainer.model.device.type == "cuda"
-    return "varlen" if on_cuda and attention.varlen_attn is not None else "packed, per example"
+    if trainer.model.device.type != "cuda":
+        return "packed, per example"
+    if len({len(example.token_ids) for example in trainer.data.train}) == 1:
+        return "sdpa, a batch of one length"
+    return "varlen" if attention.varlen_attn is not None else "sdpa, per example"
 
 
 def _steps(scratch: Path) -> list[dict[str, Any]]:

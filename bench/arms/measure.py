@@ -98,6 +98,8 @@ class Watch:
                 "host_peak_bytes": memory["peak_bytes"],
                 "peak_bytes": torch.cuda.max_memory_allocated(),
                 "reserved_bytes": torch.cuda.max_memory_reserved(),
+                # With what the driver and the libraries hold, of all processes.
+                "used_bytes": torch.cuda.mem_get_info()[1] - torch.cuda.mem_get_info()[0],
                 "idle_bytes": 0,
             }
         own = time.process_time() - self.busy[1]

@@ -4,6 +4,7 @@ Throughput and memory do not depend on the weights' values, so models that are n
 measured by their shape.
 """
 
+import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from torch import Tensor, nn
 SHAPES: dict[str, tuple[int, int, int, int, int, int, int, bool]] = {
     "tiny": (64, 192, 2, 4, 2, 16, 512, True),
     "small": (1024, 3072, 4, 8, 4, 128, 8192, True),  # for tests: gigabytes of activations
+    "untied": (1024, 3072, 4, 8, 4, 128, 8192, False),
     "1b": (2048, 8192, 16, 32, 8, 64, 128256, True),
     "3b": (3072, 8192, 28, 24, 8, 128, 128256, True),
     "8b": (4096, 14336, 32, 32, 8, 128, 128256, False),
@@ -109,6 +111,31 @@ def random_model(shape: str, resident: str, device: str, attention: str) -> Any:
     return model
 
 
+def save(folder: Path, shape: str, device: str) -> None:
+    """Write a random model as the import does, with a tokenizer of bytes and a chat template."""
+    from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
+
+    from app.manifests import write_manifest
+
+    folder.mkdir(parents=True)
+    random_model(shape, "bf16", device, "sdpa").save_pretrained(folder, max_shard_size="4GB")
+    special = ("<|endoftext|>", "<|im_start|>", "<|im_end|>")
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    tokenizer = Tokenizer(models.BPE({letter: i for i, letter in enumerate(alphabet)}, []))
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    tokenizer.add_special_tokens([AddedToken(text, special=True) for text in special])
+    tokenizer.save(str(folder / "tokenizer.json"))
+    names = {"bos_token": special[1], "eos_token": special[2], "pad_token": special[2]}
+    names["tokenizer_class"] = "PreTrainedTokenizerFast"
+    (folder / "tokenizer_config.json").write_text(json.dumps(names))
+    (folder / "chat_template.jinja").write_text(
+        "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n{% endfor %}"
+        "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+    )
+    write_manifest(folder)
+
+
 def num_parameters(shape: str) -> int:
     from transformers import AutoModelForCausalLM
 
@@ -193,9 +220,12 @@ def trainer_on(
     machine = job.look_at(device)
     if device.type == "cpu":
         torch.set_num_threads(machine.num_cores)
-    plan = training_plan.plan(
-        config(shape).to_dict(), num_parameters(shape), found.histogram(), settings, machine
-    ).model_copy(update=changes)
+    known = config(shape).to_dict(), num_parameters(shape), found.histogram(), settings, machine
+    plan = training_plan.plan(*known)
+    if changes:
+        fields = training_plan.Way._fields
+        way = training_plan.Way(**{name: getattr(plan, name) for name in fields} | changes)
+        plan = training_plan.plan(*known, way)
     base = random_model(shape, plan.resident, device_name, attention.ATTENTION)
     loaded = model.adapt(base, shape, plan, settings)
     spec = TrainerSpec(

@@ -43,6 +43,8 @@ def main() -> None:
         data = _plain_data(examples)
         batch = order.get("batch_size", 8)
         num_micro_batches = examples.step_size // batch
+    if order.get("liger"):
+        options["use_liger_kernel"] = True
     known = inspect.signature(SFTConfig).parameters
     if "train_sampling_strategy" in known:
         options["train_sampling_strategy"] = "sequential"

@@ -10,6 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
+# For the products of a test that wants them bit for bit; read once, at the first of all.
+os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+
 import torch
 
 from app.chat import IGNORE_INDEX, Encoded

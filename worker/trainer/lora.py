@@ -23,6 +23,8 @@ from peft.tuners.lora.variants import DoraLinearVariant
 from torch import Tensor, nn
 from torch.nn import functional
 
+from worker.trainer import kernels
+
 _STATE = "etude_quant_state"
 
 
@@ -31,7 +33,11 @@ class Turn(Protocol):
 
     def forward(self, x: Tensor) -> Tensor: ...
 
-    def backward(self, slope: Tensor, x: Tensor) -> Tensor: ...
+    def product(self, gate: Tensor, up: Tensor) -> Tensor:
+        """Return the turned gate times `up`."""
+
+    def slopes(self, slope: Tensor, gate: Tensor, up: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Return the slopes of gate and `up`, and their product again; `slope` may be used up."""
 
 
 @dataclass
@@ -183,7 +189,7 @@ class _LoraLinear(torch.autograd.Function):
         if ctx.needs_input_grad[0]:
             slope_x = slope_TO @ _weight(ctx.base)
             if mask is None:
-                slope_x.addmm_(slope_TR, a_RI)
+                slope_x = _add_product(slope_x, slope_TR, a_RI)
             else:
                 slope_x.addcmul_(slope_TR @ a_RI, mask.reshape(x_TI.shape))
             slope_x = slope_x.reshape(*slopes[0].shape[:-1], -1)
@@ -206,7 +212,7 @@ class _LoraOfProduct(torch.autograd.Function):
         scale: float,
         rows_B11: Tensor | None,
     ) -> Tensor:
-        x_TI = turn.forward(gate).mul_(up).reshape(-1, gate.shape[-1])
+        x_TI = turn.product(gate, up).reshape(-1, gate.shape[-1])
         a_RI, b_OR = (a_RI * scale).to(gate.dtype), b_OR.to(gate.dtype)
         y_TO, low_TR = _both(x_TI, x_TI, a_RI, b_OR, base, bias_O, rows_B11, gate.shape)
         ctx.save_for_backward(gate, up, low_TR, a_RI, b_OR)
@@ -219,13 +225,9 @@ class _LoraOfProduct(torch.autograd.Function):
         slope_TO = slopes[0].reshape(-1, slopes[0].shape[-1])
         slope_TR = slope_TO @ b_OR
         slope_b = (slope_TO.T @ low_TR).float()
-        slope_TI = (slope_TO @ _weight(ctx.base)).addmm_(slope_TR, a_RI)
-        slope_x = slope_TI.reshape(gate.shape)
-        turned = ctx.turn.forward(gate)
-        slope_gate = ctx.turn.backward(slope_x * up, gate)
-        slope_up = slope_x.mul_(turned)
-        x_TI = turned.mul_(up).reshape(slope_TI.shape)
-        slope_a = (slope_TR.T @ x_TI).float().mul_(ctx.scale)
+        slope_TI = _add_product(slope_TO @ _weight(ctx.base), slope_TR, a_RI)
+        slope_gate, slope_up, x = ctx.turn.slopes(slope_TI.reshape(gate.shape), gate, up)
+        slope_a = (slope_TR.T @ x.reshape(slope_TI.shape)).float().mul_(ctx.scale)
         return slope_gate, slope_up, None, slope_a, slope_b, None, None, None, None
 
 
@@ -244,7 +246,13 @@ def _both(
     low_TR = seen_TI @ a_RI.T
     if rows_B11 is not None:
         low_TR = (low_TR.reshape(*shape[:-1], -1) * rows_B11).reshape(low_TR.shape)
-    return y_TO.addmm_(low_TR, b_OR.T), low_TR
+    return _add_product(y_TO, low_TR, b_OR.T), low_TR
+
+
+def _add_product(y_TO: Tensor, low_TR: Tensor, b_RO: Tensor) -> Tensor:
+    if kernels.usable_for_low_rank(y_TO, low_TR):
+        return kernels.add_low_rank_(y_TO, low_TR, b_RO)
+    return y_TO.addmm_(low_TR, b_RO)
 
 
 def _squares(base: nn.Linear) -> Tensor:

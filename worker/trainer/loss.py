@@ -13,6 +13,7 @@ from torch.nn import functional
 from torch.nn.utils.rnn import pad_sequence
 
 from app.chat import IGNORE_INDEX
+from worker.trainer import kernels
 
 CHUNK_TOKENS = 256
 
@@ -148,6 +149,10 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
         # anew for each (a hundredth of a step on a CPU).
         size = (min(chunk_tokens, hidden_ND.shape[0]), head_VD.shape[0])
         narrow = hidden_ND.new_empty(size)
+        if head_bias_V is None and cap is None and kernels.usable(hidden_ND):
+            ctx.gradient_ND = gradient_ND
+            losses_N = _losses_in_place(hidden_ND, head_VD, targets_N, narrow, gradient_ND)
+            return losses_N if each else losses_N.sum()
         wide = narrow if narrow.dtype == torch.float32 else total.new_empty(size)
         shares = torch.empty_like(wide)
         for begin in range(0, hidden_ND.shape[0], chunk_tokens):
@@ -191,3 +196,22 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
         # One slope for all, or one for each row.
         slope = slopes[0][:, None] if slopes[0].dim() else slopes[0]
         return ctx.gradient_ND.mul_(slope), None, None, None, None, None, None
+
+
+def _losses_in_place(
+    hidden_ND: Tensor,
+    head_VD: Tensor,
+    targets_N: Tensor,
+    logits_CV: Tensor,
+    gradient_ND: Tensor | None,
+) -> Tensor:
+    """Do the same with one kernel between the products, which turns scores into slopes."""
+    losses_N = hidden_ND.new_empty(hidden_ND.shape[0], dtype=torch.float32)
+    for begin in range(0, hidden_ND.shape[0], logits_CV.shape[0]):
+        part = slice(begin, begin + logits_CV.shape[0])
+        hidden_CD = hidden_ND[part]
+        some_CV = torch.mm(hidden_CD, head_VD.T, out=logits_CV[: hidden_CD.shape[0]])
+        kernels.cross_entropy_(some_CV, targets_N[part], losses_N[part], gradient_ND is not None)
+        if gradient_ND is not None:
+            torch.mm(some_CV, head_VD, out=gradient_ND[part])
+    return losses_N

@@ -3,6 +3,7 @@
 import ctypes
 import warnings
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from transformers.utils import logging as transformers_logging
 
 from app.train_config import Targets, TrainConfig
 from app.training_plan import Plan
-from worker.trainer import attention, base_model, failures, layers, lora, packing
+from worker.trainer import attention, base_model, failures, layers, lora, offload, packing
 
 _M_MMAP_THRESHOLD = -3  # mallopt(3)
 
@@ -29,6 +30,7 @@ class Model:
     gate: lora.Gate
     packed: bool  # examples may lie side by side in one row
     cap: float | None  # of the scores, as in loss.completion_loss
+    offloaded: bool = False  # what waits for the way back lies in the computer's memory
 
     @property
     def device(self) -> torch.device:
@@ -45,12 +47,13 @@ class Model:
 
     def hidden(self, row: packing.Row) -> Tensor:
         """Return the last hidden states (T, D) of a row; call it within attention.in_flight."""
-        output = self.decoder(
-            input_ids=row.token_ids_T[None],
-            position_ids=row.position_ids_T[None],
-            use_cache=False,
-        )
-        states: Tensor = output.last_hidden_state[0]
+        with offload.elsewhere() if self.offloaded else nullcontext():
+            output = self.decoder(
+                input_ids=row.token_ids_T[None],
+                position_ids=row.position_ids_T[None],
+                use_cache=False,
+            )
+        states: Tensor = output.last_hidden_state.squeeze(0)
         return states
 
 
@@ -104,6 +107,8 @@ def adapt(base: Any, name: str, plan: Plan, config: TrainConfig) -> Model:
     layers.fuse(peft, base.get_input_embeddings().weight.dtype)
     if plan.checkpointing:
         enable_checkpointing(base)
+    if plan.offloaded:
+        offload.move_embedding(base)
     peft.train()
     head = base.get_output_embeddings()
     decoder = getattr(base, base.base_model_prefix)
@@ -115,7 +120,7 @@ def adapt(base: Any, name: str, plan: Plan, config: TrainConfig) -> Model:
     if config.neftune_alpha:
         base.get_input_embeddings().register_forward_hook(_noise(config.neftune_alpha))
     cap = getattr(base.config, "final_logit_softcapping", None)
-    return Model(peft, decoder, head, adapter, gate, plan.packed, cap)
+    return Model(peft, decoder, head, adapter, gate, plan.packed, cap, plan.offloaded)
 
 
 def _put_adapter(base: Any, config: TrainConfig) -> PeftModel:

@@ -1,0 +1,161 @@
+"""Each fused kernel gives what torch's own operations give in its place.
+
+On a GPU as compiled; tests/trainer/test_kernels.py has Triton's interpreter run the same on a CPU.
+"""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor
+from transformers.models.llama import modeling_llama
+
+from tests.gpu.conftest import DEVICE, random_trainer
+from tests.gpu.test_gpu import cosine, gradients
+from worker.trainer import kernels, layers, loop, lora, loss
+
+TOLERANCES = {torch.float32: 2e-5, torch.bfloat16: 2e-2}
+dtypes = pytest.mark.parametrize("dtype", TOLERANCES, ids=["fp32", "bf16"])
+# The interpreter takes a millisecond for what a GPU does in one of its cycles.
+IS_SLOW = DEVICE == "cpu"
+
+
+@pytest.fixture(autouse=True)
+def at_work() -> None:
+    torch.manual_seed(0)
+    if DEVICE == "cpu" and not kernels.HAS_TRITON:
+        pytest.skip("On a CPU Triton's interpreter is asked for by tests/trainer/test_kernels.py.")
+    assert kernels.usable(torch.ones(1, device=DEVICE))
+
+
+def same(found: Callable[[], list[Tensor]], dtype: torch.dtype) -> None:
+    """Hold a deed with kernels against the same without."""
+    with_kernels = found()
+    with kernels.switched_off():
+        plain = found()
+    for one, other in zip(with_kernels, plain, strict=True):
+        bound = TOLERANCES[dtype] * max(1.0, other.abs().max().item())
+        torch.testing.assert_close(one, other, rtol=TOLERANCES[dtype], atol=bound)
+
+
+def draw(*shape: int, dtype: torch.dtype = torch.float32) -> Tensor:
+    return torch.randn(*shape, device=DEVICE).to(dtype)
+
+
+@dtypes
+@pytest.mark.parametrize("offset", [0.0, 1.0], ids=["llama", "gemma"])
+@pytest.mark.parametrize("width", [48, 576, 4096])
+def test_a_norm_and_its_slope(width: int, offset: float, dtype: torch.dtype) -> None:
+    x = draw(2, 5, width, dtype=dtype).requires_grad_()
+    weight, slope = draw(width, dtype=dtype), draw(2, width, 5, dtype=dtype).transpose(1, 2)
+
+    def deed() -> list[Tensor]:
+        y: Tensor = layers._RmsNorm.apply(  # type: ignore[no-untyped-call]
+            x, weight, 1e-5, offset
+        )
+        return [y.detach(), *torch.autograd.grad(y, x, slope)]
+
+    same(deed, dtype)
+
+
+@dtypes
+def test_a_norm_of_a_part_of_each_token(dtype: torch.dtype) -> None:
+    """Qwen3 has norms of each head's query."""
+    x = draw(1, 7, 3, 40, dtype=dtype)[..., :24].requires_grad_()
+    weight = draw(24, dtype=dtype)
+
+    def deed() -> list[Tensor]:
+        y: Tensor = layers._RmsNorm.apply(x, weight, 1e-6, 0.0)  # type: ignore[no-untyped-call]
+        return [y.detach(), *torch.autograd.grad(y.sum(), x)]
+
+    same(deed, dtype)
+
+
+@dtypes
+@pytest.mark.parametrize("turn", layers._TURNS, ids=lambda turn: type(turn).__name__)
+def test_a_turned_gate(turn: layers._Turn, dtype: torch.dtype) -> None:
+    gate, up, slope = (3 * draw(1, 7, 1333, dtype=dtype) for _ in range(3))
+    same(lambda: [turn.product(gate, up), *turn.slopes(slope.clone(), gate, up)], dtype)
+
+
+@dtypes
+@pytest.mark.parametrize("width", [24, 64, 128])
+@pytest.mark.parametrize("rows", [1, 2])
+def test_a_rotation(rows: int, width: int, dtype: torch.dtype) -> None:
+    assert kernels.fuse_rotation(modeling_llama)
+    query, key = (
+        draw(2, 5, heads, width, dtype=dtype).transpose(1, 2).requires_grad_() for heads in (6, 2)
+    )
+    cos, sin = draw(rows, 5, width, dtype=dtype), draw(rows, 5, width, dtype=dtype)
+    slopes = [draw(2, heads, 5, width, dtype=dtype) for heads in (6, 2)]
+
+    def deed() -> list[Tensor]:
+        turned = modeling_llama.apply_rotary_pos_emb(query, key, cos, sin)
+        found = torch.autograd.grad(turned, (query, key), slopes)
+        return [*(x.detach() for x in turned), *found]
+
+    same(deed, dtype)
+
+
+def test_a_rotation_of_another_kind_stays() -> None:
+    class Module:
+        @staticmethod
+        def apply_rotary_pos_emb(
+            q: Tensor, k: Tensor, cos: Tensor, sin: Tensor
+        ) -> tuple[Tensor, Tensor]:
+            return q * cos[:, None], k * cos[:, None]
+
+    own = Module.apply_rotary_pos_emb
+    assert not kernels.fuse_rotation(Module)
+    assert Module.apply_rotary_pos_emb is own
+
+
+@dtypes
+@pytest.mark.parametrize("each", [False, True], ids=["sum", "each"])
+@pytest.mark.parametrize("vocabulary", [320, 5000] if IS_SLOW else [320, 5000, 128256])
+def test_cross_entropy_and_its_slope(vocabulary: int, each: bool, dtype: torch.dtype) -> None:
+    hidden = draw(9, 16, dtype=dtype).requires_grad_()
+    head = draw(vocabulary, 16, dtype=dtype)
+    targets = torch.randint(vocabulary, (9,), device=DEVICE)
+    weights = torch.arange(1, 10, device=DEVICE)
+
+    def deed() -> list[Tensor]:
+        found: Tensor = loss._ChunkedCrossEntropy.apply(  # type: ignore[no-untyped-call]
+            hidden, head, targets, None, 4, None, each
+        )
+        total = (found * weights).sum() if each else found
+        return [found.detach(), *torch.autograd.grad(total, hidden)]
+
+    same(deed, dtype)
+
+
+# The interpreter multiplies bfloat16's bits as if they were whole numbers.
+@pytest.mark.parametrize("dtype", [torch.float16 if IS_SLOW else torch.bfloat16])
+@pytest.mark.parametrize("rank", [16, 64])
+@pytest.mark.parametrize("is_back", [False, True], ids=["forward", "back"])
+def test_adding_a_product_of_small_rank(
+    rank: int, is_back: bool, dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(kernels._State, "least_for_low_rank", 0)
+    y, low = (draw(150, width, dtype=dtype) for width in (200, rank))
+    b = draw(rank, 200, dtype=dtype)
+    b = b if is_back else b.T.contiguous().T
+    assert kernels.usable_for_low_rank(y, low)
+    same(lambda: [lora._add_product(y.clone(), low, b)], torch.bfloat16)
+
+
+def test_a_step_is_the_same_with_and_without(tmp_path: Path) -> None:
+    lengths = [4, 3] * 8 if IS_SLOW else [300, 64, 512, 77] * 4
+    found = []
+    for name in ("fused", "plain"):
+        trainer = random_trainer(tmp_path / name, "small", lengths)
+        if name == "plain":
+            with kernels.switched_off():
+                found.append((loop._gradients(trainer, trainer.data.train), gradients(trainer)))
+        else:
+            found.append((loop._gradients(trainer, trainer.data.train), gradients(trainer)))
+    (one, ours), (other, theirs) = found
+    assert one == pytest.approx(other, rel=2e-3)
+    for name, gradient in ours.items():
+        assert cosine(gradient, theirs[name]) > 0.995, name
