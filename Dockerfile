@@ -31,8 +31,7 @@ COPY static static
 COPY examples examples
 
 USER etude
-# The root file system may be read-only: what libraries compile on a GPU is kept with the data.
-ENV ETUDE_DATA_DIR=/data TRITON_CACHE_DIR=/data/cache/triton
+ENV ETUDE_DATA_DIR=/data
 VOLUME /data
 EXPOSE 8000
 ENTRYPOINT ["etude"]

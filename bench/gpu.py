@@ -5,7 +5,8 @@
 Called by bench/gpu.sh. The most telling cells come first, and those for which no time is left are
 not measured. Each is written down as soon as it is done, should the whole be broken off.
 `--device cpu --shapes tiny` tries the same code where there is no GPU, and writes only where
-`--results` names a folder.
+`--results` names a folder. A lent machine's CPU, which may have instructions that ours lacks, is
+measured the same way: taskset -c 0,1 python -m bench.gpu --device cpu --shapes 135m --workloads B
 """
 
 import argparse
@@ -84,7 +85,7 @@ def _describe(device: str, has_trl: bool) -> dict[str, Any]:
         peers = "TRL ran without FlashAttention, which is not installed there."
     return {
         "command": "bench/gpu.sh",
-        "kind": "train-gpu",
+        "kind": "train-shapes-cpu" if device == "cpu" else "train-gpu",
         "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
         "revision": comparison.revision(),
         "machine": comparison.machine() | comparison.gpu(device),
@@ -93,7 +94,7 @@ def _describe(device: str, has_trl: bool) -> dict[str, Any]:
 
 
 def _write(folder: Path, body: dict[str, Any]) -> None:
-    path = folder / f"train-gpu-{body['date']}.json"
+    path = folder / f"{body['kind']}-{body['date']}.json"
     partial = path.with_suffix(".tmp")
     partial.write_text(json.dumps(body, indent=1) + "\n")
     partial.rename(path)  # never half a file, whenever it is broken off

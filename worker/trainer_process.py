@@ -31,7 +31,8 @@ _log = structlog.get_logger()
 # What a trainer may see of our environment; no address, password or token is among it.
 _PASSED_ON = re.compile(
     r"PATH|HOME|USER|LANG|LC_\w+|TZ|TMPDIR|PYTHONPATH|LD_LIBRARY_PATH|VIRTUAL_ENV|"
-    rf"{failpoints.VARIABLE}|CUDA_(?!VISIBLE)\w+|NVIDIA_\w+|G?OMP_\w+|MKL_\w+|ATEN_CPU_CAPABILITY|ONEDNN_\w+"
+    rf"{failpoints.VARIABLE}|CUDA_(?!VISIBLE)\w+|NVIDIA_\w+|G?OMP_\w+|MKL_\w+|ATEN_CPU_CAPABILITY|ONEDNN_\w+|"
+    r"TRITON_\w+|CC"
 )
 # After a kill, for a GPU's driver to clear up.
 _GONE_SECONDS = 10
@@ -298,6 +299,8 @@ def environment() -> dict[str, str]:
     }
     if not identity.on_cpu():
         kept["CUDA_VISIBLE_DEVICES"] = ",".join(identity.physical_devices())
+        # Else below the home directory, which a service need not be able to write to.
+        kept.setdefault("TRITON_CACHE_DIR", str(settings.get().cache_dir / "triton"))
     elif allocator := training_plan.tcmalloc():
         kept["LD_PRELOAD"] = str(allocator)
     return kept

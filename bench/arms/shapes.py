@@ -17,6 +17,7 @@ SHAPES: dict[str, tuple[int, int, int, int, int, int, int, bool]] = {
     "tiny": (64, 192, 2, 4, 2, 16, 512, True),
     "small": (1024, 3072, 4, 8, 4, 128, 8192, True),  # for tests: gigabytes of activations
     "untied": (1024, 3072, 4, 8, 4, 128, 8192, False),
+    "135m": (576, 1536, 30, 9, 3, 64, 49152, True),  # SmolLM2's
     "1b": (2048, 8192, 16, 32, 8, 64, 128256, True),
     "3b": (3072, 8192, 28, 24, 8, 128, 128256, True),
     "8b": (4096, 14336, 32, 32, 8, 128, 128256, False),

@@ -89,7 +89,7 @@ def test_the_gpu_comparison_keeps_each_cell_and_ends_in_one_line(tmp_path: Path)
         ],
         cwd=ROOT, stdout=subprocess.PIPE, text=True,
     ) as process:  # fmt: skip
-        while not (files := list(tmp_path.glob("train-gpu-*.json"))):
+        while not (files := list(tmp_path.glob("train-shapes-cpu-*.json"))):
             assert process.poll() is None
             time.sleep(0.05)
         kept = json.loads(files[0].read_text())

@@ -43,7 +43,12 @@ def test_the_trainer_sees_its_gpus_and_no_others(monkeypatch: pytest.MonkeyPatch
     be(monkeypatch, "cuda:0, cuda:2")
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "GPU-a,GPU-b,GPU-c")
     assert identity.devices() == ("cuda:0", "cuda:2")
-    assert trainer_process.environment()["CUDA_VISIBLE_DEVICES"] == "GPU-a,GPU-c"
+    monkeypatch.setenv("CC", "clang")
+    environment = trainer_process.environment()
+    assert environment["CUDA_VISIBLE_DEVICES"] == "GPU-a,GPU-c"
+    # What compiles kernels there, and where they are kept.
+    assert environment["CC"] == "clang"
+    assert environment["TRITON_CACHE_DIR"] == str(settings.get().cache_dir / "triton")
     assert trainer_process.trainer_device() == "cuda:0"
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES")
     assert trainer_process.environment()["CUDA_VISIBLE_DEVICES"] == "0,2"

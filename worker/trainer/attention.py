@@ -139,7 +139,7 @@ def _of_one_length(
         x.squeeze(0).unflatten(1, (len(lengths), lengths[0])).transpose(0, 1)
         for x in (query_1HTD, key_1KTD, value_1KTD)
     )
-    with sdpa_kernel(_kernels(query_1HTD.device), set_priority=True):
+    with sdpa_kernel(_backends(query_1HTD.device), set_priority=True):
         found: Tensor = functional.scaled_dot_product_attention(
             query,
             key,
@@ -153,7 +153,7 @@ def _of_one_length(
 
 
 @cache
-def _kernels(device: torch.device) -> list[SDPBackend]:
+def _backends(device: torch.device) -> list[SDPBackend]:
     found = [SDPBackend.FLASH_ATTENTION, SDPBackend.EFFICIENT_ATTENTION, SDPBackend.MATH]
     has_hopper = torch.cuda.get_device_capability(device) >= (9, 0)
     return [SDPBackend.CUDNN_ATTENTION, *found] if has_hopper else found

@@ -359,6 +359,8 @@ def fuse_rotation(module: Any) -> bool:
     Returns:
         Whether it is there: only where the own one does just that to random numbers.
     """
+    if not HAS_TRITON:
+        return False
     own = getattr(module, "apply_rotary_pos_emb", None)
     if own is None or isinstance(own, _Rotation):
         return own is not None

@@ -22,7 +22,10 @@ def elsewhere() -> Iterator[None]:
         is_small = x.numel() < _LEAST or isinstance(x, nn.Parameter)
         if is_small or not x.is_cuda or not x.is_floating_point():
             return x
-        copy = torch.empty(x.shape, dtype=x.dtype, pin_memory=True)
+        try:
+            copy = torch.empty(x.shape, dtype=x.dtype, pin_memory=True)
+        except RuntimeError:  # there is no more of it: then it stays where it is
+            return x
         # Copied on the stream that made it: whatever overwrites it waits in the same line.
         return x.device, copy.copy_(x, non_blocking=True)
 
