@@ -130,6 +130,17 @@ def test_cross_entropy_and_its_slope(vocabulary: int, each: bool, dtype: torch.d
     same(deed, dtype)
 
 
+def test_nothing_labelled_loses_nothing() -> None:
+    hidden = draw(0, 16).requires_grad_()
+    targets = torch.zeros(0, dtype=torch.int64, device=DEVICE)
+    found: Tensor = loss._ChunkedCrossEntropy.apply(  # type: ignore[no-untyped-call]
+        hidden, draw(320, 16), targets, None, 4, None, False
+    )
+    assert found.item() == 0
+    [slope] = torch.autograd.grad(found, hidden)
+    assert slope.shape == (0, 16)
+
+
 # The interpreter multiplies bfloat16's bits as if they were whole numbers.
 @pytest.mark.parametrize("dtype", [torch.float16 if IS_SLOW else torch.bfloat16])
 @pytest.mark.parametrize("rank", [16, 64])

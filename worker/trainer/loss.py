@@ -207,8 +207,9 @@ def _losses_in_place(
 ) -> Tensor:
     """Do the same with one kernel between the products, which turns scores into slopes."""
     losses_N = hidden_ND.new_empty(hidden_ND.shape[0], dtype=torch.float32)
-    for begin in range(0, hidden_ND.shape[0], logits_CV.shape[0]):
-        part = slice(begin, begin + logits_CV.shape[0])
+    size = max(1, logits_CV.shape[0])  # in a row that fills up others nothing is labelled
+    for begin in range(0, hidden_ND.shape[0], size):
+        part = slice(begin, begin + size)
         hidden_CD = hidden_ND[part]
         some_CV = torch.mm(hidden_CD, head_VD.T, out=logits_CV[: hidden_CD.shape[0]])
         kernels.cross_entropy_(some_CV, targets_N[part], losses_N[part], gradient_ND is not None)
