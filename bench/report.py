@@ -55,11 +55,13 @@ def write() -> None:
 
 def newest(kind: str) -> dict[str, Any] | None:
     """Return the newest result file of a kind, or None."""
-    found = sorted(RESULTS.glob(f"{kind}-*.json"))
-    if not found:
-        return None
-    result: dict[str, Any] = json.loads(found[-1].read_text(encoding="utf-8"))
-    return result | {"file": found[-1].name}
+    return next(iter(newest_first(kind)), None)
+
+
+def newest_first(kind: str) -> list[dict[str, Any]]:
+    """Return all results of a kind."""
+    found = sorted(RESULTS.glob(f"{kind}-*.json"), reverse=True)
+    return [json.loads(path.read_text(encoding="utf-8")) | {"file": path.name} for path in found]
 
 
 def table(rows: list[list[str]]) -> str:
@@ -175,9 +177,34 @@ def _live(result: dict[str, Any] | None) -> str:
     )
 
 
+def gpu_cells(
+    results: list[dict[str, Any]],
+) -> tuple[dict[str, dict[str, Any]], list[dict[str, Any]]]:
+    """Take each shape's and workload's arms from the newest run that measured Etude there.
+
+    A lent GPU's time may end before all are measured; what stands in one row is of one run.
+
+    Returns:
+        The arms by name, and the runs that they are of.
+    """
+    arms: dict[str, dict[str, Any]] = {}
+    runs = []
+    taken: set[str] = set()
+    for result in results:
+        cells = {
+            name.partition("/")[2]
+            for name, arm in result["arms"].items()
+            if name.startswith("etude/") and "tokens_per_second" in arm
+        } - taken
+        if cells:
+            runs.append(result)
+        taken |= cells
+        arms |= {n: arm for n, arm in result["arms"].items() if n.partition("/")[2] in cells}
+    return arms, runs
+
+
 def _gpu() -> list[str]:
-    result = newest("train-gpu")
-    arms = result["arms"] if result else {}
+    arms, runs = gpu_cells(newest_first("train-gpu"))
     rows = [
         [
             *("shape, workload", "etude tokens/s", "trl-stock", "trl-best", "× stock", "× best"),
@@ -208,14 +235,19 @@ def _gpu() -> list[str]:
         "and the token embeddings in the computer's memory. *Memory in use* is all of the GPU's, "
         "the driver's part included, beside what the planner said."
     )
-    if result is None:
+    if not runs:
         return [f"{text} `bench/gpu.sh` fills this table where a GPU is at hand.", table(rows)]
-    best = arms.get("trl-best/8b/A", {}).get("versions", {})
+    return [*map(_gpu_origin, runs), text, table(rows)]
+
+
+def _gpu_origin(result: dict[str, Any]) -> str:
+    versions: dict[str, str] = {}
+    for arm in result["arms"].values():
+        versions |= arm.get("versions", {})
     names = ("torch", "transformers", "trl", "liger-kernel")
-    versions = ", ".join(f"{name} {best[name]}" for name in names if name in best)
-    remarks = result.get("remarks", "")
-    found = [_origin(result), versions and f"With {versions}.", result.get("peers", ""), remarks]
-    return [" ".join(filter(None, found)), text, table(rows)]
+    with_what = ", ".join(f"{name} {versions[name]}" for name in names if name in versions)
+    found = [_origin(result), f"With {with_what}.", result["peers"], result.get("remarks", "")]
+    return " ".join(filter(None, found))
 
 
 def _gpu_use(arm: dict[str, Any]) -> list[str]:

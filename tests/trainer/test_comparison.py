@@ -6,13 +6,14 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from torch import Tensor
 
 from app.chat import IGNORE_INDEX, Encoded
-from bench import workload
+from bench import report, workload
 from bench.arms import etude, shapes
 from worker.trainer import attention, loop
 
@@ -104,6 +105,19 @@ def test_the_gpu_comparison_keeps_each_cell_and_ends_in_one_line(tmp_path: Path)
     for arm in arms.values():
         assert arm.keys() == {"tokens_per_second", "peak_bytes", "seconds_to_first_step"}
         assert all(value > 0 for value in arm.values())
+
+
+def test_a_row_of_the_table_is_of_one_run() -> None:
+    def run(**rates: float) -> dict[str, Any]:
+        named = {name.replace("_", "/"): rate for name, rate in rates.items()}
+        return {"arms": {name: {"tokens_per_second": rate} for name, rate in named.items()}}
+
+    newer = run(etude_3b_B=30, best_3b_A=9) | {"file": "newer"}
+    older = run(etude_3b_A=10, best_3b_A=8, etude_3b_B=20, best_3b_B=15) | {"file": "older"}
+    arms, runs = report.gpu_cells([newer, older])
+    assert [found["file"] for found in runs] == ["newer", "older"]
+    rates = {name: arm["tokens_per_second"] for name, arm in arms.items()}
+    assert rates == {"etude/3b/B": 30, "etude/3b/A": 10, "best/3b/A": 8}
 
 
 def test_without_a_gpu_the_comparison_says_so_and_writes_nothing(tmp_path: Path) -> None:
