@@ -187,7 +187,7 @@ def loads_in_plain_peft(house: House, archive: Path, tmp_path: Path) -> None:
         capture_output=True,
         text=True,
         env=clean_environment() | {"HF_HUB_OFFLINE": "1"},
-        timeout=200,
+        timeout=300,
     )
     assert done.returncode == 0, done.stderr
     losses = json.loads(done.stdout.splitlines()[-1])
