@@ -121,7 +121,8 @@ def _arms(arguments: argparse.Namespace, has_trl: bool) -> list[tuple[Arm, str, 
             steps = arguments.steps or STEPS[load]
             rows = int(workload.describe(path)["rows_per_step"])
             best: dict[str, Any] = {"rows_per_micro_batch": rows} if load == "B" else {}
-            best["liger"] = importlib.util.find_spec("liger_kernel") is not None
+            has_liger = importlib.util.find_spec("liger_kernel") is not None
+            best["liger"] = has_liger and arguments.device != "cpu"  # its kernels are a GPU's
             chosen: list[tuple[str, str, dict[str, Any]]] = [("etude", "etude", {})]
             if (shape, load) == ("8b", "A") or (shape == "tiny" and load == "A"):
                 small = {
