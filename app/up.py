@@ -154,7 +154,6 @@ def _environment(chosen: settings.Settings, servers: Servers) -> dict[str, str]:
     cache = chosen.data_dir / "cache"
     usual = {
         "HF_HOME": str(cache / "huggingface"),
-        "TRITON_CACHE_DIR": str(cache / "triton"),
         "XDG_CACHE_HOME": str(cache),
         # Its threads do not survive the fork of a Celery worker, and it warns of that.
         "TOKENIZERS_PARALLELISM": "false",

@@ -13,19 +13,20 @@ from app.train_config import TrainConfig
 from bench.arms import etude
 from tests.gpu.conftest import DEVICE, random_trainer
 from tests.trainer.conftest import events
-from worker.trainer import attention, checkpoint, failures, loop, optimizers, packing
+from worker.trainer import attention, checkpoint, failures, kernels, loop, optimizers, packing
 
 LENGTHS = [37, 512, 5, 130, 64, 300, 9, 77, 21, 33, 250, 18, 90, 41, 12, 155]
 needs_cuda = pytest.mark.skipif(DEVICE == "cpu", reason="CUDA's own way is what is tried here.")
 
 
-def test_varlen_attention_equals_attention_example_by_example() -> None:
+@pytest.mark.parametrize("lengths", [LENGTHS, [96] * 8, [700]], ids=["mixed", "equal", "one"])
+def test_attention_in_a_row_equals_attention_example_by_example(lengths: list[int]) -> None:
     torch.manual_seed(0)
-    total = sum(LENGTHS)
+    total = sum(lengths)
     parts = [torch.randn(1, heads, total, 64, device=DEVICE) for heads in (8, 2, 2)]
     narrow = [x.bfloat16().requires_grad_() for x in parts]
     exact = [x.detach().float().requires_grad_() for x in narrow]
-    row = packing.make_row([Encoded([0] * n, [0] * n, 0) for n in LENGTHS], torch.device(DEVICE))
+    row = packing.make_row([Encoded([0] * n, [0] * n, 0) for n in lengths], torch.device(DEVICE))
     slope = torch.randn(1, total, 8, 64, device=DEVICE)
     query, key, value = narrow
     with attention.in_flight(row):
@@ -33,31 +34,6 @@ def test_varlen_attention_equals_attention_example_by_example() -> None:
         (found * slope).sum().backward()
     if DEVICE != "cpu":
         assert attention._can_use_varlen(narrow[0], None, None)
-    pieces = [
-        scaled_dot_product_attention(q, k, v, is_causal=True, enable_gqa=True)
-        for q, k, v in zip(*(x.split(LENGTHS, dim=2) for x in exact), strict=True)
-    ]
-    expected = torch.cat(pieces, dim=2).transpose(1, 2)
-    (expected * slope).sum().backward()
-    torch.testing.assert_close(found.float(), expected, rtol=2e-2, atol=2e-2)
-    for one, other in zip(narrow, exact, strict=True):
-        assert one.grad is not None
-        assert other.grad is not None
-        assert cosine(one.grad, other.grad) > 0.9995
-
-
-@pytest.mark.parametrize("lengths", [[96] * 8, [700]], ids=["several", "one"])
-def test_attention_within_examples_of_one_length(lengths: list[int]) -> None:
-    torch.manual_seed(0)
-    parts = [torch.randn(1, heads, sum(lengths), 64, device=DEVICE) for heads in (8, 2, 2)]
-    narrow = [x.bfloat16().requires_grad_() for x in parts]
-    exact = [x.detach().float().requires_grad_() for x in narrow]
-    row = packing.make_row([Encoded([0] * n, [0] * n, 0) for n in lengths], torch.device(DEVICE))
-    slope = torch.randn(1, sum(lengths), 8, 64, device=DEVICE)
-    query, key, value = narrow
-    with attention.in_flight(row):
-        found, _ = attention.packed_attention(nn.Module(), query, key, value, None)
-        (found * slope).sum().backward()
     pieces = [
         scaled_dot_product_attention(q, k, v, is_causal=True, enable_gqa=True)
         for q, k, v in zip(*(x.split(lengths, dim=2) for x in exact), strict=True)
@@ -69,6 +45,16 @@ def test_attention_within_examples_of_one_length(lengths: list[int]) -> None:
         assert one.grad is not None
         assert other.grad is not None
         assert cosine(one.grad, other.grad) > 0.9995
+
+
+@needs_cuda
+def test_a_rotation_of_more_tokens_than_one_side_of_a_grid_has() -> None:
+    """CUDA allows 65,535 on all sides but the first."""
+    x = torch.randn(1, 1, 70_000, 16, device=DEVICE)
+    cos, sin = torch.randn(2, 1, 70_000, 16, device=DEVICE)
+    first, second = x.chunk(2, dim=-1)
+    expected = x * cos[:, None] + torch.cat((-second, first), -1) * sin[:, None]
+    torch.testing.assert_close(kernels.rotate(x, cos, sin), expected)
 
 
 @needs_cuda

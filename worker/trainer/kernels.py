@@ -165,7 +165,7 @@ if HAS_TRITON:
         IS_BACK: tl.constexpr, HEADS: tl.constexpr, HALF: tl.constexpr,
         BLOCK_H: tl.constexpr, BLOCK_D: tl.constexpr,
     ):  # fmt: skip
-        row, token = tl.program_id(0).to(tl.int64), tl.program_id(1).to(tl.int64)
+        token, row = tl.program_id(0).to(tl.int64), tl.program_id(1).to(tl.int64)
         head = tl.arange(0, BLOCK_H)[:, None]
         place = tl.arange(0, BLOCK_D)[None, :]
         inside = (head < HEADS) & (place < HALF)
@@ -304,7 +304,7 @@ def rotate(x_BHTD: Tensor, cos_BTD: Tensor, sin_BTD: Tensor, back: bool = False)
         (num_rows, num_tokens, heads, width), dtype=x_BHTD.dtype, device=x_BHTD.device
     )
     angle_stride = 0 if cos_BTD.shape[0] == 1 else num_tokens * width
-    _rotate_kernel[(num_rows, num_tokens)](
+    _rotate_kernel[(num_tokens, num_rows)](  # CUDA limits all but the first to 65,535
         x_BHTD, cos_BTD, sin_BTD, y_BTHD, x_BHTD.stride(0), x_BHTD.stride(1), x_BHTD.stride(2),
         angle_stride, num_tokens, IS_BACK=back, HEADS=heads, HALF=width // 2,
         BLOCK_H=triton.next_power_of_2(heads), BLOCK_D=triton.next_power_of_2(width // 2),
@@ -330,7 +330,7 @@ def add_low_rank_(y_TO: Tensor, low_TR: Tensor, b_RO: Tensor) -> Tensor:
     cuBLAS takes up to twice as long for so few multiplications of each number.
     """
     num_tokens, num_out = y_TO.shape
-    grid = (triton.cdiv(num_out, 128), triton.cdiv(num_tokens, 128))
+    grid = (triton.cdiv(num_out, 128), triton.cdiv(num_tokens, 128))  # to 8 million tokens
     _low_rank_kernel[grid](
         y_TO, low_TR, b_RO, num_tokens, num_out, b_RO.stride(0), b_RO.stride(1),
         RANK=low_TR.shape[1], BLOCK_T=128, BLOCK_O=128, num_warps=8,
