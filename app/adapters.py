@@ -13,11 +13,12 @@ from pathlib import Path
 from sqlalchemy import Select, func, select
 from sqlalchemy.orm import Session
 
-from app import audit, failpoints, jobs, manifests, metrics, model_card, settings, storage
+from app import audit, jobs, metrics, model_card, settings, storage
 from app.auth import can_edit
 from app.errors import Forbidden, Invalid, NotFound
 from app.models import Adapter, Attempt, Desired, Job, Json, StoredFile, User
-from app.train_config import DoneEvent
+from app.training import failpoints, manifests
+from app.training.config import DoneEvent
 
 RESULTS_PURPOSE = "fine-tune-results"
 MAX_NAME_LENGTH = 200

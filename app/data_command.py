@@ -35,7 +35,7 @@ from app.datasets.reading import Inspection, ReadAs
 from app.datasets.sniffing import Unreadable
 from app.errors import Invalid
 from app.models import DatasetVersion, Severity, User
-from app.train_config import PRESETS
+from app.training.config import PRESETS
 
 NUM_SHOWN = 3
 _SHOWN_CHARACTERS = 300

@@ -11,8 +11,6 @@ from typing import Any, NamedTuple
 from sqlalchemy.orm import Session
 
 from app import base_models
-from app.chat import ChatError, ChatFormat, Segment, is_pair
-from app.chat import worse as worse_of
 from app.datasets import changes, encodings, examples, lengths, versions
 from app.datasets import mapping as mappings
 from app.datasets.conversations import assemble
@@ -30,7 +28,9 @@ from app.models import (
     Split,
     VersionStatus,
 )
-from app.training_plan import LengthHistogram, context_tokens
+from app.training.chat import ChatError, ChatFormat, Segment, is_pair
+from app.training.chat import worse as worse_of
+from app.training.plan import LengthHistogram, context_tokens
 
 NUM_PREVIEW_CONVERSATIONS = 3
 NUM_SHOWN_ROWS = 8

@@ -8,8 +8,8 @@ from sqlalchemy.orm import Session
 
 from app import settings
 from app.models import Attempt, Job, JobStatus, Worker
-from app.train_config import TrainConfig
-from app.training_plan import Plan
+from app.training.config import TrainConfig
+from app.training.plan import Plan
 
 _JOULES_PER_KWH = 3.6e6
 # As many of the newest like jobs say what the next will take.

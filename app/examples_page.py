@@ -8,7 +8,6 @@ from sqlalchemy import or_, select
 from sqlalchemy.orm import Session, selectinload
 
 from app import base_models, dataset_page
-from app.chat import ChatError, ChatFormat
 from app.datasets import browsing, changes, comparing, examples, versions
 from app.datasets.browsing import Found, Order, Wish
 from app.datasets.changes import Change
@@ -34,7 +33,8 @@ from app.models import (
     User,
     VersionStatus,
 )
-from app.train_config import PRESETS
+from app.training.chat import ChatError, ChatFormat
+from app.training.config import PRESETS
 
 NUM_SAMPLES = 5
 ORDER_WORDS = {

@@ -13,7 +13,7 @@ from pydantic import ValidationError
 from app.errors import Invalid
 from app.job_page import decimal, in_words
 from app.models import BaseModel, Job
-from app.train_config import (
+from app.training.config import (
     PRESETS,
     Objective,
     Preset,

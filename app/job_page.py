@@ -7,7 +7,7 @@ from sqlalchemy.orm import Session
 
 from app import energy, metrics, progress
 from app.models import Attempt, DatasetVersion, Job, JobEvent, JobStatus, Json
-from app.train_config import PRESETS, Preset, TrainConfig
+from app.training.config import PRESETS, Preset, TrainConfig
 
 CURVES = ("loss", "validation_loss", "learning_rate", "tokens_per_second")
 _NUM_LOG_LINES = 200

@@ -20,7 +20,7 @@ from sqlalchemy.orm import Session
 
 from app import jobs
 from app.models import Attempt, Checkpoint, Desired, Job, JobEvent, Json, Metric
-from app.train_config import (
+from app.training.config import (
     CheckpointEvent,
     DoneEvent,
     EvaluationEvent,

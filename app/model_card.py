@@ -6,7 +6,7 @@ from sqlalchemy.orm import object_session
 
 from app.datasets.questions import reviewing
 from app.models import DatasetVersion, Job
-from app.train_config import DoneEvent, TrainConfig
+from app.training.config import DoneEvent, TrainConfig
 
 _CARD = """\
 ---

@@ -11,7 +11,8 @@ import structlog
 from celery import Celery
 from kombu.exceptions import OperationalError
 
-from app import failpoints, settings
+from app import settings
+from app.training import failpoints
 
 Queue = Literal["gpu", "cpu"]
 

@@ -20,10 +20,17 @@ from typing import Any
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from app.chat import Encoded
-from app.manifests import write_manifest
-from app.train_config import TrainConfig, TrainerSpec
-from app.training_plan import Plan, Way, count_parameters, idle_bytes, plan, this_cpu
+from app.training.chat import Encoded
+from app.training.config import TrainConfig, TrainerSpec
+from app.training.manifests import write_manifest
+from app.training.plan import (
+    Plan,
+    Way,
+    count_parameters,
+    idle_bytes,
+    plan,
+    this_cpu,
+)
 from bench import comparison, report
 from worker.trainer import data, job, loop, model, runtime
 from worker.trainer.checkpoint import Progress

@@ -128,7 +128,7 @@ def fill(size: Size) -> list[str]:
 
     from app import auth, db
     from app.models import Job, Worker
-    from app.training_plan import DeviceInfo
+    from app.training.plan import DeviceInfo
     from tests import factories
 
     with db.session() as session:
@@ -232,7 +232,12 @@ def _train(session: Any, claim: Any, size: Size, end_at: float) -> None:
 
 
 def _events(after: int, num_steps: int) -> Iterator[tuple[int, list[Any]]]:
-    from app.train_config import CheckpointEvent, EvaluationEvent, PlanEvent, StepEvent
+    from app.training.config import (
+        CheckpointEvent,
+        EvaluationEvent,
+        PlanEvent,
+        StepEvent,
+    )
 
     now = time.time()
     plan = PlanEvent(

@@ -67,9 +67,9 @@ def _prepare() -> tuple[str, int]:
     """Make a person, the starter model and the clinic's data; gives session and version."""
     from app import auth, db, queue, settings, storage
     from app.datasets import versions
-    from app.manifests import verify_manifest
     from app.models import DatasetVersion, VersionStatus
-    from app.training_plan import count_parameters
+    from app.training.manifests import verify_manifest
+    from app.training.plan import count_parameters
     from tests import factories
 
     source = workload.starter_model()

@@ -18,7 +18,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from app.train_config import TrainerSpec
+from app.training.config import TrainerSpec
 from bench import comparison, report, workload
 from bench.comparison import Arm
 from worker.trainer_process import environment

@@ -17,9 +17,9 @@ from typing import Any
 
 import numpy as np
 
-from app.chat import IGNORE_INDEX, ChatFormat, Encoded
-from app.manifests import read_manifest
-from app.train_config import TrainConfig, TrainerSpec
+from app.training.chat import IGNORE_INDEX, ChatFormat, Encoded
+from app.training.config import TrainConfig, TrainerSpec
+from app.training.manifests import read_manifest
 from worker.trainer.data import step_examples
 
 ROOT = Path(__file__).resolve().parents[1]

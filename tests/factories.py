@@ -29,7 +29,7 @@ from app.models import (
     Verdict,
     VersionStatus,
 )
-from app.train_config import PRESETS, TrainConfig
+from app.training.config import PRESETS, TrainConfig
 
 PASSWORD = "four quiet green lamps"
 _number = count(1)

@@ -9,7 +9,7 @@ import pytest
 from pydantic.fields import FieldInfo
 
 from app.settings import Settings
-from app.train_config import PRESETS, TrainConfig
+from app.training.config import PRESETS, TrainConfig
 
 ROOT = Path(__file__).parent.parent
 PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("examples/*.md")])

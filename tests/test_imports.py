@@ -7,7 +7,6 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
 HEAVY = {"torch", "transformers", "peft", "bitsandbytes", "accelerate"}
-TRAINER_MAY = {"train_config", "training_plan", "chat", "manifests", "isolation", "failpoints"}
 
 
 def modules(package: str) -> list[str]:
@@ -34,6 +33,13 @@ def test_the_web_knows_no_worker() -> None:
         assert not {n for n in imported(path) if n.split(".")[0] == "worker"}, path
 
 
+def test_what_all_agree_on_rests_on_nothing_else_of_the_application() -> None:
+    for path in (ROOT / "app" / "training").rglob("*.py"):
+        for name in imported(path):
+            if name.partition(".")[0] in ("app", "worker"):
+                assert name.startswith("app.training"), f"{path.name} imports {name}"
+
+
 def test_the_trainer_knows_little_of_the_application() -> None:
     files = list((ROOT / "worker" / "trainer").glob("*.py"))
     assert len(files) > 8
@@ -41,7 +47,7 @@ def test_the_trainer_knows_little_of_the_application() -> None:
         for name in imported(path):
             first, _, rest = name.partition(".")
             if first == "app":
-                assert rest.split(".")[0] in TRAINER_MAY, f"{path.name} imports {name}"
+                assert rest.split(".")[0] == "training", f"{path.name} imports {name}"
             if first == "worker":
                 assert rest.startswith("trainer"), f"{path.name} imports {name}"
 

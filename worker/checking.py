@@ -37,7 +37,7 @@ from app.models import (
     SearchBits,
     Severity,
 )
-from app.train_config import PRESETS
+from app.training.config import PRESETS
 from worker.held import Draining, Held, let_go
 
 log = structlog.get_logger()

@@ -5,7 +5,7 @@ import signal
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from app.train_config import (
+from app.training.config import (
     EXIT_CHECKPOINT,
     EXIT_CONFIG,
     EXIT_CUT_OFF,

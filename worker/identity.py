@@ -7,10 +7,11 @@ from contextlib import suppress
 from importlib.metadata import version
 from pathlib import Path
 
-from app import settings, training_plan
+from app import settings
 from app.jobs import WorkerInfo
 from app.models import Attempt
-from app.training_plan import DeviceInfo
+from app.training import plan as training_plan
+from app.training.plan import DeviceInfo
 
 
 def worker_id() -> str:

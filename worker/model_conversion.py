@@ -22,7 +22,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from app import manifests
+from app.training import manifests
 
 SUPPORTED_TYPES = (
     *("llama", "mistral", "qwen2", "qwen3", "gemma", "gemma2", "gemma3_text", "phi3", "smollm3"),
@@ -249,7 +249,7 @@ def _copy_licences(origin: Path, source: dict[str, Any], folder: Path) -> None:
 
 
 def _check_template(folder: Path) -> None:
-    from app.chat import ChatError, ChatFormat
+    from app.training.chat import ChatError, ChatFormat
 
     template = folder / "chat_template.jinja"
     if template.exists() and template.stat().st_size > _MAX_TEMPLATE_BYTES:

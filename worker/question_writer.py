@@ -18,8 +18,8 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from app import isolation, manifests
-from app.chat import ChatError, ChatFormat
+from app.training import isolation, manifests
+from app.training.chat import ChatError, ChatFormat
 from worker.model_conversion import die_with_parent
 
 # Enough to say it in different ways, not enough to lose the thread.

@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 import structlog
 
-from app import base_models, db, leases, training_plan
+from app import base_models, db, leases
 from app.child import BrokeOff, Child
 from app.datasets.questions import asking as ask
 from app.datasets.questions import runs
@@ -23,6 +23,7 @@ from app.datasets.questions.passages import Passage
 from app.errors import Conflict
 from app.leases import Lease, LeaseLost
 from app.models import Asking, AskingStatus, Json
+from app.training import plan as training_plan
 from worker import model_import, question_writer
 from worker.held import Draining, Held, let_go
 

@@ -11,8 +11,8 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Any, TypeVar
 
-from app import training_plan
 from app.machines import DeviceReading, Readings
+from app.training import plan as training_plan
 from worker import identity, nvml
 
 T = TypeVar("T")

@@ -12,10 +12,12 @@ import pyarrow as pa
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from app import base_models, failpoints, jobs, manifests, settings, training_plan
+from app import base_models, jobs, settings
 from app.datasets import examples
 from app.models import Checkpoint, DatasetVersion, Job, Split
-from app.train_config import TrainConfig, TrainerSpec
+from app.training import failpoints, manifests
+from app.training import plan as training_plan
+from app.training.config import TrainConfig, TrainerSpec
 
 SCHEMA = pa.schema(
     [

@@ -17,9 +17,10 @@ from sqlalchemy import func, make_url, select
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session
 
-from app import adapters, db, failpoints, jobs, machines, metrics, settings
+from app import adapters, db, jobs, machines, metrics, settings
 from app.models import Attempt, Desired, Job
-from app.train_config import (
+from app.training import failpoints
+from app.training.config import (
     DETERMINISTIC_EXITS,
     EXIT_DEVICE,
     EXIT_DONE,

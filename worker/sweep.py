@@ -22,7 +22,6 @@ from sqlalchemy.orm import Session
 from app import (
     adapters,
     db,
-    failpoints,
     jobs,
     leases,
     machines,
@@ -33,6 +32,7 @@ from app import (
 )
 from app.models import Job, Worker, WorkerState
 from app.notices import outbox
+from app.training import failpoints
 from worker import identity, readings
 
 _CLEAN_SECONDS = 600.0

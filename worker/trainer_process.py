@@ -22,7 +22,9 @@ from pathlib import Path
 
 import structlog
 
-from app import failpoints, jobs, metrics, settings, training_plan
+from app import jobs, metrics, settings
+from app.training import failpoints
+from app.training import plan as training_plan
 from worker import identity, spool
 from worker.trainer import deadline
 

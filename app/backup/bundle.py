@@ -17,7 +17,8 @@ from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 from typing import IO, Any, BinaryIO
 
-from app import manifests, storage
+from app import storage
+from app.training import manifests
 
 FORMAT = 1
 DIGEST = f"{manifests.NAME}.sha256"

@@ -16,8 +16,9 @@ from pathlib import Path
 
 from sqlalchemy import Connection, select
 
-from app import manifests, settings
+from app import settings
 from app.models import Adapter, BaseModel, Checkpoint, Job, JobStatus, ModelStatus, StoredFile
+from app.training import manifests
 
 # Sources from which a worker can fetch a model again.
 FETCHABLE = ("starter", "hub")

@@ -7,11 +7,11 @@ from functools import lru_cache
 from sqlalchemy.orm import Session
 
 from app import base_models
-from app.chat import ChatError, ChatFormat
 from app.datasets import examples
 from app.errors import Invalid
 from app.models import BaseModel, DatasetVersion, Example, ExampleKind
-from app.training_plan import LengthHistogram
+from app.training.chat import ChatError, ChatFormat
+from app.training.plan import LengthHistogram
 
 MAX_SAMPLE = 2000
 # A web process tokenizes so much text in a second or two.

@@ -22,12 +22,12 @@ from typing import Any, Literal, Protocol
 from pydantic import BaseModel
 from pydantic_core import to_json
 
-from app import isolation
 from app.datasets.conversations import assemble
 from app.datasets.mapping import LeftOut, Mapping, Message, tools_of
 from app.datasets.proposals import propose
 from app.datasets.reading import NumberedRow, ReadAs, inspect, open_rows
 from app.datasets.sniffing import Unreadable
+from app.training import isolation
 
 _PR_SET_PDEATHSIG = 1
 _PROGRESS_ROWS = 2000

@@ -17,11 +17,12 @@ from pathlib import Path
 from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
 
-from app import isolation, settings
+from app import settings
 from app.doctor.finding import Finding, guarded, note, ok, wrong
 from app.embedded import folder
 from app.embedded.postgres import Postgres
 from app.embedded.valkey import Valkey
+from app.training import isolation
 from app.up import accelerators
 
 _NEEDED_BYTES = 10 * 1024**3

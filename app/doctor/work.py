@@ -10,7 +10,7 @@ from pathlib import Path
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
-from app import audit, db, jobs, manifests, settings
+from app import audit, db, jobs, settings
 from app.doctor.finding import Finding, guarded, note, ok, wrong
 from app.doctor.service import Reached
 from app.embedded import processes
@@ -28,6 +28,7 @@ from app.models import (
     Worker,
     WorkerState,
 )
+from app.training import manifests
 
 _SHOWN = 5
 _RESTART = "Restart it (`etude up` does so by itself); its log is in logs/ of the data directory."

@@ -43,7 +43,7 @@ from app.models import (
     Worker,
     WorkerState,
 )
-from app.training_plan import DeviceInfo
+from app.training.plan import DeviceInfo
 
 _CLOCK = func.clock_timestamp(type_=DateTime(timezone=True))
 # A worker that has not been heard of for so long is taken for gone.

@@ -30,7 +30,7 @@ from app.models import (
     User,
     VersionStatus,
 )
-from app.train_config import TrainConfig
+from app.training.config import TrainConfig
 
 MAX_NAME_LENGTH = 200
 

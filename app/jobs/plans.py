@@ -10,13 +10,13 @@ from typing import Literal
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from app import training_plan
 from app.datasets import lengths
 from app.jobs import line
 from app.jobs.choice import WORKER_SILENCE
 from app.models import BaseModel, DatasetVersion, VersionStatus, Worker
-from app.train_config import PRESETS, TrainConfig
-from app.training_plan import DeviceInfo, LengthHistogram, Plan
+from app.training import plan as training_plan
+from app.training.config import PRESETS, TrainConfig
+from app.training.plan import DeviceInfo, LengthHistogram, Plan
 
 # Whether a model fits depends little on the data: a small file of middling examples stands for it.
 _TYPICAL = LengthHistogram(

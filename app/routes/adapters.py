@@ -5,12 +5,13 @@ from typing import Annotated
 from fastapi import APIRouter, Form, Response
 from fastapi.responses import FileResponse, RedirectResponse
 
-from app import adapters, manifests, storage
+from app import adapters, storage
 from app.auth import CurrentUser, can_edit
 from app.db import Db
 from app.errors import AppError
 from app.models import Adapter, User
 from app.render import page
+from app.training import manifests
 
 router = APIRouter(prefix="/adapters")
 

@@ -5,13 +5,14 @@ from typing import Annotated
 from fastapi import APIRouter, Form, Response
 from fastapi.responses import PlainTextResponse, RedirectResponse
 
-from app import failpoints, jobs, metrics, progress, queue
+from app import jobs, metrics, progress, queue
 from app.auth import CurrentUser, can_edit
 from app.db import Db
 from app.errors import AppError
 from app.job_page import show_job
 from app.models import Job
 from app.render import page
+from app.training import failpoints
 
 router = APIRouter(prefix="/jobs")
 

@@ -7,7 +7,7 @@ from fastapi import APIRouter, Depends, Query, Request, Response
 from fastapi.responses import RedirectResponse
 from sqlalchemy.orm import Session
 
-from app import base_models, energy, failpoints, jobs, progress, queue
+from app import base_models, energy, jobs, progress, queue
 from app.auth import CurrentUser, require
 from app.datasets import examples, versions
 from app.datasets.privacy import reviews
@@ -25,8 +25,9 @@ from app.models import (
     VersionStatus,
 )
 from app.render import fragment, page
-from app.train_config import PRESETS, TrainConfig
-from app.training_plan import DeviceInfo, Plan
+from app.training import failpoints
+from app.training.config import PRESETS, TrainConfig
+from app.training.plan import DeviceInfo, Plan
 
 router = APIRouter(prefix="/jobs/new")
 _EDITORS = (Role.ADMIN, Role.LEAD, Role.MEMBER)

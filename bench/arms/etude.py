@@ -113,7 +113,7 @@ def _plain_loss(
 
 def _job_trainer(order: dict[str, Any]) -> Any:
     """Prepare the job as the supervisor's trainer would, with its own plan unless changed."""
-    from app.train_config import TrainerSpec
+    from app.training.config import TrainerSpec
     from worker.trainer import data, job
     from worker.trainer.events import EventLog
 
@@ -125,7 +125,7 @@ def _job_trainer(order: dict[str, Any]) -> Any:
     if changes:
         import torch
 
-        from app.chat import ChatFormat
+        from app.training.chat import ChatFormat
 
         folder = Path(spec.base_model_dir)
         examples = data.prepare(job_dir / "examples.arrow", ChatFormat.load(folder), spec.config, 0)

@@ -116,7 +116,7 @@ def save(folder: Path, shape: str, device: str) -> None:
     """Write a random model as the import does, with a tokenizer of bytes and a chat template."""
     from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
 
-    from app.manifests import write_manifest
+    from app.training.manifests import write_manifest
 
     folder.mkdir(parents=True)
     random_model(shape, "bf16", device, "sdpa").save_pretrained(folder, max_shard_size="4GB")
@@ -163,7 +163,7 @@ def make_trainer(
     order: dict[str, Any], changes: dict[str, Any], asked_to_stop: Callable[[], bool]
 ) -> Any:
     """Make Etude's trainer for an arm's order."""
-    from app.chat import Encoded
+    from app.training.chat import Encoded
     from bench.arms import measure
 
     found = measure.Examples(order["workload"])
@@ -190,14 +190,14 @@ def trainer_on(
     Args:
         shape: One of SHAPES.
         device_name: "cpu" or "cuda:0".
-        examples: app.chat.Encoded ones, in the order in which steps are to take them.
+        examples: app.training.chat.Encoded ones, in the order in which steps are to take them.
         step_size: Examples of a step.
         job_dir: Where events and checkpoints go.
         changes: What to change in the planner's plan.
         learning_rate: Of the first step; there is no warm-up.
     """
-    from app import training_plan
-    from app.train_config import TrainConfig, TrainerSpec
+    from app.training import plan as training_plan
+    from app.training.config import TrainConfig, TrainerSpec
     from worker.trainer import attention, data, job, loop, model
     from worker.trainer.checkpoint import Progress
     from worker.trainer.events import EventLog

@@ -12,7 +12,7 @@ from typing import Any
 
 import psycopg
 
-from app import manifests
+from app.training import manifests
 from bench.chaos import check, client
 
 _KINDS = {"metric": "metric", "checkpoint": "checkpoint", "claim": "claim", "release": "release"}

@@ -18,8 +18,8 @@ import time
 from pathlib import Path
 from typing import Any
 
-from app import manifests
-from app.train_config import EXIT_CUT_OFF, EXIT_STOPPED, TrainerSpec
+from app.training import manifests
+from app.training.config import EXIT_CUT_OFF, EXIT_STOPPED, TrainerSpec
 from worker.trainer.commands import Commands
 from worker.trainer.deadline import CutOff, Deadline
 

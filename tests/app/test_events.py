@@ -17,7 +17,7 @@ from sqlalchemy.orm import Session
 
 from app import auth, jobs, metrics
 from app.models import Job, JobStatus, User, WebSession
-from app.train_config import EvaluationEvent, StepEvent
+from app.training.config import EvaluationEvent, StepEvent
 from tests.factories import make_department, make_job, make_user
 
 Event = dict[str, str]

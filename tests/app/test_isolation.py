@@ -9,7 +9,7 @@ import pytest
 NOBODY = 65534
 PROGRAM = """
 import ctypes, encodings.idna, os, socket, sys
-from app import isolation
+from app.training import isolation
 if os.geteuid() != int(sys.argv[1]):
     os.setgroups([])
     os.setgid(int(sys.argv[1]))

@@ -28,8 +28,8 @@ from app.models import (
     User,
     Worker,
 )
-from app.train_config import PRESETS, proposed_learning_rate
-from app.training_plan import DeviceInfo
+from app.training.config import PRESETS, proposed_learning_rate
+from app.training.plan import DeviceInfo
 from tests.app.datasets.test_lengths import byte_model
 from tests.app.pages import READS_HTML, sign_in
 from tests.app.test_events import make_running

@@ -25,8 +25,8 @@ from app.models import (
     VersionStatus,
     Worker,
 )
-from app.train_config import PRESETS, TrainConfig
-from app.training_plan import DeviceInfo
+from app.training.config import PRESETS, TrainConfig
+from app.training.plan import DeviceInfo
 from tests.app.datasets.test_lengths import byte_model
 from tests.factories import (
     make_base_model,

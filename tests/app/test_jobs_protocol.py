@@ -27,7 +27,12 @@ from app.models import (
     Worker,
     WorkerState,
 )
-from app.train_config import CheckpointEvent, EvaluationEvent, PlanEvent, StepEvent
+from app.training.config import (
+    CheckpointEvent,
+    EvaluationEvent,
+    PlanEvent,
+    StepEvent,
+)
 from tests.factories import make_base_model, make_dataset_version, make_job
 
 WORKER = jobs.WorkerInfo("gpu-0@here", "here", "boot", 1234, 99, ("cpu",))

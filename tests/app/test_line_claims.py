@@ -29,8 +29,8 @@ from app.models import (
     Worker,
     WorkerState,
 )
-from app.train_config import PRESETS
-from app.training_plan import DeviceInfo
+from app.training.config import PRESETS
+from app.training.plan import DeviceInfo
 from tests.factories import (
     make_base_model,
     make_dataset_version,

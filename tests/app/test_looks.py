@@ -12,7 +12,7 @@ from sqlalchemy.orm import Session
 
 from app import metrics
 from app.looks import Look, Looks, shared
-from app.train_config import EvaluationEvent, StepEvent
+from app.training.config import EvaluationEvent, StepEvent
 from tests.app.test_events import make_running, report
 from tests.factories import make_user
 

@@ -30,7 +30,7 @@ from app.models import (
     Verdict,
     VersionStatus,
 )
-from app.train_config import DoneEvent
+from app.training.config import DoneEvent
 from tests.app.pages import sign_in
 from tests.factories import (
     first_user,

@@ -24,7 +24,7 @@ from app.models import (
     Worker,
     WorkerState,
 )
-from app.training_plan import DeviceInfo
+from app.training.plan import DeviceInfo
 from tests.app.pages import sign_in
 from tests.factories import make_dataset_version, make_department, make_job, make_user
 

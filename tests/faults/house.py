@@ -23,11 +23,12 @@ from sqlalchemy import func, select, update
 from sqlalchemy.exc import OperationalError
 from sqlalchemy.orm import Session
 
-from app import auth, jobs, manifests, metrics, queue, settings
+from app import auth, jobs, metrics, queue, settings
 from app import db as database
 from app.embedded.postgres import Postgres
 from app.embedded.valkey import Valkey
 from app.models import Adapter, Attempt, Checkpoint, Desired, Job, JobStatus, Metric
+from app.training import manifests
 from tests.factories import make_base_model, make_dataset_version, make_user
 from tests.factories import make_job as factory_job
 from tests.worker.conftest import ROOT, WorkerProcess, is_running, supervisor_pid, trainer_pid

@@ -19,9 +19,10 @@ import pytest
 from sqlalchemy import func, select, update
 from sqlalchemy.orm import Session
 
-from app import failpoints, jobs, machines
+from app import jobs, machines
 from app.embedded.postgres import Postgres
 from app.models import Attempt, Job, JobStatus, Notice, QuarantinedDevice, Role, Worker
+from app.training import failpoints
 from tests.app.test_up import job_of, wait_until
 from tests.factories import make_job, make_user
 from tests.faults.conftest import opened

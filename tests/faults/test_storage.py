@@ -20,9 +20,9 @@ from app import jobs, metrics, migrations, settings
 from app.datasets import versions
 from app.embedded.postgres import Postgres
 from app.errors import Conflict
-from app.manifests import verify_manifest, write_manifest
 from app.models import Adapter, Attempt, BaseModel, Checkpoint, Example, JobStatus
-from app.train_config import TrainConfig
+from app.training.config import TrainConfig
+from app.training.manifests import verify_manifest, write_manifest
 from tests.faults.conftest import opened
 from tests.faults.house import House
 from tests.small_disk import fill, small_disk

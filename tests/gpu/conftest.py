@@ -16,7 +16,7 @@ os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
 
 import torch
 
-from app.chat import IGNORE_INDEX, Encoded
+from app.training.chat import IGNORE_INDEX, Encoded
 from bench.arms import shapes
 from worker.trainer import loop
 

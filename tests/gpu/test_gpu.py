@@ -8,8 +8,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cosine_similarity, scaled_dot_product_attention
 
-from app.chat import Encoded
-from app.train_config import TrainConfig
+from app.training.chat import Encoded
+from app.training.config import TrainConfig
 from bench.arms import etude
 from tests.gpu.conftest import DEVICE, random_trainer
 from tests.trainer.conftest import events

@@ -19,7 +19,7 @@ from sqlalchemy import delete, inspect, select
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session
 
-from app import auth, backup, manifests, metrics, settings, storage
+from app import auth, backup, metrics, settings, storage
 from app import db as database
 from app.backup import bundle, held, tables
 from app.embedded import folder
@@ -38,6 +38,7 @@ from app.models import (
     WebSession,
     Worker,
 )
+from app.training import manifests
 from tests.factories import PASSWORD, first_user, make_base_model, make_job, make_user
 from tests.up import STAND_IN, Etude
 from tests.worker.conftest import ROOT, WorkerProcess, until_final, until_step, wait_for

@@ -11,7 +11,7 @@ from starlette.testclient import TestClient
 
 from app import energy, settings
 from app.models import Attempt, Job, JobStatus, Worker
-from app.training_plan import DeviceInfo
+from app.training.plan import DeviceInfo
 from tests.app.datasets.test_lengths import byte_model
 from tests.app.pages import sign_in
 from tests.factories import first_user, make_dataset_version, make_job, make_user

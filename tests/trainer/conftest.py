@@ -17,9 +17,9 @@ import torch
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from app.manifests import read_manifest, write_manifest
-from app.train_config import TrainConfig, TrainerSpec
-from app.training_plan import Plan, num_steps
+from app.training.config import TrainConfig, TrainerSpec
+from app.training.manifests import read_manifest, write_manifest
+from app.training.plan import Plan, num_steps
 from worker.trainer import job, loop
 from worker.trainer.events import EventLog
 

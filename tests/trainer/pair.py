@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch.distributed.tensor import DTensor
 
-from app.train_config import TrainerSpec
+from app.training.config import TrainerSpec
 from tests.trainer.conftest import make_plan, never
 from worker.trainer import failures, job, launch, loop
 from worker.trainer.events import EventLog

@@ -16,8 +16,8 @@ from peft import LoraConfig, get_peft_model
 from torch import Tensor, nn
 from transformers import AutoConfig, AutoModelForCausalLM
 
-from app.manifests import write_manifest
-from app.training_plan import PACKED_MODELS, can_pack
+from app.training.manifests import write_manifest
+from app.training.plan import PACKED_MODELS, can_pack
 from tests.trainer.conftest import events, make_job, make_plan, make_trainer
 from tests.trainer.test_packing import _move_adapter
 from worker.trainer import layers, loop

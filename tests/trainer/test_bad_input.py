@@ -13,9 +13,9 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from app import train_config
-from app.manifests import write_manifest
-from app.train_config import TrainerSpec
+from app.training import config as train_config
+from app.training.config import TrainerSpec
+from app.training.manifests import write_manifest
 from tests.small_disk import fill, small_disk
 from tests.trainer.conftest import events, losses, make_job
 from worker.trainer.__main__ import take

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from app.chat import IGNORE_INDEX, ChatError, ChatFormat, Encoded
+from app.training.chat import IGNORE_INDEX, ChatError, ChatFormat, Encoded
 from tests.trainer.conftest import SMOLLM2_TEMPLATE, tokenizer_json
 
 SPECIAL = {"bos_token": "<|im_start|>", "eos_token": "<|im_end|>", "pad_token": "<|im_end|>"}

@@ -12,8 +12,8 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from app.manifests import new_folder, verify_manifest, write_manifest
-from app.train_config import EXIT_CHECKPOINT, Event, PhaseEvent
+from app.training.config import EXIT_CHECKPOINT, Event, PhaseEvent
+from app.training.manifests import new_folder, verify_manifest, write_manifest
 from tests.trainer.conftest import events, losses, make_job, make_plan, make_trainer
 from tests.trainer.test_loop import TWENTY, StopAfter, break_loss
 from worker import endings

@@ -12,7 +12,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from app.chat import IGNORE_INDEX, Encoded
+from app.training.chat import IGNORE_INDEX, Encoded
 from bench import report, workload
 from bench.arms import etude, shapes
 from worker.trainer import attention, loop

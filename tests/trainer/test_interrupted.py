@@ -15,9 +15,9 @@ from typing import Any
 
 import pytest
 
-from app import train_config
-from app.manifests import verify_manifest
-from app.train_config import TrainerSpec
+from app.training import config as train_config
+from app.training.config import TrainerSpec
+from app.training.manifests import verify_manifest
 from tests.trainer.conftest import events, make_job
 
 NUM_RUNS = 20

@@ -12,9 +12,9 @@ from peft import PeftModel
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM
 
-from app.chat import ChatFormat, Encoded
-from app.manifests import verify_manifest
-from app.train_config import TrainConfig, TrainerSpec
+from app.training.chat import ChatFormat, Encoded
+from app.training.config import TrainConfig, TrainerSpec
+from app.training.manifests import verify_manifest
 from tests.trainer.conftest import (
     MODEL_NAME,
     conversation,

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch.nn.functional import cross_entropy
 
-from app.chat import IGNORE_INDEX
+from app.training.chat import IGNORE_INDEX
 from worker.trainer.loss import completion_loss, sequence_losses
 
 

@@ -5,7 +5,13 @@ from pathlib import Path
 
 import pytest
 
-from app.manifests import NAME, new_folder, read_manifest, verify_manifest, write_manifest
+from app.training.manifests import (
+    NAME,
+    new_folder,
+    read_manifest,
+    verify_manifest,
+    write_manifest,
+)
 
 
 def make(folder: Path) -> str:

@@ -13,8 +13,8 @@ from peft import PeftModel
 from torch import Tensor, nn
 from transformers import AutoModelForCausalLM
 
-from app.train_config import TrainConfig
-from app.training_plan import Shape, num_passes, num_steps
+from app.training.config import TrainConfig
+from app.training.plan import Shape, num_passes, num_steps
 from tests.trainer.conftest import events, losses, make_job, make_plan, make_trainer
 from tests.trainer.test_loop import StopAfter, train
 from tests.trainer.test_packing import _move_adapter

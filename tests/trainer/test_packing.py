@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch.nn.functional import scaled_dot_product_attention
 
-from app.chat import Encoded
+from app.training.chat import Encoded
 from tests.trainer.conftest import make_job, make_plan, make_trainer
 from worker.trainer import attention, loop, packing
 

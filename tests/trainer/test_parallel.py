@@ -17,8 +17,8 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from app import train_config
-from app.manifests import verify_manifest
+from app.training import config as train_config
+from app.training.manifests import verify_manifest
 from tests.trainer import pair
 from tests.trainer.conftest import (
     conversation,
@@ -187,7 +187,7 @@ time.sleep(60 if (call.job_dir / "code").read_text() != "0" else 0)
 LAUNCHER = """
 import os, sys
 from pathlib import Path
-from app.train_config import TrainerSpec
+from app.training.config import TrainerSpec
 from worker.trainer import launch
 from worker.trainer.commands import Commands
 folder = Path(sys.argv[1])

@@ -12,9 +12,9 @@ from torch import Tensor
 from torch.nn.functional import logsigmoid
 from transformers import AutoModelForCausalLM
 
-from app.chat import IGNORE_INDEX, Encoded
-from app.train_config import TrainConfig
-from app.training_plan import DeviceInfo, LengthHistogram, plan
+from app.training.chat import IGNORE_INDEX, Encoded
+from app.training.config import TrainConfig
+from app.training.plan import DeviceInfo, LengthHistogram, plan
 from tests.trainer.conftest import (
     conversation,
     events,

@@ -9,9 +9,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from app import train_config
-from app.manifests import verify_manifest
-from app.train_config import TrainerSpec
+from app.training import config as train_config
+from app.training.config import TrainerSpec
+from app.training.manifests import verify_manifest
 from tests.trainer.conftest import events, make_job
 
 LONG: dict[str, Any] = {"num_epochs": 50, "batch_size": 1, "num_evaluations": 1}

@@ -10,7 +10,7 @@ import pytest
 from tokenizers import Tokenizer
 from transformers import PreTrainedTokenizerFast
 
-from app.chat import IGNORE_INDEX, ChatError, ChatFormat, Encoded
+from app.training.chat import IGNORE_INDEX, ChatError, ChatFormat, Encoded
 from tests.trainer.conftest import TEMPLATES, tokenizer_json
 
 

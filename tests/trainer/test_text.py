@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from app.chat import IGNORE_INDEX, ChatFormat
-from app.training_plan import LengthHistogram
+from app.training.chat import IGNORE_INDEX, ChatFormat
+from app.training.plan import LengthHistogram
 from tests.trainer.conftest import events, make_job, make_plan, make_trainer
 from worker.trainer import loop
 

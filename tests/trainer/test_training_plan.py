@@ -4,8 +4,8 @@ from typing import Any
 
 import pytest
 
-from app.train_config import TrainConfig
-from app.training_plan import (
+from app.training.config import TrainConfig
+from app.training.plan import (
     DeviceInfo,
     LengthHistogram,
     Plan,

@@ -15,8 +15,13 @@ import time
 from pathlib import Path
 from typing import Any
 
-from app import failpoints, manifests
-from app.train_config import EXIT_CUT_OFF, EXIT_ORPHANED, EXIT_STOPPED, TrainerSpec
+from app.training import failpoints, manifests
+from app.training.config import (
+    EXIT_CUT_OFF,
+    EXIT_ORPHANED,
+    EXIT_STOPPED,
+    TrainerSpec,
+)
 from worker.trainer.commands import show_stacks_on_signal
 from worker.trainer.deadline import CutOff, Deadline
 

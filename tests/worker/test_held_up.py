@@ -12,8 +12,9 @@ import pytest
 from sqlalchemy import func, update
 from sqlalchemy.orm import Session
 
-from app import failpoints, jobs
+from app import jobs
 from app.models import Job
+from app.training import failpoints
 from tests.factories import make_job
 from tests.worker.conftest import wait_for
 from worker import identity, spool

@@ -30,7 +30,7 @@ from app.models import (
     User,
     VersionStatus,
 )
-from app.train_config import PRESETS
+from app.training.config import PRESETS
 from tests.factories import first_user, make_base_model, make_dataset_version, make_user
 from worker import privacy
 

@@ -12,10 +12,8 @@ from tokenizers import AddedToken, Tokenizer
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from app import leases, settings
-from app.chat import ChatFormat
 from app.datasets.questions import runs
 from app.datasets.questions.asking import told_before
-from app.manifests import write_manifest
 from app.models import (
     Asking,
     AskingStatus,
@@ -26,6 +24,8 @@ from app.models import (
     Notice,
     ProposedPair,
 )
+from app.training.chat import ChatFormat
+from app.training.manifests import write_manifest
 from tests.factories import first_user, make_base_model, make_dataset_version
 from tests.trainer.conftest import SMOLLM2_SPECIAL, SMOLLM2_TEMPLATE, one_core, tokenizer_json
 from tests.worker.conftest import wait_for

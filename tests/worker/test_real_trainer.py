@@ -11,10 +11,11 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 from transformers import AutoModelForCausalLM
 
-from app import adapters, isolation, metrics, settings, storage
-from app.manifests import verify_manifest
+from app import adapters, metrics, settings, storage
 from app.models import Adapter, Attempt, JobStatus
-from app.train_config import TrainConfig
+from app.training import isolation
+from app.training.config import TrainConfig
+from app.training.manifests import verify_manifest
 from tests.factories import make_base_model, make_job
 from tests.trainer.conftest import tiny_model  # noqa: F401 - a fixture
 from tests.worker.conftest import WorkerProcess, trainer_pid, until_final, wait_for

@@ -21,8 +21,9 @@ from typing import IO, TYPE_CHECKING
 
 from pydantic import ValidationError
 
-from app import isolation, train_config
-from app.train_config import FailedEvent, TrainConfig, TrainerSpec
+from app.training import config as train_config
+from app.training import isolation
+from app.training.config import FailedEvent, TrainConfig, TrainerSpec
 from worker.trainer import launch, runtime
 from worker.trainer.commands import Commands, die_with, show_stacks_on_signal
 from worker.trainer.deadline import CutOff, Deadline

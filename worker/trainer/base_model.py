@@ -21,9 +21,14 @@ from safetensors import SafetensorError
 from torch import nn
 from transformers import AutoModelForCausalLM, BitsAndBytesConfig
 
-from app.manifests import new_folder, read_manifest, verify_manifest, write_manifest
-from app.train_config import TrainConfig, TrainerSpec
-from app.training_plan import Plan
+from app.training.config import TrainConfig, TrainerSpec
+from app.training.manifests import (
+    new_folder,
+    read_manifest,
+    verify_manifest,
+    write_manifest,
+)
+from app.training.plan import Plan
 from worker.trainer import failures
 
 

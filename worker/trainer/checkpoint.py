@@ -15,8 +15,8 @@ from peft import LoraConfig
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from app.manifests import new_folder, verify_manifest, write_manifest
-from app.train_config import OptimizerKind
+from app.training.config import OptimizerKind
+from app.training.manifests import new_folder, verify_manifest, write_manifest
 from worker.trainer import model as models
 from worker.trainer import optimizers
 from worker.trainer.model import Model

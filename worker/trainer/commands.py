@@ -13,7 +13,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import IO
 
-from app import train_config
+from app.training import config as train_config
 
 
 class Commands:

@@ -10,9 +10,16 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from app.chat import IGNORE_INDEX, ChatError, ChatFormat, Encoded, cut_text, is_pair
-from app.train_config import TrainConfig
-from app.training_plan import LengthHistogram
+from app.training.chat import (
+    IGNORE_INDEX,
+    ChatError,
+    ChatFormat,
+    Encoded,
+    cut_text,
+    is_pair,
+)
+from app.training.config import TrainConfig
+from app.training.plan import LengthHistogram
 from worker.trainer import failures
 
 _BATCH = 1000

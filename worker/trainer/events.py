@@ -6,8 +6,8 @@ import time
 from pathlib import Path
 from typing import Any
 
-from app import failpoints
-from app.train_config import Event
+from app.training import failpoints
+from app.training.config import Event
 
 
 class EventLog:

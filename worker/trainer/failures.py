@@ -1,6 +1,6 @@
 """Why training cannot go on: an exit code for the supervisor, a sentence for a person."""
 
-from app import train_config
+from app.training import config as train_config
 
 
 class Failure(Exception):
@@ -9,7 +9,7 @@ class Failure(Exception):
     Args:
         code: A stable word for programs.
         message: What happened and what to do about it.
-        exit_code: One of app.train_config's EXIT_ codes.
+        exit_code: One of app.training.config's EXIT_ codes.
     """
 
     def __init__(self, code: str, message: str, exit_code: int) -> None:

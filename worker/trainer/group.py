@@ -21,7 +21,7 @@ from torch.distributed.device_mesh import DeviceMesh
 from torch.distributed.fsdp import fully_shard
 from torch.distributed.tensor import DTensor
 
-from app.train_config import OptimizerKind
+from app.training.config import OptimizerKind
 
 # Who hangs or dies is found by launcher and supervisor, which know how long things may take.
 _TIMEOUT = timedelta(days=1)

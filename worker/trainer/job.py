@@ -16,10 +16,10 @@ from peft import LoraConfig, get_peft_model
 from safetensors import SafetensorError
 from transformers import AutoModelForCausalLM, LlamaConfig
 
-from app import training_plan
-from app.chat import ChatError, ChatFormat
-from app.train_config import NoteEvent, PhaseEvent, PlanEvent, TrainerSpec
-from app.training_plan import DeviceInfo, Plan
+from app.training import plan as training_plan
+from app.training.chat import ChatError, ChatFormat
+from app.training.config import NoteEvent, PhaseEvent, PlanEvent, TrainerSpec
+from app.training.plan import DeviceInfo, Plan
 from worker.trainer import base_model, checkpoint, data, failures, launch, loop, model
 from worker.trainer import group as groups
 from worker.trainer.checkpoint import Progress

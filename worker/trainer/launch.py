@@ -15,8 +15,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from app import train_config
-from app.train_config import TrainerSpec
+from app.training import config as train_config
+from app.training.config import TrainerSpec
 
 if TYPE_CHECKING:
     from worker.trainer.checkpoint import Progress

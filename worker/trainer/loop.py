@@ -14,9 +14,9 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor
 
-from app import failpoints
-from app.chat import IGNORE_INDEX, ChatFormat, Encoded
-from app.train_config import (
+from app.training import failpoints
+from app.training.chat import IGNORE_INDEX, ChatFormat, Encoded
+from app.training.config import (
     CheckpointEvent,
     DoneEvent,
     EvaluationEvent,
@@ -27,7 +27,7 @@ from app.train_config import (
     TrainConfig,
     TrainerSpec,
 )
-from app.training_plan import Plan, most_tokens, num_passes, num_steps, this_cpu
+from app.training.plan import Plan, most_tokens, num_passes, num_steps, this_cpu
 from worker.trainer import (
     attention,
     checkpoint,

@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.nn import functional
 from torch.nn.utils.rnn import pad_sequence
 
-from app.chat import IGNORE_INDEX
+from app.training.chat import IGNORE_INDEX
 from worker.trainer import kernels
 
 CHUNK_TOKENS = 256

@@ -14,8 +14,8 @@ from safetensors import SafetensorError
 from torch import Tensor, nn
 from transformers.utils import logging as transformers_logging
 
-from app.train_config import Targets, TrainConfig
-from app.training_plan import Plan
+from app.training.config import Targets, TrainConfig
+from app.training.plan import Plan
 from worker.trainer import attention, base_model, failures, layers, lora, offload, packing
 
 _M_MMAP_THRESHOLD = -3  # mallopt(3)

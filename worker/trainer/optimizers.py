@@ -12,7 +12,7 @@ from bitsandbytes.optim.adamw import AdamW8bit, PagedAdamW8bit, PagedAdamW32bit
 from bitsandbytes.optim.optimizer import Optimizer2State
 from torch import Tensor
 
-from app.train_config import OptimizerKind
+from app.training.config import OptimizerKind
 
 # torch's names of the moments, and bitsandbytes'.
 _NAMES = {"exp_avg": "state1", "exp_avg_sq": "state2"}

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
-from app.chat import IGNORE_INDEX, Encoded
+from app.training.chat import IGNORE_INDEX, Encoded
 
 
 @dataclass(frozen=True)

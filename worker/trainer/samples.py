@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import torch
 from transformers import DynamicCache
 
-from app.chat import ChatFormat
+from app.training.chat import ChatFormat
 from worker.trainer.attention import ATTENTION
 from worker.trainer.data import Question
 from worker.trainer.group import ALONE, Group

@@ -7,11 +7,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from app.chat import ChatError, ChatFormat
 from app.datasets.doctor import rows as reading
 from app.datasets.doctor.found import Found
 from app.datasets.doctor.report import BARS
 from app.datasets.doctor.rows import Row
+from app.training.chat import ChatError, ChatFormat
 
 # An answer is far from the rest from so many times the middle on; short ones among sentences only.
 _FAR = 20

@@ -12,7 +12,12 @@ from app.errors import NotFound
 from app.models import BaseModel, DatasetVersion, ModelStatus, User, VersionStatus
 from app.routes.v1.errors import BadRequest, unsupported
 from app.routes.v1.schemas import CreateJob, DpoHyperparameters, Hyperparameters, Options, Privacy
-from app.train_config import PRESETS, Objective, TrainConfig, proposed_learning_rate
+from app.training.config import (
+    PRESETS,
+    Objective,
+    TrainConfig,
+    proposed_learning_rate,
+)
 
 
 def refuse_unsupported(body: CreateJob) -> None:

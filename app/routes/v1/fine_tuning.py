@@ -7,7 +7,7 @@ from fastapi import APIRouter, Request
 from sqlalchemy import ColumnElement, func, or_, select
 from sqlalchemy.orm import Session
 
-from app import adapters, failpoints, jobs, queue
+from app import adapters, jobs, queue
 from app.auth import TokenUser, can_edit
 from app.db import Db
 from app.errors import Forbidden, NotFound
@@ -23,6 +23,7 @@ from app.routes.v1.schemas import (
     JobEvent,
     unix,
 )
+from app.training import failpoints
 
 router = APIRouter(prefix="/fine_tuning/jobs")
 

@@ -20,7 +20,7 @@ from app.routes.v1.schemas import (
     SettledSupervised,
     unix,
 )
-from app.train_config import TrainConfig, proposed_learning_rate
+from app.training.config import TrainConfig, proposed_learning_rate
 
 
 def show(db: Session, job: Job) -> FineTuningJob:

@@ -66,7 +66,7 @@ class Method(_Request):
 
 
 class Options(BaseModel):
-    """`x_etude`: a preset, a name, and any setting of app.train_config.TrainConfig."""
+    """`x_etude`: a preset, a name, and any setting of app.training.config.TrainConfig."""
 
     model_config = ConfigDict(extra="allow")
 

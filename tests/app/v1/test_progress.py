@@ -12,7 +12,13 @@ from sqlalchemy.orm import Session
 
 from app import jobs, metrics, storage
 from app.models import Adapter, Job, Metric, ModelStatus, StoredFile, User
-from app.train_config import CheckpointEvent, EvaluationEvent, NoteEvent, PlanEvent, StepEvent
+from app.training.config import (
+    CheckpointEvent,
+    EvaluationEvent,
+    NoteEvent,
+    PlanEvent,
+    StepEvent,
+)
 from tests import factories
 from tests.app.v1.conftest import connect
 

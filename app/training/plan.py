@@ -17,7 +17,7 @@ from typing import Any, Literal, NamedTuple
 
 from pydantic import BaseModel, Field
 
-from app.train_config import OptimizerKind, TrainConfig
+from app.training.config import OptimizerKind, TrainConfig
 
 Resident = Literal["nf4", "bf16", "fp32"]
 # On one device, whole on each of several, or split between them.
