@@ -15,10 +15,17 @@ from pwdlib import PasswordHash
 from sqlalchemy import delete, func, or_, select, text
 from sqlalchemy.orm import Session
 
-from app import audit, settings
-from app.db import Db
-from app.errors import Conflict, Forbidden, Invalid, NotFound, NotSignedIn, TooMany
-from app.models import (
+from app.core import audit, settings
+from app.core.db import Db
+from app.core.errors import (
+    Conflict,
+    Forbidden,
+    Invalid,
+    NotFound,
+    NotSignedIn,
+    TooMany,
+)
+from app.core.models import (
     ApiToken,
     Department,
     Role,

@@ -6,9 +6,9 @@ from pathlib import Path
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from app import audit, settings
-from app.errors import Conflict, Forbidden, Invalid, NotFound
-from app.models import BaseModel, Json, ModelStatus, Role, User
+from app.core import audit, settings
+from app.core.errors import Conflict, Forbidden, Invalid, NotFound
+from app.core.models import BaseModel, Json, ModelStatus, Role, User
 
 STARTER_NAME = "HuggingFaceTB/SmolLM2-135M-Instruct"
 STARTER_NOTE = (

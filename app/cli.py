@@ -12,12 +12,13 @@ from sqlalchemy import select
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
 
-from app import auth, base_models, db, settings
+from app import auth, base_models
+from app.core import db, settings
+from app.core.errors import AppError
+from app.core.models import Role, User
 from app.datasets.documents import DEFAULT_CHUNK_TOKENS, MAX_CHUNK_TOKENS, MIN_CHUNK_TOKENS
 from app.datasets.reading import ReadAs
 from app.embedded import servers
-from app.errors import AppError
-from app.models import Role, User
 
 app = typer.Typer(
     help="Teach a language model with your own data.",
@@ -67,7 +68,7 @@ def web() -> None:
     """Start the web alone; DATABASE_URL and REDIS_URL name the servers."""
     import uvicorn
 
-    from app import logs
+    from app.core import logs
 
     chosen = _settings_with_servers()
     logs.configure(chosen.log_level, chosen.log_format)

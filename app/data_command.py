@@ -20,8 +20,10 @@ from typing import IO, Any
 from pydantic import BaseModel
 from sqlalchemy.orm import Session
 
-from app import settings, storage
-from app.child import BrokeOff
+from app.core import settings, storage
+from app.core.child import BrokeOff
+from app.core.errors import Invalid
+from app.core.models import DatasetVersion, Severity, User
 from app.datasets import examples, reader, versions
 from app.datasets.doctor import kinds
 from app.datasets.doctor import process as doctor
@@ -33,8 +35,6 @@ from app.datasets.privacy.check import NUM_NAMED_ROWS, PrivacyCheck
 from app.datasets.process import ReaderProcess
 from app.datasets.reading import Inspection, ReadAs
 from app.datasets.sniffing import Unreadable
-from app.errors import Invalid
-from app.models import DatasetVersion, Severity, User
 from app.training.config import PRESETS
 
 NUM_SHOWN = 3

@@ -11,15 +11,8 @@ from typing import Any, NamedTuple
 from sqlalchemy.orm import Session
 
 from app import base_models
-from app.datasets import changes, encodings, examples, lengths, versions
-from app.datasets import mapping as mappings
-from app.datasets.conversations import assemble
-from app.datasets.documents import DEFAULT_CHUNK_TOKENS, MAX_CHUNK_TOKENS, MIN_CHUNK_TOKENS
-from app.datasets.mapping import ColumnRole, Mapping
-from app.datasets.reading import ALL_SHEETS, WORKBOOKS, Inspection, PreviewRow, ReadAs
-from app.errors import AppError, Invalid
-from app.forms import MappingForm, ReadAsForm, SplitForm
-from app.models import (
+from app.core.errors import AppError, Invalid
+from app.core.models import (
     BaseModel,
     Dataset,
     DatasetVersion,
@@ -28,6 +21,13 @@ from app.models import (
     Split,
     VersionStatus,
 )
+from app.datasets import changes, encodings, examples, lengths, versions
+from app.datasets import mapping as mappings
+from app.datasets.conversations import assemble
+from app.datasets.documents import DEFAULT_CHUNK_TOKENS, MAX_CHUNK_TOKENS, MIN_CHUNK_TOKENS
+from app.datasets.mapping import ColumnRole, Mapping
+from app.datasets.reading import ALL_SHEETS, WORKBOOKS, Inspection, PreviewRow, ReadAs
+from app.forms import MappingForm, ReadAsForm, SplitForm
 from app.training.chat import ChatError, ChatFormat, Segment, is_pair
 from app.training.chat import worse as worse_of
 from app.training.plan import LengthHistogram, context_tokens

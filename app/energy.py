@@ -6,8 +6,8 @@ from typing import NamedTuple
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
-from app import settings
-from app.models import Attempt, Job, JobStatus, Worker
+from app.core import settings
+from app.core.models import Attempt, Job, JobStatus, Worker
 from app.training.config import TrainConfig
 from app.training.plan import Plan
 

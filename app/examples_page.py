@@ -8,16 +8,8 @@ from sqlalchemy import or_, select
 from sqlalchemy.orm import Session, selectinload
 
 from app import base_models, dataset_page
-from app.datasets import browsing, changes, comparing, examples, versions
-from app.datasets.browsing import Found, Order, Wish
-from app.datasets.changes import Change
-from app.datasets.doctor import checks, fixes
-from app.datasets.doctor.checks import Said
-from app.datasets.doctor.fixes import Fix
-from app.datasets.doctor.report import bars_of
-from app.errors import Invalid
-from app.forms import ExampleForm
-from app.models import (
+from app.core.errors import Invalid
+from app.core.models import (
     Adapter,
     BaseModel,
     CheckStatus,
@@ -33,6 +25,14 @@ from app.models import (
     User,
     VersionStatus,
 )
+from app.datasets import browsing, changes, comparing, examples, versions
+from app.datasets.browsing import Found, Order, Wish
+from app.datasets.changes import Change
+from app.datasets.doctor import checks, fixes
+from app.datasets.doctor.checks import Said
+from app.datasets.doctor.fixes import Fix
+from app.datasets.doctor.report import bars_of
+from app.forms import ExampleForm
 from app.training.chat import ChatError, ChatFormat
 from app.training.config import PRESETS
 

@@ -7,11 +7,12 @@ from pathlib import Path
 from sqlalchemy import Select, func, select
 from sqlalchemy.orm import Session
 
-from app import adapters, audit, storage
+from app import adapters
 from app.auth import can_edit
+from app.core import audit, storage
+from app.core.errors import Conflict, Forbidden, NotFound
+from app.core.models import Adapter, DatasetVersion, StoredFile, User
 from app.datasets import versions
-from app.errors import Conflict, Forbidden, NotFound
-from app.models import Adapter, DatasetVersion, StoredFile, User
 
 
 def visible(user: User) -> Select[StoredFile]:

@@ -10,9 +10,9 @@ from typing import Any, get_args
 from annotated_types import Ge, Gt, Le, Lt
 from pydantic import ValidationError
 
-from app.errors import Invalid
+from app.core.errors import Invalid
+from app.core.models import BaseModel, Job
 from app.job_page import decimal, in_words
-from app.models import BaseModel, Job
 from app.training.config import (
     PRESETS,
     Objective,

@@ -6,7 +6,14 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from app import energy, metrics, progress
-from app.models import Attempt, DatasetVersion, Job, JobEvent, JobStatus, Json
+from app.core.models import (
+    Attempt,
+    DatasetVersion,
+    Job,
+    JobEvent,
+    JobStatus,
+    Json,
+)
 from app.training.config import PRESETS, Preset, TrainConfig
 
 CURVES = ("loss", "validation_loss", "learning_rate", "tokens_per_second")

@@ -6,10 +6,10 @@ from typing import Any
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
+from app.core.models import Department, LineRule, User
 from app.forms import LimitsForm
 from app.jobs import limits, shares
 from app.jobs.line import Rule
-from app.models import Department, LineRule, User
 
 
 @dataclass(frozen=True)

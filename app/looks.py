@@ -16,9 +16,10 @@ from anyio import CapacityLimiter, to_thread
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import defer, lazyload
 
-from app import db, metrics, progress
-from app.errors import NotFound
-from app.models import Job
+from app import metrics, progress
+from app.core import db
+from app.core.errors import NotFound
+from app.core.models import Job
 
 T = TypeVar("T")
 

@@ -14,10 +14,19 @@ from sqlalchemy import distinct, func, select
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
-from app import audit, notices
+from app import notices
 from app.auth import require
-from app.errors import Conflict, Invalid, NotFound
-from app.models import Attempt, AuditEvent, QuarantinedDevice, Role, User, Worker, WorkerState
+from app.core import audit
+from app.core.errors import Conflict, Invalid, NotFound
+from app.core.models import (
+    Attempt,
+    AuditEvent,
+    QuarantinedDevice,
+    Role,
+    User,
+    Worker,
+    WorkerState,
+)
 
 MAX_REASON_LENGTH = 200
 # Messages of the driver after which a GPU works no more until it, or its machine, is started again

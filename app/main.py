@@ -18,10 +18,11 @@ from sqlalchemy.exc import SQLAlchemyError
 from starlette.exceptions import HTTPException
 from starlette.types import Scope
 
-from app import auth, db, measures, readiness, settings, uploads
-from app.errors import AppError, NotSignedIn
+from app import auth, measures, readiness, uploads
+from app.core import db, settings
+from app.core.errors import AppError, NotSignedIn
+from app.core.models import User
 from app.middleware import BodyLimit, CrossOriginGuard, HostGuard, RequestLog, SecurityHeaders
-from app.models import User
 from app.render import STATIC_DIR, page
 from app.routes import (
     account,

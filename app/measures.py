@@ -21,8 +21,8 @@ from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
 from sqlalchemy.pool import QueuePool
 
-from app import db, settings
-from app.models import (
+from app.core import db, settings
+from app.core.models import (
     Attempt,
     Channel,
     DatasetVersion,

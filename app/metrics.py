@@ -19,7 +19,15 @@ from sqlalchemy.dialects.postgresql import JSONB, insert
 from sqlalchemy.orm import Session
 
 from app import jobs
-from app.models import Attempt, Checkpoint, Desired, Job, JobEvent, Json, Metric
+from app.core.models import (
+    Attempt,
+    Checkpoint,
+    Desired,
+    Job,
+    JobEvent,
+    Json,
+    Metric,
+)
 from app.training.config import (
     CheckpointEvent,
     DoneEvent,

@@ -16,7 +16,8 @@ from starlette.exceptions import HTTPException
 from starlette.responses import PlainTextResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from app import measures, settings
+from app import measures
+from app.core import settings
 
 log = structlog.get_logger()
 

@@ -4,8 +4,8 @@ import json
 
 from sqlalchemy.orm import object_session
 
+from app.core.models import DatasetVersion, Job
 from app.datasets.questions import reviewing
-from app.models import DatasetVersion, Job
 from app.training.config import DoneEvent, TrainConfig
 
 _CARD = """\

@@ -5,13 +5,18 @@ from typing import Any, get_args
 
 from sqlalchemy.orm import Session
 
-from app import settings
+from app.core import settings
+from app.core.errors import Invalid
+from app.core.models import (
+    DatasetVersion,
+    PrivacyFinding,
+    PrivacyReview,
+    ReviewStatus,
+)
 from app.datasets import examples
 from app.datasets.privacy import reviews, texts
 from app.datasets.privacy.findings import WORDS, Kind
 from app.datasets.privacy.reviews import Action, Decision
-from app.errors import Invalid
-from app.models import DatasetVersion, PrivacyFinding, PrivacyReview, ReviewStatus
 
 # Values of a kind that are shown and may be decided one by one; the rest goes with its kind.
 NUM_SHOWN_VALUES = 50

@@ -13,13 +13,7 @@ from sqlalchemy.dialects.postgresql import aggregate_order_by
 from sqlalchemy.orm import Session
 
 from app import jobs
-from app.models import (
-    Desired,
-    Job,
-    JobStatus,
-    Metric,
-    Worker,
-)
+from app.core.models import Desired, Job, JobStatus, Metric, Worker
 
 # The speed of the last steps says more about the next ones than that of the first.
 _RECENT_STEPS = 30

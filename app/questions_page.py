@@ -5,12 +5,10 @@ from typing import Any
 
 from sqlalchemy.orm import Session
 
-from app import base_models, dataset_page, privacy_page, settings
-from app.datasets import examples, versions
-from app.datasets.questions import asking, reviewing, runs
-from app.errors import AppError, Invalid
-from app.forms import AskingForm, SplitForm, VerdictForm
-from app.models import (
+from app import base_models, dataset_page, privacy_page
+from app.core import settings
+from app.core.errors import AppError, Invalid
+from app.core.models import (
     Asking,
     AskingStatus,
     BaseModel,
@@ -20,6 +18,9 @@ from app.models import (
     ProposedPair,
     Verdict,
 )
+from app.datasets import examples, versions
+from app.datasets.questions import asking, reviewing, runs
+from app.forms import AskingForm, SplitForm, VerdictForm
 
 LISTS = {
     Verdict.OPEN: "To judge",

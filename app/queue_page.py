@@ -7,10 +7,19 @@ from typing import Any
 from sqlalchemy import select
 from sqlalchemy.orm import Session, selectinload
 
-from app import jobs, machines, progress, settings
+from app import jobs, machines, progress
+from app.core import settings
+from app.core.models import (
+    Department,
+    Job,
+    JobStatus,
+    QuarantinedDevice,
+    Role,
+    User,
+    Worker,
+)
 from app.jobs import choice
 from app.jobs.foresight import Times
-from app.models import Department, Job, JobStatus, QuarantinedDevice, Role, User, Worker
 
 # More rows than anyone reads; all are counted.
 MOST_ROWS = 100

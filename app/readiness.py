@@ -7,9 +7,9 @@ import redis
 from sqlalchemy import func, select
 from sqlalchemy.exc import SQLAlchemyError
 
-from app import db, migrations, settings
+from app.core import db, migrations, settings
+from app.core.models import Worker
 from app.embedded.servers import redis_client
-from app.models import Worker
 from app.streams import Hub
 
 OK = "ok"

@@ -12,8 +12,8 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from sqlalchemy.orm import object_session
 
 from app.auth import can_edit
-from app.errors import AppError
-from app.models import DatasetVersion, User
+from app.core.errors import AppError
+from app.core.models import DatasetVersion, User
 from app.notices import inbox
 
 ROOT = Path(__file__).resolve().parent.parent

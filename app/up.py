@@ -18,7 +18,8 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from app import auth, base_models, db, migrations, settings
+from app import auth, base_models
+from app.core import db, migrations, settings
 from app.embedded import folder, processes
 from app.embedded.servers import Servers
 

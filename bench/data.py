@@ -28,7 +28,7 @@ def main() -> None:
     num_rows = int(sys.argv[1]) if len(sys.argv) > 1 else 100_000
     num_characters = int(sys.argv[2]) if len(sys.argv) > 2 else 900
     with tempfile.TemporaryDirectory(prefix="etude-b") as folder:
-        from app import settings
+        from app.core import settings
         from app.embedded.postgres import Postgres
 
         server = Postgres(settings.load(data_dir=Path(folder)))
@@ -41,9 +41,10 @@ def main() -> None:
 
 
 def measure(num_rows: int, num_characters: int) -> dict[str, float | int]:
-    from app import auth, db, migrations, storage
+    from app import auth
+    from app.core import db, migrations, storage
+    from app.core.models import Role, VersionStatus
     from app.datasets import versions
-    from app.models import Role, VersionStatus
     from worker import reading
 
     migrations.upgrade(db.engine())

@@ -74,7 +74,7 @@ def rank_of(row: int) -> int:
 def main() -> None:
     num_rows = next((int(each) for each in sys.argv[1:] if each.isdecimal()), 100_000)
     with tempfile.TemporaryDirectory(prefix="etude-b") as folder:
-        from app import settings
+        from app.core import settings
         from app.embedded.postgres import Postgres
 
         server = Postgres(settings.load(data_dir=Path(folder)))
@@ -89,10 +89,11 @@ def main() -> None:
 def measure(num_rows: int) -> None:
     import resource
 
-    from app import auth, db, migrations, storage
+    from app import auth
+    from app.core import db, migrations, storage
+    from app.core.models import Role, VersionStatus
     from app.datasets import examples, versions
     from app.datasets.doctor import checks
-    from app.models import Role, VersionStatus
     from worker import checking
 
     migrations.upgrade(db.engine())
@@ -132,9 +133,9 @@ def measure(num_rows: int) -> None:
 
 
 def pages(session: Any, version: Any, num_rows: int) -> None:
+    from app.core.models import Split
     from app.datasets import browsing
     from app.datasets.browsing import Order, Wish
-    from app.models import Split
 
     known, _ = words()
     draw = random.Random(3)

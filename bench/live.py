@@ -88,7 +88,7 @@ def etude(
     }
     if str(ROOT) not in sys.path:
         sys.path.insert(0, str(ROOT))
-    from app import db, migrations, settings
+    from app.core import db, migrations, settings
     from app.embedded.postgres import Postgres
     from app.embedded.valkey import Valkey
 
@@ -119,7 +119,8 @@ def etude(
 
 def make_job(name: str) -> tuple[str, int]:
     """Make a person and a job; gives the person's session and the job's id."""
-    from app import auth, db, queue
+    from app import auth
+    from app.core import db, wakeup
     from tests import factories
 
     with db.session() as session:
@@ -128,7 +129,7 @@ def make_job(name: str) -> tuple[str, int]:
         job.name = name
         secret = auth.open_session(session, user)
         session.commit()
-        queue.hint("gpu")
+        wakeup.hint("gpu")
         return secret, job.id
 
 

@@ -20,7 +20,7 @@ def main() -> None:
     num_examples = int(sys.argv[1]) if len(sys.argv) > 1 else 20_000
     num_findings = int(sys.argv[2]) if len(sys.argv) > 2 else 1_000_000
     with tempfile.TemporaryDirectory(prefix="etude-b") as folder:
-        from app import settings
+        from app.core import settings
         from app.embedded.postgres import Postgres
 
         server = Postgres(settings.load(data_dir=Path(folder)))
@@ -35,11 +35,12 @@ def main() -> None:
 def measure(num_examples: int, num_findings: int) -> dict[str, float | int]:
     from sqlalchemy import text
 
-    from app import auth, db, migrations, storage
+    from app import auth
+    from app.core import db, migrations, storage
+    from app.core.models import Role, VersionStatus
     from app.datasets import examples, versions
     from app.datasets.privacy import reviews
     from app.datasets.privacy.findings import Kind
-    from app.models import Role, VersionStatus
     from worker import privacy
 
     migrations.upgrade(db.engine())

@@ -126,8 +126,9 @@ def fill(size: Size) -> list[str]:
     """Make departments, people, data and the line; returns a session of each person."""
     from sqlalchemy import insert, text
 
-    from app import auth, db
-    from app.models import Job, Worker
+    from app import auth
+    from app.core import db
+    from app.core.models import Job, Worker
     from app.training.plan import DeviceInfo
     from tests import factories
 
@@ -190,7 +191,8 @@ def work(first: int, number: int, size: Size, end_at: float, answers: Any) -> No
 
 
 def _worker(number: int, size: Size, end_at: float, claims: list[float], ended: list[int]) -> None:
-    from app import db, jobs, settings
+    from app import jobs
+    from app.core import db, settings
     from app.embedded.servers import redis_client
 
     me = jobs.WorkerInfo(f"gpu-{number}@h{number}", f"h{number}", "boot", 1, 1, ("cuda:0",))
@@ -265,8 +267,8 @@ def hint(end_at: float, starts: list[float]) -> None:
     """Make a job that goes before all others now and then, and see how soon a worker has it."""
     from sqlalchemy import select
 
-    from app import db, queue
-    from app.models import Attempt, User
+    from app.core import db, wakeup
+    from app.core.models import Attempt, User
     from tests import factories
 
     with db.session() as session:
@@ -278,7 +280,7 @@ def hint(end_at: float, starts: list[float]) -> None:
                 session, user=owner, version=version, priority=-1, plan=PLAN, needs_bytes=10**9
             )
             made = time.time()
-            queue.hint("gpu")
+            wakeup.hint("gpu")
             while time.time() < min(end_at, made + 60):
                 begun = session.scalar(select(Attempt.started_at).where(Attempt.job_id == job.id))
                 session.rollback()
@@ -368,8 +370,8 @@ class _Training:
     def now(self) -> list[tuple[int, int]]:
         from sqlalchemy import select
 
-        from app import db
-        from app.models import Job, JobStatus
+        from app.core import db
+        from app.core.models import Job, JobStatus
 
         with self.lock:
             if time.time() - self.asked_at > 0.5:

@@ -65,9 +65,10 @@ def main() -> None:
 
 def _prepare() -> tuple[str, int]:
     """Make a person, the starter model and the clinic's data; gives session and version."""
-    from app import auth, db, queue, settings, storage
+    from app import auth
+    from app.core import db, settings, storage, wakeup
+    from app.core.models import DatasetVersion, VersionStatus
     from app.datasets import versions
-    from app.models import DatasetVersion, VersionStatus
     from app.training.manifests import verify_manifest
     from app.training.plan import count_parameters
     from tests import factories
@@ -87,7 +88,7 @@ def _prepare() -> tuple[str, int]:
         version = versions.add(session, user, stored, "clinic-faq.csv", auto_confirm=True)
         secret = auth.open_session(session, user)
         session.commit()
-        queue.hint("cpu")
+        wakeup.hint("cpu")
         _wait_for(session, version, lambda: version.status is VersionStatus.READY)
         assert isinstance(version, DatasetVersion)
         return secret, version.id
@@ -141,8 +142,9 @@ def _cancel() -> None:
     """End the job and see that it has ended."""
     from sqlalchemy import select
 
-    from app import db, jobs
-    from app.models import Job
+    from app import jobs
+    from app.core import db
+    from app.core.models import Job
 
     with db.session() as session:
         job = session.scalars(select(Job).order_by(Job.id.desc()).limit(1)).one()
@@ -174,7 +176,7 @@ def _wait_until_warm() -> None:
 
 def _trainer_ticks() -> int | None:
     """Return the processor time, in clock ticks, of our only trainer; None where there is none."""
-    from app import settings
+    from app.core import settings
 
     jobs_dir = settings.get().jobs_dir
     for entry in Path("/proc").iterdir():

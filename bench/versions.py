@@ -37,7 +37,7 @@ def rank_of(row: int) -> int:
 def main() -> None:
     num_rows = int(sys.argv[1]) if len(sys.argv) > 1 else 1_000_000
     with tempfile.TemporaryDirectory(prefix="etude-b") as folder:
-        from app import settings
+        from app.core import settings
         from app.embedded.postgres import Postgres
 
         server = Postgres(settings.load(data_dir=Path(folder)))
@@ -50,9 +50,10 @@ def main() -> None:
 
 
 def measure(num_rows: int) -> None:
-    from app import auth, db, migrations, storage
+    from app import auth
+    from app.core import db, migrations, storage
+    from app.core.models import Role, VersionStatus
     from app.datasets import examples, versions
-    from app.models import Role, VersionStatus
 
     migrations.upgrade(db.engine())
     draw = random.Random(0)
@@ -94,8 +95,8 @@ def derive(session: Any, user: Any, version: Any, indices: list[int]) -> Any:
 
 
 def pages(session: Any, version: Any, num_rows: int) -> dict[str, float]:
+    from app.core.models import Split
     from app.datasets import examples
-    from app.models import Split
 
     draw = random.Random(1)
     took: dict[Any, list[float]] = {None: [], Split.VALIDATION: []}

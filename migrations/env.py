@@ -3,8 +3,8 @@
 from alembic import context
 from sqlalchemy import Connection
 
-from app import db, settings
-from app.models import Base
+from app.core import db, settings
+from app.core.models import Base
 
 
 def _migrate(connection: Connection) -> None:
@@ -18,7 +18,7 @@ def _migrate(connection: Connection) -> None:
         context.run_migrations()
 
 
-# A caller (app/migrations.py, tests) may hand over its connection; the command line makes one.
+# A caller (app/core/migrations.py, tests) may hand over its connection; the command line makes one.
 _given = context.config.attributes.get("connection")
 if _given is not None:
     _migrate(_given)

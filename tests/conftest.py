@@ -20,8 +20,8 @@ import pytest
 from sqlalchemy.orm import Session
 from starlette.testclient import TestClient
 
-from app import db as database
-from app import migrations, settings
+from app.core import db as database
+from app.core import migrations, settings
 from app.embedded.postgres import Postgres
 from app.embedded.valkey import Valkey
 

@@ -7,7 +7,7 @@ from sqlalchemy import delete, select
 from sqlalchemy.orm import Session
 
 from app import auth
-from app.models import (
+from app.core.models import (
     Asking,
     AskingStatus,
     BaseModel,

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from pydantic.fields import FieldInfo
 
-from app.settings import Settings
+from app.core.settings import Settings
 from app.training.config import PRESETS, TrainConfig
 
 ROOT = Path(__file__).parent.parent

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 from sqlalchemy.orm import Session
 
-from app import db, settings
+from app.core import db, settings
 from app.embedded import processes
 from app.embedded.postgres import Postgres
 

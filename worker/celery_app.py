@@ -15,7 +15,7 @@ from celery.signals import (
     worker_shutting_down,
 )
 
-from app import db, logs, queue, settings
+from app.core import db, logs, settings, wakeup
 from worker import identity, outbox, sweep, trainer_process
 
 app = Celery("etude", broker=settings.get().redis_url, include=["worker.tasks"])
@@ -28,7 +28,7 @@ app.conf.update(
     task_serializer="json",
     accept_content=["json"],
     broker_transport_options={
-        **queue.BROKER_OPTIONS,
+        **wakeup.BROKER_OPTIONS,
         "socket_timeout": 10,
         "socket_connect_timeout": 3,
         "health_check_interval": 25,
@@ -78,7 +78,7 @@ def _begin_child(**_: Any) -> None:
     db.engine().dispose(close=False)
     # The thread lives here and not in the main process: that one forks, and a fork beside a
     # running thread may copy a lock that nobody will ever release.
-    queue_name: queue.Queue = "gpu" if "gpu" in app.amqp.queues.consume_from else "cpu"
+    queue_name: wakeup.Queue = "gpu" if "gpu" in app.amqp.queues.consume_from else "cpu"
     sweep.start(queue_name)
     if queue_name == "gpu":
         trainer_process.keep_warm()

@@ -1,6 +1,6 @@
 """The cpu worker's part of the dataset doctor: a version's examples to a child, its findings back.
 
-    waiting -> checking -> done, under a lease (app/leases.py)
+    waiting -> checking -> done, under a lease (app/core/leases.py)
 
 The examples are copied to a file without a name, which the child (app/datasets/doctor) reads as
 often as it likes; it knows no database. What it found is kept in one transaction.
@@ -19,15 +19,11 @@ import structlog
 from sqlalchemy import delete, func, select
 from sqlalchemy.orm import Session
 
-from app import base_models, db, leases, settings
-from app.child import BrokeOff, Child
-from app.datasets import examples, search
-from app.datasets.doctor import checks, process
-from app.datasets.doctor.kinds import KINDS
-from app.datasets.doctor.order import Order
-from app.datasets.doctor.report import Report
-from app.leases import Lease, LeaseLost
-from app.models import (
+from app import base_models
+from app.core import db, leases, settings
+from app.core.child import BrokeOff, Child
+from app.core.leases import Lease, LeaseLost
+from app.core.models import (
     CheckStatus,
     DatasetCheck,
     DatasetVersion,
@@ -37,6 +33,11 @@ from app.models import (
     SearchBits,
     Severity,
 )
+from app.datasets import examples, search
+from app.datasets.doctor import checks, process
+from app.datasets.doctor.kinds import KINDS
+from app.datasets.doctor.order import Order
+from app.datasets.doctor.report import Report
 from app.training.config import PRESETS
 from worker.held import Draining, Held, let_go
 

@@ -12,8 +12,8 @@ from typing import Literal
 from sqlalchemy import update
 from sqlalchemy.orm import Session
 
-from app import settings
-from app.models import Attempt
+from app.core import settings
+from app.core.models import Attempt
 from worker import identity, nvml
 
 Source = Literal["gpu", "cpu"]

@@ -1,6 +1,6 @@
 """The cpu worker's part of putting a finding right where it is about many examples.
 
-    waiting -> working -> done, under a lease (app/leases.py)
+    waiting -> working -> done, under a lease (app/core/leases.py)
 
 The next version appears in the transaction that ends the lease, whole or not at all.
 """
@@ -9,13 +9,13 @@ from collections.abc import Iterator
 
 import structlog
 
-from app import db, leases
+from app.core import db, leases
+from app.core.errors import AppError
+from app.core.leases import Lease, LeaseLost
+from app.core.models import DatasetVersion, FixRun, FixStatus
 from app.datasets import changes
 from app.datasets.changes import Change
 from app.datasets.doctor import fixes
-from app.errors import AppError
-from app.leases import Lease, LeaseLost
-from app.models import DatasetVersion, FixRun, FixStatus
 from worker.held import Draining, Held, let_go
 
 log = structlog.get_logger()

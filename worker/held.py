@@ -10,10 +10,10 @@ from typing import Any, TypeVar
 
 import structlog
 
-from app import db, leases, settings
-from app.child import Child
-from app.leases import Lease, LeaseLost
-from app.models import Json
+from app.core import db, leases, settings
+from app.core.child import Child
+from app.core.leases import Lease, LeaseLost
+from app.core.models import Json
 from worker import identity
 
 _log = structlog.get_logger()

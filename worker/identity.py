@@ -7,9 +7,9 @@ from contextlib import suppress
 from importlib.metadata import version
 from pathlib import Path
 
-from app import settings
+from app.core import settings
+from app.core.models import Attempt
 from app.jobs import WorkerInfo
-from app.models import Attempt
 from app.training import plan as training_plan
 from app.training.plan import DeviceInfo
 

@@ -8,9 +8,9 @@ from typing import Any
 
 import structlog
 
-from app import db, leases, settings
-from app.child import BrokeOff, Child
-from app.models import BaseModel, Json, ModelStatus
+from app.core import db, leases, settings
+from app.core.child import BrokeOff, Child
+from app.core.models import BaseModel, Json, ModelStatus
 from worker.held import Draining, Held, let_go
 
 _log = structlog.get_logger()

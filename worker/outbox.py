@@ -10,8 +10,8 @@ import threading
 import structlog
 from sqlalchemy.exc import DBAPIError
 
-from app import db, settings
-from app.models import Channel
+from app.core import db, settings
+from app.core.models import Channel
 from app.notices import calls, mail, outbox
 
 _log = structlog.get_logger()

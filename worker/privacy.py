@@ -20,8 +20,18 @@ import structlog
 from sqlalchemy import delete
 from sqlalchemy.orm import Session
 
-from app import db, jobs, leases, settings
-from app.child import BrokeOff, Child
+from app import jobs
+from app.core import db, leases, settings
+from app.core.child import BrokeOff, Child
+from app.core.errors import AppError
+from app.core.leases import Lease, LeaseLost
+from app.core.models import (
+    DatasetVersion,
+    Example,
+    PrivacyFinding,
+    PrivacyReview,
+    ReviewStatus,
+)
 from app.datasets import changes, examples
 from app.datasets.changes import Change
 from app.datasets.privacy import reviews, texts
@@ -29,15 +39,6 @@ from app.datasets.privacy.findings import Kind
 from app.datasets.privacy.process import Order
 from app.datasets.privacy.reviews import Decision
 from app.datasets.privacy.stand_ins import StandIns
-from app.errors import AppError
-from app.leases import Lease, LeaseLost
-from app.models import (
-    DatasetVersion,
-    Example,
-    PrivacyFinding,
-    PrivacyReview,
-    ReviewStatus,
-)
 from worker.held import Draining, Held, let_go
 
 log = structlog.get_logger()

@@ -1,6 +1,6 @@
 """The cpu worker's part of making up questions: passages to a child with torch, pairs back.
 
-    waiting -> asking -> done, under a lease (app/leases.py)
+    waiting -> asking -> done, under a lease (app/core/leases.py)
 
 What a few passages brought is kept in the transaction that renews the lease, with the number of
 passages that are behind it: whoever goes on after a crash begins there, and nothing is half-made.
@@ -14,15 +14,16 @@ from typing import NamedTuple
 
 import structlog
 
-from app import base_models, db, leases
-from app.child import BrokeOff, Child
+from app import base_models
+from app.core import db, leases
+from app.core.child import BrokeOff, Child
+from app.core.errors import Conflict
+from app.core.leases import Lease, LeaseLost
+from app.core.models import Asking, AskingStatus, Json
 from app.datasets.questions import asking as ask
 from app.datasets.questions import runs
 from app.datasets.questions.asking import Order
 from app.datasets.questions.passages import Passage
-from app.errors import Conflict
-from app.leases import Lease, LeaseLost
-from app.models import Asking, AskingStatus, Json
 from app.training import plan as training_plan
 from worker import model_import, question_writer
 from worker.held import Draining, Held, let_go

@@ -15,7 +15,9 @@ from typing import IO, Any
 import structlog
 from sqlalchemy import func
 
-from app import db, leases, settings, storage
+from app.core import db, leases, settings, storage
+from app.core.leases import Lease, LeaseLost
+from app.core.models import DatasetVersion, VersionStatus
 from app.datasets import examples, versions
 from app.datasets.doctor import checks
 from app.datasets.privacy import reviews
@@ -23,8 +25,6 @@ from app.datasets.process import ReaderProcess
 from app.datasets.reader import Order
 from app.datasets.reading import ReadAs
 from app.datasets.sniffing import Unreadable
-from app.leases import Lease, LeaseLost
-from app.models import DatasetVersion, VersionStatus
 from worker.held import Draining, Held, let_go
 
 log = structlog.get_logger()

@@ -12,9 +12,10 @@ import pyarrow as pa
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from app import base_models, jobs, settings
+from app import base_models, jobs
+from app.core import settings
+from app.core.models import Checkpoint, DatasetVersion, Job, Split
 from app.datasets import examples
-from app.models import Checkpoint, DatasetVersion, Job, Split
 from app.training import failpoints, manifests
 from app.training import plan as training_plan
 from app.training.config import TrainConfig, TrainerSpec

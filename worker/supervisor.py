@@ -17,8 +17,9 @@ from sqlalchemy import func, make_url, select
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session
 
-from app import adapters, db, jobs, machines, metrics, settings
-from app.models import Attempt, Desired, Job
+from app import adapters, jobs, machines, metrics
+from app.core import db, settings
+from app.core.models import Attempt, Desired, Job
 from app.training import failpoints
 from app.training.config import (
     DETERMINISTIC_EXITS,

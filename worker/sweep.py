@@ -19,18 +19,9 @@ from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session
 
-from app import (
-    adapters,
-    db,
-    jobs,
-    leases,
-    machines,
-    migrations,
-    notices,
-    queue,
-    settings,
-)
-from app.models import Job, Worker, WorkerState
+from app import adapters, jobs, machines, notices
+from app.core import db, leases, migrations, settings, wakeup
+from app.core.models import Job, Worker, WorkerState
 from app.notices import outbox
 from app.training import failpoints
 from worker import identity, readings
@@ -213,7 +204,7 @@ class _Sweep:
         if _work.is_busy or identity.is_draining() or not self._has_work(session):
             self.waiting_since = None
             return
-        if not queue.hint(self.queue, self.worker.id):
+        if not wakeup.hint(self.queue, self.worker.id):
             return  # no broker: that is not for us to mend
         self.waiting_since = self.waiting_since or _now()
         if _now() - max(self.waiting_since, _work.looked_at) > self.settings.deaf_seconds:

@@ -9,7 +9,7 @@ from collections.abc import Callable
 import structlog
 from sqlalchemy.exc import DBAPIError
 
-from app import queue
+from app.core import wakeup
 from worker import (
     checking,
     fixing,
@@ -63,7 +63,7 @@ def look_cpu() -> None:
                 for each in beside:
                     each.go_on()
                 if _next(me):
-                    queue.hint("gpu")  # a job may have waited for this data
+                    wakeup.hint("gpu")  # a job may have waited for this data
                     continue
                 has_more = [each.wait(_LOOK_SECONDS) for each in beside]
                 if not any(has_more):
@@ -114,6 +114,6 @@ class _Beside:
         try:
             self._found_none = not self._do_next(self._worker_id)
             if not self._found_none:
-                queue.hint("gpu")  # a job may have waited for this model
+                wakeup.hint("gpu")  # a job may have waited for this model
         except DBAPIError as error:
             _log.warning("database.away", error=str(error.orig).strip())

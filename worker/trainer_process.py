@@ -22,7 +22,8 @@ from pathlib import Path
 
 import structlog
 
-from app import jobs, metrics, settings
+from app import jobs, metrics
+from app.core import settings
 from app.training import failpoints
 from app.training import plan as training_plan
 from worker import identity, spool

@@ -17,7 +17,7 @@ from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 from typing import IO, Any, BinaryIO
 
-from app import storage
+from app.core import storage
 from app.training import manifests
 
 FORMAT = 1

@@ -16,8 +16,16 @@ from pathlib import Path
 
 from sqlalchemy import Connection, select
 
-from app import settings
-from app.models import Adapter, BaseModel, Checkpoint, Job, JobStatus, ModelStatus, StoredFile
+from app.core import settings
+from app.core.models import (
+    Adapter,
+    BaseModel,
+    Checkpoint,
+    Job,
+    JobStatus,
+    ModelStatus,
+    StoredFile,
+)
 from app.training import manifests
 
 # Sources from which a worker can fetch a model again.

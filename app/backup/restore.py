@@ -8,12 +8,13 @@ from pathlib import Path
 from sqlalchemy import Engine, inspect, select, text, update
 from sqlalchemy.orm import Session
 
-from app import audit, db, jobs, leases, migrations, settings, storage
+from app import jobs
 from app.backup import bundle, tables
 from app.backup.take import newest
+from app.core import audit, db, leases, migrations, settings, storage
+from app.core.models import BaseModel, Job, JobStatus, ModelStatus
 from app.embedded import folder
 from app.embedded.postgres import Postgres
-from app.models import BaseModel, Job, JobStatus, ModelStatus
 
 _DATABASE = "database/"
 # What people made. A database that `etude migrate` has only prepared has none of it.

@@ -15,8 +15,8 @@ from enum import StrEnum
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
+from app.core.models import DatasetCheck, DatasetVersion, Example, Finding, Split
 from app.datasets import examples, search
-from app.models import DatasetCheck, DatasetVersion, Example, Finding, Split
 
 PAGE_EXAMPLES = 25
 # So long a page may look for what fits; what it has found by then is shown. A dataset of no more

@@ -11,12 +11,12 @@ from typing import Any
 from sqlalchemy import func, insert
 from sqlalchemy.orm import Session
 
-from app import audit, settings
+from app.core import audit, settings
+from app.core.errors import Conflict, Invalid
+from app.core.models import DatasetVersion, Example, Split, User, VersionStatus
 from app.datasets import examples, versions
 from app.datasets.doctor import checks
 from app.datasets.privacy import reviews
-from app.errors import Conflict, Invalid
-from app.models import DatasetVersion, Example, Split, User, VersionStatus
 
 _BATCH_ROWS = 1000
 # Hashing reads every example: of a longer version a job does it, which reads them all anyway.

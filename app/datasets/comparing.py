@@ -6,8 +6,8 @@ from enum import StrEnum
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
+from app.core.models import DatasetVersion, Example
 from app.datasets import examples
-from app.models import DatasetVersion, Example
 
 PAGE_DIFFERENCES = 25
 # Of so many that might differ, those that do are shown; then the page ends, wherever it is.

@@ -8,8 +8,8 @@ from typing import Any
 
 from sqlalchemy.orm import Session
 
+from app.core.models import DatasetVersion, Split
 from app.datasets import examples
-from app.models import DatasetVersion, Split
 
 # A cell that begins so is a formula to a spreadsheet program, and may do what its writer liked.
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")

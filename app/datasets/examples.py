@@ -33,9 +33,15 @@ from sqlalchemy import (
 from sqlalchemy.dialects.postgresql import distinct_on
 from sqlalchemy.orm import InstrumentedAttribute, Session, aliased
 
+from app.core.models import (
+    DatasetVersion,
+    Example,
+    ExampleKind,
+    Split,
+    VersionStatus,
+)
 from app.datasets.mapping import LEFT_OUT
 from app.datasets.versions import inspection_of, mapping_of
-from app.models import DatasetVersion, Example, ExampleKind, Split, VersionStatus
 
 # How many rows are named for each reason to leave one out.
 NUM_NAMED_ROWS = 5

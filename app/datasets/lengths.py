@@ -7,9 +7,9 @@ from functools import lru_cache
 from sqlalchemy.orm import Session
 
 from app import base_models
+from app.core.errors import Invalid
+from app.core.models import BaseModel, DatasetVersion, Example, ExampleKind
 from app.datasets import examples
-from app.errors import Invalid
-from app.models import BaseModel, DatasetVersion, Example, ExampleKind
 from app.training.chat import ChatError, ChatFormat
 from app.training.plan import LengthHistogram
 

@@ -8,8 +8,8 @@ from typing import Any, NamedTuple
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
-from app.errors import Invalid
-from app.models import ExampleKind
+from app.core.errors import Invalid
+from app.core.models import ExampleKind
 
 MAX_SYSTEM_LENGTH = 8000
 MAX_SPEAKER_LENGTH = 200

@@ -6,7 +6,7 @@ from typing import Any
 
 import structlog
 
-from app.child import BrokeOff, Child
+from app.core.child import BrokeOff, Child
 from app.datasets.reader import Order
 from app.datasets.sniffing import Unreadable
 

@@ -19,8 +19,8 @@ from typing import Any
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
+from app.core.models import DatasetVersion, Example, SearchBits
 from app.datasets import examples
-from app.models import DatasetVersion, Example, SearchBits
 
 BLOCK_EXAMPLES = 64
 NUM_BUCKETS = 2**16

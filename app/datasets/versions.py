@@ -12,12 +12,10 @@ from sqlalchemy import func, or_, select
 from sqlalchemy.exc import OperationalError
 from sqlalchemy.orm import Session, selectinload
 
-from app import audit, storage
 from app.auth import can_edit
-from app.datasets.mapping import Mapping
-from app.datasets.reading import Inspection, ReadAs
-from app.errors import Conflict, Forbidden, Invalid, NotFound
-from app.models import (
+from app.core import audit, storage
+from app.core.errors import Conflict, Forbidden, Invalid, NotFound
+from app.core.models import (
     Asking,
     Dataset,
     DatasetCheck,
@@ -32,6 +30,8 @@ from app.models import (
     User,
     VersionStatus,
 )
+from app.datasets.mapping import Mapping
+from app.datasets.reading import Inspection, ReadAs
 
 MAX_NAME_LENGTH = 120
 MAX_FILENAME_LENGTH = 200

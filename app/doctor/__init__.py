@@ -8,7 +8,7 @@ work.py     what Etude holds: models, adapters, files; workers, the line, what w
 import json
 from collections.abc import Callable, Iterator
 
-from app import settings
+from app.core import settings
 from app.doctor import machine, service, work
 from app.doctor.finding import Finding
 

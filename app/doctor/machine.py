@@ -17,7 +17,7 @@ from pathlib import Path
 from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
 
-from app import settings
+from app.core import settings
 from app.doctor.finding import Finding, guarded, note, ok, wrong
 from app.embedded import folder
 from app.embedded.postgres import Postgres

@@ -11,7 +11,7 @@ import redis
 from sqlalchemy import text
 from sqlalchemy.orm import Session
 
-from app import db, migrations, settings
+from app.core import db, migrations, settings
 from app.doctor import machine
 from app.doctor.finding import Finding, guarded, note, ok, wrong
 from app.embedded import servers

@@ -10,11 +10,9 @@ from pathlib import Path
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
-from app import audit, db, jobs, settings
-from app.doctor.finding import Finding, guarded, note, ok, wrong
-from app.doctor.service import Reached
-from app.embedded import processes
-from app.models import (
+from app import jobs
+from app.core import audit, db, settings
+from app.core.models import (
     Adapter,
     Attempt,
     AuditEvent,
@@ -28,6 +26,9 @@ from app.models import (
     Worker,
     WorkerState,
 )
+from app.doctor.finding import Finding, guarded, note, ok, wrong
+from app.doctor.service import Reached
+from app.embedded import processes
 from app.training import manifests
 
 _SHOWN = 5

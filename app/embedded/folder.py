@@ -12,7 +12,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO
 
-from app.settings import Settings
+from app.core.settings import Settings
 
 FOLDERS = (
     "postgres",

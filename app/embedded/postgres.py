@@ -18,8 +18,8 @@ from urllib.parse import quote
 
 import psycopg
 
+from app.core.settings import Settings
 from app.embedded import folder, processes
-from app.settings import Settings
 
 _USER = "etude"
 _DATABASE = "etude"

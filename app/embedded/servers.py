@@ -7,7 +7,7 @@ from contextlib import contextmanager
 
 import redis
 
-from app import db, migrations, settings
+from app.core import db, migrations, settings
 from app.embedded import folder
 from app.embedded.postgres import Postgres
 from app.embedded.valkey import Valkey

@@ -9,8 +9,8 @@ from urllib.parse import quote
 
 import redis
 
+from app.core.settings import Settings
 from app.embedded import folder, processes
-from app.settings import Settings
 
 _STOP_SIGNALS = ((signal.SIGTERM, 10.0), (signal.SIGKILL, 5.0))
 _START_SECONDS = 60

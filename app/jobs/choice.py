@@ -28,9 +28,7 @@ from sqlalchemy import (
 from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.orm import Session, aliased
 
-from app.datasets.privacy import reviews
-from app.jobs import line, shares
-from app.models import (
+from app.core.models import (
     Attempt,
     BaseModel,
     DatasetVersion,
@@ -43,6 +41,8 @@ from app.models import (
     Worker,
     WorkerState,
 )
+from app.datasets.privacy import reviews
+from app.jobs import line, shares
 from app.training.plan import DeviceInfo
 
 _CLOCK = func.clock_timestamp(type_=DateTime(timezone=True))

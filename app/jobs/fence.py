@@ -12,8 +12,8 @@ from typing import Any
 from sqlalchemy import ColumnElement, DateTime, func, update
 from sqlalchemy.orm import Session
 
-from app import settings
-from app.models import Desired, Job, JobStatus, Json
+from app.core import settings
+from app.core.models import Desired, Job, JobStatus, Json
 
 CLOCK = func.clock_timestamp(type_=DateTime(timezone=True))
 

@@ -4,9 +4,7 @@ from sqlalchemy import CompoundSelect, and_, select, union, update
 from sqlalchemy.orm import Session, aliased
 
 from app import notices
-from app.jobs.fence import CLOCK
-from app.jobs.stream import say
-from app.models import (
+from app.core.models import (
     BaseModel,
     DatasetVersion,
     Job,
@@ -16,6 +14,8 @@ from app.models import (
     ReviewStatus,
     VersionStatus,
 )
+from app.jobs.fence import CLOCK
+from app.jobs.stream import say
 
 
 def fail_hopeless(db: Session) -> list[int]:

@@ -11,11 +11,9 @@ from sqlalchemy import Row, func, select
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session, aliased
 
-from app import db as database
-from app import settings
-from app.datasets.privacy import reviews
-from app.jobs import choice, foresight, line, shares
-from app.models import (
+from app.core import db as database
+from app.core import settings
+from app.core.models import (
     Attempt,
     BaseModel,
     DatasetVersion,
@@ -29,6 +27,8 @@ from app.models import (
     Worker,
     WorkerState,
 )
+from app.datasets.privacy import reviews
+from app.jobs import choice, foresight, line, shares
 
 # From how many like jobs speeds are taken, the newest.
 _NUM_MEASURED = 200

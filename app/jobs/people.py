@@ -9,16 +9,11 @@ from sqlalchemy import Select, func, select
 from sqlalchemy import delete as sql_delete
 from sqlalchemy.orm import Session
 
-from app import audit, base_models
+from app import base_models
 from app.auth import can_edit
-from app.datasets import examples, versions
-from app.datasets.privacy import reviews
-from app.errors import Conflict, Forbidden, Invalid, NotFound
-from app.jobs import limits, plans
-from app.jobs.outlook import Outlook
-from app.jobs.rights import may_act
-from app.jobs.stream import say
-from app.models import (
+from app.core import audit
+from app.core.errors import Conflict, Forbidden, Invalid, NotFound
+from app.core.models import (
     DatasetVersion,
     Desired,
     ExampleKind,
@@ -30,6 +25,12 @@ from app.models import (
     User,
     VersionStatus,
 )
+from app.datasets import examples, versions
+from app.datasets.privacy import reviews
+from app.jobs import limits, plans
+from app.jobs.outlook import Outlook
+from app.jobs.rights import may_act
+from app.jobs.stream import say
 from app.training.config import TrainConfig
 
 MAX_NAME_LENGTH = 200

@@ -10,10 +10,10 @@ from typing import Literal
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
+from app.core.models import BaseModel, DatasetVersion, VersionStatus, Worker
 from app.datasets import lengths
 from app.jobs import line
 from app.jobs.choice import WORKER_SILENCE
-from app.models import BaseModel, DatasetVersion, VersionStatus, Worker
 from app.training import plan as training_plan
 from app.training.config import PRESETS, TrainConfig
 from app.training.plan import DeviceInfo, LengthHistogram, Plan

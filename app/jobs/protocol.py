@@ -15,11 +15,9 @@ from typing import Any
 from sqlalchemy import delete, exists, func, select, update
 from sqlalchemy.orm import Session
 
-from app import notices, settings
-from app.jobs import choice, fence, inputs, shares
-from app.jobs.fence import Claim
-from app.jobs.stream import say
-from app.models import (
+from app import notices
+from app.core import settings
+from app.core.models import (
     Attempt,
     Checkpoint,
     Desired,
@@ -29,6 +27,9 @@ from app.models import (
     Metric,
     Worker,
 )
+from app.jobs import choice, fence, inputs, shares
+from app.jobs.fence import Claim
+from app.jobs.stream import say
 
 _LET_GO: Json = {"worker_id": None, "lease_until": None, "phase": None, "progress": None}
 

@@ -1,8 +1,8 @@
 """Who may do what to a job: its owner, its department's lead, and administrators."""
 
 from app.auth import can_edit
-from app.errors import Forbidden
-from app.models import Job, Role, User
+from app.core.errors import Forbidden
+from app.core.models import Job, Role, User
 
 
 def can_act(user: User, job: Job) -> bool:

@@ -11,10 +11,18 @@ from sqlalchemy import DateTime, Float, bindparam, cast, func, outerjoin, select
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
-from app import settings
-from app.db import silence_limit
+from app.core import settings
+from app.core.db import silence_limit
+from app.core.models import (
+    Attempt,
+    Department,
+    DeviceUse,
+    Job,
+    JobStatus,
+    LineRule,
+    User,
+)
 from app.jobs.line import UNKNOWN_SECONDS, Hours, Rule, Standing, Standings, by_month, faded
-from app.models import Attempt, Department, DeviceUse, Job, JobStatus, LineRule, User
 
 _CLOCK = func.clock_timestamp(type_=DateTime(timezone=True))
 # Built once: a claim asks them under the line's lock.

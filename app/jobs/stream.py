@@ -5,7 +5,7 @@ from typing import Literal
 from sqlalchemy import Select, Text, bindparam, func, insert, select, update
 from sqlalchemy.orm import Session
 
-from app.models import Job, JobEvent, Json
+from app.core.models import Job, JobEvent, Json
 
 CHANNEL = "etude"
 Level = Literal["info", "warn", "error"]

@@ -15,7 +15,7 @@ import ssl
 import time
 from urllib.parse import urlsplit
 
-from app.models import Json
+from app.core.models import Json
 from app.notices import webhooks
 from app.notices.outbox import Message
 

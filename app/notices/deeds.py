@@ -7,8 +7,8 @@ from sqlalchemy import func, select, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
-from app import settings
-from app.models import (
+from app.core import settings
+from app.core.models import (
     Asking,
     AskingStatus,
     Channel,

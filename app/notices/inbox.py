@@ -3,8 +3,8 @@
 from sqlalchemy import func, select, update
 from sqlalchemy.orm import Session
 
-from app.errors import Invalid, NotFound
-from app.models import Notice, NoticeKind, Role, User
+from app.core.errors import Invalid, NotFound
+from app.core.models import Notice, NoticeKind, Role, User
 from app.notices.deeds import FOR_ADMINISTRATORS
 
 _SHOWN = 100

@@ -5,7 +5,7 @@ import ssl
 from email.message import EmailMessage
 from email.utils import formatdate, make_msgid
 
-from app import settings
+from app.core import settings
 from app.notices.outbox import Message
 
 _TIMEOUT_SECONDS = 20

@@ -10,8 +10,9 @@ from datetime import timedelta
 from sqlalchemy import delete, func, select, update
 from sqlalchemy.orm import Session
 
-from app import notices, settings
-from app.models import Channel, Json, Outgoing, User, Webhook
+from app import notices
+from app.core import settings
+from app.core.models import Channel, Json, Outgoing, User, Webhook
 
 # Longer than the longest try; nobody else takes the message meanwhile.
 _HOLD = timedelta(seconds=120)

@@ -5,12 +5,13 @@ from typing import Annotated
 from fastapi import APIRouter, Form, Request, Response
 from fastapi.responses import RedirectResponse
 
-from app import auth, settings
+from app import auth
 from app.auth import CurrentUser
-from app.db import Db
-from app.errors import AppError, Conflict, Invalid
+from app.core import settings
+from app.core.db import Db
+from app.core.errors import AppError, Conflict, Invalid
+from app.core.models import User
 from app.forms import MailForm, NameForm, PasswordForm, SetupForm, SignInForm
-from app.models import User
 from app.notices import inbox
 from app.notices.deeds import WORDS, wants_mail
 from app.render import page

@@ -5,11 +5,12 @@ from typing import Annotated
 from fastapi import APIRouter, Form, Response
 from fastapi.responses import FileResponse, RedirectResponse
 
-from app import adapters, storage
+from app import adapters
 from app.auth import CurrentUser, can_edit
-from app.db import Db
-from app.errors import AppError
-from app.models import Adapter, User
+from app.core import storage
+from app.core.db import Db
+from app.core.errors import AppError
+from app.core.models import Adapter, User
 from app.render import page
 from app.training import manifests
 

@@ -7,23 +7,16 @@ from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import FileResponse, RedirectResponse
 from sqlalchemy.orm import Session
 
-from app import (
-    dataset_page,
-    examples_page,
-    privacy_page,
-    questions_page,
-    queue,
-    storage,
-    uploads,
-)
+from app import dataset_page, examples_page, privacy_page, questions_page, uploads
 from app.auth import CurrentUser, can_edit
+from app.core import storage, wakeup
+from app.core.db import Db
+from app.core.errors import AppError, Invalid, NotFound
+from app.core.models import DatasetVersion, User, VersionStatus
 from app.datasets import changes, versions
 from app.datasets.privacy import reviews
 from app.datasets.privacy.reviews import Decision
-from app.db import Db
-from app.errors import AppError, Invalid, NotFound
 from app.forms import MappingForm, NameForm, ReadAsForm
-from app.models import DatasetVersion, User, VersionStatus
 from app.render import ROOT, page
 from app.routes.uploads import add_dataset
 from app.routes.v1.receiving import Received, received
@@ -139,7 +132,7 @@ def delete(db: Db, user: CurrentUser, dataset_id: int) -> Response:
         db.rollback()
         return _version_page(db, user, version, error=error)
     db.commit()
-    queue.hint("cpu")  # the worker removes the bytes
+    wakeup.hint("cpu")  # the worker removes the bytes
     return RedirectResponse("/datasets", status_code=303)
 
 
@@ -200,7 +193,7 @@ def confirm(
         db.rollback()
         return _version_page(db, user, version, form=form, change=True, error=error)
     db.commit()
-    queue.hint("cpu")
+    wakeup.hint("cpu")
     return _to(built)
 
 
@@ -216,7 +209,7 @@ def read_again(
         db.rollback()
         return _version_page(db, user, version, error=error, typed_read_as=form)
     db.commit()
-    queue.hint("cpu")
+    wakeup.hint("cpu")
     return _to(version)
 
 

@@ -7,16 +7,17 @@ from fastapi import APIRouter, Form, Response
 from fastapi.responses import RedirectResponse, StreamingResponse
 from sqlalchemy.orm import Session
 
-from app import audit, examples_page, questions_page, queue
-from app import db as database
+from app import examples_page, questions_page
 from app.auth import CurrentUser
+from app.core import audit, wakeup
+from app.core import db as database
+from app.core.db import Db
+from app.core.errors import AppError, Conflict, Invalid, NotFound
+from app.core.models import DatasetVersion, Example, Split, User, VersionStatus
 from app.datasets import changes, downloads, examples, versions
 from app.datasets.changes import Change
 from app.datasets.doctor import checks, fixes
-from app.db import Db
-from app.errors import AppError, Conflict, Invalid, NotFound
 from app.forms import ExampleForm, FixForm, SelectionForm
-from app.models import DatasetVersion, Example, Split, User, VersionStatus
 from app.render import version_page
 
 router = APIRouter(prefix="/versions/{version_id}")
@@ -128,7 +129,7 @@ def put_right(
         db.rollback()
         return _finding_page(db, user, version, kind, form.fix, error)
     db.commit()
-    queue.hint("cpu")
+    wakeup.hint("cpu")
     there = f"/versions/{made.id}?made=1" if made else f"/versions/{version.id}"
     return RedirectResponse(there, status_code=303)
 
@@ -148,7 +149,7 @@ def check_again(db: Db, user: CurrentUser, version_id: int) -> Response:
     versions.must_edit(user)
     checks.again(db, version)
     db.commit()
-    queue.hint("cpu")
+    wakeup.hint("cpu")
     return RedirectResponse(f"/versions/{version.id}", status_code=303)
 
 
@@ -212,7 +213,7 @@ def _number(typed: str) -> int:
 
 def _made(db: Session, version: DatasetVersion, index: int) -> Response:
     db.commit()
-    queue.hint("cpu")  # the doctor looks at the new version
+    wakeup.hint("cpu")  # the doctor looks at the new version
     address = f"/versions/{version.id}/examples?start={index}&made=1"
     return RedirectResponse(address, status_code=303)
 

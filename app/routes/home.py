@@ -4,9 +4,9 @@ from fastapi import APIRouter, Response
 
 from app import adapters, jobs, progress
 from app.auth import CurrentUser, can_edit
+from app.core.db import Db
+from app.core.models import Dataset, JobStatus, User, VersionStatus
 from app.datasets import versions
-from app.db import Db
-from app.models import Dataset, JobStatus, User, VersionStatus
 from app.render import page
 
 router = APIRouter()

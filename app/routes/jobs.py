@@ -5,12 +5,13 @@ from typing import Annotated
 from fastapi import APIRouter, Form, Response
 from fastapi.responses import PlainTextResponse, RedirectResponse
 
-from app import jobs, metrics, progress, queue
+from app import jobs, metrics, progress
 from app.auth import CurrentUser, can_edit
-from app.db import Db
-from app.errors import AppError
+from app.core import wakeup
+from app.core.db import Db
+from app.core.errors import AppError
+from app.core.models import Job
 from app.job_page import show_job
-from app.models import Job
 from app.render import page
 from app.training import failpoints
 
@@ -74,7 +75,7 @@ def resume(db: Db, user: CurrentUser, job_id: int) -> RedirectResponse:
     """Put a paused job back in line."""
     jobs.resume(db, user, jobs.get(db, user, job_id))
     db.commit()
-    queue.hint("gpu")
+    wakeup.hint("gpu")
     return _to(job_id)
 
 
@@ -83,7 +84,7 @@ def retry(db: Db, user: CurrentUser, job_id: int) -> RedirectResponse:
     """Queue the same again as a new job."""
     again = jobs.retry(db, user, jobs.get(db, user, job_id))
     db.commit()
-    queue.hint("gpu")
+    wakeup.hint("gpu")
     return _to(again.id)
 
 

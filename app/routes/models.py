@@ -6,11 +6,12 @@ from fastapi import APIRouter, Form, Response
 from fastapi.responses import RedirectResponse
 from sqlalchemy.orm import Session
 
-from app import base_models, jobs, queue, settings
+from app import base_models, jobs
 from app.auth import CurrentUser, require
-from app.db import Db
-from app.errors import AppError
-from app.models import Json, Role, User
+from app.core import settings, wakeup
+from app.core.db import Db
+from app.core.errors import AppError
+from app.core.models import Json, Role, User
 from app.render import page
 
 router = APIRouter(prefix="/models")
@@ -53,7 +54,7 @@ def _add(db: Session, user: User, source: Json, name: str, typed: dict[str, str]
         wrong = {"repo" if field == "name" and "repo" in typed else field: error.message}
         return _page(db, user, status=error.status, typed=typed, errors=wrong)
     db.commit()
-    queue.hint("cpu")
+    wakeup.hint("cpu")
     return RedirectResponse("/models", status_code=303)
 
 
@@ -62,7 +63,7 @@ def import_again(db: Db, user: CurrentUser, model_id: int) -> RedirectResponse:
     """Try a failed import once more."""
     base_models.import_again(db, user, base_models.get_model(db, model_id))
     db.commit()
-    queue.hint("cpu")
+    wakeup.hint("cpu")
     return RedirectResponse("/models", status_code=303)
 
 

@@ -7,15 +7,12 @@ from fastapi import APIRouter, Depends, Query, Request, Response
 from fastapi.responses import RedirectResponse
 from sqlalchemy.orm import Session
 
-from app import base_models, energy, jobs, progress, queue
+from app import base_models, energy, jobs, progress
 from app.auth import CurrentUser, require
-from app.datasets import examples, versions
-from app.datasets.privacy import reviews
-from app.db import Db
-from app.errors import AppError
-from app.job_form import FIELDS, PAIR_FIELDS, JobForm
-from app.job_page import closest_preset
-from app.models import (
+from app.core import wakeup
+from app.core.db import Db
+from app.core.errors import AppError
+from app.core.models import (
     BaseModel,
     DatasetVersion,
     ExampleKind,
@@ -24,6 +21,10 @@ from app.models import (
     User,
     VersionStatus,
 )
+from app.datasets import examples, versions
+from app.datasets.privacy import reviews
+from app.job_form import FIELDS, PAIR_FIELDS, JobForm
+from app.job_page import closest_preset
 from app.render import fragment, page
 from app.training import failpoints
 from app.training.config import PRESETS, TrainConfig
@@ -101,7 +102,7 @@ def create(db: Db, user: CurrentUser, form: SentForm) -> Response:
                 validation_version_id=validation_version_id,
             )
             failpoints.commit(db, "web.submit")
-            queue.hint("gpu")
+            wakeup.hint("gpu")
             return RedirectResponse(f"/jobs/{job.id}", status_code=303)
     except AppError as error:
         db.rollback()

@@ -5,12 +5,12 @@ from typing import Annotated
 from fastapi import APIRouter, Form, Response
 from fastapi.responses import RedirectResponse
 
-from app import settings
 from app.auth import CurrentUser
-from app.db import Db
-from app.errors import AppError
+from app.core import settings
+from app.core.db import Db
+from app.core.errors import AppError
+from app.core.models import Role, User, Webhook
 from app.forms import WebhookForm
-from app.models import Role, User, Webhook
 from app.notices import calls, inbox, webhooks
 from app.render import fragment, num_unread, page
 

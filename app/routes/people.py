@@ -7,10 +7,10 @@ from fastapi.responses import RedirectResponse
 
 from app import people
 from app.auth import LINK_HOURS, CurrentUser
-from app.db import Db
-from app.errors import AppError
+from app.core.db import Db
+from app.core.errors import AppError
+from app.core.models import User
 from app.forms import PersonForm, RoleForm
-from app.models import User
 from app.render import page
 
 router = APIRouter(prefix="/people")

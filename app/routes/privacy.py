@@ -6,14 +6,15 @@ from fastapi import APIRouter, Depends, Form, Request, Response
 from fastapi.responses import RedirectResponse
 from sqlalchemy.orm import Session
 
-from app import privacy_page, queue
+from app import privacy_page
 from app.auth import CurrentUser, can_edit, require
+from app.core import wakeup
+from app.core.db import Db
+from app.core.errors import AppError
+from app.core.models import DatasetVersion, Role, User
 from app.datasets import versions
 from app.datasets.privacy import patterns, reviews
 from app.datasets.privacy.findings import WORDS
-from app.db import Db
-from app.errors import AppError
-from app.models import DatasetVersion, Role, User
 from app.privacy_page import PrivacyForm
 from app.render import page
 
@@ -47,7 +48,7 @@ def decide(db: Db, user: CurrentUser, version_id: int, form: SentForm) -> Respon
         db.rollback()
         return _gate(db, user, version, form, error)
     db.commit()
-    queue.hint("cpu")
+    wakeup.hint("cpu")
     return RedirectResponse(f"/versions/{version.id}/privacy", status_code=303)
 
 
@@ -61,7 +62,7 @@ def scan(db: Db, user: CurrentUser, version_id: int) -> Response:
         db.rollback()
         return _gate(db, user, version, PrivacyForm(), error)
     db.commit()
-    queue.hint("cpu")
+    wakeup.hint("cpu")
     return RedirectResponse(f"/versions/{version.id}/privacy", status_code=303)
 
 

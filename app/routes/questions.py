@@ -6,14 +6,15 @@ from fastapi import APIRouter, Form, Request, Response
 from fastapi.responses import RedirectResponse
 from sqlalchemy.orm import Session
 
-from app import questions_page, queue
+from app import questions_page
 from app.auth import CurrentUser
+from app.core import wakeup
+from app.core.db import Db
+from app.core.errors import AppError, NotFound
+from app.core.models import DatasetVersion, ProposedPair, User, Verdict
 from app.datasets import versions
 from app.datasets.questions import reviewing, runs
-from app.db import Db
-from app.errors import AppError, NotFound
 from app.forms import AskingForm, SplitForm, VerdictForm
-from app.models import DatasetVersion, ProposedPair, User, Verdict
 from app.render import version_page
 
 router = APIRouter(prefix="/versions/{version_id}/questions")
@@ -40,7 +41,7 @@ def start(
         db.rollback()
         return _show(db, user, version, form=form, error=error)
     db.commit()
-    queue.hint("cpu")
+    wakeup.hint("cpu")
     return _to(version)
 
 
@@ -70,7 +71,7 @@ def make_version(
         db.rollback()
         return _show(db, user, version, split=form, error=error)
     db.commit()
-    queue.hint("cpu")  # it is looked through for personal details, and checked
+    wakeup.hint("cpu")  # it is looked through for personal details, and checked
     return RedirectResponse(f"/versions/{made.id}", status_code=303)
 
 

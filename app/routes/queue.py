@@ -7,13 +7,14 @@ from fastapi import APIRouter, Form, Query, Response
 from fastapi.responses import RedirectResponse
 from sqlalchemy.orm import Session
 
-from app import jobs, limits_page, machines, queue
+from app import jobs, limits_page, machines
 from app.auth import CurrentUser
-from app.db import Db
-from app.errors import AppError, NotFound
+from app.core import wakeup
+from app.core.db import Db
+from app.core.errors import AppError, NotFound
+from app.core.models import Job, User
 from app.forms import DeviceForm, LimitsForm
 from app.jobs import limits
-from app.models import Job, User
 from app.queue_page import show_queue
 from app.render import page
 
@@ -131,7 +132,7 @@ def limit_person(
 
 def _done(db: Session, to: str = "/queue") -> RedirectResponse:
     db.commit()
-    queue.hint("gpu")  # whatever was done, a job may be free to go now
+    wakeup.hint("gpu")  # whatever was done, a job may be free to go now
     return RedirectResponse(to, status_code=303)
 
 

@@ -14,11 +14,12 @@ from fastapi.concurrency import run_in_threadpool
 from sqlalchemy.orm import Session
 from starlette.requests import ClientDisconnect
 
-from app import auth, queue, storage, uploads
-from app import db as database
+from app import auth, uploads
+from app.core import db as database
+from app.core import storage, wakeup
+from app.core.errors import Invalid, NotSignedIn, TooLarge
+from app.core.models import DatasetVersion, User
 from app.datasets import versions
-from app.errors import Invalid, NotSignedIn, TooLarge
-from app.models import DatasetVersion, User
 from app.uploads import Upload
 
 TUS_VERSION = "1.0.0"
@@ -123,7 +124,7 @@ def add_dataset(
     except BaseException:
         storage.delete(stored.key)
         raise
-    queue.hint("cpu")
+    wakeup.hint("cpu")
     return version
 
 

@@ -16,7 +16,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from app import settings
+from app.core import settings
 from app.embedded import folder, processes
 from app.embedded.postgres import Postgres
 from app.embedded.valkey import Valkey

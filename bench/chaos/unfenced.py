@@ -14,8 +14,8 @@ from typing import Any
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
+from app.core.models import Job, JobStatus
 from app.jobs import fence
-from app.models import Job, JobStatus
 from worker import supervisor
 from worker.celery_app import app
 

@@ -6,7 +6,7 @@ from sqlalchemy.orm import Session
 from starlette.testclient import TestClient
 
 from app import auth
-from app.models import User
+from app.core.models import User
 
 ORIGIN = {"Origin": "http://127.0.0.1"}
 READS_HTML = {"Accept": "text/html"}

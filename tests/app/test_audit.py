@@ -5,8 +5,8 @@ from sqlalchemy import delete, select, text, update
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session
 
-from app import audit
-from app.models import AuditEvent
+from app.core import audit
+from app.core.models import AuditEvent
 
 
 def test_the_chain_holds_and_a_forged_event_breaks_it(db: Session) -> None:

@@ -7,8 +7,15 @@ from sqlalchemy import select, update
 from sqlalchemy.orm import Session
 
 from app import auth
-from app.errors import Conflict, Forbidden, Invalid, NotFound, TooMany
-from app.models import ApiToken, Role, SetupLink, SignInFailure, User, WebSession
+from app.core.errors import Conflict, Forbidden, Invalid, NotFound, TooMany
+from app.core.models import (
+    ApiToken,
+    Role,
+    SetupLink,
+    SignInFailure,
+    User,
+    WebSession,
+)
 
 PASSWORD = "four quiet green lamps"
 

@@ -10,8 +10,9 @@ from pathlib import Path
 import pytest
 from sqlalchemy.orm import Session
 
-from app import auth, cli, settings
-from app import db as database
+from app import auth, cli
+from app.core import db as database
+from app.core import settings
 from app.embedded import folder
 from app.embedded.postgres import Postgres
 from app.embedded.servers import check_broker

@@ -11,8 +11,8 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from app import cli
+from app.core.models import DatasetVersion, Role, Split, VersionStatus
 from app.datasets import examples
-from app.models import DatasetVersion, Role, Split, VersionStatus
 from tests import files
 from tests.factories import make_user
 from worker import reading

@@ -15,7 +15,7 @@ import pytest
 import redis
 from celery import Celery
 
-from app import settings
+from app.core import settings
 from app.embedded import folder
 from app.embedded.postgres import Postgres
 from app.embedded.servers import check_broker, redis_client
@@ -166,7 +166,7 @@ def test_who_runs_the_server(user: str, house: settings.Settings, postgres_here:
 def test_servers_end_with_whoever_started_them(house: settings.Settings) -> None:
     program = """
 import sys, time
-from app import settings
+from app.core import settings
 from app.embedded.postgres import Postgres
 from app.embedded.valkey import Valkey
 chosen = settings.load(data_dir=sys.argv[1])

@@ -16,7 +16,7 @@ import pytest
 from sqlalchemy.orm import Session
 
 from app import auth, jobs, metrics
-from app.models import Job, JobStatus, User, WebSession
+from app.core.models import Job, JobStatus, User, WebSession
 from app.training.config import EvaluationEvent, StepEvent
 from tests.factories import make_department, make_job, make_user
 

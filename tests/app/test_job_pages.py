@@ -12,8 +12,8 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 from starlette.testclient import TestClient
 
-from app import storage
-from app.models import (
+from app.core import storage
+from app.core.models import (
     Adapter,
     BaseModel,
     Desired,

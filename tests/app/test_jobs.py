@@ -8,8 +8,8 @@ from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from app import adapters, jobs
-from app.errors import AppError, Conflict, Forbidden, Invalid, NotFound
-from app.models import (
+from app.core.errors import AppError, Conflict, Forbidden, Invalid, NotFound
+from app.core.models import (
     Adapter,
     Attempt,
     AuditEvent,

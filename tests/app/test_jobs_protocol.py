@@ -12,9 +12,10 @@ from sqlalchemy import func, select, update
 from sqlalchemy.exc import DatabaseError
 from sqlalchemy.orm import Session
 
-from app import db as database
-from app import jobs, metrics, settings
-from app.models import (
+from app import jobs, metrics
+from app.core import db as database
+from app.core import settings
+from app.core.models import (
     Attempt,
     Checkpoint,
     Desired,

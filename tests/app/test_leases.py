@@ -6,10 +6,10 @@ import pytest
 from sqlalchemy import text
 from sqlalchemy.orm import Session
 
-from app import db as database
-from app import leases
-from app.leases import BASE_MODELS, VERSIONS, LeaseLost
-from app.models import BaseModel, DatasetVersion, ModelStatus, VersionStatus
+from app.core import db as database
+from app.core import leases
+from app.core.leases import BASE_MODELS, VERSIONS, LeaseLost
+from app.core.models import BaseModel, DatasetVersion, ModelStatus, VersionStatus
 from tests.factories import make_base_model, make_dataset_version
 
 

@@ -12,11 +12,11 @@ from sqlalchemy import func, select, update
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session
 
-from app import db as database
-from app import jobs, machines, settings
-from app.errors import Invalid, TooMany
-from app.jobs import limits, shares
-from app.models import (
+from app import jobs, machines
+from app.core import db as database
+from app.core import settings
+from app.core.errors import Invalid, TooMany
+from app.core.models import (
     Attempt,
     DatasetVersion,
     Department,
@@ -29,6 +29,7 @@ from app.models import (
     Worker,
     WorkerState,
 )
+from app.jobs import limits, shares
 from app.training.config import PRESETS
 from app.training.plan import DeviceInfo
 from tests.factories import (

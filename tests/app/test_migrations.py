@@ -5,9 +5,9 @@ from sqlalchemy import inspect, update
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session
 
-from app import db as database
-from app import migrations
-from app.models import Job, JobStatus
+from app.core import db as database
+from app.core import migrations
+from app.core.models import Job, JobStatus
 from tests.factories import make_job
 
 

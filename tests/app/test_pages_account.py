@@ -8,7 +8,7 @@ from sqlalchemy.orm import Session
 from starlette.testclient import TestClient
 
 from app import auth
-from app.models import ApiToken, Role, User
+from app.core.models import ApiToken, Role, User
 from tests.app.pages import ORIGIN, sign_in
 from tests.factories import PASSWORD, make_user
 

@@ -13,10 +13,9 @@ from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 from starlette.testclient import TestClient
 
-from app import settings, uploads
-from app.datasets import changes, examples
-from app.datasets.changes import Change
-from app.models import (
+from app import uploads
+from app.core import settings
+from app.core.models import (
     BaseModel,
     Dataset,
     DatasetVersion,
@@ -26,6 +25,8 @@ from app.models import (
     User,
     VersionStatus,
 )
+from app.datasets import changes, examples
+from app.datasets.changes import Change
 from tests import files
 from tests.app.pages import EXAMPLES, PIECE, TUS, sign_in
 from tests.factories import make_base_model, make_dataset_version, make_department, make_user

@@ -13,10 +13,7 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 from starlette.testclient import TestClient
 
-from app.datasets import changes, examples
-from app.datasets.changes import Change
-from app.datasets.doctor import checks
-from app.models import (
+from app.core.models import (
     AuditEvent,
     CheckStatus,
     DatasetCheck,
@@ -28,6 +25,9 @@ from app.models import (
     Split,
     User,
 )
+from app.datasets import changes, examples
+from app.datasets.changes import Change
+from app.datasets.doctor import checks
 from tests.app.pages import sign_in
 from tests.factories import (
     make_base_model,

@@ -8,9 +8,9 @@ import pytest
 from sqlalchemy.orm import Session
 from starlette.testclient import TestClient
 
-from app import settings
+from app.core import settings
+from app.core.models import Role
 from app.main import PAGE_ROUTERS, create_app
-from app.models import Role
 from app.render import ROOT
 from tests.app.pages import ORIGIN, PIECE, READS_HTML, sign_in
 from tests.factories import make_base_model, make_department, make_job, make_user

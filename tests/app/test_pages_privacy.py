@@ -8,10 +8,7 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 from starlette.testclient import TestClient
 
-from app.datasets.privacy import reviews
-from app.datasets.privacy.findings import Kind
-from app.datasets.privacy.stand_ins import key_of
-from app.models import (
+from app.core.models import (
     DatasetVersion,
     Example,
     Job,
@@ -22,6 +19,9 @@ from app.models import (
     Role,
     User,
 )
+from app.datasets.privacy import reviews
+from app.datasets.privacy.findings import Kind
+from app.datasets.privacy.stand_ins import key_of
 from tests.app.pages import sign_in
 from tests.factories import make_base_model, make_dataset_version, make_department, make_user
 

@@ -7,12 +7,10 @@ from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 from starlette.testclient import TestClient
 
-from app import leases, model_card
-from app.datasets import changes, examples, versions
-from app.datasets.changes import Change
-from app.datasets.questions import reviewing, runs
-from app.errors import Conflict, Forbidden, Invalid, NotFound
-from app.models import (
+from app import model_card
+from app.core import leases
+from app.core.errors import Conflict, Forbidden, Invalid, NotFound
+from app.core.models import (
     Asking,
     AskingStatus,
     AuditEvent,
@@ -30,6 +28,9 @@ from app.models import (
     Verdict,
     VersionStatus,
 )
+from app.datasets import changes, examples, versions
+from app.datasets.changes import Change
+from app.datasets.questions import reviewing, runs
 from app.training.config import DoneEvent
 from tests.app.pages import sign_in
 from tests.factories import (

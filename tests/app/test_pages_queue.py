@@ -8,10 +8,9 @@ from sqlalchemy import select, update
 from sqlalchemy.orm import Session
 from starlette.testclient import TestClient
 
-from app import queue_page, settings
-from app.jobs.foresight import Times
-from app.machines import DeviceReading, Readings
-from app.models import (
+from app import queue_page
+from app.core import settings
+from app.core.models import (
     Attempt,
     AuditEvent,
     Desired,
@@ -24,6 +23,8 @@ from app.models import (
     Worker,
     WorkerState,
 )
+from app.jobs.foresight import Times
+from app.machines import DeviceReading, Readings
 from app.training.plan import DeviceInfo
 from tests.app.pages import sign_in
 from tests.factories import make_dataset_version, make_department, make_job, make_user

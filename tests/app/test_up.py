@@ -15,8 +15,8 @@ from pathlib import Path
 import pytest
 
 from app import metrics
+from app.core.models import Job, JobStatus
 from app.embedded import processes
-from app.models import Job, JobStatus
 from tests.factories import PASSWORD, make_job
 from tests.up import NOBODY, STAND_IN, Etude, still_there
 

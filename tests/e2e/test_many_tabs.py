@@ -11,7 +11,7 @@ import pytest
 from playwright.sync_api import Browser, BrowserContext, Page
 from sqlalchemy.orm import Session
 
-from app.models import Job, Role
+from app.core.models import Job, Role
 from tests.e2e.conftest import CHROMIUM
 from tests.factories import PASSWORD, make_job, make_user
 from tests.up import STAND_IN, Etude

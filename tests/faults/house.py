@@ -23,11 +23,20 @@ from sqlalchemy import func, select, update
 from sqlalchemy.exc import OperationalError
 from sqlalchemy.orm import Session
 
-from app import auth, jobs, metrics, queue, settings
-from app import db as database
+from app import auth, jobs, metrics
+from app.core import db as database
+from app.core import settings, wakeup
+from app.core.models import (
+    Adapter,
+    Attempt,
+    Checkpoint,
+    Desired,
+    Job,
+    JobStatus,
+    Metric,
+)
 from app.embedded.postgres import Postgres
 from app.embedded.valkey import Valkey
-from app.models import Adapter, Attempt, Checkpoint, Desired, Job, JobStatus, Metric
 from app.training import manifests
 from tests.factories import make_base_model, make_dataset_version, make_user
 from tests.factories import make_job as factory_job
@@ -141,7 +150,7 @@ class House:
         self.db.commit()
 
     def ring(self) -> bool:
-        return queue.ring(self.broker.url, "gpu")
+        return wakeup.ring(self.broker.url, "gpu")
 
     def wait_for(self, look: Callable[[], T | None], seconds: float = 60) -> T:
         """Look, in a fresh transaction each time, until there is something to see."""

@@ -14,10 +14,10 @@ import pytest
 import redis
 from sqlalchemy import func, select
 
-from app import queue
+from app.core import wakeup
+from app.core.models import Attempt
 from app.embedded.postgres import Postgres
 from app.embedded.servers import redis_client
-from app.models import Attempt
 from tests.faults.conftest import opened
 from tests.faults.house import House
 from tests.faults.proxy import Proxy, proxy
@@ -142,7 +142,7 @@ def test_f24_two_hundred_cut_connections_double_no_job(house: House) -> None:
 def test_f25_f27_a_silent_or_slow_broker_holds_nobody_up(house: House) -> None:
     with proxy(socket_of(house)) as cable:
         address = through(house, cable)
-        assert queue.ring(address, "gpu")
+        assert wakeup.ring(address, "gpu")
         cable.is_silent = True
         assert seconds_to_ring(address) < 3
         cable.is_silent = False
@@ -151,12 +151,12 @@ def test_f25_f27_a_silent_or_slow_broker_holds_nobody_up(house: House) -> None:
         assert seconds_to_ring(address) < 3
         cable.delay_seconds = 0
         cable.hang_up()
-        assert queue.ring(address, "gpu")
+        assert wakeup.ring(address, "gpu")
 
 
 def seconds_to_ring(address: str) -> float:
     began = time.monotonic()
-    assert not queue.ring(address, "gpu")
+    assert not wakeup.ring(address, "gpu")
     return time.monotonic() - began
 
 

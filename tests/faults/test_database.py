@@ -16,9 +16,9 @@ import pytest
 from sqlalchemy import select
 
 from app import jobs
+from app.core.models import Attempt, JobStatus, Worker
 from app.embedded import folder
 from app.embedded.postgres import Postgres
-from app.models import Attempt, JobStatus, Worker
 from tests.faults.conftest import opened
 from tests.faults.house import LEASE_AND_GRACE, House, until_gone
 from tests.faults.proxy import proxy

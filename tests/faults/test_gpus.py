@@ -9,8 +9,17 @@ import pytest
 from sqlalchemy import select
 
 from app import machines
+from app.core.models import (
+    Attempt,
+    Job,
+    JobEvent,
+    JobStatus,
+    Notice,
+    QuarantinedDevice,
+    Role,
+    Worker,
+)
 from app.embedded.postgres import Postgres
-from app.models import Attempt, Job, JobEvent, JobStatus, Notice, QuarantinedDevice, Role, Worker
 from tests.factories import make_user
 from tests.faults.conftest import opened
 from tests.faults.house import House

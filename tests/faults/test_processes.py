@@ -20,8 +20,16 @@ from sqlalchemy import func, select, update
 from sqlalchemy.orm import Session
 
 from app import jobs, machines
+from app.core.models import (
+    Attempt,
+    Job,
+    JobStatus,
+    Notice,
+    QuarantinedDevice,
+    Role,
+    Worker,
+)
 from app.embedded.postgres import Postgres
-from app.models import Attempt, Job, JobStatus, Notice, QuarantinedDevice, Role, Worker
 from app.training import failpoints
 from tests.app.test_up import job_of, wait_until
 from tests.factories import make_job, make_user

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from sqlalchemy import select
 
-from app.models import Attempt, Desired, JobStatus, Worker
+from app.core.models import Attempt, Desired, JobStatus, Worker
 from tests.factories import make_dataset_version, make_job
 from tests.up import STAND_IN, Etude
 from tests.worker.conftest import wait_for

@@ -15,12 +15,20 @@ import torch
 from safetensors.torch import save_file
 from sqlalchemy import select
 
-from app import db as database
-from app import jobs, metrics, migrations, settings
+from app import jobs, metrics
+from app.core import db as database
+from app.core import migrations, settings
+from app.core.errors import Conflict
+from app.core.models import (
+    Adapter,
+    Attempt,
+    BaseModel,
+    Checkpoint,
+    Example,
+    JobStatus,
+)
 from app.datasets import versions
 from app.embedded.postgres import Postgres
-from app.errors import Conflict
-from app.models import Adapter, Attempt, BaseModel, Checkpoint, Example, JobStatus
 from app.training.config import TrainConfig
 from app.training.manifests import verify_manifest, write_manifest
 from tests.faults.conftest import opened

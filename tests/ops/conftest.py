@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from app import settings
+from app.core import settings
 from tests.worker.conftest import gpu_worker, quick  # noqa: F401
 
 FULL_UJ = 5_000_000

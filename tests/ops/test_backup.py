@@ -19,12 +19,11 @@ from sqlalchemy import delete, inspect, select
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session
 
-from app import auth, backup, metrics, settings, storage
-from app import db as database
+from app import auth, backup, metrics
 from app.backup import bundle, held, tables
-from app.embedded import folder
-from app.embedded.postgres import Postgres
-from app.models import (
+from app.core import db as database
+from app.core import settings, storage
+from app.core.models import (
     Adapter,
     AuditEvent,
     BaseModel,
@@ -38,6 +37,8 @@ from app.models import (
     WebSession,
     Worker,
 )
+from app.embedded import folder
+from app.embedded.postgres import Postgres
 from app.training import manifests
 from tests.factories import PASSWORD, first_user, make_base_model, make_job, make_user
 from tests.up import STAND_IN, Etude
@@ -352,7 +353,7 @@ def test_a_backup_goes_through_a_pipe(
 
 
 def test_no_kept_table_points_to_one_that_is_left_out() -> None:
-    from app.models import Base
+    from app.core.models import Base
 
     pointing = {
         (table.name, key.column.table.name)

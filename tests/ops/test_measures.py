@@ -17,10 +17,11 @@ from sqlalchemy import func, text
 from sqlalchemy.orm import Session
 from starlette.testclient import TestClient
 
-from app import db as database
-from app import logs, measures, migrations, settings
+from app import measures
+from app.core import db as database
+from app.core import logs, migrations, settings
+from app.core.models import Attempt, JobStatus, Worker
 from app.embedded.valkey import Valkey
-from app.models import Attempt, JobStatus, Worker
 from tests.app.pages import sign_in
 from tests.factories import make_job, make_user
 from tests.small_disk import small_disk

@@ -12,13 +12,10 @@ from sqlalchemy import func, select, update
 from sqlalchemy.orm import Session
 from starlette.testclient import TestClient
 
-from app import audit, jobs, notices, settings
-from app.datasets.privacy import reviews
-from app.datasets.privacy.reviews import Decision
-from app.doctor import examine
-from app.errors import Invalid
-from app.jobs import WorkerInfo
-from app.models import (
+from app import jobs, notices
+from app.core import audit, settings
+from app.core.errors import Invalid
+from app.core.models import (
     Attempt,
     AuditEvent,
     Job,
@@ -32,6 +29,10 @@ from app.models import (
     Webhook,
     Worker,
 )
+from app.datasets.privacy import reviews
+from app.datasets.privacy.reviews import Decision
+from app.doctor import examine
+from app.jobs import WorkerInfo
 from app.notices import calls, inbox, outbox, webhooks
 from tests.app.pages import sign_in
 from tests.factories import make_dataset_version, make_job, make_user

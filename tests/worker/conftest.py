@@ -14,8 +14,8 @@ import pytest
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from app import settings
-from app.models import Attempt, Job
+from app.core import settings
+from app.core.models import Attempt, Job
 
 ROOT = Path(__file__).parents[2]
 T = TypeVar("T")

@@ -10,13 +10,9 @@ import pytest
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
-from app import leases, settings
-from app.child import BrokeOff
-from app.datasets import browsing, changes, examples, search
-from app.datasets.changes import Change
-from app.datasets.doctor import checks, fixes, process
-from app.datasets.doctor.order import Order
-from app.models import (
+from app.core import leases, settings
+from app.core.child import BrokeOff
+from app.core.models import (
     CheckStatus,
     DatasetVersion,
     Example,
@@ -26,6 +22,10 @@ from app.models import (
     Severity,
     Split,
 )
+from app.datasets import browsing, changes, examples, search
+from app.datasets.changes import Change
+from app.datasets.doctor import checks, fixes, process
+from app.datasets.doctor.order import Order
 from tests.factories import first_user, make_dataset_version
 from worker import checking
 from worker.held import Held

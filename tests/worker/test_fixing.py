@@ -8,12 +8,12 @@ from sqlalchemy import func, select, text
 from sqlalchemy.orm import Session
 from starlette.testclient import TestClient
 
-from app import leases
+from app.core import leases
+from app.core.errors import Conflict
+from app.core.models import DatasetVersion, Example, FixRun, FixStatus, Role
 from app.datasets import browsing, changes, examples
 from app.datasets.changes import Change
 from app.datasets.doctor import fixes
-from app.errors import Conflict
-from app.models import DatasetVersion, Example, FixRun, FixStatus, Role
 from tests.app.pages import sign_in
 from tests.factories import first_user, make_job, make_user
 from tests.worker.test_checking import check, pair, version_of

@@ -13,7 +13,7 @@ from sqlalchemy import func, update
 from sqlalchemy.orm import Session
 
 from app import jobs
-from app.models import Job
+from app.core.models import Job
 from app.training import failpoints
 from tests.factories import make_job
 from tests.worker.conftest import wait_for

@@ -16,7 +16,7 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from app import auth
-from app.models import DatasetVersion, VersionStatus, Worker
+from app.core.models import DatasetVersion, VersionStatus, Worker
 from app.training import plan as training_plan
 from tests.app.datasets.test_lengths import byte_model
 from tests.app.pages import ORIGIN, READS_HTML

@@ -5,10 +5,19 @@ from datetime import time, timedelta
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from app import jobs, machines, metrics, queue, settings
+from app import jobs, machines, metrics
+from app.core import settings, wakeup
+from app.core.models import (
+    Attempt,
+    Desired,
+    Job,
+    JobStatus,
+    LineRule,
+    Role,
+    Worker,
+)
 from app.jobs import shares
 from app.machines import Readings
-from app.models import Attempt, Desired, Job, JobStatus, LineRule, Role, Worker
 from tests.factories import make_department, make_job, make_user
 from tests.worker.conftest import WorkerProcess, until_final, until_step, wait_for
 
@@ -33,7 +42,7 @@ def test_a_job_gives_way_keeps_its_place_and_goes_on(
     other = make_job(db, user=night, version=job.version)
     job.name, other.name = "steps=90 pause=0.04", "steps=3"
     db.commit()
-    queue.hint("gpu")
+    wakeup.hint("gpu")
 
     # Its hours end: it saves its place, and nothing of its department begins.
     until_step(db, job, 5)
@@ -48,7 +57,7 @@ def test_a_job_gives_way_keeps_its_place_and_goes_on(
     at = job.durable_step
     db.delete(rule)
     db.commit()
-    queue.hint("gpu")
+    wakeup.hint("gpu")
     until_step(db, job, at + 5)  # the other one, which came later, waits behind it still
     assert (job.attempt, other.status) == (2, JobStatus.QUEUED)
 

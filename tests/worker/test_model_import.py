@@ -17,9 +17,10 @@ import torch
 from safetensors.torch import load_file, save_file
 from sqlalchemy.orm import Session
 
-from app import base_models, settings
-from app.errors import Conflict, Forbidden, Invalid
-from app.models import BaseModel, ModelStatus, Role
+from app import base_models
+from app.core import settings
+from app.core.errors import Conflict, Forbidden, Invalid
+from app.core.models import BaseModel, ModelStatus, Role
 from app.training import manifests
 from tests.factories import make_user
 from tests.trainer.conftest import tiny_model

@@ -8,15 +8,10 @@ from sqlalchemy import select, text
 from sqlalchemy.exc import ProgrammingError
 from sqlalchemy.orm import Session
 
-from app import jobs, settings
-from app.datasets import changes, examples, versions
-from app.datasets.changes import Change
-from app.datasets.privacy import reviews
-from app.datasets.privacy.findings import Kind
-from app.datasets.privacy.reviews import Decision
-from app.datasets.privacy.stand_ins import key_of
-from app.errors import Conflict, Forbidden, Invalid
-from app.models import (
+from app import jobs
+from app.core import settings
+from app.core.errors import Conflict, Forbidden, Invalid
+from app.core.models import (
     AuditEvent,
     BaseModel,
     DatasetVersion,
@@ -30,6 +25,12 @@ from app.models import (
     User,
     VersionStatus,
 )
+from app.datasets import changes, examples, versions
+from app.datasets.changes import Change
+from app.datasets.privacy import reviews
+from app.datasets.privacy.findings import Kind
+from app.datasets.privacy.reviews import Decision
+from app.datasets.privacy.stand_ins import key_of
 from app.training.config import PRESETS
 from tests.factories import first_user, make_base_model, make_dataset_version, make_user
 from worker import privacy

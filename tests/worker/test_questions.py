@@ -11,10 +11,8 @@ from sqlalchemy.orm import Session
 from tokenizers import AddedToken, Tokenizer
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from app import leases, settings
-from app.datasets.questions import runs
-from app.datasets.questions.asking import told_before
-from app.models import (
+from app.core import leases, settings
+from app.core.models import (
     Asking,
     AskingStatus,
     BaseModel,
@@ -24,6 +22,8 @@ from app.models import (
     Notice,
     ProposedPair,
 )
+from app.datasets.questions import runs
+from app.datasets.questions.asking import told_before
 from app.training.chat import ChatFormat
 from app.training.manifests import write_manifest
 from tests.factories import first_user, make_base_model, make_dataset_version

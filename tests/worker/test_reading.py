@@ -14,12 +14,12 @@ import pytest
 from sqlalchemy import text
 from sqlalchemy.orm import Session
 
-from app import leases, settings, storage
+from app.core import leases, settings, storage
+from app.core.models import DatasetVersion, Example, Split, VersionStatus
 from app.datasets import examples, versions
 from app.datasets.mapping import Mapping
 from app.datasets.reading import ReadAs
 from app.embedded.servers import redis_client
-from app.models import DatasetVersion, Example, Split, VersionStatus
 from tests.factories import first_user
 from worker import identity, reading, tasks
 

@@ -7,8 +7,8 @@ import pytest
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from app import settings
-from app.models import Attempt, Worker
+from app.core import settings
+from app.core.models import Attempt, Worker
 from tests.factories import make_job
 from tests.worker.conftest import WorkerProcess, is_running, until_final, wait_for
 from worker import identity, trainer_process

@@ -14,9 +14,19 @@ import redis
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
-from app import jobs, metrics, queue, storage
+from app import jobs, metrics
+from app.core import storage, wakeup
+from app.core.models import (
+    Adapter,
+    Attempt,
+    Checkpoint,
+    Desired,
+    Job,
+    JobStatus,
+    Metric,
+    Worker,
+)
 from app.embedded.postgres import Postgres
-from app.models import Adapter, Attempt, Checkpoint, Desired, Job, JobStatus, Metric, Worker
 from tests.factories import make_job as factory_job
 from tests.small_disk import fill, small_disk
 from tests.worker.conftest import (
@@ -58,7 +68,7 @@ def test_a_hint_trains_the_job_and_publishes_its_adapter(
     db: Session, gpu_worker: WorkerProcess, data_dir: Path
 ) -> None:
     job = make_job(db, "steps=20")
-    queue.hint("gpu")
+    wakeup.hint("gpu")
     until_final(db, job)
     assert (job.status, job.reason) == (JobStatus.SUCCEEDED, None)
     assert_unbroken(db, job, 20)
@@ -109,11 +119,11 @@ def test_a_trainer_waits_for_its_job_and_may_be_killed_waiting(
     killed = wait_for(db, lambda: waiting_trainer(gpu_worker))
     os.kill(killed, signal.SIGKILL)
     first = make_job(db, "steps=3")
-    queue.hint("gpu")
+    wakeup.hint("gpu")
     assert until_final(db, first).status is JobStatus.SUCCEEDED
     waiting = wait_for(db, lambda: waiting_trainer(gpu_worker))
     job = make_job(db, "steps=200 pause=0.05")
-    queue.hint("gpu")
+    wakeup.hint("gpu")
     until_step(db, job, 1)
     assert trainer_pid(db, job) == waiting
     gpu_worker.kill()
@@ -134,7 +144,7 @@ def test_jobs_run_one_after_another_without_a_hint(db: Session, gpu_worker: Work
 def test_many_hints_train_a_job_once(db: Session, gpu_worker: WorkerProcess) -> None:
     job = make_job(db, "steps=20 pause=0.01")
     for _ in range(100):
-        assert queue.hint("gpu")
+        assert wakeup.hint("gpu")
     until_final(db, job)
     assert job.attempt == 1
     wait_for(db, lambda: redis.from_url(_plain(os.environ["REDIS_URL"])).llen("etude:gpu") == 0, 60)
@@ -143,7 +153,7 @@ def test_many_hints_train_a_job_once(db: Session, gpu_worker: WorkerProcess) -> 
 
 def test_a_flushed_broker_loses_no_job(db: Session, quick: None, tmp_path: Path) -> None:
     job = make_job(db, "steps=5 every=5")
-    queue.hint("gpu")
+    wakeup.hint("gpu")
     redis.from_url(_plain(os.environ["REDIS_URL"])).flushall()
     worker = WorkerProcess("gpu", tmp_path)
     worker.start()

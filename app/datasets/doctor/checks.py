@@ -6,11 +6,8 @@ from sqlalchemy import delete, select
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
-from app import leases
-from app.datasets.doctor import kinds
-from app.datasets.doctor.kinds import KINDS
-from app.datasets.doctor.report import Report
-from app.models import (
+from app.core import leases
+from app.core.models import (
     CheckStatus,
     DatasetCheck,
     DatasetVersion,
@@ -18,6 +15,9 @@ from app.models import (
     Severity,
     VersionStatus,
 )
+from app.datasets.doctor import kinds
+from app.datasets.doctor.kinds import KINDS
+from app.datasets.doctor.report import Report
 
 _ORDER = {severity: place for place, severity in enumerate(Severity)}
 _KIND_ORDER = {kind: place for place, kind in enumerate(KINDS)}

@@ -9,12 +9,19 @@ from sqlalchemy import select
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
+from app.core.errors import Conflict, Invalid
+from app.core.models import (
+    DatasetVersion,
+    Example,
+    FixRun,
+    FixStatus,
+    Split,
+    User,
+)
 from app.datasets import browsing, changes, examples, versions
 from app.datasets.browsing import Marks
 from app.datasets.changes import Change
 from app.datasets.doctor import mending
-from app.errors import Conflict, Invalid
-from app.models import DatasetVersion, Example, FixRun, FixStatus, Split, User
 
 _BATCH = 500
 # What is about more examples a worker puts right: nobody's browser waits for it.

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from app.models import Severity
+from app.core.models import Severity
 
 # From about so many examples on, training begins to pay.
 ENOUGH_EXAMPLES = 200

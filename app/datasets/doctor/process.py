@@ -1,7 +1,7 @@
 """Starting the process that looks at people's rows; what it may do is decided there (__main__)."""
 
-from app import settings
-from app.child import Child
+from app.core import settings
+from app.core.child import Child
 from app.datasets.doctor.order import Order
 
 

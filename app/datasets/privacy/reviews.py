@@ -10,12 +10,10 @@ from pydantic import BaseModel, ConfigDict, Field
 from sqlalchemy import ColumnElement, delete, exists, func, select, update
 from sqlalchemy.orm import Session, object_session
 
-from app import audit, notices, settings
-from app.datasets import examples, versions
-from app.datasets.privacy.findings import WORDS, Kind
-from app.datasets.privacy.stand_ins import key_of
-from app.errors import Conflict, Invalid
-from app.models import (
+from app import notices
+from app.core import audit, settings
+from app.core.errors import Conflict, Invalid
+from app.core.models import (
     DatasetVersion,
     Example,
     PrivacyFinding,
@@ -25,6 +23,9 @@ from app.models import (
     User,
     VersionStatus,
 )
+from app.datasets import examples, versions
+from app.datasets.privacy.findings import WORDS, Kind
+from app.datasets.privacy.stand_ins import key_of
 
 Action = Literal["replace", "blank", "keep"]
 MIN_REASON = 8

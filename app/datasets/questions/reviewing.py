@@ -7,13 +7,9 @@ from typing import Any
 from sqlalchemy import Select, func, insert, select, tuple_
 from sqlalchemy.orm import Session
 
-from app import audit, settings
-from app.datasets import examples, versions
-from app.datasets.doctor import checks
-from app.datasets.mapping import Mapping
-from app.datasets.privacy import reviews
-from app.errors import Conflict, Invalid, NotFound
-from app.models import (
+from app.core import audit, settings
+from app.core.errors import Conflict, Invalid, NotFound
+from app.core.models import (
     Asking,
     DatasetVersion,
     Example,
@@ -24,6 +20,10 @@ from app.models import (
     Verdict,
     VersionStatus,
 )
+from app.datasets import examples, versions
+from app.datasets.doctor import checks
+from app.datasets.mapping import Mapping
+from app.datasets.privacy import reviews
 
 PAGE_PAIRS = 10
 MAX_CHARACTERS = 4000

@@ -10,13 +10,11 @@ from typing import Any
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
-from app import audit, leases, notices
-from app.datasets import examples, versions
-from app.datasets.privacy import reviews
-from app.datasets.questions.passages import Passage, passages
-from app.errors import Conflict, Invalid
-from app.leases import Lease
-from app.models import (
+from app import notices
+from app.core import audit, leases
+from app.core.errors import Conflict, Invalid
+from app.core.leases import Lease
+from app.core.models import (
     Asking,
     AskingStatus,
     BaseModel,
@@ -30,6 +28,9 @@ from app.models import (
     Verdict,
     VersionStatus,
 )
+from app.datasets import examples, versions
+from app.datasets.privacy import reviews
+from app.datasets.questions.passages import Passage, passages
 
 MAX_PER_PASSAGE, DEFAULT_PER_PASSAGE = 5, 2
 MAX_PAIRS, DEFAULT_PAIRS = 2000, 100

@@ -6,10 +6,16 @@ from pydantic import ValidationError
 from sqlalchemy.orm import Session
 
 from app import base_models, files
+from app.core.errors import NotFound
+from app.core.models import (
+    BaseModel,
+    DatasetVersion,
+    ModelStatus,
+    User,
+    VersionStatus,
+)
 from app.datasets.privacy import reviews
 from app.datasets.privacy.reviews import Decision
-from app.errors import NotFound
-from app.models import BaseModel, DatasetVersion, ModelStatus, User, VersionStatus
 from app.routes.v1.errors import BadRequest, unsupported
 from app.routes.v1.schemas import CreateJob, DpoHyperparameters, Hyperparameters, Options, Privacy
 from app.training.config import (

@@ -11,8 +11,8 @@ from fastapi.responses import JSONResponse
 from sqlalchemy.exc import SQLAlchemyError
 from starlette.exceptions import HTTPException
 
-from app import db
-from app.errors import AppError, Invalid, NotFound
+from app.core import db
+from app.core.errors import AppError, Invalid, NotFound
 
 # What the `type` of an error is; clients show it, and decide by the status and the code.
 _TYPES = {

@@ -7,8 +7,8 @@ from typing import Any, Literal, cast
 from sqlalchemy import select, union
 from sqlalchemy.orm import Session
 
-from app.models import Job, Metric
-from app.models import JobEvent as EventRow
+from app.core.models import Job, Metric
+from app.core.models import JobEvent as EventRow
 from app.routes.v1.paging import Page, page, unknown_after
 from app.routes.v1.schemas import JobEvent, unix
 

@@ -10,13 +10,20 @@ from pydantic import ValidationError
 from sqlalchemy import asc, desc
 from sqlalchemy.orm import Session
 
-from app import auth, files, queue, storage
+from app import auth, files
 from app.auth import TokenUser
+from app.core import storage, wakeup
+from app.core.db import Db
+from app.core.errors import Forbidden, NotFound
+from app.core.models import (
+    DatasetVersion,
+    PrivacyReview,
+    StoredFile,
+    User,
+    VersionStatus,
+)
 from app.datasets import versions
 from app.datasets.privacy import reviews
-from app.db import Db
-from app.errors import Forbidden, NotFound
-from app.models import DatasetVersion, PrivacyReview, StoredFile, User, VersionStatus
 from app.routes.v1 import creation, retries
 from app.routes.v1.errors import BadRequest, unsupported
 from app.routes.v1.paging import After, Limit10000, Page, page, unknown_after
@@ -59,7 +66,7 @@ def _keep(request: Request, db: Session, user: User, form: Received) -> File:
     except BaseException:
         storage.delete(stored.key)
         raise
-    queue.hint("cpu")
+    wakeup.hint("cpu")
     return show(db, version.file)
 
 

@@ -7,11 +7,12 @@ from fastapi import APIRouter, Request
 from sqlalchemy import ColumnElement, func, or_, select
 from sqlalchemy.orm import Session
 
-from app import adapters, jobs, queue
+from app import adapters, jobs
 from app.auth import TokenUser, can_edit
-from app.db import Db
-from app.errors import Forbidden, NotFound
-from app.models import Checkpoint, Job, User
+from app.core import wakeup
+from app.core.db import Db
+from app.core.errors import Forbidden, NotFound
+from app.core.models import Checkpoint, Job, User
 from app.routes.v1 import creation, events, job_view, retries
 from app.routes.v1.errors import BadRequest
 from app.routes.v1.paging import After, Limit100, Page, page, unknown_after
@@ -43,7 +44,7 @@ def create_job(request: Request, db: Db, user: TokenUser, body: CreateJob) -> Fi
     request_kept = {"body": sent, "fingerprint": print_, "idempotency_key": key}
     job = _create(db, user, body, request_kept)
     failpoints.commit(db, "web.submit")
-    queue.hint("gpu")
+    wakeup.hint("gpu")
     return job_view.show(db, job)
 
 
@@ -140,7 +141,7 @@ def _wish(
     job = jobs.by_public_id(db, user, job_id)
     wish(db, user, job)
     db.commit()
-    queue.hint("gpu")
+    wakeup.hint("gpu")
     db.refresh(job)
     return job_view.show(db, job)
 

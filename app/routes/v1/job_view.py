@@ -7,8 +7,15 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from app import jobs
+from app.core.models import (
+    BaseModel,
+    DatasetVersion,
+    Desired,
+    Job,
+    JobStatus,
+    VersionStatus,
+)
 from app.datasets.privacy import reviews
-from app.models import BaseModel, DatasetVersion, Desired, Job, JobStatus, VersionStatus
 from app.routes.v1.schemas import (
     FineTuningJob,
     JobError,

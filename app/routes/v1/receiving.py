@@ -16,9 +16,9 @@ from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
 from starlette.requests import ClientDisconnect, Request
 
-from app import settings, storage
+from app.core import settings, storage
+from app.core.errors import TooLarge
 from app.datasets import versions
-from app.errors import TooLarge
 from app.routes.v1.errors import BadRequest
 
 if TYPE_CHECKING:

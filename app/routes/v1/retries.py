@@ -16,7 +16,7 @@ from sqlalchemy import select, text
 from sqlalchemy.orm import Session
 from starlette.requests import Request
 
-from app.models import Job, User
+from app.core.models import Job, User
 from app.routes.v1.errors import BadRequest
 
 # An attempt of OpenAI's client lasts 10 minutes at most; the second repeat may come after 20.

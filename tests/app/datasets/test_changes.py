@@ -7,12 +7,19 @@ import pytest
 from sqlalchemy import func, inspect, select
 from sqlalchemy.orm import Session
 
-from app import db as database
-from app import migrations
+from app.core import db as database
+from app.core import migrations
+from app.core.errors import Conflict, Forbidden, Invalid
+from app.core.models import (
+    AuditEvent,
+    DatasetVersion,
+    Example,
+    Role,
+    Split,
+    VersionStatus,
+)
 from app.datasets import changes, examples, versions
 from app.datasets.changes import Change
-from app.errors import Conflict, Forbidden, Invalid
-from app.models import AuditEvent, DatasetVersion, Example, Role, Split, VersionStatus
 from tests.factories import first_user, make_dataset_version, make_user
 
 

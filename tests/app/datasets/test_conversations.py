@@ -4,12 +4,12 @@ from typing import Any
 
 import pytest
 
+from app.core.errors import Invalid
+from app.core.models import ExampleKind
 from app.datasets.conversations import assemble
 from app.datasets.mapping import LEFT_OUT, LeftOut, Mapping
 from app.datasets.proposals import propose
 from app.datasets.reading import Inspection
-from app.errors import Invalid
-from app.models import ExampleKind
 
 TURNS = Mapping.model_validate(
     {"columns": {"ticket": "key", "who": "speaker", "said": "text", "rule": "system"}}

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from app.settings import Settings
+from app.core.settings import Settings
 from tests import hostile
 
 MEMORY_BYTES = Settings.model_fields["reader_memory_bytes"].default

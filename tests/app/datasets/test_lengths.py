@@ -8,9 +8,9 @@ from sqlalchemy.orm import Session
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
 
 from app import base_models
+from app.core.errors import Invalid
+from app.core.models import BaseModel
 from app.datasets import lengths
-from app.errors import Invalid
-from app.models import BaseModel
 from tests.factories import make_base_model, make_dataset_version
 
 TEMPLATE = (

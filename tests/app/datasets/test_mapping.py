@@ -5,10 +5,10 @@ from typing import Any
 
 import pytest
 
+from app.core.errors import Invalid
+from app.core.models import ExampleKind
 from app.datasets.mapping import LEFT_OUT, LeftOut, Mapping, apply, tools_of
 from app.datasets.reader import rank
-from app.errors import Invalid
-from app.models import ExampleKind
 
 PAIR = Mapping.model_validate({"columns": {"q": "question", "a": "answer", "s": "system"}})
 CHAT = Mapping.model_validate({"columns": {"m": "messages"}, "system": "Be kind."})

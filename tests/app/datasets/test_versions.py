@@ -6,11 +6,9 @@ import pytest
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
-from app import storage
-from app.datasets import versions
-from app.datasets.mapping import Mapping
-from app.errors import Conflict, Forbidden, Invalid, NotFound
-from app.models import (
+from app.core import storage
+from app.core.errors import Conflict, Forbidden, Invalid, NotFound
+from app.core.models import (
     AuditEvent,
     Dataset,
     DatasetVersion,
@@ -20,6 +18,8 @@ from app.models import (
     User,
     VersionStatus,
 )
+from app.datasets import versions
+from app.datasets.mapping import Mapping
 from tests.factories import make_dataset_version, make_department, make_job, make_user
 
 MAPPING = Mapping.model_validate({"columns": {"q": "question", "a": "answer"}})

@@ -10,8 +10,8 @@ from openai import OpenAI
 from sqlalchemy.orm import Session
 
 from app import auth
+from app.core.models import User
 from app.main import create_app
-from app.models import User
 from tests import factories
 
 

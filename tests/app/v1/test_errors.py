@@ -7,7 +7,7 @@ from openai import OpenAI
 from sqlalchemy.orm import Session
 
 from app import auth
-from app.models import User
+from app.core.models import User
 
 
 def body_of(response: httpx2.Response) -> dict[str, object]:

@@ -10,8 +10,8 @@ from openai import OpenAI
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from app import settings, storage
-from app.models import DatasetVersion, Role, StoredFile, User, VersionStatus
+from app.core import settings, storage
+from app.core.models import DatasetVersion, Role, StoredFile, User, VersionStatus
 from tests import factories
 from tests.app.v1.conftest import connect
 

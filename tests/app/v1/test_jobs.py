@@ -12,7 +12,7 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from app import jobs
-from app.models import (
+from app.core.models import (
     BaseModel,
     DatasetVersion,
     ExampleKind,

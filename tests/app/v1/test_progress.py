@@ -10,8 +10,9 @@ from openai import OpenAI
 from sqlalchemy import delete
 from sqlalchemy.orm import Session
 
-from app import jobs, metrics, storage
-from app.models import Adapter, Job, Metric, ModelStatus, StoredFile, User
+from app import jobs, metrics
+from app.core import storage
+from app.core.models import Adapter, Job, Metric, ModelStatus, StoredFile, User
 from app.training.config import (
     CheckpointEvent,
     EvaluationEvent,

@@ -6,8 +6,8 @@ from openai import OpenAI
 from sqlalchemy.orm import Session
 
 from app import jobs
+from app.core.models import Job
 from app.datasets import examples
-from app.models import Job
 from tests import factories
 from tests.app.v1.test_files import upload
 from tests.app.v1.test_jobs import WORKER

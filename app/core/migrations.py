@@ -84,7 +84,7 @@ def _scripts() -> ScriptDirectory:
 
 def _config(connection: object) -> Config:
     config = Config()
-    folder = Path(__file__).resolve().parent.parent / "migrations"
+    folder = Path(__file__).resolve().parents[2] / "migrations"
     config.set_main_option("script_location", str(folder).replace("%", "%%"))
     config.set_main_option("path_separator", "os")
     config.attributes["connection"] = connection

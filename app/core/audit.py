@@ -9,7 +9,7 @@ from typing import Any
 from sqlalchemy import select, text
 from sqlalchemy.orm import Session
 
-from app.models import AuditEvent, User
+from app.core.models import AuditEvent, User
 
 GENESIS = b"\0" * 32
 _LOCK = 0x457475646541  # "EtudeA": the chain has one writer at a time

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
 
-from app import settings
+from app.core import settings
 
 
 class Stored(NamedTuple):

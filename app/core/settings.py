@@ -117,7 +117,7 @@ class Settings(BaseSettings):
 
     @property
     def storage_dir(self) -> Path:
-        """Uploaded files and adapters, by key (app/storage.py)."""
+        """Uploaded files and adapters, by key (app/core/storage.py)."""
         return self.data_dir / "storage"
 
     @property

@@ -11,7 +11,7 @@ import structlog
 from celery import Celery
 from kombu.exceptions import OperationalError
 
-from app import settings
+from app.core import settings
 from app.training import failpoints
 
 Queue = Literal["gpu", "cpu"]

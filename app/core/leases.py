@@ -24,8 +24,8 @@ from typing import Any
 from sqlalchemy import ColumnElement, DateTime, case, func, literal, select, update
 from sqlalchemy.orm import Session
 
-from app import settings
-from app.models import (
+from app.core import settings
+from app.core.models import (
     Asking,
     AskingStatus,
     BaseModel,

@@ -13,8 +13,8 @@ from sqlalchemy.exc import ArgumentError, DBAPIError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.orm import Session, sessionmaker
 
-from app import settings
-from app.errors import AppError, DiskFull, Unavailable
+from app.core import settings
+from app.core.errors import AppError, DiskFull, Unavailable
 
 MIN_SERVER_VERSION = 150000  # PostgreSQL 15
 

@@ -73,7 +73,7 @@ class Child:
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             pass_fds=self._pass_fds,
-            cwd=Path(__file__).resolve().parent.parent,
+            cwd=Path(__file__).resolve().parents[2],
             env={"PATH": os.environ.get("PATH", "")} | _ENVIRONMENT | self._environment,
             # A terminal's Ctrl-C is for whoever started this, who then ends it.
             start_new_session=True,
