@@ -12,13 +12,14 @@ from sqlalchemy import select
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
 
-from app import auth, base_models
+from app import base_models
 from app.core import db, settings
 from app.core.errors import AppError
 from app.core.models import Role, User
 from app.datasets.documents import DEFAULT_CHUNK_TOKENS, MAX_CHUNK_TOKENS, MIN_CHUNK_TOKENS
 from app.datasets.reading import ReadAs
 from app.embedded import servers
+from app.people import auth
 
 app = typer.Typer(
     help="Teach a language model with your own data.",

@@ -8,11 +8,11 @@ from sqlalchemy import Select, func, select
 from sqlalchemy.orm import Session
 
 from app import adapters
-from app.auth import can_edit
 from app.core import audit, storage
 from app.core.errors import Conflict, Forbidden, NotFound
 from app.core.models import Adapter, DatasetVersion, StoredFile, User
 from app.datasets import versions
+from app.people.auth import can_edit
 
 
 def visible(user: User) -> Select[StoredFile]:

@@ -15,7 +15,6 @@ from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
 from app import notices
-from app.auth import require
 from app.core import audit
 from app.core.errors import Conflict, Invalid, NotFound
 from app.core.models import (
@@ -27,6 +26,7 @@ from app.core.models import (
     Worker,
     WorkerState,
 )
+from app.people.auth import require
 
 MAX_REASON_LENGTH = 200
 # Messages of the driver after which a GPU works no more until it, or its machine, is started again

@@ -18,11 +18,12 @@ from sqlalchemy.exc import SQLAlchemyError
 from starlette.exceptions import HTTPException
 from starlette.types import Scope
 
-from app import auth, measures, readiness, uploads
+from app import measures, readiness, uploads
 from app.core import db, settings
 from app.core.errors import AppError, NotSignedIn
 from app.core.models import User
 from app.middleware import BodyLimit, CrossOriginGuard, HostGuard, RequestLog, SecurityHeaders
+from app.people import auth
 from app.render import STATIC_DIR, page
 from app.routes import (
     account,

@@ -11,10 +11,10 @@ from fastapi.responses import HTMLResponse
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from sqlalchemy.orm import object_session
 
-from app.auth import can_edit
 from app.core.errors import AppError
 from app.core.models import DatasetVersion, User
 from app.notices import inbox
+from app.people.auth import can_edit
 
 ROOT = Path(__file__).resolve().parent.parent
 STATIC_DIR = ROOT / "static"

@@ -18,10 +18,11 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from app import auth, base_models
+from app import base_models
 from app.core import db, migrations, settings
 from app.embedded import folder, processes
 from app.embedded.servers import Servers
+from app.people import auth
 
 _LOOK_SECONDS = 0.5
 _FIRST_BACKOFF_SECONDS, _MAX_BACKOFF_SECONDS = 0.5, 30.0

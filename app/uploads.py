@@ -18,11 +18,11 @@ from typing import BinaryIO
 
 from pydantic import BaseModel
 
-from app.auth import can_edit
 from app.core import settings, storage
 from app.core.errors import Conflict, Forbidden, Invalid, NotFound, TooLarge
 from app.core.models import User
 from app.datasets import versions
+from app.people.auth import can_edit
 
 STALE_SECONDS = 24 * 3600
 MAX_OPEN_UPLOADS = 20

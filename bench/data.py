@@ -41,10 +41,10 @@ def main() -> None:
 
 
 def measure(num_rows: int, num_characters: int) -> dict[str, float | int]:
-    from app import auth
     from app.core import db, migrations, storage
     from app.core.models import Role, VersionStatus
     from app.datasets import versions
+    from app.people import auth
     from worker import reading
 
     migrations.upgrade(db.engine())

@@ -89,11 +89,11 @@ def main() -> None:
 def measure(num_rows: int) -> None:
     import resource
 
-    from app import auth
     from app.core import db, migrations, storage
     from app.core.models import Role, VersionStatus
     from app.datasets import examples, versions
     from app.datasets.doctor import checks
+    from app.people import auth
     from worker import checking
 
     migrations.upgrade(db.engine())

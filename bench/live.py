@@ -119,8 +119,8 @@ def etude(
 
 def make_job(name: str) -> tuple[str, int]:
     """Make a person and a job; gives the person's session and the job's id."""
-    from app import auth
     from app.core import db, wakeup
+    from app.people import auth
     from tests import factories
 
     with db.session() as session:

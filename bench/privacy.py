@@ -35,12 +35,12 @@ def main() -> None:
 def measure(num_examples: int, num_findings: int) -> dict[str, float | int]:
     from sqlalchemy import text
 
-    from app import auth
     from app.core import db, migrations, storage
     from app.core.models import Role, VersionStatus
     from app.datasets import examples, versions
     from app.datasets.privacy import reviews
     from app.datasets.privacy.findings import Kind
+    from app.people import auth
     from worker import privacy
 
     migrations.upgrade(db.engine())

@@ -126,9 +126,9 @@ def fill(size: Size) -> list[str]:
     """Make departments, people, data and the line; returns a session of each person."""
     from sqlalchemy import insert, text
 
-    from app import auth
     from app.core import db
     from app.core.models import Job, Worker
+    from app.people import auth
     from app.training.plan import DeviceInfo
     from tests import factories
 

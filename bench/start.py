@@ -65,10 +65,10 @@ def main() -> None:
 
 def _prepare() -> tuple[str, int]:
     """Make a person, the starter model and the clinic's data; gives session and version."""
-    from app import auth
     from app.core import db, settings, storage, wakeup
     from app.core.models import DatasetVersion, VersionStatus
     from app.datasets import versions
+    from app.people import auth
     from app.training.manifests import verify_manifest
     from app.training.plan import count_parameters
     from tests import factories

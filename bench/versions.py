@@ -50,10 +50,10 @@ def main() -> None:
 
 
 def measure(num_rows: int) -> None:
-    from app import auth
     from app.core import db, migrations, storage
     from app.core.models import Role, VersionStatus
     from app.datasets import examples, versions
+    from app.people import auth
 
     migrations.upgrade(db.engine())
     draw = random.Random(0)

@@ -6,7 +6,6 @@ from typing import Any
 from sqlalchemy import delete, select
 from sqlalchemy.orm import Session
 
-from app import auth
 from app.core.models import (
     Asking,
     AskingStatus,
@@ -29,6 +28,7 @@ from app.core.models import (
     Verdict,
     VersionStatus,
 )
+from app.people import auth
 from app.training.config import PRESETS, TrainConfig
 
 PASSWORD = "four quiet green lamps"

@@ -12,7 +12,6 @@ from sqlalchemy import func, or_, select
 from sqlalchemy.exc import OperationalError
 from sqlalchemy.orm import Session, selectinload
 
-from app.auth import can_edit
 from app.core import audit, storage
 from app.core.errors import Conflict, Forbidden, Invalid, NotFound
 from app.core.models import (
@@ -32,6 +31,7 @@ from app.core.models import (
 )
 from app.datasets.mapping import Mapping
 from app.datasets.reading import Inspection, ReadAs
+from app.people.auth import can_edit
 
 MAX_NAME_LENGTH = 120
 MAX_FILENAME_LENGTH = 200

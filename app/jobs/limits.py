@@ -6,12 +6,12 @@ from datetime import time
 from sqlalchemy import func, select, text
 from sqlalchemy.orm import Session
 
-from app.auth import require
 from app.core import audit
 from app.core.errors import Invalid, NotFound, TooMany
 from app.core.models import Department, Job, JobStatus, LineRule, Role, User
 from app.jobs import shares
 from app.jobs.line import Rule
+from app.people.auth import require
 
 QUEUE_FULL = "queue_limit"
 _MOST_JOBS, _MOST_HOURS, _LEAST_SHARE, _MOST_SHARE = 100_000, 1_000_000, 0.01, 1000

@@ -5,11 +5,11 @@ from collections.abc import Callable
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
-from app.auth import require
 from app.core import audit
 from app.core.errors import Conflict
 from app.core.models import Job, JobStatus, Role, User
 from app.jobs.stream import say
+from app.people.auth import require
 
 
 def raise_(db: Session, admin: User, job: Job) -> None:

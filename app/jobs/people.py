@@ -10,7 +10,6 @@ from sqlalchemy import delete as sql_delete
 from sqlalchemy.orm import Session
 
 from app import base_models
-from app.auth import can_edit
 from app.core import audit
 from app.core.errors import Conflict, Forbidden, Invalid, NotFound
 from app.core.models import (
@@ -31,6 +30,7 @@ from app.jobs import limits, plans
 from app.jobs.outlook import Outlook
 from app.jobs.rights import may_act
 from app.jobs.stream import say
+from app.people.auth import can_edit
 from app.training.config import TrainConfig
 
 MAX_NAME_LENGTH = 200

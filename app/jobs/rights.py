@@ -1,8 +1,8 @@
 """Who may do what to a job: its owner, its department's lead, and administrators."""
 
-from app.auth import can_edit
 from app.core.errors import Forbidden
 from app.core.models import Job, Role, User
+from app.people.auth import can_edit
 
 
 def can_act(user: User, job: Job) -> bool:

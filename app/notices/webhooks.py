@@ -13,11 +13,11 @@ from urllib.parse import urlsplit
 from sqlalchemy import func, select, update
 from sqlalchemy.orm import Session
 
-from app.auth import require
 from app.core import audit, settings
 from app.core.errors import Invalid, NotFound
 from app.core.models import Channel, Outgoing, Role, User, Webhook
 from app.embedded import folder
+from app.people.auth import require
 
 MAX_URL_LENGTH = 500
 _SECRET_FILE = "webhook-key"  # noqa: S105 - its name

@@ -5,8 +5,6 @@ from typing import Annotated
 from fastapi import APIRouter, Form, Request, Response
 from fastapi.responses import RedirectResponse
 
-from app import auth
-from app.auth import CurrentUser
 from app.core import settings
 from app.core.db import Db
 from app.core.errors import AppError, Conflict, Invalid
@@ -14,6 +12,8 @@ from app.core.models import User
 from app.forms import MailForm, NameForm, PasswordForm, SetupForm, SignInForm
 from app.notices import inbox
 from app.notices.deeds import WORDS, wants_mail
+from app.people import auth
+from app.people.auth import CurrentUser
 from app.render import page
 
 router = APIRouter()

@@ -6,11 +6,11 @@ from fastapi import APIRouter, Form, Response
 from fastapi.responses import FileResponse, RedirectResponse
 
 from app import adapters
-from app.auth import CurrentUser, can_edit
 from app.core import storage
 from app.core.db import Db
 from app.core.errors import AppError
 from app.core.models import Adapter, User
+from app.people.auth import CurrentUser, can_edit
 from app.render import page
 from app.training import manifests
 

@@ -8,7 +8,6 @@ from fastapi.responses import FileResponse, RedirectResponse
 from sqlalchemy.orm import Session
 
 from app import dataset_page, examples_page, privacy_page, questions_page, uploads
-from app.auth import CurrentUser, can_edit
 from app.core import storage, wakeup
 from app.core.db import Db
 from app.core.errors import AppError, Invalid, NotFound
@@ -17,6 +16,7 @@ from app.datasets import changes, versions
 from app.datasets.privacy import reviews
 from app.datasets.privacy.reviews import Decision
 from app.forms import MappingForm, NameForm, ReadAsForm
+from app.people.auth import CurrentUser, can_edit
 from app.render import ROOT, page
 from app.routes.uploads import add_dataset
 from app.routes.v1.receiving import Received, received

@@ -13,10 +13,11 @@ from fastapi import APIRouter, Header, Query, Request
 from fastapi.responses import PlainTextResponse, Response, StreamingResponse
 from sqlalchemy.exc import SQLAlchemyError
 
-from app import auth, jobs
+from app import jobs
 from app.core import db, settings
 from app.core.errors import AppError, NotSignedIn
 from app.looks import FIGURES_SECONDS, Look, Looks, aside, encode, shared
+from app.people import auth
 from app.streams import Hub
 
 router = APIRouter()

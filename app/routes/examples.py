@@ -8,7 +8,6 @@ from fastapi.responses import RedirectResponse, StreamingResponse
 from sqlalchemy.orm import Session
 
 from app import examples_page, questions_page
-from app.auth import CurrentUser
 from app.core import audit, wakeup
 from app.core import db as database
 from app.core.db import Db
@@ -18,6 +17,7 @@ from app.datasets import changes, downloads, examples, versions
 from app.datasets.changes import Change
 from app.datasets.doctor import checks, fixes
 from app.forms import ExampleForm, FixForm, SelectionForm
+from app.people.auth import CurrentUser
 from app.render import version_page
 
 router = APIRouter(prefix="/versions/{version_id}")

@@ -3,10 +3,10 @@
 from fastapi import APIRouter, Response
 
 from app import adapters, jobs, progress
-from app.auth import CurrentUser, can_edit
 from app.core.db import Db
 from app.core.models import Dataset, JobStatus, User, VersionStatus
 from app.datasets import versions
+from app.people.auth import CurrentUser, can_edit
 from app.render import page
 
 router = APIRouter()

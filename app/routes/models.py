@@ -7,11 +7,11 @@ from fastapi.responses import RedirectResponse
 from sqlalchemy.orm import Session
 
 from app import base_models, jobs
-from app.auth import CurrentUser, require
 from app.core import settings, wakeup
 from app.core.db import Db
 from app.core.errors import AppError
 from app.core.models import Json, Role, User
+from app.people.auth import CurrentUser, require
 from app.render import page
 
 router = APIRouter(prefix="/models")

@@ -8,7 +8,6 @@ from fastapi.responses import RedirectResponse
 from sqlalchemy.orm import Session
 
 from app import base_models, energy, jobs, progress
-from app.auth import CurrentUser, require
 from app.core import wakeup
 from app.core.db import Db
 from app.core.errors import AppError
@@ -25,6 +24,7 @@ from app.datasets import examples, versions
 from app.datasets.privacy import reviews
 from app.job_form import FIELDS, PAIR_FIELDS, JobForm
 from app.job_page import closest_preset
+from app.people.auth import CurrentUser, require
 from app.render import fragment, page
 from app.training import failpoints
 from app.training.config import PRESETS, TrainConfig

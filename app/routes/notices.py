@@ -5,13 +5,13 @@ from typing import Annotated
 from fastapi import APIRouter, Form, Response
 from fastapi.responses import RedirectResponse
 
-from app.auth import CurrentUser
 from app.core import settings
 from app.core.db import Db
 from app.core.errors import AppError
 from app.core.models import Role, User, Webhook
 from app.forms import WebhookForm
 from app.notices import calls, inbox, webhooks
+from app.people.auth import CurrentUser
 from app.render import fragment, num_unread, page
 
 router = APIRouter()

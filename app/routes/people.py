@@ -5,12 +5,12 @@ from typing import Annotated
 from fastapi import APIRouter, Form, Request, Response
 from fastapi.responses import RedirectResponse
 
-from app import people
-from app.auth import LINK_HOURS, CurrentUser
 from app.core.db import Db
 from app.core.errors import AppError
 from app.core.models import User
 from app.forms import PersonForm, RoleForm
+from app.people import members
+from app.people.auth import LINK_HOURS, CurrentUser
 from app.render import page
 
 router = APIRouter(prefix="/people")
@@ -28,7 +28,7 @@ def invite(
 ) -> Response:
     """Add a person and show the one-time link, this once."""
     try:
-        person, secret = people.invite(db, user, form.email, form.name, form.role)
+        person, secret = members.invite(db, user, form.email, form.name, form.role)
     except AppError as error:
         db.rollback()
         return _list(db, user, form=form, error=error)
@@ -39,8 +39,8 @@ def invite(
 @router.post("/{user_id}/link")
 def new_link(db: Db, request: Request, user: CurrentUser, user_id: int) -> Response:
     """Make a new one-time link for somebody, and show it this once."""
-    person = people.get(db, user, user_id)
-    secret = people.new_link(db, user, person)
+    person = members.get(db, user, user_id)
+    secret = members.new_link(db, user, person)
     db.commit()
     return _list(db, user, link_for=person, link=_address(request, secret))
 
@@ -50,9 +50,9 @@ def set_role(
     db: Db, user: CurrentUser, user_id: int, form: Annotated[RoleForm, Form()]
 ) -> Response:
     """Give a person another role."""
-    person = people.get(db, user, user_id)
+    person = members.get(db, user, user_id)
     try:
-        people.set_role(db, user, person, form.role)
+        members.set_role(db, user, person, form.role)
     except AppError as error:
         db.rollback()
         return _list(db, user, error=error)
@@ -63,9 +63,9 @@ def set_role(
 @router.post("/{user_id}/disable")
 def disable(db: Db, user: CurrentUser, user_id: int) -> Response:
     """Close an account."""
-    person = people.get(db, user, user_id)
+    person = members.get(db, user, user_id)
     try:
-        people.disable(db, user, person)
+        members.disable(db, user, person)
     except AppError as error:
         db.rollback()
         return _list(db, user, error=error)
@@ -76,7 +76,7 @@ def disable(db: Db, user: CurrentUser, user_id: int) -> Response:
 @router.post("/{user_id}/enable")
 def enable(db: Db, user: CurrentUser, user_id: int) -> Response:
     """Open a closed account again."""
-    people.enable(db, user, people.get(db, user, user_id))
+    members.enable(db, user, members.get(db, user, user_id))
     db.commit()
     return RedirectResponse("/people", status_code=303)
 
@@ -94,8 +94,8 @@ def _list(
         "people/list.html",
         user,
         status=error.status if error else 200,
-        people=people.list_people(db, user),
-        roles=[(role.value, words) for role, words in people.ROLE_WORDS.items()],
+        people=members.list_people(db, user),
+        roles=[(role.value, words) for role, words in members.ROLE_WORDS.items()],
         form=form or PersonForm(),
         error=error,
         link_for=link_for,

@@ -7,7 +7,6 @@ from fastapi.responses import RedirectResponse
 from sqlalchemy.orm import Session
 
 from app import privacy_page
-from app.auth import CurrentUser, can_edit, require
 from app.core import wakeup
 from app.core.db import Db
 from app.core.errors import AppError
@@ -15,6 +14,7 @@ from app.core.models import DatasetVersion, Role, User
 from app.datasets import versions
 from app.datasets.privacy import patterns, reviews
 from app.datasets.privacy.findings import WORDS
+from app.people.auth import CurrentUser, can_edit, require
 from app.privacy_page import PrivacyForm
 from app.render import page
 

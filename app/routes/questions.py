@@ -7,7 +7,6 @@ from fastapi.responses import RedirectResponse
 from sqlalchemy.orm import Session
 
 from app import questions_page
-from app.auth import CurrentUser
 from app.core import wakeup
 from app.core.db import Db
 from app.core.errors import AppError, NotFound
@@ -15,6 +14,7 @@ from app.core.models import DatasetVersion, ProposedPair, User, Verdict
 from app.datasets import versions
 from app.datasets.questions import reviewing, runs
 from app.forms import AskingForm, SplitForm, VerdictForm
+from app.people.auth import CurrentUser
 from app.render import version_page
 
 router = APIRouter(prefix="/versions/{version_id}/questions")

@@ -8,13 +8,13 @@ from fastapi.responses import RedirectResponse
 from sqlalchemy.orm import Session
 
 from app import jobs, limits_page, machines
-from app.auth import CurrentUser
 from app.core import wakeup
 from app.core.db import Db
 from app.core.errors import AppError, NotFound
 from app.core.models import Job, User
 from app.forms import DeviceForm, LimitsForm
 from app.jobs import limits
+from app.people.auth import CurrentUser
 from app.queue_page import show_queue
 from app.render import page
 

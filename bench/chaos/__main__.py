@@ -169,9 +169,9 @@ def _prepare(house: House, run: Path, num_workers: int) -> tuple[str, str]:
         token, cookie = json.loads(file.read_text())
         return token, cookie
     os.environ |= house.environment() | {"DATABASE_URL": house.postgres.url}
-    from app import auth
     from app.core import db, settings
     from app.core.models import LineRule, Role
+    from app.people import auth
     from tests import factories
 
     settings.get.cache_clear()

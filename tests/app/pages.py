@@ -5,8 +5,8 @@ from pathlib import Path
 from sqlalchemy.orm import Session
 from starlette.testclient import TestClient
 
-from app import auth
 from app.core.models import User
+from app.people import auth
 
 ORIGIN = {"Origin": "http://127.0.0.1"}
 READS_HTML = {"Accept": "text/html"}

@@ -6,7 +6,6 @@ import pytest
 from sqlalchemy import select, update
 from sqlalchemy.orm import Session
 
-from app import auth
 from app.core.errors import Conflict, Forbidden, Invalid, NotFound, TooMany
 from app.core.models import (
     ApiToken,
@@ -16,6 +15,7 @@ from app.core.models import (
     User,
     WebSession,
 )
+from app.people import auth
 
 PASSWORD = "four quiet green lamps"
 

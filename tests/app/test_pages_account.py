@@ -7,8 +7,8 @@ from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 from starlette.testclient import TestClient
 
-from app import auth
 from app.core.models import ApiToken, Role, User
+from app.people import auth
 from tests.app.pages import ORIGIN, sign_in
 from tests.factories import PASSWORD, make_user
 

@@ -15,8 +15,8 @@ import pytest
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from app import auth
 from app.core.models import DatasetVersion, VersionStatus, Worker
+from app.people import auth
 from app.training import plan as training_plan
 from tests.app.datasets.test_lengths import byte_model
 from tests.app.pages import ORIGIN, READS_HTML

@@ -3,11 +3,11 @@
 import regex
 from sqlalchemy.orm import Session
 
-from app.auth import require
 from app.core import audit
 from app.core.errors import Invalid, NotFound
 from app.core.models import PrivacyPattern, Role, User
 from app.datasets.privacy.findings import Kind
+from app.people.auth import require
 
 MAX_PATTERN = 300
 MAX_NAME = 80

@@ -10,8 +10,7 @@ from pydantic import ValidationError
 from sqlalchemy import asc, desc
 from sqlalchemy.orm import Session
 
-from app import auth, files
-from app.auth import TokenUser
+from app import files
 from app.core import storage, wakeup
 from app.core.db import Db
 from app.core.errors import Forbidden, NotFound
@@ -24,6 +23,8 @@ from app.core.models import (
 )
 from app.datasets import versions
 from app.datasets.privacy import reviews
+from app.people import auth
+from app.people.auth import TokenUser
 from app.routes.v1 import creation, retries
 from app.routes.v1.errors import BadRequest, unsupported
 from app.routes.v1.paging import After, Limit10000, Page, page, unknown_after

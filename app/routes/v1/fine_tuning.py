@@ -8,11 +8,11 @@ from sqlalchemy import ColumnElement, func, or_, select
 from sqlalchemy.orm import Session
 
 from app import adapters, jobs
-from app.auth import TokenUser, can_edit
 from app.core import wakeup
 from app.core.db import Db
 from app.core.errors import Forbidden, NotFound
 from app.core.models import Checkpoint, Job, User
+from app.people.auth import TokenUser, can_edit
 from app.routes.v1 import creation, events, job_view, retries
 from app.routes.v1.errors import BadRequest
 from app.routes.v1.paging import After, Limit100, Page, page, unknown_after

@@ -4,10 +4,10 @@ from fastapi import APIRouter
 from sqlalchemy.orm import Session
 
 from app import adapters, base_models
-from app.auth import TokenUser
 from app.core.db import Db
 from app.core.errors import Forbidden, NotFound
 from app.core.models import Adapter, BaseModel, ModelStatus, User
+from app.people.auth import TokenUser
 from app.routes.v1.paging import Page, page
 from app.routes.v1.schemas import Deleted, Model, unix
 

@@ -9,9 +9,9 @@ import uvicorn
 from openai import OpenAI
 from sqlalchemy.orm import Session
 
-from app import auth
 from app.core.models import User
 from app.main import create_app
+from app.people import auth
 from tests import factories
 
 

@@ -6,8 +6,8 @@ import pytest
 from openai import OpenAI
 from sqlalchemy.orm import Session
 
-from app import auth
 from app.core.models import User
+from app.people import auth
 
 
 def body_of(response: httpx2.Response) -> dict[str, object]:

@@ -5,10 +5,10 @@ from datetime import UTC, datetime
 from sqlalchemy import delete, select
 from sqlalchemy.orm import Session
 
-from app import auth
 from app.core import audit
 from app.core.errors import Conflict, Invalid, NotFound
 from app.core.models import Role, User, WebSession
+from app.people import auth
 
 ROLE_WORDS = {
     Role.MEMBER: "member: adds data, starts jobs",
