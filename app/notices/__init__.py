@@ -11,7 +11,7 @@ Nothing of what is in people's data is ever in one: names that people gave to jo
 to people of the house alone, and programs get ids.
 """
 
-from app.notices.deeds import (
+from app.notices.events import (
     decision_made,
     decision_needed,
     job_ended,

@@ -5,7 +5,7 @@ from sqlalchemy.orm import Session
 
 from app.core.errors import Invalid, NotFound
 from app.core.models import Notice, NoticeKind, Role, User
-from app.notices.deeds import FOR_ADMINISTRATORS
+from app.notices.events import FOR_ADMINISTRATORS
 
 _SHOWN = 100
 

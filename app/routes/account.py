@@ -11,7 +11,7 @@ from app.core.errors import AppError, Conflict, Invalid
 from app.core.models import User
 from app.forms import MailForm, NameForm, PasswordForm, SetupForm, SignInForm
 from app.notices import inbox
-from app.notices.deeds import WORDS, wants_mail
+from app.notices.events import WORDS, wants_mail
 from app.people import auth
 from app.people.auth import CurrentUser
 from app.render import page
