@@ -18,10 +18,11 @@ from sqlalchemy.exc import SQLAlchemyError
 from starlette.exceptions import HTTPException
 from starlette.types import Scope
 
-from app import measures, readiness, uploads
+from app import readiness, uploads
 from app.core import db, settings
 from app.core.errors import AppError, NotSignedIn
 from app.core.models import User
+from app.machines import prometheus
 from app.middleware import BodyLimit, CrossOriginGuard, HostGuard, RequestLog, SecurityHeaders
 from app.people import auth
 from app.render import STATIC_DIR, page
@@ -147,10 +148,10 @@ def _metrics(request: Request) -> Response:
     """Hand the measurements to Prometheus, if it has the token; where none is set, to nobody."""
     if not settings.get().metrics_token:
         raise HTTPException(404, "Not Found")
-    if not measures.may_read(request.headers.get("authorization", "")):
+    if not prometheus.may_read(request.headers.get("authorization", "")):
         headers = {"WWW-Authenticate": "Bearer"}
         return PlainTextResponse("This needs the token.\n", status_code=401, headers=headers)
-    return Response(measures.render(), media_type=measures.CONTENT_TYPE)
+    return Response(prometheus.render(), media_type=prometheus.CONTENT_TYPE)
 
 
 # --- what went wrong, as a page ------------------------------------------------------------

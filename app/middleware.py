@@ -16,8 +16,8 @@ from starlette.exceptions import HTTPException
 from starlette.responses import PlainTextResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from app import measures
 from app.core import settings
+from app.machines import prometheus
 
 log = structlog.get_logger()
 
@@ -61,7 +61,7 @@ class RequestLog:
             # The route's pattern, not the address: a one-time link must not land in a log.
             route = getattr(scope.get("route"), "path", None)
             seconds = time.monotonic() - started
-            measures.answered(scope["method"], route or "other", status, seconds)
+            prometheus.answered(scope["method"], route or "other", status, seconds)
             log.info(
                 "request",
                 method=scope["method"],

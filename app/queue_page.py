@@ -7,7 +7,7 @@ from typing import Any
 from sqlalchemy import select
 from sqlalchemy.orm import Session, selectinload
 
-from app import jobs, machines, progress
+from app import jobs, progress
 from app.core import settings
 from app.core.models import (
     Department,
@@ -20,6 +20,7 @@ from app.core.models import (
 )
 from app.jobs import choice
 from app.jobs.foresight import Times
+from app.machines import devices as machines
 
 # More rows than anyone reads; all are counted.
 MOST_ROWS = 100

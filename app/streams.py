@@ -17,7 +17,7 @@ import structlog
 from psycopg.conninfo import make_conninfo
 from sqlalchemy import make_url
 
-from app import measures
+from app.machines import prometheus
 
 CHANNEL = "etude"
 # How long a stream waits before it looks by itself: as the rule, and while nobody would wake it.
@@ -45,11 +45,11 @@ class Hub:
         """Lend an event that is set whenever something happens to a topic, e.g. `job:7`."""
         event = asyncio.Event()
         self._waiting[topic].add(event)
-        measures.stream_opened()
+        prometheus.stream_opened()
         try:
             yield event
         finally:
-            measures.stream_closed()
+            prometheus.stream_closed()
             self._waiting[topic].discard(event)
             if not self._waiting[topic]:
                 del self._waiting[topic]

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Any, TypeVar
 
-from app.machines import DeviceReading, Readings
+from app.machines.devices import DeviceReading, Readings
 from app.training import plan as training_plan
 from worker import identity, nvml
 

@@ -17,9 +17,10 @@ from sqlalchemy import func, make_url, select
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session
 
-from app import adapters, jobs, machines, metrics
+from app import adapters, jobs, metrics
 from app.core import db, settings
 from app.core.models import Attempt, Desired, Job
+from app.machines import devices
 from app.training import failpoints
 from app.training.config import (
     DETERMINISTIC_EXITS,
@@ -431,7 +432,7 @@ class Supervisor:
         def leave(session: Session) -> None:
             for device in dict.fromkeys(self.worker.devices):
                 why = f"A trainer on it cannot be ended ({who})."
-                machines.take_out(session, self.worker.id, self.worker.host, device, why)
+                devices.take_out(session, self.worker.id, self.worker.host, device, why)
 
         self._requeue(endings.UNKILLABLE, also=leave)
 
@@ -460,7 +461,7 @@ class Supervisor:
 
     def _note_device_error(self, session: Session) -> None:
         me = self.worker
-        machines.after_device_error(session, me.id, me.host, me.devices)
+        devices.after_device_error(session, me.id, me.host, me.devices)
 
     def _try(self, deed: Callable[[Session], object]) -> bool:
         """Do something in a session of its own; says whether the database could be reached."""

@@ -19,9 +19,10 @@ from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session
 
-from app import adapters, jobs, machines, notices
+from app import adapters, jobs, notices
 from app.core import db, leases, migrations, settings, wakeup
 from app.core.models import Job, Worker, WorkerState
+from app.machines import devices
 from app.notices import outbox
 from app.training import failpoints
 from worker import identity, readings
@@ -170,14 +171,14 @@ class _Sweep:
         )
         self.is_registered = hardware is not None  # else its driver is asked the next time, too
 
-    def _readings(self, session: Session) -> machines.Readings:
+    def _readings(self, session: Session) -> devices.Readings:
         """Look at the devices, and take out of use what its driver has given up."""
         found = self.gauges.read()
         found.problem = self.problem or found.problem
         for device, xid in self.gauges.new_xids:
-            if xid in machines.FATAL_XIDS:
-                why = f"The driver reported Xid {xid}: {machines.FATAL_XIDS[xid]}."
-                if machines.take_out(session, self.worker.id, self.worker.host, device, why):
+            if xid in devices.FATAL_XIDS:
+                why = f"The driver reported Xid {xid}: {devices.FATAL_XIDS[xid]}."
+                if devices.take_out(session, self.worker.id, self.worker.host, device, why):
                     _log.error("device.taken_out", device=device, xid=xid)
         return found
 

@@ -7,13 +7,14 @@ from fastapi import APIRouter, Form, Query, Response
 from fastapi.responses import RedirectResponse
 from sqlalchemy.orm import Session
 
-from app import jobs, limits_page, machines
+from app import jobs, limits_page
 from app.core import wakeup
 from app.core.db import Db
 from app.core.errors import AppError, NotFound
 from app.core.models import Job, User
 from app.forms import DeviceForm, LimitsForm
 from app.jobs import limits
+from app.machines import devices
 from app.people.auth import CurrentUser
 from app.queue_page import show_queue
 from app.render import page
@@ -48,30 +49,30 @@ def do(db: Db, user: CurrentUser, job_id: int, deed: str) -> Response:
 @router.post("/workers/{worker_id}/drain")
 def drain(db: Db, user: CurrentUser, worker_id: str) -> Response:
     """Keep a worker free, for maintenance."""
-    machines.drain(db, user, machines.get_worker(db, user, worker_id))
+    devices.drain(db, user, devices.get_worker(db, user, worker_id))
     return _done(db)
 
 
 @router.post("/workers/{worker_id}/activate")
 def activate(db: Db, user: CurrentUser, worker_id: str) -> Response:
     """Let a drained worker take jobs again."""
-    machines.activate(db, user, machines.get_worker(db, user, worker_id))
+    devices.activate(db, user, devices.get_worker(db, user, worker_id))
     return _done(db)
 
 
 @router.post("/machines/{host}/drain")
 def drain_machine(db: Db, user: CurrentUser, host: str) -> Response:
     """Keep all workers of a machine free."""
-    for worker in machines.of_host(db, user, host):
-        machines.drain(db, user, worker)
+    for worker in devices.of_host(db, user, host):
+        devices.drain(db, user, worker)
     return _done(db)
 
 
 @router.post("/machines/{host}/activate")
 def activate_machine(db: Db, user: CurrentUser, host: str) -> Response:
     """Let all workers of a machine take jobs again."""
-    for worker in machines.of_host(db, user, host):
-        machines.activate(db, user, worker)
+    for worker in devices.of_host(db, user, host):
+        devices.activate(db, user, worker)
     return _done(db)
 
 
@@ -80,9 +81,9 @@ def quarantine(
     db: Db, user: CurrentUser, worker_id: str, form: Annotated[DeviceForm, Form()]
 ) -> Response:
     """Take a device out of use."""
-    worker = machines.get_worker(db, user, worker_id)
+    worker = devices.get_worker(db, user, worker_id)
     try:
-        machines.quarantine(db, user, worker, form.device, form.reason)
+        devices.quarantine(db, user, worker, form.device, form.reason)
     except AppError as error:
         db.rollback()
         return _page(db, user, error=error)
@@ -94,7 +95,7 @@ def release(
     db: Db, user: CurrentUser, worker_id: str, form: Annotated[DeviceForm, Form()]
 ) -> Response:
     """Put a device back in use."""
-    machines.release(db, user, machines.get_worker(db, user, worker_id), form.device)
+    devices.release(db, user, devices.get_worker(db, user, worker_id), form.device)
     return _done(db)
 
 

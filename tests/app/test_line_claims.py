@@ -12,7 +12,7 @@ from sqlalchemy import func, select, update
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session
 
-from app import jobs, machines
+from app import jobs
 from app.core import db as database
 from app.core import settings
 from app.core.errors import Invalid, TooMany
@@ -30,6 +30,7 @@ from app.core.models import (
     WorkerState,
 )
 from app.jobs import limits, shares
+from app.machines import devices as machines
 from app.training.config import PRESETS
 from app.training.plan import DeviceInfo
 from tests.factories import (

@@ -24,7 +24,7 @@ from app.core.models import (
     WorkerState,
 )
 from app.jobs.foresight import Times
-from app.machines import DeviceReading, Readings
+from app.machines.devices import DeviceReading, Readings
 from app.training.plan import DeviceInfo
 from tests.app.pages import sign_in
 from tests.factories import make_dataset_version, make_department, make_job, make_user

@@ -8,7 +8,6 @@ from pathlib import Path
 import pytest
 from sqlalchemy import select
 
-from app import machines
 from app.core.models import (
     Attempt,
     Job,
@@ -20,6 +19,7 @@ from app.core.models import (
     Worker,
 )
 from app.embedded.postgres import Postgres
+from app.machines import devices as machines
 from tests.factories import make_user
 from tests.faults.conftest import opened
 from tests.faults.house import House

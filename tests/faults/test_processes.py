@@ -19,7 +19,7 @@ import pytest
 from sqlalchemy import func, select, update
 from sqlalchemy.orm import Session
 
-from app import jobs, machines
+from app import jobs
 from app.core.models import (
     Attempt,
     Job,
@@ -30,6 +30,7 @@ from app.core.models import (
     Worker,
 )
 from app.embedded.postgres import Postgres
+from app.machines import devices
 from app.training import failpoints
 from tests.app.test_up import job_of, wait_until
 from tests.factories import make_job, make_user
@@ -202,7 +203,7 @@ def test_f16_a_trainer_that_nobody_can_kill_takes_its_device_out_of_use(
             assert is_running(trainer)
             (ice / "freezer.state").write_text("THAWED")
             until_gone(trainer)
-            machines.release(house.db, admin, house.db.get_one(Worker, "gpu-0@test"), "cpu")
+            devices.release(house.db, admin, house.db.get_one(Worker, "gpu-0@test"), "cpu")
             house.db.commit()
             house.finish(job, attempts=2)
     finally:

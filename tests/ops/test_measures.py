@@ -17,11 +17,11 @@ from sqlalchemy import func, text
 from sqlalchemy.orm import Session
 from starlette.testclient import TestClient
 
-from app import measures
 from app.core import db as database
 from app.core import logs, migrations, settings
 from app.core.models import Attempt, JobStatus, Worker
 from app.embedded.valkey import Valkey
+from app.machines import prometheus
 from tests.app.pages import sign_in
 from tests.factories import make_job, make_user
 from tests.small_disk import small_disk
@@ -142,11 +142,11 @@ def test_what_devices_say_is_passed_on() -> None:
             {"device": "cuda:1", "temperature_celsius": None},
         ]
     }
-    assert list(measures.readings(said)) == [
+    assert list(prometheus.readings(said)) == [
         ("memory_used_bytes", "cuda:0", 5.0),
         ("power_watts", "cuda:0", 71.5),
     ]
-    assert list(measures.readings(None)) == []
+    assert list(prometheus.readings(None)) == []
 
 
 # --- readiness -----------------------------------------------------------------------------

@@ -5,7 +5,7 @@ from datetime import time, timedelta
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from app import jobs, machines, metrics
+from app import jobs, metrics
 from app.core import settings, wakeup
 from app.core.models import (
     Attempt,
@@ -17,7 +17,8 @@ from app.core.models import (
     Worker,
 )
 from app.jobs import shares
-from app.machines import Readings
+from app.machines import devices
+from app.machines.devices import Readings
 from tests.factories import make_department, make_job, make_user
 from tests.worker.conftest import WorkerProcess, until_final, until_step, wait_for
 
@@ -63,7 +64,7 @@ def test_a_job_gives_way_keeps_its_place_and_goes_on(
 
     # Its worker is kept free, and stays so over a restart.
     worker = db.get_one(Worker, "gpu-0@test")
-    machines.drain(db, admin, worker)
+    devices.drain(db, admin, worker)
     db.commit()
     wait_for(db, lambda: waits(job, at + 5))
     gpu_worker.terminate()
@@ -72,16 +73,16 @@ def test_a_job_gives_way_keeps_its_place_and_goes_on(
     wait_for(db, lambda: worker.last_seen > before)
     assert worker.state.value == "draining"
     assert job.status is JobStatus.QUEUED
-    machines.activate(db, admin, worker)
+    devices.activate(db, admin, worker)
     db.commit()
     at = job.durable_step
     until_step(db, job, at + 5)
 
     # Its device is ill.
-    machines.quarantine(db, admin, worker, "cpu", "It grows too hot.")
+    devices.quarantine(db, admin, worker, "cpu", "It grows too hot.")
     db.commit()
     wait_for(db, lambda: waits(job, at + 5))
-    machines.release(db, admin, worker, "cpu")
+    devices.release(db, admin, worker, "cpu")
     db.commit()
     assert until_final(db, job).status is JobStatus.SUCCEEDED
     assert until_final(db, other).status is JobStatus.SUCCEEDED

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from app.machines import Readings
+from app.machines.devices import Readings
 
 ROOT = Path(__file__).parents[2]
 PROGRAM = """

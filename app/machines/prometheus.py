@@ -45,7 +45,7 @@ _requests = Histogram(
     registry=_registry,
 )
 _streams = Gauge("etude_event_streams_open", "Pages that follow a job.", registry=_registry)
-# What a device may say (app/machines.py), as a metric: name, help.
+# What a device may say (app/machines/devices.py), as a metric: name, help.
 _READINGS = {
     "memory_used_bytes": ("etude_device_memory_used_bytes", "Memory in use."),
     "memory_total_bytes": ("etude_device_memory_total_bytes", "Memory there is."),

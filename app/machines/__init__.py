@@ -1,0 +1,1 @@
+"""Workers and their devices, and what Prometheus is told of them."""
