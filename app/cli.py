@@ -12,7 +12,7 @@ from sqlalchemy import select
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
 
-from app import base_models
+from app.base_models import registry as base_models
 from app.core import db, settings
 from app.core.errors import AppError
 from app.core.models import Role, User

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 from sqlalchemy.orm import Session
 
-from app import base_models
+from app.base_models import registry as base_models
 from app.core.errors import AppError, Invalid
 from app.core.models import (
     BaseModel,

@@ -7,7 +7,8 @@ from urllib.parse import urlencode
 from sqlalchemy import or_, select
 from sqlalchemy.orm import Session, selectinload
 
-from app import base_models, dataset_page
+from app import dataset_page
+from app.base_models import registry as base_models
 from app.core.errors import Invalid
 from app.core.models import (
     Adapter,

@@ -5,7 +5,8 @@ from typing import Any
 
 from sqlalchemy.orm import Session
 
-from app import base_models, dataset_page, privacy_page
+from app import dataset_page, privacy_page
+from app.base_models import registry as base_models
 from app.core import settings
 from app.core.errors import AppError, Invalid
 from app.core.models import (

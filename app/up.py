@@ -18,7 +18,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from app import base_models
+from app.base_models import registry as base_models
 from app.core import db, migrations, settings
 from app.embedded import folder, processes
 from app.embedded.servers import Servers

@@ -19,7 +19,7 @@ import structlog
 from sqlalchemy import delete, func, select
 from sqlalchemy.orm import Session
 
-from app import base_models
+from app.base_models import registry as base_models
 from app.core import db, leases, settings
 from app.core.child import BrokeOff, Child
 from app.core.leases import Lease, LeaseLost

@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 import structlog
 
-from app import base_models
+from app.base_models import registry as base_models
 from app.core import db, leases
 from app.core.child import BrokeOff, Child
 from app.core.errors import Conflict

@@ -12,7 +12,8 @@ import pyarrow as pa
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from app import base_models, jobs
+from app import jobs
+from app.base_models import registry as base_models
 from app.core import settings
 from app.core.models import Checkpoint, DatasetVersion, Job, Split
 from app.datasets import examples

@@ -6,7 +6,7 @@ from functools import lru_cache
 
 from sqlalchemy.orm import Session
 
-from app import base_models
+from app.base_models import registry as base_models
 from app.core.errors import Invalid
 from app.core.models import BaseModel, DatasetVersion, Example, ExampleKind
 from app.datasets import examples

@@ -9,7 +9,7 @@ from sqlalchemy import Select, func, select
 from sqlalchemy import delete as sql_delete
 from sqlalchemy.orm import Session
 
-from app import base_models
+from app.base_models import registry as base_models
 from app.core import audit
 from app.core.errors import Conflict, Forbidden, Invalid, NotFound
 from app.core.models import (

@@ -6,7 +6,8 @@ from fastapi import APIRouter, Form, Response
 from fastapi.responses import RedirectResponse
 from sqlalchemy.orm import Session
 
-from app import base_models, jobs
+from app import jobs
+from app.base_models import registry as base_models
 from app.core import settings, wakeup
 from app.core.db import Db
 from app.core.errors import AppError

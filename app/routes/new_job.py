@@ -7,7 +7,8 @@ from fastapi import APIRouter, Depends, Query, Request, Response
 from fastapi.responses import RedirectResponse
 from sqlalchemy.orm import Session
 
-from app import base_models, energy, jobs, progress
+from app import energy, jobs, progress
+from app.base_models import registry as base_models
 from app.core import wakeup
 from app.core.db import Db
 from app.core.errors import AppError

@@ -17,7 +17,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from sqlalchemy.orm import Session
 
-from app import base_models
+from app.base_models import registry as base_models
 from app.core import settings
 from app.core.errors import Conflict, Forbidden, Invalid
 from app.core.models import BaseModel, ModelStatus, Role

@@ -5,7 +5,8 @@ from typing import Any
 from pydantic import ValidationError
 from sqlalchemy.orm import Session
 
-from app import base_models, files
+from app import files
+from app.base_models import registry as base_models
 from app.core.errors import NotFound
 from app.core.models import (
     BaseModel,

@@ -3,7 +3,8 @@
 from fastapi import APIRouter
 from sqlalchemy.orm import Session
 
-from app import adapters, base_models
+from app import adapters
+from app.base_models import registry as base_models
 from app.core.db import Db
 from app.core.errors import Forbidden, NotFound
 from app.core.models import Adapter, BaseModel, ModelStatus, User

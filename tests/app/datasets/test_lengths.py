@@ -7,7 +7,7 @@ from sqlalchemy import text
 from sqlalchemy.orm import Session
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
 
-from app import base_models
+from app.base_models import registry as base_models
 from app.core.errors import Invalid
 from app.core.models import BaseModel
 from app.datasets import lengths

@@ -1,0 +1,1 @@
+"""The starting models on offer."""
