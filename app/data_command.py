@@ -28,7 +28,7 @@ from app.datasets import examples, reader, versions
 from app.datasets.doctor import kinds
 from app.datasets.doctor import process as doctor
 from app.datasets.doctor.kinds import KINDS
-from app.datasets.doctor.order import Order
+from app.datasets.doctor.request import Order
 from app.datasets.documents import approximate_tokens
 from app.datasets.mapping import Column, ColumnRole, Mapping, Message
 from app.datasets.privacy.check import NUM_NAMED_ROWS, PrivacyCheck

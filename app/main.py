@@ -18,10 +18,11 @@ from sqlalchemy.exc import SQLAlchemyError
 from starlette.exceptions import HTTPException
 from starlette.types import Scope
 
-from app import readiness, uploads
+from app import readiness
 from app.core import db, settings
 from app.core.errors import AppError, NotSignedIn
 from app.core.models import User
+from app.datasets import uploads
 from app.machines import prometheus
 from app.middleware import BodyLimit, CrossOriginGuard, HostGuard, RequestLog, SecurityHeaders
 from app.people import auth

@@ -36,8 +36,8 @@ from app.core.models import (
 from app.datasets import examples, search
 from app.datasets.doctor import checks, process
 from app.datasets.doctor.kinds import KINDS
-from app.datasets.doctor.order import Order
 from app.datasets.doctor.report import Report
+from app.datasets.doctor.request import Order
 from app.training.config import PRESETS
 from worker.held import Draining, Held, let_go
 

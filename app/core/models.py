@@ -818,7 +818,7 @@ class Worker(Base):
     hardware: Mapped[Json | None]
     state: Mapped[WorkerState] = mapped_column(_enum(WorkerState), default=WorkerState.ACTIVE)
     version: Mapped[str]
-    # How its devices are just now: app.machines.devices.Readings as JSON.
+    # How its devices are just now: machines.devices.Readings as JSON.
     readings: Mapped[Json | None]
     last_seen: Mapped[datetime] = mapped_column(server_default=func.now())
 

@@ -7,12 +7,12 @@ from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import FileResponse, RedirectResponse
 from sqlalchemy.orm import Session
 
-from app import dataset_page, examples_page, privacy_page, questions_page, uploads
+from app import dataset_page, examples_page, privacy_page, questions_page
 from app.core import storage, wakeup
 from app.core.db import Db
 from app.core.errors import AppError, Invalid, NotFound
 from app.core.models import DatasetVersion, User, VersionStatus
-from app.datasets import changes, versions
+from app.datasets import changes, uploads, versions
 from app.datasets.privacy import reviews
 from app.datasets.privacy.reviews import Decision
 from app.forms import MappingForm, NameForm, ReadAsForm

@@ -14,14 +14,13 @@ from fastapi.concurrency import run_in_threadpool
 from sqlalchemy.orm import Session
 from starlette.requests import ClientDisconnect
 
-from app import uploads
 from app.core import db as database
 from app.core import storage, wakeup
 from app.core.errors import Invalid, NotSignedIn, TooLarge
 from app.core.models import DatasetVersion, User
-from app.datasets import versions
+from app.datasets import uploads, versions
+from app.datasets.uploads import Upload
 from app.people import auth
-from app.uploads import Upload
 
 TUS_VERSION = "1.0.0"
 _WRITE_BYTES = 1024**2

@@ -13,7 +13,6 @@ from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 from starlette.testclient import TestClient
 
-from app import uploads
 from app.core import settings
 from app.core.models import (
     BaseModel,
@@ -25,7 +24,7 @@ from app.core.models import (
     User,
     VersionStatus,
 )
-from app.datasets import changes, examples
+from app.datasets import changes, examples, uploads
 from app.datasets.changes import Change
 from tests import files
 from tests.app.pages import EXAMPLES, PIECE, TUS, sign_in

@@ -25,7 +25,7 @@ from app.core.models import (
 from app.datasets import browsing, changes, examples, search
 from app.datasets.changes import Change
 from app.datasets.doctor import checks, fixes, process
-from app.datasets.doctor.order import Order
+from app.datasets.doctor.request import Order
 from tests.factories import first_user, make_dataset_version
 from worker import checking
 from worker.held import Held

@@ -14,9 +14,9 @@ from array import array
 from typing import Any
 
 from app.datasets.doctor import amount, answers, bits, duplicates, language, lengths, rows, texts
-from app.datasets.doctor.found import Family
-from app.datasets.doctor.order import Order
+from app.datasets.doctor.findings import Family
 from app.datasets.doctor.report import Report
+from app.datasets.doctor.request import Order
 from app.datasets.reader import confine
 
 _PROGRESS_BATCHES = 8

@@ -3,7 +3,7 @@
 from array import array
 from collections.abc import Iterable
 
-from app.datasets.doctor.found import Found
+from app.datasets.doctor.findings import Found
 from app.datasets.doctor.kinds import ENOUGH_EXAMPLES, ENOUGH_TESTS
 from app.datasets.doctor.rows import Row
 

@@ -5,7 +5,7 @@ from array import array
 from collections import Counter
 from collections.abc import Iterable
 
-from app.datasets.doctor.found import Found
+from app.datasets.doctor.findings import Found
 from app.datasets.doctor.rows import Row
 
 # Said instead of an answer. Some may be a class's name: then many examples have them.

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from rensa import RMinHash
 
 from app.datasets.doctor import rows as reading
-from app.datasets.doctor.found import Found
+from app.datasets.doctor.findings import Found
 from app.datasets.doctor.rows import Row
 
 # A sketch has 32 numbers in 8 bands of 4: of pairs that agree to four fifths, 98 % share a band.

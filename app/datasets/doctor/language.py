@@ -13,7 +13,7 @@ from typing import Any
 
 from py3langid.langid import MODEL_FILE, LanguageIdentifier
 
-from app.datasets.doctor.found import Found
+from app.datasets.doctor.findings import Found
 from app.datasets.doctor.rows import Row
 
 # Names, doses and formulas belong to no language: only so long a text is judged.

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from app.datasets.doctor import rows as reading
-from app.datasets.doctor.found import Found
+from app.datasets.doctor.findings import Found
 from app.datasets.doctor.report import BARS
 from app.datasets.doctor.rows import Row
 from app.training.chat import ChatError, ChatFormat

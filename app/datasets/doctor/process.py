@@ -2,7 +2,7 @@
 
 from app.core import settings
 from app.core.child import Child
-from app.datasets.doctor.order import Order
+from app.datasets.doctor.request import Order
 
 
 def start(order: Order) -> Child:

@@ -5,7 +5,7 @@ from array import array
 from collections.abc import Iterable
 
 from app.datasets.doctor import mending
-from app.datasets.doctor.found import Found
+from app.datasets.doctor.findings import Found
 from app.datasets.doctor.rows import Row
 
 # In capitals between brackets, as forms have it, in the languages of the samples.

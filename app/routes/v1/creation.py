@@ -5,7 +5,6 @@ from typing import Any
 from pydantic import ValidationError
 from sqlalchemy.orm import Session
 
-from app import files
 from app.base_models import registry as base_models
 from app.core.errors import NotFound
 from app.core.models import (
@@ -15,6 +14,7 @@ from app.core.models import (
     User,
     VersionStatus,
 )
+from app.datasets import stored_files
 from app.datasets.privacy import reviews
 from app.datasets.privacy.reviews import Decision
 from app.routes.v1.errors import BadRequest, unsupported
@@ -164,11 +164,11 @@ def training_data(db: Session, user: User, file_id: str, field: str) -> DatasetV
         BadRequest: no such file, not training data, or it could not be read.
     """
     try:
-        file = files.get(db, user, file_id)
+        file = stored_files.get(db, user, file_id)
     except NotFound:
         message = f"{field}: there is no file {file_id!r}. Upload it first, with POST /v1/files."
         raise BadRequest(message, field=field, code="invalid_file") from None
-    version = files.version_of(db, file)
+    version = stored_files.version_of(db, file)
     if version is None:
         message = f"{field}: {file_id!r} is no training data; its purpose is {file.purpose}."
         raise BadRequest(message, field=field, code="invalid_file")

@@ -10,7 +10,6 @@ from pydantic import ValidationError
 from sqlalchemy import asc, desc
 from sqlalchemy.orm import Session
 
-from app import files
 from app.core import storage, wakeup
 from app.core.db import Db
 from app.core.errors import Forbidden, NotFound
@@ -21,7 +20,7 @@ from app.core.models import (
     User,
     VersionStatus,
 )
-from app.datasets import versions
+from app.datasets import stored_files, versions
 from app.datasets.privacy import reviews
 from app.people import auth
 from app.people.auth import TokenUser
@@ -52,7 +51,7 @@ def _keep(request: Request, db: Session, user: User, form: Received) -> File:
     decision = creation.privacy(_privacy(form))
     retries.serialize(db, user, form.filename, form.sha256)
     if retries.is_retry(request):
-        earlier = files.just_sent(db, user, form.filename, form.sha256, retries.WINDOW)
+        earlier = stored_files.just_sent(db, user, form.filename, form.sha256, retries.WINDOW)
         if earlier is not None:
             return show(db, earlier)
     stored = form.keep()
@@ -118,18 +117,18 @@ def list_files(
     purpose: Annotated[str | None, Query(max_length=64)] = None,
 ) -> Page[File]:
     """List the department's files, newest first."""
-    query = files.visible(user)
+    query = stored_files.visible(user)
     if purpose is not None:
         query = query.where(StoredFile.purpose == purpose)
     if after is not None:
         try:
-            last = files.get(db, user, after)
+            last = stored_files.get(db, user, after)
         except NotFound:
             raise unknown_after(after) from None
         query = query.where(StoredFile.id < last.id if order == "desc" else StoredFile.id > last.id)
     by_id = desc(StoredFile.id) if order == "desc" else asc(StoredFile.id)
     rows = db.scalars(query.order_by(by_id).limit(limit + 1)).all()
-    found = files.versions_of(db, rows)
+    found = stored_files.versions_of(db, rows)
     gates = reviews.of_many(db, [version.id for version in found.values()])
     return page(
         rows,
@@ -142,14 +141,14 @@ def list_files(
 @router.get("/{file_id}")
 def retrieve_file(file_id: str, db: Db, user: TokenUser) -> File:
     """Say how far a file has been read."""
-    return show(db, files.get(db, user, file_id))
+    return show(db, stored_files.get(db, user, file_id))
 
 
 @router.get("/{file_id}/content")
 def file_content(file_id: str, db: Db, user: TokenUser) -> FileResponse:
     """Send a file's bytes as they are."""
-    file = files.get(db, user, file_id)
-    path = files.open_path(db, user, file)
+    file = stored_files.get(db, user, file_id)
+    path = stored_files.open_path(db, user, file)
     db.commit()
     return FileResponse(path, media_type="application/octet-stream", filename=file.filename)
 
@@ -157,14 +156,14 @@ def file_content(file_id: str, db: Db, user: TokenUser) -> FileResponse:
 @router.delete("/{file_id}")
 def delete_file(file_id: str, db: Db, user: TokenUser) -> Deleted:
     """Delete a training file and the dataset that was read from it."""
-    files.delete(db, user, files.get(db, user, file_id))
+    stored_files.delete(db, user, stored_files.get(db, user, file_id))
     db.commit()
     return Deleted(id=file_id, object="file")
 
 
 def show(db: Session, file: StoredFile) -> File:
     """Build OpenAI's File."""
-    version = files.version_of(db, file)
+    version = stored_files.version_of(db, file)
     return _file(file, version, reviews.of_many(db, [version.id]) if version else {})
 
 
