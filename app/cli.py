@@ -16,8 +16,12 @@ from app.base_models import registry as base_models
 from app.core import db, settings
 from app.core.errors import AppError
 from app.core.models import Role, User
-from app.datasets.documents import DEFAULT_CHUNK_TOKENS, MAX_CHUNK_TOKENS, MIN_CHUNK_TOKENS
-from app.datasets.reading import ReadAs
+from app.datasets.readers.documents import (
+    DEFAULT_CHUNK_TOKENS,
+    MAX_CHUNK_TOKENS,
+    MIN_CHUNK_TOKENS,
+)
+from app.datasets.readers.reading import ReadAs
 from app.embedded import servers
 from app.people import auth
 

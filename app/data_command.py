@@ -24,17 +24,18 @@ from app.core import settings, storage
 from app.core.child import BrokeOff
 from app.core.errors import Invalid
 from app.core.models import DatasetVersion, Severity, User
-from app.datasets import examples, reader, versions
+from app.datasets import examples, versions
 from app.datasets.doctor import kinds
 from app.datasets.doctor import process as doctor
 from app.datasets.doctor.kinds import KINDS
 from app.datasets.doctor.request import Order
-from app.datasets.documents import approximate_tokens
 from app.datasets.mapping import Column, ColumnRole, Mapping, Message
 from app.datasets.privacy.check import NUM_NAMED_ROWS, PrivacyCheck
-from app.datasets.process import ReaderProcess
-from app.datasets.reading import Inspection, ReadAs
-from app.datasets.sniffing import Unreadable
+from app.datasets.readers import reader
+from app.datasets.readers.documents import approximate_tokens
+from app.datasets.readers.process import ReaderProcess
+from app.datasets.readers.reading import Inspection, ReadAs
+from app.datasets.readers.sniffing import Unreadable
 from app.training.config import PRESETS
 
 NUM_SHOWN = 3

@@ -21,12 +21,23 @@ from app.core.models import (
     Split,
     VersionStatus,
 )
-from app.datasets import changes, encodings, examples, lengths, versions
+from app.datasets import changes, examples, lengths, versions
 from app.datasets import mapping as mappings
 from app.datasets.conversations import assemble
-from app.datasets.documents import DEFAULT_CHUNK_TOKENS, MAX_CHUNK_TOKENS, MIN_CHUNK_TOKENS
 from app.datasets.mapping import ColumnRole, Mapping
-from app.datasets.reading import ALL_SHEETS, WORKBOOKS, Inspection, PreviewRow, ReadAs
+from app.datasets.readers import encodings
+from app.datasets.readers.documents import (
+    DEFAULT_CHUNK_TOKENS,
+    MAX_CHUNK_TOKENS,
+    MIN_CHUNK_TOKENS,
+)
+from app.datasets.readers.reading import (
+    ALL_SHEETS,
+    WORKBOOKS,
+    Inspection,
+    PreviewRow,
+    ReadAs,
+)
 from app.forms import MappingForm, ReadAsForm, SplitForm
 from app.training.chat import ChatError, ChatFormat, Segment, is_pair
 from app.training.chat import worse as worse_of

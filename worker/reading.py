@@ -3,7 +3,7 @@
     uploaded -> inspecting -> mapping (or confirmed, where the API's mapping is sure)
     confirmed -> building -> ready
 
-The file is parsed in a child process (app/datasets/reader.py) that knows no database.
+The file is parsed in a child process (app/datasets/readers/reader.py) that knows no database.
 """
 
 import math
@@ -21,10 +21,10 @@ from app.core.models import DatasetVersion, VersionStatus
 from app.datasets import examples, versions
 from app.datasets.doctor import checks
 from app.datasets.privacy import reviews
-from app.datasets.process import ReaderProcess
-from app.datasets.reader import Order
-from app.datasets.reading import ReadAs
-from app.datasets.sniffing import Unreadable
+from app.datasets.readers.process import ReaderProcess
+from app.datasets.readers.reader import Order
+from app.datasets.readers.reading import ReadAs
+from app.datasets.readers.sniffing import Unreadable
 from worker.held import Draining, Held, let_go
 
 log = structlog.get_logger()

@@ -108,7 +108,7 @@ def write(
 
     Args:
         spool: Rank, row, messages as JSON and tools as JSON or nothing in each line, between tabs
-            (app.datasets.reader).
+            (app.datasets.readers.reader).
         validation: Ranks of the validation split.
     """
     mapping = mapping_of(version)

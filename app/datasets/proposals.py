@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 from app.datasets.column_names import CONTEXT, HARMLESS, KEYS, ROLES, SAID, plain
 from app.datasets.conversations import assemble
 from app.datasets.mapping import Column, ColumnRole, LeftOut, Mapping, holds_earlier_turns
-from app.datasets.reading import Inspection
+from app.datasets.readers.reading import Inspection
 
 
 class Proposal(NamedTuple):

@@ -18,7 +18,7 @@ from app.core import leases, settings, storage
 from app.core.models import DatasetVersion, Example, Split, VersionStatus
 from app.datasets import examples, versions
 from app.datasets.mapping import Mapping
-from app.datasets.reading import ReadAs
+from app.datasets.readers.reading import ReadAs
 from app.embedded.servers import redis_client
 from tests.factories import first_user
 from worker import identity, reading, tasks
@@ -231,7 +231,9 @@ def test_a_killed_worker_leaves_nothing_behind_and_another_takes_over(
 
     with start_worker() as worker:
         (child,) = wait_for(lambda: identity.children(worker.pid))
-        wait_for(lambda: b"app.datasets.reader" in Path(f"/proc/{child}/cmdline").read_bytes())
+        wait_for(
+            lambda: b"app.datasets.readers.reader" in Path(f"/proc/{child}/cmdline").read_bytes()
+        )
         # It parses strangers' files: no way to the database.
         environment = Path(f"/proc/{child}/environ").read_bytes()
         assert b"DATABASE_URL" not in environment

@@ -3,7 +3,7 @@
 One JSON object on standard input (Order); the examples come as an open file. On standard output
 JSON objects in lines: {"rows": 5000} while it works; then each {"finding": …}, each {"bits":
 [bucket, hex]}, {"by_length": …} and, last, {"end": Report}. Memory, time and open files are
-limited, nothing can be written, and there is no network (app/datasets/reader.py).
+limited, nothing can be written, and there is no network (app/datasets/readers/reader.py).
 """
 
 import base64
@@ -17,7 +17,7 @@ from app.datasets.doctor import amount, answers, bits, duplicates, language, len
 from app.datasets.doctor.findings import Family
 from app.datasets.doctor.report import Report
 from app.datasets.doctor.request import Order
-from app.datasets.reader import confine
+from app.datasets.readers.reader import confine
 
 _PROGRESS_BATCHES = 8
 

@@ -13,10 +13,10 @@ from typing import Any, cast
 
 from pydantic import BaseModel
 
-from app.datasets import reader
 from app.datasets.privacy.findings import Kind
 from app.datasets.privacy.scanner import HousePattern, Recognizer, Scanner
 from app.datasets.privacy.stand_ins import key_of
+from app.datasets.readers import reader
 
 _PROGRESS_EXAMPLES = 500
 

@@ -7,12 +7,12 @@ from typing import Any
 
 import pytest
 
-from app.datasets.blocks import Block
-from app.datasets.documents import approximate_tokens, texts
 from app.datasets.mapping import ColumnRole
 from app.datasets.proposals import propose
-from app.datasets.reading import Inspection, ReadAs, inspect, open_rows
-from app.datasets.sniffing import Unreadable
+from app.datasets.readers.blocks import Block
+from app.datasets.readers.documents import approximate_tokens, texts
+from app.datasets.readers.reading import Inspection, ReadAs, inspect, open_rows
+from app.datasets.readers.sniffing import Unreadable
 from tests import files
 
 MARKDOWN = """\

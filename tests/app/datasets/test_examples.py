@@ -5,8 +5,8 @@ from array import array
 import pytest
 
 from app.datasets.examples import body, rows_that, validation_ranks
-from app.datasets.reader import _body as reader_body
-from app.datasets.reader import rank
+from app.datasets.readers.reader import _body as reader_body
+from app.datasets.readers.reader import rank
 
 
 @pytest.mark.parametrize(

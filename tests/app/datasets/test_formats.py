@@ -10,11 +10,11 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-from app.datasets import archives, parquet
 from app.datasets.mapping import ColumnRole
 from app.datasets.proposals import propose
-from app.datasets.reading import Inspection, ReadAs, inspect, open_rows
-from app.datasets.sniffing import Unreadable
+from app.datasets.readers import archives, parquet
+from app.datasets.readers.reading import Inspection, ReadAs, inspect, open_rows
+from app.datasets.readers.sniffing import Unreadable
 from tests import files
 
 PAIRS = [["Frage", "Antwort"], ["Wo?", "Im Keller."], ["Wann?", "Um 8."]]
@@ -212,6 +212,6 @@ def test_archives_of_too_many_or_too_large_files(
     monkeypatch.setattr(archives, "MAX_FILES", 3)
     with pytest.raises(Unreadable, match="in 4 parts"):
         read(tmp_path, many)
-    monkeypatch.setattr("app.datasets.files.MAX_HELD_BYTES", 100)
+    monkeypatch.setattr("app.datasets.readers.files.MAX_HELD_BYTES", 100)
     with pytest.raises(Unreadable, match=r"^In “a\.xlsx”: this file would unpack to 0 MB"):
         read(tmp_path, files.zip_of({"a.xlsx": files.workbook({"A": PAIRS})}))

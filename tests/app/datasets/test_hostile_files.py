@@ -18,7 +18,7 @@ CPU_SECONDS = 10
 # a reader for each file, which then confines itself as always.
 NURSERY = """
 import json, os, resource, sys
-from app.datasets import reader
+from app.datasets.readers import reader
 for line in sys.stdin:
     order = json.loads(line)
     inward, outward = os.pipe(), os.pipe()
@@ -98,7 +98,7 @@ def judge(nursery: Nursery, path: Path, expected: str) -> str:
         return ""
     sentence = last.get("unreadable", "")
     if not sentence:
-        # The kernel or a parser ended it; the parent then says so (app/datasets/process.py).
+        # The kernel or a parser ended it; the parent says so (app/datasets/readers/process.py).
         return "" if expected in (hostile.REFUSED, hostile.EITHER) else f"broke off: {answer}"
     is_any = expected in (hostile.REFUSED, hostile.EITHER)
     if not is_any and expected not in sentence:

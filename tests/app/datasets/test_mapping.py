@@ -8,7 +8,7 @@ import pytest
 from app.core.errors import Invalid
 from app.core.models import ExampleKind
 from app.datasets.mapping import LEFT_OUT, LeftOut, Mapping, apply, tools_of
-from app.datasets.reader import rank
+from app.datasets.readers.reader import rank
 
 PAIR = Mapping.model_validate({"columns": {"q": "question", "a": "answer", "s": "system"}})
 CHAT = Mapping.model_validate({"columns": {"m": "messages"}, "system": "Be kind."})

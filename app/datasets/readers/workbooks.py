@@ -17,9 +17,15 @@ from python_calamine import (
     SheetVisibleEnum,
 )
 
-from app.datasets.files import Entry, File
-from app.datasets.sniffing import Unreadable
-from app.datasets.tables import MAX_CELL_CHARACTERS, MAX_COLUMNS, Cells, Rows, with_header
+from app.datasets.readers.files import Entry, File
+from app.datasets.readers.sniffing import Unreadable
+from app.datasets.readers.tables import (
+    MAX_CELL_CHARACTERS,
+    MAX_COLUMNS,
+    Cells,
+    Rows,
+    with_header,
+)
 
 _LOCKED = (
     "This workbook is protected by a password; open it in Excel, remove the password and upload it "

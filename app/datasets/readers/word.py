@@ -10,9 +10,9 @@ from collections.abc import Iterator
 from typing import IO, Any
 from xml.parsers import expat
 
-from app.datasets.blocks import MAX_BLOCK_CHARACTERS, Block
-from app.datasets.files import File
-from app.datasets.sniffing import Unreadable
+from app.datasets.readers.blocks import MAX_BLOCK_CHARACTERS, Block
+from app.datasets.readers.files import File
+from app.datasets.readers.sniffing import Unreadable
 
 _MAX_DEPTH = 200
 _CHUNK_BYTES = 64 * 1024

@@ -12,10 +12,10 @@ from collections import deque
 from collections.abc import Iterator
 from typing import Any
 
-from app.datasets import tables
-from app.datasets.blocks import TABLE_RULE, Block
 from app.datasets.column_names import ROLES, is_known_name, plain
 from app.datasets.mapping import ColumnRole
+from app.datasets.readers import tables
+from app.datasets.readers.blocks import TABLE_RULE, Block
 
 PAIR_COLUMNS = ["section", "question", "answer", "found_in"]
 TEXT_COLUMNS = ["section", "text"]

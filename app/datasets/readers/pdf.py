@@ -5,9 +5,9 @@ from collections import Counter
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
-from app.datasets.blocks import Block
-from app.datasets.files import Entry, File
-from app.datasets.sniffing import Unreadable
+from app.datasets.readers.blocks import Block
+from app.datasets.readers.files import Entry, File
+from app.datasets.readers.sniffing import Unreadable
 
 MAX_PAGES = 5000
 MAX_PAGE_CHARACTERS = 1024**2

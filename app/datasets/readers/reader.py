@@ -1,4 +1,4 @@
-"""The process that parses what people send: `python -m app.datasets.reader`, without credentials.
+"""The process that parses what people send: `python -m app.datasets.readers.reader`.
 
 One JSON object on standard input (Order), lines on standard output. An example is four cells
 between tabs, which the parent need not parse: rank, row, messages as JSON, and tools as JSON or
@@ -25,8 +25,8 @@ from pydantic_core import to_json
 from app.datasets.conversations import assemble
 from app.datasets.mapping import LeftOut, Mapping, Message, tools_of
 from app.datasets.proposals import propose
-from app.datasets.reading import NumberedRow, ReadAs, inspect, open_rows
-from app.datasets.sniffing import Unreadable
+from app.datasets.readers.reading import NumberedRow, ReadAs, inspect, open_rows
+from app.datasets.readers.sniffing import Unreadable
 from app.training import isolation
 
 _PR_SET_PDEATHSIG = 1

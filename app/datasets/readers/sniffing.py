@@ -7,7 +7,7 @@ import zipfile
 from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
-    from app.datasets.files import File
+    from app.datasets.readers.files import File
 
 Kind = Literal["text", "xlsx", "ods", "xls", "parquet", "docx", "pdf", "zip"]
 MAX_ZIP_ENTRIES = 10_000

@@ -11,7 +11,8 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from app.datasets import (
+from app.datasets.mapping import LeftOut
+from app.datasets.readers import (
     archives,
     documents,
     encodings,
@@ -22,10 +23,9 @@ from app.datasets import (
     word,
     workbooks,
 )
-from app.datasets.blocks import Block, text_blocks
-from app.datasets.files import File
-from app.datasets.mapping import LeftOut
-from app.datasets.sniffing import Unreadable, sniff
+from app.datasets.readers.blocks import Block, text_blocks
+from app.datasets.readers.files import File
+from app.datasets.readers.sniffing import Unreadable, sniff
 
 Format = Literal[
     "csv",

@@ -6,8 +6,8 @@ from typing import NamedTuple
 
 from charset_normalizer import from_bytes
 
-from app.datasets.files import File
-from app.datasets.sniffing import Unreadable
+from app.datasets.readers.files import File
+from app.datasets.readers.sniffing import Unreadable
 
 # What a person may choose from, with the words for it.
 CHOICES = {

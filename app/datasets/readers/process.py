@@ -1,4 +1,4 @@
-"""Start the reading process (app/datasets/reader.py) and listen to it."""
+"""Start the reading process (app/datasets/readers/reader.py) and listen to it."""
 
 import json
 from collections.abc import Callable, Iterator
@@ -7,8 +7,8 @@ from typing import Any
 import structlog
 
 from app.core.child import BrokeOff, Child
-from app.datasets.reader import Order
-from app.datasets.sniffing import Unreadable
+from app.datasets.readers.reader import Order
+from app.datasets.readers.sniffing import Unreadable
 
 _log = structlog.get_logger()
 
@@ -18,7 +18,7 @@ class ReaderProcess(Child):
 
     def __init__(self, order: Order, timeout_seconds: float) -> None:
         super().__init__(
-            "app.datasets.reader",
+            "app.datasets.readers.reader",
             order.model_dump_json(),
             ends=('{"inspection"', '{"end"', '{"unreadable"'),
             timeout_seconds=timeout_seconds,

@@ -5,8 +5,14 @@ import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from app.datasets.files import Entry, File
-from app.datasets.sniffing import MAX_ZIP_RATIO, SMALL_BYTES, Unreadable, bomb, is_link
+from app.datasets.readers.files import Entry, File
+from app.datasets.readers.sniffing import (
+    MAX_ZIP_RATIO,
+    SMALL_BYTES,
+    Unreadable,
+    bomb,
+    is_link,
+)
 
 MAX_FILES = 1000
 MAX_UNPACKED_BYTES = 16 * 1024**3
