@@ -13,10 +13,11 @@ from pathlib import Path
 from sqlalchemy import Select, func, select
 from sqlalchemy.orm import Session
 
-from app import jobs, metrics, model_card
+from app import jobs, model_card
 from app.core import audit, settings, storage
 from app.core.errors import Forbidden, Invalid, NotFound
 from app.core.models import Adapter, Attempt, Desired, Job, Json, StoredFile, User
+from app.jobs import metrics
 from app.people.auth import can_edit
 from app.training import failpoints, manifests
 from app.training.config import DoneEvent

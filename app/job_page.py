@@ -5,7 +5,6 @@ from typing import Any, NamedTuple
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from app import energy, metrics, progress
 from app.core.models import (
     Attempt,
     DatasetVersion,
@@ -14,6 +13,7 @@ from app.core.models import (
     JobStatus,
     Json,
 )
+from app.jobs import energy, metrics, progress
 from app.training.config import PRESETS, Preset, TrainConfig
 
 CURVES = ("loss", "validation_loss", "learning_rate", "tokens_per_second")

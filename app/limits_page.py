@@ -9,7 +9,7 @@ from sqlalchemy.orm import Session
 from app.core.models import Department, LineRule, User
 from app.forms import LimitsForm
 from app.jobs import limits, shares
-from app.jobs.line import Rule
+from app.jobs.scheduling import Rule
 
 
 @dataclass(frozen=True)

@@ -16,10 +16,10 @@ from anyio import CapacityLimiter, to_thread
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import defer, lazyload
 
-from app import metrics, progress
 from app.core import db
 from app.core.errors import NotFound
 from app.core.models import Job
+from app.jobs import metrics, progress
 
 T = TypeVar("T")
 

@@ -7,7 +7,7 @@ from typing import Any
 from sqlalchemy import select
 from sqlalchemy.orm import Session, selectinload
 
-from app import jobs, progress
+from app import jobs
 from app.core import settings
 from app.core.models import (
     Department,
@@ -18,8 +18,8 @@ from app.core.models import (
     User,
     Worker,
 )
-from app.jobs import choice
-from app.jobs.foresight import Times
+from app.jobs import choice, progress
+from app.jobs.forecast import Times
 from app.machines import devices as machines
 
 # More rows than anyone reads; all are counted.

@@ -219,7 +219,8 @@ def _worker(number: int, size: Size, end_at: float, claims: list[float], ended: 
 
 
 def _train(session: Any, claim: Any, size: Size, end_at: float) -> None:
-    from app import jobs, metrics
+    from app import jobs
+    from app.jobs import metrics
 
     num_steps = NUM_STEPS[claim.job_id % len(NUM_STEPS)]
     for step, events in _events(claim.resume_step, num_steps):

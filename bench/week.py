@@ -3,7 +3,7 @@
     python -m bench.week [SEED]
 
 No database and no clock: arrivals are drawn from the seed, and the line's own rules
-(app/jobs/line.py, app/jobs/foresight.py) choose each next job. One department brings half of its
+(app/jobs/scheduling.py, app/jobs/forecast.py) choose each next job. One department brings half of its
 week's work on Monday morning. JSON last: waiting times in minutes by department.
 """
 
@@ -15,7 +15,7 @@ import sys
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
-from app.jobs import foresight, line
+from app.jobs import forecast, scheduling
 
 MONDAY = datetime(2026, 11, 23, tzinfo=UTC)
 HALF_LIFE_SECONDS = 7 * 86400.0
@@ -43,7 +43,7 @@ DEPARTMENTS = (
 @dataclass
 class Arrival:
     at: float  # seconds after Monday, midnight
-    job: foresight.Waiting
+    job: forecast.Waiting
     seconds: float  # what it really takes
 
 
@@ -55,7 +55,7 @@ class Past:
     at: float = 0.0
 
     def now(self, at: float) -> float:
-        return line.faded(self.used, at - self.at, HALF_LIFE_SECONDS)
+        return scheduling.faded(self.used, at - self.at, HALF_LIFE_SECONDS)
 
     def charge(self, at: float, seconds: float) -> None:
         self.used, self.at = self.now(at) + seconds, at
@@ -64,15 +64,15 @@ class Past:
 @dataclass
 class Clinic:
     is_fair: bool
-    waiting: list[foresight.Waiting] = field(default_factory=list)
+    waiting: list[forecast.Waiting] = field(default_factory=list)
     # (end, department, began, expected)
     running: list[tuple[float, int, float, float]] = field(default_factory=list)
     past: dict[int, Past] = field(default_factory=lambda: {i: Past() for i in range(4)})
 
-    def standings(self, at: float) -> line.Standings:
-        everyone = line.Standings(MONDAY + timedelta(seconds=at), is_fair=self.is_fair)
+    def standings(self, at: float) -> scheduling.Standings:
+        everyone = scheduling.Standings(MONDAY + timedelta(seconds=at), is_fair=self.is_fair)
         for number, past in self.past.items():
-            everyone.departments[number] = line.Standing(recent_seconds=past.now(at))
+            everyone.departments[number] = scheduling.Standing(recent_seconds=past.now(at))
         for _, number, began, expected in self.running:
             everyone.departments[number].begin(max(at - began, expected))
         return everyone
@@ -95,8 +95,8 @@ def arrivals(dice: random.Random) -> list[Arrival]:
     for job_id, (at, number) in enumerate(sorted(moments), start=1):
         seconds = 60 * DEPARTMENTS[number].median_minutes * dice.lognormvariate(0, 0.7)
         expected = seconds * dice.lognormvariate(0, 0.3)
-        spell = foresight.Spell(expected, expected, expected)
-        found.append(Arrival(at, foresight.Waiting(job_id, number, number, spell=spell), seconds))
+        spell = forecast.Spell(expected, expected, expected)
+        found.append(Arrival(at, forecast.Waiting(job_id, number, number, spell=spell), seconds))
     return found
 
 
@@ -116,11 +116,11 @@ def play(week: list[Arrival], is_fair: bool) -> dict[str, list[float]]:
             at, number, began, _ = heapq.heappop(clinic.running)
             clinic.past[number].charge(at, at - began)
         while clinic.waiting and len(clinic.running) < NUM_DEVICES:
-            places = foresight.places(clinic.waiting, clinic.standings(at))
+            places = forecast.places(clinic.waiting, clinic.standings(at))
             job = min(clinic.waiting, key=lambda each: places[each.id])
             clinic.waiting.remove(job)
             chosen = by_id[job.id]
-            expected = job.spell.usual if job.spell else line.UNKNOWN_SECONDS
+            expected = job.spell.usual if job.spell else scheduling.UNKNOWN_SECONDS
             end = (at + chosen.seconds, job.department_id, at, expected)
             heapq.heappush(clinic.running, end)
             waited[DEPARTMENTS[job.department_id].name].append((at - chosen.at) / 60)

@@ -17,9 +17,10 @@ from sqlalchemy import func, make_url, select
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session
 
-from app import adapters, jobs, metrics
+from app import adapters, jobs
 from app.core import db, settings
 from app.core.models import Attempt, Desired, Job
+from app.jobs import metrics
 from app.machines import devices
 from app.training import failpoints
 from app.training.config import (

@@ -22,8 +22,9 @@ from pathlib import Path
 
 import structlog
 
-from app import jobs, metrics
+from app import jobs
 from app.core import settings
+from app.jobs import metrics
 from app.training import failpoints
 from app.training import plan as training_plan
 from worker import identity, spool

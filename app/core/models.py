@@ -231,7 +231,7 @@ class Department(Base):
     name: Mapped[str] = mapped_column(unique=True)
     created_at: Mapped[datetime] = mapped_column(server_default=func.now())
     # Device-seconds that its jobs have had, fading by half each half-life, as of `used_at`
-    # (app/jobs/line.py); written by app/jobs/shares.py alone.
+    # (app/jobs/scheduling.py); written by app/jobs/shares.py alone.
     used_seconds: Mapped[float] = mapped_column(default=0, server_default="0")
     used_at: Mapped[datetime] = mapped_column(server_default=func.now())
 

@@ -13,23 +13,6 @@ from app.jobs.choice import WORKER_SILENCE
 from app.jobs.fence import Claim, Fenced, heartbeat, hold
 from app.jobs.inputs import fail_hopeless, use_instead
 from app.jobs.ordering import lower, raise_, to_top
-from app.jobs.outlook import Outlook, outlook, position
-from app.jobs.people import (
-    by_public_id,
-    cancel,
-    create,
-    delete,
-    get,
-    get_any,
-    list_jobs,
-    must_see,
-    next_in_line,
-    pause,
-    rename,
-    resume,
-    retry,
-    visible,
-)
 from app.jobs.plans import device_of, devices, fits, predict
 from app.jobs.protocol import (
     WorkerInfo,
@@ -46,6 +29,23 @@ from app.jobs.protocol import (
     succeed,
     take_back,
     unheard,
+)
+from app.jobs.queue_view import Outlook, outlook, position
+from app.jobs.requests import (
+    by_public_id,
+    cancel,
+    create,
+    delete,
+    get,
+    get_any,
+    list_jobs,
+    must_see,
+    next_in_line,
+    pause,
+    rename,
+    resume,
+    retry,
+    visible,
 )
 from app.jobs.rights import can_act
 from app.jobs.shares import time_is_up

@@ -42,7 +42,7 @@ from app.core.models import (
     WorkerState,
 )
 from app.datasets.privacy import reviews
-from app.jobs import line, shares
+from app.jobs import scheduling, shares
 from app.training.plan import DeviceInfo
 
 _CLOCK = func.clock_timestamp(type_=DateTime(timezone=True))
@@ -81,7 +81,7 @@ def choose(
     beside = [row for row in here.values() if mine.shares_with(worker_offer(row))]
     look = _Look(db, everyone, to_take)
     active = [worker_offer(row) for row in beside if _is_active(row, everyone.now)]
-    first = look.first(mine, wider_than=line.left_to_narrower(mine, active))
+    first = look.first(mine, wider_than=scheduling.left_to_narrower(mine, active))
     if first is None or not beside:
         return first.id if first else None
     return _beside(look, mine, active, first)
@@ -102,22 +102,24 @@ def _is_ill(db: Session, host: str, devices: tuple[str, ...]) -> bool:
     return not set(devices).isdisjoint(db.scalars(_ILL, {"host": host}))
 
 
-def worker_offer(worker: Worker | Row[Any]) -> line.Offer:
+def worker_offer(worker: Worker | Row[Any]) -> scheduling.Offer:
     """Return what a worker has."""
     return offer_of(worker.host, tuple(worker.devices), worker.hardware)
 
 
-def offer_of(host: str, devices: tuple[str, ...], hardware: dict[str, Any] | None) -> line.Offer:
+def offer_of(
+    host: str, devices: tuple[str, ...], hardware: dict[str, Any] | None
+) -> scheduling.Offer:
     """Return what a worker has, by what it last said of its hardware.
 
     A GPU's free memory was asked when nothing of ours was on it. On a CPU the memory that is free
     comes and goes with other programs, so a job may count on all that the machine has.
     """
     if hardware is None:
-        return line.Offer(host, devices)
+        return scheduling.Offer(host, devices)
     info = DeviceInfo.model_validate(hardware)
     all_of_it = info.total_bytes // info.num_devices if info.kind == "cpu" else 0
-    return line.Offer(host, devices, max(info.free_bytes, all_of_it))
+    return scheduling.Offer(host, devices, max(info.free_bytes, all_of_it))
 
 
 def waiting() -> list[ColumnElement[bool]]:
@@ -142,11 +144,11 @@ def waiting() -> list[ColumnElement[bool]]:
 class _Look:
     """A look at the line at one moment."""
 
-    def __init__(self, db: Session, everyone: line.Standings, to_take: bool) -> None:
+    def __init__(self, db: Session, everyone: scheduling.Standings, to_take: bool) -> None:
         self.db, self.everyone, self.to_take = db, everyone, to_take
 
     def first(
-        self, offer: line.Offer, *, wider_than: int = 0, at_most_seconds: float | None = None
+        self, offer: scheduling.Offer, *, wider_than: int = 0, at_most_seconds: float | None = None
     ) -> Candidate | None:
         """Find, and lock, the first job that may go now and that fits what is offered.
 
@@ -210,7 +212,7 @@ def _first_of_each(to_take: bool) -> Select[int, float, int]:
 
 
 def _beside(
-    look: _Look, mine: line.Offer, others: list[line.Offer], first: Candidate
+    look: _Look, mine: scheduling.Offer, others: list[scheduling.Offer], first: Candidate
 ) -> int | None:
     """Choose for a worker some of whose devices other workers have too."""
     taken = _taken(look.db, mine.host)
@@ -247,7 +249,7 @@ def _taken(db: Session, host: str) -> dict[str, datetime]:
         .where(Job.status == JobStatus.RUNNING, Attempt.host == host, Attempt.ended_at.is_(None))
     )
     return {
-        device: row.started_at + timedelta(seconds=row.expected or line.UNKNOWN_SECONDS)
+        device: row.started_at + timedelta(seconds=row.expected or scheduling.UNKNOWN_SECONDS)
         for row in rows
         for device in row.devices
     }

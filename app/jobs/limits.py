@@ -10,7 +10,7 @@ from app.core import audit
 from app.core.errors import Invalid, NotFound, TooMany
 from app.core.models import Department, Job, JobStatus, LineRule, Role, User
 from app.jobs import shares
-from app.jobs.line import Rule
+from app.jobs.scheduling import Rule
 from app.people.auth import require
 
 QUEUE_FULL = "queue_limit"

@@ -12,7 +12,7 @@ from sqlalchemy.orm import Session
 
 from app.core.models import BaseModel, DatasetVersion, VersionStatus, Worker
 from app.datasets import lengths
-from app.jobs import line
+from app.jobs import scheduling
 from app.jobs.choice import WORKER_SILENCE
 from app.training import plan as training_plan
 from app.training.config import PRESETS, TrainConfig
@@ -67,12 +67,12 @@ def fits(base_model: BaseModel, on: Sequence[DeviceInfo]) -> Literal["yes", "tig
     return plan.fits if plan else None
 
 
-def needs(db: Session, plan: Plan | None) -> line.Needs:
+def needs(db: Session, plan: Plan | None) -> scheduling.Needs:
     """Read off a plan what a worker must have."""
     if plan is None:
-        return line.Needs()
+        return scheduling.Needs()
     number = device_of(plan, devices(db)).num_devices if plan.strategy == "fsdp" else 1
-    return line.Needs(plan.peak_bytes, number)
+    return scheduling.Needs(plan.peak_bytes, number)
 
 
 def _narrowest(

@@ -22,7 +22,15 @@ from app.core.models import (
     LineRule,
     User,
 )
-from app.jobs.line import UNKNOWN_SECONDS, Hours, Rule, Standing, Standings, by_month, faded
+from app.jobs.scheduling import (
+    UNKNOWN_SECONDS,
+    Hours,
+    Rule,
+    Standing,
+    Standings,
+    by_month,
+    faded,
+)
 
 _CLOCK = func.clock_timestamp(type_=DateTime(timezone=True))
 # Built once: a claim asks them under the line's lock.

@@ -2,10 +2,11 @@
 
 from fastapi import APIRouter, Response
 
-from app import adapters, jobs, progress
+from app import adapters, jobs
 from app.core.db import Db
 from app.core.models import Dataset, JobStatus, User, VersionStatus
 from app.datasets import versions
+from app.jobs import progress
 from app.people.auth import CurrentUser, can_edit
 from app.render import page
 

@@ -5,12 +5,13 @@ from typing import Annotated
 from fastapi import APIRouter, Form, Response
 from fastapi.responses import PlainTextResponse, RedirectResponse
 
-from app import jobs, metrics, progress
+from app import jobs
 from app.core import wakeup
 from app.core.db import Db
 from app.core.errors import AppError
 from app.core.models import Job
 from app.job_page import show_job
+from app.jobs import metrics, progress
 from app.people.auth import CurrentUser, can_edit
 from app.render import page
 from app.training import failpoints

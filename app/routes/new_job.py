@@ -7,7 +7,7 @@ from fastapi import APIRouter, Depends, Query, Request, Response
 from fastapi.responses import RedirectResponse
 from sqlalchemy.orm import Session
 
-from app import energy, jobs, progress
+from app import jobs
 from app.base_models import registry as base_models
 from app.core import wakeup
 from app.core.db import Db
@@ -25,6 +25,7 @@ from app.datasets import examples, versions
 from app.datasets.privacy import reviews
 from app.job_form import FIELDS, PAIR_FIELDS, JobForm
 from app.job_page import closest_preset
+from app.jobs import energy, progress
 from app.people.auth import CurrentUser, require
 from app.render import fragment, page
 from app.training import failpoints

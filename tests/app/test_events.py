@@ -15,8 +15,9 @@ import psycopg
 import pytest
 from sqlalchemy.orm import Session
 
-from app import jobs, metrics
+from app import jobs
 from app.core.models import Job, JobStatus, User, WebSession
+from app.jobs import metrics
 from app.people import auth
 from app.training.config import EvaluationEvent, StepEvent
 from tests.factories import make_department, make_job, make_user

@@ -12,7 +12,7 @@ from sqlalchemy import func, select, update
 from sqlalchemy.exc import DatabaseError
 from sqlalchemy.orm import Session
 
-from app import jobs, metrics
+from app import jobs
 from app.core import db as database
 from app.core import settings
 from app.core.models import (
@@ -28,6 +28,7 @@ from app.core.models import (
     Worker,
     WorkerState,
 )
+from app.jobs import metrics
 from app.training.config import (
     CheckpointEvent,
     EvaluationEvent,

@@ -6,9 +6,9 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
-from app.jobs import foresight
-from app.jobs.foresight import Machine, Pace, Running, Spell, Waiting
-from app.jobs.line import (
+from app.jobs import forecast
+from app.jobs.forecast import Machine, Pace, Running, Spell, Waiting
+from app.jobs.scheduling import (
     Hours,
     Needs,
     Offer,
@@ -128,21 +128,21 @@ def job(number: int, department: int = 1, minutes: float = 10, **more: object) -
     return Waiting(number, department, department, spell=spell(minutes), **more)  # type: ignore[arg-type]
 
 
-def begins(times: dict[int, foresight.Times], now: datetime) -> dict[int, float]:
+def begins(times: dict[int, forecast.Times], now: datetime) -> dict[int, float]:
     """In minutes from now."""
     return {key: (each.starts[0] - now).total_seconds() / 60 for key, each in times.items()}
 
 
 def test_departments_take_turns_and_priority_goes_first() -> None:
     line = [job(1), job(2), job(3), job(4, 2), job(5, 2), job(6, priority=-1)]
-    places = foresight.places(line, everyone(1, 2))
+    places = forecast.places(line, everyone(1, 2))
     # 6 was raised; then the second department, which has been charged nothing, and so on.
     assert sorted(places, key=places.__getitem__) == [6, 4, 1, 5, 2, 3]
 
 
 def test_a_larger_share_goes_more_often() -> None:
     line = [job(n) for n in range(1, 7)] + [job(n, 2) for n in range(7, 13)]
-    places = foresight.places(line, everyone(1, 2, d2=Rule(share=3)))
+    places = forecast.places(line, everyone(1, 2, d2=Rule(share=3)))
     first_eight = sorted(places, key=places.__getitem__)[:8]
     assert sum(number > 6 for number in first_eight) == 6
 
@@ -150,13 +150,13 @@ def test_a_larger_share_goes_more_often() -> None:
 def test_what_cannot_go_stands_behind_what_can() -> None:
     standings = everyone(1, 2, d2=Rule(hours=NIGHTS))
     line = [job(1, needs=Needs(99_000)), job(2, 2), job(3, after_seconds=60), job(4)]
-    assert foresight.places(line, standings, [GPU])[4] == 1
+    assert forecast.places(line, standings, [GPU])[4] == 1
 
 
 def test_with_shares_off_the_oldest_goes_first() -> None:
     standings = everyone(1, 2)
     standings.is_fair = False
-    places = foresight.places([job(1), job(2), job(3, 2)], standings)
+    places = forecast.places([job(1), job(2), job(3, 2)], standings)
     assert places == {1: 1, 2: 2, 3: 3}
 
 
@@ -165,7 +165,7 @@ def test_times_follow_machines_and_what_they_do_now() -> None:
     standings = everyone(1)
     standings.departments[1].begin(600)
     running = [Running(1, 1, "a", spell(5))]
-    times = foresight.foresee([job(1), job(2), job(3)], running, machines, standings)
+    times = forecast.foresee([job(1), job(2), job(3)], running, machines, standings)
     assert begins(times, standings.now) == {1: 0, 2: 5, 3: 10}
     assert times[3].ends == (standings.now + timedelta(minutes=20),) * 2
 
@@ -176,14 +176,14 @@ def test_small_jobs_begin_side_by_side_and_a_wide_one_when_all_is_free() -> None
     standings = everyone(1)
     line = [job(1), job(2), job(3, needs=Needs(1, num_devices=2)), job(4)]
     for machines in ([*each, everything], [everything, *each]):
-        times = foresight.foresee(line, [], machines, standings)
+        times = forecast.foresee(line, [], machines, standings)
         assert begins(times, standings.now) == {1: 0, 2: 0, 3: 10, 4: 20}
 
 
 def test_times_are_a_range_from_short_to_long() -> None:
     standings = everyone(1)
     line = [Waiting(n, 1, 1, spell=Spell(300, 600, 1200)) for n in (1, 2)]
-    times = foresight.foresee(line, [], [Machine("a", GPU)], standings)
+    times = forecast.foresee(line, [], [Machine("a", GPU)], standings)
     minutes = [(at - standings.now).total_seconds() / 60 for at in times[2].starts]
     assert minutes == [5, 20]
     assert times[2].ends is not None
@@ -192,7 +192,7 @@ def test_times_are_a_range_from_short_to_long() -> None:
 
 def test_nobody_foresees_what_has_no_plan() -> None:
     line = [Waiting(1, 1, 1), job(2)]
-    times = foresight.foresee(line, [], [Machine("a", GPU)], everyone(1))
+    times = forecast.foresee(line, [], [Machine("a", GPU)], everyone(1))
     assert times[1].ends is None
     assert 2 not in times
 
@@ -207,20 +207,20 @@ def test_hours_limits_and_needs_move_what_comes_when() -> None:
         job(5, 3, minutes=60),
     ]
     machines = [Machine("a", GPU), Machine("b", Offer("there", ("cuda:0",), 24_000))]
-    times = foresight.foresee(line, [], machines, standings)
+    times = forecast.foresee(line, [], machines, standings)
     assert begins(times, standings.now) == {1: 8 * 60, 2: 0, 3: 10, 5: 0}
 
 
 def test_a_job_of_the_night_goes_on_the_next_night() -> None:
     standings = everyone(1, now=berlin(24, 4), d1=Rule(hours=NIGHTS))
-    times = foresight.foresee([job(1, minutes=180)], [], [Machine("a", GPU)], standings)
+    times = forecast.foresee([job(1, minutes=180)], [], [Machine("a", GPU)], standings)
     assert times[1].ends == (berlin(24, 21),) * 2
 
 
 def test_a_new_month_brings_new_hours() -> None:
     standings = everyone(1, now=berlin(30, 23), d1=Rule(month_seconds=60))
     standings.departments[1].month_seconds = 60
-    times = foresight.foresee([job(1)], [], [Machine("a", GPU)], standings)
+    times = forecast.foresee([job(1)], [], [Machine("a", GPU)], standings)
     assert begins(times, standings.now) == {1: 60}
 
 
@@ -235,7 +235,7 @@ def test_a_short_job_goes_beside_a_wide_one_that_waits_and_a_long_one_does_not()
         standings = everyone(1)
         standings.departments[1].begin(600)
         line = [wide, job(2, minutes=minutes)]
-        found = foresight.foresee(line, running, [left, right, pair], standings)
+        found = forecast.foresee(line, running, [left, right, pair], standings)
         return begins(found, standings.now)
 
     assert play(10) == {1: 10, 2: 0}
@@ -259,9 +259,9 @@ def test_like_jobs_give_the_range() -> None:
 
 
 def test_what_is_left_follows_the_steps_so_far() -> None:
-    assert foresight.left(100, 10, 30, None) == Spell(170, 200, pytest.approx(230))  # type: ignore[arg-type]
-    assert foresight.left(100, 0, 30, Spell(50, 150, 300)) == Spell(0, 50, 200)
-    assert foresight.left(100, 0, None, None) is None
+    assert forecast.left(100, 10, 30, None) == Spell(170, 200, pytest.approx(230))  # type: ignore[arg-type]
+    assert forecast.left(100, 0, 30, Spell(50, 150, 300)) == Spell(0, 50, 200)
+    assert forecast.left(100, 0, None, None) is None
 
 
 def test_a_flood_of_one_department_costs_the_others_little() -> None:

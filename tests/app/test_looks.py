@@ -10,7 +10,7 @@ import pytest
 from sqlalchemy import Engine, event
 from sqlalchemy.orm import Session
 
-from app import metrics
+from app.jobs import metrics
 from app.looks import Look, Looks, shared
 from app.training.config import EvaluationEvent, StepEvent
 from tests.app.test_events import make_running, report

@@ -6,10 +6,10 @@ import time
 import pytest
 from sqlalchemy.orm import Session
 
-from app.jobs.outlook import outlook
+from app.jobs.queue_view import outlook
 from tests.factories import make_job
 
-module = importlib.import_module("app.jobs.outlook")  # its function has the same name
+module = importlib.import_module("app.jobs.queue_view")  # its function has the same name
 
 
 @pytest.fixture

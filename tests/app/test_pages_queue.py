@@ -23,7 +23,7 @@ from app.core.models import (
     Worker,
     WorkerState,
 )
-from app.jobs.foresight import Times
+from app.jobs.forecast import Times
 from app.machines.devices import DeviceReading, Readings
 from app.training.plan import DeviceInfo
 from tests.app.pages import sign_in

@@ -14,9 +14,9 @@ from pathlib import Path
 
 import pytest
 
-from app import metrics
 from app.core.models import Job, JobStatus
 from app.embedded import processes
+from app.jobs import metrics
 from tests.factories import PASSWORD, make_job
 from tests.up import NOBODY, STAND_IN, Etude, still_there
 

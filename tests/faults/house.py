@@ -23,7 +23,7 @@ from sqlalchemy import func, select, update
 from sqlalchemy.exc import OperationalError
 from sqlalchemy.orm import Session
 
-from app import jobs, metrics
+from app import jobs
 from app.core import db as database
 from app.core import settings, wakeup
 from app.core.models import (
@@ -37,6 +37,7 @@ from app.core.models import (
 )
 from app.embedded.postgres import Postgres
 from app.embedded.valkey import Valkey
+from app.jobs import metrics
 from app.people import auth
 from app.training import manifests
 from tests.factories import make_base_model, make_dataset_version, make_user

@@ -15,7 +15,7 @@ import torch
 from safetensors.torch import save_file
 from sqlalchemy import select
 
-from app import jobs, metrics
+from app import jobs
 from app.core import db as database
 from app.core import migrations, settings
 from app.core.errors import Conflict
@@ -29,6 +29,7 @@ from app.core.models import (
 )
 from app.datasets import versions
 from app.embedded.postgres import Postgres
+from app.jobs import metrics
 from app.training.config import TrainConfig
 from app.training.manifests import verify_manifest, write_manifest
 from tests.faults.conftest import opened

@@ -19,7 +19,7 @@ from sqlalchemy import delete, inspect, select
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session
 
-from app import backup, metrics
+from app import backup
 from app.backup import bundle, held, tables
 from app.core import db as database
 from app.core import settings, storage
@@ -39,6 +39,7 @@ from app.core.models import (
 )
 from app.embedded import folder
 from app.embedded.postgres import Postgres
+from app.jobs import metrics
 from app.people import auth
 from app.training import manifests
 from tests.factories import PASSWORD, first_user, make_base_model, make_job, make_user

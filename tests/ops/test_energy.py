@@ -9,9 +9,9 @@ from sqlalchemy import update
 from sqlalchemy.orm import Session
 from starlette.testclient import TestClient
 
-from app import energy
 from app.core import settings
 from app.core.models import Attempt, Job, JobStatus, Worker
+from app.jobs import energy
 from app.training.plan import DeviceInfo
 from tests.app.datasets.test_lengths import byte_model
 from tests.app.pages import sign_in

@@ -5,7 +5,7 @@ from datetime import time, timedelta
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from app import jobs, metrics
+from app import jobs
 from app.core import settings, wakeup
 from app.core.models import (
     Attempt,
@@ -16,7 +16,7 @@ from app.core.models import (
     Role,
     Worker,
 )
-from app.jobs import shares
+from app.jobs import metrics, shares
 from app.machines import devices
 from app.machines.devices import Readings
 from tests.factories import make_department, make_job, make_user

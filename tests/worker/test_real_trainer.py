@@ -11,9 +11,10 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 from transformers import AutoModelForCausalLM
 
-from app import adapters, metrics
+from app import adapters
 from app.core import settings, storage
 from app.core.models import Adapter, Attempt, JobStatus
+from app.jobs import metrics
 from app.training import isolation
 from app.training.config import TrainConfig
 from app.training.manifests import verify_manifest

@@ -14,7 +14,7 @@ import redis
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
-from app import jobs, metrics
+from app import jobs
 from app.core import storage, wakeup
 from app.core.models import (
     Adapter,
@@ -27,6 +27,7 @@ from app.core.models import (
     Worker,
 )
 from app.embedded.postgres import Postgres
+from app.jobs import metrics
 from tests.factories import make_job as factory_job
 from tests.small_disk import fill, small_disk
 from tests.worker.conftest import (

@@ -10,9 +10,10 @@ from openai import OpenAI
 from sqlalchemy import delete
 from sqlalchemy.orm import Session
 
-from app import jobs, metrics
+from app import jobs
 from app.core import storage
 from app.core.models import Adapter, Job, Metric, ModelStatus, StoredFile, User
+from app.jobs import metrics
 from app.training.config import (
     CheckpointEvent,
     EvaluationEvent,

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Literal
 
-from app.jobs import line
+from app.jobs import scheduling
 
 # Further on a time would be a guess; they still have their place.
 MOST_FORESEEN = 300
@@ -71,7 +71,7 @@ class Waiting:
     department_id: int
     owner_id: int
     priority: int = 0
-    needs: line.Needs = field(default_factory=line.Needs)
+    needs: scheduling.Needs = field(default_factory=scheduling.Needs)
     spell: Spell | None = None
     after_seconds: float = 0.0  # it may not begin before
 
@@ -87,7 +87,7 @@ class Running:
 @dataclass(frozen=True)
 class Machine:
     worker_id: str
-    offer: line.Offer
+    offer: scheduling.Offer
 
 
 @dataclass(frozen=True)
@@ -128,7 +128,9 @@ def left(elapsed_seconds: float, done: int, total: int | None, spell: Spell | No
 
 
 def places(
-    waiting: Sequence[Waiting], everyone: line.Standings, offers: Sequence[line.Offer] = ()
+    waiting: Sequence[Waiting],
+    everyone: scheduling.Standings,
+    offers: Sequence[scheduling.Offer] = (),
 ) -> dict[int, int]:
     """Number the line from 1; what may not go now, or fits no machine, after all others."""
 
@@ -147,7 +149,7 @@ def foresee(
     waiting: Sequence[Waiting],
     running: Sequence[Running],
     machines: Sequence[Machine],
-    everyone: line.Standings,
+    everyone: scheduling.Standings,
 ) -> dict[int, Times]:
     """Say when the first jobs in line begin and end."""
     quick = _Play(waiting, running, machines, everyone, "low").play()
@@ -160,13 +162,13 @@ def foresee(
     return found
 
 
-def span(everyone: line.Standings, one: float, other: float) -> tuple[datetime, datetime]:
+def span(everyone: scheduling.Standings, one: float, other: float) -> tuple[datetime, datetime]:
     """Return two moments so many seconds from now, the earlier one first."""
     early, late = sorted((one, other))
     return everyone.now + timedelta(seconds=early), everyone.now + timedelta(seconds=late)
 
 
-def _merged(group: Sequence[Waiting], everyone: line.Standings) -> list[Waiting]:
+def _merged(group: Sequence[Waiting], everyone: scheduling.Standings) -> list[Waiting]:
     """Put a group in the order in which it would go, each one charged to its department."""
     queues: dict[int, list[Waiting]] = defaultdict(list)
     for job in sorted(group, key=_ORDER, reverse=True):
@@ -192,7 +194,7 @@ def _merged(group: Sequence[Waiting], everyone: line.Standings) -> list[Waiting]
 
 
 def _charged(job: Waiting) -> float:
-    expected = job.spell.usual if job.spell else line.UNKNOWN_SECONDS
+    expected = job.spell.usual if job.spell else scheduling.UNKNOWN_SECONDS
     return job.needs.num_devices * expected
 
 
@@ -204,7 +206,7 @@ class _Play:
         waiting: Sequence[Waiting],
         running: Sequence[Running],
         machines: Sequence[Machine],
-        everyone: line.Standings,
+        everyone: scheduling.Standings,
         which: Literal["low", "high"],
     ) -> None:
         self.began = everyone.now
@@ -218,14 +220,14 @@ class _Play:
             for one in machines
         }
         self.left = {
-            one.worker_id: line.left_to_narrower(
+            one.worker_id: scheduling.left_to_narrower(
                 one.offer, [self.machines[each].offer for each in self.beside[one.worker_id]]
             )
             for one in machines
         }
         self.which = which
         self.now = 0.0
-        self.month = line.month_end(everyone.local.date(), everyone.zone)
+        self.month = scheduling.month_end(everyone.local.date(), everyone.zone)
         self.queues: dict[int, list[Waiting]] = defaultdict(list)
         for job in sorted(waiting, key=_ORDER):
             if len(self.queues[job.department_id]) < 3 * MOST_FORESEEN:
@@ -316,8 +318,8 @@ class _Play:
         if not busy:
             return True
         known = [until - self.now for until in busy if until is not None]
-        free_in = max(known) if len(known) == len(busy) else line.UNKNOWN_SECONDS
-        return not line.may_go_ahead(job.spell.usual if job.spell else None, free_in)
+        free_in = max(known) if len(known) == len(busy) else scheduling.UNKNOWN_SECONDS
+        return not scheduling.may_go_ahead(job.spell.usual if job.spell else None, free_in)
 
     def _is_taken(self, machine: Machine) -> bool:
         return any(each in self.until for each in self.beside[machine.worker_id])
@@ -349,7 +351,7 @@ class _Play:
         if self.everyone.now >= self.month:
             for standing in (*self.everyone.departments.values(), *self.everyone.people.values()):
                 standing.month_seconds = 0.0
-            self.month = line.month_end(self.everyone.local.date(), self.everyone.zone)
+            self.month = scheduling.month_end(self.everyone.local.date(), self.everyone.zone)
         return True
 
     def _openings(self) -> list[datetime | None]:
@@ -361,6 +363,6 @@ class _Play:
             if each.rule.hours is not None and not each.rule.hours.is_open(local)
         ]
 
-    def _standings(self, department: int, owner: int) -> list[line.Standing]:
+    def _standings(self, department: int, owner: int) -> list[scheduling.Standing]:
         person = self.everyone.people.get(owner)
         return [self.everyone.department(department), *([person] if person else [])]

@@ -28,7 +28,7 @@ from app.core.models import (
     WorkerState,
 )
 from app.datasets.privacy import reviews
-from app.jobs import choice, foresight, line, shares
+from app.jobs import choice, forecast, scheduling, shares
 
 # From how many like jobs speeds are taken, the newest.
 _NUM_MEASURED = 200
@@ -44,13 +44,13 @@ _NUMBERS = ("no", "one", "two", "three", "four", "five", "six", "seven", "eight"
 class _Parts:
     """The rows that an outlook is worked out from."""
 
-    everyone: line.Standings
+    everyone: scheduling.Standings
     queued: dict[int, Row[Any]]
-    waiting: dict[int, foresight.Waiting]
+    waiting: dict[int, forecast.Waiting]
     workers: list[Worker]  # that train, heard of lately or not
-    offers: list[line.Offer]  # theirs
-    ready: list[tuple[Worker, line.Offer]]  # those that take jobs now
-    pace: foresight.Pace
+    offers: list[scheduling.Offer]  # theirs
+    ready: list[tuple[Worker, scheduling.Offer]]  # those that take jobs now
+    pace: forecast.Pace
 
 
 @dataclass
@@ -60,7 +60,7 @@ class Outlook:
     now: datetime
     parts: _Parts
     places: dict[int, int] = field(default_factory=dict)
-    times: dict[int, foresight.Times] = field(default_factory=dict)
+    times: dict[int, forecast.Times] = field(default_factory=dict)
     # Everything that trains, and that waits in the order of the line: id and department.
     running: list[tuple[int, int]] = field(default_factory=list)
     waiting: list[tuple[int, int]] = field(default_factory=list)
@@ -138,17 +138,17 @@ def _work_out(db: Session) -> Outlook:
     parts = _Parts(everyone, {}, {}, workers, offers, ready, _pace(db))
     parts.queued = {row.id: row for row in _queued(db)}
     in_line = [row for row in parts.queued.values() if row.desired is Desired.RUN]
-    on_which: dict[line.Needs, Worker | None] = {}
+    on_which: dict[scheduling.Needs, Worker | None] = {}
     parts.waiting = {row.id: _waiting(row, parts, on_which) for row in in_line}
     found = Outlook(everyone.now, parts)
-    found.places = foresight.places(list(parts.waiting.values()), everyone, offers)
+    found.places = forecast.places(list(parts.waiting.values()), everyone, offers)
     order = [*found.places, *(key for key in parts.queued if key not in found.places)]
     found.waiting = [(key, parts.queued[key].department_id) for key in order]
-    machines = [foresight.Machine(worker.id, offer) for worker, offer in ready]
+    machines = [forecast.Machine(worker.id, offer) for worker, offer in ready]
     # What is still on its way to being ready may be quick or slow: no time can be said.
     may_begin = [parts.waiting[row.id] for row in in_line if _is_ready(row)]
     running = _running(db, found)
-    found.times |= foresight.foresee(may_begin, running, machines, everyone)
+    found.times |= forecast.foresee(may_begin, running, machines, everyone)
     return found
 
 
@@ -201,9 +201,9 @@ _COLUMNS = (
 )
 
 
-def _pace(db: Session) -> foresight.Pace:
+def _pace(db: Session) -> forecast.Pace:
     """Gather how fast jobs were that ended well, beside their plans."""
-    pace = foresight.Pace()
+    pace = forecast.Pace()
     rows = db.execute(
         select(
             Job.base_model_id,
@@ -224,21 +224,21 @@ def _pace(db: Session) -> foresight.Pace:
     return pace
 
 
-def _spell(row: Row[Any], parts: _Parts, worker: Worker | None) -> foresight.Spell | None:
+def _spell(row: Row[Any], parts: _Parts, worker: Worker | None) -> forecast.Spell | None:
     device = (worker.hardware or {}).get("name") if worker else None
     like = (row.base_model_id, row.method, device)
     return parts.pace.spell(like, row.planned_seconds, bool(row.patience))
 
 
 def _waiting(
-    row: Row[Any], parts: _Parts, on_which: dict[line.Needs, Worker | None]
-) -> foresight.Waiting:
+    row: Row[Any], parts: _Parts, on_which: dict[scheduling.Needs, Worker | None]
+) -> forecast.Waiting:
     # As if on the first machine that takes it; houses with unlike devices get a wider range.
-    needs = line.Needs(row.needs_bytes, row.needs_devices)
+    needs = scheduling.Needs(row.needs_bytes, row.needs_devices)
     if needs not in on_which:
         takes = (worker for worker, offer in parts.ready if offer.meets(needs))
         on_which[needs] = next(takes, None)
-    return foresight.Waiting(
+    return forecast.Waiting(
         row.id,
         row.department_id,
         row.owner_id,
@@ -249,7 +249,7 @@ def _waiting(
     )
 
 
-def _running(db: Session, found: Outlook) -> list[foresight.Running]:
+def _running(db: Session, found: Outlook) -> list[forecast.Running]:
     parts = found.parts
     rows = db.execute(
         select(
@@ -266,12 +266,12 @@ def _running(db: Session, found: Outlook) -> list[foresight.Running]:
         elapsed = (parts.everyone.now - row.started_at).total_seconds()
         total = row.total_steps - row.resume_step if row.total_steps else None
         spell = _spell(row, parts, workers.get(row.worker_id))
-        rest = foresight.left(elapsed, row.step - row.resume_step, total, spell)
-        running.append(foresight.Running(row.department_id, row.owner_id, row.worker_id, rest))
+        rest = forecast.left(elapsed, row.step - row.resume_step, total, spell)
+        running.append(forecast.Running(row.department_id, row.owner_id, row.worker_id, rest))
         if rest is not None:
             began = (row.started_at, row.started_at)
-            found.times[row.id] = foresight.Times(
-                began, foresight.span(parts.everyone, rest.low, rest.high)
+            found.times[row.id] = forecast.Times(
+                began, forecast.span(parts.everyone, rest.low, rest.high)
             )
     return running
 
@@ -320,14 +320,16 @@ def _reason(row: Row[Any], found: Outlook) -> str:
     return f"{count.capitalize()} {'job' if ahead == 1 else 'jobs'} before it."
 
 
-def _too_large(needs: line.Needs, offers: list[line.Offer]) -> str:
+def _too_large(needs: scheduling.Needs, offers: list[scheduling.Offer]) -> str:
     if all(needs.num_devices > len(offer.devices) for offer in offers):
         return f"Needs {needs.num_devices} devices together; no machine here has that."
     gigabytes = (needs.memory_bytes or 0) / 1e9
     return f"Needs {gigabytes:,.3g} GB of memory; no machine here has that."
 
 
-def _blocked(obstacle: line.Obstacle, standing: line.Standing, is_department: bool) -> str:
+def _blocked(
+    obstacle: scheduling.Obstacle, standing: scheduling.Standing, is_department: bool
+) -> str:
     who = "Its department" if is_department else standing.name
     if obstacle == "hours":
         return f"{standing.rule.hours.words}." if standing.rule.hours else ""

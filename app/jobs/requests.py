@@ -27,7 +27,7 @@ from app.core.models import (
 from app.datasets import examples, versions
 from app.datasets.privacy import reviews
 from app.jobs import limits, plans
-from app.jobs.outlook import Outlook
+from app.jobs.queue_view import Outlook
 from app.jobs.rights import may_act
 from app.jobs.stream import say
 from app.people.auth import can_edit
