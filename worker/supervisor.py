@@ -17,7 +17,8 @@ from sqlalchemy import func, make_url, select
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session
 
-from app import adapters, jobs
+from app import jobs
+from app.adapters import registry as adapters
 from app.core import db, settings
 from app.core.models import Attempt, Desired, Job
 from app.jobs import metrics

@@ -19,7 +19,8 @@ from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session
 
-from app import adapters, jobs, notices
+from app import jobs, notices
+from app.adapters import registry as adapters
 from app.core import db, leases, migrations, settings, wakeup
 from app.core.models import Job, Worker, WorkerState
 from app.machines import devices

@@ -7,7 +7,7 @@ from pathlib import Path
 from sqlalchemy import Select, func, select
 from sqlalchemy.orm import Session
 
-from app import adapters
+from app.adapters import registry as adapters
 from app.core import audit, storage
 from app.core.errors import Conflict, Forbidden, NotFound
 from app.core.models import Adapter, DatasetVersion, StoredFile, User

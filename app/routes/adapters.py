@@ -5,7 +5,7 @@ from typing import Annotated
 from fastapi import APIRouter, Form, Response
 from fastapi.responses import FileResponse, RedirectResponse
 
-from app import adapters
+from app.adapters import registry as adapters
 from app.core import storage
 from app.core.db import Db
 from app.core.errors import AppError

@@ -2,7 +2,8 @@
 
 from fastapi import APIRouter, Response
 
-from app import adapters, jobs
+from app import jobs
+from app.adapters import registry as adapters
 from app.core.db import Db
 from app.core.models import Dataset, JobStatus, User, VersionStatus
 from app.datasets import versions

@@ -7,7 +7,8 @@ import pytest
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
-from app import adapters, jobs
+from app import jobs
+from app.adapters import registry as adapters
 from app.core.errors import AppError, Conflict, Forbidden, Invalid, NotFound
 from app.core.models import (
     Adapter,

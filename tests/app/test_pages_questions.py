@@ -7,7 +7,7 @@ from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 from starlette.testclient import TestClient
 
-from app import model_card
+from app.adapters import model_card
 from app.core import leases
 from app.core.errors import Conflict, Forbidden, Invalid, NotFound
 from app.core.models import (

@@ -11,7 +11,7 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 from transformers import AutoModelForCausalLM
 
-from app import adapters
+from app.adapters import registry as adapters
 from app.core import settings, storage
 from app.core.models import Adapter, Attempt, JobStatus
 from app.jobs import metrics

@@ -7,7 +7,8 @@ from fastapi import APIRouter, Request
 from sqlalchemy import ColumnElement, func, or_, select
 from sqlalchemy.orm import Session
 
-from app import adapters, jobs
+from app import jobs
+from app.adapters import registry as adapters
 from app.core import wakeup
 from app.core.db import Db
 from app.core.errors import Forbidden, NotFound

@@ -3,7 +3,7 @@
 from fastapi import APIRouter
 from sqlalchemy.orm import Session
 
-from app import adapters
+from app.adapters import registry as adapters
 from app.base_models import registry as base_models
 from app.core.db import Db
 from app.core.errors import Forbidden, NotFound

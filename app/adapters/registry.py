@@ -13,7 +13,8 @@ from pathlib import Path
 from sqlalchemy import Select, func, select
 from sqlalchemy.orm import Session
 
-from app import jobs, model_card
+from app import jobs
+from app.adapters import model_card
 from app.core import audit, settings, storage
 from app.core.errors import Forbidden, Invalid, NotFound
 from app.core.models import Adapter, Attempt, Desired, Job, Json, StoredFile, User

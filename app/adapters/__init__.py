@@ -1,0 +1,1 @@
+"""What a job yields: published, listed, described, taken home."""
