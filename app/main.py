@@ -24,28 +24,32 @@ from app.core.errors import AppError, NotSignedIn
 from app.core.models import User
 from app.datasets import uploads
 from app.machines import prometheus
-from app.middleware import BodyLimit, CrossOriginGuard, HostGuard, RequestLog, SecurityHeaders
 from app.people import auth
-from app.render import STATIC_DIR, page
-from app.routes import (
-    account,
-    adapters,
-    datasets,
-    events,
-    examples,
-    home,
-    jobs,
-    models,
-    new_job,
-    notices,
-    people,
-    privacy,
-    questions,
-    v1,
+from app.web import v1
+from app.web.account import routes as account
+from app.web.adapters import routes as adapters
+from app.web.datasets import routes as datasets
+from app.web.datasets import upload_routes
+from app.web.examples import routes as examples
+from app.web.home import routes as home
+from app.web.jobs import event_stream
+from app.web.jobs import new_routes as new_job
+from app.web.jobs import routes as jobs
+from app.web.middleware import (
+    BodyLimit,
+    CrossOriginGuard,
+    HostGuard,
+    RequestLog,
+    SecurityHeaders,
 )
-from app.routes import queue as queue_routes
-from app.routes import uploads as upload_routes
-from app.streams import listening
+from app.web.models import routes as models
+from app.web.notices import routes as notices
+from app.web.people import routes as people
+from app.web.privacy import routes as privacy
+from app.web.questions import routes as questions
+from app.web.queue import routes as queue_routes
+from app.web.render import STATIC_DIR, page
+from app.web.streams import listening
 
 log = structlog.get_logger()
 
@@ -60,7 +64,7 @@ PAGE_ROUTERS = (
     upload_routes.router,
     new_job.router,  # before jobs: /jobs/new is no job's number
     jobs.router,
-    events.router,
+    event_stream.router,
     adapters.router,
     queue_routes.router,
     models.router,

@@ -10,7 +10,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from app.core import db, migrations, settings
 from app.core.models import Worker
 from app.embedded.servers import redis_client
-from app.streams import Hub
+from app.web.streams import Hub
 
 OK = "ok"
 

@@ -3,8 +3,8 @@
     python -m bench.week [SEED]
 
 No database and no clock: arrivals are drawn from the seed, and the line's own rules
-(app/jobs/scheduling.py, app/jobs/forecast.py) choose each next job. One department brings half of its
-week's work on Monday morning. JSON last: waiting times in minutes by department.
+(app/jobs/scheduling.py, app/jobs/forecast.py) choose each next job. One department brings half of
+its week's work on Monday morning. JSON last: waiting times in minutes by department.
 """
 
 import heapq

@@ -1,7 +1,8 @@
 """Uploads that are still under way: pieces of a file on disk, which go on after any break.
 
-The server's half of tus 1.0 (app/routes/uploads.py speaks it). How much is there is the file's own
-size, so that a killed process leaves nothing to disagree with; a lock lets one request write.
+The server's half of tus 1.0 (app/web/datasets/upload_routes.py speaks it). How much is there is
+the file's own size, so that a killed process leaves nothing to disagree with; a lock lets one
+request write.
 """
 
 import fcntl

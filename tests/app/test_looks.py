@@ -11,8 +11,8 @@ from sqlalchemy import Engine, event
 from sqlalchemy.orm import Session
 
 from app.jobs import metrics
-from app.looks import Look, Looks, shared
 from app.training.config import EvaluationEvent, StepEvent
+from app.web.jobs.stream_reads import Look, Looks, shared
 from tests.app.test_events import make_running, report
 from tests.factories import make_user
 

@@ -415,7 +415,7 @@ def test_two_hundred_payloads_appear_as_text_wherever_data_is_shown(
 
 
 def _shown(payload: str) -> str:
-    from app.render import visible
+    from app.web.render import visible
 
     return visible(payload)
 

@@ -11,7 +11,7 @@ from starlette.testclient import TestClient
 from app.core import settings
 from app.core.models import Role
 from app.main import PAGE_ROUTERS, create_app
-from app.render import ROOT
+from app.web.render import ROOT
 from tests.app.pages import ORIGIN, PIECE, READS_HTML, sign_in
 from tests.factories import make_base_model, make_department, make_job, make_user
 

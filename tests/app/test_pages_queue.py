@@ -8,7 +8,6 @@ from sqlalchemy import select, update
 from sqlalchemy.orm import Session
 from starlette.testclient import TestClient
 
-from app import queue_page
 from app.core import settings
 from app.core.models import (
     Attempt,
@@ -26,6 +25,7 @@ from app.core.models import (
 from app.jobs.forecast import Times
 from app.machines.devices import DeviceReading, Readings
 from app.training.plan import DeviceInfo
+from app.web.queue import page as queue_page
 from tests.app.pages import sign_in
 from tests.factories import make_dataset_version, make_department, make_job, make_user
 

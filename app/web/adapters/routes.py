@@ -1,0 +1,88 @@
+"""Adapters: what was learned, before and after, and how to take it home."""
+
+from typing import Annotated
+
+from fastapi import APIRouter, Form, Response
+from fastapi.responses import FileResponse, RedirectResponse
+
+from app.adapters import registry as adapters
+from app.core import storage
+from app.core.db import Db
+from app.core.errors import AppError
+from app.core.models import Adapter, User
+from app.people.auth import CurrentUser, can_edit
+from app.training import manifests
+from app.web.render import page
+
+router = APIRouter(prefix="/adapters")
+
+
+@router.get("")
+def list_adapters(db: Db, user: CurrentUser) -> Response:
+    """Show the department's adapters, the newest first."""
+    return page("adapters/list.html", user, adapters=adapters.list_adapters(db, user))
+
+
+@router.get("/{adapter_id}")
+def show(db: Db, user: CurrentUser, adapter_id: int) -> Response:
+    """Show one adapter: its numbers, its answers beside the starting model's, its files."""
+    return _show(user, adapters.get(db, user, adapter_id))
+
+
+@router.get("/{adapter_id}/download")
+def download(db: Db, user: CurrentUser, adapter_id: int) -> FileResponse:
+    """Hand over the adapter as one zip."""
+    file = adapters.archive(db, user, adapters.get(db, user, adapter_id))
+    db.commit()  # the audit log says who took it
+    return FileResponse(
+        storage.path(file.storage_key),
+        media_type="application/zip",
+        filename=file.filename,
+        content_disposition_type="attachment",
+        headers={"Cache-Control": "private, no-store", "X-Content-Type-Options": "nosniff"},
+    )
+
+
+@router.post("/{adapter_id}/rename")
+def rename(
+    db: Db, user: CurrentUser, adapter_id: int, name: Annotated[str, Form()] = ""
+) -> Response:
+    """Give an adapter another name; a wrong one comes back with what was typed."""
+    adapter = adapters.get(db, user, adapter_id)
+    try:
+        adapters.rename(db, user, adapter, name)
+    except AppError as error:
+        db.rollback()
+        return _show(user, adapter, status=error.status, typed=name, error=error.message)
+    db.commit()
+    return RedirectResponse(f"/adapters/{adapter_id}", status_code=303)
+
+
+@router.post("/{adapter_id}/delete")
+def delete(db: Db, user: CurrentUser, adapter_id: int) -> RedirectResponse:
+    """Delete an adapter and its files; the job that made it stays."""
+    adapters.delete(db, user, adapters.get(db, user, adapter_id))
+    db.commit()
+    return RedirectResponse("/adapters", status_code=303)
+
+
+def _show(
+    user: User,
+    adapter: Adapter,
+    *,
+    status: int = 200,
+    typed: str | None = None,
+    error: str = "",
+) -> Response:
+    archive = adapter.archive_file
+    return page(
+        "adapters/show.html",
+        user,
+        status=status,
+        adapter=adapter,
+        archive=archive if archive and archive.deleted_at is None else None,
+        files=manifests.read_manifest(adapters.folder(adapter))[0],
+        typed=typed,
+        error=error,
+        can_edit=can_edit(user),
+    )

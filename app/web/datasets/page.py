@@ -1,0 +1,375 @@
+"""What a version's page shows: the columns to confirm, its examples, their lengths.
+
+Queries and sums stay here; templates/datasets only places them.
+"""
+
+import json
+from functools import lru_cache
+from itertools import islice
+from typing import Any, NamedTuple
+
+from sqlalchemy.orm import Session
+
+from app.base_models import registry as base_models
+from app.core.errors import AppError, Invalid
+from app.core.models import (
+    BaseModel,
+    Dataset,
+    DatasetVersion,
+    Example,
+    ModelStatus,
+    Split,
+    VersionStatus,
+)
+from app.datasets import changes, examples, lengths, versions
+from app.datasets import mapping as mappings
+from app.datasets.conversations import assemble
+from app.datasets.mapping import ColumnRole, Mapping
+from app.datasets.readers import encodings
+from app.datasets.readers.documents import (
+    DEFAULT_CHUNK_TOKENS,
+    MAX_CHUNK_TOKENS,
+    MIN_CHUNK_TOKENS,
+)
+from app.datasets.readers.reading import (
+    ALL_SHEETS,
+    WORKBOOKS,
+    Inspection,
+    PreviewRow,
+    ReadAs,
+)
+from app.training.chat import ChatError, ChatFormat, Segment, is_pair
+from app.training.chat import worse as worse_of
+from app.training.plan import LengthHistogram, context_tokens
+from app.web.forms import MappingForm, ReadAsForm, SplitForm
+
+NUM_PREVIEW_CONVERSATIONS = 3
+NUM_SHOWN_ROWS = 8
+ROLE_WORDS = {
+    ColumnRole.QUESTION: "Question",
+    ColumnRole.ANSWER: "Answer",
+    ColumnRole.SYSTEM: "Instruction (system)",
+    ColumnRole.BETTER: "Better answer",
+    ColumnRole.WORSE: "Worse answer",
+    ColumnRole.MESSAGES: "Whole conversation",
+    ColumnRole.TOOLS: "Tools (functions)",
+    ColumnRole.TEXT: "Text",
+    ColumnRole.HISTORY: "Earlier turns",
+    ColumnRole.KEY: "Which conversation",
+    ColumnRole.SPEAKER: "Who speaks",
+    ColumnRole.IGNORE: "Ignore",
+}
+SPEAKERS = {
+    "system": "Instruction",
+    "user": "Question",
+    "assistant": "Answer",
+    "tool": "Tool",
+    "text": "Text",
+}
+DELIMITERS = {",": "comma ,", ";": "semicolon ;", "\t": "tab", "|": "bar |"}
+_BUSY = (
+    VersionStatus.UPLOADED,
+    VersionStatus.INSPECTING,
+    VersionStatus.CONFIRMED,
+    VersionStatus.BUILDING,
+)
+
+
+class Seen(NamedTuple):
+    """One example as a base model sees it."""
+
+    example: Example
+    place: int  # from 1, among those that are leafed through
+    total: int
+    segments: list[Segment]
+    worse: list[Segment]  # of a pair, with the worse answer
+    problem: str
+
+
+def is_busy(version: DatasetVersion) -> bool:
+    """Say whether a worker has it, or is about to."""
+    return version.status in _BUSY
+
+
+def history(dataset: Dataset) -> list[tuple[DatasetVersion, str]]:
+    """Return a dataset's versions, the newest first, each with what made it differ."""
+    numbers = {version.id: version.number for version in dataset.versions}
+    lines = []
+    for version in reversed(dataset.versions):
+        words = "as uploaded"
+        if version.base_version_id is not None:
+            base = f"version {numbers[version.base_version_id]}"
+            words = f"the file of {base} with other columns or another test set"
+            if version.changes:
+                words = f"{base}, {_what_changed(version)}"
+        elif version.changes:
+            words = _what_changed(version)
+        lines.append((version, words))
+    return lines
+
+
+def _what_changed(version: DatasetVersion) -> str:
+    return f"{(version.changes or {})['why']} ({changes.described(version)})"
+
+
+# --- columns -------------------------------------------------------------------------------
+
+
+def form_of(version: DatasetVersion) -> MappingForm:
+    """Fill the form with what is proposed, or was confirmed."""
+    mapping = versions.mapping_of(version)
+    assert mapping is not None
+    return MappingForm(
+        column=[column.name for column in mapping.columns],
+        role=[column.role.value for column in mapping.columns],
+        system=mapping.system,
+        answers_by=mapping.answers_by,
+        test_percent=f"{version.validation_share * 100:g}",
+        seed=str(version.split_seed),
+    )
+
+
+def mapping_from(form: MappingForm) -> Mapping:
+    """Read the mapping out of the form.
+
+    Raises:
+        Invalid: with the field it is about.
+    """
+    if len(form.column) != len(form.role) or not set(form.role) <= {
+        role.value for role in ColumnRole
+    }:
+        raise Invalid("Choose what each column is.", field="columns")
+    if len(form.system) > mappings.MAX_SYSTEM_LENGTH:
+        raise Invalid(f"Use at most {mappings.MAX_SYSTEM_LENGTH:,} characters.", field="system")
+    columns = [
+        {"name": name, "role": role} for name, role in zip(form.column, form.role, strict=True)
+    ]
+    if len(form.answers_by) > mappings.MAX_SPEAKER_LENGTH:
+        raise Invalid("Choose who gives the answers.", field="answers_by")
+    return Mapping.model_validate(
+        {
+            "columns": columns,
+            "system": form.system.strip(),
+            "answers_by": form.answers_by.strip(),
+        }
+    )
+
+
+def share_from(form: MappingForm | SplitForm) -> float:
+    """Read the test set's share, from 0 to 1.
+
+    Raises:
+        Invalid: it is no number, or out of bounds; with the field `test_percent`.
+    """
+    try:
+        share = float(form.test_percent.replace(",", ".").strip().rstrip("%")) / 100
+    except ValueError:
+        share = -1
+    if not 0 <= share <= versions.MAX_VALIDATION_SHARE:
+        raise Invalid(
+            f"Write a number from 0 to {versions.MAX_VALIDATION_SHARE * 100:.0f}, such as 10.",
+            field="test_percent",
+        )
+    return share
+
+
+def seed_from(form: MappingForm | SplitForm) -> int:
+    """Read the seed of the split.
+
+    Raises:
+        Invalid: it is no whole number; with the field `seed`.
+    """
+    try:
+        return int(form.seed)
+    except ValueError:
+        raise Invalid("The seed is a whole number, such as 0.", field="seed") from None
+
+
+def read_as_from(form: ReadAsForm) -> ReadAs:
+    """Read how the file is to be read; what was left alone goes by the content.
+
+    Raises:
+        Invalid: pieces of text cannot be cut like this; with the field it is about.
+    """
+    chunk = whole_number(
+        form.chunk_tokens,
+        DEFAULT_CHUNK_TOKENS,
+        (MIN_CHUNK_TOKENS, MAX_CHUNK_TOKENS),
+        "chunk_tokens",
+    )
+    return ReadAs(
+        encoding=form.encoding if form.encoding in encodings.CHOICES else None,
+        delimiter=form.delimiter if form.delimiter in DELIMITERS else None,
+        sheet=form.sheet or None,
+        has_header={"yes": True, "no": False}.get(form.has_header),
+        form={"table": "table", "document": "document"}.get(form.form),
+        way={"pairs": "pairs", "text": "text"}.get(form.way),
+        chunk_tokens=chunk,
+        overlap_tokens=whole_number(form.overlap_tokens, 0, (0, chunk // 2), "overlap_tokens"),
+    )
+
+
+def whole_number(typed: str, default: int, bounds: tuple[int, int], field: str) -> int:
+    """Read a whole number within bounds; what was left empty is the default.
+
+    Raises:
+        Invalid: it is none; with the field.
+    """
+    if not typed.strip():
+        return default
+    number = int(typed) if typed.strip().isdecimal() and len(typed.strip()) < 10 else -1
+    if not bounds[0] <= number <= bounds[1]:
+        raise Invalid(
+            f"Write a whole number from {bounds[0]:,} to {bounds[1]:,}, such as {default}.",
+            field=field,
+        )
+    return number
+
+
+def columns_context(
+    version: DatasetVersion, form: MappingForm, error: AppError | None = None
+) -> dict[str, Any]:
+    """Return what the page with the columns shows."""
+    inspection = versions.inspection_of(version)
+    assert inspection is not None
+    try:
+        mapping = mapping_from(form)
+        mapping.check(inspection.columns)
+        conversations, problem = _conversations(inspection, mapping), ""
+    except Invalid as invalid:
+        conversations, problem = [], invalid.message
+    return {
+        "inspection": inspection,
+        "form": form,
+        "error": error,
+        "answer_speakers": _speakers(inspection, form),
+        "heads": list(zip(form.column, form.role, strict=False)),
+        "role_options": [(role.value, words) for role, words in ROLE_WORDS.items()],
+        "rows": [_cells(row, form.column) for row in inspection.preview[:NUM_SHOWN_ROWS]],
+        "conversations": conversations,
+        "problem": problem,
+        "speakers": SPEAKERS,
+        "encodings": encodings.CHOICES,
+        "is_workbook": inspection.format in WORKBOOKS,
+        "all_sheets": ALL_SHEETS,
+        "delimiters": DELIMITERS,
+    }
+
+
+def _conversations(inspection: Inspection, mapping: Mapping) -> list[dict[str, Any]]:
+    rows = [(row.number, row.values) for row in inspection.preview]
+    shown = []
+    made = assemble(mapping, lambda: iter(rows))
+    for number, messages, _ in islice(made, NUM_PREVIEW_CONVERSATIONS):
+        if isinstance(messages, mappings.LeftOut):
+            text = f"Left out: {examples.rows_that(messages.reason, 1).removeprefix('1 row ')}."
+            shown.append({"number": number, "messages": [], "left_out": text})
+        else:
+            shown.append({"number": number, "messages": messages, "left_out": ""})
+    return shown
+
+
+def _speakers(inspection: Inspection, form: MappingForm) -> list[tuple[str, str]]:
+    """Return who speaks in the first rows, to choose from; nothing where no column says it."""
+    columns = dict(zip(form.role, form.column, strict=False))
+    name = columns.get(ColumnRole.SPEAKER.value)
+    if name is None:
+        return []
+    names = dict.fromkeys(
+        text for row in inspection.preview if (text := _cell(row.values.get(name)).strip())
+    )
+    chosen = {form.answers_by: None} if form.answers_by else {}
+    options = [(each, each) for each in (names | chosen) if len(each) <= 200]
+    return [("", "assistant, agent, support and the like"), *options]
+
+
+def _cells(row: PreviewRow, columns: list[str]) -> dict[str, Any]:
+    return {"number": row.number, "cells": [_cell(row.values.get(name)) for name in columns]}
+
+
+def _cell(value: Any) -> str:
+    if value is None:
+        return ""
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+
+
+# --- examples ------------------------------------------------------------------------------
+
+
+def ready_context(
+    db: Session, version: DatasetVersion, model_id: int | None, split: str, place: int
+) -> dict[str, Any]:
+    """Return what the page of a ready version shows."""
+    models = [model for model in base_models.list_models(db) if model.status is ModelStatus.READY]
+    model = next((model for model in models if model.id == model_id), models[0] if models else None)
+    histogram, problem = None, ""
+    if model is not None:
+        try:
+            histogram = lengths.histogram(db, version, model)
+        except AppError as error:
+            problem = error.message
+        except ChatError:  # a fault of the model's folder, and no use to show its path here
+            problem = f"{model.label} cannot be read; tell your administrator."
+    return {
+        "models": [(str(each.id), each.label) for each in models],
+        "model": model,
+        "histogram": histogram,
+        "num_counted": sum(histogram.counts) if histogram else 0,
+        "context_tokens": context_tokens(model.config) if model and model.config else None,
+        "bars": _bars(histogram) if histogram else [],
+        "lengths_problem": problem,
+        "left_out": examples.left_out_sentences(version),
+        "num_left_out": sum((version.left_out or {}).values()),
+        "seen": _seen(db, version, model, split, place),
+        "split": split if split in list(Split) else "",
+        "inspection": versions.inspection_of(version),
+    }
+
+
+def _seen(
+    db: Session, version: DatasetVersion, model: BaseModel | None, split: str, place: int
+) -> Seen | None:
+    chosen = Split(split) if split in list(Split) else None
+    totals = {
+        None: version.num_train + version.num_validation,
+        Split.TRAIN: version.num_train,
+        Split.VALIDATION: version.num_validation,
+    }
+    total = totals[chosen]
+    place = min(max(place, 1), max(total, 1))
+    found = examples.page(db, version, chosen, offset=place - 1, limit=1)
+    if not found:
+        return None
+    example = found[0]
+    segments: list[Segment] = []
+    worse: list[Segment] = []
+    problem = "Once a starting model is ready, this shows what it sees." if model is None else ""
+    if model is not None:
+        try:
+            folder = str(base_models.folder(model))
+            chat = chat_format(folder, model.manifest_sha256)
+            segments = chat.segments(example.messages, example.tools)
+            if is_pair(example.messages):
+                worse = chat.segments(worse_of(example.messages), example.tools)
+        except ChatError as error:
+            problem = f"{model.label} cannot take this example: {error}"
+    return Seen(example, place, total, segments, worse, problem)
+
+
+# The manifest's hash is part of the key: another model in the same folder is read anew.
+@lru_cache(maxsize=4)
+def chat_format(folder: str, _manifest_sha256: str | None) -> ChatFormat:
+    """Read a starting model's chat format; the newest few are kept."""
+    return ChatFormat.load(folder)
+
+
+def _bars(histogram: LengthHistogram) -> list[dict[str, Any]]:
+    most = max(histogram.counts, default=0) or 1
+    bars = []
+    lower = 1
+    for upper, count in zip(histogram.upper_bounds, histogram.counts, strict=True):
+        bars.append({"from": lower, "to": upper, "count": count, "percent": 100 * count / most})
+        lower = upper + 1
+    # The bins double from 16 tokens on; those before the shortest example say nothing.
+    first = next((place for place, bar in enumerate(bars) if bar["count"]), 0)
+    return bars[first:]

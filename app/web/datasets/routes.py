@@ -1,0 +1,275 @@
+"""Datasets: the list, a new one, and a version's page from its columns to its examples."""
+
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Form, Request, Response
+from fastapi.concurrency import run_in_threadpool
+from fastapi.responses import FileResponse, RedirectResponse
+from sqlalchemy.orm import Session
+
+from app.core import storage, wakeup
+from app.core.db import Db
+from app.core.errors import AppError, Invalid, NotFound
+from app.core.models import DatasetVersion, User, VersionStatus
+from app.datasets import changes, uploads, versions
+from app.datasets.privacy import reviews
+from app.datasets.privacy.reviews import Decision
+from app.people.auth import CurrentUser, can_edit
+from app.web.datasets import page as dataset_page
+from app.web.datasets.upload_routes import add_dataset
+from app.web.examples import page as examples_page
+from app.web.forms import MappingForm, NameForm, ReadAsForm
+from app.web.privacy import page as privacy_page
+from app.web.questions import page as questions_page
+from app.web.render import ROOT, page
+from app.web.v1.receiving import Received, received
+
+router = APIRouter()
+
+# What a newcomer may try: the file in examples/, and what the dataset is called.
+SAMPLES = {
+    "clinic": ("clinic-faq.csv", "Clinic questions (sample)"),
+    "school": ("school-exercises.xlsx", "School exercises (sample)"),
+}
+SAMPLE_REASON = "A sample that comes with Etude; every person in it is invented."
+
+
+@router.get("/datasets")
+def list_datasets(db: Db, user: CurrentUser) -> Response:
+    """Show the department's datasets, the newest first."""
+    return page(
+        "datasets/list.html",
+        user,
+        datasets=versions.list_datasets(db, user),
+        can_edit=can_edit(user),
+    )
+
+
+@router.get("/datasets/new")
+def show_new(user: CurrentUser) -> Response:
+    """Ask for a file."""
+    uploads.check_may_upload(user)
+    return _new_page(user)
+
+
+@router.post("/datasets/upload")
+async def upload(request: Request, db: Db, user: CurrentUser) -> Response:
+    """Take a whole file from a plain form; browsers with JavaScript send it to /uploads."""
+    # Ends the transaction that the session was looked up in: an upload may take an hour.
+    await run_in_threadpool(db.commit)
+    name = ""
+    try:
+        uploads.check_may_upload(user)
+        async with received(request) as form:
+            name = form.fields.get("name", "")
+            version = await run_in_threadpool(_keep, db, user, form, name)
+    except AppError as error:
+        await run_in_threadpool(db.rollback)
+        return await run_in_threadpool(_new_page, user, name, error)
+    return _to(version)
+
+
+def _keep(db: Session, user: User, form: Received, name: str) -> DatasetVersion:
+    assert form.filename is not None
+    if form.size_bytes == 0 and form.filename == "file":
+        raise Invalid("Choose a file first.", field="file")
+    uploads.check_filename(form.filename)
+    return add_dataset(db, user, form.keep(), form.filename, name)
+
+
+@router.post("/datasets/sample/{sample}")
+def add_sample(db: Db, user: CurrentUser, sample: str) -> Response:
+    """Add one of Etude's own samples, as if the person had uploaded it."""
+    uploads.check_may_upload(user)
+    if sample not in SAMPLES:
+        raise NotFound("There is no such sample.")
+    filename, name = SAMPLES[sample]
+    with (ROOT / "examples" / filename).open("rb") as file:
+        stored = storage.put("uploads", iter(lambda: file.read(1024**2), b""))
+    version = add_dataset(db, user, stored, filename, name)
+    # Ours, and invented: nobody has to decide about it.
+    reviews.state(db, user, version, Decision(default="keep", reason=SAMPLE_REASON))
+    db.commit()
+    return _to(version)
+
+
+@router.get("/datasets/sample/{sample}")
+def download_sample(user: CurrentUser, sample: str) -> Response:  # noqa: ARG001 - the way in
+    """Hand a sample over as a file, as a pattern for one's own."""
+    if sample not in SAMPLES:
+        raise NotFound("There is no such sample.")
+    filename = SAMPLES[sample][0]
+    return FileResponse(ROOT / "examples" / filename, filename=filename)
+
+
+@router.get("/datasets/{dataset_id}")
+def show_dataset(db: Db, user: CurrentUser, dataset_id: int) -> Response:
+    """Lead to the newest version."""
+    return _to(versions.get_dataset(db, user, dataset_id).versions[-1])
+
+
+@router.post("/datasets/{dataset_id}/rename")
+def rename(
+    db: Db, user: CurrentUser, dataset_id: int, form: Annotated[NameForm, Form()]
+) -> Response:
+    """Give a dataset another name."""
+    dataset = versions.get_dataset(db, user, dataset_id)
+    version = dataset.versions[-1]
+    try:
+        versions.rename(db, user, dataset, form.name)
+    except AppError as error:
+        db.rollback()
+        return _version_page(db, user, version, error=error, typed_name=form.name)
+    db.commit()
+    return _to(version)
+
+
+@router.post("/datasets/{dataset_id}/delete")
+def delete(db: Db, user: CurrentUser, dataset_id: int) -> Response:
+    """Delete a dataset with its file and examples."""
+    dataset = versions.get_dataset(db, user, dataset_id)
+    version = dataset.versions[-1]
+    try:
+        versions.delete(db, user, dataset)
+    except AppError as error:
+        db.rollback()
+        return _version_page(db, user, version, error=error)
+    db.commit()
+    wakeup.hint("cpu")  # the worker removes the bytes
+    return RedirectResponse("/datasets", status_code=303)
+
+
+@router.get("/versions/{version_id}")
+def show_version(
+    db: Db,
+    user: CurrentUser,
+    version_id: int,
+    *,
+    change: bool = False,
+    watching: bool = False,
+    model: str = "",
+    split: str = "",
+    example: str = "1",
+    made: bool = False,
+) -> Response:
+    """Show a version as it stands: being read, its columns, its examples, or what went wrong."""
+    version = versions.get_version(db, user, version_id)
+    if watching and not dataset_page.is_busy(version):
+        return Response(status_code=204, headers={"HX-Refresh": "true"})
+    return _version_page(
+        db,
+        user,
+        version,
+        change=change,
+        model_id=int(model) if model.isdecimal() else None,
+        split=split,
+        place=int(example) if example.isdecimal() and len(example) < 10 else 1,
+        made=made,
+    )
+
+
+@router.post("/versions/{version_id}/preview")
+def preview(
+    db: Db, user: CurrentUser, version_id: int, form: Annotated[MappingForm, Form()]
+) -> Response:
+    """Show what the chosen columns would make of the first rows; changes nothing."""
+    version = versions.get_version(db, user, version_id)
+    return _version_page(db, user, version, form=form, change=True)
+
+
+@router.post("/versions/{version_id}/confirm")
+def confirm(
+    db: Db, user: CurrentUser, version_id: int, form: Annotated[MappingForm, Form()]
+) -> Response:
+    """Settle the columns; the cpu queue makes the examples."""
+    version = versions.get_version(db, user, version_id)
+    try:
+        built = versions.confirm(
+            db,
+            user,
+            version,
+            dataset_page.mapping_from(form),
+            dataset_page.share_from(form),
+            seed=dataset_page.seed_from(form),
+        )
+    except AppError as error:
+        db.rollback()
+        return _version_page(db, user, version, form=form, change=True, error=error)
+    db.commit()
+    wakeup.hint("cpu")
+    return _to(built)
+
+
+@router.post("/versions/{version_id}/read-again")
+def read_again(
+    db: Db, user: CurrentUser, version_id: int, form: Annotated[ReadAsForm, Form()]
+) -> Response:
+    """Read the file anew, with another encoding, delimiter, sheet or header."""
+    version = versions.get_version(db, user, version_id)
+    try:
+        versions.read_again(db, user, version, dataset_page.read_as_from(form))
+    except AppError as error:
+        db.rollback()
+        return _version_page(db, user, version, error=error, typed_read_as=form)
+    db.commit()
+    wakeup.hint("cpu")
+    return _to(version)
+
+
+def _new_page(user: User, name: str = "", error: AppError | None = None) -> Response:
+    return page(
+        "datasets/new.html",
+        user,
+        status=error.status if error else 200,
+        name=name,
+        error=error,
+    )
+
+
+def _version_page(
+    db: Session,
+    user: User,
+    version: DatasetVersion,
+    *,
+    form: MappingForm | None = None,
+    change: bool = False,
+    error: AppError | None = None,
+    model_id: int | None = None,
+    split: str = "",
+    place: int = 1,
+    made: bool = False,
+    typed_name: str | None = None,
+    typed_read_as: ReadAsForm | None = None,
+) -> Response:
+    context: dict[str, Any] = {
+        "version": version,
+        "dataset": version.dataset,
+        "history": dataset_page.history(version.dataset),
+        "can_edit": can_edit(user),
+        "error": error,
+        "typed_name": typed_name if typed_name is not None else version.dataset.name,
+        "typed_read_as": typed_read_as or ReadAsForm(),
+        "is_busy": dataset_page.is_busy(version),
+    }
+    is_asked = version.status is VersionStatus.MAPPING or (
+        change and version.status in (VersionStatus.READY, VersionStatus.FAILED)
+    )
+    template = "datasets/show.html"
+    if is_asked and version.inspection and version.mapping:
+        template = "datasets/columns.html"
+        form = form or dataset_page.form_of(version)
+        context |= dataset_page.columns_context(version, form, error)
+    elif version.status is VersionStatus.READY:
+        template = "datasets/ready.html"
+        context |= dataset_page.ready_context(db, version, model_id, split, place)
+        context["privacy"] = privacy_page.summary(db, version)
+        context |= examples_page.doctor_context(db, version)
+        context |= examples_page.uses_context(db, user, version)
+        context |= questions_page.summary(db, version)
+        context["made"] = changes.described(version) if made else ""
+        db.commit()  # token lengths that were counted for this page
+    return page(template, user, status=error.status if error else 200, **context)
+
+
+def _to(version: DatasetVersion) -> Response:
+    return RedirectResponse(f"/versions/{version.id}", status_code=303)

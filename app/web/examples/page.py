@@ -1,0 +1,384 @@
+"""What the pages about examples show: the list, one of them, a finding, a comparison."""
+
+from itertools import pairwise
+from typing import Any, NamedTuple
+from urllib.parse import urlencode
+
+from sqlalchemy import or_, select
+from sqlalchemy.orm import Session, selectinload
+
+from app.base_models import registry as base_models
+from app.core.errors import Invalid
+from app.core.models import (
+    Adapter,
+    BaseModel,
+    CheckStatus,
+    Dataset,
+    DatasetVersion,
+    Example,
+    ExampleKind,
+    FixStatus,
+    Job,
+    ModelStatus,
+    Split,
+    StoredFile,
+    User,
+    VersionStatus,
+)
+from app.datasets import browsing, changes, comparing, examples, versions
+from app.datasets.browsing import Found, Order, Wish
+from app.datasets.changes import Change
+from app.datasets.doctor import checks, fixes
+from app.datasets.doctor.checks import Said
+from app.datasets.doctor.fixes import Fix
+from app.datasets.doctor.report import bars_of
+from app.training.chat import ChatError, ChatFormat
+from app.training.config import PRESETS
+from app.web.datasets import page as dataset_page
+from app.web.forms import ExampleForm
+
+NUM_SAMPLES = 5
+ORDER_WORDS = {
+    Order.PLACE: "by place in the file",
+    Order.SHORTEST: "the shortest first",
+    Order.LONGEST: "the longest first",
+}
+SPLIT_WORDS = {Split.TRAIN: "practice set", Split.VALIDATION: "test set"}
+DEFAULT_LENGTH = PRESETS["balanced"].config.max_length_tokens
+_MAX_LENGTH = 131_072
+
+
+# --- the list ------------------------------------------------------------------------------
+
+
+def wish_from(words: str, split: str, finding: str, order: str) -> Wish:
+    """Read what a person wants to see; what is not understood is not wished for."""
+    return Wish(
+        words=words.replace("\0", "").strip()[:500],
+        split=Split(split) if split in list(Split) else None,
+        finding=finding[:40],
+        order=Order(order) if order in list(Order) else Order.PLACE,
+    )
+
+
+def list_context(
+    db: Session,
+    version: DatasetVersion,
+    wish: Wish,
+    start: int,
+    made: bool,
+    before: int | None = None,
+) -> dict[str, Any]:
+    """Return what the page with a version's examples shows, from a place on or up to one."""
+    found = (
+        browsing.page(db, version, wish, start)
+        if before is None
+        else browsing.page_before(db, version, wish, before)
+    )
+    known = checks.findings(db, version)
+    marked = {one.kind: browsing.marks(db, version, one.kind) for one in known}
+    check = checks.of(db, version)
+    return {
+        "wish": wish,
+        "start": start,
+        "found": found,
+        "shown": [
+            (
+                row,
+                [
+                    (one, marked[one.kind].partner(row.index))
+                    for one in known
+                    if marked[one.kind].has(row.index)
+                ],
+            )
+            for row in found.examples
+        ],
+        "findings": [(one.kind, one.title) for one in known if one.count],
+        "splits": [(split.value, words) for split, words in SPLIT_WORDS.items()],
+        "orders": [(order.value, words) for order, words in ORDER_WORDS.items()],
+        "can_sort": check is not None and check.status is CheckStatus.DONE,
+        "list_address": address(version, wish),
+        "is_filtered": bool(wish.words or wish.split or wish.finding),
+        "looked": _looked(found),
+        "made": changes.described(version) if made else "",
+    }
+
+
+def address(version: DatasetVersion, wish: Wish) -> str:
+    """Return the list's address with what is wished for, to which `&start=` may be added."""
+    parts = {
+        "q": wish.words,
+        "split": wish.split.value if wish.split else "",
+        "finding": wish.finding,
+        "order": wish.order.value,
+    }
+    return f"/versions/{version.id}/examples?{urlencode(parts)}"
+
+
+def _looked(found: Found) -> str:
+    if found.looked is None:
+        return ""
+    if found.is_back:
+        return f"Looked through {found.looked:,} places, going back, so far."
+    return f"Looked through {found.looked:,} of {found.total:,} places so far."
+
+
+# --- one example ---------------------------------------------------------------------------
+
+
+class Piece(NamedTuple):
+    """Part of an example as the model sees it."""
+
+    text: str
+    is_trained: bool
+    is_cut: bool
+
+
+class Seen(NamedTuple):
+    """An example as a starting model sees it."""
+
+    pieces: list[Piece]
+    num_tokens: int
+    num_cut_tokens: int
+    problem: str
+
+
+def form_of(example: Example) -> ExampleForm:
+    """Fill the form with an example as it stands."""
+    return ExampleForm(
+        content=[message.get("content") or "" for message in example.messages],
+        rejected=[m["rejected"] for m in example.messages if isinstance(m.get("rejected"), str)],
+        split=example.split.value,
+    )
+
+
+def change_from(example: Example, form: ExampleForm) -> Change:
+    """Read the wanted change out of the form.
+
+    Raises:
+        Invalid: a text is empty, or the form is another example's; with the field it is about.
+    """
+    if form.split not in list(Split):
+        raise Invalid("Choose the practice set or the test set.", field="split")
+    rejected = iter(form.rejected)
+    if len(form.content) != len(example.messages):
+        raise Invalid("This form does not fit the example any more; open it again.")
+    messages = []
+    for number, (message, typed) in enumerate(zip(example.messages, form.content, strict=True)):
+        changed = dict(message)
+        if message.get("content") is not None:
+            changed["content"] = _typed(message["content"], typed)
+            if not changed["content"].strip() and message["role"] != "system":
+                raise Invalid(
+                    "Write something here, or leave the example out.", field=f"content-{number}"
+                )
+        if isinstance(message.get("rejected"), str):
+            changed["rejected"] = _typed(message["rejected"], next(rejected, message["rejected"]))
+        messages.append(changed)
+    return Change(example.index, messages, Split(form.split))
+
+
+def _typed(old: str, typed: str) -> str:
+    """Take a text from a browser, which ends lines its own way and drops a first empty one."""
+    plain = typed.replace("\r\n", "\n").replace("\0", "")
+    return old if plain.strip("\n") == old.replace("\r\n", "\n").strip("\n") else plain
+
+
+def example_context(
+    db: Session,
+    version: DatasetVersion,
+    example: Example,
+    model_id: int | None,
+    length: int,
+    form: ExampleForm | None = None,
+) -> dict[str, Any]:
+    """Return what the page of one example shows."""
+    models = [model for model in base_models.list_models(db) if model.status is ModelStatus.READY]
+    model = next((each for each in models if each.id == model_id), models[0] if models else None)
+    length = min(max(length, 16), _MAX_LENGTH)
+    rows = examples.page(db, version, after=example.index, limit=1)
+    found = []
+    for one in checks.findings(db, version):
+        marks = browsing.marks(db, version, one.kind)
+        if marks.has(example.index):
+            found.append((one, marks.partner(example.index)))
+    return {
+        "example": example,
+        "form": form or form_of(example),
+        "models": [(str(each.id), each.label) for each in models],
+        "model": model,
+        "length": length,
+        "seen": seen(model, example, length),
+        "found": found,
+        "following": rows[0].index if rows else None,
+        "speakers": dataset_page.SPEAKERS,
+        "split_words": SPLIT_WORDS,
+        "inspection": versions.inspection_of(version),
+    }
+
+
+def seen(model: BaseModel | None, example: Example, length: int) -> Seen:
+    """Show an example as a starting model sees it, and what a job of this length would cut off."""
+    if model is None:
+        return Seen([], 0, 0, "Once a starting model is ready, this shows what it sees.")
+    try:
+        chat = dataset_page.chat_format(str(base_models.folder(model)), model.manifest_sha256)
+        return _seen(chat, example, length)
+    except ChatError as error:
+        return Seen([], 0, 0, f"{model.label} cannot take this example: {error}")
+
+
+def _seen(chat: ChatFormat, example: Example, length: int) -> Seen:
+    segments = chat.segments(example.messages, example.tools)
+    text = "".join(segment.text for segment in segments)
+    encoding = chat.tokenizer.encode(text, add_special_tokens=False)
+    ids = list(encoding.ids)
+    first, last = 0, len(text)
+    # Plain texts are cut into pieces, none of which is lost; of pairs both answers are cut alike.
+    if len(ids) > length and _loses(example):
+        kept = chat.encode(example.messages, length, example.tools).token_ids
+        begin = next(
+            place for place in range(len(ids) - length + 1) if ids[place : place + length] == kept
+        )
+        first = encoding.offsets[begin][0]
+        last = encoding.offsets[begin + length - 1][1]
+    pieces = []
+    position = 0
+    for segment in segments:
+        end = position + len(segment.text)
+        edges = sorted({position, end, *(edge for edge in (first, last) if position < edge < end)})
+        for start, stop in pairwise(edges):
+            is_cut = stop <= first or start >= last
+            pieces.append(Piece(text[start:stop], segment.is_trained, is_cut))
+        position = end
+    num_cut = max(len(ids) - length, 0) if _loses(example) else 0
+    return Seen(pieces, len(ids), num_cut, "")
+
+
+def _loses(example: Example) -> bool:
+    return example.kind is ExampleKind.PAIR or example.kind is ExampleKind.CHAT
+
+
+# --- findings ------------------------------------------------------------------------------
+
+
+def doctor_context(db: Session, version: DatasetVersion) -> dict[str, Any]:
+    """Return what the doctor's card shows on a version's page."""
+    check = checks.of(db, version)
+    found = checks.findings(db, version)
+    report = checks.report_of(check)
+    return {
+        "check": check,
+        "findings": found,
+        "verdict": checks.verdict(found) if report else "",
+        "report": report,
+        "character_bars": bars_of(report.bars) if report else [],
+        "fixable": set(fixes.FIXES),
+    } | fix_context(db, version)
+
+
+def fix_context(db: Session, version: DatasetVersion) -> dict[str, Any]:
+    """Return how far a worker is with putting something right in a version.
+
+    How that ended is told until the dataset has a still newer version.
+    """
+    run = fixes.newest_run(db, version)
+    if run is None or (
+        run.status in (FixStatus.DONE, FixStatus.FAILED)
+        and version.dataset.versions[-1].id not in (version.id, run.result_version_id)
+    ):
+        return {"fix_run": None, "fix_done": ""}
+    fix = fixes.FIXES.get(run.kind, {}).get(run.fix)
+    return {"fix_run": run, "fix_done": fix.done if fix else "changed"}
+
+
+def finding_context(
+    db: Session, version: DatasetVersion, said: Said, chosen: str
+) -> dict[str, Any]:
+    """Return what the page of one finding shows: five examples, and what a fix would change."""
+    ways = fixes.FIXES.get(said.kind, {})
+    name = chosen if chosen in ways else next(iter(ways), "")
+    fix: Fix | None = ways.get(name)
+    marks = browsing.marks(db, version, said.kind)
+    rows = examples.at(db, version, marks.indices[:NUM_SAMPLES])
+    partners = {row.index: marks.partner(row.index) for row in rows}
+    others = {
+        row.index: row
+        for row in examples.at(db, version, (p for p in partners.values() if p is not None))
+    }
+    return {
+        "said": said,
+        "samples": [(row, others.get(partners[row.index] or 0)) for row in rows]
+        if marks.partners is not None
+        else [(row, None) for row in rows],
+        "fixes": ways,
+        "fix_name": name,
+        "preview": fixes.preview(db, version, said.kind, fix) if fix else [],
+        "speakers": dataset_page.SPEAKERS,
+        "split_words": SPLIT_WORDS,
+    }
+
+
+# --- versions ------------------------------------------------------------------------------
+
+
+def comparison_context(
+    db: Session, version: DatasetVersion, other: DatasetVersion, start: int
+) -> dict[str, Any]:
+    """Return what the page shows that compares a version with an earlier one."""
+    differences, following = comparing.page(db, other, version, start)
+    return {
+        "other": other,
+        "differences": differences,
+        "following": following,
+        "speakers": dataset_page.SPEAKERS,
+        "split_words": SPLIT_WORDS,
+        "others": [
+            (str(each.id), f"version {each.number}")
+            for each in version.dataset.versions
+            if each.status is VersionStatus.READY and each.id != version.id
+        ],
+        "are_related": bool(set(examples.layers(version)) & set(examples.layers(other))),
+    }
+
+
+def uses_context(db: Session, user: User, version: DatasetVersion) -> dict[str, Any]:
+    """Return which jobs and adapters a version went into, and where else its file's rows are."""
+    jobs = db.scalars(
+        select(Job)
+        .where(
+            or_(Job.version_id == version.id, Job.validation_version_id == version.id),
+            Job.department_id == user.department_id,
+        )
+        .options(selectinload(Job.adapter))
+        .order_by(Job.id.desc())
+        .limit(50)
+    ).all()
+    elsewhere = db.scalars(
+        select(DatasetVersion)
+        .join(StoredFile, DatasetVersion.file_id == StoredFile.id)
+        .join(Dataset, DatasetVersion.dataset_id == Dataset.id)
+        .where(
+            StoredFile.sha256 == version.file.sha256,
+            Dataset.department_id == user.department_id,
+            Dataset.deleted_at.is_(None),
+            DatasetVersion.id != version.id,
+        )
+        .order_by(DatasetVersion.id.desc())
+        .limit(50)
+    ).all()
+    uses: list[tuple[Job, Adapter | None]] = [(job, job.adapter) for job in jobs]
+    return {"uses": uses, "elsewhere": list(elsewhere)}
+
+
+def selected(db: Session, version: DatasetVersion, indices: list[str]) -> list[Example]:
+    """Return the examples whose boxes were ticked.
+
+    Raises:
+        Invalid: none was.
+    """
+    numbers = [int(each) for each in indices if each.isdecimal() and len(each) < 10]
+    found = examples.at(db, version, numbers)
+    if not found:
+        raise Invalid("Tick at least one example first.", field="index")
+    return found

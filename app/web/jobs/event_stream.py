@@ -1,0 +1,119 @@
+"""The event stream of a job: what it did since a sequence number, then what it does.
+
+The only asynchronous route. No database session stays open between two looks, and whoever has
+signed out or lost access is cut off at the next check. While the database is away a stream stays
+open and says nothing; then it goes on where it was.
+"""
+
+import time
+from collections.abc import AsyncIterator
+from typing import Annotated
+
+from fastapi import APIRouter, Header, Query, Request
+from fastapi.responses import PlainTextResponse, Response, StreamingResponse
+from sqlalchemy.exc import SQLAlchemyError
+
+from app import jobs
+from app.core import db, settings
+from app.core.errors import AppError, NotSignedIn
+from app.people import auth
+from app.web.jobs.stream_reads import (
+    FIGURES_SECONDS,
+    Look,
+    Looks,
+    aside,
+    encode,
+    shared,
+)
+from app.web.streams import Hub
+
+router = APIRouter()
+
+HEARTBEAT_SECONDS = 15.0
+_HEADERS = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
+
+
+@router.get("/jobs/{job_id}/events")
+async def stream(
+    request: Request,
+    job_id: int,
+    after: Annotated[int, Query(ge=0)] = 0,
+    last_event_id: Annotated[str, Header()] = "",
+) -> Response:
+    """Send the job's points and sentences after a sequence number, and stay until it is over."""
+    cookie = request.cookies.get(auth.COOKIE, "")
+    try:
+        await aside(_check, cookie, job_id)
+    except AppError as error:
+        # A plain answer, not a page: an EventSource gives up at once on anything but 200.
+        return PlainTextResponse(error.message, status_code=error.status, headers=_HEADERS)
+    # A browser that reconnects by itself asks for the same address again, with this header.
+    seq = int(last_event_id) if last_event_id.isascii() and last_event_id.isdigit() else after
+    return StreamingResponse(
+        _events(request.app.state.hub, request.app.state.looks, cookie, job_id, seq),
+        media_type="text/event-stream",
+        headers=_HEADERS,
+    )
+
+
+async def _events(
+    hub: Hub, looks: dict[int, Looks], cookie: str, job_id: int, seq: int
+) -> AsyncIterator[str]:
+    checked_at = sent_at = time.monotonic()
+    figures = ""
+    yield "retry: 1000\n\n"
+    with hub.subscribe(f"job:{job_id}") as news, shared(looks, job_id) as mine:
+        while not hub.is_closing:
+            now = time.monotonic()
+            is_check_due = now - checked_at >= settings.get().stream_check_seconds
+            try:
+                look = await _look(mine, seq, cookie if is_check_due else None)
+            except AppError:
+                return
+            text, patience = "", HEARTBEAT_SECONDS
+            if look is not None:
+                checked_at = now if is_check_due else checked_at
+                seq, text = look.seq, look.text
+                if look.figures.text != figures:
+                    figures = look.figures.text
+                    text += figures
+                if look.is_final and look.has_all:
+                    yield text + encode("end", {"status": look.status})
+                    return
+                if look.figures.at < now:
+                    # What changed since must not wait for the next notification.
+                    patience = FIGURES_SECONDS
+            if not text and now - sent_at >= HEARTBEAT_SECONDS:
+                text = ": still here\n\n"
+            if text:
+                yield text
+                sent_at = now
+            if look is None or look.has_all:
+                await hub.wait(news, patience)
+
+
+async def _look(mine: Looks, seq: int, cookie: str | None) -> Look | None:
+    """Look with all others of this job, and first at who asks where a cookie is given.
+
+    Returns:
+        Nothing while the database is away.
+
+    Raises:
+        AppError: it is over.
+    """
+    try:
+        if cookie is not None:
+            await aside(_check, cookie, mine.job_id)
+        return await mine.after(seq)
+    except SQLAlchemyError as error:
+        if not db.is_away(error):
+            raise
+        return None
+
+
+def _check(cookie: str, job_id: int) -> None:
+    with db.session() as session:
+        user = auth.user_of_session(session, cookie)
+        if user is None:
+            raise NotSignedIn("Please sign in first.")
+        jobs.must_see(session, user, job_id)

@@ -1,0 +1,136 @@
+"""Jobs: the list, a job's page, and what people do to a job."""
+
+from typing import Annotated
+
+from fastapi import APIRouter, Form, Response
+from fastapi.responses import PlainTextResponse, RedirectResponse
+
+from app import jobs
+from app.core import wakeup
+from app.core.db import Db
+from app.core.errors import AppError
+from app.core.models import Job
+from app.jobs import metrics, progress
+from app.people.auth import CurrentUser, can_edit
+from app.training import failpoints
+from app.web.jobs.page import show_job
+from app.web.render import page
+
+router = APIRouter(prefix="/jobs")
+
+
+_PAGE_JOBS = 50
+
+
+@router.get("")
+def list_jobs(db: Db, user: CurrentUser, before: str = "") -> Response:
+    """Show the department's jobs, the newest first, or those older than one."""
+    before_id = int(before) if before.isdecimal() and len(before) < 10 else None
+    found = jobs.list_jobs(db, user, before_id=before_id, limit=_PAGE_JOBS + 1)
+    shown = found[:_PAGE_JOBS]
+    return page(
+        "jobs/list.html",
+        user,
+        rows=progress.in_list(db, shown),
+        older=shown[-1].id if len(found) > len(shown) else None,
+        is_older=before_id is not None,
+        can_edit=can_edit(user),
+    )
+
+
+@router.get("/{job_id}")
+def show(db: Db, user: CurrentUser, job_id: int) -> Response:
+    """Show one job: how it stands, its curve, its settings and its log."""
+    return _show(db, user, jobs.get(db, user, job_id))
+
+
+@router.get("/{job_id}/metrics.csv")
+def download_metrics(db: Db, user: CurrentUser, job_id: int) -> Response:
+    """Hand over every point of the curve."""
+    job = jobs.get(db, user, job_id)
+    return PlainTextResponse(
+        metrics.csv(db, job.id),
+        media_type="text/csv",
+        headers={"Content-Disposition": f'attachment; filename="job-{job.id}-metrics.csv"'},
+    )
+
+
+@router.post("/{job_id}/cancel")
+def cancel(db: Db, user: CurrentUser, job_id: int) -> RedirectResponse:
+    """Stop a job for good."""
+    jobs.cancel(db, user, jobs.get(db, user, job_id))
+    failpoints.commit(db, "web.cancel")
+    return _to(job_id)
+
+
+@router.post("/{job_id}/pause")
+def pause(db: Db, user: CurrentUser, job_id: int) -> RedirectResponse:
+    """Let a job wait and free its machine."""
+    jobs.pause(db, user, jobs.get(db, user, job_id))
+    db.commit()
+    return _to(job_id)
+
+
+@router.post("/{job_id}/resume")
+def resume(db: Db, user: CurrentUser, job_id: int) -> RedirectResponse:
+    """Put a paused job back in line."""
+    jobs.resume(db, user, jobs.get(db, user, job_id))
+    db.commit()
+    wakeup.hint("gpu")
+    return _to(job_id)
+
+
+@router.post("/{job_id}/retry")
+def retry(db: Db, user: CurrentUser, job_id: int) -> RedirectResponse:
+    """Queue the same again as a new job."""
+    again = jobs.retry(db, user, jobs.get(db, user, job_id))
+    db.commit()
+    wakeup.hint("gpu")
+    return _to(again.id)
+
+
+@router.post("/{job_id}/rename")
+def rename(db: Db, user: CurrentUser, job_id: int, name: Annotated[str, Form()] = "") -> Response:
+    """Give a job another name; a wrong one comes back with what was typed."""
+    job = jobs.get(db, user, job_id)
+    try:
+        jobs.rename(db, user, job, name)
+    except AppError as error:
+        db.rollback()
+        return _show(db, user, job, status=error.status, typed=name, error=error.message)
+    db.commit()
+    return _to(job_id)
+
+
+@router.post("/{job_id}/delete")
+def delete(db: Db, user: CurrentUser, job_id: int) -> RedirectResponse:
+    """Delete a job that is over; its adapter stays."""
+    jobs.delete(db, user, jobs.get(db, user, job_id))
+    db.commit()
+    return RedirectResponse("/jobs", status_code=303)
+
+
+def _to(job_id: int) -> RedirectResponse:
+    return RedirectResponse(f"/jobs/{job_id}", status_code=303)
+
+
+def _show(
+    db: Db,
+    user: CurrentUser,
+    job: Job,
+    *,
+    status: int = 200,
+    typed: str | None = None,
+    error: str = "",
+) -> Response:
+    return page(
+        "jobs/show.html",
+        user,
+        status=status,
+        job=job,
+        typed=typed,
+        error=error,
+        can_edit=can_edit(user),
+        can_act=jobs.can_act(user, job),
+        **show_job(db, job),
+    )

@@ -1,0 +1,90 @@
+"""Starting models: what there is to choose from, and, for administrators, adding one."""
+
+from typing import Annotated
+
+from fastapi import APIRouter, Form, Response
+from fastapi.responses import RedirectResponse
+from sqlalchemy.orm import Session
+
+from app import jobs
+from app.base_models import registry as base_models
+from app.core import settings, wakeup
+from app.core.db import Db
+from app.core.errors import AppError
+from app.core.models import Json, Role, User
+from app.people.auth import CurrentUser, require
+from app.web.render import page
+
+router = APIRouter(prefix="/models")
+
+
+@router.get("")
+def list_models(db: Db, user: CurrentUser) -> Response:
+    """Show every starting model: size, licence, and whether it fits this machine."""
+    return _page(db, user)
+
+
+@router.post("")
+def add(
+    db: Db,
+    user: CurrentUser,
+    path: Annotated[str, Form()] = "",
+    name: Annotated[str, Form()] = "",
+) -> Response:
+    """Register a model from a folder on the server; a worker imports it."""
+    require(user, Role.ADMIN)
+    path, name = path.strip(), name.strip()
+    return _add(db, user, {"kind": "folder", "path": path}, name, {"path": path, "name": name})
+
+
+@router.post("/hub")
+def add_from_hub(db: Db, user: CurrentUser, repo: Annotated[str, Form()] = "") -> Response:
+    """Register a model of the Hugging Face Hub, where the house allows it; a worker fetches it."""
+    require(user, Role.ADMIN)
+    repo = repo.strip()
+    return _add(db, user, {"kind": "hub", "repo": repo}, repo, {"repo": repo})
+
+
+def _add(db: Session, user: User, source: Json, name: str, typed: dict[str, str]) -> Response:
+    try:
+        base_models.add(db, user, source, name)
+    except AppError as error:
+        db.rollback()
+        field = error.field or "form"
+        # A name from the hub is typed into the field that is called repo.
+        wrong = {"repo" if field == "name" and "repo" in typed else field: error.message}
+        return _page(db, user, status=error.status, typed=typed, errors=wrong)
+    db.commit()
+    wakeup.hint("cpu")
+    return RedirectResponse("/models", status_code=303)
+
+
+@router.post("/{model_id}/import")
+def import_again(db: Db, user: CurrentUser, model_id: int) -> RedirectResponse:
+    """Try a failed import once more."""
+    base_models.import_again(db, user, base_models.get_model(db, model_id))
+    db.commit()
+    wakeup.hint("cpu")
+    return RedirectResponse("/models", status_code=303)
+
+
+def _page(
+    db: Session,
+    user: User,
+    *,
+    status: int = 200,
+    typed: dict[str, str] | None = None,
+    errors: dict[str, str] | None = None,
+) -> Response:
+    devices = jobs.devices(db)
+    return page(
+        "models/list.html",
+        user,
+        status=status,
+        models=[(model, jobs.fits(model, devices)) for model in base_models.list_models(db)],
+        device=devices[0] if devices else None,
+        is_admin=user.role is Role.ADMIN,
+        may_download=settings.get().hub_downloads,
+        typed={"path": "", "name": "", "repo": ""} | (typed or {}),
+        errors=errors or {},
+    )

@@ -1,0 +1,125 @@
+"""Notices: a person's own list with its bell, and the house's webhooks."""
+
+from typing import Annotated
+
+from fastapi import APIRouter, Form, Response
+from fastapi.responses import RedirectResponse
+
+from app.core import settings
+from app.core.db import Db
+from app.core.errors import AppError
+from app.core.models import Role, User, Webhook
+from app.notices import calls, inbox, webhooks
+from app.people.auth import CurrentUser
+from app.web.forms import WebhookForm
+from app.web.render import fragment, num_unread, page
+
+router = APIRouter()
+
+
+@router.get("/notices")
+def show(db: Db, user: CurrentUser) -> Response:
+    """Show what a person was told, the newest first."""
+    return page(
+        "notices/list.html",
+        user,
+        notices=inbox.latest(db, user),
+        is_admin=user.role is Role.ADMIN,
+        has_mail=bool(settings.get().smtp_host),
+    )
+
+
+@router.get("/notices/bell")
+def bell(db: Db, user: CurrentUser) -> Response:  # noqa: ARG001 - it keeps the user's session open
+    """Render the bell alone; the pages ask for it now and then."""
+    return fragment("base.html", "bell", user, num_unread=num_unread(user), here="")
+
+
+@router.post("/notices/read")
+def read_all(db: Db, user: CurrentUser) -> Response:
+    """Mark everything as read."""
+    inbox.read_all(db, user)
+    db.commit()
+    return RedirectResponse("/notices", status_code=303)
+
+
+@router.get("/notices/{notice_id}")
+def follow(db: Db, user: CurrentUser, notice_id: int) -> Response:
+    """Mark one as read and go where it leads."""
+    link = inbox.open_one(db, user, notice_id)
+    db.commit()
+    return RedirectResponse(link, status_code=303)
+
+
+@router.get("/webhooks")
+def show_webhooks(db: Db, user: CurrentUser) -> Response:
+    """Show the addresses that hear of what happens, and what did not get through."""
+    return _webhooks(db, user)
+
+
+@router.post("/webhooks")
+def add(db: Db, user: CurrentUser, form: Annotated[WebhookForm, Form()]) -> Response:
+    """Add an address and show its secret."""
+    try:
+        webhook = webhooks.add(db, user, form.name, form.url)
+    except AppError as error:
+        db.rollback()
+        return _webhooks(db, user, form=form, error=error)
+    db.commit()
+    return _webhooks(db, user, shown=webhook)
+
+
+@router.post("/webhooks/again")
+def try_again(db: Db, user: CurrentUser) -> Response:
+    """Try what did not get through once more."""
+    webhooks.try_again(db, user)
+    db.commit()
+    return RedirectResponse("/webhooks", status_code=303)
+
+
+@router.post("/webhooks/{webhook_id}/secret")
+def renew_secret(db: Db, user: CurrentUser, webhook_id: int) -> Response:
+    """Give an address another secret and show it, this once."""
+    webhook = webhooks.get(db, user, webhook_id)
+    webhooks.renew_secret(db, user, webhook)
+    db.commit()
+    return _webhooks(db, user, shown=webhook)
+
+
+@router.post("/webhooks/{webhook_id}/test")
+def send_test(db: Db, user: CurrentUser, webhook_id: int) -> Response:
+    """Have a call made that tells of nothing."""
+    webhooks.send_test(db, user, webhooks.get(db, user, webhook_id))
+    db.commit()
+    return RedirectResponse("/webhooks", status_code=303)
+
+
+@router.post("/webhooks/{webhook_id}/remove")
+def remove(db: Db, user: CurrentUser, webhook_id: int) -> Response:
+    """Tell an address nothing more."""
+    webhooks.remove(db, user, webhooks.get(db, user, webhook_id))
+    db.commit()
+    return RedirectResponse("/webhooks", status_code=303)
+
+
+def _webhooks(
+    db: Db,
+    user: User,
+    *,
+    form: WebhookForm | None = None,
+    error: AppError | None = None,
+    shown: Webhook | None = None,
+) -> Response:
+    return page(
+        "notices/webhooks.html",
+        user,
+        status=error.status if error else 200,
+        webhooks=webhooks.list_all(db, user),
+        undelivered=webhooks.undelivered(db, user),
+        form=form or WebhookForm(),
+        error=error,
+        shown=shown,
+        secret=webhooks.secret(shown) if shown else "",
+        example=calls.example(),
+        has_mail=bool(settings.get().smtp_host),
+    )

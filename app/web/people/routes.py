@@ -1,0 +1,108 @@
+"""People: who has an account here. For administrators."""
+
+from typing import Annotated
+
+from fastapi import APIRouter, Form, Request, Response
+from fastapi.responses import RedirectResponse
+
+from app.core.db import Db
+from app.core.errors import AppError
+from app.core.models import User
+from app.people import members
+from app.people.auth import LINK_HOURS, CurrentUser
+from app.web.forms import PersonForm, RoleForm
+from app.web.render import page
+
+router = APIRouter(prefix="/people")
+
+
+@router.get("")
+def list_people(db: Db, user: CurrentUser) -> Response:
+    """Show who has an account."""
+    return _list(db, user)
+
+
+@router.post("")
+def invite(
+    db: Db, request: Request, user: CurrentUser, form: Annotated[PersonForm, Form()]
+) -> Response:
+    """Add a person and show the one-time link, this once."""
+    try:
+        person, secret = members.invite(db, user, form.email, form.name, form.role)
+    except AppError as error:
+        db.rollback()
+        return _list(db, user, form=form, error=error)
+    db.commit()
+    return _list(db, user, link_for=person, link=_address(request, secret))
+
+
+@router.post("/{user_id}/link")
+def new_link(db: Db, request: Request, user: CurrentUser, user_id: int) -> Response:
+    """Make a new one-time link for somebody, and show it this once."""
+    person = members.get(db, user, user_id)
+    secret = members.new_link(db, user, person)
+    db.commit()
+    return _list(db, user, link_for=person, link=_address(request, secret))
+
+
+@router.post("/{user_id}/role")
+def set_role(
+    db: Db, user: CurrentUser, user_id: int, form: Annotated[RoleForm, Form()]
+) -> Response:
+    """Give a person another role."""
+    person = members.get(db, user, user_id)
+    try:
+        members.set_role(db, user, person, form.role)
+    except AppError as error:
+        db.rollback()
+        return _list(db, user, error=error)
+    db.commit()
+    return RedirectResponse("/people", status_code=303)
+
+
+@router.post("/{user_id}/disable")
+def disable(db: Db, user: CurrentUser, user_id: int) -> Response:
+    """Close an account."""
+    person = members.get(db, user, user_id)
+    try:
+        members.disable(db, user, person)
+    except AppError as error:
+        db.rollback()
+        return _list(db, user, error=error)
+    db.commit()
+    return RedirectResponse("/people", status_code=303)
+
+
+@router.post("/{user_id}/enable")
+def enable(db: Db, user: CurrentUser, user_id: int) -> Response:
+    """Open a closed account again."""
+    members.enable(db, user, members.get(db, user, user_id))
+    db.commit()
+    return RedirectResponse("/people", status_code=303)
+
+
+def _list(
+    db: Db,
+    user: User,
+    *,
+    form: PersonForm | None = None,
+    error: AppError | None = None,
+    link_for: User | None = None,
+    link: str = "",
+) -> Response:
+    return page(
+        "people/list.html",
+        user,
+        status=error.status if error else 200,
+        people=members.list_people(db, user),
+        roles=[(role.value, words) for role, words in members.ROLE_WORDS.items()],
+        form=form or PersonForm(),
+        error=error,
+        link_for=link_for,
+        link=link,
+        link_hours=LINK_HOURS,
+    )
+
+
+def _address(request: Request, secret: str) -> str:
+    return str(request.url_for("set_up", secret=secret))

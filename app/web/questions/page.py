@@ -1,0 +1,295 @@
+"""What the pages show about questions that a model makes up: asking for them, judging them."""
+
+import re
+from typing import Any
+
+from sqlalchemy.orm import Session
+
+from app.base_models import registry as base_models
+from app.core import settings
+from app.core.errors import AppError, Invalid
+from app.core.models import (
+    Asking,
+    AskingStatus,
+    BaseModel,
+    DatasetVersion,
+    Example,
+    ModelStatus,
+    ProposedPair,
+    Verdict,
+)
+from app.datasets import examples, versions
+from app.datasets.questions import asking, reviewing, runs
+from app.web.datasets import page as dataset_page
+from app.web.forms import AskingForm, SplitForm, VerdictForm
+from app.web.privacy import page as privacy_page
+
+LISTS = {
+    Verdict.OPEN: "To judge",
+    Verdict.ACCEPTED: "Accepted",
+    Verdict.REFUSED: "Refused",
+}
+# Below so many parameters a model writes questions of which few are any good.
+_SMALL_PARAMETERS = 1_000_000_000
+
+
+# --- asking --------------------------------------------------------------------------------
+
+
+def is_busy(db: Session, version: DatasetVersion) -> bool:
+    """Say whether questions to a version are being made up, or soon will be."""
+    return any(runs.is_open(each) for each in runs.of(db, version))
+
+
+def wish_from(db: Session, form: AskingForm) -> tuple[BaseModel, int, int]:
+    """Read which model is to make up how many questions.
+
+    Raises:
+        Invalid: with the field it is about.
+    """
+    if not form.model.isdecimal() or len(form.model) > 9:
+        raise Invalid("Choose a starting model.", field="model")
+    model = db.get(BaseModel, int(form.model))
+    if model is None:
+        raise Invalid("Choose a starting model.", field="model")
+    per_passage = dataset_page.whole_number(
+        form.per_passage, runs.DEFAULT_PER_PASSAGE, (1, runs.MAX_PER_PASSAGE), "per_passage"
+    )
+    max_pairs = dataset_page.whole_number(
+        form.max_pairs, runs.DEFAULT_PAIRS, (1, runs.MAX_PAIRS), "max_pairs"
+    )
+    return model, per_passage, max_pairs
+
+
+def split_from(form: SplitForm) -> tuple[float, int]:
+    """Read which share is kept for testing, and the seed of the draw.
+
+    Raises:
+        Invalid: with the field it is about.
+    """
+    return dataset_page.share_from(form), dataset_page.seed_from(form)
+
+
+def context(
+    db: Session,
+    version: DatasetVersion,
+    form: AskingForm | None = None,
+    split: SplitForm | None = None,
+) -> dict[str, Any]:
+    """Return what the page shows on which questions are asked for."""
+    askings = runs.of(db, version)
+    models = [model for model in base_models.list_models(db) if model.status is ModelStatus.READY]
+    # The largest, as the most able.
+    models.sort(key=lambda model: model.num_parameters or 0, reverse=True)
+    form = form or AskingForm(
+        model=str(models[0].id) if models else "",
+        per_passage=str(runs.DEFAULT_PER_PASSAGE),
+        max_pairs=str(runs.DEFAULT_PAIRS),
+    )
+    going = next((each for each in askings if runs.is_open(each)), None)
+    return {
+        "askings": [_described(each) for each in askings if each is not going],
+        "going": going,
+        "is_busy": going is not None,
+        "can_ask": runs.can_ask(db, version),
+        "models": [(str(model.id), _model_words(model)) for model in models],
+        "warning": _warning(models),
+        "privacy": privacy_page.summary(db, version),
+        "form": form,
+        "split": split or SplitForm(),
+        "max_pairs": runs.MAX_PAIRS,
+        "max_per_passage": runs.MAX_PER_PASSAGE,
+        "min_examples": settings.get().min_examples,
+        "num_texts": version.num_train + version.num_validation,
+        "made": _versions_made(version),
+        **_counts(db, version),
+    }
+
+
+def _described(each: Asking) -> dict[str, Any]:
+    """Say what became of it, and why attempts were thrown away, the most frequent reason first."""
+    ends = {
+        AskingStatus.DONE: ("Finished", "good"),
+        AskingStatus.CANCELLED: ("Stopped", "wait"),
+        AskingStatus.FAILED: ("Failed", "bad"),
+    }
+    refused = sorted(each.refused.items(), key=lambda item: -item[1])
+    return {
+        "asking": each,
+        "status": ends.get(each.status, ("Going on", "live")),
+        "num_refused": sum(each.refused.values()),
+        "refused": [(number, asking.REASONS[reason]) for reason, number in refused],
+    }
+
+
+def _model_words(model: BaseModel) -> str:
+    toy = ", the starter toy" if model.name == base_models.STARTER_NAME else ""
+    size = f" ({_parameters(model.num_parameters)}{toy})" if model.num_parameters else ""
+    return f"{model.label}{size}"
+
+
+def _parameters(number: int) -> str:
+    millions = number / 1e6
+    return f"{millions:,.0f} million" if millions < 1000 else f"{millions / 1000:,.1f} billion"
+
+
+def _warning(models: list[BaseModel]) -> str:
+    """Be honest about what the models of this house can do."""
+    if not models:
+        return "No starting model is ready yet; an administrator adds one on the Models page."
+    if models[0].name == base_models.STARTER_NAME:
+        return (
+            f"This house has only {models[0].label}, a toy to try Etude with. It writes English "
+            "alone and little of it is good: expect to refuse or rewrite many of its questions. An "
+            "administrator can add a larger model on the Models page."
+        )
+    if (models[0].num_parameters or _SMALL_PARAMETERS) < _SMALL_PARAMETERS:
+        return "The models of this house are small: expect to refuse or rewrite many questions."
+    return ""
+
+
+def _versions_made(version: DatasetVersion) -> list[DatasetVersion]:
+    """Return versions of the dataset that were made of accepted pairs, the newest first."""
+    return [each for each in reversed(version.dataset.versions) if reviewing.is_made_up(each)]
+
+
+def _counts(db: Session, version: DatasetVersion) -> dict[str, Any]:
+    found = reviewing.counts(db, version)
+    return {
+        "lists": [(verdict.value, words, found[verdict]) for verdict, words in LISTS.items()],
+        "num_open": found[Verdict.OPEN],
+        "num_accepted": found[Verdict.ACCEPTED],
+        "num_refused": found[Verdict.REFUSED],
+        "num_pairs": sum(found.values()),
+    }
+
+
+def summary(db: Session, version: DatasetVersion) -> dict[str, Any]:
+    """Return what a version's page says: of texts what was asked, of questions their origin."""
+    asks = None
+    if runs.can_ask(db, version):
+        asks = {**_counts(db, version), "is_going": is_busy(db, version)}
+    return {"asks": asks, "origin": reviewing.origin(db, version)}
+
+
+# --- judging -------------------------------------------------------------------------------
+
+
+def verdict_from(form: VerdictForm) -> Verdict:
+    """Read what a person says of a pair.
+
+    Raises:
+        Invalid: it is nothing that can be said.
+    """
+    if form.verdict not in list(Verdict):
+        raise Invalid("Accept this question, or refuse it.")
+    return Verdict(form.verdict)
+
+
+def review_context(db: Session, version: DatasetVersion, said: str, after: str) -> dict[str, Any]:
+    """Return what a page of pairs shows."""
+    verdict = Verdict(said) if said in list(Verdict) else Verdict.OPEN
+    start = _pair_of(db, version, after)
+    pairs = reviewing.page(db, version, verdict, start, reviewing.PAGE_PAIRS + 1)
+    shown = pairs[: reviewing.PAGE_PAIRS]
+    earlier = reviewing.before(db, version, verdict, shown[0]) if shown and start else []
+    has_more_before = len(earlier) > reviewing.PAGE_PAIRS
+    return {
+        **_review(db, version, shown, verdict),
+        "after": str(start.id) if start else "",
+        "following": shown[-1].id if len(pairs) > len(shown) else None,
+        "previous": (str(earlier[0].id) if has_more_before else "") if earlier else None,
+    }
+
+
+def pair_context(
+    db: Session,
+    version: DatasetVersion,
+    pair: ProposedPair,
+    form: VerdictForm | None = None,
+    error: AppError | None = None,
+) -> dict[str, Any]:
+    """Return what a page of this one pair shows, as it was typed where that was wrong."""
+    typed = (form.question, form.answer) if form and error else None
+    return {
+        **_review(db, version, [pair], pair.verdict, typed),
+        "after": form.after if form else "",
+        "following": None,
+        "previous": None,
+    }
+
+
+def _review(
+    db: Session,
+    version: DatasetVersion,
+    pairs: list[ProposedPair],
+    verdict: Verdict,
+    typed: tuple[str, str] | None = None,
+) -> dict[str, Any]:
+    rows = {
+        row.index: row for row in examples.at(db, version, {pair.example_index for pair in pairs})
+    }
+    cards = []
+    for pair in pairs:
+        question, answer = typed or (pair.question, pair.answer)
+        cards.append(
+            {
+                "pair": pair,
+                "question": question,
+                "answer": answer,
+                "quote": quote(pair),
+                "place": place(version, rows.get(pair.example_index)),
+            }
+        )
+    return {
+        "cards": cards,
+        "said": verdict.value,
+        "verdicts": {each.value: each for each in Verdict},
+        "min_examples": settings.get().min_examples,
+        "is_going": is_busy(db, version),
+        **_counts(db, version),
+    }
+
+
+def quote(pair: ProposedPair) -> tuple[str, str, str]:
+    """Cut a passage into what stands before the answer, the answer, and what stands after it.
+
+    Where a person gave another answer, nothing of it is marked.
+    """
+    words = pair.answer.split()
+    found = re.search(r"\s+".join(map(re.escape, words)), pair.passage) if words else None
+    if found is None:
+        return pair.passage, "", ""
+    return pair.passage[: found.start()], found[0], pair.passage[found.end() :]
+
+
+def place(version: DatasetVersion, example: Example | None) -> str:
+    """Say where in which document a text stands."""
+    filename = version.file.filename
+    inspection = versions.inspection_of(version)
+    row = (example.flags or {}).get("row") if example is not None else None
+    if inspection is None or row is None:
+        return filename
+    if len(inspection.parts) > 1:  # rows are numbered through all files of an archive
+        for part in inspection.parts:
+            if row <= part.num_rows:
+                return f"{part.name} in {filename}"
+            row -= part.num_rows
+        return filename
+    return f"{filename}, from {inspection.place} {row:,}"
+
+
+def source_context(db: Session, version: DatasetVersion, example: Example) -> dict[str, Any]:
+    """Return where an example came from whose question a model made up."""
+    pair = reviewing.source_of(db, version, example)
+    if pair is None:
+        return {"source": None}
+    origin = db.get_one(DatasetVersion, pair.asking.version_id)
+    row = examples.get(db, origin, pair.example_index)
+    return {"source": pair, "quote": quote(pair), "source_place": place(origin, row)}
+
+
+def _pair_of(db: Session, version: DatasetVersion, typed: str) -> ProposedPair | None:
+    if not typed.isdecimal() or len(typed) > 9:
+        return None
+    return reviewing.find(db, version, int(typed))

@@ -1,0 +1,172 @@
+"""Pages and parts of pages from Jinja2 templates: page(), version_page() and fragment()."""
+
+import hashlib
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from fastapi.responses import HTMLResponse
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from sqlalchemy.orm import object_session
+
+from app.core.errors import AppError
+from app.core.models import DatasetVersion, User
+from app.notices import inbox
+from app.people.auth import can_edit
+
+ROOT = Path(__file__).resolve().parents[2]
+STATIC_DIR = ROOT / "static"
+
+
+def page(
+    template: str,
+    user: User | None = None,
+    *,
+    status: int = 200,
+    headers: Mapping[str, str] | None = None,
+    **context: Any,
+) -> HTMLResponse:
+    """Render a whole page; `user` is who is signed in, for the bar at the top."""
+    bell = num_unread(user)
+    html = environment().get_template(template).render(user=user, num_unread=bell, **context)
+    return HTMLResponse(html, status_code=status, headers=headers)
+
+
+def version_page(
+    template: str,
+    user: User,
+    version: DatasetVersion,
+    error: AppError | None = None,
+    **context: Any,
+) -> HTMLResponse:
+    """Render a page about a version of data; `error` is what was wrong with its form."""
+    return page(
+        template,
+        user,
+        status=error.status if error else 200,
+        version=version,
+        dataset=version.dataset,
+        can_edit=can_edit(user),
+        error=error,
+        **context,
+    )
+
+
+def num_unread(user: User | None) -> int:
+    """Count the notices that the bell at the top speaks of; none on a page without a session."""
+    db = object_session(user) if user is not None else None
+    return inbox.num_unread(db, user) if db is not None and user is not None else 0
+
+
+def fragment(
+    template: str,
+    block: str,
+    user: User | None = None,
+    *,
+    status: int = 200,
+    headers: Mapping[str, str] | None = None,
+    **context: Any,
+) -> HTMLResponse:
+    """Render one named block of a page, for htmx to swap in."""
+    found = environment().get_template(template)
+    html = "".join(found.blocks[block](found.new_context({"user": user, **context})))
+    return HTMLResponse(html, status_code=status, headers=headers)
+
+
+@lru_cache
+def environment() -> Environment:
+    """Return the templates' environment; macros of ui.html are known everywhere as `ui`."""
+    env = Environment(
+        loader=FileSystemLoader(ROOT / "templates"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    env.filters |= {
+        "number": number,
+        "size": size,
+        "ago": ago,
+        "moment": moment,
+        "visible": visible,
+        "duration": duration,
+        "plural": plural,
+    }
+    env.globals["static"] = static
+    env.globals["ui"] = env.get_template("ui.html").module
+    return env
+
+
+@lru_cache
+def static(path: str) -> str:
+    """Return a static file's address, which names its content: browsers may keep it for good."""
+    digest = hashlib.sha256((STATIC_DIR / path).read_bytes()).hexdigest()[:12]
+    return f"/static/{path}?v={digest}"
+
+
+# --- words for numbers, times and other people's text --------------------------------------
+
+
+def number(value: float, digits: int = 0) -> str:
+    """Write 12345.6 as 12,346."""
+    return f"{value:,.{digits}f}"
+
+
+def plural(count: int, one: str, many: str | None = None) -> str:
+    """Write a count with its noun: 1 example, 1,200 examples."""
+    return f"{count:,} {one if count == 1 else many or one + 's'}"
+
+
+def size(size_bytes: float) -> str:
+    """Write a number of bytes the way a file manager does: 1.4 MB."""
+    for unit in ("bytes", "kB", "MB", "GB"):
+        if size_bytes < 1000 or unit == "GB":
+            return f"{size_bytes:,.0f} {unit}" if unit == "bytes" else f"{size_bytes:,.1f} {unit}"
+        size_bytes /= 1000
+    raise AssertionError("unreachable")
+
+
+def duration(seconds: float) -> str:
+    """Write a duration in the two units that matter: 3 min 20 s."""
+    whole = max(0, round(seconds))
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60} s" if whole < 600 else f"{round(whole / 60)} min"
+    if whole < 86400:
+        return f"{whole // 3600} h {whole % 3600 // 60} min"
+    return f"{whole // 86400} d {whole % 86400 // 3600} h"
+
+
+def ago(at: datetime) -> str:
+    """Write how long ago a moment was; the exact time belongs into a <time> beside it."""
+    seconds = (datetime.now(UTC) - at).total_seconds()
+    if seconds < 60:
+        return "just now"
+    for length, unit in ((86400, "day"), (3600, "hour"), (60, "minute")):
+        if seconds >= length:
+            return f"{plural(int(seconds // length), unit)} ago"
+    raise AssertionError("unreachable")
+
+
+def moment(at: datetime) -> str:
+    """Write a moment exactly, in the server's own time zone: 23 Nov 2026, 19:20."""
+    return at.astimezone().strftime("%-d %b %Y, %H:%M")
+
+
+_GLYPHS = (
+    {code: 0x2400 + code for code in range(32) if code not in (9, 10, 13)}
+    | {0x7F: "␡"}
+    | {
+        code: f"⟨U+{code:04X}⟩"
+        for code in (0x061C, 0x200B, 0x200E, 0x200F, 0xFEFF, *range(0x202A, 0x202F))
+    }
+    | {code: f"⟨U+{code:04X}⟩" for code in range(0x2066, 0x206A)}
+)
+
+
+def visible(text: str) -> str:
+    """Show control and direction marks in people's rows as signs: they could hide or turn text."""
+    return text.translate(_GLYPHS)

@@ -1,0 +1,144 @@
+"""A job as OpenAI's FineTuningJob: its status words, settled settings and result files."""
+
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from app import jobs
+from app.core.models import (
+    BaseModel,
+    DatasetVersion,
+    Desired,
+    Job,
+    JobStatus,
+    VersionStatus,
+)
+from app.datasets.privacy import reviews
+from app.training.config import TrainConfig, proposed_learning_rate
+from app.web.v1.schemas import (
+    FineTuningJob,
+    JobError,
+    JobState,
+    SettledDpo,
+    SettledDpoHyperparameters,
+    SettledHyperparameters,
+    SettledMethod,
+    SettledSupervised,
+    unix,
+)
+
+
+def show(db: Session, job: Job) -> FineTuningJob:
+    """Build the answer for one job."""
+    return show_many(db, [job])[0]
+
+
+def show_many(db: Session, rows: Sequence[Job]) -> list[FineTuningJob]:
+    """Build the answers for a page of jobs."""
+    wanted = {job.validation_version_id for job in rows} - {None}
+    found = db.scalars(select(DatasetVersion).where(DatasetVersion.id.in_(wanted)))
+    held_out = {version.id: version for version in found}
+    held = reviews.held(db, [job.version_id for job in rows] + list(held_out))
+    is_any_waiting = any(job.status is JobStatus.QUEUED for job in rows)
+    line = jobs.outlook(db) if is_any_waiting else None
+    return [_show(job, held_out.get(job.validation_version_id or 0), held, line) for job in rows]
+
+
+def _show(
+    job: Job, held_out: DatasetVersion | None, held: set[int], line: jobs.Outlook | None
+) -> FineTuningJob:
+    config = TrainConfig.model_validate(job.config)
+    settled = _hyperparameters(config, job.base_model)
+    adapter = job.adapter
+    status, state = _state(job, held_out, held)
+    results = [adapter.metrics_file, adapter.archive_file] if adapter else []
+    is_waiting = job.status is JobStatus.QUEUED and job.desired is Desired.RUN
+    return FineTuningJob(
+        id=job.public_id,
+        created_at=unix(job.created_at),
+        finished_at=unix(job.finished_at) if job.finished_at else None,
+        estimated_finish=_estimated_finish(job, line),
+        model=job.base_model.name,
+        fine_tuned_model=adapter.public_name if adapter else None,
+        organization_id=f"org-{job.department_id}",
+        training_file=job.version.file.public_id,
+        validation_file=held_out.file.public_id if held_out else None,
+        result_files=[file.public_id for file in results if file and not file.deleted_at],
+        status=status,
+        error=_error(job),
+        hyperparameters=settled,
+        method=_method(config, settled),
+        trained_tokens=job.trained_tokens if job.status.is_final else None,
+        seed=config.seed,
+        metadata=job.labels,
+        integrations=[],
+        x_state=state,
+        x_name=job.name,
+        x_job_id=job.id,
+        x_step=job.step,
+        x_total_steps=job.total_steps,
+        x_position=line.places.get(job.id) if line and is_waiting else None,
+        x_why=line.why(job.id) if line and job.status is JobStatus.QUEUED else None,
+        x_settings=job.config,
+        x_metrics=adapter.metrics if adapter else None,
+    )
+
+
+def _state(job: Job, held_out: DatasetVersion | None, held: set[int]) -> tuple[JobState, str]:
+    """Return OpenAI's status and our finer word beside it."""
+    if job.status.is_final:
+        return job.status.value, job.status.value  # the words are the same
+    if job.status is JobStatus.RUNNING:
+        wish = {Desired.CANCEL: "cancelling", Desired.PAUSE: "pausing"}.get(job.desired)
+        return "running", wish or job.phase or "running"
+    if job.desired is Desired.PAUSE:
+        return "queued", "paused"
+    versions = [job.version] + ([held_out] if held_out else [])
+    if any(version.status is not VersionStatus.READY or version.id in held for version in versions):
+        return "validating_files", "validating_files"
+    return "queued", "waiting"
+
+
+def _error(job: Job) -> JobError | None:
+    if job.status is not JobStatus.FAILED:
+        return None
+    message = job.reason or "The job failed without a reason; see its log."
+    return JobError(code=job.error_code or "failed", message=message)
+
+
+def _hyperparameters(config: TrainConfig, model: BaseModel) -> SettledHyperparameters:
+    unit = proposed_learning_rate(model.config, config.objective)
+    epochs = config.num_epochs
+    return SettledHyperparameters(
+        n_epochs=int(epochs) if epochs == int(epochs) else epochs,
+        batch_size=config.batch_size,
+        learning_rate_multiplier=round(config.learning_rate / unit, 6),
+    )
+
+
+def _method(config: TrainConfig, settled: SettledHyperparameters) -> SettledMethod:
+    if config.objective == "supervised":
+        return SettledMethod(
+            type="supervised", supervised=SettledSupervised(hyperparameters=settled)
+        )
+    numbers = SettledDpoHyperparameters(**settled.model_dump(), beta=config.dpo_beta)
+    return SettledMethod(type="dpo", dpo=SettledDpo(hyperparameters=numbers))
+
+
+def _estimated_finish(job: Job, line: jobs.Outlook | None) -> int | None:
+    """Carry the pace of this attempt so far on to the last step; of a waiting job, the latest."""
+    times = line.times.get(job.id) if line and job.status is JobStatus.QUEUED else None
+    if times and times.ends:
+        return unix(times.ends[1])
+    num_done = job.step - job.durable_step if job.attempt > 1 else job.step
+    if (
+        job.status is not JobStatus.RUNNING
+        or not (job.total_steps and job.started_at)
+        or not (num_done > 0)
+    ):
+        return None
+    elapsed = datetime.now(UTC) - job.started_at
+    remaining = elapsed / num_done * max(job.total_steps - job.step, 0)
+    return unix(datetime.now(UTC) + min(remaining, timedelta(days=365)))

@@ -1,0 +1,94 @@
+"""/v1/models: the starting models on offer, and the department's own adapters."""
+
+from fastapi import APIRouter
+from sqlalchemy.orm import Session
+
+from app.adapters import registry as adapters
+from app.base_models import registry as base_models
+from app.core.db import Db
+from app.core.errors import Forbidden, NotFound
+from app.core.models import Adapter, BaseModel, ModelStatus, User
+from app.people.auth import TokenUser
+from app.web.v1.paging import Page, page
+from app.web.v1.schemas import Deleted, Model, unix
+
+router = APIRouter(prefix="/models")
+
+
+@router.get("")
+def list_models(db: Db, user: TokenUser) -> Page[Model]:
+    """List all that can be trained or fetched, in one page as OpenAI does."""
+    shown = [
+        _base(model) for model in base_models.list_models(db) if model.status is ModelStatus.READY
+    ] + [_adapter(adapter) for adapter in adapters.list_adapters(db, user)]
+    return page(shown, len(shown), lambda model: model, lambda model: model.id)
+
+
+# Ids hold slashes, which OpenAI's client escapes and some proxies unescape again.
+@router.get("/{model:path}")
+def retrieve_model(model: str, db: Db, user: TokenUser) -> Model:
+    """Return one model; a starting model also while it is being imported."""
+    if model.startswith("ft:"):
+        return _adapter(_find(db, user, model))
+    try:
+        return _base(base_models.by_name(db, model))
+    except NotFound:
+        raise _not_found(model) from None
+
+
+@router.delete("/{model:path}")
+def delete_model(model: str, db: Db, user: TokenUser) -> Deleted:
+    """Delete an adapter; starting models are an administrator's business."""
+    if not model.startswith("ft:"):
+        retrieve_model(model, db, user)
+        raise Forbidden(
+            f"{model} is a starting model; only adapters are deleted here.", field="model"
+        )
+    adapters.delete(db, user, _find(db, user, model))
+    db.commit()
+    return Deleted(id=model, object="model")
+
+
+def _find(db: Session, user: User, public_name: str) -> Adapter:
+    try:
+        return adapters.by_public_name(db, user, public_name)
+    except NotFound:
+        raise _not_found(public_name) from None
+
+
+def _not_found(name: str) -> NotFound:
+    return NotFound(
+        f"The model {name!r} does not exist here; GET /v1/models lists those that do.",
+        field="model",
+        code="model_not_found",
+    )
+
+
+def _base(model: BaseModel) -> Model:
+    return Model(
+        id=model.name,
+        created=unix(model.created_at),
+        owned_by="etude",
+        x_kind="base",
+        x_label=model.label,
+        x_status=model.status.value,
+        x_reason=model.reason,
+        x_base_model=None,
+        x_job=None,
+        x_metrics=None,
+    )
+
+
+def _adapter(adapter: Adapter) -> Model:
+    return Model(
+        id=adapter.public_name,
+        created=unix(adapter.created_at),
+        owned_by=f"org-{adapter.department_id}",
+        x_kind="adapter",
+        x_label=adapter.name,
+        x_status="ready",
+        x_reason=None,
+        x_base_model=adapter.base_model.name,
+        x_job=adapter.job.public_id if adapter.job else None,
+        x_metrics=adapter.metrics,
+    )
