@@ -22,7 +22,7 @@ from app.datasets.readers.documents import (
     MIN_CHUNK_TOKENS,
 )
 from app.datasets.readers.reading import ReadAs
-from app.embedded import servers
+from app.ops.embedded import servers
 from app.people import auth
 
 app = typer.Typer(
@@ -63,7 +63,7 @@ def up(
     data_dir: DataDir = None,
 ) -> None:
     """Start everything on this machine: database, broker, workers and the web."""
-    from app import up as supervisor
+    from app.ops import up as supervisor
 
     supervisor.run(_settings(data_dir, host=host, port=port))
 
@@ -126,7 +126,7 @@ def backup(
     data_dir: DataDir = None,
 ) -> None:
     """Copy database and files of one moment into one file, while everything runs."""
-    from app import backup as backups
+    from app.ops import backup as backups
 
     with servers.database(_settings(data_dir), migrate=False):
         path = None if target == "-" else Path(target)
@@ -141,7 +141,7 @@ def restore(
     data_dir: DataDir = None,
 ) -> None:
     """Fill an empty data directory and database from a backup; jobs go on where they were."""
-    from app import backup as backups
+    from app.ops import backup as backups
 
     for line in backups.restore(_settings(data_dir), source):
         typer.echo(line)
@@ -263,7 +263,7 @@ def data_inspect(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON")] = False,
 ) -> None:
     """Read a file, say what is in it and what would become of it; store nothing."""
-    from app import data_command
+    from app.ops import data_command
 
     read_as = _read_as(encoding, sheet, way, chunk_tokens, overlap_tokens)
     with data_command.as_file(file) as path:
@@ -295,7 +295,7 @@ def data_add(
     """Read a file and keep it as a dataset. With --mapping, or where the columns are plain, its
     examples are made at once, or as soon as Etude runs; else a person confirms them on the page.
     """
-    from app import data_command
+    from app.ops import data_command
 
     read_as = _read_as(encoding, sheet, way, chunk_tokens, overlap_tokens)
     _settings(data_dir)
@@ -363,7 +363,7 @@ def doctor(
     data_dir: DataDir = None,
 ) -> None:
     """Look at what can be wrong on this machine and say what to do."""
-    from app import doctor as examination
+    from app.ops import doctor as examination
 
     raise SystemExit(examination.run(_settings(data_dir), as_json=as_json, deep=deep))
 

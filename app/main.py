@@ -18,12 +18,12 @@ from sqlalchemy.exc import SQLAlchemyError
 from starlette.exceptions import HTTPException
 from starlette.types import Scope
 
-from app import readiness
 from app.core import db, settings
 from app.core.errors import AppError, NotSignedIn
 from app.core.models import User
 from app.datasets import uploads
 from app.machines import prometheus
+from app.ops import readiness
 from app.people import auth
 from app.web import v1
 from app.web.account import routes as account

@@ -29,7 +29,7 @@ def main() -> None:
     num_characters = int(sys.argv[2]) if len(sys.argv) > 2 else 900
     with tempfile.TemporaryDirectory(prefix="etude-b") as folder:
         from app.core import settings
-        from app.embedded.postgres import Postgres
+        from app.ops.embedded.postgres import Postgres
 
         server = Postgres(settings.load(data_dir=Path(folder)))
         server.start()

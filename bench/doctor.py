@@ -75,7 +75,7 @@ def main() -> None:
     num_rows = next((int(each) for each in sys.argv[1:] if each.isdecimal()), 100_000)
     with tempfile.TemporaryDirectory(prefix="etude-b") as folder:
         from app.core import settings
-        from app.embedded.postgres import Postgres
+        from app.ops.embedded.postgres import Postgres
 
         server = Postgres(settings.load(data_dir=Path(folder)))
         server.start()

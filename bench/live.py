@@ -89,8 +89,8 @@ def etude(
     if str(ROOT) not in sys.path:
         sys.path.insert(0, str(ROOT))
     from app.core import db, migrations, settings
-    from app.embedded.postgres import Postgres
-    from app.embedded.valkey import Valkey
+    from app.ops.embedded.postgres import Postgres
+    from app.ops.embedded.valkey import Valkey
 
     postgres, valkey = Postgres(settings.load()), Valkey(settings.load())
     processes: list[subprocess.Popen[bytes]] = []

@@ -193,7 +193,7 @@ def work(first: int, number: int, size: Size, end_at: float, answers: Any) -> No
 def _worker(number: int, size: Size, end_at: float, claims: list[float], ended: list[int]) -> None:
     from app import jobs
     from app.core import db, settings
-    from app.embedded.servers import redis_client
+    from app.ops.embedded.servers import redis_client
 
     me = jobs.WorkerInfo(f"gpu-{number}@h{number}", f"h{number}", "boot", 1, 1, ("cuda:0",))
     with redis_client(settings.get().redis_url, timeout_seconds=5) as bell, db.session() as session:

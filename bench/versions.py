@@ -38,7 +38,7 @@ def main() -> None:
     num_rows = int(sys.argv[1]) if len(sys.argv) > 1 else 1_000_000
     with tempfile.TemporaryDirectory(prefix="etude-b") as folder:
         from app.core import settings
-        from app.embedded.postgres import Postgres
+        from app.ops.embedded.postgres import Postgres
 
         server = Postgres(settings.load(data_dir=Path(folder)))
         server.start()

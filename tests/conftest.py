@@ -22,8 +22,8 @@ from starlette.testclient import TestClient
 
 from app.core import db as database
 from app.core import migrations, settings
-from app.embedded.postgres import Postgres
-from app.embedded.valkey import Valkey
+from app.ops.embedded.postgres import Postgres
+from app.ops.embedded.valkey import Valkey
 
 _number = itertools.count(1)
 # A shell starts what runs in its background deaf to Ctrl-C; the processes that tests start would

@@ -15,8 +15,8 @@ import pytest
 from sqlalchemy.orm import Session
 
 from app.core import db, settings
-from app.embedded import processes
-from app.embedded.postgres import Postgres
+from app.ops.embedded import processes
+from app.ops.embedded.postgres import Postgres
 
 READY_SECONDS = 120
 NOBODY = 65534

@@ -16,7 +16,7 @@ class Settings(BaseSettings):
 
     model_config = SettingsConfigDict(env_prefix="ETUDE_", extra="ignore")
 
-    # Where things live. An empty URL means the server that Etude brings along (app/embedded).
+    # Where things live. An empty URL means the server that Etude brings along (app/ops/embedded).
     data_dir: Path = Path("var")
     database_url: str = Field(default="", validation_alias="DATABASE_URL")
     redis_url: str = Field(default="", validation_alias="REDIS_URL")

@@ -1,7 +1,8 @@
 """What a job is expected to need, by the devices that workers have said they have.
 
 On a machine with several GPUs each has a worker of its own, and one more worker has all of them
-(app/up.py). A job is planned for one device; only what does not fit there is planned for several.
+(app/ops/up.py). A job is planned for one device; only what does not fit there is planned for
+several.
 """
 
 from collections.abc import Sequence

@@ -16,7 +16,7 @@ from sqlalchemy.orm import Session
 from app.core import audit, settings
 from app.core.errors import Invalid, NotFound
 from app.core.models import Channel, Outgoing, Role, User, Webhook
-from app.embedded import folder
+from app.ops.embedded import folder
 from app.people.auth import require
 
 MAX_URL_LENGTH = 500

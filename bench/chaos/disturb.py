@@ -19,7 +19,7 @@ from pathlib import Path
 import psycopg
 import redis
 
-from app.embedded.servers import redis_client
+from app.ops.embedded.servers import redis_client
 from bench.chaos.house import House
 from worker import identity
 

@@ -17,9 +17,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from app.core import settings
-from app.embedded import folder, processes
-from app.embedded.postgres import Postgres
-from app.embedded.valkey import Valkey
+from app.ops.embedded import folder, processes
+from app.ops.embedded.postgres import Postgres
+from app.ops.embedded.valkey import Valkey
 from worker import identity
 
 ROOT = Path(__file__).resolve().parents[2]

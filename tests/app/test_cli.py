@@ -13,9 +13,9 @@ from sqlalchemy.orm import Session
 from app import cli
 from app.core import db as database
 from app.core import settings
-from app.embedded import folder
-from app.embedded.postgres import Postgres
-from app.embedded.servers import check_broker
+from app.ops.embedded import folder
+from app.ops.embedded.postgres import Postgres
+from app.ops.embedded.servers import check_broker
 from app.people import auth
 from tests.factories import PASSWORD, make_user
 

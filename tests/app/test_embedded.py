@@ -16,10 +16,10 @@ import redis
 from celery import Celery
 
 from app.core import settings
-from app.embedded import folder
-from app.embedded.postgres import Postgres
-from app.embedded.servers import check_broker, redis_client
-from app.embedded.valkey import Valkey
+from app.ops.embedded import folder
+from app.ops.embedded.postgres import Postgres
+from app.ops.embedded.servers import check_broker, redis_client
+from app.ops.embedded.valkey import Valkey
 
 FAST = {"fsync": "off"}
 IS_ROOT = os.geteuid() == 0
@@ -167,8 +167,8 @@ def test_servers_end_with_whoever_started_them(house: settings.Settings) -> None
     program = """
 import sys, time
 from app.core import settings
-from app.embedded.postgres import Postgres
-from app.embedded.valkey import Valkey
+from app.ops.embedded.postgres import Postgres
+from app.ops.embedded.valkey import Valkey
 chosen = settings.load(data_dir=sys.argv[1])
 servers = [Postgres(chosen, {"fsync": "off"}), Valkey(chosen)]
 for server in servers:

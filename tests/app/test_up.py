@@ -15,8 +15,8 @@ from pathlib import Path
 import pytest
 
 from app.core.models import Job, JobStatus
-from app.embedded import processes
 from app.jobs import metrics
+from app.ops.embedded import processes
 from tests.factories import PASSWORD, make_job
 from tests.up import NOBODY, STAND_IN, Etude, still_there
 

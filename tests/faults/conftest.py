@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from app.embedded.postgres import Postgres
+from app.ops.embedded.postgres import Postgres
 from tests.faults.house import House
 
 

@@ -35,9 +35,9 @@ from app.core.models import (
     JobStatus,
     Metric,
 )
-from app.embedded.postgres import Postgres
-from app.embedded.valkey import Valkey
 from app.jobs import metrics
+from app.ops.embedded.postgres import Postgres
+from app.ops.embedded.valkey import Valkey
 from app.people import auth
 from app.training import manifests
 from tests.factories import make_base_model, make_dataset_version, make_user

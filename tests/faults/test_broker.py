@@ -16,8 +16,8 @@ from sqlalchemy import func, select
 
 from app.core import wakeup
 from app.core.models import Attempt
-from app.embedded.postgres import Postgres
-from app.embedded.servers import redis_client
+from app.ops.embedded.postgres import Postgres
+from app.ops.embedded.servers import redis_client
 from tests.faults.conftest import opened
 from tests.faults.house import House
 from tests.faults.proxy import Proxy, proxy

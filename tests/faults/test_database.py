@@ -17,8 +17,8 @@ from sqlalchemy import select
 
 from app import jobs
 from app.core.models import Attempt, JobStatus, Worker
-from app.embedded import folder
-from app.embedded.postgres import Postgres
+from app.ops.embedded import folder
+from app.ops.embedded.postgres import Postgres
 from tests.faults.conftest import opened
 from tests.faults.house import LEASE_AND_GRACE, House, until_gone
 from tests.faults.proxy import proxy

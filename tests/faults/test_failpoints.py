@@ -22,7 +22,7 @@ from sqlalchemy import select
 
 from app import jobs
 from app.core.models import Desired, Job, JobStatus
-from app.embedded.postgres import Postgres
+from app.ops.embedded.postgres import Postgres
 from app.training import failpoints
 from tests.faults.conftest import opened
 from tests.faults.house import LEASE_AND_GRACE, House, dead_worker, distant_worker

@@ -18,8 +18,8 @@ from app.core.models import (
     Role,
     Worker,
 )
-from app.embedded.postgres import Postgres
 from app.machines import devices as machines
+from app.ops.embedded.postgres import Postgres
 from tests.factories import make_user
 from tests.faults.conftest import opened
 from tests.faults.house import House

@@ -29,8 +29,8 @@ from app.core.models import (
     Role,
     Worker,
 )
-from app.embedded.postgres import Postgres
 from app.machines import devices
+from app.ops.embedded.postgres import Postgres
 from app.training import failpoints
 from tests.app.test_up import job_of, wait_until
 from tests.factories import make_job, make_user

@@ -28,8 +28,8 @@ from app.core.models import (
     JobStatus,
 )
 from app.datasets import versions
-from app.embedded.postgres import Postgres
 from app.jobs import metrics
+from app.ops.embedded.postgres import Postgres
 from app.training.config import TrainConfig
 from app.training.manifests import verify_manifest, write_manifest
 from tests.faults.conftest import opened

@@ -19,8 +19,6 @@ from sqlalchemy import delete, inspect, select
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session
 
-from app import backup
-from app.backup import bundle, held, tables
 from app.core import db as database
 from app.core import settings, storage
 from app.core.models import (
@@ -37,9 +35,11 @@ from app.core.models import (
     WebSession,
     Worker,
 )
-from app.embedded import folder
-from app.embedded.postgres import Postgres
 from app.jobs import metrics
+from app.ops import backup
+from app.ops.backup import bundle, held, tables
+from app.ops.embedded import folder
+from app.ops.embedded.postgres import Postgres
 from app.people import auth
 from app.training import manifests
 from tests.factories import PASSWORD, first_user, make_base_model, make_job, make_user

@@ -13,14 +13,14 @@ import pytest
 from sqlalchemy import func, text
 from sqlalchemy.orm import Session
 
-from app import doctor
 from app.core import audit, migrations, settings
 from app.core import db as database
 from app.core.models import Job, StoredFile, Worker
-from app.doctor import Finding, machine
-from app.embedded import folder, processes
-from app.embedded.servers import redis_client
-from app.embedded.valkey import Valkey
+from app.ops import doctor
+from app.ops.doctor import Finding, machine
+from app.ops.embedded import folder, processes
+from app.ops.embedded.servers import redis_client
+from app.ops.embedded.valkey import Valkey
 from app.training import manifests
 from tests.factories import first_user, make_base_model, make_job
 from tests.small_disk import small_disk

@@ -20,8 +20,8 @@ from starlette.testclient import TestClient
 from app.core import db as database
 from app.core import logs, migrations, settings
 from app.core.models import Attempt, JobStatus, Worker
-from app.embedded.valkey import Valkey
 from app.machines import prometheus
+from app.ops.embedded.valkey import Valkey
 from tests.app.pages import sign_in
 from tests.factories import make_job, make_user
 from tests.small_disk import small_disk

@@ -31,9 +31,9 @@ from app.core.models import (
 )
 from app.datasets.privacy import reviews
 from app.datasets.privacy.reviews import Decision
-from app.doctor import examine
 from app.jobs import WorkerInfo
 from app.notices import calls, inbox, outbox, webhooks
+from app.ops.doctor import examine
 from tests.app.pages import sign_in
 from tests.factories import make_dataset_version, make_job, make_user
 from tests.ops.receivers import Calls, Mailbox, mail_server, receiver

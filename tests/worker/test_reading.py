@@ -19,7 +19,7 @@ from app.core.models import DatasetVersion, Example, Split, VersionStatus
 from app.datasets import examples, versions
 from app.datasets.mapping import Mapping
 from app.datasets.readers.reading import ReadAs
-from app.embedded.servers import redis_client
+from app.ops.embedded.servers import redis_client
 from tests.factories import first_user
 from worker import identity, reading, tasks
 

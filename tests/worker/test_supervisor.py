@@ -26,8 +26,8 @@ from app.core.models import (
     Metric,
     Worker,
 )
-from app.embedded.postgres import Postgres
 from app.jobs import metrics
+from app.ops.embedded.postgres import Postgres
 from tests.factories import make_job as factory_job
 from tests.small_disk import fill, small_disk
 from tests.worker.conftest import (

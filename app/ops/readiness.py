@@ -9,7 +9,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from app.core import db, migrations, settings
 from app.core.models import Worker
-from app.embedded.servers import redis_client
+from app.ops.embedded.servers import redis_client
 from app.web.streams import Hub
 
 OK = "ok"

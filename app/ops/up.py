@@ -20,8 +20,8 @@ from pathlib import Path
 
 from app.base_models import registry as base_models
 from app.core import db, migrations, settings
-from app.embedded import folder, processes
-from app.embedded.servers import Servers
+from app.ops.embedded import folder, processes
+from app.ops.embedded.servers import Servers
 from app.people import auth
 
 _LOOK_SECONDS = 0.5

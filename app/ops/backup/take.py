@@ -11,8 +11,8 @@ from typing import Any
 
 from sqlalchemy import Connection
 
-from app.backup import bundle, held, tables
 from app.core import audit, db, migrations, settings
+from app.ops.backup import bundle, held, tables
 
 # A trainer that saves faster than we link would otherwise be chased for ever; what is still missing
 # then was deleted by hand, or is a checkpoint that the job does without.

@@ -19,7 +19,7 @@ from urllib.parse import quote
 import psycopg
 
 from app.core.settings import Settings
-from app.embedded import folder, processes
+from app.ops.embedded import folder, processes
 
 _USER = "etude"
 _DATABASE = "etude"

@@ -9,12 +9,12 @@ from sqlalchemy import Engine, inspect, select, text, update
 from sqlalchemy.orm import Session
 
 from app import jobs
-from app.backup import bundle, tables
-from app.backup.take import newest
 from app.core import audit, db, leases, migrations, settings, storage
 from app.core.models import BaseModel, Job, JobStatus, ModelStatus
-from app.embedded import folder
-from app.embedded.postgres import Postgres
+from app.ops.backup import bundle, tables
+from app.ops.backup.take import newest
+from app.ops.embedded import folder
+from app.ops.embedded.postgres import Postgres
 
 _DATABASE = "database/"
 # What people made. A database that `etude migrate` has only prepared has none of it.

@@ -9,8 +9,8 @@ import json
 from collections.abc import Callable, Iterator
 
 from app.core import settings
-from app.doctor import machine, service, work
-from app.doctor.finding import Finding
+from app.ops.doctor import machine, service, work
+from app.ops.doctor.finding import Finding
 
 __all__ = ["Finding", "examine", "run"]
 

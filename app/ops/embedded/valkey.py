@@ -10,7 +10,7 @@ from urllib.parse import quote
 import redis
 
 from app.core.settings import Settings
-from app.embedded import folder, processes
+from app.ops.embedded import folder, processes
 
 _STOP_SIGNALS = ((signal.SIGTERM, 10.0), (signal.SIGKILL, 5.0))
 _START_SECONDS = 60

@@ -7,7 +7,7 @@ tables.py   rows out and in by COPY, whatever the version of PostgreSQL
 restore.py  into an empty house; jobs that ran go back in line
 """
 
-from app.backup.restore import restore
-from app.backup.take import take
+from app.ops.backup.restore import restore
+from app.ops.backup.take import take
 
 __all__ = ["restore", "take"]

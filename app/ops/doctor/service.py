@@ -12,10 +12,10 @@ from sqlalchemy import text
 from sqlalchemy.orm import Session
 
 from app.core import db, migrations, settings
-from app.doctor import machine
-from app.doctor.finding import Finding, guarded, note, ok, wrong
-from app.embedded import servers
-from app.embedded.valkey import Valkey
+from app.ops.doctor import machine
+from app.ops.doctor.finding import Finding, guarded, note, ok, wrong
+from app.ops.embedded import servers
+from app.ops.embedded.valkey import Valkey
 
 _CLOCK_NOTE_SECONDS, _CLOCK_WRONG_SECONDS = 2.0, 60.0
 _CROWDED = 0.8

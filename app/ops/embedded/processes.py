@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
 
-from app.embedded import launch
+from app.ops.embedded import launch
 
 _MAX_LOG_BYTES = 10 * 1024**2
 
@@ -20,7 +20,7 @@ def bound(command: list[str], parent_death: signal.Signals, *options: str) -> li
     The signal comes when the calling thread ends: call this from the main one.
 
     Args:
-        options: What else app/embedded/launch.py should do, e.g. ("--user", "nobody").
+        options: What else app/ops/embedded/launch.py should do, e.g. ("--user", "nobody").
     """
     return [
         sys.executable,

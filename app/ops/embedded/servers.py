@@ -8,9 +8,9 @@ from contextlib import contextmanager
 import redis
 
 from app.core import db, migrations, settings
-from app.embedded import folder
-from app.embedded.postgres import Postgres
-from app.embedded.valkey import Valkey
+from app.ops.embedded import folder
+from app.ops.embedded.postgres import Postgres
+from app.ops.embedded.valkey import Valkey
 
 _PATIENCE_SECONDS = 60
 

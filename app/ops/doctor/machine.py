@@ -18,12 +18,12 @@ from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
 
 from app.core import settings
-from app.doctor.finding import Finding, guarded, note, ok, wrong
-from app.embedded import folder
-from app.embedded.postgres import Postgres
-from app.embedded.valkey import Valkey
+from app.ops.doctor.finding import Finding, guarded, note, ok, wrong
+from app.ops.embedded import folder
+from app.ops.embedded.postgres import Postgres
+from app.ops.embedded.valkey import Valkey
+from app.ops.up import accelerators
 from app.training import isolation
-from app.up import accelerators
 
 _NEEDED_BYTES = 10 * 1024**3
 _NEEDED_INODES = 10_000

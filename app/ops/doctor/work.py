@@ -26,9 +26,9 @@ from app.core.models import (
     Worker,
     WorkerState,
 )
-from app.doctor.finding import Finding, guarded, note, ok, wrong
-from app.doctor.service import Reached
-from app.embedded import processes
+from app.ops.doctor.finding import Finding, guarded, note, ok, wrong
+from app.ops.doctor.service import Reached
+from app.ops.embedded import processes
 from app.training import manifests
 
 _SHOWN = 5

@@ -1,0 +1,1 @@
+"""Running Etude: start everything, look after a machine, back up and restore."""
