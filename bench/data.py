@@ -45,7 +45,7 @@ def measure(num_rows: int, num_characters: int) -> dict[str, float | int]:
     from app.core.models import Role, VersionStatus
     from app.datasets import versions
     from app.people import auth
-    from worker import reading
+    from worker.cpu import reading
 
     migrations.upgrade(db.engine())
     with db.session() as session:

@@ -94,7 +94,7 @@ def measure(num_rows: int) -> None:
     from app.datasets import examples, versions
     from app.datasets.doctor import checks
     from app.people import auth
-    from worker import checking
+    from worker.cpu import checking
 
     migrations.upgrade(db.engine())
     with db.session() as session:

@@ -41,7 +41,7 @@ def measure(num_examples: int, num_findings: int) -> dict[str, float | int]:
     from app.datasets.privacy import reviews
     from app.datasets.privacy.findings import Kind
     from app.people import auth
-    from worker import privacy
+    from worker.cpu import privacy
 
     migrations.upgrade(db.engine())
     people = [json.loads(line)["turns"] for line in PEOPLE.open(encoding="utf-8")]

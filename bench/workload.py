@@ -37,7 +37,8 @@ def starter_model() -> Path:
     if not folder.exists():
         folder.parent.mkdir(parents=True, exist_ok=True)
         program = (
-            "import sys; from pathlib import Path; from worker.model_conversion import convert; "
+            "import sys; from pathlib import Path; "
+            "from worker.cpu.model_conversion import convert; "
             "convert({'kind': 'starter'}, Path(sys.argv[1]))"
         )
         subprocess.run(

@@ -16,7 +16,8 @@ from celery.signals import (
 )
 
 from app.core import db, logs, settings, wakeup
-from worker import identity, outbox, sweep, trainer_process
+from worker import identity, sweep, trainer_process
+from worker.cpu import outbox
 
 app = Celery("etude", broker=settings.get().redis_url, include=["worker.tasks"])
 app.conf.update(

@@ -10,19 +10,9 @@ import structlog
 from sqlalchemy.exc import DBAPIError
 
 from app.core import wakeup
-from worker import (
-    checking,
-    fixing,
-    identity,
-    model_import,
-    privacy,
-    questions,
-    reading,
-    supervisor,
-    sweep,
-    trainer_process,
-)
+from worker import identity, supervisor, sweep, trainer_process
 from worker.celery_app import app
+from worker.cpu import checking, fixing, model_import, privacy, questions, reading
 
 # How soon an upload is noticed while a model is being imported.
 _LOOK_SECONDS = 0.5

@@ -1,4 +1,4 @@
-"""The base models on offer; a cpu worker imports each one (worker/model_import.py)."""
+"""The base models on offer; a cpu worker imports each one (worker/cpu/model_import.py)."""
 
 import re
 from pathlib import Path

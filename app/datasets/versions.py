@@ -1,6 +1,7 @@
 """Datasets and their versions: add, list, get, confirm, rename, delete; writes the statuses.
 
-The worker moves a version between `uploaded` and `ready` (worker/reading.py); people do the rest.
+The worker moves a version between `uploaded` and `ready` (worker/cpu/reading.py); people do the
+rest.
 """
 
 import re

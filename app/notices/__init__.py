@@ -3,7 +3,7 @@
     deeds.py     writes notices, mails and calls in the transaction of the deed they tell of
     inbox.py     a person's own list
     webhooks.py  the addresses that an administrator set, and their secrets
-    outbox.py    what is to leave: taken, sent, tried again (worker/outbox.py does it)
+    outbox.py    what is to leave: taken, sent, tried again (worker/cpu/outbox.py does it)
     mail.py      one mail over SMTP
     calls.py     one signed call
 

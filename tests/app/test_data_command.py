@@ -15,7 +15,7 @@ from app.core.models import DatasetVersion, Role, Split, VersionStatus
 from app.datasets import examples
 from tests import files
 from tests.factories import make_user
-from worker import reading
+from worker.cpu import reading
 
 CSV = "Frage,Antwort,Nr\n" + "".join(f"Wo ist Raum {n}?,Im Gang {n}.,{n}\n" for n in range(30))
 

@@ -30,7 +30,7 @@ from tests import files
 from tests.app.pages import EXAMPLES, PIECE, TUS, sign_in
 from tests.factories import make_base_model, make_dataset_version, make_department, make_user
 from tests.trainer.conftest import TEMPLATES, tokenizer_json
-from worker import reading
+from worker.cpu import reading
 
 CSV = "Frage,Antwort,Nummer\n" + "".join(f"Wo ist Raum {i}?,Im Gang {i}.,{i}\n" for i in range(30))
 

@@ -36,7 +36,7 @@ from tests.factories import (
     make_job,
     make_user,
 )
-from worker import checking, reading
+from worker.cpu import checking, reading
 
 
 @pytest.fixture

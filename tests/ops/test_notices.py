@@ -38,7 +38,7 @@ from tests.app.pages import sign_in
 from tests.factories import make_dataset_version, make_job, make_user
 from tests.ops.receivers import Calls, Mailbox, mail_server, receiver
 from tests.worker.conftest import WorkerProcess, until_final, wait_for
-from worker.outbox import send_due
+from worker.cpu.outbox import send_due
 
 WORKER = WorkerInfo("gpu-0@here", "here", "boot", 1, 1, ("cpu",))
 

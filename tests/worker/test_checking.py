@@ -27,8 +27,8 @@ from app.datasets.changes import Change
 from app.datasets.doctor import checks, fixes, process
 from app.datasets.doctor.request import Order
 from tests.factories import first_user, make_dataset_version
-from worker import checking
-from worker.held import Held
+from worker.cpu import checking
+from worker.cpu.leased import Held
 
 LONG = (
     "Wash your hands with soap for at least half a minute before you touch a patient, and dry "

@@ -17,8 +17,8 @@ from app.datasets.doctor import fixes
 from tests.app.pages import sign_in
 from tests.factories import first_user, make_job, make_user
 from tests.worker.test_checking import check, pair, version_of
-from worker import checking, fixing
-from worker.held import Held
+from worker.cpu import checking, fixing
+from worker.cpu.leased import Held
 
 ME = "cpu-0"
 

@@ -100,7 +100,7 @@ def read_next() -> tuple[int, int]:
     """Take the next version a step in a worker of its own; what it and its reader took at most."""
     code = (
         "import os, resource; from tests.worker.test_large_file import peak_kilobytes;"
-        "from worker import reading; assert reading.read_next('cpu-0');"
+        "from worker.cpu import reading; assert reading.read_next('cpu-0');"
         "print(peak_kilobytes(os.getpid()), resource.getrusage(-1).ru_maxrss)"
     )
     output = subprocess.run(

@@ -25,8 +25,9 @@ from app.training import manifests
 from tests.factories import make_user
 from tests.trainer.conftest import tiny_model
 from tests.worker.conftest import is_running, wait_for
-from worker import identity, model_import
-from worker.model_conversion import Unusable, clean_config, convert
+from worker import identity
+from worker.cpu import model_import
+from worker.cpu.model_conversion import Unusable, clean_config, convert
 
 __all__ = ["tiny_model"]
 COMMIT = "0123456789" * 4
@@ -264,7 +265,7 @@ def test_an_import_killed_half_way_is_done_again(db: Session, data_dir: Path, gi
     """As the reading of a file: nothing stays "importing" for ever, and nothing half-made stays."""
     model = base_models.add(db, None, {"kind": "folder", "path": str(given)}, "house/tiny")
     db.commit()
-    code = "from worker import model_import; model_import.import_next('cpu-0@test')"
+    code = "from worker.cpu import model_import; model_import.import_next('cpu-0@test')"
     worker = subprocess.Popen([sys.executable, "-c", code])
     wait_for(db, lambda: model.status is ModelStatus.IMPORTING)
     models_dir = settings.get().models_dir

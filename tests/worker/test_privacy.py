@@ -33,7 +33,7 @@ from app.datasets.privacy.reviews import Decision
 from app.datasets.privacy.stand_ins import key_of
 from app.training.config import PRESETS
 from tests.factories import first_user, make_base_model, make_dataset_version, make_user
-from worker import privacy
+from worker.cpu import privacy
 
 SAID = {
     0: ("Can Thyra Blomqvist come on Monday?", "Yes. Call Mrs Blomqvist on 01632 960 123."),

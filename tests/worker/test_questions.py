@@ -29,7 +29,8 @@ from app.training.manifests import write_manifest
 from tests.factories import first_user, make_base_model, make_dataset_version
 from tests.trainer.conftest import SMOLLM2_SPECIAL, SMOLLM2_TEMPLATE, one_core, tokenizer_json
 from tests.worker.conftest import wait_for
-from worker import identity, question_writer, questions
+from worker import identity
+from worker.cpu import question_writer, questions
 
 __all__ = ["one_core"]
 ME = "cpu-0@test"
@@ -137,7 +138,7 @@ def test_a_worker_is_killed_and_another_goes_on_where_it_was(db: Session, model:
     db.commit()
     before = pairs(db)
 
-    code = f"from worker import questions; questions.ask_next({ME!r})"
+    code = f"from worker.cpu import questions; questions.ask_next({ME!r})"
     worker = subprocess.Popen([sys.executable, "-c", code])
     child = wait_for(db, lambda: writer_of(worker.pid), seconds=60)
     db.refresh(asking)

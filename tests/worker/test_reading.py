@@ -21,7 +21,8 @@ from app.datasets.mapping import Mapping
 from app.datasets.readers.reading import ReadAs
 from app.ops.embedded.servers import redis_client
 from tests.factories import first_user
-from worker import identity, reading, tasks
+from worker import identity, tasks
+from worker.cpu import reading
 
 HEADER = "question,answer\n"
 
@@ -210,7 +211,7 @@ def is_alive(pid: int) -> bool:
 
 
 def start_worker() -> subprocess.Popen[bytes]:
-    code = "from worker import reading; reading.read_next('cpu-gone')"
+    code = "from worker.cpu import reading; reading.read_next('cpu-gone')"
     return subprocess.Popen([sys.executable, "-c", code])
 
 

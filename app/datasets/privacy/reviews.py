@@ -1,6 +1,6 @@
 """The gate: a version's review from the scan to the decision; the only writer of its status.
 
-People decide here (decide, state), workers carry out (worker/privacy.py), jobs ask (check).
+People decide here (decide, state), workers carry out (worker/cpu/privacy.py), jobs ask (check).
 """
 
 from collections.abc import Sequence

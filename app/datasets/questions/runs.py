@@ -1,7 +1,7 @@
 """The making up of questions from its start to its end; the only writer of its status.
 
-People start and cancel here; a cpu worker does the work (worker/questions.py), and keeps what it
-has after every few passages, under its lease.
+People start and cancel here; a cpu worker does the work (worker/cpu/questions.py), and keeps what
+it has after every few passages, under its lease.
 """
 
 import random

@@ -11,7 +11,7 @@ from app.datasets import examples
 from tests import factories
 from tests.app.v1.test_files import upload
 from tests.app.v1.test_jobs import WORKER
-from worker import privacy, reading
+from worker.cpu import privacy, reading
 
 SURE = "question,answer\n" + "".join(
     f"Where is room {number}?,Room {number} is on floor {number % 5}.\n" for number in range(40)

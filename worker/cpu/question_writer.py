@@ -1,9 +1,9 @@
-"""`python -m worker.question_writer`: a starting model goes on from some prompts, on the CPU.
+"""`python -m worker.cpu.question_writer`: a starting model goes on from some prompts, on the CPU.
 
-The child of worker/questions.py, and beside the import the only one outside the trainer that loads
-torch. It reads one JSON line, Order, from standard input and writes {"said": [[text, …], …]} for
-each batch in its order, or {"error": "a sentence"}. Standard input staying open is its licence to
-live. It has no network, no credentials and no GPU, and a low priority: beside a training job it
+The child of worker/cpu/questions.py, and beside the import the only one outside the trainer that
+loads torch. It reads one JSON line, Order, from standard input and writes {"said": [[text, …], …]}
+for each batch in its order, or {"error": "a sentence"}. Standard input staying open is its licence
+to live. It has no network, no credentials and no GPU, and a low priority: beside a training job it
 takes little of what that has.
 
 Dimensions: B prompts, R = B times the tries, L longest prompt, V vocabulary.
@@ -20,7 +20,7 @@ from pydantic import BaseModel
 
 from app.training import isolation, manifests
 from app.training.chat import ChatError, ChatFormat
-from worker.model_conversion import die_with_parent
+from worker.cpu.model_conversion import die_with_parent
 
 # Enough to say it in different ways, not enough to lose the thread.
 _TEMPERATURE, _TOP_P = 0.7, 0.9

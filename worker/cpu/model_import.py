@@ -11,7 +11,7 @@ import structlog
 from app.core import db, leases, settings
 from app.core.child import BrokeOff, Child
 from app.core.models import BaseModel, Json, ModelStatus
-from worker.held import Draining, Held, let_go
+from worker.cpu.leased import Draining, Held, let_go
 
 _log = structlog.get_logger()
 # Hub downloads of large models on thin lines.
@@ -66,7 +66,7 @@ def _keep(session: Any, lease: leases.Lease, folder: str, answer: Json) -> None:
 def _convert(lease: leases.Lease, order: Json) -> Json:
     """Let a child do it, holding the lease meanwhile; returns its last word."""
     child = Child(
-        "worker.model_conversion",
+        "worker.cpu.model_conversion",
         json.dumps(order),
         timeout_seconds=_TIMEOUT_SECONDS,
         environment=environment(order["source"]["kind"]),

@@ -16,7 +16,7 @@ from app.core.models import DatasetVersion, FixRun, FixStatus
 from app.datasets import changes
 from app.datasets.changes import Change
 from app.datasets.doctor import fixes
-from worker.held import Draining, Held, let_go
+from worker.cpu.leased import Draining, Held, let_go
 
 log = structlog.get_logger()
 _TOLD_EVERY = 500

@@ -1,7 +1,7 @@
-"""`python -m worker.model_conversion`: a model's files -> one verified folder of safetensors.
+"""`python -m worker.cpu.model_conversion`: a model's files -> one verified folder of safetensors.
 
-The child of worker/model_import.py: the only place outside the trainer that imports torch. It reads
-one JSON line {"source", "target"} on standard input, writes {"progress": …} lines and at last
+The child of worker/cpu/model_import.py: the only place outside the trainer that imports torch. It
+reads one JSON line {"source", "target"} on standard input, writes {"progress": …} lines and at last
 {"result": …} or {"error": "a sentence"} on standard output. Standard input staying open is its
 licence to live: at its end the worker is gone, and so are we.
 

@@ -25,7 +25,7 @@ from app.datasets.readers.process import ReaderProcess
 from app.datasets.readers.reader import Order
 from app.datasets.readers.reading import ReadAs
 from app.datasets.readers.sniffing import Unreadable
-from worker.held import Draining, Held, let_go
+from worker.cpu.leased import Draining, Held, let_go
 
 log = structlog.get_logger()
 

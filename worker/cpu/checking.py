@@ -39,7 +39,7 @@ from app.datasets.doctor.kinds import KINDS
 from app.datasets.doctor.report import Report
 from app.datasets.doctor.request import Order
 from app.training.config import PRESETS
-from worker.held import Draining, Held, let_go
+from worker.cpu.leased import Draining, Held, let_go
 
 log = structlog.get_logger()
 

@@ -39,7 +39,7 @@ from app.datasets.privacy.findings import Kind
 from app.datasets.privacy.process import Order
 from app.datasets.privacy.reviews import Decision
 from app.datasets.privacy.stand_ins import StandIns
-from worker.held import Draining, Held, let_go
+from worker.cpu.leased import Draining, Held, let_go
 
 log = structlog.get_logger()
 _BATCH = 500

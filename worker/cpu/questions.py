@@ -25,8 +25,8 @@ from app.datasets.questions import runs
 from app.datasets.questions.asking import Order
 from app.datasets.questions.passages import Passage
 from app.training import plan as training_plan
-from worker import model_import, question_writer
-from worker.held import Draining, Held, let_go
+from worker.cpu import model_import, question_writer
+from worker.cpu.leased import Draining, Held, let_go
 
 log = structlog.get_logger()
 
@@ -171,7 +171,7 @@ def _child(asking: Asking, batches: list[_Batch]) -> Child:
         max_new_tokens=ask.MAX_NEW_TOKENS,
     )
     return Child(
-        "worker.question_writer",
+        "worker.cpu.question_writer",
         order.model_dump_json(),
         timeout_seconds=_TIMEOUT_SECONDS,
         environment=model_import.environment("folder"),

@@ -1,0 +1,1 @@
+"""What a cpu worker does, each in a child under a lease."""
