@@ -32,10 +32,10 @@ from app.training.plan import (
     this_cpu,
 )
 from bench import comparison, report
+from worker.gpu.trainer_process import environment
 from worker.trainer import data, job, loop, model, runtime
 from worker.trainer.checkpoint import Progress
 from worker.trainer.events import EventLog
-from worker.trainer_process import environment
 
 NUM_STEPS = 2
 

@@ -21,7 +21,7 @@ from typing import Any
 from app.training.config import TrainerSpec
 from bench import comparison, report, workload
 from bench.comparison import Arm
-from worker.trainer_process import environment
+from worker.gpu.trainer_process import environment
 
 ROOT = Path(__file__).resolve().parents[1]
 VENVS = ROOT / "bench" / ".venvs"

@@ -20,7 +20,7 @@ def modules(package: str) -> list[str]:
 def test_neither_web_nor_workers_load_torch() -> None:
     names = modules("app") + [m for m in modules("worker") if not m.startswith("worker.trainer")]
     assert "app.main" in names
-    assert "worker.supervisor" in names
+    assert "worker.gpu.supervisor" in names
     program = (
         f"import importlib, sys\nfor name in {names!r}:\n    importlib.import_module(name)\n"
         f"found = {HEAVY!r} & set(sys.modules)\nassert not found, found\n"

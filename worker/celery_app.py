@@ -16,8 +16,9 @@ from celery.signals import (
 )
 
 from app.core import db, logs, settings, wakeup
-from worker import identity, sweep, trainer_process
+from worker import identity, sweep
 from worker.cpu import outbox
+from worker.gpu import trainer_process
 
 app = Celery("etude", broker=settings.get().redis_url, include=["worker.tasks"])
 app.conf.update(

@@ -114,7 +114,7 @@ def hardware() -> DeviceInfo | None:
     """Ask the driver or the kernel what this worker's devices can do.
 
     Returns:
-        Nothing where the driver does not answer; worker/readings.py says why.
+        Nothing where the driver does not answer; worker/gpu/gauges.py says why.
     """
     cpu = training_plan.this_cpu()
     if on_cpu():

@@ -26,7 +26,8 @@ from app.core.models import Job, Worker, WorkerState
 from app.machines import devices
 from app.notices import outbox
 from app.training import failpoints
-from worker import identity, readings
+from worker import identity
+from worker.gpu import gauges
 
 _CLEAN_SECONDS = 600.0
 _LOCK_SECONDS = 5.0
@@ -71,7 +72,7 @@ class _Sweep:
         self.queue = queue_name
         self.settings = settings.get()
         self.worker = identity.me()
-        self.gauges = readings.Gauges()
+        self.gauges = gauges.Gauges()
         self.is_registered = False
         self.problem = ""
         # Since when the database has answered without a break; nobody is reaped before that has

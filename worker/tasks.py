@@ -10,9 +10,10 @@ import structlog
 from sqlalchemy.exc import DBAPIError
 
 from app.core import wakeup
-from worker import identity, supervisor, sweep, trainer_process
+from worker import identity, sweep
 from worker.celery_app import app
 from worker.cpu import checking, fixing, model_import, privacy, questions, reading
+from worker.gpu import supervisor, trainer_process
 
 # How soon an upload is noticed while a model is being imported.
 _LOOK_SECONDS = 0.5

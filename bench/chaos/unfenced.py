@@ -16,8 +16,8 @@ from sqlalchemy.orm import Session
 
 from app.core.models import Job, JobStatus
 from app.jobs import fence
-from worker import supervisor
 from worker.celery_app import app
+from worker.gpu import supervisor
 
 __all__ = ["app"]  # what `celery --app` looks for
 

@@ -37,7 +37,7 @@ from tests.faults.house import House
 from tests.small_disk import fill, small_disk
 from tests.trainer.conftest import tiny_model  # noqa: F401 - a fixture
 from tests.worker.conftest import is_running
-from worker import endings
+from worker.gpu import endings
 
 
 @contextmanager

@@ -17,7 +17,7 @@ from tests.app.datasets.test_lengths import byte_model
 from tests.app.pages import sign_in
 from tests.factories import first_user, make_dataset_version, make_job, make_user
 from tests.ops.conftest import take
-from worker.energy import Counter, Meter, gpu_counters, processor_counters
+from worker.gpu.energy import Counter, Meter, gpu_counters, processor_counters
 
 
 def add_attempt(

@@ -16,7 +16,7 @@ from app.training.config import EXIT_CHECKPOINT, Event, PhaseEvent
 from app.training.manifests import new_folder, verify_manifest, write_manifest
 from tests.trainer.conftest import events, losses, make_job, make_plan, make_trainer
 from tests.trainer.test_loop import TWENTY, StopAfter, break_loss
-from worker import endings
+from worker.gpu import endings
 from worker.trainer import checkpoint, failures, loop, optimizers
 from worker.trainer.checkpoint import Progress
 from worker.trainer.events import EventLog

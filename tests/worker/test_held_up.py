@@ -17,8 +17,9 @@ from app.core.models import Job
 from app.training import failpoints
 from tests.factories import make_job
 from tests.worker.conftest import wait_for
-from worker import identity, spool
-from worker.supervisor import Supervisor
+from worker import identity
+from worker.gpu import spool
+from worker.gpu.supervisor import Supervisor
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ from app.machines.devices import Readings
 
 ROOT = Path(__file__).parents[2]
 PROGRAM = """
-from worker.readings import Gauges
+from worker.gpu.gauges import Gauges
 gauges = Gauges()
 gauges.read()
 print(gauges.read().model_dump_json())

@@ -11,7 +11,8 @@ from app.core import settings
 from app.core.models import Attempt, Worker
 from tests.factories import make_job
 from tests.worker.conftest import WorkerProcess, is_running, until_final, wait_for
-from worker import identity, trainer_process
+from worker import identity
+from worker.gpu import trainer_process
 
 
 def be(monkeypatch: pytest.MonkeyPatch, device: str) -> None:

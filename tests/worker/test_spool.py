@@ -8,7 +8,7 @@ from sqlalchemy.orm import Session
 from app.datasets import changes, examples
 from app.datasets.changes import Change
 from tests.factories import first_user, make_dataset_version, make_job
-from worker import spool
+from worker.gpu import spool
 
 
 def test_a_derived_version_is_spooled_as_it_reads(db: Session) -> None:

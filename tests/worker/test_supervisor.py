@@ -41,7 +41,7 @@ from tests.worker.conftest import (
     waiting_trainer,
 )
 from tests.worker.stand_in_trainer import loss_at
-from worker import endings
+from worker.gpu import endings
 
 LONG = "steps=60 pause=0.05"
 

@@ -14,7 +14,8 @@ from sqlalchemy.orm import Session
 
 from app.core import settings
 from app.core.models import Attempt
-from worker import identity, nvml
+from worker import identity
+from worker.gpu import nvml
 
 Source = Literal["gpu", "cpu"]
 

@@ -34,8 +34,9 @@ from app.training.config import (
     PhaseEvent,
     StepEvent,
 )
-from worker import endings, energy, identity, spool
-from worker.trainer_process import (
+from worker import identity
+from worker.gpu import endings, energy, spool
+from worker.gpu.trainer_process import (
     DeviceBusy,
     Garbled,
     Trainer,

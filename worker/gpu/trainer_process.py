@@ -27,7 +27,8 @@ from app.core import settings
 from app.jobs import metrics
 from app.training import failpoints
 from app.training import plan as training_plan
-from worker import identity, spool
+from worker import identity
+from worker.gpu import spool
 from worker.trainer import deadline
 
 _log = structlog.get_logger()

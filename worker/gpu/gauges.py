@@ -13,7 +13,8 @@ from typing import Any, TypeVar
 
 from app.machines.devices import DeviceReading, Readings
 from app.training import plan as training_plan
-from worker import identity, nvml
+from worker import identity
+from worker.gpu import nvml
 
 T = TypeVar("T")
 _NO_WAIT_MS = 1
