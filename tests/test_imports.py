@@ -41,7 +41,7 @@ def test_what_all_agree_on_rests_on_nothing_else_of_the_application() -> None:
 
 
 def test_the_trainer_knows_little_of_the_application() -> None:
-    files = list((ROOT / "worker" / "trainer").glob("*.py"))
+    files = list((ROOT / "worker" / "trainer").rglob("*.py"))
     assert len(files) > 8
     for path in files:
         for name in imported(path):

@@ -45,7 +45,7 @@ _OPTIMIZER_SECONDS: dict[OptimizerKind, float] = {
 # Longer chunks of logits save nothing on a CPU; a GPU wants enough to do.
 _MOST_CHUNK_TOKENS = {"cpu": 256, "cuda": 1024}
 _CHUNK_BYTES = 2**28
-_SCORES_UP_TO = 512  # as worker/trainer/attention.py
+_SCORES_UP_TO = 512  # as worker/trainer/layers/attention.py
 # glibc's heap grows beyond what is in use where blocks of many sizes come and go: fitted to the
 # shapes of bench/memory.py; not where the trainer computes twice (worker/trainer/model.py).
 _HEAP_SLACK = {"glibc": 1.38, "tcmalloc": 1.1}
@@ -433,7 +433,7 @@ def _predict(
     # Scores and their softmax in float32, besides the 16 bits of a product and of its slope.
     logit_bytes = 8 if resident == "fp32" else 10 if packed else 12
     if packed and device.kind == "cuda" and not shape.caps_scores:
-        logit_bytes = 2  # worker/trainer/kernels.py turns one into the other
+        logit_bytes = 2  # worker/trainer/layers/kernels.py turns one into the other
     logits = rows * shape.vocabulary * logit_bytes
     weight_bytes = _WEIGHT_BYTES["bf16" if shape.has_experts and resident == "nf4" else resident]
     linear_bytes = shape.num_linear * weight_bytes

@@ -80,11 +80,12 @@ def run(trainer: Any, watch: measure.Watch, num_steps: int) -> None:
 
 def switch_off(variant: str, trainer: Any) -> None:
     """Put the plain way in the place of one optimization."""
-    from worker.trainer import attention, kernels, layers, loop, lora
+    from worker.trainer import loop
+    from worker.trainer.layers import attention, fused, kernels, lora
 
     own = {
-        "peft-lora": (lora.Forward, layers._FeedForward),
-        "own-layers": (layers._Norm, layers._FeedForward),
+        "peft-lora": (lora.Forward, fused._FeedForward),
+        "own-layers": (fused._Norm, fused._FeedForward),
     }
     if variant in own:
         for module in trainer.model.peft.modules():
@@ -155,7 +156,7 @@ def _assert_same_examples(trainer: Any, examples: measure.Examples) -> None:
 
 
 def _attention(trainer: Any) -> str:
-    from worker.trainer import attention
+    from worker.trainer.layers import attention
 
     if trainer.model.device.type != "cuda":
         return "packed, per example"

@@ -198,9 +198,10 @@ def trainer_on(
     """
     from app.training import plan as training_plan
     from app.training.config import TrainConfig, TrainerSpec
-    from worker.trainer import attention, data, job, loop, model
+    from worker.trainer import data, job, loop, model
     from worker.trainer.checkpoint import Progress
     from worker.trainer.events import EventLog
+    from worker.trainer.layers import attention
 
     device = torch.device(device_name)
     longest = max(len(example.token_ids) for example in examples)

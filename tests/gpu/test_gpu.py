@@ -13,7 +13,8 @@ from app.training.config import TrainConfig
 from bench.arms import etude
 from tests.gpu.conftest import DEVICE, random_trainer
 from tests.trainer.conftest import events
-from worker.trainer import attention, checkpoint, failures, kernels, loop, optimizers, packing
+from worker.trainer import checkpoint, failures, loop, optimizers, packing
+from worker.trainer.layers import attention, kernels
 
 LENGTHS = [37, 512, 5, 130, 64, 300, 9, 77, 21, 33, 250, 18, 90, 41, 12, 155]
 needs_cuda = pytest.mark.skipif(DEVICE == "cpu", reason="CUDA's own way is what is tried here.")

@@ -13,7 +13,8 @@ from transformers.models.llama import modeling_llama
 
 from tests.gpu.conftest import DEVICE, random_trainer
 from tests.gpu.test_gpu import cosine, gradients
-from worker.trainer import kernels, layers, loop, lora, loss
+from worker.trainer import loop, loss
+from worker.trainer.layers import fused, kernels, lora
 
 TOLERANCES = {torch.float32: 2e-5, torch.bfloat16: 2e-2}
 dtypes = pytest.mark.parametrize("dtype", TOLERANCES, ids=["fp32", "bf16"])
@@ -51,7 +52,7 @@ def test_a_norm_and_its_slope(width: int, offset: float, dtype: torch.dtype) -> 
     weight, slope = draw(width, dtype=dtype), draw(2, width, 5, dtype=dtype).transpose(1, 2)
 
     def deed() -> list[Tensor]:
-        y: Tensor = layers._RmsNorm.apply(  # type: ignore[no-untyped-call]
+        y: Tensor = fused._RmsNorm.apply(  # type: ignore[no-untyped-call]
             x, weight, 1e-5, offset
         )
         return [y.detach(), *torch.autograd.grad(y, x, slope)]
@@ -66,15 +67,15 @@ def test_a_norm_of_a_part_of_each_token(dtype: torch.dtype) -> None:
     weight = draw(24, dtype=dtype)
 
     def deed() -> list[Tensor]:
-        y: Tensor = layers._RmsNorm.apply(x, weight, 1e-6, 0.0)  # type: ignore[no-untyped-call]
+        y: Tensor = fused._RmsNorm.apply(x, weight, 1e-6, 0.0)  # type: ignore[no-untyped-call]
         return [y.detach(), *torch.autograd.grad(y.sum(), x)]
 
     same(deed, dtype)
 
 
 @dtypes
-@pytest.mark.parametrize("turn", layers._TURNS, ids=lambda turn: type(turn).__name__)
-def test_a_turned_gate(turn: layers._Turn, dtype: torch.dtype) -> None:
+@pytest.mark.parametrize("turn", fused._TURNS, ids=lambda turn: type(turn).__name__)
+def test_a_turned_gate(turn: fused._Turn, dtype: torch.dtype) -> None:
     gate, up, slope = (3 * draw(1, 7, 1333, dtype=dtype) for _ in range(3))
     same(lambda: [turn.product(gate, up), *turn.slopes(slope.clone(), gate, up)], dtype)
 

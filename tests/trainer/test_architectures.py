@@ -20,7 +20,8 @@ from app.training.manifests import write_manifest
 from app.training.plan import PACKED_MODELS, can_pack
 from tests.trainer.conftest import events, make_job, make_plan, make_trainer
 from tests.trainer.test_packing import _move_adapter
-from worker.trainer import layers, loop
+from worker.trainer import loop
+from worker.trainer.layers import fused
 
 _SHAPE: dict[str, Any] = {
     "vocab_size": 320,
@@ -91,8 +92,8 @@ def test_a_packed_row_teaches_what_its_examples_teach_alone(base: Path, tmp_path
     shorter = [type(m.__dict__.get("forward")) for m in trainer.model.peft.modules()]
     # Phi-3's gate is one product with what passes it.
     is_joint = trainer.model.peft.config.model_type == "phi3"
-    assert shorter.count(layers._FeedForward) == (0 if is_joint else 2)
-    assert shorter.count(layers._Norm) >= 5
+    assert shorter.count(fused._FeedForward) == (0 if is_joint else 2)
+    assert shorter.count(fused._Norm) >= 5
     _assert_like_alone(trainer, base)
 
 

@@ -15,7 +15,8 @@ from torch import Tensor
 from app.training.chat import IGNORE_INDEX, Encoded
 from bench import report, workload
 from bench.arms import etude, shapes
-from worker.trainer import attention, loop
+from worker.trainer import loop
+from worker.trainer.layers import attention
 
 ROOT = Path(__file__).parents[2]
 LENGTHS = [37, 120, 5, 130, 64, 90, 9, 77]

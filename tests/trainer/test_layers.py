@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from transformers.models.gemma3.modeling_gemma3 import Gemma3RMSNorm
 from transformers.models.llama.modeling_llama import LlamaRMSNorm
 
-from worker.trainer import layers
+from worker.trainer.layers import fused
 
 
 class OddRMSNorm(LlamaRMSNorm):
@@ -38,8 +38,8 @@ def test_a_norm_and_its_slope_are_those_of_the_model(
     own = _norm(kind, dtype)
     expected = own(x)
     [expected_slope] = torch.autograd.grad(expected, x, slope)
-    layers.fuse(own, dtype)
-    assert isinstance(own.__dict__["forward"], layers._Norm)
+    fused.fuse(own, dtype)
+    assert isinstance(own.__dict__["forward"], fused._Norm)
     found = own(x)
     [found_slope] = torch.autograd.grad(found, x, slope)
     assert torch.equal(found, expected)
@@ -48,12 +48,12 @@ def test_a_norm_and_its_slope_are_those_of_the_model(
 
 def test_a_norm_that_does_something_else_keeps_its_own_forward() -> None:
     odd = _norm(OddRMSNorm, torch.float32)
-    layers.fuse(odd, torch.float32)
+    fused.fuse(odd, torch.float32)
     assert "forward" not in odd.__dict__
 
 
-@pytest.mark.parametrize("turn", layers._TURNS, ids=lambda turn: type(turn).__name__)
-def test_a_turns_slope_is_that_of_its_values(turn: layers._Silu) -> None:
+@pytest.mark.parametrize("turn", fused._TURNS, ids=lambda turn: type(turn).__name__)
+def test_a_turns_slope_is_that_of_its_values(turn: fused._Silu) -> None:
     x = torch.linspace(-4, 4, 33, dtype=torch.float64, requires_grad=True)
     [expected] = torch.autograd.grad(turn.forward(x).sum(), x)
     torch.testing.assert_close(turn.backward(torch.ones_like(x), x.detach()), expected)

@@ -19,8 +19,8 @@ from tests.trainer.conftest import events, losses, make_job, make_plan, make_tra
 from tests.trainer.test_loop import StopAfter, train
 from tests.trainer.test_packing import _move_adapter
 from worker.trainer import checkpoint, failures, loop
-from worker.trainer.attention import in_flight
 from worker.trainer.data import step_examples
+from worker.trainer.layers.attention import in_flight
 
 WAYS: dict[str, dict[str, Any]] = {
     "rslora": {"use_rslora": True},

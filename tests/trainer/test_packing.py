@@ -8,7 +8,8 @@ from torch.nn.functional import scaled_dot_product_attention
 
 from app.training.chat import Encoded
 from tests.trainer.conftest import make_job, make_plan, make_trainer
-from worker.trainer import attention, loop, packing
+from worker.trainer import loop, packing
+from worker.trainer.layers import attention
 
 
 def test_rows_hold_every_example_once_and_no_more_than_fits() -> None:

@@ -195,7 +195,7 @@ def shard(base: Any, adapter: Sequence[nn.Parameter], mesh: Any, device: torch.d
     """
     for module in base.modules():
         state = getattr(getattr(module, "weight", None), "quant_state", None)
-        if state is not None:  # in place; worker/trainer/lora.py holds on to it
+        if state is not None:  # in place; worker/trainer/layers/lora.py holds on to it
             state.to(device)
     decoder = getattr(base, base.base_model_prefix)
     for layer in next(m for m in decoder.modules() if isinstance(m, nn.ModuleList)):

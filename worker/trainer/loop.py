@@ -29,7 +29,6 @@ from app.training.config import (
 )
 from app.training.plan import Plan, most_tokens, num_passes, num_steps, this_cpu
 from worker.trainer import (
-    attention,
     checkpoint,
     failures,
     model,
@@ -42,6 +41,7 @@ from worker.trainer.checkpoint import Progress
 from worker.trainer.data import Data, evaluation_examples, step_examples
 from worker.trainer.events import EventLog
 from worker.trainer.group import ALONE, Group, StartAgain
+from worker.trainer.layers import attention
 from worker.trainer.loss import completion_loss, padded_loss
 
 _SMALLEST_MICRO_BATCH = 64

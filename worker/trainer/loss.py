@@ -13,7 +13,7 @@ from torch.nn import functional
 from torch.nn.utils.rnn import pad_sequence
 
 from app.training.chat import IGNORE_INDEX
-from worker.trainer import kernels
+from worker.trainer.layers import kernels
 
 CHUNK_TOKENS = 256
 

@@ -16,7 +16,9 @@ from transformers.utils import logging as transformers_logging
 
 from app.training.config import Targets, TrainConfig
 from app.training.plan import Plan
-from worker.trainer import attention, base_model, failures, layers, lora, offload, packing
+from worker.trainer import base_model, failures, offload, packing
+from worker.trainer.layers import attention, lora
+from worker.trainer.layers import fused as layers
 
 _M_MMAP_THRESHOLD = -3  # mallopt(3)
 

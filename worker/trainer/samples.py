@@ -9,9 +9,9 @@ import torch
 from transformers import DynamicCache
 
 from app.training.chat import ChatFormat
-from worker.trainer.attention import ATTENTION
 from worker.trainer.data import Question
 from worker.trainer.group import ALONE, Group
+from worker.trainer.layers.attention import ATTENTION
 from worker.trainer.model import Model
 
 MAX_NEW_TOKENS = 64

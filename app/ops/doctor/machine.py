@@ -254,7 +254,7 @@ def _gpu() -> Iterator[Finding]:
 
 
 def _compiler() -> Iterator[Finding]:
-    """Look for what Triton compiles a GPU's kernels with (worker/trainer/kernels.py)."""
+    """Look for what Triton compiles a GPU's kernels with (worker/trainer/layers/kernels.py)."""
     has_compiler = os.environ.get("CC") or shutil.which("gcc") or shutil.which("clang")
     if not (has_compiler and Path(sysconfig.get_path("include"), "Python.h").exists()):
         yield note(

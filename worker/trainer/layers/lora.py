@@ -23,7 +23,7 @@ from peft.tuners.lora.variants import DoraLinearVariant
 from torch import Tensor, nn
 from torch.nn import functional
 
-from worker.trainer import kernels
+from worker.trainer.layers import kernels
 
 _STATE = "etude_quant_state"
 

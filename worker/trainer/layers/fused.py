@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from worker.trainer import kernels, lora
+from worker.trainer.layers import kernels, lora
 
 _Way = Callable[[Tensor], Tensor]
 
