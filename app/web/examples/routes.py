@@ -49,7 +49,7 @@ def list_examples(
     wish = examples_page.wish_from(q, split, finding, order)
     end = _number(before) if before else None
     context = examples_page.list_context(db, version, wish, _number(start), made, end)
-    return version_page("datasets/examples.html", user, version, **context)
+    return version_page("examples/list.html", user, version, **context)
 
 
 @router.post("/examples")
@@ -65,7 +65,7 @@ def change_selected(
         split = _ACTIONS[form.action]
         if split is None and not form.sure:
             versions.must_edit(user)
-            return version_page("datasets/leave_out.html", user, version, chosen=chosen)
+            return version_page("examples/leave_out.html", user, version, chosen=chosen)
         made = changes.derive(
             db,
             user,
@@ -77,7 +77,7 @@ def change_selected(
         db.rollback()
         wish = examples_page.wish_from("", "", "", "")
         context = examples_page.list_context(db, version, wish, 0, made=False)
-        return version_page("datasets/examples.html", user, version, error=error, **context)
+        return version_page("examples/list.html", user, version, error=error, **context)
     return _made(db, made, chosen[0].index)
 
 
@@ -140,7 +140,7 @@ def show_fix(db: Db, user: CurrentUser, version_id: int) -> Response:
     """Show how far a worker is with putting something right."""
     version = _ready(db, user, version_id)
     context = examples_page.fix_context(db, version)
-    return version_page("datasets/fix.html", user, version, **context)
+    return version_page("examples/fix.html", user, version, **context)
 
 
 @router.post("/check")
@@ -165,7 +165,7 @@ def compare(
     if other.dataset_id != version.dataset_id or other.status is not VersionStatus.READY:
         raise NotFound("This dataset has no such version to compare with.")
     context = examples_page.comparison_context(db, version, other, _number(start))
-    return version_page("datasets/compare.html", user, version, **context)
+    return version_page("examples/compare.html", user, version, **context)
 
 
 @router.get("/download")
@@ -239,7 +239,7 @@ def _example_page(
         form,
     )
     context |= questions_page.source_context(db, version, example)
-    return version_page("datasets/example.html", user, version, error=error, **context)
+    return version_page("examples/show.html", user, version, error=error, **context)
 
 
 def _finding_page(
@@ -254,4 +254,4 @@ def _finding_page(
     if said is None:
         raise NotFound("The doctor found nothing of this kind in this version.")
     context = examples_page.finding_context(db, version, said, fix)
-    return version_page("datasets/finding.html", user, version, error=error, **context)
+    return version_page("examples/finding.html", user, version, error=error, **context)

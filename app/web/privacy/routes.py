@@ -110,7 +110,7 @@ def _gate(
     error: AppError | None = None,
 ) -> Response:
     return page(
-        "datasets/privacy.html",
+        "privacy/show.html",
         user,
         status=error.status if error else 200,
         version=version,
@@ -125,7 +125,7 @@ def _gate(
 def _patterns(db: Session, user: User, error: AppError | None = None, **typed: str) -> Response:
     blank = {"name": "", "kind": "student_id", "pattern": "", "sample": ""}
     return page(
-        "patterns.html",
+        "privacy/patterns.html",
         user,
         status=error.status if error else 200,
         error=error,

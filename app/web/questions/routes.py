@@ -80,7 +80,7 @@ def review(db: Db, user: CurrentUser, version_id: int, said: str = "", after: st
     """Show a page of pairs, each beside its passage."""
     version = versions.get_version(db, user, version_id)
     context = questions_page.review_context(db, version, said, after)
-    return version_page("datasets/review.html", user, version, **context)
+    return version_page("questions/review.html", user, version, **context)
 
 
 @router.post("/{pair_id}")
@@ -122,7 +122,7 @@ def _pair(
 ) -> Response:
     """Render one pair with the counts; after an error as it was typed, alone on its page."""
     context = questions_page.pair_context(db, version, pair, form, error)
-    return version_page("datasets/review.html", user, version, error=error, **context)
+    return version_page("questions/review.html", user, version, error=error, **context)
 
 
 def _show(
@@ -137,7 +137,7 @@ def _show(
     context = questions_page.context(db, version, form, split)
     if not context["askings"] and not context["can_ask"]:
         raise NotFound("Questions are made up to plain texts alone, and this version has none.")
-    return version_page("datasets/questions.html", user, version, error=error, **context)
+    return version_page("questions/show.html", user, version, error=error, **context)
 
 
 def _to(version: DatasetVersion) -> Response:
