@@ -62,7 +62,7 @@ test-gpu: setup-dev ## run the tests that need a CUDA device
 	$(BIN)/python -m pytest -m gpu
 
 test-versions: ## run the trainer's tests with older torch and transformers (3 GB of downloads each)
-	./tests/trainer/older_versions.sh
+	./tests/worker/trainer/older_versions.sh
 
 fmt: setup-dev ## format the code
 	$(BIN)/ruff format .
@@ -78,7 +78,7 @@ types: setup-dev ## check the types
 check: lint types test ## everything that judges; CI calls this (the tests check the migrations)
 
 golden: setup-dev ## pin new golden losses, after a change that is meant to move them
-	$(BIN)/python -m pytest tests/trainer --write-golden
+	$(BIN)/python -m pytest tests/worker/trainer --write-golden
 
 bench: setup-dev ## Etude's trainer beside TRL's on this CPU; BENCH_ARGS="--quick" or "--ablate"
 	$(BIN)/python -m bench.train $(BENCH_ARGS)

@@ -3,7 +3,7 @@
     python -m bench.privacy [EXAMPLES] [FINDINGS]
 
 Starts a PostgreSQL of its own in a temporary folder and takes it away again. The examples are the
-invented people of tests/privacy, over and over; the findings are rows alone.
+invented people of tests/app/datasets/privacy, over and over; the findings are rows alone.
 """
 
 import json

@@ -1,8 +1,8 @@
 """More than 150 files that are broken or meant to do harm: name -> bytes, made afresh each time.
 
 READ says that a file is read, REFUSED that it is not, EITHER that both are right; another string is
-part of the sentence with which it is refused. tests/app/datasets/test_hostile_files.py gives each
-to a reading process.
+part of the sentence with which it is refused. tests/app/datasets/readers/test_hostile_files.py
+gives each to a reading process.
 """
 
 import bz2

@@ -23,8 +23,8 @@ Resident = Literal["nf4", "bf16", "fp32"]
 # On one device, whole on each of several, or split between them.
 Strategy = Literal["single", "ddp", "fsdp"]
 
-# Proved to learn side by side what they learn alone (tests/trainer/test_architectures.py); SmolLM
-# and SmolLM2 are Llamas.
+# Proved to learn side by side what they learn alone (tests/worker/trainer/test_architectures.py);
+# SmolLM and SmolLM2 are Llamas.
 PACKED_MODELS = frozenset(
     {"llama", "qwen2", "qwen3", "mistral", "gemma2", "gemma3_text", "phi3", "smollm3"}
 )

@@ -25,7 +25,7 @@ from tests.faults.conftest import opened
 from tests.faults.house import House
 from tests.faults.test_several_gpus import nvidia_smi
 
-DRIVER = Path(__file__).parents[1] / "worker" / "nvml_stand_in.c"
+DRIVER = Path(__file__).parents[1] / "worker" / "gpu" / "nvml_stand_in.c"
 
 
 @pytest.fixture

@@ -32,7 +32,6 @@ from app.core.models import (
 from app.machines import devices
 from app.ops.embedded.postgres import Postgres
 from app.training import failpoints
-from tests.app.test_up import job_of, wait_until
 from tests.factories import make_job, make_user
 from tests.faults.conftest import opened
 from tests.faults.house import (
@@ -42,6 +41,7 @@ from tests.faults.house import (
     stopped,
     until_gone,
 )
+from tests.ops.test_up import job_of, wait_until
 from tests.up import STAND_IN, Etude, still_there
 from tests.worker.conftest import is_running
 from worker import identity

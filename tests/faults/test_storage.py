@@ -35,8 +35,8 @@ from app.training.manifests import verify_manifest, write_manifest
 from tests.faults.conftest import opened
 from tests.faults.house import House
 from tests.small_disk import fill, small_disk
-from tests.trainer.conftest import tiny_model  # noqa: F401 - a fixture
 from tests.worker.conftest import is_running
+from tests.worker.trainer.conftest import tiny_model  # noqa: F401 - a fixture
 from worker.gpu import endings
 
 

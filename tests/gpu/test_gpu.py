@@ -12,7 +12,7 @@ from app.training.chat import Encoded
 from app.training.config import TrainConfig
 from bench.arms import etude
 from tests.gpu.conftest import DEVICE, random_trainer
-from tests.trainer.conftest import events
+from tests.worker.trainer.conftest import events
 from worker.trainer import checkpoint, failures, loop, optimizers, packing
 from worker.trainer.layers import attention, kernels
 

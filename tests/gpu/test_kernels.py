@@ -1,6 +1,7 @@
 """Each fused kernel gives what torch's own operations give in its place.
 
-On a GPU as compiled; tests/trainer/test_kernels.py has Triton's interpreter run the same on a CPU.
+On a GPU as compiled; tests/worker/trainer/test_kernels.py has Triton's interpreter run the same on
+a CPU.
 """
 
 from collections.abc import Callable
@@ -26,7 +27,9 @@ IS_SLOW = DEVICE == "cpu"
 def at_work() -> None:
     torch.manual_seed(0)
     if DEVICE == "cpu" and not kernels.HAS_TRITON:
-        pytest.skip("On a CPU Triton's interpreter is asked for by tests/trainer/test_kernels.py.")
+        pytest.skip(
+            "On a CPU Triton's interpreter is asked for by tests/worker/trainer/test_kernels.py."
+        )
     assert kernels.usable(torch.ones(1, device=DEVICE))
 
 

@@ -14,7 +14,7 @@ from app.core.models import Attempt, Job, JobStatus, Worker
 from app.jobs import energy
 from app.training.plan import DeviceInfo
 from tests.app.datasets.test_lengths import byte_model
-from tests.app.pages import sign_in
+from tests.app.web.pages import sign_in
 from tests.factories import first_user, make_dataset_version, make_job, make_user
 from tests.ops.conftest import take
 from worker.gpu.energy import Counter, Meter, gpu_counters, processor_counters

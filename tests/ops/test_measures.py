@@ -22,7 +22,7 @@ from app.core import logs, migrations, settings
 from app.core.models import Attempt, JobStatus, Worker
 from app.machines import prometheus
 from app.ops.embedded.valkey import Valkey
-from tests.app.pages import sign_in
+from tests.app.web.pages import sign_in
 from tests.factories import make_job, make_user
 from tests.small_disk import small_disk
 

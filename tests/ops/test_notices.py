@@ -34,7 +34,7 @@ from app.datasets.privacy.reviews import Decision
 from app.jobs import WorkerInfo
 from app.notices import calls, inbox, outbox, webhooks
 from app.ops.doctor import examine
-from tests.app.pages import sign_in
+from tests.app.web.pages import sign_in
 from tests.factories import make_dataset_version, make_job, make_user
 from tests.ops.receivers import Calls, Mailbox, mail_server, receiver
 from tests.worker.conftest import WorkerProcess, until_final, wait_for

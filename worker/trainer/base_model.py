@@ -102,7 +102,7 @@ def load(
 
 def _unpack(base: Any, dtype: torch.dtype) -> None:
     """Unpack a model's 4-bit weights for good: the numbers that each pass would unpack, bit for bit
-    (tests/trainer/test_model.py).
+    (tests/worker/trainer/test_model.py).
 
     One matrix at a time: transformers' own `dequantize` unpacks each twice, and unpacking to 16
     bits before widening to 32 leaves half a model in the heap that the rest never fills again.

@@ -1,0 +1,645 @@
+"""Pages of jobs, adapters, the queue and models: who may see and do what, and wrong forms."""
+
+import io
+import json
+import re
+import zipfile
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+from starlette.testclient import TestClient
+
+from app.core import storage
+from app.core.models import (
+    Adapter,
+    BaseModel,
+    Desired,
+    ExampleKind,
+    Job,
+    JobEvent,
+    JobStatus,
+    Metric,
+    ModelStatus,
+    Role,
+    StoredFile,
+    User,
+    Worker,
+)
+from app.training.config import PRESETS, proposed_learning_rate
+from app.training.plan import DeviceInfo
+from tests.app.datasets.test_lengths import byte_model
+from tests.app.web.jobs.test_event_stream import make_running
+from tests.app.web.pages import READS_HTML, sign_in
+from tests.factories import (
+    make_base_model,
+    make_dataset_version,
+    make_department,
+    make_job,
+    make_user,
+)
+
+
+@pytest.fixture
+def owner(db: Session, broker: str) -> User:
+    return make_user(db)
+
+
+def make_adapter(db: Session, user: User, content: bytes = b"weights") -> Adapter:
+    """An adapter with real files, as a job of this person would publish it."""
+    job = make_job(db, user=user, status=JobStatus.SUCCEEDED, finished_at=datetime.now(UTC))
+    key = storage.new_key("adapters")
+    folder = storage.path(key)
+    folder.mkdir(parents=True)
+    (folder / "adapter_model.safetensors").write_bytes(content)
+    (folder / "MANIFEST.json").write_text(
+        json.dumps(
+            {
+                "files": {
+                    "adapter_model.safetensors": {"size_bytes": len(content), "sha256": "0" * 64}
+                }
+            }
+        )
+    )
+    packed = io.BytesIO()
+    with zipfile.ZipFile(packed, "w") as pack:
+        pack.writestr("adapter_model.safetensors", content)
+    stored = storage.put("results", [packed.getvalue()])
+    file = StoredFile(
+        department_id=user.department_id,
+        owner_id=user.id,
+        filename="ward-questions.zip",
+        storage_key=stored.key,
+        size_bytes=stored.size_bytes,
+        sha256=stored.sha256,
+    )
+    db.add(file)
+    db.flush()
+    adapter = Adapter(
+        department_id=user.department_id,
+        owner_id=user.id,
+        job_id=job.id,
+        base_model_id=job.base_model_id,
+        name="Ward questions",
+        public_name=f"ft:house/tiny:ward::{job.id}",
+        storage_key=key,
+        manifest_sha256="0" * 64,
+        size_bytes=len(content),
+        metrics={
+            "validation_loss_before": 2.5,
+            "validation_loss_after": 1.25,
+            "train_loss": 1.1,
+            "best_step": 40,
+            "stopped_early": False,
+        },
+        samples=[
+            {"question": "Where?", "reference": "Room 7.", "base": "Nowhere.", "tuned": "Room 7!"}
+        ],
+        archive_file_id=file.id,
+    )
+    db.add(adapter)
+    db.commit()
+    return adapter
+
+
+# --- one job -------------------------------------------------------------------------------
+
+
+def test_home_shows_who_is_next_in_line_and_how_many_follow(
+    client: TestClient, db: Session, owner: User
+) -> None:
+    version = make_dataset_version(db, user=owner)
+    training = make_running(db, owner)
+    waiting = [
+        make_job(db, user=owner, version=version, name=f"Waits {number}", priority=-number)
+        for number in range(7)
+    ]
+    make_job(db, user=make_user(db, department=make_department(db, "Surgery")), name="Theirs")
+    page = sign_in(client, db, owner).get("/").text
+    shown = re.findall(r'href="/jobs/(\d+)"', page)
+    assert [int(number) for number in shown] == [
+        training.id,
+        *(job.id for job in reversed(waiting[2:])),
+    ]
+    assert '<a href="/queue">2 more in the line</a>' in page
+
+
+def test_a_job_page_has_its_points_and_works_without_javascript(
+    client: TestClient, db: Session, owner: User
+) -> None:
+    job = make_job(db, user=owner, status=JobStatus.SUCCEEDED, event_seq=9, step=2, total_steps=2)
+    for step, name, value, seq in (
+        (0, "validation_loss", 2.5, 6),
+        (1, "loss", 2.25, 7),
+        (2, "loss", 2.0, 9),
+        (2, "validation_loss", 1.5, 9),
+        (3, "loss", 1.75, 10),  # written since the job's row was read: the stream brings it
+    ):
+        at = datetime.now(UTC)
+        db.add(Metric(job_id=job.id, attempt=1, step=step, name=name, value=value, seq=seq, at=at))
+    db.add(JobEvent(job_id=job.id, seq=8, level="info", kind="note", message="<b>All read.</b>"))
+    db.commit()
+    sign_in(client, db, owner)
+    html = client.get(f"/jobs/{job.id}").text
+    found = re.search(r"<script type=\"application/json\" data-points>(.+?)</script>", html)
+    assert found is not None
+    points = json.loads(found[1])
+    assert points["seq"] == 9
+    assert points["step"] == [0, 1, 2]
+    assert points["loss"] == [None, 2.25, 2.0]
+    assert points["validation_loss"] == [2.5, None, 1.5]
+    assert "<td>2.25</td>" in html
+    assert "fell from 2.50 to 1.50" in html
+    assert "&lt;b&gt;All read.&lt;/b&gt;" in html
+    assert " style=" not in html
+
+
+def test_predicted_and_measured_stand_side_by_side(
+    client: TestClient, db: Session, owner: User
+) -> None:
+    plan = {"peak_bytes": 2_000_000_000, "seconds": 200.0, "tokens_per_second": 1500.0}
+    job = make_job(db, user=owner, status=JobStatus.SUCCEEDED, plan=plan)
+    sign_in(client, db, owner)
+
+    def table() -> dict[str, list[str]]:
+        html = client.get(f"/jobs/{job.id}").text
+        found = re.search(r'<table class="predicted">(.+?)</table>', html, re.DOTALL)
+        assert found is not None
+        rows = re.findall(r'<th scope="row">(.+?)</th>(.+?)</tr>', found[1])
+        return {name: re.findall(r"<td>(.+?)</td>", cells) for name, cells in rows}
+
+    assert table() == {
+        "Memory": ["2.0 GB", "—"], "Time": ["3 min 20 s", "—"], "Tokens/s": ["1,500", "—"],
+        "Energy": ["—", "not measured on this machine"],
+    }  # fmt: skip
+    measured = {"peak_bytes": 1_000_000_000, "seconds": 250.0, "tokens_per_second": 1200.0}
+    job.measured = measured | {"save_seconds": 2.5}
+    db.commit()
+    assert table() == {
+        "Memory": ["2.0 GB", "1.0 GB"], "Time": ["3 min 20 s", "4 min 10 s"],
+        "Tokens/s": ["1,500", "1,200"], "Checkpoints": ["at most 2%", "2 s (1.0%)"],
+        "Energy": ["—", "not measured on this machine"],
+    }  # fmt: skip
+
+
+def test_the_settings_shown_are_the_jobs_own(client: TestClient, db: Session, owner: User) -> None:
+    config = PRESETS["thorough"].config.model_copy(update={"lora_rank": 48, "seed": 7})
+    job = make_job(db, user=owner, config=config)
+    sign_in(client, db, owner)
+    html = client.get(f"/jobs/{job.id}").text
+    assert "Thorough, 1 change<" in html
+    assert re.search(r"Adapter rank <span class=\"changed\">changed</span></dt><dd>48", html)
+
+
+def test_a_failed_job_says_why_and_shows_its_log(
+    client: TestClient, db: Session, owner: User
+) -> None:
+    job = make_job(
+        db,
+        user=owner,
+        status=JobStatus.FAILED,
+        reason="The disk is full.",
+        log_tail="No space left <script>",
+    )
+    sign_in(client, db, owner)
+    html = client.get(f"/jobs/{job.id}").text
+    assert "The disk is full." in html
+    assert "No space left &lt;script&gt;" in html
+    assert f'action="/jobs/{job.id}/retry"' in html
+
+
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [
+        ("GET", "/jobs/{job}"),
+        ("GET", "/jobs/{job}/metrics.csv"),
+        ("GET", "/jobs/new?copy_of={job}"),
+        ("POST", "/jobs/{job}/cancel"),
+        ("POST", "/jobs/{job}/pause"),
+        ("POST", "/jobs/{job}/resume"),
+        ("POST", "/jobs/{job}/retry"),
+        ("POST", "/jobs/{job}/rename"),
+        ("POST", "/jobs/{job}/delete"),
+        ("GET", "/adapters/{adapter}"),
+        ("GET", "/adapters/{adapter}/download"),
+        ("POST", "/adapters/{adapter}/rename"),
+        ("POST", "/adapters/{adapter}/delete"),
+    ],
+)
+def test_strangers_find_nothing(
+    client: TestClient, db: Session, owner: User, method: str, path: str
+) -> None:
+    adapter = make_adapter(db, owner)
+    job = make_job(db, user=owner)
+    stranger = make_user(db, role=Role.ADMIN, department=make_department(db))
+    sign_in(client, db, stranger)
+    address = path.format(job=job.id, adapter=adapter.id)
+    answer = client.request(method, address, data={"name": "Mine"} if method == "POST" else None)
+    assert answer.status_code == 404
+    db.expire_all()
+    assert db.get_one(Job, job.id).desired is Desired.RUN
+    assert db.get_one(Adapter, adapter.id).name == "Ward questions"
+
+
+def test_nobody_is_sent_to_sign_in(client: TestClient, db: Session, owner: User) -> None:
+    for path in ("/jobs", "/jobs/new", "/adapters", "/queue", "/models"):
+        answer = client.get(path, headers=READS_HTML, follow_redirects=False)
+        assert (answer.status_code, answer.headers["location"][:8]) == (303, "/sign-in")
+
+
+def test_owners_cancel_retry_rename_and_delete(
+    client: TestClient, db: Session, owner: User
+) -> None:
+    job = make_job(db, user=owner)
+    sign_in(client, db, owner)
+    assert "Cancelled" in client.post(f"/jobs/{job.id}/cancel").text
+    again = client.post(f"/jobs/{job.id}/retry", follow_redirects=False)
+    new = db.get_one(Job, int(again.headers["location"].rpartition("/")[2]))
+    assert (new.retry_of_id, new.status) == (job.id, JobStatus.QUEUED)
+    assert "Second try" in client.post(f"/jobs/{new.id}/rename", data={"name": "Second try"}).text
+    refused = client.post(f"/jobs/{new.id}/rename", data={"name": "x" * 300})
+    assert refused.status_code == 422
+    assert "x" * 300 in refused.text
+    assert client.post(f"/jobs/{new.id}/delete").status_code == 409
+    client.post(f"/jobs/{job.id}/delete")
+    assert db.scalars(select(Job.id).where(Job.id == job.id)).first() is None
+
+
+def test_a_viewer_looks_but_changes_nothing(client: TestClient, db: Session, owner: User) -> None:
+    job = make_job(db, user=owner)
+    sign_in(client, db, make_user(db, role=Role.VIEWER))
+    html = client.get(f"/jobs/{job.id}").text
+    assert "Cancel…" not in html
+    assert client.post(f"/jobs/{job.id}/cancel").status_code == 403
+    assert client.get("/jobs/new").status_code == 403
+
+
+# --- a new job -----------------------------------------------------------------------------
+
+
+def form_of(db: Session, user: User, **changes: Any) -> dict[str, str]:
+    version = make_dataset_version(db, user=user)
+    model = db.scalars(select(BaseModel)).first() or make_base_model(db)
+    form = {
+        "version_id": str(version.id),
+        "base_model_id": str(model.id),
+        "preset": "quick",
+        "name": "Ward questions",
+    }
+    return form | changes
+
+
+def test_a_preset_with_changes_is_frozen_in_the_job(
+    client: TestClient, db: Session, owner: User
+) -> None:
+    sign_in(client, db, owner)
+    form = form_of(db, owner, lora_rank="24", learning_rate="0,0005", max_length_tokens="1,024")
+    answer = client.post("/jobs/new", data=form, follow_redirects=False)
+    assert answer.status_code == 303
+    job = db.scalars(select(Job)).one()
+    wanted = {"lora_rank": 24, "learning_rate": 0.0005, "max_length_tokens": 1024}
+    assert job.config == PRESETS["quick"].config.model_dump(mode="json") | wanted
+    copied = client.get(f"/jobs/new?copy_of={job.id}").text
+    assert re.search(r'id="lora_rank"[^>]*value="24"', copied)
+    assert re.search(r'value="quick" checked', copied)
+
+
+def test_the_data_asked_for_is_the_data_chosen(
+    client: TestClient, db: Session, owner: User
+) -> None:
+    sign_in(client, db, owner)
+    make_base_model(db)
+    older, newer = (make_dataset_version(db, user=owner, name=name) for name in "AB")
+    for version in (older, newer):
+        page = client.get(f"/versions/{version.id}").text
+        (link,) = re.findall(r'href="(/jobs/new[^"]*)"[^>]*>Teach a model with this', page)
+        chosen = re.findall(r'<option value="(\d+)" selected', client.get(link).text)
+        assert chosen == [str(version.id)]
+
+
+def test_a_copy_is_tested_on_what_its_original_was(
+    client: TestClient, db: Session, owner: User
+) -> None:
+    sign_in(client, db, owner)
+    held_out = make_dataset_version(db, user=owner, name="Test sheet")
+    job = make_job(db, user=owner, validation_version_id=held_out.id)
+    assert "Test sheet, version 1" in client.get(f"/jobs/{job.id}").text
+    copied = client.get(f"/jobs/new?copy_of={job.id}").text
+    assert re.search(rf'<option value="{held_out.id}" selected>All of Test sheet', copied)
+    form = {
+        "version_id": str(job.version_id),
+        "base_model_id": str(job.base_model_id),
+        "preset": "quick",
+        "name": "Again",
+    }
+    for typed, kept in ((str(held_out.id), held_out.id), ("", None)):
+        client.post("/jobs/new", data=form | {"validation_version_id": typed})
+        newest = db.scalars(select(Job).order_by(Job.id.desc()).limit(1)).one()
+        assert (newest.name, newest.validation_version_id) == ("Again", kept)
+    strange = make_dataset_version(db, user=make_user(db, department=make_department(db)))
+    answer = client.post("/jobs/new", data=form | {"validation_version_id": str(strange.id)})
+    assert answer.status_code == 422
+
+
+@pytest.mark.parametrize(
+    ("field", "typed", "words"),
+    [
+        ("lora_rank", "0", "“Adapter rank” needs a whole number: 1 to 256."),
+        ("learning_rate", "fast", "“Learning rate” needs a number: more than 0, up to 0.01."),
+        ("preset", "ultra", "Choose Quick, Balanced or Thorough."),
+        ("version_id", "", "Choose the data to learn from."),
+        ("version_id", "99999", "does not exist"),
+        ("name", " ", "Give the job a name."),
+    ],
+)
+def test_a_wrong_value_comes_back_filled_in(
+    client: TestClient, db: Session, owner: User, field: str, typed: str, words: str
+) -> None:
+    sign_in(client, db, owner)
+    form = form_of(db, owner, num_epochs="7") | {field: typed}
+    answer = client.post("/jobs/new", data=form)
+    assert answer.status_code in (404, 422)
+    assert words.lower() in answer.text.lower()
+    assert re.search(r'id="num_epochs"[^>]*value="7"', answer.text)
+    assert db.scalars(select(Job)).first() is None
+
+
+def test_a_strangers_data_cannot_be_used(client: TestClient, db: Session, owner: User) -> None:
+    form = form_of(db, owner)
+    sign_in(client, db, make_user(db, department=make_department(db)))
+    assert client.post("/jobs/new", data=form).status_code in (404, 422)
+    assert db.scalars(select(Job)).first() is None
+
+
+def test_the_estimate_is_a_fragment_and_says_what_is_missing(
+    client: TestClient, db: Session, owner: User
+) -> None:
+    sign_in(client, db, owner)
+    form = form_of(db, owner)
+    whole = client.post("/jobs/new/estimate", data=form | {"lora_rank": "24"})
+    assert "<html" in whole.text, "without JavaScript a button asks"
+    assert re.search(r'id="lora_rank"[^>]*value="24"', whole.text)
+    client.headers["HX-Request"] = "true"
+    answer = client.post("/jobs/new/estimate", data=form)
+    assert answer.status_code == 200
+    assert "<html" not in answer.text
+    assert "No machine to train on has been seen yet." in answer.text
+    wrong = client.post("/jobs/new/estimate", data=form | {"batch_size": "1000"})
+    assert "“Examples per step” needs a whole number: 1 to 256." in wrong.text
+
+
+def test_each_starting_model_says_whether_it_fits(
+    client: TestClient, db: Session, owner: User
+) -> None:
+    small = {
+        "model_type": "llama", "hidden_size": 64, "num_hidden_layers": 2, "vocab_size": 320,
+        "num_attention_heads": 4, "intermediate_size": 128,
+    }  # fmt: skip
+    make_dataset_version(db, user=owner)
+    make_base_model(db, name="house/small", config=small, num_parameters=150_000)
+    make_base_model(db, name="house/large", config=small, num_parameters=70_000_000_000)
+    make_base_model(db, name="house/coming", status=ModelStatus.WAITING)
+    hardware = DeviceInfo(free_bytes=8 * 1024**3).model_dump()
+    db.add(
+        Worker(
+            id="gpu-0@here", queue="gpu", host="here", boot_id="b", devices=["cpu"], version="1",
+            hardware=hardware,
+        )
+    )  # fmt: skip
+    db.commit()
+    sign_in(client, db, owner)
+    cards = re.findall(r'<label class="card">(.*?)</label>', client.get("/jobs/new").text, re.S)
+    said = [re.findall(r"(?:Fits|Does not fit) this machine[^<]*", card) for card in cards[:3]]
+    assert sorted(said) == [[], ["Does not fit this machine"], ["Fits this machine"]]
+    page = client.get("/models").text
+    assert re.findall(r'class="fits is-(\w+)"', page).count("no") == 1
+
+
+def test_several_gpus_are_told_as_such(client: TestClient, db: Session, owner: User) -> None:
+    llama = {
+        "model_type": "llama", "hidden_size": 4096, "num_hidden_layers": 32,
+        "intermediate_size": 14336, "num_attention_heads": 32, "vocab_size": 32000,
+    }  # fmt: skip
+    model = byte_model(db)
+    model.config, model.num_parameters = llama, 6_700_000_000
+    hardware = DeviceInfo(
+        kind="cuda", name="NVIDIA L4", free_bytes=23 * 1024**3, num_devices=2
+    ).model_dump()
+    db.add(
+        Worker(
+            id="gpu-0@here", queue="gpu", host="here", boot_id="b", version="1",
+            devices=["cuda:0", "cuda:1"], hardware=hardware,
+        )
+    )  # fmt: skip
+    db.commit()
+    sign_in(client, db, owner)
+    form = form_of(db, owner, base_model_id=str(model.id))
+    estimate = client.post("/jobs/new/estimate", data=form).text
+    assert "free on each</span>" in estimate
+    assert "On 2 × NVIDIA L4." in estimate
+    assert "Each of the 2 GPUs holds the whole starting model" in estimate
+    sent = client.post("/jobs/new", data=form, follow_redirects=True).text
+    assert "Memory of each GPU" in sent
+    queue = client.get("/queue").text
+    assert "2 × NVIDIA L4" in queue
+    assert "free on each" in queue
+
+
+# --- adapters, queue, models ---------------------------------------------------------------
+
+
+def test_the_zip_comes_as_an_attachment(client: TestClient, db: Session, owner: User) -> None:
+    adapter = make_adapter(db, owner, b"forty-two")
+    sign_in(client, db, owner)
+    answer = client.get(f"/adapters/{adapter.id}/download")
+    assert answer.headers["content-type"] == "application/zip"
+    assert answer.headers["content-disposition"] == 'attachment; filename="ward-questions.zip"'
+    assert answer.headers["x-content-type-options"] == "nosniff"
+    with zipfile.ZipFile(io.BytesIO(answer.content)) as pack:
+        assert pack.read("adapter_model.safetensors") == b"forty-two"
+
+
+def test_an_adapter_page_shows_before_and_after(
+    client: TestClient, db: Session, owner: User
+) -> None:
+    adapter = make_adapter(db, owner)
+    sign_in(client, db, owner)
+    html = client.get(f"/adapters/{adapter.id}").text
+    for words in ("2.50", "1.25", "50 % less", "Nowhere.", "Room 7!", "adapter_model.safetensors"):
+        assert words in html
+    client.post(f"/adapters/{adapter.id}/delete")
+    assert client.get(f"/adapters/{adapter.id}").status_code == 404
+
+
+def test_other_departments_jobs_are_counted_not_named(
+    client: TestClient, db: Session, owner: User
+) -> None:
+    make_job(db, user=owner)
+    secret = make_job(db, user=make_user(db, department=make_department(db)))
+    secret.name = "Secret exam"
+    db.add(
+        Worker(id="gpu-0@here", queue="gpu", host="here", boot_id="b", devices=["cpu"], version="1")
+    )
+    db.commit()
+    sign_in(client, db, owner)
+    html = client.get("/queue").text
+    assert "Secret exam" not in html
+    assert "1 job of other departments waits too" in html
+    assert "gpu-0@here" in html
+    sign_in(client, db, make_user(db, role=Role.ADMIN))
+    assert "Secret exam" in client.get("/queue").text
+
+
+def test_only_administrators_add_models(client: TestClient, db: Session, owner: User) -> None:
+    sign_in(client, db, owner)
+    form = {"path": "/nowhere/at-all", "name": "house/new"}
+    assert client.post("/models", data=form).status_code == 403
+    sign_in(client, db, make_user(db, role=Role.ADMIN))
+    refused = client.post("/models", data=form)
+    assert refused.status_code == 422
+    assert "There is nothing at /nowhere/at-all on the server." in refused.text
+    assert 'value="house/new"' in refused.text
+    client.post("/models", data={"path": "/tmp", "name": "house/new"})
+    assert db.scalars(select(BaseModel)).one().name == "house/new"
+
+
+def test_the_list_shows_what_the_test_questions_said(
+    client: TestClient, db: Session, owner: User
+) -> None:
+    sign_in(client, db, owner)
+    assert "Nothing has been taught here yet." in client.get("/jobs").text
+    job = make_job(db, user=owner, status=JobStatus.SUCCEEDED, step=20, total_steps=20)
+    for step, value in ((0, 2.5), (20, 1.5)):
+        at = datetime.now(UTC)
+        row = {"job_id": job.id, "attempt": 1, "seq": step, "at": at}
+        db.add(Metric(step=step, name="validation_loss", value=value, **row))
+    db.commit()
+    html = client.get("/jobs").text
+    assert "1.50 " in html
+    assert "from 2.50" in html
+
+
+def test_older_jobs_are_a_page_further(client: TestClient, db: Session, owner: User) -> None:
+    version = make_dataset_version(db, user=owner)
+    made = [make_job(db, user=owner, version=version).id for _ in range(60)]
+    sign_in(client, db, owner)
+
+    def shown(path: str) -> list[int]:
+        return [int(number) for number in re.findall(r'href="/jobs/(\d+)"', client.get(path).text)]
+
+    assert shown("/jobs") == made[:9:-1]
+    assert f'href="/jobs?before={made[10]}"' in client.get("/jobs").text
+    older = client.get(f"/jobs?before={made[10]}").text
+    assert shown(f"/jobs?before={made[10]}") == made[9::-1]
+    assert "Older jobs" not in older
+    assert '<a class="button-quiet" href="/jobs">The newest jobs</a>' in older
+    assert shown("/jobs?before=x") == made[:9:-1]
+    assert "The newest jobs" in client.get(f"/jobs?before={made[0]}").text
+
+
+def test_the_learning_rate_follows_the_models_width(
+    client: TestClient, db: Session, owner: User
+) -> None:
+    form = form_of(db, owner, preset="balanced")
+    model = db.scalars(select(BaseModel)).one()
+    model.config = {"hidden_size": 4096, "model_type": "llama"}
+    model.num_parameters = 8_030_000_000
+    db.commit()
+    sign_in(client, db, owner)
+
+    def rate(**changes: str) -> float:
+        answer = client.post("/jobs/new", data=form | changes, follow_redirects=False)
+        assert answer.status_code == 303
+        job = db.scalars(select(Job).order_by(Job.id.desc()).limit(1)).one()
+        return float(job.config["learning_rate"])
+
+    def said(**changes: str) -> str:
+        html = client.post("/jobs/new/estimate", data=form | changes).text
+        found = re.search(r'id="rate">([^<]*)', html)
+        return found[1] if found else ""
+
+    assert (rate(), rate(preset="quick"), rate(preset="thorough")) == (2.9e-4, 5.8e-4, 1.45e-4)
+    assert said() == "Learning rate 0.00029, proposed for a model 4,096 numbers wide."
+    assert said(preset="quick").startswith("Learning rate 0.00058: twice the 0.00029 that is")
+    assert rate(rate_rule="paper") == 2e-4
+    assert "QLoRA paper" in said(rate_rule="paper")
+    assert rate(learning_rate="0.003", rate_rule="paper") == 0.003
+    html = client.get(f"/jobs/{db.scalars(select(Job.id).order_by(Job.id)).first()}").text
+    assert "Balanced</p>" in html  # and nothing is called changed
+
+
+@pytest.mark.parametrize(
+    ("config", "expected"),
+    [
+        ({"hidden_size": 4096, "model_type": "llama"}, 2.9e-4),
+        ({"hidden_size": 2048, "model_type": "llama"}, 4.9e-4),
+        ({"hidden_size": 4096, "model_type": "qwen3"}, 4.7e-4),
+        ({"hidden_size": 576, "model_type": "llama"}, 5e-4),
+        ({"hidden_size": 65536, "model_type": "mistral"}, 1e-4),
+        (None, 5e-4),
+    ],
+)
+def test_proposed_rates_are_tinkers_within_bounds(
+    config: dict[str, Any] | None, expected: float
+) -> None:
+    assert proposed_learning_rate(config) == expected
+
+
+def test_what_to_learn_is_asked_where_the_data_has_pairs(
+    client: TestClient, db: Session, owner: User
+) -> None:
+    form = form_of(db, owner)
+    pairs = make_dataset_version(db, user=owner, kind=ExampleKind.PREFERENCE)
+    texts = make_dataset_version(db, user=owner, kind=ExampleKind.TEXT)
+    sign_in(client, db, owner)
+    shown = {
+        version: client.get(f"/jobs/new?version={version}").text
+        for version in (form["version_id"], pairs.id, texts.id)
+    }
+    assert ["pairs of a better" in html for html in shown.values()] == [False, True, False]
+    assert ["continued pretraining" in html for html in shown.values()] == [False, False, True]
+    assert re.search(r'value="dpo" checked', shown[pairs.id])
+    assert "a tenth for pairs" in shown[pairs.id]
+    assert 'class="change" open' not in shown[pairs.id]
+    form |= {"version_id": str(pairs.id)}
+    swapped = client.post("/jobs/new/objective", data=form).text
+    assert 'name="objective"' in swapped
+    assert "<html" not in swapped
+    # Without JavaScript the other data may have been chosen after the page was shown.
+    wrong = client.post("/jobs/new", data=form)
+    assert wrong.status_code == 422
+    assert "Choose what it is to learn from these pairs." in wrong.text
+    sent = form | {"objective": "dpo", "dpo_beta": "0,2"}
+    assert client.post("/jobs/new", data=sent, follow_redirects=False).status_code == 303
+    plain = form_of(db, owner, objective="dpo")
+    assert client.post("/jobs/new", data=plain, follow_redirects=False).status_code == 303
+    first, second = db.scalars(select(Job).order_by(Job.id))
+    assert (first.config["objective"], first.config["dpo_beta"]) == ("dpo", 0.2)
+    assert first.config["learning_rate"] == 1e-4  # Quick: twice a tenth of 0.0005
+    assert second.config["objective"] == "supervised"
+    assert "Quick, 1 change<" in client.get(f"/jobs/{first.id}").text
+    assert re.search(r'value="dpo" checked', client.get(f"/jobs/new?copy_of={first.id}").text)
+
+
+def test_a_job_on_pairs_says_how_often_it_prefers_the_better_answer(
+    client: TestClient, db: Session, owner: User
+) -> None:
+    config = PRESETS["quick"].settings(None, "dpo")
+    job = make_job(db, user=owner, status=JobStatus.SUCCEEDED, config=config, total_steps=9)
+    for seq, (step, loss, share) in enumerate([(0, 0.69, 0.5), (9, 0.31, 0.875)]):
+        point = {"job_id": job.id, "step": step, "attempt": 1, "seq": seq, "at": datetime.now(UTC)}
+        db.add(Metric(**point, name="validation_loss", value=loss))
+        db.add(Metric(**point, name="validation_preferred_share", value=share))
+    cut = {"num_truncated": 3, "num_cut_tokens": 1200, "num_cut_answers": 1}
+    db.add(JobEvent(job_id=job.id, seq=9, level="warn", kind="plan", message="m", data=cut))
+    db.commit()
+    sign_in(client, db, owner)
+    html = client.get(f"/jobs/{job.id}").text
+    assert "it prefers the better one in 88 % of the pairs, and the adapter of step 9" in html
+    assert re.search(r'data-figure="preferred">88 %</b>.*?data-figure="first_preferred">50 %', html)
+    assert (
+        "3 examples are too long and lose 1,200 tokens, at the beginning of the question first; "
+        "in 1 of them a part of an answer goes as well." in html
+    )

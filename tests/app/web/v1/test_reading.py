@@ -1,0 +1,99 @@
+"""From a program's file to examples, with the real reader and nobody there to be asked."""
+
+import openai
+import pytest
+from openai import OpenAI
+from sqlalchemy.orm import Session
+
+from app import jobs
+from app.core.models import Job
+from app.datasets import examples
+from tests import factories
+from tests.app.web.v1.test_files import upload
+from tests.app.web.v1.test_jobs import WORKER
+from worker.cpu import privacy, reading
+
+SURE = "question,answer\n" + "".join(
+    f"Where is room {number}?,Room {number} is on floor {number % 5}.\n" for number in range(40)
+)
+UNSURE = "alpha,beta,gamma\n" + "".join(f"{n},{n * n},{n * n * n}\n" for n in range(40))
+
+
+def read_all() -> None:
+    while reading.read_next("cpu-0@here") or privacy.look_next("cpu-0@here"):
+        pass
+
+
+def test_a_sure_mapping_is_accepted_and_the_waiting_job_can_begin(api: OpenAI, db: Session) -> None:
+    factories.make_base_model(db, name="house/tiny")
+    sent = upload(api, content=SURE.encode())
+    job = api.fine_tuning.jobs.create(model="house/tiny", training_file=sent)
+    assert job.status == "validating_files"
+    read_all()
+    read = api.files.retrieve(sent)
+    assert read.status == "processed"
+    assert read.model_extra is not None
+    assert read.model_extra["x_num_train"] + read.model_extra["x_num_validation"] == 40
+    assert api.fine_tuning.jobs.retrieve(job.id).status == "queued"
+    assert jobs.claim(db, WORKER) is not None
+    assert read.model_extra["x_privacy"]["status"] == "decided"
+
+
+def test_what_points_to_people_has_to_be_decided_on(api: OpenAI, db: Session) -> None:
+    factories.make_base_model(db, name="house/tiny")
+    text = SURE + "Is Thyra Blomqvist in?,Ask Mrs Blomqvist on 01632 960 123.\n"
+    sent = api.files.create(file=("a.csv", text.encode()), purpose="fine-tune").id
+    read_all()
+    gate = api.files.retrieve(sent).model_extra or {}
+    assert gate["x_privacy"]["status"] == "undecided"
+    assert gate["x_privacy"]["found"] == {"name": 2, "phone": 1}
+    with pytest.raises(openai.ConflictError) as refused:
+        api.fine_tuning.jobs.create(model="house/tiny", training_file=sent)
+    assert refused.value.code == "privacy_undecided"
+    assert gate["x_privacy"]["page"] in str(refused.value)
+    with pytest.raises(openai.BadRequestError) as unsaid:
+        api.fine_tuning.jobs.create(
+            model="house/tiny", training_file=sent, extra_body={"x_privacy": {"decision": "keep"}}
+        )
+    assert unsaid.value.param == "x_privacy.reason"
+    job = api.fine_tuning.jobs.create(
+        model="house/tiny", training_file=sent, extra_body={"x_privacy": {"decision": "replace"}}
+    )
+    assert job.status == "validating_files"
+    read_all()
+    db.expire_all()
+    version = db.get_one(Job, (job.model_extra or {})["x_job_id"]).version
+    assert version.number == 2
+    found = [turn["content"] for each in examples.page(db, version) for turn in each.messages]
+    assert "Ask Mrs [Name 1] on [Phone number 1]." in found
+    assert api.fine_tuning.jobs.retrieve(job.id).status == "queued"
+
+
+def test_a_decision_that_cannot_be_read_is_refused(api: OpenAI) -> None:
+    for stated in ({"decision": "sell"}, {"decision": "keep", "reason": ""}, {"who": "me"}):
+        with pytest.raises(openai.BadRequestError) as refused:
+            api.files.create(
+                file=("a.csv", SURE.encode()),
+                purpose="fine-tune",
+                extra_body={"x_privacy": stated},
+            )
+        assert (refused.value.param or "").startswith("x_privacy")
+
+
+def test_an_unsure_mapping_is_an_error_that_says_so(api: OpenAI, db: Session) -> None:
+    factories.make_base_model(db, name="house/tiny")
+    sent = upload(api, content=UNSURE.encode())
+    job = api.fine_tuning.jobs.create(model="house/tiny", training_file=sent)
+    read_all()
+    failed = api.files.wait_for_processing(sent)
+    assert failed.status == "error"
+    assert failed.status_details
+    assert "columns" in failed.status_details
+    jobs.fail_hopeless(db)
+    db.commit()
+    over = api.fine_tuning.jobs.retrieve(job.id)
+    assert over.status == "failed"
+    assert over.error is not None
+    assert failed.status_details in over.error.message
+    with pytest.raises(openai.BadRequestError):
+        api.fine_tuning.jobs.create(model="house/tiny", training_file=sent)

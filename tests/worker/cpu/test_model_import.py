@@ -1,0 +1,348 @@
+"""Base models come from strangers: what is taken, what is refused, and that imports are fenced."""
+
+import hashlib
+import json
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from threading import Thread
+from typing import Any, ClassVar
+from urllib.parse import unquote
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from sqlalchemy.orm import Session
+
+from app.base_models import registry as base_models
+from app.core import settings
+from app.core.errors import Conflict, Forbidden, Invalid
+from app.core.models import BaseModel, ModelStatus, Role
+from app.training import manifests
+from tests.factories import make_user
+from tests.worker.conftest import is_running, wait_for
+from tests.worker.trainer.conftest import tiny_model
+from worker import identity
+from worker.cpu import model_import
+from worker.cpu.model_conversion import Unusable, clean_config, convert
+
+__all__ = ["tiny_model"]
+COMMIT = "0123456789" * 4
+
+
+@pytest.fixture(autouse=True)
+def _worker(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ETUDE_WORKER_ID", "cpu-0@test")
+
+
+@pytest.fixture
+def given(tiny_model: Path, tmp_path: Path) -> Path:
+    """A model's folder as it may lie on a server, before its import."""
+    folder = tmp_path / "given"
+    shutil.copytree(tiny_model, folder)
+    (folder / "MANIFEST.json").unlink()
+    (folder / "README.md").write_text("---\nlicense: apache-2.0\n---\n# A model\n")
+    return folder
+
+
+def change_json(path: Path, **values: Any) -> None:
+    path.write_text(json.dumps(json.loads(path.read_text()) | values))
+
+
+def import_folder(given: Path, target: Path) -> dict[str, Any]:
+    return convert({"kind": "folder", "path": str(given)}, target)
+
+
+def test_a_folder_becomes_a_verified_model(given: Path, tmp_path: Path) -> None:
+    target = tmp_path / "models" / "one"
+    target.parent.mkdir()
+    result = import_folder(given, target)
+    assert manifests.verify_manifest(target) == result["manifest_sha256"]
+    assert result["licence"] == "apache-2.0"
+    weights = load_file(target / "model.safetensors")
+    assert result["num_parameters"] == sum(tensor.numel() for tensor in weights.values())
+    assert not list(target.parent.glob("*.tmp"))
+    assert not list(target.parent.glob(".*"))
+
+
+def test_tables_of_older_files_and_tied_weights_are_no_strangers(
+    given: Path, tmp_path: Path
+) -> None:
+    weights = load_file(given / "model.safetensors")
+    weights["model.layers.0.self_attn.rotary_emb.inv_freq"] = torch.ones(8)
+    weights["lm_head.weight"] = weights["model.embed_tokens.weight"].clone()
+    save_file(weights, given / "model.safetensors", metadata={"format": "pt"})
+    import_folder(given, tmp_path / "one")
+
+
+def test_only_plain_known_settings_are_kept(given: Path, tmp_path: Path) -> None:
+    change_json(
+        given / "config.json",
+        _attn_implementation_internal="somebody/kernel",
+        a_key_nobody_knows=1,
+        hidden_act="https://example.org/code",
+    )
+    change_json(given / "tokenizer_config.json", auto_map={"AutoTokenizer": ["x.py", None]})
+    (given / "run_me.py").write_text("raise SystemExit")
+    import_folder(given, tmp_path / "out")
+    kept = json.loads((tmp_path / "out" / "config.json").read_text())
+    assert not {"_attn_implementation_internal", "a_key_nobody_knows", "hidden_act"} & kept.keys()
+    assert kept["hidden_size"] == 64
+    assert "auto_map" not in (tmp_path / "out" / "tokenizer_config.json").read_text()
+    assert not (tmp_path / "out" / "run_me.py").exists()
+
+
+def only_pickle(folder: Path) -> None:
+    (folder / "model.safetensors").rename(folder / "pytorch_model.bin")
+
+
+def own_code(folder: Path) -> None:
+    change_json(folder / "config.json", auto_map={"AutoModelForCausalLM": "modeling.Model"})
+
+
+def unknown_type(folder: Path) -> None:
+    change_json(folder / "config.json", model_type="x\nimport os")
+
+
+def quantized(folder: Path) -> None:
+    change_json(folder / "config.json", quantization_config={"quant_method": "gptq"})
+
+
+def no_tokenizer(folder: Path) -> None:
+    (folder / "tokenizer.json").unlink()
+
+
+def no_template(folder: Path) -> None:
+    (folder / "chat_template.jinja").unlink()
+
+
+def broken_json(folder: Path) -> None:
+    (folder / "config.json").write_text("{")
+
+
+def lacking_weights(folder: Path) -> None:
+    weights = load_file(folder / "model.safetensors")
+    weights.pop("model.norm.weight")
+    save_file(weights, folder / "model.safetensors")
+
+
+def foreign_weights(folder: Path) -> None:
+    weights = load_file(folder / "model.safetensors")
+    weights["score.weight"] = weights["model.norm.weight"].clone()
+    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+
+
+def other_shape(folder: Path) -> None:
+    change_json(folder / "config.json", intermediate_size=130)
+
+
+def cut_off(folder: Path) -> None:
+    path = folder / "model.safetensors"
+    path.write_bytes(path.read_bytes()[:1000])
+
+
+def nothing_there(folder: Path) -> None:
+    shutil.rmtree(folder)
+
+
+@pytest.mark.parametrize(
+    ("spoil", "words"),
+    [
+        (only_pickle, "pickle"),
+        (own_code, "program code"),
+        (unknown_type, "cannot be trained here"),
+        (quantized, "quantized already"),
+        (no_tokenizer, r"tokenizer\.json"),
+        (no_template, "chat template"),
+        (broken_json, "not valid JSON"),
+        (foreign_weights, r"do not belong to a llama model, score\.weight;"),
+        (lacking_weights, r"lack the weights model\.norm\.weight"),
+        (other_shape, "do not have the shape"),
+        (cut_off, "damaged"),
+        (nothing_there, "nothing at"),
+    ],
+)
+def test_what_cannot_be_used_is_refused_in_a_sentence(
+    given: Path, tmp_path: Path, spoil: Callable[[Path], None], words: str
+) -> None:
+    spoil(given)
+    with pytest.raises(Unusable, match=words) as raised:
+        import_folder(given, tmp_path / "out")
+    assert "\n" not in str(raised.value)
+    assert not (tmp_path / "out").exists()
+    assert not (tmp_path / "out.tmp").exists()
+
+
+def test_a_file_that_is_no_gguf_is_told_so(given: Path, tmp_path: Path) -> None:
+    with pytest.raises(Unusable, match="is not a GGUF file"):
+        import_folder(given / "model.safetensors", tmp_path / "out")
+
+
+def test_a_type_is_not_taken_for_its_beginning() -> None:
+    with pytest.raises(Unusable):
+        clean_config({"model_type": "llama4"})
+
+
+class Hub(BaseHTTPRequestHandler):
+    """As much of the Hugging Face Hub as a download asks for, over the files of one folder."""
+
+    folder: Path
+    asked: ClassVar[list[tuple[str, str]]] = []  # path and Authorization of each request
+
+    def do_HEAD(self) -> None:
+        self.do_GET()
+
+    def do_GET(self) -> None:
+        path = unquote(self.path.partition("?")[0])
+        self.asked.append((path, self.headers.get("Authorization", "")))
+        names = [file.name for file in self.folder.iterdir()]
+        if path.startswith("/api/models/house/tiny/tree/"):
+            found = [{"type": "file", "path": name, "size": 1, "oid": "0"} for name in names]
+            self._answer(json.dumps(found).encode())
+        elif path.startswith("/api/models/house/tiny"):
+            siblings = [{"rfilename": name} for name in names]
+            self._answer(
+                json.dumps({"id": "house/tiny", "sha": COMMIT, "siblings": siblings}).encode()
+            )
+        elif (name := path.rpartition("/")[2]) in names and "/resolve/" in path:
+            self._answer((self.folder / name).read_bytes())
+        else:
+            self.send_error(404)
+
+    def _answer(self, body: bytes) -> None:
+        self.send_response(200)
+        for name, value in {
+            "Content-Length": str(len(body)),
+            "X-Repo-Commit": COMMIT,
+            "ETag": f'"{hashlib.sha256(body).hexdigest()}"',
+        }.items():
+            self.send_header(name, value)
+        self.end_headers()
+        if self.command == "GET":
+            self.wfile.write(body)
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+def test_a_model_is_fetched_from_the_hub_without_its_programs(
+    db: Session, data_dir: Path, given: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (given / "modeling.py").write_text("raise SystemExit")
+    (given / "pytorch_model.bin").write_bytes(b"a pickle")
+    Hub.folder = given
+    with ThreadingHTTPServer(("127.0.0.1", 0), Hub) as hub:
+        Thread(target=hub.serve_forever).start()
+        for name, value in {
+            "HF_ENDPOINT": f"http://127.0.0.1:{hub.server_port}",
+            "ETUDE_HUB_DOWNLOADS": "true",
+            "ETUDE_HUB_TOKEN": "hf_secret",
+        }.items():
+            monkeypatch.setenv(name, value)
+        settings.get.cache_clear()
+        model = base_models.add(db, None, {"kind": "hub", "repo": "house/tiny"}, "house/tiny")
+        absent = base_models.add(db, None, {"kind": "hub", "repo": "house/none"}, "house/none")
+        db.commit()
+        assert model_import.import_next("cpu-0@test")
+        assert model_import.import_next("cpu-0@test")
+        hub.shutdown()
+    db.refresh(model)
+    assert (model.status, model.reason) == (ModelStatus.READY, None)
+    assert manifests.verify_manifest(base_models.folder(model)) == model.manifest_sha256
+    fetched = {path.rpartition("/")[2] for path, _ in Hub.asked if "/resolve/" in path}
+    assert {"model.safetensors", "config.json", "tokenizer.json"} <= fetched
+    assert not {"modeling.py", "pytorch_model.bin"} & fetched
+    assert {token for _, token in Hub.asked} == {"Bearer hf_secret"}
+    db.refresh(absent)
+    assert absent.status is ModelStatus.FAILED
+    assert "house/none could not be downloaded" in (absent.reason or "")
+
+
+def test_an_import_killed_half_way_is_done_again(db: Session, data_dir: Path, given: Path) -> None:
+    """As the reading of a file: nothing stays "importing" for ever, and nothing half-made stays."""
+    model = base_models.add(db, None, {"kind": "folder", "path": str(given)}, "house/tiny")
+    db.commit()
+    code = "from worker.cpu import model_import; model_import.import_next('cpu-0@test')"
+    worker = subprocess.Popen([sys.executable, "-c", code])
+    wait_for(db, lambda: model.status is ModelStatus.IMPORTING)
+    models_dir = settings.get().models_dir
+    wait_for(db, lambda: list(models_dir.glob(".house-tiny-*")), seconds=60)
+    (child,) = identity.children(worker.pid)
+    # Other models' names may hold this one's number.
+    others = {f"house-tiny-{model.id}-b-7-1", f"x-{model.id}-y-8-2"}
+    for name in others:
+        (models_dir / name).mkdir()
+    worker.kill()
+    worker.wait()
+    wait_for(db, lambda: not is_running(child), seconds=20)
+    assert status_of(db, model) is ModelStatus.IMPORTING
+    assert model_import.import_next("cpu-0@test"), "the same worker takes back what it held"
+    assert status_of(db, model) is ModelStatus.READY
+    assert model.attempt == 2
+    assert {path.name for path in models_dir.iterdir()} == others | {model.folder}
+
+
+def status_of(db: Session, model: BaseModel) -> ModelStatus:
+    db.refresh(model)
+    return model.status
+
+
+def test_a_worker_imports_what_waits(db: Session, data_dir: Path, given: Path) -> None:
+    model = base_models.add(db, None, {"kind": "folder", "path": str(given)}, "house/tiny")
+    db.commit()
+    assert model_import.import_next("cpu-0@test")
+    db.refresh(model)
+    assert (model.status, model.reason, model.lease_until) == (ModelStatus.READY, None, None)
+    assert manifests.verify_manifest(base_models.folder(model)) == model.manifest_sha256
+    assert model.licence == "apache-2.0"
+    assert not model_import.import_next("cpu-0@test")
+
+
+def test_a_refused_model_keeps_the_reason_and_may_be_tried_again(
+    db: Session, data_dir: Path, given: Path
+) -> None:
+    only_pickle(given)
+    model = base_models.add(db, None, {"kind": "folder", "path": str(given)}, "house/tiny")
+    db.commit()
+    assert model_import.import_next("cpu-0@test")
+    assert status_of(db, model) is ModelStatus.FAILED
+    assert "pickle" in (model.reason or "")
+    (given / "pytorch_model.bin").rename(given / "model.safetensors")
+    base_models.import_again(db, make_user(db, role=Role.ADMIN), model)
+    db.commit()
+    assert model_import.import_next("cpu-0@test")
+    assert status_of(db, model) is ModelStatus.READY
+
+
+def test_a_worker_that_is_to_end_gives_the_model_back(
+    db: Session, data_dir: Path, given: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ETUDE_WATCH_SECONDS", "0.05")
+    settings.get.cache_clear()
+    identity.drain_file().parent.mkdir(parents=True)
+    identity.drain_file().touch()
+    model = base_models.add(db, None, {"kind": "folder", "path": str(given)}, "house/tiny")
+    db.commit()
+    assert not model_import.import_next("cpu-0@test")
+    db.refresh(model)
+    assert (model.status, model.strikes) == (ModelStatus.WAITING, 0)
+
+
+def test_who_may_add_models_and_under_which_names(db: Session, given: Path) -> None:
+    source = {"kind": "folder", "path": str(given)}
+    with pytest.raises(Forbidden):
+        base_models.add(db, make_user(db, role=Role.LEAD), source, "house/tiny")
+    admin = make_user(db, role=Role.ADMIN)
+    for name in ("", "../x", "a/b/c", "a b", "x" * 101):
+        with pytest.raises(Invalid) as raised:
+            base_models.add(db, admin, source, name)
+        assert raised.value.field == "name"
+    with pytest.raises(Invalid, match="hub are off"):
+        base_models.add(db, admin, {"kind": "hub", "repo": "a/b"}, "a/b")
+    base_models.add(db, admin, source, "house/tiny")
+    with pytest.raises(Conflict):
+        base_models.add(db, admin, source, "house/tiny")
+    assert db.query(BaseModel).count() == 1

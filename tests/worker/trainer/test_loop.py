@@ -1,0 +1,334 @@
+"""The loop's numbers: pinned, repeatable, resumed exactly, and guarded."""
+
+import json
+import math
+from collections import defaultdict
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from peft import PeftModel
+from safetensors.torch import load_file
+from transformers import AutoModelForCausalLM
+
+from app.training.chat import ChatFormat, Encoded
+from app.training.config import TrainConfig, TrainerSpec
+from app.training.manifests import verify_manifest
+from tests.worker.trainer.conftest import (
+    MODEL_NAME,
+    conversation,
+    events,
+    losses,
+    make_job,
+    make_plan,
+    make_trainer,
+)
+from worker.trainer import checkpoint, failures, loop
+from worker.trainer.data import evaluation_examples, step_examples
+
+GOLDEN = Path(__file__).parents[2] / "golden" / "losses.json"
+# Twenty steps: five passes over 24 examples, six at a time.
+TWENTY: dict[str, Any] = {"num_epochs": 5, "batch_size": 6, "num_evaluations": 4}
+TWENTY |= {"learning_rate": 1e-3}
+
+
+def train(folder: Path, model: Path, **config: Any) -> TrainerSpec:
+    spec = make_job(folder, model, **config)
+    loop.train(make_trainer(folder, spec))
+    return spec
+
+
+def test_twenty_golden_losses(
+    tmp_path: Path, tiny_model: Path, request: pytest.FixtureRequest
+) -> None:
+    train(tmp_path, tiny_model, **TWENTY)
+    found = {
+        "training": losses(tmp_path),
+        "evaluation": [e["loss"] for e in events(tmp_path, kind="evaluation")],
+    }
+    if request.config.getoption("--write-golden", default=False):
+        GOLDEN.write_text(json.dumps(found, indent=2) + "\n")
+    golden = json.loads(GOLDEN.read_text())
+    assert len(golden["training"]) == 20
+    # float32 sums in another order on another CPU: 1e-3 after twenty steps is generous.
+    assert found["training"] == pytest.approx(golden["training"], rel=1e-3)
+    assert found["evaluation"] == pytest.approx(golden["evaluation"], rel=1e-3)
+
+
+def test_the_same_seed_gives_the_same_job_and_another_a_different_one(
+    tmp_path: Path, tiny_model: Path
+) -> None:
+    for name, seed in (("a", 0), ("b", 0), ("c", 1)):
+        train(tmp_path / name, tiny_model, num_epochs=1, seed=seed, lora_dropout=0.1)
+    assert losses(tmp_path / "a") == losses(tmp_path / "b")
+    assert losses(tmp_path / "a") != losses(tmp_path / "c")
+
+
+def test_one_batch_is_learned_by_heart(tmp_path: Path, tiny_model: Path) -> None:
+    spec = make_job(
+        tmp_path, tiny_model, num_train=4, num_validation=0,
+        num_epochs=50, batch_size=4, learning_rate=0.01, lora_rank=16, num_evaluations=1,
+    )  # fmt: skip
+    loop.train(make_trainer(tmp_path, spec, make_plan(spec, num_train=4)))
+    found = losses(tmp_path)
+    assert found[0] > 3
+    assert found[-1] < 0.1
+    notes = [event["message"] for event in events(tmp_path, kind="note")]
+    assert any("no test set" in note for note in notes)
+
+
+class StopAfter:
+    """Asks to stop when the loop has asked this often."""
+
+    def __init__(self, num: int) -> None:
+        self.left = num
+
+    def __call__(self) -> bool:
+        self.left -= 1
+        return self.left < 0
+
+
+# In between; where an evaluation is due; with a probe; and with bitsandbytes' optimizer.
+@pytest.mark.parametrize(
+    ("stop_after", "changes"),
+    [(3, {}), (5, {"fits": "tight"}), (7, {"optimizer": "adamw_8bit"})],
+)
+def test_a_resumed_job_equals_an_unbroken_one_bit_for_bit(
+    tmp_path: Path, tiny_model: Path, stop_after: int, changes: dict[str, Any]
+) -> None:
+    config = {**TWENTY, "lora_dropout": 0.1}
+    whole, broken = tmp_path / "whole", tmp_path / "broken"
+    spec = make_job(whole, tiny_model, **config)
+    # The unbroken one never probes: what a probe does must leave no trace.
+    loop.train(make_trainer(whole, spec, make_plan(spec, **changes | {"fits": "yes"})))
+    spec = make_job(broken, tiny_model, **config)
+    plan = make_plan(spec, **changes)
+    with pytest.raises(failures.Stopped):
+        loop.train(make_trainer(broken, spec, plan, asked_to_stop=StopAfter(stop_after)))
+    saved = events(broken, kind="checkpoint")[-1]
+    assert saved["step"] == stop_after
+    assert verify_manifest(broken / saved["path"]) == saved["manifest_sha256"]
+    spec = spec.model_copy(update={"attempt": 2, "resume_from": saved["path"]})
+    torch.manual_seed(12345)  # whatever came before must not matter
+    loop.train(make_trainer(broken, spec, plan))
+    assert losses(broken) + losses(broken, attempt=2) == losses(whole)
+    for name in ("adapter_model.safetensors", "adapter_config.json"):
+        assert (whole / "result" / name).read_bytes() == (broken / "result" / name).read_bytes()
+    done = [events(whole, kind="done")[0], events(broken, 2, "done")[0]]
+    for key in ("best_step", "validation_loss_before", "validation_loss_after", "train_loss"):
+        assert done[0][key] == done[1][key]
+    phases = {event["phase"] for event in events(broken, 2, "phase")}
+    assert ("probing" in phases) == ("fits" in changes)
+
+
+def test_the_adapter_loads_in_plain_peft_and_lowers_the_loss(
+    tmp_path: Path, tiny_model: Path
+) -> None:
+    train(tmp_path, tiny_model, **TWENTY, method="lora")
+    done = events(tmp_path, kind="done")[0]
+    assert done["validation_loss_after"] < done["validation_loss_before"]
+    result = tmp_path / "result"
+    verify_manifest(result)
+    assert {f.name for f in result.iterdir()} == {
+        "adapter_model.safetensors", "adapter_config.json", "tokenizer.json",
+        "tokenizer_config.json", "chat_template.jinja", "MANIFEST.json",
+    }  # fmt: skip
+    config = json.loads((result / "adapter_config.json").read_text())
+    assert config["base_model_name_or_path"] == MODEL_NAME
+    assert str(tmp_path) not in (result / "adapter_config.json").read_text()
+    base = AutoModelForCausalLM.from_pretrained(tiny_model, dtype=torch.float32)
+    tuned = PeftModel.from_pretrained(base, str(result))
+    chat = ChatFormat.load(result)
+    total, num = 0.0, 0
+    for example in chat.encode_many([conversation(i) for i in range(24, 28)], 1024):
+        labels = torch.tensor([example.labels])
+        ids = torch.tensor([example.token_ids])
+        with torch.no_grad():
+            logits = tuned(input_ids=ids).logits[0, :-1]
+        total += torch.nn.functional.cross_entropy(logits, labels[0, 1:], reduction="sum").item()
+        num += int((labels[0, 1:] != -100).sum())
+    assert total / num == pytest.approx(done["validation_loss_after"], rel=1e-4)
+
+
+def test_questions_are_answered_by_both_models(tmp_path: Path, tiny_model: Path) -> None:
+    train(tmp_path, tiny_model, **TWENTY | {"num_epochs": 20, "learning_rate": 0.01})
+    (told,) = events(tmp_path, kind="samples")
+    assert len(told["samples"]) == 3
+    for sample in told["samples"]:
+        assert sample["question"].startswith("Where is room")
+        assert sample["reference"].startswith("Up the stairs")
+        assert sample["tuned"].startswith("Up the stairs, door")
+        assert not sample["base"].startswith("Up")
+
+
+def break_loss(trainer: loop.Trainer, passes: set[int]) -> None:
+    """Make the model's states no number in these training passes (a model may do that)."""
+    count = 0
+
+    def hook(_module: torch.nn.Module, _inputs: Any, output: Any) -> None:
+        nonlocal count
+        if torch.is_grad_enabled():
+            count += 1
+            if count in passes:
+                with torch.no_grad():
+                    output.last_hidden_state.fill_(math.nan)
+
+    trainer.model.decoder.register_forward_hook(hook)
+
+
+def test_a_loss_that_is_no_number_goes_back_once_with_half_the_rate(
+    tmp_path: Path, tiny_model: Path
+) -> None:
+    spec = make_job(tmp_path, tiny_model, **TWENTY)
+    trainer = make_trainer(tmp_path, spec, make_plan(spec, micro_batch_tokens=4096))
+    break_loss(trainer, {8})  # one pass a step; the last look was after step 5
+    loop.train(trainer)
+    steps = events(tmp_path, kind="step")
+    assert [e["step"] for e in steps] == [*range(1, 8), *range(6, 21)]
+    assert all(math.isfinite(e["loss"]) for e in steps)
+    before = {e["step"]: e["learning_rate"] for e in steps[:7]}
+    after = {e["step"]: e["learning_rate"] for e in steps[7:]}
+    assert after[6] == before[6] / 2
+    assert "went back to step 5" in events(tmp_path, kind="note")[0]["message"]
+
+
+def test_a_loss_that_stays_no_number_ends_the_job(tmp_path: Path, tiny_model: Path) -> None:
+    spec = make_job(tmp_path, tiny_model, **TWENTY)
+    trainer = make_trainer(tmp_path, spec, make_plan(spec, micro_batch_tokens=4096))
+    start = {name: p.detach().clone() for name, p in trainer.model.adapter.items()}
+    break_loss(trainer, {2, 4})
+    with pytest.raises(failures.Failure, match="no longer a number") as caught:
+        loop.train(trainer)
+    assert caught.value.exit_code == 13
+    assert [e["step"] for e in events(tmp_path, kind="step")] == [1, 1]
+    # The bad gradients never reached the weights.
+    assert all(torch.isfinite(p).all() for p in trainer.model.adapter.values())
+    assert any(not torch.equal(start[n], p) for n, p in trainer.model.adapter.items())
+
+
+def test_memory_that_runs_out_halves_the_micro_batch_and_changes_nothing_learned(
+    tmp_path: Path, tiny_model: Path
+) -> None:
+    train(tmp_path / "whole", tiny_model, **TWENTY)
+    spec = make_job(tmp_path / "short", tiny_model, **TWENTY)
+    trainer = make_trainer(tmp_path / "short", spec)
+
+    def hook(_module: torch.nn.Module, _inputs: Any, named: dict[str, Any]) -> None:
+        if named["input_ids"].shape[1] > 130:
+            raise torch.OutOfMemoryError("a small machine")
+
+    trainer.progress.micro_batch_tokens = 1024
+    trainer.progress.baseline_loss = 0.0  # an evaluation is not what runs out here
+    trainer.model.decoder.register_forward_pre_hook(hook, with_kwargs=True)
+    loop._gradients(trainer, trainer.data.train[:6])
+    assert trainer.progress.micro_batch_tokens == 128
+    trainer.optimizer.zero_grad()
+    loop.train(trainer)
+    assert losses(tmp_path / "short") == pytest.approx(losses(tmp_path / "whole"), rel=1e-3)
+    notes = [e["message"] for e in events(tmp_path / "short", kind="note")]
+    assert len(notes) == 3
+    assert all("Memory ran out" in note for note in notes)
+
+
+def test_evaluations_and_moments_may_run_out_of_memory_as_well(
+    tmp_path: Path, tiny_model: Path
+) -> None:
+    config = TWENTY | {"num_epochs": 1}
+    whole, short = tmp_path / "whole", tmp_path / "short"
+    train(whole, tiny_model, **config)
+    trainer = make_trainer(short, make_job(short, tiny_model, **config))
+    trainer.progress.micro_batch_tokens = 512
+
+    def hook(_module: torch.nn.Module, _inputs: Any, named: dict[str, Any]) -> None:
+        if not torch.is_grad_enabled() and named["input_ids"].shape[1] > 130:
+            raise torch.OutOfMemoryError("a small machine")
+
+    class Full(defaultdict[Any, dict[str, Any]]):
+        """Has no room for the third moment at first."""
+
+        left = 3
+
+        def __missing__(self, key: Any) -> dict[str, Any]:
+            self.left -= 1
+            if self.left == 0:
+                raise torch.OutOfMemoryError("a full machine")
+            return super().__missing__(key)
+
+    trainer.optimizer.state = Full(dict)
+    trainer.model.decoder.register_forward_pre_hook(hook, with_kwargs=True)
+    loop.train(trainer)
+    assert losses(short) == pytest.approx(losses(whole), rel=1e-3)
+    assert trainer.progress.micro_batch_tokens == 128
+    # Once for the moments, once for an evaluation.
+    assert [e["level"] for e in events(short, kind="note")] == ["warn", "warn"]
+    looks = [[e["loss"] for e in events(folder, kind="evaluation")] for folder in (whole, short)]
+    assert looks[0] == pytest.approx(looks[1], rel=1e-3)
+
+
+def test_no_memory_for_one_example_ends_the_job(tmp_path: Path, tiny_model: Path) -> None:
+    spec = make_job(tmp_path, tiny_model, **TWENTY)
+    trainer = make_trainer(tmp_path, spec)
+
+    def hook(*_: Any) -> None:
+        raise torch.OutOfMemoryError("a tiny machine")
+
+    trainer.model.decoder.register_forward_pre_hook(hook)
+    with pytest.raises(failures.Failure, match="one example at a time") as caught:
+        loop._gradients(trainer, trainer.data.train[:6])
+    assert caught.value.exit_code == 12
+    assert trainer.progress.checkpointing  # tried before giving up
+
+
+def test_training_stops_early_and_keeps_the_best_step(tmp_path: Path, tiny_model: Path) -> None:
+    # Two answers to learn by heart say nothing about the others: the test set gets worse.
+    spec = make_job(
+        tmp_path, tiny_model, num_train=2, num_epochs=50, batch_size=2, learning_rate=0.01,
+        num_evaluations=25, early_stopping_patience=3,
+    )  # fmt: skip
+    loop.train(make_trainer(tmp_path, spec, make_plan(spec, num_train=2)))
+    looks = events(tmp_path, kind="evaluation")[1:]
+    (done,) = events(tmp_path, kind="done")
+    assert done["stopped_early"]
+    assert len(looks) < 25
+    best = min(looks, key=lambda e: e["loss"])
+    assert done["best_step"] == best["step"] == looks[-4]["step"]
+    newest = checkpoint.newest(tmp_path)
+    assert newest is not None
+    saved = load_file(newest / "best_adapter.safetensors")
+    result = load_file(tmp_path / "result" / "adapter_model.safetensors")
+    assert all(torch.equal(saved[name], result[name]) for name in saved)
+
+
+def test_the_learning_rate_rises_then_falls_along_a_cosine() -> None:
+    config = TrainConfig(learning_rate=0.01, warmup_share=0.2)
+    rates = [loop.learning_rate(config, step, 10) for step in range(10)]
+    assert rates[:3] == [0.005, 0.01, 0.01]
+    assert rates[6] == pytest.approx(0.005)
+    assert rates[2:] == sorted(rates[2:], reverse=True)
+    assert 0 < rates[9] < 0.0005
+
+
+def test_looks_are_spread_evenly_and_end_with_the_last_step() -> None:
+    assert loop.evaluation_steps(20, 4) == {5, 10, 15, 20}
+    assert loop.evaluation_steps(3, 5) == {1, 2, 3}
+
+
+def test_a_step_is_a_fixed_number_of_examples_and_each_pass_sees_all() -> None:
+    config = TrainConfig(batch_size=4, num_epochs=2)
+    steps = [step_examples(10, config, step) for step in range(5)]
+    assert [len(step) for step in steps] == [4, 4, 4, 4, 4]
+    seen = [index for step in steps for index in step]
+    assert sorted(seen[:10]) == sorted(seen[10:]) == list(range(10))
+    assert seen[:10] != seen[10:]
+    half = TrainConfig(batch_size=4, num_epochs=0.5)
+    assert [len(step_examples(10, half, step)) for step in range(2)] == [4, 1]
+
+
+def test_a_large_test_set_is_looked_at_in_part() -> None:
+    config = TrainConfig(num_evaluations=5)
+    examples = [Encoded([n] * 10, [n] * 10, 0) for n in range(500)]
+    chosen = evaluation_examples(examples, config, train_tokens=10_000)
+    assert 64 <= len(chosen) < 120
+    assert evaluation_examples(examples, config, train_tokens=10_000) == chosen
+    assert len(evaluation_examples(examples, config, train_tokens=1e9)) == 500

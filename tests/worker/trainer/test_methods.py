@@ -1,0 +1,218 @@
+"""Ways to train beside plain LoRA: each changes what it should, and plain PEFT agrees.
+
+Plain PEFT on float32 weights is the reference: losses differ by less than 1e-5 of their value,
+gradients by 1e-3, which is rounding.
+"""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from peft import PeftModel
+from torch import Tensor, nn
+from transformers import AutoModelForCausalLM
+
+from app.training.config import TrainConfig
+from app.training.plan import Shape, num_passes, num_steps
+from tests.worker.trainer.conftest import (
+    events,
+    losses,
+    make_job,
+    make_plan,
+    make_trainer,
+)
+from tests.worker.trainer.test_loop import StopAfter, train
+from tests.worker.trainer.test_packing import _move_adapter
+from worker.trainer import checkpoint, failures, loop
+from worker.trainer.data import step_examples
+from worker.trainer.layers.attention import in_flight
+
+WAYS: dict[str, dict[str, Any]] = {
+    "rslora": {"use_rslora": True},
+    "dora": {"use_dora": True},
+    "both": {"use_rslora": True, "use_dora": True, "lora_alpha": 8},
+    "attention": {"lora_targets": "attention"},
+    "feed-forward": {"lora_targets": "feed_forward"},
+}
+
+
+def moved_trainer(folder: Path, base: Path, resident: str = "fp32", **config: Any) -> loop.Trainer:
+    spec = make_job(folder, base, **config)
+    trainer = make_trainer(folder, spec, make_plan(spec, resident=resident))
+    _move_adapter(trainer)
+    return trainer
+
+
+def gradients(trainer: loop.Trainer) -> dict[str, Tensor]:
+    trainer.optimizer.zero_grad()
+    loop._gradients(trainer, trainer.data.train[:4])
+    return {name: p.grad.clone() for name, p in trainer.model.adapter.items() if p.grad is not None}
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_what_is_saved_is_in_plain_peft_the_same_forward_and_backward(
+    tmp_path: Path, tiny_model: Path, way: str
+) -> None:
+    trainer = moved_trainer(tmp_path, tiny_model, method="lora", **WAYS[way])
+    examples = trainer.data.train[:4]
+    with torch.no_grad():  # sizes that are not those of the weights themselves
+        for name, parameter in trainer.model.adapter.items():
+            if "magnitude" in name:
+                parameter.mul_(1.1)
+    loss, found = loop._gradients(trainer, examples), trainer.model.adapter
+    checkpoint.write_result(tmp_path, tiny_model, trainer.model)
+    plain = AutoModelForCausalLM.from_pretrained(tiny_model, dtype=torch.float32)
+    tuned = PeftModel.from_pretrained(plain, str(tmp_path / "result"), is_trainable=True)
+    num_labelled = sum(label != -100 for e in examples for label in e.labels[1:])
+    total = 0.0
+    for example in examples:
+        ids, labels = torch.tensor([example.token_ids]), torch.tensor([example.labels])
+        logits = tuned(input_ids=ids).logits[0, :-1]
+        part = nn.functional.cross_entropy(logits, labels[0, 1:], reduction="sum") / num_labelled
+        part.backward()
+        total += part.item()
+    assert loss == pytest.approx(total, rel=1e-5)
+    expected = {
+        name.replace(".default.weight", "" if "magnitude" in name else ".weight"): parameter.grad
+        for name, parameter in tuned.named_parameters()
+        if parameter.requires_grad
+    }
+    assert expected.keys() == found.keys()
+    for name, parameter in found.items():
+        torch.testing.assert_close(parameter.grad, expected[name], rtol=1e-3, atol=1e-5)
+
+
+def test_each_way_trains_the_weights_that_it_names(tmp_path: Path, tiny_model: Path) -> None:
+    names = {}
+    for way, config in WAYS.items():
+        spec = make_job(tmp_path / way, tiny_model, **config)
+        names[way] = set(make_trainer(tmp_path / way, spec).model.adapter)
+    assert {n.split(".")[-3] for n in names["attention"]} == {
+        "q_proj",
+        "k_proj",
+        "v_proj",
+        "o_proj",
+    }
+    assert not names["attention"] & names["feed-forward"]
+    assert names["attention"] | names["feed-forward"] == names["rslora"]
+    assert len(names["dora"] - names["rslora"]) == 14  # a size for each of seven layers of two
+    shape = Shape.of(
+        {"hidden_size": 64, "vocab_size": 320, "num_hidden_layers": 2, "intermediate_size": 128,
+         "num_attention_heads": 4, "num_key_value_heads": 2}, 0,
+    )  # fmt: skip
+    for targets in ("all", "attention", "feed_forward"):
+        spec = make_job(tmp_path / targets, tiny_model, lora_targets=targets)
+        weights = make_trainer(tmp_path / targets, spec).model.adapter.values()
+        assert sum(p.numel() for p in weights) == shape.num_adapter(spec.config)
+
+
+def test_a_fresh_dora_adapter_changes_nothing(tmp_path: Path, tiny_model: Path) -> None:
+    for resident in ("fp32", "bf16", "nf4"):
+        spec = make_job(tmp_path, tiny_model, use_dora=True)
+        trainer = make_trainer(tmp_path, spec, make_plan(spec, resident=resident))
+        examples = trainer.data.validation
+        with trainer.model.peft.disable_adapter():
+            alone = loop.evaluate(trainer, examples)
+        assert loop.evaluate(trainer, examples) == pytest.approx(alone, rel=1e-6)
+
+
+def test_dora_on_4_bit_weights_keeps_its_gradients_after_an_evaluation(
+    tmp_path: Path, tiny_model: Path
+) -> None:
+    trainer = moved_trainer(tmp_path, tiny_model, "nf4", use_dora=True)
+    before = gradients(trainer)
+    assert len(before) == len(trainer.model.adapter) == 42
+    loop.evaluate(trainer, trainer.data.validation)
+    after = gradients(trainer)
+    for name, gradient in before.items():
+        assert torch.equal(gradient, after[name]), name
+    exact = gradients(moved_trainer(tmp_path, tiny_model, "fp32", use_dora=True))
+    one = torch.cat([g.flatten() for g in before.values()])
+    other = torch.cat([g.flatten() for g in exact.values()])
+    assert nn.functional.cosine_similarity(one, other, dim=0) > 0.999
+
+
+def test_lora_plus_moves_the_second_half_faster(tmp_path: Path, tiny_model: Path) -> None:
+    moves = {}
+    for ratio in (1, 4):
+        trainer = moved_trainer(tmp_path, tiny_model, lora_plus_ratio=ratio, use_dora=True)
+        start = {name: p.detach().clone() for name, p in trainer.model.adapter.items()}
+        assert loop._step(trainer, 20)
+        moves[ratio] = {name: p - start[name] for name, p in trainer.model.adapter.items()}
+    for name, move in moves[4].items():
+        times = 1 if "lora_A" in name else 4  # sizes have one dimension, and PEFT counts them to B
+        torch.testing.assert_close(move, times * moves[1][name], rtol=1e-3, atol=1e-7)
+
+
+def test_noise_falls_on_practice_alone_and_by_the_length_of_each_example(
+    tmp_path: Path, tiny_model: Path
+) -> None:
+    quiet = make_trainer(tmp_path, make_job(tmp_path, tiny_model))
+    noisy = make_trainer(tmp_path, make_job(tmp_path, tiny_model, neftune_alpha=5))
+    examples = quiet.data.train[:4]
+    assert loop.evaluate(noisy, examples) == loop.evaluate(quiet, examples)
+    assert loop._gradients(noisy, examples) != loop._gradients(quiet, examples)
+    row = loop._rows(noisy, examples)[0]
+    assert len(set(row.lengths)) > 1
+    embed = noisy.model.peft.get_input_embeddings()
+    plain = nn.functional.embedding(row.token_ids_T, embed.weight)
+    with in_flight(row):
+        noise = embed(row.token_ids_T[None])[0] - plain
+    for part, length in zip(noise.split(row.lengths), row.lengths, strict=True):
+        reach = 5 / (length * 64) ** 0.5
+        assert 0.95 * reach < part.abs().max() <= reach
+
+
+def test_all_of_it_together_resumes_bit_for_bit(tmp_path: Path, tiny_model: Path) -> None:
+    config: dict[str, Any] = {
+        "use_rslora": True, "use_dora": True, "lora_plus_ratio": 4, "neftune_alpha": 5,
+        "lora_dropout": 0.1, "schedule": "linear", "num_steps": 9, "num_evaluations": 2,
+        "learning_rate": 1e-3, "batch_size": 6,
+    }  # fmt: skip
+    train(tmp_path / "whole", tiny_model, **config)
+    spec = make_job(tmp_path / "broken", tiny_model, **config)
+    with pytest.raises(failures.Stopped):
+        loop.train(make_trainer(tmp_path / "broken", spec, asked_to_stop=StopAfter(6)))
+    saved = events(tmp_path / "broken", kind="checkpoint")[-1]
+    assert saved["step"] == 6
+    spec = spec.model_copy(update={"attempt": 2, "resume_from": saved["path"]})
+    torch.manual_seed(12345)
+    loop.train(make_trainer(tmp_path / "broken", spec))
+    both = losses(tmp_path / "broken") + losses(tmp_path / "broken", attempt=2)
+    assert both == losses(tmp_path / "whole")
+    assert len(both) == 9
+    one, other = (
+        (tmp_path / name / "result" / "adapter_model.safetensors").read_bytes()
+        for name in ("whole", "broken")
+    )
+    assert one == other
+    (done,) = events(tmp_path / "whole", kind="done")
+    assert done["validation_loss_after"] < done["validation_loss_before"]
+
+
+def test_schedules_end_where_they_say() -> None:
+    rates = {
+        schedule: [
+            loop.learning_rate(
+                TrainConfig(learning_rate=0.01, warmup_share=0.2, schedule=schedule), step, 10
+            )
+            for step in range(10)
+        ]
+        for schedule in ("cosine", "linear", "constant")
+    }
+    assert {tuple(found[:3]) for found in rates.values()} == {(0.005, 0.01, 0.01)}
+    assert rates["constant"][9] == 0.01
+    assert rates["linear"][6] == pytest.approx(0.005)
+    assert rates["linear"][9] == pytest.approx(0.01 / 8)
+    assert rates["cosine"][9] < rates["linear"][9]
+
+
+def test_steps_count_instead_of_passes() -> None:
+    config = TrainConfig(num_steps=7, batch_size=4, num_epochs=1)
+    assert num_steps(10, config) == 7
+    assert num_passes(10, config) == pytest.approx(2.8)
+    steps = [step_examples(10, config, step) for step in range(7)]
+    assert [len(step) for step in steps] == [4] * 7
+    seen = [index for step in steps for index in step]
+    assert sorted(seen[:10]) == sorted(seen[10:20]) == list(range(10))
