@@ -1,1 +1,1 @@
-"""From a file to examples: reading, mapping, building; versions.py keeps what became of each."""
+"""From a file to examples: read, map, build, check, change."""

@@ -1,1 +1,1 @@
-"""Running Etude: start everything, look after a machine, back up and restore."""
+"""Start everything, look after a machine, back up and restore."""

@@ -1,1 +1,1 @@
-"""What web, planner and trainer agree on: all of `app` that the trainer may import."""
+"""What web, planner and trainer agree on; all that the trainer imports of app."""

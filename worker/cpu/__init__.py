@@ -1,1 +1,1 @@
-"""What a cpu worker does, each in a child under a lease."""
+"""What a cpu worker does, each piece in a child under a lease."""

@@ -1,0 +1,1 @@
+"""The trainer: one job's examples in, checkpoints and an adapter out."""
