@@ -17,7 +17,7 @@ CHAOS_ARGS ?=
 
 .DEFAULT_GOAL := help
 .PHONY: help setup setup-dev run demo test faults test-gpu test-versions check fmt lint types migrations lock revision migrate \
-	golden architecture bench bench-live bench-start bench-data bench-queue bench-week bench-doctor chaos chaos-short chaos-control clean
+	golden architecture glossary bench bench-live bench-start bench-data bench-queue bench-week bench-doctor chaos chaos-short chaos-control clean
 
 help: ## show the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -79,6 +79,9 @@ check: lint types test ## everything that judges; CI calls this (the tests check
 
 golden: setup-dev ## pin new golden losses, after a change that is meant to move them
 	$(BIN)/python -m pytest tests/worker/trainer --write-golden
+
+glossary: setup ## write docs/glossary.md from app/core/glossary.py
+	$(BIN)/python -m app.core.glossary > docs/glossary.md
 
 architecture: setup-dev ## draw docs/architecture.svg from the code's own imports
 	$(BIN)/python -m tests.architecture

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from pydantic.fields import FieldInfo
 
+from app.core import glossary
 from app.core.settings import Settings
 from app.training.config import PRESETS, TrainConfig
 
@@ -81,3 +82,14 @@ def test_links_and_file_names_lead_somewhere(page: Path) -> None:
     )
     missing += [name for name in files if not (ROOT / name).exists()]
     assert missing == []
+
+
+def test_the_glossary_page_is_written_from_the_glossary() -> None:
+    page = (ROOT / "docs/glossary.md").read_text(encoding="utf-8")
+    assert page == glossary.as_markdown(), "the glossary has changed: make glossary"
+
+
+def test_the_glossary_is_in_order_and_each_term_has_a_sentence() -> None:
+    words = [word.lower() for word in glossary.TERMS]
+    assert words == sorted(words)
+    assert all(term.meaning.endswith(".") for term in glossary.TERMS.values())
