@@ -24,6 +24,7 @@ from app.core import db as database
 from app.core import migrations, settings
 from app.ops.embedded.postgres import Postgres
 from app.ops.embedded.valkey import Valkey
+from tests import patience
 
 _number = itertools.count(1)
 # A shell starts what runs in its background deaf to Ctrl-C; the processes that tests start would
@@ -118,3 +119,11 @@ def client(database_url: str) -> Iterator[TestClient]:
 
     with TestClient(create_app(), base_url="http://127.0.0.1") as browser:
         yield browser
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """A test's time limit, too, is one for a quick machine."""
+    for item in items:
+        own = item.get_closest_marker("timeout")
+        limit = float(own.args[0] if own else config.getini("timeout"))
+        item.add_marker(pytest.mark.timeout(patience.seconds(limit)), append=False)

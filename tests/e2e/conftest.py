@@ -14,7 +14,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, sync_playwright
+from playwright.sync_api import Browser, expect, sync_playwright
+
+from tests import patience
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 
@@ -35,7 +37,7 @@ class House:
             input=given,
             capture_output=True,
             text=True,
-            timeout=120,
+            timeout=patience.seconds(120),
             env=clean_environment(),
         )
         assert done.returncode == 0, done.stderr
@@ -70,7 +72,7 @@ def house() -> Iterator[House]:
             env=clean_environment(),
         )
     try:
-        deadline = time.monotonic() + 120
+        deadline = time.monotonic() + patience.seconds(120)
         while not (found := re.search(r"(http://\S+)/setup/\S+", _said(data_dir))):
             assert process.poll() is None, _said(data_dir)
             assert time.monotonic() < deadline, _said(data_dir)
@@ -79,7 +81,7 @@ def house() -> Iterator[House]:
     finally:
         process.send_signal(signal.SIGTERM)
         try:
-            process.wait(timeout=150)  # a job saves its place first
+            process.wait(timeout=patience.seconds(150))  # a job saves its place first
         finally:
             process.kill()
         print(_said(data_dir))
@@ -102,6 +104,7 @@ def browser() -> Iterator[Browser]:
             pytest.fail(sentence)
         print(f"\n*** {sentence} ***\n")
         pytest.skip(sentence)
+    expect.set_options(timeout=patience.milliseconds(60))
     with sync_playwright() as playwright:
         chromium = playwright.chromium.launch(
             executable_path=CHROMIUM,

@@ -1,4 +1,4 @@
-"""held_out_loss.py BASE ADAPTER: mean loss on a few clinic questions, by plain transformers + peft.
+"""held_out_loss.py BASE ADAPTER CSV: mean loss on a few answers, by plain transformers + peft.
 
 Prints one JSON object {"base", "tuned"}; knows nothing of Etude.
 """
@@ -12,11 +12,12 @@ import torch
 from peft import PeftModel
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-base_dir, adapter_dir = sys.argv[1:]
+torch.set_num_threads(1)  # threads that wait for each other take long beside other work
+base_dir, adapter_dir, rows_path = sys.argv[1:]
 tokenizer = AutoTokenizer.from_pretrained(adapter_dir)
 model = AutoModelForCausalLM.from_pretrained(base_dir, dtype=torch.float32)
-with (Path(__file__).parents[2] / "examples" / "clinic-faq.csv").open() as file:
-    rows = list(csv.DictReader(file))[::12]
+with Path(rows_path).open(encoding="utf-8", newline="") as file:
+    rows = list(csv.DictReader(file))
 
 
 def mean_loss(model: torch.nn.Module) -> float:

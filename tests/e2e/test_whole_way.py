@@ -1,5 +1,6 @@
 """A person uploads a file in a browser and goes home with a trained adapter."""
 
+import csv
 import json
 import os
 import signal
@@ -7,17 +8,21 @@ import subprocess
 import sys
 import time
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
+from typing import TypeVar
 
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
+from tests import patience
 from tests.e2e.conftest import House, clean_environment
 from tests.worker.conftest import is_running, parent
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 HELD_OUT_LOSS = Path(__file__).with_name("held_out_loss.py")
 PASSWORD = "four quiet green lamps"
+T = TypeVar("T")
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(580)]
 
 
@@ -26,7 +31,7 @@ def page(house: House, browser: Browser) -> Page:
     """A browser's page, signed in as the first administrator by the one-time link."""
     context = browser.new_context(locale="en-US", accept_downloads=True)
     page = context.new_page()
-    page.set_default_timeout(30_000)
+    page.set_default_timeout(patience.milliseconds(60))
     problems: list[str] = []
     page.on("pageerror", lambda error: problems.append(str(error)))
     page.on("console", lambda line: problems.append(line.text) if line.type == "error" else None)
@@ -42,23 +47,28 @@ def page(house: House, browser: Browser) -> Page:
 
 
 def test_a_file_becomes_an_adapter(house: House, page: Page, tmp_path: Path) -> None:
-    upload_and_confirm(house, page, every_ninth_row(tmp_path))
+    learned, held_out = short_rows(tmp_path)
+    upload_and_confirm(house, page, learned)
     see_what_is_learned(page)
     start_job(page)
-    watch_it_learn(page)
-    kill_the_worker(house, page)
+    trainer = watch_it_learn(house, page)
+    kill_the_worker(page, trainer)
     finish(page)
     archive = download(page, tmp_path)
-    loads_in_plain_peft(house, archive, tmp_path)
+    loads_in_plain_peft(house, archive, held_out, tmp_path)
     assert page.problems == []  # type: ignore[attr-defined]
 
 
-def every_ninth_row(tmp_path: Path) -> Path:
-    """The clinic's sample, thinned to what a slow CPU learns in a minute; not what is held out."""
-    head, *rows = (EXAMPLES / "clinic-faq.csv").read_text(encoding="utf-8").splitlines()
-    path = tmp_path / "clinic.csv"
-    path.write_text("\n".join([head, *rows[1::9]]), encoding="utf-8")
-    return path
+def short_rows(tmp_path: Path) -> tuple[Path, Path]:
+    """The clinic's shortest rows, as many as a slow CPU learns soon; the next ones are held out."""
+    with (EXAMPLES / "clinic-faq.csv").open(encoding="utf-8", newline="") as file:
+        head, *rows = csv.reader(file)
+    rows.sort(key=lambda row: len("".join(row)))
+    learned, held_out = tmp_path / "clinic.csv", tmp_path / "held-out.csv"
+    for path, chosen in ((learned, rows[:12]), (held_out, rows[12:16])):
+        with path.open("w", encoding="utf-8", newline="") as file:
+            csv.writer(file).writerows([head, *chosen])
+    return learned, held_out
 
 
 def upload_and_confirm(house: House, page: Page, file: Path) -> None:
@@ -66,14 +76,15 @@ def upload_and_confirm(house: House, page: Page, file: Path) -> None:
     page.get_by_label("What shall it be called?").fill("Clinic questions")
     page.get_by_label("The file").set_input_files(file)
     page.get_by_role("button", name="Upload and read").click()
-    page.get_by_role("button", name="Make the examples").click(timeout=60_000)
+    page.get_by_label("Kept for testing").fill("25")  # three rows: as many questions are answered
+    page.get_by_role("button", name="Make the examples").click()
     decide_about_people(page)
     expect(page.get_by_role("link", name="Teach a model with this")).to_be_visible()
 
 
 def decide_about_people(page: Page) -> None:
     """The clinic is invented, and so are its streets and phones: they are kept, with a reason."""
-    page.get_by_role("link", name="Look and decide").click(timeout=60_000)
+    page.get_by_role("link", name="Look and decide").click()
     for choice in page.locator("select[name^=kind-]").all():
         choice.select_option("keep")
     page.get_by_role("button", name="Do as chosen").click()
@@ -89,7 +100,7 @@ def decide_about_people(page: Page) -> None:
 
 def see_what_is_learned(page: Page) -> None:
     # The starter model may still be on its way: its template shows what the model will see.
-    deadline = time.monotonic() + 180
+    deadline = time.monotonic() + patience.seconds(180)
     while not page.locator("mark.learned").count() > 1:
         assert time.monotonic() < deadline, "the starter model was not imported"
         page.wait_for_timeout(1000)
@@ -107,53 +118,62 @@ def start_job(page: Page) -> None:
     page.get_by_text("Change single numbers").click()
     page.get_by_label("Passes over the practice set").fill("1")
     page.get_by_label("Examples per step").fill("1")
+    page.get_by_label("Looks at the test set").fill("2")
     page.get_by_label("What shall this job be called?").fill("Clinic, first try")
     page.get_by_role("button", name="Start training").click()
     expect(page.get_by_role("heading", level=1)).to_have_text("Clinic, first try")
 
 
-def num_points(page: Page) -> int:
-    return int(page.locator("[data-loss-chart]").get_attribute("data-num-points") or 0)
+def watch_it_learn(house: House, page: Page) -> int:
+    """The chart grows without a reload, and a second tab sees the same points.
 
-
-def wait_for_points(page: Page, wanted: int, seconds: float) -> None:
-    deadline = time.monotonic() + seconds
-    while num_points(page) < wanted:
-        assert time.monotonic() < deadline, page.locator("[data-log]").inner_text()
-        page.wait_for_timeout(200)
-
-
-def watch_it_learn(page: Page) -> None:
-    """The chart grows without a reload, and a second tab sees the same points."""
-    wait_for_points(page, 3, seconds=180)
-    first = num_points(page)
-    wait_for_points(page, first + 2, seconds=90)
+    Returns the trainer's process id. It stands still from its first checkpoint on, so that there is
+    time to look, on a quick machine as on a slow one.
+    """
+    # A new status loads the page afresh; there are no points before the model is loaded.
+    expect(page.locator("[data-job-stream]")).to_have_attribute("data-status", "running")
+    page.evaluate("window.isTheSamePage = true")
+    chart_shows(page, None)
+    (attempt,) = wait_until(page, lambda: list(house.data_dir.glob("jobs/*/attempts/1")))
+    spool = attempt / "events.jsonl"
+    wait_until(page, lambda: spool.exists() and b'"checkpoint"' in spool.read_bytes())
+    trainer = int(json.loads((attempt / "trainer.json").read_text())["pid"])
+    os.kill(trainer, signal.SIGSTOP)
+    events = [json.loads(line) for line in spool.read_text().splitlines()]
+    last = max(event["step"] for event in events if event["kind"] == "step")
+    expect(page.locator("[data-log]")).to_contain_text("Checkpoint kept at step")
+    chart_shows(page, last)
+    assert page.evaluate("window.isTheSamePage")
     other = page.context.new_page()
     other.goto(page.url)
-    wait_for_points(other, first + 2, seconds=10)
+    chart_shows(other, last)
     other.close()
+    return trainer
 
 
-def kill_the_worker(house: House, page: Page) -> None:
+def chart_shows(page: Page, last_step: int | None) -> None:
+    """Wait until every step is a point, and so is step 0, the base model's loss; None: no point."""
+    chart = page.locator("[data-loss-chart]")
+    expect(chart).to_have_attribute("data-last-step", "" if last_step is None else str(last_step))
+    num_points = 0 if last_step is None else last_step + 1
+    expect(chart).to_have_attribute("data-num-points", str(num_points))
+
+
+def kill_the_worker(page: Page, trainer: int) -> None:
     """Kill the gpu worker after the first checkpoint: the job must go on from there by itself."""
-    expect(page.locator("[data-log]")).to_contain_text("Checkpoint kept at step", timeout=120_000)
-    note = next((house.data_dir / "jobs").glob("*/attempts/1/trainer.json"))
-    trainer = json.loads(note.read_text())["pid"]
     supervisor = parent(trainer)
     for pid in (parent(supervisor), supervisor):  # Celery's main process and its pool child
         os.kill(pid, signal.SIGKILL)
-    expect(page.locator("[data-log]")).to_contain_text("Going on from step", timeout=60_000)
+    os.kill(trainer, signal.SIGCONT)
+    expect(page.locator("[data-log]")).to_contain_text("Going on from step")
     assert not is_running(trainer)
 
 
 def finish(page: Page) -> None:
     link = page.get_by_role("link", name="Open the adapter")
-    deadline = time.monotonic() + 300
-    while not link.count():
-        assert time.monotonic() < deadline, page.locator("[data-log]").inner_text()
-        stopped = page.get_by_text("Why it stopped").count()
-        assert not stopped, page.locator("[data-log]").inner_text()
-        page.wait_for_timeout(500)
+    is_over = link.or_(page.get_by_text("Why it stopped")).first
+    expect(is_over).to_be_visible(timeout=patience.milliseconds(300))
+    assert link.count(), page.locator("[data-log]").inner_text()
     steps = page.evaluate(
         "fetch(`${location.pathname}/metrics.csv`).then((answer) => answer.text())"
     ).splitlines()[1:]
@@ -172,7 +192,7 @@ def download(page: Page, tmp_path: Path) -> Path:
     return archive
 
 
-def loads_in_plain_peft(house: House, archive: Path, tmp_path: Path) -> None:
+def loads_in_plain_peft(house: House, archive: Path, held_out: Path, tmp_path: Path) -> None:
     """In a process of its own, with transformers and peft alone: its loss is below the base's."""
     with zipfile.ZipFile(archive) as zipped:
         names = {Path(name).name for name in zipped.namelist()}
@@ -183,12 +203,20 @@ def loads_in_plain_peft(house: House, archive: Path, tmp_path: Path) -> None:
     adapter = next((tmp_path / "unpacked").rglob("adapter_config.json")).parent
     base = next(path for path in (house.data_dir / "models").iterdir() if path.is_dir())
     done = subprocess.run(
-        [sys.executable, str(HELD_OUT_LOSS), str(base), str(adapter)],
+        [sys.executable, str(HELD_OUT_LOSS), str(base), str(adapter), str(held_out)],
         capture_output=True,
         text=True,
         env=clean_environment() | {"HF_HUB_OFFLINE": "1"},
-        timeout=300,
+        timeout=patience.seconds(300),
     )
     assert done.returncode == 0, done.stderr
     losses = json.loads(done.stdout.splitlines()[-1])
     assert losses["tuned"] < losses["base"] - 0.1
+
+
+def wait_until(page: Page, look: Callable[[], T], limit_seconds: float = 180) -> T:
+    deadline = time.monotonic() + patience.seconds(limit_seconds)
+    while not (found := look()):
+        assert time.monotonic() < deadline, page.locator("[data-log]").inner_text()
+        time.sleep(0.01)
+    return found
