@@ -1,16 +1,7 @@
 """Hold a row for a while: claim, renew, release, reap, for rows that a cpu worker works on.
 
-Jobs have the same protocol with more to it (app/jobs.py). The worker's side, start to end:
-
-    with db.session() as session:
-        leases.take_back(session, leases.BASE_MODELS, worker_id)  # left by a crash of this worker
-        lease = leases.claim(session, leases.BASE_MODELS, worker_id)
-        session.commit()
-    if lease is None:
-        return False
-    ...  # every settings.heartbeat_seconds: leases.renew(session, lease, {"percent": 40}), commit
-    leases.release(session, lease, ModelStatus.READY, folder="smollm2", size_bytes=n)
-    session.commit()  # the release and all that goes with it, or nothing
+Jobs have the same protocol with more to it (app/jobs/protocol.py). The worker's side, start to
+end, is `run` in worker/cpu/leased.py.
 
 `renew` and `release` raise LeaseLost once another worker may have the row: stop, write no more.
 The sweep calls `reap` for each of RULES and commits; any number of sweeps may run at once.

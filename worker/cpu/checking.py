@@ -22,9 +22,8 @@ from sqlalchemy.orm import Session
 from app.base_models import registry as base_models
 from app.core import db, leases, settings
 from app.core.child import BrokeOff, Child
-from app.core.leases import Lease, LeaseLost
+from app.core.leases import Lease
 from app.core.models import (
-    CheckStatus,
     DatasetCheck,
     DatasetVersion,
     Example,
@@ -39,13 +38,10 @@ from app.datasets.doctor.kinds import KINDS
 from app.datasets.doctor.report import Report
 from app.datasets.doctor.request import Order
 from app.training.config import PRESETS
-from worker.cpu.leased import Draining, Held, let_go
+from worker.cpu import leased
+from worker.cpu.leased import LeaseHolder, Unfinished
 
 log = structlog.get_logger()
-
-
-class _Unfinished(Exception):
-    """The child did not come to an end; the message is a sentence for a person."""
 
 
 def check_next(worker_id: str) -> bool:
@@ -54,41 +50,33 @@ def check_next(worker_id: str) -> bool:
     Returns:
         Whether there was one; ask again until there is none.
     """
-    with db.session() as session:
-        leases.take_back(session, leases.CHECKS, worker_id)
-        lease = leases.claim(session, leases.CHECKS, worker_id)
-        session.commit()
-        if lease is None:
-            return False
-        check = session.get(DatasetCheck, lease.id)
-        version = session.get(DatasetVersion, check.version_id) if check else None
-    if version is None:
-        return True
-    log.info("checking", version=version.id, attempt=lease.attempt)
+    return leased.run(leases.CHECKS, worker_id, _fetch, _check, name="check")
+
+
+def _fetch(session: Session, lease: Lease) -> DatasetVersion | None:
+    check = session.get(DatasetCheck, lease.id)
+    return session.get(DatasetVersion, check.version_id) if check else None
+
+
+def _check(holder: LeaseHolder, version: DatasetVersion) -> None:
+    log.info("checking", version=version.id, attempt=holder.lease.attempt)
     try:
-        with Held(lease) as held:
-            _keep(lease, version, held)
-    except LeaseLost:
-        log.warning("lease_lost", version=version.id, attempt=lease.attempt)
-    except Draining:
-        let_go(lease, lease.came_from)
-    except (_Unfinished, OSError) as error:
+        _keep(holder, version)
+    except (Unfinished, OSError) as error:
         log.warning("check_failed", version=version.id, error=str(error))
-        reason = (
-            str(error)
-            if isinstance(error, _Unfinished)
-            else f"The worker could not write to its disk ({error.strerror or error}); ask your "
+        if isinstance(error, Unfinished):
+            raise
+        raise Unfinished(
+            f"The worker could not write to its disk ({error.strerror or error}); ask your "
             "administrator to look at it."
-        )
-        let_go(lease, CheckStatus.FAILED, reason=reason)
-    return True
+        ) from error
 
 
-def _keep(lease: Lease, version: DatasetVersion, held: Held) -> None:
+def _keep(holder: LeaseHolder, version: DatasetVersion) -> None:
     total = version.num_train + version.num_validation
     found: list[Finding] = []
     said: dict[str, Any] = {}
-    messages = _messages(version, held)
+    messages = _messages(holder, version)
     # The findings come first. The transaction begins behind them: it is not to last for minutes.
     for message in messages:
         if "finding" not in message:
@@ -107,7 +95,8 @@ def _keep(lease: Lease, version: DatasetVersion, held: Held) -> None:
                 else:
                     said |= message
         report = Report.model_validate(said["end"])
-        checks.publish(session, lease, version, found, report, base64.b64decode(said["by_length"]))
+        by_length = base64.b64decode(said["by_length"])
+        checks.publish(session, holder.lease, version, found, report, by_length)
         session.commit()
 
 
@@ -129,11 +118,11 @@ def _finding(version: DatasetVersion, said: dict[str, Any], total: int) -> Findi
     )
 
 
-def _messages(version: DatasetVersion, held: Held) -> Iterator[dict[str, Any]]:
+def _messages(holder: LeaseHolder, version: DatasetVersion) -> Iterator[dict[str, Any]]:
     """Let a child look at all examples; yields what it says, without its progress.
 
     Raises:
-        _Unfinished: it did not come to an end.
+        Unfinished: it did not come to an end.
     """
     run_dir = settings.get().run_dir
     run_dir.mkdir(parents=True, exist_ok=True)
@@ -145,19 +134,19 @@ def _messages(version: DatasetVersion, held: Held) -> Iterator[dict[str, Any]]:
         file.flush()
         file.seek(0)
         with process.start(order) as child:
-            yield from held.hear(child, _said(child, held))
+            yield from holder.hear(child, _said(child, holder))
 
 
-def _said(child: Child, held: Held) -> Iterator[dict[str, Any]]:
+def _said(child: Child, holder: LeaseHolder) -> Iterator[dict[str, Any]]:
     try:
         for line in child.lines():
             message = json.loads(line)
             if "rows" in message:
-                held.tell(message)
+                holder.tell(message)
             else:
                 yield message
     except BrokeOff as error:
-        raise _Unfinished(_how_it_broke_off(error)) from None
+        raise Unfinished(_how_it_broke_off(error)) from None
 
 
 def _how_it_broke_off(error: BrokeOff) -> str:

@@ -8,6 +8,7 @@ The next version appears in the transaction that ends the lease, whole or not at
 from collections.abc import Iterator
 
 import structlog
+from sqlalchemy.orm import Session
 
 from app.core import db, leases
 from app.core.errors import AppError
@@ -16,7 +17,8 @@ from app.core.models import DatasetVersion, FixRun, FixStatus
 from app.datasets import changes
 from app.datasets.changes import Change
 from app.datasets.doctor import fixes
-from worker.cpu.leased import Draining, Held, let_go
+from worker.cpu import leased
+from worker.cpu.leased import LeaseHolder, Unfinished
 
 log = structlog.get_logger()
 _TOLD_EVERY = 500
@@ -28,43 +30,41 @@ def fix_next(worker_id: str) -> bool:
     Returns:
         Whether there was something to do; ask again until there is nothing.
     """
-    with db.session() as session:
-        leases.take_back(session, leases.FIXES, worker_id)
-        lease = leases.claim(session, leases.FIXES, worker_id)
-        session.commit()
-    if lease is None:
-        return False
-    log.info("fixing", fix=lease.id, attempt=lease.attempt)
+    return leased.run(leases.FIXES, worker_id, _fetch, _fix, name="fix")
+
+
+def _fetch(session: Session, lease: Lease) -> FixRun | None:
+    return session.get(FixRun, lease.id)
+
+
+def _fix(holder: LeaseHolder, run: FixRun) -> None:
+    log.info("fixing", fix=run.id, attempt=holder.lease.attempt)
     try:
-        with Held(lease) as held:
-            _fix(lease, held)
-    except LeaseLost:
-        log.warning("lease_lost", fix=lease.id, attempt=lease.attempt)
-    except Draining:
-        let_go(lease, lease.came_from)
+        _make(holder, run)
     except AppError as error:
-        let_go(lease, FixStatus.FAILED, reason=str(error))
-    return True
+        raise Unfinished(str(error)) from error
 
 
-def _fix(lease: Lease, held: Held) -> None:
+def _make(holder: LeaseHolder, run: FixRun) -> None:
     # Two sessions: one reads on while the other writes.
     with db.session() as session, db.session() as reading:
-        run = session.get(FixRun, lease.id)
-        if run is None:
+        session.add(run)
+        base = session.get(DatasetVersion, run.version_id)
+        if base is None:
             raise LeaseLost  # its dataset was deleted just now
-        base = session.get_one(DatasetVersion, run.version_id)
         fix = fixes.choose(run.kind, run.fix)
         seen = reading.get_one(DatasetVersion, base.id)
-        told = _told(fixes.made(reading, seen, run.kind, fix), held)
+        told = _told(fixes.made(reading, seen, run.kind, fix), holder)
         version = changes.derive(session, run.owner, base, told, fix.done, patience_seconds=None)
-        leases.release(session, lease, FixStatus.DONE, reason=None, result_version_id=version.id)
+        leases.release(
+            session, holder.lease, FixStatus.DONE, reason=None, result_version_id=version.id
+        )
         session.commit()
 
 
-def _told(made: Iterator[Change], held: Held) -> Iterator[Change]:
+def _told(made: Iterator[Change], holder: LeaseHolder) -> Iterator[Change]:
     for number, change in enumerate(made, start=1):
         if number % _TOLD_EVERY == 0:
-            held.tell({"examples": number})
-            held.check()
+            holder.tell({"examples": number})
+            holder.check()
         yield change

@@ -1,18 +1,19 @@
-"""Hold a leased row while a child works on it, and end the child where it must not go on."""
+"""The one runner of leased rows: whatever a cpu worker does, it does through `run`."""
 
 import threading
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from enum import StrEnum
 from types import TracebackType
 from typing import Any, TypeVar
 
 import structlog
+from sqlalchemy.orm import Session
 
 from app.core import db, leases, settings
 from app.core.child import Child
-from app.core.leases import Lease, LeaseLost
+from app.core.leases import Lease, LeaseLost, Rules
 from app.core.models import Json
 from worker import identity
 
@@ -20,22 +21,76 @@ _log = structlog.get_logger()
 _T = TypeVar("_T")
 
 
+def run(
+    rules: Rules,
+    worker_id: str,
+    fetch: Callable[[Session, Lease], _T | None],
+    work: Callable[["LeaseHolder", _T], None],
+    *,
+    name: str,
+    tidy: Callable[[Session], object] | None = None,
+) -> bool:
+    """Do what has waited longest, if anything waits.
+
+    1. Take back what an earlier process of this very worker held when it died, and claim the
+       oldest row that waits, in one transaction: from its commit on the row is ours.
+    2. Fetch what the work needs. A row that was deleted just now needs nothing more.
+    3. Work, and renew the lease meanwhile. The work writes its result in the transaction that
+       releases the lease: all of it or nothing.
+    4. If the lease is lost, another worker may have the row: write nothing more for it.
+    5. If this worker is to end, hand the row back without a strike.
+    6. If the work came to no result, fail the row, with a sentence for a person.
+
+    Args:
+        name: What the row is called in the log.
+        tidy: Done before the claim, in its transaction.
+
+    Returns:
+        Whether there was something to do; ask again until there is nothing.
+    """
+    with db.session() as session:  # 1
+        if tidy is not None:
+            tidy(session)
+        leases.take_back(session, rules, worker_id)
+        lease = leases.claim(session, rules, worker_id)
+        session.commit()
+        if lease is None:
+            return False
+        fetched = fetch(session, lease)  # 2
+    if fetched is None:
+        return True
+    try:
+        with LeaseHolder(lease) as holder:
+            work(holder, fetched)  # 3
+    except LeaseLost:  # 4
+        _log.warning("lease_lost", **{name: lease.id}, attempt=lease.attempt)
+    except Draining:  # 5
+        _release(lease, lease.came_from)
+    except Unfinished as error:  # 6
+        _release(lease, rules.failed, reason=str(error))
+    return True
+
+
+class Unfinished(Exception):
+    """The work came to no result; the message is a sentence for a person."""
+
+
 class Draining(Exception):
     """This worker is to end: the row goes back to those that wait, without a strike."""
 
 
-class Held:
+class LeaseHolder:
     """Renews a lease beside the work, from `with` to the end of it."""
 
     def __init__(self, lease: Lease) -> None:
-        self._lease = lease
+        self.lease = lease
         self._progress: Json | None = None
         self._child: Child | None = None
         self._lost = self._drains = False
         self._end = threading.Event()
         self._thread = threading.Thread(target=self._beat, name="lease", daemon=True)
 
-    def __enter__(self) -> "Held":
+    def __enter__(self) -> "LeaseHolder":
         self._thread.start()
         return self
 
@@ -60,7 +115,7 @@ class Held:
             Draining: this worker is to end.
         """
         if self._lost:
-            raise LeaseLost(f"{self._lease.rules.table.__tablename__} {self._lease.id}")
+            raise LeaseLost(f"{self.lease.rules.table.__tablename__} {self.lease.id}")
         if self._drains:
             raise Draining
 
@@ -82,7 +137,7 @@ class Held:
         values = settings.get()
         beat_at, told = time.monotonic(), self._progress
         while not self._end.wait(min(values.watch_seconds, values.heartbeat_seconds)):
-            self._drains = identity.is_draining(self._lease.worker_id)
+            self._drains = identity.is_draining(self.lease.worker_id)
             # Somebody may be watching a page: news does not wait for the heartbeat.
             is_news = self._progress is not told
             if is_news or time.monotonic() - beat_at >= values.heartbeat_seconds:
@@ -94,16 +149,16 @@ class Held:
     def _renew(self) -> None:
         try:
             with db.session() as session:
-                leases.renew(session, self._lease, self._progress)
+                leases.renew(session, self.lease, self._progress)
                 session.commit()
         except LeaseLost:
             self._lost = True
         except Exception:
             # The database may be away for a moment; the fence holds whatever happens meanwhile.
-            _log.exception("lease_not_renewed", row=self._lease.id)
+            _log.exception("lease_not_renewed", row=self.lease.id)
 
 
-def let_go(lease: Lease, status: StrEnum, **values: Any) -> None:
+def _release(lease: Lease, status: StrEnum, **values: Any) -> None:
     """Release a row that nothing else is written for; one that was lost needs no word of ours."""
     with db.session() as session, suppress(LeaseLost):
         leases.release(session, lease, status, **values)

@@ -1,17 +1,19 @@
-"""Import the next waiting base model: claim, convert in a child, keep it under the fence."""
+"""Import the next waiting base model: convert it in a child, keep it under the fence."""
 
 import json
 import os
 import re
 import shutil
-from typing import Any
 
 import structlog
+from sqlalchemy.orm import Session
 
 from app.core import db, leases, settings
 from app.core.child import BrokeOff, Child
+from app.core.leases import Lease, LeaseLost
 from app.core.models import BaseModel, Json, ModelStatus
-from worker.cpu.leased import Draining, Held, let_go
+from worker.cpu import leased
+from worker.cpu.leased import LeaseHolder
 
 _log = structlog.get_logger()
 # Hub downloads of large models on thin lines.
@@ -22,34 +24,32 @@ _FOR_THE_HUB = ("https_proxy", "no_proxy", "ssl_cert_file", "hf_endpoint")
 
 def import_next(worker_id: str) -> bool:
     """Import one model if one waits; returns whether one did."""
-    with db.session() as session:
-        leases.take_back(session, leases.BASE_MODELS, worker_id)
-        lease = leases.claim(session, leases.BASE_MODELS, worker_id)
-        session.commit()
-        if lease is None:
-            return False
-        model = session.get_one(BaseModel, lease.id, populate_existing=True)
-        source, name = model.source, model.name
+    return leased.run(leases.BASE_MODELS, worker_id, _fetch, _import, name="model")
+
+
+def _fetch(session: Session, lease: Lease) -> BaseModel | None:
+    return session.get(BaseModel, lease.id, populate_existing=True)
+
+
+def _import(holder: LeaseHolder, model: BaseModel) -> None:
+    lease, name = holder.lease, model.name
     stem = f"{re.sub(r'[^a-z0-9]+', '-', name.lower()).strip('-')}-{lease.id}"
     folder = f"{stem}-{lease.attempt}"
     target = settings.get().models_dir / folder
     target.parent.mkdir(parents=True, exist_ok=True)
     _sweep_leavings(stem)
     try:
-        answer = _convert(lease, {"source": source, "target": str(target)})
+        answer = _convert(holder, {"source": model.source, "target": str(target)})
         with db.session() as session:
             _keep(session, lease, folder, answer)
             session.commit()
-    except Draining:
-        let_go(lease, lease.came_from)
-        return False
-    except leases.LeaseLost:
+    except LeaseLost:
         _log.warning("model_import.lost", model=name)
         shutil.rmtree(target, ignore_errors=True)
-    return True
+        raise
 
 
-def _keep(session: Any, lease: leases.Lease, folder: str, answer: Json) -> None:
+def _keep(session: Session, lease: Lease, folder: str, answer: Json) -> None:
     result = answer.get("result")
     if result is None:
         reason = answer.get("error") or (
@@ -63,23 +63,23 @@ def _keep(session: Any, lease: leases.Lease, folder: str, answer: Json) -> None:
     leases.release(session, lease, ModelStatus.READY, folder=folder, reason=None, **values)
 
 
-def _convert(lease: leases.Lease, order: Json) -> Json:
-    """Let a child do it, holding the lease meanwhile; returns its last word."""
+def _convert(holder: LeaseHolder, order: Json) -> Json:
+    """Let a child do it; returns its last word."""
     child = Child(
         "worker.cpu.model_conversion",
         json.dumps(order),
         timeout_seconds=_TIMEOUT_SECONDS,
         environment=environment(order["source"]["kind"]),
     )
-    with Held(lease) as held, child:
+    with child:
         try:
-            for line in held.hear(child, child.lines()):
+            for line in holder.hear(child, child.lines()):
                 if not line.startswith(b"{"):  # libraries print, too
                     continue
                 message: Json = json.loads(line)
                 if "progress" not in message:
                     return message
-                held.tell(message["progress"])
+                holder.tell(message["progress"])
         except BrokeOff as error:
             _log.error("model_import.broke_off", code=error.code, tail=error.tail[-2000:])
             if error.is_late:

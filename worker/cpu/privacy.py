@@ -24,7 +24,7 @@ from app import jobs
 from app.core import db, leases, settings
 from app.core.child import BrokeOff, Child
 from app.core.errors import AppError
-from app.core.leases import Lease, LeaseLost
+from app.core.leases import Lease
 from app.core.models import (
     DatasetVersion,
     Example,
@@ -39,14 +39,11 @@ from app.datasets.privacy.findings import Kind
 from app.datasets.privacy.process import Order
 from app.datasets.privacy.reviews import Decision
 from app.datasets.privacy.stand_ins import StandIns
-from worker.cpu.leased import Draining, Held, let_go
+from worker.cpu import leased
+from worker.cpu.leased import LeaseHolder, Unfinished
 
 log = structlog.get_logger()
 _BATCH = 500
-
-
-class Unfinished(Exception):
-    """The scan did not come to its end; the message is a sentence for a person."""
 
 
 def look_next(worker_id: str) -> bool:
@@ -55,43 +52,39 @@ def look_next(worker_id: str) -> bool:
     Returns:
         Whether there was one; ask again until there is none.
     """
-    with db.session() as session:
-        leases.take_back(session, leases.PRIVACY, worker_id)
-        lease = leases.claim(session, leases.PRIVACY, worker_id)
-        session.commit()
-        review = session.get(PrivacyReview, lease.id) if lease else None
-        version = session.get(DatasetVersion, review.version_id) if review else None
-    if lease is None or review is None or version is None:
-        return False
+    return leased.run(leases.PRIVACY, worker_id, _fetch, _look, name="review")
+
+
+def _fetch(session: Session, lease: Lease) -> DatasetVersion | None:
+    review = session.get(PrivacyReview, lease.id)
+    return session.get(DatasetVersion, review.version_id) if review else None
+
+
+def _look(holder: LeaseHolder, version: DatasetVersion) -> None:
+    lease = holder.lease
     log.info("privacy", version=version.id, attempt=lease.attempt, status=lease.status.value)
     try:
-        with Held(lease) as held:
-            if lease.status is ReviewStatus.SCANNING:
-                _scan(lease, version, held)
-            else:
-                _replace(lease, version, held)
-    except LeaseLost:
-        log.warning("lease_lost", review=lease.id, attempt=lease.attempt)
-    except Draining:
-        let_go(lease, lease.came_from)
-    except (Unfinished, AppError) as error:
-        let_go(lease, ReviewStatus.FAILED, reason=str(error))
-    return True
+        if lease.status is ReviewStatus.SCANNING:
+            _scan(holder, version)
+        else:
+            _replace(holder, version)
+    except AppError as error:
+        raise Unfinished(str(error)) from error
 
 
 # --- scanning ------------------------------------------------------------------------------
 
 
-def _scan(lease: Lease, version: DatasetVersion, held: Held) -> None:
+def _scan(holder: LeaseHolder, version: DatasetVersion) -> None:
     run_dir = settings.get().run_dir
     run_dir.mkdir(parents=True, exist_ok=True)
     # A file without a name: it goes with this process, however that ends.
     with tempfile.TemporaryFile("w+", dir=run_dir, encoding="utf-8") as spool:
         with _child(version) as child:
-            for found in held.hear(child, _hits(child, held)):
+            for found in holder.hear(child, _hits(child, holder)):
                 spool.write(json.dumps(found) + "\n")
         spool.seek(0)
-        _publish(lease, version, spool)
+        _publish(holder.lease, version, spool)
 
 
 def _publish(lease: Lease, version: DatasetVersion, spool: IO[str]) -> None:
@@ -142,7 +135,7 @@ def _texts(version: DatasetVersion) -> Iterator[bytes]:
                 yield json.dumps(line, ensure_ascii=False).encode() + b"\n"
 
 
-def _hits(child: Child, held: Held) -> Iterator[list[Any]]:
+def _hits(child: Child, holder: LeaseHolder) -> Iterator[list[Any]]:
     """Yield what was found, an example each, until the child has ended well.
 
     Raises:
@@ -154,7 +147,7 @@ def _hits(child: Child, held: Held) -> Iterator[list[Any]]:
             if isinstance(message, list):
                 yield message
             elif "examples" in message:
-                held.tell(message)
+                holder.tell(message)
             elif message["given_up"]:
                 log.warning("privacy.pattern_too_slow", texts=message["given_up"])
     except BrokeOff as error:
@@ -181,16 +174,16 @@ def _how_it_broke_off(error: BrokeOff) -> str:
 # --- replacing -----------------------------------------------------------------------------
 
 
-def _replace(lease: Lease, version: DatasetVersion, held: Held) -> None:
+def _replace(holder: LeaseHolder, version: DatasetVersion) -> None:
     with db.session() as session, db.session() as reading:
-        review = session.get_one(PrivacyReview, lease.id)
+        review = session.get_one(PrivacyReview, holder.lease.id)
         base = session.get_one(DatasetVersion, version.id)
         user = review.decided_by
         assert user is not None
         decision = Decision.model_validate(review.decision)
         used = _used(session, base)
         stand_ins = StandIns(used, _names(reading, base, decision))
-        made = _changes(reading, base, decision, stand_ins, held)
+        made = _changes(reading, base, decision, stand_ins, holder)
         why = _why(session, base, decision)
         following = changes.derive(session, user, base, made, why, patience_seconds=None)
         done = reviews.of(session, following.id)
@@ -204,9 +197,8 @@ def _replace(lease: Lease, version: DatasetVersion, held: Held) -> None:
         session.flush()
         if review.is_stated:
             jobs.use_instead(session, base.id, following.id)
-        leases.release(
-            session, lease, ReviewStatus.REPLACED, reason=None, result_version_id=following.id
-        )
+        values = {"reason": None, "result_version_id": following.id}
+        leases.release(session, holder.lease, ReviewStatus.REPLACED, **values)
         session.commit()
 
 
@@ -215,7 +207,7 @@ def _changes(
     base: DatasetVersion,
     decision: Decision,
     stand_ins: StandIns,
-    held: Held,
+    holder: LeaseHolder,
 ) -> Iterator[Change]:
     num_changed = 0
     for example, places in _found(reading, base):
@@ -237,8 +229,8 @@ def _changes(
             written[place.text] = text[: place.start] + stand_in + text[place.end :]
         num_changed += 1
         if num_changed % _BATCH == 0:
-            held.tell({"examples": num_changed})
-            held.check()
+            holder.tell({"examples": num_changed})
+            holder.check()
         changed = texts.write(said, written)
         num_turns = len(example.messages)
         tools = changed[num_turns:] if example.tools else None

@@ -9,24 +9,24 @@ The model runs on the CPU and never on a GPU, so it takes none from a job (docs/
 
 import json
 from collections.abc import Iterator
-from contextlib import suppress
 from typing import NamedTuple
 
 import structlog
+from sqlalchemy.orm import Session
 
 from app.base_models import registry as base_models
 from app.core import db, leases
 from app.core.child import BrokeOff, Child
 from app.core.errors import Conflict
-from app.core.leases import Lease, LeaseLost
+from app.core.leases import Lease
 from app.core.models import Asking, AskingStatus, Json
 from app.datasets.questions import asking as ask
 from app.datasets.questions import runs
 from app.datasets.questions.asking import Order
 from app.datasets.questions.passages import Passage
 from app.training import plan as training_plan
-from worker.cpu import model_import, question_writer
-from worker.cpu.leased import Draining, Held, let_go
+from worker.cpu import leased, model_import, question_writer
+from worker.cpu.leased import LeaseHolder, Unfinished
 
 log = structlog.get_logger()
 
@@ -38,10 +38,6 @@ _TIMEOUT_SECONDS = 24 * 3600
 _SEEDS_APART = 1_000_003
 
 
-class _Unfinished(Exception):
-    """It cannot go on; the message is a sentence for a person."""
-
-
 class _Batch(NamedTuple):
     """Answers to be asked about together, and how many passages are behind it afterwards."""
 
@@ -50,43 +46,48 @@ class _Batch(NamedTuple):
     behind: int
 
 
+class _Plan(NamedTuple):
+    """What is still to be asked, and what was asked before."""
+
+    asking: Asking
+    batches: list[_Batch]
+    asked: set[str]
+    num_passages: int
+
+
 def ask_next(worker_id: str) -> bool:
     """Make up the questions that were asked for first.
 
     Returns:
         Whether there was something to do; ask again until there is nothing.
     """
-    with db.session() as session:
-        leases.take_back(session, leases.ASKINGS, worker_id)
-        lease = leases.claim(session, leases.ASKINGS, worker_id)
-        session.commit()
-        if lease is None:
-            return False
-        asking = session.get(Asking, lease.id, populate_existing=True)
-        if asking is None:  # its dataset was deleted just now
-            return True
-        passages = runs.quoted(session, asking)
-        asked, answered = runs.known(session, asking.version_id)
-    log.info("asking", asking=lease.id, attempt=lease.attempt, behind=asking.num_passages)
+    return leased.run(leases.ASKINGS, worker_id, _fetch, _ask, name="asking")
+
+
+def _fetch(session: Session, lease: Lease) -> _Plan | None:
+    asking = session.get(Asking, lease.id, populate_existing=True)
+    if asking is None:
+        return None
+    passages = runs.quoted(session, asking)
+    asked, answered = runs.known(session, asking.version_id)
     batches = list(_batches(asking, passages, answered))
+    return _Plan(asking, batches, {ask.key(each) for each in asked}, len(passages))
+
+
+def _ask(holder: LeaseHolder, plan: _Plan) -> None:
+    lease = holder.lease
+    log.info("asking", asking=lease.id, attempt=lease.attempt, behind=plan.asking.num_passages)
+    holder.tell({"of": plan.num_passages})
+    status, reason = AskingStatus.DONE, None
     try:
-        with Held(lease) as held:
-            held.tell({"of": len(passages)})
-            if batches:
-                _ask(lease, asking, batches, {ask.key(each) for each in asked}, held)
-        with db.session() as session:
-            runs.finish(session, lease, AskingStatus.DONE)
-            session.commit()
-    except LeaseLost:
-        log.warning("lease_lost", asking=lease.id, attempt=lease.attempt)
-    except Draining:
-        let_go(lease, lease.came_from)
-    except _Unfinished as error:
+        if plan.batches:
+            _ask_batches(holder, plan)
+    except Unfinished as error:
         log.warning("asking_failed", asking=lease.id, error=str(error))
-        with db.session() as session, suppress(LeaseLost):
-            runs.finish(session, lease, AskingStatus.FAILED, str(error))
-            session.commit()
-    return True
+        status, reason = AskingStatus.FAILED, str(error)
+    with db.session() as session:
+        runs.finish(session, lease, status, reason)
+        session.commit()
 
 
 def _batches(
@@ -105,21 +106,22 @@ def _batches(
             yield _Batch(orders, seed, place)
 
 
-def _ask(lease: Lease, asking: Asking, batches: list[_Batch], asked: set[str], held: Held) -> None:
+def _ask_batches(holder: LeaseHolder, plan: _Plan) -> None:
     """Let a child ask, and keep what is good of each batch as it comes.
 
     Raises:
-        LeaseLost, Draining, _Unfinished: it is to stop, or cannot go on.
+        LeaseLost, Draining, Unfinished: it is to stop, or cannot go on.
     """
+    asking, batches = plan.asking, plan.batches
     progress: Json = {"of": batches[-1].behind}
     with _child(asking, batches) as child:
-        for batch, said in zip(batches, held.hear(child, _said(child)), strict=True):
+        for batch, said in zip(batches, holder.hear(child, _said(child)), strict=True):
             pairs: list[Json] = []
             refused: dict[str, int] = dict(asking.refused)
             for (index, order), tries in zip(batch.orders, said, strict=True):
                 if asking.num_pairs + len(pairs) >= asking.max_pairs:
                     break
-                question, reason = ask.choose(order, tries, asked)
+                question, reason = ask.choose(order, tries, plan.asked)
                 if reason:
                     refused[reason] = refused.get(reason, 0) + 1
                 else:
@@ -127,7 +129,7 @@ def _ask(lease: Lease, asking: Asking, batches: list[_Batch], asked: set[str], h
             asking.num_pairs += len(pairs)
             asking.refused = refused
             with db.session() as session:
-                runs.keep(session, lease, asking, batch.behind, pairs, progress)
+                runs.keep(session, holder.lease, asking, batch.behind, pairs, progress)
                 session.commit()
             if asking.num_pairs >= asking.max_pairs:
                 break
@@ -149,7 +151,7 @@ def _child(asking: Asking, batches: list[_Batch]) -> Child:
     dtype, weights = ("bfloat16", 1) if cpu.has_bfloat16 else ("float32", 2)
     needed = weights * (model.size_bytes or 0) + _SPARE_BYTES
     if cpu.free_bytes < needed:
-        raise _Unfinished(
+        raise Unfinished(
             f"{model.label} needs about {needed / 1e9:.1f} GB of memory here, and "
             f"{cpu.free_bytes / 1e9:.1f} GB are free; choose a smaller model, or try again when no "
             "job is running."
@@ -157,7 +159,7 @@ def _child(asking: Asking, batches: list[_Batch]) -> Child:
     try:
         folder = base_models.folder(model)
     except Conflict as error:
-        raise _Unfinished(error.message) from None
+        raise Unfinished(error.message) from None
     order = question_writer.Order(
         model=folder,
         manifest_sha256=model.manifest_sha256 or "",
@@ -182,7 +184,7 @@ def _said(child: Child) -> Iterator[list[list[str]]]:
     """Yield what the child says of each batch.
 
     Raises:
-        _Unfinished: it cannot go on.
+        Unfinished: it cannot go on.
     """
     try:
         for line in child.lines():
@@ -190,12 +192,12 @@ def _said(child: Child) -> Iterator[list[list[str]]]:
                 continue
             message: Json = json.loads(line)
             if "error" in message:
-                raise _Unfinished(message["error"])
+                raise Unfinished(message["error"])
             yield message["said"]
     except BrokeOff as error:
         # The end of what it printed may hold words of the document.
         log.error("question_writer_broke_off", code=error.code)  # noqa: TRY400
-        raise _Unfinished(
+        raise Unfinished(
             "Making up questions took longer than a day and was stopped."
             if error.is_late
             else f"Making up questions broke off (code {error.code}), perhaps because the machine "

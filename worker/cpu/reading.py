@@ -14,9 +14,10 @@ from typing import IO, Any
 
 import structlog
 from sqlalchemy import func
+from sqlalchemy.orm import Session
 
 from app.core import db, leases, settings, storage
-from app.core.leases import Lease, LeaseLost
+from app.core.leases import Lease
 from app.core.models import DatasetVersion, VersionStatus
 from app.datasets import examples, versions
 from app.datasets.doctor import checks
@@ -25,7 +26,8 @@ from app.datasets.readers.process import ReaderProcess
 from app.datasets.readers.reader import Order
 from app.datasets.readers.reading import ReadAs
 from app.datasets.readers.sniffing import Unreadable
-from worker.cpu.leased import Draining, Held, let_go
+from worker.cpu import leased
+from worker.cpu.leased import LeaseHolder, Unfinished
 
 log = structlog.get_logger()
 
@@ -36,41 +38,37 @@ def read_next(worker_id: str) -> bool:
     Returns:
         Whether there was one; ask again until there is none.
     """
-    with db.session() as session:
-        versions.purge(session)
-        leases.take_back(session, leases.VERSIONS, worker_id)
-        lease = leases.claim(session, leases.VERSIONS, worker_id)
-        session.commit()
-        version = session.get(DatasetVersion, lease.id) if lease else None
-    if lease is None or version is None:
-        return False
+    return leased.run(
+        leases.VERSIONS, worker_id, _fetch, _read, name="version", tidy=versions.purge
+    )
+
+
+def _fetch(session: Session, lease: Lease) -> DatasetVersion | None:
+    return session.get(DatasetVersion, lease.id)
+
+
+def _read(holder: LeaseHolder, version: DatasetVersion) -> None:
+    lease = holder.lease
     log.info("reading", version=version.id, attempt=lease.attempt, status=lease.status.value)
     try:
-        with Held(lease) as held:
-            if lease.status is VersionStatus.INSPECTING:
-                _inspect(lease, version, held)
-            else:
-                _build(lease, version, held)
-    except LeaseLost:
-        log.warning("lease_lost", version=version.id, attempt=lease.attempt)
-    except Draining:
-        let_go(lease, lease.came_from)
+        if lease.status is VersionStatus.INSPECTING:
+            _inspect(holder, version)
+        else:
+            _build(holder, version)
     except Unreadable as error:
-        let_go(lease, VersionStatus.FAILED, reason=str(error))
+        raise Unfinished(str(error)) from error
     except OSError as error:
         log.exception("reading_failed", version=version.id)
-        reason = (
+        raise Unfinished(
             f"The worker could not read the file ({error.strerror or error}); "
             "ask your administrator to look at the disk of this machine."
-        )
-        let_go(lease, VersionStatus.FAILED, reason=reason)
-    return True
+        ) from error
 
 
-def _inspect(lease: Lease, version: DatasetVersion, held: Held) -> None:
+def _inspect(holder: LeaseHolder, version: DatasetVersion) -> None:
     answer: dict[str, Any] = {}
-    with _reader(lease, version) as reader:
-        for message in held.hear(reader, reader.messages(held.tell)):
+    with _reader(holder.lease, version) as reader:
+        for message in holder.hear(reader, reader.messages(holder.tell)):
             assert isinstance(message, dict)
             answer = message
     inspection = answer["inspection"]
@@ -89,7 +87,7 @@ def _inspect(lease: Lease, version: DatasetVersion, held: Held) -> None:
     with db.session() as session:
         leases.release(
             session,
-            lease,
+            holder.lease,
             status,
             reason=reason,
             inspection=inspection,
@@ -98,13 +96,16 @@ def _inspect(lease: Lease, version: DatasetVersion, held: Held) -> None:
         session.commit()
 
 
-def _build(lease: Lease, version: DatasetVersion, held: Held) -> None:
+def _build(holder: LeaseHolder, version: DatasetVersion) -> None:
     ranks, left_out = array("Q"), examples.LeftOutRows()
     # A file without a name: it goes with this process, however that ends.
     run_dir = settings.get().run_dir
     run_dir.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryFile("w+b", dir=run_dir) as spool, _reader(lease, version) as reader:
-        for message in held.hear(reader, reader.messages(held.tell)):
+    with (
+        tempfile.TemporaryFile("w+b", dir=run_dir) as spool,
+        _reader(holder.lease, version) as reader,
+    ):
+        for message in holder.hear(reader, reader.messages(holder.tell)):
             if isinstance(message, bytes):
                 ranks.append(int(message[: message.index(b"\t")]))
                 spool.write(message)
@@ -112,8 +113,8 @@ def _build(lease: Lease, version: DatasetVersion, held: Held) -> None:
                 left_out.add(*message["left_out"])
         _refuse_too_few(len(ranks), left_out, version)
         spool.seek(0)
-        held.tell({"rows": len(ranks), "phase": "writing"})
-        _publish(lease, version, ranks, left_out, spool)
+        holder.tell({"rows": len(ranks), "phase": "writing"})
+        _publish(holder.lease, version, ranks, left_out, spool)
 
 
 def _publish(

@@ -28,7 +28,7 @@ from app.datasets.doctor import checks, fixes, process
 from app.datasets.doctor.request import Order
 from tests.factories import first_user, make_dataset_version
 from worker.cpu import checking
-from worker.cpu.leased import Held
+from worker.cpu.leased import LeaseHolder
 
 LONG = (
     "Wash your hands with soap for at least half a minute before you touch a patient, and dry "
@@ -236,11 +236,11 @@ def test_a_worker_that_lost_its_check_writes_nothing(db: Session) -> None:
     lease = leases.claim(db, leases.CHECKS, "cpu-0")
     db.commit()
     assert lease is not None
-    with Held(lease) as held:
+    with LeaseHolder(lease) as holder:
         leases.take_back(db, leases.CHECKS, "cpu-0")  # as if it had been given up for dead
         db.commit()
         try:
-            checking._keep(lease, version, held)
+            checking._keep(holder, version)
         except leases.LeaseLost:
             pass
         else:

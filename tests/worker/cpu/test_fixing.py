@@ -18,7 +18,7 @@ from tests.app.web.pages import sign_in
 from tests.factories import first_user, make_job, make_user
 from tests.worker.cpu.test_checking import check, pair, version_of
 from worker.cpu import checking, fixing
-from worker.cpu.leased import Held
+from worker.cpu.leased import LeaseHolder
 
 ME = "cpu-0"
 
@@ -79,8 +79,8 @@ def test_while_it_is_made_the_version_can_be_used_but_not_changed(
     is_amid, go_on = threading.Event(), threading.Event()
     told = fixing._told
 
-    def hold(made: Iterator[Change], held: Held) -> Iterator[Change]:
-        for change in told(made, held):
+    def hold(made: Iterator[Change], holder: LeaseHolder) -> Iterator[Change]:
+        for change in told(made, holder):
             yield change
             is_amid.set()
             assert go_on.wait(60)
@@ -123,11 +123,13 @@ def test_what_was_lost_on_the_way_leaves_nothing_half_made(
     lease = leases.claim(db, leases.FIXES, ME)
     assert lease is not None
     db.commit()
-    with Held(lease) as held:
+    run = run_of(db, version)
+    db.expunge_all()
+    with LeaseHolder(lease) as holder:
         leases.take_back(db, leases.FIXES, ME)  # as if it had been given up for dead
         db.commit()
         with pytest.raises(leases.LeaseLost):
-            fixing._fix(lease, held)
+            fixing._fix(holder, run)
     assert db.scalar(select(func.count()).select_from(DatasetVersion)) == 1
     assert db.scalar(select(func.count()).select_from(Example)) == 600
     assert run_of(db, version).status is FixStatus.WAITING

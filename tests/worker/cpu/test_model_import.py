@@ -326,7 +326,7 @@ def test_a_worker_that_is_to_end_gives_the_model_back(
     identity.drain_file().touch()
     model = base_models.add(db, None, {"kind": "folder", "path": str(given)}, "house/tiny")
     db.commit()
-    assert not model_import.import_next("cpu-0@test")
+    assert model_import.import_next("cpu-0@test")
     db.refresh(model)
     assert (model.status, model.strikes) == (ModelStatus.WAITING, 0)
 
