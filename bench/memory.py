@@ -23,14 +23,10 @@ from transformers import LlamaConfig, LlamaForCausalLM
 from app.training.chat import Encoded
 from app.training.config import TrainConfig, TrainerSpec
 from app.training.manifests import write_manifest
-from app.training.plan import (
-    Plan,
-    Way,
-    count_parameters,
-    idle_bytes,
-    plan,
-    this_cpu,
-)
+from app.training.plan.choose import Plan, plan
+from app.training.plan.machine import this_cpu
+from app.training.plan.memory import idle_bytes
+from app.training.plan.shape import Candidate, count_parameters
 from bench import comparison, report
 from worker.gpu.trainer_process import environment
 from worker.trainer import data, job, loop, model, runtime
@@ -41,12 +37,12 @@ NUM_STEPS = 2
 
 
 def _order(
-    shape: dict[str, Any], length: int, batch_size: int, way: list[Any], **config: Any
+    shape: dict[str, Any], length: int, batch_size: int, candidate: list[Any], **config: Any
 ) -> dict[str, Any]:
     return {
         "shape": shape,
         "length": length,
-        "way": way,
+        "way": candidate,
         "config": {"batch_size": batch_size, "max_length_tokens": 8192, **config},
     }
 
@@ -66,7 +62,7 @@ _SMOLLM2 = {
 }  # fmt: skip
 _MANY_WORDS = {"vocab_size": 128000, "tie_word_embeddings": True, "num_hidden_layers": 4}
 # Each adds at least a gigabyte; the tests measure the first two, which are quick.
-# way: weights, tokens at once, whether to compute twice.
+# candidate: weights, tokens at once, whether to compute twice.
 GRID: dict[str, dict[str, Any]] = {
     "tall": _order(_SMALL | {"num_hidden_layers": 6}, 1024, 4, ["fp32", 4096, False]),
     "wide": _order(_WIDE | {"num_hidden_layers": 4}, 64, 8, ["fp32", 512, False]),
@@ -184,7 +180,12 @@ def train(folder: Path, config: dict[str, Any], order: dict[str, Any]) -> tuple[
     machine = this_cpu().model_copy(update={"free_bytes": 2**40})
     base = folder / "model"
     chosen = plan(
-        config, count_parameters(base), found.histogram(), settings, machine, Way(*order["way"])
+        config,
+        count_parameters(base),
+        found.histogram(),
+        settings,
+        machine,
+        Candidate(*order["way"]),
     )
     loaded = model.load(base, "random", chosen, settings, torch.device("cpu"))
     spec = TrainerSpec(

@@ -129,7 +129,7 @@ def fill(size: Size) -> list[str]:
     from app.core import db
     from app.core.models import Job, Worker
     from app.people import auth
-    from app.training.plan import DeviceInfo
+    from app.training.plan.machine import DeviceInfo
     from tests import factories
 
     with db.session() as session:

@@ -261,7 +261,7 @@ def _gpu_use(arm: dict[str, Any]) -> list[str]:
 
 def _memory(result: dict[str, Any] | None) -> list[str]:
     text = (
-        "The planner (`app/training/plan.py`) foretells a job's memory; here it stands beside what "
+        "The planner (`app/training/plan/`) foretells a job's memory; here it stands beside what "
         "a trainer's process grows by in two real steps, for shapes that add 1 GB and more. Two of "
         "them are measured by every run of the tests, which ask for ±15 %."
     )

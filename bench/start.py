@@ -70,7 +70,7 @@ def _prepare() -> tuple[str, int]:
     from app.datasets import versions
     from app.people import auth
     from app.training.manifests import verify_manifest
-    from app.training.plan import count_parameters
+    from app.training.plan.shape import count_parameters
     from tests import factories
 
     source = workload.starter_model()

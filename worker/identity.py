@@ -10,8 +10,7 @@ from pathlib import Path
 from app.core import settings
 from app.core.models import Attempt
 from app.jobs import WorkerInfo
-from app.training import plan as training_plan
-from app.training.plan import DeviceInfo
+from app.training.plan.machine import DeviceInfo, share_cpu, this_cpu
 
 
 def worker_id() -> str:
@@ -116,9 +115,9 @@ def hardware() -> DeviceInfo | None:
     Returns:
         Nothing where the driver does not answer; worker/gpu/gauges.py says why.
     """
-    cpu = training_plan.this_cpu()
+    cpu = this_cpu()
     if on_cpu():
-        return training_plan.share_cpu(cpu, len(devices()))
+        return share_cpu(cpu, len(devices()))
     command = ["nvidia-smi", "--id=" + ",".join(physical_devices())]
     command += ["--format=csv,noheader,nounits", "--query-gpu=name,memory.free,compute_cap"]
     try:

@@ -364,7 +364,7 @@ class DatasetVersion(Leased, Base):
     num_validation: Mapped[int] = mapped_column(default=0, server_default="0")
     # Rows that became no example, by reason: {"empty_answer": 12}.
     left_out: Mapped[Json | None]
-    # Token lengths by base model id: app.training.plan.LengthHistogram as JSON.
+    # Token lengths by base model id: app.training.plan.shape.LengthHistogram as JSON.
     token_lengths: Mapped[Json | None]
     # SHA-256 over the examples, in order: what a model card can name. Of a long derived version it
     # is known once a job has read all of it.
@@ -646,7 +646,7 @@ class Job(Leased, Base):
     retry_of_id: Mapped[int | None] = mapped_column(ForeignKey("job.id", ondelete="SET NULL"))
     # app.training.config.TrainConfig, frozen when the job was made.
     config: Mapped[Json]
-    # app.training.plan.Plan: what was predicted, shown beside what was measured.
+    # app.training.plan.choose.Plan: what was predicted, shown beside what was measured.
     plan: Mapped[Json | None]
     measured: Mapped[Json | None]
     status: Mapped[JobStatus] = mapped_column(_enum(JobStatus), default=JobStatus.QUEUED)
@@ -814,7 +814,7 @@ class Worker(Base):
     host: Mapped[str]
     boot_id: Mapped[str]
     devices: Mapped[list[Any]] = mapped_column(JSONB)
-    # What its device can do: app.training.plan.DeviceInfo as JSON; plans are made for it.
+    # What its device can do: app.training.plan.machine.DeviceInfo as JSON; plans are made for it.
     hardware: Mapped[Json | None]
     state: Mapped[WorkerState] = mapped_column(_enum(WorkerState), default=WorkerState.ACTIVE)
     version: Mapped[str]

@@ -11,7 +11,7 @@ from app.core.errors import Invalid
 from app.core.models import BaseModel, DatasetVersion, Example, ExampleKind
 from app.datasets import examples
 from app.training.chat import ChatError, ChatFormat
-from app.training.plan import LengthHistogram
+from app.training.plan.shape import LengthHistogram
 
 MAX_SAMPLE = 2000
 # A web process tokenizes so much text in a second or two.

@@ -43,7 +43,7 @@ from app.core.models import (
 )
 from app.datasets.privacy import reviews
 from app.jobs import scheduling, shares
-from app.training.plan import DeviceInfo
+from app.training.plan.machine import DeviceInfo
 
 _CLOCK = func.clock_timestamp(type_=DateTime(timezone=True))
 # A worker that has not been heard of for so long is taken for gone.

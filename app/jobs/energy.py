@@ -9,7 +9,7 @@ from sqlalchemy.orm import Session
 from app.core import settings
 from app.core.models import Attempt, Job, JobStatus, Worker
 from app.training.config import TrainConfig
-from app.training.plan import Plan
+from app.training.plan.choose import Plan
 
 _JOULES_PER_KWH = 3.6e6
 # As many of the newest like jobs say what the next will take.

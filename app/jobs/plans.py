@@ -15,9 +15,11 @@ from app.core.models import BaseModel, DatasetVersion, VersionStatus, Worker
 from app.datasets import lengths
 from app.jobs import scheduling
 from app.jobs.choice import WORKER_SILENCE
-from app.training import plan as training_plan
 from app.training.config import PRESETS, TrainConfig
-from app.training.plan import DeviceInfo, LengthHistogram, Plan
+from app.training.plan import choose
+from app.training.plan.choose import Plan
+from app.training.plan.machine import DeviceInfo
+from app.training.plan.shape import LengthHistogram
 
 # Whether a model fits depends little on the data: a small file of middling examples stands for it.
 _TYPICAL = LengthHistogram(
@@ -83,7 +85,7 @@ def _narrowest(
     plan = None
     if model.config is not None and model.num_parameters is not None:
         for info in on:
-            plan = training_plan.plan(model.config, model.num_parameters, histogram, config, info)
+            plan = choose.plan(model.config, model.num_parameters, histogram, config, info)
             if plan.fits != "no":
                 break
     return plan

@@ -367,7 +367,7 @@ class PhaseEvent(Event):
 
 
 class PlanEvent(Event):
-    """What the trainer settled on, once, before the first step; `plan` as in training_plan.Plan."""
+    """What the trainer settled on, once, before the first step; `plan` as in plan.choose.Plan."""
 
     kind: Literal["plan"] = "plan"
     total_steps: int

@@ -196,8 +196,9 @@ def trainer_on(
         changes: What to change in the planner's plan.
         learning_rate: Of the first step; there is no warm-up.
     """
-    from app.training import plan as training_plan
     from app.training.config import TrainConfig, TrainerSpec
+    from app.training.plan import choose
+    from app.training.plan.shape import Candidate
     from worker.trainer import data, job, loop, model
     from worker.trainer.checkpoint import Progress
     from worker.trainer.events import EventLog
@@ -223,11 +224,11 @@ def trainer_on(
     if device.type == "cpu":
         torch.set_num_threads(machine.num_cores)
     known = config(shape).to_dict(), num_parameters(shape), found.histogram(), settings, machine
-    plan = training_plan.plan(*known)
+    plan = choose.plan(*known)
     if changes:
-        fields = training_plan.Way._fields
-        way = training_plan.Way(**{name: getattr(plan, name) for name in fields} | changes)
-        plan = training_plan.plan(*known, way)
+        fields = Candidate._fields
+        candidate = Candidate(**{name: getattr(plan, name) for name in fields} | changes)
+        plan = choose.plan(*known, candidate)
     base = random_model(shape, plan.resident, device_name, attention.ATTENTION)
     loaded = model.adapt(base, shape, plan, settings)
     spec = TrainerSpec(

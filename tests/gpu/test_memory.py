@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 
-from app.training.plan import idle_bytes
+from app.training.plan.memory import idle_bytes
 from tests.gpu.conftest import random_trainer
 from tests.gpu.test_gpu import needs_cuda
 from worker.trainer import loop

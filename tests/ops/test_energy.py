@@ -12,7 +12,7 @@ from starlette.testclient import TestClient
 from app.core import settings
 from app.core.models import Attempt, Job, JobStatus, Worker
 from app.jobs import energy
-from app.training.plan import DeviceInfo
+from app.training.plan.machine import DeviceInfo
 from tests.app.datasets.test_lengths import byte_model
 from tests.app.web.pages import sign_in
 from tests.factories import first_user, make_dataset_version, make_job, make_user

@@ -24,7 +24,7 @@ from app.datasets.questions import asking as ask
 from app.datasets.questions import runs
 from app.datasets.questions.asking import Order
 from app.datasets.questions.passages import Passage
-from app.training import plan as training_plan
+from app.training.plan.machine import this_cpu
 from worker.cpu import leased, model_import, question_writer
 from worker.cpu.leased import LeaseHolder, Unfinished
 
@@ -147,7 +147,7 @@ def _pair(index: int, order: Order, question: str) -> Json:
 
 def _child(asking: Asking, batches: list[_Batch]) -> Child:
     model = asking.base_model
-    cpu = training_plan.this_cpu()
+    cpu = this_cpu()
     dtype, weights = ("bfloat16", 1) if cpu.has_bfloat16 else ("float32", 2)
     needed = weights * (model.size_bytes or 0) + _SPARE_BYTES
     if cpu.free_bytes < needed:

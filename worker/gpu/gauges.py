@@ -12,7 +12,7 @@ from contextlib import suppress
 from typing import Any, TypeVar
 
 from app.machines.devices import DeviceReading, Readings
-from app.training import plan as training_plan
+from app.training.plan.machine import this_cpu, total_memory
 from worker import identity
 from worker.gpu import nvml
 
@@ -130,8 +130,8 @@ def _address(handle: Any) -> int | None:
 
 
 def _cpu() -> DeviceReading:
-    cpu = training_plan.this_cpu()
-    total = training_plan.total_memory()
+    cpu = this_cpu()
+    total = total_memory()
     load = os.getloadavg()[0]
     return DeviceReading(
         device="cpu",

@@ -18,8 +18,8 @@ from app.core import settings
 from app.core.models import Checkpoint, DatasetVersion, Job, Split
 from app.datasets import examples
 from app.training import failpoints, manifests
-from app.training import plan as training_plan
 from app.training.config import TrainConfig, TrainerSpec
+from app.training.plan.shape import Shape
 
 SCHEMA = pa.schema(
     [
@@ -75,7 +75,7 @@ def room_needed(job: Job) -> int:
     config, model = TrainConfig.model_validate(job.config), job.base_model
     if model.config is None or model.num_parameters is None:
         return 0
-    weights = training_plan.Shape.of(model.config, model.num_parameters).num_adapter(config)
+    weights = Shape.of(model.config, model.num_parameters).num_adapter(config)
     # A checkpoint: the present adapter, the best one and two moments, in float32; two are kept and
     # a third is being written. Then the result, its copy in storage and the archive.
     return weights * 4 * (3 * 4 + 3)

@@ -26,7 +26,7 @@ from app import jobs
 from app.core import settings
 from app.jobs import metrics
 from app.training import failpoints
-from app.training import plan as training_plan
+from app.training.plan.machine import tcmalloc
 from worker import identity
 from worker.gpu import spool
 from worker.trainer import deadline
@@ -306,7 +306,7 @@ def environment() -> dict[str, str]:
         kept["CUDA_VISIBLE_DEVICES"] = ",".join(identity.physical_devices())
         # Else below the home directory, which a service need not be able to write to.
         kept.setdefault("TRITON_CACHE_DIR", str(settings.get().cache_dir / "triton"))
-    elif allocator := training_plan.tcmalloc():
+    elif allocator := tcmalloc():
         kept["LD_PRELOAD"] = str(allocator)
     return kept
 

@@ -28,7 +28,7 @@ from app.training.manifests import (
     verify_manifest,
     write_manifest,
 )
-from app.training.plan import Plan
+from app.training.plan.choose import Plan
 from worker.trainer import failures
 
 

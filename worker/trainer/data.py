@@ -19,7 +19,7 @@ from app.training.chat import (
     is_pair,
 )
 from app.training.config import TrainConfig
-from app.training.plan import LengthHistogram
+from app.training.plan.shape import LengthHistogram
 from worker.trainer import failures
 
 _BATCH = 1000

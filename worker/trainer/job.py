@@ -16,10 +16,12 @@ from peft import LoraConfig, get_peft_model
 from safetensors import SafetensorError
 from transformers import AutoModelForCausalLM, LlamaConfig
 
-from app.training import plan as training_plan
 from app.training.chat import ChatError, ChatFormat
 from app.training.config import NoteEvent, PhaseEvent, PlanEvent, TrainerSpec
-from app.training.plan import DeviceInfo, Plan
+from app.training.plan import choose
+from app.training.plan.choose import Plan
+from app.training.plan.machine import DeviceInfo, share_cpu, this_cpu
+from app.training.plan.shape import context_tokens, count_parameters, most_tokens
 from worker.trainer import base_model, checkpoint, data, failures, launch, loop, model
 from worker.trainer import group as groups
 from worker.trainer.checkpoint import Progress
@@ -97,7 +99,7 @@ def prepare(
     except ChatError as error:
         raise failures.model_rejected(str(error)) from error
     model_config = _model_config(folder)
-    context = training_plan.context_tokens(model_config)
+    context = context_tokens(model_config)
     examples = data.prepare(job_dir / "examples.arrow", chat, config, spec.num_samples, context)
     if plan is None:
         mine = make_plan(folder, examples, spec, machine)
@@ -148,7 +150,7 @@ def _tell(
     log: EventLog, spec: TrainerSpec, plan: Plan, examples: data.Data, model_config: dict[str, Any]
 ) -> None:
     """Say how it will be trained, and what of the examples was cut or left out."""
-    config, context = spec.config, training_plan.context_tokens(model_config)
+    config, context = spec.config, context_tokens(model_config)
     log.write(
         PlanEvent,
         total_steps=plan.num_steps,
@@ -184,7 +186,7 @@ def _tell(
             NoteEvent,
             level="info",
             message=f"{texts} cut into {examples.num_pieces} pieces of at most "
-            f"{training_plan.most_tokens(config, model_config):,} tokens; nothing of them is lost.",
+            f"{most_tokens(config, model_config):,} tokens; nothing of them is lost.",
         )
 
 
@@ -265,9 +267,9 @@ def _load(
 
 def make_plan(folder: Path, examples: data.Data, spec: TrainerSpec, machine: DeviceInfo) -> Plan:
     """Plan with the lengths of the very examples."""
-    return training_plan.plan(
+    return choose.plan(
         _model_config(folder),
-        training_plan.count_parameters(folder),
+        count_parameters(folder),
         examples.histogram(),
         spec.config,
         machine,
@@ -288,9 +290,9 @@ def look_at(device: torch.device, group: Group = ALONE) -> DeviceInfo:
     Raises:
         Failure: there is no GPU that can be used.
     """
-    cpu = training_plan.this_cpu()
+    cpu = this_cpu()
     if device.type == "cpu":
-        return training_plan.share_cpu(cpu, group.size)
+        return share_cpu(cpu, group.size)
     if not torch.cuda.is_available():
         # No driver, one too old for torch, or torch without CUDA.
         raise failures.no_device()

@@ -27,7 +27,9 @@ from app.training.config import (
     TrainConfig,
     TrainerSpec,
 )
-from app.training.plan import Plan, most_tokens, num_passes, num_steps, this_cpu
+from app.training.plan.choose import Plan
+from app.training.plan.machine import this_cpu
+from app.training.plan.shape import most_tokens, num_passes, num_steps
 from worker.trainer import (
     checkpoint,
     failures,

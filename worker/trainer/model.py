@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from transformers.utils import logging as transformers_logging
 
 from app.training.config import Targets, TrainConfig
-from app.training.plan import Plan
+from app.training.plan.choose import Plan
 from worker.trainer import base_model, failures, offload, packing
 from worker.trainer.layers import attention, lora
 from worker.trainer.layers import fused as layers

@@ -40,7 +40,7 @@ from app.datasets.readers.reading import (
 )
 from app.training.chat import ChatError, ChatFormat, Segment, is_pair
 from app.training.chat import worse as worse_of
-from app.training.plan import LengthHistogram, context_tokens
+from app.training.plan.shape import LengthHistogram, context_tokens
 from app.web.forms import MappingForm, ReadAsForm, SplitForm
 
 NUM_PREVIEW_CONVERSATIONS = 3

@@ -27,7 +27,8 @@ from app.jobs import energy, progress
 from app.people.auth import CurrentUser, require
 from app.training import failpoints
 from app.training.config import PRESETS, TrainConfig
-from app.training.plan import DeviceInfo, Plan
+from app.training.plan.choose import Plan
+from app.training.plan.machine import DeviceInfo
 from app.web.jobs.new_form import FIELDS, PAIR_FIELDS, JobForm
 from app.web.jobs.page import closest_preset
 from app.web.render import fragment, page

@@ -32,7 +32,7 @@ from app.core.models import (
 from app.jobs import limits, shares
 from app.machines import devices as machines
 from app.training.config import PRESETS
-from app.training.plan import DeviceInfo
+from app.training.plan.machine import DeviceInfo
 from tests.factories import (
     make_base_model,
     make_dataset_version,

@@ -27,7 +27,7 @@ from app.core.models import (
     Worker,
 )
 from app.training.config import PRESETS, TrainConfig
-from app.training.plan import DeviceInfo
+from app.training.plan.machine import DeviceInfo
 from tests.app.datasets.test_lengths import byte_model
 from tests.factories import (
     make_base_model,

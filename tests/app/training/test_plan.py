@@ -1,20 +1,19 @@
-"""The plan chooses the fastest way that fits, and says so when none does."""
+"""The plan chooses the fastest candidate that fits, and says so when none does."""
 
 from typing import Any
 
 import pytest
 
 from app.training.config import TrainConfig
-from app.training.plan import (
-    DeviceInfo,
+from app.training.plan.choose import Plan, plan
+from app.training.plan.machine import DeviceInfo, this_cpu
+from app.training.plan.memory import moment_bytes
+from app.training.plan.shape import (
+    Candidate,
     LengthHistogram,
-    Plan,
     Shape,
-    Way,
     most_tokens,
     num_steps,
-    plan,
-    this_cpu,
 )
 
 SMOLLM2 = {
@@ -134,9 +133,9 @@ def test_what_waits_lies_in_the_computers_memory_where_a_gpu_has_little() -> Non
     assert (large_one.offloaded, large_one.fits) == (False, "yes")
     assert (small_one.offloaded, small_one.fits) == (True, "yes")
     assert "waits in the computer's memory" in " ".join(small_one.reasons)
-    way = Way("nf4", 4096, True)
+    candidate = Candidate("nf4", 4096, True)
     whole, moved = (
-        plan(LLAMA_8B, 8_030_261_248, LONG, config, gpu(10), way._replace(offloaded=is_moved))
+        plan(LLAMA_8B, 8_030_261_248, LONG, config, gpu(10), candidate._replace(offloaded=is_moved))
         for is_moved in (False, True)
     )
     # 128,256 embeddings of 4,096 numbers, and the inputs of all of 32 layers but two.
@@ -150,12 +149,12 @@ def test_moments_of_small_matrices_are_neither_paged_nor_rounded() -> None:
     shape = Shape.of(LLAMA_8B, 8_030_261_248)
     width = 2 * 8192 + 2 * 5120 + 3 * 18432
     # At rank 16 only the feed-forward's wide matrices are paged; at rank 1 two are not rounded.
-    assert shape.moment_bytes("paged_adamw", TrainConfig()) == pytest.approx(
+    assert moment_bytes(shape, "paged_adamw", TrainConfig()) == pytest.approx(
         8 * (1 - 3 * 14336 / width)
     )
     rounded = width - 2 * 1024
     expected = (8 * 2 * 1024 + (2 + 2 / 64) * rounded) / width
-    assert shape.moment_bytes("adamw_8bit", TrainConfig(lora_rank=1)) == pytest.approx(expected)
+    assert moment_bytes(shape, "adamw_8bit", TrainConfig(lora_rank=1)) == pytest.approx(expected)
 
 
 def test_a_chunk_of_logits_depends_on_the_vocabulary_alone() -> None:
@@ -212,7 +211,7 @@ def test_several_gpus_split_a_model_that_is_too_large_for_one() -> None:
     assert (two.strategy, two.resident, two.fits) == ("fsdp", "nf4", "yes")
     assert any("too large for one GPU, so each of the 2" in reason for reason in two.reasons)
     # 68.5e9 linear weights of 0.516 bytes: a half, or a quarter, of 35 GB on each.
-    same = Way("nf4", 512, True, strategy="fsdp")
+    same = Candidate("nf4", 512, True, strategy="fsdp")
     parts = [
         plan(LLAMA_70B, 70_553_706_496, LONG, TrainConfig(), gpu(40, "", num), same).peak_bytes
         for num in (2, 4)

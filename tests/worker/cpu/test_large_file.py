@@ -17,7 +17,7 @@ from sqlalchemy.orm import Session
 
 from app.core.models import DatasetVersion, VersionStatus, Worker
 from app.people import auth
-from app.training import plan as training_plan
+from app.training.plan.machine import this_cpu
 from tests.app.datasets.test_lengths import byte_model
 from tests.app.web.pages import ORIGIN, READS_HTML
 from tests.factories import make_user
@@ -34,7 +34,7 @@ def test_a_file_of_200_megabytes_is_simply_read(
     model = byte_model(db)
     model.config = {"hidden_size": 64, "vocab_size": 300, "num_hidden_layers": 2}
     model.num_parameters = 100_000
-    cpu = training_plan.this_cpu().model_dump(mode="json")
+    cpu = this_cpu().model_dump(mode="json")
     db.add(
         Worker(
             id="gpu-0@test",

@@ -19,7 +19,8 @@ from transformers import LlamaConfig, LlamaForCausalLM
 
 from app.training.config import TrainConfig, TrainerSpec
 from app.training.manifests import read_manifest, write_manifest
-from app.training.plan import Plan, num_steps
+from app.training.plan.choose import Plan
+from app.training.plan.shape import num_steps
 from worker.trainer import job, loop
 from worker.trainer.events import EventLog
 

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from transformers import AutoConfig, AutoModelForCausalLM
 
 from app.training.manifests import write_manifest
-from app.training.plan import PACKED_MODELS, can_pack
+from app.training.plan.shape import PACKED_MODELS, can_pack
 from tests.worker.trainer.conftest import (
     events,
     make_job,

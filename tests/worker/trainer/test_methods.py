@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from transformers import AutoModelForCausalLM
 
 from app.training.config import TrainConfig
-from app.training.plan import Shape, num_passes, num_steps
+from app.training.plan.shape import Shape, num_passes, num_steps
 from tests.worker.trainer.conftest import (
     events,
     losses,

@@ -14,7 +14,9 @@ from transformers import AutoModelForCausalLM
 
 from app.training.chat import IGNORE_INDEX, Encoded
 from app.training.config import TrainConfig
-from app.training.plan import DeviceInfo, LengthHistogram, plan
+from app.training.plan.choose import plan
+from app.training.plan.machine import DeviceInfo
+from app.training.plan.shape import LengthHistogram
 from tests.app.training.test_templates import (
     CALLERS,
     FAMILIES,

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from app.training.chat import IGNORE_INDEX, ChatFormat
-from app.training.plan import LengthHistogram
+from app.training.plan.shape import LengthHistogram
 from tests.worker.trainer.conftest import (
     events,
     make_job,

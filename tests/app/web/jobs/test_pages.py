@@ -29,7 +29,7 @@ from app.core.models import (
     Worker,
 )
 from app.training.config import PRESETS, proposed_learning_rate
-from app.training.plan import DeviceInfo
+from app.training.plan.machine import DeviceInfo
 from tests.app.datasets.test_lengths import byte_model
 from tests.app.web.jobs.test_event_stream import make_running
 from tests.app.web.pages import READS_HTML, sign_in

@@ -24,7 +24,7 @@ from app.core.models import (
 )
 from app.jobs.forecast import Times
 from app.machines.devices import DeviceReading, Readings
-from app.training.plan import DeviceInfo
+from app.training.plan.machine import DeviceInfo
 from app.web.queue import page as queue_page
 from tests.app.web.pages import sign_in
 from tests.factories import make_dataset_version, make_department, make_job, make_user
