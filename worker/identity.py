@@ -7,7 +7,7 @@ from contextlib import suppress
 from importlib.metadata import version
 from pathlib import Path
 
-from app.core import settings
+from app.core import processes, settings
 from app.core.models import Attempt
 from app.jobs import WorkerInfo
 from app.training.plan.machine import DeviceInfo, share_cpu, this_cpu
@@ -32,7 +32,7 @@ def on_cpu() -> bool:
 
 def me() -> WorkerInfo:
     """Describe the calling process, so that others of this machine can prove it dead later."""
-    started = start_ticks(os.getpid())
+    started = processes.start_ticks(os.getpid())
     assert started is not None
     return WorkerInfo(
         id=worker_id(),
@@ -51,19 +51,6 @@ def etude_version() -> str:
 def boot_id() -> str:
     """Return the kernel's name for the time since it was started."""
     return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
-
-
-def start_ticks(pid: int) -> int | None:
-    """Return when a process began, in clock ticks after boot; nothing for a dead one.
-
-    With it a process id that was given to another process later is told apart.
-    """
-    try:
-        stat = Path(f"/proc/{pid}/stat").read_text()
-    except OSError:
-        return None
-    fields = stat.rpartition(")")[2].split()  # the name before it may hold anything
-    return None if fields[0] in "ZX" else int(fields[19])
 
 
 def catches(pid: int, number: int) -> bool:
@@ -87,7 +74,7 @@ def children(pid: int) -> list[int]:
 def is_alive(attempt: Attempt) -> bool:
     """Say whether the supervisor of an attempt on this machine still lives."""
     same_boot = attempt.boot_id == boot_id()
-    return same_boot and start_ticks(attempt.supervisor_pid) == attempt.supervisor_started
+    return same_boot and processes.start_ticks(attempt.supervisor_pid) == attempt.supervisor_started
 
 
 def drain_file(worker: str = "") -> Path:

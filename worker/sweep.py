@@ -8,7 +8,6 @@ import os
 import shutil
 import signal
 import threading
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Literal
@@ -21,11 +20,12 @@ from sqlalchemy.orm import Session
 
 from app import jobs, notices
 from app.adapters import registry as adapters
-from app.core import db, leases, migrations, settings, wakeup
+from app.core import clock, db, leases, migrations, settings, wakeup
 from app.core.models import Job, Worker, WorkerState
 from app.machines import devices
 from app.notices import outbox
 from app.training import failpoints
+from app.training.clock import boot_seconds
 from worker import identity
 from worker.gpu import gauges
 
@@ -49,7 +49,7 @@ _work = _Work()
 @contextmanager
 def busy() -> Iterator[None]:
     """Mark this worker as at work: it needs no ringing."""
-    _work.is_busy, _work.looked_at = True, _now()
+    _work.is_busy, _work.looked_at = True, boot_seconds()
     try:
         yield
     finally:
@@ -79,13 +79,13 @@ class _Sweep:
         # lasted: after an outage the living must have time to say so.
         self.answering_since: float | None = None
         self.beat_at = self.swept_at = float("-inf")
-        self.cleaned_at = self.ticked_at = _now()
+        self.cleaned_at = self.ticked_at = boot_seconds()
         self.waiting_since: float | None = None
 
     def run(self) -> None:
         """Sweep until told to stop; a database out of reach is met again the next time."""
         while not _stopping.wait(self.settings.watch_seconds):
-            if _now() - self.ticked_at > self.settings.self_fence_seconds:
+            if boot_seconds() - self.ticked_at > self.settings.self_fence_seconds:
                 # The machine slept, or we were held up: so were those who hold jobs here.
                 self.answering_since = None
             try:
@@ -93,19 +93,19 @@ class _Sweep:
                     self._tick(session)
                     session.commit()
                 self.gauges.new_xids.clear()  # written down; else they are told the next time
-                self.answering_since = self.answering_since or _now()
+                self.answering_since = self.answering_since or boot_seconds()
             except DBAPIError as error:
                 self.answering_since = None
                 _log.warning("sweep.database_away", error=str(error.orig).strip())
             except Exception:
                 # Whatever it was: a worker without its sweep would be lost for good.
                 _log.exception("sweep.failed")
-            self.ticked_at = _now()
+            self.ticked_at = boot_seconds()
 
     def _tick(self, session: Session) -> None:
         self._take_back(session)
         self._give_way(session)
-        now = _now()
+        now = boot_seconds()
         if now - self.beat_at >= self.settings.heartbeat_seconds:
             self._say_alive(session)
             self.beat_at = now
@@ -156,7 +156,7 @@ class _Sweep:
             "devices": list(self.worker.devices),
             "version": identity.etude_version(),
             "readings": self._readings(session).model_dump(),
-            "last_seen": func.clock_timestamp(),
+            "last_seen": clock.NOW,
         }
         if self.is_registered:
             session.execute(update(Worker).where(Worker.id == self.worker.id).values(values))
@@ -188,7 +188,7 @@ class _Sweep:
         jobs.fail_hopeless(session)
         if (
             self.answering_since is None
-            or _now() - self.answering_since < self.settings.reaper_patience_seconds
+            or boot_seconds() - self.answering_since < self.settings.reaper_patience_seconds
         ):
             return
         self._limit(session)
@@ -209,8 +209,8 @@ class _Sweep:
             return
         if not wakeup.hint(self.queue, self.worker.id):
             return  # no broker: that is not for us to mend
-        self.waiting_since = self.waiting_since or _now()
-        if _now() - max(self.waiting_since, _work.looked_at) > self.settings.deaf_seconds:
+        self.waiting_since = self.waiting_since or boot_seconds()
+        if boot_seconds() - max(self.waiting_since, _work.looked_at) > self.settings.deaf_seconds:
             _log.error("worker.deaf", queue=self.queue)
             os.kill(os.getppid(), signal.SIGTERM)
             self.waiting_since = None
@@ -236,7 +236,3 @@ def clean(session: Session) -> None:
     kept = set(session.scalars(select(Job.id).where(Job.id.in_(numbers))))
     for number in set(numbers) - kept:
         shutil.rmtree(folders[str(number)], ignore_errors=True)
-
-
-def _now() -> float:
-    return time.clock_gettime(time.CLOCK_BOOTTIME)

@@ -15,7 +15,7 @@ from sqlalchemy.orm import Session
 
 from app import jobs
 from app.adapters import model_card
-from app.core import audit, settings, storage
+from app.core import audit, clock, settings, storage
 from app.core.errors import Forbidden, Invalid, NotFound
 from app.core.models import Adapter, Attempt, Desired, Job, Json, StoredFile, User
 from app.jobs import metrics
@@ -254,7 +254,7 @@ def _measured(db: Session, job: Job, done: DoneEvent) -> Json:
 
     The time is that of all attempts, from each one's claim to its end or to now.
     """
-    until = func.coalesce(Attempt.ended_at, func.clock_timestamp())
+    until = func.coalesce(Attempt.ended_at, clock.NOW)
     spent = func.sum(func.extract("epoch", until - Attempt.started_at))
     seconds = db.scalar(select(spent).where(Attempt.job_id == job.id)) or 0
     return {

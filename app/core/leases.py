@@ -12,10 +12,10 @@ from datetime import timedelta
 from enum import StrEnum
 from typing import Any
 
-from sqlalchemy import ColumnElement, DateTime, case, func, literal, select, update
+from sqlalchemy import ColumnElement, case, literal, select, update
 from sqlalchemy.orm import Session
 
-from app.core import settings
+from app.core import clock, settings
 from app.core.models import (
     Asking,
     AskingStatus,
@@ -31,9 +31,6 @@ from app.core.models import (
     ReviewStatus,
     VersionStatus,
 )
-
-# now() stands still in a transaction; leases need the clock.
-_CLOCK = func.clock_timestamp(type_=DateTime(timezone=True))
 
 
 @dataclass(frozen=True)
@@ -186,7 +183,7 @@ def release(db: Session, lease: Lease, status: StrEnum, **values: Any) -> None:
 def reap(db: Session, rules: Rules) -> list[int]:
     """Take rows back whose lease ran out, with a strike; the last strike fails them."""
     grace = timedelta(seconds=settings.get().reap_grace_seconds)
-    return _strike(db, rules, rules.table.lease_until < _CLOCK - grace)
+    return _strike(db, rules, rules.table.lease_until < clock.NOW - grace)
 
 
 def take_back(db: Session, rules: Rules, worker_id: str) -> list[int]:
@@ -262,10 +259,5 @@ def _write(db: Session, lease: Lease, values: dict[str, Any]) -> None:
         raise LeaseLost(f"{table.__tablename__} {lease.id}, attempt {lease.attempt}")
 
 
-def clock() -> ColumnElement[Any]:
-    """Return the database's clock, the only one that decides."""
-    return _CLOCK
-
-
 def _until() -> ColumnElement[Any]:
-    return _CLOCK + timedelta(seconds=settings.get().lease_seconds)
+    return clock.NOW + timedelta(seconds=settings.get().lease_seconds)

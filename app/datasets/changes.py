@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import Any
 
-from sqlalchemy import func, insert
+from sqlalchemy import insert
 from sqlalchemy.orm import Session
 
-from app.core import audit, settings
+from app.core import audit, clock, settings
 from app.core.errors import Conflict, Invalid
 from app.core.models import DatasetVersion, Example, Split, User, VersionStatus
 from app.datasets import examples, versions
@@ -91,7 +91,7 @@ def derive(
     }
     version.changes = {"why": why, **counts}
     version.status = VersionStatus.READY
-    version.ready_at = func.clock_timestamp()
+    version.ready_at = clock.NOW
     if tally.num_train + tally.num_validation <= MAX_HASHED_AT_ONCE:
         version.examples_sha256 = examples.sha256(db, version)
     db.flush()

@@ -11,7 +11,6 @@ from typing import Any, NamedTuple
 from sqlalchemy import (
     BigInteger,
     ColumnElement,
-    DateTime,
     Float,
     Integer,
     Row,
@@ -28,6 +27,7 @@ from sqlalchemy import (
 from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.orm import Session, aliased
 
+from app.core import clock
 from app.core.models import (
     Attempt,
     BaseModel,
@@ -45,7 +45,6 @@ from app.datasets.privacy import reviews
 from app.jobs import scheduling, shares
 from app.training.plan.machine import DeviceInfo
 
-_CLOCK = func.clock_timestamp(type_=DateTime(timezone=True))
 # A worker that has not been heard of for so long is taken for gone.
 WORKER_SILENCE = timedelta(seconds=60)
 _EXPECTED = Job.plan["seconds"].as_float()
@@ -132,7 +131,7 @@ def waiting() -> list[ColumnElement[bool]]:
     return [
         Job.status == JobStatus.QUEUED,
         Job.desired == Desired.RUN,
-        Job.run_after <= _CLOCK,
+        Job.run_after <= clock.NOW,
         is_ready(Job.version_id),
         reviews.settled(Job.version_id),
         or_(Job.validation_version_id.is_(None), is_ready(Job.validation_version_id)),

@@ -9,13 +9,11 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
-from sqlalchemy import ColumnElement, DateTime, func, update
+from sqlalchemy import ColumnElement, update
 from sqlalchemy.orm import Session
 
-from app.core import settings
+from app.core import clock, settings
 from app.core.models import Desired, Job, JobStatus, Json
-
-CLOCK = func.clock_timestamp(type_=DateTime(timezone=True))
 
 
 @dataclass(frozen=True)
@@ -84,4 +82,4 @@ def write(
 
 def until() -> ColumnElement[Any]:
     """Say, in a query, when a lease that is renewed now runs out."""
-    return CLOCK + timedelta(seconds=settings.get().lease_seconds)
+    return clock.NOW + timedelta(seconds=settings.get().lease_seconds)

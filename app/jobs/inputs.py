@@ -4,6 +4,7 @@ from sqlalchemy import CompoundSelect, and_, select, union, update
 from sqlalchemy.orm import Session, aliased
 
 from app import notices
+from app.core import clock
 from app.core.models import (
     BaseModel,
     DatasetVersion,
@@ -14,7 +15,6 @@ from app.core.models import (
     ReviewStatus,
     VersionStatus,
 )
-from app.jobs.fence import CLOCK
 from app.jobs.stream import say
 
 
@@ -51,7 +51,7 @@ def fail_hopeless(db: Session) -> list[int]:
                 status=JobStatus.FAILED,
                 error_code="invalid_input",
                 reason=reason,
-                finished_at=CLOCK,
+                finished_at=clock.NOW,
             )
             .execution_options(synchronize_session=False)
         )

@@ -16,7 +16,7 @@ from sqlalchemy import delete, exists, func, select, update
 from sqlalchemy.orm import Session
 
 from app import notices
-from app.core import settings
+from app.core import clock, settings
 from app.core.models import (
     Attempt,
     Checkpoint,
@@ -65,7 +65,7 @@ def claim(db: Session, worker: WorkerInfo) -> Claim | None:
             attempt=Job.attempt + 1,
             worker_id=worker.id,
             lease_until=fence.until(),
-            started_at=func.coalesce(Job.started_at, fence.CLOCK),
+            started_at=func.coalesce(Job.started_at, clock.NOW),
             phase="starting",
             step=Job.durable_step,
         )
@@ -84,7 +84,7 @@ def claim(db: Session, worker: WorkerInfo) -> Claim | None:
             supervisor_started=worker.supervisor_started,
             devices=list(worker.devices),
             resume_step=row.durable_step,
-            started_at=fence.CLOCK,
+            started_at=clock.NOW,
         )
     )
     db.flush()
@@ -271,7 +271,7 @@ def reap(db: Session) -> list[int]:
     grace = timedelta(seconds=settings.get().reap_grace_seconds)
     expired = db.execute(
         select(Job.id, Job.attempt)
-        .where(Job.status == JobStatus.RUNNING, Job.lease_until < fence.CLOCK - grace)
+        .where(Job.status == JobStatus.RUNNING, Job.lease_until < clock.NOW - grace)
         .with_for_update(skip_locked=True, of=Job)
     ).all()
     for job_id, attempt in expired:
@@ -309,7 +309,7 @@ def _end(
     exit_code: int | None = None,
     **values: Any,
 ) -> None:
-    end: Json = {"status": status, "finished_at": fence.CLOCK, **_LET_GO}
+    end: Json = {"status": status, "finished_at": clock.NOW, **_LET_GO}
     fence.write(db, claimed.job_id, claimed.attempt, end | values, claimed.worker_id)
     _end_attempt(db, claimed.job_id, claimed.attempt, outcome, exit_code)
 
@@ -320,7 +320,7 @@ def _end_attempt(
     ended = db.execute(
         update(Attempt)
         .where(Attempt.job_id == job_id, Attempt.number == attempt, Attempt.ended_at.is_(None))
-        .values(ended_at=fence.CLOCK, outcome=outcome, exit_code=exit_code)
+        .values(ended_at=clock.NOW, outcome=outcome, exit_code=exit_code)
         .returning(Attempt.started_at, Attempt.ended_at, Attempt.devices)
         .execution_options(synchronize_session=False)
     ).one_or_none()
@@ -364,9 +364,9 @@ def _give_back(
     else:
         status, level = JobStatus.QUEUED, "warn" if strike else "info"
         message = f"{why} It goes on from step {job.durable_step}."
-        values["run_after"] = fence.CLOCK + timedelta(seconds=delay_seconds)
+        values["run_after"] = clock.NOW + timedelta(seconds=delay_seconds)
     if status.is_final:
-        values["finished_at"] = fence.CLOCK
+        values["finished_at"] = clock.NOW
     fence.write(db, job_id, attempt, {"status": status, **values})
     _end_attempt(db, job_id, attempt, outcome, exit_code)
     say(db, job_id, "status", message, level=level, data={"outcome": outcome})  # type: ignore[arg-type]

@@ -5,12 +5,12 @@ administrators may act; strangers are told that it does not exist. In the line a
 act on the jobs of every department (`get_any`).
 """
 
-from sqlalchemy import Select, func, select
+from sqlalchemy import Select, select
 from sqlalchemy import delete as sql_delete
 from sqlalchemy.orm import Session
 
 from app.base_models import registry as base_models
-from app.core import audit
+from app.core import audit, clock
 from app.core.errors import Conflict, Forbidden, Invalid, NotFound
 from app.core.models import (
     DatasetVersion,
@@ -218,7 +218,7 @@ def cancel(db: Session, user: User, job: Job) -> None:
     job.desired, job.desired_by_id = Desired.CANCEL, user.id
     if job.status is JobStatus.QUEUED:
         job.status = JobStatus.CANCELLED
-        job.finished_at = func.clock_timestamp()
+        job.finished_at = clock.NOW
         _flush_and_say(db, job, "status", "Cancelled before it began.")
     else:
         _flush_and_say(db, job, "status", f"{user.name or user.email} asked to cancel; stopping.")

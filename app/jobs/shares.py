@@ -7,11 +7,11 @@ neither a claim nor another charge reads or writes in between.
 
 from datetime import datetime
 
-from sqlalchemy import DateTime, Float, bindparam, cast, func, outerjoin, select, true, update
+from sqlalchemy import Float, bindparam, cast, func, outerjoin, select, true, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
-from app.core import settings
+from app.core import clock, settings
 from app.core.db import silence_limit
 from app.core.models import (
     Attempt,
@@ -32,9 +32,8 @@ from app.jobs.scheduling import (
     faded,
 )
 
-_CLOCK = func.clock_timestamp(type_=DateTime(timezone=True))
 # Built once: a claim asks them under the line's lock.
-_NOW = select(_CLOCK.label("now")).cte("now")
+_NOW = select(clock.NOW.label("now")).cte("now")
 _DEPARTMENTS = select(  # a row at least: what the clock says
     _NOW.c.now, Department.id, Department.name, Department.used_seconds, Department.used_at
 ).select_from(outerjoin(_NOW, Department, true()))
@@ -65,11 +64,6 @@ def lock(db: Session) -> None:
     """
     held = func.pg_advisory_xact_lock(_LOCK)
     db.execute(select(silence_limit(settings.get().line_lock_seconds), held))
-
-
-def clock(db: Session) -> datetime:
-    """Return what the database's clock says."""
-    return db.execute(select(_CLOCK)).scalar_one()
 
 
 def rule_of(row: LineRule) -> Rule:
@@ -123,7 +117,7 @@ def time_is_up(db: Session, job_id: int) -> bool:
     hours = [rule.hours for rule in map(rule_of, rows) if rule.hours is not None]
     if not hours:
         return False
-    local = clock(db).astimezone(settings.get().zone())
+    local = clock.read(db).astimezone(settings.get().zone())
     return not all(each.is_open(local) for each in hours)
 
 
@@ -136,7 +130,7 @@ def charge(db: Session, job_id: int, begin: datetime, end: datetime, num_devices
     ).one()
     chosen = settings.get()
     half_life = chosen.share_half_life_days * 86400
-    age = func.extract("epoch", _CLOCK - Department.used_at)
+    age = func.extract("epoch", clock.NOW - Department.used_at)
     db.execute(
         update(Department)
         .where(Department.id == department_id)
@@ -145,7 +139,7 @@ def charge(db: Session, job_id: int, begin: datetime, end: datetime, num_devices
             used_seconds=Department.used_seconds
             * func.power(cast(2.0, Float), -func.greatest(age, 0) / half_life)
             + num_devices * (end - begin).total_seconds(),
-            used_at=_CLOCK,
+            used_at=clock.NOW,
         )
         .execution_options(synchronize_session=False)
     )

@@ -5,6 +5,7 @@ from typing import Literal
 from sqlalchemy import Select, Text, bindparam, func, insert, select, update
 from sqlalchemy.orm import Session
 
+from app.core import clock
 from app.core.models import Job, JobEvent, Json
 
 CHANNEL = "etude"
@@ -21,7 +22,7 @@ def _build_say() -> Select[int, None]:
     )
     names = ("level", "kind", "message", "data")
     columns = [bindparam(name, type_=getattr(JobEvent, name).type) for name in names]
-    line = select(number.c.id, number.c.event_seq, func.clock_timestamp(), *columns)
+    line = select(number.c.id, number.c.event_seq, clock.NOW, *columns)
     added = insert(JobEvent).from_select(["job_id", "seq", "at", *names], line).cte("added")
     bell = func.pg_notify(CHANNEL, bindparam("topic", type_=Text))
     return select(number.c.event_seq, bell).add_cte(added)

@@ -15,7 +15,7 @@ from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
 from app import notices
-from app.core import audit
+from app.core import audit, clock
 from app.core.errors import Conflict, Invalid, NotFound
 from app.core.models import (
     Attempt,
@@ -149,7 +149,7 @@ def after_device_error(db: Session, worker_id: str, host: str, devices: Sequence
     """
     if len(devices) != 1 or devices[0] == "cpu":
         return
-    since = func.clock_timestamp() - _ERRORS_COUNT_FOR
+    since = clock.NOW - _ERRORS_COUNT_FOR
     released = select(func.max(AuditEvent.at)).where(
         AuditEvent.action == "device.release", AuditEvent.subject == f"{devices[0]} of {host}"
     )

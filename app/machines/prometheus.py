@@ -21,7 +21,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
 from sqlalchemy.pool import QueuePool
 
-from app.core import db, settings
+from app.core import clock, db, settings
 from app.core.models import (
     Attempt,
     Channel,
@@ -128,7 +128,7 @@ def _line(session: Session) -> Iterator[Metric]:
     oldest = GaugeMetricFamily(
         "etude_oldest_waiting_seconds", "How long the job that waits longest has waited."
     )
-    waited = func.extract("epoch", func.clock_timestamp() - func.min(Job.run_after))
+    waited = func.extract("epoch", clock.NOW - func.min(Job.run_after))
     waiting = (Job.status == JobStatus.QUEUED, Job.desired == Desired.RUN)
     oldest.add_metric([], max(0.0, float(session.scalar(select(waited).where(*waiting)) or 0)))
     yield oldest
@@ -174,7 +174,7 @@ def _workers(session: Session) -> Iterator[Metric]:
         name: GaugeMetricFamily(metric, words, labels=["worker", "device"])
         for name, (metric, words) in _READINGS.items()
     }
-    silence = func.extract("epoch", func.clock_timestamp() - Worker.last_seen)
+    silence = func.extract("epoch", clock.NOW - Worker.last_seen)
     for worker, seconds in session.execute(select(Worker, silence)):
         age.add_metric([worker.id, worker.queue, worker.state.value], float(seconds))
         hardware = worker.hardware or {}

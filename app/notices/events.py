@@ -7,7 +7,7 @@ from sqlalchemy import func, select, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
-from app.core import settings
+from app.core import clock, settings
 from app.core.models import (
     Asking,
     AskingStatus,
@@ -112,9 +112,7 @@ def silent_workers(db: Session) -> None:
     """Tell of workers that have not been heard of for longer than a lease; each silence once."""
     silence = timedelta(seconds=settings.get().lease_seconds)
     rows = db.execute(
-        select(Worker.id, Worker.last_seen).where(
-            Worker.last_seen < func.clock_timestamp() - silence
-        )
+        select(Worker.id, Worker.last_seen).where(Worker.last_seen < clock.NOW - silence)
     ).all()
     for worker_id, last_seen in rows:
         key = f"worker {worker_id} silent {last_seen:%Y-%m-%dT%H:%M:%S}"

@@ -11,7 +11,7 @@ from sqlalchemy import delete, func, select, update
 from sqlalchemy.orm import Session
 
 from app import notices
-from app.core import settings
+from app.core import clock, settings
 from app.core.models import Channel, Json, Outgoing, User, Webhook
 
 # Longer than the longest try; nobody else takes the message meanwhile.
@@ -40,7 +40,7 @@ def take(db: Session) -> Message | None:
         .where(
             Outgoing.sent_at.is_(None),
             Outgoing.gave_up_at.is_(None),
-            Outgoing.send_after <= func.clock_timestamp(),
+            Outgoing.send_after <= clock.NOW,
         )
         .order_by(Outgoing.send_after)
         .limit(1)
@@ -50,7 +50,7 @@ def take(db: Session) -> Message | None:
     row = db.execute(
         update(Outgoing)
         .where(Outgoing.id == due)
-        .values(send_after=func.clock_timestamp() + _HOLD, tries=Outgoing.tries + 1)
+        .values(send_after=clock.NOW + _HOLD, tries=Outgoing.tries + 1)
         .returning(Outgoing)
         .execution_options(synchronize_session=False)
     ).scalar_one_or_none()
@@ -69,9 +69,7 @@ def take(db: Session) -> Message | None:
 def sent(db: Session, message: Message, answer: str) -> None:
     """Write down that it has arrived."""
     db.execute(
-        update(Outgoing)
-        .where(Outgoing.id == message.id)
-        .values(sent_at=func.clock_timestamp(), last_error=None)
+        update(Outgoing).where(Outgoing.id == message.id).values(sent_at=clock.NOW, last_error=None)
     )
     _note(db, message, answer)
 
@@ -84,11 +82,11 @@ def failed(db: Session, message: Message, error: str) -> None:
         return  # its webhook or its person was removed
     row.last_error = error[:300]
     if message.tries > len(waits):
-        row.gave_up_at = func.clock_timestamp()
+        row.gave_up_at = clock.NOW
         notices.not_delivered(db, row)
     else:
         wait = timedelta(seconds=waits[message.tries - 1])
-        row.send_after = func.clock_timestamp() + wait
+        row.send_after = clock.NOW + wait
     db.flush()
     _note(db, message, error)
 
@@ -103,5 +101,5 @@ def _note(db: Session, message: Message, answer: str) -> None:
         db.execute(
             update(Webhook)
             .where(Webhook.id == message.webhook_id)
-            .values(last_answer=answer[:300], last_at=func.clock_timestamp())
+            .values(last_answer=answer[:300], last_at=clock.NOW)
         )

@@ -4,10 +4,10 @@ import tempfile
 from datetime import timedelta
 
 import redis
-from sqlalchemy import func, select
+from sqlalchemy import select
 from sqlalchemy.exc import SQLAlchemyError
 
-from app.core import db, migrations, settings
+from app.core import clock, db, migrations, settings
 from app.core.models import Worker
 from app.ops.embedded.servers import redis_client
 from app.web.streams import Hub
@@ -32,7 +32,7 @@ def _database_and_workers() -> dict[str, str]:
         with db.session() as session:
             if migrations.current(session.connection()) != migrations.head():
                 found["database"] = "its tables are not those of this version"
-            alive = select(Worker.queue).where(Worker.last_seen > func.clock_timestamp() - silence)
+            alive = select(Worker.queue).where(Worker.last_seen > clock.NOW - silence)
             for queue in set(session.scalars(alive)):
                 found[f"{queue} worker"] = OK
     except SQLAlchemyError:

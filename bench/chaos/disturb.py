@@ -19,6 +19,7 @@ from pathlib import Path
 import psycopg
 import redis
 
+from app.core import processes
 from app.ops.embedded.servers import redis_client
 from bench.chaos.house import House
 from worker import identity
@@ -170,7 +171,7 @@ class Disturber:
         return [row[0] for row in rows]
 
     def _freeze(self, pids: list[int], seconds: float) -> None:
-        self._held |= {pid: identity.start_ticks(pid) for pid in pids}
+        self._held |= {pid: processes.start_ticks(pid) for pid in pids}
         _send(pids, signal.SIGSTOP)
         timer = threading.Timer(seconds, self._wake, [pids])
         timer.daemon = True
@@ -180,7 +181,7 @@ class Disturber:
         for pid in pids:
             # Another process may have its number by now.
             started = self._held.pop(pid, None)
-            if started is not None and identity.start_ticks(pid) == started:
+            if started is not None and processes.start_ticks(pid) == started:
                 _send([pid], signal.SIGCONT)
 
     def _cut_database(self, is_one: bool, draw: random.Random) -> dict[str, object] | None:

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from app.core import settings
+from app.core.processes import start_ticks
 from app.ops.embedded import folder, processes
 from app.ops.embedded.postgres import Postgres
 from app.ops.embedded.valkey import Valkey
@@ -174,7 +175,7 @@ class House:
 
     def find(self, role: str) -> list[int]:
         """Return the living processes of a role."""
-        return [pid for pid in _ROLES[role](self) if identity.start_ticks(pid) is not None]
+        return [pid for pid in _ROLES[role](self) if start_ticks(pid) is not None]
 
     def all_parts(self) -> list[int]:
         """Return every process, parents first."""

@@ -16,6 +16,7 @@ import pytest
 from sqlalchemy import select
 
 from app import jobs
+from app.core import processes
 from app.core.models import Attempt, JobStatus, Worker
 from app.ops.embedded import folder
 from app.ops.embedded.postgres import Postgres
@@ -281,7 +282,7 @@ def test_f41_a_worker_behind_a_dead_line_stops_before_another_goes_on(
 
 def test_f31_what_was_claimed_and_not_heard_of_is_gone_on_with(house: House) -> None:
     """The answer to a claim's commit is lost; the next look finds the claim and takes it up."""
-    started = identity.start_ticks(os.getpid())
+    started = processes.start_ticks(os.getpid())
     assert started is not None
     me = jobs.WorkerInfo("gpu-5@here", "here", identity.boot_id(), os.getpid(), started, ("cpu",))
     job = house.make_held_job(me, "steps=2 every=1")

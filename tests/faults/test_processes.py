@@ -20,6 +20,7 @@ from sqlalchemy import func, select, update
 from sqlalchemy.orm import Session
 
 from app import jobs
+from app.core import processes
 from app.core.models import (
     Attempt,
     Job,
@@ -44,7 +45,6 @@ from tests.faults.house import (
 from tests.ops.test_up import job_of, wait_until
 from tests.up import STAND_IN, Etude, still_there
 from tests.worker.conftest import is_running
-from worker import identity
 
 LONG = "steps=80 every=10 pause=0.03"
 CGROUPS = Path("/sys/fs/cgroup/memory")
@@ -52,7 +52,7 @@ CGROUPS = Path("/sys/fs/cgroup/memory")
 
 def test_f04_what_an_earlier_boot_held_is_taken_back_at_once(house: House) -> None:
     """The process id lives again, but the machine has been started since."""
-    started = identity.start_ticks(os.getpid())
+    started = processes.start_ticks(os.getpid())
     assert started is not None
     before = jobs.WorkerInfo(
         "gpu-7@test", socket.gethostname(), "an earlier boot", os.getpid(), started, ("cpu",)

@@ -16,9 +16,10 @@ from sqlalchemy.orm import Session
 from app.core import audit, migrations, settings
 from app.core import db as database
 from app.core.models import Job, StoredFile, Worker
+from app.core.processes import start_ticks
 from app.ops import doctor
 from app.ops.doctor import Finding, machine
-from app.ops.embedded import folder, processes
+from app.ops.embedded import folder
 from app.ops.embedded.servers import redis_client
 from app.ops.embedded.valkey import Valkey
 from app.training import manifests
@@ -202,7 +203,7 @@ def test_a_trainer_without_a_worker(house: settings.Settings, db: Session) -> No
     with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as orphan:
         note = house.jobs_dir / "7" / "attempts" / "1" / "trainer.json"
         note.parent.mkdir(parents=True)
-        started = processes.started_at(orphan.pid)
+        started = start_ticks(orphan.pid)
         note.write_text(json.dumps({"pid": orphan.pid, "started": started}))
         assert f"Process {orphan.pid} still trains job 7" in unwell(house)["trainers"]
         orphan.kill()

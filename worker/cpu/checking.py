@@ -10,7 +10,6 @@ import base64
 import json
 import math
 import os
-import tempfile
 from collections.abc import Iterator
 from itertools import chain
 from typing import IO, Any
@@ -38,7 +37,7 @@ from app.datasets.doctor.kinds import KINDS
 from app.datasets.doctor.report import Report
 from app.datasets.doctor.request import Order
 from app.training.config import PRESETS
-from worker.cpu import leased
+from worker.cpu import leased, spool
 from worker.cpu.leased import LeaseHolder, Unfinished
 
 log = structlog.get_logger()
@@ -124,10 +123,7 @@ def _messages(holder: LeaseHolder, version: DatasetVersion) -> Iterator[dict[str
     Raises:
         Unfinished: it did not come to an end.
     """
-    run_dir = settings.get().run_dir
-    run_dir.mkdir(parents=True, exist_ok=True)
-    # A file without a name: it goes with this process, however that ends.
-    with tempfile.TemporaryFile("w+b", dir=run_dir) as file:
+    with spool.nameless() as file:
         with db.session() as session:
             examples.copy_out(session, version, file)
             order = _order(session, version, file)

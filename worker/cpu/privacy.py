@@ -10,7 +10,6 @@ found is written to no log: places and counts only.
 import json
 import math
 import os
-import tempfile
 from collections.abc import Iterator
 from functools import partial
 from itertools import groupby
@@ -39,7 +38,7 @@ from app.datasets.privacy.findings import Kind
 from app.datasets.privacy.process import Order
 from app.datasets.privacy.reviews import Decision
 from app.datasets.privacy.stand_ins import StandIns
-from worker.cpu import leased
+from worker.cpu import leased, spool
 from worker.cpu.leased import LeaseHolder, Unfinished
 
 log = structlog.get_logger()
@@ -76,25 +75,22 @@ def _look(holder: LeaseHolder, version: DatasetVersion) -> None:
 
 
 def _scan(holder: LeaseHolder, version: DatasetVersion) -> None:
-    run_dir = settings.get().run_dir
-    run_dir.mkdir(parents=True, exist_ok=True)
-    # A file without a name: it goes with this process, however that ends.
-    with tempfile.TemporaryFile("w+", dir=run_dir, encoding="utf-8") as spool:
+    with spool.nameless() as file:
         with _child(version) as child:
             for found in holder.hear(child, _hits(child, holder)):
-                spool.write(json.dumps(found) + "\n")
-        spool.seek(0)
-        _publish(holder.lease, version, spool)
+                file.write(json.dumps(found).encode() + b"\n")
+        file.seek(0)
+        _publish(holder.lease, version, file)
 
 
-def _publish(lease: Lease, version: DatasetVersion, spool: IO[str]) -> None:
+def _publish(lease: Lease, version: DatasetVersion, file: IO[bytes]) -> None:
     # One transaction: all findings and the status that says so, or none of it.
     with db.session() as session:
         session.execute(delete(PrivacyFinding).where(PrivacyFinding.version_id == version.id))
         connection: Any = session.connection().connection.driver_connection
         columns = 'version_id, index, text, start, "end", kind, key'
         with connection.cursor().copy(f"COPY privacy_finding ({columns}) FROM STDIN") as copy:
-            for line in spool:
+            for line in file:
                 index, found = json.loads(line)
                 for place, start, end, kind, key in found:
                     copy.write_row((version.id, index, place, start, end, kind, key))

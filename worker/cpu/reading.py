@@ -8,15 +8,13 @@ The file is parsed in a child process (app/datasets/readers/reader.py) that know
 
 import math
 import os
-import tempfile
 from array import array
 from typing import IO, Any
 
 import structlog
-from sqlalchemy import func
 from sqlalchemy.orm import Session
 
-from app.core import db, leases, settings, storage
+from app.core import clock, db, leases, settings, storage
 from app.core.leases import Lease
 from app.core.models import DatasetVersion, VersionStatus
 from app.datasets import examples, versions
@@ -26,7 +24,7 @@ from app.datasets.readers.process import ReaderProcess
 from app.datasets.readers.reader import Order
 from app.datasets.readers.reading import ReadAs
 from app.datasets.readers.sniffing import Unreadable
-from worker.cpu import leased
+from worker.cpu import leased, spool
 from worker.cpu.leased import LeaseHolder, Unfinished
 
 log = structlog.get_logger()
@@ -98,23 +96,17 @@ def _inspect(holder: LeaseHolder, version: DatasetVersion) -> None:
 
 def _build(holder: LeaseHolder, version: DatasetVersion) -> None:
     ranks, left_out = array("Q"), examples.LeftOutRows()
-    # A file without a name: it goes with this process, however that ends.
-    run_dir = settings.get().run_dir
-    run_dir.mkdir(parents=True, exist_ok=True)
-    with (
-        tempfile.TemporaryFile("w+b", dir=run_dir) as spool,
-        _reader(holder.lease, version) as reader,
-    ):
+    with spool.nameless() as file, _reader(holder.lease, version) as reader:
         for message in holder.hear(reader, reader.messages(holder.tell)):
             if isinstance(message, bytes):
                 ranks.append(int(message[: message.index(b"\t")]))
-                spool.write(message)
+                file.write(message)
             elif "left_out" in message:
                 left_out.add(*message["left_out"])
         _refuse_too_few(len(ranks), left_out, version)
-        spool.seek(0)
+        file.seek(0)
         holder.tell({"rows": len(ranks), "phase": "writing"})
-        _publish(holder.lease, version, ranks, left_out, spool)
+        _publish(holder.lease, version, ranks, left_out, file)
 
 
 def _publish(
@@ -122,7 +114,7 @@ def _publish(
     version: DatasetVersion,
     ranks: "array[int]",
     left_out: examples.LeftOutRows,
-    spool: IO[bytes],
+    file: IO[bytes],
 ) -> None:
     validation = examples.validation_ranks(ranks, version.validation_share)
     inspection = versions.inspection_of(version)
@@ -130,7 +122,7 @@ def _publish(
     inspection.left_out_rows = left_out.first_rows
     # One transaction: all examples and the status that says so, or none of it.
     with db.session() as session:
-        written = examples.write(session, version, spool, validation)
+        written = examples.write(session, version, file, validation)
         leases.release(
             session,
             lease,
@@ -142,7 +134,7 @@ def _publish(
             inspection=inspection.model_dump(mode="json"),
             token_lengths=None,
             reason=None,
-            ready_at=func.clock_timestamp(),
+            ready_at=clock.NOW,
         )
         reviews.begin(session, version.id)
         checks.want(session, version)

@@ -23,7 +23,7 @@ from pathlib import Path
 import structlog
 
 from app import jobs
-from app.core import settings
+from app.core import processes, settings
 from app.jobs import metrics
 from app.training import failpoints
 from app.training.plan.machine import tcmalloc
@@ -148,7 +148,7 @@ class Runner:
             Unkillable: it does not end; it holds the device for as long.
         """
         # Of a job on several devices, one process a device, each a group of its own.
-        ranks = {pid: identity.start_ticks(pid) for pid in identity.children(self.process.pid)}
+        ranks = {pid: processes.start_ticks(pid) for pid in identity.children(self.process.pid)}
         for pid in (self.process.pid, *ranks):
             with suppress(ProcessLookupError):
                 os.killpg(pid, signal.SIGKILL)
@@ -159,7 +159,7 @@ class Runner:
             raise Unkillable(f"process {self.process.pid}") from None
         deadline = time.monotonic() + _GONE_SECONDS
         while any(
-            started and identity.start_ticks(pid) == started for pid, started in ranks.items()
+            started and processes.start_ticks(pid) == started for pid, started in ranks.items()
         ):
             if time.monotonic() > deadline:
                 break
@@ -354,11 +354,11 @@ def kill_leftovers(job_id: int) -> None:
 
 def _write_note(note: Path, pid: int) -> None:
     note.parent.mkdir(parents=True, exist_ok=True)
-    note.write_text(json.dumps({"pid": pid, "started": identity.start_ticks(pid)}))
+    note.write_text(json.dumps({"pid": pid, "started": processes.start_ticks(pid)}))
 
 
 def _kill_noted(note: Path) -> None:
     with suppress(OSError, ValueError, KeyError):
         noted = json.loads(note.read_text())
-        if noted["started"] and identity.start_ticks(noted["pid"]) == noted["started"]:
+        if noted["started"] and processes.start_ticks(noted["pid"]) == noted["started"]:
             os.killpg(noted["pid"], signal.SIGKILL)

@@ -12,6 +12,8 @@ import struct
 import time
 from pathlib import Path
 
+from app.training.clock import boot_seconds
+
 # After a sleep the supervisor needs a moment to ask whether the job is still ours.
 _PATIENCE_SECONDS = 5.0
 _DOUBLE = struct.Struct("d")
@@ -39,15 +41,11 @@ class Deadline:
         """
         if self._shared is None:
             return
-        began = _boottime()
-        while (now := _boottime()) > _DOUBLE.unpack(self._shared)[0]:
+        began = boot_seconds()
+        while (now := boot_seconds()) > _DOUBLE.unpack(self._shared)[0]:
             if now - began > _PATIENCE_SECONDS:
                 raise CutOff
             time.sleep(0.02)
-
-
-def _boottime() -> float:
-    return time.clock_gettime(time.CLOCK_BOOTTIME)
 
 
 def write(handle: int, until: float) -> None:

@@ -11,7 +11,7 @@ from sqlalchemy import ColumnElement, delete, exists, func, select, update
 from sqlalchemy.orm import Session, object_session
 
 from app import notices
-from app.core import audit, settings
+from app.core import audit, clock, settings
 from app.core.errors import Conflict, Invalid
 from app.core.models import (
     DatasetVersion,
@@ -235,7 +235,7 @@ def after_scan(db: Session, version: DatasetVersion, review: PrivacyReview) -> d
     subject = f"dataset version {version.id}"
     if not counts:
         audit.record(db, review.decided_by, "privacy.clear", subject, found={})
-        clear = {"status": ReviewStatus.DECIDED, "decided_at": func.clock_timestamp()}
+        clear = {"status": ReviewStatus.DECIDED, "decided_at": clock.NOW}
         return values | clear
     if review.decision is None:
         notices.decision_needed(db, version)
@@ -262,7 +262,7 @@ def _settle(
 def _sign(review: PrivacyReview, user: User, decision: Decision) -> None:
     review.decision = decision.model_dump(mode="json")
     review.decided_by_id = user.id
-    review.decided_at = func.clock_timestamp()
+    review.decided_at = clock.NOW
 
 
 def _record(

@@ -7,7 +7,7 @@ from typing import Any
 from sqlalchemy import Select, func, insert, select, tuple_
 from sqlalchemy.orm import Session
 
-from app.core import audit, settings
+from app.core import audit, clock, settings
 from app.core.errors import Conflict, Invalid, NotFound
 from app.core.models import (
     Asking,
@@ -126,7 +126,7 @@ def decide(
     pair.verdict = verdict
     is_open = verdict is Verdict.OPEN
     pair.decided_by_id = None if is_open else user.id
-    pair.decided_at = None if is_open else func.clock_timestamp()
+    pair.decided_at = None if is_open else clock.NOW
     db.flush()
     audit.record(
         db,
@@ -183,7 +183,7 @@ def make_version(
     }
     _write(db, made, pairs)
     made.status = VersionStatus.READY
-    made.ready_at = func.clock_timestamp()
+    made.ready_at = clock.NOW
     db.flush()
     made.examples_sha256 = examples.sha256(db, made)
     reviews.begin(db, made.id)

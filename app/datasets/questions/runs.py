@@ -7,11 +7,11 @@ it has after every few passages, under its lease.
 import random
 from typing import Any
 
-from sqlalchemy import func, select
+from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from app import notices
-from app.core import audit, leases
+from app.core import audit, clock, leases
 from app.core.errors import Conflict, Invalid
 from app.core.leases import Lease
 from app.core.models import (
@@ -117,7 +117,7 @@ def cancel(db: Session, user: User, version: DatasetVersion) -> None:
         raise Conflict("It is over already; load the page again.")
     asking.status = AskingStatus.CANCELLED
     asking.worker_id = asking.lease_until = asking.progress = None
-    asking.finished_at = func.clock_timestamp()
+    asking.finished_at = clock.NOW
     db.flush()
     audit.record(db, user, "questions.cancel", f"dataset version {version.id}", asking=asking.id)
 
@@ -210,7 +210,7 @@ def finish(db: Session, lease: Lease, status: AskingStatus, reason: str | None =
     Raises:
         LeaseLost: as for keep.
     """
-    now = func.clock_timestamp()
+    now = clock.NOW
     leases.release(db, lease, status, reason=reason, finished_at=now)
     notices.questions_ready(db, db.get_one(Asking, lease.id, populate_existing=True))
 

@@ -11,7 +11,7 @@ from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from app import jobs
-from app.core import audit, db, settings
+from app.core import audit, clock, db, settings
 from app.core.models import (
     Adapter,
     Attempt,
@@ -26,9 +26,9 @@ from app.core.models import (
     Worker,
     WorkerState,
 )
+from app.core.processes import start_ticks
 from app.ops.doctor.finding import Finding, guarded, note, ok, wrong
 from app.ops.doctor.service import Reached
-from app.ops.embedded import processes
 from app.training import manifests
 
 _SHOWN = 5
@@ -126,7 +126,7 @@ def _trainers(session: Session, chosen: settings.Settings) -> Iterator[Finding]:
         with suppress(OSError, ValueError, KeyError):
             noted = json.loads(file.read_text())
             job_id = int(file.parts[-4])
-            if job_id not in held and processes.started_at(noted["pid"]) == noted["started"]:
+            if job_id not in held and start_ticks(noted["pid"]) == noted["started"]:
                 left.append((noted["pid"], job_id))
     for pid, job_id in left:
         yield wrong(
@@ -139,7 +139,7 @@ def _trainers(session: Session, chosen: settings.Settings) -> Iterator[Finding]:
 
 
 def _workers(session: Session, chosen: settings.Settings) -> Iterator[Finding]:
-    silence = func.clock_timestamp() - Worker.last_seen
+    silence = clock.NOW - Worker.last_seen
     rows = session.execute(select(Worker, func.extract("epoch", silence)).order_by(Worker.id)).all()
     for worker, seconds in rows:
         if seconds > chosen.lease_seconds:
@@ -162,7 +162,7 @@ def _workers(session: Session, chosen: settings.Settings) -> Iterator[Finding]:
 
 
 def _line(session: Session, chosen: settings.Settings) -> Iterator[Finding]:
-    now = func.clock_timestamp()
+    now = clock.NOW
     lapsed = timedelta(
         seconds=chosen.reap_grace_seconds
         + chosen.reaper_patience_seconds

@@ -83,16 +83,6 @@ def works_in(pid: int, folder: Path) -> bool:
     return str(folder) in shown.stdout
 
 
-def started_at(pid: int) -> int | None:
-    """Return when a live process began, in clock ticks after boot; nothing for a dead one."""
-    try:
-        stat = Path(f"/proc/{pid}/stat").read_text()
-    except OSError:
-        return None
-    fields = stat.rpartition(")")[2].split()  # the name before it may hold anything
-    return None if fields[0] in "ZX" else int(fields[19])
-
-
 def last_line(log: Path) -> str:
     """Return what a program said last, to show beside "it did not start"."""
     lines = log.read_text(errors="replace").strip().splitlines() if log.exists() else []

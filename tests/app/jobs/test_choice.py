@@ -13,8 +13,8 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session
 
 from app import jobs
+from app.core import clock, settings
 from app.core import db as database
-from app.core import settings
 from app.core.errors import Invalid, TooMany
 from app.core.models import (
     Attempt,
@@ -241,7 +241,7 @@ def test_hours_on_the_clock_of_the_house(
 ) -> None:
     monkeypatch.setenv("ETUDE_TIME_ZONE", "Pacific/Kiritimati")  # fourteen hours ahead of UTC
     settings.get.cache_clear()
-    now = shares.clock(db).astimezone(settings.get().zone())
+    now = clock.read(db).astimezone(settings.get().zone())
     ward = house.people["ward"]
     row = LineRule(department_id=ward.department_id)
     row.opens, row.closes = (
@@ -392,7 +392,7 @@ def test_who_stands_still_with_the_line_in_hand_loses_it(
 
 def test_a_clock_that_was_put_back_charges_nothing(house: House, db: Session) -> None:
     job = house.job("ward")
-    now = shares.clock(db)
+    now = clock.read(db)
     shares.charge(db, job.id, now, now - timedelta(hours=1), 1)
     db.commit()
     used = select(Department.used_seconds).where(Department.id == job.department_id)

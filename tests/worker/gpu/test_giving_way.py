@@ -6,7 +6,7 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from app import jobs
-from app.core import settings, wakeup
+from app.core import clock, settings, wakeup
 from app.core.models import (
     Attempt,
     Desired,
@@ -16,7 +16,7 @@ from app.core.models import (
     Role,
     Worker,
 )
-from app.jobs import metrics, shares
+from app.jobs import metrics
 from app.machines import devices
 from app.machines.devices import Readings
 from tests.factories import make_department, make_job, make_user
@@ -25,7 +25,7 @@ from tests.worker.conftest import WorkerProcess, until_final, until_step, wait_f
 
 def closed_now(db: Session) -> tuple[time, time]:
     """Hours that begin in some hours."""
-    now = shares.clock(db).astimezone(settings.get().zone())
+    now = clock.read(db).astimezone(settings.get().zone())
     opens, closes = (now + timedelta(hours=2)).time(), (now + timedelta(hours=4)).time()
     return opens, closes
 

@@ -13,6 +13,7 @@ from sqlalchemy import func, update
 from sqlalchemy.orm import Session
 
 from app import jobs
+from app.core import processes
 from app.core.models import Job
 from app.training import failpoints
 from tests.factories import make_job
@@ -43,7 +44,7 @@ def give_to_another(db: Session, job: Job, at_work: subprocess.Popen[bytes]) -> 
     db.commit()
     folder = spool.attempt_dir(claim)
     folder.mkdir(parents=True)
-    note = {"pid": at_work.pid, "started": identity.start_ticks(at_work.pid)}
+    note = {"pid": at_work.pid, "started": processes.start_ticks(at_work.pid)}
     (folder / "trainer.json").write_text(json.dumps(note))
     config = spool.job_dir(job.id) / "config.json"
     config.write_text("of the second attempt")
