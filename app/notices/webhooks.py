@@ -1,6 +1,6 @@
 """The addresses that an administrator set to hear of what happens, and the secrets for them.
 
-Secrets are derived from one key of the house in the secrets folder: a copied database, or a backup,
+Secrets are derived from one key of the site in the secrets folder: a copied database, or a backup,
 can sign nothing.
 """
 
@@ -13,10 +13,9 @@ from urllib.parse import urlsplit
 from sqlalchemy import func, select, update
 from sqlalchemy.orm import Session
 
-from app.core import audit, settings
+from app.core import audit, secrets, settings
 from app.core.errors import Invalid, NotFound
 from app.core.models import Channel, Outgoing, Role, User, Webhook
-from app.ops.embedded import folder
 from app.people.auth import require
 
 MAX_URL_LENGTH = 500
@@ -113,11 +112,9 @@ def secret(webhook: Webhook) -> str:
 
 
 def key(webhook_id: int, generation: int) -> bytes:
-    """Derive the signing key of one webhook from the house's own."""
-    chosen = settings.get()
-    chosen.secrets_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
-    house = folder.secret(chosen, _SECRET_FILE).encode()
-    return hmac.digest(house, f"webhook {webhook_id} {generation}".encode(), hashlib.sha256)
+    """Derive the signing key of one webhook from the site's own."""
+    own = secrets.get(settings.get(), _SECRET_FILE).encode()
+    return hmac.digest(own, f"webhook {webhook_id} {generation}".encode(), hashlib.sha256)
 
 
 def check_url(url: str) -> None:

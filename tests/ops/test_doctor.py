@@ -13,7 +13,7 @@ import pytest
 from sqlalchemy import func, text
 from sqlalchemy.orm import Session
 
-from app.core import audit, migrations, settings
+from app.core import audit, migrations, secrets, settings
 from app.core import db as database
 from app.core.models import Job, StoredFile, Worker
 from app.core.processes import start_ticks
@@ -97,7 +97,7 @@ def test_little_memory() -> None:
 
 
 def test_secrets_that_others_can_read(house: settings.Settings) -> None:
-    folder.secret(house, "valkey-password").encode()
+    secrets.get(house, "valkey-password").encode()
     (house.secrets_dir / "valkey-password").chmod(0o644)
     assert "valkey-password can be read by other people" in unwell(house)["permissions"]
     (house.secrets_dir / "valkey-password").chmod(0o600)

@@ -15,7 +15,7 @@ import pytest
 import redis
 from celery import Celery
 
-from app.core import settings
+from app.core import secrets, settings
 from app.ops.embedded import folder
 from app.ops.embedded.postgres import Postgres
 from app.ops.embedded.servers import check_broker, redis_client
@@ -247,7 +247,7 @@ def test_one_process_owns_the_data_directory(house: settings.Settings) -> None:
 def test_commands_at_once_agree_on_one_secret(house: settings.Settings) -> None:
     folder.prepare(house)
     with ThreadPoolExecutor(16) as threads:
-        values = set(threads.map(lambda _: folder.secret(house, "shared"), range(64)))
+        values = set(threads.map(lambda _: secrets.get(house, "shared"), range(64)))
     assert len(values) == 1
     assert len(values.pop()) == 48
     assert [file.name for file in house.secrets_dir.iterdir()] == ["shared"]

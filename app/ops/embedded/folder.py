@@ -1,14 +1,12 @@
-"""The data directory: its folders, its secrets, and the lock that lets one Etude own it."""
+"""The data directory: its folders, and the lock that lets one Etude own it."""
 
 import fcntl
 import hashlib
 import os
-import secrets
 import stat
-import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
 
@@ -60,22 +58,6 @@ def prepare(settings: Settings) -> None:
             f"The data directory {settings.data_dir} belongs to another user: start Etude as that "
             "user, or give another one with --data-dir."
         )
-
-
-def secret(settings: Settings, name: str) -> str:
-    """Return a generated password, made at the first call; only the owner may read its file."""
-    file = settings.secrets_dir / name
-    if not file.exists():
-        # Written whole under another name first: two commands at once agree on one value.
-        handle, draft = tempfile.mkstemp(dir=settings.secrets_dir)
-        with os.fdopen(handle, "w") as target:
-            target.write(secrets.token_hex(24))
-            target.flush()
-            os.fsync(target.fileno())
-        with suppress(FileExistsError):
-            os.link(draft, file)
-        Path(draft).unlink()
-    return file.read_text()
 
 
 def socket_folder(settings: Settings, name: str) -> Path:

@@ -18,6 +18,7 @@ from urllib.parse import quote
 
 import psycopg
 
+from app.core import secrets
 from app.core.settings import Settings
 from app.ops.embedded import folder, processes
 
@@ -128,7 +129,7 @@ class Postgres:
         return True
 
     def _url(self, database: str) -> str:
-        password = folder.secret(self.settings, "postgres-password")
+        password = secrets.get(self.settings, "postgres-password")
         host = quote(str(folder.socket_folder(self.settings, "pg")), safe="")
         return f"postgresql://{_USER}:{password}@/{database}?host={host}"
 
@@ -157,7 +158,7 @@ class Postgres:
         partial.mkdir(mode=0o700)
         password_file = folder.socket_folder(self.settings, "pg") / "password"
         password_file.touch(mode=0o600)
-        password_file.write_text(folder.secret(self.settings, "postgres-password"))
+        password_file.write_text(secrets.get(self.settings, "postgres-password"))
         if identity.owner:
             for path in (partial, password_file, password_file.parent):
                 os.chown(path, identity.owner.pw_uid, identity.owner.pw_gid)

@@ -9,6 +9,7 @@ from urllib.parse import quote
 
 import redis
 
+from app.core import secrets
 from app.core.settings import Settings
 from app.ops.embedded import folder, processes
 
@@ -33,7 +34,7 @@ class Valkey:
 
     @property
     def _password(self) -> str:
-        return folder.secret(self.settings, "valkey-password")
+        return secrets.get(self.settings, "valkey-password")
 
     @property
     def _socket(self) -> Path:
