@@ -1,18 +1,13 @@
-"""Stored files as programs see them: who may have one, which version reads it, and removal."""
+"""Stored files as programs see them: who may have one, and which version reads it."""
 
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 
-from sqlalchemy import Select, func, select
+from sqlalchemy import Select, select
 from sqlalchemy.orm import Session
 
-from app.adapters import registry as adapters
-from app.core import audit, storage
-from app.core.errors import Conflict, Forbidden, NotFound
-from app.core.models import Adapter, DatasetVersion, StoredFile, User
-from app.datasets import versions
-from app.people.auth import can_edit
+from app.core.errors import NotFound
+from app.core.models import DatasetVersion, StoredFile, User
 
 
 def visible(user: User) -> Select[StoredFile]:
@@ -69,38 +64,3 @@ def just_sent(
         .order_by(StoredFile.id.desc())
         .limit(1)
     ).one_or_none()
-
-
-def open_path(db: Session, user: User, file: StoredFile) -> Path:
-    """Return where a file's bytes lie; taking an adapter home is written down."""
-    adapter = db.scalars(select(Adapter).where(Adapter.archive_file_id == file.id)).one_or_none()
-    if adapter is not None:
-        adapters.archive(db, user, adapter)
-    return storage.path(file.storage_key)
-
-
-def delete(db: Session, user: User, file: StoredFile) -> None:
-    """Delete a training file, with the dataset that was read from it.
-
-    Raises:
-        Forbidden: the person may only look.
-        Conflict: an adapter's own file, or a job that is not over needs it.
-    """
-    if not can_edit(user):
-        raise Forbidden("You may look at files, but not delete them.")
-    adapter = db.scalars(
-        select(Adapter).where(
-            (Adapter.archive_file_id == file.id) | (Adapter.metrics_file_id == file.id)
-        )
-    ).first()
-    if adapter is not None:
-        raise Conflict(
-            f"This file belongs to the model {adapter.public_name}; delete that instead."
-        )
-    version = version_of(db, file)
-    if version is not None:
-        versions.delete(db, user, version.dataset)
-        return
-    file.deleted_at = func.now()
-    db.flush()
-    audit.record(db, user, "file.delete", f"file {file.id}")

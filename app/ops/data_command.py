@@ -35,7 +35,7 @@ from app.datasets.readers import reader
 from app.datasets.readers.documents import approximate_tokens
 from app.datasets.readers.process import ReaderProcess
 from app.datasets.readers.reading import Inspection, ReadAs
-from app.datasets.readers.sniffing import Unreadable
+from app.datasets.readers.unreadable import Unreadable
 from app.training.config import PRESETS
 
 NUM_SHOWN = 3

@@ -27,7 +27,7 @@ from app.core.models import (
     Example,
     JobStatus,
 )
-from app.datasets import versions
+from app.datasets import deletion
 from app.jobs import metrics
 from app.ops.embedded.postgres import Postgres
 from app.training.config import TrainConfig
@@ -216,11 +216,11 @@ def test_f58_data_of_a_job_that_is_not_over_cannot_be_deleted(house: House) -> N
     job = house.make_job("steps=60 every=10 pause=0.03")
     house.until_step(job, 3)
     with pytest.raises(Conflict, match="needs this dataset"):
-        versions.delete(house.db, house.user, house.version.dataset)
+        deletion.delete_dataset(house.db, house.user, house.version.dataset)
     house.db.rollback()
     jobs.cancel(house.db, house.user, job)
     house.db.commit()
     assert house.until_over(job).status is JobStatus.CANCELLED
-    versions.delete(house.db, house.user, house.version.dataset)
+    deletion.delete_dataset(house.db, house.user, house.version.dataset)
     assert house.db.scalars(select(Example)).first() is None
     house.db.rollback()  # the data serves the tests beside

@@ -17,13 +17,13 @@ from sqlalchemy.orm import Session
 from app.core import clock, db, leases, settings, storage
 from app.core.leases import Lease
 from app.core.models import DatasetVersion, VersionStatus
-from app.datasets import examples, versions
+from app.datasets import deletion, examples, versions
 from app.datasets.doctor import checks
 from app.datasets.privacy import reviews
 from app.datasets.readers.process import ReaderProcess
 from app.datasets.readers.reader import Order
 from app.datasets.readers.reading import ReadAs
-from app.datasets.readers.sniffing import Unreadable
+from app.datasets.readers.unreadable import Unreadable
 from worker.cpu import leased, spool
 from worker.cpu.leased import LeaseHolder, Unfinished
 
@@ -37,7 +37,7 @@ def read_next(worker_id: str) -> bool:
         Whether there was one; ask again until there is none.
     """
     return leased.run(
-        leases.VERSIONS, worker_id, _fetch, _read, name="version", tidy=versions.purge
+        leases.VERSIONS, worker_id, _fetch, _read, name="version", tidy=deletion.purge
     )
 
 

@@ -9,10 +9,10 @@ from app.datasets.readers.files import Entry, File
 from app.datasets.readers.sniffing import (
     MAX_ZIP_RATIO,
     SMALL_BYTES,
-    Unreadable,
     bomb,
     is_link,
 )
+from app.datasets.readers.unreadable import Unreadable
 
 MAX_FILES = 1000
 MAX_UNPACKED_BYTES = 16 * 1024**3

@@ -4,7 +4,7 @@ import re
 from collections.abc import Iterator
 from typing import Literal, NamedTuple, TextIO
 
-from app.datasets.readers.sniffing import Unreadable
+from app.datasets.readers.unreadable import Unreadable
 
 MAX_LINE_CHARACTERS = 1024**2
 MAX_BLOCK_CHARACTERS = 4 * 1024**2

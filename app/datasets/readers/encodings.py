@@ -7,7 +7,7 @@ from typing import NamedTuple
 from charset_normalizer import from_bytes
 
 from app.datasets.readers.files import File
-from app.datasets.readers.sniffing import Unreadable
+from app.datasets.readers.unreadable import Unreadable
 
 # What a person may choose from, with the words for it.
 CHOICES = {

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, cast
 
-from app.datasets.readers.sniffing import Unreadable
+from app.datasets.readers.unreadable import Unreadable
 
 # Formats that need their whole file at hand have to fit into the reading process.
 MAX_HELD_BYTES = 256 * 1024**2

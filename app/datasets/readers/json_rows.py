@@ -7,7 +7,7 @@ from typing import Any, BinaryIO, NoReturn, cast
 
 from pydantic_core import from_json
 
-from app.datasets.readers.sniffing import Unreadable
+from app.datasets.readers.unreadable import Unreadable
 
 MAX_ENTRY_CHARACTERS = 16 * 1024**2
 MAX_DEPTH = 64

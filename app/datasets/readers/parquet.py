@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from typing import Any
 
 from app.datasets.readers.files import Entry, File
-from app.datasets.readers.sniffing import Unreadable
 from app.datasets.readers.tables import MAX_CELL_CHARACTERS, MAX_COLUMNS
+from app.datasets.readers.unreadable import Unreadable
 
 _BATCH_ROWS = 64
 # Repeated values are written once in a Parquet file: a ratio that no honest table comes near.

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 from app.datasets.readers.blocks import Block
 from app.datasets.readers.files import Entry, File
-from app.datasets.readers.sniffing import Unreadable
+from app.datasets.readers.unreadable import Unreadable
 
 MAX_PAGES = 5000
 MAX_PAGE_CHARACTERS = 1024**2

@@ -8,7 +8,7 @@ import structlog
 
 from app.core.child import BrokeOff, Child
 from app.datasets.readers.reader import Order
-from app.datasets.readers.sniffing import Unreadable
+from app.datasets.readers.unreadable import Unreadable
 
 _log = structlog.get_logger()
 

@@ -26,7 +26,7 @@ from app.datasets.conversations import assemble
 from app.datasets.mapping import LeftOut, Mapping, Message, tools_of
 from app.datasets.proposals import propose
 from app.datasets.readers.reading import NumberedRow, ReadAs, inspect, open_rows
-from app.datasets.readers.sniffing import Unreadable
+from app.datasets.readers.unreadable import Unreadable
 from app.training import isolation
 
 _PR_SET_PDEATHSIG = 1

@@ -25,7 +25,8 @@ from app.datasets.readers import (
 )
 from app.datasets.readers.blocks import Block, text_blocks
 from app.datasets.readers.files import File
-from app.datasets.readers.sniffing import Unreadable, sniff
+from app.datasets.readers.sniffing import sniff
+from app.datasets.readers.unreadable import Unreadable
 
 Format = Literal[
     "csv",

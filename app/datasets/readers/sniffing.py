@@ -1,13 +1,11 @@
 """What a file is, by its first bytes; what it is called plays no part."""
 
-from __future__ import annotations
-
 import stat
 import zipfile
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
-if TYPE_CHECKING:
-    from app.datasets.readers.files import File
+from app.datasets.readers.files import File
+from app.datasets.readers.unreadable import Unreadable
 
 Kind = Literal["text", "xlsx", "ods", "xls", "parquet", "docx", "pdf", "zip"]
 MAX_ZIP_ENTRIES = 10_000
@@ -47,10 +45,6 @@ _NAMES = (
 _OLE = b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1"
 _ZIP = (b"PK\x03\x04", b"PK\x05\x06")
 _ODF = "application/vnd.oasis.opendocument."
-
-
-class Unreadable(Exception):
-    """The file cannot be read; the message says in one sentence what, where and what to do."""
 
 
 def sniff(file: File) -> Kind:

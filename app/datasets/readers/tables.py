@@ -9,7 +9,7 @@ from typing import Any
 
 from app.datasets.column_names import is_known_name
 from app.datasets.mapping import LeftOut
-from app.datasets.readers.sniffing import Unreadable
+from app.datasets.readers.unreadable import Unreadable
 
 MAX_COLUMNS = 1000
 MAX_CELL_CHARACTERS = 1024**2

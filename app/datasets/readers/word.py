@@ -12,7 +12,7 @@ from xml.parsers import expat
 
 from app.datasets.readers.blocks import MAX_BLOCK_CHARACTERS, Block
 from app.datasets.readers.files import File
-from app.datasets.readers.sniffing import Unreadable
+from app.datasets.readers.unreadable import Unreadable
 
 _MAX_DEPTH = 200
 _CHUNK_BYTES = 64 * 1024

@@ -18,7 +18,6 @@ from python_calamine import (
 )
 
 from app.datasets.readers.files import Entry, File
-from app.datasets.readers.sniffing import Unreadable
 from app.datasets.readers.tables import (
     MAX_CELL_CHARACTERS,
     MAX_COLUMNS,
@@ -26,6 +25,7 @@ from app.datasets.readers.tables import (
     Rows,
     with_header,
 )
+from app.datasets.readers.unreadable import Unreadable
 
 _LOCKED = (
     "This workbook is protected by a password; open it in Excel, remove the password and upload it "

@@ -11,7 +11,7 @@ from app.core import storage, wakeup
 from app.core.db import Db
 from app.core.errors import AppError, Invalid, NotFound
 from app.core.models import DatasetVersion, User, VersionStatus
-from app.datasets import changes, uploads, versions
+from app.datasets import changes, deletion, uploads, versions
 from app.datasets.privacy import reviews
 from app.datasets.privacy.reviews import Decision
 from app.people.auth import CurrentUser, can_edit
@@ -130,7 +130,7 @@ def delete(db: Db, user: CurrentUser, dataset_id: int) -> Response:
     dataset = versions.get_dataset(db, user, dataset_id)
     version = dataset.versions[-1]
     try:
-        versions.delete(db, user, dataset)
+        deletion.delete_dataset(db, user, dataset)
     except AppError as error:
         db.rollback()
         return _version_page(db, user, version, error=error)

@@ -10,6 +10,7 @@ from pydantic import ValidationError
 from sqlalchemy import asc, desc
 from sqlalchemy.orm import Session
 
+from app.adapters import files as adapter_files
 from app.core import storage, wakeup
 from app.core.db import Db
 from app.core.errors import Forbidden, NotFound
@@ -148,7 +149,7 @@ def retrieve_file(file_id: str, db: Db, user: TokenUser) -> File:
 def file_content(file_id: str, db: Db, user: TokenUser) -> FileResponse:
     """Send a file's bytes as they are."""
     file = stored_files.get(db, user, file_id)
-    path = stored_files.open_path(db, user, file)
+    path = adapter_files.open_path(db, user, file)
     db.commit()
     return FileResponse(path, media_type="application/octet-stream", filename=file.filename)
 
@@ -156,7 +157,7 @@ def file_content(file_id: str, db: Db, user: TokenUser) -> FileResponse:
 @router.delete("/{file_id}")
 def delete_file(file_id: str, db: Db, user: TokenUser) -> Deleted:
     """Delete a training file and the dataset that was read from it."""
-    stored_files.delete(db, user, stored_files.get(db, user, file_id))
+    adapter_files.delete(db, user, stored_files.get(db, user, file_id))
     db.commit()
     return Deleted(id=file_id, object="file")
 

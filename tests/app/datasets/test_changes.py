@@ -18,7 +18,7 @@ from app.core.models import (
     Split,
     VersionStatus,
 )
-from app.datasets import changes, examples, versions
+from app.datasets import changes, deletion, examples
 from app.datasets.changes import Change
 from tests.factories import first_user, make_dataset_version, make_user
 
@@ -174,14 +174,14 @@ def test_what_cannot_be_derived(db: Session) -> None:
     with pytest.raises(Conflict, match="ready"):
         changes.derive(db, user, waiting, [Change(0, is_removed=True)], "x")
     assert len(base.dataset.versions) == 1
-    versions.delete(db, user, base.dataset)
+    deletion.delete_dataset(db, user, base.dataset)
     with pytest.raises(Conflict):
         changes.derive(db, user, base, [Change(0, is_removed=True)], "x")
 
 
 def test_deleting_a_dataset_takes_all_layers(db: Session) -> None:
     fourth = chain(db)[-1]
-    versions.delete(db, fourth.dataset.owner, fourth.dataset)
+    deletion.delete_dataset(db, fourth.dataset.owner, fourth.dataset)
     db.commit()
     assert db.scalar(select(func.count()).select_from(Example)) == 0
 

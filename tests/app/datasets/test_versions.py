@@ -18,7 +18,7 @@ from app.core.models import (
     User,
     VersionStatus,
 )
-from app.datasets import versions
+from app.datasets import deletion, versions
 from app.datasets.mapping import Mapping
 from tests.factories import make_dataset_version, make_department, make_job, make_user
 
@@ -86,7 +86,7 @@ def test_strangers_find_nothing_and_viewers_change_nothing(db: Session) -> None:
     for act in (
         lambda: upload(db, viewer),
         lambda: versions.rename(db, viewer, version.dataset, "x"),
-        lambda: versions.delete(db, viewer, version.dataset),
+        lambda: deletion.delete_dataset(db, viewer, version.dataset),
         lambda: versions.confirm(db, viewer, version, MAPPING),
     ):
         with pytest.raises(Forbidden):
@@ -130,19 +130,19 @@ def test_deleting_takes_the_examples_and_the_file_and_keeps_the_lineage(db: Sess
     db.commit()
     path: Path = storage.path(version.file.storage_key)
     with pytest.raises(Conflict, match="needs this dataset and is not over"):
-        versions.delete(db, user, version.dataset)
+        deletion.delete_dataset(db, user, version.dataset)
     db.rollback()
     job.status = JobStatus.CANCELLED
     db.commit()
-    versions.delete(db, user, version.dataset)
+    deletion.delete_dataset(db, user, version.dataset)
     db.commit()
     with pytest.raises(NotFound):
         versions.get_version(db, user, version.id)
     assert db.scalar(select(func.count()).select_from(Example)) == 0
-    assert versions.purge(db) == 1
+    assert deletion.purge(db) == 1
     db.commit()
     assert not path.exists()
-    assert versions.purge(db) == 0
+    assert deletion.purge(db) == 0
     db.refresh(version)
     assert (version.status, version.num_train, version.inspection) == (
         VersionStatus.READY,

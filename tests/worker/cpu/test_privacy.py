@@ -25,7 +25,7 @@ from app.core.models import (
     User,
     VersionStatus,
 )
-from app.datasets import changes, examples, versions
+from app.datasets import changes, deletion, examples
 from app.datasets.changes import Change
 from app.datasets.privacy import reviews
 from app.datasets.privacy.findings import Kind
@@ -266,7 +266,7 @@ def test_a_scan_that_breaks_off_says_so_and_can_be_started_again(
 def test_deleting_a_dataset_takes_the_findings_and_keeps_the_counts(db: Session) -> None:
     version = make_version(db)
     look(db, version)
-    versions.delete(db, first_user(db), version.dataset)
+    deletion.delete_dataset(db, first_user(db), version.dataset)
     db.commit()
     assert db.scalar(select(PrivacyFinding.index).limit(1)) is None
     review = review_of(db, version)

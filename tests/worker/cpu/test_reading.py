@@ -16,7 +16,7 @@ from sqlalchemy.orm import Session
 
 from app.core import leases, settings, storage
 from app.core.models import DatasetVersion, Example, Split, VersionStatus
-from app.datasets import examples, versions
+from app.datasets import deletion, examples, versions
 from app.datasets.mapping import Mapping
 from app.datasets.readers.reading import ReadAs
 from app.ops.embedded.servers import redis_client
@@ -270,7 +270,7 @@ def test_a_worker_that_lost_its_lease_writes_nothing(
     db.commit()
     with start_worker() as worker:
         (child,) = wait_for(lambda: identity.children(worker.pid))
-        versions.delete(db, first_user(db), version.dataset)
+        deletion.delete_dataset(db, first_user(db), version.dataset)
         db.commit()
         assert worker.wait(30) == 0
     assert not is_alive(child)

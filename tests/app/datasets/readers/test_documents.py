@@ -12,7 +12,7 @@ from app.datasets.proposals import propose
 from app.datasets.readers.blocks import Block
 from app.datasets.readers.documents import approximate_tokens, texts
 from app.datasets.readers.reading import Inspection, ReadAs, inspect, open_rows
-from app.datasets.readers.sniffing import Unreadable
+from app.datasets.readers.unreadable import Unreadable
 from tests import files
 
 MARKDOWN = """\

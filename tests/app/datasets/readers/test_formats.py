@@ -14,7 +14,7 @@ from app.datasets.mapping import ColumnRole
 from app.datasets.proposals import propose
 from app.datasets.readers import archives, parquet
 from app.datasets.readers.reading import Inspection, ReadAs, inspect, open_rows
-from app.datasets.readers.sniffing import Unreadable
+from app.datasets.readers.unreadable import Unreadable
 from tests import files
 
 PAIRS = [["Frage", "Antwort"], ["Wo?", "Im Keller."], ["Wann?", "Um 8."]]

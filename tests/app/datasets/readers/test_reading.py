@@ -13,7 +13,7 @@ import pytest
 from app.datasets.mapping import ColumnRole
 from app.datasets.proposals import propose
 from app.datasets.readers.reading import Inspection, ReadAs, inspect
-from app.datasets.readers.sniffing import Unreadable
+from app.datasets.readers.unreadable import Unreadable
 
 Sheet = list[tuple[str | float | datetime.date | None, ...]]
 ROWS = [("Wo ist die Küche?", "Im Keller, links."), ("Wann?", "Um 8; täglich.")]

@@ -28,7 +28,7 @@ from app.core.models import (
     Verdict,
     VersionStatus,
 )
-from app.datasets import changes, examples, versions
+from app.datasets import changes, deletion, examples
 from app.datasets.changes import Change
 from app.datasets.questions import reviewing, runs
 from app.training.config import DoneEvent
@@ -414,7 +414,7 @@ def test_all_of_it_goes_with_the_dataset(db: Session) -> None:
     make_asking(db, version, num_pairs=12, verdict=Verdict.ACCEPTED)
     made = reviewing.make_version(db, first_user(db), version)
     db.commit()
-    versions.delete(db, first_user(db), version.dataset)
+    deletion.delete_dataset(db, first_user(db), version.dataset)
     db.commit()
     for table in (Asking, ProposedPair, Example):
         assert db.scalar(select(func.count()).select_from(table)) == 0

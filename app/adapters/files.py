@@ -1,0 +1,42 @@
+"""Stored files that programs take or delete: an adapter's own are more than bytes."""
+
+from pathlib import Path
+
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from app.adapters import registry
+from app.core import storage
+from app.core.errors import Conflict, Forbidden
+from app.core.models import Adapter, StoredFile, User
+from app.datasets import deletion
+from app.people.auth import can_edit
+
+
+def open_path(db: Session, user: User, file: StoredFile) -> Path:
+    """Return where a file's bytes lie; taking an adapter home is written down."""
+    adapter = db.scalars(select(Adapter).where(Adapter.archive_file_id == file.id)).one_or_none()
+    if adapter is not None:
+        registry.archive(db, user, adapter)
+    return storage.path(file.storage_key)
+
+
+def delete(db: Session, user: User, file: StoredFile) -> None:
+    """Delete a training file, with the dataset that was read from it.
+
+    Raises:
+        Forbidden: the person may only look.
+        Conflict: an adapter's own file, or a job that is not over needs it.
+    """
+    if not can_edit(user):
+        raise Forbidden("You may look at files, but not delete them.")
+    adapter = db.scalars(
+        select(Adapter).where(
+            (Adapter.archive_file_id == file.id) | (Adapter.metrics_file_id == file.id)
+        )
+    ).first()
+    if adapter is not None:
+        raise Conflict(
+            f"This file belongs to the model {adapter.public_name}; delete that instead."
+        )
+    deletion.delete_file(db, user, file)
