@@ -1,8 +1,8 @@
-"""Uploads that are still under way: pieces of a file on disk, which go on after any break.
+"""From a person's disk to a dataset: a file in pieces or in one go, then the rows for it.
 
-The server's half of tus 1.0 (app/web/datasets/upload_routes.py speaks it). How much is there is
-the file's own size, so that a killed process leaves nothing to disagree with; a lock lets one
-request write.
+Pieces go on after any break: the server's half of tus 1.0 (app/web/datasets/upload_routes.py
+speaks it). How much is there is the file's own size, so that a killed process leaves nothing to
+disagree with; a lock lets one request write.
 """
 
 import fcntl
@@ -18,13 +18,17 @@ from pathlib import Path
 from typing import BinaryIO
 
 from pydantic import BaseModel
+from sqlalchemy.orm import Session
 
-from app.core import settings, storage
+from app.core import settings, storage, wakeup
 from app.core.errors import Conflict, Forbidden, Invalid, NotFound, TooLarge
-from app.core.models import User
+from app.core.models import DatasetVersion, User
 from app.datasets import versions
+from app.datasets.privacy import reviews
+from app.datasets.privacy.reviews import Decision
 from app.people.auth import can_edit
 
+# A killed web process leaves a half-written file behind; nobody can still be sending it after this.
 STALE_SECONDS = 24 * 3600
 MAX_OPEN_UPLOADS = 20
 _ID = re.compile(r"[0-9a-f]{32}")
@@ -166,6 +170,94 @@ def remove_stale() -> None:
             _info(upload.id).unlink(missing_ok=True)
 
 
+class Incoming:
+    """A file that comes in one go, written to disk as it comes; what is not kept is forgotten."""
+
+    def __init__(self) -> None:
+        folder = settings.get().storage_dir / "incoming"
+        folder.mkdir(parents=True, exist_ok=True)
+        _remove_leftovers(folder)
+        self.size_bytes = 0
+        self._path = folder / secrets.token_hex(16)
+        self._file = self._path.open("wb")
+        self._digest = hashlib.sha256()
+
+    @property
+    def sha256(self) -> str:
+        """The hash of what has come so far."""
+        return self._digest.hexdigest()
+
+    def require_room_for(self, num_bytes: int) -> None:
+        """Refuse what would make the file larger than ETUDE_MAX_UPLOAD_BYTES.
+
+        Raises:
+            TooLarge: with the field `file`.
+        """
+        require_size(self.size_bytes + num_bytes)
+
+    def write(self, data: bytes) -> None:
+        """Append some bytes."""
+        self._digest.update(data)
+        self._file.write(data)
+        self.size_bytes += len(data)
+
+    def keep(self) -> storage.Stored:
+        """Move the file into the storage."""
+        self._file.close()
+        return storage.adopt("uploads", self._path, self.sha256)
+
+    def forget(self) -> None:
+        """Remove the file unless it was kept."""
+        self._file.close()
+        self._path.unlink(missing_ok=True)
+
+
+def require_size(size_bytes: int) -> None:
+    """Refuse a file that is larger than ETUDE_MAX_UPLOAD_BYTES.
+
+    Raises:
+        TooLarge: with the field `file`.
+    """
+    limit = settings.get().max_upload_bytes
+    if size_bytes > limit:
+        raise TooLarge(
+            f"The file is larger than the {limit:,} bytes that this server takes. Split it, or ask "
+            "your administrator to raise ETUDE_MAX_UPLOAD_BYTES.",
+            field="file",
+        )
+
+
+def add_dataset(
+    db: Session,
+    user: User,
+    stored: storage.Stored,
+    filename: str,
+    name: str,
+    *,
+    auto_confirm: bool = False,
+    decision: Decision | None = None,
+) -> DatasetVersion:
+    """Make a dataset of stored bytes, commit and wake a worker; the bytes go if that fails.
+
+    Args:
+        auto_confirm: Nobody is there to ask: a mapping that is sure is taken, another an error.
+        decision: What to do with personal details, where that is known before they are found.
+
+    Raises:
+        Forbidden, Invalid: as for versions.add and reviews.state.
+    """
+    try:
+        version = versions.add(db, user, stored, filename, name.strip(), auto_confirm=auto_confirm)
+        if decision is not None:
+            reviews.state(db, user, version, decision)
+        db.commit()
+    except BaseException:
+        storage.delete(stored.key)
+        raise
+    wakeup.hint("cpu")
+    return version
+
+
 def check_may_upload(user: User) -> None:
     """Refuse people who may only look."""
     if not can_edit(user):
@@ -186,6 +278,15 @@ def check_filename(filename: str) -> None:
             "Open it in the program it comes from and save it as one of those.",
             field="file",
         )
+
+
+def _remove_leftovers(folder: Path) -> None:
+    for leftover in os.scandir(folder):
+        try:
+            if time.time() - leftover.stat().st_mtime > STALE_SECONDS:
+                Path(leftover).unlink()
+        except FileNotFoundError:  # another upload ended meanwhile
+            continue
 
 
 def _all() -> Iterator[Upload]:

@@ -12,17 +12,15 @@ from app.core.db import Db
 from app.core.errors import AppError, Invalid, NotFound
 from app.core.models import DatasetVersion, User, VersionStatus
 from app.datasets import changes, deletion, uploads, versions
-from app.datasets.privacy import reviews
 from app.datasets.privacy.reviews import Decision
 from app.people.auth import CurrentUser, can_edit
 from app.web.datasets import page as dataset_page
-from app.web.datasets.upload_routes import add_dataset
 from app.web.examples import page as examples_page
 from app.web.forms import MappingForm, NameForm, ReadAsForm
+from app.web.multipart import Received, received
 from app.web.privacy import page as privacy_page
 from app.web.questions import page as questions_page
 from app.web.render import ROOT, page
-from app.web.v1.receiving import Received, received
 
 router = APIRouter()
 
@@ -70,11 +68,10 @@ async def upload(request: Request, db: Db, user: CurrentUser) -> Response:
 
 
 def _keep(db: Session, user: User, form: Received, name: str) -> DatasetVersion:
-    assert form.filename is not None
-    if form.size_bytes == 0 and form.filename == "file":
+    if form.file.size_bytes == 0 and form.filename == "file":
         raise Invalid("Choose a file first.", field="file")
     uploads.check_filename(form.filename)
-    return add_dataset(db, user, form.keep(), form.filename, name)
+    return uploads.add_dataset(db, user, form.keep(), form.filename, name)
 
 
 @router.post("/datasets/sample/{sample}")
@@ -86,11 +83,9 @@ def add_sample(db: Db, user: CurrentUser, sample: str) -> Response:
     filename, name = SAMPLES[sample]
     with (ROOT / "examples" / filename).open("rb") as file:
         stored = storage.put("uploads", iter(lambda: file.read(1024**2), b""))
-    version = add_dataset(db, user, stored, filename, name)
     # Ours, and invented: nobody has to decide about it.
-    reviews.state(db, user, version, Decision(default="keep", reason=SAMPLE_REASON))
-    db.commit()
-    return _to(version)
+    decision = Decision(default="keep", reason=SAMPLE_REASON)
+    return _to(uploads.add_dataset(db, user, stored, filename, name, decision=decision))
 
 
 @router.get("/datasets/sample/{sample}")

@@ -15,10 +15,9 @@ from sqlalchemy.orm import Session
 from starlette.requests import ClientDisconnect
 
 from app.core import db as database
-from app.core import storage, wakeup
 from app.core.errors import Invalid, NotSignedIn, TooLarge
-from app.core.models import DatasetVersion, User
-from app.datasets import uploads, versions
+from app.core.models import User
+from app.datasets import uploads
 from app.datasets.uploads import Upload
 from app.people import auth
 
@@ -111,21 +110,8 @@ def _owned(cookie: str, upload_id: str) -> Upload:
 def _make_dataset(cookie: str, upload: Upload) -> int:
     with database.session() as db:
         user = _signed_in(db, cookie)
-        return add_dataset(db, user, uploads.finish(upload), upload.filename, upload.name).id
-
-
-def add_dataset(
-    db: Session, user: User, stored: storage.Stored, filename: str, name: str
-) -> DatasetVersion:
-    """Make a dataset of stored bytes, commit and wake a worker; the bytes go if that fails."""
-    try:
-        version = versions.add(db, user, stored, filename, name.strip())
-        db.commit()
-    except BaseException:
-        storage.delete(stored.key)
-        raise
-    wakeup.hint("cpu")
-    return version
+        stored = uploads.finish(upload)
+        return uploads.add_dataset(db, user, stored, upload.filename, upload.name).id
 
 
 def _signed_in(db: Session, cookie: str) -> User:

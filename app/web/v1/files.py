@@ -11,7 +11,6 @@ from sqlalchemy import asc, desc
 from sqlalchemy.orm import Session
 
 from app.adapters import files as adapter_files
-from app.core import storage, wakeup
 from app.core.db import Db
 from app.core.errors import Forbidden, NotFound
 from app.core.models import (
@@ -21,14 +20,14 @@ from app.core.models import (
     User,
     VersionStatus,
 )
-from app.datasets import stored_files, versions
+from app.datasets import stored_files, uploads, versions
 from app.datasets.privacy import reviews
 from app.people import auth
 from app.people.auth import TokenUser
+from app.web.multipart import Received, received
 from app.web.v1 import creation, retries
 from app.web.v1.errors import BadRequest, unsupported
 from app.web.v1.paging import After, Limit10000, Page, page, unknown_after
-from app.web.v1.receiving import Received, received
 from app.web.v1.schemas import Deleted, File, FilePrivacy, Privacy, unix
 
 router = APIRouter(prefix="/files")
@@ -47,27 +46,17 @@ async def create_file(request: Request, db: Db, user: TokenUser) -> File:
 
 
 def _keep(request: Request, db: Session, user: User, form: Received) -> File:
-    assert form.filename is not None
     _check(form)
     decision = creation.privacy(_privacy(form))
-    retries.serialize(db, user, form.filename, form.sha256)
+    retries.serialize(db, user, form.filename, form.file.sha256)
     if retries.is_retry(request):
-        earlier = stored_files.just_sent(db, user, form.filename, form.sha256, retries.WINDOW)
+        earlier = stored_files.just_sent(db, user, form.filename, form.file.sha256, retries.WINDOW)
         if earlier is not None:
             return show(db, earlier)
-    stored = form.keep()
-    try:
-        name = form.filename.rpartition(".")[0][: versions.MAX_NAME_LENGTH]
-        version = versions.add(
-            db, user, stored, form.filename, name, auto_confirm=True, purpose=PURPOSE
-        )
-        if decision is not None:
-            reviews.state(db, user, version, decision)
-        db.commit()
-    except BaseException:
-        storage.delete(stored.key)
-        raise
-    wakeup.hint("cpu")
+    name = form.filename.rpartition(".")[0][: versions.MAX_NAME_LENGTH]
+    version = uploads.add_dataset(
+        db, user, form.keep(), form.filename, name, auto_confirm=True, decision=decision
+    )
     return show(db, version.file)
 
 

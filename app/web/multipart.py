@@ -1,25 +1,19 @@
-"""A multipart upload, written to disk as it arrives: the memory holds a megabyte of it at most."""
+"""A multipart form with one file, taken in as it arrives: the memory holds a megabyte at most."""
 
 import asyncio
-import hashlib
-import os
-import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
-from io import BufferedWriter
-from pathlib import Path
-from secrets import token_hex
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
 from starlette.requests import ClientDisconnect, Request
 
-from app.core import settings, storage
-from app.core.errors import TooLarge
-from app.datasets import versions
-from app.web.v1.errors import BadRequest
+from app.core import storage
+from app.core.errors import AppError
+from app.datasets import uploads, versions
+from app.datasets.uploads import Incoming
 
 if TYPE_CHECKING:
     from python_multipart.multipart import MultipartCallbacks
@@ -29,23 +23,26 @@ MAX_FIELDS = 20
 _FLUSH_BYTES = 1024**2
 # Room for the form's other fields and its boundaries beside the file.
 _FORM_BYTES = 64 * 1024
-# A killed web process leaves a half-written file behind; nobody can still be sending it after this.
-_STALE_SECONDS = 24 * 3600
+
+
+class BadForm(AppError):
+    """The body is no form that can be read, or it lacks its file."""
+
+    status = 400
+    code = "invalid_form"
 
 
 @dataclass
 class Received:
-    """A form whose file lies whole at `path`; the sender's file name is only for showing."""
+    """A form whose file lies whole on the disk; the sender's file name is only for showing."""
 
-    path: Path
-    fields: dict[str, str] = field(default_factory=dict)
-    filename: str | None = None
-    size_bytes: int = 0
-    sha256: str = ""
+    fields: dict[str, str]
+    filename: str
+    file: Incoming
 
     def keep(self) -> storage.Stored:
         """Move the file into the storage."""
-        return storage.adopt("uploads", self.path, self.sha256)
+        return self.file.keep()
 
 
 @asynccontextmanager
@@ -54,54 +51,36 @@ async def received(request: Request) -> AsyncIterator[Received]:
 
     Raises:
         TooLarge: the file is larger than ETUDE_MAX_UPLOAD_BYTES.
-        BadRequest: the body is no such form, has no file, or ends too early.
+        BadForm: the body is no such form, has no file, or ends too early.
     """
-    limit = settings.get().max_upload_bytes
     declared = request.headers.get("content-length", "0")
-    if declared.isdigit() and int(declared) > limit + _FORM_BYTES:
-        raise _too_large(limit)
+    if declared.isdigit():
+        uploads.require_size(int(declared) - _FORM_BYTES)
     form = _Form(_boundary(request))
-    folder = settings.get().storage_dir / "incoming"
-    await asyncio.to_thread(_make_ready, folder)
-    result = Received(folder / token_hex(16), fields=form.fields)
+    file = await asyncio.to_thread(Incoming)
     try:
-        with result.path.open("wb") as file:
-            result.size_bytes, result.sha256 = await _write(request, form, file, limit)
+        await _take_in(request, form, file)
         if form.filename is None:
-            raise BadRequest("Missing required parameter: file.", field="file", code="missing")
-        result.filename = versions.clean_filename(form.filename)
-        yield result
+            raise BadForm("Missing required parameter: file.", field="file", code="missing")
+        yield Received(form.fields, versions.clean_filename(form.filename), file)
     finally:
-        result.path.unlink(missing_ok=True)
+        file.forget()
 
 
-async def _write(
-    request: Request, form: "_Form", file: BufferedWriter, limit: int
-) -> tuple[int, str]:
-    digest = hashlib.sha256()
-    size = 0
-
-    def flush(data: bytes) -> None:
-        digest.update(data)
-        file.write(data)
-
+async def _take_in(request: Request, form: "_Form", file: Incoming) -> None:
     try:
         async for chunk in request.stream():
             form.feed(chunk)
-            if size + len(form.pending) > limit:
-                raise _too_large(limit)
+            file.require_room_for(len(form.pending))
             if len(form.pending) >= _FLUSH_BYTES:
-                size += len(form.pending)
                 # In a thread: a slow disk must not hold up everybody's event streams.
-                await asyncio.to_thread(flush, form.take())
+                await asyncio.to_thread(file.write, form.take())
         form.finish()
     except FormParserError as error:
-        raise BadRequest(f"The form cannot be read: {error}.", code="invalid_form") from None
+        raise BadForm(f"The form cannot be read: {error}.") from None
     except ClientDisconnect:
-        raise BadRequest("The upload was broken off.", code="broken_off") from None
-    size += len(form.pending)
-    await asyncio.to_thread(flush, form.take())
-    return size, digest.hexdigest()
+        raise BadForm("The upload was broken off.", code="broken_off") from None
+    await asyncio.to_thread(file.write, form.take())
 
 
 class _Form:
@@ -181,29 +160,8 @@ class _Form:
 def _boundary(request: Request) -> bytes:
     kind, options = parse_options_header(request.headers.get("content-type"))
     if kind != b"multipart/form-data" or b"boundary" not in options:
-        raise BadRequest(
-            "Send the file as multipart/form-data with the fields `purpose` and `file`.",
-            code="invalid_form",
-        )
+        raise BadForm("Send the file as multipart/form-data with the fields `purpose` and `file`.")
     return options[b"boundary"]
-
-
-def _make_ready(folder: Path) -> None:
-    folder.mkdir(parents=True, exist_ok=True)
-    for leftover in os.scandir(folder):
-        try:
-            if time.time() - leftover.stat().st_mtime > _STALE_SECONDS:
-                Path(leftover).unlink()
-        except FileNotFoundError:  # another upload ended meanwhile
-            continue
-
-
-def _too_large(limit: int) -> TooLarge:
-    return TooLarge(
-        f"The file is larger than the {limit:,} bytes that this server takes. Split it, or ask "
-        "your administrator to raise ETUDE_MAX_UPLOAD_BYTES.",
-        field="file",
-    )
 
 
 def _text(data: bytes) -> str:
