@@ -155,7 +155,7 @@ def rename(db: Session, user: User, adapter: Adapter, name: str) -> None:
         Forbidden: the person may only look.
         Invalid: the name is empty or too long.
     """
-    _may_change(user, "rename")
+    _require_editor(user, "rename")
     name = " ".join(name.split())
     if not name or len(name) > MAX_NAME_LENGTH:
         raise Invalid(f"Give a name of 1 to {MAX_NAME_LENGTH} characters.", field="name")
@@ -172,7 +172,7 @@ def delete(db: Session, user: User, adapter: Adapter) -> None:
     Raises:
         Forbidden: the person may only look.
     """
-    _may_change(user, "delete")
+    _require_editor(user, "delete")
     for file in (adapter.archive_file, adapter.metrics_file):
         if file is not None:
             file.deleted_at = func.now()
@@ -275,6 +275,6 @@ def _remove(*keys: str) -> None:
         storage.delete(key)
 
 
-def _may_change(user: User, deed: str) -> None:
+def _require_editor(user: User, operation: str) -> None:
     if not can_edit(user):
-        raise Forbidden(f"You may look at adapters, but not {deed} them.")
+        raise Forbidden(f"You may look at adapters, but not {operation} them.")

@@ -74,7 +74,7 @@ def derive(
             another version is being made.
         Invalid: nothing changes, or too little would be left to learn from.
     """
-    versions.must_edit(user)
+    versions.require_editor(user)
     versions.lock_to_derive(db, base, patience_seconds)
     if base.status is not VersionStatus.READY or base.dataset.deleted_at is not None:
         raise Conflict("Only a version that is ready can be changed; wait until it is.")

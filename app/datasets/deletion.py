@@ -35,7 +35,7 @@ def delete_dataset(db: Session, user: User, dataset: Dataset) -> None:
     Raises:
         Conflict: a job that is not over needs it.
     """
-    versions.must_edit(user)
+    versions.require_editor(user)
     db.refresh(dataset, with_for_update={"key_share": True, "of": Dataset})
     # A job being made at this moment waits for this lock, or is seen below.
     rows = db.scalars(

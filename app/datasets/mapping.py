@@ -322,7 +322,7 @@ def _messages(mapping: Mapping, row: dict[str, Any]) -> list[Message]:
             return [{"role": "text", "content": text}]
         case ExampleKind.CHAT if columns := mapping.named(ColumnRole.MESSAGES):
             messages = _turns(row.get(columns[0]))
-            _must_teach(messages)
+            _require_answer(messages)
         case ExampleKind.PREFERENCE:
             messages = _preference(mapping, row)
         case _:
@@ -454,7 +454,7 @@ def _turns(value: Any) -> list[Message]:
     return [_turn(turn) for turn in turns]
 
 
-def _must_teach(messages: list[Message]) -> None:
+def _require_answer(messages: list[Message]) -> None:
     answers = [message for message in messages if message["role"] == "assistant"]
     if not any(message.get("weight", 1) for message in answers):
         raise _No("empty_answer")

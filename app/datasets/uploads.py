@@ -73,7 +73,7 @@ def start(user: User, filename: str, name: str, size_bytes: int) -> Upload:
         TooLarge: more than ETUDE_MAX_UPLOAD_BYTES, or than the disk holds.
         Conflict: too many uploads of this person are under way.
     """
-    check_may_upload(user)
+    require_uploader(user)
     check_filename(filename)
     if size_bytes <= 0:
         raise Invalid("This file is empty; save it again and choose it anew.", field="file")
@@ -258,7 +258,7 @@ def add_dataset(
     return version
 
 
-def check_may_upload(user: User) -> None:
+def require_uploader(user: User) -> None:
     """Refuse people who may only look."""
     if not can_edit(user):
         raise Forbidden("You may look at datasets, but not add any.")

@@ -50,7 +50,7 @@ def add(
         Forbidden: viewers look only.
         Invalid: the file is empty; with the field `file`.
     """
-    must_edit(user)
+    require_editor(user)
     if stored.size_bytes == 0:
         raise Invalid(
             "This file is empty (0 bytes); save it again in the program it comes from, "
@@ -167,7 +167,7 @@ def confirm(
         Invalid: the mapping or the share cannot be used; with `columns` or `validation_share`.
         Conflict: the file is being read just now.
     """
-    must_edit(user)
+    require_editor(user)
     lock(db, version)
     inspection = inspection_of(version)
     if inspection is None or version.status not in _CHANGEABLE:
@@ -207,7 +207,7 @@ def read_again(db: Session, user: User, version: DatasetVersion, read_as: ReadAs
     Raises:
         Conflict: the version is ready, or the file is being read just now.
     """
-    must_edit(user)
+    require_editor(user)
     lock(db, version)
     if version.status not in (VersionStatus.MAPPING, VersionStatus.FAILED):
         raise Conflict("This file cannot be read anew now; upload it again instead.")
@@ -235,7 +235,7 @@ def rename(db: Session, user: User, dataset: Dataset, name: str) -> None:
     Raises:
         Invalid: the name is empty or too long; with the field `name`.
     """
-    must_edit(user)
+    require_editor(user)
     dataset.name = _checked_name(name)
     db.flush()
     audit.record(db, user, "dataset.rename", f"dataset {dataset.id}")
@@ -250,7 +250,7 @@ def _checked_name(name: str) -> str:
     return cleaned
 
 
-def must_edit(user: User) -> None:
+def require_editor(user: User) -> None:
     """Refuse those who may only look.
 
     Raises:

@@ -39,15 +39,15 @@ from app.jobs.requests import (
     get,
     get_any,
     list_jobs,
-    must_see,
     next_in_line,
     pause,
     rename,
+    require_visible,
     resume,
     retry,
     visible,
 )
-from app.jobs.rights import can_act
+from app.jobs.rights import may_control
 from app.jobs.shares import time_is_up
 from app.jobs.stream import CHANNEL, say, wake
 
@@ -59,7 +59,6 @@ __all__ = [
     "Outlook",
     "WorkerInfo",
     "by_public_id",
-    "can_act",
     "cancel",
     "cancelled",
     "claim",
@@ -80,7 +79,7 @@ __all__ = [
     "is_out",
     "list_jobs",
     "lower",
-    "must_see",
+    "may_control",
     "next_in_line",
     "outlook",
     "pause",
@@ -90,6 +89,7 @@ __all__ = [
     "reap",
     "rename",
     "requeue",
+    "require_visible",
     "resume",
     "retry",
     "roll_back",

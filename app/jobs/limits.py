@@ -11,7 +11,7 @@ from app.core.errors import Invalid, NotFound, TooMany
 from app.core.models import Department, Job, JobStatus, LineRule, Role, User
 from app.jobs import shares
 from app.jobs.scheduling import Rule
-from app.people.auth import require
+from app.people.auth import require_role
 
 QUEUE_FULL = "queue_limit"
 _MOST_JOBS, _MOST_HOURS, _LEAST_SHARE, _MOST_SHARE = 100_000, 1_000_000, 0.01, 1000
@@ -32,7 +32,7 @@ class Wanted:
 
 def list_rules(db: Session, admin: User) -> tuple[dict[int, LineRule], dict[int, LineRule]]:
     """Return the rules that there are, by department and by person."""
-    require(admin, Role.ADMIN)
+    require_role(admin, Role.ADMIN)
     rules = db.scalars(select(LineRule)).all()
     return (
         {rule.department_id: rule for rule in rules if rule.department_id is not None},
@@ -55,7 +55,7 @@ def grant(
         NotFound: there is no such department or person.
         Invalid: a value cannot be used; with its field.
     """
-    require(admin, Role.ADMIN)
+    require_role(admin, Role.ADMIN)
     whose: Department | User | None
     if department_id is not None:
         whose, subject = db.get(Department, department_id), f"department {department_id}"

@@ -9,7 +9,7 @@ from app.core import audit
 from app.core.errors import Conflict
 from app.core.models import Job, JobStatus, Role, User
 from app.jobs.stream import say
-from app.people.auth import require
+from app.people.auth import require_role
 
 
 def raise_(db: Session, admin: User, job: Job) -> None:
@@ -39,7 +39,7 @@ def to_top(db: Session, admin: User, job: Job) -> None:
         Forbidden: it is not an administrator who asks.
         Conflict: the job does not wait in line.
     """
-    require(admin, Role.ADMIN)
+    require_role(admin, Role.ADMIN)
     others = (Job.status == JobStatus.QUEUED, Job.id != job.id)
     first = db.scalar(select(func.min(Job.priority)).where(*others))
     before_all = 0 if first is None else first - 1
@@ -57,16 +57,16 @@ def _move(
     db: Session,
     admin: User,
     job: Job,
-    deed: str,
+    operation: str,
     to: Callable[[int], int],
     words: str,
 ) -> None:
-    require(admin, Role.ADMIN)
+    require_role(admin, Role.ADMIN)
     db.refresh(job, with_for_update={"of": Job})
     if job.status is not JobStatus.QUEUED:
         raise Conflict(f"This job does not wait in line any more; it is {job.status.value}.")
     before, job.priority = job.priority, to(job.priority)
     db.flush()
     say(db, job.id, "status", f"{admin.name or admin.email} {words}.")
-    audit.record(db, admin, f"job.{deed}", f"job {job.id}", before=before, after=job.priority)
+    audit.record(db, admin, f"job.{operation}", f"job {job.id}", before=before, after=job.priority)
     db.refresh(job)

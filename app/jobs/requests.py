@@ -28,7 +28,7 @@ from app.datasets import examples, versions
 from app.datasets.privacy import reviews
 from app.jobs import limits, plans
 from app.jobs.queue_view import Outlook
-from app.jobs.rights import may_act
+from app.jobs.rights import require_control
 from app.jobs.stream import say
 from app.people.auth import can_edit
 from app.training.config import TrainConfig
@@ -53,7 +53,7 @@ def get(db: Session, user: User, job_id: int) -> Job:
     return job
 
 
-def must_see(db: Session, user: User, job_id: int) -> None:
+def require_visible(db: Session, user: User, job_id: int) -> None:
     """Ask only whether a person may see a job, without loading it.
 
     Raises:
@@ -159,7 +159,7 @@ def create(
     for data in filter(None, (version, held_out)):
         _usable(data)
         if config.objective == "dpo":
-            _must_have_pairs(db, data)
+            _require_pairs(db, data)
         if privacy is not None:
             reviews.state(db, user, data, privacy)
         reviews.check(db, data)
@@ -213,7 +213,7 @@ def cancel(db: Session, user: User, job: Job) -> None:
         Forbidden: it is not theirs to decide.
         Conflict: the job is over.
     """
-    may_act(user, job, "cancel")
+    require_control(user, job, "cancel")
     _lock_live(db, job, "cancelled")
     job.desired, job.desired_by_id = Desired.CANCEL, user.id
     if job.status is JobStatus.QUEUED:
@@ -232,7 +232,7 @@ def pause(db: Session, user: User, job: Job) -> None:
         Forbidden: it is not theirs to decide.
         Conflict: the job is over, or being cancelled.
     """
-    may_act(user, job, "pause")
+    require_control(user, job, "pause")
     _lock_live(db, job, "paused")
     if job.desired is Desired.CANCEL:
         raise Conflict("This job is being cancelled; it cannot be paused any more.")
@@ -248,7 +248,7 @@ def resume(db: Session, user: User, job: Job) -> None:
         Forbidden: it is not theirs to decide.
         Conflict: the job is not paused.
     """
-    may_act(user, job, "resume")
+    require_control(user, job, "resume")
     _lock_live(db, job, "resumed")
     if job.desired is not Desired.PAUSE:
         raise Conflict("This job is not paused, so there is nothing to resume.")
@@ -265,7 +265,7 @@ def retry(db: Session, user: User, job: Job) -> Job:
         Conflict: the job is not over, or it succeeded.
         Invalid: its data or model are gone.
     """
-    may_act(user, job, "try again")
+    require_control(user, job, "try again")
     if job.status not in (JobStatus.FAILED, JobStatus.CANCELLED):
         raise Conflict(
             f"Only a failed or cancelled job can be tried again; this one is {job.status.value}."
@@ -292,7 +292,7 @@ def rename(db: Session, user: User, job: Job, name: str) -> None:
         Forbidden: it is not theirs to decide.
         Invalid: the name is empty or too long.
     """
-    may_act(user, job, "rename")
+    require_control(user, job, "rename")
     job.name = _checked_name(name)
     db.flush()
     audit.record(db, user, "job.rename", f"job {job.id}")
@@ -307,7 +307,7 @@ def delete(db: Session, user: User, job: Job) -> None:
         Forbidden: it is not theirs to decide.
         Conflict: the job is not over.
     """
-    may_act(user, job, "delete")
+    require_control(user, job, "delete")
     db.refresh(job, with_for_update={"of": Job})
     if not job.status.is_final:
         raise Conflict("This job is not over; cancel it first, then delete it.")
@@ -329,7 +329,7 @@ def _usable(version: DatasetVersion) -> None:
         )
 
 
-def _must_have_pairs(db: Session, version: DatasetVersion) -> None:
+def _require_pairs(db: Session, version: DatasetVersion) -> None:
     # What is still being read may turn out to have none; the trainer says so then.
     if examples.kind(db, version) not in (None, ExampleKind.PREFERENCE):
         raise Invalid(

@@ -5,7 +5,7 @@ from app.core.models import Job, Role, User
 from app.people.auth import can_edit
 
 
-def can_act(user: User, job: Job) -> bool:
+def may_control(user: User, job: Job) -> bool:
     """Say whether a person may pause, resume, cancel or otherwise change a job."""
     if user.role is Role.ADMIN:
         return True
@@ -14,16 +14,16 @@ def can_act(user: User, job: Job) -> bool:
     return user.role is Role.LEAD or user.id == job.owner_id
 
 
-def may_act(user: User, job: Job, deed: str) -> None:
+def require_control(user: User, job: Job, operation: str) -> None:
     """Refuse those who may not.
 
     Raises:
         Forbidden: they are neither the job's owner, nor its department's lead, nor administrators.
     """
     if not can_edit(user):
-        raise Forbidden(f"You may look at jobs, but not {deed} them.")
-    if not can_act(user, job):
+        raise Forbidden(f"You may look at jobs, but not {operation} them.")
+    if not may_control(user, job):
         raise Forbidden(
             f"Only {job.owner.name or job.owner.email}, your department's lead and administrators "
-            f"may {deed} this job."
+            f"may {operation} this job."
         )

@@ -26,7 +26,7 @@ from app.core.models import (
     Worker,
     WorkerState,
 )
-from app.people.auth import require
+from app.people.auth import require_role
 
 MAX_REASON_LENGTH = 200
 # Messages of the driver after which a GPU works no more until it, or its machine, is started again
@@ -85,7 +85,7 @@ def get_worker(db: Session, admin: User, worker_id: str) -> Worker:
         Forbidden: it is not an administrator who asks.
         NotFound: there is none.
     """
-    require(admin, Role.ADMIN)
+    require_role(admin, Role.ADMIN)
     worker = db.get(Worker, worker_id)
     if worker is None:
         raise NotFound("There is no such worker; it may have been given another name.")
@@ -109,7 +109,7 @@ def of_host(db: Session, admin: User, host: str) -> list[Worker]:
         Forbidden: it is not an administrator who asks.
         NotFound: there are none.
     """
-    require(admin, Role.ADMIN)
+    require_role(admin, Role.ADMIN)
     workers = list(db.scalars(select(Worker).where(Worker.host == host).order_by(Worker.id)))
     if not workers:
         raise NotFound("There is no such machine.")
@@ -124,7 +124,7 @@ def quarantine(db: Session, admin: User, worker: Worker, device: str, reason: st
         Invalid: there is no reason.
         Conflict: it is in quarantine already.
     """
-    require(admin, Role.ADMIN)
+    require_role(admin, Role.ADMIN)
     _known(worker, device)
     reason = " ".join(reason.split())
     if not reason:
@@ -170,7 +170,7 @@ def release(db: Session, admin: User, worker: Worker, device: str) -> None:
         NotFound: the worker has no such device.
         Conflict: it is not in quarantine.
     """
-    require(admin, Role.ADMIN)
+    require_role(admin, Role.ADMIN)
     _known(worker, device)
     row = db.get(QuarantinedDevice, (worker.host, device))
     if row is None:
@@ -205,7 +205,7 @@ def _put_in(
 
 
 def _set_state(db: Session, admin: User, worker: Worker, state: WorkerState, action: str) -> None:
-    require(admin, Role.ADMIN)
+    require_role(admin, Role.ADMIN)
     if worker.state is state:
         return  # pressed twice
     worker.state = state

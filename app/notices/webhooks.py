@@ -16,7 +16,7 @@ from sqlalchemy.orm import Session
 from app.core import audit, secrets, settings
 from app.core.errors import Invalid, NotFound
 from app.core.models import Channel, Outgoing, Role, User, Webhook
-from app.people.auth import require
+from app.people.auth import require_role
 
 MAX_URL_LENGTH = 500
 _SECRET_FILE = "webhook-key"  # noqa: S105 - its name
@@ -25,7 +25,7 @@ _SHOWN = 50
 
 def list_all(db: Session, admin: User) -> list[Webhook]:
     """List the addresses; for administrators."""
-    require(admin, Role.ADMIN)
+    require_role(admin, Role.ADMIN)
     return list(db.scalars(select(Webhook).order_by(Webhook.id)))
 
 
@@ -36,7 +36,7 @@ def get(db: Session, admin: User, webhook_id: int) -> Webhook:
         Forbidden: it is not an administrator who asks.
         NotFound: there is none.
     """
-    require(admin, Role.ADMIN)
+    require_role(admin, Role.ADMIN)
     webhook = db.get(Webhook, webhook_id)
     if webhook is None:
         raise NotFound("There is no such webhook; it may have been removed.")
@@ -50,7 +50,7 @@ def add(db: Session, admin: User, name: str, url: str) -> Webhook:
         Forbidden: it is not an administrator who asks.
         Invalid: the name is missing, or the address cannot be used.
     """
-    require(admin, Role.ADMIN)
+    require_role(admin, Role.ADMIN)
     name, url = " ".join(name.split()), url.strip()
     if not name or len(name) > 80:
         raise Invalid("Give it a name of 1 to 80 characters.", field="name")
@@ -65,7 +65,7 @@ def add(db: Session, admin: User, name: str, url: str) -> Webhook:
 
 def remove(db: Session, admin: User, webhook: Webhook) -> None:
     """Tell an address nothing more, also of what still waits."""
-    require(admin, Role.ADMIN)
+    require_role(admin, Role.ADMIN)
     subject = f"webhook {webhook.id}"
     db.delete(webhook)
     db.flush()
@@ -74,7 +74,7 @@ def remove(db: Session, admin: User, webhook: Webhook) -> None:
 
 def renew_secret(db: Session, admin: User, webhook: Webhook) -> None:
     """Sign with another secret from now on."""
-    require(admin, Role.ADMIN)
+    require_role(admin, Role.ADMIN)
     webhook.generation += 1
     db.flush()
     audit.record(db, admin, "webhook.new_secret", f"webhook {webhook.id}")
@@ -82,7 +82,7 @@ def renew_secret(db: Session, admin: User, webhook: Webhook) -> None:
 
 def send_test(db: Session, admin: User, webhook: Webhook) -> None:
     """Have a call made that tells of nothing."""
-    require(admin, Role.ADMIN)
+    require_role(admin, Role.ADMIN)
     content = {"object": "event", "type": "etude.test", "data": {}}
     db.add(Outgoing(channel=Channel.WEBHOOK, webhook_id=webhook.id, content=content))
     db.flush()
@@ -90,7 +90,7 @@ def send_test(db: Session, admin: User, webhook: Webhook) -> None:
 
 def undelivered(db: Session, admin: User) -> Sequence[Outgoing]:
     """List what has failed at least once and was not sent since, the newest first."""
-    require(admin, Role.ADMIN)
+    require_role(admin, Role.ADMIN)
     failed = [Outgoing.sent_at.is_(None), Outgoing.last_error.is_not(None)]
     query = select(Outgoing).where(*failed).order_by(Outgoing.id.desc()).limit(_SHOWN)
     return db.scalars(query).all()
@@ -98,7 +98,7 @@ def undelivered(db: Session, admin: User) -> Sequence[Outgoing]:
 
 def try_again(db: Session, admin: User) -> None:
     """Try everything that was not delivered once more, from the beginning."""
-    require(admin, Role.ADMIN)
+    require_role(admin, Role.ADMIN)
     db.execute(
         update(Outgoing)
         .where(Outgoing.sent_at.is_(None), Outgoing.last_error.is_not(None))

@@ -89,7 +89,7 @@ CurrentUser = Annotated[User, Depends(current_user)]
 TokenUser = Annotated[User, Depends(token_user)]
 
 
-def require(user: User, *roles: Role) -> None:
+def require_role(user: User, *roles: Role) -> None:
     """Refuse everyone who has none of these roles."""
     if user.role not in roles:
         wanted = " or ".join(role.value for role in roles)

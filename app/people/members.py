@@ -20,7 +20,7 @@ ROLE_WORDS = {
 
 def list_people(db: Session, admin: User) -> list[User]:
     """Return the department's accounts by address; those of programs too."""
-    auth.require(admin, Role.ADMIN)
+    auth.require_role(admin, Role.ADMIN)
     return list(
         db.scalars(
             select(User).where(User.department_id == admin.department_id).order_by(User.email)
@@ -34,7 +34,7 @@ def get(db: Session, admin: User, user_id: int) -> User:
     Raises:
         NotFound: there is none, or it belongs to another department.
     """
-    auth.require(admin, Role.ADMIN)
+    auth.require_role(admin, Role.ADMIN)
     person = db.get(User, user_id)
     if person is None or person.department_id != admin.department_id:
         raise NotFound("There is no such person here.")
@@ -47,7 +47,7 @@ def invite(db: Session, admin: User, email: str, name: str, role: str) -> tuple[
     Raises:
         Invalid, Conflict: with the field it is about.
     """
-    auth.require(admin, Role.ADMIN)
+    auth.require_role(admin, Role.ADMIN)
     person = auth.create_user(db, admin, email, _role(role), name=name.strip()[:120])
     return person, auth.create_setup_link(db, person)
 
@@ -58,7 +58,7 @@ def new_link(db: Session, admin: User, person: User) -> str:
     Raises:
         Conflict: programs have no password, and a closed account gets no link.
     """
-    auth.require(admin, Role.ADMIN)
+    auth.require_role(admin, Role.ADMIN)
     if person.is_service or person.disabled_at:
         raise Conflict(f"{person.email} cannot sign in, so a link would not help.")
     secret = auth.create_setup_link(db, person)
@@ -72,7 +72,7 @@ def set_role(db: Session, admin: User, person: User, role: str) -> None:
     Raises:
         Conflict: the last administrator stays one.
     """
-    auth.require(admin, Role.ADMIN)
+    auth.require_role(admin, Role.ADMIN)
     wanted = _role(role)
     if wanted is not Role.ADMIN:
         _keep_an_administrator(db, person)
@@ -89,7 +89,7 @@ def disable(db: Session, admin: User, person: User) -> None:
     Raises:
         Conflict: it is one's own, or the last administrator's.
     """
-    auth.require(admin, Role.ADMIN)
+    auth.require_role(admin, Role.ADMIN)
     if person.id == admin.id:
         raise Conflict("You cannot close your own account; ask another administrator.")
     _keep_an_administrator(db, person)
@@ -101,7 +101,7 @@ def disable(db: Session, admin: User, person: User) -> None:
 
 def enable(db: Session, admin: User, person: User) -> None:
     """Open a closed account again, with the password it had."""
-    auth.require(admin, Role.ADMIN)
+    auth.require_role(admin, Role.ADMIN)
     person.disabled_at = None
     db.flush()
     audit.record(db, admin, "account.enable", f"user {person.id}")

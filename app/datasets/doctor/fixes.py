@@ -200,7 +200,7 @@ def apply(
     fix = choose(kind, name)
     if len(browsing.marks(db, version, kind).indices) <= MAX_AT_ONCE:
         return changes.derive(db, user, version, made(db, version, kind, fix), fix.done)
-    versions.must_edit(user)
+    versions.require_editor(user)
     # Not behind the version's lock, which a worker keeps as long as it is at it.
     asked = insert(FixRun).values(
         version_id=version.id, owner_id=user.id, status=FixStatus.WAITING, kind=kind, fix=name

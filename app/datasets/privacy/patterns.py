@@ -7,7 +7,7 @@ from app.core import audit
 from app.core.errors import Invalid, NotFound
 from app.core.models import PrivacyPattern, Role, User
 from app.datasets.privacy.findings import Kind
-from app.people.auth import require
+from app.people.auth import require_role
 
 MAX_PATTERN = 300
 MAX_NAME = 80
@@ -25,7 +25,7 @@ def add(db: Session, user: User, name: str, kind: str, pattern: str, sample: str
         Forbidden: the person is no administrator.
         Invalid: with the field that is wrong.
     """
-    require(user, Role.ADMIN)
+    require_role(user, Role.ADMIN)
     name, pattern = " ".join(name.split()), pattern.strip()
     if not name or len(name) > MAX_NAME:
         raise Invalid(f"Give it a name of at most {MAX_NAME} characters.", field="name")
@@ -64,7 +64,7 @@ def delete(db: Session, user: User, pattern_id: int) -> None:
         Forbidden: the person is no administrator.
         NotFound: there is none.
     """
-    require(user, Role.ADMIN)
+    require_role(user, Role.ADMIN)
     row = db.get(PrivacyPattern, pattern_id)
     if row is None:
         raise NotFound("There is no such pattern; it may have been deleted.")

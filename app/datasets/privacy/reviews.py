@@ -97,7 +97,7 @@ def scan_again(db: Session, user: User, version: DatasetVersion) -> None:
     Raises:
         Conflict: it is not ready, or is being looked through or changed just now.
     """
-    versions.must_edit(user)
+    versions.require_editor(user)
     if version.status is not VersionStatus.READY:
         raise Conflict("This version is not ready yet; wait until its examples are made.")
     review = _locked(db, version)
@@ -184,7 +184,7 @@ def decide(db: Session, user: User, version: DatasetVersion, decision: Decision)
         Invalid: something is kept without a reason; with the field `reason`.
         Conflict: it is not looked through yet, or decided already.
     """
-    versions.must_edit(user)
+    versions.require_editor(user)
     _check_reason(decision)
     review = _locked(db, version)
     if review is None or review.status is not ReviewStatus.UNDECIDED:
@@ -201,7 +201,7 @@ def state(db: Session, user: User, version: DatasetVersion, decision: Decision) 
     Raises:
         Forbidden, Invalid: as for decide.
     """
-    versions.must_edit(user)
+    versions.require_editor(user)
     _check_reason(decision)
     review = _locked(db, version)
     if review is not None and review.status is ReviewStatus.UNDECIDED:

@@ -117,7 +117,7 @@ def decide(
         Forbidden: viewers look only.
         Invalid: what is to be accepted lacks words, or has too many.
     """
-    versions.must_edit(user)
+    versions.require_editor(user)
     db.refresh(pair, with_for_update={"of": ProposedPair})
     if verdict is Verdict.ACCEPTED:
         question, answer = _checked(question, "question"), _checked(answer, "answer")
@@ -152,7 +152,7 @@ def make_version(
         Invalid: too few were accepted, or the share cannot be used.
         Conflict: the dataset was deleted.
     """
-    versions.must_edit(user)
+    versions.require_editor(user)
     versions.lock(db, version)
     if version.dataset.deleted_at is not None or version.status is not VersionStatus.READY:
         raise Conflict("This dataset is not there any more.")

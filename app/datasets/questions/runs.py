@@ -62,7 +62,7 @@ def start(
             questions to it are being made up already.
         Invalid: the model is not ready, or a number is out of bounds; with the field it is about.
     """
-    versions.must_edit(user)
+    versions.require_editor(user)
     versions.lock(db, version)
     if version.dataset.deleted_at is not None or not can_ask(db, version):
         raise Conflict(
@@ -106,7 +106,7 @@ def cancel(db: Session, user: User, version: DatasetVersion) -> None:
         Forbidden: viewers look only.
         Conflict: nothing goes on.
     """
-    versions.must_edit(user)
+    versions.require_editor(user)
     asking = db.scalars(
         select(Asking)
         .where(Asking.version_id == version.id, Asking.status.in_(_OPEN))

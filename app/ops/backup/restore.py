@@ -37,9 +37,9 @@ def restore(chosen: settings.Settings, source: Path) -> list[str]:
         source = newest(source)
     try:
         with bundle.reading(source) as backup:
-            _must_be_readable(backup)
-            _must_be_empty(chosen)
-            _must_have_room(chosen, backup)
+            _require_readable(backup)
+            _require_empty(chosen)
+            _require_room(chosen, backup)
             backup.verify()
             folder.prepare(chosen)
             with folder.lock(chosen, "etude restore", wait_seconds=3):
@@ -55,7 +55,7 @@ def restore(chosen: settings.Settings, source: Path) -> list[str]:
 def _restore(chosen: settings.Settings, backup: bundle.Reader) -> list[str]:
     unfinished = chosen.data_dir / folder.RESTORING
     with _database(chosen) as engine:
-        _must_hold_nothing(engine)
+        _require_no_rows(engine)
         unfinished.touch()
         storage.sync_folder(chosen.data_dir)
         names = [name for name in backup.manifest["files"] if not name.startswith(_DATABASE)]
@@ -124,7 +124,7 @@ def _settle(db: Session, backup: bundle.Reader) -> int:
 # --- may it be restored, and here? ---------------------------------------------------------
 
 
-def _must_be_readable(backup: bundle.Reader) -> None:
+def _require_readable(backup: bundle.Reader) -> None:
     said = backup.manifest
     if said.get("format") != bundle.FORMAT or not migrations.is_known(str(said["revision"])):
         raise SystemExit(
@@ -133,7 +133,7 @@ def _must_be_readable(backup: bundle.Reader) -> None:
         )
 
 
-def _must_be_empty(chosen: settings.Settings) -> None:
+def _require_empty(chosen: settings.Settings) -> None:
     there = chosen.data_dir.exists()
     parts = ("postgres", "storage", "models", "jobs", folder.RESTORING)
     full = [name for name in parts if there and _holds_something(chosen.data_dir / name)]
@@ -150,7 +150,7 @@ def _holds_something(path: Path) -> bool:
     return path.exists()
 
 
-def _must_hold_nothing(engine: Engine) -> None:
+def _require_no_rows(engine: Engine) -> None:
     there = set(inspect(engine).get_table_names())
     if there and "alembic_version" not in there:
         raise SystemExit(
@@ -167,7 +167,7 @@ def _must_hold_nothing(engine: Engine) -> None:
                 )
 
 
-def _must_have_room(chosen: settings.Settings, backup: bundle.Reader) -> None:
+def _require_room(chosen: settings.Settings, backup: bundle.Reader) -> None:
     place = next(each for each in (chosen.data_dir, *chosen.data_dir.parents) if each.exists())
     needed = sum(entry["size_bytes"] for entry in backup.manifest["files"].values()) + _SPARE_BYTES
     free = shutil.disk_usage(place).free

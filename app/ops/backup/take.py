@@ -106,7 +106,7 @@ def _fill(
     before: list[str] | None = None
     for attempt in range(1, _TRIES + 1):
         with tables.snapshot(db.engine()) as connection:
-            _must_be_known(connection)
+            _require_known_tables(connection)
             taken_at = datetime.now(UTC)
             items, left_out = held.wanted(connection, with_models=with_models)
             files, missing = hold.take(items)
@@ -116,7 +116,7 @@ def _fill(
                 hold.clear()
                 continue
             if path is not None:
-                _must_have_room(path.parent, files)
+                _require_room(path.parent, files)
             extra = _write_rows(connection, writer)
         break
     damaged = []
@@ -160,7 +160,7 @@ def _write_rows(connection: Connection, writer: bundle.Writer) -> dict[str, Any]
     }
 
 
-def _must_be_known(connection: Connection) -> None:
+def _require_known_tables(connection: Connection) -> None:
     found = migrations.current(connection)
     if found is None:
         raise SystemExit("etude: the database has no tables of Etude; there is nothing to keep.")
@@ -171,7 +171,7 @@ def _must_be_known(connection: Connection) -> None:
         )
 
 
-def _must_have_room(folder: Path, files: list[held.Held]) -> None:
+def _require_room(folder: Path, files: list[held.Held]) -> None:
     needed = sum(file.path.stat().st_size for file in files) + _SPARE_BYTES
     free = shutil.disk_usage(folder).free
     if free < needed:

@@ -46,7 +46,7 @@ def list_datasets(db: Db, user: CurrentUser) -> Response:
 @router.get("/datasets/new")
 def show_new(user: CurrentUser) -> Response:
     """Ask for a file."""
-    uploads.check_may_upload(user)
+    uploads.require_uploader(user)
     return _new_page(user)
 
 
@@ -57,7 +57,7 @@ async def upload(request: Request, db: Db, user: CurrentUser) -> Response:
     await run_in_threadpool(db.commit)
     name = ""
     try:
-        uploads.check_may_upload(user)
+        uploads.require_uploader(user)
         async with received(request) as form:
             name = form.fields.get("name", "")
             version = await run_in_threadpool(_keep, db, user, form, name)
@@ -77,7 +77,7 @@ def _keep(db: Session, user: User, form: Received, name: str) -> DatasetVersion:
 @router.post("/datasets/sample/{sample}")
 def add_sample(db: Db, user: CurrentUser, sample: str) -> Response:
     """Add one of Etude's own samples, as if the person had uploaded it."""
-    uploads.check_may_upload(user)
+    uploads.require_uploader(user)
     if sample not in SAMPLES:
         raise NotFound("There is no such sample.")
     filename, name = SAMPLES[sample]

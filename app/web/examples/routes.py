@@ -64,7 +64,7 @@ def change_selected(
             raise Invalid("Choose what shall be done with them.")
         split = _ACTIONS[form.action]
         if split is None and not form.sure:
-            versions.must_edit(user)
+            versions.require_editor(user)
             return version_page("examples/leave_out.html", user, version, chosen=chosen)
         made = changes.derive(
             db,
@@ -147,7 +147,7 @@ def show_fix(db: Db, user: CurrentUser, version_id: int) -> Response:
 def check_again(db: Db, user: CurrentUser, version_id: int) -> Response:
     """Ask the doctor to look at a version that was not checked."""
     version = _ready(db, user, version_id)
-    versions.must_edit(user)
+    versions.require_editor(user)
     checks.again(db, version)
     db.commit()
     wakeup.hint("cpu")

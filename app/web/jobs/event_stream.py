@@ -116,4 +116,4 @@ def _check(cookie: str, job_id: int) -> None:
         user = auth.user_of_session(session, cookie)
         if user is None:
             raise NotSignedIn("Please sign in first.")
-        jobs.must_see(session, user, job_id)
+        jobs.require_visible(session, user, job_id)

@@ -24,7 +24,7 @@ from app.core.models import (
 from app.datasets import examples, versions
 from app.datasets.privacy import reviews
 from app.jobs import energy, progress
-from app.people.auth import CurrentUser, require
+from app.people.auth import CurrentUser, require_role
 from app.training import failpoints
 from app.training.config import PRESETS, TrainConfig
 from app.training.plan.choose import Plan
@@ -73,7 +73,7 @@ def ask(
     copy_of: Annotated[int | None, Query()] = None,
 ) -> Response:
     """Show the form: for a version of data, or filled in like an earlier job."""
-    require(user, *_EDITORS)
+    require_role(user, *_EDITORS)
     if copy_of is None:
         return _page(db, user, JobForm(version_id=version))
     job = jobs.get(db, user, copy_of)
@@ -84,7 +84,7 @@ def ask(
 @router.post("")
 def create(db: Db, user: CurrentUser, form: SentForm) -> Response:
     """Queue the job, or show the form again with a word beside what is wrong."""
-    require(user, *_EDITORS)
+    require_role(user, *_EDITORS)
     asks_for_pairs = _kind(db, user, form) is ExampleKind.PREFERENCE
     if not asks_for_pairs:  # what was asked of other data that had been chosen before
         form.changes.pop("objective", None)
@@ -118,7 +118,7 @@ def create(db: Db, user: CurrentUser, form: SentForm) -> Response:
 @router.post("/objective")
 def objective(db: Db, user: CurrentUser, form: SentForm) -> Response:
     """Ask what to learn from pairs, where the data chosen now has them."""
-    require(user, *_EDITORS)
+    require_role(user, *_EDITORS)
     return fragment(
         "jobs/new.html", "objective", user, **_pairs(db, user, form), form=form, errors={}
     )
@@ -127,7 +127,7 @@ def objective(db: Db, user: CurrentUser, form: SentForm) -> Response:
 @router.post("/estimate")
 def estimate(request: Request, db: Db, user: CurrentUser, form: SentForm) -> Response:
     """Say what the job would need, each time that something in the form changes."""
-    require(user, *_EDITORS)
+    require_role(user, *_EDITORS)
     if "HX-Request" not in request.headers:  # without JavaScript it is asked for by a button
         return _page(db, user, form, errors=form.config(_model(db, form))[1])
     return fragment("jobs/new.html", "estimate", user, estimate=_estimate(db, user, form))

@@ -131,6 +131,6 @@ def _show(
         typed=typed,
         error=error,
         can_edit=can_edit(user),
-        can_act=jobs.can_act(user, job),
+        can_act=jobs.may_control(user, job),
         **show_job(db, job),
     )

@@ -12,7 +12,7 @@ from app.core import settings, wakeup
 from app.core.db import Db
 from app.core.errors import AppError
 from app.core.models import Json, Role, User
-from app.people.auth import CurrentUser, require
+from app.people.auth import CurrentUser, require_role
 from app.web.render import page
 
 router = APIRouter(prefix="/models")
@@ -32,7 +32,7 @@ def add(
     name: Annotated[str, Form()] = "",
 ) -> Response:
     """Register a model from a folder on the server; a worker imports it."""
-    require(user, Role.ADMIN)
+    require_role(user, Role.ADMIN)
     path, name = path.strip(), name.strip()
     return _add(db, user, {"kind": "folder", "path": path}, name, {"path": path, "name": name})
 
@@ -40,7 +40,7 @@ def add(
 @router.post("/hub")
 def add_from_hub(db: Db, user: CurrentUser, repo: Annotated[str, Form()] = "") -> Response:
     """Register a model of the Hugging Face Hub, where the house allows it; a worker fetches it."""
-    require(user, Role.ADMIN)
+    require_role(user, Role.ADMIN)
     repo = repo.strip()
     return _add(db, user, {"kind": "hub", "repo": repo}, repo, {"repo": repo})
 

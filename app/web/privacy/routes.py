@@ -13,7 +13,7 @@ from app.core.models import DatasetVersion, Role, User
 from app.datasets import versions
 from app.datasets.privacy import patterns, reviews
 from app.datasets.privacy.findings import WORDS
-from app.people.auth import CurrentUser, can_edit, require
+from app.people.auth import CurrentUser, can_edit, require_role
 from app.web.privacy import page as privacy_page
 from app.web.privacy.page import PrivacyForm
 from app.web.render import page
@@ -69,7 +69,7 @@ def scan(db: Db, user: CurrentUser, version_id: int) -> Response:
 @router.get("/patterns")
 def list_patterns(db: Db, user: CurrentUser) -> Response:
     """Show what this house looks for besides."""
-    require(user, Role.ADMIN)
+    require_role(user, Role.ADMIN)
     return _patterns(db, user)
 
 
@@ -83,7 +83,7 @@ def add_pattern(
     sample: Annotated[str, Form()] = "",
 ) -> Response:
     """Add a pattern; it holds for what is looked through from now on."""
-    require(user, Role.ADMIN)
+    require_role(user, Role.ADMIN)
     try:
         patterns.add(db, user, name, kind, pattern, sample)
     except AppError as error:
@@ -96,7 +96,7 @@ def add_pattern(
 @router.post("/patterns/{pattern_id}/delete")
 def delete_pattern(db: Db, user: CurrentUser, pattern_id: int) -> Response:
     """Take a pattern away."""
-    require(user, Role.ADMIN)
+    require_role(user, Role.ADMIN)
     patterns.delete(db, user, pattern_id)
     db.commit()
     return RedirectResponse("/patterns", status_code=303)

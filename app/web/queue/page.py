@@ -118,7 +118,7 @@ def _row(user: User, job: Job, line: jobs.Outlook, department: str) -> Row:
         starts="" if is_running else in_words(times, line.now, starts=True),
         ends=in_words(times, line.now, starts=False),
         department=department,
-        can_act=jobs.can_act(user, job),
+        can_act=jobs.may_control(user, job),
         is_mine=job.department_id == user.department_id,
     )
 

@@ -154,6 +154,6 @@ def test_a_service_account_has_no_password(db: Session) -> None:
 
 def test_roles_are_required_by_name(db: Session) -> None:
     person = make_person(db)
-    auth.require(person, Role.ADMIN, Role.MEMBER)
+    auth.require_role(person, Role.ADMIN, Role.MEMBER)
     with pytest.raises(Forbidden, match="admin"):
-        auth.require(person, Role.ADMIN)
+        auth.require_role(person, Role.ADMIN)
