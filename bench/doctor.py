@@ -135,7 +135,7 @@ def measure(num_rows: int) -> None:
 def pages(session: Any, version: Any, num_rows: int) -> None:
     from app.core.models import Split
     from app.datasets import browsing
-    from app.datasets.browsing import Order, Wish
+    from app.datasets.browsing import SortOrder, Wish
 
     known, _ = words()
     draw = random.Random(3)
@@ -149,10 +149,10 @@ def pages(session: Any, version: Any, num_rows: int) -> None:
         "a word of none": lambda: Wish(words="qqqqxxqq"),
         "repeats": lambda: Wish(finding="duplicate"),
         "repeats of the test set": lambda: Wish(finding="duplicate", split=Split.VALIDATION),
-        "longest": lambda: Wish(order=Order.LONGEST),
-        "shortest of the test set": lambda: Wish(order=Order.SHORTEST, split=Split.VALIDATION),
+        "longest": lambda: Wish(order=SortOrder.LONGEST),
+        "shortest of the test set": lambda: Wish(order=SortOrder.SHORTEST, split=Split.VALIDATION),
         "longest with a rare word": lambda: Wish(
-            order=Order.LONGEST, words=draw.choice(known[20_000:])
+            order=SortOrder.LONGEST, words=draw.choice(known[20_000:])
         ),
     }
     gc.collect()

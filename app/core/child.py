@@ -1,4 +1,4 @@
-"""A child process for work that may break: given an order, heard line by line, ended in time.
+"""A child process for work that may break: given a request, heard line by line, ended in time.
 
 It reads what strangers sent or needs libraries that its parent must not load, so it gets no
 credentials, and a file, a model or a text that breaks it breaks nothing else.
@@ -41,7 +41,7 @@ class Child:
     def __init__(
         self,
         module: str,
-        order: str,
+        request: str,
         *,
         ends: Sequence[str] = (),
         timeout_seconds: float,
@@ -51,13 +51,13 @@ class Child:
     ) -> None:
         """
         Args:
-            order: Its first line of standard input, which stays open while it is to live.
+            request: Its first line of standard input, which stays open while it is to live.
             ends: Beginnings of its last line; without one of them it has not ended well.
             timeout_seconds: From its start to its end.
             environment: On top of PATH, UTF-8 and one word to an allocator.
-            feed: What follows the order, until its end closes standard input; called in a thread.
+            feed: What follows the request, until its end closes standard input; called in a thread.
         """
-        self._module, self._order = module, order
+        self._module, self._request = module, request
         self._ends = tuple(end.encode() for end in ends)
         self._timeout_seconds = timeout_seconds
         self._environment = environment or {}
@@ -101,7 +101,7 @@ class Child:
         self._hearer.join()
         for stream in (self._process.stdin, self._process.stdout, self._process.stderr):
             assert stream is not None
-            with suppress(BrokenPipeError):  # it ended before it had read its order
+            with suppress(BrokenPipeError):  # it ended before it had read its request
                 stream.close()
 
     def kill(self) -> None:
@@ -136,7 +136,7 @@ class Child:
     def _write(self) -> None:
         assert self._process.stdin is not None
         try:
-            self._process.stdin.write(self._order.encode() + b"\n")
+            self._process.stdin.write(self._request.encode() + b"\n")
             self._process.stdin.flush()
             if self._feed is not None:
                 with self._process.stdin as stdin:

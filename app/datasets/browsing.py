@@ -21,15 +21,15 @@ from app.datasets import examples, search
 PAGE_EXAMPLES = 25
 # So long a page may look for what fits; what it has found by then is shown. A dataset of no more
 # examples than this is seen whole, however slow the machine is at the moment.
-LOOK_SECONDS = 0.05
+SEARCH_SECONDS = 0.05
 _SMALL_EXAMPLES = 250
 _BATCH = 64
 # After so many places passed over the clock is looked at.
 _PASSED_OVER = 4096
 
 
-class Order(StrEnum):
-    PLACE = "place"
+class SortOrder(StrEnum):
+    POSITION = "place"
     SHORTEST = "shortest"
     LONGEST = "longest"
 
@@ -41,11 +41,11 @@ class Wish:
     words: str = ""
     split: Split | None = None
     finding: str = ""  # a kind that the version has, or nothing
-    order: Order = Order.PLACE
+    order: SortOrder = SortOrder.POSITION
 
 
 @dataclass
-class Found:
+class ExamplePage:
     """A page of examples, where the next begins, and where the one before ends."""
 
     examples: list[Example] = field(default_factory=list)
@@ -66,14 +66,14 @@ def page(
     wish: Wish,
     start: int = 0,
     limit: int = PAGE_EXAMPLES,
-    seconds: float = LOOK_SECONDS,
-) -> Found:
+    seconds: float = SEARCH_SECONDS,
+) -> ExamplePage:
     """Return the next examples that fit, from `start` on: an index, or a place in the order."""
     start = max(start, 0)
     until = time.monotonic() + seconds
     if _is_plain(wish):
         rows = examples.page(db, version, wish.split, after=start - 1, limit=limit + 1)
-        found = Found(rows[:limit])
+        found = ExamplePage(rows[:limit])
         if len(rows) > limit:
             found.following = rows[limit - 1].index + 1
     else:
@@ -92,15 +92,15 @@ def page_before(
     wish: Wish,
     before: int,
     limit: int = PAGE_EXAMPLES,
-    seconds: float = LOOK_SECONDS,
-) -> Found:
+    seconds: float = SEARCH_SECONDS,
+) -> ExamplePage:
     """Return the page that ends before a place; the first page where too little is before it."""
     before = max(before, 0)
     end: int | None = None
     until = time.monotonic() + seconds
     if _is_plain(wish):
         rows = examples.page_before(db, version, wish.split, before, limit + 1)
-        found = Found(rows[-limit:])
+        found = ExamplePage(rows[-limit:])
         if len(rows) > limit:
             end = rows[1].index
     else:
@@ -120,7 +120,7 @@ def page_before(
 
 def _is_plain(wish: Wish) -> bool:
     """Say whether all examples fit but for their split, in their own order."""
-    return wish.order is Order.PLACE and not wish.finding and not search.terms(wish.words)
+    return wish.order is SortOrder.POSITION and not wish.finding and not search.terms(wish.words)
 
 
 def _candidates(
@@ -130,7 +130,7 @@ def _candidates(
     wanted = search.terms(wish.words)
     marked = marks(db, version, wish.finding) if wish.finding else None
     blocks = search.blocks(db, version, wanted)
-    if wish.order is Order.PLACE:
+    if wish.order is SortOrder.POSITION:
         total = _end(db, version)
         start = min(start, total)
         if marked is not None:
@@ -153,7 +153,7 @@ def _walk(
     limit: int,
     until: float,
     step: int,
-) -> tuple[Found, int | None]:
+) -> tuple[ExamplePage, int | None]:
     """Take candidates until the page is full or the time is up.
 
     Args:
@@ -163,7 +163,7 @@ def _walk(
         What was found, and the first place that was not looked at; None where all were.
     """
     wanted = search.terms(wish.words)
-    found = Found(total=total)
+    found = ExamplePage(total=total)
     while True:
         began = time.monotonic()
         batch, has_more = _batch(candidates)
@@ -237,9 +237,9 @@ def _by_length(
     marked: "Marks | None",
     order: "array[int]",
     places: range,
-    direction: Order,
+    direction: SortOrder,
 ) -> Iterator[Candidate]:
-    way = ((at, order[at] if direction is Order.SHORTEST else order[-1 - at]) for at in places)
+    way = ((at, order[at] if direction is SortOrder.SHORTEST else order[-1 - at]) for at in places)
     if marked is None:
         return _thinned(way, blocks.has)
     chosen = frozenset(marked.indices)

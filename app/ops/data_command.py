@@ -28,7 +28,7 @@ from app.datasets import examples, versions
 from app.datasets.doctor import kinds
 from app.datasets.doctor import process as doctor
 from app.datasets.doctor.kinds import KINDS
-from app.datasets.doctor.request import Order
+from app.datasets.doctor.request import DoctorRequest
 from app.datasets.mapping import Column, ColumnRole, Mapping, Message
 from app.datasets.privacy.check import NUM_NAMED_ROWS, PrivacyCheck
 from app.datasets.readers import reader
@@ -43,7 +43,7 @@ _SHOWN_CHARACTERS = 300
 _CHUNK_BYTES = 1024**2
 
 
-class Finding(BaseModel):
+class ReportFinding(BaseModel):
     """Something about the examples that a person should know; `rows` are the first few."""
 
     severity: str  # "bad", "warn" or "note"
@@ -67,7 +67,7 @@ class Report(BaseModel):
     median_tokens: int = 0
     max_tokens: int = 0
     examples: list[list[Message]] = []
-    findings: list[Finding] = []
+    findings: list[ReportFinding] = []
 
 
 @contextmanager
@@ -168,7 +168,7 @@ def _build(path: Path, read_as: ReadAs, report: Report, *, with_checks: bool) ->
         report.findings += _left_out(left_out)
         if personal is not None and rows:
             report.findings += [
-                Finding(severity="warn", what=what, count=count, rows=first)
+                ReportFinding(severity="warn", what=what, count=count, rows=first)
                 for what, count, first in personal.said()
             ]
             file.flush()
@@ -176,9 +176,9 @@ def _build(path: Path, read_as: ReadAs, report: Report, *, with_checks: bool) ->
             report.findings += _examined(file, rows)
 
 
-def _left_out(left_out: examples.LeftOutRows) -> list[Finding]:
+def _left_out(left_out: examples.LeftOutRows) -> list[ReportFinding]:
     return [
-        Finding(
+        ReportFinding(
             severity="note",
             what=f"{examples.rows_that(reason, count)}, and will be left out.",
             count=count,
@@ -188,14 +188,14 @@ def _left_out(left_out: examples.LeftOutRows) -> list[Finding]:
     ]
 
 
-def _examined(file: IO[bytes], rows: "array[int]") -> list[Finding]:
+def _examined(file: IO[bytes], rows: "array[int]") -> list[ReportFinding]:
     """Have the doctor look at the examples in a file, which were made of these rows.
 
     Raises:
         Invalid: it did not come to an end.
     """
     values = settings.get()
-    order = Order(
+    request = DoctorRequest(
         file=file.fileno(),
         num_examples=len(rows),
         parent=os.getpid(),
@@ -204,9 +204,9 @@ def _examined(file: IO[bytes], rows: "array[int]") -> list[Finding]:
         memory_bytes=values.reader_memory_bytes,
         cpu_seconds=math.ceil(values.reader_timeout_seconds),
     )
-    found: list[Finding] = []
+    found: list[ReportFinding] = []
     try:
-        with doctor.start(order) as child:
+        with doctor.start(request) as child:
             said = map(json.loads, child.lines())
             found = [_found(line["finding"], rows) for line in said if "finding" in line]
     except BrokeOff as error:
@@ -215,11 +215,11 @@ def _examined(file: IO[bytes], rows: "array[int]") -> list[Finding]:
     return sorted(found, key=lambda one: severities.index(Severity(one.severity)))
 
 
-def _found(said: dict[str, Any], rows: "array[int]") -> Finding:
+def _found(said: dict[str, Any], rows: "array[int]") -> ReportFinding:
     indices = array("i")
     indices.frombytes(base64.b64decode(said["rows"]))
     kind, count = KINDS[said["kind"]], len(indices)
-    return Finding(
+    return ReportFinding(
         severity=kind.severity(count / len(rows)) if count else Severity.WARN,
         what=kind.title(count),
         why=kinds.reason(said["kind"], said["detail"]),
@@ -232,7 +232,7 @@ def _say(
     task: Any, path: Path, read_as: ReadAs, mapping: Mapping | None = None
 ) -> Iterator[dict[str, Any] | bytes]:
     values = settings.get()
-    order = reader.Order(
+    request = reader.ReaderRequest(
         task=task,
         path=path.resolve(),
         parent=os.getpid(),
@@ -241,7 +241,7 @@ def _say(
         memory_bytes=values.reader_memory_bytes,
         cpu_seconds=math.ceil(values.reader_timeout_seconds),
     )
-    with ReaderProcess(order, values.reader_timeout_seconds) as process:
+    with ReaderProcess(request, values.reader_timeout_seconds) as process:
         yield from process.messages()
 
 

@@ -18,7 +18,7 @@ from app.core import db as database
 from app.core.models import Job, StoredFile, Worker
 from app.core.processes import start_ticks
 from app.ops import doctor
-from app.ops.doctor import Finding, machine
+from app.ops.doctor import SystemFinding, machine
 from app.ops.embedded import folder
 from app.ops.embedded.servers import redis_client
 from app.ops.embedded.valkey import Valkey
@@ -255,4 +255,4 @@ def test_a_check_that_breaks_is_a_finding_too(house: settings.Settings, db: Sess
     found = unwell(house)
     assert "could not be looked at" in found["files"]
     assert "workers" not in found
-    assert isinstance(next(doctor.examine(house)), Finding)
+    assert isinstance(next(doctor.examine(house)), SystemFinding)

@@ -35,7 +35,7 @@ from app.datasets import examples, search
 from app.datasets.doctor import checks, process
 from app.datasets.doctor.kinds import KINDS
 from app.datasets.doctor.report import Report
-from app.datasets.doctor.request import Order
+from app.datasets.doctor.request import DoctorRequest
 from app.training.config import PRESETS
 from worker.cpu import leased, spool
 from worker.cpu.leased import LeaseHolder, Unfinished
@@ -126,10 +126,10 @@ def _messages(holder: LeaseHolder, version: DatasetVersion) -> Iterator[dict[str
     with spool.nameless() as file:
         with db.session() as session:
             examples.copy_out(session, version, file)
-            order = _order(session, version, file)
+            request = _request(session, version, file)
         file.flush()
         file.seek(0)
-        with process.start(order) as child:
+        with process.start(request) as child:
             yield from holder.hear(child, _said(child, holder))
 
 
@@ -156,14 +156,14 @@ def _how_it_broke_off(error: BrokeOff) -> str:
     )
 
 
-def _order(session: Session, version: DatasetVersion, file: IO[bytes]) -> Order:
+def _request(session: Session, version: DatasetVersion, file: IO[bytes]) -> DoctorRequest:
     values = settings.get()
     models = [
         model
         for model in base_models.list_models(session)
         if model.status is ModelStatus.READY and model.folder
     ]
-    return Order(
+    return DoctorRequest(
         file=file.fileno(),
         num_examples=version.num_train + version.num_validation,
         parent=os.getpid(),

@@ -53,9 +53,9 @@ class Unusable(Exception):
 def main() -> None:
     line = sys.stdin.readline()
     threading.Thread(target=die_with_parent, daemon=True).start()
-    order = json.loads(line)
+    request = json.loads(line)
     try:
-        _tell(result=convert(order["source"], Path(order["target"])))
+        _tell(result=convert(request["source"], Path(request["target"])))
     except Unusable as error:
         _tell(error=str(error))
     except MemoryError:

@@ -63,13 +63,13 @@ def _keep(session: Session, lease: Lease, folder: str, answer: Json) -> None:
     leases.release(session, lease, ModelStatus.READY, folder=folder, reason=None, **values)
 
 
-def _convert(holder: LeaseHolder, order: Json) -> Json:
+def _convert(holder: LeaseHolder, request: Json) -> Json:
     """Let a child do it; returns its last word."""
     child = Child(
         "worker.cpu.model_conversion",
-        json.dumps(order),
+        json.dumps(request),
         timeout_seconds=_TIMEOUT_SECONDS,
-        environment=environment(order["source"]["kind"]),
+        environment=environment(request["source"]["kind"]),
     )
     with child:
         try:

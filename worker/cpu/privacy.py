@@ -3,7 +3,7 @@
     waiting -> scanning -> undecided, or at once what was decided beforehand
     requested -> replacing -> replaced, and a derived version that may be learned from
 
-The texts go to a child process (app/datasets/privacy/process.py) that has no credentials. What was
+The texts go to a child process (app/datasets/privacy/__main__.py) that has no credentials. What was
 found is written to no log: places and counts only.
 """
 
@@ -35,7 +35,7 @@ from app.datasets import changes, examples
 from app.datasets.changes import Change
 from app.datasets.privacy import reviews, texts
 from app.datasets.privacy.findings import Kind
-from app.datasets.privacy.process import Order
+from app.datasets.privacy.request import ScanRequest
 from app.datasets.privacy.reviews import Decision
 from app.datasets.privacy.stand_ins import StandIns
 from worker.cpu import leased, spool
@@ -104,7 +104,7 @@ def _child(version: DatasetVersion) -> Child:
     values = settings.get()
     with db.session() as session:
         patterns = [(each.kind, each.pattern) for each in reviews.patterns(session)]
-    order = Order(
+    request = ScanRequest(
         parent=os.getpid(),
         memory_bytes=values.reader_memory_bytes,
         cpu_seconds=math.ceil(values.privacy_timeout_seconds),
@@ -112,8 +112,8 @@ def _child(version: DatasetVersion) -> Child:
         recognizer=values.privacy_recognizer,
     )
     return Child(
-        "app.datasets.privacy.process",
-        order.model_dump_json(),
+        "app.datasets.privacy",
+        request.model_dump_json(),
         ends=['{"end"'],
         timeout_seconds=values.privacy_timeout_seconds,
         # A house's own model may lie on the path.

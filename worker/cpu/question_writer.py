@@ -1,10 +1,10 @@
 """`python -m worker.cpu.question_writer`: a starting model goes on from some prompts, on the CPU.
 
 The child of worker/cpu/questions.py, and beside the import the only one outside the trainer that
-loads torch. It reads one JSON line, Order, from standard input and writes {"said": [[text, …], …]}
-for each batch in its order, or {"error": "a sentence"}. Standard input staying open is its licence
-to live. It has no network, no credentials and no GPU, and a low priority: beside a training job it
-takes little of what that has.
+loads torch. It reads a WriterRequest from standard input, one JSON line, and writes {"said":
+[[text, …], …]} for each batch in its order, or {"error": "a sentence"}. Standard input staying open
+is its licence to live. It has no network, no credentials and no GPU, and a low priority: beside a
+training job it takes little of what that has.
 
 Dimensions: B prompts, R = B times the tries, L longest prompt, V vocabulary.
 """
@@ -34,7 +34,7 @@ class Batch(BaseModel):
     prompts: list[str]
 
 
-class Order(BaseModel):
+class WriterRequest(BaseModel):
     """With which model to go on from what."""
 
     model: Path
@@ -51,13 +51,15 @@ def main() -> None:
     isolation.leave_network()  # before the first thread
     os.nice(10)
     threading.Thread(target=die_with_parent, daemon=True).start()
-    order = Order.model_validate_json(line)
+    request = WriterRequest.model_validate_json(line)
     try:
-        _verify(order)
-        chat = ChatFormat.load(order.model)
-        model = load(order.model, order.dtype)
-        for batch in order.batches:
-            said = say(model, chat, order.before, batch, order.num_tries, order.max_new_tokens)
+        _verify(request)
+        chat = ChatFormat.load(request.model)
+        model = load(request.model, request.dtype)
+        for batch in request.batches:
+            said = say(
+                model, chat, request.before, batch, request.num_tries, request.max_new_tokens
+            )
             _tell(said=said)
     except MemoryError:
         _tell(error="This machine has too little memory for this model; choose a smaller one.")
@@ -156,8 +158,8 @@ def _draw(scores_RV: Any, draw: Any) -> Any:
     return ids_RV.gather(1, shares_RV.multinomial(1, generator=draw))
 
 
-def _verify(order: Order) -> None:
-    if manifests.verify_manifest(order.model) != order.manifest_sha256:
+def _verify(request: WriterRequest) -> None:
+    if manifests.verify_manifest(request.model) != request.manifest_sha256:
         raise ValueError("its files are not those that were imported")
 
 

@@ -22,7 +22,7 @@ from app.core.leases import Lease
 from app.core.models import Asking, AskingStatus, Json
 from app.datasets.questions import asking as ask
 from app.datasets.questions import runs
-from app.datasets.questions.asking import Order
+from app.datasets.questions.asking import QuestionRequest
 from app.datasets.questions.passages import Passage
 from app.training.plan.machine import this_cpu
 from worker.cpu import leased, model_import, question_writer
@@ -41,7 +41,7 @@ _SEEDS_APART = 1_000_003
 class _Batch(NamedTuple):
     """Answers to be asked about together, and how many passages are behind it afterwards."""
 
-    orders: list[tuple[int, Order]]  # with the index of the text
+    requests: list[tuple[int, QuestionRequest]]  # with the index of the text
     seed: int
     behind: int
 
@@ -96,14 +96,16 @@ def _batches(
     """Yield what is still to be asked, whole passages at a time."""
     place = asking.num_passages
     while place < len(passages):
-        orders: list[tuple[int, Order]] = []
+        requests: list[tuple[int, QuestionRequest]] = []
         seed = asking.seed * _SEEDS_APART + place
-        while place < len(passages) and len(orders) < _BATCH_ANSWERS:
+        while place < len(passages) and len(requests) < _BATCH_ANSWERS:
             index, passage = passages[place]
-            orders += [(index, Order(passage, a)) for a in passage.answers if a not in answered]
+            requests += [
+                (index, QuestionRequest(passage, a)) for a in passage.answers if a not in answered
+            ]
             place += 1
-        if orders:
-            yield _Batch(orders, seed, place)
+        if requests:
+            yield _Batch(requests, seed, place)
 
 
 def _ask_batches(holder: LeaseHolder, plan: _Plan) -> None:
@@ -118,14 +120,14 @@ def _ask_batches(holder: LeaseHolder, plan: _Plan) -> None:
         for batch, said in zip(batches, holder.hear(child, _said(child)), strict=True):
             pairs: list[Json] = []
             refused: dict[str, int] = dict(asking.refused)
-            for (index, order), tries in zip(batch.orders, said, strict=True):
+            for (index, request), tries in zip(batch.requests, said, strict=True):
                 if asking.num_pairs + len(pairs) >= asking.max_pairs:
                     break
-                question, reason = ask.choose(order, tries, plan.asked)
+                question, reason = ask.choose(request, tries, plan.asked)
                 if reason:
                     refused[reason] = refused.get(reason, 0) + 1
                 else:
-                    pairs.append(_pair(index, order, question))
+                    pairs.append(_pair(index, request, question))
             asking.num_pairs += len(pairs)
             asking.refused = refused
             with db.session() as session:
@@ -135,12 +137,12 @@ def _ask_batches(holder: LeaseHolder, plan: _Plan) -> None:
                 break
 
 
-def _pair(index: int, order: Order, question: str) -> Json:
+def _pair(index: int, request: QuestionRequest, question: str) -> Json:
     return {
         "example_index": index,
-        "heading": order.passage.heading,
-        "passage": order.passage.text,
-        "answer": order.answer,
+        "heading": request.passage.heading,
+        "passage": request.passage.text,
+        "answer": request.answer,
         "question": question,
     }
 
@@ -160,13 +162,15 @@ def _child(asking: Asking, batches: list[_Batch]) -> Child:
         folder = base_models.folder(model)
     except Conflict as error:
         raise Unfinished(error.message) from None
-    order = question_writer.Order(
+    request = question_writer.WriterRequest(
         model=folder,
         manifest_sha256=model.manifest_sha256 or "",
         dtype=dtype,
         before=ask.told_before(),
         batches=[
-            question_writer.Batch(seed=batch.seed, prompts=[each.words for _, each in batch.orders])
+            question_writer.Batch(
+                seed=batch.seed, prompts=[each.words for _, each in batch.requests]
+            )
             for batch in batches
         ],
         num_tries=ask.NUM_TRIES,
@@ -174,7 +178,7 @@ def _child(asking: Asking, batches: list[_Batch]) -> Child:
     )
     return Child(
         "worker.cpu.question_writer",
-        order.model_dump_json(),
+        request.model_dump_json(),
         timeout_seconds=_TIMEOUT_SECONDS,
         environment=model_import.environment("folder"),
     )

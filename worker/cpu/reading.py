@@ -21,7 +21,7 @@ from app.datasets import deletion, examples, versions
 from app.datasets.doctor import checks
 from app.datasets.privacy import reviews
 from app.datasets.readers.process import ReaderProcess
-from app.datasets.readers.reader import Order
+from app.datasets.readers.reader import ReaderRequest
 from app.datasets.readers.reading import ReadAs
 from app.datasets.readers.unreadable import Unreadable
 from worker.cpu import leased, spool
@@ -173,7 +173,7 @@ def _reader(lease: Lease, version: DatasetVersion) -> ReaderProcess:
     if inspection is not None:
         read_as = inspection.read_as(read_as)
     is_inspecting = lease.status is VersionStatus.INSPECTING
-    order = Order(
+    request = ReaderRequest(
         task="inspect" if is_inspecting else "build",
         path=storage.path(version.file.storage_key),
         parent=os.getpid(),
@@ -183,4 +183,4 @@ def _reader(lease: Lease, version: DatasetVersion) -> ReaderProcess:
         memory_bytes=values.reader_memory_bytes,
         cpu_seconds=math.ceil(values.reader_timeout_seconds),
     )
-    return ReaderProcess(order, values.reader_timeout_seconds)
+    return ReaderProcess(request, values.reader_timeout_seconds)

@@ -1,7 +1,7 @@
 """The process that looks at people's rows: `python -m app.datasets.doctor`, without credentials.
 
-One JSON object on standard input (Order); the examples come as an open file. On standard output
-JSON objects in lines: {"rows": 5000} while it works; then each {"finding": …}, each {"bits":
+One JSON object on standard input (DoctorRequest); the examples come as an open file. On standard
+output JSON objects in lines: {"rows": 5000} while it works; then each {"finding": …}, each {"bits":
 [bucket, hex]}, {"by_length": …} and, last, {"end": Report}. Memory, time and open files are
 limited, nothing can be written, and there is no network (app/datasets/readers/reader.py).
 """
@@ -16,7 +16,7 @@ from typing import Any
 from app.datasets.doctor import amount, answers, bits, duplicates, language, lengths, rows, texts
 from app.datasets.doctor.findings import Family
 from app.datasets.doctor.report import Report
-from app.datasets.doctor.request import Order
+from app.datasets.doctor.request import DoctorRequest
 from app.datasets.readers.reader import confine
 
 _PROGRESS_BATCHES = 8
@@ -24,17 +24,17 @@ _PROGRESS_BATCHES = 8
 
 def main() -> None:
     """Do what standard input says."""
-    order = Order.model_validate_json(sys.stdin.readline())
-    model = language.load_model() if order.num_examples >= language.MIN_JUDGED else None
-    confine(order)
-    _examine(order, model)
+    request = DoctorRequest.model_validate_json(sys.stdin.readline())
+    model = language.load_model() if request.num_examples >= language.MIN_JUDGED else None
+    confine(request)
+    _examine(request, model)
     sys.stdout.flush()
 
 
-def _examine(order: Order, language_model: Any) -> None:
+def _examine(request: DoctorRequest, language_model: Any) -> None:
     started = time.monotonic()
-    by_length = lengths.Lengths(order.file, order.model_folder, order.limit_tokens)
-    repeats = duplicates.Duplicates(order.file, order.num_examples)
+    by_length = lengths.Lengths(request.file, request.model_folder, request.limit_tokens)
+    repeats = duplicates.Duplicates(request.file, request.num_examples)
     languages = language.Language(language_model)
     families: list[Family] = [
         amount.Amount(),
@@ -44,13 +44,13 @@ def _examine(order: Order, language_model: Any) -> None:
         languages,
         repeats,
     ]
-    index = bits.Bits(order.num_examples) if order.writes_bits else None
+    index = bits.Bits(request.num_examples) if request.writes_bits else None
     num_rows = 0
-    for number, batch in enumerate(rows.read(order.file)):
+    for number, batch in enumerate(rows.read(request.file)):
         for family in families:
-            family.look(batch)
+            family.check(batch)
         if index is not None:
-            index.look(batch)
+            index.add(batch)
         num_rows += len(batch)
         if number % _PROGRESS_BATCHES == 0:
             _say({"rows": num_rows})
@@ -73,7 +73,7 @@ def _examine(order: Order, language_model: Any) -> None:
             f"Examples that are almost the same were looked for among the first "
             f"{repeats.num_sketched:,}."
         )
-    if order.model_folder is None:
+    if request.model_folder is None:
         report.notes.append("What a job would cut off was not counted: no model was ready yet.")
     _say({"end": report.model_dump()})
 

@@ -5,7 +5,7 @@ from array import array
 from collections import Counter
 from collections.abc import Iterable
 
-from app.datasets.doctor.findings import Found
+from app.datasets.doctor.findings import CheckFinding
 from app.datasets.doctor.rows import Row
 
 # Said instead of an answer. Some may be a class's name: then many examples have them.
@@ -55,7 +55,7 @@ class Answers:
         self._keys = array("q")
         self._indices = array("i")
 
-    def look(self, rows: list[Row]) -> None:
+    def check(self, rows: list[Row]) -> None:
         for row in rows:
             self._num_rows += 1
             answer = row.answer.strip()
@@ -77,28 +77,28 @@ class Answers:
         # So many different answers are no classes, and none of them outweighs the rest by much.
         self._is_full = len(self._counts) > _MAX_DISTINCT
 
-    def findings(self) -> Iterable[Found]:
+    def findings(self) -> Iterable[CheckFinding]:
         empty = list(self._silent)
         for found in self._stand_ins.values():
             if len(found) <= max(_A_CLASS * self._num_rows, 1):
                 empty += found
-        yield Found("empty", array("i", sorted(empty)))
-        yield Found("echo", self._echoes)
+        yield CheckFinding("empty", array("i", sorted(empty)))
+        yield CheckFinding("echo", self._echoes)
         yield self._imbalance()
 
-    def _imbalance(self) -> Found:
+    def _imbalance(self) -> CheckFinding:
         if self._num_rows < _MIN_ROWS or self._is_full:
-            return Found("imbalance")
+            return CheckFinding("imbalance")
         (key, count), *_ = self._counts.most_common(1)
         share = count / self._num_rows
         are_classes = len(self._counts) <= min(_FEW_CLASSES, self._num_rows // 4)
         if share < (_MOST if are_classes else _COMMON):
-            return Found("imbalance")
+            return CheckFinding("imbalance")
         rows = array(
             "i",
             (index for index, other in zip(self._indices, self._keys, strict=True) if other == key),
         )
-        return Found("imbalance", rows, detail={"share": f"{share:.0%}"})
+        return CheckFinding("imbalance", rows, detail={"share": f"{share:.0%}"})
 
 
 def _is_echo(question: str, answer: str) -> bool:

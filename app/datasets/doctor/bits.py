@@ -19,7 +19,7 @@ class Bits:
         self._block = 0
         self._texts: list[str] = []
 
-    def look(self, rows: list[Row]) -> None:
+    def add(self, rows: list[Row]) -> None:
         for row in rows:
             block = row.index // BLOCK_EXAMPLES
             if block != self._block:

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from rensa import RMinHash
 
 from app.datasets.doctor import rows as reading
-from app.datasets.doctor.findings import Found
+from app.datasets.doctor.findings import CheckFinding
 from app.datasets.doctor.rows import Row
 
 # A sketch has 32 numbers in 8 bands of 4: of pairs that agree to four fifths, 98 % share a band.
@@ -87,7 +87,7 @@ class Duplicates:
         self._sketches = np.zeros((min(num_examples, MAX_SKETCHED), _NUM_HASHES), np.uint32)
         self.num_sketched = 0
 
-    def look(self, rows: list[Row]) -> None:
+    def check(self, rows: list[Row]) -> None:
         texts = []
         for row in rows:
             text = row.plain
@@ -116,7 +116,7 @@ class Duplicates:
             self._sketches[self.num_sketched : end] = _sketch(texts[:count])
             self.num_sketched = end
 
-    def findings(self) -> Iterable[Found]:
+    def findings(self) -> Iterable[CheckFinding]:
         whole, is_test = np.array(self._whole), np.array(self._is_test, bool)
         given_away: dict[int, int] = {}
         repeats = dict(_repeats(whole, is_test, given_away))
@@ -126,11 +126,11 @@ class Duplicates:
         yield self._found("near_duplicate", near)
         yield self._found("leak", given_away)
 
-    def _found(self, kind: str, pairs: dict[int, int]) -> Found:
+    def _found(self, kind: str, pairs: dict[int, int]) -> CheckFinding:
         numbers = sorted(pairs)
         rows = array("i", (self._indices[number] for number in numbers))
         partners = array("i", (self._indices[pairs[number]] for number in numbers))
-        return Found(kind, rows, partners)
+        return CheckFinding(kind, rows, partners)
 
     def _conflicts(self) -> Iterator[tuple[int, int]]:
         answered = np.array(self._answered)

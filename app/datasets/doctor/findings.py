@@ -9,7 +9,7 @@ from app.datasets.doctor.rows import Row
 
 
 @dataclass
-class Found:
+class CheckFinding:
     """Which examples have something in common, by index in rising order."""
 
     kind: str
@@ -21,6 +21,6 @@ class Found:
 class Family(Protocol):
     """One family of checks: it sees every example once, in order, and then says what it found."""
 
-    def look(self, rows: list[Row]) -> None: ...
+    def check(self, rows: list[Row]) -> None: ...
 
-    def findings(self) -> Iterable[Found]: ...
+    def findings(self) -> Iterable[CheckFinding]: ...

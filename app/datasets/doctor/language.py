@@ -13,7 +13,7 @@ from typing import Any
 
 from py3langid.langid import MODEL_FILE, LanguageIdentifier
 
-from app.datasets.doctor.findings import Found
+from app.datasets.doctor.findings import CheckFinding
 from app.datasets.doctor.rows import Row
 
 # Names, doses and formulas belong to no language: only so long a text is judged.
@@ -60,7 +60,7 @@ class Language:
         self._num_texts: Counter[str] = Counter()
         self._rows: dict[str, array[int]] = {}
 
-    def look(self, rows: list[Row]) -> None:
+    def check(self, rows: list[Row]) -> None:
         for row in rows:
             text = row.plain_answer[:_JUDGED_CHARACTERS]
             language = self._known(text.split(" ")) if len(text) >= _MIN_LETTERS else None
@@ -72,7 +72,7 @@ class Language:
             if language is not None:
                 self._rows.setdefault(language, array("i")).append(row.index)
 
-    def findings(self) -> Iterable[Found]:
+    def findings(self) -> Iterable[CheckFinding]:
         total = sum(map(len, self._rows.values()))
         if total < MIN_JUDGED:
             return
@@ -89,7 +89,7 @@ class Language:
         names = [_NAMES[each] for each in sorted(others, key=lambda each: -len(others[each]))]
         words = ", ".join(names[:3]) + (" and others" if len(names) > 3 else "")
         detail = {"most": _NAMES.get(most, most), "others": words}
-        yield Found("language", indices, detail=detail)
+        yield CheckFinding("language", indices, detail=detail)
 
     def shares(self) -> dict[str, int]:
         """Return how many answers are in which language, the commonest first."""

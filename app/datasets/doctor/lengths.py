@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from app.datasets.doctor import rows as reading
-from app.datasets.doctor.findings import Found
+from app.datasets.doctor.findings import CheckFinding
 from app.datasets.doctor.report import BARS
 from app.datasets.doctor.rows import Row
 from app.training.chat import ChatError, ChatFormat
@@ -37,7 +37,7 @@ class Lengths:
         self._maybe_cut: list[tuple[int, int]] = []
         self._num_maybe_cut = 0
 
-    def look(self, rows: list[Row]) -> None:
+    def check(self, rows: list[Row]) -> None:
         for row in rows:
             self._indices.append(row.index)
             self._asked.append(len(row.question))
@@ -50,7 +50,7 @@ class Lengths:
                 if len(self._maybe_cut) < _MAX_COUNTED:
                     self._maybe_cut.append((row.index, row.offset))
 
-    def findings(self) -> Iterable[Found]:
+    def findings(self) -> Iterable[CheckFinding]:
         answered = np.array(self._answered)
         if len(answered) >= _MIN_ROWS:
             yield from self._far(answered)
@@ -70,7 +70,7 @@ class Lengths:
             if any(lengths)
         }
 
-    def _far(self, answered: NDArray[Any]) -> Iterable[Found]:
+    def _far(self, answered: NDArray[Any]) -> Iterable[CheckFinding]:
         indices = np.array(self._indices)
         median = int(np.median(answered))
         bound = max(_FAR * median, _LONG_CHARACTERS)
@@ -80,8 +80,8 @@ class Lengths:
             chosen = indices[answered <= bound]
             yield _found("short", chosen, median=f"{median:,}", bound=f"{bound:,}")
 
-    def _cut(self) -> Found:
-        found = Found("cut")
+    def _cut(self) -> CheckFinding:
+        found = CheckFinding("cut")
         if self._model_folder is None or not self._maybe_cut:
             return found
         try:
@@ -109,5 +109,5 @@ class Lengths:
         return found
 
 
-def _found(kind: str, indices: NDArray[Any], **detail: str) -> Found:
-    return Found(kind, array("i", indices.tolist()), detail=detail)
+def _found(kind: str, indices: NDArray[Any], **detail: str) -> CheckFinding:
+    return CheckFinding(kind, array("i", indices.tolist()), detail=detail)

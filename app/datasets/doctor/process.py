@@ -2,14 +2,14 @@
 
 from app.core import settings
 from app.core.child import Child
-from app.datasets.doctor.request import Order
+from app.datasets.doctor.request import DoctorRequest
 
 
-def start(order: Order) -> Child:
+def start(request: DoctorRequest) -> Child:
     """Prepare the process for some examples; its lines are told in app/datasets/doctor/__main__."""
     return Child(
         "app.datasets.doctor",
-        order.model_dump_json(),
+        request.model_dump_json(),
         ends=['{"end"'],
         timeout_seconds=settings.get().reader_timeout_seconds,
         # Threads of a mathematics library would each take address space, and there are few cores.
@@ -18,5 +18,5 @@ def start(order: Order) -> Child:
             "RAYON_NUM_THREADS": "1",
             "TOKENIZERS_PARALLELISM": "false",
         },
-        pass_fds=[order.file],
+        pass_fds=[request.file],
     )

@@ -3,7 +3,7 @@
 from pydantic import BaseModel
 
 
-class Order(BaseModel):
+class DoctorRequest(BaseModel):
     """Which examples to look at, and within which limits."""
 
     file: int  # an open file of lines, see doctor.rows

@@ -5,7 +5,7 @@ from array import array
 from collections.abc import Iterable
 
 from app.datasets.doctor import mending
-from app.datasets.doctor.findings import Found
+from app.datasets.doctor.findings import CheckFinding
 from app.datasets.doctor.rows import Row
 
 # In capitals between brackets, as forms have it, in the languages of the samples.
@@ -32,7 +32,7 @@ class Texts:
         self._rows = {kind: array("i") for kind in ("broken_letters", "markup", "spaces")}
         self._gaps = array("i")
 
-    def look(self, rows: list[Row]) -> None:
+    def check(self, rows: list[Row]) -> None:
         for row in rows:
             contents = [message.get("content") or "" for message in row.messages]
             whole = "\n".join(contents)
@@ -47,10 +47,10 @@ class Texts:
             if has_gap(whole):
                 self._gaps.append(row.index)
 
-    def findings(self) -> Iterable[Found]:
+    def findings(self) -> Iterable[CheckFinding]:
         for kind, found in self._rows.items():
-            yield Found(kind, found)
-        yield Found("placeholder", self._gaps)
+            yield CheckFinding(kind, found)
+        yield CheckFinding("placeholder", self._gaps)
 
 
 def has_gap(text: str) -> bool:

@@ -90,7 +90,7 @@ _OF_PATTERNS = frozenset(
 
 
 @dataclass(frozen=True)
-class Order:
+class QuestionRequest:
     """One answer of one passage, to which a question is wanted."""
 
     passage: Passage
@@ -104,7 +104,7 @@ class Order:
 
 
 def told_before() -> list[dict[str, str]]:
-    """Return the conversation that goes before each order: what is wanted, and the patterns."""
+    """Return the conversation that goes before each request: what is wanted, and the patterns."""
     said = [{"role": "system", "content": _ORDER}]
     for sentence, question in _PATTERNS:
         said.append({"role": "user", "content": sentence})
@@ -112,8 +112,8 @@ def told_before() -> list[dict[str, str]]:
     return said
 
 
-def choose(order: Order, said: Iterable[str], asked: set[str]) -> tuple[str, str]:
-    """Take the best question of what a model said to one order.
+def choose(request: QuestionRequest, said: Iterable[str], asked: set[str]) -> tuple[str, str]:
+    """Take the best question of what a model said to one request.
 
     Args:
         said: Its tries.
@@ -122,17 +122,17 @@ def choose(order: Order, said: Iterable[str], asked: set[str]) -> tuple[str, str
     Returns:
         The question and nothing, or nothing and why there is none, a key of REASONS.
     """
-    if not stands_in(order.answer, order.passage.text):
+    if not stands_in(request.answer, request.passage.text):
         return "", "not_in_passage"
     best, most = "", float("-inf")
     reasons: Counter[str] = Counter()
     for each in said:
-        question, reason = judge(order, each)
+        question, reason = judge(request, each)
         if question and key(question) in asked:
             question, reason = "", "duplicate"
         if reason:
             reasons[reason] += 1
-        elif (closeness := _closeness(order, question)) > most:
+        elif (closeness := _closeness(request, question)) > most:
             best, most = question, closeness
     if not best:
         return "", reasons.most_common(1)[0][0] if reasons else "empty"
@@ -140,7 +140,7 @@ def choose(order: Order, said: Iterable[str], asked: set[str]) -> tuple[str, str
     return best, ""
 
 
-def judge(order: Order, said: str) -> tuple[str, str]:
+def judge(request: QuestionRequest, said: str) -> tuple[str, str]:
     """Return the question in what a model said, or why it is none (a key of REASONS)."""
     whole = plain(said.replace("\0", ""))
     if not whole:
@@ -158,13 +158,13 @@ def judge(order: Order, said: str) -> tuple[str, str]:
     if _repeats(words):
         return "", "repeats"
     patterns = {key(text) for text, _ in _PATTERNS} | {key(text) for _, text in _PATTERNS}
-    there = set(_WORD.findall(f"{order.passage.heading} {order.passage.text}".casefold()))
+    there = set(_WORD.findall(f"{request.passage.heading} {request.passage.text}".casefold()))
     borrowed = _OF_PATTERNS.intersection(words) - there
     if borrowed or _OF_THE_ORDER.search(question) or key(question) in patterns:
         return "", "copies_order"
-    if _gives_away(question, order.answer):
+    if _gives_away(question, request.answer):
         return "", "gives_away"
-    if _strays(order, question):
+    if _strays(request, question):
         return "", "strays"
     return question[0].upper() + question[1:], ""
 
@@ -188,9 +188,9 @@ def _gives_away(question: str, answer: str) -> bool:
     return len(answers) > 0 and (answers in asked or (len(asked) > 20 and asked in answers))
 
 
-def _strays(order: Order, question: str) -> bool:
+def _strays(request: QuestionRequest, question: str) -> bool:
     """Say whether a question is about something else, or names what does not stand there."""
-    there = plain(f"{order.passage.heading} {order.passage.text}").casefold()
+    there = plain(f"{request.passage.heading} {request.passage.text}").casefold()
     if _WIDE.search(question):  # no spaces between words: some two signs in a row have to be there
         pairs = {question[place : place + 2] for place in range(len(question) - 2)}
         return not any(_WIDE.match(pair) and pair in there for pair in pairs)
@@ -205,14 +205,14 @@ def _strays(order: Order, question: str) -> bool:
     return found == 0 or (found * 2 <= len(content) and len(content) > 2)
 
 
-def _closeness(order: Order, question: str) -> float:
+def _closeness(request: QuestionRequest, question: str) -> float:
     """Say how well a question keeps to its answer: the more, the better.
 
     Words of the answer count, up to half of it, for what says all of it asks nothing; then words of
     the passage. A word that is nowhere counts against.
     """
-    answer = plain(order.answer)
-    there = plain(f"{order.passage.heading} {order.passage.text}").casefold()
+    answer = plain(request.answer)
+    there = plain(f"{request.passage.heading} {request.passage.text}").casefold()
     half = (len(_content(answer)) + 1) // 2
     stems = [_stem(word) for word in _content(question)]
     near = sum(stem in answer.casefold() for stem in stems)

@@ -7,7 +7,7 @@ from typing import Any
 import structlog
 
 from app.core.child import BrokeOff, Child
-from app.datasets.readers.reader import Order
+from app.datasets.readers.reader import ReaderRequest
 from app.datasets.readers.unreadable import Unreadable
 
 _log = structlog.get_logger()
@@ -16,14 +16,14 @@ _log = structlog.get_logger()
 class ReaderProcess(Child):
     """One file in one process."""
 
-    def __init__(self, order: Order, timeout_seconds: float) -> None:
+    def __init__(self, request: ReaderRequest, timeout_seconds: float) -> None:
         super().__init__(
             "app.datasets.readers.reader",
-            order.model_dump_json(),
+            request.model_dump_json(),
             ends=('{"inspection"', '{"end"', '{"unreadable"'),
             timeout_seconds=timeout_seconds,
         )
-        self._memory_bytes = order.memory_bytes
+        self._memory_bytes = request.memory_bytes
         self._minutes = timeout_seconds / 60
 
     def messages(

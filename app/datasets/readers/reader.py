@@ -1,6 +1,6 @@
 """The process that parses what people send: `python -m app.datasets.readers.reader`.
 
-One JSON object on standard input (Order), lines on standard output. An example is four cells
+A ReaderRequest on standard input, lines on standard output. An example is four cells
 between tabs, which the parent need not parse: rank, row, messages as JSON, and tools as JSON or
 nothing. All other lines are JSON objects: {"rows": 5000} while it works, {"left_out": [row,
 reason]}, and at the end one of {"inspection": …, "mapping": …}, {"end": rows} or {"unreadable":
@@ -34,7 +34,7 @@ _PROGRESS_ROWS = 2000
 _MAX_OPEN_FILES = 64
 
 
-class Order(BaseModel):
+class ReaderRequest(BaseModel):
     """What to read, how, and within which limits."""
 
     task: Literal["inspect", "build"]
@@ -68,25 +68,25 @@ def rank(messages: list[Message], seed: int) -> int:
 
 def main() -> None:
     """Do what standard input says; an answer is always the last line."""
-    order = Order.model_validate_json(sys.stdin.readline())
-    confine(order)
+    request = ReaderRequest.model_validate_json(sys.stdin.readline())
+    confine(request)
     try:
-        _inspect(order) if order.task == "inspect" else _build(order)
+        _inspect(request) if request.task == "inspect" else _build(request)
     except Unreadable as error:
         _say({"unreadable": str(error)})
     except MemoryError:
         _say(
             {
                 "unreadable": "Reading this file needs more than the "
-                f"{order.memory_bytes / 1024**2:,.0f} MB of memory that reading may take; split "
+                f"{request.memory_bytes / 1024**2:,.0f} MB of memory that reading may take; split "
                 "it into smaller files, or save a workbook as CSV."
             }
         )
     sys.stdout.flush()
 
 
-def _inspect(order: Order) -> None:
-    found = inspect(order.path, order.read_as, lambda rows: _say({"rows": rows}))
+def _inspect(request: ReaderRequest) -> None:
+    found = inspect(request.path, request.read_as, lambda rows: _say({"rows": rows}))
     proposal = propose(found)
     found.is_sure, found.why = proposal.is_sure, proposal.why
     _say(
@@ -97,21 +97,21 @@ def _inspect(order: Order) -> None:
     )
 
 
-def _build(order: Order) -> None:
-    assert order.mapping is not None
+def _build(request: ReaderRequest) -> None:
+    assert request.mapping is not None
     num_rows, write = 0, sys.stdout.buffer.write
 
     def rows() -> Iterator[NumberedRow]:
-        with open_rows(order.path, order.read_as) as source:
+        with open_rows(request.path, request.read_as) as source:
             yield from source.rows
 
-    for number, messages, row in assemble(order.mapping, rows):
+    for number, messages, row in assemble(request.mapping, rows):
         num_rows += 1
         if isinstance(messages, LeftOut):
             _say({"left_out": [number, messages.reason]})
         else:
-            tools = tools_of(order.mapping, row) if row is not None else None
-            cells = (rank(messages, order.seed), number, _body(messages))
+            tools = tools_of(request.mapping, row) if row is not None else None
+            cells = (rank(messages, request.seed), number, _body(messages))
             write(b"%d\t%d\t%b\t%b\n" % (*cells, _body(tools) if tools else b""))
         if num_rows % _PROGRESS_ROWS == 0:
             _say({"rows": num_rows})
@@ -139,16 +139,16 @@ class Limits(Protocol):
     cpu_seconds: int
 
 
-def confine(order: Limits) -> None:
+def confine(request: Limits) -> None:
     """Give up what a parser of strangers' files does not need; what the kernel denies, we keep."""
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-    if os.getppid() != order.parent:  # it died before the line above
+    if os.getppid() != request.parent:  # it died before the line above
         os._exit(1)
     isolation.leave_network()
     # The hard limit kills without saying why, so it comes after the soft one.
-    resource.setrlimit(resource.RLIMIT_CPU, (order.cpu_seconds, order.cpu_seconds + 5))
+    resource.setrlimit(resource.RLIMIT_CPU, (request.cpu_seconds, request.cpu_seconds + 5))
     for limit, value in (
-        (resource.RLIMIT_AS, order.memory_bytes),
+        (resource.RLIMIT_AS, request.memory_bytes),
         (resource.RLIMIT_NOFILE, _MAX_OPEN_FILES),
         (resource.RLIMIT_FSIZE, 0),
         (resource.RLIMIT_CORE, 0),

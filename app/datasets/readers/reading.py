@@ -52,7 +52,7 @@ MAX_WARNINGS = 12
 _PROGRESS_ROWS = 5000
 
 NumberedRow = tuple[int, dict[str, Any] | LeftOut]
-Way = Literal["pairs", "text"]
+DocumentUse = Literal["pairs", "text"]
 
 
 class ReadAs(BaseModel):
@@ -69,7 +69,7 @@ class ReadAs(BaseModel):
     # Of a text file: rows and columns, or prose.
     form: Literal["table", "document"] | None = None
     # Of a document: its own questions and answers, or its text in pieces.
-    way: Way | None = None
+    way: DocumentUse | None = None
     chunk_tokens: int = Field(
         default=documents.DEFAULT_CHUNK_TOKENS,
         ge=documents.MIN_CHUNK_TOKENS,
@@ -112,7 +112,7 @@ class Inspection(BaseModel):
     sheets_agree: bool = False
     has_header: bool = True
     # Of a document: the way that was taken, and how long the pieces of text are.
-    way: Way | None = None
+    way: DocumentUse | None = None
     chunk_tokens: int = documents.DEFAULT_CHUNK_TOKENS
     overlap_tokens: int = 0
     # Where pairs of a document were found: {"heading": 12, "table": 3}.

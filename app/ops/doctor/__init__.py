@@ -10,9 +10,9 @@ from collections.abc import Callable, Iterator
 
 from app.core import settings
 from app.ops.doctor import machine, service, work
-from app.ops.doctor.finding import Finding
+from app.ops.doctor.finding import SystemFinding
 
-__all__ = ["Finding", "examine", "run"]
+__all__ = ["SystemFinding", "examine", "run"]
 
 _WORDS = {"ok": "ok   ", "note": "note ", "wrong": "WRONG"}
 
@@ -39,7 +39,7 @@ def run(
     return 0 if is_well else 1
 
 
-def examine(chosen: settings.Settings, *, deep: bool = False) -> Iterator[Finding]:
+def examine(chosen: settings.Settings, *, deep: bool = False) -> Iterator[SystemFinding]:
     """Look at everything; one look that fails hides no other.
 
     Args:

@@ -6,30 +6,30 @@ from typing import Literal, NamedTuple
 State = Literal["ok", "note", "wrong"]
 
 
-class Finding(NamedTuple):
+class SystemFinding(NamedTuple):
     check: str  # a stable word, e.g. "disk"
     state: State
     sentence: str
     advice: str = ""  # what to do about it
 
 
-def ok(check: str, sentence: str) -> Finding:
-    return Finding(check, "ok", sentence)
+def ok(check: str, sentence: str) -> SystemFinding:
+    return SystemFinding(check, "ok", sentence)
 
 
-def note(check: str, sentence: str, advice: str) -> Finding:
+def note(check: str, sentence: str, advice: str) -> SystemFinding:
     """Something to know; nothing fails because of it."""
-    return Finding(check, "note", sentence, advice)
+    return SystemFinding(check, "note", sentence, advice)
 
 
-def wrong(check: str, sentence: str, advice: str) -> Finding:
-    return Finding(check, "wrong", sentence, advice)
+def wrong(check: str, sentence: str, advice: str) -> SystemFinding:
+    return SystemFinding(check, "wrong", sentence, advice)
 
 
-def guarded(check: str, look: Callable[[], Iterator[Finding]]) -> Iterator[Finding]:
-    """Look, and take what breaks the looking for a finding too."""
+def guarded(check: str, examine: Callable[[], Iterator[SystemFinding]]) -> Iterator[SystemFinding]:
+    """Examine, and take what breaks the examination for a finding too."""
     try:
-        yield from look()
+        yield from examine()
     except SystemExit as error:
         yield wrong(check, str(error), "")
     except Exception as error:

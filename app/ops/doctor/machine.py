@@ -18,7 +18,7 @@ from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
 
 from app.core import settings
-from app.ops.doctor.finding import Finding, guarded, note, ok, wrong
+from app.ops.doctor.finding import SystemFinding, guarded, note, ok, wrong
 from app.ops.embedded import folder
 from app.ops.embedded.postgres import Postgres
 from app.ops.embedded.valkey import Valkey
@@ -46,7 +46,7 @@ UNWANTED = ("kernels", "flower")
 _DRIVERS = {"12": 525, "13": 580}
 
 
-def look(chosen: settings.Settings) -> Iterator[Finding]:
+def look(chosen: settings.Settings) -> Iterator[SystemFinding]:
     yield from guarded("python", _python)
     yield from guarded("packages", _packages)
     yield from guarded("disk", lambda: _disk(chosen))
@@ -72,12 +72,12 @@ def holder(chosen: settings.Settings) -> str | None:
     return None
 
 
-def _python() -> Iterator[Finding]:
+def _python() -> Iterator[SystemFinding]:
     # An older one does not get as far as this: the package refuses it.
     yield ok("python", f"Python {sys.version.split()[0]}")
 
 
-def _packages() -> Iterator[Finding]:
+def _packages() -> Iterator[SystemFinding]:
     wanted = [Requirement(text) for text in requires("etude") or []]
     for each in wanted:
         if each.marker is not None and not any(
@@ -114,7 +114,7 @@ def _packages() -> Iterator[Finding]:
         )
 
 
-def _disk(chosen: settings.Settings) -> Iterator[Finding]:
+def _disk(chosen: settings.Settings) -> Iterator[SystemFinding]:
     place = next(each for each in (chosen.data_dir, *chosen.data_dir.parents) if each.exists())
     free = shutil.disk_usage(place).free
     inodes = os.statvfs(place)
@@ -146,7 +146,7 @@ def _disk(chosen: settings.Settings) -> Iterator[Finding]:
         )
 
 
-def memory(meminfo: str) -> Iterator[Finding]:
+def memory(meminfo: str) -> Iterator[SystemFinding]:
     """Judge what the kernel says of memory."""
     fields = dict(line.split(":", 1) for line in meminfo.splitlines() if ":" in line)
     total, free = (int(fields[name].split()[0]) * 1024 for name in ("MemTotal", "MemAvailable"))
@@ -172,7 +172,7 @@ def _cgroup_limit() -> int | None:
     return int(said) if said.isdigit() else None
 
 
-def _permissions(chosen: settings.Settings) -> Iterator[Finding]:
+def _permissions(chosen: settings.Settings) -> Iterator[SystemFinding]:
     if not chosen.data_dir.exists():
         yield ok("permissions", f"{chosen.data_dir} is made at the first start")
         return
@@ -202,7 +202,7 @@ def _permissions(chosen: settings.Settings) -> Iterator[Finding]:
         yield ok("permissions", "data and secrets are closed to other people of this machine")
 
 
-def _port(chosen: settings.Settings) -> Iterator[Finding]:
+def _port(chosen: settings.Settings) -> Iterator[SystemFinding]:
     with socket.socket() as probe:
         taken = probe.connect_ex(("127.0.0.1", chosen.port)) == 0
     is_up = "etude up" in (holder(chosen) or "")
@@ -224,7 +224,7 @@ def _port(chosen: settings.Settings) -> Iterator[Finding]:
         yield ok("port", f"port {chosen.port} is free")
 
 
-def _gpu() -> Iterator[Finding]:
+def _gpu() -> Iterator[SystemFinding]:
     found = accelerators()
     has_card = Path("/proc/driver/nvidia/gpus").is_dir() or shutil.which("nvidia-smi") is not None
     if not has_card:
@@ -253,7 +253,7 @@ def _gpu() -> Iterator[Finding]:
     yield from _compiler()
 
 
-def _compiler() -> Iterator[Finding]:
+def _compiler() -> Iterator[SystemFinding]:
     """Look for what Triton compiles a GPU's kernels with (worker/trainer/layers/kernels.py)."""
     has_compiler = os.environ.get("CC") or shutil.which("gcc") or shutil.which("clang")
     if not (has_compiler and Path(sysconfig.get_path("include"), "Python.h").exists()):
@@ -265,7 +265,7 @@ def _compiler() -> Iterator[Finding]:
         )
 
 
-def _card(name: str, driver: str, total: str, used: str, errors: str) -> Iterator[Finding]:
+def _card(name: str, driver: str, total: str, used: str, errors: str) -> Iterator[SystemFinding]:
     runtime = _cuda_runtime()
     least = _DRIVERS.get(runtime or "")
     if runtime is None:
@@ -300,7 +300,7 @@ def _cuda_runtime() -> str | None:
     return None
 
 
-def _isolation() -> Iterator[Finding]:
+def _isolation() -> Iterator[SystemFinding]:
     if isolation.can_leave_network():
         yield ok("isolation", "trainers and readers of files run without a network")
     else:
@@ -311,7 +311,7 @@ def _isolation() -> Iterator[Finding]:
         )
 
 
-def _leftovers(chosen: settings.Settings) -> Iterator[Finding]:
+def _leftovers(chosen: settings.Settings) -> Iterator[SystemFinding]:
     if (chosen.data_dir / folder.RESTORING).exists():
         yield wrong(
             "leftovers",

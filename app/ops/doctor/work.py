@@ -27,7 +27,7 @@ from app.core.models import (
     WorkerState,
 )
 from app.core.processes import start_ticks
-from app.ops.doctor.finding import Finding, guarded, note, ok, wrong
+from app.ops.doctor.finding import SystemFinding, guarded, note, ok, wrong
 from app.ops.doctor.service import Reached
 from app.training import manifests
 
@@ -35,7 +35,7 @@ _SHOWN = 5
 _RESTART = "Restart it (`etude up` does so by itself); its log is in logs/ of the data directory."
 
 
-def look(chosen: settings.Settings, reached: Reached, *, deep: bool) -> Iterator[Finding]:
+def look(chosen: settings.Settings, reached: Reached, *, deep: bool) -> Iterator[SystemFinding]:
     yield from _guarded("models", lambda session: _models(session, chosen, deep=deep))
     yield from _guarded("files", lambda session: _files(session, chosen, deep=deep))
     yield from _guarded("trainers", lambda session: _trainers(session, chosen))
@@ -47,15 +47,17 @@ def look(chosen: settings.Settings, reached: Reached, *, deep: bool) -> Iterator
         yield from _guarded("audit", _audit)
 
 
-def _guarded(check: str, look: Callable[[Session], Iterator[Finding]]) -> Iterator[Finding]:
-    def once() -> Iterator[Finding]:
+def _guarded(
+    check: str, examine: Callable[[Session], Iterator[SystemFinding]]
+) -> Iterator[SystemFinding]:
+    def once() -> Iterator[SystemFinding]:
         with db.session() as session:
-            yield from look(session)
+            yield from examine(session)
 
     yield from guarded(check, once)
 
 
-def _models(session: Session, chosen: settings.Settings, *, deep: bool) -> Iterator[Finding]:
+def _models(session: Session, chosen: settings.Settings, *, deep: bool) -> Iterator[SystemFinding]:
     num_whole = 0
     for model in session.scalars(select(BaseModel).order_by(BaseModel.id)):
         again = f"Import “{model.label}” again: etude models add, under another name."
@@ -71,7 +73,7 @@ def _models(session: Session, chosen: settings.Settings, *, deep: bool) -> Itera
     yield ok("models", f"{num_whole} starting models are whole")
 
 
-def _files(session: Session, chosen: settings.Settings, *, deep: bool) -> Iterator[Finding]:
+def _files(session: Session, chosen: settings.Settings, *, deep: bool) -> Iterator[SystemFinding]:
     restore = (
         "Restore a backup elsewhere and copy the files from there, or delete them on the page."
     )
@@ -112,7 +114,7 @@ def _unlike(folder: Path, manifest_sha256: str | None, deep: bool) -> str:
     return "" if digest == manifest_sha256 else "its manifest is not the one that was registered"
 
 
-def _trainers(session: Session, chosen: settings.Settings) -> Iterator[Finding]:
+def _trainers(session: Session, chosen: settings.Settings) -> Iterator[SystemFinding]:
     """Find trainers of this machine that no attempt under way has started."""
     held = set(
         session.scalars(
@@ -138,7 +140,7 @@ def _trainers(session: Session, chosen: settings.Settings) -> Iterator[Finding]:
         yield ok("trainers", "no trainer is left over")
 
 
-def _workers(session: Session, chosen: settings.Settings) -> Iterator[Finding]:
+def _workers(session: Session, chosen: settings.Settings) -> Iterator[SystemFinding]:
     silence = clock.NOW - Worker.last_seen
     rows = session.execute(select(Worker, func.extract("epoch", silence)).order_by(Worker.id)).all()
     for worker, seconds in rows:
@@ -161,7 +163,7 @@ def _workers(session: Session, chosen: settings.Settings) -> Iterator[Finding]:
             yield wrong("workers", f"No {queue} worker has ever been heard of.", _RESTART)
 
 
-def _line(session: Session, chosen: settings.Settings) -> Iterator[Finding]:
+def _line(session: Session, chosen: settings.Settings) -> Iterator[SystemFinding]:
     now = clock.NOW
     lapsed = timedelta(
         seconds=chosen.reap_grace_seconds
@@ -203,7 +205,7 @@ def _line(session: Session, chosen: settings.Settings) -> Iterator[Finding]:
         yield ok("line", f"{waiting} jobs have waited for longer than {patience.seconds} s")
 
 
-def _notices(session: Session) -> Iterator[Finding]:
+def _notices(session: Session) -> Iterator[SystemFinding]:
     waiting = [Outgoing.sent_at.is_(None), Outgoing.last_error.is_not(None)]
     rows = session.execute(
         select(Outgoing.channel, func.count(), func.max(Outgoing.last_error))
@@ -221,7 +223,7 @@ def _notices(session: Session) -> Iterator[Finding]:
         yield ok("notices", "every notice was delivered or waits for its first try")
 
 
-def _audit(session: Session) -> Iterator[Finding]:
+def _audit(session: Session) -> Iterator[SystemFinding]:
     every = select(AuditEvent).order_by(AuditEvent.id).execution_options(yield_per=1000)
     with closing(session.scalars(every)) as events:
         broken = audit.first_break(events)

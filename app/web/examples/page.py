@@ -26,7 +26,7 @@ from app.core.models import (
     VersionStatus,
 )
 from app.datasets import browsing, changes, comparing, examples, versions
-from app.datasets.browsing import Found, Order, Wish
+from app.datasets.browsing import ExamplePage, SortOrder, Wish
 from app.datasets.changes import Change
 from app.datasets.doctor import checks, fixes
 from app.datasets.doctor.checks import Said
@@ -39,9 +39,9 @@ from app.web.forms import ExampleForm
 
 NUM_SAMPLES = 5
 ORDER_WORDS = {
-    Order.PLACE: "by place in the file",
-    Order.SHORTEST: "the shortest first",
-    Order.LONGEST: "the longest first",
+    SortOrder.POSITION: "by place in the file",
+    SortOrder.SHORTEST: "the shortest first",
+    SortOrder.LONGEST: "the longest first",
 }
 SPLIT_WORDS = {Split.TRAIN: "practice set", Split.VALIDATION: "test set"}
 DEFAULT_LENGTH = PRESETS["balanced"].config.max_length_tokens
@@ -57,7 +57,7 @@ def wish_from(words: str, split: str, finding: str, order: str) -> Wish:
         words=words.replace("\0", "").strip()[:500],
         split=Split(split) if split in list(Split) else None,
         finding=finding[:40],
-        order=Order(order) if order in list(Order) else Order.PLACE,
+        order=SortOrder(order) if order in list(SortOrder) else SortOrder.POSITION,
     )
 
 
@@ -115,7 +115,7 @@ def address(version: DatasetVersion, wish: Wish) -> str:
     return f"/versions/{version.id}/examples?{urlencode(parts)}"
 
 
-def _looked(found: Found) -> str:
+def _looked(found: ExamplePage) -> str:
     if found.looked is None:
         return ""
     if found.is_back:

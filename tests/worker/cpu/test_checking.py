@@ -25,7 +25,7 @@ from app.core.models import (
 from app.datasets import browsing, changes, examples, search
 from app.datasets.changes import Change
 from app.datasets.doctor import checks, fixes, process
-from app.datasets.doctor.request import Order
+from app.datasets.doctor.request import DoctorRequest
 from tests.factories import first_user, make_dataset_version
 from worker.cpu import checking
 from worker.cpu.leased import LeaseHolder
@@ -286,7 +286,7 @@ def test_words_are_found_by_their_bits_in_any_derived_version(db: Session) -> No
     assert hits(version, "nightingale") == [4321]
     assert hits(version, "zygmunt SINGS") == [77]
     assert hits(version, "sings") == [77, 4321]
-    assert hits(version, "sings", order=browsing.Order.LONGEST) == [4321, 77]
+    assert hits(version, "sings", order=browsing.SortOrder.LONGEST) == [4321, 77]
     assert hits(version, '"zur übung"') == [4321]
     assert hits(version, "sings nothing") == []
     assert hits(version, "üb") == [4321]  # two letters; three bytes
@@ -294,7 +294,7 @@ def test_words_are_found_by_their_bits_in_any_derived_version(db: Session) -> No
     # Hundreds of repeats are marked; few of them stand in a block with the word.
     assert hits(version, "wren") == [4000, 5001]
     assert hits(version, "wren", finding="duplicate") == [5001]
-    assert hits(version, "wren", finding="duplicate", order=browsing.Order.LONGEST) == [5001]
+    assert hits(version, "wren", finding="duplicate", order=browsing.SortOrder.LONGEST) == [5001]
     repeats = browsing.Wish(words="wren", finding="duplicate")
     back = browsing.page_before(db, version, repeats, num, seconds=60)
     assert [row.index for row in back.examples] == [5001]
@@ -349,7 +349,7 @@ def test_the_clock_is_looked_at_where_thousands_are_passed_over(
     rows = [pair(f"Where is thing {n}?", f"On shelf {n}.") for n in range(600)]
     version = version_of(db, [*rows, *rows[:2]])
     check(db, version)
-    wish = browsing.Wish(finding="duplicate", order=browsing.Order.SHORTEST)
+    wish = browsing.Wish(finding="duplicate", order=browsing.SortOrder.SHORTEST)
     start, places, shown = 0, [], []
     while True:
         found = browsing.page(db, version, wish, start, seconds=0)
@@ -386,10 +386,10 @@ def heard(num_examples: int, memory_bytes: int) -> list[dict[str, Any]]:
         file.write(f"0\ttrain\t{json.dumps(PLAIN[0])}\t\\N\n".encode())
         file.flush()
         file.seek(0)
-        order = Order(file=file.fileno(), num_examples=num_examples, parent=os.getpid(),
+        request = DoctorRequest(file=file.fileno(), num_examples=num_examples, parent=os.getpid(),
                       limit_tokens=1024, writes_bits=True, memory_bytes=memory_bytes,
                       cpu_seconds=60)  # fmt: skip
-        with process.start(order) as child:
+        with process.start(request) as child:
             return [json.loads(line) for line in child.lines()]
 
 

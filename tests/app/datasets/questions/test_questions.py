@@ -3,7 +3,7 @@
 import pytest
 
 from app.datasets.questions import asking
-from app.datasets.questions.asking import Order
+from app.datasets.questions.asking import QuestionRequest
 from app.datasets.questions.passages import Passage, passages, plain, stands_in
 
 TEXT = """\
@@ -33,7 +33,7 @@ WASH = Passage(
     "Wash your hands with soap for at least 20 seconds after each patient. Gloves do not help.",
     ("Wash your hands with soap for at least 20 seconds after each patient.",),
 )
-ORDER = Order(WASH, WASH.answers[0])
+REQUEST = QuestionRequest(WASH, WASH.answers[0])
 
 
 def test_a_passage_stands_under_its_heading_and_holds_its_answers() -> None:
@@ -96,7 +96,7 @@ def test_long_texts_become_passages_of_a_page_beside_a_question() -> None:
     ],
 )
 def test_the_question_is_found_in_what_was_said(said: str, question: str) -> None:
-    assert asking.judge(ORDER, said) == (question, "")
+    assert asking.judge(REQUEST, said) == (question, "")
 
 
 @pytest.mark.parametrize(
@@ -119,21 +119,21 @@ def test_the_question_is_found_in_what_was_said(said: str, question: str) -> Non
     ],
 )
 def test_what_is_no_good_is_refused_with_its_reason(said: str, reason: str) -> None:
-    assert asking.judge(ORDER, said) == ("", reason)
+    assert asking.judge(REQUEST, said) == ("", reason)
     assert reason in asking.REASONS
 
 
 def test_the_try_that_keeps_closest_to_the_answer_is_taken_once() -> None:
     asked: set[str] = set()
     tries = ["What do gloves do about hands?", "How many seconds do you wash your hands?", "No."]
-    assert asking.choose(ORDER, tries, asked) == ("How many seconds do you wash your hands?", "")
+    assert asking.choose(REQUEST, tries, asked) == ("How many seconds do you wash your hands?", "")
     again = ["how many SECONDS do you wash your hands ?"]
-    assert asking.choose(ORDER, again, asked) == ("", "duplicate")
-    assert asking.choose(ORDER, ["No.", "Never.", ""], asked) == ("", "no_question")
+    assert asking.choose(REQUEST, again, asked) == ("", "duplicate")
+    assert asking.choose(REQUEST, ["No.", "Never.", ""], asked) == ("", "no_question")
 
 
 def test_an_answer_that_does_not_stand_there_is_not_asked_about() -> None:
-    made_up = Order(WASH, "Wash your hands for ten minutes.")
+    made_up = QuestionRequest(WASH, "Wash your hands for ten minutes.")
     assert asking.choose(made_up, ["How long do you wash your hands?"], set()) == (
         "",
         "not_in_passage",

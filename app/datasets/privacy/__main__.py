@@ -1,8 +1,8 @@
-"""The process that looks for personal details: `python -m app.datasets.privacy.process`.
+"""The process that looks for personal details: `python -m app.datasets.privacy`.
 
-One JSON object on standard input (Order), then one line an example: [index, [text, …]]. On standard
-output a line for each example in which something was found: [index, [[text, start, end, kind, key],
-…]]; {"examples": 5000} while it works; {"end": examples, "given_up": n} at the end. It has no
+One JSON object on standard input (ScanRequest), then one line an example: [index, [text, …]]. On
+standard output a line for each example in which something was found: [index, [[text, start, end,
+kind, key], …]]; {"examples": 5000} while it works; {"end": examples, "given_up": n} last. It has no
 credentials, no network and no place to write to: the limits are those of the reading process.
 """
 
@@ -11,9 +11,8 @@ import json
 import sys
 from typing import Any, cast
 
-from pydantic import BaseModel
-
 from app.datasets.privacy.findings import Kind
+from app.datasets.privacy.request import ScanRequest
 from app.datasets.privacy.scanner import HousePattern, Recognizer, Scanner
 from app.datasets.privacy.stand_ins import key_of
 from app.datasets.readers import reader
@@ -21,22 +20,12 @@ from app.datasets.readers import reader
 _PROGRESS_EXAMPLES = 500
 
 
-class Order(BaseModel):
-    """With which patterns to look, and within which limits."""
-
-    parent: int
-    memory_bytes: int
-    cpu_seconds: int
-    patterns: list[tuple[str, str]] = []
-    recognizer: str = ""
-
-
 def main() -> None:
     """Look through what standard input brings."""
-    order = Order.model_validate_json(sys.stdin.readline())
-    recognizer = _load(order.recognizer) if order.recognizer else None
-    reader.confine(cast(Any, order))
-    patterns = [HousePattern(pattern, Kind(kind)) for kind, pattern in order.patterns]
+    request = ScanRequest.model_validate_json(sys.stdin.readline())
+    recognizer = _load(request.recognizer) if request.recognizer else None
+    reader.confine(cast(Any, request))
+    patterns = [HousePattern(pattern, Kind(kind)) for kind, pattern in request.patterns]
     scanner = Scanner(patterns, recognizer)
     number = 0
     for line in sys.stdin:
