@@ -165,7 +165,7 @@ def pages(session: Any, version: Any, num_rows: int) -> None:
             found = browsing.page(session, version, wish(), start)
             took.append((time.perf_counter() - started) * 1000)
             shown.append(len(found.examples))
-            stopped += found.looked is not None
+            stopped += found.num_searched is not None
             session.expire_all()
             session.refresh(version)
         show(

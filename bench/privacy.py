@@ -59,7 +59,7 @@ def measure(num_examples: int, num_findings: int) -> dict[str, float | int]:
         reviews.begin(session, version.id)
         session.commit()
         started = time.perf_counter()
-        assert privacy.look_next("bench")
+        assert privacy.review_next("bench")
         seconds = time.perf_counter() - started
         session.expire_all()
         review = reviews.of(session, version.id)

@@ -23,7 +23,7 @@ _log = structlog.get_logger()
 
 @app.task(name="worker.tasks.look_gpu")  # type: ignore[untyped-decorator]
 def look_gpu() -> None:
-    """Train the jobs in line, one after another."""
+    """Train the jobs in the queue, one after another."""
     with sweep.busy():
         try:
             while not identity.is_draining() and supervisor.run_one():
@@ -68,7 +68,7 @@ def look_cpu() -> None:
 
 def _next(worker_id: str) -> bool:
     # A file that somebody waits for goes before the search for names, which takes longer.
-    return reading.read_next(worker_id) or privacy.look_next(worker_id)
+    return reading.read_next(worker_id) or privacy.review_next(worker_id)
 
 
 class _Beside:

@@ -68,7 +68,7 @@ def add(db: Session, actor: User | None, source: Json, name: str) -> BaseModel:
         raise Invalid("A model comes from a folder on the server or from the hub.", field="source")
     if source["kind"] == "hub" and not settings.get().hub_downloads:
         raise Invalid(
-            "Downloads from the hub are off in this house (ETUDE_HUB_DOWNLOADS); "
+            "Downloads from the hub are off on this site (ETUDE_HUB_DOWNLOADS); "
             "copy the model's folder to the server and add that.",
             field="source",
         )

@@ -1,4 +1,4 @@
-"""The audit log: append-only and hash-chained, written in the transaction of the deed."""
+"""The audit log: append-only and hash-chained, written in the transaction of the operation."""
 
 import hashlib
 import json

@@ -195,7 +195,7 @@ def take_back(db: Session, rules: Rules, worker_id: str) -> list[int]:
 
 
 def hand_back(db: Session, rules: Rules) -> list[int]:
-    """Let every held row wait again, without a strike: in a restored house no worker holds any."""
+    """Let every held row wait again, without a strike: in a restored site no worker holds any."""
     table = rules.table
     backwards = {held: waiting for waiting, held in rules.held_from.items()}
     rows = db.execute(

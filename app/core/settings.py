@@ -41,18 +41,18 @@ class Settings(BaseSettings):
     # The privacy gate (docs/privacy.md): whether a version must be decided before a job may use it.
     privacy_gate: Literal["required", "advised", "off"] = "required"
     privacy_timeout_seconds: float = Field(default=7200, gt=0)
-    # A model of the house's own that finds names, as "module:function" (loaded in the child).
+    # A model of the site's own that finds names, as "module:function" (loaded in the child).
     privacy_recognizer: str = ""
 
-    # Models. The starter model is a toy; a house with models of its own may do without it.
+    # Models. The starter model is a toy; a site with models of its own may do without it.
     starter_model: bool = True
     hub_downloads: bool = False
     hub_token: str = Field(default="", repr=False)
 
-    # The line (docs/queue.md). Off: first come, first served among jobs of equal priority.
+    # The queue (docs/queue.md). Off: first come, first served among jobs of equal priority.
     fair_share: bool = True
     share_half_life_days: float = Field(default=7, gt=0)
-    # A worker that stands still while it holds the line loses it.
+    # A worker that stands still while it holds the queue loses it.
     line_lock_seconds: float = Field(default=10, gt=0)
     # Notices (docs/operations.md). Without a mail server nothing is mailed.
     public_url: str = ""
@@ -66,7 +66,7 @@ class Settings(BaseSettings):
 
     # Measurements: /metrics answers to who has this token; without one to nobody.
     metrics_token: str = Field(default="", repr=False)
-    # What energy costs in this house; 0: no money is shown.
+    # What energy costs at this site; 0: no money is shown.
     price_per_kwh: float = Field(default=0, ge=0)
     currency: str = "EUR"
     # Where the kernel shows the processor's energy; tests put a folder of their own in its place.
@@ -112,7 +112,7 @@ class Settings(BaseSettings):
         return name
 
     def zone(self) -> tzinfo:
-        """The house's time zone."""
+        """The site's time zone."""
         return ZoneInfo(self.time_zone) if self.time_zone else _machines_zone()
 
     @property

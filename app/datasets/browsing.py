@@ -1,4 +1,4 @@
-"""Looking through the examples of a version: search, filter, sort, a page at a time, both ways.
+"""Browsing the examples of a version: search, filter, sort, a page at a time, back and forth.
 
 A page is found by walking on from where the page before ended, or back from where the next begins,
 never by counting from the start. Where few examples fit, the walk stops after a moment and says how
@@ -19,12 +19,12 @@ from app.core.models import DatasetCheck, DatasetVersion, Example, Finding, Spli
 from app.datasets import examples, search
 
 PAGE_EXAMPLES = 25
-# So long a page may look for what fits; what it has found by then is shown. A dataset of no more
+# So long a page may search for what fits; what it has by then is shown. A dataset of no more
 # examples than this is seen whole, however slow the machine is at the moment.
 SEARCH_SECONDS = 0.05
 _SMALL_EXAMPLES = 250
 _BATCH = 64
-# After so many places passed over the clock is looked at.
+# After so many positions passed over the clock is read.
 _PASSED_OVER = 4096
 
 
@@ -53,10 +53,10 @@ class ExamplePage:
     following: int | None = None
     # What the page before is asked for with, `page_before`; None where there is none.
     preceding: int | None = None
-    # It was walked back, so that looking further means further back.
+    # It was walked backwards, so that searching on means further back.
     is_back: bool = False
-    # Looking took long: how far it has come, of how many.
-    looked: int | None = None
+    # The search took long: how far it has come, of how many.
+    num_searched: int | None = None
     total: int = 0
 
 
@@ -68,22 +68,22 @@ def page(
     limit: int = PAGE_EXAMPLES,
     seconds: float = SEARCH_SECONDS,
 ) -> ExamplePage:
-    """Return the next examples that fit, from `start` on: an index, or a place in the order."""
+    """Return the next examples that fit, from `start` on: an index, or a position in an order."""
     start = max(start, 0)
     until = time.monotonic() + seconds
     if _is_plain(wish):
         rows = examples.page(db, version, wish.split, after=start - 1, limit=limit + 1)
-        found = ExamplePage(rows[:limit])
+        result = ExamplePage(rows[:limit])
         if len(rows) > limit:
-            found.following = rows[limit - 1].index + 1
+            result.following = rows[limit - 1].index + 1
     else:
         candidates, total = _candidates(db, version, wish, start, is_back=False)
-        found, end = _walk(db, version, wish, candidates, total, limit, until, 1)
-        found.following = end
-        if end is not None and len(found.examples) < limit:
-            found.looked = end
-    found.preceding = start or None
-    return found
+        result, end = _walk(db, version, wish, candidates, total, limit, until, 1)
+        result.following = end
+        if end is not None and len(result.examples) < limit:
+            result.num_searched = end
+    result.preceding = start or None
+    return result
 
 
 def page_before(
@@ -94,28 +94,28 @@ def page_before(
     limit: int = PAGE_EXAMPLES,
     seconds: float = SEARCH_SECONDS,
 ) -> ExamplePage:
-    """Return the page that ends before a place; the first page where too little is before it."""
+    """Return the page that ends before a position; the first page where too little is before it."""
     before = max(before, 0)
     end: int | None = None
     until = time.monotonic() + seconds
     if _is_plain(wish):
         rows = examples.page_before(db, version, wish.split, before, limit + 1)
-        found = ExamplePage(rows[-limit:])
+        result = ExamplePage(rows[-limit:])
         if len(rows) > limit:
             end = rows[1].index
     else:
         candidates, total = _candidates(db, version, wish, before, is_back=True)
-        found, last = _walk(db, version, wish, candidates, total, limit, until, -1)
-        found.examples.reverse()
+        result, last = _walk(db, version, wish, candidates, total, limit, until, -1)
+        result.examples.reverse()
         if last is not None:
             end = last + 1
-            if len(found.examples) < limit:
-                found.looked = before - end
+            if len(result.examples) < limit:
+                result.num_searched = before - end
     if end is None:
         return page(db, version, wish, 0, limit, until - time.monotonic())
-    found.is_back = True
-    found.following, found.preceding = before, end
-    return found
+    result.is_back = True
+    result.following, result.preceding = before, end
+    return result
 
 
 def _is_plain(wish: Wish) -> bool:
@@ -126,7 +126,7 @@ def _is_plain(wish: Wish) -> bool:
 def _candidates(
     db: Session, version: DatasetVersion, wish: Wish, start: int, *, is_back: bool
 ) -> tuple[Iterator["Candidate"], int]:
-    """Return what may fit from a place on, or before it on the way back, and how much there is."""
+    """Return what may fit from a position on, or backwards from it, and how much there is."""
     wanted = search.terms(wish.words)
     marked = marks(db, version, wish.finding) if wish.finding else None
     blocks = search.blocks(db, version, wanted)
@@ -136,12 +136,13 @@ def _candidates(
         if marked is not None:
             indices = marked.preceding(start) if is_back else marked.following(start)
             return _thinned(((index, index) for index in indices), blocks.has), total
-        way = _back_by_place(blocks, start) if is_back else _by_place(blocks, start, total)
-        return way, total
+        if is_back:
+            return _back_by_position(blocks, start), total
+        return _by_position(blocks, start, total), total
     order = by_length(db, version)
     total = len(order)
-    places = range(min(start, total) - 1, -1, -1) if is_back else range(start, total)
-    return _by_length(blocks, marked, order, places, wish.order), total
+    positions = range(min(start, total) - 1, -1, -1) if is_back else range(start, total)
+    return _by_length(blocks, marked, order, positions, wish.order), total
 
 
 def _walk(
@@ -157,33 +158,33 @@ def _walk(
     """Take candidates until the page is full or the time is up.
 
     Args:
-        step: 1 where places rise, -1 on the way back.
+        step: 1 where positions rise, -1 backwards.
 
     Returns:
-        What was found, and the first place that was not looked at; None where all were.
+        The page so far, and the first position that was not searched; None where all were.
     """
     wanted = search.terms(wish.words)
-    found = ExamplePage(total=total)
+    result = ExamplePage(total=total)
     while True:
         began = time.monotonic()
         batch, has_more = _batch(candidates)
         indices = (index for _, index in batch if index is not None)
         rows = {row.index: row for row in examples.at(db, version, indices)}
-        for place, index in batch:
+        for position, index in batch:
             row = rows.get(index) if index is not None else None
             if row is None or (wish.split is not None and row.split is not wish.split):
                 continue
             if wanted and not search.matches(row.messages, wanted):
                 continue
-            if len(found.examples) == limit:
-                return found, place
-            found.examples.append(row)
+            if len(result.examples) == limit:
+                return result, position
+            result.examples.append(row)
         if not has_more:
-            return found, None
+            return result, None
         now = time.monotonic()
         # The next batch takes as long as this one did, or about.
         if total > _SMALL_EXAMPLES and now + (now - began) > until:
-            return found, batch[-1][0] + step
+            return result, batch[-1][0] + step
 
 
 def _batch(candidates: Iterator["Candidate"]) -> tuple[list["Candidate"], bool]:
@@ -196,7 +197,7 @@ def _batch(candidates: Iterator["Candidate"]) -> tuple[list["Candidate"], bool]:
     return batch, False
 
 
-# A place, and the index of the example there; None where those up to this place do not fit.
+# A position, and the index of the example there; None where those up to it do not fit.
 Candidate = tuple[int, int | None]
 
 
@@ -204,16 +205,16 @@ def _thinned(
     candidates: Iterable[tuple[int, int]], fits: Callable[[int], bool]
 ) -> Iterator[Candidate]:
     passed_over = 0
-    for place, index in candidates:
+    for position, index in candidates:
         if fits(index):
-            yield place, index
+            yield position, index
             passed_over = 0
         elif (passed_over := passed_over + 1) == _PASSED_OVER:
-            yield place, None
+            yield position, None
             passed_over = 0
 
 
-def _by_place(blocks: search.Blocks, start: int, end: int) -> Iterator[Candidate]:
+def _by_position(blocks: search.Blocks, start: int, end: int) -> Iterator[Candidate]:
     size = search.BLOCK_EXAMPLES
     last = -(-end // size)
     block = blocks.following(start // size, last)
@@ -223,7 +224,7 @@ def _by_place(blocks: search.Blocks, start: int, end: int) -> Iterator[Candidate
         block = blocks.following(block + 1, last)
 
 
-def _back_by_place(blocks: search.Blocks, before: int) -> Iterator[Candidate]:
+def _back_by_position(blocks: search.Blocks, before: int) -> Iterator[Candidate]:
     size = search.BLOCK_EXAMPLES
     block = blocks.preceding(-(-before // size))
     while block >= 0:
@@ -236,14 +237,16 @@ def _by_length(
     blocks: search.Blocks,
     marked: "Marks | None",
     order: "array[int]",
-    places: range,
+    positions: range,
     direction: SortOrder,
 ) -> Iterator[Candidate]:
-    way = ((at, order[at] if direction is SortOrder.SHORTEST else order[-1 - at]) for at in places)
+    candidates = (
+        (at, order[at] if direction is SortOrder.SHORTEST else order[-1 - at]) for at in positions
+    )
     if marked is None:
-        return _thinned(way, blocks.has)
+        return _thinned(candidates, blocks.has)
     chosen = frozenset(marked.indices)
-    return _thinned(way, lambda index: index in chosen and blocks.has(index))
+    return _thinned(candidates, lambda index: index in chosen and blocks.has(index))
 
 
 @dataclass
@@ -263,13 +266,13 @@ class Marks:
 
     def has(self, index: int) -> bool:
         """Say whether the example with this index is among them."""
-        place = bisect_right(self.indices, index) - 1
-        return place >= 0 and self.indices[place] == index
+        position = bisect_right(self.indices, index) - 1
+        return position >= 0 and self.indices[position] == index
 
     def partner(self, index: int) -> int | None:
         """Return the example that this one has to do with."""
-        place = bisect_right(self.indices, index) - 1
-        return self.partners[place] if self.partners is not None and self.has(index) else None
+        position = bisect_right(self.indices, index) - 1
+        return self.partners[position] if self.partners is not None and self.has(index) else None
 
 
 def marks(db: Session, version: DatasetVersion, kind: str) -> Marks:

@@ -11,7 +11,7 @@ from app.datasets import examples
 
 PAGE_DIFFERENCES = 25
 # Of so many that might differ, those that do are shown; then the page ends, wherever it is.
-_LOOKED_AT = 2_000
+_MAX_COMPARED = 2_000
 _BATCH = 200
 
 
@@ -42,7 +42,7 @@ def page(
     """
     own = set(examples.layers(before)) ^ set(examples.layers(after))
     found: list[Difference] = []
-    looked = 0
+    num_compared = 0
     while True:
         indices = db.scalars(
             select(Example.index)
@@ -65,8 +65,8 @@ def page(
         if len(indices) < _BATCH:
             return found, None
         start = indices[-1] + 1
-        looked += len(indices)
-        if looked >= _LOOKED_AT:
+        num_compared += len(indices)
+        if num_compared >= _MAX_COMPARED:
             return found, start
 
 

@@ -18,34 +18,34 @@ class Proposal(NamedTuple):
 def propose(inspection: Inspection) -> Proposal:  # noqa: PLR0912 - a branch for each shape
     """Propose a mapping from the names of the columns, else from what is in them."""
     roles = dict.fromkeys(inspection.columns, ColumnRole.IGNORE)
-    found, is_sure = _by_name(inspection.columns)
+    by_role, is_sure = _by_name(inspection.columns)
     if inspection.is_document:
         return _of_document(inspection, roles)
-    if turns := _turns(inspection, roles, found):
+    if turns := _turns(inspection, roles, by_role):
         return turns
-    if ColumnRole.BETTER in found and ColumnRole.WORSE in found:
-        better, worse = found[ColumnRole.BETTER][0], found[ColumnRole.WORSE][0]
+    if ColumnRole.BETTER in by_role and ColumnRole.WORSE in by_role:
+        better, worse = by_role[ColumnRole.BETTER][0], by_role[ColumnRole.WORSE][0]
         roles[better], roles[worse] = ColumnRole.BETTER, ColumnRole.WORSE
         why = f"“{better}” reads like the better of two answers and “{worse}” like the worse"
         for role, words in ((ColumnRole.QUESTION, "question"), (ColumnRole.SYSTEM, "instruction")):
-            for name in found.get(role, [])[:1]:
+            for name in by_role.get(role, [])[:1]:
                 roles[name] = role
                 why += f", “{name}” like the {words}"
         why += "."
-        is_sure = is_sure and all(len(names) == 1 for names in found.values())
-    elif len(found.get(ColumnRole.MESSAGES, [])) == 1:
-        (name,) = found[ColumnRole.MESSAGES]
+        is_sure = is_sure and all(len(names) == 1 for names in by_role.values())
+    elif len(by_role.get(ColumnRole.MESSAGES, [])) == 1:
+        (name,) = by_role[ColumnRole.MESSAGES]
         roles[name] = ColumnRole.MESSAGES
         why = f"The column “{name}” holds whole conversations."
-        for name in found.get(ColumnRole.TOOLS, []):
+        for name in by_role.get(ColumnRole.TOOLS, []):
             roles[name] = ColumnRole.TOOLS
             why += f" “{name}” says what the model may call."
-    elif ColumnRole.QUESTION in found and ColumnRole.ANSWER in found:
-        question, answer = found[ColumnRole.QUESTION][0], found[ColumnRole.ANSWER][0]
+    elif ColumnRole.QUESTION in by_role and ColumnRole.ANSWER in by_role:
+        question, answer = by_role[ColumnRole.QUESTION][0], by_role[ColumnRole.ANSWER][0]
         roles[question], roles[answer] = ColumnRole.QUESTION, ColumnRole.ANSWER
         why = f"“{question}” reads like the question and “{answer}” like the answer."
         # Of two good answers a person chooses.
-        rivals = len(found[ColumnRole.QUESTION]) + len(found[ColumnRole.ANSWER]) > 2
+        rivals = len(by_role[ColumnRole.QUESTION]) + len(by_role[ColumnRole.ANSWER]) > 2
         is_sure = is_sure and not rivals
         contexts = [
             name for name in inspection.columns if plain(name) in CONTEXT - {plain(question)}
@@ -55,14 +55,14 @@ def propose(inspection: Inspection) -> Proposal:  # noqa: PLR0912 - a branch for
             why += f" “{contexts[0]}” is added to the question."
         elif contexts:
             is_sure = False
-        for name in found.get(ColumnRole.SYSTEM, [])[:1]:
+        for name in by_role.get(ColumnRole.SYSTEM, [])[:1]:
             roles[name] = ColumnRole.SYSTEM
-        earlier = [n for n in found.get(ColumnRole.HISTORY, []) if _goes_before(inspection, n)]
+        earlier = [n for n in by_role.get(ColumnRole.HISTORY, []) if _goes_before(inspection, n)]
         for name in earlier[:1]:
             roles[name] = ColumnRole.HISTORY
             why += f" “{name}” holds what was said before."
-    elif len(found.get(ColumnRole.TEXT, [])) == 1 and _is_alone(found, inspection.columns):
-        roles[found[ColumnRole.TEXT][0]] = ColumnRole.TEXT
+    elif len(by_role.get(ColumnRole.TEXT, [])) == 1 and _is_alone(by_role, inspection.columns):
+        roles[by_role[ColumnRole.TEXT][0]] = ColumnRole.TEXT
         why = "The only column holds text, which is learned as it stands, without a question."
     else:
         return _by_content(inspection, roles)
@@ -72,8 +72,8 @@ def propose(inspection: Inspection) -> Proposal:  # noqa: PLR0912 - a branch for
     return Proposal(mapping, is_sure and _fits(mapping, inspection), why)
 
 
-def _is_alone(found: dict[ColumnRole, list[str]], columns: list[str]) -> bool:
-    return all(name in found[ColumnRole.TEXT] or plain(name) in HARMLESS for name in columns)
+def _is_alone(by_role: dict[ColumnRole, list[str]], columns: list[str]) -> bool:
+    return all(name in by_role[ColumnRole.TEXT] or plain(name) in HARMLESS for name in columns)
 
 
 def _of_document(inspection: Inspection, roles: dict[str, ColumnRole]) -> Proposal:
@@ -101,7 +101,7 @@ def _of_document(inspection: Inspection, roles: dict[str, ColumnRole]) -> Propos
 
 
 def _turns(
-    inspection: Inspection, roles: dict[str, ColumnRole], found: dict[ColumnRole, list[str]]
+    inspection: Inspection, roles: dict[str, ColumnRole], by_role: dict[ColumnRole, list[str]]
 ) -> Proposal | None:
     """Propose conversations of several rows, where a column names one for several of them."""
     keys = [
@@ -109,20 +109,20 @@ def _turns(
     ]
     if len(keys) != 1:
         return None
-    said = found.get(ColumnRole.TEXT, []) + [n for n in inspection.columns if plain(n) in SAID]
-    if len(found.get(ColumnRole.SPEAKER, [])) == 1 and len(said) == 1:
-        (speaker,) = found[ColumnRole.SPEAKER]
+    said = by_role.get(ColumnRole.TEXT, []) + [n for n in inspection.columns if plain(n) in SAID]
+    if len(by_role.get(ColumnRole.SPEAKER, [])) == 1 and len(said) == 1:
+        (speaker,) = by_role[ColumnRole.SPEAKER]
         roles |= {
             keys[0]: ColumnRole.KEY,
             speaker: ColumnRole.SPEAKER,
             said[0]: ColumnRole.TEXT,
         }
         how = f"“{speaker}” says who speaks and “{said[0]}” what"
-    elif len(found.get(ColumnRole.QUESTION, [])) == len(found.get(ColumnRole.ANSWER, [])) == 1:
+    elif len(by_role.get(ColumnRole.QUESTION, [])) == len(by_role.get(ColumnRole.ANSWER, [])) == 1:
         roles |= {
             keys[0]: ColumnRole.KEY,
-            found[ColumnRole.QUESTION][0]: ColumnRole.QUESTION,
-            found[ColumnRole.ANSWER][0]: ColumnRole.ANSWER,
+            by_role[ColumnRole.QUESTION][0]: ColumnRole.QUESTION,
+            by_role[ColumnRole.ANSWER][0]: ColumnRole.ANSWER,
         }
         how = "questions and answers take turns"
     else:
@@ -143,31 +143,31 @@ def _repeats(inspection: Inspection, name: str) -> bool:
 
 def _by_name(columns: list[str]) -> tuple[dict[ColumnRole, list[str]], bool]:
     """Find the columns whose names are known, whole or by their last word; say if all whole."""
-    found: dict[ColumnRole, list[str]] = {}
+    by_role: dict[ColumnRole, list[str]] = {}
     for name in columns:
         if role := ROLES.get(plain(name)):
-            found.setdefault(role, []).append(name)
-    is_pair = ColumnRole.BETTER in found and ColumnRole.WORSE in found
+            by_role.setdefault(role, []).append(name)
+    is_pair = ColumnRole.BETTER in by_role and ColumnRole.WORSE in by_role
     # “chosen” without “rejected” is an answer, most likely.
-    lone = [] if is_pair else found.pop(ColumnRole.BETTER, [])
+    lone = [] if is_pair else by_role.pop(ColumnRole.BETTER, [])
     if lone:
-        found.setdefault(ColumnRole.ANSWER, []).extend(lone)
+        by_role.setdefault(ColumnRole.ANSWER, []).extend(lone)
     # `input`/`output` without an instruction are a question and its answer.
-    if ColumnRole.QUESTION not in found:
+    if ColumnRole.QUESTION not in by_role:
         contexts = [name for name in columns if plain(name) in CONTEXT]
         if len(contexts) == 1:
-            found[ColumnRole.QUESTION] = contexts
+            by_role[ColumnRole.QUESTION] = contexts
     # A column that got its number from us has a twin: a person chooses between the two.
     is_sure = not any(f"{name} (2)" in columns for name in columns) and not lone
     for wanted in (ColumnRole.QUESTION, ColumnRole.ANSWER):
         if is_pair and wanted is ColumnRole.ANSWER:
             continue
-        if wanted not in found and not found.keys() & {ColumnRole.MESSAGES, ColumnRole.TEXT}:
+        if wanted not in by_role and not by_role.keys() & {ColumnRole.MESSAGES, ColumnRole.TEXT}:
             named = [name for name in columns if ROLES.get(plain(name).split("_")[-1]) is wanted]
             if named:
-                found[wanted] = named
+                by_role[wanted] = named
                 is_sure = False
-    return found, is_sure
+    return by_role, is_sure
 
 
 def _by_content(inspection: Inspection, roles: dict[str, ColumnRole]) -> Proposal:

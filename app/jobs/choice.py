@@ -73,7 +73,7 @@ def choose(
     """
     here = {row.id: row for row in db.execute(_WORKERS, {"host": host})}
     me = here.pop(worker_id, None)
-    if (me is not None and me.state is WorkerState.DRAINING) or _is_ill(db, host, devices):
+    if (me is not None and me.state is WorkerState.DRAINING) or _is_unhealthy(db, host, devices):
         return None
     everyone = shares.standings(db)
     mine = offer_of(host, devices, me.hardware if me else None)
@@ -89,7 +89,7 @@ def choose(
 def is_out(db: Session, worker_id: str, host: str, devices: tuple[str, ...]) -> bool:
     """Say whether a worker is to leave the line: it is drained, or one of its devices is ill."""
     state = db.scalar(select(Worker.state).where(Worker.id == worker_id))
-    return state is WorkerState.DRAINING or _is_ill(db, host, devices)
+    return state is WorkerState.DRAINING or _is_unhealthy(db, host, devices)
 
 
 def _is_active(worker: Row[Any], now: datetime) -> bool:
@@ -97,7 +97,7 @@ def _is_active(worker: Row[Any], now: datetime) -> bool:
     return is_here and worker.state is WorkerState.ACTIVE
 
 
-def _is_ill(db: Session, host: str, devices: tuple[str, ...]) -> bool:
+def _is_unhealthy(db: Session, host: str, devices: tuple[str, ...]) -> bool:
     return not set(devices).isdisjoint(db.scalars(_ILL, {"host": host}))
 
 

@@ -67,7 +67,7 @@ class DeviceReading(BaseModel):
     xid_at: float | None = None
 
     @property
-    def is_ill(self) -> bool:
+    def is_unhealthy(self) -> bool:
         return bool(self.ecc_errors or self.xid)
 
 
@@ -200,7 +200,7 @@ def _put_in(
     audit.record(db, admin, "device.quarantine", f"{device} of {host}", reason=reason)
     occasion = f"quarantine {host} {device} {datetime.now(UTC).isoformat()}"
     sentence = f"{device} of {host} was taken out of use"
-    notices.machine_ill(db, occasion, sentence, worker=worker_id, problem="quarantined")
+    notices.machine_unhealthy(db, occasion, sentence, worker=worker_id, problem="quarantined")
     return True
 
 

@@ -1,6 +1,6 @@
-"""What `/metrics` tells Prometheus: the line, the workers and their devices, and this web process.
+"""What `/metrics` tells Prometheus: the queue, the workers and their devices, and this web process.
 
-Numbers of the house are read from PostgreSQL at each scrape, so every web process tells the same;
+Numbers of the site are read from PostgreSQL at each scrape, so every web process tells the same;
 those of the process itself are counted where they arise. No name of a person, job or dataset is a
 label.
 """
@@ -83,7 +83,7 @@ def render() -> bytes:
 
 
 class _House(Collector):
-    """Reads the numbers of the house; where the database is away, says only that."""
+    """Reads the numbers of the site; where the database is away, says only that."""
 
     def collect(self) -> Iterator[Metric]:
         up = GaugeMetricFamily("etude_database_up", "Whether the database answers.")

@@ -1,6 +1,6 @@
-"""What people and the house's programs are told: in the page, by mail, by webhook.
+"""What people and the site's programs are told: in the page, by mail, by webhook.
 
-    deeds.py     writes notices, mails and calls in the transaction of the deed they tell of
+    events.py    writes notices, mails and calls in the transaction of what they tell of
     inbox.py     a person's own list
     webhooks.py  the addresses that an administrator set, and their secrets
     outbox.py    what is to leave: taken, sent, tried again (worker/cpu/outbox.py does it)
@@ -8,14 +8,14 @@
     calls.py     one signed call
 
 Nothing of what is in people's data is ever in one: names that people gave to jobs and data are told
-to people of the house alone, and programs get ids.
+to people of the site alone, and programs get ids.
 """
 
 from app.notices.events import (
     decision_made,
     decision_needed,
     job_ended,
-    machine_ill,
+    machine_unhealthy,
     not_delivered,
     questions_ready,
     silent_workers,
@@ -25,7 +25,7 @@ __all__ = [
     "decision_made",
     "decision_needed",
     "job_ended",
-    "machine_ill",
+    "machine_unhealthy",
     "not_delivered",
     "questions_ready",
     "silent_workers",

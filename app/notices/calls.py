@@ -70,7 +70,7 @@ def signature(message_id: str, timestamp: int, body: bytes, key: bytes) -> dict[
 
 
 def may_call(address: str) -> bool:
-    """Say whether an address is a receiver's: of the house or outside, never the net's own.
+    """Say whether an address is a receiver's: of the site or outside, never the net's own.
 
     Link-local addresses answer for machines of a cloud with their credentials.
     """

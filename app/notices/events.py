@@ -1,4 +1,4 @@
-"""Writes what is to be told, in the transaction of the deed: told if and only if it happened."""
+"""Writes what is to be told, in the operation's transaction: told if and only if it happened."""
 
 from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
@@ -95,7 +95,7 @@ def questions_ready(db: Session, asking: Asking) -> None:
     _tell(db, [db.get_one(User, asking.owner_id)], NoticeKind.QUESTIONS_READY, key, title, link)
 
 
-def machine_ill(db: Session, key: str, sentence: str, **about: str) -> None:
+def machine_unhealthy(db: Session, key: str, sentence: str, **about: str) -> None:
     """Tell the administrators about a machine, once for each key.
 
     Args:
@@ -117,7 +117,7 @@ def silent_workers(db: Session) -> None:
     for worker_id, last_seen in rows:
         key = f"worker {worker_id} silent {last_seen:%Y-%m-%dT%H:%M:%S}"
         sentence = f"The worker {worker_id} has fallen silent"
-        machine_ill(db, key, sentence, worker=worker_id, problem="silent")
+        machine_unhealthy(db, key, sentence, worker=worker_id, problem="silent")
 
 
 def not_delivered(db: Session, message: Outgoing) -> None:

@@ -12,7 +12,7 @@ _TIMEOUT_SECONDS = 20
 
 
 def send(message: Message) -> str:
-    """Hand a mail to the house's server; returns what to note.
+    """Hand a mail to the site's server; returns what to note.
 
     Raises:
         OSError: it did not take it (smtplib's errors are such).

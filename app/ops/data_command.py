@@ -208,14 +208,14 @@ def _examined(file: IO[bytes], rows: "array[int]") -> list[ReportFinding]:
     try:
         with doctor.start(request) as child:
             said = map(json.loads, child.lines())
-            found = [_found(line["finding"], rows) for line in said if "finding" in line]
+            found = [_report_finding(line["finding"], rows) for line in said if "finding" in line]
     except BrokeOff as error:
         raise Invalid(f"Checking the examples broke off (code {error.code}).") from None
     severities = list(Severity)
     return sorted(found, key=lambda one: severities.index(Severity(one.severity)))
 
 
-def _found(said: dict[str, Any], rows: "array[int]") -> ReportFinding:
+def _report_finding(said: dict[str, Any], rows: "array[int]") -> ReportFinding:
     indices = array("i")
     indices.frombytes(base64.b64decode(said["rows"]))
     kind, count = KINDS[said["kind"]], len(indices)

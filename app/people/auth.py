@@ -42,7 +42,7 @@ LINK_HOURS = 24
 TOKEN_PREFIX = "etude-"  # noqa: S105 - a mark to recognise tokens by, not a token
 
 _hasher = PasswordHash.recommended()
-# Each hash takes 64 MB: a flood of sign-ins must wait in line, not fill the memory.
+# Each hash takes 64 MB: a flood of sign-ins must wait, not fill the memory.
 _hashing = threading.BoundedSemaphore(2)
 # Compared against when the account does not exist, so that both answers take as long.
 _nobody_hash: str | None = None
@@ -249,7 +249,9 @@ def create_user(
     """
     email = email.strip().lower()
     if not _EMAIL.fullmatch(email) or len(email) > 254:
-        raise Invalid("This is not an e-mail address; it looks like name@house.org.", field="email")
+        raise Invalid(
+            "This is not an e-mail address; it looks like name@example.org.", field="email"
+        )
     if db.scalars(select(User.id).where(User.email == email)).first():
         raise Conflict(f"{email} has an account already.", field="email")
     department_id = (

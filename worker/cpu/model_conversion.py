@@ -207,7 +207,7 @@ def _from_gguf(file: Path, folder: Path) -> tuple[dict[str, Any], str]:
     config = clean_config(_read_json(folder / "config.json"))
     _write_json(folder / "config.json", config)
     _clean_tokenizer_config(folder)
-    # save_pretrained keeps weights to the owner alone; other users of this house train too.
+    # save_pretrained keeps weights to the owner alone; other users of this machine train too.
     for path in folder.iterdir():
         path.chmod(0o644)
     field = GGUFReader(file).get_field("general.license")

@@ -18,7 +18,7 @@ from worker.cpu.leased import LeaseHolder
 _log = structlog.get_logger()
 # Hub downloads of large models on thin lines.
 _TIMEOUT_SECONDS = 6 * 3600
-# The way out of the house, or to a mirror within it.
+# The way out of the site, or to a mirror within it.
 _FOR_THE_HUB = ("https_proxy", "no_proxy", "ssl_cert_file", "hf_endpoint")
 
 

@@ -45,13 +45,13 @@ log = structlog.get_logger()
 _BATCH = 500
 
 
-def look_next(worker_id: str) -> bool:
+def review_next(worker_id: str) -> bool:
     """Take the oldest review that waits for a worker one step further.
 
     Returns:
         Whether there was one; ask again until there is none.
     """
-    return leased.run(leases.PRIVACY, worker_id, _fetch, _look, name="review")
+    return leased.run(leases.PRIVACY, worker_id, _fetch, _review, name="review")
 
 
 def _fetch(session: Session, lease: Lease) -> DatasetVersion | None:
@@ -59,7 +59,7 @@ def _fetch(session: Session, lease: Lease) -> DatasetVersion | None:
     return session.get(DatasetVersion, review.version_id) if review else None
 
 
-def _look(holder: LeaseHolder, version: DatasetVersion) -> None:
+def _review(holder: LeaseHolder, version: DatasetVersion) -> None:
     lease = holder.lease
     log.info("privacy", version=version.id, attempt=lease.attempt, status=lease.status.value)
     try:
@@ -116,7 +116,7 @@ def _child(version: DatasetVersion) -> Child:
         request.model_dump_json(),
         ends=['{"end"'],
         timeout_seconds=values.privacy_timeout_seconds,
-        # A house's own model may lie on the path.
+        # A site's own model may lie on the path.
         environment={"PYTHONPATH": os.environ.get("PYTHONPATH", "")},
         feed=partial(_texts, version),
     )
@@ -206,23 +206,23 @@ def _changes(
     holder: LeaseHolder,
 ) -> Iterator[Change]:
     num_changed = 0
-    for example, places in _found(reading, base):
+    for example, findings in _findings_by_example(reading, base):
         said = _said(example)
         whole = texts.read(said)
         # From the end, so that earlier places stay where they are.
         written = list(whole)
-        for place in places:
-            if decision.action(place.kind, place.key) == "replace":
+        for finding in findings:
+            if decision.action(finding.kind, finding.key) == "replace":
                 # Numbers are given out in reading order.
-                stand_ins.of(Kind(place.kind), whole[place.text][place.start : place.end])
-        for place in reversed(places):
-            action = decision.action(place.kind, place.key)
+                stand_ins.of(Kind(finding.kind), whole[finding.text][finding.start : finding.end])
+        for finding in reversed(findings):
+            action = decision.action(finding.kind, finding.key)
             if action == "keep":
                 continue
-            text = written[place.text]
-            value = whole[place.text][place.start : place.end]
-            stand_in = stand_ins.of(Kind(place.kind), value) if action == "replace" else "___"
-            written[place.text] = text[: place.start] + stand_in + text[place.end :]
+            text = written[finding.text]
+            value = whole[finding.text][finding.start : finding.end]
+            stand_in = stand_ins.of(Kind(finding.kind), value) if action == "replace" else "___"
+            written[finding.text] = text[: finding.start] + stand_in + text[finding.end :]
         num_changed += 1
         if num_changed % _BATCH == 0:
             holder.tell({"examples": num_changed})
@@ -238,7 +238,7 @@ def _said(example: Example) -> list[Any]:
     return example.messages + (example.tools or [])
 
 
-def _found(
+def _findings_by_example(
     reading: Session, base: DatasetVersion
 ) -> Iterator[tuple[Example, list[PrivacyFinding]]]:
     """Yield each example that holds findings, with them in order of their places."""
@@ -247,9 +247,9 @@ def _found(
     while batch := reviews.indices(reading, version, after, _BATCH):
         rows = {row.index: row for row in examples.at(reading, version, batch)}
         found = reviews.at(reading, version, batch)
-        for index, places in groupby(found, key=lambda finding: finding.index):
+        for index, findings in groupby(found, key=lambda finding: finding.index):
             if index in rows:
-                yield rows[index], list(places)
+                yield rows[index], list(findings)
         reading.expunge_all()
         version = reading.get_one(DatasetVersion, base.id)
         after = batch[-1]
@@ -257,11 +257,14 @@ def _found(
 
 def _names(reading: Session, base: DatasetVersion, decision: Decision) -> set[str]:
     names = set()
-    for example, places in _found(reading, base):
+    for example, findings in _findings_by_example(reading, base):
         whole = texts.read(_said(example))
-        for place in places:
-            if place.kind == Kind.NAME.value and decision.action(place.kind, place.key) != "keep":
-                names.add(whole[place.text][place.start : place.end])
+        for finding in findings:
+            if (
+                finding.kind == Kind.NAME.value
+                and decision.action(finding.kind, finding.key) != "keep"
+            ):
+                names.add(whole[finding.text][finding.start : finding.end])
     return names
 
 

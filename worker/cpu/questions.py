@@ -94,18 +94,18 @@ def _batches(
     asking: Asking, passages: list[tuple[int, Passage]], answered: set[str]
 ) -> Iterator[_Batch]:
     """Yield what is still to be asked, whole passages at a time."""
-    place = asking.num_passages
-    while place < len(passages):
+    position = asking.num_passages
+    while position < len(passages):
         requests: list[tuple[int, QuestionRequest]] = []
-        seed = asking.seed * _SEEDS_APART + place
-        while place < len(passages) and len(requests) < _BATCH_ANSWERS:
-            index, passage = passages[place]
+        seed = asking.seed * _SEEDS_APART + position
+        while position < len(passages) and len(requests) < _BATCH_ANSWERS:
+            index, passage = passages[position]
             requests += [
                 (index, QuestionRequest(passage, a)) for a in passage.answers if a not in answered
             ]
-            place += 1
+            position += 1
         if requests:
-            yield _Batch(requests, seed, place)
+            yield _Batch(requests, seed, position)
 
 
 def _ask_batches(holder: LeaseHolder, plan: _Plan) -> None:

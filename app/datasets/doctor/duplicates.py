@@ -120,13 +120,13 @@ class Duplicates:
         whole, is_test = np.array(self._whole), np.array(self._is_test, bool)
         given_away: dict[int, int] = {}
         repeats = dict(_repeats(whole, is_test, given_away))
-        yield self._found("duplicate", repeats)
-        yield self._found("conflict", dict(self._conflicts()))
+        yield self._finding("duplicate", repeats)
+        yield self._finding("conflict", dict(self._conflicts()))
         near = self._near(is_test, repeats, given_away)
-        yield self._found("near_duplicate", near)
-        yield self._found("leak", given_away)
+        yield self._finding("near_duplicate", near)
+        yield self._finding("leak", given_away)
 
-    def _found(self, kind: str, pairs: dict[int, int]) -> CheckFinding:
+    def _finding(self, kind: str, pairs: dict[int, int]) -> CheckFinding:
         numbers = sorted(pairs)
         rows = array("i", (self._indices[number] for number in numbers))
         partners = array("i", (self._indices[pairs[number]] for number in numbers))

@@ -74,11 +74,11 @@ class Lengths:
         indices = np.array(self._indices)
         median = int(np.median(answered))
         bound = max(_FAR * median, _LONG_CHARACTERS)
-        yield _found("long", indices[answered > bound], median=f"{median:,}", bound=f"{bound:,}")
+        yield _finding("long", indices[answered > bound], median=f"{median:,}", bound=f"{bound:,}")
         if median >= _SENTENCE_CHARACTERS:
             bound = max(median // _FAR, 3)
             chosen = indices[answered <= bound]
-            yield _found("short", chosen, median=f"{median:,}", bound=f"{bound:,}")
+            yield _finding("short", chosen, median=f"{median:,}", bound=f"{bound:,}")
 
     def _cut(self) -> CheckFinding:
         found = CheckFinding("cut")
@@ -109,5 +109,5 @@ class Lengths:
         return found
 
 
-def _found(kind: str, indices: NDArray[Any], **detail: str) -> CheckFinding:
+def _finding(kind: str, indices: NDArray[Any], **detail: str) -> CheckFinding:
     return CheckFinding(kind, array("i", indices.tolist()), detail=detail)

@@ -13,7 +13,7 @@ from typing import Any, cast
 
 from app.datasets.privacy.findings import Kind
 from app.datasets.privacy.request import ScanRequest
-from app.datasets.privacy.scanner import HousePattern, Recognizer, Scanner
+from app.datasets.privacy.scanner import Recognizer, Scanner, SitePattern
 from app.datasets.privacy.stand_ins import key_of
 from app.datasets.readers import reader
 
@@ -25,7 +25,7 @@ def main() -> None:
     request = ScanRequest.model_validate_json(sys.stdin.readline())
     recognizer = _load(request.recognizer) if request.recognizer else None
     reader.confine(cast(Any, request))
-    patterns = [HousePattern(pattern, Kind(kind)) for kind, pattern in request.patterns]
+    patterns = [SitePattern(pattern, Kind(kind)) for kind, pattern in request.patterns]
     scanner = Scanner(patterns, recognizer)
     number = 0
     for line in sys.stdin:

@@ -32,7 +32,7 @@ WORDS = {
     Kind.CARD: ("card number", "card numbers"),
     Kind.IBAN: ("bank account", "bank accounts (IBAN)"),
     Kind.IP: ("IP address", "IP addresses"),
-    Kind.OTHER: ("house pattern", "matches of house patterns"),
+    Kind.OTHER: ("custom pattern", "matches of custom patterns"),
 }
 
 # Where two findings overlap, the earlier kind here wins: it is the surer one.

@@ -445,7 +445,7 @@ def forget(db: Session, version_ids: Sequence[int]) -> None:
 
 
 def patterns(db: Session) -> list[PrivacyPattern]:
-    """Return the house's own patterns."""
+    """Return the site's own patterns."""
     return list(db.scalars(select(PrivacyPattern).order_by(PrivacyPattern.name)))
 
 

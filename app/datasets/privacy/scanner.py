@@ -8,15 +8,15 @@ import regex
 from app.datasets.privacy import addresses, names, numbers
 from app.datasets.privacy.findings import ORDER, Kind, Span
 
-# A house pattern that needs longer for one text is given up for this text.
+# A site pattern that needs longer for one text is given up for this text.
 PATTERN_SECONDS = 0.2
 _RANK = {kind: rank for rank, kind in enumerate(ORDER)}
 
-# What a house's own model is: texts in, spans out (docs/privacy.md).
+# What a site's own model is: texts in, spans out (docs/privacy.md).
 Recognizer = Callable[[Sequence[str]], Sequence[Iterable[tuple[int, int, str]]]]
 
 
-class HousePattern(NamedTuple):
+class SitePattern(NamedTuple):
     """A pattern that an administrator added."""
 
     pattern: str
@@ -24,14 +24,14 @@ class HousePattern(NamedTuple):
 
 
 class Scanner:
-    """The rules with a house's own patterns, and its model where there is one."""
+    """The rules with a site's own patterns, and its model where there is one."""
 
     def __init__(
-        self, patterns: Iterable[HousePattern] = (), recognizer: Recognizer | None = None
+        self, patterns: Iterable[SitePattern] = (), recognizer: Recognizer | None = None
     ) -> None:
         self._patterns = [(regex.compile(each.pattern), each.kind) for each in patterns]
         self._recognizer = recognizer
-        # House patterns that took too long somewhere, so that a person can be told.
+        # Site patterns that took too long somewhere, so that a person can be told.
         self.num_given_up = 0
 
     def scan(self, texts: Sequence[str]) -> list[list[Span]]:

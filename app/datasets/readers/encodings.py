@@ -173,7 +173,7 @@ def _guess(file: File, fault: _Fault) -> str:
         sample = stream.read(_SAMPLE_BYTES)
     best = from_bytes(sample, cp_isolation=list(CHOICES)).best()
     guessed = best.encoding if best else None
-    # The usual one in most houses; taken where it says the same as the guess.
+    # The usual one in most organisations; taken where it says the same as the guess.
     if guessed is None or _same(sample, guessed, "cp1252"):
         guessed = "cp1252"
     for name in (guessed, "cp1252", "cp850"):

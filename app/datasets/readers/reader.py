@@ -86,12 +86,12 @@ def main() -> None:
 
 
 def _inspect(request: ReaderRequest) -> None:
-    found = inspect(request.path, request.read_as, lambda rows: _say({"rows": rows}))
-    proposal = propose(found)
-    found.is_sure, found.why = proposal.is_sure, proposal.why
+    inspection = inspect(request.path, request.read_as, lambda rows: _say({"rows": rows}))
+    proposal = propose(inspection)
+    inspection.is_sure, inspection.why = proposal.is_sure, proposal.why
     _say(
         {
-            "inspection": found.model_dump(mode="json"),
+            "inspection": inspection.model_dump(mode="json"),
             "mapping": proposal.mapping.model_dump(mode="json"),
         }
     )

@@ -151,12 +151,12 @@ class Inspection(BaseModel):
 
 
 class Source:
-    """A file opened as rows; `found` says how it is read, without what only the rows tell."""
+    """A file opened as rows; `inspection` says how it is read, without what only the rows tell."""
 
     def __init__(
-        self, found: Inspection, rows: Iterator[NumberedRow], unnamed: set[str] | None = None
+        self, inspection: Inspection, rows: Iterator[NumberedRow], unnamed: set[str] | None = None
     ) -> None:
-        self.found = found
+        self.inspection = inspection
         self.rows = rows
         self.unnamed = unnamed or set()
 
@@ -180,21 +180,23 @@ def _open(file: File, read_as: ReadAs, stack: ExitStack) -> Source:
         case "xlsx" | "xls" | "ods":
             return _open_workbook(file, kind, read_as)
         case "parquet":
-            found = _found("parquet", "row")
-            found.columns, rows = parquet.open_parquet(file)
-            return Source(found, rows)
+            inspection = _new_inspection("parquet", "row")
+            inspection.columns, rows = parquet.open_parquet(file)
+            return Source(inspection, rows)
         case "docx":
             return _open_document(
-                lambda: word.word_blocks(file), _found("docx", "paragraph"), read_as
+                lambda: word.word_blocks(file), _new_inspection("docx", "paragraph"), read_as
             )
         case "pdf":
             # Twice: once to see whether there are questions in it.
-            return _open_document(lambda: pdf.pdf_blocks(file), _found("pdf", "page"), read_as)
+            return _open_document(
+                lambda: pdf.pdf_blocks(file), _new_inspection("pdf", "page"), read_as
+            )
         case "text":
             return _open_text(file, read_as, stack)
 
 
-def _found(format_: Format, place: str) -> Inspection:
+def _new_inspection(format_: Format, place: str) -> Inspection:
     return Inspection(format=format_, place=place, columns=[], num_rows=0, preview=[])
 
 
@@ -203,11 +205,11 @@ def _found(format_: Format, place: str) -> Inspection:
 
 def _open_text(file: File, read_as: ReadAs, stack: ExitStack) -> Source:
     encoding = encodings.detect(file, read_as.encoding, is_checked=read_as.is_checked)
-    found = _found("csv", "line")
-    found.encoding, found.encoding_is_guess = encoding.name, encoding.is_guess
+    inspection = _new_inspection("csv", "line")
+    inspection.encoding, inspection.encoding_is_guess = encoding.name, encoding.is_guess
     if encoding.is_guess:
         name = encodings.CHOICES[encoding.name]
-        found.warnings.append(
+        inspection.warnings.append(
             f"The file does not say its encoding; it is read as {name} ({encoding.name}): "
             "look whether accents and umlauts are right below, and choose another if not."
         )
@@ -216,7 +218,7 @@ def _open_text(file: File, read_as: ReadAs, stack: ExitStack) -> Source:
     if not start:
         raise Unreadable("This file holds only blank space; upload one with examples.")
     if read_as.form != "document" and _starts_json(start):
-        return _open_json(text, found)
+        return _open_json(text, inspection)
     sample = tables.sample_of(text)
     is_document = (
         documents.looks_like_document(sample)
@@ -224,14 +226,14 @@ def _open_text(file: File, read_as: ReadAs, stack: ExitStack) -> Source:
         else read_as.form == "document"
     )
     if not is_document:
-        return _open_csv(text, sample, found, read_as)
-    found.format = "markdown" if re.search(r"(?m)^ {0,3}#{1,6}[ \t]+\S", sample) else "text"
+        return _open_csv(text, sample, inspection, read_as)
+    inspection.format = "markdown" if re.search(r"(?m)^ {0,3}#{1,6}[ \t]+\S", sample) else "text"
 
     def blocks() -> Iterator[Block]:
         text.seek(0)
         return text_blocks(text)
 
-    return _open_document(blocks, found, read_as)
+    return _open_document(blocks, inspection, read_as)
 
 
 def _starts_json(start: str) -> bool:
@@ -248,53 +250,58 @@ def _first_characters(text: io.TextIOWrapper) -> str:
     return piece.strip()
 
 
-def _open_json(text: io.TextIOWrapper, found: Inspection) -> Source:
+def _open_json(text: io.TextIOWrapper, inspection: Inspection) -> Source:
     rows: Iterator[NumberedRow]
     if json_rows.is_jsonl(text):
-        found.format, rows = "jsonl", json_rows.read_jsonl(text)
+        inspection.format, rows = "jsonl", json_rows.read_jsonl(text)
     else:
-        found.format, found.place, rows = "json", "entry", json_rows.read_json(text)
-    return Source(found, rows)
+        inspection.format, inspection.place, rows = "json", "entry", json_rows.read_json(text)
+    return Source(inspection, rows)
 
 
-def _open_csv(text: io.TextIOWrapper, sample: str, found: Inspection, read_as: ReadAs) -> Source:
+def _open_csv(
+    text: io.TextIOWrapper, sample: str, inspection: Inspection, read_as: ReadAs
+) -> Source:
     delimiter = read_as.delimiter or tables.sniff_delimiter(sample)[0]
-    found.delimiter = None if delimiter == tables.NO_DELIMITER else delimiter
-    return _of_table(found, tables.read_csv(text, delimiter, read_as.has_header))
+    inspection.delimiter = None if delimiter == tables.NO_DELIMITER else delimiter
+    return _of_table(inspection, tables.read_csv(text, delimiter, read_as.has_header))
 
 
-def _of_table(found: Inspection, table: tables.Rows) -> Source:
-    found.columns = table.columns
-    found.has_header = table.has_header
-    found.warnings += table.warnings
-    return Source(found, table.rows, table.unnamed)
+def _of_table(inspection: Inspection, table: tables.Rows) -> Source:
+    inspection.columns = table.columns
+    inspection.has_header = table.has_header
+    inspection.warnings += table.warnings
+    return Source(inspection, table.rows, table.unnamed)
 
 
 # --- documents -------------------------------------------------------------------------------
 
 
 def _open_document(
-    blocks: Callable[[], Iterator[Block]], found: Inspection, read_as: ReadAs
+    blocks: Callable[[], Iterator[Block]], inspection: Inspection, read_as: ReadAs
 ) -> Source:
-    found.way = read_as.way or ("pairs" if documents.has_pairs(blocks()) else "text")
-    found.chunk_tokens, found.overlap_tokens = read_as.chunk_tokens, read_as.overlap_tokens
-    if found.way == "text":
-        found.columns = list(documents.TEXT_COLUMNS)
+    inspection.way = read_as.way or ("pairs" if documents.has_pairs(blocks()) else "text")
+    inspection.chunk_tokens, inspection.overlap_tokens = (
+        read_as.chunk_tokens,
+        read_as.overlap_tokens,
+    )
+    if inspection.way == "text":
+        inspection.columns = list(documents.TEXT_COLUMNS)
         return Source(
-            found, documents.texts(blocks(), read_as.chunk_tokens, read_as.overlap_tokens)
+            inspection, documents.texts(blocks(), read_as.chunk_tokens, read_as.overlap_tokens)
         )
-    found.columns = list(documents.PAIR_COLUMNS)
-    return Source(found, _pairs(blocks(), found))
+    inspection.columns = list(documents.PAIR_COLUMNS)
+    return Source(inspection, _pairs(blocks(), inspection))
 
 
-def _pairs(blocks: Iterator[Block], found: Inspection) -> Iterator[NumberedRow]:
+def _pairs(blocks: Iterator[Block], inspection: Inspection) -> Iterator[NumberedRow]:
     counts = documents.Counts()
     for number, row in documents.pairs(blocks, counts):
-        found.found_in[row["found_in"]] = found.found_in.get(row["found_in"], 0) + 1
+        inspection.found_in[row["found_in"]] = inspection.found_in.get(row["found_in"], 0) + 1
         yield number, row
     if counts.num_unused:
         many = counts.num_unused
-        found.warnings.append(
+        inspection.warnings.append(
             f"{many:,} paragraphs stand under no question and are not used; read the document as "
             "plain text to use all of it."
             if many > 1
@@ -307,51 +314,53 @@ def _pairs(blocks: Iterator[Block], found: Inspection) -> Iterator[NumberedRow]:
 
 
 def _open_workbook(file: File, kind: Literal["xlsx", "xls", "ods"], read_as: ReadAs) -> Source:
-    num_blank = workbooks.look_over(file) if kind == "xlsx" else 0
+    num_blank = workbooks.check_cells(file) if kind == "xlsx" else 0
     book = workbooks.Workbook(file)
-    found = _found(kind, "row")
-    found.sheets = book.sheets
+    inspection = _new_inspection(kind, "row")
+    inspection.sheets = book.sheets
     sheet = read_as.sheet
     if len(book.sheets) > 1:
         by_sheet = book.columns(read_as.has_header)
-        found.sheets_agree = len(by_sheet) > 1 and len({tuple(c) for c in by_sheet.values()}) == 1
-        if sheet is None and found.sheets_agree:
+        inspection.sheets_agree = (
+            len(by_sheet) > 1 and len({tuple(c) for c in by_sheet.values()}) == 1
+        )
+        if sheet is None and inspection.sheets_agree:
             sheet = ALL_SHEETS
-    found.sheet = sheet or book.first_filled()
+    inspection.sheet = sheet or book.first_filled()
     if num_blank:
         cells = f"{num_blank:,} cells hold formulas" if num_blank > 1 else "1 cell holds a formula"
-        found.warnings.append(
+        inspection.warnings.append(
             f"{cells} without a value and counts as blank; open the workbook in Excel and save it, "
             "which works the values out."
         )
-    if found.sheet == ALL_SHEETS:
+    if inspection.sheet == ALL_SHEETS:
         filled = book.columns(read_as.has_header)
         return _joined(
             [(name, _sheet_opener(book, name, read_as, kind)) for name in filled],
-            found,
+            inspection,
             "sheet",
         )
     if len(book.sheets) > 1:
-        found.warnings.append(
-            f"The workbook has {len(book.sheets)} sheets; “{found.sheet}” is read and the others "
-            "are not."
+        inspection.warnings.append(
+            f"The workbook has {len(book.sheets)} sheets; “{inspection.sheet}” is read and the "
+            "others are not."
         )
-    return _of_table(found, book.rows(found.sheet, read_as.has_header))
+    return _of_table(inspection, book.rows(inspection.sheet, read_as.has_header))
 
 
 def _sheet_opener(
     book: workbooks.Workbook, name: str, read_as: ReadAs, kind: Format
 ) -> Callable[[ExitStack], Source]:
-    return lambda _: _of_table(_found(kind, "row"), book.rows(name, read_as.has_header))
+    return lambda _: _of_table(_new_inspection(kind, "row"), book.rows(name, read_as.has_header))
 
 
 def _open_archive(file: File, read_as: ReadAs, stack: ExitStack) -> Source:
     entries = stack.enter_context(archives.open_entries(file))
-    found = _found("zip", "row")
+    inspection = _new_inspection("zip", "row")
     parts = [
         (archives.shown(entry.info.filename), _entry_opener(entry, read_as)) for entry in entries
     ]
-    return _joined(parts, found, "file")
+    return _joined(parts, inspection, "file")
 
 
 def _entry_opener(entry: File, read_as: ReadAs) -> Callable[[ExitStack], Source]:
@@ -359,7 +368,7 @@ def _entry_opener(entry: File, read_as: ReadAs) -> Callable[[ExitStack], Source]
 
 
 def _joined(
-    parts: list[tuple[str, Callable[[ExitStack], Source]]], found: Inspection, noun: str
+    parts: list[tuple[str, Callable[[ExitStack], Source]]], inspection: Inspection, noun: str
 ) -> Source:
     """Read several tables one after the other as one; a column says which each row is from."""
     with ExitStack() as stack, _named(parts[0][0]):
@@ -367,18 +376,18 @@ def _joined(
         columns = _columns(first)
     name = noun if noun not in columns else f"{noun} (2)"
     for key in ("encoding", "encoding_is_guess", "delimiter", "has_header", "way"):
-        setattr(found, key, getattr(first.found, key))
-    found.chunk_tokens = first.found.chunk_tokens
-    found.overlap_tokens = first.found.overlap_tokens
+        setattr(inspection, key, getattr(first.inspection, key))
+    inspection.chunk_tokens = first.inspection.chunk_tokens
+    inspection.overlap_tokens = first.inspection.overlap_tokens
     if len(parts) == 1:
         name = ""
-    found.columns = [*([name] if name else []), *first.found.columns]
+    inspection.columns = [*([name] if name else []), *first.inspection.columns]
 
     def rows() -> Iterator[NumberedRow]:
         number = 0
         for label, opener in parts:
             part = Part(name=label)
-            found.parts.append(part)
+            inspection.parts.append(part)
             with ExitStack() as stack, _named(label):
                 source = opener(stack)
                 _agree(columns, _columns(source), parts[0][0])
@@ -388,15 +397,15 @@ def _joined(
                     if isinstance(row, dict) and name:
                         row = {name: label, **row}  # noqa: PLW2901 - the same row, with its origin
                     yield number, row
-            _tell(found, source, label)
+            _tell(inspection, source, label)
 
-    return Source(found, rows(), first.unnamed)
+    return Source(inspection, rows(), first.unnamed)
 
 
 def _columns(source: Source) -> list[str]:
     """Return the columns of a part; JSON names them row by row, so its first row stands for it."""
-    if source.found.columns:
-        return source.found.columns
+    if source.inspection.columns:
+        return source.inspection.columns
     first = next(source.rows, None)
     if first is None:
         return []
@@ -429,13 +438,15 @@ def _named(name: str) -> Iterator[None]:
         raise Unreadable(f"In “{name}”: {message[:1].lower()}{message[1:]}") from None
 
 
-def _tell(found: Inspection, source: Source, label: str) -> None:
-    for warning in source.found.warnings:
-        if len(found.warnings) < MAX_WARNINGS:
-            found.warnings.append(f"“{label}”: {warning[:1].lower()}{warning[1:]}")
-    found.encoding_is_guess = found.encoding_is_guess or source.found.encoding_is_guess
-    for place, number in source.found.found_in.items():
-        found.found_in[place] = found.found_in.get(place, 0) + number
+def _tell(inspection: Inspection, source: Source, label: str) -> None:
+    for warning in source.inspection.warnings:
+        if len(inspection.warnings) < MAX_WARNINGS:
+            inspection.warnings.append(f"“{label}”: {warning[:1].lower()}{warning[1:]}")
+    inspection.encoding_is_guess = (
+        inspection.encoding_is_guess or source.inspection.encoding_is_guess
+    )
+    for place, number in source.inspection.found_in.items():
+        inspection.found_in[place] = inspection.found_in.get(place, 0) + number
 
 
 # --- a whole file ----------------------------------------------------------------------------
@@ -448,16 +459,16 @@ def inspect(path: Path, read_as: ReadAs, report: Callable[[int], None]) -> Inspe
         Unreadable: the file cannot be read, or holds no row.
     """
     with open_rows(path, read_as) as source:
-        found = source.found
+        inspection = source.inspection
         # A JSON file names its columns row by row; a dict keeps their order.
-        columns = dict.fromkeys(found.columns)
+        columns = dict.fromkeys(inspection.columns)
         num_columns = 0
         filled: set[str] = set()
         left_out: list[int] = []
         for number, row in source.rows:
-            found.num_rows += 1
-            if found.num_rows % _PROGRESS_ROWS == 0:
-                report(found.num_rows)
+            inspection.num_rows += 1
+            if inspection.num_rows % _PROGRESS_ROWS == 0:
+                report(inspection.num_rows)
             if isinstance(row, LeftOut):
                 left_out.append(number)
                 continue
@@ -466,38 +477,39 @@ def inspect(path: Path, read_as: ReadAs, report: Callable[[int], None]) -> Inspe
             if len(filled) < len(columns):
                 filled.update(name for name, value in row.items() if value not in (None, ""))
             if len(columns) > num_columns:
-                _check_names(list(columns)[num_columns:], f"{found.place} {number:,}")
+                _check_names(list(columns)[num_columns:], f"{inspection.place} {number:,}")
                 num_columns = len(columns)
             if num_columns > tables.MAX_COLUMNS:
                 raise Unreadable(
                     f"The objects of this file have more than {tables.MAX_COLUMNS:,} different "
-                    f"names (at {found.place} {number:,}); keep only the questions and answers."
+                    f"names (at {inspection.place} {number:,}); keep only the questions and "
+                    "answers."
                 )
-            if len(found.preview) < NUM_PREVIEW_ROWS:
+            if len(inspection.preview) < NUM_PREVIEW_ROWS:
                 values = {name: _short(value) for name, value in row.items()}
-                found.preview.append(PreviewRow(number=number, values=values))
-    if found.num_rows == 0:
-        raise Unreadable(_no_rows(found))
-    _judge(found, left_out)
-    found.columns = [name for name in columns if name in filled or name not in source.unnamed]
-    if not found.columns:
+                inspection.preview.append(PreviewRow(number=number, values=values))
+    if inspection.num_rows == 0:
+        raise Unreadable(_no_rows(inspection))
+    _judge(inspection, left_out)
+    inspection.columns = [name for name in columns if name in filled or name not in source.unnamed]
+    if not inspection.columns:
         raise Unreadable("This file holds only empty cells; fill them, then upload it again.")
-    for shown in found.preview:
-        shown.values = {name: shown.values.get(name) for name in found.columns}
-    blank = [] if found.is_document else [n for n in found.columns if n not in filled]
-    found.warnings += [f"The column “{name}” is blank in every row." for name in blank[:3]]
-    return found
+    for shown in inspection.preview:
+        shown.values = {name: shown.values.get(name) for name in inspection.columns}
+    blank = [] if inspection.is_document else [n for n in inspection.columns if n not in filled]
+    inspection.warnings += [f"The column “{name}” is blank in every row." for name in blank[:3]]
+    return inspection
 
 
-def _no_rows(found: Inspection) -> str:
-    if found.way == "pairs":
+def _no_rows(inspection: Inspection) -> str:
+    if inspection.way == "pairs":
         return (
             "This document holds no headings, tables or “Q:” lines with answers below or beside "
             "them; read it as plain text, or set the questions as headings."
         )
-    if found.way == "text":
+    if inspection.way == "text":
         return "This document holds no text; upload one with text in it."
-    if found.columns:
+    if inspection.columns:
         return (
             "This file has names of columns but no rows below them; add examples and upload it "
             "again."
@@ -515,17 +527,17 @@ def _check_names(names: list[str], where: str) -> None:
             )
 
 
-def _judge(found: Inspection, left_out: list[int]) -> None:
-    if len(left_out) * 2 > found.num_rows:
+def _judge(inspection: Inspection, left_out: list[int]) -> None:
+    if len(left_out) * 2 > inspection.num_rows:
         raise Unreadable(
-            f"From {found.place} {left_out[0]:,} on, most rows have more cells than the first "
-            f"{found.place} has columns; the texts probably hold the delimiter without quotes "
+            f"From {inspection.place} {left_out[0]:,} on, most rows have more cells than the first "
+            f"{inspection.place} has columns; the texts probably hold the delimiter without quotes "
             "around them: save the file as XLSX, or as CSV with quotes."
         )
     if left_out:
         many = f"{len(left_out):,} rows have" if len(left_out) > 1 else "1 row has"
-        found.warnings.append(
-            f"{many} more cells than there are columns (first in {found.place} "
+        inspection.warnings.append(
+            f"{many} more cells than there are columns (first in {inspection.place} "
             f"{left_out[0]:,}) and will be left out; put quotes around texts that hold the "
             "delimiter."
         )

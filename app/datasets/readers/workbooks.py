@@ -151,7 +151,7 @@ def _cell(value: Any) -> Any:
     return str(value)
 
 
-def look_over(file: File) -> int:
+def check_cells(file: File) -> int:
     """Count the cells of an XLSX file whose formula nobody has worked out: they read as blank.
 
     Raises:

@@ -116,11 +116,11 @@ def address(version: DatasetVersion, wish: Wish) -> str:
 
 
 def _looked(found: ExamplePage) -> str:
-    if found.looked is None:
+    if found.num_searched is None:
         return ""
     if found.is_back:
-        return f"Looked through {found.looked:,} places, going back, so far."
-    return f"Looked through {found.looked:,} of {found.total:,} places so far."
+        return f"Looked through {found.num_searched:,} places, going back, so far."
+    return f"Looked through {found.num_searched:,} of {found.total:,} places so far."
 
 
 # --- one example ---------------------------------------------------------------------------

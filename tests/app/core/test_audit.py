@@ -11,7 +11,7 @@ from app.core.models import AuditEvent
 
 def test_the_chain_holds_and_a_forged_event_breaks_it(db: Session) -> None:
     for number in range(3):
-        audit.record(db, None, "test.deed", f"thing {number}", value=number)
+        audit.record(db, None, "test.operation", f"thing {number}", value=number)
     events = list(db.scalars(select(AuditEvent).order_by(AuditEvent.id)))
     assert audit.first_break(events) is None
     events[1].detail = {"value": 99}
@@ -22,7 +22,7 @@ def test_the_chain_holds_and_a_forged_event_breaks_it(db: Session) -> None:
 
 @pytest.mark.parametrize("statement", [update(AuditEvent).values(actor="eve"), delete(AuditEvent)])
 def test_the_database_refuses_to_change_it(db: Session, statement: object) -> None:
-    audit.record(db, None, "test.deed", "thing")
+    audit.record(db, None, "test.operation", "thing")
     with pytest.raises(DBAPIError, match="append-only"):
         db.execute(statement)  # type: ignore[call-overload]
     db.rollback()

@@ -324,7 +324,7 @@ def test_looking_stops_after_a_moment_and_goes_on_where_it_was(db: Session) -> N
         turns += 1
         if found.examples or found.following is None:
             break
-        assert found.looked == found.following > start
+        assert found.num_searched == found.following > start
         start = found.following
     assert [row.index for row in found.examples] == [590]
     assert turns == 10  # 64 at a time
@@ -336,7 +336,7 @@ def test_looking_stops_after_a_moment_and_goes_on_where_it_was(db: Session) -> N
         if found.preceding is None:
             break
         assert found.is_back
-        assert found.looked == before - found.preceding > 0
+        assert found.num_searched == before - found.preceding > 0
         before = found.preceding
     assert (found.examples, found.following) == ([], 64)
     assert turns == 10
@@ -374,7 +374,7 @@ def test_a_small_dataset_is_seen_whole_however_slow_the_machine(db: Session) -> 
     version = version_of(db, [*rows, pair("Who sings?", "A lark.")])
     found = browsing.page(db, version, browsing.Wish(words="lark"), seconds=0)
     assert [row.index for row in found.examples] == [249]
-    assert (found.looked, found.following) == (None, None)
+    assert (found.num_searched, found.following) == (None, None)
 
 
 # --- the process ---------------------------------------------------------------------------

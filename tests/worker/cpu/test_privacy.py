@@ -67,7 +67,7 @@ def review_of(db: Session, version: DatasetVersion) -> PrivacyReview:
 
 
 def look(db: Session, version: DatasetVersion) -> PrivacyReview:
-    assert privacy.look_next("cpu-0")
+    assert privacy.review_next("cpu-0")
     return review_of(db, version)
 
 
@@ -106,7 +106,7 @@ def test_a_version_is_scanned_decided_and_replaced(db: Session) -> None:
     assert review.found == {"name": 7, "phone": 1, "other": 1}
     assert review.num_examples == 3
     assert review.lease_until is None
-    assert not privacy.look_next("cpu-0")
+    assert not privacy.review_next("cpu-0")
     top = reviews.values(db, version, Kind.NAME, 10)
     assert [(row.number, row.index) for row in top] == [(3, 2), (2, 0), (1, 0), (1, 1)]
     reviews.decide(db, user, version, Decision(kinds={Kind.OTHER: "blank"}))
@@ -126,7 +126,7 @@ def test_a_version_is_scanned_decided_and_replaced(db: Session) -> None:
     assert with_tools.tools[0]["function"]["description"] == "Ask Mr [Name 2] of the kitchen."
     assert said(db, following, 3) == said(db, version, 3)
     assert following.changes == {
-        "why": "7 names and 1 phone number replaced by stand-ins, 1 house pattern blanked",
+        "why": "7 names and 1 phone number replaced by stand-ins, 1 custom pattern blanked",
         "num_edited": 3,
         "num_moved": 0,
         "num_removed": 0,
@@ -275,7 +275,7 @@ def test_deleting_a_dataset_takes_the_findings_and_keeps_the_counts(db: Session)
         {"name": 7, "phone": 1, "other": 1},
     )
     assert version.status is VersionStatus.READY
-    assert not privacy.look_next("cpu-0")
+    assert not privacy.review_next("cpu-0")
 
 
 def test_a_scan_that_saw_only_a_part_of_the_rows_decides_nothing(db: Session) -> None:
@@ -284,7 +284,7 @@ def test_a_scan_that_saw_only_a_part_of_the_rows_decides_nothing(db: Session) ->
     db.execute(text("ALTER TABLE example RENAME TO example_away"))
     db.commit()
     with pytest.raises(ProgrammingError):
-        privacy.look_next("cpu-0")
+        privacy.review_next("cpu-0")
     db.execute(text("ALTER TABLE example_away RENAME TO example"))
     db.commit()
     assert review_of(db, version).status is ReviewStatus.SCANNING

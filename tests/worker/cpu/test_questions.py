@@ -97,7 +97,7 @@ def asking_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def model(
     db: Session, data_dir: Path, asking_model: Path, monkeypatch: pytest.MonkeyPatch
 ) -> BaseModel:
-    """The model as an import leaves it, in the test's own house; the worker is this process."""
+    """The model as an import leaves it, in the test's own folder; the worker is this process."""
     monkeypatch.setenv("ETUDE_WORKER_ID", ME)
     monkeypatch.setenv("ETUDE_WATCH_SECONDS", "0.2")
     monkeypatch.setenv("ETUDE_HEARTBEAT_SECONDS", "0.5")

@@ -50,12 +50,12 @@ def test_gpus_say_what_they_know(tmp_path: Path) -> None:
     assert (full.utilization_percent, full.temperature_celsius) == (87, 61)
     assert (full.power_watts, full.power_limit_watts) == (58.4, 72)
     # Said once, and kept.
-    assert (full.ecc_errors, full.xid, full.is_ill) == (2, 79, True)
+    assert (full.ecc_errors, full.xid, full.is_unhealthy) == (2, 79, True)
     assert full.xid_at is not None
     assert (plain.device, plain.name, plain.memory_total_bytes) == (
         "cuda:1", "NVIDIA T400", 24 * 10**9,
     )  # fmt: skip
-    assert (plain.power_watts, plain.ecc_errors, plain.xid, plain.is_ill) == (
+    assert (plain.power_watts, plain.ecc_errors, plain.xid, plain.is_unhealthy) == (
         None, None, None, False,
     )  # fmt: skip
 

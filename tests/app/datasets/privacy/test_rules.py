@@ -6,7 +6,7 @@ import pytest
 
 from app.datasets.privacy import checksums, names
 from app.datasets.privacy.findings import Kind
-from app.datasets.privacy.scanner import HousePattern, Scanner
+from app.datasets.privacy.scanner import Scanner, SitePattern
 from app.datasets.privacy.words_names import GIVEN_NAMES, SURNAMES
 from tests.app.datasets.privacy import measure
 from tests.app.datasets.privacy.make import HELD_OUT, KINDS, PEOPLE
@@ -103,8 +103,8 @@ def test_the_question_says_what_the_answer_holds(scanner: Scanner) -> None:
 
 
 def test_a_pattern_of_the_house_cannot_hold_a_scan_up() -> None:
-    slow = HousePattern(r"(a|a)*(b|b)*(a+)+$", Kind.OTHER)
-    scanner = Scanner([slow, HousePattern(r"PX\d{4}", Kind.STUDENT_ID)])
+    slow = SitePattern(r"(a|a)*(b|b)*(a+)+$", Kind.OTHER)
+    scanner = Scanner([slow, SitePattern(r"PX\d{4}", Kind.STUDENT_ID)])
     text = "a" * 5000 + "c PX1234"
     assert found(scanner, text) == [("PX1234", "student_id")]
     assert scanner.num_given_up == 1

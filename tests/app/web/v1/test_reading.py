@@ -20,7 +20,7 @@ UNSURE = "alpha,beta,gamma\n" + "".join(f"{n},{n * n},{n * n * n}\n" for n in ra
 
 
 def read_all() -> None:
-    while reading.read_next("cpu-0@here") or privacy.look_next("cpu-0@here"):
+    while reading.read_next("cpu-0@here") or privacy.review_next("cpu-0@here"):
         pass
 
 
