@@ -41,7 +41,7 @@ def page(
     share; others are compared place by place.
     """
     own = set(examples.layers(before)) ^ set(examples.layers(after))
-    found: list[Difference] = []
+    differences: list[Difference] = []
     num_compared = 0
     while True:
         indices = db.scalars(
@@ -59,15 +59,15 @@ def page(
             difference = _difference(index, old.get(index), new.get(index))
             if difference is None:
                 continue
-            if len(found) == PAGE_DIFFERENCES:
-                return found, index
-            found.append(difference)
+            if len(differences) == PAGE_DIFFERENCES:
+                return differences, index
+            differences.append(difference)
         if len(indices) < _BATCH:
-            return found, None
+            return differences, None
         start = indices[-1] + 1
         num_compared += len(indices)
         if num_compared >= _MAX_COMPARED:
-            return found, start
+            return differences, start
 
 
 def _difference(index: int, old: Example | None, new: Example | None) -> Difference | None:

@@ -158,8 +158,8 @@ def page(
     """
     offset, limit = max(offset, 0), min(limit, MAX_PAGE)
     rows = _near(version, split, Example.index > after, Example.index.asc(), offset + limit)
-    found = aliased(Example, rows)
-    return list(db.scalars(select(found).order_by(found.index).offset(offset).limit(limit)))
+    listed = aliased(Example, rows)
+    return list(db.scalars(select(listed).order_by(listed.index).offset(offset).limit(limit)))
 
 
 def page_before(
@@ -168,8 +168,8 @@ def page_before(
     """Return the last examples before an index, in order: what `page` returns, the way back."""
     limit = min(limit, MAX_PAGE)
     rows = _near(version, split, Example.index < before, Example.index.desc(), limit)
-    found = aliased(Example, rows)
-    return list(db.scalars(select(found).order_by(found.index.desc()).limit(limit)))[::-1]
+    listed = aliased(Example, rows)
+    return list(db.scalars(select(listed).order_by(listed.index.desc()).limit(limit)))[::-1]
 
 
 def stream(
@@ -243,8 +243,8 @@ def at(db: Session, version: DatasetVersion, indices: Iterable[int]) -> list[Exa
 
 def get(db: Session, version: DatasetVersion, index: int) -> Example | None:
     """Return one example by its index, the same in all derived versions, if it is there."""
-    found = at(db, version, [index])
-    return found[0] if found else None
+    rows = at(db, version, [index])
+    return rows[0] if rows else None
 
 
 def sample_sizes(db: Session, version: DatasetVersion, max_sample: int) -> dict[int, int]:

@@ -94,10 +94,10 @@ class Mapping(BaseModel):
     # an enum's hash is worked out in Python each time.
     @cached_property
     def _by_role(self) -> dict[str, list[str]]:
-        found: dict[str, list[str]] = {}
+        by_role: dict[str, list[str]] = {}
         for column in self.columns:
-            found.setdefault(column.role.value, []).append(column.name)
-        return found
+            by_role.setdefault(column.role.value, []).append(column.name)
+        return by_role
 
     @cached_property
     def kind(self) -> ExampleKind:
@@ -254,8 +254,8 @@ def tools_of(mapping: Mapping, row: dict[str, Any]) -> list[dict[str, Any]] | No
     if mapping.kind is ExampleKind.PREFERENCE:
         asked = [_parsed(row.get(name)) for name in mapping.named(ColumnRole.QUESTION)]
         cells += [value.get("tools") for value in asked if isinstance(value, dict)]
-    found = [_tool(tool) for cell in cells for tool in _list(_parsed(cell) or [], "tools")]
-    return found or None
+    tools = [_tool(tool) for cell in cells for tool in _list(_parsed(cell) or [], "tools")]
+    return tools or None
 
 
 def _tool(value: Any) -> dict[str, Any]:

@@ -40,8 +40,8 @@ def bucket(four: bytes) -> int:
 
 def terms(typed: str) -> list[str]:
     """Cut what was typed into words and “quoted phrases”, as they are compared: without case."""
-    found = re.findall(r'"([^"]+)"|“([^”]+)”|„([^“”]+)[“”]|(\S+)', typed)
-    folded = ("".join(parts).casefold().strip('"“”„') for parts in found)
+    typed_parts = re.findall(r'"([^"]+)"|“([^”]+)”|„([^“”]+)[“”]|(\S+)', typed)
+    folded = ("".join(parts).casefold().strip('"“”„') for parts in typed_parts)
     return [term for term in dict.fromkeys(folded) if term.strip()][:MAX_WORDS]
 
 
@@ -89,9 +89,9 @@ class Blocks:
 def blocks(db: Session, version: DatasetVersion, wanted: Sequence[str]) -> Blocks:
     """Return the blocks of a version in which all the terms may stand."""
     numbers = {
-        bucket(body[place : place + NUM_BYTES])
+        bucket(body[start : start + NUM_BYTES])
         for body in (term.encode() for term in wanted)
-        for place in range(len(body) - NUM_BYTES + 1)
+        for start in range(len(body) - NUM_BYTES + 1)
     }
     if not numbers:
         return Blocks()
@@ -101,13 +101,13 @@ def blocks(db: Session, version: DatasetVersion, wanted: Sequence[str]) -> Block
     )
     if indexed is None:
         return Blocks()
-    found = db.scalars(
+    kept = db.scalars(
         select(SearchBits.blocks).where(
             SearchBits.version_id == indexed, SearchBits.bucket.in_(numbers)
         )
     ).all()
-    bits = 0 if len(found) < len(numbers) else -1
-    for row in found:
+    bits = 0 if len(kept) < len(numbers) else -1
+    for row in kept:
         bits &= int.from_bytes(zlib.decompress(row), "little")
     above = [layer for layer in layers if layer > indexed]
     if above:

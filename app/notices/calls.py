@@ -74,11 +74,11 @@ def may_call(address: str) -> bool:
 
     Link-local addresses answer for machines of a cloud with their credentials.
     """
-    found = ipaddress.ip_address(address.partition("%")[0])
-    if isinstance(found, ipaddress.IPv6Address) and found.ipv4_mapped is not None:
-        found = found.ipv4_mapped
+    parsed = ipaddress.ip_address(address.partition("%")[0])
+    if isinstance(parsed, ipaddress.IPv6Address) and parsed.ipv4_mapped is not None:
+        parsed = parsed.ipv4_mapped
     return not (
-        found.is_link_local or found.is_multicast or found.is_unspecified or found.is_reserved
+        parsed.is_link_local or parsed.is_multicast or parsed.is_unspecified or parsed.is_reserved
     )
 
 
@@ -90,8 +90,8 @@ class _Connection(http.client.HTTPConnection):
         self._is_tls = is_tls
 
     def connect(self) -> None:
-        found = socket.getaddrinfo(self.host, self.port, type=socket.SOCK_STREAM)
-        addresses = [str(each[4][0]) for each in found]
+        infos = socket.getaddrinfo(self.host, self.port, type=socket.SOCK_STREAM)
+        addresses = [str(each[4][0]) for each in infos]
         if not all(may_call(address) for address in addresses):
             raise Refused(f"{self.host} leads to an address that is no receiver's")
         self.sock = socket.create_connection((addresses[0], self.port), _TIMEOUT_SECONDS)

@@ -73,7 +73,7 @@ def _check(holder: LeaseHolder, version: DatasetVersion) -> None:
 
 def _keep(holder: LeaseHolder, version: DatasetVersion) -> None:
     total = version.num_train + version.num_validation
-    found: list[Finding] = []
+    findings: list[Finding] = []
     said: dict[str, Any] = {}
     messages = _messages(holder, version)
     # The findings come first. The transaction begins behind them: it is not to last for minutes.
@@ -81,7 +81,7 @@ def _keep(holder: LeaseHolder, version: DatasetVersion) -> None:
         if "finding" not in message:
             messages = chain([message], messages)
             break
-        found.append(_finding(version, message["finding"], total))
+        findings.append(_finding(version, message["finding"], total))
     with db.session() as session:
         session.execute(delete(SearchBits).where(SearchBits.version_id == version.id))
         connection: Any = session.connection().connection.driver_connection
@@ -95,7 +95,7 @@ def _keep(holder: LeaseHolder, version: DatasetVersion) -> None:
                     said |= message
         report = Report.model_validate(said["end"])
         by_length = base64.b64decode(said["by_length"])
-        checks.publish(session, holder.lease, version, found, report, by_length)
+        checks.publish(session, holder.lease, version, findings, report, by_length)
         session.commit()
 
 

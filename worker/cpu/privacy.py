@@ -77,8 +77,8 @@ def _review(holder: LeaseHolder, version: DatasetVersion) -> None:
 def _scan(holder: LeaseHolder, version: DatasetVersion) -> None:
     with spool.nameless() as file:
         with _child(version) as child:
-            for found in holder.hear(child, _hits(child, holder)):
-                file.write(json.dumps(found).encode() + b"\n")
+            for hits in holder.hear(child, _hits(child, holder)):
+                file.write(json.dumps(hits).encode() + b"\n")
         file.seek(0)
         _publish(holder.lease, version, file)
 
@@ -91,9 +91,9 @@ def _publish(lease: Lease, version: DatasetVersion, file: IO[bytes]) -> None:
         columns = 'version_id, index, text, start, "end", kind, key'
         with connection.cursor().copy(f"COPY privacy_finding ({columns}) FROM STDIN") as copy:
             for line in file:
-                index, found = json.loads(line)
-                for place, start, end, kind, key in found:
-                    copy.write_row((version.id, index, place, start, end, kind, key))
+                index, hits = json.loads(line)
+                for text, start, end, kind, key in hits:
+                    copy.write_row((version.id, index, text, start, end, kind, key))
         review = session.get_one(PrivacyReview, lease.id)
         values = reviews.after_scan(session, session.get_one(DatasetVersion, version.id), review)
         leases.release(session, lease, values.pop("status"), reason=None, **values)

@@ -56,9 +56,9 @@ def _examine(request: DoctorRequest, language_model: Any) -> None:
             _say({"rows": num_rows})
     _say({"rows": num_rows, "phase": "comparing"})
     for family in families:
-        for found in family.findings():
-            if found.rows or found.kind in ("amount", "test_set"):
-                _say({"finding": _body(found)})
+        for finding in family.findings():
+            if finding.rows or finding.kind in ("amount", "test_set"):
+                _say({"finding": _body(finding)})
     for bucket, blocks in index.rows() if index is not None else ():
         _say({"bits": [bucket, blocks.hex()]})
     _say({"by_length": base64.b64encode(by_length.by_length()).decode()})
@@ -78,12 +78,12 @@ def _examine(request: DoctorRequest, language_model: Any) -> None:
     _say({"end": report.model_dump()})
 
 
-def _body(found: Any) -> dict[str, Any]:
+def _body(finding: Any) -> dict[str, Any]:
     return {
-        "kind": found.kind,
-        "rows": _packed(found.rows),
-        "partners": None if found.partners is None else _packed(found.partners),
-        "detail": found.detail,
+        "kind": finding.kind,
+        "rows": _packed(finding.rows),
+        "partners": None if finding.partners is None else _packed(finding.partners),
+        "detail": finding.detail,
     }
 
 

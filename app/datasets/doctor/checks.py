@@ -19,8 +19,8 @@ from app.datasets.doctor import kinds
 from app.datasets.doctor.kinds import KINDS
 from app.datasets.doctor.report import Report
 
-_ORDER = {severity: place for place, severity in enumerate(Severity)}
-_KIND_ORDER = {kind: place for place, kind in enumerate(KINDS)}
+_ORDER = {severity: position for position, severity in enumerate(Severity)}
+_KIND_ORDER = {kind: position for position, kind in enumerate(KINDS)}
 
 
 @dataclass(frozen=True)
@@ -94,10 +94,10 @@ def get(db: Session, version: DatasetVersion, kind: str) -> Said | None:
     return None if row is None or row.kind not in KINDS else _said(row)
 
 
-def verdict(found: list[Said]) -> str:
+def verdict(findings: list[Said]) -> str:
     """Say in a sentence or two whether the data is fit to learn from."""
-    bad = sum(one.severity is Severity.BAD for one in found)
-    rest = len(found) - bad
+    bad = sum(one.severity is Severity.BAD for one in findings)
+    rest = len(findings) - bad
     if bad:
         first = f"Not yet good to learn from: {_things(bad)} to put right first"
         return f"{first}, {rest} more to look at." if rest else f"{first}."
@@ -112,7 +112,7 @@ def publish(
     db: Session,
     lease: leases.Lease,
     version: DatasetVersion,
-    found: list[Finding],
+    findings: list[Finding],
     report: Report,
     by_length: bytes,
 ) -> None:
@@ -122,7 +122,7 @@ def publish(
         LeaseLost: another worker may have the check by now; roll back.
     """
     db.execute(delete(Finding).where(Finding.version_id == version.id))
-    db.add_all(found)
+    db.add_all(findings)
     db.flush()
     leases.release(
         db,

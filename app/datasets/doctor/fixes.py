@@ -117,8 +117,8 @@ def _by_question(batch: Batch) -> Iterator[tuple[Example, list[Example]]]:
     assert marks.partners is not None
     here = {row.index for row in batch.rows}
     wanted = {marks.partner(row.index) for row in batch.rows} - {None}
-    found = examples.at(batch.db, batch.version, (index for index in wanted if index is not None))
-    firsts = {row.index: row for row in found}
+    others = examples.at(batch.db, batch.version, (index for index in wanted if index is not None))
+    firsts = {row.index: row for row in others}
     members: dict[int, list[int]] = {first: [] for first in firsts}
     for index, first in zip(marks.indices, marks.partners, strict=True):
         if first in members:
@@ -168,10 +168,10 @@ def choose(kind: str, name: str) -> Fix:
     Raises:
         Invalid: there is no such fix; with the field `fix`.
     """
-    found = FIXES.get(kind, {}).get(name)
-    if found is None:
+    fix = FIXES.get(kind, {}).get(name)
+    if fix is None:
         raise Invalid("Choose what shall be done.", field="fix")
-    return found
+    return fix
 
 
 def preview(

@@ -81,13 +81,13 @@ class Lengths:
             yield _finding("short", chosen, median=f"{median:,}", bound=f"{bound:,}")
 
     def _cut(self) -> CheckFinding:
-        found = CheckFinding("cut")
+        finding = CheckFinding("cut")
         if self._model_folder is None or not self._maybe_cut:
-            return found
+            return finding
         try:
             chat = ChatFormat.load(self._model_folder)
         except ChatError:
-            return found
+            return finding
         num_lost = num_answers = 0
         for start in range(0, len(self._maybe_cut), _BATCH):
             batch = self._maybe_cut[start : start + _BATCH]
@@ -100,13 +100,13 @@ class Lengths:
                 continue  # the page of the model says so
             for (index, _), one in zip(batch, encoded, strict=True):
                 if one.num_cut_tokens:
-                    found.rows.append(index)
+                    finding.rows.append(index)
                     num_lost += one.num_cut_tokens
                     num_answers += one.num_cut_answer_tokens > 0
         many = "1 answer" if num_answers == 1 else f"{num_answers:,} answers"
         answers = f", and with them the end of {many}" if num_answers else ""
-        found.detail = {"limit": f"{self._limit:,}", "lost": f"{num_lost:,}", "answers": answers}
-        return found
+        finding.detail = {"limit": f"{self._limit:,}", "lost": f"{num_lost:,}", "answers": answers}
+        return finding
 
 
 def _finding(kind: str, indices: NDArray[Any], **detail: str) -> CheckFinding:

@@ -47,17 +47,17 @@ def spaces(text: str) -> str:
     return _GAPS.sub("\n\n", text) if "\n\n\n\n" in text else text
 
 
-def _mended(found: re.Match[str]) -> str:
+def _mended(match: re.Match[str]) -> str:
     for encoding in ("cp1252", "latin-1"):
         try:
-            return found[0].encode(encoding).decode()
+            return match[0].encode(encoding).decode()
         except UnicodeError:
             continue
-    return found[0]
+    return match[0]
 
 
-def _character(found: re.Match[str]) -> str:
-    character = html.unescape(found[0])
-    if character == found[0]:
+def _character(match: re.Match[str]) -> str:
+    character = html.unescape(match[0])
+    if character == match[0]:
         return character
     return " " if character == "\xa0" else "".join(c for c in character if c >= " " or c in "\n\t")

@@ -396,12 +396,12 @@ def num_examples(db: Session, version: DatasetVersion) -> int:
 
 def values(db: Session, version: DatasetVersion, kind: Kind, limit: int) -> list[Any]:
     """Return the most frequent values of a kind: key, number, and where one of each stands."""
-    place = func.min(PrivacyFinding.index)
+    first_index = func.min(PrivacyFinding.index)
     query = (
-        _open(version, PrivacyFinding.key, func.count().label("number"), place.label("index"))
+        _open(version, PrivacyFinding.key, func.count().label("number"), first_index.label("index"))
         .where(PrivacyFinding.kind == kind.value)
         .group_by(PrivacyFinding.key)
-        .order_by(func.count().desc(), place)
+        .order_by(func.count().desc(), first_index)
         .limit(limit)
     )
     return list(db.execute(query).all())

@@ -79,17 +79,17 @@ def stands_in(words: str, passage: str) -> bool:
 
 
 def _blocks(text: str) -> Iterator[_Block]:
-    for found in _BLOCK.finditer(text):
-        whole = found[0].rstrip()
+    for match in _BLOCK.finditer(text):
+        whole = match[0].rstrip()
         # A paragraph that is too long for one passage becomes several, cut behind sentences.
         start = 0
         last = 0
         for sentence_start, sentence_end in _spans(whole):
             if sentence_end - start > MAX_PASSAGE_CHARACTERS and last > start:
-                yield _Block(found.start() + start, found.start() + last, whole[start:last])
+                yield _Block(match.start() + start, match.start() + last, whole[start:last])
                 start = sentence_start
             last = sentence_end
-        yield _Block(found.start() + start, found.start() + len(whole), whole[start:])
+        yield _Block(match.start() + start, match.start() + len(whole), whole[start:])
 
 
 def _is_heading(block: str) -> bool:
@@ -105,16 +105,16 @@ def _is_heading(block: str) -> bool:
 def _passage(text: str, heading: str, group: list[_Block], num_answers: int) -> Iterator[Passage]:
     if not group:
         return
-    found = list(dict.fromkeys(answer for block in group for answer in _answers(block.text)))
+    answers = list(dict.fromkeys(answer for block in group for answer in _answers(block.text)))
     best: list[str] = []
-    for answer in sorted(found, key=_weight, reverse=True):
+    for answer in sorted(answers, key=_weight, reverse=True):
         # A sentence and the same with the next one are asked about once.
         if not any(answer in each or each in answer for each in best):
             best.append(answer)
     chosen = best[:num_answers]
     if chosen:
         quoted = text[group[0].start : group[-1].end]
-        yield Passage(heading, quoted, tuple(answer for answer in found if answer in chosen))
+        yield Passage(heading, quoted, tuple(answer for answer in answers if answer in chosen))
 
 
 def _answers(block: str) -> Iterator[str]:
@@ -144,12 +144,12 @@ def _answers(block: str) -> Iterator[str]:
 def _spans(block: str) -> Iterator[tuple[int, int]]:
     """Yield where each whole sentence of a paragraph begins and ends."""
     start = 0
-    for found in _SENTENCE_END.finditer(block):
-        is_last = not block[found.end() :].strip()
-        if not is_last and _SHORT_FORMS.search(block, start, found.start() + 1):
+    for match in _SENTENCE_END.finditer(block):
+        is_last = not block[match.end() :].strip()
+        if not is_last and _SHORT_FORMS.search(block, start, match.start() + 1):
             continue
-        yield start, found.end()
-        start = found.end()
+        yield start, match.end()
+        start = match.end()
         while start < len(block) and block[start].isspace():
             start += 1
 

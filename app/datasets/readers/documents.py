@@ -100,8 +100,8 @@ class _Pairs:
     def _text(self, block: Block) -> Iterator[tuple[int, Row]]:
         lines = block.text.split("\n")
         if any(_marked(line) for line in lines):
-            for place, line in enumerate(lines):
-                yield from self._marked_line(line, block.number + place)
+            for offset, line in enumerate(lines):
+                yield from self._marked_line(line, block.number + offset)
             return
         asks, _, rest = block.text.partition("\n")
         if _is_question(block.text):
@@ -135,20 +135,20 @@ class _Pairs:
             self.answer.append(marked[1])
 
     def _table(self, block: Block) -> Iterator[tuple[int, Row]]:
-        found = _columns_of(block)
-        if found is None:
+        columns = _columns_of(block)
+        if columns is None:
             text = table_text(block)
             if self.is_open:
                 self.answer.append(text)
             else:
                 self.counts.num_unused += 1
             return
-        question, answer, first = found
-        for place, cells in enumerate(block.rows[first:], start=first):
+        question, answer, first = columns
+        for offset, cells in enumerate(block.rows[first:], start=first):
             padded = [*cells, *[""] * (max(question, answer) + 1 - len(cells))]
             if padded[question].strip() and padded[answer].strip():
                 row = self._row(padded[question].strip(), padded[answer].strip(), "table")
-                yield block.number + place + (place > 0 and block.has_header), row
+                yield block.number + offset + (offset > 0 and block.has_header), row
 
 
 def _columns_of(block: Block) -> tuple[int, int, int] | None:
@@ -170,14 +170,14 @@ def _columns_of(block: Block) -> tuple[int, int, int] | None:
 
 
 def _marked(line: str) -> tuple[ColumnRole, str] | None:
-    found = _MARK.match(line)
-    if found is None:
+    match = _MARK.match(line)
+    if match is None:
         return None
-    word = plain(found[1])
+    word = plain(match[1])
     if ROLES.get(word) is ColumnRole.QUESTION or word in _QUESTION_LETTERS:
-        return ColumnRole.QUESTION, found[2].strip()
+        return ColumnRole.QUESTION, match[2].strip()
     if ROLES.get(word) is ColumnRole.ANSWER or word in _ANSWER_LETTERS:
-        return ColumnRole.ANSWER, found[2].strip()
+        return ColumnRole.ANSWER, match[2].strip()
     return None
 
 
@@ -194,8 +194,8 @@ def table_text(block: Block) -> str:
 
 def has_pairs(blocks: Iterator[Block]) -> bool:
     """Say whether a document holds enough questions and answers of its own to begin with those."""
-    found = pairs(blocks, Counts())
-    return sum(1 for _ in zip(range(MIN_PAIRS), found, strict=False)) == MIN_PAIRS
+    rows = pairs(blocks, Counts())
+    return sum(1 for _ in zip(range(MIN_PAIRS), rows, strict=False)) == MIN_PAIRS
 
 
 # --- plain text ------------------------------------------------------------------------------

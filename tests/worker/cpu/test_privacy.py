@@ -228,7 +228,7 @@ def test_a_decision_stated_beforehand_is_carried_out_and_the_job_follows(db: Ses
     assert event.detail == {"decision": "replace", "reason": ""}
 
 
-def test_the_house_says_whether_the_gate_is_required(
+def test_the_site_says_whether_the_gate_is_required(
     db: Session, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     user = first_user(db)

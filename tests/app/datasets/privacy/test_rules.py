@@ -102,7 +102,7 @@ def test_the_question_says_what_the_answer_holds(scanner: Scanner) -> None:
     assert len(scanner.scan(turns)[1]) == 1, "what was sure once is found again"
 
 
-def test_a_pattern_of_the_house_cannot_hold_a_scan_up() -> None:
+def test_a_pattern_of_the_site_cannot_hold_a_scan_up() -> None:
     slow = SitePattern(r"(a|a)*(b|b)*(a+)+$", Kind.OTHER)
     scanner = Scanner([slow, SitePattern(r"PX\d{4}", Kind.STUDENT_ID)])
     text = "a" * 5000 + "c PX1234"
@@ -110,7 +110,7 @@ def test_a_pattern_of_the_house_cannot_hold_a_scan_up() -> None:
     assert scanner.num_given_up == 1
 
 
-def test_a_model_of_the_house_adds_what_it_finds() -> None:
+def test_a_model_of_the_site_adds_what_it_finds() -> None:
     def recognize(texts: object) -> list[list[tuple[int, int, str]]]:
         assert texts == ["the tall one from bed four"]
         return [[(4, 12, "name")]]
