@@ -235,12 +235,7 @@ def _train(session: Any, claim: Any, size: Size, end_at: float) -> None:
 
 
 def _events(after: int, num_steps: int) -> Iterator[tuple[int, list[Any]]]:
-    from app.training.config import (
-        CheckpointEvent,
-        EvaluationEvent,
-        PlanEvent,
-        StepEvent,
-    )
+    from app.training.events import CheckpointEvent, EvaluationEvent, PlanEvent, StepEvent
 
     now = time.time()
     plan = PlanEvent(

@@ -6,7 +6,8 @@ from sqlalchemy.orm import object_session
 
 from app.core.models import DatasetVersion, Job
 from app.datasets.questions import reviewing
-from app.training.config import DoneEvent, TrainConfig
+from app.training.config import TrainConfig
+from app.training.events import DoneEvent
 
 _CARD = """\
 ---

@@ -21,7 +21,7 @@ from app.core.models import Adapter, Attempt, Desired, Job, Json, StoredFile, Us
 from app.jobs import metrics
 from app.people.auth import can_edit
 from app.training import failpoints, manifests
-from app.training.config import DoneEvent
+from app.training.events import DoneEvent
 
 RESULTS_PURPOSE = "fine-tune-results"
 MAX_NAME_LENGTH = 200

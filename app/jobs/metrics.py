@@ -28,7 +28,7 @@ from app.core.models import (
     Json,
     Metric,
 )
-from app.training.config import (
+from app.training.events import (
     CheckpointEvent,
     DoneEvent,
     EvaluationEvent,

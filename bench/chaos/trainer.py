@@ -19,7 +19,8 @@ from pathlib import Path
 from typing import Any
 
 from app.training import manifests
-from app.training.config import EXIT_CUT_OFF, EXIT_STOPPED, TrainerSpec
+from app.training.config import TrainerSpec
+from app.training.events import EXIT_CUT_OFF, EXIT_STOPPED
 from worker.trainer.commands import Commands
 from worker.trainer.deadline import CutOff, Deadline
 

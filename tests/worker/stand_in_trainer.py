@@ -16,12 +16,8 @@ from pathlib import Path
 from typing import Any
 
 from app.training import failpoints, manifests
-from app.training.config import (
-    EXIT_CUT_OFF,
-    EXIT_ORPHANED,
-    EXIT_STOPPED,
-    TrainerSpec,
-)
+from app.training.config import TrainerSpec
+from app.training.events import EXIT_CUT_OFF, EXIT_ORPHANED, EXIT_STOPPED
 from worker.trainer.commands import show_stacks_on_signal
 from worker.trainer.deadline import CutOff, Deadline
 

@@ -5,7 +5,7 @@ import signal
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from app.training.config import (
+from app.training.events import (
     EXIT_CHECKPOINT,
     EXIT_CONFIG,
     EXIT_CUT_OFF,

@@ -24,7 +24,7 @@ from app.core.models import Attempt, Desired, Job
 from app.jobs import metrics
 from app.machines import devices
 from app.training import failpoints
-from app.training.config import (
+from app.training.events import (
     DETERMINISTIC_EXITS,
     EXIT_DEVICE,
     EXIT_DONE,

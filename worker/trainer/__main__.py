@@ -21,9 +21,9 @@ from typing import IO, TYPE_CHECKING
 
 from pydantic import ValidationError
 
-from app.training import config as train_config
-from app.training import isolation
-from app.training.config import FailedEvent, TrainConfig, TrainerSpec
+from app.training import events, isolation
+from app.training.config import TrainConfig, TrainerSpec
+from app.training.events import FailedEvent
 from worker.trainer import launch, runtime
 from worker.trainer.commands import Commands, die_with, show_stacks_on_signal
 from worker.trainer.deadline import CutOff, Deadline
@@ -65,13 +65,13 @@ def take(job_dir: Path, commands: Commands) -> int:
         print(f"{job_dir}/config.json cannot be used: {error}", file=sys.stderr)
         if isinstance(error, ValidationError):
             _refuse(job_dir, body, error)
-        return train_config.EXIT_CONFIG
+        return events.EXIT_CONFIG
     with ExitStack() as stack:
         try:
             lock = stack.enter_context((job_dir / "run.lock").open("a"))
             if not _lock(lock):
                 print(f"Another trainer still works in {job_dir}.", file=sys.stderr)
-                return train_config.EXIT_HELD
+                return events.EXIT_HELD
             if spec.num_devices > 1:
                 return launch.run(job_dir, spec, commands)
         except Exception as error:
@@ -124,9 +124,9 @@ def _train(
 
             job.run(job_dir, spec, told, before_a_step, group)
         except CutOff:
-            return train_config.EXIT_CUT_OFF
+            return events.EXIT_CUT_OFF
         except failures.Stopped:
-            return train_config.EXIT_STOPPED
+            return events.EXIT_STOPPED
         except StartAgain as wanted:
             launch.remember(job_dir, spec, wanted)
             return launch.EXIT_AGAIN
@@ -137,7 +137,7 @@ def _train(
                 # Perhaps only the echo of another one's end: the launcher then ends us meanwhile.
                 time.sleep(_ECHO_SECONDS)
         else:
-            return train_config.EXIT_DONE
+            return events.EXIT_DONE
         # On a full disk this line may find no room either; the exit code says it as well.
         with suppress(OSError):
             if log is not None:  # whichever process it was
@@ -187,7 +187,7 @@ def _explain(error: Exception) -> "Failure":
             "disk_full",
             "The disk is full or cannot be written; the job goes on from its last checkpoint once "
             "there is room.",
-            train_config.EXIT_DISK_FULL,
+            events.EXIT_DISK_FULL,
         )
     if loop.is_out_of_memory(error):
         return failures.out_of_memory()

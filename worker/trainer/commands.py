@@ -13,7 +13,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import IO
 
-from app.training import config as train_config
+from app.training import events
 
 
 class Commands:
@@ -56,7 +56,7 @@ class Commands:
                 self.stop()
             else:
                 self._first.put(line.strip())
-        os._exit(train_config.EXIT_ORPHANED)
+        os._exit(events.EXIT_ORPHANED)
 
 
 def show_stacks_on_signal() -> None:
@@ -74,6 +74,6 @@ def die_with(pipe: int) -> None:
         poll = select.poll()
         poll.register(pipe, 0)  # told of a hang-up, and of nothing else
         poll.poll()
-        os._exit(train_config.EXIT_ORPHANED)
+        os._exit(events.EXIT_ORPHANED)
 
     threading.Thread(target=wait, name="death-pipe", daemon=True).start()

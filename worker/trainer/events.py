@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from app.training import failpoints
-from app.training.config import Event
+from app.training.events import Event
 
 
 class EventLog:

@@ -1,6 +1,6 @@
 """Why training cannot go on: an exit code for the supervisor, a sentence for a person."""
 
-from app.training import config as train_config
+from app.training import events
 
 
 class Failure(Exception):
@@ -9,7 +9,7 @@ class Failure(Exception):
     Args:
         code: A stable word for programs.
         message: What happened and what to do about it.
-        exit_code: One of app.training.config's EXIT_ codes.
+        exit_code: One of app.training.events' EXIT_ codes.
     """
 
     def __init__(self, code: str, message: str, exit_code: int) -> None:
@@ -24,11 +24,11 @@ class Stopped(Exception):
 
 
 def dataset_invalid(message: str) -> Failure:
-    return Failure("dataset_invalid", message, train_config.EXIT_DATASET)
+    return Failure("dataset_invalid", message, events.EXIT_DATASET)
 
 
 def model_rejected(message: str) -> Failure:
-    return Failure("model_rejected", message, train_config.EXIT_MODEL)
+    return Failure("model_rejected", message, events.EXIT_MODEL)
 
 
 def no_device() -> Failure:
@@ -43,14 +43,14 @@ def device_broken() -> Failure:
 
 
 def _device_failed(message: str) -> Failure:
-    return Failure("device_failed", message, train_config.EXIT_DEVICE)
+    return Failure("device_failed", message, events.EXIT_DEVICE)
 
 
 def checkpoint_unusable(step: int, error: Exception) -> Failure:
     return Failure(
         "checkpoint_unusable",
         f"The checkpoint of step {step} cannot be used ({error}); it goes on from the one before.",
-        train_config.EXIT_CHECKPOINT,
+        events.EXIT_CHECKPOINT,
     )
 
 
@@ -59,7 +59,7 @@ def out_of_memory() -> Failure:
         "out_of_memory",
         "The machine's memory is too small even for one example at a time; choose a smaller "
         "starting model, or a smaller “longest example”.",
-        train_config.EXIT_OUT_OF_MEMORY,
+        events.EXIT_OUT_OF_MEMORY,
     )
 
 
@@ -68,5 +68,5 @@ def loss_not_finite(step: int) -> Failure:
         "loss_not_finite",
         f"At step {step} the loss was no longer a number, also after going back and halving the "
         "learning rate; choose a smaller learning rate and look for odd examples.",
-        train_config.EXIT_NOT_FINITE,
+        events.EXIT_NOT_FINITE,
     )

@@ -17,7 +17,8 @@ from safetensors import SafetensorError
 from transformers import AutoModelForCausalLM, LlamaConfig
 
 from app.training.chat import ChatError, ChatFormat
-from app.training.config import NoteEvent, PhaseEvent, PlanEvent, TrainerSpec
+from app.training.config import TrainerSpec
+from app.training.events import NoteEvent, PhaseEvent, PlanEvent
 from app.training.plan import choose
 from app.training.plan.choose import Plan
 from app.training.plan.machine import DeviceInfo, share_cpu, this_cpu

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from app.training import config as train_config
+from app.training import events
 from app.training.config import TrainerSpec
 
 if TYPE_CHECKING:
@@ -128,7 +128,7 @@ def _run_once(job_dir: Path, spec: TrainerSpec, program: tuple[str, ...]) -> int
         except ChildFailedError as error:
             codes = [failure.exitcode for failure in error.failures.values()]
             return next((code for code in codes if code not in _ECHOES), codes[0])
-    return train_config.EXIT_DONE
+    return events.EXIT_DONE
 
 
 def _newest_checkpoint(job_dir: Path, spec: TrainerSpec) -> str:

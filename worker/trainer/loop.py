@@ -16,7 +16,8 @@ from torch import Tensor
 
 from app.training import failpoints
 from app.training.chat import IGNORE_INDEX, ChatFormat, Encoded
-from app.training.config import (
+from app.training.config import TrainConfig, TrainerSpec
+from app.training.events import (
     CheckpointEvent,
     DoneEvent,
     EvaluationEvent,
@@ -24,8 +25,6 @@ from app.training.config import (
     PhaseEvent,
     SamplesEvent,
     StepEvent,
-    TrainConfig,
-    TrainerSpec,
 )
 from app.training.plan.choose import Plan
 from app.training.plan.machine import this_cpu

@@ -29,12 +29,7 @@ from app.core.models import (
     WorkerState,
 )
 from app.jobs import metrics
-from app.training.config import (
-    CheckpointEvent,
-    EvaluationEvent,
-    PlanEvent,
-    StepEvent,
-)
+from app.training.events import CheckpointEvent, EvaluationEvent, PlanEvent, StepEvent
 from tests.factories import make_base_model, make_dataset_version, make_job
 
 WORKER = jobs.WorkerInfo("gpu-0@here", "here", "boot", 1234, 99, ("cpu",))

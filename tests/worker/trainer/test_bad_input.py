@@ -13,7 +13,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from app.training import config as train_config
+from app.training import events as train_events
 from app.training.config import TrainerSpec
 from app.training.manifests import write_manifest
 from tests.small_disk import fill, small_disk
@@ -147,7 +147,7 @@ def test_a_question_longer_than_the_context_is_cut_and_said(
 ) -> None:
     make_job(tmp_path, tiny_model, max_length_tokens=2048, **QUICK)
     write_examples(tmp_path, [talk("q" * 900, "Upstairs."), talk("Where?", "Here.")])
-    assert train(tmp_path) == train_config.EXIT_DONE
+    assert train(tmp_path) == train_events.EXIT_DONE
     (step,) = events(tmp_path, kind="step")
     assert 512 < step["num_tokens"] < 700  # with the short one
     assert events(tmp_path, kind="plan")[0]["num_truncated"] == 1
@@ -171,7 +171,7 @@ def test_a_full_disk_ends_with_its_own_code_at_every_write(
     whole = tmp_path / "whole"
     spec = make_job(whole, tiny_model, **FEW, **QUICK).model_copy(update={"num_samples": 0})
     write_spec(whole, spec)
-    assert train(whole) == train_config.EXIT_DONE
+    assert train(whole) == train_events.EXIT_DONE
     wanted = losses(whole)
     needed = sum(file.stat().st_size for file in whole.rglob("*") if file.is_file())
 
@@ -184,19 +184,19 @@ def test_a_full_disk_ends_with_its_own_code_at_every_write(
         ballast = fill(disk, leave=free)
         codes.append(train(folder))
         ballast.unlink()
-        if codes[-1] == train_config.EXIT_DISK_FULL:
+        if codes[-1] == train_events.EXIT_DISK_FULL:
             if free:
                 lines = (folder / "attempts" / "1" / "events.jsonl").read_text().splitlines()
                 assert all(json.loads(line) for line in lines)
             # Once there is room, it goes on.
             again = spec.model_copy(update={"attempt": 2})
             write_spec(folder, again)
-            assert train(folder) == train_config.EXIT_DONE
+            assert train(folder) == train_events.EXIT_DONE
             assert losses(folder, attempt=2) == wanted
         shutil.rmtree(folder)
-    assert set(codes) == {train_config.EXIT_DISK_FULL, train_config.EXIT_DONE}
+    assert set(codes) == {train_events.EXIT_DISK_FULL, train_events.EXIT_DONE}
     assert codes == sorted(codes, reverse=True)
-    assert codes.count(train_config.EXIT_DISK_FULL) >= 5
+    assert codes.count(train_events.EXIT_DISK_FULL) >= 5
 
 
 def test_a_job_needs_no_room_for_the_packed_model(
@@ -206,5 +206,5 @@ def test_a_job_needs_no_room_for_the_packed_model(
     spec = make_job(tmp_path / "job", tiny_model, **FEW, **QUICK)
     cache = disk / "cache"
     write_spec(tmp_path / "job", spec.model_copy(update={"cache_dir": str(cache)}))
-    assert train(tmp_path / "job") == train_config.EXIT_DONE
+    assert train(tmp_path / "job") == train_events.EXIT_DONE
     assert not list(cache.glob("nf4-*"))

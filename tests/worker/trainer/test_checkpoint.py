@@ -12,7 +12,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from app.training.config import EXIT_CHECKPOINT, Event, PhaseEvent
+from app.training.events import EXIT_CHECKPOINT, Event, PhaseEvent
 from app.training.manifests import new_folder, verify_manifest, write_manifest
 from tests.worker.trainer.conftest import (
     events,

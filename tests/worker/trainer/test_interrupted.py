@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from app.training import config as train_config
+from app.training import events as train_events
 from app.training.config import TrainerSpec
 from app.training.manifests import verify_manifest
 from tests.worker.trainer.conftest import events, make_job
@@ -135,7 +135,7 @@ def test_twenty_interrupted_jobs_equal_the_unbroken_one(
     write(whole, make(whole, tiny_model))
     process, _orders = start(whole)
     process.join(200)
-    assert process.exitcode == train_config.EXIT_DONE
+    assert process.exitcode == train_events.EXIT_DONE
     wanted = numbers(whole, [0])
     assert len(wanted) == 12 + 5  # the test set is asked without the adapter, too
     result = (whole / "result" / "adapter_model.safetensors").read_bytes()
@@ -152,7 +152,7 @@ def test_twenty_interrupted_jobs_equal_the_unbroken_one(
             left -= 1
             process.join(200)
             ended.append((way, process.exitcode))
-            if process.exitcode == train_config.EXIT_DONE:
+            if process.exitcode == train_events.EXIT_DONE:
                 break
             begin, path = go_on_from(folder, spec.attempt)
             begins.append(begin)
@@ -165,4 +165,4 @@ def test_twenty_interrupted_jobs_equal_the_unbroken_one(
             assert told[key] == done[key], (seed, key)
     # The moments are left to chance; that each way was met is not.
     assert {way for way, code in ended if code == -signal.SIGKILL} == {"kill", "kill in a save"}
-    assert {way for way, code in ended if code == train_config.EXIT_STOPPED} == {"SIGTERM", "stop"}
+    assert {way for way, code in ended if code == train_events.EXIT_STOPPED} == {"SIGTERM", "stop"}

@@ -18,6 +18,7 @@ import torch
 from safetensors.torch import load_file
 
 from app.training import config as train_config
+from app.training import events as train_events
 from app.training.manifests import verify_manifest
 from tests.worker.conftest import is_running
 from tests.worker.trainer import pair
@@ -203,7 +204,7 @@ for job in sorted(folder.iterdir()):
 
 
 def test_the_launcher_ends_as_the_one_that_failed(tmp_path: Path, tiny_model: Path) -> None:
-    codes = [0, train_config.EXIT_DISK_FULL, -signal.SIGKILL]
+    codes = [0, train_events.EXIT_DISK_FULL, -signal.SIGKILL]
     for number, code in enumerate(codes):
         job = tmp_path / str(number)
         spec = make_job(job, tiny_model).model_copy(update={"num_devices": 2})
@@ -252,7 +253,7 @@ def test_a_job_on_two_devices_from_start_to_stop_to_the_death_of_a_process(
         assert listening(process.pid) == set()
         process.stdin.write("stop\n")
         process.stdin.flush()
-        assert process.wait(60) == train_config.EXIT_STOPPED
+        assert process.wait(60) == train_events.EXIT_STOPPED
     assert not any(map(is_running, ranks))
     (plan,) = events(tmp_path, kind="plan")
     assert plan["plan"]["strategy"] == "ddp"
@@ -282,5 +283,5 @@ def test_all_processes_end_with_the_supervisor(tmp_path: Path, tiny_model: Path)
         ranks = identity.children(process.pid)
         time.sleep(1)
         process.stdin.close()
-        assert process.wait(10) == train_config.EXIT_ORPHANED
+        assert process.wait(10) == train_events.EXIT_ORPHANED
         wait_until(lambda: not any(map(is_running, ranks)), seconds=10)

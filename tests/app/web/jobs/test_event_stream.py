@@ -19,7 +19,7 @@ from app import jobs
 from app.core.models import Job, JobStatus, User, WebSession
 from app.jobs import metrics
 from app.people import auth
-from app.training.config import EvaluationEvent, StepEvent
+from app.training.events import EvaluationEvent, StepEvent
 from tests.factories import make_department, make_job, make_user
 
 Event = dict[str, str]

@@ -11,7 +11,7 @@ from sqlalchemy import Engine, event
 from sqlalchemy.orm import Session
 
 from app.jobs import metrics
-from app.training.config import EvaluationEvent, StepEvent
+from app.training.events import EvaluationEvent, StepEvent
 from app.web.jobs.stream_reads import Look, Looks, shared
 from tests.app.web.jobs.test_event_stream import make_running, report
 from tests.factories import make_user

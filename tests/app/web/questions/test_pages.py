@@ -31,7 +31,7 @@ from app.core.models import (
 from app.datasets import changes, deletion, examples
 from app.datasets.changes import Change
 from app.datasets.questions import reviewing, runs
-from app.training.config import DoneEvent
+from app.training.events import DoneEvent
 from tests.app.web.pages import sign_in
 from tests.factories import (
     first_user,

@@ -14,7 +14,7 @@ from app import jobs
 from app.core import storage
 from app.core.models import Adapter, Job, Metric, ModelStatus, StoredFile, User
 from app.jobs import metrics
-from app.training.config import (
+from app.training.events import (
     CheckpointEvent,
     EvaluationEvent,
     NoteEvent,

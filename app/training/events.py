@@ -1,0 +1,131 @@
+"""What a trainer says: the lines of `events.jsonl`, and its exit codes; no torch."""
+
+from typing import Any, Literal
+
+from pydantic import BaseModel
+
+
+class Event(BaseModel):
+    """One line of JOB_DIR/attempts/<n>/events.jsonl; `at` is Unix seconds (UTC)."""
+
+    kind: str
+    at: float
+
+
+class PhaseEvent(Event):
+    """The trainer began something that takes a while."""
+
+    kind: Literal["phase"] = "phase"
+    phase: Literal[
+        "loading", "preparing", "probing", "training", "evaluating", "sampling", "saving"
+    ]
+    message: str
+
+
+class PlanEvent(Event):
+    """What the trainer settled on, once, before the first step; `plan` as in plan.choose.Plan."""
+
+    kind: Literal["plan"] = "plan"
+    total_steps: int
+    num_train: int
+    num_validation: int
+    num_truncated: int
+    num_cut_tokens: int = 0  # of the truncated examples, together
+    num_cut_answers: int = 0  # of the truncated examples, those whose answer lost something
+    plan: dict[str, Any]
+
+
+class StepEvent(Event):
+    """One optimizer update. `loss` is the mean over its labelled tokens, or pairs, in nats."""
+
+    kind: Literal["step"] = "step"
+    step: int
+    epoch: float
+    loss: float
+    learning_rate: float
+    grad_norm: float
+    num_tokens: int  # non-padding tokens of the step
+    tokens_per_second: float
+    # Of pairs: how often the better answer is preferred to the worse, and by how much (in nats,
+    # times beta), each beside the starting model.
+    preferred_share: float | None = None
+    preference_margin: float | None = None
+
+
+class EvaluationEvent(Event):
+    """Mean loss over the validation split's labelled tokens, or pairs, after `step` updates."""
+
+    kind: Literal["evaluation"] = "evaluation"
+    step: int
+    loss: float
+    is_best: bool
+    preferred_share: float | None = None  # as in StepEvent
+    preference_margin: float | None = None
+
+
+class CheckpointEvent(Event):
+    """A checkpoint is whole on disk; `path` is below JOB_DIR."""
+
+    kind: Literal["checkpoint"] = "checkpoint"
+    step: int
+    path: str
+    manifest_sha256: str
+
+
+class NoteEvent(Event):
+    """A sentence for the person: something moved by itself, or is worth knowing."""
+
+    kind: Literal["note"] = "note"
+    level: Literal["info", "warn", "error"]
+    message: str
+
+
+class SamplesEvent(Event):
+    """Held-out questions, answered by the base model and by the tuned one."""
+
+    kind: Literal["samples"] = "samples"
+    samples: list[dict[str, str]]  # question, reference, base, tuned
+
+
+class DoneEvent(Event):
+    """The adapter lies whole in JOB_DIR/result; the exit code is 0."""
+
+    kind: Literal["done"] = "done"
+    best_step: int
+    validation_loss_before: float
+    validation_loss_after: float
+    train_loss: float
+    trained_tokens: int
+    peak_memory_bytes: int
+    train_seconds: float
+    save_seconds: float = 0  # of all checkpoints
+    stopped_early: bool
+    preferred_share: float | None = None  # of the validation split's pairs, at the best step
+
+
+class FailedEvent(Event):
+    """Why training cannot go on; the exit code says what to do about it."""
+
+    kind: Literal["failed"] = "failed"
+    code: str
+    message: str
+
+
+# Exit codes of the trainer (docs/life-of-a-job.md).
+EXIT_DONE = 0
+EXIT_DATASET = 10
+EXIT_CONFIG = 11
+EXIT_OUT_OF_MEMORY = 12
+EXIT_NOT_FINITE = 13
+EXIT_DISK_FULL = 14
+EXIT_MODEL = 15
+EXIT_CHECKPOINT = 16
+EXIT_HELD = 17
+EXIT_STOPPED = 20
+EXIT_CUT_OFF = 22
+EXIT_ORPHANED = 70
+EXIT_DEVICE = 74
+# The same input would fail again: no retry.
+DETERMINISTIC_EXITS = frozenset(
+    {EXIT_DATASET, EXIT_CONFIG, EXIT_OUT_OF_MEMORY, EXIT_NOT_FINITE, EXIT_MODEL}
+)
