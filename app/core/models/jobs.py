@@ -1,0 +1,213 @@
+"""Jobs, their attempts, what these reported, and the adapter that a job yields."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from enum import StrEnum
+from typing import Any
+
+from sqlalchemy import BigInteger, CheckConstraint, ForeignKey, Index, func, text
+from sqlalchemy.dialects.postgresql import JSONB
+from sqlalchemy.orm import Mapped, mapped_column, relationship
+
+from app.core.models.base import Base, Json, Leased, enum_of, public_id
+from app.core.models.base_models import BaseModel
+from app.core.models.datasets import DatasetVersion, StoredFile
+from app.core.models.people import User
+
+
+class JobStatus(StrEnum):
+    QUEUED = "queued"
+    RUNNING = "running"
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+
+    @property
+    def is_final(self) -> bool:
+        return self in (JobStatus.SUCCEEDED, JobStatus.FAILED, JobStatus.CANCELLED)
+
+
+class Desired(StrEnum):
+    """What people want of a job; set at any time, never in a race with its status."""
+
+    RUN = "run"
+    PAUSE = "pause"
+    CANCEL = "cancel"
+
+
+class Job(Leased, Base):
+    """One request to fine-tune; `app/jobs` is the only writer of status and desired."""
+
+    __tablename__ = "job"
+    id: Mapped[int] = mapped_column(primary_key=True)
+    public_id: Mapped[str] = mapped_column(unique=True, default=lambda: public_id("ftjob"))
+    department_id: Mapped[int] = mapped_column(ForeignKey("department.id"))
+    owner_id: Mapped[int] = mapped_column(ForeignKey("user_account.id"))
+    name: Mapped[str]
+    version_id: Mapped[int] = mapped_column(ForeignKey("dataset_version.id"))
+    # A version of its own for testing, where a program sent one (/v1 validation_file).
+    validation_version_id: Mapped[int | None] = mapped_column(ForeignKey("dataset_version.id"))
+    base_model_id: Mapped[int] = mapped_column(ForeignKey("base_model.id"))
+    retry_of_id: Mapped[int | None] = mapped_column(ForeignKey("job.id", ondelete="SET NULL"))
+    # app.training.config.TrainConfig, frozen when the job was made.
+    config: Mapped[Json]
+    # app.training.plan.choose.Plan: what was predicted, shown beside what was measured.
+    plan: Mapped[Json | None]
+    measured: Mapped[Json | None]
+    status: Mapped[JobStatus] = mapped_column(enum_of(JobStatus), default=JobStatus.QUEUED)
+    desired: Mapped[Desired] = mapped_column(enum_of(Desired), default=Desired.RUN)
+    # Who last asked to pause, resume or cancel it.
+    desired_by_id: Mapped[int | None] = mapped_column(ForeignKey("user_account.id"))
+    priority: Mapped[int] = mapped_column(default=0, server_default="0")  # smaller goes first
+    # What its plan asks of a worker: memory of each device, and how many; none: nobody can say.
+    needs_bytes: Mapped[int | None] = mapped_column(BigInteger)
+    needs_devices: Mapped[int] = mapped_column(default=1, server_default="1")
+    run_after: Mapped[datetime] = mapped_column(server_default=func.now())
+    # Step of the newest verified checkpoint; an attempt goes on from here.
+    durable_step: Mapped[int] = mapped_column(default=0, server_default="0")
+    # The last sequence number given to a metric or an event of this job.
+    event_seq: Mapped[int] = mapped_column(BigInteger, default=0, server_default="0")
+    # What the trainer is doing (TrainerPhase in docs/life-of-a-job.md) and where it stands.
+    phase: Mapped[str | None]
+    step: Mapped[int] = mapped_column(default=0, server_default="0")
+    total_steps: Mapped[int | None]
+    trained_tokens: Mapped[int] = mapped_column(BigInteger, default=0, server_default="0")
+    # A stable word for why it failed (out_of_memory, loss_not_finite, …) beside `reason`.
+    error_code: Mapped[str | None]
+    log_tail: Mapped[str | None]
+    samples: Mapped[list[Any] | None] = mapped_column(JSONB)
+    # /v1: the caller's own labels, the wanted name's end, and what was sent.
+    labels: Mapped[Json | None]
+    suffix: Mapped[str | None]
+    api_request: Mapped[Json | None]
+    created_at: Mapped[datetime] = mapped_column(server_default=func.now())
+    started_at: Mapped[datetime | None]
+    finished_at: Mapped[datetime | None]
+    owner: Mapped[User] = relationship(foreign_keys=[owner_id])
+    version: Mapped[DatasetVersion] = relationship(foreign_keys=[version_id], lazy="joined")
+    base_model: Mapped[BaseModel] = relationship(lazy="joined")
+    adapter: Mapped[Adapter | None] = relationship(back_populates="job")
+    __table_args__ = (
+        CheckConstraint(
+            "(status = 'running') = (worker_id IS NOT NULL AND lease_until IS NOT NULL)",
+            name="lease",
+        ),
+        Index("ix_job_queued", "priority", "id", postgresql_where=text("status = 'queued'")),
+        # A claim reads the first of each department, whatever waits behind it.
+        Index(
+            "ix_job_line",
+            "department_id",
+            "priority",
+            "id",
+            postgresql_where=text("status = 'queued'"),
+        ),
+        # From data or a model that failed to the jobs that wait for it.
+        Index("ix_job_queued_version", "version_id", postgresql_where=text("status = 'queued'")),
+        Index(
+            "ix_job_queued_validation",
+            "validation_version_id",
+            postgresql_where=text("status = 'queued'"),
+        ),
+        Index("ix_job_queued_model", "base_model_id", postgresql_where=text("status = 'queued'")),
+        Index("ix_job_running", "lease_until", postgresql_where=text("status = 'running'")),
+        Index(None, "department_id", "created_at"),
+    )
+
+
+class Attempt(Base):
+    """One worker's hold on a job, from claim to its end."""
+
+    __tablename__ = "attempt"
+    job_id: Mapped[int] = mapped_column(ForeignKey("job.id", ondelete="CASCADE"), primary_key=True)
+    number: Mapped[int] = mapped_column(primary_key=True)
+    worker_id: Mapped[str]
+    host: Mapped[str]
+    # With the trainer's process id and start time: lets a worker of this host prove it dead.
+    boot_id: Mapped[str]
+    supervisor_pid: Mapped[int]
+    supervisor_started: Mapped[int] = mapped_column(BigInteger)
+    devices: Mapped[list[Any]] = mapped_column(JSONB)  # e.g. ["cpu"]; may hold several GPUs
+    resume_step: Mapped[int]
+    spool_offset: Mapped[int] = mapped_column(BigInteger, default=0, server_default="0")
+    started_at: Mapped[datetime] = mapped_column(server_default=func.now())
+    ended_at: Mapped[datetime | None]
+    outcome: Mapped[str | None]
+    exit_code: Mapped[int | None]
+    # What its devices took so far, and whose counter says so ("gpu" or "cpu"); none: not measured.
+    energy_joules: Mapped[float | None]
+    energy_source: Mapped[str | None]
+    __table_args__ = (
+        # The last line of defence against two workers on one job.
+        Index("uq_attempt_open", "job_id", unique=True, postgresql_where=text("ended_at IS NULL")),
+    )
+
+
+class Metric(Base):
+    """One (step, name, value). `seq` orders a job's stream; rows of one step share it."""
+
+    __tablename__ = "metric"
+    job_id: Mapped[int] = mapped_column(ForeignKey("job.id", ondelete="CASCADE"), primary_key=True)
+    step: Mapped[int] = mapped_column(primary_key=True)
+    name: Mapped[str] = mapped_column(primary_key=True)
+    value: Mapped[float]
+    attempt: Mapped[int]
+    seq: Mapped[int] = mapped_column(BigInteger)
+    at: Mapped[datetime]  # when the trainer wrote it
+    __table_args__ = (Index(None, "job_id", "seq"),)
+
+
+class JobEvent(Base):
+    """A sentence about a job; `seq` is shared with its metrics."""
+
+    __tablename__ = "job_event"
+    job_id: Mapped[int] = mapped_column(ForeignKey("job.id", ondelete="CASCADE"), primary_key=True)
+    seq: Mapped[int] = mapped_column(BigInteger, primary_key=True)
+    at: Mapped[datetime] = mapped_column(server_default=func.now())
+    level: Mapped[str]  # info, warn, error
+    kind: Mapped[str]  # phase, resumed, evaluation, checkpoint, note, status
+    message: Mapped[str]
+    data: Mapped[Json | None]
+
+
+class Checkpoint(Base):
+    __tablename__ = "checkpoint"
+    job_id: Mapped[int] = mapped_column(ForeignKey("job.id", ondelete="CASCADE"), primary_key=True)
+    step: Mapped[int] = mapped_column(primary_key=True)
+    public_id: Mapped[str] = mapped_column(unique=True, default=lambda: public_id("ftckpt"))
+    attempt: Mapped[int]
+    path: Mapped[str]  # below the job's JOB_DIR
+    manifest_sha256: Mapped[str]
+    metrics: Mapped[Json]
+    created_at: Mapped[datetime] = mapped_column(server_default=func.now())
+
+
+class Adapter(Base):
+    """What a job yields; only what this row points to is ever served."""
+
+    __tablename__ = "adapter"
+    id: Mapped[int] = mapped_column(primary_key=True)
+    department_id: Mapped[int] = mapped_column(ForeignKey("department.id"))
+    owner_id: Mapped[int] = mapped_column(ForeignKey("user_account.id"))
+    job_id: Mapped[int | None] = mapped_column(
+        ForeignKey("job.id", ondelete="SET NULL"), unique=True
+    )
+    base_model_id: Mapped[int] = mapped_column(ForeignKey("base_model.id"))
+    name: Mapped[str]
+    # "ft:{base}:{organisation}:{suffix}:{short id}"; what /v1 calls the tuned model.
+    public_name: Mapped[str] = mapped_column(unique=True)
+    storage_key: Mapped[str]  # the folder; MANIFEST.json names its files
+    manifest_sha256: Mapped[str]
+    size_bytes: Mapped[int] = mapped_column(BigInteger)
+    # {"validation_loss_before", "validation_loss_after", "train_loss", "best_step", …}
+    metrics: Mapped[Json]
+    # [{"question", "reference", "base", "tuned"}, …]
+    samples: Mapped[list[Any]] = mapped_column(JSONB)
+    # The zip and the metrics CSV as files, for programs (/v1 result_files).
+    archive_file_id: Mapped[int | None] = mapped_column(ForeignKey("stored_file.id"))
+    metrics_file_id: Mapped[int | None] = mapped_column(ForeignKey("stored_file.id"))
+    created_at: Mapped[datetime] = mapped_column(server_default=func.now())
+    job: Mapped[Job | None] = relationship(back_populates="adapter")
+    base_model: Mapped[BaseModel] = relationship(lazy="joined")
+    archive_file: Mapped[StoredFile | None] = relationship(foreign_keys=[archive_file_id])
+    metrics_file: Mapped[StoredFile | None] = relationship(foreign_keys=[metrics_file_id])
