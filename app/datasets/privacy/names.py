@@ -11,24 +11,26 @@ from collections.abc import Iterator, Mapping, Sequence
 from functools import lru_cache
 
 from app.datasets.privacy.findings import Kind, Span
-from app.datasets.privacy.words_context import (
+from app.datasets.privacy.words import (
+    ALSO_WORDS,
     ARTICLES,
     BELONGINGS,
     CONTACTS,
-    DRUG_ENDING,
     FUNCTION_WORDS,
     GERMAN_MATTER,
+    GIVEN_NAMES,
     INTRODUCTIONS,
-    LABELS,
     NOT_NAMES,
     OF,
+    ORG_HEADS,
+    ORG_TAILS,
     PARTICLES,
     PERSON_VERBS,
     PLACE_PREPOSITIONS,
     RELATIONS,
+    SURNAMES,
     TITLES,
 )
-from app.datasets.privacy.words_names import ALSO_WORDS, GIVEN_NAMES, SURNAMES
 
 _UPPER = "A-ZÀ-ÖØ-ÞĀĂĄĆĈĊČĎĐĒĔĖĘĚĜĞĠĢĤĦĨĪĬĮİĴĶĹĻĽĿŁŃŅŇŌŎŐŒŔŖŘŚŜŞŠŢŤŦŨŪŬŮŰŲŴŶŸŹŻŽ"
 _WORD = re.compile(
@@ -36,12 +38,27 @@ _WORD = re.compile(
     rf"|(?<!\w)(?:[{_UPPER}]\.(?:-?[{_UPPER}]\.)*|[^\W\d_]+(?:['’‘-][^\W\d_]+)*)(?:['’]s(?!\w))?(?![\d_])"
 )
 _STAND_IN = re.compile(r"\[[^\]\n]{1,40} \d+\]")
+# What stands before a colon that a name follows.
+_LABELS = (
+    r"(?:full |first |last |given |family |patient |pupil |student |child['’]?s |parent |mother['’]?s )?name"
+    r"|surname|forename|patient(?:in)?|pupil|student|child|client|resident|parent|guardian|mother|father"
+    r"|next of kin|policy ?holder|insured|holder|emergency contact|contact|teacher|gp|doctor|physician|nurse|from|to|attn|author"
+    r"|vor- und nachname|vorname|nachname|familienname|schüler(?:in)?|kind|klient(?:in)?|bewohner(?:in)?"
+    r"|mutter|vater|eltern(?:teil)?|ansprechpartner(?:in)?|kontakt(?:person)?|lehrer(?:in)?|hausarzt"
+    r"|hausärztin|arzt|ärztin|von|an|erziehungsberechtigter?|angehörige[r]?|versicherte[r]?"
+    r"|nom(?: et prénom)?|prénom|nom de famille|nom complet|patiente?|élève|étudiant(?:e)?|enfant|mère|père"
+    r"|parent|responsable(?: légal)?|personne à prévenir|médecin(?: traitant)?|assurée?"
+    r"|nombre(?: completo| y apellidos)?|apellidos?|paciente|alumn[oa]|estudiante|niñ[oa]|madre|padre"
+    r"|tutor(?:a)?|contacto|médic[oa]|asegurad[oa]|titular"
+    r"|naam|voornaam|achternaam|volledige naam|patiënte?|cliënt(?:e)?|leerling|scholier|bewoner|moeder"
+    r"|vader|ouder|verzorger|contactpersoon|huisarts|verzekerde|mentor"
+)
 _LABELLED = re.compile(
-    rf"(?:^|[^\w])(?:{LABELS})\s*(?:\([^)\n]{{0,20}}\)\s*)?[:=]\s*$", re.IGNORECASE
+    rf"(?:^|[^\w])(?:{_LABELS})\s*(?:\([^)\n]{{0,20}}\)\s*)?[:=]\s*$", re.IGNORECASE
 )
 _FIRST_LAST = rf"[{_UPPER}][^\W\d_]*(?:[ '’-](?:(?:van|von|de|der|den|la|le|du|di|da|el)\s)*[{_UPPER}][^\W\d_]*){{0,2}}"
 _SURNAME_FIRST = re.compile(
-    rf"(?:^|[^\w])(?i:{LABELS})\s*[:=]\s*((?:(?:van|von|de|der|den|la|le|du|di|da|el)\s)*{_FIRST_LAST}, {_FIRST_LAST})"
+    rf"(?:^|[^\w])(?i:{_LABELS})\s*[:=]\s*((?:(?:van|von|de|der|den|la|le|du|di|da|el)\s)*{_FIRST_LAST}, {_FIRST_LAST})"
     r"(?=\s*(?:\n|$|;|\())"
 )
 _FOLLOWED = re.compile(
@@ -56,236 +73,16 @@ _VOCATIVE = re.compile(
 )
 _NUMBER_WORD = re.compile(r"(?:nummer|number|kennung|code|[-‑](?:nr|id|no))$", re.IGNORECASE)
 _NEAR_ANCHOR = frozenset([", ", " (", " ", " – ", " - ", "; ", " / "])
-_DRUG = re.compile(DRUG_ENDING, re.IGNORECASE)
+# Endings of drugs' names; the dictionaries know few of them.
+_DRUG = re.compile(
+    r"(?:pril|sartan|statine?|olol|azole?|cilline?|mycine?|micina|oxacine?|oxacino|dipine?|dipino|formine?"
+    r"|gliptine?|gliflozin|flozine?|tidine?|prazole?|mab|nib|parine?|parina|caine?|kain|cain|profen[eo]?|sone"
+    r"|solone?|zepam|zolam|triptane?|setrone?|ciclovir|vir|dronate?|barbital|codone?|phylline?|terole?"
+    r"|amide?|thyroxine?|cetamol|fenac|oxetine?|alopram|xaban|gatran|cyclin|ciclina|sporine?|xone?)$",
+    re.IGNORECASE,
+)
 _SENTENCE_END = re.compile(
     r"(?:^|[.!?…:;\n•*|\t>](?:[\"'“”«»)\]]*)\s*|[-–—]\s+|[\"“„«(¿¡]\s*|\d[.)]\s+)$"
-)
-_ORG_TAIL = frozenset(
-    [
-        "hospital",
-        "clinic",
-        "school",
-        "ward",
-        "university",
-        "college",
-        "street",
-        "road",
-        "avenue",
-        "department",
-        "centre",
-        "center",
-        "church",
-        "institute",
-        "foundation",
-        "ltd",
-        "inc",
-        "gmbh",
-        "llc",
-        "bv",
-        "nv",
-        "plc",
-        "syndrome",
-        "disease",
-        "test",
-        "scale",
-        "score",
-        "method",
-        "park",
-        "house",
-        "academy",
-        "society",
-        "library",
-        "station",
-        "airport",
-        "krankenhaus",
-        "klinik",
-        "klinikum",
-        "schule",
-        "gymnasium",
-        "universität",
-        "praxis",
-        "straße",
-        "platz",
-        "institut",
-        "stiftung",
-        "verein",
-        "syndrom",
-        "krankheit",
-        "hôpital",
-        "clinique",
-        "école",
-        "lycée",
-        "collège",
-        "université",
-        "mairie",
-        "fondation",
-        "syndrome",
-        "maladie",
-        "centro",
-        "colegio",
-        "instituto",
-        "universidad",
-        "fundación",
-        "síndrome",
-        "enfermedad",
-        "ziekenhuis",
-        "kliniek",
-        "basisschool",
-        "universiteit",
-        "stichting",
-        "ziekte",
-        "gemeente",
-        "pharmacy",
-        "apotheke",
-        "pharmacie",
-        "farmacia",
-        "apotheek",
-        "bank",
-        "hotel",
-        "café",
-        "restaurant",
-        "award",
-        "prize",
-        "day",
-        "week",
-        "team",
-        "lane",
-        "hall",
-        "gate",
-        "bridge",
-        "fold",
-        "pool",
-        "wing",
-        "building",
-        "floor",
-        "desk",
-        "line",
-        "room",
-        "unit",
-        "entrance",
-        "lift",
-        "office",
-        "village",
-        "valley",
-        "river",
-        "lake",
-        "hill",
-        "mountain",
-        "island",
-        "bay",
-        "beach",
-        "park",
-        "garden",
-        "gardens",
-        "square",
-        "station",
-        "platz",
-        "brücke",
-        "tor",
-        "halle",
-        "saal",
-        "gebäude",
-        "étage",
-        "tour",
-        "salle",
-        "jardin",
-        "puente",
-        "edificio",
-        "jardín",
-        "parque",
-        "torre",
-        "gebouw",
-        "zaal",
-        "plein",
-        "brug",
-    ]
-)
-_ORG_HEAD = frozenset(
-    [
-        "hospital",
-        "clínica",
-        "klinik",
-        "klinikum",
-        "krankenhaus",
-        "schule",
-        "grundschule",
-        "gymnasium",
-        "realschule",
-        "gesamtschule",
-        "kita",
-        "hôpital",
-        "clinique",
-        "école",
-        "lycée",
-        "collège",
-        "crèche",
-        "mairie",
-        "rue",
-        "avenue",
-        "place",
-        "colegio",
-        "instituto",
-        "escuela",
-        "calle",
-        "plaza",
-        "ambulatorio",
-        "ziekenhuis",
-        "basisschool",
-        "kliniek",
-        "gemeente",
-        "st",
-        "saint",
-        "sankt",
-        "sint",
-        "san",
-        "santa",
-        "mount",
-        "lake",
-        "river",
-        "fort",
-        "port",
-        "cape",
-        "new",
-        "north",
-        "south",
-        "east",
-        "west",
-        "bad",
-        "university",
-        "universität",
-        "université",
-        "universidad",
-        "universiteit",
-        "firma",
-        "praxis",
-        "apotheke",
-        "pharmacie",
-        "farmacia",
-        "apotheek",
-        "hotel",
-        "restaurant",
-        "café",
-        "station",
-        "ward",
-        "class",
-        "klasse",
-        "classe",
-        "clase",
-        "groep",
-        "grupo",
-        "groupe",
-        "room",
-        "raum",
-        "zimmer",
-        "salle",
-        "sala",
-        "zaal",
-        "haus",
-        "house",
-        "maison",
-        "casa",
-        "huis",
-    ]
 )
 # Languages in which every noun has a capital: there, a dictionary's word alone tells nothing.
 _NOUNS_IN_CAPITALS = frozenset(["de"])
@@ -421,8 +218,8 @@ class _Text:
         return (
             word.low in NOT_NAMES
             or word.low.removesuffix("s") in NOT_NAMES
-            or word.low in _ORG_TAIL
-            or word.low in _ORG_HEAD
+            or word.low in ORG_TAILS
+            or word.low in ORG_HEADS
             or (self.has_tall_nouns and word.low in GERMAN_MATTER)
             or (word.is_shouted and len(word.text) <= 4)
             or len(word.text) == 1
@@ -626,7 +423,7 @@ def _skip_opening(found: _Text, first: int, last: int) -> int:
     words = found.words
     while first < last:
         word = words[first]
-        leads = word.low in RELATIONS or word.low in _ORG_HEAD
+        leads = word.low in RELATIONS or word.low in ORG_HEADS
         opens = found.starts_sentence(word) and found.is_common(word) and not found.is_given(word)
         stands_alone = found.text[words[last].end : words[last].end + 1] in ("", "\n", ",") and (
             found.is_person(words[last])
@@ -650,7 +447,7 @@ def _cut(found: _Text, first: int, last: int, cue: int) -> int:
             return at - 1
         if cue >= 2 and at == first + 1:
             continue  # after "Mrs" or "the file of" a second word is the surname, whatever it means
-        if word.low in _ORG_TAIL or (
+        if word.low in ORG_TAILS or (
             found.has_tall_nouns and found.is_common(word) and _declines(word.text)
         ):
             return at - 1
@@ -747,15 +544,15 @@ def _may_be_german_name(found: _Text, word: Word) -> bool:
 
 def _is_org(found: _Text, first: int, last: int) -> bool:
     words = found.words
-    if words[last].low in _ORG_TAIL and last > first and not found.is_given(words[first]):
+    if words[last].low in ORG_TAILS and last > first and not found.is_given(words[first]):
         return True
     follows = found.after(last)
-    if follows is not None and follows.low in _ORG_TAIL and follows.is_capital:
+    if follows is not None and follows.low in ORG_TAILS and follows.is_capital:
         return True
     leads = found.before(first)
     return (
         leads is not None
-        and leads.low in _ORG_HEAD
+        and leads.low in ORG_HEADS
         and leads.is_capital
         and (leads.low not in RELATIONS or words[first].low in NOT_NAMES)
     )

@@ -14,7 +14,7 @@ from typing import Any
 
 from faker import Faker
 
-from app.datasets.privacy.words_names import GIVEN_NAMES, SURNAMES
+from app.datasets.privacy.words import GIVEN_NAMES, SURNAMES
 from tests.app.datasets.privacy import sentences, sentences_held_out
 
 PEOPLE = Path(__file__).with_name("people.jsonl")

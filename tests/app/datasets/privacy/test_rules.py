@@ -7,7 +7,7 @@ import pytest
 from app.datasets.privacy import checksums, names
 from app.datasets.privacy.findings import Kind
 from app.datasets.privacy.scanner import Scanner, SitePattern
-from app.datasets.privacy.words_names import GIVEN_NAMES, SURNAMES
+from app.datasets.privacy.words import GIVEN_NAMES, SURNAMES
 from tests.app.datasets.privacy import measure
 from tests.app.datasets.privacy.make import HELD_OUT, KINDS, PEOPLE
 
