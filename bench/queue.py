@@ -191,24 +191,24 @@ def work(first: int, number: int, size: Size, end_at: float, answers: Any) -> No
 
 
 def _worker(number: int, size: Size, end_at: float, claims: list[float], ended: list[int]) -> None:
-    from app import jobs
     from app.core import db, settings
+    from app.jobs import protocol
     from app.ops.embedded.servers import redis_client
 
-    me = jobs.WorkerInfo(f"gpu-{number}@h{number}", f"h{number}", "boot", 1, 1, ("cuda:0",))
+    me = protocol.WorkerInfo(f"gpu-{number}@h{number}", f"h{number}", "boot", 1, 1, ("cuda:0",))
     with redis_client(settings.get().redis_url, timeout_seconds=5) as bell, db.session() as session:
         # Over the time of one job, so that not all ask in the same moment for ever.
         time.sleep(number * size.step_seconds * NUM_STEPS.start / size.workers)
         # There is always something for the others. Its jobs are over at once, to be free again.
         is_free = number == size.workers - 1
         size = replace(size, step_seconds=0.01) if is_free else size
-        jobs.has_claimable(session, me)  # as the sweep beside a true worker has asked by now
+        protocol.has_claimable(session, me)  # as the sweep beside a true worker has asked by now
         session.rollback()
         while time.time() < end_at:
             if is_free and bell.brpop(["etude:gpu"], timeout=1) is None:
                 continue
             began = time.perf_counter()
-            claim = jobs.claim(session, me)
+            claim = protocol.claim(session, me)
             session.commit()
             claims.append(1000 * (time.perf_counter() - began))
             if claim is None:
@@ -219,8 +219,7 @@ def _worker(number: int, size: Size, end_at: float, claims: list[float], ended: 
 
 
 def _train(session: Any, claim: Any, size: Size, end_at: float) -> None:
-    from app import jobs
-    from app.jobs import metrics
+    from app.jobs import metrics, protocol
 
     num_steps = NUM_STEPS[claim.job_id % len(NUM_STEPS)]
     for step, events in _events(claim.resume_step, num_steps):
@@ -230,7 +229,7 @@ def _train(session: Any, claim: Any, size: Size, end_at: float) -> None:
         session.commit()
         time.sleep(size.step_seconds)
     measured = {"seconds": 30.0, "tokens_per_second": 100.0, "peak_bytes": 10**9}
-    jobs.succeed(session, claim, measured=measured)
+    protocol.succeed(session, claim, measured=measured)
     session.commit()
 
 

@@ -142,13 +142,13 @@ def _cancel() -> None:
     """End the job and see that it has ended."""
     from sqlalchemy import select
 
-    from app import jobs
     from app.core import db
     from app.core.models import Job
+    from app.jobs import requests
 
     with db.session() as session:
         job = session.scalars(select(Job).order_by(Job.id.desc()).limit(1)).one()
-        jobs.cancel(session, job.owner, job)
+        requests.cancel(session, job.owner, job)
         session.commit()
         _wait_for(session, job, lambda: job.status.is_final)
 

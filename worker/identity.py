@@ -9,7 +9,7 @@ from pathlib import Path
 
 from app.core import processes, settings
 from app.core.models import Attempt
-from app.jobs import WorkerInfo
+from app.jobs.protocol import WorkerInfo
 from app.training.plan.machine import DeviceInfo, share_cpu, this_cpu
 
 

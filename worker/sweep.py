@@ -18,10 +18,11 @@ from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session
 
-from app import jobs, notices
+from app import notices
 from app.adapters import registry as adapters
 from app.core import clock, db, leases, migrations, settings, wakeup
 from app.core.models import Job, Worker, WorkerState
+from app.jobs import inputs, protocol
 from app.machines import devices
 from app.notices import outbox
 from app.training import failpoints
@@ -122,7 +123,7 @@ class _Sweep:
     def _take_back(self, session: Session) -> None:
         """Take back at once what dead workers of this machine held."""
         self._limit(session)
-        taken = jobs.take_back(session, self.worker.host, identity.is_alive)
+        taken = protocol.take_back(session, self.worker.host, identity.is_alive)
         if taken:
             failpoints.commit(session, "take_back")
         else:
@@ -185,7 +186,7 @@ class _Sweep:
         return found
 
     def _reap(self, session: Session) -> None:
-        jobs.fail_hopeless(session)
+        inputs.fail_hopeless(session)
         if (
             self.answering_since is None
             or boot_seconds() - self.answering_since < self.settings.reaper_patience_seconds
@@ -193,7 +194,7 @@ class _Sweep:
             return
         self._limit(session)
         notices.silent_workers(session)
-        reaped = jobs.reap(session)
+        reaped = protocol.reap(session)
         if reaped:
             failpoints.commit(session, "reap")
         for job_id in reaped:
@@ -218,7 +219,7 @@ class _Sweep:
     def _has_work(self, session: Session) -> bool:
         if self.queue == "gpu":
             # What we hold while we do nothing is a claim whose answer was lost on the way.
-            return jobs.is_holding(session, self.worker.id) or jobs.has_claimable(
+            return protocol.is_holding(session, self.worker.id) or protocol.has_claimable(
                 session, self.worker
             )
         return any(

@@ -13,12 +13,11 @@ from pathlib import Path
 from sqlalchemy import Select, func, select
 from sqlalchemy.orm import Session
 
-from app import jobs
 from app.adapters import model_card
 from app.core import audit, clock, settings, storage
 from app.core.errors import Forbidden, Invalid, NotFound
 from app.core.models import Adapter, Attempt, Desired, Job, Json, StoredFile, User
-from app.jobs import metrics
+from app.jobs import fence, metrics, protocol
 from app.people.auth import can_edit
 from app.training import failpoints, manifests
 from app.training.events import DoneEvent
@@ -35,7 +34,7 @@ _NEEDED = ("adapter_model.safetensors", "adapter_config.json")
 _PURGE_AFTER_SECONDS = 3600
 
 
-def publish(db: Session, claim: jobs.Claim, job_dir: Path, done: DoneEvent) -> Adapter | None:
+def publish(db: Session, claim: fence.Claim, job_dir: Path, done: DoneEvent) -> Adapter | None:
     """Make a finished job's result an adapter, and the job succeeded, in one transaction.
 
     Files come first, whole and on disk; the rows follow under the fence, and the caller commits.
@@ -55,12 +54,12 @@ def publish(db: Session, claim: jobs.Claim, job_dir: Path, done: DoneEvent) -> A
     table = storage.put("results", [metrics.csv(db, job.id).encode()])
     failpoints.hit("publish.files_placed")
     try:
-        if jobs.heartbeat(db, claim) is Desired.CANCEL:
-            jobs.cancelled(db, claim)
+        if fence.heartbeat(db, claim) is Desired.CANCEL:
+            protocol.cancelled(db, claim)
             _remove(key, archive.key, table.key)
             return None
-        jobs.succeed(db, claim, measured=_measured(db, job, done))
-    except jobs.Fenced:
+        protocol.succeed(db, claim, measured=_measured(db, job, done))
+    except fence.Fenced:
         _remove(key, archive.key, table.key)
         raise
     slug = _slug(job.suffix or job.name)

@@ -18,7 +18,6 @@ from sqlalchemy import Row, cast, func, select, text, update
 from sqlalchemy.dialects.postgresql import JSONB, insert
 from sqlalchemy.orm import Session
 
-from app import jobs
 from app.core.models import (
     Attempt,
     Checkpoint,
@@ -28,6 +27,7 @@ from app.core.models import (
     Json,
     Metric,
 )
+from app.jobs import fence, stream
 from app.training.events import (
     CheckpointEvent,
     DoneEvent,
@@ -103,7 +103,7 @@ def ingest(
     }
     for event in events:
         values |= _columns(event)
-    desired = jobs.hold(db, job_id, attempt, worker_id, **values)
+    desired = fence.hold(db, job_id, attempt, worker_id, **values)
     last_seq = db.scalars(select(Job.event_seq).where(Job.id == job_id)).one()
     metrics: dict[tuple[int, str], Json] = {}
     for seq, event in enumerate(events, start=last_seq - len(events) + 1):
@@ -141,7 +141,7 @@ def ingest(
         .execution_options(synchronize_session=False)
     )
     db.flush()
-    jobs.wake(db, job_id)
+    stream.wake(db, job_id)
     return desired
 
 

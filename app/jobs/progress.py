@@ -12,8 +12,8 @@ from sqlalchemy import ColumnElement, and_, func, select
 from sqlalchemy.dialects.postgresql import aggregate_order_by
 from sqlalchemy.orm import Session
 
-from app import jobs
 from app.core.models import Desired, Job, JobStatus, Metric, Worker
+from app.jobs import choice, queue_view
 
 # The speed of the last steps says more about the next ones than that of the first.
 _RECENT_STEPS = 30
@@ -161,7 +161,7 @@ def sentence(
     if job.status is JobStatus.SUCCEEDED:
         return _outcome(tests, dict(shares))
     if job.status is JobStatus.QUEUED:
-        return why_it_waits(job, jobs.outlook(db))
+        return why_it_waits(job, queue_view.outlook(db))
     if job.desired is Desired.CANCEL:
         return "It is being stopped; the machine is free in a few seconds."
     about_phase = _PHASES.get(job.phase or "", ("", "It is about to begin."))[1]
@@ -219,7 +219,7 @@ def _percent(share: float) -> str:
     return f"{share * 100:.0f} %"
 
 
-def why_it_waits(job: Job, line: jobs.Outlook) -> str:
+def why_it_waits(job: Job, line: queue_view.Outlook) -> str:
     """Say why a job does not train yet."""
     if job.desired is Desired.PAUSE:
         return "Paused: it holds no machine and goes on from where it was."
@@ -229,7 +229,7 @@ def why_it_waits(job: Job, line: jobs.Outlook) -> str:
 
 def has_worker(db: Session, queue: str) -> bool:
     """Say whether a worker of this queue has been heard of lately."""
-    since = datetime.now(UTC) - jobs.WORKER_SILENCE
+    since = datetime.now(UTC) - choice.WORKER_SILENCE
     return (
         db.scalars(
             select(Worker.id).where(Worker.queue == queue, Worker.last_seen > since).limit(1)

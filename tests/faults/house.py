@@ -23,7 +23,6 @@ from sqlalchemy import func, select, update
 from sqlalchemy.exc import OperationalError
 from sqlalchemy.orm import Session
 
-from app import jobs
 from app.core import db as database
 from app.core import settings, wakeup
 from app.core.models import (
@@ -35,7 +34,7 @@ from app.core.models import (
     JobStatus,
     Metric,
 )
-from app.jobs import metrics
+from app.jobs import metrics, protocol
 from app.ops.embedded.postgres import Postgres
 from app.ops.embedded.valkey import Valkey
 from app.people import auth
@@ -133,12 +132,12 @@ class House:
             self.ring()
         return job
 
-    def make_held_job(self, holder: jobs.WorkerInfo, orders: str) -> Job:
+    def make_held_job(self, holder: protocol.WorkerInfo, orders: str) -> Job:
         """A job in the hands of another worker from the first moment on."""
         job = factory_job(self.db, user=self.user, version=self.version, desired=Desired.PAUSE)
         job.name, job.desired = orders, Desired.RUN
         self.db.flush()
-        claim = jobs.claim(self.db, holder)
+        claim = protocol.claim(self.db, holder)
         assert claim is not None
         assert claim.job_id == job.id
         self.db.commit()
@@ -311,14 +310,14 @@ class Web:
         raise AssertionError(answer and answer.text)
 
 
-def dead_worker() -> jobs.WorkerInfo:
+def dead_worker() -> protocol.WorkerInfo:
     """A worker of this very machine whose process is no more."""
     here = socket.gethostname()
-    return jobs.WorkerInfo("gpu-8@test", here, identity.boot_id(), 2**22 + 7, 1, ("cpu",))
+    return protocol.WorkerInfo("gpu-8@test", here, identity.boot_id(), 2**22 + 7, 1, ("cpu",))
 
 
-def distant_worker() -> jobs.WorkerInfo:
-    return jobs.WorkerInfo("gpu-9@elsewhere", "elsewhere", "boot", 17, 1, ("cpu",))
+def distant_worker() -> protocol.WorkerInfo:
+    return protocol.WorkerInfo("gpu-9@elsewhere", "elsewhere", "boot", 17, 1, ("cpu",))
 
 
 def until_gone(pid: int, seconds: float = 10) -> None:

@@ -15,9 +15,9 @@ import psycopg
 import pytest
 from sqlalchemy import select
 
-from app import jobs
 from app.core import processes
 from app.core.models import Attempt, JobStatus, Worker
+from app.jobs import fence, protocol
 from app.ops.embedded import folder
 from app.ops.embedded.postgres import Postgres
 from tests.faults.conftest import opened
@@ -284,15 +284,17 @@ def test_f31_what_was_claimed_and_not_heard_of_is_gone_on_with(house: House) -> 
     """The answer to a claim's commit is lost; the next look finds the claim and takes it up."""
     started = processes.start_ticks(os.getpid())
     assert started is not None
-    me = jobs.WorkerInfo("gpu-5@here", "here", identity.boot_id(), os.getpid(), started, ("cpu",))
+    me = protocol.WorkerInfo(
+        "gpu-5@here", "here", identity.boot_id(), os.getpid(), started, ("cpu",)
+    )
     job = house.make_held_job(me, "steps=2 every=1")
-    claim = jobs.unheard(house.db, me)
-    assert claim == jobs.Claim(job.id, 1, me.id, 0)
+    claim = protocol.unheard(house.db, me)
+    assert claim == fence.Claim(job.id, 1, me.id, 0)
     house.db.commit()
-    assert jobs.is_holding(house.db, me.id)
-    assert jobs.unheard(house.db, replace(me, supervisor_started=started + 1)) is None
-    jobs.requeue(house.db, claim, outcome="stopped", why="Enough.", strike=False)
+    assert protocol.is_holding(house.db, me.id)
+    assert protocol.unheard(house.db, replace(me, supervisor_started=started + 1)) is None
+    protocol.requeue(house.db, claim, outcome="stopped", why="Enough.", strike=False)
     house.db.commit()
-    assert jobs.unheard(house.db, me) is None
-    assert not jobs.is_holding(house.db, me.id)
+    assert protocol.unheard(house.db, me) is None
+    assert not protocol.is_holding(house.db, me.id)
     house.finish(job, attempts=2)

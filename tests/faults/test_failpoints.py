@@ -20,8 +20,8 @@ from pathlib import Path
 import pytest
 from sqlalchemy import select
 
-from app import jobs
 from app.core.models import Desired, Job, JobStatus
+from app.jobs import requests
 from app.ops.embedded.postgres import Postgres
 from app.training import failpoints
 from tests.faults.conftest import opened
@@ -78,7 +78,7 @@ def a_cancelled_job(house: House, name: str, action: str) -> None:
     job = house.make_job("steps=9000 pause=0.05")
     house.until_step(job, 2)
     failpoints.arm(house.failpoints, name, action)
-    jobs.cancel(house.db, house.user, job)
+    requests.cancel(house.db, house.user, job)
     house.db.commit()
     struck(house, name)
     assert house.until_over(job).status is JobStatus.CANCELLED
@@ -89,11 +89,11 @@ def a_paused_job(house: House, name: str, action: str) -> None:
     job = house.make_job("steps=60 pause=0.05")
     house.until_step(job, 2)
     failpoints.arm(house.failpoints, name, action)
-    jobs.pause(house.db, house.user, job)
+    requests.pause(house.db, house.user, job)
     house.db.commit()
     struck(house, name)
     house.wait_for(lambda: job.status is JobStatus.QUEUED)
-    jobs.resume(house.db, house.user, job)
+    requests.resume(house.db, house.user, job)
     house.db.commit()
     house.finish(job)
 

@@ -19,7 +19,6 @@ import pytest
 from sqlalchemy import func, select, update
 from sqlalchemy.orm import Session
 
-from app import jobs
 from app.core import processes
 from app.core.models import (
     Attempt,
@@ -30,6 +29,7 @@ from app.core.models import (
     Role,
     Worker,
 )
+from app.jobs import fence, protocol, requests
 from app.machines import devices
 from app.ops.embedded.postgres import Postgres
 from app.training import failpoints
@@ -54,7 +54,7 @@ def test_f04_what_an_earlier_boot_held_is_taken_back_at_once(house: House) -> No
     """The process id lives again, but the machine has been started since."""
     started = processes.start_ticks(os.getpid())
     assert started is not None
-    before = jobs.WorkerInfo(
+    before = protocol.WorkerInfo(
         "gpu-7@test", socket.gethostname(), "an earlier boot", os.getpid(), started, ("cpu",)
     )
     job = house.make_held_job(before, "steps=6 every=2")
@@ -99,7 +99,7 @@ def test_f06_a_frozen_supervisor_stops_its_trainer_and_is_fenced(house: House) -
         assert house.spool_size(job) == size, "a step after the deadline"
         # Another machine takes it back.
         house.lapse(job)
-        assert jobs.reap(house.db) == [job.id]
+        assert protocol.reap(house.db) == [job.id]
         house.db.commit()
     until_gone(trainer)
     house.finish(job, attempts=2)
@@ -225,7 +225,7 @@ def test_f18_many_reapers_at_once_take_a_job_back_once(house: House) -> None:
     def reap(_: int) -> list[int]:
         with Session(house.engine) as session:
             barrier.wait()
-            found = jobs.reap(session)
+            found = protocol.reap(session)
             session.commit()
             return found
 
@@ -324,7 +324,7 @@ def test_an_orphan_that_no_signal_reached_makes_way(house: House) -> None:
     house.until_step(job, 5)
     trainer, child = house.trainer(job), house.child(job)
     with stopped(trainer):
-        jobs.cancel(house.db, house.user, job)
+        requests.cancel(house.db, house.user, job)
         house.db.commit()
         os.kill(child, signal.SIGKILL)
         other = house.make_job()
@@ -336,12 +336,12 @@ def test_an_orphan_that_no_signal_reached_makes_way(house: House) -> None:
 def test_f32_a_strange_holder_of_the_same_number_is_fenced(house: House) -> None:
     """A database put back to an earlier moment gives an attempt's number out again."""
     job = house.make_held_job(distant_worker(), "steps=2 every=1")
-    claim = jobs.Claim(job.id, job.attempt, "gpu-3@yesterday", 0)
-    for write in (jobs.heartbeat, jobs.cancelled):
-        with pytest.raises(jobs.Fenced):
+    claim = fence.Claim(job.id, job.attempt, "gpu-3@yesterday", 0)
+    for write in (fence.heartbeat, protocol.cancelled):
+        with pytest.raises(fence.Fenced):
             write(house.db, claim)
         house.db.rollback()
-    assert not jobs.held_on(house.db, claim)
-    assert jobs.held_on(house.db, replace(claim, worker_id=distant_worker().id))
+    assert not protocol.held_on(house.db, claim)
+    assert protocol.held_on(house.db, replace(claim, worker_id=distant_worker().id))
     house.lapse(job)
     house.finish(job, attempts=2)

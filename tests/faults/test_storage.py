@@ -15,7 +15,6 @@ import torch
 from safetensors.torch import save_file
 from sqlalchemy import select
 
-from app import jobs
 from app.core import db as database
 from app.core import migrations, settings
 from app.core.errors import Conflict
@@ -28,7 +27,7 @@ from app.core.models import (
     JobStatus,
 )
 from app.datasets import deletion
-from app.jobs import metrics
+from app.jobs import metrics, requests
 from app.ops.embedded.postgres import Postgres
 from app.training.config import TrainConfig
 from app.training.manifests import verify_manifest, write_manifest
@@ -163,7 +162,7 @@ def test_f53_a_job_that_would_fill_the_disk_does_not_begin(postgres: Postgres) -
         outcome = house.db.scalars(select(Attempt.outcome)).one()
         assert (outcome, job.strikes) == ("disk_full", 0)
         assert not (house.data_dir / "jobs" / str(job.id) / "examples.arrow").exists()
-        jobs.cancel(house.db, house.user, job)
+        requests.cancel(house.db, house.user, job)
         house.db.commit()
     said = endings.no_room(3_000_000_000, 1_200_000_000).why
     assert said.startswith("It needs 3,000 MB of the disk free, and there are 1,200 MB;")
@@ -218,7 +217,7 @@ def test_f58_data_of_a_job_that_is_not_over_cannot_be_deleted(house: House) -> N
     with pytest.raises(Conflict, match="needs this dataset"):
         deletion.delete_dataset(house.db, house.user, house.version.dataset)
     house.db.rollback()
-    jobs.cancel(house.db, house.user, job)
+    requests.cancel(house.db, house.user, job)
     house.db.commit()
     assert house.until_over(job).status is JobStatus.CANCELLED
     deletion.delete_dataset(house.db, house.user, house.version.dataset)

@@ -12,7 +12,7 @@ from sqlalchemy import func, select, update
 from sqlalchemy.orm import Session
 from starlette.testclient import TestClient
 
-from app import jobs, notices
+from app import notices
 from app.core import audit, settings
 from app.core.errors import Invalid
 from app.core.models import (
@@ -31,7 +31,8 @@ from app.core.models import (
 )
 from app.datasets.privacy import reviews
 from app.datasets.privacy.reviews import Decision
-from app.jobs import WorkerInfo
+from app.jobs import protocol
+from app.jobs.protocol import WorkerInfo
 from app.notices import calls, inbox, outbox, webhooks
 from app.ops.doctor import examine
 from tests.app.web.pages import sign_in
@@ -71,12 +72,12 @@ def program(db: Session, mailbox: Mailbox) -> Iterator[Calls]:
 
 
 def end(db: Session, job: Job, *, reason: str = "") -> None:
-    claim = jobs.claim(db, WORKER)
+    claim = protocol.claim(db, WORKER)
     assert claim is not None
     if reason:
-        jobs.fail(db, claim, code="dataset_invalid", reason=reason)
+        protocol.fail(db, claim, code="dataset_invalid", reason=reason)
     else:
-        jobs.succeed(db, claim, measured={})
+        protocol.succeed(db, claim, measured={})
     db.commit()
     db.refresh(job)
 
@@ -161,9 +162,9 @@ def test_nothing_of_the_data_is_ever_told(program: Calls, mailbox: Mailbox, db: 
 
 def test_a_deed_that_is_taken_back_is_not_told(program: Calls, db: Session) -> None:
     make_job(db)
-    claim = jobs.claim(db, WORKER)
+    claim = protocol.claim(db, WORKER)
     assert claim is not None
-    jobs.succeed(db, claim, measured={})
+    protocol.succeed(db, claim, measured={})
     db.rollback()
     assert db.scalars(select(Notice)).all() == []
     assert send_due() == 0

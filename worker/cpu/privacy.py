@@ -19,7 +19,6 @@ import structlog
 from sqlalchemy import delete
 from sqlalchemy.orm import Session
 
-from app import jobs
 from app.core import db, leases, settings
 from app.core.child import BrokeOff, Child
 from app.core.errors import AppError
@@ -38,6 +37,7 @@ from app.datasets.privacy.findings import Kind
 from app.datasets.privacy.request import ScanRequest
 from app.datasets.privacy.reviews import Decision
 from app.datasets.privacy.stand_ins import StandIns
+from app.jobs import inputs
 from worker.cpu import leased, spool
 from worker.cpu.leased import LeaseHolder, Unfinished
 
@@ -192,7 +192,7 @@ def _replace(holder: LeaseHolder, version: DatasetVersion) -> None:
         done.decided_at, done.stand_ins = review.decided_at, stand_ins.used
         session.flush()
         if review.is_stated:
-            jobs.use_instead(session, base.id, following.id)
+            inputs.use_instead(session, base.id, following.id)
         values = {"reason": None, "result_version_id": following.id}
         leases.release(session, holder.lease, ReviewStatus.REPLACED, **values)
         session.commit()

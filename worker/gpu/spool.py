@@ -12,11 +12,11 @@ import pyarrow as pa
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from app import jobs
 from app.base_models import registry as base_models
 from app.core import settings
 from app.core.models import Checkpoint, DatasetVersion, Job, Split
 from app.datasets import examples
+from app.jobs import fence
 from app.training import failpoints, manifests
 from app.training.config import TrainConfig, TrainerSpec
 from app.training.plan.shape import Shape
@@ -37,7 +37,7 @@ def job_dir(job_id: int) -> Path:
     return settings.get().jobs_dir / str(job_id)
 
 
-def attempt_dir(claim: jobs.Claim) -> Path:
+def attempt_dir(claim: fence.Claim) -> Path:
     """Return the folder of one attempt: its events.jsonl and its log.txt."""
     return job_dir(claim.job_id) / "attempts" / str(claim.attempt)
 
@@ -82,7 +82,7 @@ def room_needed(job: Job) -> int:
 
 
 def write_spec(
-    job: Job, claim: jobs.Claim, device: str, num_devices: int, resume_from: str | None
+    job: Job, claim: fence.Claim, device: str, num_devices: int, resume_from: str | None
 ) -> TrainerSpec:
     """Write config.json for one attempt."""
     spec = TrainerSpec(
@@ -106,7 +106,7 @@ def write_spec(
     return spec
 
 
-def newest_checkpoint(db: Session, claim: jobs.Claim) -> Checkpoint | None:
+def newest_checkpoint(db: Session, claim: fence.Claim) -> Checkpoint | None:
     """Return the newest checkpoint that lies whole on this disk."""
     for checkpoint in db.scalars(
         select(Checkpoint)

@@ -17,11 +17,10 @@ from sqlalchemy import func, make_url, select
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session
 
-from app import jobs
 from app.adapters import registry as adapters
 from app.core import db, settings
 from app.core.models import Attempt, Desired, Job
-from app.jobs import metrics
+from app.jobs import fence, metrics, protocol, shares
 from app.machines import devices
 from app.training import failpoints
 from app.training.events import (
@@ -84,28 +83,28 @@ def run_one() -> bool:
         try:
             failpoints.hit("claim.committed")
             supervisor.carry()
-        except (jobs.Fenced, Abandoned):
+        except (fence.Fenced, Abandoned):
             raise
         except Exception as error:
             log.exception("job.broken_off")
             supervisor.give_up(error)
-    except jobs.Fenced:
+    except fence.Fenced:
         log.warning("job.fenced")
     except Abandoned:
         log.warning("job.abandoned")
     return True
 
 
-def _claim(worker: jobs.WorkerInfo) -> jobs.Claim | None:
+def _claim(worker: protocol.WorkerInfo) -> fence.Claim | None:
     with db.session() as session:
-        claim = jobs.unheard(session, worker)
+        claim = protocol.unheard(session, worker)
         if claim is None:
             # A worker id does one thing at a time: what it holds as it looks is left over.
-            if jobs.take_back(
+            if protocol.take_back(
                 session, worker.host, lambda a: a.worker_id != worker.id and identity.is_alive(a)
             ):
                 failpoints.commit(session, "take_back")
-            claim = jobs.claim(session, worker)
+            claim = protocol.claim(session, worker)
         failpoints.hit("claim.before_commit")
         session.commit()
     return claim
@@ -114,7 +113,7 @@ def _claim(worker: jobs.WorkerInfo) -> jobs.Claim | None:
 class Supervisor:
     """Holds one claimed job."""
 
-    def __init__(self, claim: jobs.Claim) -> None:
+    def __init__(self, claim: fence.Claim) -> None:
         self.claim = claim
         self.worker = identity.me()
         self.settings = settings.get()
@@ -183,7 +182,7 @@ class Supervisor:
             checkpoint = spool.newest_checkpoint(session, self.claim)
             step = checkpoint.step if checkpoint else 0
             if step != self.claim.resume_step:
-                self.claim = jobs.roll_back(session, self.claim, step)
+                self.claim = protocol.roll_back(session, self.claim, step)
             path = checkpoint.path if checkpoint else None
             num_devices = len(identity.devices())
             with self._as_holder(session):
@@ -201,7 +200,7 @@ class Supervisor:
             jobs.Fenced: another worker may have it.
         """
         sent_at = _boottime()
-        jobs.heartbeat(session, self.claim)
+        fence.heartbeat(session, self.claim)
         yield
         session.commit()
         self.held_at = sent_at
@@ -282,7 +281,7 @@ class Supervisor:
             )
             self.desired = metrics.ingest(session, job_id, attempt, events, part[-1][0], worker_id)
         else:
-            self.desired = jobs.heartbeat(session, self.claim)
+            self.desired = fence.heartbeat(session, self.claim)
         if time.monotonic() - self.metered_at >= self.settings.heartbeat_seconds:
             self._note_energy(session)
         failpoints.commit(session, "flush")
@@ -327,12 +326,12 @@ class Supervisor:
             )
         )
         if desired is None:
-            raise jobs.Fenced(f"job {self.claim.job_id} is gone")
+            raise fence.Fenced(f"job {self.claim.job_id} is gone")
         self.desired = desired
         self.is_draining = (
             identity.is_draining()
-            or jobs.is_out(session, self.worker)
-            or jobs.time_is_up(session, self.claim.job_id)
+            or protocol.is_out(session, self.worker)
+            or shares.time_is_up(session, self.claim.job_id)
         )
 
     def _check_clocks(self, trainer: Trainer) -> None:
@@ -377,7 +376,7 @@ class Supervisor:
         elif self.killed is None and exit_code in DETERMINISTIC_EXITS:
             code, reason = endings.failure(exit_code, self.failed)
             self._persist(
-                lambda session: jobs.fail(
+                lambda session: protocol.fail(
                     session,
                     self.claim,
                     code=code,
@@ -389,7 +388,7 @@ class Supervisor:
             )
         elif self.killed == "cancel":
             self._persist(
-                lambda session: jobs.cancelled(session, self.claim, log_tail=tail), "cancel"
+                lambda session: protocol.cancelled(session, self.claim, log_tail=tail), "cancel"
             )
         else:
             also = self._note_device_error if exit_code == EXIT_DEVICE else None
@@ -414,10 +413,10 @@ class Supervisor:
         def beat() -> None:
             while not over.wait(self.settings.heartbeat_seconds):
                 # Fenced, or away: whoever writes the end finds out.
-                with suppress(jobs.Fenced, DBAPIError), db.session() as session:
+                with suppress(fence.Fenced, DBAPIError), db.session() as session:
                     sent_at = _boottime()
                     _limit(session)
-                    jobs.heartbeat(session, self.claim)
+                    fence.heartbeat(session, self.claim)
                     session.commit()
                     self.held_at = sent_at
 
@@ -447,7 +446,7 @@ class Supervisor:
         also: Callable[[Session], None] | None = None,
     ) -> None:
         def give_back(session: Session) -> None:
-            jobs.requeue(
+            protocol.requeue(
                 session,
                 self.claim,
                 outcome=ending.outcome,
@@ -496,7 +495,7 @@ class Supervisor:
         def once(session: Session) -> None:
             # The answer to a commit was lost. An attempt that holds its job no more was ended, by
             # that commit or by another worker: either way there is nothing left to do.
-            if not self.is_uncertain or jobs.held_on(session, self.claim):
+            if not self.is_uncertain or protocol.held_on(session, self.claim):
                 deed(session)
                 failpoints.commit(session, name)
 

@@ -22,9 +22,8 @@ from pathlib import Path
 
 import structlog
 
-from app import jobs
 from app.core import processes, settings
-from app.jobs import metrics
+from app.jobs import fence, metrics
 from app.training import failpoints
 from app.training.plan.machine import tcmalloc
 from worker import identity
@@ -222,7 +221,7 @@ def let_go() -> None:
 class Trainer:
     """One attempt's trainer."""
 
-    def __init__(self, claim: jobs.Claim, runner: Runner, until: float) -> None:
+    def __init__(self, claim: fence.Claim, runner: Runner, until: float) -> None:
         folder = spool.attempt_dir(claim)
         self._events_path = folder / "events.jsonl"
         self._log_path = folder / "log.txt"

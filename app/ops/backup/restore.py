@@ -8,9 +8,9 @@ from pathlib import Path
 from sqlalchemy import Engine, inspect, select, text, update
 from sqlalchemy.orm import Session
 
-from app import jobs
 from app.core import audit, db, leases, migrations, settings, storage
 from app.core.models import BaseModel, Job, JobStatus, ModelStatus
+from app.jobs import fence, protocol
 from app.ops.backup import bundle, tables
 from app.ops.backup.take import newest
 from app.ops.embedded import folder
@@ -104,9 +104,9 @@ def _settle(db: Session, backup: bundle.Reader) -> int:
             Job.status == JobStatus.RUNNING
         )
     ).all():
-        held = jobs.Claim(job.id, job.attempt, job.worker_id or "", job.durable_step)
+        held = fence.Claim(job.id, job.attempt, job.worker_id or "", job.durable_step)
         why = "Etude was restored from a backup."
-        jobs.requeue(db, held, outcome="restored", why=why, strike=False)
+        protocol.requeue(db, held, outcome="restored", why=why, strike=False)
     for rules in leases.RULES:
         leases.hand_back(db, rules)
     db.execute(

@@ -10,7 +10,6 @@ from pathlib import Path
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
-from app import jobs
 from app.core import audit, clock, db, settings
 from app.core.models import (
     Adapter,
@@ -27,6 +26,7 @@ from app.core.models import (
     WorkerState,
 )
 from app.core.processes import start_ticks
+from app.jobs import protocol
 from app.ops.doctor.finding import SystemFinding, guarded, note, ok, wrong
 from app.ops.doctor.service import Reached
 from app.training import manifests
@@ -194,7 +194,7 @@ def _line(session: Session, chosen: settings.Settings) -> Iterator[SystemFinding
             ~select(Job.id).where(Job.worker_id == Worker.id).exists(),
         )
     ).all()
-    deaf = [worker.id for worker in idle if waiting and jobs.has_claimable(session, worker)]
+    deaf = [worker.id for worker in idle if waiting and protocol.has_claimable(session, worker)]
     if deaf:
         yield wrong(
             "line",

@@ -2,12 +2,11 @@
 
 from fastapi import APIRouter, Response
 
-from app import jobs
 from app.adapters import registry as adapters
 from app.core.db import Db
 from app.core.models import Dataset, JobStatus, User, VersionStatus
 from app.datasets import versions
-from app.jobs import progress
+from app.jobs import progress, queue_view, requests
 from app.people.auth import CurrentUser, can_edit
 from app.web.render import page
 
@@ -19,11 +18,11 @@ _NEXT_IN_LINE = 5
 @router.get("/")
 def show(db: Db, user: CurrentUser) -> Response:
     """Show how things stand at a glance."""
-    running = jobs.list_jobs(db, user, statuses=(JobStatus.RUNNING,))
+    running = requests.list_jobs(db, user, statuses=(JobStatus.RUNNING,))
     datasets = versions.list_datasets(db, user)
     made = adapters.list_adapters(db, user)
-    line = jobs.outlook(db)
-    waiting, num_more = jobs.next_in_line(db, user, line, _NEXT_IN_LINE)
+    line = queue_view.outlook(db)
+    waiting, num_more = requests.next_in_line(db, user, line, _NEXT_IN_LINE)
     return page(
         "home/show.html",
         user,

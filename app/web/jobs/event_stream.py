@@ -13,9 +13,9 @@ from fastapi import APIRouter, Header, Query, Request
 from fastapi.responses import PlainTextResponse, Response, StreamingResponse
 from sqlalchemy.exc import SQLAlchemyError
 
-from app import jobs
 from app.core import db, settings
 from app.core.errors import AppError, NotSignedIn
+from app.jobs import requests
 from app.people import auth
 from app.web.jobs.stream_reads import (
     FIGURES_SECONDS,
@@ -116,4 +116,4 @@ def _check(cookie: str, job_id: int) -> None:
         user = auth.user_of_session(session, cookie)
         if user is None:
             raise NotSignedIn("Please sign in first.")
-        jobs.require_visible(session, user, job_id)
+        requests.require_visible(session, user, job_id)

@@ -7,7 +7,6 @@ from fastapi import APIRouter, Depends, Query, Request, Response
 from fastapi.responses import RedirectResponse
 from sqlalchemy.orm import Session
 
-from app import jobs
 from app.base_models import registry as base_models
 from app.core import wakeup
 from app.core.db import Db
@@ -23,7 +22,7 @@ from app.core.models import (
 )
 from app.datasets import examples, versions
 from app.datasets.privacy import reviews
-from app.jobs import energy, progress
+from app.jobs import energy, plans, progress, requests
 from app.people.auth import CurrentUser, require_role
 from app.training import failpoints
 from app.training.config import PRESETS, TrainConfig
@@ -76,7 +75,7 @@ def ask(
     require_role(user, *_EDITORS)
     if copy_of is None:
         return _page(db, user, JobForm(version_id=version))
-    job = jobs.get(db, user, copy_of)
+    job = requests.get(db, user, copy_of)
     preset = closest_preset(TrainConfig.model_validate(job.config), job.base_model.config)
     return _page(db, user, JobForm.of_job(job, preset.name))
 
@@ -95,7 +94,7 @@ def create(db: Db, user: CurrentUser, form: SentForm) -> Response:
     try:
         version_id, base_model_id, validation_version_id = form.ids()
         if config is not None:
-            job = jobs.create(
+            job = requests.create(
                 db,
                 user,
                 name=form.name,
@@ -160,7 +159,7 @@ def _page(
     pairs = _pairs(db, user, form)
     if pairs["has_pairs"]:  # as the page offers it, so that its estimate is of that
         form.changes.setdefault("objective", "dpo")
-    devices = jobs.devices(db)
+    devices = plans.devices(db)
     return page(
         "jobs/new.html",
         user,
@@ -171,7 +170,7 @@ def _page(
         held_out=next((one for one in choices if str(one.id) == form.validation_version_id), None),
         undecided=undecided,
         gate_version=gate_version,
-        models=[(model, jobs.fits(model, devices)) for model in models],
+        models=[(model, plans.fits(model, devices)) for model in models],
         presets=list(PRESETS.values()),
         fields=[field for field in FIELDS if field.name not in PAIR_FIELDS],
         **pairs,
@@ -222,20 +221,20 @@ def _estimate(db: Session, user: User, form: JobForm) -> Estimate:
         model = base_models.get_model(db, base_model_id)
     except AppError as error:
         return Estimate(None, None, error.message, rate)
-    devices = jobs.devices(db)
+    devices = plans.devices(db)
     if not devices:
         return Estimate(None, None, "No machine to train on has been seen yet.", rate)
     if version.status is not VersionStatus.READY:
         return Estimate(None, None, "The estimate comes when the data has been read.", rate)
     try:
-        plan = jobs.predict(db, version, model, config)
+        plan = plans.predict(db, version, model, config)
     except AppError as error:  # e.g. the model's template refuses these examples
         return Estimate(None, None, error.message, rate)
     db.commit()  # the token lengths that were counted for it
     if plan is None:
         sentence = "The estimate comes when the starting model is imported."
         return Estimate(None, None, sentence, rate)
-    device = jobs.device_of(plan, devices)
+    device = plans.device_of(plan, devices)
     taken = energy.before(db, model.id, config, plan, device.name)
     return Estimate(plan, device, "", rate, taken)
 

@@ -5,12 +5,11 @@ from typing import Annotated
 from fastapi import APIRouter, Form, Response
 from fastapi.responses import PlainTextResponse, RedirectResponse
 
-from app import jobs
 from app.core import wakeup
 from app.core.db import Db
 from app.core.errors import AppError
 from app.core.models import Job
-from app.jobs import metrics, progress
+from app.jobs import metrics, progress, requests, rights
 from app.people.auth import CurrentUser, can_edit
 from app.training import failpoints
 from app.web.jobs.page import show_job
@@ -26,7 +25,7 @@ _PAGE_JOBS = 50
 def list_jobs(db: Db, user: CurrentUser, before: str = "") -> Response:
     """Show the department's jobs, the newest first, or those older than one."""
     before_id = int(before) if before.isdecimal() and len(before) < 10 else None
-    found = jobs.list_jobs(db, user, before_id=before_id, limit=_PAGE_JOBS + 1)
+    found = requests.list_jobs(db, user, before_id=before_id, limit=_PAGE_JOBS + 1)
     shown = found[:_PAGE_JOBS]
     return page(
         "jobs/list.html",
@@ -41,13 +40,13 @@ def list_jobs(db: Db, user: CurrentUser, before: str = "") -> Response:
 @router.get("/{job_id}")
 def show(db: Db, user: CurrentUser, job_id: int) -> Response:
     """Show one job: how it stands, its curve, its settings and its log."""
-    return _show(db, user, jobs.get(db, user, job_id))
+    return _show(db, user, requests.get(db, user, job_id))
 
 
 @router.get("/{job_id}/metrics.csv")
 def download_metrics(db: Db, user: CurrentUser, job_id: int) -> Response:
     """Hand over every point of the curve."""
-    job = jobs.get(db, user, job_id)
+    job = requests.get(db, user, job_id)
     return PlainTextResponse(
         metrics.csv(db, job.id),
         media_type="text/csv",
@@ -58,7 +57,7 @@ def download_metrics(db: Db, user: CurrentUser, job_id: int) -> Response:
 @router.post("/{job_id}/cancel")
 def cancel(db: Db, user: CurrentUser, job_id: int) -> RedirectResponse:
     """Stop a job for good."""
-    jobs.cancel(db, user, jobs.get(db, user, job_id))
+    requests.cancel(db, user, requests.get(db, user, job_id))
     failpoints.commit(db, "web.cancel")
     return _to(job_id)
 
@@ -66,7 +65,7 @@ def cancel(db: Db, user: CurrentUser, job_id: int) -> RedirectResponse:
 @router.post("/{job_id}/pause")
 def pause(db: Db, user: CurrentUser, job_id: int) -> RedirectResponse:
     """Let a job wait and free its machine."""
-    jobs.pause(db, user, jobs.get(db, user, job_id))
+    requests.pause(db, user, requests.get(db, user, job_id))
     db.commit()
     return _to(job_id)
 
@@ -74,7 +73,7 @@ def pause(db: Db, user: CurrentUser, job_id: int) -> RedirectResponse:
 @router.post("/{job_id}/resume")
 def resume(db: Db, user: CurrentUser, job_id: int) -> RedirectResponse:
     """Put a paused job back in line."""
-    jobs.resume(db, user, jobs.get(db, user, job_id))
+    requests.resume(db, user, requests.get(db, user, job_id))
     db.commit()
     wakeup.hint("gpu")
     return _to(job_id)
@@ -83,7 +82,7 @@ def resume(db: Db, user: CurrentUser, job_id: int) -> RedirectResponse:
 @router.post("/{job_id}/retry")
 def retry(db: Db, user: CurrentUser, job_id: int) -> RedirectResponse:
     """Queue the same again as a new job."""
-    again = jobs.retry(db, user, jobs.get(db, user, job_id))
+    again = requests.retry(db, user, requests.get(db, user, job_id))
     db.commit()
     wakeup.hint("gpu")
     return _to(again.id)
@@ -92,9 +91,9 @@ def retry(db: Db, user: CurrentUser, job_id: int) -> RedirectResponse:
 @router.post("/{job_id}/rename")
 def rename(db: Db, user: CurrentUser, job_id: int, name: Annotated[str, Form()] = "") -> Response:
     """Give a job another name; a wrong one comes back with what was typed."""
-    job = jobs.get(db, user, job_id)
+    job = requests.get(db, user, job_id)
     try:
-        jobs.rename(db, user, job, name)
+        requests.rename(db, user, job, name)
     except AppError as error:
         db.rollback()
         return _show(db, user, job, status=error.status, typed=name, error=error.message)
@@ -105,7 +104,7 @@ def rename(db: Db, user: CurrentUser, job_id: int, name: Annotated[str, Form()] 
 @router.post("/{job_id}/delete")
 def delete(db: Db, user: CurrentUser, job_id: int) -> RedirectResponse:
     """Delete a job that is over; its adapter stays."""
-    jobs.delete(db, user, jobs.get(db, user, job_id))
+    requests.delete(db, user, requests.get(db, user, job_id))
     db.commit()
     return RedirectResponse("/jobs", status_code=303)
 
@@ -131,6 +130,6 @@ def _show(
         typed=typed,
         error=error,
         can_edit=can_edit(user),
-        can_act=jobs.may_control(user, job),
+        can_act=rights.may_control(user, job),
         **show_job(db, job),
     )

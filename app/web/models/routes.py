@@ -6,12 +6,12 @@ from fastapi import APIRouter, Form, Response
 from fastapi.responses import RedirectResponse
 from sqlalchemy.orm import Session
 
-from app import jobs
 from app.base_models import registry as base_models
 from app.core import settings, wakeup
 from app.core.db import Db
 from app.core.errors import AppError
 from app.core.models import Json, Role, User
+from app.jobs import plans
 from app.people.auth import CurrentUser, require_role
 from app.web.render import page
 
@@ -76,12 +76,12 @@ def _page(
     typed: dict[str, str] | None = None,
     errors: dict[str, str] | None = None,
 ) -> Response:
-    devices = jobs.devices(db)
+    devices = plans.devices(db)
     return page(
         "models/list.html",
         user,
         status=status,
-        models=[(model, jobs.fits(model, devices)) for model in base_models.list_models(db)],
+        models=[(model, plans.fits(model, devices)) for model in base_models.list_models(db)],
         device=devices[0] if devices else None,
         is_admin=user.role is Role.ADMIN,
         may_download=settings.get().hub_downloads,

@@ -7,7 +7,6 @@ from typing import Any
 from sqlalchemy import select
 from sqlalchemy.orm import Session, selectinload
 
-from app import jobs
 from app.core import settings
 from app.core.models import (
     Department,
@@ -18,7 +17,7 @@ from app.core.models import (
     User,
     Worker,
 )
-from app.jobs import choice, progress
+from app.jobs import choice, progress, queue_view, rights
 from app.jobs.forecast import Times
 from app.machines import devices as machines
 
@@ -66,7 +65,7 @@ class Machine:
 
 def show_queue(db: Session, user: User) -> dict[str, Any]:
     """Gather the page's parts; other departments' jobs are counted, not named."""
-    line = jobs.outlook(db)
+    line = queue_view.outlook(db)
     is_admin = user.role is Role.ADMIN
     running_ids, waiting_ids = (
         [key for key, department in rows if is_admin or department == user.department_id]
@@ -107,7 +106,7 @@ def show_queue(db: Session, user: User) -> dict[str, Any]:
     }
 
 
-def _row(user: User, job: Job, line: jobs.Outlook, department: str) -> Row:
+def _row(user: User, job: Job, line: queue_view.Outlook, department: str) -> Row:
     times = line.times.get(job.id)
     is_running = job.status is JobStatus.RUNNING
     return Row(
@@ -118,13 +117,13 @@ def _row(user: User, job: Job, line: jobs.Outlook, department: str) -> Row:
         starts="" if is_running else in_words(times, line.now, starts=True),
         ends=in_words(times, line.now, starts=False),
         department=department,
-        can_act=jobs.may_control(user, job),
+        can_act=rights.may_control(user, job),
         is_mine=job.department_id == user.department_id,
     )
 
 
 def _machines(
-    db: Session, workers: list[Worker], known: dict[str | None, Job], line: jobs.Outlook
+    db: Session, workers: list[Worker], known: dict[str | None, Job], line: queue_view.Outlook
 ) -> list[Machine]:
     ill = machines.quarantined(db)
     busy = set(db.scalars(select(Job.worker_id).where(Job.status == JobStatus.RUNNING)))

@@ -7,12 +7,11 @@ from fastapi import APIRouter, Form, Query, Response
 from fastapi.responses import RedirectResponse
 from sqlalchemy.orm import Session
 
-from app import jobs
 from app.core import wakeup
 from app.core.db import Db
 from app.core.errors import AppError, NotFound
 from app.core.models import Job, User
-from app.jobs import limits
+from app.jobs import limits, ordering, requests
 from app.machines import devices
 from app.people.auth import CurrentUser
 from app.web.forms import DeviceForm, LimitsForm
@@ -23,12 +22,12 @@ from app.web.render import page
 router = APIRouter(prefix="/queue")
 
 _DEEDS: dict[str, Callable[[Session, User, Job], None]] = {
-    "pause": jobs.pause,
-    "resume": jobs.resume,
-    "cancel": jobs.cancel,
-    "raise": jobs.raise_,
-    "lower": jobs.lower,
-    "top": jobs.to_top,
+    "pause": requests.pause,
+    "resume": requests.resume,
+    "cancel": requests.cancel,
+    "raise": ordering.raise_,
+    "lower": ordering.lower,
+    "top": ordering.to_top,
 }
 
 
@@ -43,7 +42,7 @@ def do(db: Db, user: CurrentUser, job_id: int, deed: str) -> Response:
     """Pause, resume, cancel or move a job; an administrator those of every department."""
     if deed not in _DEEDS:
         raise NotFound("There is no such page.")
-    _DEEDS[deed](db, user, jobs.get_any(db, user, job_id))
+    _DEEDS[deed](db, user, requests.get_any(db, user, job_id))
     return _done(db)
 
 

@@ -7,12 +7,12 @@ from fastapi import APIRouter, Request
 from sqlalchemy import ColumnElement, func, or_, select
 from sqlalchemy.orm import Session
 
-from app import jobs
 from app.adapters import registry as adapters
 from app.core import wakeup
 from app.core.db import Db
 from app.core.errors import Forbidden, NotFound
 from app.core.models import Checkpoint, Job, User
+from app.jobs import requests
 from app.people.auth import TokenUser, can_edit
 from app.training import failpoints
 from app.web.v1 import creation, events, job_view, retries
@@ -66,7 +66,7 @@ def _create(db: Session, user: User, body: CreateJob, request_kept: dict[str, An
             field="validation_file",
         )
     name = body.x_etude.name if body.x_etude else None
-    return jobs.create(
+    return requests.create(
         db,
         user,
         name=name or body.suffix or version.dataset.name,
@@ -86,10 +86,10 @@ def list_jobs(
     request: Request, db: Db, user: TokenUser, after: After = None, limit: Limit100 = 20
 ) -> Page[FineTuningJob]:
     """List the department's jobs, newest first; `metadata[k]=v` filters, `metadata=null` too."""
-    query = jobs.visible(user).where(*_metadata_filters(request))
+    query = requests.visible(user).where(*_metadata_filters(request))
     if after is not None:
         try:
-            last = jobs.by_public_id(db, user, after)
+            last = requests.by_public_id(db, user, after)
         except NotFound:
             raise unknown_after(after) from None
         query = query.where(Job.id < last.id)
@@ -115,31 +115,31 @@ def _metadata_filters(request: Request) -> list[ColumnElement[bool]]:
 @router.get("/{job_id}")
 def retrieve_job(job_id: str, db: Db, user: TokenUser) -> FineTuningJob:
     """Say how a job is doing."""
-    return job_view.show(db, jobs.by_public_id(db, user, job_id))
+    return job_view.show(db, requests.by_public_id(db, user, job_id))
 
 
 @router.post("/{job_id}/cancel")
 def cancel_job(job_id: str, db: Db, user: TokenUser) -> FineTuningJob:
     """Stop a job for good; one that runs ends within seconds."""
-    return _wish(db, user, job_id, jobs.cancel)
+    return _wish(db, user, job_id, requests.cancel)
 
 
 @router.post("/{job_id}/pause")
 def pause_job(job_id: str, db: Db, user: TokenUser) -> FineTuningJob:
     """Let a job give its place up, at its last checkpoint, until it is resumed."""
-    return _wish(db, user, job_id, jobs.pause)
+    return _wish(db, user, job_id, requests.pause)
 
 
 @router.post("/{job_id}/resume")
 def resume_job(job_id: str, db: Db, user: TokenUser) -> FineTuningJob:
     """Put a paused job back in line."""
-    return _wish(db, user, job_id, jobs.resume)
+    return _wish(db, user, job_id, requests.resume)
 
 
 def _wish(
     db: Session, user: User, job_id: str, wish: Callable[[Session, User, Job], object]
 ) -> FineTuningJob:
-    job = jobs.by_public_id(db, user, job_id)
+    job = requests.by_public_id(db, user, job_id)
     wish(db, user, job)
     db.commit()
     wakeup.hint("gpu")
@@ -152,7 +152,7 @@ def list_events(
     job_id: str, db: Db, user: TokenUser, after: After = None, limit: Limit100 = 20
 ) -> Page[JobEvent]:
     """List what happened to a job, newest first: sentences and metrics."""
-    return events.newest(db, jobs.by_public_id(db, user, job_id), after, limit)
+    return events.newest(db, requests.by_public_id(db, user, job_id), after, limit)
 
 
 @router.get("/{job_id}/checkpoints")
@@ -160,7 +160,7 @@ def list_checkpoints(
     job_id: str, db: Db, user: TokenUser, after: After = None, limit: Limit100 = 10
 ) -> Page[JobCheckpoint]:
     """List a job's verified checkpoints, newest first."""
-    job = jobs.by_public_id(db, user, job_id)
+    job = requests.by_public_id(db, user, job_id)
     query = select(Checkpoint).where(Checkpoint.job_id == job.id)
     if after is not None:
         last = db.scalars(query.where(Checkpoint.public_id == after)).one_or_none()

@@ -6,7 +6,6 @@ from datetime import UTC, datetime, timedelta
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from app import jobs
 from app.core.models import (
     BaseModel,
     DatasetVersion,
@@ -16,6 +15,7 @@ from app.core.models import (
     VersionStatus,
 )
 from app.datasets.privacy import reviews
+from app.jobs import queue_view
 from app.training.config import TrainConfig, proposed_learning_rate
 from app.web.v1.schemas import (
     FineTuningJob,
@@ -42,12 +42,12 @@ def show_many(db: Session, rows: Sequence[Job]) -> list[FineTuningJob]:
     held_out = {version.id: version for version in found}
     held = reviews.held(db, [job.version_id for job in rows] + list(held_out))
     is_any_waiting = any(job.status is JobStatus.QUEUED for job in rows)
-    line = jobs.outlook(db) if is_any_waiting else None
+    line = queue_view.outlook(db) if is_any_waiting else None
     return [_show(job, held_out.get(job.validation_version_id or 0), held, line) for job in rows]
 
 
 def _show(
-    job: Job, held_out: DatasetVersion | None, held: set[int], line: jobs.Outlook | None
+    job: Job, held_out: DatasetVersion | None, held: set[int], line: queue_view.Outlook | None
 ) -> FineTuningJob:
     config = TrainConfig.model_validate(job.config)
     settled = _hyperparameters(config, job.base_model)
@@ -127,7 +127,7 @@ def _method(config: TrainConfig, settled: SettledHyperparameters) -> SettledMeth
     return SettledMethod(type="dpo", dpo=SettledDpo(hyperparameters=numbers))
 
 
-def _estimated_finish(job: Job, line: jobs.Outlook | None) -> int | None:
+def _estimated_finish(job: Job, line: queue_view.Outlook | None) -> int | None:
     """Carry the pace of this attempt so far on to the last step; of a waiting job, the latest."""
     times = line.times.get(job.id) if line and job.status is JobStatus.QUEUED else None
     if times and times.ends:

@@ -12,7 +12,6 @@ from sqlalchemy import func, select, update
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session
 
-from app import jobs
 from app.core import clock, settings
 from app.core import db as database
 from app.core.errors import Invalid, TooMany
@@ -29,7 +28,7 @@ from app.core.models import (
     Worker,
     WorkerState,
 )
-from app.jobs import limits, shares
+from app.jobs import fence, limits, ordering, protocol, queue_view, requests, shares
 from app.machines import devices as machines
 from app.training.config import PRESETS
 from app.training.plan.machine import DeviceInfo
@@ -41,7 +40,7 @@ from tests.factories import (
     make_user,
 )
 
-WORKER = jobs.WorkerInfo("gpu-0@here", "here", "boot", 1234, 99, ("cuda:0",))
+WORKER = protocol.WorkerInfo("gpu-0@here", "here", "boot", 1234, 99, ("cuda:0",))
 GIGABYTE = 10**9
 
 
@@ -79,8 +78,8 @@ class House:
         self.db.commit()
         return worker
 
-    def claim(self, worker: jobs.WorkerInfo = WORKER) -> int | None:
-        claimed = jobs.claim(self.db, worker)
+    def claim(self, worker: protocol.WorkerInfo = WORKER) -> int | None:
+        claimed = protocol.claim(self.db, worker)
         self.db.commit()
         return claimed.job_id if claimed else None
 
@@ -91,8 +90,8 @@ class House:
         began = func.clock_timestamp() - timedelta(hours=hours)
         self.db.execute(update(Attempt).where(Attempt.ended_at.is_(None)).values(started_at=began))
         for job in running:
-            claim = jobs.Claim(job.id, job.attempt, job.worker_id or "", 0)
-            jobs.fail(self.db, claim, code="x", reason="y")
+            claim = fence.Claim(job.id, job.attempt, job.worker_id or "", 0)
+            protocol.fail(self.db, claim, code="x", reason="y")
         self.db.commit()
         self.db.expire_all()
 
@@ -110,7 +109,7 @@ def test_departments_take_turns(house: House) -> None:
     """Two machines that are free together do not both go to the one that came first."""
     first, second, third = (house.job("ward") for _ in range(3))
     other = house.job("school")
-    places = jobs.outlook(house.db).places
+    places = queue_view.outlook(house.db).places
     assert sorted(places, key=places.__getitem__) == [first.id, other.id, second.id, third.id]
     assert order(house, 4) == [first.id, other.id, second.id, third.id]
 
@@ -142,7 +141,7 @@ def test_a_share_and_a_priority_weigh(house: House, db: Session) -> None:
     )
     ward = [house.job("ward").id for _ in range(4)]
     school = [house.job("school").id for _ in range(4)]
-    jobs.to_top(db, house.admin, db.get_one(Job, ward[3]))
+    ordering.to_top(db, house.admin, db.get_one(Job, ward[3]))
     db.commit()
     # Equal at first; then three times the time for three times the share.
     assert order(house, 6) == [ward[3], *school[:3], ward[0], school[3]]
@@ -159,7 +158,7 @@ def test_the_line_foreseen_is_the_line_that_comes(house: House, db: Session) -> 
         db, house.admin, limits.Wanted(share="2"), department_id=house.people["ward"].department_id
     )
     db.commit()
-    places = jobs.outlook(db).places
+    places = queue_view.outlook(db).places
     assert order(house, 12) == sorted(places, key=places.__getitem__)
 
 
@@ -168,14 +167,16 @@ def test_limits_of_running_jobs_and_of_hours_a_month(house: House, db: Session) 
     limits.grant(db, house.admin, limits.Wanted(max_running="1"), department_id=ward.department_id)
     first, second = house.job("ward"), house.job("ward")
     assert order(house, 2) == [first.id, None]
-    assert jobs.outlook(db).why(second.id) == (
+    assert queue_view.outlook(db).why(second.id) == (
         "Its department has 1 job in training, as many as may be at once."
     )
     house.end_all(hours=2)
     limits.grant(db, house.admin, limits.Wanted(month_hours="2"), user_id=ward.id)
     db.commit()
     assert house.claim() is None
-    assert jobs.outlook(db).why(second.id) == "ward@house.example has used this month's hours."
+    assert (
+        queue_view.outlook(db).why(second.id) == "ward@house.example has used this month's hours."
+    )
     # What was had in another month does not count.
     db.execute(update(DeviceUse).values(month=date(2020, 1, 1)))
     db.commit()
@@ -197,7 +198,7 @@ def test_no_two_claims_pass_a_limit_together(house: House, db: Session) -> None:
         with database.session() as session:
             session.execute(select(1))  # connected before all of them start
             barrier.wait()
-            found = jobs.claim(session, replace(WORKER, id=f"w{number}", host=f"h{number}"))
+            found = protocol.claim(session, replace(WORKER, id=f"w{number}", host=f"h{number}"))
             session.commit()
             return found is not None
 
@@ -222,7 +223,7 @@ def test_more_waiting_than_may_be_is_refused(house: House, db: Session) -> None:
     version, model = make_dataset_version(db, user=ward), make_base_model(db, name="house/other")
 
     def create(user: User) -> Job:
-        return jobs.create(
+        return requests.create(
             db, user, name="x", version_id=version.id, base_model_id=model.id,
             config=PRESETS["quick"].config,
         )  # fmt: skip
@@ -251,18 +252,18 @@ def test_hours_on_the_clock_of_the_house(
     db.add(row)
     job, other = house.job("ward"), house.job("school")
     assert order(house, 2) == [other.id, None]
-    assert jobs.outlook(db).why(job.id) == (
+    assert queue_view.outlook(db).why(job.id) == (
         f"Only between {row.opens:%H:%M} and {row.closes:%H:%M}."
     )
-    assert not jobs.has_claimable(db, WORKER)
+    assert not protocol.has_claimable(db, WORKER)
     row.opens = (now - timedelta(hours=1)).time().replace(second=0, microsecond=0)
     db.commit()
-    assert jobs.has_claimable(db, WORKER)
+    assert protocol.has_claimable(db, WORKER)
     assert house.claim() == job.id
-    assert not jobs.time_is_up(db, job.id)
+    assert not shares.time_is_up(db, job.id)
     row.closes = (now - timedelta(minutes=1)).time().replace(second=0, microsecond=0)
     db.commit()
-    assert jobs.time_is_up(db, job.id)
+    assert shares.time_is_up(db, job.id)
 
 
 def test_a_worker_gets_what_it_can_hold(house: House, db: Session) -> None:
@@ -272,7 +273,7 @@ def test_a_worker_gets_what_it_can_hold(house: House, db: Session) -> None:
     small = house.job("ward", needs_bytes=10 * GIGABYTE)
     assert house.claim() == small.id
     assert house.claim() is None
-    line = jobs.outlook(db)
+    line = queue_view.outlook(db)
     assert line.why(large.id) == "Needs 24 GB of memory; no machine here has that."
     assert line.why(wide.id) == "Needs 2 devices together; no machine here has that."
     house.worker("gpu-1@here", "cuda:1", gigabytes=24)
@@ -313,10 +314,10 @@ def test_a_worker_with_all_devices_leaves_small_jobs_to_the_others(
     house.end_all()
     second = house.job("ward")
     assert house.claim(everything) == wide.id
-    line = jobs.outlook(db)
+    line = queue_view.outlook(db)
     assert second.id in line.times
     house.end_all()
-    assert not jobs.has_claimable(db, everything)
+    assert not protocol.has_claimable(db, everything)
     for worker in (one, other):
         machines.drain(db, house.admin, worker)
     db.commit()
@@ -329,9 +330,12 @@ def test_ill_and_drained_devices_get_nothing(house: House, db: Session) -> None:
     machines.quarantine(db, house.admin, worker, "cuda:0", "Xid 79")
     db.commit()
     assert house.claim() is None
-    assert jobs.is_out(db, WORKER)
-    assert not jobs.is_out(db, replace(WORKER, devices=("cuda:1",)))
-    assert jobs.outlook(db).why(job.id) == "The machine that it needs is kept free for maintenance."
+    assert protocol.is_out(db, WORKER)
+    assert not protocol.is_out(db, replace(WORKER, devices=("cuda:1",)))
+    assert (
+        queue_view.outlook(db).why(job.id)
+        == "The machine that it needs is kept free for maintenance."
+    )
     machines.release(db, house.admin, worker, "cuda:0")
     machines.drain(db, house.admin, worker)
     db.commit()
@@ -344,10 +348,10 @@ def test_ill_and_drained_devices_get_nothing(house: House, db: Session) -> None:
 
 def test_paused_jobs_keep_their_place(house: House, db: Session) -> None:
     first, second = house.job("ward"), house.job("ward")
-    jobs.pause(db, house.people["ward"], first)
+    requests.pause(db, house.people["ward"], first)
     db.commit()
-    assert jobs.outlook(db).why(first.id) == "Paused by ward@house.example."
-    jobs.resume(db, house.people["ward"], first)
+    assert queue_view.outlook(db).why(first.id) == "Paused by ward@house.example."
+    requests.resume(db, house.people["ward"], first)
     db.commit()
     assert order(house, 2) == [first.id, second.id]
 
@@ -357,14 +361,14 @@ def test_like_jobs_say_when_a_job_begins_and_ends(house: House, db: Session) -> 
     plan = {"seconds": 600, "tokens_per_second": 100, "peak_bytes": 1}
     done = house.job("ward")
     house.claim()
-    claim = jobs.Claim(done.id, 1, WORKER.id, 0)
-    jobs.succeed(db, claim, measured={"tokens_per_second": 50})  # half as fast as planned
+    claim = fence.Claim(done.id, 1, WORKER.id, 0)
+    protocol.succeed(db, claim, measured={"tokens_per_second": 50})  # half as fast as planned
     job = house.job("ward")
     job.plan = plan
     config = dict(job.config)
     job.config = {**config, "early_stopping_patience": 0}
     db.commit()
-    line = jobs.outlook(db)
+    line = queue_view.outlook(db)
     ends = line.times[job.id].ends
     assert ends is not None
     seconds = [(at - line.now).total_seconds() for at in ends]
@@ -379,7 +383,7 @@ def test_who_stands_still_with_the_line_in_hand_loses_it(
     monkeypatch.setenv("ETUDE_LINE_LOCK_SECONDS", "0.2")
     settings.get.cache_clear()
     with database.session() as frozen:
-        held = jobs.claim(frozen, replace(WORKER, id="frozen"))
+        held = protocol.claim(frozen, replace(WORKER, id="frozen"))
         assert held is not None
         # Its row is its own as well until then.
         assert house.claim() == job.id

@@ -12,7 +12,6 @@ from sqlalchemy import func, select, update
 from sqlalchemy.exc import DatabaseError
 from sqlalchemy.orm import Session
 
-from app import jobs
 from app.core import db as database
 from app.core import settings
 from app.core.models import (
@@ -28,11 +27,11 @@ from app.core.models import (
     Worker,
     WorkerState,
 )
-from app.jobs import metrics
+from app.jobs import fence, inputs, metrics, protocol, queue_view, requests
 from app.training.events import CheckpointEvent, EvaluationEvent, PlanEvent, StepEvent
 from tests.factories import make_base_model, make_dataset_version, make_job
 
-WORKER = jobs.WorkerInfo("gpu-0@here", "here", "boot", 1234, 99, ("cpu",))
+WORKER = protocol.WorkerInfo("gpu-0@here", "here", "boot", 1234, 99, ("cpu",))
 OTHER = replace(WORKER, id="gpu-1@there", host="there")
 
 
@@ -47,8 +46,8 @@ def quick_leases(database_url: str, monkeypatch: pytest.MonkeyPatch) -> Iterator
     settings.get.cache_clear()
 
 
-def claim(db: Session, worker: jobs.WorkerInfo = WORKER) -> jobs.Claim:
-    claimed = jobs.claim(db, worker)
+def claim(db: Session, worker: protocol.WorkerInfo = WORKER) -> fence.Claim:
+    claimed = protocol.claim(db, worker)
     db.commit()
     assert claimed is not None
     return claimed
@@ -72,7 +71,7 @@ def step_event(step: int) -> StepEvent:
     )
 
 
-def report(db: Session, claimed: jobs.Claim, steps: range, checkpoint: int | None = None) -> None:
+def report(db: Session, claimed: fence.Claim, steps: range, checkpoint: int | None = None) -> None:
     events: list[metrics.TrainerEvent] = [step_event(step) for step in steps]
     if checkpoint is not None:
         events.append(EvaluationEvent(at=1.7e9, step=checkpoint, loss=2.5, is_best=True))
@@ -99,7 +98,7 @@ def test_many_workers_claim_each_job_once(db: Session) -> None:
         barrier.wait()
         found = []
         with database.session() as session:
-            while (one := jobs.claim(session, replace(WORKER, id=f"gpu-{number}"))) is not None:
+            while (one := protocol.claim(session, replace(WORKER, id=f"gpu-{number}"))) is not None:
                 session.commit()
                 found.append(one.job_id)
         return found
@@ -115,30 +114,30 @@ def test_the_line_goes_by_priority_then_age(db: Session) -> None:
     second = make_job(db, version=version)
     third = make_job(db, version=version)
     first = make_job(db, version=version, priority=-1)
-    assert [jobs.position(db, job) for job in (first, second, third)] == [1, 2, 3]
+    assert [queue_view.position(db, job) for job in (first, second, third)] == [1, 2, 3]
     assert [claim(db).job_id for _ in range(3)] == [first.id, second.id, third.id]
-    assert jobs.claim(db, WORKER) is None
+    assert protocol.claim(db, WORKER) is None
 
 
 def test_a_job_waits_for_its_data_and_its_model(db: Session) -> None:
     version = make_dataset_version(db, status=VersionStatus.CONFIRMED)
     model = make_base_model(db, status=ModelStatus.WAITING)
     job = make_job(db, version=version, base_model=model)
-    assert jobs.claim(db, WORKER) is None
-    assert not jobs.has_claimable(db, WORKER)
+    assert protocol.claim(db, WORKER) is None
+    assert not protocol.has_claimable(db, WORKER)
     version.status = VersionStatus.READY
     db.commit()
-    assert jobs.claim(db, WORKER) is None
+    assert protocol.claim(db, WORKER) is None
     model.status = ModelStatus.READY
     db.commit()
-    assert jobs.has_claimable(db, WORKER)
+    assert protocol.has_claimable(db, WORKER)
     assert claim(db).job_id == job.id
 
 
 def test_a_job_whose_data_failed_fails_with_that_reason(db: Session) -> None:
     version = make_dataset_version(db, status=VersionStatus.FAILED, reason="Line 3 has no answer.")
     job = make_job(db, version=version)
-    assert jobs.claim(db, WORKER) is None
+    assert protocol.claim(db, WORKER) is None
     db.commit()
     assert fresh(db, job).status is JobStatus.FAILED
     assert job.reason is not None and "Line 3 has no answer." in job.reason
@@ -148,7 +147,7 @@ def test_a_job_whose_data_failed_fails_with_that_reason(db: Session) -> None:
 def test_a_failed_test_file_fails_the_job_too(db: Session) -> None:
     validation = make_dataset_version(db, status=VersionStatus.FAILED, reason="It is empty.")
     job = make_job(db, validation_version_id=validation.id)
-    assert jobs.fail_hopeless(db) == [job.id]
+    assert inputs.fail_hopeless(db) == [job.id]
     assert "It is empty." in (fresh(db, job).reason or "")
 
 
@@ -166,28 +165,28 @@ def test_a_draining_worker_claims_nothing(db: Session) -> None:
         )
     )
     db.commit()
-    assert jobs.claim(db, WORKER) is None
-    assert jobs.claim(db, OTHER) is not None
+    assert protocol.claim(db, WORKER) is None
+    assert protocol.claim(db, OTHER) is not None
 
 
 def test_an_older_attempt_can_write_nothing(db: Session, quick_leases: None) -> None:
     job = make_job(db)
     old = claim(db)
     let_lease_run_out(db, job)
-    assert jobs.reap(db) == [job.id]
+    assert protocol.reap(db) == [job.id]
     db.commit()
     new = claim(db, OTHER)
     assert new.attempt == old.attempt + 1
     for write in (
-        lambda: jobs.heartbeat(db, old),
+        lambda: fence.heartbeat(db, old),
         lambda: metrics.ingest(db, old.job_id, old.attempt, [step_event(1)], 10),
-        lambda: jobs.succeed(db, old, measured={}),
-        lambda: jobs.fail(db, old, code="x", reason="y"),
-        lambda: jobs.cancelled(db, old),
-        lambda: jobs.requeue(db, old, outcome="x", why="y", strike=True),
-        lambda: jobs.roll_back(db, old, 0),
+        lambda: protocol.succeed(db, old, measured={}),
+        lambda: protocol.fail(db, old, code="x", reason="y"),
+        lambda: protocol.cancelled(db, old),
+        lambda: protocol.requeue(db, old, outcome="x", why="y", strike=True),
+        lambda: protocol.roll_back(db, old, 0),
     ):
-        with pytest.raises(jobs.Fenced):
+        with pytest.raises(fence.Fenced):
             write()
         db.rollback()
     assert fresh(db, job).status is JobStatus.RUNNING
@@ -201,12 +200,12 @@ def test_a_heartbeat_keeps_the_reaper_away_and_carries_wishes(
     job = make_job(db)
     held = claim(db)
     let_lease_run_out(db, job)
-    assert jobs.heartbeat(db, held) is Desired.RUN
+    assert fence.heartbeat(db, held) is Desired.RUN
     db.commit()
-    assert jobs.reap(db) == []
-    jobs.cancel(db, job.owner, job)
+    assert protocol.reap(db) == []
+    requests.cancel(db, job.owner, job)
     db.commit()
-    assert jobs.heartbeat(db, held) is Desired.CANCEL
+    assert fence.heartbeat(db, held) is Desired.CANCEL
     assert fresh(db, job).status is JobStatus.RUNNING
 
 
@@ -214,7 +213,7 @@ def test_the_grace_protects_a_late_worker(db: Session) -> None:
     job = make_job(db)
     claim(db)
     let_lease_run_out(db, job)
-    assert jobs.reap(db) == []  # a second late, within the grace of 30
+    assert protocol.reap(db) == []  # a second late, within the grace of 30
 
 
 def test_three_strikes_without_progress_fail_a_job(db: Session, quick_leases: None) -> None:
@@ -222,11 +221,11 @@ def test_three_strikes_without_progress_fail_a_job(db: Session, quick_leases: No
     for strikes in (1, 2):
         claim(db)
         let_lease_run_out(db, job)
-        jobs.reap(db)
+        protocol.reap(db)
         db.commit()
         assert (fresh(db, job).status, job.strikes) == (JobStatus.QUEUED, strikes)
     held = claim(db)
-    status = jobs.requeue(
+    status = protocol.requeue(
         db, held, outcome="trainer_lost", why="It broke.", strike=True, log_tail="Segfault"
     )
     db.commit()
@@ -244,7 +243,7 @@ def test_progress_forgives_earlier_strikes(db: Session, quick_leases: None) -> N
     held = claim(db)
     report(db, held, range(1, 11), checkpoint=10)
     let_lease_run_out(db, job)
-    jobs.reap(db)
+    protocol.reap(db)
     db.commit()
     assert (fresh(db, job).status, job.strikes, job.durable_step) == (JobStatus.QUEUED, 1, 10)
 
@@ -252,7 +251,7 @@ def test_progress_forgives_earlier_strikes(db: Session, quick_leases: None) -> N
 def test_a_drained_job_goes_back_without_a_strike(db: Session) -> None:
     job = make_job(db)
     held = claim(db)
-    jobs.requeue(db, held, outcome="stopped", why="Its machine is restarted.", strike=False)
+    protocol.requeue(db, held, outcome="stopped", why="Its machine is restarted.", strike=False)
     db.commit()
     assert (fresh(db, job).status, job.strikes, job.worker_id) == (JobStatus.QUEUED, 0, None)
     assert claim(db, OTHER).attempt == 2
@@ -261,9 +260,9 @@ def test_a_drained_job_goes_back_without_a_strike(db: Session) -> None:
 def test_a_reaped_job_that_people_cancelled_is_cancelled(db: Session, quick_leases: None) -> None:
     job = make_job(db)
     claim(db)
-    jobs.cancel(db, job.owner, job)
+    requests.cancel(db, job.owner, job)
     let_lease_run_out(db, job)
-    jobs.reap(db)
+    protocol.reap(db)
     db.commit()
     assert fresh(db, job).status is JobStatus.CANCELLED
 
@@ -274,7 +273,7 @@ def test_dead_workers_of_this_machine_are_taken_back_at_once(db: Session) -> Non
     claim(db, replace(WORKER, supervisor_pid=1))
     claim(db, replace(WORKER, id="gpu-1@here", supervisor_pid=2))
     claim(db, OTHER)
-    taken = jobs.take_back(db, "here", lambda attempt: attempt.supervisor_pid == 2)
+    taken = protocol.take_back(db, "here", lambda attempt: attempt.supervisor_pid == 2)
     db.commit()
     assert taken == [dead.id]
     assert fresh(db, dead).status is JobStatus.QUEUED
@@ -286,7 +285,7 @@ def test_a_new_attempt_takes_back_what_will_be_said_again(db: Session) -> None:
     held = claim(db)
     report(db, held, range(1, 11), checkpoint=10)
     report(db, held, range(11, 14))
-    jobs.requeue(db, held, outcome="lost", why="Gone.", strike=True)
+    protocol.requeue(db, held, outcome="lost", why="Gone.", strike=True)
     db.execute(update(Job).values(run_after=func.clock_timestamp()))
     db.commit()
     assert [step for step, _ in metrics.series(db, job.id)["loss"]] == list(range(1, 14))
@@ -306,7 +305,7 @@ def test_without_a_checkpoint_the_look_before_training_is_taken_back_as_well(db:
     metrics.ingest(db, held.job_id, held.attempt, [before], 100)
     db.commit()
     report(db, held, range(1, 4))
-    jobs.requeue(db, held, outcome="lost", why="Gone.", strike=True)
+    protocol.requeue(db, held, outcome="lost", why="Gone.", strike=True)
     db.execute(update(Job).values(run_after=func.clock_timestamp()))
     db.commit()
     assert claim(db).resume_step == 0
@@ -320,7 +319,7 @@ def test_going_back_further_than_the_newest_checkpoint(db: Session) -> None:
     held = claim(db)
     report(db, held, range(1, 11), checkpoint=10)
     report(db, held, range(11, 21), checkpoint=20)
-    back = jobs.roll_back(db, held, 10)
+    back = protocol.roll_back(db, held, 10)
     db.commit()
     assert back.resume_step == fresh(db, job).durable_step == 10
     assert db.scalars(select(Checkpoint.step)).all() == [10]
@@ -329,7 +328,7 @@ def test_going_back_further_than_the_newest_checkpoint(db: Session) -> None:
 
 def test_a_final_status_never_changes(db: Session) -> None:
     job = make_job(db)
-    jobs.succeed(db, claim(db), measured={"seconds": 1})
+    protocol.succeed(db, claim(db), measured={"seconds": 1})
     db.commit()
     with pytest.raises(DatabaseError, match="is final"):
         db.execute(update(Job).where(Job.id == job.id).values(status=JobStatus.QUEUED))
@@ -341,12 +340,12 @@ def test_one_job_cannot_have_two_open_attempts(db: Session) -> None:
     values: dict[str, Any] = {"status": "queued", "worker_id": None, "lease_until": None}
     db.execute(update(Job).where(Job.id == job.id).values(values))
     with pytest.raises(DatabaseError, match="uq_attempt_open"):
-        jobs.claim(db, OTHER)
+        protocol.claim(db, OTHER)
 
 
 def test_every_change_of_status_is_told(db: Session) -> None:
     job = make_job(db)
-    jobs.fail(db, claim(db), code="out_of_memory", reason="Choose a smaller model.")
+    protocol.fail(db, claim(db), code="out_of_memory", reason="Choose a smaller model.")
     db.commit()
     said = db.scalars(select(JobEvent).order_by(JobEvent.seq)).all()
     assert [event.message for event in said] == [
@@ -361,7 +360,7 @@ def test_every_change_of_status_is_told(db: Session) -> None:
 def test_steps_done_again_after_a_return_replace_the_old_ones(db: Session) -> None:
     """After a loss that is no number the trainer goes back within the same attempt."""
     job = make_job(db)
-    claimed = jobs.claim(db, WORKER)
+    claimed = protocol.claim(db, WORKER)
     assert claimed is not None
     report(db, claimed, range(1, 6))
     before = metrics.after(db, fresh(db, job), 0)[-1].seq
@@ -388,7 +387,7 @@ def test_the_trainer_s_own_plan_fills_in_for_a_missing_one(db: Session) -> None:
         plan={"seconds": 5},
     )
     for _ in range(2):
-        claimed = jobs.claim(db, WORKER)
+        claimed = protocol.claim(db, WORKER)
         assert claimed is not None
         metrics.ingest(db, claimed.job_id, claimed.attempt, [event], spool_offset=10)
         db.commit()

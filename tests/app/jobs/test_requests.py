@@ -7,7 +7,6 @@ import pytest
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
-from app import jobs
 from app.adapters import registry as adapters
 from app.core.errors import AppError, Conflict, Forbidden, Invalid, NotFound
 from app.core.models import (
@@ -26,6 +25,7 @@ from app.core.models import (
     VersionStatus,
     Worker,
 )
+from app.jobs import plans, protocol, queue_view, requests
 from app.training.config import PRESETS, TrainConfig
 from app.training.plan.machine import DeviceInfo
 from tests.app.datasets.test_lengths import byte_model
@@ -37,7 +37,7 @@ from tests.factories import (
     make_user,
 )
 
-WORKER = jobs.WorkerInfo("gpu-0@here", "here", "boot", 1234, 99, ("cpu",))
+WORKER = protocol.WorkerInfo("gpu-0@here", "here", "boot", 1234, 99, ("cpu",))
 
 
 @pytest.fixture
@@ -46,7 +46,7 @@ def member(db: Session) -> User:
 
 
 def create(db: Session, user: User, version_id: int, base_model_id: int) -> Job:
-    job = jobs.create(
+    job = requests.create(
         db,
         user,
         name="  Ward \n questions ",
@@ -63,7 +63,7 @@ def test_a_new_job_waits_with_its_settings_frozen(db: Session, member: User) -> 
     job = create(db, member, make_dataset_version(db).id, make_base_model(db).id)
     assert (job.status, job.desired, job.name) == (JobStatus.QUEUED, Desired.RUN, "Ward questions")
     assert TrainConfig.model_validate(job.config) == PRESETS["quick"].config
-    assert jobs.position(db, job) == 1
+    assert queue_view.position(db, job) == 1
     audit = db.scalars(select(AuditEvent).order_by(AuditEvent.id.desc())).first()
     assert audit is not None
     assert (audit.action, audit.subject, audit.actor) == (
@@ -72,8 +72,8 @@ def test_a_new_job_waits_with_its_settings_frozen(db: Session, member: User) -> 
         member.email,
     )
     assert db.scalars(select(JobEvent.message)).all() == ["Waiting in line."]
-    assert jobs.list_jobs(db, member, labels={"ward": "7"}) == [job]
-    assert jobs.list_jobs(db, member, labels={"ward": "8"}) == []
+    assert requests.list_jobs(db, member, labels={"ward": "7"}) == [job]
+    assert requests.list_jobs(db, member, labels={"ward": "8"}) == []
 
 
 @pytest.mark.parametrize(
@@ -101,10 +101,10 @@ def test_a_model_that_failed_to_import_is_refused(db: Session, member: User) -> 
 
 
 DEEDS: list[Callable[[Session, User, Job], object]] = [
-    jobs.cancel,
-    jobs.pause,
-    lambda db, user, job: jobs.rename(db, user, job, "Mine"),
-    jobs.delete,
+    requests.cancel,
+    requests.pause,
+    lambda db, user, job: requests.rename(db, user, job, "Mine"),
+    requests.delete,
 ]
 
 
@@ -114,7 +114,7 @@ def test_a_viewer_may_look_but_not_touch(
 ) -> None:
     job = make_job(db, user=member)
     viewer = make_user(db, role=Role.VIEWER)
-    assert jobs.get(db, viewer, job.id) is job
+    assert requests.get(db, viewer, job.id) is job
     with pytest.raises(Forbidden):
         deed(db, viewer, job)
     db.rollback()
@@ -127,78 +127,78 @@ def test_a_viewer_may_look_but_not_touch(
 def test_a_viewer_may_not_retry(db: Session, member: User) -> None:
     job = make_job(db, user=member, status=JobStatus.FAILED)
     with pytest.raises(Forbidden):
-        jobs.retry(db, make_user(db, role=Role.VIEWER), job)
+        requests.retry(db, make_user(db, role=Role.VIEWER), job)
 
 
 def test_a_stranger_finds_nothing(db: Session, member: User) -> None:
     job = make_job(db, user=member)
     stranger = make_user(db, role=Role.ADMIN, department=make_department(db))
     looks: list[Callable[[], object]] = [
-        lambda: jobs.get(db, stranger, job.id),
-        lambda: jobs.by_public_id(db, stranger, job.public_id),
+        lambda: requests.get(db, stranger, job.id),
+        lambda: requests.by_public_id(db, stranger, job.public_id),
         lambda: create(db, stranger, job.version_id, job.base_model_id),
     ]
     for look in looks:
         with pytest.raises(NotFound):
             look()
-    assert jobs.list_jobs(db, stranger) == []
-    assert jobs.list_jobs(db, member) == [job]
+    assert requests.list_jobs(db, stranger) == []
+    assert requests.list_jobs(db, member) == [job]
 
 
 def test_cancel_ends_a_waiting_job_at_once_and_asks_a_running_one(
     db: Session, member: User
 ) -> None:
     running, waiting = make_job(db, user=member), make_job(db, user=member)
-    assert jobs.claim(db, WORKER) is not None
+    assert protocol.claim(db, WORKER) is not None
     db.commit()
     for job in (waiting, running):
-        jobs.cancel(db, member, job)
+        requests.cancel(db, member, job)
     db.commit()
     assert (waiting.status, waiting.finished_at is None) == (JobStatus.CANCELLED, False)
     assert (running.status, running.desired) == (JobStatus.RUNNING, Desired.CANCEL)
     with pytest.raises(Conflict):
-        jobs.cancel(db, member, waiting)
+        requests.cancel(db, member, waiting)
     with pytest.raises(Conflict):
-        jobs.pause(db, member, running)
+        requests.pause(db, member, running)
 
 
 def test_a_paused_job_keeps_its_place_but_is_not_taken(db: Session, member: User) -> None:
     job = make_job(db, user=member)
-    jobs.pause(db, member, job)
+    requests.pause(db, member, job)
     db.commit()
-    assert jobs.claim(db, WORKER) is None
-    assert jobs.position(db, job) is None
-    jobs.resume(db, member, job)
+    assert protocol.claim(db, WORKER) is None
+    assert queue_view.position(db, job) is None
+    requests.resume(db, member, job)
     db.commit()
-    assert jobs.claim(db, WORKER) is not None
+    assert protocol.claim(db, WORKER) is not None
 
 
 def test_retry_makes_a_new_job_that_names_the_old(db: Session, member: User) -> None:
     old = make_job(db, user=member, status=JobStatus.FAILED, suffix="ward")
-    new = jobs.retry(db, member, old)
+    new = requests.retry(db, member, old)
     db.commit()
     assert (new.retry_of_id, new.config, new.suffix) == (old.id, old.config, "ward")
     assert (old.status, new.status) == (JobStatus.FAILED, JobStatus.QUEUED)
     with pytest.raises(Conflict):
-        jobs.retry(db, member, new)
+        requests.retry(db, member, new)
 
 
 @pytest.mark.parametrize("name", ["", "   \n", "x" * 201])
 def test_a_name_must_be_one(db: Session, member: User, name: str) -> None:
     with pytest.raises(Invalid) as refused:
-        jobs.rename(db, member, make_job(db, user=member), name)
+        requests.rename(db, member, make_job(db, user=member), name)
     assert refused.value.field == "name"
 
 
 def test_delete_takes_the_curve_along_and_leaves_the_adapter(db: Session, member: User) -> None:
     job = make_job(db, user=member)
     with pytest.raises(AppError, match="cancel it first"):
-        jobs.delete(db, member, job)
-    claim = jobs.claim(db, WORKER)
+        requests.delete(db, member, job)
+    claim = protocol.claim(db, WORKER)
     assert claim is not None
-    jobs.succeed(db, claim, measured={})
+    protocol.succeed(db, claim, measured={})
     adapter = make_adapter(db, job)
-    jobs.delete(db, member, job)
+    requests.delete(db, member, job)
     db.commit()
     for table in (Job, Attempt, JobEvent):
         assert db.scalar(select(func.count()).select_from(table)) == 0
@@ -235,7 +235,7 @@ def test_taking_an_adapter_home_is_written_down(db: Session, member: User) -> No
 
 
 def test_a_model_that_one_device_holds_is_planned_for_one(db: Session) -> None:
-    assert jobs.devices(db) == []
+    assert plans.devices(db) == []
     now = datetime.now(UTC)
     gib = 1024**3
     for name, free, count, age in (
@@ -249,7 +249,7 @@ def test_a_model_that_one_device_holds_is_planned_for_one(db: Session) -> None:
         worker.last_seen = now - timedelta(seconds=age)
         db.add(worker)
     db.commit()
-    one, both = jobs.devices(db)
+    one, both = plans.devices(db)
     assert (one.name, both.name) == ("GPU of gpu-1", "GPU of gpu-all")
     user = make_user(db)
     version = make_dataset_version(db, user=user)
@@ -262,11 +262,11 @@ def test_a_model_that_one_device_holds_is_planned_for_one(db: Session) -> None:
     small = byte_model(db)
     small.config, small.num_parameters = tiny, 300_000
     large = make_base_model(db, name="house/large", config=shape, num_parameters=14_000_000_000)
-    assert jobs.fits(small, [one, both]) == "yes"
-    assert jobs.fits(large, [one]) == "no"
+    assert plans.fits(small, [one, both]) == "yes"
+    assert plans.fits(large, [one]) == "no"
 
     def create(model: BaseModel) -> Job:
-        return jobs.create(
+        return requests.create(
             db, user, name="x", version_id=version.id, base_model_id=model.id,
             config=PRESETS["quick"].config,
         )  # fmt: skip

@@ -8,7 +8,6 @@ from sqlalchemy import select, text
 from sqlalchemy.exc import ProgrammingError
 from sqlalchemy.orm import Session
 
-from app import jobs
 from app.core import settings
 from app.core.errors import Conflict, Forbidden, Invalid
 from app.core.models import (
@@ -31,6 +30,7 @@ from app.datasets.privacy import reviews
 from app.datasets.privacy.findings import Kind
 from app.datasets.privacy.reviews import Decision
 from app.datasets.privacy.stand_ins import key_of
+from app.jobs import protocol, requests
 from app.training.config import PRESETS
 from tests.factories import first_user, make_base_model, make_dataset_version, make_user
 from worker.cpu import privacy
@@ -73,7 +73,7 @@ def look(db: Session, version: DatasetVersion) -> PrivacyReview:
 
 def start(db: Session, user: User, version: DatasetVersion, **more: Any) -> Job:
     model = db.scalars(select(BaseModel)).first() or make_base_model(db)
-    job = jobs.create(
+    job = requests.create(
         db, user, name="x", version_id=version.id, base_model_id=model.id,
         config=PRESETS["quick"].config, **more,
     )  # fmt: skip
@@ -216,14 +216,14 @@ def test_a_decision_stated_beforehand_is_carried_out_and_the_job_follows(db: Ses
     user = first_user(db)
     version = make_version(db)
     job = start(db, user, version, privacy=Decision())
-    worker = jobs.WorkerInfo("gpu-0", "here", "boot", 1, 1, ("cpu",))
-    assert jobs.claim(db, worker) is None, "it waits for what was decided"
+    worker = protocol.WorkerInfo("gpu-0", "here", "boot", 1, 1, ("cpu",))
+    assert protocol.claim(db, worker) is None, "it waits for what was decided"
     db.commit()  # the line is locked until then
     assert look(db, version).status is ReviewStatus.REQUESTED
     assert look(db, version).status is ReviewStatus.REPLACED
     db.refresh(job)
     assert job.version_id == review_of(db, version).result_version_id
-    assert jobs.claim(db, worker) is not None
+    assert protocol.claim(db, worker) is not None
     [event] = events(db, "privacy.state")
     assert event.detail == {"decision": "replace", "reason": ""}
 

@@ -5,7 +5,6 @@ from datetime import time, timedelta
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from app import jobs
 from app.core import clock, settings, wakeup
 from app.core.models import (
     Attempt,
@@ -16,7 +15,7 @@ from app.core.models import (
     Role,
     Worker,
 )
-from app.jobs import metrics
+from app.jobs import metrics, protocol, queue_view
 from app.machines import devices
 from app.machines.devices import Readings
 from tests.factories import make_department, make_job, make_user
@@ -53,8 +52,10 @@ def test_a_job_gives_way_keeps_its_place_and_goes_on(
     db.commit()
     wait_for(db, lambda: waits(job, 5))
     assert (job.desired, job.strikes) == (Desired.RUN, 0)
-    assert jobs.outlook(db).why(job.id).startswith("Only between")
-    assert not jobs.has_claimable(db, jobs.WorkerInfo("gpu-0@test", "x", "b", 1, 1, ("cpu",)))
+    assert queue_view.outlook(db).why(job.id).startswith("Only between")
+    assert not protocol.has_claimable(
+        db, protocol.WorkerInfo("gpu-0@test", "x", "b", 1, 1, ("cpu",))
+    )
     at = job.durable_step
     db.delete(rule)
     db.commit()

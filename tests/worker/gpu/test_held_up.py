@@ -12,9 +12,9 @@ import pytest
 from sqlalchemy import func, update
 from sqlalchemy.orm import Session
 
-from app import jobs
 from app.core import processes
 from app.core.models import Job
+from app.jobs import fence, protocol
 from app.training import failpoints
 from tests.factories import make_job
 from tests.worker.conftest import wait_for
@@ -37,9 +37,9 @@ def give_to_another(db: Session, job: Job, at_work: subprocess.Popen[bytes]) -> 
     db.rollback()
     ago = func.clock_timestamp() - timedelta(seconds=100)
     db.execute(update(Job).values(lease_until=ago))
-    assert jobs.reap(db) == [job.id]
+    assert protocol.reap(db) == [job.id]
     other = replace(identity.me(), id="gpu-2@test", supervisor_pid=1)
-    claim = jobs.claim(db, other)
+    claim = protocol.claim(db, other)
     assert claim is not None
     db.commit()
     folder = spool.attempt_dir(claim)
@@ -64,7 +64,7 @@ def test_one_who_was_held_up_touches_nothing_of_the_next_attempt(
     monkeypatch.setenv("ETUDE_DEVICE", "cpu")
     monkeypatch.setenv("ETUDE_FAILPOINTS", str(tmp_path / "failpoints"))
     job = make_job(db)
-    claim = jobs.claim(db, identity.me())
+    claim = protocol.claim(db, identity.me())
     assert claim is not None
     db.commit()
     met: list[Exception] = []
@@ -72,7 +72,7 @@ def test_one_who_was_held_up_touches_nothing_of_the_next_attempt(
     def carry() -> None:
         try:
             Supervisor(claim).carry()
-        except jobs.Fenced as fenced:
+        except fence.Fenced as fenced:
             met.append(fenced)
 
     late = threading.Thread(target=carry)

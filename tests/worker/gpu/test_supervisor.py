@@ -14,7 +14,6 @@ import redis
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
-from app import jobs
 from app.core import storage, wakeup
 from app.core.models import (
     Adapter,
@@ -26,7 +25,7 @@ from app.core.models import (
     Metric,
     Worker,
 )
-from app.jobs import metrics
+from app.jobs import metrics, plans, requests
 from app.ops.embedded.postgres import Postgres
 from tests.factories import make_job as factory_job
 from tests.small_disk import fill, small_disk
@@ -192,7 +191,7 @@ def test_cancel_frees_the_machine_within_seconds(db: Session, gpu_worker: Worker
     job = make_job(db, "steps=1000 pause=0.05 deaf")
     until_step(db, job, 3)
     trainer = trainer_pid(db, job)
-    jobs.cancel(db, job.owner, job)
+    requests.cancel(db, job.owner, job)
     db.commit()
     until_final(db, job, seconds=15)
     assert job.status is JobStatus.CANCELLED
@@ -203,7 +202,7 @@ def test_cancel_frees_the_machine_within_seconds(db: Session, gpu_worker: Worker
 def test_pause_saves_the_place_and_resume_goes_on(db: Session, gpu_worker: WorkerProcess) -> None:
     job = make_job(db, LONG)
     until_step(db, job, 13)
-    jobs.pause(db, job.owner, job)
+    requests.pause(db, job.owner, job)
     db.commit()
     wait_for(db, lambda: job.status is JobStatus.QUEUED)
     assert job.durable_step >= 13
@@ -211,7 +210,7 @@ def test_pause_saves_the_place_and_resume_goes_on(db: Session, gpu_worker: Worke
     time.sleep(1)
     db.refresh(job)
     assert job.status is JobStatus.QUEUED
-    jobs.resume(db, job.owner, job)
+    requests.resume(db, job.owner, job)
     db.commit()
     assert until_final(db, job).status is JobStatus.SUCCEEDED
     assert [step for step, _ in metrics.series(db, job.id)["loss"]] == list(range(1, 61))
@@ -301,13 +300,13 @@ def test_a_damaged_checkpoint_is_passed_over(
 ) -> None:
     job = make_job(db, LONG)
     wait_for(db, lambda: job.durable_step >= 20)
-    jobs.pause(db, job.owner, job)
+    requests.pause(db, job.owner, job)
     db.commit()
     wait_for(db, lambda: job.status is JobStatus.QUEUED)
     for step in db.scalars(select(Checkpoint.step).where(Checkpoint.step > 10)):
         state = data_dir / f"jobs/{job.id}/checkpoints/step-{step:05d}/state.json"
         state.write_text('{"step": 7}')
-    jobs.resume(db, job.owner, job)
+    requests.resume(db, job.owner, job)
     db.commit()
     until_final(db, job)
     assert_unbroken(db, job, 60)
@@ -345,7 +344,7 @@ def test_a_worker_says_that_it_lives_and_what_it_has(
     first = row.last_seen
     wait_for(db, lambda: row.last_seen > first)
     assert (row.queue, row.devices) == ("gpu", ["cpu"])
-    (found,) = jobs.devices(db)
+    (found,) = plans.devices(db)
     assert found.kind == "cpu"
     assert found.free_bytes > 0
 

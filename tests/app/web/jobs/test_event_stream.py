@@ -15,9 +15,8 @@ import psycopg
 import pytest
 from sqlalchemy.orm import Session
 
-from app import jobs
 from app.core.models import Job, JobStatus, User, WebSession
-from app.jobs import metrics
+from app.jobs import metrics, stream
 from app.people import auth
 from app.training.events import EvaluationEvent, StepEvent
 from tests.factories import make_department, make_job, make_user
@@ -168,7 +167,7 @@ def test_after_skips_what_the_page_has(db: Session, web: str, job: Job) -> None:
 
 def test_a_taken_up_attempt_rewinds_the_curve(db: Session, web: str, job: Job) -> None:
     report(db, job, 1, 3)
-    jobs.say(db, job.id, "resumed", "Going on from step 2.", data={"step": 2})
+    stream.say(db, job.id, "resumed", "Going on from step 2.", data={"step": 2})
     db.commit()
     events = listen(
         f"{web}/jobs/{job.id}/events",
@@ -189,7 +188,7 @@ def test_ends_with_the_job_after_the_last_point(db: Session, web: str, job: Job)
         if len(steps(events)) == 4 and events[-1].get("event") == "job":
             job.status, job.worker_id, job.lease_until = JobStatus.SUCCEEDED, None, None
             db.flush()
-            jobs.wake(db, job.id)
+            stream.wake(db, job.id)
             db.commit()
         return False  # the server has to end it
 

@@ -11,7 +11,6 @@ from openai.types.fine_tuning import FineTuningJob
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from app import jobs
 from app.core.models import (
     BaseModel,
     DatasetVersion,
@@ -22,12 +21,13 @@ from app.core.models import (
     User,
     VersionStatus,
 )
+from app.jobs import protocol
 from tests import factories
 from tests.app.web.v1.conftest import connect
 from tests.app.web.v1.test_files import upload, version_of
 
 AGAIN = {"x-stainless-retry-count": "1"}
-WORKER = jobs.WorkerInfo("gpu-0@here", "here", "boot", 1, 1, ("cpu",))
+WORKER = protocol.WorkerInfo("gpu-0@here", "here", "boot", 1, 1, ("cpu",))
 
 
 @pytest.fixture
@@ -185,16 +185,16 @@ def test_a_job_waits_for_its_file_to_be_read(api: OpenAI, db: Session, model: Ba
     file_id = upload(api)
     job = api.fine_tuning.jobs.create(model="house/tiny", training_file=file_id)
     assert (job.status, state(job)) == ("validating_files", "validating_files")
-    assert jobs.claim(db, WORKER) is None
+    assert protocol.claim(db, WORKER) is None
     db.rollback()
     version = version_of(db, file_id)
     version.status = VersionStatus.READY
     db.commit()
-    assert jobs.claim(db, WORKER) is None, "its personal details are not looked for yet"
+    assert protocol.claim(db, WORKER) is None, "its personal details are not looked for yet"
     assert api.fine_tuning.jobs.retrieve(job.id).status == "validating_files"
     factories.pass_gate(db, version)
     assert api.fine_tuning.jobs.retrieve(job.id).status == "queued"
-    assert jobs.claim(db, WORKER) is not None
+    assert protocol.claim(db, WORKER) is not None
     db.commit()
     assert api.fine_tuning.jobs.retrieve(job.id).status == "running"
 
@@ -205,7 +205,7 @@ def test_a_job_waits_for_its_validation_file_too(
     file_id = upload(api)
     job = create(api, version, validation_file=file_id)
     assert (job.status, job.validation_file) == ("validating_files", file_id)
-    assert jobs.claim(db, WORKER) is None
+    assert protocol.claim(db, WORKER) is None
 
 
 def test_a_job_is_not_tested_on_what_it_practised(
@@ -338,7 +338,7 @@ def test_a_running_job_is_asked_to_stop(
     api: OpenAI, db: Session, model: BaseModel, version: DatasetVersion
 ) -> None:
     job = create(api, version)
-    assert jobs.claim(db, WORKER) is not None
+    assert protocol.claim(db, WORKER) is not None
     db.commit()
     asked = api.fine_tuning.jobs.cancel(job.id)
     assert (asked.status, state(asked)) == ("running", "cancelling")
@@ -348,9 +348,9 @@ def test_a_failed_job_says_why(
     api: OpenAI, db: Session, model: BaseModel, version: DatasetVersion
 ) -> None:
     job = create(api, version)
-    claim = jobs.claim(db, WORKER)
+    claim = protocol.claim(db, WORKER)
     assert claim is not None
-    jobs.fail(db, claim, code="out_of_memory", reason="The GPU's memory is too small.")
+    protocol.fail(db, claim, code="out_of_memory", reason="The GPU's memory is too small.")
     db.commit()
     failed = api.fine_tuning.jobs.retrieve(job.id)
     assert failed.status == "failed"

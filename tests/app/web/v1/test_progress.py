@@ -10,10 +10,9 @@ from openai import OpenAI
 from sqlalchemy import delete
 from sqlalchemy.orm import Session
 
-from app import jobs
 from app.core import storage
 from app.core.models import Adapter, Job, Metric, ModelStatus, StoredFile, User
-from app.jobs import metrics
+from app.jobs import fence, metrics, protocol
 from app.training.events import (
     CheckpointEvent,
     EvaluationEvent,
@@ -24,7 +23,7 @@ from app.training.events import (
 from tests import factories
 from tests.app.web.v1.conftest import connect
 
-WORKER = jobs.WorkerInfo("gpu-0@here", "here", "boot", 1, 1, ("cpu",))
+WORKER = protocol.WorkerInfo("gpu-0@here", "here", "boot", 1, 1, ("cpu",))
 NUM_STEPS = 6
 
 
@@ -32,7 +31,7 @@ NUM_STEPS = 6
 def job(db: Session, user: User) -> Job:
     """A running job with six steps, evaluations after the third and the last, and checkpoints."""
     job = factories.make_job(db, user=user)
-    claim = jobs.claim(db, WORKER)
+    claim = protocol.claim(db, WORKER)
     assert claim is not None
     at = time.time()
     reports: list[metrics.TrainerEvent] = [
@@ -133,9 +132,9 @@ def test_a_running_job_says_how_far_it_is(api: OpenAI, job: Job) -> None:
 
 def make_adapter(db: Session, job: Job) -> Adapter:
     """What publishing leaves behind: a succeeded job, its adapter, the metrics and the archive."""
-    claim = jobs.Claim(job.id, 1, WORKER.id, 0)
+    claim = fence.Claim(job.id, 1, WORKER.id, 0)
     table = metrics.csv(db, job.id).encode()
-    jobs.succeed(db, claim, measured={})
+    protocol.succeed(db, claim, measured={})
     files = []
     for name, content in (("step_metrics.csv", table), ("adapter.zip", b"PK\x05\x06" + b"\0" * 18)):
         stored = storage.put("results", [content])

@@ -5,9 +5,9 @@ import pytest
 from openai import OpenAI
 from sqlalchemy.orm import Session
 
-from app import jobs
 from app.core.models import Job
 from app.datasets import examples
+from app.jobs import inputs, protocol
 from tests import factories
 from tests.app.web.v1.test_files import upload
 from tests.app.web.v1.test_jobs import WORKER
@@ -35,7 +35,7 @@ def test_a_sure_mapping_is_accepted_and_the_waiting_job_can_begin(api: OpenAI, d
     assert read.model_extra is not None
     assert read.model_extra["x_num_train"] + read.model_extra["x_num_validation"] == 40
     assert api.fine_tuning.jobs.retrieve(job.id).status == "queued"
-    assert jobs.claim(db, WORKER) is not None
+    assert protocol.claim(db, WORKER) is not None
     assert read.model_extra["x_privacy"]["status"] == "decided"
 
 
@@ -89,7 +89,7 @@ def test_an_unsure_mapping_is_an_error_that_says_so(api: OpenAI, db: Session) ->
     assert failed.status == "error"
     assert failed.status_details
     assert "columns" in failed.status_details
-    jobs.fail_hopeless(db)
+    inputs.fail_hopeless(db)
     db.commit()
     over = api.fine_tuning.jobs.retrieve(job.id)
     assert over.status == "failed"
