@@ -29,9 +29,10 @@ from app.training.plan.memory import idle_bytes
 from app.training.plan.shape import Candidate, count_parameters
 from bench import comparison, report
 from worker.gpu.trainer_process import environment
-from worker.trainer import data, job, loop, model, runtime
+from worker.trainer import data, job, loop, model, optimizers, runtime
 from worker.trainer.checkpoint import Progress
 from worker.trainer.events import EventLog
+from worker.trainer.state import TrainingState
 
 NUM_STEPS = 2
 
@@ -192,7 +193,7 @@ def train(folder: Path, config: dict[str, Any], order: dict[str, Any]) -> tuple[
         job_id=1, attempt=1, job_name="memory", config=settings, device="cpu",
         base_model_name="random", base_model_dir="", base_model_manifest_sha256="",
     )  # fmt: skip
-    trainer = loop.Trainer(
+    state = TrainingState(
         spec,
         folder,
         EventLog(folder / "attempts" / "1" / "events.jsonl"),
@@ -200,7 +201,7 @@ def train(folder: Path, config: dict[str, Any], order: dict[str, Any]) -> tuple[
         None,  # type: ignore[arg-type]
         found,
         loaded,
-        loop.make_optimizer(chosen, settings, list(loaded.adapter.values())),
+        optimizers.make(chosen.optimizer, list(loaded.adapter.values()), settings.weight_decay),
         Progress(
             micro_batch_tokens=chosen.micro_batch_tokens,
             checkpointing=chosen.checkpointing,
@@ -210,7 +211,7 @@ def train(folder: Path, config: dict[str, Any], order: dict[str, Any]) -> tuple[
     )
     for _ in range(NUM_STEPS):
         began = time.perf_counter()
-        assert loop._step(trainer, NUM_STEPS)
+        assert loop.take_step(state, NUM_STEPS)
     return chosen, time.perf_counter() - began
 
 

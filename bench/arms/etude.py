@@ -49,20 +49,20 @@ def main() -> None:
     from worker.trainer import job  # noqa: F401 - the imports that count as idle
 
     watch = measure.Watch(order)
-    trainer = _random_trainer(order) if order.get("shape") else _job_trainer(order)
-    measure.fill_adapter(trainer.model.adapter)
-    switch_off(variant, trainer)
+    state = _random_state(order) if order.get("shape") else _job_state(order)
+    measure.fill_adapter(state.model.adapter)
+    switch_off(variant, state)
     watch.loaded()
-    _assert_same_examples(trainer, watch.examples)
-    run(trainer, watch, order["num_steps"])
-    plan = trainer.plan.model_dump(mode="json") | {
-        "micro_batch_tokens": trainer.progress.micro_batch_tokens,
-        "checkpointing": trainer.progress.checkpointing,
+    _assert_same_examples(state, watch.examples)
+    run(state, watch, order["num_steps"])
+    plan = state.plan.model_dump(mode="json") | {
+        "micro_batch_tokens": state.progress.micro_batch_tokens,
+        "checkpointing": state.progress.checkpointing,
     }
-    watch.write(plan=plan, attention=_attention(trainer))
+    watch.write(plan=plan, attention=_attention(state))
 
 
-def run(trainer: Any, watch: measure.Watch, num_steps: int) -> None:
+def run(state: Any, watch: measure.Watch, num_steps: int) -> None:
     """Let the loop do some steps; it asks before each whether to stop, and there we look."""
     from worker.trainer import failures, loop
 
@@ -70,17 +70,17 @@ def run(trainer: Any, watch: measure.Watch, num_steps: int) -> None:
         watch.edge()
         return len(watch.edges) > num_steps
 
-    trainer.asked_to_stop = asked_to_stop
+    state.asked_to_stop = asked_to_stop
     # The baseline evaluation is no part of a step; a resumed job leaves it out, too.
-    trainer.progress.baseline_loss = 0.0
+    state.progress.baseline_loss = 0.0
     with suppress(failures.Stopped):
-        loop.train(trainer)
-    watch.losses = [event["loss"] for event in _steps(trainer.job_dir)]
+        loop.train(state)
+    watch.losses = [event["loss"] for event in _steps(state.job_dir)]
 
 
-def switch_off(variant: str, trainer: Any) -> None:
+def switch_off(variant: str, state: Any) -> None:
     """Put the plain way in the place of one optimization."""
-    from worker.trainer import loop
+    from worker.trainer import model
     from worker.trainer.layers import attention, fused, kernels, lora
 
     own = {
@@ -88,7 +88,7 @@ def switch_off(variant: str, trainer: Any) -> None:
         "own-layers": (fused._Norm, fused._FeedForward),
     }
     if variant in own:
-        for module in trainer.model.peft.modules():
+        for module in state.model.peft.modules():
             if isinstance(module.__dict__.get("forward"), own[variant]):
                 del module.__dict__["forward"]
     elif variant == "sdpa-loop":
@@ -98,7 +98,7 @@ def switch_off(variant: str, trainer: Any) -> None:
     elif variant == "no-kernels":
         kernels.HAS_TRITON = False
     elif variant == "all-logits":
-        setattr(loop, "completion_loss", _plain_loss)  # noqa: B010
+        setattr(model, "completion_loss", _plain_loss)  # noqa: B010
 
 
 def _plain_loss(
@@ -112,7 +112,7 @@ def _plain_loss(
     return loss, (labels_T[1:] != measure.IGNORE_INDEX).sum().to(torch.int64)
 
 
-def _job_trainer(order: dict[str, Any]) -> Any:
+def _job_state(order: dict[str, Any]) -> Any:
     """Prepare the job as the supervisor's trainer would, with its own plan unless changed."""
     from app.training.config import TrainerSpec
     from worker.trainer import data, job
@@ -132,35 +132,35 @@ def _job_trainer(order: dict[str, Any]) -> Any:
         examples = data.prepare(job_dir / "examples.arrow", ChatFormat.load(folder), spec.config, 0)
         machine = job.look_at(torch.device(spec.device))
         plan = job.make_plan(folder, examples, spec, machine).model_copy(update=changes)
-    trainer = job.prepare(job_dir, spec, log, _never, plan)
-    trainer.job_dir = Path(order["scratch"])  # the checkpoint at the end goes there
-    return trainer
+    state = job.prepare(job_dir, spec, log, _never, plan)
+    state.job_dir = Path(order["scratch"])  # the checkpoint at the end goes there
+    return state
 
 
-def _random_trainer(order: dict[str, Any]) -> Any:
+def _random_state(order: dict[str, Any]) -> Any:
     from bench.arms import shapes
 
     changes = PLAN_CHANGES.get(order.get("variant", "full"), {}) | order.get("plan", {})
-    return shapes.make_trainer(order, changes, _never)
+    return shapes.make_state(order, changes, _never)
 
 
-def _assert_same_examples(trainer: Any, examples: measure.Examples) -> None:
+def _assert_same_examples(state: Any, examples: measure.Examples) -> None:
     from worker.trainer.data import step_examples
 
-    train, size = trainer.data.train, examples.step_size
+    train, size = state.data.train, examples.step_size
     for step in range(len(train) // size):
-        for place, index in enumerate(step_examples(len(train), trainer.config, step)):
+        for place, index in enumerate(step_examples(len(train), state.config, step)):
             found, wanted = train[index], step * size + place
             assert found.token_ids == examples.token_ids[wanted], wanted
             assert found.labels == examples.labels[wanted], wanted
 
 
-def _attention(trainer: Any) -> str:
+def _attention(state: Any) -> str:
     from worker.trainer.layers import attention
 
-    if trainer.model.device.type != "cuda":
+    if state.model.device.type != "cuda":
         return "packed, per example"
-    if len({len(example.token_ids) for example in trainer.data.train}) == 1:
+    if len({len(example.token_ids) for example in state.data.train}) == 1:
         return "sdpa, a batch of one length"
     return "varlen" if attention.varlen_attn is not None else "sdpa, per example"
 

@@ -159,7 +159,7 @@ def operations_per_token(shape: str, lengths: list[int], labelled_share: float =
     return 4.0 * (linear + labelled_share * hidden * vocabulary) + attention
 
 
-def make_trainer(
+def make_state(
     order: dict[str, Any], changes: dict[str, Any], asked_to_stop: Callable[[], bool]
 ) -> Any:
     """Make Etude's trainer for an arm's order."""
@@ -169,14 +169,14 @@ def make_trainer(
     found = measure.Examples(order["workload"])
     encoded = [Encoded(*pair, 0) for pair in zip(found.token_ids, found.labels, strict=True)]
     scratch, rate = Path(order["scratch"]), order["learning_rate"]
-    trainer = trainer_on(
+    state = state_on(
         order["shape"], order["device"], encoded, found.step_size, scratch, changes, rate
     )
-    trainer.asked_to_stop = asked_to_stop
-    return trainer
+    state.asked_to_stop = asked_to_stop
+    return state
 
 
-def trainer_on(
+def state_on(
     shape: str,
     device_name: str,
     examples: Sequence[Any],
@@ -199,10 +199,11 @@ def trainer_on(
     from app.training.config import TrainConfig, TrainerSpec
     from app.training.plan import choose
     from app.training.plan.shape import Candidate
-    from worker.trainer import data, job, loop, model
+    from worker.trainer import data, job, model, optimizers
     from worker.trainer.checkpoint import Progress
     from worker.trainer.events import EventLog
     from worker.trainer.layers import attention
+    from worker.trainer.state import TrainingState
 
     device = torch.device(device_name)
     longest = max(len(example.token_ids) for example in examples)
@@ -236,7 +237,7 @@ def trainer_on(
         base_model_name=shape, base_model_dir="", base_model_manifest_sha256="",
     )  # fmt: skip
     nothing_to_read: Any = None
-    return loop.Trainer(
+    return TrainingState(
         spec,
         job_dir,
         EventLog(job_dir / "attempts" / "1" / "events.jsonl"),
@@ -244,7 +245,7 @@ def trainer_on(
         nothing_to_read,
         found,
         loaded,
-        loop.make_optimizer(plan, settings, list(loaded.adapter.values())),
+        optimizers.make(plan.optimizer, list(loaded.adapter.values()), settings.weight_decay),
         Progress(
             micro_batch_tokens=plan.micro_batch_tokens,
             checkpointing=plan.checkpointing,

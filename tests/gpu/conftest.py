@@ -18,7 +18,7 @@ import torch
 
 from app.training.chat import IGNORE_INDEX, Encoded
 from bench.arms import shapes
-from worker.trainer import loop
+from worker.trainer.state import TrainingState
 
 DEVICE = os.environ.get("ETUDE_TEST_DEVICE", "cuda:0")
 
@@ -42,22 +42,22 @@ def random_examples(lengths: list[int], vocabulary: int) -> list[Encoded]:
     return found
 
 
-def random_trainer(folder: Path, shape: str, lengths: list[int], **plan: Any) -> loop.Trainer:
+def random_job(folder: Path, shape: str, lengths: list[int], **plan: Any) -> TrainingState:
     """Make Etude's trainer on a random model of a shape; 16 examples a step."""
     shape = shape if DEVICE != "cpu" else "tiny"
     examples = random_examples(lengths, shapes.config(shape).vocab_size)
-    trainer: loop.Trainer = shapes.trainer_on(
+    state: TrainingState = shapes.state_on(
         shape, DEVICE, examples, 16, folder, {"resident": "nf4"} | plan, learning_rate=1e-3
     )
-    move_adapter(trainer)
-    return trainer
+    move_adapter(state)
+    return state
 
 
-def move_adapter(trainer: loop.Trainer) -> None:
+def move_adapter(state: TrainingState) -> None:
     """B is zero at first, and then A has no gradient."""
     generator = torch.Generator().manual_seed(1)
     with torch.no_grad():
-        for name, parameter in trainer.model.adapter.items():
+        for name, parameter in state.model.adapter.items():
             if "lora_B" in name:
                 values = torch.randn(parameter.shape, generator=generator)
                 parameter.copy_(0.05 * values)

@@ -11,10 +11,12 @@ from torch.nn.functional import cosine_similarity, scaled_dot_product_attention
 from app.training.chat import Encoded
 from app.training.config import TrainConfig
 from bench.arms import etude
-from tests.gpu.conftest import DEVICE, random_trainer
+from tests.gpu.conftest import DEVICE, random_job
 from tests.worker.trainer.conftest import events
-from worker.trainer import checkpoint, failures, loop, optimizers, packing
+from worker.trainer import checkpoint, failures, loop, memory, optimizers, packing
 from worker.trainer.layers import attention, kernels
+from worker.trainer.probe import probe
+from worker.trainer.state import TrainingState
 
 LENGTHS = [37, 512, 5, 130, 64, 300, 9, 77, 21, 33, 250, 18, 90, 41, 12, 155]
 needs_cuda = pytest.mark.skipif(DEVICE == "cpu", reason="CUDA's own way is what is tried here.")
@@ -62,13 +64,13 @@ def test_a_rotation_of_more_tokens_than_one_side_of_a_grid_has() -> None:
 def test_what_waits_in_the_computers_memory_teaches_the_same(tmp_path: Path) -> None:
     found = []
     for offloaded in (False, True):
-        trainer = random_trainer(
+        state = random_job(
             tmp_path / str(offloaded), "untied", LENGTHS, checkpointing=True, offloaded=offloaded
         )
         before = torch.cuda.memory_allocated()
         torch.cuda.reset_peak_memory_stats()
-        loss = loop._gradients(trainer, trainer.data.train)
-        found.append((loss, gradients(trainer), torch.cuda.max_memory_allocated() - before))
+        loss = loop.fill_gradients(state, state.data.train)
+        found.append((loss, gradients(state), torch.cuda.max_memory_allocated() - before))
     (loss, ours, peak), (other_loss, theirs, less) = found
     assert loss == pytest.approx(other_loss, rel=1e-5)
     for name, gradient in ours.items():
@@ -79,9 +81,9 @@ def test_what_waits_in_the_computers_memory_teaches_the_same(tmp_path: Path) -> 
 def test_a_packed_4_bit_step_is_the_sum_of_its_examples(tmp_path: Path) -> None:
     found = {}
     for name, tokens in (("packed", 4096), ("alone", 1)):
-        trainer = random_trainer(tmp_path / name, "small", LENGTHS, micro_batch_tokens=tokens)
-        loss = loop._gradients(trainer, trainer.data.train)
-        found[name] = (loss, gradients(trainer))
+        state = random_job(tmp_path / name, "small", LENGTHS, micro_batch_tokens=tokens)
+        loss = loop.fill_gradients(state, state.data.train)
+        found[name] = (loss, gradients(state))
     # Other kernels for other shapes: bfloat16 keeps 8 bits, sums are made in another order.
     assert found["packed"][0] == pytest.approx(found["alone"][0], rel=2e-3)
     for name, gradient in found["packed"][1].items():
@@ -96,12 +98,12 @@ def test_attention_without_varlen_teaches_the_same(
     found = {}
     monkeypatch.setattr(attention, "varlen_attn", attention.varlen_attn)  # put back afterwards
     for variant in ("full", "no-varlen"):
-        trainer = random_trainer(tmp_path / variant, "small", LENGTHS, micro_batch_tokens=4096)
-        etude.switch_off(variant, trainer)
+        state = random_job(tmp_path / variant, "small", LENGTHS, micro_batch_tokens=4096)
+        etude.switch_off(variant, state)
         if DEVICE != "cpu":
             assert (attention.varlen_attn is None) == (variant == "no-varlen")
-        loss = loop._gradients(trainer, trainer.data.train)
-        found[variant] = (loss, gradients(trainer))
+        loss = loop.fill_gradients(state, state.data.train)
+        found[variant] = (loss, gradients(state))
     assert found["full"][0] == pytest.approx(found["no-varlen"][0], rel=2e-3)
     for name, gradient in found["full"][1].items():
         other = found["no-varlen"][1][name]
@@ -112,9 +114,9 @@ def test_attention_without_varlen_teaches_the_same(
 def test_weights_unpacked_once_train_like_4_bit_ones(tmp_path: Path) -> None:
     found = {}
     for resident in ("nf4", "bf16"):
-        trainer = random_trainer(tmp_path / resident, "small", LENGTHS, resident=resident)
-        loss = loop._gradients(trainer, trainer.data.train)
-        found[resident] = (loss, gradients(trainer))
+        state = random_job(tmp_path / resident, "small", LENGTHS, resident=resident)
+        loss = loop.fill_gradients(state, state.data.train)
+        found[resident] = (loss, gradients(state))
     assert found["nf4"][0] == pytest.approx(found["bf16"][0], rel=1e-5)
     for name, gradient in found["nf4"][1].items():
         assert cosine(gradient, found["bf16"][1][name]) > 0.9999, name
@@ -123,13 +125,13 @@ def test_weights_unpacked_once_train_like_4_bit_ones(tmp_path: Path) -> None:
 @needs_cuda
 def test_paged_adamw_does_what_adamw_does(tmp_path: Path) -> None:
     config = TrainConfig(learning_rate=1e-3)
-    plan = random_trainer(tmp_path, "tiny", LENGTHS).plan
+    plan = random_job(tmp_path, "tiny", LENGTHS).plan
     found = []
     for kind in ("adamw", "paged_adamw"):
         torch.manual_seed(0)
         weights = [nn.Parameter(torch.randn(n, 512, device=DEVICE)) for n in (16, 1024)]
         chosen = plan.model_copy(update={"optimizer": kind})
-        optimizer = loop.make_optimizer(chosen, config, [*weights])
+        optimizer = optimizers.make(chosen.optimizer, [*weights], config.weight_decay)
         for group in optimizer.param_groups:
             group["lr"] = 1e-3
         for _ in range(5):
@@ -148,20 +150,20 @@ def test_paged_adamw_does_what_adamw_does(tmp_path: Path) -> None:
 @needs_cuda
 def test_when_memory_runs_out_the_step_is_done_in_smaller_pieces(tmp_path: Path) -> None:
     lengths = [512] * 16
-    roomy = random_trainer(tmp_path / "roomy", "small", lengths, micro_batch_tokens=8192)
+    roomy = random_job(tmp_path / "roomy", "small", lengths, micro_batch_tokens=8192)
     idle = torch.cuda.memory_allocated()
     torch.cuda.reset_peak_memory_stats()
-    wanted = loop._gradients(roomy, roomy.data.train)
+    wanted = loop.fill_gradients(roomy, roomy.data.train)
     growth = torch.cuda.max_memory_allocated() - idle
     del roomy
     torch.cuda.empty_cache()
-    tight = random_trainer(tmp_path / "tight", "small", lengths, micro_batch_tokens=8192)
+    tight = random_job(tmp_path / "tight", "small", lengths, micro_batch_tokens=8192)
     torch.cuda.empty_cache()
     total = torch.cuda.mem_get_info()[1]
     allowed = torch.cuda.memory_reserved() + 0.6 * growth
     torch.cuda.set_per_process_memory_fraction(allowed / total)
     try:
-        found = loop._gradients(tight, tight.data.train)
+        found = loop.fill_gradients(tight, tight.data.train)
     finally:
         torch.cuda.set_per_process_memory_fraction(1.0)
     assert tight.progress.micro_batch_tokens < 8192
@@ -174,21 +176,21 @@ def test_a_resumed_job_goes_on_bit_for_bit(tmp_path: Path) -> None:
     # Flash attention adds up in any order unless it is told not to, and warnings do not tell it.
     torch.use_deterministic_algorithms(True)
     try:
-        whole = random_trainer(tmp_path / "whole", "tiny", LENGTHS * 4)
+        whole = random_job(tmp_path / "whole", "tiny", LENGTHS * 4)
         for _ in range(4):
-            assert loop._step(whole, 4)
-        broken = random_trainer(tmp_path / "broken", "tiny", LENGTHS * 4)
+            assert loop.take_step(whole, 4)
+        broken = random_job(tmp_path / "broken", "tiny", LENGTHS * 4)
         for _ in range(2):
-            assert loop._step(broken, 4)
+            assert loop.take_step(broken, 4)
         path, _ = checkpoint.save(
             tmp_path / "broken", broken.model, broken.optimizer, broken.progress
         )
-        again = random_trainer(tmp_path / "again", "tiny", LENGTHS * 4)
+        again = random_job(tmp_path / "again", "tiny", LENGTHS * 4)
         again.progress = checkpoint.restore(
             tmp_path / "broken" / path, again.model, again.optimizer
         )
         for _ in range(2):
-            assert loop._step(again, 4)
+            assert loop.take_step(again, 4)
     finally:
         torch.use_deterministic_algorithms(False)
     for name, parameter in whole.model.adapter.items():
@@ -199,42 +201,42 @@ def test_a_resumed_job_goes_on_bit_for_bit(tmp_path: Path) -> None:
 
 @needs_cuda
 def test_the_ladder_ends_with_a_paged_optimizer_of_the_same_moments(tmp_path: Path) -> None:
-    trainer = random_trainer(tmp_path, "tiny", LENGTHS * 4)
-    assert loop._step(trainer, 4)
-    before, _ = optimizers.state(trainer.optimizer)
-    trainer.progress.micro_batch_tokens = 64
-    trainer.progress.checkpointing = True
-    loop._use_less_memory(trainer, max(LENGTHS))
-    assert trainer.progress.optimizer == "paged_adamw"
+    state = random_job(tmp_path, "tiny", LENGTHS * 4)
+    assert loop.take_step(state, 4)
+    before, _ = optimizers.state(state.optimizer)
+    state.progress.micro_batch_tokens = 64
+    state.progress.checkpointing = True
+    memory.use_less(state, max(LENGTHS))
+    assert state.progress.optimizer == "paged_adamw"
     assert "moves out of the GPU" in read(tmp_path, "note")[-1]["message"]
-    after, numbers = optimizers.state(trainer.optimizer)
+    after, numbers = optimizers.state(state.optimizer)
     assert all(values["step"] == 1 for values in numbers.values())
     for key, value in after.items():
         index, _, name = key.partition(".")
         was = {"state1": "exp_avg", "state2": "exp_avg_sq"}[name]
         assert torch.equal(value, before[f"{index}.{was}"]), key
-    assert loop._step(trainer, 4)
+    assert loop.take_step(state, 4)
     with pytest.raises(failures.Failure, match="too small"):
-        loop._use_less_memory(trainer, max(LENGTHS))
+        memory.use_less(state, max(LENGTHS))
 
 
 @needs_cuda
 def test_a_probe_leaves_no_trace(tmp_path: Path) -> None:
-    trainer = random_trainer(tmp_path, "tiny", LENGTHS * 4)
-    before = [parameter.clone() for parameter in trainer.model.adapter.values()]
+    state = random_job(tmp_path, "tiny", LENGTHS * 4)
+    before = [parameter.clone() for parameter in state.model.adapter.values()]
     states = torch.get_rng_state(), torch.cuda.get_rng_state()
-    loop.probe(trainer)
+    probe(state)
     assert torch.equal(torch.get_rng_state(), states[0])
     assert torch.equal(torch.cuda.get_rng_state(), states[1])
-    after = trainer.model.adapter.values()
+    after = state.model.adapter.values()
     assert all(torch.equal(a, b) for a, b in zip(before, after, strict=True))
-    moments, _ = optimizers.state(trainer.optimizer)
+    moments, _ = optimizers.state(state.optimizer)
     assert not any(value.any() for value in moments.values())
 
 
-def gradients(trainer: loop.Trainer) -> dict[str, Tensor]:
-    found = {n: p.grad.clone() for n, p in trainer.model.adapter.items() if p.grad is not None}
-    assert found.keys() == trainer.model.adapter.keys()
+def gradients(state: TrainingState) -> dict[str, Tensor]:
+    found = {n: p.grad.clone() for n, p in state.model.adapter.items() if p.grad is not None}
+    assert found.keys() == state.model.adapter.keys()
     return found
 
 

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from transformers.models.llama import modeling_llama
 
-from tests.gpu.conftest import DEVICE, random_trainer
+from tests.gpu.conftest import DEVICE, random_job
 from tests.gpu.test_gpu import cosine, gradients
 from worker.trainer import loop, loss
 from worker.trainer.layers import fused, kernels, lora
@@ -164,12 +164,12 @@ def test_a_step_is_the_same_with_and_without(tmp_path: Path) -> None:
     lengths = [4, 3] * 8 if IS_SLOW else [300, 64, 512, 77] * 4
     found = []
     for name in ("fused", "plain"):
-        trainer = random_trainer(tmp_path / name, "small", lengths)
+        state = random_job(tmp_path / name, "small", lengths)
         if name == "plain":
             with kernels.switched_off():
-                found.append((loop._gradients(trainer, trainer.data.train), gradients(trainer)))
+                found.append((loop.fill_gradients(state, state.data.train), gradients(state)))
         else:
-            found.append((loop._gradients(trainer, trainer.data.train), gradients(trainer)))
+            found.append((loop.fill_gradients(state, state.data.train), gradients(state)))
     (one, ours), (other, theirs) = found
     assert one == pytest.approx(other, rel=2e-3)
     for name, gradient in ours.items():

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 
 from app.training.plan.memory import idle_bytes
-from tests.gpu.conftest import random_trainer
+from tests.gpu.conftest import random_job
 from tests.gpu.test_gpu import needs_cuda
 from worker.trainer import loop
 
@@ -34,13 +34,13 @@ def test_two_steps_take_what_the_planner_says(tmp_path: Path) -> None:
         gc.collect()  # the trainer before this one refers to itself
         torch.cuda.empty_cache()
         before = torch.cuda.memory_reserved()
-        trainer = random_trainer(tmp_path / str(number), shape, [1024] * 16, **way)
+        state = random_job(tmp_path / str(number), shape, [1024] * 16, **way)
         torch.cuda.empty_cache()
         torch.cuda.reset_peak_memory_stats()
         for _ in range(2):
-            loop._update(trainer, trainer.data.train, 1e-4)
+            loop.update(state, state.data.train, 1e-4)
         grown = torch.cuda.max_memory_reserved() - before
-        said = trainer.plan.peak_bytes - idle_bytes("cuda")
+        said = state.plan.peak_bytes - idle_bytes("cuda")
         found.append((said / grown, f"{shape} {way}: said {said / 1e9:.2f}, {grown / 1e9:.2f} GB"))
-        del trainer
+        del state
     assert all(0.85 <= share <= 1.15 for share, _ in found), "\n".join(text for _, text in found)

@@ -172,7 +172,7 @@ def _refuse(job_dir: Path, body: bytes, error: ValidationError) -> None:
 
 def _explain(error: Exception) -> "Failure":
     """Find out what an unforeseen error means for the job."""
-    from worker.trainer import failures, loop
+    from worker.trainer import failures, memory
 
     if isinstance(error, failures.Failure):
         return error
@@ -189,7 +189,7 @@ def _explain(error: Exception) -> "Failure":
             "there is room.",
             events.EXIT_DISK_FULL,
         )
-    if loop.is_out_of_memory(error):
+    if memory.is_out_of_memory(error):
         return failures.out_of_memory()
     if "CUDA error" in str(error):
         return failures.device_broken()

@@ -155,6 +155,16 @@ def _read(path: Path) -> list[_Read]:
         ) from error
 
 
+def num_learned(example: Encoded) -> int:
+    """Count what an example adds to the number that a step's loss is divided by.
+
+    Its labelled tokens; a pair counts as one. A first token is predicted by nobody.
+    """
+    if example.num_better_tokens:
+        return 1
+    return sum(label != IGNORE_INDEX for label in example.labels[1:])
+
+
 def _teaches(example: Encoded) -> bool:
     """Say whether there is something to learn in each sequence; a first token is nobody's."""
     begin = 0

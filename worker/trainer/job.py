@@ -23,11 +23,23 @@ from app.training.plan import choose
 from app.training.plan.choose import Plan
 from app.training.plan.machine import DeviceInfo, share_cpu, this_cpu
 from app.training.plan.shape import context_tokens, count_parameters, most_tokens
-from worker.trainer import base_model, checkpoint, data, failures, launch, loop, model
+from worker.trainer import (
+    base_model,
+    checkpoint,
+    data,
+    failures,
+    launch,
+    loop,
+    memory,
+    model,
+    optimizers,
+)
 from worker.trainer import group as groups
 from worker.trainer.checkpoint import Progress
 from worker.trainer.events import EventLog
 from worker.trainer.group import ALONE, Group
+from worker.trainer.probe import probe
+from worker.trainer.state import TrainingState
 
 
 def run(
@@ -74,7 +86,7 @@ def prepare(
     asked_to_stop: Callable[[], bool],
     plan: Plan | None = None,
     group: Group = ALONE,
-) -> loop.Trainer:
+) -> TrainingState:
     """Load what the loop works with and go to where the last attempt ended.
 
     Args:
@@ -124,9 +136,9 @@ def prepare(
     launch.use_less_memory(job_dir, spec, progress)
     if progress.checkpointing and not plan.checkpointing:
         model.enable_checkpointing(loaded.peft.get_base_model())
-    way = plan.model_copy(update={"optimizer": progress.optimizer})
-    optimizer = loop.make_optimizer(way, config, model.groups(loaded, config))
-    trainer = loop.Trainer(
+    weights = model.groups(loaded, config)
+    optimizer = optimizers.make(progress.optimizer, weights, config.weight_decay)
+    state = TrainingState(
         spec,
         job_dir,
         log,
@@ -141,10 +153,10 @@ def prepare(
     )
     # On a CPU with room to spare the first point on the chart would only come later.
     if device.type == "cuda" or plan.fits != "yes":
-        loop.probe(trainer)
+        probe(state)
     if saved is not None:
-        go_on(trainer, saved)
-    return trainer
+        go_on(state, saved)
+    return state
 
 
 def _tell(
@@ -191,17 +203,17 @@ def _tell(
         )
 
 
-def go_on(trainer: loop.Trainer, saved: Path) -> None:
+def go_on(state: TrainingState, saved: Path) -> None:
     """Put a whole checkpoint in place; what a probe has just learned about memory stays.
 
     Raises:
         Failure: it cannot be used, and is gone.
     """
-    progress = trainer.progress
-    with _usable(saved, trainer.group):
-        found = checkpoint.restore(saved, trainer.model, trainer.optimizer)
-        trainer.best = checkpoint.best_adapter(saved, found)
-    trainer.progress = replace(
+    progress = state.progress
+    with _usable(saved, state.group):
+        found = checkpoint.restore(saved, state.model, state.optimizer)
+        state.best = checkpoint.best_adapter(saved, found)
+    state.progress = replace(
         found,
         micro_batch_tokens=progress.micro_batch_tokens,
         checkpointing=progress.checkpointing,
@@ -222,7 +234,7 @@ def _usable(saved: Path, group: Group) -> Iterator[None]:
     try:
         yield
     except (ValueError, KeyError, TypeError, RuntimeError, SafetensorError) as error:
-        if loop.is_out_of_memory(error) or "CUDA error" in str(error):
+        if memory.is_out_of_memory(error) or "CUDA error" in str(error):
             raise
         group.wait()  # all have looked
         if group.is_first:

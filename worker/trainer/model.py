@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model
@@ -16,15 +16,31 @@ from transformers.utils import logging as transformers_logging
 
 from app.training.config import Targets, TrainConfig
 from app.training.plan.choose import Plan
-from worker.trainer import base_model, failures, offload, packing
+from worker.trainer import base_model, failures, offload, packing, preference
 from worker.trainer.layers import attention, lora
 from worker.trainer.layers import fused as layers
+from worker.trainer.loss import (
+    completion_loss,
+    padded_loss,
+    padded_sequence_losses,
+    sequence_losses,
+)
 
 _M_MMAP_THRESHOLD = -3  # mallopt(3)
 
 
+class RowLoss(NamedTuple):
+    """What a row costs."""
+
+    total: Tensor  # in nats, a float32 scalar
+    num_learned: int  # labelled tokens, or pairs
+    margin_P: Tensor | None = None  # of each pair, float32, without gradient
+
+
 @dataclass(frozen=True)
 class Model:
+    """A base model with its adapter, and how a row's loss is worked out."""
+
     peft: PeftModel
     decoder: nn.Module  # token ids -> last hidden states
     head: nn.Linear
@@ -32,11 +48,53 @@ class Model:
     gate: lora.Gate
     packed: bool  # examples may lie side by side in one row
     cap: float | None  # of the scores, as in loss.completion_loss
-    offloaded: bool = False  # what waits for the way back lies in the computer's memory
+    chunk_tokens: int  # rows of logits that exist at a time
+    dpo_beta: float  # how much it costs a pair to leave the starting model
+    offloaded: bool = False  # what backward needs waits in the computer's memory
 
     @property
     def device(self) -> torch.device:
         return self.head.weight.device
+
+    def loss(self, row: packing.Row) -> RowLoss:
+        """Work out the loss of a row, of whichever kind; call it within attention.in_flight."""
+        if row.is_pairs:
+            return self._pair_loss(row)
+        if self.packed:
+            total, num = completion_loss(
+                self.hidden(row),
+                self.head.weight,
+                row.labels_T,
+                self.head.bias,
+                self.chunk_tokens,
+                self.cap,
+            )
+        else:
+            total, num = padded_loss(self.scores(row.padded()), row.labels_T, row.lengths)
+        return RowLoss(total, int(num))
+
+    def _pair_loss(self, row: packing.Row) -> RowLoss:
+        with torch.no_grad(), self.peft.disable_adapter():
+            reference_S = self._sequence_losses(row)
+        total, margin_P = preference.pair_loss(
+            self._sequence_losses(row), reference_S, self.dpo_beta
+        )
+        if row.is_filler:
+            return RowLoss(total * 0, 0)
+        return RowLoss(total, margin_P.shape[0], margin_P)
+
+    def _sequence_losses(self, row: packing.Row) -> Tensor:
+        if not self.packed:
+            return padded_sequence_losses(self.scores(row.padded()), row.labels_T, row.lengths)
+        return sequence_losses(
+            self.hidden(row),
+            self.head.weight,
+            row.labels_T,
+            row.lengths,
+            self.head.bias,
+            self.chunk_tokens,
+            self.cap,
+        )
 
     def scores(self, token_ids_BL: Tensor) -> Tensor:
         """Return the model's own logits (B, L, V) of examples padded on the right.
@@ -121,8 +179,18 @@ def adapt(base: Any, name: str, plan: Plan, config: TrainConfig) -> Model:
     }
     if config.neftune_alpha:
         base.get_input_embeddings().register_forward_hook(_noise(config.neftune_alpha))
-    cap = getattr(base.config, "final_logit_softcapping", None)
-    return Model(peft, decoder, head, adapter, gate, plan.packed, cap, plan.offloaded)
+    return Model(
+        peft,
+        decoder,
+        head,
+        adapter,
+        gate,
+        packed=plan.packed,
+        cap=getattr(base.config, "final_logit_softcapping", None),
+        chunk_tokens=plan.loss_chunk_tokens,
+        dpo_beta=config.dpo_beta,
+        offloaded=plan.offloaded,
+    )
 
 
 def _put_adapter(base: Any, config: TrainConfig) -> PeftModel:

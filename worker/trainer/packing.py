@@ -1,4 +1,7 @@
-"""Examples side by side in one row without padding, T tokens in all."""
+"""Examples side by side in one row without padding.
+
+Dimensions: T tokens of the row, B examples, L longest of them.
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -8,6 +11,7 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
 from app.training.chat import IGNORE_INDEX, Encoded
+from worker.trainer.group import ALONE, Group
 
 
 @dataclass(frozen=True)
@@ -28,6 +32,41 @@ class Row:
     def padded(self) -> Tensor:
         """Return the token ids with dimensions B, L: an example a row, filled up on the right."""
         return pad_sequence(list(self.token_ids_T.split(self.lengths)), batch_first=True)
+
+
+def share_in_rows(
+    examples: Sequence[Encoded],
+    capacity: int,
+    device: torch.device,
+    group: Group = ALONE,
+    *,
+    padded: bool = False,
+    equally_many: bool = False,
+) -> list[Row]:
+    """Pack this process's share of some examples into micro-batches.
+
+    Args:
+        examples: Of all processes; each gets the same ones.
+        capacity: Tokens of a row, beside examples that are longer by themselves.
+        device: Where the rows are to lie.
+        group: The processes.
+        padded: Count the padding that each example needs.
+        equally_many: Add rows that weigh nothing until each process has as many as the others.
+    """
+    lengths = [len(example.token_ids) for example in examples]
+    shares = group.shares(lengths)
+    fill = pack_padded if padded else pack
+    packed = [fill([lengths[index] for index in share], capacity) for share in shares]
+    mine = shares[group.rank]
+    rows = [
+        make_row([examples[mine[position]] for position in row], device)
+        for row in packed[group.rank]
+    ]
+    if equally_many:
+        missing = max(map(len, packed)) - len(rows)
+        is_pairs = any(example.num_better_tokens for example in examples)
+        rows += [filler(device, is_pairs) for _ in range(missing)]
+    return rows
 
 
 def pack(lengths: Sequence[int], capacity: int) -> list[list[int]]:

@@ -11,14 +11,10 @@ Dimensions: S sequences, of each pair the better answer and then the worse; P pa
 from dataclasses import dataclass
 from typing import NamedTuple
 
-import torch
 from torch import Tensor
 from torch.nn import functional
 
 from worker.trainer.group import ALONE, Group
-from worker.trainer.loss import padded_sequence_losses, sequence_losses
-from worker.trainer.model import Model
-from worker.trainer.packing import Row
 
 
 class Preferences(NamedTuple):
@@ -36,7 +32,10 @@ class Tally:
     num_preferred: float = 0.0
     margin: float = 0.0
 
-    def add(self, margin_P: Tensor) -> None:
+    def add(self, margin_P: Tensor | None) -> None:
+        """Count the pairs of a row by their margins; None where it had no pairs."""
+        if margin_P is None:
+            return
         self.num += margin_P.shape[0]
         self.num_preferred += ((margin_P > 0).sum() + 0.5 * (margin_P == 0).sum()).item()
         self.margin += margin_P.sum().item()
@@ -52,35 +51,21 @@ class Tally:
         self.num, self.num_preferred, self.margin = 0, 0.0, 0.0
 
 
-def pair_loss(model: Model, row: Row, beta: float, chunk_tokens: int) -> tuple[Tensor, Tensor]:
-    """Sum the loss of the pairs in a row; call it within attention.in_flight.
+def pair_loss(losses_S: Tensor, reference_S: Tensor, beta: float) -> tuple[Tensor, Tensor]:
+    """Sum the loss of some pairs.
 
     Args:
-        model: With an adapter; it may be switched off, and then is its own reference.
-        row: Of pairs.
+        losses_S: Of each answer, the better and the worse one in turn, in nats: log-probabilities
+            with their sign turned; float32.
+        reference_S: The same of the starting model, without gradient.
         beta: How much it costs to leave the reference.
-        chunk_tokens: As in `completion_loss`.
 
     Returns:
-        The sum in nats (float32 scalar), and each pair's margin (P, float32, without gradient).
+        The sum in nats (float32 scalar), and each pair's margin (P, float32, without gradient):
+        how much more the better answer has gained than the worse one, times beta.
+
+    Source: Direct Preference Optimization, arXiv:2305.18290, equation 7.
     """
-    with torch.no_grad(), model.peft.disable_adapter():
-        reference_S = _losses(model, row, chunk_tokens)
-    # A loss is a log-probability with its sign turned.
-    gain_S = reference_S - _losses(model, row, chunk_tokens)
+    gain_S = reference_S - losses_S
     margin_P = beta * (gain_S[0::2] - gain_S[1::2])
     return -functional.logsigmoid(margin_P).sum(), margin_P.detach()
-
-
-def _losses(model: Model, row: Row, chunk_tokens: int) -> Tensor:
-    if not model.packed:
-        return padded_sequence_losses(model.scores(row.padded()), row.labels_T, row.lengths)
-    return sequence_losses(
-        model.hidden(row),
-        model.head.weight,
-        row.labels_T,
-        row.lengths,
-        model.head.bias,
-        chunk_tokens,
-        model.cap,
-    )

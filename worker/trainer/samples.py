@@ -9,12 +9,33 @@ import torch
 from transformers import DynamicCache
 
 from app.training.chat import ChatFormat
+from app.training.plan.shape import most_tokens
+from worker.trainer import memory
 from worker.trainer.data import Question
 from worker.trainer.group import ALONE, Group
 from worker.trainer.layers.attention import ATTENTION
 from worker.trainer.model import Model
+from worker.trainer.state import TrainingState
 
 MAX_NEW_TOKENS = 64
+
+
+def answer_questions(state: TrainingState) -> list[dict[str, str]]:
+    """Answer a job's test questions; what was learned is not lost where memory runs out."""
+    length = most_tokens(state.config, state.model.peft.config.to_dict())
+    if state.plan.strategy == "fsdp":  # all parts are needed, and nobody may leave
+        return answer(state.model, state.chat, state.data.questions, length, state.group)
+    if not state.group.is_first:
+        return []
+    try:
+        return answer(state.model, state.chat, state.data.questions, length)
+    except (RuntimeError, MemoryError) as error:
+        if not memory.is_out_of_memory(error):
+            raise
+    state.note(
+        "warn", "The test questions were not answered: memory ran out. The adapter is whole."
+    )
+    return []
 
 
 @torch.no_grad()

@@ -21,8 +21,9 @@ from app.training.config import TrainConfig, TrainerSpec
 from app.training.manifests import read_manifest, write_manifest
 from app.training.plan.choose import Plan
 from app.training.plan.shape import num_steps
-from worker.trainer import job, loop
+from worker.trainer import job
 from worker.trainer.events import EventLog
+from worker.trainer.state import TrainingState
 
 TEMPLATES = Path(__file__).with_name("templates")
 SMOLLM2_TEMPLATE = (TEMPLATES / "smollm2.jinja").read_text()
@@ -163,17 +164,17 @@ def never() -> bool:
     return False
 
 
-def make_trainer(
+def make_state(
     folder: Path,
     spec: TrainerSpec,
     plan: Plan | None = None,
     asked_to_stop: Callable[[], bool] = never,
-) -> loop.Trainer:
+) -> TrainingState:
     """Load a job up to its first step."""
     log = EventLog(folder / "attempts" / str(spec.attempt) / "events.jsonl")
-    trainer = job.prepare(folder, spec, log, asked_to_stop, plan or make_plan(spec))
+    state = job.prepare(folder, spec, log, asked_to_stop, plan or make_plan(spec))
     torch.set_num_threads(1)
-    return trainer
+    return state
 
 
 def events(folder: Path, attempt: int = 1, kind: str | None = None) -> list[dict[str, Any]]:

@@ -16,6 +16,7 @@ from tests.worker.trainer.conftest import make_plan, never
 from worker.trainer import failures, job, launch, loop
 from worker.trainer.events import EventLog
 from worker.trainer.group import Group, StartAgain, join
+from worker.trainer.state import TrainingState
 
 # What is trained to its end, and by which plan.
 PLANS: dict[str, dict[str, Any]] = {
@@ -47,7 +48,7 @@ def make(
     plan: dict[str, Any],
     asked_to_stop: Callable[[], bool] = never,
     **spec: Any,
-) -> loop.Trainer:
+) -> TrainingState:
     found = TrainerSpec.model_validate_json((folder / "config.json").read_text())
     found = found.model_copy(update=spec)
     events = folder / "attempts" / str(found.attempt) / "events.jsonl"
@@ -56,13 +57,13 @@ def make(
 
 
 def train(folder: Path, group: Group, plan: dict[str, Any]) -> Any:
-    trainer = make(folder, group, plan)
-    loop.train(trainer)
-    weight = trainer.model.decoder.layers[0].self_attn.q_proj.base_layer.weight  # type: ignore
+    state = make(folder, group, plan)
+    loop.train(state)
+    weight = state.model.decoder.layers[0].self_attn.q_proj.base_layer.weight  # type: ignore
     held = weight.to_local() if isinstance(weight, DTensor) else weight
     return {
         "held": held.numel() * held.element_size(),
-        "adapter": sum(p.double().sum().item() for p in trainer.model.adapter.values()),
+        "adapter": sum(p.double().sum().item() for p in state.model.adapter.values()),
     }
 
 
@@ -80,7 +81,7 @@ def stop_and_go_on(folder: Path, group: Group) -> Any:
 
 def meet_an_odd_loss(folder: Path, group: Group) -> Any:
     """In the second process alone the model's states are no numbers, once."""
-    trainer = make(folder, group, {"strategy": "ddp", "micro_batch_tokens": 4096})
+    state = make(folder, group, {"strategy": "ddp", "micro_batch_tokens": 4096})
     count = 0
 
     def hook(_module: torch.nn.Module, _inputs: Any, output: Any) -> None:
@@ -90,35 +91,35 @@ def meet_an_odd_loss(folder: Path, group: Group) -> Any:
             with torch.no_grad():
                 output.last_hidden_state.fill_(math.nan)
 
-    trainer.model.decoder.register_forward_hook(hook)
-    loop.train(trainer)
-    return trainer.progress.learning_rate_scale
+    state.model.decoder.register_forward_hook(hook)
+    loop.train(state)
+    return state.progress.learning_rate_scale
 
 
 def run_out_of_memory(folder: Path, group: Group) -> Any:
     """The second process alone has too little for more than 130 tokens."""
-    trainer = make(folder, group, {"strategy": "ddp", "micro_batch_tokens": 1024})
-    limit_tokens(trainer, 10**6 if group.is_first else 130)
-    loss = loop._gradients(trainer, trainer.data.train[:6])
-    return [loss, trainer.progress.micro_batch_tokens]
+    state = make(folder, group, {"strategy": "ddp", "micro_batch_tokens": 1024})
+    limit_tokens(state, 10**6 if group.is_first else 130)
+    loss = loop.fill_gradients(state, state.data.train[:6])
+    return [loss, state.progress.micro_batch_tokens]
 
 
 def run_out_within_a_layer(folder: Path, group: Group) -> Any:
     """The same where the other one waits for a layer's parts: nobody can go on."""
-    trainer = make(folder, group, {"strategy": "fsdp", "micro_batch_tokens": 1024})
-    limit_tokens(trainer, 10**6 if group.is_first else 130)
+    state = make(folder, group, {"strategy": "fsdp", "micro_batch_tokens": 1024})
+    limit_tokens(state, 10**6 if group.is_first else 130)
     try:
-        loop._gradients(trainer, trainer.data.train[:12])
+        loop.fill_gradients(state, state.data.train[:12])
     except StartAgain as wanted:
-        launch.remember(folder, trainer.spec, wanted)
+        launch.remember(folder, state.spec, wanted)
     except RuntimeError as error:  # the other one has left
         return str(error)
-    return trainer.progress.micro_batch_tokens
+    return state.progress.micro_batch_tokens
 
 
-def limit_tokens(trainer: loop.Trainer, most: int) -> None:
+def limit_tokens(state: TrainingState, most: int) -> None:
     def hook(_module: torch.nn.Module, _inputs: Any, named: dict[str, Any]) -> None:
         if named["input_ids"].shape[1] > most:
             raise torch.OutOfMemoryError("a small machine")
 
-    trainer.model.decoder.register_forward_pre_hook(hook, with_kwargs=True)
+    state.model.decoder.register_forward_pre_hook(hook, with_kwargs=True)

@@ -22,11 +22,12 @@ from tests.worker.trainer.conftest import (
     events,
     make_job,
     make_plan,
-    make_trainer,
+    make_state,
 )
 from tests.worker.trainer.test_packing import _move_adapter
-from worker.trainer import loop
+from worker.trainer import evaluation, loop
 from worker.trainer.layers import fused
+from worker.trainer.state import TrainingState
 
 _SHAPE: dict[str, Any] = {
     "vocab_size": 320,
@@ -92,23 +93,23 @@ def test_each_packed_architecture_is_proved() -> None:
 
 @_named(PACKED)
 def test_a_packed_row_teaches_what_its_examples_teach_alone(base: Path, tmp_path: Path) -> None:
-    trainer = _trainer(base, tmp_path, packed=True)
-    assert len(loop._rows(trainer, trainer.data.train[:8])) == 1
-    shorter = [type(m.__dict__.get("forward")) for m in trainer.model.peft.modules()]
+    state = _state(base, tmp_path, packed=True)
+    assert len(state.micro_batches(state.data.train[:8])) == 1
+    shorter = [type(m.__dict__.get("forward")) for m in state.model.peft.modules()]
     # Phi-3's gate is one product with what passes it.
-    is_joint = trainer.model.peft.config.model_type == "phi3"
+    is_joint = state.model.peft.config.model_type == "phi3"
     assert shorter.count(fused._FeedForward) == (0 if is_joint else 2)
     assert shorter.count(fused._Norm) >= 5
-    _assert_like_alone(trainer, base)
+    _assert_like_alone(state, base)
 
 
 # PEFT speaks of experts that it finds fused.
 @pytest.mark.filterwarnings("ignore:The following .*_pattern keys:RuntimeWarning")
 @_named(PADDED)
 def test_what_is_not_on_the_list_is_padded_and_learns_the_same(base: Path, tmp_path: Path) -> None:
-    trainer = _trainer(base, tmp_path, packed=False)
-    assert [len(row.lengths) for row in loop._rows(trainer, trainer.data.train[:8])] == [8]
-    _assert_like_alone(trainer, base)
+    state = _state(base, tmp_path, packed=False)
+    assert [len(row.lengths) for row in state.micro_batches(state.data.train[:8])] == [8]
+    _assert_like_alone(state, base)
 
 
 @pytest.mark.filterwarnings("ignore:The following .*_pattern keys:RuntimeWarning")
@@ -118,7 +119,7 @@ def test_a_whole_job_goes_through(base: Path, tmp_path: Path, resident: str) -> 
     model_type = json.loads((base / "config.json").read_text())["model_type"]
     spec = make_job(tmp_path / "job", base, num_epochs=1)
     plan = make_plan(spec, packed=model_type in PACKED_MODELS, resident=resident)
-    loop.train(make_trainer(tmp_path / "job", spec, plan))
+    loop.train(make_state(tmp_path / "job", spec, plan))
     [done] = events(tmp_path / "job", kind="done")
     assert done["validation_loss_after"] < done["validation_loss_before"]
     [samples] = events(tmp_path / "job", kind="samples")
@@ -137,29 +138,29 @@ def test_angles_that_change_with_length_are_packed_only_below_that_length() -> N
     assert not can_pack({"model_type": "never-heard-of"}, 16)
 
 
-def _trainer(base: Path, folder: Path, *, packed: bool) -> loop.Trainer:
+def _state(base: Path, folder: Path, *, packed: bool) -> TrainingState:
     spec = make_job(folder / "job", base, method="lora")
     plan = make_plan(spec, packed=packed, micro_batch_tokens=4096)
-    trainer = make_trainer(folder / "job", spec, plan)
-    _move_adapter(trainer)
-    return trainer
+    state = make_state(folder / "job", spec, plan)
+    _move_adapter(state)
+    return state
 
 
-def _assert_like_alone(trainer: loop.Trainer, base: Path) -> None:
-    examples = trainer.data.train[:8]
+def _assert_like_alone(state: TrainingState, base: Path) -> None:
+    examples = state.data.train[:8]
     assert len({len(example.token_ids) for example in examples}) > 2
-    loss = loop._gradients(trainer, examples)
-    expected, gradients = _alone(trainer, base)
+    loss = loop.fill_gradients(state, examples)
+    expected, gradients = _alone(state, base)
     assert loss == pytest.approx(expected, rel=1e-5)
-    assert loop.evaluate(trainer, examples) == pytest.approx(expected, rel=1e-5)
+    assert evaluation.mean_loss(state, examples) == pytest.approx(expected, rel=1e-5)
     assert gradients
     for name, gradient in gradients.items():
-        found = trainer.model.adapter[name].grad
+        found = state.model.adapter[name].grad
         assert found is not None, name
         torch.testing.assert_close(found, gradient, rtol=1e-3, atol=1e-5)
 
 
-def _alone(trainer: loop.Trainer, base: Path) -> tuple[float, dict[str, Tensor]]:
+def _alone(state: TrainingState, base: Path) -> tuple[float, dict[str, Tensor]]:
     """Train on one example at a time with nothing of Etude's."""
     plain = AutoModelForCausalLM.from_pretrained(
         base, dtype=torch.float32, attn_implementation="eager"
@@ -168,9 +169,9 @@ def _alone(trainer: loop.Trainer, base: Path) -> tuple[float, dict[str, Tensor]]
     reference = get_peft_model(plain, config)
     named = {n.replace(".default.", "."): p for n, p in reference.named_parameters()}
     with torch.no_grad():
-        for name, parameter in trainer.model.adapter.items():
+        for name, parameter in state.model.adapter.items():
             named[name].copy_(parameter)
-    examples = trainer.data.train[:8]
+    examples = state.data.train[:8]
     num_labelled = sum(label != -100 for e in examples for label in e.labels[1:])
     total = 0.0
     for example in examples:
@@ -179,5 +180,5 @@ def _alone(trainer: loop.Trainer, base: Path) -> tuple[float, dict[str, Tensor]]
         loss = nn.functional.cross_entropy(logits, labels[0, 1:], reduction="sum") / num_labelled
         loss.backward()
         total += loss.item()
-    found = {name: named[name].grad for name in trainer.model.adapter}
+    found = {name: named[name].grad for name in state.model.adapter}
     return total, {name: gradient for name, gradient in found.items() if gradient is not None}

@@ -19,7 +19,7 @@ from tests.worker.trainer.conftest import (
     losses,
     make_job,
     make_plan,
-    make_trainer,
+    make_state,
 )
 from tests.worker.trainer.test_loop import TWENTY, StopAfter, break_loss
 from worker.gpu import endings
@@ -44,7 +44,7 @@ def test_checkpoints_hold_no_pickle_and_the_best_adapter_and_two_stay(
     tmp_path: Path, tiny_model: Path
 ) -> None:
     spec = make_job(tmp_path, tiny_model, **TWENTY | {"num_evaluations": 10})
-    loop.train(make_trainer(tmp_path, spec))
+    loop.train(make_state(tmp_path, spec))
     assert names(tmp_path) == ["step-00018", "step-00020"]
     for name in names(tmp_path):
         folder = tmp_path / "checkpoints" / name
@@ -60,24 +60,24 @@ def test_damaged_checkpoints_are_passed_over_and_what_follows_is_kept(
     tmp_path: Path, tiny_model: Path
 ) -> None:
     spec = make_job(tmp_path, tiny_model, **TWENTY | {"num_evaluations": 10, "lora_dropout": 0.1})
-    loop.train(make_trainer(tmp_path, spec))
+    loop.train(make_state(tmp_path, spec))
     whole = losses(tmp_path)
     shutil.copytree(
         tmp_path / "checkpoints" / "step-00018", tmp_path / "checkpoints" / "step-00014.tmp"
     )
     damage(tmp_path, 20)
     again = spec.model_copy(update={"attempt": 2, "resume_from": "checkpoints/step-00020"})
-    trainer = make_trainer(tmp_path, again, asked_to_stop=StopAfter(1))
+    state = make_state(tmp_path, again, asked_to_stop=StopAfter(1))
     assert names(tmp_path) == ["step-00018"]
     note = events(tmp_path, 2, "note")[0]["message"]
     assert note == "The checkpoint of step 20 is damaged; training goes on from step 18."
     with pytest.raises(failures.Stopped):
-        loop.train(trainer)
+        loop.train(state)
     assert names(tmp_path) == ["step-00018", "step-00019"]
     damage(tmp_path, 18)
     damage(tmp_path, 19)
     last = spec.model_copy(update={"attempt": 3, "resume_from": "checkpoints/step-00019"})
-    loop.train(make_trainer(tmp_path, last))
+    loop.train(make_state(tmp_path, last))
     assert losses(tmp_path, 2) == whole[18:19]
     assert losses(tmp_path, 3) == whole  # none was left: from the beginning
     assert "goes on from step 0" in events(tmp_path, 3, "note")[0]["message"]
@@ -87,7 +87,7 @@ def test_a_whole_checkpoint_that_cannot_be_used_makes_way_for_the_one_before(
     tmp_path: Path, tiny_model: Path
 ) -> None:
     spec = make_job(tmp_path, tiny_model, **TWENTY | {"num_evaluations": 10})
-    loop.train(make_trainer(tmp_path, spec))
+    loop.train(make_state(tmp_path, spec))
     whole = losses(tmp_path)
     for attempt, step in enumerate((20, 18), start=2):
         folder = tmp_path / f"checkpoints/step-{step:05d}"
@@ -101,12 +101,12 @@ def test_a_whole_checkpoint_that_cannot_be_used_makes_way_for_the_one_before(
             update={"attempt": attempt, "resume_from": f"checkpoints/{folder.name}"}
         )
         with pytest.raises(failures.Failure) as ended:
-            make_trainer(tmp_path, again)
+            make_state(tmp_path, again)
         assert (ended.value.code, ended.value.exit_code) == ("checkpoint_unusable", EXIT_CHECKPOINT)
         assert not folder.exists()
     assert not endings.interruption(EXIT_CHECKPOINT, None).strike
     last = spec.model_copy(update={"attempt": 4})
-    loop.train(make_trainer(tmp_path, last))
+    loop.train(make_state(tmp_path, last))
     assert losses(tmp_path, 4) == whole
 
 
@@ -115,14 +115,14 @@ def test_going_back_passes_over_a_damaged_checkpoint(tmp_path: Path, tiny_model:
 
     def damage_the_second() -> bool:
         folder = tmp_path / "checkpoints" / "step-00010"
-        if folder.exists() and trainer.progress.step == 10:
+        if folder.exists() and state.progress.step == 10:
             damage(tmp_path, 10)
         return False
 
     plan = make_plan(spec, micro_batch_tokens=4096)
-    trainer = make_trainer(tmp_path, spec, plan, asked_to_stop=damage_the_second)
-    break_loss(trainer, {12})  # one pass a step
-    loop.train(trainer)
+    state = make_state(tmp_path, spec, plan, asked_to_stop=damage_the_second)
+    break_loss(state, {12})  # one pass a step
+    loop.train(state)
     assert [e["step"] for e in events(tmp_path, kind="step")] == [*range(1, 12), *range(6, 21)]
     assert events(tmp_path, kind="done")
 
@@ -140,17 +140,17 @@ def test_the_present_checkpoint_is_never_tidied_away(tmp_path: Path) -> None:
 
 
 def test_a_step_that_is_saved_whole_is_not_written_again(tmp_path: Path, tiny_model: Path) -> None:
-    trainer = make_trainer(tmp_path, make_job(tmp_path, tiny_model, **TWENTY))
+    state = make_state(tmp_path, make_job(tmp_path, tiny_model, **TWENTY))
 
     def save() -> tuple[str, str]:
-        return checkpoint.save(tmp_path, trainer.model, trainer.optimizer, trainer.progress)
+        return checkpoint.save(tmp_path, state.model, state.optimizer, state.progress)
 
     path, digest = save()
     first = (tmp_path / path).stat().st_ino
-    trainer.progress.save_seconds = 3.0
+    state.progress.save_seconds = 3.0
     assert save() == (path, digest)
     assert (tmp_path / path).stat().st_ino == first
-    trainer.progress.learning_rate_scale = 0.5  # after a loss that was no number
+    state.progress.learning_rate_scale = 0.5  # after a loss that was no number
     assert save()[1] != digest
     assert checkpoint.read_progress(tmp_path / path).learning_rate_scale == 0.5
     assert names(tmp_path) == ["step-00000"]
@@ -214,17 +214,17 @@ def test_checkpoints_cost_at_most_two_percent_of_the_time(
 ) -> None:
     spec = make_job(tmp_path, tiny_model, **TWENTY | {"lora_rank": 1})
     spec = spec.model_copy(update={"checkpoint_share": 0.02, "checkpoint_seconds": 60})
-    trainer = make_trainer(tmp_path, spec)
-    clock = trainer.clock = Clock()
+    state = make_state(tmp_path, spec)
+    clock = state.clock = Clock()
 
     def step() -> bool:
         clock.now += step_seconds
         return False
 
-    trainer.asked_to_stop = step  # asked before each step
+    state.asked_to_stop = step  # asked before each step
     path = tmp_path / "attempts" / "1" / "events.jsonl"
-    trainer.log = SlowLog(path, clock, save_seconds)
-    loop.train(trainer)
+    state.log = SlowLog(path, clock, save_seconds)
+    loop.train(state)
     assert [e["step"] for e in events(tmp_path, kind="checkpoint")] == saved
     (done,) = events(tmp_path, kind="done")
     assert done["save_seconds"] == pytest.approx(save_seconds * len(saved))

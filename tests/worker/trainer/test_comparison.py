@@ -15,7 +15,7 @@ from torch import Tensor
 from app.training.chat import IGNORE_INDEX, Encoded
 from bench import report, workload
 from bench.arms import etude, shapes
-from worker.trainer import loop
+from worker.trainer import loop, model
 from worker.trainer.layers import attention
 
 ROOT = Path(__file__).parents[3]
@@ -32,16 +32,16 @@ def step(folder: Path, variant: str) -> tuple[float, dict[str, Tensor]]:
         ids = torch.randint(512, (length,), generator=generator).tolist()
         examples.append(Encoded(ids, [IGNORE_INDEX] * 3 + ids[3:], 0))
     changes = {"resident": "fp32"} | etude.PLAN_CHANGES.get(variant, PLAIN.get(variant, {}))
-    trainer = shapes.trainer_on("tiny", "cpu", examples, len(LENGTHS), folder, changes, 1e-3)
+    state = shapes.state_on("tiny", "cpu", examples, len(LENGTHS), folder, changes, 1e-3)
     torch.set_num_threads(1)
     with torch.no_grad():
-        for name, parameter in trainer.model.adapter.items():
+        for name, parameter in state.model.adapter.items():
             values = torch.randn(parameter.shape, generator=generator)
             parameter.copy_(values * (0.05 if "lora_B" in name else 0.2))
-    etude.switch_off(variant, trainer)
-    loss = loop._gradients(trainer, trainer.data.train)
-    found = {n: p.grad for n, p in trainer.model.adapter.items() if p.grad is not None}
-    assert found.keys() == trainer.model.adapter.keys()
+    etude.switch_off(variant, state)
+    loss = loop.fill_gradients(state, state.data.train)
+    found = {n: p.grad for n, p in state.model.adapter.items() if p.grad is not None}
+    assert found.keys() == state.model.adapter.keys()
     return loss, found
 
 
@@ -51,7 +51,7 @@ def step(folder: Path, variant: str) -> tuple[float, dict[str, Tensor]]:
 def test_what_is_switched_off_teaches_the_same(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, variant: str
 ) -> None:
-    for module, name in ((loop, "completion_loss"), (attention, "_is_even")):
+    for module, name in ((model, "completion_loss"), (attention, "_is_even")):
         monkeypatch.setattr(module, name, getattr(module, name))  # put back afterwards
     plain = "narrow" if variant == "nf4-resident" else "full"
     wanted_loss, wanted = step(tmp_path / plain, plain)

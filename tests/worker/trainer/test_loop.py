@@ -22,10 +22,11 @@ from tests.worker.trainer.conftest import (
     losses,
     make_job,
     make_plan,
-    make_trainer,
+    make_state,
 )
-from worker.trainer import checkpoint, failures, loop
+from worker.trainer import checkpoint, failures, loop, schedule
 from worker.trainer.data import evaluation_examples, step_examples
+from worker.trainer.state import TrainingState
 
 GOLDEN = Path(__file__).parents[2] / "golden" / "losses.json"
 # Twenty steps: five passes over 24 examples, six at a time.
@@ -35,7 +36,7 @@ TWENTY |= {"learning_rate": 1e-3}
 
 def train(folder: Path, model: Path, **config: Any) -> TrainerSpec:
     spec = make_job(folder, model, **config)
-    loop.train(make_trainer(folder, spec))
+    loop.train(make_state(folder, spec))
     return spec
 
 
@@ -70,7 +71,7 @@ def test_one_batch_is_learned_by_heart(tmp_path: Path, tiny_model: Path) -> None
         tmp_path, tiny_model, num_train=4, num_validation=0,
         num_epochs=50, batch_size=4, learning_rate=0.01, lora_rank=16, num_evaluations=1,
     )  # fmt: skip
-    loop.train(make_trainer(tmp_path, spec, make_plan(spec, num_train=4)))
+    loop.train(make_state(tmp_path, spec, make_plan(spec, num_train=4)))
     found = losses(tmp_path)
     assert found[0] > 3
     assert found[-1] < 0.1
@@ -101,17 +102,17 @@ def test_a_resumed_job_equals_an_unbroken_one_bit_for_bit(
     whole, broken = tmp_path / "whole", tmp_path / "broken"
     spec = make_job(whole, tiny_model, **config)
     # The unbroken one never probes: what a probe does must leave no trace.
-    loop.train(make_trainer(whole, spec, make_plan(spec, **changes | {"fits": "yes"})))
+    loop.train(make_state(whole, spec, make_plan(spec, **changes | {"fits": "yes"})))
     spec = make_job(broken, tiny_model, **config)
     plan = make_plan(spec, **changes)
     with pytest.raises(failures.Stopped):
-        loop.train(make_trainer(broken, spec, plan, asked_to_stop=StopAfter(stop_after)))
+        loop.train(make_state(broken, spec, plan, asked_to_stop=StopAfter(stop_after)))
     saved = events(broken, kind="checkpoint")[-1]
     assert saved["step"] == stop_after
     assert verify_manifest(broken / saved["path"]) == saved["manifest_sha256"]
     spec = spec.model_copy(update={"attempt": 2, "resume_from": saved["path"]})
     torch.manual_seed(12345)  # whatever came before must not matter
-    loop.train(make_trainer(broken, spec, plan))
+    loop.train(make_state(broken, spec, plan))
     assert losses(broken) + losses(broken, attempt=2) == losses(whole)
     for name in ("adapter_model.safetensors", "adapter_config.json"):
         assert (whole / "result" / name).read_bytes() == (broken / "result" / name).read_bytes()
@@ -162,7 +163,7 @@ def test_questions_are_answered_by_both_models(tmp_path: Path, tiny_model: Path)
         assert not sample["base"].startswith("Up")
 
 
-def break_loss(trainer: loop.Trainer, passes: set[int]) -> None:
+def break_loss(state: TrainingState, passes: set[int]) -> None:
     """Make the model's states no number in these training passes (a model may do that)."""
     count = 0
 
@@ -174,16 +175,16 @@ def break_loss(trainer: loop.Trainer, passes: set[int]) -> None:
                 with torch.no_grad():
                     output.last_hidden_state.fill_(math.nan)
 
-    trainer.model.decoder.register_forward_hook(hook)
+    state.model.decoder.register_forward_hook(hook)
 
 
 def test_a_loss_that_is_no_number_goes_back_once_with_half_the_rate(
     tmp_path: Path, tiny_model: Path
 ) -> None:
     spec = make_job(tmp_path, tiny_model, **TWENTY)
-    trainer = make_trainer(tmp_path, spec, make_plan(spec, micro_batch_tokens=4096))
-    break_loss(trainer, {8})  # one pass a step; the last look was after step 5
-    loop.train(trainer)
+    state = make_state(tmp_path, spec, make_plan(spec, micro_batch_tokens=4096))
+    break_loss(state, {8})  # one pass a step; the last look was after step 5
+    loop.train(state)
     steps = events(tmp_path, kind="step")
     assert [e["step"] for e in steps] == [*range(1, 8), *range(6, 21)]
     assert all(math.isfinite(e["loss"]) for e in steps)
@@ -195,16 +196,16 @@ def test_a_loss_that_is_no_number_goes_back_once_with_half_the_rate(
 
 def test_a_loss_that_stays_no_number_ends_the_job(tmp_path: Path, tiny_model: Path) -> None:
     spec = make_job(tmp_path, tiny_model, **TWENTY)
-    trainer = make_trainer(tmp_path, spec, make_plan(spec, micro_batch_tokens=4096))
-    start = {name: p.detach().clone() for name, p in trainer.model.adapter.items()}
-    break_loss(trainer, {2, 4})
+    state = make_state(tmp_path, spec, make_plan(spec, micro_batch_tokens=4096))
+    start = {name: p.detach().clone() for name, p in state.model.adapter.items()}
+    break_loss(state, {2, 4})
     with pytest.raises(failures.Failure, match="no longer a number") as caught:
-        loop.train(trainer)
+        loop.train(state)
     assert caught.value.exit_code == 13
     assert [e["step"] for e in events(tmp_path, kind="step")] == [1, 1]
     # The bad gradients never reached the weights.
-    assert all(torch.isfinite(p).all() for p in trainer.model.adapter.values())
-    assert any(not torch.equal(start[n], p) for n, p in trainer.model.adapter.items())
+    assert all(torch.isfinite(p).all() for p in state.model.adapter.values())
+    assert any(not torch.equal(start[n], p) for n, p in state.model.adapter.items())
 
 
 def test_memory_that_runs_out_halves_the_micro_batch_and_changes_nothing_learned(
@@ -212,19 +213,19 @@ def test_memory_that_runs_out_halves_the_micro_batch_and_changes_nothing_learned
 ) -> None:
     train(tmp_path / "whole", tiny_model, **TWENTY)
     spec = make_job(tmp_path / "short", tiny_model, **TWENTY)
-    trainer = make_trainer(tmp_path / "short", spec)
+    state = make_state(tmp_path / "short", spec)
 
     def hook(_module: torch.nn.Module, _inputs: Any, named: dict[str, Any]) -> None:
         if named["input_ids"].shape[1] > 130:
             raise torch.OutOfMemoryError("a small machine")
 
-    trainer.progress.micro_batch_tokens = 1024
-    trainer.progress.baseline_loss = 0.0  # an evaluation is not what runs out here
-    trainer.model.decoder.register_forward_pre_hook(hook, with_kwargs=True)
-    loop._gradients(trainer, trainer.data.train[:6])
-    assert trainer.progress.micro_batch_tokens == 128
-    trainer.optimizer.zero_grad()
-    loop.train(trainer)
+    state.progress.micro_batch_tokens = 1024
+    state.progress.baseline_loss = 0.0  # an evaluation is not what runs out here
+    state.model.decoder.register_forward_pre_hook(hook, with_kwargs=True)
+    loop.fill_gradients(state, state.data.train[:6])
+    assert state.progress.micro_batch_tokens == 128
+    state.optimizer.zero_grad()
+    loop.train(state)
     assert losses(tmp_path / "short") == pytest.approx(losses(tmp_path / "whole"), rel=1e-3)
     notes = [e["message"] for e in events(tmp_path / "short", kind="note")]
     assert len(notes) == 3
@@ -237,8 +238,8 @@ def test_evaluations_and_moments_may_run_out_of_memory_as_well(
     config = TWENTY | {"num_epochs": 1}
     whole, short = tmp_path / "whole", tmp_path / "short"
     train(whole, tiny_model, **config)
-    trainer = make_trainer(short, make_job(short, tiny_model, **config))
-    trainer.progress.micro_batch_tokens = 512
+    state = make_state(short, make_job(short, tiny_model, **config))
+    state.progress.micro_batch_tokens = 512
 
     def hook(_module: torch.nn.Module, _inputs: Any, named: dict[str, Any]) -> None:
         if not torch.is_grad_enabled() and named["input_ids"].shape[1] > 130:
@@ -255,11 +256,11 @@ def test_evaluations_and_moments_may_run_out_of_memory_as_well(
                 raise torch.OutOfMemoryError("a full machine")
             return super().__missing__(key)
 
-    trainer.optimizer.state = Full(dict)
-    trainer.model.decoder.register_forward_pre_hook(hook, with_kwargs=True)
-    loop.train(trainer)
+    state.optimizer.state = Full(dict)
+    state.model.decoder.register_forward_pre_hook(hook, with_kwargs=True)
+    loop.train(state)
     assert losses(short) == pytest.approx(losses(whole), rel=1e-3)
-    assert trainer.progress.micro_batch_tokens == 128
+    assert state.progress.micro_batch_tokens == 128
     # Once for the moments, once for an evaluation.
     assert [e["level"] for e in events(short, kind="note")] == ["warn", "warn"]
     looks = [[e["loss"] for e in events(folder, kind="evaluation")] for folder in (whole, short)]
@@ -268,16 +269,16 @@ def test_evaluations_and_moments_may_run_out_of_memory_as_well(
 
 def test_no_memory_for_one_example_ends_the_job(tmp_path: Path, tiny_model: Path) -> None:
     spec = make_job(tmp_path, tiny_model, **TWENTY)
-    trainer = make_trainer(tmp_path, spec)
+    state = make_state(tmp_path, spec)
 
     def hook(*_: Any) -> None:
         raise torch.OutOfMemoryError("a tiny machine")
 
-    trainer.model.decoder.register_forward_pre_hook(hook)
+    state.model.decoder.register_forward_pre_hook(hook)
     with pytest.raises(failures.Failure, match="one example at a time") as caught:
-        loop._gradients(trainer, trainer.data.train[:6])
+        loop.fill_gradients(state, state.data.train[:6])
     assert caught.value.exit_code == 12
-    assert trainer.progress.checkpointing  # tried before giving up
+    assert state.progress.checkpointing  # tried before giving up
 
 
 def test_training_stops_early_and_keeps_the_best_step(tmp_path: Path, tiny_model: Path) -> None:
@@ -286,7 +287,7 @@ def test_training_stops_early_and_keeps_the_best_step(tmp_path: Path, tiny_model
         tmp_path, tiny_model, num_train=2, num_epochs=50, batch_size=2, learning_rate=0.01,
         num_evaluations=25, early_stopping_patience=3,
     )  # fmt: skip
-    loop.train(make_trainer(tmp_path, spec, make_plan(spec, num_train=2)))
+    loop.train(make_state(tmp_path, spec, make_plan(spec, num_train=2)))
     looks = events(tmp_path, kind="evaluation")[1:]
     (done,) = events(tmp_path, kind="done")
     assert done["stopped_early"]
@@ -302,7 +303,7 @@ def test_training_stops_early_and_keeps_the_best_step(tmp_path: Path, tiny_model
 
 def test_the_learning_rate_rises_then_falls_along_a_cosine() -> None:
     config = TrainConfig(learning_rate=0.01, warmup_share=0.2)
-    rates = [loop.learning_rate(config, step, 10) for step in range(10)]
+    rates = [schedule.learning_rate(config, step, 10) for step in range(10)]
     assert rates[:3] == [0.005, 0.01, 0.01]
     assert rates[6] == pytest.approx(0.005)
     assert rates[2:] == sorted(rates[2:], reverse=True)
@@ -310,8 +311,8 @@ def test_the_learning_rate_rises_then_falls_along_a_cosine() -> None:
 
 
 def test_looks_are_spread_evenly_and_end_with_the_last_step() -> None:
-    assert loop.evaluation_steps(20, 4) == {5, 10, 15, 20}
-    assert loop.evaluation_steps(3, 5) == {1, 2, 3}
+    assert schedule.evaluation_steps(20, 4) == {5, 10, 15, 20}
+    assert schedule.evaluation_steps(3, 5) == {1, 2, 3}
 
 
 def test_a_step_is_a_fixed_number_of_examples_and_each_pass_sees_all() -> None:

@@ -20,13 +20,14 @@ from tests.worker.trainer.conftest import (
     losses,
     make_job,
     make_plan,
-    make_trainer,
+    make_state,
 )
 from tests.worker.trainer.test_loop import StopAfter, train
 from tests.worker.trainer.test_packing import _move_adapter
-from worker.trainer import checkpoint, failures, loop
+from worker.trainer import checkpoint, evaluation, failures, loop, schedule
 from worker.trainer.data import step_examples
 from worker.trainer.layers.attention import in_flight
+from worker.trainer.state import TrainingState
 
 WAYS: dict[str, dict[str, Any]] = {
     "rslora": {"use_rslora": True},
@@ -37,31 +38,31 @@ WAYS: dict[str, dict[str, Any]] = {
 }
 
 
-def moved_trainer(folder: Path, base: Path, resident: str = "fp32", **config: Any) -> loop.Trainer:
+def moved_trainer(folder: Path, base: Path, resident: str = "fp32", **config: Any) -> TrainingState:
     spec = make_job(folder, base, **config)
-    trainer = make_trainer(folder, spec, make_plan(spec, resident=resident))
-    _move_adapter(trainer)
-    return trainer
+    state = make_state(folder, spec, make_plan(spec, resident=resident))
+    _move_adapter(state)
+    return state
 
 
-def gradients(trainer: loop.Trainer) -> dict[str, Tensor]:
-    trainer.optimizer.zero_grad()
-    loop._gradients(trainer, trainer.data.train[:4])
-    return {name: p.grad.clone() for name, p in trainer.model.adapter.items() if p.grad is not None}
+def gradients(state: TrainingState) -> dict[str, Tensor]:
+    state.optimizer.zero_grad()
+    loop.fill_gradients(state, state.data.train[:4])
+    return {name: p.grad.clone() for name, p in state.model.adapter.items() if p.grad is not None}
 
 
 @pytest.mark.parametrize("way", WAYS)
 def test_what_is_saved_is_in_plain_peft_the_same_forward_and_backward(
     tmp_path: Path, tiny_model: Path, way: str
 ) -> None:
-    trainer = moved_trainer(tmp_path, tiny_model, method="lora", **WAYS[way])
-    examples = trainer.data.train[:4]
+    state = moved_trainer(tmp_path, tiny_model, method="lora", **WAYS[way])
+    examples = state.data.train[:4]
     with torch.no_grad():  # sizes that are not those of the weights themselves
-        for name, parameter in trainer.model.adapter.items():
+        for name, parameter in state.model.adapter.items():
             if "magnitude" in name:
                 parameter.mul_(1.1)
-    loss, found = loop._gradients(trainer, examples), trainer.model.adapter
-    checkpoint.write_result(tmp_path, tiny_model, trainer.model)
+    loss, found = loop.fill_gradients(state, examples), state.model.adapter
+    checkpoint.write_result(tmp_path, tiny_model, state.model)
     plain = AutoModelForCausalLM.from_pretrained(tiny_model, dtype=torch.float32)
     tuned = PeftModel.from_pretrained(plain, str(tmp_path / "result"), is_trainable=True)
     num_labelled = sum(label != -100 for e in examples for label in e.labels[1:])
@@ -87,7 +88,7 @@ def test_each_way_trains_the_weights_that_it_names(tmp_path: Path, tiny_model: P
     names = {}
     for way, config in WAYS.items():
         spec = make_job(tmp_path / way, tiny_model, **config)
-        names[way] = set(make_trainer(tmp_path / way, spec).model.adapter)
+        names[way] = set(make_state(tmp_path / way, spec).model.adapter)
     assert {n.split(".")[-3] for n in names["attention"]} == {
         "q_proj",
         "k_proj",
@@ -103,28 +104,28 @@ def test_each_way_trains_the_weights_that_it_names(tmp_path: Path, tiny_model: P
     )  # fmt: skip
     for targets in ("all", "attention", "feed_forward"):
         spec = make_job(tmp_path / targets, tiny_model, lora_targets=targets)
-        weights = make_trainer(tmp_path / targets, spec).model.adapter.values()
+        weights = make_state(tmp_path / targets, spec).model.adapter.values()
         assert sum(p.numel() for p in weights) == shape.num_adapter(spec.config)
 
 
 def test_a_fresh_dora_adapter_changes_nothing(tmp_path: Path, tiny_model: Path) -> None:
     for resident in ("fp32", "bf16", "nf4"):
         spec = make_job(tmp_path, tiny_model, use_dora=True)
-        trainer = make_trainer(tmp_path, spec, make_plan(spec, resident=resident))
-        examples = trainer.data.validation
-        with trainer.model.peft.disable_adapter():
-            alone = loop.evaluate(trainer, examples)
-        assert loop.evaluate(trainer, examples) == pytest.approx(alone, rel=1e-6)
+        state = make_state(tmp_path, spec, make_plan(spec, resident=resident))
+        examples = state.data.validation
+        with state.model.peft.disable_adapter():
+            alone = evaluation.mean_loss(state, examples)
+        assert evaluation.mean_loss(state, examples) == pytest.approx(alone, rel=1e-6)
 
 
 def test_dora_on_4_bit_weights_keeps_its_gradients_after_an_evaluation(
     tmp_path: Path, tiny_model: Path
 ) -> None:
-    trainer = moved_trainer(tmp_path, tiny_model, "nf4", use_dora=True)
-    before = gradients(trainer)
-    assert len(before) == len(trainer.model.adapter) == 42
-    loop.evaluate(trainer, trainer.data.validation)
-    after = gradients(trainer)
+    state = moved_trainer(tmp_path, tiny_model, "nf4", use_dora=True)
+    before = gradients(state)
+    assert len(before) == len(state.model.adapter) == 42
+    evaluation.mean_loss(state, state.data.validation)
+    after = gradients(state)
     for name, gradient in before.items():
         assert torch.equal(gradient, after[name]), name
     exact = gradients(moved_trainer(tmp_path, tiny_model, "fp32", use_dora=True))
@@ -136,10 +137,10 @@ def test_dora_on_4_bit_weights_keeps_its_gradients_after_an_evaluation(
 def test_lora_plus_moves_the_second_half_faster(tmp_path: Path, tiny_model: Path) -> None:
     moves = {}
     for ratio in (1, 4):
-        trainer = moved_trainer(tmp_path, tiny_model, lora_plus_ratio=ratio, use_dora=True)
-        start = {name: p.detach().clone() for name, p in trainer.model.adapter.items()}
-        assert loop._step(trainer, 20)
-        moves[ratio] = {name: p - start[name] for name, p in trainer.model.adapter.items()}
+        state = moved_trainer(tmp_path, tiny_model, lora_plus_ratio=ratio, use_dora=True)
+        start = {name: p.detach().clone() for name, p in state.model.adapter.items()}
+        assert loop.take_step(state, 20)
+        moves[ratio] = {name: p - start[name] for name, p in state.model.adapter.items()}
     for name, move in moves[4].items():
         times = 1 if "lora_A" in name else 4  # sizes have one dimension, and PEFT counts them to B
         torch.testing.assert_close(move, times * moves[1][name], rtol=1e-3, atol=1e-7)
@@ -148,12 +149,12 @@ def test_lora_plus_moves_the_second_half_faster(tmp_path: Path, tiny_model: Path
 def test_noise_falls_on_practice_alone_and_by_the_length_of_each_example(
     tmp_path: Path, tiny_model: Path
 ) -> None:
-    quiet = make_trainer(tmp_path, make_job(tmp_path, tiny_model))
-    noisy = make_trainer(tmp_path, make_job(tmp_path, tiny_model, neftune_alpha=5))
+    quiet = make_state(tmp_path, make_job(tmp_path, tiny_model))
+    noisy = make_state(tmp_path, make_job(tmp_path, tiny_model, neftune_alpha=5))
     examples = quiet.data.train[:4]
-    assert loop.evaluate(noisy, examples) == loop.evaluate(quiet, examples)
-    assert loop._gradients(noisy, examples) != loop._gradients(quiet, examples)
-    row = loop._rows(noisy, examples)[0]
+    assert evaluation.mean_loss(noisy, examples) == evaluation.mean_loss(quiet, examples)
+    assert loop.fill_gradients(noisy, examples) != loop.fill_gradients(quiet, examples)
+    row = noisy.micro_batches(examples)[0]
     assert len(set(row.lengths)) > 1
     embed = noisy.model.peft.get_input_embeddings()
     plain = nn.functional.embedding(row.token_ids_T, embed.weight)
@@ -173,12 +174,12 @@ def test_all_of_it_together_resumes_bit_for_bit(tmp_path: Path, tiny_model: Path
     train(tmp_path / "whole", tiny_model, **config)
     spec = make_job(tmp_path / "broken", tiny_model, **config)
     with pytest.raises(failures.Stopped):
-        loop.train(make_trainer(tmp_path / "broken", spec, asked_to_stop=StopAfter(6)))
+        loop.train(make_state(tmp_path / "broken", spec, asked_to_stop=StopAfter(6)))
     saved = events(tmp_path / "broken", kind="checkpoint")[-1]
     assert saved["step"] == 6
     spec = spec.model_copy(update={"attempt": 2, "resume_from": saved["path"]})
     torch.manual_seed(12345)
-    loop.train(make_trainer(tmp_path / "broken", spec))
+    loop.train(make_state(tmp_path / "broken", spec))
     both = losses(tmp_path / "broken") + losses(tmp_path / "broken", attempt=2)
     assert both == losses(tmp_path / "whole")
     assert len(both) == 9
@@ -193,13 +194,13 @@ def test_all_of_it_together_resumes_bit_for_bit(tmp_path: Path, tiny_model: Path
 
 def test_schedules_end_where_they_say() -> None:
     rates = {
-        schedule: [
-            loop.learning_rate(
-                TrainConfig(learning_rate=0.01, warmup_share=0.2, schedule=schedule), step, 10
+        kind: [
+            schedule.learning_rate(
+                TrainConfig(learning_rate=0.01, warmup_share=0.2, schedule=kind), step, 10
             )
             for step in range(10)
         ]
-        for schedule in ("cosine", "linear", "constant")
+        for kind in ("cosine", "linear", "constant")
     }
     assert {tuple(found[:3]) for found in rates.values()} == {(0.005, 0.01, 0.01)}
     assert rates["constant"][9] == 0.01

@@ -12,36 +12,37 @@ from peft import LoraConfig, get_peft_model
 from torch import Tensor, nn
 from transformers import AutoModelForCausalLM
 
-from tests.worker.trainer.conftest import make_job, make_plan, make_trainer
+from tests.worker.trainer.conftest import make_job, make_plan, make_state
 from tests.worker.trainer.test_packing import _move_adapter
-from worker.trainer import base_model, failures, loop, model
+from worker.trainer import base_model, evaluation, failures, loop, model
+from worker.trainer.state import TrainingState
 
 
-def gradients(trainer: loop.Trainer) -> dict[str, Tensor]:
-    trainer.optimizer.zero_grad()
-    loop._gradients(trainer, trainer.data.train[:4])
-    return {name: p.grad.clone() for name, p in trainer.model.adapter.items() if p.grad is not None}
+def gradients(state: TrainingState) -> dict[str, Tensor]:
+    state.optimizer.zero_grad()
+    loop.fill_gradients(state, state.data.train[:4])
+    return {name: p.grad.clone() for name, p in state.model.adapter.items() if p.grad is not None}
 
 
-def trainer_with(folder: Path, base: Path, resident: str, **config: Any) -> loop.Trainer:
+def state_with(folder: Path, base: Path, resident: str, **config: Any) -> TrainingState:
     spec = make_job(folder, base, **config)
-    trainer = make_trainer(folder, spec, make_plan(spec, resident=resident))
-    _move_adapter(trainer)
-    return trainer
+    state = make_state(folder, spec, make_plan(spec, resident=resident))
+    _move_adapter(state)
+    return state
 
 
 def test_weights_unpacked_once_are_the_4_bit_weights_bit_for_bit(
     tmp_path: Path, tiny_model: Path
 ) -> None:
-    packed = trainer_with(tmp_path, tiny_model, "nf4")
-    unpacked = trainer_with(tmp_path, tiny_model, "bf16")
+    packed = state_with(tmp_path, tiny_model, "nf4")
+    unpacked = state_with(tmp_path, tiny_model, "bf16")
     layers = [m for m in packed.model.peft.modules() if isinstance(m, Linear4bit)]
     assert len(layers) == 14  # seven in each of two layers; not the output embedding
     states = [getattr(layer.weight, "quant_state") for layer in layers]  # noqa: B009
     assert {state.quant_type for state in states} == {"nf4"}
     assert all(state.nested for state in states)
     examples = packed.data.train[:8]
-    assert loop.evaluate(packed, examples) == loop.evaluate(unpacked, examples)
+    assert evaluation.mean_loss(packed, examples) == evaluation.mean_loss(unpacked, examples)
     one, other = gradients(packed), gradients(unpacked)
     assert one.keys() == other.keys() == packed.model.adapter.keys()
     for name, gradient in one.items():
@@ -56,8 +57,8 @@ def test_what_was_packed_is_read_back_and_may_be_damaged_or_deleted(
     assert packed is not None
 
     def loss() -> float:
-        trainer = make_trainer(tmp_path, spec, make_plan(spec, resident="nf4"))
-        return loop.evaluate(trainer, trainer.data.train[:8])
+        state = make_state(tmp_path, spec, make_plan(spec, resident="nf4"))
+        return evaluation.mean_loss(state, state.data.train[:8])
 
     first = loss()
     weights = packed / "model.safetensors"
@@ -93,53 +94,53 @@ def test_files_hashed_before_are_hashed_again_once_they_change(
 
 
 def test_rounding_changes_the_weights(tmp_path: Path, tiny_model: Path) -> None:
-    rounded = trainer_with(tmp_path, tiny_model, "fp32")
-    whole = trainer_with(tmp_path, tiny_model, "fp32", method="lora")
+    rounded = state_with(tmp_path, tiny_model, "fp32")
+    whole = state_with(tmp_path, tiny_model, "fp32", method="lora")
     examples = rounded.data.train[:8]
-    assert loop.evaluate(rounded, examples) != loop.evaluate(whole, examples)
+    assert evaluation.mean_loss(rounded, examples) != evaluation.mean_loss(whole, examples)
 
 
 def test_an_evaluation_takes_no_gradient_away(
     tmp_path: Path, tiny_model: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # On CPUs with AVX512-BF16 an evaluation through Linear4bit repacks its weights for good.
-    trainer = trainer_with(tmp_path, tiny_model, "nf4")
-    assert any(isinstance(module, Linear4bit) for module in trainer.model.peft.modules())
+    state = state_with(tmp_path, tiny_model, "nf4")
+    assert any(isinstance(module, Linear4bit) for module in state.model.peft.modules())
     # On other CPUs this alone would tell.
     monkeypatch.delattr(Linear4bit, "forward")
-    before = gradients(trainer)
-    loop.evaluate(trainer, trainer.data.validation)
-    after = gradients(trainer)
-    assert after.keys() == before.keys() == trainer.model.adapter.keys()
+    before = gradients(state)
+    evaluation.mean_loss(state, state.data.validation)
+    after = gradients(state)
+    assert after.keys() == before.keys() == state.model.adapter.keys()
     for name, gradient in before.items():
         assert torch.equal(gradient, after[name]), name
 
 
 def test_the_fused_layer_does_what_peft_does(tmp_path: Path, tiny_model: Path) -> None:
-    trainer = trainer_with(tmp_path, tiny_model, "fp32", method="lora")
-    found = gradients(trainer)
+    state = state_with(tmp_path, tiny_model, "fp32", method="lora")
+    found = gradients(state)
     plain = AutoModelForCausalLM.from_pretrained(tiny_model, dtype=torch.float32)
     config = LoraConfig(r=4, lora_alpha=32, target_modules="all-linear", task_type="CAUSAL_LM")
     reference = get_peft_model(plain, config)
     named = {n.replace(".default.", "."): p for n, p in reference.named_parameters()}
     with torch.no_grad():
-        for name, parameter in trainer.model.adapter.items():
+        for name, parameter in state.model.adapter.items():
             named[name].copy_(parameter)
-    examples = trainer.data.train[:4]
+    examples = state.data.train[:4]
     num_labelled = sum(label != -100 for e in examples for label in e.labels[1:])
     for example in examples:
         ids, labels = torch.tensor([example.token_ids]), torch.tensor([example.labels])
         logits = reference(input_ids=ids).logits[0, :-1]
         loss = nn.functional.cross_entropy(logits, labels[0, 1:], reduction="sum")
         (loss / num_labelled).backward()
-    assert len(found) == len(trainer.model.adapter) == 28
+    assert len(found) == len(state.model.adapter) == 28
     for name, gradient in found.items():
         torch.testing.assert_close(gradient, named[name].grad, rtol=1e-3, atol=1e-6)
 
 
 def test_bfloat16_gradients_point_where_float32_ones_do(tmp_path: Path, tiny_model: Path) -> None:
-    exact = gradients(trainer_with(tmp_path, tiny_model, "fp32", method="lora"))
-    rough = gradients(trainer_with(tmp_path, tiny_model, "bf16", method="lora"))
+    exact = gradients(state_with(tmp_path, tiny_model, "fp32", method="lora"))
+    rough = gradients(state_with(tmp_path, tiny_model, "bf16", method="lora"))
     one = torch.cat([g.flatten() for g in exact.values()])
     other = torch.cat([g.flatten() for g in rough.values()])
     assert nn.functional.cosine_similarity(one, other, dim=0) > 0.999
@@ -147,7 +148,7 @@ def test_bfloat16_gradients_point_where_float32_ones_do(tmp_path: Path, tiny_mod
 
 
 def test_computing_twice_gives_the_same_gradients(tmp_path: Path, tiny_model: Path) -> None:
-    once = trainer_with(tmp_path, tiny_model, "fp32", lora_dropout=0.2)
+    once = state_with(tmp_path, tiny_model, "fp32", lora_dropout=0.2)
     torch.manual_seed(5)
     first = gradients(once)
     model.enable_checkpointing(once.model.peft.get_base_model())
@@ -164,5 +165,5 @@ def test_a_changed_base_model_is_refused(tmp_path: Path, tiny_model: Path) -> No
     spec = make_job(tmp_path, tiny_model)
     spec = spec.model_copy(update={"base_model_manifest_sha256": "0" * 64})
     with pytest.raises(failures.Failure, match="changed since") as caught:
-        make_trainer(tmp_path, spec)
+        make_state(tmp_path, spec)
     assert caught.value.exit_code == 15

@@ -7,9 +7,10 @@ import torch
 from torch.nn.functional import scaled_dot_product_attention
 
 from app.training.chat import Encoded
-from tests.worker.trainer.conftest import make_job, make_plan, make_trainer
+from tests.worker.trainer.conftest import make_job, make_plan, make_state
 from worker.trainer import loop, packing
 from worker.trainer.layers import attention
+from worker.trainer.state import TrainingState
 
 
 def test_rows_hold_every_example_once_and_no_more_than_fits() -> None:
@@ -70,21 +71,21 @@ def test_a_packed_step_is_the_sum_of_its_examples(tmp_path: Path, tiny_model: Pa
     spec = make_job(tmp_path, tiny_model)
     found = {}
     for name, tokens in (("packed", 4096), ("alone", 1)):
-        trainer = make_trainer(tmp_path, spec, make_plan(spec, micro_batch_tokens=tokens))
-        _move_adapter(trainer)
-        loss = loop._gradients(trainer, trainer.data.train[:8])
-        gradients = [p.grad for p in trainer.model.adapter.values() if p.grad is not None]
-        assert len(gradients) == len(trainer.model.adapter)
+        state = make_state(tmp_path, spec, make_plan(spec, micro_batch_tokens=tokens))
+        _move_adapter(state)
+        loss = loop.fill_gradients(state, state.data.train[:8])
+        gradients = [p.grad for p in state.model.adapter.values() if p.grad is not None]
+        assert len(gradients) == len(state.model.adapter)
         found[name] = (loss, gradients)
     assert found["packed"][0] == pytest.approx(found["alone"][0], rel=1e-5)
     for one, other in zip(found["packed"][1], found["alone"][1], strict=True):
         torch.testing.assert_close(one, other, rtol=1e-3, atol=1e-6)
 
 
-def _move_adapter(trainer: loop.Trainer) -> None:
+def _move_adapter(state: TrainingState) -> None:
     """B is zero at first, and then A has no gradient."""
     torch.manual_seed(1)
     with torch.no_grad():
-        for name, parameter in trainer.model.adapter.items():
+        for name, parameter in state.model.adapter.items():
             if "lora_B" in name:
                 parameter.normal_(std=0.05)

@@ -28,7 +28,7 @@ from tests.worker.trainer.conftest import (
     losses,
     make_job,
     make_plan,
-    make_trainer,
+    make_state,
 )
 from tests.worker.trainer.test_preference import pair as preferred
 from tests.worker.trainer.test_process import (
@@ -77,7 +77,7 @@ def told(folder: Path, name: str) -> list[Any]:
 
 def alone(folder: Path, model: Path, name: str, **plan: Any) -> Path:
     spec = make(folder, model, name)
-    loop.train(make_trainer(folder, spec, make_plan(spec, **plan)))
+    loop.train(make_state(folder, spec, make_plan(spec, **plan)))
     return folder
 
 
@@ -151,8 +151,8 @@ def test_both_take_smaller_pieces_where_one_runs_out_of_memory(
     assert tokens == 128
     notes = [event["message"] for event in events(trained / "short", kind="note")]
     assert len(notes) == 3
-    one = make_trainer(tmp_path, make_job(tmp_path, tiny_model, **CONFIG))
-    assert loss == pytest.approx(loop._gradients(one, one.data.train[:6]), rel=1e-6)
+    one = make_state(tmp_path, make_job(tmp_path, tiny_model, **CONFIG))
+    assert loss == pytest.approx(loop.fill_gradients(one, one.data.train[:6]), rel=1e-6)
 
 
 def test_a_split_model_that_runs_out_of_memory_is_started_again_with_less(
@@ -163,7 +163,7 @@ def test_a_split_model_that_runs_out_of_memory_is_started_again_with_less(
     assert tokens == 512
     folder = trained / "stuck"
     spec = train_config.TrainerSpec.model_validate_json((folder / "config.json").read_text())
-    again = make_trainer(folder, spec, make_plan(spec, micro_batch_tokens=1024))
+    again = make_state(folder, spec, make_plan(spec, micro_batch_tokens=1024))
     assert again.progress.micro_batch_tokens == 512
 
 

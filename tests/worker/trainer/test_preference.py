@@ -30,11 +30,12 @@ from tests.worker.trainer.conftest import (
     losses,
     make_job,
     make_plan,
-    make_trainer,
+    make_state,
 )
 from tests.worker.trainer.test_loop import StopAfter
 from tests.worker.trainer.test_packing import _move_adapter
-from worker.trainer import checkpoint, failures, loop
+from worker.trainer import checkpoint, evaluation, failures, loop
+from worker.trainer.state import TrainingState
 
 BETA = 0.3
 DPO: dict[str, Any] = {"objective": "dpo", "dpo_beta": BETA, "learning_rate": 1e-3}
@@ -48,9 +49,9 @@ def pair(index: int) -> list[dict[str, Any]]:
     return [system, *before, question, better | {"rejected": worse}]
 
 
-def make_pairs(folder: Path, base: Path, packed: bool = True, **config: Any) -> loop.Trainer:
+def make_pairs(folder: Path, base: Path, packed: bool = True, **config: Any) -> TrainingState:
     spec = make_job(folder, base, messages=pair, **DPO | config)
-    return make_trainer(folder, spec, make_plan(spec, packed=packed))
+    return make_state(folder, spec, make_plan(spec, packed=packed))
 
 
 def likelihood(model: Any, ids: list[int], labels: list[int]) -> Tensor:
@@ -69,12 +70,12 @@ def halves(example: Encoded) -> list[tuple[list[int], list[int]]]:
 def test_loss_and_gradients_are_those_of_two_models(
     tmp_path: Path, tiny_model: Path, packed: bool
 ) -> None:
-    trainer = make_pairs(tmp_path, tiny_model, packed, method="lora")
-    _move_adapter(trainer)
-    examples = trainer.data.train[:6]
-    loss = loop._gradients(trainer, examples)
-    seen = trainer.pairs.take()
-    checkpoint.write_result(tmp_path, tiny_model, trainer.model)
+    state = make_pairs(tmp_path, tiny_model, packed, method="lora")
+    _move_adapter(state)
+    examples = state.data.train[:6]
+    loss = loop.fill_gradients(state, examples)
+    seen = state.pairs.take()
+    checkpoint.write_result(tmp_path, tiny_model, state.model)
     plain, reference = (
         AutoModelForCausalLM.from_pretrained(tiny_model, dtype=torch.float32) for _ in range(2)
     )
@@ -95,16 +96,16 @@ def test_loss_and_gradients_are_those_of_two_models(
     assert seen.margin == pytest.approx(sum(margins) / 6, rel=1e-3)
     assert seen.share == sum(margin > 0 for margin in margins) / 6
     named = {n.replace(".default.", "."): p for n, p in policy.named_parameters()}
-    for name, parameter in trainer.model.adapter.items():
+    for name, parameter in state.model.adapter.items():
         torch.testing.assert_close(parameter.grad, named[name].grad, rtol=2e-3, atol=1e-5)
-    assert loop.evaluate(trainer, examples) == pytest.approx(total.item(), rel=1e-5)
+    assert evaluation.mean_loss(state, examples) == pytest.approx(total.item(), rel=1e-5)
 
 
 def test_it_begins_at_log_2_and_learns_to_prefer_the_better_answer(
     tmp_path: Path, tiny_model: Path
 ) -> None:
-    trainer = make_pairs(tmp_path, tiny_model, num_steps=12, num_evaluations=3)
-    loop.train(trainer)
+    state = make_pairs(tmp_path, tiny_model, num_steps=12, num_evaluations=3)
+    loop.train(state)
     assert losses(tmp_path)[0] == pytest.approx(math.log(2), rel=1e-6)
     looks = events(tmp_path, kind="evaluation")
     assert looks[0]["loss"] == pytest.approx(math.log(2), rel=1e-6)
@@ -129,11 +130,11 @@ def test_pairs_resume_bit_for_bit(tmp_path: Path, tiny_model: Path) -> None:
     loop.train(make_pairs(tmp_path / "whole", tiny_model, **config))
     spec = make_job(tmp_path / "broken", tiny_model, messages=pair, **DPO | config)
     with pytest.raises(failures.Stopped):
-        loop.train(make_trainer(tmp_path / "broken", spec, asked_to_stop=StopAfter(4)))
+        loop.train(make_state(tmp_path / "broken", spec, asked_to_stop=StopAfter(4)))
     path = events(tmp_path / "broken", kind="checkpoint")[-1]["path"]
     spec = spec.model_copy(update={"attempt": 2, "resume_from": path})
     torch.manual_seed(12345)
-    loop.train(make_trainer(tmp_path / "broken", spec))
+    loop.train(make_state(tmp_path / "broken", spec))
     both = losses(tmp_path / "broken") + losses(tmp_path / "broken", attempt=2)
     assert both == losses(tmp_path / "whole")
     one, other = (events(tmp_path / n, a, "done")[0] for n, a in (("whole", 1), ("broken", 2)))
@@ -146,14 +147,14 @@ def test_the_better_answers_alone_can_be_learned_as_well(tmp_path: Path, tiny_mo
 
     spec = make_job(tmp_path / "pairs", tiny_model, messages=pair)
     plain = make_job(tmp_path / "plain", tiny_model, messages=better)
-    one, other = make_trainer(tmp_path / "pairs", spec), make_trainer(tmp_path / "plain", plain)
+    one, other = make_state(tmp_path / "pairs", spec), make_state(tmp_path / "plain", plain)
     assert one.data.train == other.data.train
 
 
 def test_data_without_worse_answers_is_refused(tmp_path: Path, tiny_model: Path) -> None:
     spec = make_job(tmp_path, tiny_model, **DPO)
     with pytest.raises(failures.Failure, match="example 1 has no worse one") as caught:
-        make_trainer(tmp_path, spec)
+        make_state(tmp_path, spec)
     assert caught.value.exit_code == 10
 
 
@@ -198,9 +199,9 @@ def test_the_plan_counts_both_answers_and_the_starting_model() -> None:
 
 
 def test_pairs_are_never_parted(tmp_path: Path, tiny_model: Path) -> None:
-    trainer = make_pairs(tmp_path, tiny_model)
-    trainer.progress.micro_batch_tokens = 1
-    rows = loop._rows(trainer, trainer.data.train[:3])
+    state = make_pairs(tmp_path, tiny_model)
+    state.progress.micro_batch_tokens = 1
+    rows = state.micro_batches(state.data.train[:3])
     assert [len(row.lengths) for row in rows] == [2, 2, 2]
     assert all(row.is_pairs for row in rows)
     assert rows[0].position_ids_T.tolist() == [i for n in rows[0].lengths for i in range(n)]

@@ -12,7 +12,7 @@ from tests.worker.trainer.conftest import (
     events,
     make_job,
     make_plan,
-    make_trainer,
+    make_state,
 )
 from worker.trainer import loop
 
@@ -25,13 +25,13 @@ def text(index: int) -> list[dict[str, Any]]:
 
 def test_every_token_of_a_long_text_is_learned_once(tmp_path: Path, tiny_model: Path) -> None:
     spec = make_job(tmp_path, tiny_model, messages=text, max_length_tokens=64)
-    trainer = make_trainer(tmp_path, spec)
-    data, form = trainer.data, ChatFormat.load(tiny_model)
+    state = make_state(tmp_path, spec)
+    data, form = state.data, ChatFormat.load(tiny_model)
     whole = form.encode_many([text(index) for index in range(28)], 10_000)
     expected = Counter(token for one in whole for token in one.token_ids[1:])
     assert max(len(one.token_ids) for one in whole) > 500
     learned: Counter[int] = Counter()
-    for row in loop._rows(trainer, [*data.train, *data.validation]):
+    for row in state.micro_batches([*data.train, *data.validation]):
         learned.update(label for label in row.labels_T.tolist() if label != IGNORE_INDEX)
     assert learned == expected
     (end,) = form.end_token_ids
@@ -54,7 +54,7 @@ def test_a_job_on_texts_goes_through_and_goes_on_with_held_out_ones(
     spec = make_job(
         tmp_path, tiny_model, messages=text, max_length_tokens=64, num_steps=30, num_evaluations=2
     )
-    loop.train(make_trainer(tmp_path, spec, make_plan(spec)))
+    loop.train(make_state(tmp_path, spec, make_plan(spec)))
     (done,) = events(tmp_path, kind="done")
     assert done["validation_loss_after"] < done["validation_loss_before"]
     (samples,) = events(tmp_path, kind="samples")
