@@ -81,11 +81,13 @@ def run(state: Any, watch: measure.Watch, num_steps: int) -> None:
 def switch_off(variant: str, state: Any) -> None:
     """Put the plain way in the place of one optimization."""
     from worker.trainer import model
-    from worker.trainer.layers import attention, fused, kernels, lora
+    from worker.trainer.layers import attention, kernels, lora
+    from worker.trainer.layers.feed_forward import FeedForward
+    from worker.trainer.layers.norms import Norm
 
     own = {
-        "peft-lora": (lora.Forward, fused._FeedForward),
-        "own-layers": (fused._Norm, fused._FeedForward),
+        "peft-lora": (lora.Forward, FeedForward),
+        "own-layers": (Norm, FeedForward),
     }
     if variant in own:
         for module in state.model.peft.modules():

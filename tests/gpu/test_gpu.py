@@ -19,7 +19,7 @@ from worker.trainer.probe import probe
 from worker.trainer.state import TrainingState
 
 LENGTHS = [37, 512, 5, 130, 64, 300, 9, 77, 21, 33, 250, 18, 90, 41, 12, 155]
-needs_cuda = pytest.mark.skipif(DEVICE == "cpu", reason="CUDA's own way is what is tried here.")
+needs_cuda = pytest.mark.skipif(DEVICE == "cpu", reason="What is tried here is CUDA's alone.")
 
 
 @pytest.mark.parametrize("lengths", [LENGTHS, [96] * 8, [700]], ids=["mixed", "equal", "one"])
@@ -30,20 +30,19 @@ def test_attention_in_a_row_equals_attention_example_by_example(lengths: list[in
     narrow = [x.bfloat16().requires_grad_() for x in parts]
     exact = [x.detach().float().requires_grad_() for x in narrow]
     row = packing.make_row([Encoded([0] * n, [0] * n, 0) for n in lengths], torch.device(DEVICE))
-    slope = torch.randn(1, total, 8, 64, device=DEVICE)
-    query, key, value = narrow
+    grad = torch.randn(1, total, 8, 64, device=DEVICE)
     with attention.in_flight(row):
-        found, _ = attention.packed_attention(nn.Module(), query, key, value, None)
-        (found * slope).sum().backward()
+        y, _ = attention.packed_attention(nn.Module(), *narrow, None)
+        (y * grad).sum().backward()
     if DEVICE != "cpu":
-        assert attention._can_use_varlen(narrow[0], None, None)
+        assert attention._can_use_varlen(narrow[0], None)
     pieces = [
         scaled_dot_product_attention(q, k, v, is_causal=True, enable_gqa=True)
         for q, k, v in zip(*(x.split(lengths, dim=2) for x in exact), strict=True)
     ]
     expected = torch.cat(pieces, dim=2).transpose(1, 2)
-    (expected * slope).sum().backward()
-    torch.testing.assert_close(found.float(), expected, rtol=2e-2, atol=2e-2)
+    (expected * grad).sum().backward()
+    torch.testing.assert_close(y.float(), expected, rtol=2e-2, atol=2e-2)
     for one, other in zip(narrow, exact, strict=True):
         assert one.grad is not None
         assert other.grad is not None

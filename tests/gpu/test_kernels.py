@@ -5,6 +5,7 @@ a CPU.
 """
 
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
@@ -15,7 +16,9 @@ from transformers.models.llama import modeling_llama
 from tests.gpu.conftest import DEVICE, random_job
 from tests.gpu.test_gpu import cosine, gradients
 from worker.trainer import loop, loss
-from worker.trainer.layers import fused, kernels, lora
+from worker.trainer.layers import kernels, lora, rotation
+from worker.trainer.layers.activations import ACTIVATIONS, Activation
+from worker.trainer.layers.norms import RmsNorm
 
 TOLERANCES = {torch.float32: 2e-5, torch.bfloat16: 2e-2}
 dtypes = pytest.mark.parametrize("dtype", TOLERANCES, ids=["fp32", "bf16"])
@@ -33,11 +36,11 @@ def at_work() -> None:
     assert kernels.usable(torch.ones(1, device=DEVICE))
 
 
-def same(found: Callable[[], list[Tensor]], dtype: torch.dtype) -> None:
-    """Hold a deed with kernels against the same without."""
-    with_kernels = found()
+def same(operation: Callable[[], list[Tensor]], dtype: torch.dtype) -> None:
+    """Hold an operation with kernels against the same without."""
+    with_kernels = operation()
     with kernels.switched_off():
-        plain = found()
+        plain = operation()
     for one, other in zip(with_kernels, plain, strict=True):
         bound = TOLERANCES[dtype] * max(1.0, other.abs().max().item())
         torch.testing.assert_close(one, other, rtol=TOLERANCES[dtype], atol=bound)
@@ -50,17 +53,17 @@ def draw(*shape: int, dtype: torch.dtype = torch.float32) -> Tensor:
 @dtypes
 @pytest.mark.parametrize("offset", [0.0, 1.0], ids=["llama", "gemma"])
 @pytest.mark.parametrize("width", [48, 576, 4096])
-def test_a_norm_and_its_slope(width: int, offset: float, dtype: torch.dtype) -> None:
+def test_a_norm_and_its_gradient(width: int, offset: float, dtype: torch.dtype) -> None:
     x = draw(2, 5, width, dtype=dtype).requires_grad_()
-    weight, slope = draw(width, dtype=dtype), draw(2, width, 5, dtype=dtype).transpose(1, 2)
+    weight, grad = draw(width, dtype=dtype), draw(2, width, 5, dtype=dtype).transpose(1, 2)
 
-    def deed() -> list[Tensor]:
-        y: Tensor = fused._RmsNorm.apply(  # type: ignore[no-untyped-call]
+    def operation() -> list[Tensor]:
+        y: Tensor = RmsNorm.apply(  # type: ignore[no-untyped-call]
             x, weight, 1e-5, offset
         )
-        return [y.detach(), *torch.autograd.grad(y, x, slope)]
+        return [y.detach(), *torch.autograd.grad(y, x, grad)]
 
-    same(deed, dtype)
+    same(operation, dtype)
 
 
 @dtypes
@@ -69,37 +72,42 @@ def test_a_norm_of_a_part_of_each_token(dtype: torch.dtype) -> None:
     x = draw(1, 7, 3, 40, dtype=dtype)[..., :24].requires_grad_()
     weight = draw(24, dtype=dtype)
 
-    def deed() -> list[Tensor]:
-        y: Tensor = fused._RmsNorm.apply(x, weight, 1e-6, 0.0)  # type: ignore[no-untyped-call]
+    def operation() -> list[Tensor]:
+        y: Tensor = RmsNorm.apply(x, weight, 1e-6, 0.0)  # type: ignore[no-untyped-call]
         return [y.detach(), *torch.autograd.grad(y.sum(), x)]
 
-    same(deed, dtype)
+    same(operation, dtype)
 
 
 @dtypes
-@pytest.mark.parametrize("turn", fused._TURNS, ids=lambda turn: type(turn).__name__)
-def test_a_turned_gate(turn: fused._Turn, dtype: torch.dtype) -> None:
-    gate, up, slope = (3 * draw(1, 7, 1333, dtype=dtype) for _ in range(3))
-    same(lambda: [turn.product(gate, up), *turn.slopes(slope.clone(), gate, up)], dtype)
+@pytest.mark.parametrize("activation", ACTIVATIONS, ids=lambda a: type(a).__name__)
+def test_an_activated_gate(activation: Activation, dtype: torch.dtype) -> None:
+    gate, up, grad = (3 * draw(1, 7, 1333, dtype=dtype) for _ in range(3))
+
+    def operation() -> list[Tensor]:
+        gradients = activation.product_gradients(grad.clone(), gate, up)
+        return [activation.product(gate, up), *gradients]
+
+    same(operation, dtype)
 
 
 @dtypes
 @pytest.mark.parametrize("width", [24, 64, 128])
 @pytest.mark.parametrize("rows", [1, 2])
 def test_a_rotation(rows: int, width: int, dtype: torch.dtype) -> None:
-    assert kernels.fuse_rotation(modeling_llama)
-    query, key = (
+    assert rotation.fuse(modeling_llama)
+    q, k = (
         draw(2, 5, heads, width, dtype=dtype).transpose(1, 2).requires_grad_() for heads in (6, 2)
     )
     cos, sin = draw(rows, 5, width, dtype=dtype), draw(rows, 5, width, dtype=dtype)
-    slopes = [draw(2, heads, 5, width, dtype=dtype) for heads in (6, 2)]
+    grads = [draw(2, heads, 5, width, dtype=dtype) for heads in (6, 2)]
 
-    def deed() -> list[Tensor]:
-        turned = modeling_llama.apply_rotary_pos_emb(query, key, cos, sin)
-        found = torch.autograd.grad(turned, (query, key), slopes)
-        return [*(x.detach() for x in turned), *found]
+    def operation() -> list[Tensor]:
+        rotated = modeling_llama.apply_rotary_pos_emb(q, k, cos, sin)
+        gradients = torch.autograd.grad(rotated, (q, k), grads)
+        return [*(x.detach() for x in rotated), *gradients]
 
-    same(deed, dtype)
+    same(operation, dtype)
 
 
 def test_a_rotation_of_another_kind_stays() -> None:
@@ -111,38 +119,38 @@ def test_a_rotation_of_another_kind_stays() -> None:
             return q * cos[:, None], k * cos[:, None]
 
     own = Module.apply_rotary_pos_emb
-    assert not kernels.fuse_rotation(Module)
+    assert not rotation.fuse(Module)
     assert Module.apply_rotary_pos_emb is own
 
 
 @dtypes
 @pytest.mark.parametrize("each", [False, True], ids=["sum", "each"])
 @pytest.mark.parametrize("vocabulary", [320, 5000] if IS_SLOW else [320, 5000, 128256])
-def test_cross_entropy_and_its_slope(vocabulary: int, each: bool, dtype: torch.dtype) -> None:
+def test_cross_entropy_and_its_gradient(vocabulary: int, each: bool, dtype: torch.dtype) -> None:
     hidden = draw(9, 16, dtype=dtype).requires_grad_()
     head = draw(vocabulary, 16, dtype=dtype)
     targets = torch.randint(vocabulary, (9,), device=DEVICE)
     weights = torch.arange(1, 10, device=DEVICE)
 
-    def deed() -> list[Tensor]:
-        found: Tensor = loss._ChunkedCrossEntropy.apply(  # type: ignore[no-untyped-call]
+    def operation() -> list[Tensor]:
+        losses: Tensor = loss._ChunkedCrossEntropy.apply(  # type: ignore[no-untyped-call]
             hidden, head, targets, None, 4, None, each
         )
-        total = (found * weights).sum() if each else found
-        return [found.detach(), *torch.autograd.grad(total, hidden)]
+        total = (losses * weights).sum() if each else losses
+        return [losses.detach(), *torch.autograd.grad(total, hidden)]
 
-    same(deed, dtype)
+    same(operation, dtype)
 
 
 def test_nothing_labelled_loses_nothing() -> None:
     hidden = draw(0, 16).requires_grad_()
     targets = torch.zeros(0, dtype=torch.int64, device=DEVICE)
-    found: Tensor = loss._ChunkedCrossEntropy.apply(  # type: ignore[no-untyped-call]
+    total: Tensor = loss._ChunkedCrossEntropy.apply(  # type: ignore[no-untyped-call]
         hidden, draw(320, 16), targets, None, 4, None, False
     )
-    assert found.item() == 0
-    [slope] = torch.autograd.grad(found, hidden)
-    assert slope.shape == (0, 16)
+    assert total.item() == 0
+    [grad] = torch.autograd.grad(total, hidden)
+    assert grad.shape == (0, 16)
 
 
 # The interpreter multiplies bfloat16's bits as if they were whole numbers.
@@ -162,15 +170,12 @@ def test_adding_a_product_of_small_rank(
 
 def test_a_step_is_the_same_with_and_without(tmp_path: Path) -> None:
     lengths = [4, 3] * 8 if IS_SLOW else [300, 64, 512, 77] * 4
-    found = []
+    results = []
     for name in ("fused", "plain"):
         state = random_job(tmp_path / name, "small", lengths)
-        if name == "plain":
-            with kernels.switched_off():
-                found.append((loop.fill_gradients(state, state.data.train), gradients(state)))
-        else:
-            found.append((loop.fill_gradients(state, state.data.train), gradients(state)))
-    (one, ours), (other, theirs) = found
+        with kernels.switched_off() if name == "plain" else nullcontext():
+            results.append((loop.fill_gradients(state, state.data.train), gradients(state)))
+    (one, ours), (other, theirs) = results
     assert one == pytest.approx(other, rel=2e-3)
     for name, gradient in ours.items():
         assert cosine(gradient, theirs[name]) > 0.995, name

@@ -1,7 +1,7 @@
 """Cross-entropy of the labelled tokens alone, a chunk of logits at a time.
 
-Dimensions: T tokens, D hidden, V vocabulary, N labelled tokens, C tokens of a chunk, B examples,
-L longest of them.
+Dimensions: T tokens of a row, D hidden, V vocabulary, N labelled tokens, C tokens of a chunk,
+B examples, L longest of them, S sequences.
 """
 
 from collections.abc import Sequence
@@ -81,10 +81,10 @@ def _padded_losses(
     labels_BL = pad_sequence(
         list(labels_T.split(list(lengths))), batch_first=True, padding_value=IGNORE_INDEX
     )
-    places = (labels_BL[:, 1:] != IGNORE_INDEX).nonzero(as_tuple=True)
-    logits_NV = logits_BLV[:, :-1][places].float()
-    losses_N = functional.cross_entropy(logits_NV, labels_BL[:, 1:][places], reduction="none")
-    return losses_N, places[0]
+    labelled = (labels_BL[:, 1:] != IGNORE_INDEX).nonzero(as_tuple=True)
+    logits_NV = logits_BLV[:, :-1][labelled].float()
+    losses_N = functional.cross_entropy(logits_NV, labels_BL[:, 1:][labelled], reduction="none")
+    return losses_N, labelled[0]
 
 
 def sequence_losses(
@@ -99,10 +99,16 @@ def sequence_losses(
     """Do what `completion_loss` does for each sequence of a row by itself.
 
     Args:
-        lengths: Tokens of each sequence.
+        hidden_TD: As in `completion_loss`, like what is not listed here.
+        head_VD: Output embedding.
+        labels_T: Token ids; IGNORE_INDEX on the first token of each sequence, too.
+        lengths: Tokens of each sequence; their sum is T.
+        head_bias_V: Bias of the output embedding.
+        chunk_tokens: Rows of logits that exist at a time.
+        cap: Of the logits.
 
     Returns:
-        The sums in nats, float32, one a sequence.
+        The sums in nats (S, float32).
     """
     rows_N = (labels_T[1:] != IGNORE_INDEX).nonzero().squeeze(1)
     losses_N: Tensor = _ChunkedCrossEntropy.apply(  # type: ignore[no-untyped-call]
@@ -119,7 +125,16 @@ def sequence_losses(
 
 
 def padded_sequence_losses(logits_BLV: Tensor, labels_T: Tensor, lengths: Sequence[int]) -> Tensor:
-    """Do what `padded_loss` does for each sequence by itself; returns one sum each, float32."""
+    """Do what `padded_loss` does for each sequence by itself.
+
+    Args:
+        logits_BLV: As in `padded_loss`, like labels_T; a sequence a row.
+        labels_T: Of all sequences behind each other.
+        lengths: Tokens of each sequence.
+
+    Returns:
+        The sums in nats (S, float32).
+    """
     losses_N, of_N = _padded_losses(logits_BLV, labels_T, lengths)
     return losses_N.new_zeros(len(lengths)).index_add(0, of_N, losses_N)
 
@@ -143,15 +158,15 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
     ) -> Tensor:
         total = torch.zeros((), dtype=torch.float32, device=hidden_ND.device)
         losses_N = total.new_zeros(hidden_ND.shape[0] if each else 0)
-        needs_gradient = ctx.needs_input_grad[0]
-        gradient_ND = torch.empty_like(hidden_ND) if needs_gradient else None
+        needs_grad = ctx.needs_input_grad[0]
+        grad_ND = torch.empty_like(hidden_ND) if needs_grad else None
         # Made once for all chunks: as large as they are, they would be fetched from the system
         # anew for each (a hundredth of a step on a CPU).
         size = (min(chunk_tokens, hidden_ND.shape[0]), head_VD.shape[0])
         narrow = hidden_ND.new_empty(size)
         if head_bias_V is None and cap is None and kernels.usable(hidden_ND):
-            ctx.gradient_ND = gradient_ND
-            losses_N = _losses_in_place(hidden_ND, head_VD, targets_N, narrow, gradient_ND)
+            ctx.grad_ND = grad_ND
+            losses_N = _losses_in_place(hidden_ND, head_VD, targets_N, narrow, grad_ND)
             return losses_N if each else losses_N.sum()
         wide = narrow if narrow.dtype == torch.float32 else total.new_empty(size)
         shares = torch.empty_like(wide)
@@ -166,11 +181,11 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
                 logits_CV.copy_(narrow_CV)
             if head_bias_V is not None:
                 logits_CV += head_bias_V.float()
-            steepness_CV = None
+            cap_grad_CV = None
             if cap is not None:
                 squeezed_CV = logits_CV.div_(cap).tanh_()
-                if gradient_ND is not None:
-                    steepness_CV = 1 - squeezed_CV.square()
+                if grad_ND is not None:
+                    cap_grad_CV = 1 - squeezed_CV.square()
                 logits_CV = squeezed_CV * cap
             # One kernel, row by row within the cache, where logsumexp passes four times over all.
             torch.log_softmax(logits_CV, 1, out=log_share_CV)
@@ -179,23 +194,23 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
                 losses_N[begin : begin + chunk_tokens] = -likely_C1.squeeze(1)
             else:
                 total -= likely_C1.sum()
-            if gradient_ND is not None:
+            if grad_ND is not None:
                 # d loss / d logits = softmax - one-hot
-                slope_CV = log_share_CV.exp_()
-                slope_CV.scatter_add_(1, targets_C1, slope_CV.new_full(targets_C1.shape, -1.0))
-                if steepness_CV is not None:
-                    slope_CV.mul_(steepness_CV)
+                grad_CV = log_share_CV.exp_()
+                grad_CV.scatter_add_(1, targets_C1, grad_CV.new_full(targets_C1.shape, -1.0))
+                if cap_grad_CV is not None:
+                    grad_CV.mul_(cap_grad_CV)
                 if wide is not narrow:
-                    slope_CV = narrow_CV.copy_(slope_CV)
-                torch.mm(slope_CV, head_VD, out=gradient_ND[begin : begin + chunk_tokens])
-        ctx.gradient_ND = gradient_ND
+                    grad_CV = narrow_CV.copy_(grad_CV)
+                torch.mm(grad_CV, head_VD, out=grad_ND[begin : begin + chunk_tokens])
+        ctx.grad_ND = grad_ND
         return losses_N if each else total
 
     @staticmethod
-    def backward(ctx: Any, *slopes: Tensor) -> tuple[Tensor | None, ...]:
-        # One slope for all, or one for each row.
-        slope = slopes[0][:, None] if slopes[0].dim() else slopes[0]
-        return ctx.gradient_ND.mul_(slope), None, None, None, None, None, None
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        # One factor for all, or one for each row.
+        factor = grads[0][:, None] if grads[0].dim() else grads[0]
+        return ctx.grad_ND.mul_(factor), None, None, None, None, None, None
 
 
 def _losses_in_place(
@@ -203,16 +218,16 @@ def _losses_in_place(
     head_VD: Tensor,
     targets_N: Tensor,
     logits_CV: Tensor,
-    gradient_ND: Tensor | None,
+    grad_ND: Tensor | None,
 ) -> Tensor:
-    """Do the same with one kernel between the products, which turns scores into slopes."""
+    """Do the same with one kernel between the products, which makes gradients of scores."""
     losses_N = hidden_ND.new_empty(hidden_ND.shape[0], dtype=torch.float32)
     size = max(1, logits_CV.shape[0])  # in a row that fills up others nothing is labelled
     for begin in range(0, hidden_ND.shape[0], size):
         part = slice(begin, begin + size)
         hidden_CD = hidden_ND[part]
         some_CV = torch.mm(hidden_CD, head_VD.T, out=logits_CV[: hidden_CD.shape[0]])
-        kernels.cross_entropy_(some_CV, targets_N[part], losses_N[part], gradient_ND is not None)
-        if gradient_ND is not None:
-            torch.mm(some_CV, head_VD, out=gradient_ND[part])
+        kernels.cross_entropy_(some_CV, targets_N[part], losses_N[part], grad_ND is not None)
+        if grad_ND is not None:
+            torch.mm(some_CV, head_VD, out=grad_ND[part])
     return losses_N

@@ -17,8 +17,7 @@ from transformers.utils import logging as transformers_logging
 from app.training.config import Targets, TrainConfig
 from app.training.plan.choose import Plan
 from worker.trainer import base_model, failures, offload, packing, preference
-from worker.trainer.layers import attention, lora
-from worker.trainer.layers import fused as layers
+from worker.trainer.layers import attention, lora, patching
 from worker.trainer.loss import (
     completion_loss,
     padded_loss,
@@ -45,7 +44,7 @@ class Model:
     decoder: nn.Module  # token ids -> last hidden states
     head: nn.Linear
     adapter: dict[str, nn.Parameter]  # by the names under which PEFT saves them
-    gate: lora.Gate
+    adapter_rows: lora.AdapterRows
     packed: bool  # examples may lie side by side in one row
     cap: float | None  # of the scores, as in loss.completion_loss
     chunk_tokens: int  # rows of logits that exist at a time
@@ -161,10 +160,10 @@ def adapt(base: Any, name: str, plan: Plan, config: TrainConfig) -> Model:
         if parameter.requires_grad:
             parameter.data = parameter.data.float()  # masters; rounded in each pass
     try:
-        gate = lora.fuse(peft, every_layer=plan.packed)
+        adapter_rows = lora.fuse(peft, every_layer=plan.packed)
     except ValueError as error:
         raise failures.model_rejected(f"{name} cannot be trained: {error}.") from error
-    layers.fuse(peft, base.get_input_embeddings().weight.dtype)
+    patching.shorten(peft, base.get_input_embeddings().weight.dtype)
     if plan.checkpointing:
         enable_checkpointing(base)
     if plan.offloaded:
@@ -184,7 +183,7 @@ def adapt(base: Any, name: str, plan: Plan, config: TrainConfig) -> Model:
         decoder,
         head,
         adapter,
-        gate,
+        adapter_rows,
         packed=plan.packed,
         cap=getattr(base.config, "final_logit_softcapping", None),
         chunk_tokens=plan.loss_chunk_tokens,
@@ -292,7 +291,7 @@ def _targets(base: Any, wanted: Targets) -> str | list[str]:
 
 def _saved_name(name: str) -> str:
     """Return the name under which PEFT saves a weight of the adapter."""
-    # DoRA's sizes are saved without the name of their weight.
+    # DoRA's magnitudes are saved without the name of their weight.
     name = name.replace("lora_magnitude_vector.default.weight", "lora_magnitude_vector")
     return name.replace(".default.", ".")
 

@@ -82,15 +82,15 @@ def _answer_together(
 ) -> list[list[int]]:
     """Answer without and with the adapter: a word costs one reading of the weights for all."""
     config, num = model.peft.config, len(prompts)
-    rows_B11 = torch.tensor([0.0] * num + [1.0] * num, device=model.device)
-    model.gate.rows_B11 = rows_B11.to(model.head.weight.dtype)[:, None, None]
+    mask_B = torch.tensor([0.0] * num + [1.0] * num, device=model.device)
+    model.adapter_rows.mask_B11 = mask_B.to(model.head.weight.dtype)[:, None, None]
     # No packed row is in flight here. Only the plain code caps attention's scores.
     capped = getattr(config, "attn_logit_softcapping", None)
     config._attn_implementation = "eager" if capped else "sdpa"
     try:
         return _generate(model, prompts * 2, ends, group)
     finally:
-        model.gate.rows_B11 = None
+        model.adapter_rows.mask_B11 = None
         config._attn_implementation = ATTENTION
 
 

@@ -26,7 +26,8 @@ from tests.worker.trainer.conftest import (
 )
 from tests.worker.trainer.test_packing import _move_adapter
 from worker.trainer import evaluation, loop
-from worker.trainer.layers import fused
+from worker.trainer.layers.feed_forward import FeedForward
+from worker.trainer.layers.norms import Norm
 from worker.trainer.state import TrainingState
 
 _SHAPE: dict[str, Any] = {
@@ -98,8 +99,8 @@ def test_a_packed_row_teaches_what_its_examples_teach_alone(base: Path, tmp_path
     shorter = [type(m.__dict__.get("forward")) for m in state.model.peft.modules()]
     # Phi-3's gate is one product with what passes it.
     is_joint = state.model.peft.config.model_type == "phi3"
-    assert shorter.count(fused._FeedForward) == (0 if is_joint else 2)
-    assert shorter.count(fused._Norm) >= 5
+    assert shorter.count(FeedForward) == (0 if is_joint else 2)
+    assert shorter.count(Norm) >= 5
     _assert_like_alone(state, base)
 
 

@@ -6,7 +6,8 @@ where it cannot, `usable` says no, once in words to standard error, and torch's 
 Each kernel's plain counterpart stands where it is called; tests hold one against the other, on a
 CPU by Triton's interpreter.
 
-Dimensions: T tokens, D numbers of a token, V vocabulary, H heads.
+Dimensions: T tokens, D numbers of a token or of a head, I numbers within a feed-forward,
+V vocabulary, B rows, H heads, O outputs, R rank.
 """
 
 # mypy: disable-error-code="no-untyped-def, untyped-decorator"
@@ -16,7 +17,6 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.util import find_spec
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -87,38 +87,38 @@ if HAS_TRITON:
         HAS_OFFSET: tl.constexpr, BLOCK: tl.constexpr,
     ):  # fmt: skip
         row = tl.program_id(0).to(tl.int64)
-        place = tl.arange(0, BLOCK)
-        inside = place < width
-        wide = tl.load(x + row * stride + place, mask=inside, other=0.0).to(tl.float32)
+        offsets = tl.arange(0, BLOCK)
+        mask = offsets < width
+        wide = tl.load(x + row * stride + offsets, mask=mask, other=0.0).to(tl.float32)
         factor = 1.0 / tl.sqrt(tl.sum(wide * wide, 0) / width + eps)
         tl.store(scale + row, factor)
-        gain = tl.load(weight + place, mask=inside, other=0.0).to(tl.float32)
+        gain = tl.load(weight + offsets, mask=mask, other=0.0).to(tl.float32)
         normed = wide * factor
         if HAS_OFFSET:
             result = normed * (gain + offset)
         else:  # rounded before the product, as Llama's own does
             result = normed.to(y.dtype.element_ty).to(tl.float32) * gain
-        tl.store(y + row * width + place, result.to(y.dtype.element_ty), mask=inside)
+        tl.store(y + row * width + offsets, result.to(y.dtype.element_ty), mask=mask)
 
     @triton.jit
     def _rms_norm_back_kernel(
-        slope, x, weight, scale, slope_x, slope_stride, stride, width, offset, BLOCK: tl.constexpr
+        grad_y, x, weight, scale, grad_x, grad_stride, stride, width, offset, BLOCK: tl.constexpr
     ):
         row = tl.program_id(0).to(tl.int64)
-        place = tl.arange(0, BLOCK)
-        inside = place < width
+        offsets = tl.arange(0, BLOCK)
+        mask = offsets < width
         factor = tl.load(scale + row)
-        wide = tl.load(x + row * stride + place, mask=inside, other=0.0).to(tl.float32)
-        gain = tl.load(weight + place, mask=inside, other=0.0).to(tl.float32) + offset
-        steep = tl.load(slope + row * slope_stride + place, mask=inside, other=0.0).to(tl.float32)
-        steep = steep * gain
+        wide = tl.load(x + row * stride + offsets, mask=mask, other=0.0).to(tl.float32)
+        gain = tl.load(weight + offsets, mask=mask, other=0.0).to(tl.float32) + offset
+        grad = tl.load(grad_y + row * grad_stride + offsets, mask=mask, other=0.0).to(tl.float32)
+        grad = grad * gain
         normed = wide * factor
-        shared = tl.sum(steep * normed, 0) / width
-        result = (steep - normed * shared) * factor
-        tl.store(slope_x + row * width + place, result.to(slope_x.dtype.element_ty), mask=inside)
+        shared = tl.sum(grad * normed, 0) / width
+        result = (grad - normed * shared) * factor
+        tl.store(grad_x + row * width + offsets, result.to(grad_x.dtype.element_ty), mask=mask)
 
     @triton.jit
-    def _turned(gate, IS_SILU: tl.constexpr):
+    def _activate(gate, IS_SILU: tl.constexpr):
         if IS_SILU:
             return gate * tl.sigmoid(gate)
         # tanh(z) = 2 sigmoid(2 z) - 1
@@ -126,38 +126,38 @@ if HAS_TRITON:
         return gate * tl.sigmoid(2 * inner)
 
     @triton.jit
-    def _turn_slope(gate, IS_SILU: tl.constexpr):
+    def _activation_gradient(gate, IS_SILU: tl.constexpr):
         if IS_SILU:
             share = tl.sigmoid(gate)
             return share * (1 + gate * (1 - share))
         inner = 0.7978845608028654 * (gate + 0.044715 * gate * gate * gate)
-        steep = 0.7978845608028654 * (1 + 3 * 0.044715 * gate * gate)
+        inner_grad = 0.7978845608028654 * (1 + 3 * 0.044715 * gate * gate)
         share = tl.sigmoid(2 * inner)
-        return share + gate * 2 * share * (1 - share) * steep
+        return share + gate * 2 * share * (1 - share) * inner_grad
 
     @triton.jit
     def _product_kernel(gate, up, x, num, IS_SILU: tl.constexpr, BLOCK: tl.constexpr):
-        place = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
-        inside = place < num
-        a = tl.load(gate + place, mask=inside, other=0.0).to(tl.float32)
-        b = tl.load(up + place, mask=inside, other=0.0).to(tl.float32)
-        turned = _turned(a, IS_SILU).to(x.dtype.element_ty).to(tl.float32)
-        tl.store(x + place, (turned * b).to(x.dtype.element_ty), mask=inside)
+        offsets = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
+        mask = offsets < num
+        a = tl.load(gate + offsets, mask=mask, other=0.0).to(tl.float32)
+        b = tl.load(up + offsets, mask=mask, other=0.0).to(tl.float32)
+        activated = _activate(a, IS_SILU).to(x.dtype.element_ty).to(tl.float32)
+        tl.store(x + offsets, (activated * b).to(x.dtype.element_ty), mask=mask)
 
     @triton.jit
     def _product_back_kernel(
-        slope, gate, up, slope_gate, slope_up, x, num, IS_SILU: tl.constexpr, BLOCK: tl.constexpr
+        grad_x, gate, up, grad_gate, grad_up, x, num, IS_SILU: tl.constexpr, BLOCK: tl.constexpr
     ):
-        place = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
-        inside = place < num
-        steep = tl.load(slope + place, mask=inside, other=0.0).to(tl.float32)
-        a = tl.load(gate + place, mask=inside, other=0.0).to(tl.float32)
-        b = tl.load(up + place, mask=inside, other=0.0).to(tl.float32)
-        turned = _turned(a, IS_SILU).to(x.dtype.element_ty).to(tl.float32)
-        tl.store(x + place, (turned * b).to(x.dtype.element_ty), mask=inside)
-        tl.store(slope_up + place, (steep * turned).to(x.dtype.element_ty), mask=inside)
-        back = steep * b * _turn_slope(a, IS_SILU)
-        tl.store(slope_gate + place, back.to(x.dtype.element_ty), mask=inside)
+        offsets = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
+        mask = offsets < num
+        grad = tl.load(grad_x + offsets, mask=mask, other=0.0).to(tl.float32)
+        a = tl.load(gate + offsets, mask=mask, other=0.0).to(tl.float32)
+        b = tl.load(up + offsets, mask=mask, other=0.0).to(tl.float32)
+        activated = _activate(a, IS_SILU).to(x.dtype.element_ty).to(tl.float32)
+        tl.store(x + offsets, (activated * b).to(x.dtype.element_ty), mask=mask)
+        tl.store(grad_up + offsets, (grad * activated).to(x.dtype.element_ty), mask=mask)
+        back = grad * b * _activation_gradient(a, IS_SILU)
+        tl.store(grad_gate + offsets, back.to(x.dtype.element_ty), mask=mask)
 
     @triton.jit
     def _rotate_kernel(
@@ -167,26 +167,26 @@ if HAS_TRITON:
     ):  # fmt: skip
         token, row = tl.program_id(0).to(tl.int64), tl.program_id(1).to(tl.int64)
         head = tl.arange(0, BLOCK_H)[:, None]
-        place = tl.arange(0, BLOCK_D)[None, :]
-        inside = (head < HEADS) & (place < HALF)
-        known = place < HALF
-        angle = row * angle_b + token * 2 * HALF + place
+        offsets = tl.arange(0, BLOCK_D)[None, :]
+        mask = (head < HEADS) & (offsets < HALF)
+        known = offsets < HALF
+        angle = row * angle_b + token * 2 * HALF + offsets
         cos_1 = tl.load(cos + angle, mask=known, other=0.0).to(tl.float32)
         cos_2 = tl.load(cos + angle + HALF, mask=known, other=0.0).to(tl.float32)
         sin_1 = tl.load(sin + angle, mask=known, other=0.0).to(tl.float32)
         sin_2 = tl.load(sin + angle + HALF, mask=known, other=0.0).to(tl.float32)
-        source = x + row * stride_b + head * stride_h + token * stride_t + place
-        first = tl.load(source, mask=inside, other=0.0).to(tl.float32)
-        second = tl.load(source + HALF, mask=inside, other=0.0).to(tl.float32)
+        source = x + row * stride_b + head * stride_h + token * stride_t + offsets
+        first = tl.load(source, mask=mask, other=0.0).to(tl.float32)
+        second = tl.load(source + HALF, mask=mask, other=0.0).to(tl.float32)
         if IS_BACK:  # the transposed rotation
             one = first * cos_1 + second * sin_2
             two = second * cos_2 - first * sin_1
         else:
             one = first * cos_1 - second * sin_1
             two = second * cos_2 + first * sin_2
-        target = y + ((row * num_tokens + token) * HEADS + head) * 2 * HALF + place
-        tl.store(target, one.to(y.dtype.element_ty), mask=inside)
-        tl.store(target + HALF, two.to(y.dtype.element_ty), mask=inside)
+        target = y + ((row * num_tokens + token) * HEADS + head) * 2 * HALF + offsets
+        tl.store(target, one.to(y.dtype.element_ty), mask=mask)
+        tl.store(target + HALF, two.to(y.dtype.element_ty), mask=mask)
 
     @triton.jit
     def _low_rank_kernel(
@@ -200,43 +200,55 @@ if HAS_TRITON:
         narrow = tl.load(low + token * RANK + rank_1R, mask=token < num_tokens, other=0.0)
         factors = b + rank_R1 * b_stride_r + out * b_stride_o
         product = tl.dot(narrow, tl.load(factors, mask=out < num_out, other=0.0))
-        place = y + token * num_out + out
-        inside = (token < num_tokens) & (out < num_out)
-        total = product + tl.load(place, mask=inside, other=0.0).to(tl.float32)
-        tl.store(place, total.to(y.dtype.element_ty), mask=inside)
+        target = y + token * num_out + out
+        mask = (token < num_tokens) & (out < num_out)
+        total = product + tl.load(target, mask=mask, other=0.0).to(tl.float32)
+        tl.store(target, total.to(y.dtype.element_ty), mask=mask)
 
     @triton.jit
     def _cross_entropy_kernel(
         logits, target, loss,
-        VOCABULARY: tl.constexpr, NEEDS_SLOPE: tl.constexpr, BLOCK: tl.constexpr,
+        VOCABULARY: tl.constexpr, NEEDS_GRAD: tl.constexpr, BLOCK: tl.constexpr,
     ):  # fmt: skip
         row = tl.program_id(0).to(tl.int64)
         start = logits + row * VOCABULARY
         wanted = tl.load(target + row)
-        # Before slopes take the scores' place; what comes between waits for all threads.
+        # Before gradients take the scores' memory; what comes between waits for all threads.
         picked = tl.load(start + wanted).to(tl.float32)
         most = -float("inf")
         total = 0.0
         for begin in range(0, VOCABULARY, BLOCK):
-            place = begin + tl.arange(0, BLOCK)
-            part = tl.load(start + place, mask=place < VOCABULARY, other=-float("inf"))
+            offsets = begin + tl.arange(0, BLOCK)
+            part = tl.load(start + offsets, mask=offsets < VOCABULARY, other=-float("inf"))
             part = part.to(tl.float32)
             higher = tl.maximum(most, tl.max(part, 0))
             total = total * tl.exp(most - higher) + tl.sum(tl.exp(part - higher), 0)
             most = higher
         log_sum = most + tl.log(total)
         tl.store(loss + row, log_sum - picked)
-        if NEEDS_SLOPE:
+        if NEEDS_GRAD:
             for begin in range(0, VOCABULARY, BLOCK):
-                place = begin + tl.arange(0, BLOCK)
-                inside = place < VOCABULARY
-                part = tl.load(start + place, mask=inside, other=-float("inf")).to(tl.float32)
-                slope = tl.exp(part - log_sum) - tl.where(place == wanted, 1.0, 0.0)
-                tl.store(start + place, slope.to(logits.dtype.element_ty), mask=inside)
+                offsets = begin + tl.arange(0, BLOCK)
+                mask = offsets < VOCABULARY
+                part = tl.load(start + offsets, mask=mask, other=-float("inf")).to(tl.float32)
+                grad = tl.exp(part - log_sum) - tl.where(offsets == wanted, 1.0, 0.0)
+                tl.store(start + offsets, grad.to(logits.dtype.element_ty), mask=mask)
 
 
 def rms_norm(x: Tensor, weight_D: Tensor, eps: float, offset: float) -> tuple[Tensor, Tensor]:
-    """Do what layers._RmsNorm does forward; returns the result and 1 / rms (T, float32)."""
+    """Do what norms.RmsNorm does forward.
+
+    Args:
+        x: Tokens (..., D), of at most `_WIDEST` numbers each.
+        weight_D: Of the norm.
+        eps: What is added to the mean square.
+        offset: What is added to the weight.
+
+    Returns:
+        The result, in the shape and type of x, and 1 / rms (T, float32).
+
+    Source: Root Mean Square Layer Normalization, arXiv:1910.07467, equation 4.
+    """
     width = x.shape[-1]
     x_TD = x.reshape(-1, width)
     y = torch.empty(x.shape, dtype=x.dtype, device=x.device)
@@ -250,24 +262,38 @@ def rms_norm(x: Tensor, weight_D: Tensor, eps: float, offset: float) -> tuple[Te
 
 
 def rms_norm_back(
-    slope: Tensor, x: Tensor, weight_D: Tensor, scale_T: Tensor, offset: float
+    grad: Tensor, x: Tensor, weight_D: Tensor, scale_T: Tensor, offset: float
 ) -> Tensor:
-    """Return the slope of x, in its shape and type."""
+    """Return the gradient of x, in its shape and type.
+
+    Args:
+        grad: Of the result (..., D).
+        x: As forward, like weight_D and offset.
+        weight_D: Of the norm.
+        scale_T: 1 / rms, from `rms_norm`.
+        offset: What is added to the weight.
+    """
     width = x.shape[-1]
-    x_TD, slope_TD = x.reshape(-1, width), slope.reshape(-1, width)
-    if slope_TD.stride(1) != 1:
-        slope_TD = slope_TD.contiguous()
-    slope_x = torch.empty(x.shape, dtype=x.dtype, device=x.device)
+    x_TD, grad_TD = x.reshape(-1, width), grad.reshape(-1, width)
+    if grad_TD.stride(1) != 1:
+        grad_TD = grad_TD.contiguous()
+    grad_x = torch.empty(x.shape, dtype=x.dtype, device=x.device)
     block = triton.next_power_of_2(width)
     _rms_norm_back_kernel[(x_TD.shape[0],)](
-        slope_TD, x_TD, weight_D, scale_T, slope_x, slope_TD.stride(0), x_TD.stride(0), width,
+        grad_TD, x_TD, weight_D, scale_T, grad_x, grad_TD.stride(0), x_TD.stride(0), width,
         float(offset), BLOCK=block, num_warps=_warps(block),
     )  # fmt: skip
-    return slope_x
+    return grad_x
 
 
 def product(gate: Tensor, up: Tensor, is_silu: bool) -> Tensor:
-    """Return the turned gate times `up`: SiLU, or GELU by tanh."""
+    """Return activation(gate) up, both (..., I), in their shape and type.
+
+    Args:
+        gate: Before the activation.
+        up: What it is multiplied with.
+        is_silu: Whether the activation is SiLU; otherwise it is GELU by tanh.
+    """
     gate, up = gate.contiguous(), up.contiguous()
     x = torch.empty_like(gate)
     grid = (triton.cdiv(gate.numel(), 1024),)
@@ -276,25 +302,38 @@ def product(gate: Tensor, up: Tensor, is_silu: bool) -> Tensor:
 
 
 def product_back(
-    slope: Tensor, gate: Tensor, up: Tensor, is_silu: bool
+    grad: Tensor, gate: Tensor, up: Tensor, is_silu: bool
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Return the slopes of the gate and of `up`, and their product once more."""
-    slope, gate, up = slope.contiguous(), gate.contiguous(), up.contiguous()
-    slope_gate, slope_up, x = (torch.empty_like(gate) for _ in range(3))
+    """Return the gradients of gate and `up` (..., I), and their product once more.
+
+    Args:
+        grad: Of the product.
+        gate: As forward, like `up` and is_silu.
+        up: What the activated gate was multiplied with.
+        is_silu: Whether the activation is SiLU.
+    """
+    grad, gate, up = grad.contiguous(), gate.contiguous(), up.contiguous()
+    grad_gate, grad_up, x = (torch.empty_like(gate) for _ in range(3))
     grid = (triton.cdiv(gate.numel(), 1024),)
     _product_back_kernel[grid](
-        slope, gate, up, slope_gate, slope_up, x, gate.numel(), IS_SILU=is_silu, BLOCK=1024
+        grad, gate, up, grad_gate, grad_up, x, gate.numel(), IS_SILU=is_silu, BLOCK=1024
     )
-    return slope_gate, slope_up, x
+    return grad_gate, grad_up, x
 
 
 def rotate(x_BHTD: Tensor, cos_BTD: Tensor, sin_BTD: Tensor, back: bool = False) -> Tensor:
-    """Turn queries or keys by their positions, or back by the transposed rotation.
+    """Rotate queries or keys by their positions, or back by the transposed rotation.
 
-    Source: RoFormer, arXiv:2104.09864, equation 34, halves apart as in transformers' Llama.
+    Args:
+        x_BHTD: Queries or keys.
+        cos_BTD: Cosines of the angles; B may be 1. Both halves of D are read.
+        sin_BTD: Sines of them.
+        back: Whether x is the gradient of the result.
 
     Returns:
         The same dimensions; in memory a token's heads lie together.
+
+    Source: RoFormer, arXiv:2104.09864, equation 34, halves apart as in transformers' Llama.
     """
     num_rows, heads, num_tokens, width = x_BHTD.shape
     if x_BHTD.stride(3) != 1:
@@ -325,9 +364,10 @@ def usable_for_low_rank(y_TO: Tensor, low_TR: Tensor) -> bool:
 
 
 def add_low_rank_(y_TO: Tensor, low_TR: Tensor, b_RO: Tensor) -> Tensor:
-    """Add a product of small rank in place, limited by reading and writing y alone.
+    """Add low_TR b_RO to y_TO in place and return it, limited by reading and writing y alone.
 
-    cuBLAS takes up to twice as long for so few multiplications of each number.
+    cuBLAS takes up to twice as long for so few multiplications of each number. All are of one
+    16-bit type, and are summed up in float32; `usable_for_low_rank` says whether they fit.
     """
     num_tokens, num_out = y_TO.shape
     grid = (triton.cdiv(num_out, 128), triton.cdiv(num_tokens, 128))  # to 8 million tokens
@@ -338,82 +378,24 @@ def add_low_rank_(y_TO: Tensor, low_TR: Tensor, b_RO: Tensor) -> Tensor:
     return y_TO
 
 
-def cross_entropy_(logits_TV: Tensor, targets_T: Tensor, losses_T: Tensor, slope: bool) -> None:
-    """Put each token's loss into `losses_T` and, if asked, its slope in place of the logits."""
+def cross_entropy_(
+    logits_TV: Tensor, targets_T: Tensor, losses_T: Tensor, needs_grad: bool
+) -> None:
+    """Put each token's loss into `losses_T` and, if wanted, its gradient in place of the logits.
+
+    Args:
+        logits_TV: Scores; afterwards softmax - one-hot, in their type.
+        targets_T: Token ids, int64.
+        losses_T: Nats, float32.
+        needs_grad: Whether the logits are to become gradients.
+
+    Source: the maximum and the sum in one pass, arXiv:1805.02867, algorithm 3.
+    """
     _cross_entropy_kernel[(logits_TV.shape[0],)](
-        logits_TV, targets_T, losses_T, VOCABULARY=logits_TV.shape[1], NEEDS_SLOPE=slope,
+        logits_TV, targets_T, losses_T, VOCABULARY=logits_TV.shape[1], NEEDS_GRAD=needs_grad,
         BLOCK=_PIECE, num_warps=8,
     )  # fmt: skip
 
 
 def _warps(block: int) -> int:
     return 16 if block >= 8192 else 8 if block >= 2048 else 4
-
-
-def fuse_rotation(module: Any) -> bool:
-    """Put a fused rotation in place of a modelling module's `apply_rotary_pos_emb`.
-
-    Args:
-        module: A Python module of transformers, whose attention calls the function by that name.
-
-    Returns:
-        Whether it is there: only where the own one does just that to random numbers.
-    """
-    if not HAS_TRITON:
-        return False
-    own = getattr(module, "apply_rotary_pos_emb", None)
-    if own is None or isinstance(own, _Rotation):
-        return own is not None
-    rotation = _Rotation(own)
-    if rotation.is_what_it_does():
-        module.apply_rotary_pos_emb = rotation
-        return True
-    return False
-
-
-class _Rotation:
-    """Stands in for transformers' apply_rotary_pos_emb."""
-
-    def __init__(self, own: Any) -> None:
-        self.own = own
-
-    def __call__(
-        self, q: Tensor, k: Tensor, cos: Tensor, sin: Tensor, *more: Any, **named: Any
-    ) -> tuple[Tensor, Tensor]:
-        fits = q.dim() == 4 and cos.dim() == 3 and cos.shape[-1] == q.shape[-1]
-        if more or named or not fits or not usable(q):
-            found: tuple[Tensor, Tensor] = self.own(q, k, cos, sin, *more, **named)
-            return found
-        turned: tuple[Tensor, Tensor] = (
-            _Rotate.apply(q, cos, sin),  # type: ignore[no-untyped-call]
-            _Rotate.apply(k, cos, sin),  # type: ignore[no-untyped-call]
-        )
-        return turned
-
-    @torch.no_grad()
-    def is_what_it_does(self) -> bool:
-        generator = torch.Generator().manual_seed(0)
-        q, k = (torch.randn(1, h, 3, 8, generator=generator) for h in (4, 2))
-        cos, sin = (torch.randn(1, 3, 8, generator=generator) for _ in range(2))
-        wanted = []
-        for x in (q, k):
-            first, second = x.chunk(2, dim=-1)
-            wanted.append(x * cos[:, None] + torch.cat((-second, first), -1) * sin[:, None])
-        try:
-            found = self.own(q, k, cos, sin)
-        except Exception:  # another one's arguments
-            return False
-        pairs = zip(found, wanted, strict=True)
-        return all(torch.allclose(one, other, rtol=1e-5, atol=1e-6) for one, other in pairs)
-
-
-class _Rotate(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx: Any, x_BHTD: Tensor, cos_BTD: Tensor, sin_BTD: Tensor) -> Tensor:
-        ctx.save_for_backward(cos_BTD, sin_BTD)
-        return rotate(x_BHTD, cos_BTD, sin_BTD)
-
-    @staticmethod
-    def backward(ctx: Any, *slopes: Tensor) -> tuple[Tensor | None, ...]:
-        cos_BTD, sin_BTD = ctx.saved_tensors
-        return rotate(slopes[0], cos_BTD, sin_BTD, back=True), None, None

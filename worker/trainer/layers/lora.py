@@ -12,7 +12,7 @@ Dimensions: T tokens, I inputs, O outputs, R rank, B rows of a batch.
 """
 
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from bitsandbytes.functional import dequantize_4bit
@@ -24,40 +24,36 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from worker.trainer.layers import kernels
+from worker.trainer.layers.activations import Activation
 
 _STATE = "etude_quant_state"
 
 
-class Turn(Protocol):
-    """A function of each number by itself, such as SiLU, and its slope."""
-
-    def forward(self, x: Tensor) -> Tensor: ...
-
-    def product(self, gate: Tensor, up: Tensor) -> Tensor:
-        """Return the turned gate times `up`."""
-
-    def slopes(self, slope: Tensor, gate: Tensor, up: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Return the slopes of gate and `up`, and their product again; `slope` may be used up."""
-
-
 @dataclass
-class Gate:
-    """Which rows of a batch get the adapter's part; None means all. For comparing answers."""
+class AdapterRows:
+    """Which rows of a batch get the adapter's part, as 0 and 1 in the compute type.
 
-    rows_B11: Tensor | None = None
+    None means all. For answers with and without the adapter in one batch.
+    """
+
+    mask_B11: Tensor | None = None
 
 
-def fuse(model: PeftModel, every_layer: bool = True) -> Gate:
+def fuse(model: PeftModel, every_layer: bool = True) -> AdapterRows:
     """Give every LoRA layer of a model the fused forward.
 
     Args:
+        model: With PEFT's layers; they change in place.
         every_layer: Otherwise what is not a linear layer, such as fused experts, keeps PEFT's own
-            forward, and the gate has no say there.
+            forward, and the mask of rows does not count there.
+
+    Returns:
+        The mask that all of these layers look up in each pass.
 
     Raises:
         ValueError: a layer is neither LoRA nor DoRA on a linear layer.
     """
-    gate = Gate()
+    adapter_rows = AdapterRows()
     for name, module in model.named_modules():
         if not isinstance(module, LoraLayer):
             continue
@@ -75,74 +71,85 @@ def fuse(model: PeftModel, every_layer: bool = True) -> Gate:
             # PEFT measures in the weights' own type: in bfloat16 a fresh adapter would act already.
             module.lora_magnitude_vector["default"].weight.data = _squares(base).sqrt()
         # An attribute of the instance wins over the method; PEFT's class stays as it is.
-        setattr(module, "forward", Forward(module, base, gate))  # noqa: B010
-    return gate
+        setattr(module, "forward", Forward(module, base, adapter_rows))  # noqa: B010
+    return adapter_rows
 
 
 class Forward:
-    """Stands in for one layer's forward."""
+    """Stands in for one layer's forward: y = W x + b + scale B A dropout(x).
 
-    def __init__(self, layer: Any, base: nn.Linear, gate: Gate) -> None:
+    Source: LoRA, arXiv:2106.09685, equation 3.
+    """
+
+    def __init__(self, layer: Any, base: nn.Linear, adapter_rows: AdapterRows) -> None:
         self.layer = layer
         self.base = base
-        self.gate = gate
+        self.adapter_rows = adapter_rows
         self.squares_O: Tensor | None = None
 
     def __call__(self, x: Tensor) -> Tensor:
+        """Return the layer's result (..., O) of x (..., I), in the type of x."""
         layer = self.layer
         if layer.disable_adapters:
             return functional.linear(x, _weight(self.base), self.base.bias)
         # PEFT puts an Identity there where nothing is dropped.
         share = getattr(layer.lora_dropout["default"], "p", 0.0) if layer.training else 0.0
         mask = functional.dropout(torch.ones_like(x), p=share) if share else None
-        sizes = layer.lora_magnitude_vector
-        has_sizes = "default" in sizes
+        magnitudes = layer.lora_magnitude_vector
+        has_magnitudes = "default" in magnitudes
         result: Tensor = _LoraLinear.apply(  # type: ignore[no-untyped-call]
             x,
             layer.lora_A["default"].weight,
             layer.lora_B["default"].weight,
             mask,
             self.base,
-            None if has_sizes else self.base.bias,
+            None if has_magnitudes else self.base.bias,
             layer.scaling["default"],
-            self.gate.rows_B11,
+            self.adapter_rows.mask_B11,
         )
-        return self._resize(result, sizes["default"].weight) if has_sizes else result
+        return self._scaled(result, magnitudes["default"].weight) if has_magnitudes else result
 
-    def of_product(self, gate: Tensor, up: Tensor, turn: Turn) -> Tensor:
-        """Return the same for the product of a turned gate with another input."""
+    def of_product(self, gate: Tensor, up: Tensor, activation: Activation) -> Tensor:
+        """Return the layer's result (..., O) of the product activation(gate) up.
+
+        Args:
+            gate: Before the activation (..., I).
+            up: Of the same shape.
+            activation: Of the gate.
+        """
         layer = self.layer
         share = getattr(layer.lora_dropout["default"], "p", 0.0) if layer.training else 0.0
         if layer.disable_adapters or share or "default" in layer.lora_magnitude_vector:
-            return self(turn.forward(gate) * up)
+            return self(activation.forward(gate) * up)
         result: Tensor = _LoraOfProduct.apply(  # type: ignore[no-untyped-call]
             gate,
             up,
-            turn,
+            activation,
             layer.lora_A["default"].weight,
             layer.lora_B["default"].weight,
             self.base,
             self.base.bias,
             layer.scaling["default"],
-            self.gate.rows_B11,
+            self.adapter_rows.mask_B11,
         )
         return result
 
-    def _resize(self, result: Tensor, size_O: Tensor) -> Tensor:
-        """Give each output the learned size of its weights instead of the size they have.
+    def _scaled(self, result: Tensor, magnitude_O: Tensor) -> Tensor:
+        """Give each output the learned magnitude of its weights instead of the one they have.
 
         As PEFT does, but for dropout, which falls on the adapter's input alone.
         Source: DoRA, arXiv:2402.09353, equation 5; section 4.3 holds the norm constant.
         """
-        factor = size_O / self._norm()  # float32: in bfloat16 what is learned would be rounded off
-        if self.gate.rows_B11 is not None:
-            factor = 1 + (factor - 1) * self.gate.rows_B11
+        # In float32: in bfloat16 what is learned would be rounded off.
+        factor = magnitude_O / self._norm()
+        if self.adapter_rows.mask_B11 is not None:
+            factor = 1 + (factor - 1) * self.adapter_rows.mask_B11
         resized: Tensor = (result * factor).to(result.dtype)
         return resized if self.base.bias is None else resized + self.base.bias
 
     @torch.no_grad()
     def _norm(self) -> Tensor:
-        """Return the length of each output's weights, base and adapter together.
+        """Return the length of each output's weights (O, float32), base and adapter together.
 
         |w + v|² = |w|² + 2 w·v + |v|² with v = scale B A: no matrix as large as w is made.
         """
@@ -157,6 +164,12 @@ class Forward:
 
 
 class _LoraLinear(torch.autograd.Function):
+    """y = W x + b + scale B A (mask x); W and b are frozen and get no gradient.
+
+    With g the gradient of y: that of B is scale g (A x)ᵀ, of A scale Bᵀ g xᵀ, of x Wᵀ g + scale
+    Aᵀ Bᵀ g.
+    """
+
     @staticmethod
     def forward(
         ctx: Any,
@@ -167,68 +180,70 @@ class _LoraLinear(torch.autograd.Function):
         base: nn.Linear,
         bias_O: Tensor | None,
         scale: float,
-        rows_B11: Tensor | None,
+        mask_B11: Tensor | None,
     ) -> Tensor:
         x_TI = x.reshape(-1, x.shape[-1])
         a_RI, b_OR = (a_RI * scale).to(x.dtype), b_OR.to(x.dtype)
         seen_TI = x_TI if mask is None else x_TI * mask.reshape(x_TI.shape)
-        y_TO, low_TR = _both(x_TI, seen_TI, a_RI, b_OR, base, bias_O, rows_B11, x.shape)
+        y_TO, low_TR = _both(x_TI, seen_TI, a_RI, b_OR, base, bias_O, mask_B11, x.shape)
         ctx.save_for_backward(x_TI, low_TR, a_RI, b_OR, mask)
         ctx.base, ctx.scale = base, scale
         return y_TO.reshape(*x.shape[:-1], -1)
 
     @staticmethod
-    def backward(ctx: Any, *slopes: Tensor) -> tuple[Tensor | None, ...]:
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         x_TI, low_TR, a_RI, b_OR, mask = ctx.saved_tensors
-        slope_TO = slopes[0].reshape(-1, slopes[0].shape[-1])
-        slope_TR = slope_TO @ b_OR
+        grad_TO = grads[0].reshape(-1, grads[0].shape[-1])
+        grad_TR = grad_TO @ b_OR
         seen_TI = x_TI if mask is None else x_TI * mask.reshape(x_TI.shape)
-        slope_a = (slope_TR.T @ seen_TI).float().mul_(ctx.scale)
-        slope_b = (slope_TO.T @ low_TR).float()
-        slope_x = None
+        grad_a = (grad_TR.T @ seen_TI).float().mul_(ctx.scale)
+        grad_b = (grad_TO.T @ low_TR).float()
+        grad_x = None
         if ctx.needs_input_grad[0]:
-            slope_x = slope_TO @ _weight(ctx.base)
+            grad_x = grad_TO @ _weight(ctx.base)
             if mask is None:
-                slope_x = _add_product(slope_x, slope_TR, a_RI)
+                grad_x = _add_product(grad_x, grad_TR, a_RI)
             else:
-                slope_x.addcmul_(slope_TR @ a_RI, mask.reshape(x_TI.shape))
-            slope_x = slope_x.reshape(*slopes[0].shape[:-1], -1)
-        return slope_x, slope_a, slope_b, None, None, None, None, None
+                grad_x.addcmul_(grad_TR @ a_RI, mask.reshape(x_TI.shape))
+            grad_x = grad_x.reshape(*grads[0].shape[:-1], -1)
+        return grad_x, grad_a, grad_b, None, None, None, None, None
 
 
 class _LoraOfProduct(torch.autograd.Function):
-    """The linear layer after a gate: its input is made again backwards and not kept."""
+    """The linear layer after a gate: its input is made again in backward and not kept."""
 
     @staticmethod
     def forward(
         ctx: Any,
         gate: Tensor,
         up: Tensor,
-        turn: Turn,
+        activation: Activation,
         a_RI: Tensor,
         b_OR: Tensor,
         base: nn.Linear,
         bias_O: Tensor | None,
         scale: float,
-        rows_B11: Tensor | None,
+        mask_B11: Tensor | None,
     ) -> Tensor:
-        x_TI = turn.product(gate, up).reshape(-1, gate.shape[-1])
+        x_TI = activation.product(gate, up).reshape(-1, gate.shape[-1])
         a_RI, b_OR = (a_RI * scale).to(gate.dtype), b_OR.to(gate.dtype)
-        y_TO, low_TR = _both(x_TI, x_TI, a_RI, b_OR, base, bias_O, rows_B11, gate.shape)
+        y_TO, low_TR = _both(x_TI, x_TI, a_RI, b_OR, base, bias_O, mask_B11, gate.shape)
         ctx.save_for_backward(gate, up, low_TR, a_RI, b_OR)
-        ctx.base, ctx.scale, ctx.turn = base, scale, turn
+        ctx.base, ctx.scale, ctx.activation = base, scale, activation
         return y_TO.reshape(*gate.shape[:-1], -1)
 
     @staticmethod
-    def backward(ctx: Any, *slopes: Tensor) -> tuple[Tensor | None, ...]:
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         gate, up, low_TR, a_RI, b_OR = ctx.saved_tensors
-        slope_TO = slopes[0].reshape(-1, slopes[0].shape[-1])
-        slope_TR = slope_TO @ b_OR
-        slope_b = (slope_TO.T @ low_TR).float()
-        slope_TI = _add_product(slope_TO @ _weight(ctx.base), slope_TR, a_RI)
-        slope_gate, slope_up, x = ctx.turn.slopes(slope_TI.reshape(gate.shape), gate, up)
-        slope_a = (slope_TR.T @ x.reshape(slope_TI.shape)).float().mul_(ctx.scale)
-        return slope_gate, slope_up, None, slope_a, slope_b, None, None, None, None
+        grad_TO = grads[0].reshape(-1, grads[0].shape[-1])
+        grad_TR = grad_TO @ b_OR
+        grad_b = (grad_TO.T @ low_TR).float()
+        grad_TI = _add_product(grad_TO @ _weight(ctx.base), grad_TR, a_RI)
+        grad_gate, grad_up, x = ctx.activation.product_gradients(
+            grad_TI.reshape(gate.shape), gate, up
+        )
+        grad_a = (grad_TR.T @ x.reshape(grad_TI.shape)).float().mul_(ctx.scale)
+        return grad_gate, grad_up, None, grad_a, grad_b, None, None, None, None
 
 
 def _both(
@@ -238,18 +253,30 @@ def _both(
     b_OR: Tensor,
     base: nn.Linear,
     bias_O: Tensor | None,
-    rows_B11: Tensor | None,
+    mask_B11: Tensor | None,
     shape: torch.Size,
 ) -> tuple[Tensor, Tensor]:
-    """Return what base and adapter make of an input together, and the adapter's narrow result."""
+    """Return what base and adapter make of an input together, and the adapter's narrow result.
+
+    Args:
+        x_TI: What the base sees.
+        seen_TI: What the adapter sees: the same, with dropout.
+        a_RI: Scaled, in the type of x, as is b_OR.
+        b_OR: Zero in a fresh adapter.
+        base: The frozen layer.
+        bias_O: Of the frozen layer, unless it is added later.
+        mask_B11: Of the rows of `shape`.
+        shape: Of x before its tokens were put behind each other.
+    """
     y_TO = functional.linear(x_TI, _weight(base), bias_O)
     low_TR = seen_TI @ a_RI.T
-    if rows_B11 is not None:
-        low_TR = (low_TR.reshape(*shape[:-1], -1) * rows_B11).reshape(low_TR.shape)
+    if mask_B11 is not None:
+        low_TR = (low_TR.reshape(*shape[:-1], -1) * mask_B11).reshape(low_TR.shape)
     return _add_product(y_TO, low_TR, b_OR.T), low_TR
 
 
 def _add_product(y_TO: Tensor, low_TR: Tensor, b_RO: Tensor) -> Tensor:
+    """Add low_TR b_RO to y_TO in place."""
     if kernels.usable_for_low_rank(y_TO, low_TR):
         return kernels.add_low_rank_(y_TO, low_TR, b_RO)
     return y_TO.addmm_(low_TR, b_RO)
