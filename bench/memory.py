@@ -86,12 +86,12 @@ def main(names: list[str]) -> None:
     """Measure the grid, or the named part of it."""
     results: dict[str, dict[str, Any]] = {}
     for name in names or GRID:
-        found = results[name] = GRID[name] | measured(GRID[name])
+        result = results[name] = GRID[name] | measured(GRID[name])
         print(
-            f"{name:8} said {found['predicted'] / 2**20:6.0f} MB, "
-            f"grew by {found['measured'] / 2**20:6.0f} MB, "
-            f"ratio {found['predicted'] / found['measured']:.2f}, "
-            f"{found['step_milliseconds'] / 1000:.1f} s a step",
+            f"{name:8} said {result['predicted'] / 2**20:6.0f} MB, "
+            f"grew by {result['measured'] / 2**20:6.0f} MB, "
+            f"ratio {result['predicted'] / result['measured']:.2f}, "
+            f"{result['step_milliseconds'] / 1000:.1f} s a step",
             flush=True,
         )
     if not names:
@@ -120,8 +120,8 @@ def measured(order: dict[str, Any]) -> dict[str, int]:
         env=os.environ | environment() | runtime.ENVIRONMENT,
         cwd=Path(__file__).parents[1],
     )
-    found: dict[str, int] = json.loads(done.stdout.splitlines()[-1])
-    return found
+    result: dict[str, int] = json.loads(done.stdout.splitlines()[-1])
+    return result
 
 
 def measure(order: dict[str, Any]) -> None:
@@ -136,8 +136,8 @@ def measure(order: dict[str, Any]) -> None:
         predicted, seconds = train(folder, config, order)
         grown = memory("VmHWM") - idle
     said = predicted.peak_bytes - idle_bytes("cpu")
-    found = {"predicted": said, "measured": grown, "idle": idle}
-    print(json.dumps(found | {"step_milliseconds": round(seconds * 1000)}))
+    told = {"predicted": said, "measured": grown, "idle": idle}
+    print(json.dumps(told | {"step_milliseconds": round(seconds * 1000)}))
 
 
 def make_model(folder: Path, shape: dict[str, Any]) -> dict[str, Any]:
@@ -151,8 +151,8 @@ def make_model(folder: Path, shape: dict[str, Any]) -> dict[str, Any]:
         check=True,
         capture_output=True,
     )
-    found: dict[str, Any] = json.loads((folder / "config.json").read_text())
-    return found
+    written: dict[str, Any] = json.loads((folder / "config.json").read_text())
+    return written
 
 
 def write_model(folder: str, shape: dict[str, Any]) -> None:
@@ -177,13 +177,13 @@ def train(folder: Path, config: dict[str, Any], order: dict[str, Any]) -> tuple[
     example = Encoded(tokens, labels, 0)
     if settings.objective == "dpo":  # a better and a worse answer, equally long
         example = Encoded(2 * tokens, 2 * labels, 0, num_better_tokens=length)
-    found = data.Data([example] * settings.batch_size * NUM_STEPS, [], 0, 0, [])
+    examples = data.Data([example] * settings.batch_size * NUM_STEPS, [], 0, 0, [])
     machine = this_cpu().model_copy(update={"free_bytes": 2**40})
     base = folder / "model"
     chosen = plan(
         config,
         count_parameters(base),
-        found.histogram(),
+        examples.histogram(),
         settings,
         machine,
         Candidate(*order["way"]),
@@ -199,7 +199,7 @@ def train(folder: Path, config: dict[str, Any], order: dict[str, Any]) -> tuple[
         EventLog(folder / "attempts" / "1" / "events.jsonl"),
         chosen,
         None,  # type: ignore[arg-type]
-        found,
+        examples,
         loaded,
         optimizers.make(chosen.optimizer, list(loaded.adapter.values()), settings.weight_decay),
         Progress(

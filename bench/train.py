@@ -47,7 +47,7 @@ PEER_ARMS: dict[str, tuple[dict[str, Any], int]] = {
     "llamafactory": ({}, 1),
 }
 ETUDE_STEPS = 6
-NUM_LOOKS = 5  # of the whole job
+NUM_EVALUATIONS = 5  # of the whole job
 MOST_SAVE_SHARE = 0.02
 # What each takes away is told in bench/arms/etude.py.
 ABLATIONS = (
@@ -96,7 +96,7 @@ def whole_job(job: Path) -> dict[str, Any]:
     with tempfile.TemporaryDirectory(prefix="etude-job") as scratch:
         folder = Path(scratch)
         spec = TrainerSpec.model_validate_json((job / "config.json").read_bytes())
-        config = spec.config.model_copy(update={"num_evaluations": NUM_LOOKS})
+        config = spec.config.model_copy(update={"num_evaluations": NUM_EVALUATIONS})
         spec = spec.model_copy(update={"config": config, "cache_dir": ""})
         (folder / "config.json").write_text(spec.model_dump_json())
         shutil.copyfile(job / "examples.arrow", folder / "examples.arrow")
@@ -120,7 +120,7 @@ def whole_job(job: Path) -> dict[str, Any]:
     return {
         "seconds": round(seconds, 1),
         "steps": sum(event["kind"] == "step" for event in events),
-        "evaluations": NUM_LOOKS,
+        "evaluations": NUM_EVALUATIONS,
         "checkpoints": sum(event["kind"] == "checkpoint" for event in events),
         "save_seconds": round(saved, 2),
         "save_share": round(saved / seconds, 4),

@@ -14,7 +14,7 @@ from typing import Any
 from bench.arms import measure
 from worker.trainer import runtime
 
-# What is switched off; plan changes are the planner's own ways, the rest stand-ins for plain code.
+# What is switched off: the planner's own choices here, stand-ins for plain code below.
 PLAN_CHANGES: dict[str, dict[str, Any]] = {
     "nf4-resident": {"resident": "nf4"},
     "checkpointing": {"checkpointing": True},
@@ -63,7 +63,7 @@ def main() -> None:
 
 
 def run(state: Any, watch: measure.Watch, num_steps: int) -> None:
-    """Let the loop do some steps; it asks before each whether to stop, and there we look."""
+    """Let the loop do some steps; it asks before each whether to stop, which we note."""
     from worker.trainer import failures, loop
 
     def asked_to_stop() -> bool:
@@ -79,7 +79,7 @@ def run(state: Any, watch: measure.Watch, num_steps: int) -> None:
 
 
 def switch_off(variant: str, state: Any) -> None:
-    """Put the plain way in the place of one optimization."""
+    """Put plain code in the place of one optimization."""
     from worker.trainer import model
     from worker.trainer.layers import attention, kernels, lora
     from worker.trainer.layers.feed_forward import FeedForward
@@ -132,7 +132,7 @@ def _job_state(order: dict[str, Any]) -> Any:
 
         folder = Path(spec.base_model_dir)
         examples = data.prepare(job_dir / "examples.arrow", ChatFormat.load(folder), spec.config, 0)
-        machine = job.look_at(torch.device(spec.device))
+        machine = job.describe_device(torch.device(spec.device))
         plan = job.make_plan(folder, examples, spec, machine).model_copy(update=changes)
     state = job.prepare(job_dir, spec, log, _never, plan)
     state.job_dir = Path(order["scratch"])  # the checkpoint at the end goes there
@@ -151,10 +151,10 @@ def _assert_same_examples(state: Any, examples: measure.Examples) -> None:
 
     train, size = state.data.train, examples.step_size
     for step in range(len(train) // size):
-        for place, index in enumerate(step_examples(len(train), state.config, step)):
-            found, wanted = train[index], step * size + place
-            assert found.token_ids == examples.token_ids[wanted], wanted
-            assert found.labels == examples.labels[wanted], wanted
+        for position, index in enumerate(step_examples(len(train), state.config, step)):
+            actual, expected = train[index], step * size + position
+            assert actual.token_ids == examples.token_ids[expected], expected
+            assert actual.labels == examples.labels[expected], expected
 
 
 def _attention(state: Any) -> str:

@@ -1,4 +1,4 @@
-"""What every arm measures in the same way; needs numpy, and torch for a GPU alone."""
+"""What every arm measures alike; needs numpy, and torch for a GPU alone."""
 
 import json
 import os
@@ -24,14 +24,14 @@ class Examples:
     """A workload's examples in the order of its steps."""
 
     def __init__(self, path: str) -> None:
-        with np.load(path) as found:
-            self.step_size = int(found["step_size"])
-            self.rows_per_step = int(found["rows_per_step"])
-            self.row_tokens = int(found["row_tokens"])
-            lengths = found["lengths"].tolist()
+        with np.load(path) as arrays:
+            self.step_size = int(arrays["step_size"])
+            self.rows_per_step = int(arrays["rows_per_step"])
+            self.row_tokens = int(arrays["row_tokens"])
+            lengths = arrays["lengths"].tolist()
             ends = np.cumsum(lengths)[:-1]
-            self.token_ids = [part.tolist() for part in np.split(found["token_ids"], ends)]
-            self.labels = [part.tolist() for part in np.split(found["labels"], ends)]
+            self.token_ids = [part.tolist() for part in np.split(arrays["token_ids"], ends)]
+            self.labels = [part.tolist() for part in np.split(arrays["labels"], ends)]
 
     def num_tokens(self, step: int) -> tuple[int, int]:
         """Count a step's tokens, and those that are predicted (the first one never is)."""
@@ -165,10 +165,10 @@ def busy_seconds() -> float:
 
 
 def versions() -> dict[str, str]:
-    found = {"python": platform.python_version()}
+    packages = {"python": platform.python_version()}
     for name in _PACKAGES:
         try:
-            found[name] = metadata.version(name)
+            packages[name] = metadata.version(name)
         except metadata.PackageNotFoundError:
             continue
-    return found
+    return packages

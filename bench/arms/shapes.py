@@ -166,11 +166,11 @@ def make_state(
     from app.training.chat import Encoded
     from bench.arms import measure
 
-    found = measure.Examples(order["workload"])
-    encoded = [Encoded(*pair, 0) for pair in zip(found.token_ids, found.labels, strict=True)]
+    workload = measure.Examples(order["workload"])
+    encoded = [Encoded(*pair, 0) for pair in zip(workload.token_ids, workload.labels, strict=True)]
     scratch, rate = Path(order["scratch"]), order["learning_rate"]
     state = state_on(
-        order["shape"], order["device"], encoded, found.step_size, scratch, changes, rate
+        order["shape"], order["device"], encoded, workload.step_size, scratch, changes, rate
     )
     state.asked_to_stop = asked_to_stop
     return state
@@ -218,13 +218,19 @@ def state_on(
     num = len(examples)
     order = [i for s in range(num // step_size) for i in data.step_examples(num, settings, s)]
     train: list[Any] = [None] * num
-    for example, place in zip(examples, order, strict=True):
-        train[place] = example
-    found = data.Data(train, [], 0, 0, [])
-    machine = job.look_at(device)
+    for example, index in zip(examples, order, strict=True):
+        train[index] = example
+    dataset = data.Data(train, [], 0, 0, [])
+    machine = job.describe_device(device)
     if device.type == "cpu":
         torch.set_num_threads(machine.num_cores)
-    known = config(shape).to_dict(), num_parameters(shape), found.histogram(), settings, machine
+    known = (
+        config(shape).to_dict(),
+        num_parameters(shape),
+        dataset.histogram(),
+        settings,
+        machine,
+    )
     plan = choose.plan(*known)
     if changes:
         fields = Candidate._fields
@@ -243,7 +249,7 @@ def state_on(
         EventLog(job_dir / "attempts" / "1" / "events.jsonl"),
         plan,
         nothing_to_read,
-        found,
+        dataset,
         loaded,
         optimizers.make(plan.optimizer, list(loaded.adapter.values()), settings.weight_decay),
         Progress(

@@ -35,11 +35,11 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 def random_examples(lengths: list[int], vocabulary: int) -> list[Encoded]:
     generator = torch.Generator().manual_seed(0)
-    found = []
+    examples = []
     for length in lengths:
         ids = torch.randint(vocabulary, (length,), generator=generator).tolist()
-        found.append(Encoded(ids, [IGNORE_INDEX] * (length // 3) + ids[length // 3 :], 0))
-    return found
+        examples.append(Encoded(ids, [IGNORE_INDEX] * (length // 3) + ids[length // 3 :], 0))
+    return examples
 
 
 def random_job(folder: Path, shape: str, lengths: list[int], **plan: Any) -> TrainingState:

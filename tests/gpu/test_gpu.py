@@ -61,7 +61,7 @@ def test_a_rotation_of_more_tokens_than_one_side_of_a_grid_has() -> None:
 
 @needs_cuda
 def test_what_waits_in_the_computers_memory_teaches_the_same(tmp_path: Path) -> None:
-    found = []
+    results = []
     for offloaded in (False, True):
         state = random_job(
             tmp_path / str(offloaded), "untied", LENGTHS, checkpointing=True, offloaded=offloaded
@@ -69,8 +69,8 @@ def test_what_waits_in_the_computers_memory_teaches_the_same(tmp_path: Path) -> 
         before = torch.cuda.memory_allocated()
         torch.cuda.reset_peak_memory_stats()
         loss = loop.fill_gradients(state, state.data.train)
-        found.append((loss, gradients(state), torch.cuda.max_memory_allocated() - before))
-    (loss, ours, peak), (other_loss, theirs, less) = found
+        results.append((loss, gradients(state), torch.cuda.max_memory_allocated() - before))
+    (loss, ours, peak), (other_loss, theirs, less) = results
     assert loss == pytest.approx(other_loss, rel=1e-5)
     for name, gradient in ours.items():
         assert cosine(gradient, theirs[name]) > 0.9999, name
@@ -78,15 +78,15 @@ def test_what_waits_in_the_computers_memory_teaches_the_same(tmp_path: Path) -> 
 
 
 def test_a_packed_4_bit_step_is_the_sum_of_its_examples(tmp_path: Path) -> None:
-    found = {}
+    results = {}
     for name, tokens in (("packed", 4096), ("alone", 1)):
         state = random_job(tmp_path / name, "small", LENGTHS, micro_batch_tokens=tokens)
         loss = loop.fill_gradients(state, state.data.train)
-        found[name] = (loss, gradients(state))
+        results[name] = (loss, gradients(state))
     # Other kernels for other shapes: bfloat16 keeps 8 bits, sums are made in another order.
-    assert found["packed"][0] == pytest.approx(found["alone"][0], rel=2e-3)
-    for name, gradient in found["packed"][1].items():
-        other = found["alone"][1][name]
+    assert results["packed"][0] == pytest.approx(results["alone"][0], rel=2e-3)
+    for name, gradient in results["packed"][1].items():
+        other = results["alone"][1][name]
         assert cosine(gradient, other) > 0.995, name
         assert gradient.norm().item() == pytest.approx(other.norm().item(), rel=3e-2), name
 
@@ -94,7 +94,7 @@ def test_a_packed_4_bit_step_is_the_sum_of_its_examples(tmp_path: Path) -> None:
 def test_attention_without_varlen_teaches_the_same(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    found = {}
+    results = {}
     monkeypatch.setattr(attention, "varlen_attn", attention.varlen_attn)  # put back afterwards
     for variant in ("full", "no-varlen"):
         state = random_job(tmp_path / variant, "small", LENGTHS, micro_batch_tokens=4096)
@@ -102,30 +102,30 @@ def test_attention_without_varlen_teaches_the_same(
         if DEVICE != "cpu":
             assert (attention.varlen_attn is None) == (variant == "no-varlen")
         loss = loop.fill_gradients(state, state.data.train)
-        found[variant] = (loss, gradients(state))
-    assert found["full"][0] == pytest.approx(found["no-varlen"][0], rel=2e-3)
-    for name, gradient in found["full"][1].items():
-        other = found["no-varlen"][1][name]
+        results[variant] = (loss, gradients(state))
+    assert results["full"][0] == pytest.approx(results["no-varlen"][0], rel=2e-3)
+    for name, gradient in results["full"][1].items():
+        other = results["no-varlen"][1][name]
         assert cosine(gradient, other) > 0.995, name
         assert gradient.norm().item() == pytest.approx(other.norm().item(), rel=3e-2), name
 
 
 def test_weights_unpacked_once_train_like_4_bit_ones(tmp_path: Path) -> None:
-    found = {}
+    results = {}
     for resident in ("nf4", "bf16"):
         state = random_job(tmp_path / resident, "small", LENGTHS, resident=resident)
         loss = loop.fill_gradients(state, state.data.train)
-        found[resident] = (loss, gradients(state))
-    assert found["nf4"][0] == pytest.approx(found["bf16"][0], rel=1e-5)
-    for name, gradient in found["nf4"][1].items():
-        assert cosine(gradient, found["bf16"][1][name]) > 0.9999, name
+        results[resident] = (loss, gradients(state))
+    assert results["nf4"][0] == pytest.approx(results["bf16"][0], rel=1e-5)
+    for name, gradient in results["nf4"][1].items():
+        assert cosine(gradient, results["bf16"][1][name]) > 0.9999, name
 
 
 @needs_cuda
 def test_paged_adamw_does_what_adamw_does(tmp_path: Path) -> None:
     config = TrainConfig(learning_rate=1e-3)
     plan = random_job(tmp_path, "tiny", LENGTHS).plan
-    found = []
+    results = []
     for kind in ("adamw", "paged_adamw"):
         torch.manual_seed(0)
         weights = [nn.Parameter(torch.randn(n, 512, device=DEVICE)) for n in (16, 1024)]
@@ -138,11 +138,11 @@ def test_paged_adamw_does_what_adamw_does(tmp_path: Path) -> None:
                 weight.grad = torch.randn_like(weight)
             optimizer.step()
             optimizer.zero_grad()
-        found.append([weight.detach() for weight in weights])
+        results.append([weight.detach() for weight in weights])
         if kind == "paged_adamw":  # tensors of 100,000 elements and more are paged
             moments = optimizer.state[weights[1]]["state1"]
             assert getattr(moments, "is_paged", False)
-    for one, other in zip(*found, strict=True):
+    for one, other in zip(*results, strict=True):
         torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-5)
 
 
@@ -162,11 +162,11 @@ def test_when_memory_runs_out_the_step_is_done_in_smaller_pieces(tmp_path: Path)
     allowed = torch.cuda.memory_reserved() + 0.6 * growth
     torch.cuda.set_per_process_memory_fraction(allowed / total)
     try:
-        found = loop.fill_gradients(tight, tight.data.train)
+        loss = loop.fill_gradients(tight, tight.data.train)
     finally:
         torch.cuda.set_per_process_memory_fraction(1.0)
     assert tight.progress.micro_batch_tokens < 8192
-    assert found == pytest.approx(wanted, rel=2e-3)
+    assert loss == pytest.approx(wanted, rel=2e-3)
     notes = [event["message"] for event in read(tmp_path / "tight", "note")]
     assert any("Memory ran out" in note for note in notes)
 
@@ -234,9 +234,9 @@ def test_a_probe_leaves_no_trace(tmp_path: Path) -> None:
 
 
 def gradients(state: TrainingState) -> dict[str, Tensor]:
-    found = {n: p.grad.clone() for n, p in state.model.adapter.items() if p.grad is not None}
-    assert found.keys() == state.model.adapter.keys()
-    return found
+    grads = {n: p.grad.clone() for n, p in state.model.adapter.items() if p.grad is not None}
+    assert grads.keys() == state.model.adapter.keys()
+    return grads
 
 
 def cosine(one: Tensor, other: Tensor) -> float:

@@ -12,7 +12,7 @@ from tests.gpu.test_gpu import needs_cuda
 from worker.trainer import loop
 
 # Each adds some GB; layers' inputs and their results, the lookup and the weights in turn.
-WAYS: list[tuple[str, dict[str, Any]]] = [
+PLANS: list[tuple[str, dict[str, Any]]] = [
     ("1b", {"resident": "bf16", "checkpointing": False, "micro_batch_tokens": 8192}),
     ("1b", {"resident": "nf4", "checkpointing": False, "micro_batch_tokens": 4096}),
     ("1b", {"resident": "nf4", "checkpointing": True, "micro_batch_tokens": 16384}),
@@ -29,18 +29,22 @@ WAYS: list[tuple[str, dict[str, Any]]] = [
 
 @needs_cuda
 def test_two_steps_take_what_the_planner_says(tmp_path: Path) -> None:
-    found = []
-    for number, (shape, way) in enumerate(WAYS):
+    results = []
+    for number, (shape, plan) in enumerate(PLANS):
         gc.collect()  # the trainer before this one refers to itself
         torch.cuda.empty_cache()
         before = torch.cuda.memory_reserved()
-        state = random_job(tmp_path / str(number), shape, [1024] * 16, **way)
+        state = random_job(tmp_path / str(number), shape, [1024] * 16, **plan)
         torch.cuda.empty_cache()
         torch.cuda.reset_peak_memory_stats()
         for _ in range(2):
             loop.update(state, state.data.train, 1e-4)
         grown = torch.cuda.max_memory_reserved() - before
         said = state.plan.peak_bytes - idle_bytes("cuda")
-        found.append((said / grown, f"{shape} {way}: said {said / 1e9:.2f}, {grown / 1e9:.2f} GB"))
+        results.append(
+            (said / grown, f"{shape} {plan}: said {said / 1e9:.2f}, {grown / 1e9:.2f} GB")
+        )
         del state
-    assert all(0.85 <= share <= 1.15 for share, _ in found), "\n".join(text for _, text in found)
+    assert all(0.85 <= share <= 1.15 for share, _ in results), "\n".join(
+        text for _, text in results
+    )

@@ -51,7 +51,7 @@ class Progress:
     best_step: int | None = None
     best_loss: float | None = None
     best_preferred_share: float | None = None
-    looks_since_best: int = 0
+    looks_since_best: int = 0  # evaluations; the name is stored
     stopped_early: bool = False
     recent_losses: list[float] = field(default_factory=list)
 

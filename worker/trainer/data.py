@@ -96,7 +96,7 @@ def prepare(
     limit = min(config.max_length_tokens, context_tokens or config.max_length_tokens)
     config = config.model_copy(update={"max_length_tokens": limit})
     examples = _read(path)
-    found: dict[str, list[Encoded]] = {"train": [], "validation": []}
+    splits: dict[str, list[Encoded]] = {"train": [], "validation": []}
     questions: list[Question] = []
     counts: Counter[str] = Counter()
     for begin in range(0, len(examples), _BATCH):
@@ -117,16 +117,16 @@ def prepare(
             counts["truncated"] += any(piece.num_cut_tokens > 0 for piece in pieces)
             counts["cut_tokens"] += sum(piece.num_cut_tokens for piece in pieces)
             counts["cut_answers"] += any(piece.num_cut_answer_tokens > 0 for piece in pieces)
-            found[example.split] += useful
+            splits[example.split] += useful
             if example.split == "validation" and len(questions) < num_questions:
                 questions += _question(example)
-    if not found["train"]:
+    if not splits["train"]:
         raise failures.dataset_invalid(
             "No practice example has an answer to learn from; look at the dataset's columns."
         )
     return Data(
-        found["train"],
-        found["validation"],
+        splits["train"],
+        splits["validation"],
         counts["truncated"],
         counts["left_out"],
         questions,
@@ -199,10 +199,15 @@ def step_examples(num_train: int, config: TrainConfig, step: int) -> list[int]:
 def evaluation_examples(
     validation: Sequence[Encoded], config: TrainConfig, train_tokens: float
 ) -> list[Encoded]:
-    """Choose what evaluations look at: all, or a fixed seeded part where that would cost much.
+    """Choose what evaluations use: all, or a fixed seeded part where that would cost much.
 
-    All looks together take at most about a fifth of the training's time; a look is a third of the
-    work of training on the same tokens. 64 examples are always looked at.
+    All evaluations together take at most about a fifth of the training's time; one is a third of
+    the work of training on the same tokens. 64 examples are always used.
+
+    Args:
+        validation: The test set.
+        config: How many evaluations, and the seed.
+        train_tokens: That the job trains on, each as often as it is passed.
     """
     allowance = 0.2 * 3 * train_tokens / (config.num_evaluations + 1)
     order = np.random.default_rng((config.seed, 2**32)).permutation(len(validation))
@@ -248,7 +253,7 @@ def _encode(chat: ChatFormat, part: list[_Read], config: TrainConfig) -> list[li
 
 def _loses_its_answer(example: _Read, piece: Encoded) -> bool:
     """Tell whether cutting left nothing before an answer; plain text may be cut anywhere."""
-    begins = [0, piece.num_better_tokens]  # of a pair, the worse answer has a place of its own
+    begins = [0, piece.num_better_tokens]  # of a pair, the worse answer begins anew
     is_cut = piece.num_cut_tokens > 0 and not example.is_text
     return is_cut and any(piece.labels[begin] != IGNORE_INDEX for begin in begins)
 
@@ -261,9 +266,9 @@ def _question(example: _Read) -> list[Question]:
             return []
         begin, rest = words[:_PROMPT_WORDS], words[_PROMPT_WORDS : 3 * _PROMPT_WORDS]
         return [Question([{"role": "text", "content": " ".join(begin)}], " ".join(rest))]
-    for place in range(len(messages) - 1, 0, -1):
+    for index in range(len(messages) - 1, 0, -1):
         # A call of a tool is no answer that could be shown beside another.
-        if messages[place]["role"] == "assistant" and messages[place]["content"]:
-            said = str(messages[place]["content"])
-            return [Question(messages[:place], said, example.tools)]
+        if messages[index]["role"] == "assistant" and messages[index]["content"]:
+            said = str(messages[index]["content"])
+            return [Question(messages[:index], said, example.tools)]
     return []

@@ -46,16 +46,16 @@ class Group:
             lengths: Tokens of each example.
 
         Returns:
-            The places of each process's examples; all processes get the same answer.
+            The indices of each process's examples; all processes get the same answer.
         """
         if self.size == 1:
             return [list(range(len(lengths)))]
         shares: list[list[int]] = [[] for _ in range(self.size)]
         tokens = [0] * self.size
-        for place in sorted(range(len(lengths)), key=lambda i: -lengths[i]):
+        for index in sorted(range(len(lengths)), key=lambda i: -lengths[i]):
             least = tokens.index(min(tokens))
-            shares[least].append(place)
-            tokens[least] += lengths[place]
+            shares[least].append(index)
+            tokens[least] += lengths[index]
         return shares
 
     def sum_gradients(self, weights: Sequence[Tensor]) -> None:
@@ -115,10 +115,10 @@ class Group:
             torch.manual_seed(((seed << 32) + step) * self.size + self.rank)
 
     @contextmanager
-    def in_turn(self) -> Iterator[None]:
+    def one_by_one(self) -> Iterator[None]:
         """Let the processes do something one after another."""
-        for turn in range(self.size):
-            if turn == self.rank:
+        for rank in range(self.size):
+            if rank == self.rank:
                 yield
             self.wait()
 

@@ -94,7 +94,7 @@ def prepare(
         spec: The job's config.json.
         log: Where events go.
         asked_to_stop: Asked before each step.
-        plan: Instead of one made for this machine; for comparing machines' ways on one.
+        plan: Instead of one made for this machine; for comparing machines' plans on one.
         group: The processes that train it together.
 
     Raises:
@@ -102,7 +102,7 @@ def prepare(
     """
     config, folder = spec.config, Path(spec.base_model_dir)
     device = torch.device(spec.device)
-    machine = look_at(device, group)
+    machine = describe_device(device, group)
     if device.type == "cpu":
         torch.set_num_threads(machine.num_cores)
     log.write(PhaseEvent, phase="preparing", message="Turning the examples into tokens.")
@@ -211,10 +211,10 @@ def go_on(state: TrainingState, saved: Path) -> None:
     """
     progress = state.progress
     with _usable(saved, state.group):
-        found = checkpoint.restore(saved, state.model, state.optimizer)
-        state.best = checkpoint.best_adapter(saved, found)
+        restored = checkpoint.restore(saved, state.model, state.optimizer)
+        state.best = checkpoint.best_adapter(saved, restored)
     state.progress = replace(
-        found,
+        restored,
         micro_batch_tokens=progress.micro_batch_tokens,
         checkpointing=progress.checkpointing,
         optimizer=progress.optimizer,
@@ -236,7 +236,7 @@ def _usable(saved: Path, group: Group) -> Iterator[None]:
     except (ValueError, KeyError, TypeError, RuntimeError, SafetensorError) as error:
         if memory.is_out_of_memory(error) or "CUDA error" in str(error):
             raise
-        group.wait()  # all have looked
+        group.wait()  # all have read
         if group.is_first:
             shutil.rmtree(saved)
         raise failures.checkpoint_unusable(checkpoint.step_of(saved.name), error) from error
@@ -247,15 +247,15 @@ def _checkpoint(job_dir: Path, spec: TrainerSpec, log: EventLog, group: Group) -
     if spec.resume_from is None:
         return None
     step = checkpoint.step_of(spec.resume_from)
-    found = checkpoint.newest(job_dir, step)
-    begin = 0 if found is None else checkpoint.step_of(found.name)
-    group.wait()  # all have looked
+    newest = checkpoint.newest(job_dir, step)
+    begin = 0 if newest is None else checkpoint.step_of(newest.name)
+    group.wait()  # all have read
     if group.is_first:
         checkpoint.forget_after(job_dir, begin)
     if begin != step:
         message = f"The checkpoint of step {step} is damaged; training goes on from step {begin}."
         log.write(NoteEvent, level="warn", message=message)
-    return found
+    return newest
 
 
 def _load(
@@ -267,7 +267,7 @@ def _load(
     else:
         mesh = groups.make_mesh(group, device.type)
         # No device holds the whole model, and the machine's memory hardly more than one.
-        with group.in_turn():
+        with group.one_by_one():
             cpu = torch.device("cpu")
             loaded = model.load(folder, name, plan, spec.config, cpu, packed)
             weights = list(loaded.adapter.values())
@@ -291,13 +291,13 @@ def make_plan(folder: Path, examples: data.Data, spec: TrainerSpec, machine: Dev
 
 def _model_config(folder: Path) -> dict[str, Any]:
     try:
-        found: dict[str, Any] = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+        config: dict[str, Any] = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise failures.model_rejected(f"The model's config.json cannot be read: {error}") from error
-    return found
+    return config
 
 
-def look_at(device: torch.device, group: Group = ALONE) -> DeviceInfo:
+def describe_device(device: torch.device, group: Group = ALONE) -> DeviceInfo:
     """Describe the device that this job trains on, or each of its devices.
 
     Raises:

@@ -103,7 +103,7 @@ def use_less(state: TrainingState, longest: int) -> None:
         )
         message = (
             "Memory ran out: from here on the optimizer's memory moves out of the GPU where "
-            "something else needs the place."
+            "something else needs the room."
         )
     else:
         raise failures.out_of_memory()

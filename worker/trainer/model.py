@@ -297,7 +297,7 @@ def _saved_name(name: str) -> str:
 
 
 def _noise(alpha: float) -> Callable[[nn.Module, Any, Tensor], Tensor | None]:
-    """Make a hook that adds noise to embeddings while an answer's gradient is asked for.
+    """Make a hook that adds noise to embeddings in forward passes that have a backward.
 
     Uniform in ±alpha / sqrt(length * width) of each example, whatever row it lies in.
     Source: NEFTune, arXiv:2310.05914, algorithm 1.

@@ -11,12 +11,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-_LEAST = 2**20  # numbers; smaller tensors are not worth the way
+_LEAST = 2**20  # numbers; smaller tensors are not worth the transfer
 
 
 @contextmanager
 def elsewhere() -> Iterator[None]:
-    """Keep large results that are saved for the way back in page-locked memory meanwhile."""
+    """Keep large results that are saved for backward in page-locked memory meanwhile."""
 
     def put(x: Tensor) -> Tensor | tuple[torch.device, Tensor]:
         is_small = x.numel() < _LEAST or isinstance(x, nn.Parameter)
@@ -26,13 +26,13 @@ def elsewhere() -> Iterator[None]:
             copy = torch.empty(x.shape, dtype=x.dtype, pin_memory=True)
         except RuntimeError:  # there is no more of it: then it stays where it is
             return x
-        # Copied on the stream that made it: whatever overwrites it waits in the same line.
+        # Copied on the stream that made it: whatever overwrites it waits in the same queue.
         return x.device, copy.copy_(x, non_blocking=True)
 
-    def take(found: Tensor | tuple[torch.device, Tensor]) -> Tensor:
-        if isinstance(found, Tensor):
-            return found
-        device, copy = found
+    def take(saved: Tensor | tuple[torch.device, Tensor]) -> Tensor:
+        if isinstance(saved, Tensor):
+            return saved
+        device, copy = saved
         return copy.to(device, non_blocking=True)
 
     with torch.autograd.graph.saved_tensors_hooks(put, take):

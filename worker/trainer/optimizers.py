@@ -28,17 +28,17 @@ def make(kind: OptimizerKind, weights: Sequence[Any], weight_decay: float) -> to
         weights: Tensors, or groups of them as torch takes them.
         weight_decay: Of all of them.
     """
-    found: torch.optim.Optimizer
+    optimizer: torch.optim.Optimizer
     match kind:
         case "adamw":
-            found = torch.optim.AdamW(weights, weight_decay=weight_decay, fused=True)
+            optimizer = torch.optim.AdamW(weights, weight_decay=weight_decay, fused=True)
         case "adamw_8bit":
-            found = AdamW8bit(weights, weight_decay=weight_decay)
+            optimizer = AdamW8bit(weights, weight_decay=weight_decay)
         case "paged_adamw":
-            found = PagedAdamW32bit(weights, weight_decay=weight_decay)
+            optimizer = PagedAdamW32bit(weights, weight_decay=weight_decay)
         case "paged_adamw_8bit":
-            found = PagedAdamW8bit(weights, weight_decay=weight_decay)
-    return found
+            optimizer = PagedAdamW8bit(weights, weight_decay=weight_decay)
+    return optimizer
 
 
 def reserve(optimizer: torch.optim.Optimizer) -> None:
@@ -65,13 +65,13 @@ def reset(optimizer: torch.optim.Optimizer) -> None:
     Paged memory is never given back: the library keeps a list of it.
     """
     for weight in _weights(optimizer):
-        found = optimizer.state.get(weight, {})
-        for name, value in found.items():
+        moments = optimizer.state.get(weight, {})
+        for name, value in moments.items():
             if isinstance(value, Tensor):
                 if name not in _TABLES:
                     value.zero_()
             else:
-                found[name] = 0
+                moments[name] = 0
 
 
 def state(
@@ -106,8 +106,8 @@ def set_state(
         return
     reserve(optimizer)
     for index, weight in enumerate(_weights(optimizer)):
-        found = optimizer.state[weight]
-        for name, value in found.items():
+        moments = optimizer.state[weight]
+        for name, value in moments.items():
             if name in _TABLES:
                 continue
             key = f"{index}.{name}"
@@ -116,7 +116,7 @@ def set_state(
                     raise ValueError("the saved optimizer does not belong to this model")
                 value.copy_(tensors[key])
             else:
-                found[name] = numbers[str(index)][name]
+                moments[name] = numbers[str(index)][name]
 
 
 def paged(
@@ -138,9 +138,9 @@ def paged(
     optimizer.state.clear()  # its memory is wanted
     own = ("params", "lr", "betas", "eps", "weight_decay", "ratio")
     groups = [{key: group[key] for key in own if key in group} for group in groups]
-    found = make(as_paged, groups, weight_decay)
-    set_state(found, tensors, numbers)
-    return as_paged, found
+    replacement = make(as_paged, groups, weight_decay)
+    set_state(replacement, tensors, numbers)
+    return as_paged, replacement
 
 
 def _weights(optimizer: torch.optim.Optimizer) -> Iterator[Tensor]:

@@ -22,7 +22,7 @@ class Row:
     position_ids_T: Tensor  # begin at 0 with each example
     labels_T: Tensor  # IGNORE_INDEX where an example begins
     lengths: list[int]
-    is_pairs: bool = False  # a better and a worse answer in turn, each an example here
+    is_pairs: bool = False  # a better and a worse answer alternate, each an example here
     is_filler: bool = False  # weighs nothing
 
     @property
@@ -78,13 +78,13 @@ def pack(lengths: Sequence[int], capacity: int) -> list[list[int]]:
     room: list[int] = []
     for index in sorted(range(len(lengths)), key=lambda i: -lengths[i]):
         length = lengths[index]
-        place = next((r for r, free in enumerate(room) if free >= length), None)
-        if place is None:
+        fits = next((r for r, free in enumerate(room) if free >= length), None)
+        if fits is None:
             rows.append([])
             room.append(capacity)
-            place = len(rows) - 1
-        rows[place].append(index)
-        room[place] -= length
+            fits = len(rows) - 1
+        rows[fits].append(index)
+        room[fits] -= length
     return rows
 
 

@@ -55,8 +55,8 @@ def pair_loss(losses_S: Tensor, reference_S: Tensor, beta: float) -> tuple[Tenso
     """Sum the loss of some pairs.
 
     Args:
-        losses_S: Of each answer, the better and the worse one in turn, in nats: log-probabilities
-            with their sign turned; float32.
+        losses_S: Of each answer, the better and the worse one in turn, in nats: negative
+            log-probabilities; float32.
         reference_S: The same of the starting model, without gradient.
         beta: How much it costs to leave the reference.
 

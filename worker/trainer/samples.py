@@ -113,7 +113,7 @@ def _generate(
 ) -> list[list[int]]:
     longest = max(map(len, prompts))
     device = model.device
-    # Padded on the left, so that all rows answer at the same place.
+    # Padded on the left, so that all rows answer at the same position.
     token_ids_BL = torch.tensor([[0] * (longest - len(p)) + p for p in prompts], device=device)
     mask_BL = torch.tensor(
         [[0] * (longest - len(p)) + [1] * len(p) for p in prompts], device=device

@@ -52,7 +52,7 @@ def go_back(state: TrainingState, start: dict[str, Tensor]) -> None:
         model.set_adapter(state.model, start)
         optimizers.reset(state.optimizer)
         progress, state.best = Progress(baseline_loss=now.baseline_loss), None
-    # How to work with the memory there is was found out later, and costs are costs.
+    # How to do with the memory there is was learned later, and costs are costs.
     state.progress = replace(
         progress,
         micro_batch_tokens=now.micro_batch_tokens,

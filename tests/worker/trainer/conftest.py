@@ -180,8 +180,8 @@ def make_state(
 def events(folder: Path, attempt: int = 1, kind: str | None = None) -> list[dict[str, Any]]:
     """Read what a trainer said."""
     lines = (folder / "attempts" / str(attempt) / "events.jsonl").read_text().splitlines()
-    found = [json.loads(line) for line in lines]
-    return [event for event in found if kind in (None, event["kind"])]
+    told = [json.loads(line) for line in lines]
+    return [event for event in told if kind in (None, event["kind"])]
 
 
 def losses(folder: Path, attempt: int = 1) -> list[float]:

@@ -49,11 +49,11 @@ def make(
     asked_to_stop: Callable[[], bool] = never,
     **spec: Any,
 ) -> TrainingState:
-    found = TrainerSpec.model_validate_json((folder / "config.json").read_text())
-    found = found.model_copy(update=spec)
-    events = folder / "attempts" / str(found.attempt) / "events.jsonl"
+    changed = TrainerSpec.model_validate_json((folder / "config.json").read_text())
+    changed = changed.model_copy(update=spec)
+    events = folder / "attempts" / str(changed.attempt) / "events.jsonl"
     log = EventLog(events if group.is_first else Path(os.devnull))
-    return job.prepare(folder, found, log, asked_to_stop, make_plan(found, **plan), group)
+    return job.prepare(folder, changed, log, asked_to_stop, make_plan(changed, **plan), group)
 
 
 def train(folder: Path, group: Group, plan: dict[str, Any]) -> Any:

@@ -156,9 +156,9 @@ def _assert_like_alone(state: TrainingState, base: Path) -> None:
     assert evaluation.mean_loss(state, examples) == pytest.approx(expected, rel=1e-5)
     assert gradients
     for name, gradient in gradients.items():
-        found = state.model.adapter[name].grad
-        assert found is not None, name
-        torch.testing.assert_close(found, gradient, rtol=1e-3, atol=1e-5)
+        grad = state.model.adapter[name].grad
+        assert grad is not None, name
+        torch.testing.assert_close(grad, gradient, rtol=1e-3, atol=1e-5)
 
 
 def _alone(state: TrainingState, base: Path) -> tuple[float, dict[str, Tensor]]:
@@ -181,5 +181,5 @@ def _alone(state: TrainingState, base: Path) -> tuple[float, dict[str, Tensor]]:
         loss = nn.functional.cross_entropy(logits, labels[0, 1:], reduction="sum") / num_labelled
         loss.backward()
         total += loss.item()
-    found = {name: named[name].grad for name in state.model.adapter}
-    return total, {name: gradient for name, gradient in found.items() if gradient is not None}
+    grads = {name: named[name].grad for name in state.model.adapter}
+    return total, {name: gradient for name, gradient in grads.items() if gradient is not None}

@@ -75,20 +75,20 @@ def examples(*talks: list[dict[str, Any]]) -> Callable[[Path, Path], None]:
 
 def weights(change: Callable[[dict[str, torch.Tensor]], Any]) -> Callable[[Path, Path], None]:
     def write(_folder: Path, model: Path) -> None:
-        found = load_file(model / "model.safetensors")
-        change(found)
-        save_file(found, model / "model.safetensors", metadata={"format": "pt"})
+        weights = load_file(model / "model.safetensors")
+        change(weights)
+        save_file(weights, model / "model.safetensors", metadata={"format": "pt"})
 
     return write
 
 
 def split(_folder: Path, model: Path) -> None:
     """Name two files of which one is not there."""
-    found = load_file(model / "model.safetensors")
-    del found[DOWN]
-    save_file(found, model / "model-00001-of-00002.safetensors", metadata={"format": "pt"})
+    weights = load_file(model / "model.safetensors")
+    del weights[DOWN]
+    save_file(weights, model / "model-00001-of-00002.safetensors", metadata={"format": "pt"})
     (model / "model.safetensors").unlink()
-    names = dict.fromkeys(found, "model-00001-of-00002.safetensors")
+    names = dict.fromkeys(weights, "model-00001-of-00002.safetensors")
     names[DOWN] = "model-00002-of-00002.safetensors"
     index = {"metadata": {}, "weight_map": names}
     (model / "model.safetensors.index.json").write_text(json.dumps(index))

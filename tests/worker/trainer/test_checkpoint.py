@@ -200,11 +200,11 @@ class SlowLog(EventLog):
 @pytest.mark.parametrize(
     ("step_seconds", "save_seconds", "saved"),
     [
-        # Looks after steps 5, 10, 15 and 20. A save of 1 s is paid for by 50 s.
+        # Evaluations after steps 5, 10, 15 and 20. A save of 1 s is paid for by 50 s.
         (10, 1.0, [5, 10, 15, 20]),
-        # The third look comes 100 s after the first, which cost 2 s.
+        # The third evaluation comes 100 s after the first, which cost 2 s.
         (10, 2.0, [5, 15]),
-        # Long between looks: every minute.
+        # Long between evaluations: every minute.
         (40, 0.5, [2, 4, 5, 7, 9, 10, 12, 14, 15, 17, 19, 20]),
         (1, 10.0, [5]),
     ],
@@ -246,8 +246,8 @@ def test_moments_go_with_the_weights_into_a_paged_optimizer() -> None:
             if index == 3 and kinds[1:]:
                 kind, optimizer = optimizers.paged(optimizer, kind, 0.01)
                 assert kind == kinds[1]
-            for weight, slope in zip(weights, gradient, strict=True):
-                weight.grad = slope.clone()
+            for weight, grad in zip(weights, gradient, strict=True):
+                weight.grad = grad.clone()
             optimizer.step()
         return weights
 

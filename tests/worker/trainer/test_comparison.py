@@ -40,9 +40,9 @@ def step(folder: Path, variant: str) -> tuple[float, dict[str, Tensor]]:
             parameter.copy_(values * (0.05 if "lora_B" in name else 0.2))
     etude.switch_off(variant, state)
     loss = loop.fill_gradients(state, state.data.train)
-    found = {n: p.grad for n, p in state.model.adapter.items() if p.grad is not None}
-    assert found.keys() == state.model.adapter.keys()
-    return loss, found
+    grads = {n: p.grad for n, p in state.model.adapter.items() if p.grad is not None}
+    assert grads.keys() == state.model.adapter.keys()
+    return loss, grads
 
 
 @pytest.mark.parametrize(
@@ -55,20 +55,20 @@ def test_what_is_switched_off_teaches_the_same(
         monkeypatch.setattr(module, name, getattr(module, name))  # put back afterwards
     plain = "narrow" if variant == "nf4-resident" else "full"
     wanted_loss, wanted = step(tmp_path / plain, plain)
-    loss, found = step(tmp_path / variant, variant)
+    loss, grads = step(tmp_path / variant, variant)
     assert loss == pytest.approx(wanted_loss, rel=1e-5)
-    for name, gradient in found.items():
+    for name, gradient in grads.items():
         torch.testing.assert_close(gradient, wanted[name], rtol=1e-3, atol=1e-6)
 
 
 def test_operations_are_counted_by_the_4n_rule() -> None:
     # Llama 3.1 8B: 6.98e9 linear weights and 0.525e9 of the head, each four times; attention is
     # 3.5 * 2 * 2,048 * 4,096 * 32.
-    found = shapes.operations_per_token("8b", [2048] * 16)
-    assert found == pytest.approx(4 * (6_979_321_856 + 525_336_576) + 1_879_048_192)
+    operations = shapes.operations_per_token("8b", [2048] * 16)
+    assert operations == pytest.approx(4 * (6_979_321_856 + 525_336_576) + 1_879_048_192)
     # A long example's tokens see more than those of a short one.
     mixed = shapes.operations_per_token("8b", [3072, 1024])
-    assert mixed - found == pytest.approx(3.5 * 2 * (2560 - 2048) * 4096 * 32)
+    assert mixed - operations == pytest.approx(3.5 * 2 * (2560 - 2048) * 4096 * 32)
 
 
 def test_each_step_of_a_workload_fills_as_many_rows(tmp_path: Path) -> None:
@@ -116,7 +116,7 @@ def test_a_row_of_the_table_is_of_one_run() -> None:
     newer = run(etude_3b_B=30, best_3b_A=9) | {"file": "newer"}
     older = run(etude_3b_A=10, best_3b_A=8, etude_3b_B=20, best_3b_B=15) | {"file": "older"}
     arms, runs = report.gpu_cells([newer, older])
-    assert [found["file"] for found in runs] == ["newer", "older"]
+    assert [run["file"] for run in runs] == ["newer", "older"]
     rates = {name: arm["tokens_per_second"] for name, arm in arms.items()}
     assert rates == {"etude/3b/B": 30, "etude/3b/A": 10, "best/3b/A": 8}
 
@@ -124,8 +124,8 @@ def test_a_row_of_the_table_is_of_one_run() -> None:
 def test_without_a_gpu_the_comparison_says_so_and_writes_nothing(tmp_path: Path) -> None:
     def files() -> dict[Path, int]:
         folders = [ROOT / "bench", ROOT / "docs", tmp_path]
-        found = (path for folder in folders for path in folder.rglob("*") if path.is_file())
-        return {path: path.stat().st_mtime_ns for path in found if path.suffix != ".pyc"}
+        files = (path for folder in folders for path in folder.rglob("*") if path.is_file())
+        return {path: path.stat().st_mtime_ns for path in files if path.suffix != ".pyc"}
 
     before = files()
     environment = {"ETUDE_GPU_PYTHON": sys.executable, "CUDA_VISIBLE_DEVICES": ""}

@@ -25,7 +25,7 @@ CONFIG: dict[str, Any] = {
     "num_epochs": 3, "batch_size": 2, "num_evaluations": 4, "lora_dropout": 0.1,
     "learning_rate": 2e-3, "seed": 7,
 }  # fmt: skip
-# 12 steps and 4 looks: about 45 events.
+# 12 steps and 4 evaluations: about 45 events.
 NUM_TRAIN, NUM_VALIDATION, NUM_EVENTS = 8, 2, 40
 
 
@@ -96,36 +96,36 @@ def whole_events(folder: Path, attempt: int) -> list[dict[str, Any]]:
 
 def numbers(folder: Path, begins: list[int]) -> dict[tuple[str, int], list[float]]:
     """Merge the attempts' numbers: what came after the step gone on from counts anew."""
-    found: dict[tuple[str, int], list[float]] = {}
+    told: dict[tuple[str, int], list[float]] = {}
     for attempt, begin in enumerate(begins, start=1):
-        found = {key: value for key, value in found.items() if key[1] <= begin}
+        told = {key: value for key, value in told.items() if key[1] <= begin}
         for event in whole_events(folder, attempt) if lines(folder, attempt) else []:
             if event["kind"] == "step":
                 values = [event[key] for key in ("loss", "grad_norm", "learning_rate", "epoch")]
-                found["step", event["step"]] = values
+                told["step", event["step"]] = values
             elif event["kind"] == "evaluation":
-                found["evaluation", event["step"]] = [event["loss"], float(event["is_best"])]
-    return found
+                told["evaluation", event["step"]] = [event["loss"], float(event["is_best"])]
+    return told
 
 
 def break_off(
     folder: Path, attempt: int, process: BaseProcess, orders: Connection, chance: random.Random
 ) -> str:
-    """End a trainer in one of four ways at a random moment; returns which."""
-    way = chance.choice(["kill", "kill in a save", "SIGTERM", "stop"])
+    """End a trainer by one of four means at a random moment; returns by which."""
+    how = chance.choice(["kill", "kill in a save", "SIGTERM", "stop"])
     after, wait = chance.randrange(1, NUM_EVENTS), chance.uniform(0, 0.003)
     while process.is_alive():
-        if lines(folder, attempt) >= after and (way != "kill in a save" or is_saving(folder)):
+        if lines(folder, attempt) >= after and (how != "kill in a save" or is_saving(folder)):
             break
         time.sleep(0.0005)
     time.sleep(wait)
     assert process.pid is not None
-    if way == "stop":
+    if how == "stop":
         with suppress(BrokenPipeError):  # it has just ended
             orders.send("stop\n")
     elif process.is_alive():
-        os.kill(process.pid, signal.SIGTERM if way == "SIGTERM" else signal.SIGKILL)
-    return way
+        os.kill(process.pid, signal.SIGTERM if how == "SIGTERM" else signal.SIGKILL)
+    return how
 
 
 def test_twenty_interrupted_jobs_equal_the_unbroken_one(
@@ -137,7 +137,7 @@ def test_twenty_interrupted_jobs_equal_the_unbroken_one(
     process.join(200)
     assert process.exitcode == train_events.EXIT_DONE
     wanted = numbers(whole, [0])
-    assert len(wanted) == 12 + 5  # the test set is asked without the adapter, too
+    assert len(wanted) == 12 + 5  # one evaluation without the adapter, too
     result = (whole / "result" / "adapter_model.safetensors").read_bytes()
     done = events(whole, kind="done")[0]
 
@@ -148,10 +148,10 @@ def test_twenty_interrupted_jobs_equal_the_unbroken_one(
         write(folder, spec)
         while True:
             process, orders = start(folder)
-            way = break_off(folder, spec.attempt, process, orders, chance) if left else "left alone"
+            how = break_off(folder, spec.attempt, process, orders, chance) if left else "left alone"
             left -= 1
             process.join(200)
-            ended.append((way, process.exitcode))
+            ended.append((how, process.exitcode))
             if process.exitcode == train_events.EXIT_DONE:
                 break
             begin, path = go_on_from(folder, spec.attempt)
@@ -163,6 +163,6 @@ def test_twenty_interrupted_jobs_equal_the_unbroken_one(
         told = events(folder, spec.attempt, "done")[0]
         for key in ("best_step", "validation_loss_before", "validation_loss_after", "train_loss"):
             assert told[key] == done[key], (seed, key)
-    # The moments are left to chance; that each way was met is not.
-    assert {way for way, code in ended if code == -signal.SIGKILL} == {"kill", "kill in a save"}
-    assert {way for way, code in ended if code == train_events.EXIT_STOPPED} == {"SIGTERM", "stop"}
+    # The moments are left to chance; that each of them was met is not.
+    assert {how for how, code in ended if code == -signal.SIGKILL} == {"kill", "kill in a save"}
+    assert {how for how, code in ended if code == train_events.EXIT_STOPPED} == {"SIGTERM", "stop"}

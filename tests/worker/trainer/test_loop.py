@@ -44,17 +44,17 @@ def test_twenty_golden_losses(
     tmp_path: Path, tiny_model: Path, request: pytest.FixtureRequest
 ) -> None:
     train(tmp_path, tiny_model, **TWENTY)
-    found = {
+    actual = {
         "training": losses(tmp_path),
         "evaluation": [e["loss"] for e in events(tmp_path, kind="evaluation")],
     }
     if request.config.getoption("--write-golden", default=False):
-        GOLDEN.write_text(json.dumps(found, indent=2) + "\n")
+        GOLDEN.write_text(json.dumps(actual, indent=2) + "\n")
     golden = json.loads(GOLDEN.read_text())
     assert len(golden["training"]) == 20
     # float32 sums in another order on another CPU: 1e-3 after twenty steps is generous.
-    assert found["training"] == pytest.approx(golden["training"], rel=1e-3)
-    assert found["evaluation"] == pytest.approx(golden["evaluation"], rel=1e-3)
+    assert actual["training"] == pytest.approx(golden["training"], rel=1e-3)
+    assert actual["evaluation"] == pytest.approx(golden["evaluation"], rel=1e-3)
 
 
 def test_the_same_seed_gives_the_same_job_and_another_a_different_one(
@@ -72,9 +72,9 @@ def test_one_batch_is_learned_by_heart(tmp_path: Path, tiny_model: Path) -> None
         num_epochs=50, batch_size=4, learning_rate=0.01, lora_rank=16, num_evaluations=1,
     )  # fmt: skip
     loop.train(make_state(tmp_path, spec, make_plan(spec, num_train=4)))
-    found = losses(tmp_path)
-    assert found[0] > 3
-    assert found[-1] < 0.1
+    per_step = losses(tmp_path)
+    assert per_step[0] > 3
+    assert per_step[-1] < 0.1
     notes = [event["message"] for event in events(tmp_path, kind="note")]
     assert any("no test set" in note for note in notes)
 
@@ -183,7 +183,7 @@ def test_a_loss_that_is_no_number_goes_back_once_with_half_the_rate(
 ) -> None:
     spec = make_job(tmp_path, tiny_model, **TWENTY)
     state = make_state(tmp_path, spec, make_plan(spec, micro_batch_tokens=4096))
-    break_loss(state, {8})  # one pass a step; the last look was after step 5
+    break_loss(state, {8})  # one pass a step; the last evaluation was after step 5
     loop.train(state)
     steps = events(tmp_path, kind="step")
     assert [e["step"] for e in steps] == [*range(1, 8), *range(6, 21)]
@@ -263,8 +263,10 @@ def test_evaluations_and_moments_may_run_out_of_memory_as_well(
     assert state.progress.micro_batch_tokens == 128
     # Once for the moments, once for an evaluation.
     assert [e["level"] for e in events(short, kind="note")] == ["warn", "warn"]
-    looks = [[e["loss"] for e in events(folder, kind="evaluation")] for folder in (whole, short)]
-    assert looks[0] == pytest.approx(looks[1], rel=1e-3)
+    evaluations = [
+        [e["loss"] for e in events(folder, kind="evaluation")] for folder in (whole, short)
+    ]
+    assert evaluations[0] == pytest.approx(evaluations[1], rel=1e-3)
 
 
 def test_no_memory_for_one_example_ends_the_job(tmp_path: Path, tiny_model: Path) -> None:
@@ -288,12 +290,12 @@ def test_training_stops_early_and_keeps_the_best_step(tmp_path: Path, tiny_model
         num_evaluations=25, early_stopping_patience=3,
     )  # fmt: skip
     loop.train(make_state(tmp_path, spec, make_plan(spec, num_train=2)))
-    looks = events(tmp_path, kind="evaluation")[1:]
+    evaluations = events(tmp_path, kind="evaluation")[1:]
     (done,) = events(tmp_path, kind="done")
     assert done["stopped_early"]
-    assert len(looks) < 25
-    best = min(looks, key=lambda e: e["loss"])
-    assert done["best_step"] == best["step"] == looks[-4]["step"]
+    assert len(evaluations) < 25
+    best = min(evaluations, key=lambda e: e["loss"])
+    assert done["best_step"] == best["step"] == evaluations[-4]["step"]
     newest = checkpoint.newest(tmp_path)
     assert newest is not None
     saved = load_file(newest / "best_adapter.safetensors")
@@ -310,7 +312,7 @@ def test_the_learning_rate_rises_then_falls_along_a_cosine() -> None:
     assert 0 < rates[9] < 0.0005
 
 
-def test_looks_are_spread_evenly_and_end_with_the_last_step() -> None:
+def test_evaluations_are_spread_evenly_and_end_with_the_last_step() -> None:
     assert schedule.evaluation_steps(20, 4) == {5, 10, 15, 20}
     assert schedule.evaluation_steps(3, 5) == {1, 2, 3}
 
@@ -326,7 +328,7 @@ def test_a_step_is_a_fixed_number_of_examples_and_each_pass_sees_all() -> None:
     assert [len(step_examples(10, half, step)) for step in range(2)] == [4, 1]
 
 
-def test_a_large_test_set_is_looked_at_in_part() -> None:
+def test_a_large_test_set_is_evaluated_in_part() -> None:
     config = TrainConfig(num_evaluations=5)
     examples = [Encoded([n] * 10, [n] * 10, 0) for n in range(500)]
     chosen = evaluation_examples(examples, config, train_tokens=10_000)

@@ -26,13 +26,13 @@ def test_loss_and_gradient_are_those_of_whole_logits(chunk_tokens: int) -> None:
     labels_T[torch.randperm(30)[:12]] = IGNORE_INDEX
     loss_sum, num_tokens = completion_loss(hidden_TD, head_VD, labels_T, bias_V, chunk_tokens)
     (3 * loss_sum).backward()
-    found, hidden_TD.grad = hidden_TD.grad, None
+    grad, hidden_TD.grad = hidden_TD.grad, None
     logits = hidden_TD[:-1] @ head_VD.T + bias_V
     expected = cross_entropy(logits, labels_T[1:], ignore_index=IGNORE_INDEX, reduction="sum")
     (3 * expected).backward()
     assert num_tokens == (labels_T[1:] != IGNORE_INDEX).sum()
     torch.testing.assert_close(loss_sum, expected)
-    torch.testing.assert_close(found, hidden_TD.grad)
+    torch.testing.assert_close(grad, hidden_TD.grad)
 
 
 def test_lengths_must_agree() -> None:
@@ -49,11 +49,11 @@ def test_each_sequence_has_a_loss_of_its_own(chunk_tokens: int) -> None:
     lengths = [7, 12, 11]
     labels_T[[0, 1, 7, 8, 9, 19]] = IGNORE_INDEX
     weights = torch.tensor([1.0, -2.0, 0.5])
-    found = sequence_losses(hidden_TD, head_VD, labels_T, lengths, None, chunk_tokens)
-    (found * weights).sum().backward()
+    losses = sequence_losses(hidden_TD, head_VD, labels_T, lengths, None, chunk_tokens)
+    (losses * weights).sum().backward()
     gradient, hidden_TD.grad = hidden_TD.grad, None
     parts = zip(hidden_TD.split(lengths), labels_T.split(lengths), strict=True)
     expected = torch.stack([completion_loss(h, head_VD, labels)[0] for h, labels in parts])
     (expected * weights).sum().backward()
-    torch.testing.assert_close(found, expected)
+    torch.testing.assert_close(losses, expected)
     torch.testing.assert_close(gradient, hidden_TD.grad)

@@ -13,6 +13,6 @@ def one_core() -> None:
 # The other shapes of the grid take minutes; `python -m bench.memory` measures them all.
 @pytest.mark.parametrize("name", ["tall", "wide"])
 def test_memory_is_foretold_within_15_percent(name: str) -> None:
-    found = memory.measured(memory.GRID[name])
-    assert found["measured"] > 1024**3
-    assert 0.85 < found["predicted"] / found["measured"] < 1.15
+    result = memory.measured(memory.GRID[name])
+    assert result["measured"] > 1024**3
+    assert 0.85 < result["predicted"] / result["measured"] < 1.15

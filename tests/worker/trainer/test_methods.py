@@ -1,4 +1,4 @@
-"""Ways to train beside plain LoRA: each changes what it should, and plain PEFT agrees.
+"""Methods beside plain LoRA: each changes what it should, and plain PEFT agrees.
 
 Plain PEFT on float32 weights is the reference: losses differ by less than 1e-5 of their value,
 gradients by 1e-3, which is rounding.
@@ -29,7 +29,7 @@ from worker.trainer.data import step_examples
 from worker.trainer.layers.attention import in_flight
 from worker.trainer.state import TrainingState
 
-WAYS: dict[str, dict[str, Any]] = {
+METHODS: dict[str, dict[str, Any]] = {
     "rslora": {"use_rslora": True},
     "dora": {"use_dora": True},
     "both": {"use_rslora": True, "use_dora": True, "lora_alpha": 8},
@@ -38,7 +38,7 @@ WAYS: dict[str, dict[str, Any]] = {
 }
 
 
-def moved_trainer(folder: Path, base: Path, resident: str = "fp32", **config: Any) -> TrainingState:
+def moved_state(folder: Path, base: Path, resident: str = "fp32", **config: Any) -> TrainingState:
     spec = make_job(folder, base, **config)
     state = make_state(folder, spec, make_plan(spec, resident=resident))
     _move_adapter(state)
@@ -51,17 +51,17 @@ def gradients(state: TrainingState) -> dict[str, Tensor]:
     return {name: p.grad.clone() for name, p in state.model.adapter.items() if p.grad is not None}
 
 
-@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("method", METHODS)
 def test_what_is_saved_is_in_plain_peft_the_same_forward_and_backward(
-    tmp_path: Path, tiny_model: Path, way: str
+    tmp_path: Path, tiny_model: Path, method: str
 ) -> None:
-    state = moved_trainer(tmp_path, tiny_model, method="lora", **WAYS[way])
+    state = moved_state(tmp_path, tiny_model, method="lora", **METHODS[method])
     examples = state.data.train[:4]
     with torch.no_grad():  # sizes that are not those of the weights themselves
         for name, parameter in state.model.adapter.items():
             if "magnitude" in name:
                 parameter.mul_(1.1)
-    loss, found = loop.fill_gradients(state, examples), state.model.adapter
+    loss, adapter = loop.fill_gradients(state, examples), state.model.adapter
     checkpoint.write_result(tmp_path, tiny_model, state.model)
     plain = AutoModelForCausalLM.from_pretrained(tiny_model, dtype=torch.float32)
     tuned = PeftModel.from_pretrained(plain, str(tmp_path / "result"), is_trainable=True)
@@ -79,16 +79,16 @@ def test_what_is_saved_is_in_plain_peft_the_same_forward_and_backward(
         for name, parameter in tuned.named_parameters()
         if parameter.requires_grad
     }
-    assert expected.keys() == found.keys()
-    for name, parameter in found.items():
+    assert expected.keys() == adapter.keys()
+    for name, parameter in adapter.items():
         torch.testing.assert_close(parameter.grad, expected[name], rtol=1e-3, atol=1e-5)
 
 
 def test_each_way_trains_the_weights_that_it_names(tmp_path: Path, tiny_model: Path) -> None:
     names = {}
-    for way, config in WAYS.items():
-        spec = make_job(tmp_path / way, tiny_model, **config)
-        names[way] = set(make_state(tmp_path / way, spec).model.adapter)
+    for method, config in METHODS.items():
+        spec = make_job(tmp_path / method, tiny_model, **config)
+        names[method] = set(make_state(tmp_path / method, spec).model.adapter)
     assert {n.split(".")[-3] for n in names["attention"]} == {
         "q_proj",
         "k_proj",
@@ -121,14 +121,14 @@ def test_a_fresh_dora_adapter_changes_nothing(tmp_path: Path, tiny_model: Path) 
 def test_dora_on_4_bit_weights_keeps_its_gradients_after_an_evaluation(
     tmp_path: Path, tiny_model: Path
 ) -> None:
-    state = moved_trainer(tmp_path, tiny_model, "nf4", use_dora=True)
+    state = moved_state(tmp_path, tiny_model, "nf4", use_dora=True)
     before = gradients(state)
     assert len(before) == len(state.model.adapter) == 42
     evaluation.mean_loss(state, state.data.validation)
     after = gradients(state)
     for name, gradient in before.items():
         assert torch.equal(gradient, after[name]), name
-    exact = gradients(moved_trainer(tmp_path, tiny_model, "fp32", use_dora=True))
+    exact = gradients(moved_state(tmp_path, tiny_model, "fp32", use_dora=True))
     one = torch.cat([g.flatten() for g in before.values()])
     other = torch.cat([g.flatten() for g in exact.values()])
     assert nn.functional.cosine_similarity(one, other, dim=0) > 0.999
@@ -137,7 +137,7 @@ def test_dora_on_4_bit_weights_keeps_its_gradients_after_an_evaluation(
 def test_lora_plus_moves_the_second_half_faster(tmp_path: Path, tiny_model: Path) -> None:
     moves = {}
     for ratio in (1, 4):
-        state = moved_trainer(tmp_path, tiny_model, lora_plus_ratio=ratio, use_dora=True)
+        state = moved_state(tmp_path, tiny_model, lora_plus_ratio=ratio, use_dora=True)
         start = {name: p.detach().clone() for name, p in state.model.adapter.items()}
         assert loop.take_step(state, 20)
         moves[ratio] = {name: p - start[name] for name, p in state.model.adapter.items()}
@@ -202,7 +202,7 @@ def test_schedules_end_where_they_say() -> None:
         ]
         for kind in ("cosine", "linear", "constant")
     }
-    assert {tuple(found[:3]) for found in rates.values()} == {(0.005, 0.01, 0.01)}
+    assert {tuple(values[:3]) for values in rates.values()} == {(0.005, 0.01, 0.01)}
     assert rates["constant"][9] == 0.01
     assert rates["linear"][6] == pytest.approx(0.005)
     assert rates["linear"][9] == pytest.approx(0.01 / 8)

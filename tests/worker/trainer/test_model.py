@@ -118,7 +118,7 @@ def test_an_evaluation_takes_no_gradient_away(
 
 def test_the_fused_layer_does_what_peft_does(tmp_path: Path, tiny_model: Path) -> None:
     state = state_with(tmp_path, tiny_model, "fp32", method="lora")
-    found = gradients(state)
+    grads = gradients(state)
     plain = AutoModelForCausalLM.from_pretrained(tiny_model, dtype=torch.float32)
     config = LoraConfig(r=4, lora_alpha=32, target_modules="all-linear", task_type="CAUSAL_LM")
     reference = get_peft_model(plain, config)
@@ -133,8 +133,8 @@ def test_the_fused_layer_does_what_peft_does(tmp_path: Path, tiny_model: Path) -
         logits = reference(input_ids=ids).logits[0, :-1]
         loss = nn.functional.cross_entropy(logits, labels[0, 1:], reduction="sum")
         (loss / num_labelled).backward()
-    assert len(found) == len(state.model.adapter) == 28
-    for name, gradient in found.items():
+    assert len(grads) == len(state.model.adapter) == 28
+    for name, gradient in grads.items():
         torch.testing.assert_close(gradient, named[name].grad, rtol=1e-3, atol=1e-6)
 
 

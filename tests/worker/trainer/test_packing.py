@@ -41,10 +41,10 @@ def test_attention_stays_within_an_example(lengths: list[int], window: int | Non
     )
     row = packing.make_row([Encoded([0] * n, [0] * n, 0) for n in lengths], torch.device("cpu"))
     with attention.in_flight(row):
-        found, _ = attention.packed_attention(
+        y, _ = attention.packed_attention(
             torch.nn.Module(), query, key, value, None, sliding_window=window
         )
-    found.square().sum().backward()
+    y.square().sum().backward()
     gradients = [x.grad.clone() for x in (query, key, value) if x.grad is not None]
     example_T = torch.repeat_interleave(torch.arange(len(lengths)), torch.tensor(lengths))
     distance = torch.arange(total)[:, None] - torch.arange(total)[None, :]
@@ -55,8 +55,8 @@ def test_attention_stays_within_an_example(lengths: list[int], window: int | Non
         x.grad = None
     expected = scaled_dot_product_attention(query, key, value, attn_mask=seen, enable_gqa=True)
     expected.square().sum().backward()
-    # The padded way rounds its weights to float32.
-    torch.testing.assert_close(found, expected.transpose(1, 2), rtol=1e-5, atol=1e-6)
+    # The padded path rounds its weights to float32.
+    torch.testing.assert_close(y, expected.transpose(1, 2), rtol=1e-5, atol=1e-6)
     for gradient, x in zip(gradients, (query, key, value), strict=True):
         torch.testing.assert_close(gradient, x.grad, rtol=1e-5, atol=1e-5)
 
@@ -69,16 +69,16 @@ def test_attention_refuses_to_guess() -> None:
 
 def test_a_packed_step_is_the_sum_of_its_examples(tmp_path: Path, tiny_model: Path) -> None:
     spec = make_job(tmp_path, tiny_model)
-    found = {}
+    results = {}
     for name, tokens in (("packed", 4096), ("alone", 1)):
         state = make_state(tmp_path, spec, make_plan(spec, micro_batch_tokens=tokens))
         _move_adapter(state)
         loss = loop.fill_gradients(state, state.data.train[:8])
         gradients = [p.grad for p in state.model.adapter.values() if p.grad is not None]
         assert len(gradients) == len(state.model.adapter)
-        found[name] = (loss, gradients)
-    assert found["packed"][0] == pytest.approx(found["alone"][0], rel=1e-5)
-    for one, other in zip(found["packed"][1], found["alone"][1], strict=True):
+        results[name] = (loss, gradients)
+    assert results["packed"][0] == pytest.approx(results["alone"][0], rel=1e-5)
+    for one, other in zip(results["packed"][1], results["alone"][1], strict=True):
         torch.testing.assert_close(one, other, rtol=1e-3, atol=1e-6)
 
 

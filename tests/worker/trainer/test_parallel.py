@@ -110,10 +110,10 @@ def test_two_processes_learn_what_one_learns(
         # One process alone reports, but of what all of them saw.
         assert numbers(two, kind) == pytest.approx(numbers(one, kind), rel=tolerance, abs=tolerance)
     wanted = adapter(one)
-    for key, found in adapter(two).items():
+    for key, actual in adapter(two).items():
         # Against weights of up to 0.13. Adam's first steps have the size of the learning rate
         # whatever a gradient's, so rounding is seen only where one is nearly zero.
-        torch.testing.assert_close(found, wanted[key], rtol=0, atol=tolerance * 10)
+        torch.testing.assert_close(actual, wanted[key], rtol=0, atol=tolerance * 10)
     first, second = told(trained, name)
     assert first["adapter"] == second["adapter"]
 
@@ -140,7 +140,7 @@ def test_a_stopped_job_of_two_goes_on_bit_for_bit(trained: Path) -> None:
 def test_a_loss_that_is_no_number_in_one_process_takes_both_back(trained: Path) -> None:
     assert told(trained, "odd") == [0.5, 0.5]
     steps = [event["step"] for event in events(trained / "odd", kind="step")]
-    assert steps == [*range(1, 8), *range(5, 13)]  # the last look was after step 4
+    assert steps == [*range(1, 8), *range(5, 13)]  # the last evaluation was after step 4
 
 
 def test_both_take_smaller_pieces_where_one_runs_out_of_memory(
@@ -169,8 +169,8 @@ def test_a_split_model_that_runs_out_of_memory_is_started_again_with_less(
 
 def test_examples_are_dealt_out_by_length() -> None:
     shares = Group(0, 3).shares([9, 1, 5, 5, 4, 3])
-    assert sorted(place for share in shares for place in share) == [0, 1, 2, 3, 4, 5]
-    assert [sum([9, 1, 5, 5, 4, 3][place] for place in share) for share in shares] == [9, 9, 9]
+    assert sorted(index for share in shares for index in share) == [0, 1, 2, 3, 4, 5]
+    assert [sum([9, 1, 5, 5, 4, 3][index] for index in share) for share in shares] == [9, 9, 9]
     assert Group(1, 2).shares([7]) == [[0], []]
     assert Group().shares([3, 4]) == [[0, 1]]
 

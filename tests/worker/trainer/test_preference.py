@@ -56,8 +56,8 @@ def make_pairs(folder: Path, base: Path, packed: bool = True, **config: Any) -> 
 
 def likelihood(model: Any, ids: list[int], labels: list[int]) -> Tensor:
     logits = model(input_ids=torch.tensor([ids])).logits[0, :-1].log_softmax(-1)
-    places = [i for i, label in enumerate(labels[1:]) if label != IGNORE_INDEX]
-    return torch.stack([logits[i, labels[i + 1]] for i in places]).sum()
+    positions = [i for i, label in enumerate(labels[1:]) if label != IGNORE_INDEX]
+    return torch.stack([logits[i, labels[i + 1]] for i in positions]).sum()
 
 
 def halves(example: Encoded) -> list[tuple[list[int], list[int]]]:
@@ -107,14 +107,14 @@ def test_it_begins_at_log_2_and_learns_to_prefer_the_better_answer(
     state = make_pairs(tmp_path, tiny_model, num_steps=12, num_evaluations=3)
     loop.train(state)
     assert losses(tmp_path)[0] == pytest.approx(math.log(2), rel=1e-6)
-    looks = events(tmp_path, kind="evaluation")
-    assert looks[0]["loss"] == pytest.approx(math.log(2), rel=1e-6)
-    assert (looks[0]["preferred_share"], looks[0]["preference_margin"]) == (0.5, 0)
-    assert looks[-1]["loss"] < math.log(2)
-    assert looks[-1]["preferred_share"] == 1
+    evaluations = events(tmp_path, kind="evaluation")
+    assert evaluations[0]["loss"] == pytest.approx(math.log(2), rel=1e-6)
+    assert (evaluations[0]["preferred_share"], evaluations[0]["preference_margin"]) == (0.5, 0)
+    assert evaluations[-1]["loss"] < math.log(2)
+    assert evaluations[-1]["preferred_share"] == 1
     assert events(tmp_path, kind="step")[-1]["preference_margin"] > 0
     (done,) = events(tmp_path, kind="done")
-    best = next(e for e in looks if e["step"] == done["best_step"])
+    best = next(e for e in evaluations if e["step"] == done["best_step"])
     assert done["preferred_share"] == best["preferred_share"]
     (samples,) = events(tmp_path, kind="samples")
     assert samples["samples"][0]["reference"].startswith("Up the stairs")
