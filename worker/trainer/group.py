@@ -59,7 +59,12 @@ class Group:
         return shares
 
     def sum_gradients(self, weights: Sequence[Tensor]) -> None:
-        """Give each process the sum of all processes' gradients, bit for bit the same one."""
+        """Give each process the sum of all processes' gradients, bit for bit the same one.
+
+        Args:
+            weights: The adapter's, of any shapes, float32 and in the same order everywhere; their
+                gradients change in place.
+        """
         if self.size == 1:
             return
         # One that had no example has no gradient yet.
@@ -101,7 +106,7 @@ class Group:
         return bytes(told.tolist()).decode()
 
     def same(self, tensor: Tensor) -> Tensor:
-        """Put the first process's numbers into a tensor; returns it."""
+        """Put the first process's numbers into a tensor of any shape, in place; returns it."""
         if self.size > 1:
             distributed.broadcast(tensor.detach(), 0)
         return tensor
@@ -192,6 +197,8 @@ def shard(base: Any, adapter: Sequence[nn.Parameter], mesh: Any, device: torch.d
         adapter: Their weights.
         mesh: From make_mesh.
         device: Where to compute.
+
+    Source: the splitting is FSDP's, arXiv:2304.11277, section 3.
     """
     for module in base.modules():
         state = getattr(getattr(module, "weight", None), "quant_state", None)

@@ -60,7 +60,7 @@ def completion_loss(
 def padded_loss(
     logits_BLV: Tensor, labels_T: Tensor, lengths: Sequence[int]
 ) -> tuple[Tensor, Tensor]:
-    """Sum the cross-entropy of the completion tokens of a padded batch.
+    """Sum the cross-entropy of the completion tokens of a padded batch, in nats.
 
     Args:
         logits_BLV: Scores of a model's own forward, examples padded on the right.
@@ -77,7 +77,7 @@ def padded_loss(
 def _padded_losses(
     logits_BLV: Tensor, labels_T: Tensor, lengths: Sequence[int]
 ) -> tuple[Tensor, Tensor]:
-    """Return each labelled token's loss, and which sequence it belongs to."""
+    """Return each labelled token's loss (N, nats, float32) and the index of its sequence (N)."""
     labels_BL = pad_sequence(
         list(labels_T.split(list(lengths))), batch_first=True, padding_value=IGNORE_INDEX
     )
@@ -142,7 +142,8 @@ def padded_sequence_losses(logits_BLV: Tensor, labels_T: Tensor, lengths: Sequen
 class _ChunkedCrossEntropy(torch.autograd.Function):
     """The gradient is made together with the loss, while a chunk's logits are still there.
 
-    Returns the sum of the losses, or each token's own.
+    loss = log sum exp(logits) - logits[target], and d loss / d hidden = (softmax - one-hot) head.
+    Returns the sum of the losses (scalar), or each token's own (N), in nats, float32.
     """
 
     @staticmethod

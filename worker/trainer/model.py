@@ -1,4 +1,8 @@
-"""The base model in 4 bit, the LoRA adapter on top."""
+"""The base model in 4 bit, the LoRA adapter on top.
+
+Dimensions: T tokens of a packed row, D hidden, V vocabulary, B examples of a padded batch,
+L longest of them, S sequences of a row, P pairs.
+"""
 
 import ctypes
 import warnings
@@ -56,7 +60,16 @@ class Model:
         return self.head.weight.device
 
     def loss(self, row: packing.Row) -> RowLoss:
-        """Work out the loss of a row, of whichever kind; call it within attention.in_flight."""
+        """Work out the loss of a row: packed, padded or of pairs.
+
+        Args:
+            row: Call it, and what goes backward from it, within attention.in_flight(row).
+
+        Returns:
+            The sum over what is learned, in nats, with gradient; of pairs their margins as well.
+
+        Source: LoRA, arXiv:2106.09685, equation 1; of pairs DPO, arXiv:2305.18290, equation 7.
+        """
         if row.is_pairs:
             return self._pair_loss(row)
         if self.packed:
@@ -73,6 +86,7 @@ class Model:
         return RowLoss(total, int(num))
 
     def _pair_loss(self, row: packing.Row) -> RowLoss:
+        """Measure against this very model with its adapter switched off."""
         with torch.no_grad(), self.peft.disable_adapter():
             reference_S = self._sequence_losses(row)
         total, margin_P = preference.pair_loss(
@@ -83,6 +97,7 @@ class Model:
         return RowLoss(total, margin_P.shape[0], margin_P)
 
     def _sequence_losses(self, row: packing.Row) -> Tensor:
+        """Return the loss of each answer of a row (S, nats, float32)."""
         if not self.packed:
             return padded_sequence_losses(self.scores(row.padded()), row.labels_T, row.lengths)
         return sequence_losses(
@@ -96,7 +111,7 @@ class Model:
         )
 
     def scores(self, token_ids_BL: Tensor) -> Tensor:
-        """Return the model's own logits (B, L, V) of examples padded on the right.
+        """Return the model's own logits (B, L, V) of examples padded on the right (B, L).
 
         Nothing but token ids goes in: positions begin at 0, and what comes after an example is
         seen by none of its tokens.
@@ -203,6 +218,10 @@ def groups(model: Model, config: TrainConfig) -> Sequence[Tensor] | Sequence[dic
     """Return the adapter's weights for the optimizer: LoRA+ has some of them learn faster.
 
     Which ones as PEFT decides: B, and what has one dimension.
+
+    Returns:
+        The float32 weights, or two groups of them, each with its `ratio` to the learning rate.
+
     Source: LoRA+, arXiv:2402.12354.
     """
     if config.lora_plus_ratio == 1:
@@ -243,6 +262,10 @@ def peft_config(model: Model) -> LoraConfig:
 
 def set_adapter(model: Model, tensors: dict[str, Tensor]) -> None:
     """Put saved adapter weights in place.
+
+    Args:
+        model: Whose adapter changes.
+        tensors: By the names under which PEFT saves them, in their shapes, on any device.
 
     Raises:
         ValueError: they belong to another model.

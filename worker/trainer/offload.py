@@ -54,7 +54,7 @@ def move_embedding(base: Any) -> None:
 
 
 class _Lookup:
-    """Stands in for the forward of an embedding."""
+    """Stands in for the forward of an embedding: rows (..., D) of the table, on the device."""
 
     def __init__(self, module: Any, device: torch.device) -> None:
         self.module = module

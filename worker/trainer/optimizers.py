@@ -27,6 +27,8 @@ def make(kind: OptimizerKind, weights: Sequence[Any], weight_decay: float) -> to
         kind: Which.
         weights: Tensors, or groups of them as torch takes them.
         weight_decay: Of all of them.
+
+    Source: AdamW, arXiv:1711.05101, algorithm 2; moments in 8 bits, arXiv:2110.02861.
     """
     optimizer: torch.optim.Optimizer
     match kind:
@@ -77,7 +79,12 @@ def reset(optimizer: torch.optim.Optimizer) -> None:
 def state(
     optimizer: torch.optim.Optimizer,
 ) -> tuple[dict[str, Tensor], dict[str, dict[str, Any]]]:
-    """Return tensors on the CPU by `<weight>.<name>`, and plain numbers by weight and name."""
+    """Return what an optimizer remembers, as it is saved.
+
+    Returns:
+        Tensors on the CPU by `<weight>.<name>`: moments in the weight's shape, or a scalar `step`;
+        and plain numbers by weight and name. A weight's name is its index.
+    """
     tensors: dict[str, Tensor] = {}
     numbers: dict[str, dict[str, Any]] = {}
     for index, weight in enumerate(_weights(optimizer)):
@@ -97,6 +104,11 @@ def set_state(
     numbers: dict[str, dict[str, Any]],
 ) -> None:
     """Put back what `state` returned, in place: paged moments stay paged.
+
+    Args:
+        optimizer: With the same weights in the same order.
+        tensors: Moments by `<weight>.<name>`; none where no update had been made.
+        numbers: Plain numbers by weight and name.
 
     Raises:
         ValueError: it belongs to another optimizer.

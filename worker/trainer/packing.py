@@ -16,7 +16,7 @@ from worker.trainer.group import ALONE, Group
 
 @dataclass(frozen=True)
 class Row:
-    """One micro-batch: the tokens of some examples in a row."""
+    """One micro-batch: the tokens of some examples in a row, int64."""
 
     token_ids_T: Tensor
     position_ids_T: Tensor  # begin at 0 with each example
@@ -30,7 +30,7 @@ class Row:
         return self.token_ids_T.shape[0]
 
     def padded(self) -> Tensor:
-        """Return the token ids with dimensions B, L: an example a row, filled up on the right."""
+        """Return the token ids (B, L): an example a row, filled up with 0 on the right."""
         return pad_sequence(list(self.token_ids_T.split(self.lengths)), batch_first=True)
 
 

@@ -33,7 +33,7 @@ class Tally:
     margin: float = 0.0
 
     def add(self, margin_P: Tensor | None) -> None:
-        """Count the pairs of a row by their margins; None where it had no pairs."""
+        """Count the pairs of a row by their margins (P, nats times beta); None has no pairs."""
         if margin_P is None:
             return
         self.num += margin_P.shape[0]

@@ -19,18 +19,18 @@ class Activation(Protocol):
     """
 
     def forward(self, x: Tensor) -> Tensor:
-        """Return the activated numbers, in the shape and type of x."""
+        """Return the activated numbers (..., I), in the type of x."""
 
     def backward(self, grad: Tensor, x: Tensor) -> Tensor:
-        """Return the gradient of x from that of the activated numbers."""
+        """Return the gradient of x (..., I) from that of the activated numbers, in its type."""
 
     def product(self, gate: Tensor, up: Tensor) -> Tensor:
-        """Return the activated gate times `up`, in their shape and type."""
+        """Return activation(gate) up (..., I), in their type."""
 
     def product_gradients(
         self, grad: Tensor, gate: Tensor, up: Tensor
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """Return the gradients of gate and `up`, and their product again.
+        """Return the gradients of gate and `up`, and their product again, all (..., I).
 
         Args:
             grad: Of the product; may be used up.
@@ -67,7 +67,7 @@ class _Gated:
 
 
 class Silu(_Gated):
-    """x sigmoid(x), also called Swish."""
+    """x sigmoid(x), also called Swish (arXiv:1710.05941, section 2)."""
 
     is_silu = True
 

@@ -52,7 +52,7 @@ def switched_off() -> Iterator[None]:
 
 
 def usable(x: Tensor) -> bool:
-    """Tell whether the kernels may work on a tensor."""
+    """Tell whether the kernels may work on a tensor (of any shape): where it lies decides."""
     if not HAS_TRITON or _State.off or not (x.is_cuda or _is_interpreted()):
         return False
     if _State.works is None:
@@ -75,7 +75,7 @@ def _try(device: torch.device) -> bool:
 
 
 def usable_for_norm(x: Tensor) -> bool:
-    """Tell the same for norms, of which one program holds a whole token."""
+    """Tell the same for norms of x (..., D), of which one program holds a whole token."""
     return x.shape[-1] <= _WIDEST and x.stride(-1) == 1 and usable(x)
 
 
@@ -352,7 +352,12 @@ def rotate(x_BHTD: Tensor, cos_BTD: Tensor, sin_BTD: Tensor, back: bool = False)
 
 
 def usable_for_low_rank(y_TO: Tensor, low_TR: Tensor) -> bool:
-    """Tell whether `add_low_rank_` can add a product, and pays: its start takes longer."""
+    """Tell whether `add_low_rank_` can add a product, and pays: its start takes longer.
+
+    Args:
+        y_TO: What is added to.
+        low_TR: The narrow factor.
+    """
     return (
         low_TR.shape[1] in (16, 32, 64)
         and y_TO.dtype in (torch.bfloat16, torch.float16)
@@ -364,10 +369,17 @@ def usable_for_low_rank(y_TO: Tensor, low_TR: Tensor) -> bool:
 
 
 def add_low_rank_(y_TO: Tensor, low_TR: Tensor, b_RO: Tensor) -> Tensor:
-    """Add low_TR b_RO to y_TO in place and return it, limited by reading and writing y alone.
+    """Add a product of small rank in place, limited by reading and writing y alone.
 
-    cuBLAS takes up to twice as long for so few multiplications of each number. All are of one
-    16-bit type, and are summed up in float32; `usable_for_low_rank` says whether they fit.
+    cuBLAS takes up to twice as long for so few multiplications of each number.
+
+    Args:
+        y_TO: What is added to, of a 16-bit type; sums are in float32.
+        low_TR: The narrow factor, of the same type; `usable_for_low_rank` says whether both fit.
+        b_RO: The other factor, in any memory order.
+
+    Returns:
+        y_TO.
     """
     num_tokens, num_out = y_TO.shape
     grid = (triton.cdiv(num_out, 128), triton.cdiv(num_tokens, 128))  # to 8 million tokens

@@ -210,7 +210,10 @@ class _LoraLinear(torch.autograd.Function):
 
 
 class _LoraOfProduct(torch.autograd.Function):
-    """The linear layer after a gate: its input is made again in backward and not kept."""
+    """The linear layer after a gate: its input is made again in backward and not kept.
+
+    y = W x + b + scale B A x with x = activation(gate) up; gradients as _LoraLinear's.
+    """
 
     @staticmethod
     def forward(
@@ -276,20 +279,23 @@ def _both(
 
 
 def _add_product(y_TO: Tensor, low_TR: Tensor, b_RO: Tensor) -> Tensor:
-    """Add low_TR b_RO to y_TO in place."""
+    """Add low_TR b_RO to y_TO in place and return it; all of one type."""
     if kernels.usable_for_low_rank(y_TO, low_TR):
         return kernels.add_low_rank_(y_TO, low_TR, b_RO)
     return y_TO.addmm_(low_TR, b_RO)
 
 
 def _squares(base: nn.Linear) -> Tensor:
-    """Return the square of the length of each output's weights, in float32."""
+    """Return the square of the length of each output's weights (O, float32)."""
     length_O: Tensor = torch.linalg.vector_norm(_weight(base), dim=1, dtype=torch.float32)
     return length_O.square()
 
 
 def _weight(base: nn.Linear) -> Tensor:
-    """Return a frozen weight as it is computed with; NF4 is unpacked for the moment."""
+    """Return a frozen weight (O, I) as it is computed with; NF4 is unpacked for the moment.
+
+    Source: QLoRA, arXiv:2305.14314, equation 6.
+    """
     state = getattr(base, _STATE)
     if state is None:
         return base.weight

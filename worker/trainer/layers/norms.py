@@ -29,7 +29,7 @@ class Norm:
         return int(self.module.weight.shape[0])
 
     def __call__(self, x: Tensor) -> Tensor:
-        """Return the normed numbers, in the shape and type of x."""
+        """Return the normed numbers (..., D), in the type of x."""
         y: Tensor = RmsNorm.apply(  # type: ignore[no-untyped-call]
             x, self.module.weight, self.eps, self.offset
         )
