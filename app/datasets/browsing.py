@@ -45,7 +45,7 @@ class Wish:
 
 
 @dataclass
-class ExamplePage:
+class Matches:
     """A page of examples, where the next begins, and where the one before ends."""
 
     examples: list[Example] = field(default_factory=list)
@@ -67,13 +67,13 @@ def page(
     start: int = 0,
     limit: int = PAGE_EXAMPLES,
     seconds: float = SEARCH_SECONDS,
-) -> ExamplePage:
+) -> Matches:
     """Return the next examples that fit, from `start` on: an index, or a position in an order."""
     start = max(start, 0)
     until = time.monotonic() + seconds
     if _is_plain(wish):
         rows = examples.page(db, version, wish.split, after=start - 1, limit=limit + 1)
-        result = ExamplePage(rows[:limit])
+        result = Matches(rows[:limit])
         if len(rows) > limit:
             result.following = rows[limit - 1].index + 1
     else:
@@ -93,14 +93,14 @@ def page_before(
     before: int,
     limit: int = PAGE_EXAMPLES,
     seconds: float = SEARCH_SECONDS,
-) -> ExamplePage:
+) -> Matches:
     """Return the page that ends before a position; the first page where too little is before it."""
     before = max(before, 0)
     end: int | None = None
     until = time.monotonic() + seconds
     if _is_plain(wish):
         rows = examples.page_before(db, version, wish.split, before, limit + 1)
-        result = ExamplePage(rows[-limit:])
+        result = Matches(rows[-limit:])
         if len(rows) > limit:
             end = rows[1].index
     else:
@@ -154,7 +154,7 @@ def _walk(
     limit: int,
     until: float,
     step: int,
-) -> tuple[ExamplePage, int | None]:
+) -> tuple[Matches, int | None]:
     """Take candidates until the page is full or the time is up.
 
     Args:
@@ -164,7 +164,7 @@ def _walk(
         The page so far, and the first position that was not searched; None where all were.
     """
     wanted = search.terms(wish.words)
-    result = ExamplePage(total=total)
+    result = Matches(total=total)
     while True:
         began = time.monotonic()
         batch, has_more = _batch(candidates)

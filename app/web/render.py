@@ -2,10 +2,11 @@
 
 import hashlib
 from collections.abc import Mapping
+from dataclasses import fields
 from datetime import UTC, datetime
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from fastapi.responses import HTMLResponse
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
@@ -13,8 +14,12 @@ from sqlalchemy.orm import object_session
 
 from app.core.errors import AppError
 from app.core.models import DatasetVersion, User
+from app.datasets import statuses
 from app.notices import inbox
 from app.people.auth import can_edit
+
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
 
 ROOT = Path(__file__).resolve().parents[2]
 STATIC_DIR = ROOT / "static"
@@ -23,14 +28,29 @@ STATIC_DIR = ROOT / "static"
 def page(
     template: str,
     user: User | None = None,
+    content: "DataclassInstance | None" = None,
     *,
     status: int = 200,
     headers: Mapping[str, str] | None = None,
     **context: Any,
 ) -> HTMLResponse:
-    """Render a whole page; `user` is who is signed in, for the bar at the top."""
+    """Render a whole page.
+
+    Args:
+        template: Its file under templates/.
+        user: Who is signed in, for the bar at the top.
+        content: What the page shows; the template knows its fields by their names.
+        status: The answer's HTTP status.
+        headers: What goes with it.
+        context: Further names for the template.
+    """
     bell = num_unread(user)
-    html = environment().get_template(template).render(user=user, num_unread=bell, **context)
+    known = (
+        {field.name: getattr(content, field.name) for field in fields(content)} if content else {}
+    )
+    html = (
+        environment().get_template(template).render(user=user, num_unread=bell, **known, **context)
+    )
     return HTMLResponse(html, status_code=status, headers=headers)
 
 
@@ -38,19 +58,19 @@ def version_page(
     template: str,
     user: User,
     version: DatasetVersion,
+    content: "DataclassInstance",
     error: AppError | None = None,
-    **context: Any,
 ) -> HTMLResponse:
     """Render a page about a version of data; `error` is what was wrong with its form."""
     return page(
         template,
         user,
+        content,
         status=error.status if error else 200,
         version=version,
         dataset=version.dataset,
         can_edit=can_edit(user),
         error=error,
-        **context,
     )
 
 
@@ -93,8 +113,10 @@ def environment() -> Environment:
         "visible": visible,
         "duration": duration,
         "plural": plural,
+        "counted": counted,
     }
     env.globals["static"] = static
+    env.globals["version_statuses"] = statuses.VERSION
     env.globals["ui"] = env.get_template("ui.html").module
     return env
 
@@ -117,6 +139,14 @@ def number(value: float, digits: int = 0) -> str:
 def plural(count: int, one: str, many: str | None = None) -> str:
     """Write a count with its noun: 1 example, 1,200 examples."""
     return f"{count:,} {one if count == 1 else many or one + 's'}"
+
+
+def counted(count: int, one: str, many: str, **words: object) -> str:
+    """Choose a whole sentence by a count: `one` says it of 1, `many` of {n}; `words` fill it in.
+
+    Sentences stay whole, since in other languages more than the noun changes.
+    """
+    return (one if count == 1 else many).format(n=f"{count:,}", **words)
 
 
 def size(size_bytes: float) -> str:

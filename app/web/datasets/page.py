@@ -4,10 +4,12 @@ Queries and sums stay here; templates/datasets only places them.
 """
 
 import json
+from dataclasses import dataclass
 from functools import lru_cache
 from itertools import islice
 from typing import Any, NamedTuple
 
+from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from app.base_models import registry as base_models
@@ -25,7 +27,7 @@ from app.datasets import changes, examples, lengths, versions
 from app.datasets import mapping as mappings
 from app.datasets.conversations import assemble
 from app.datasets.mapping import ColumnRole, Mapping
-from app.datasets.readers import encodings
+from app.datasets.readers import encodings, reading
 from app.datasets.readers.documents import (
     DEFAULT_CHUNK_TOKENS,
     MAX_CHUNK_TOKENS,
@@ -33,14 +35,13 @@ from app.datasets.readers.documents import (
 )
 from app.datasets.readers.reading import (
     ALL_SHEETS,
-    WORKBOOKS,
     Inspection,
-    PreviewRow,
     ReadAs,
 )
 from app.training.chat import ChatError, ChatFormat, Segment, is_pair
 from app.training.chat import worse as worse_of
-from app.training.plan.shape import LengthHistogram, context_tokens
+from app.training.plan.shape import LengthHistogram
+from app.training.plan.shape import context_tokens as context_of
 from app.web.forms import MappingForm, ReadAsForm, SplitForm
 
 NUM_PREVIEW_CONVERSATIONS = 3
@@ -75,6 +76,108 @@ _BUSY = (
 )
 
 
+@dataclass(frozen=True)
+class ListPage:
+    """datasets/list.html: a department's datasets."""
+
+    datasets: list[Dataset]
+    can_edit: bool
+
+
+@dataclass(frozen=True)
+class NewPage:
+    """datasets/new.html: asks for a file; `name` is what was typed."""
+
+    name: str
+    error: AppError | None
+
+
+@dataclass(frozen=True)
+class Housekeeping:
+    """What each page of a version shows beside its own: other versions, and the name to change."""
+
+    history: list[tuple[DatasetVersion, str]]
+    typed_name: str
+
+
+@dataclass(frozen=True)
+class BusyPage:
+    """datasets/show.html: a version that is being read, or failed."""
+
+    kept: Housekeeping
+    is_busy: bool
+    num_ahead: int  # how many files are read before this one
+
+
+@dataclass(frozen=True)
+class PreviewRow:
+    """A row of the file: its number and its cells, in the columns' order."""
+
+    number: int
+    cells: list[str]
+
+
+@dataclass(frozen=True)
+class PreviewConversation:
+    """What becomes of a row: an example, or the reason why it is left out."""
+
+    number: int
+    messages: list[dict[str, Any]]
+    left_out: str = ""
+
+
+@dataclass(frozen=True)
+class ColumnsPage:
+    """datasets/columns.html: what the columns are, and what the first rows become."""
+
+    kept: Housekeeping
+    typed_read_as: ReadAsForm
+    inspection: Inspection
+    form: MappingForm
+    heads: list[tuple[str, str]]
+    role_options: list[tuple[str, str]]
+    rows: list[PreviewRow]
+    answer_speakers: list[tuple[str, str]]
+    conversations: list[PreviewConversation]
+    problem: str
+    speakers: dict[str, str]
+    encodings: dict[str, str]
+    delimiters: dict[str, str]
+    all_sheets: str
+
+
+@dataclass(frozen=True)
+class Bar:
+    """A bar of a picture of lengths, from and up to a length; the last may have no end."""
+
+    first: int
+    last: int | None
+    count: int
+    percent: float
+
+
+@dataclass(frozen=True)
+class Lengths:
+    """How many tokens a version's examples have for a model, and what the model can read."""
+
+    histogram: LengthHistogram | None
+    num_counted: int
+    context_tokens: int | None
+    bars: list[Bar]
+    problem: str
+
+
+@dataclass(frozen=True)
+class ModelView:
+    """A version's examples as a starting model sees them."""
+
+    models: list[tuple[str, str]]
+    model: BaseModel | None
+    split: str
+    seen: "Seen | None"
+    lengths: Lengths
+
+
 class Seen(NamedTuple):
     """One example as a base model sees it."""
 
@@ -89,6 +192,24 @@ class Seen(NamedTuple):
 def is_busy(version: DatasetVersion) -> bool:
     """Say whether a worker has it, or is about to."""
     return version.status in _BUSY
+
+
+def num_ahead(db: Session, version: DatasetVersion) -> int:
+    """Count the files, of all departments, that a worker reads before this one."""
+    ahead = (DatasetVersion.id < version.id, DatasetVersion.status.in_(_BUSY))
+    return db.scalar(select(func.count()).select_from(DatasetVersion).where(*ahead)) or 0
+
+
+def housekeeping(version: DatasetVersion, typed_name: str | None = None) -> Housekeeping:
+    """Return what each page of a version shows beside its own."""
+    dataset = version.dataset
+    return Housekeeping(history(dataset), dataset.name if typed_name is None else typed_name)
+
+
+def busy_page(db: Session, version: DatasetVersion, kept: Housekeeping) -> BusyPage:
+    """Return what the page shows of a version that is being read, or failed."""
+    waits = version.status is VersionStatus.UPLOADED
+    return BusyPage(kept, is_busy(version), num_ahead(db, version) if waits else 0)
 
 
 def history(dataset: Dataset) -> list[tuple[DatasetVersion, str]]:
@@ -226,46 +347,50 @@ def whole_number(typed: str, default: int, bounds: tuple[int, int], field: str) 
     return number
 
 
-def columns_context(
-    version: DatasetVersion, form: MappingForm, error: AppError | None = None
-) -> dict[str, Any]:
+def columns_page(
+    version: DatasetVersion,
+    kept: Housekeeping,
+    form: MappingForm | None = None,
+    typed_read_as: ReadAsForm | None = None,
+) -> ColumnsPage:
     """Return what the page with the columns shows."""
     inspection = versions.inspection_of(version)
     assert inspection is not None
+    form = form or form_of(version)
     try:
         mapping = mapping_from(form)
         mapping.check(inspection.columns)
         conversations, problem = _conversations(inspection, mapping), ""
     except Invalid as invalid:
         conversations, problem = [], invalid.message
-    return {
-        "inspection": inspection,
-        "form": form,
-        "error": error,
-        "answer_speakers": _speakers(inspection, form),
-        "heads": list(zip(form.column, form.role, strict=False)),
-        "role_options": [(role.value, words) for role, words in ROLE_WORDS.items()],
-        "rows": [_cells(row, form.column) for row in inspection.preview[:NUM_SHOWN_ROWS]],
-        "conversations": conversations,
-        "problem": problem,
-        "speakers": SPEAKERS,
-        "encodings": encodings.CHOICES,
-        "is_workbook": inspection.format in WORKBOOKS,
-        "all_sheets": ALL_SHEETS,
-        "delimiters": DELIMITERS,
-    }
+    return ColumnsPage(
+        kept=kept,
+        typed_read_as=typed_read_as or ReadAsForm(),
+        inspection=inspection,
+        form=form,
+        heads=list(zip(form.column, form.role, strict=False)),
+        role_options=[(role.value, words) for role, words in ROLE_WORDS.items()],
+        rows=[_row(row, form.column) for row in inspection.preview[:NUM_SHOWN_ROWS]],
+        answer_speakers=_speakers(inspection, form),
+        conversations=conversations,
+        problem=problem,
+        speakers=SPEAKERS,
+        encodings=encodings.CHOICES,
+        delimiters=DELIMITERS,
+        all_sheets=ALL_SHEETS,
+    )
 
 
-def _conversations(inspection: Inspection, mapping: Mapping) -> list[dict[str, Any]]:
+def _conversations(inspection: Inspection, mapping: Mapping) -> list[PreviewConversation]:
     rows = [(row.number, row.values) for row in inspection.preview]
     shown = []
     made = assemble(mapping, lambda: iter(rows))
     for number, messages, _ in islice(made, NUM_PREVIEW_CONVERSATIONS):
         if isinstance(messages, mappings.LeftOut):
             text = f"Left out: {examples.rows_that(messages.reason, 1).removeprefix('1 row ')}."
-            shown.append({"number": number, "messages": [], "left_out": text})
+            shown.append(PreviewConversation(number, [], text))
         else:
-            shown.append({"number": number, "messages": messages, "left_out": ""})
+            shown.append(PreviewConversation(number, messages))
     return shown
 
 
@@ -283,8 +408,8 @@ def _speakers(inspection: Inspection, form: MappingForm) -> list[tuple[str, str]
     return [("", "assistant, agent, support and the like"), *options]
 
 
-def _cells(row: PreviewRow, columns: list[str]) -> dict[str, Any]:
-    return {"number": row.number, "cells": [_cell(row.values.get(name)) for name in columns]}
+def _row(row: reading.PreviewRow, columns: list[str]) -> PreviewRow:
+    return PreviewRow(row.number, [_cell(row.values.get(name)) for name in columns])
 
 
 def _cell(value: Any) -> str:
@@ -296,10 +421,10 @@ def _cell(value: Any) -> str:
 # --- examples ------------------------------------------------------------------------------
 
 
-def ready_context(
+def model_view(
     db: Session, version: DatasetVersion, model_id: int | None, split: str, place: int
-) -> dict[str, Any]:
-    """Return what the page of a ready version shows."""
+) -> ModelView:
+    """Return what a starting model sees of a version, and how long its examples are."""
     models = [model for model in base_models.list_models(db) if model.status is ModelStatus.READY]
     model = next((model for model in models if model.id == model_id), models[0] if models else None)
     histogram, problem = None, ""
@@ -310,20 +435,19 @@ def ready_context(
             problem = error.message
         except ChatError:  # a fault of the model's folder, and no use to show its path here
             problem = f"{model.label} cannot be read; tell your administrator."
-    return {
-        "models": [(str(each.id), each.label) for each in models],
-        "model": model,
-        "histogram": histogram,
-        "num_counted": sum(histogram.counts) if histogram else 0,
-        "context_tokens": context_tokens(model.config) if model and model.config else None,
-        "bars": _bars(histogram) if histogram else [],
-        "lengths_problem": problem,
-        "left_out": examples.left_out_sentences(version),
-        "num_left_out": sum((version.left_out or {}).values()),
-        "seen": _seen(db, version, model, split, place),
-        "split": split if split in list(Split) else "",
-        "inspection": versions.inspection_of(version),
-    }
+    return ModelView(
+        models=[(str(each.id), each.label) for each in models],
+        model=model,
+        split=split if split in list(Split) else "",
+        seen=_seen(db, version, model, split, place),
+        lengths=Lengths(
+            histogram=histogram,
+            num_counted=sum(histogram.counts) if histogram else 0,
+            context_tokens=context_of(model.config) if model and model.config else None,
+            bars=_bars(histogram) if histogram else [],
+            problem=problem,
+        ),
+    )
 
 
 def _seen(
@@ -363,13 +487,13 @@ def chat_format(folder: str, _manifest_sha256: str | None) -> ChatFormat:
     return ChatFormat.load(folder)
 
 
-def _bars(histogram: LengthHistogram) -> list[dict[str, Any]]:
+def _bars(histogram: LengthHistogram) -> list[Bar]:
     most = max(histogram.counts, default=0) or 1
     bars = []
     lower = 1
     for upper, count in zip(histogram.upper_bounds, histogram.counts, strict=True):
-        bars.append({"from": lower, "to": upper, "count": count, "percent": 100 * count / most})
+        bars.append(Bar(lower, upper, count, 100 * count / most))
         lower = upper + 1
     # The bins double from 16 tokens on; those before the shortest example say nothing.
-    first = next((place for place, bar in enumerate(bars) if bar["count"]), 0)
+    first = next((place for place, bar in enumerate(bars) if bar.count), 0)
     return bars[first:]

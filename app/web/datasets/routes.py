@@ -1,6 +1,6 @@
 """Datasets: the list, a new one, and a version's page from its columns to its examples."""
 
-from typing import Annotated, Any
+from typing import Annotated
 
 from fastapi import APIRouter, Form, Request, Response
 from fastapi.concurrency import run_in_threadpool
@@ -11,16 +11,15 @@ from app.core import storage, wakeup
 from app.core.db import Db
 from app.core.errors import AppError, Invalid, NotFound
 from app.core.models import DatasetVersion, User, VersionStatus
-from app.datasets import changes, deletion, uploads, versions
+from app.datasets import deletion, uploads, versions
 from app.datasets.privacy.reviews import Decision
 from app.people.auth import CurrentUser, can_edit
 from app.web.datasets import page as dataset_page
-from app.web.examples import page as examples_page
+from app.web.datasets.page import ListPage, NewPage
+from app.web.datasets.ready import ready_page
 from app.web.forms import MappingForm, NameForm, ReadAsForm
 from app.web.multipart import Received, received
-from app.web.privacy import page as privacy_page
-from app.web.questions import page as questions_page
-from app.web.render import ROOT, page
+from app.web.render import ROOT, page, version_page
 
 router = APIRouter()
 
@@ -35,12 +34,8 @@ SAMPLE_REASON = "A sample that comes with Etude; every person in it is invented.
 @router.get("/datasets")
 def list_datasets(db: Db, user: CurrentUser) -> Response:
     """Show the department's datasets, the newest first."""
-    return page(
-        "datasets/list.html",
-        user,
-        datasets=versions.list_datasets(db, user),
-        can_edit=can_edit(user),
-    )
+    shown = ListPage(versions.list_datasets(db, user), can_edit(user))
+    return page("datasets/list.html", user, shown)
 
 
 @router.get("/datasets/new")
@@ -212,13 +207,8 @@ def read_again(
 
 
 def _new_page(user: User, name: str = "", error: AppError | None = None) -> Response:
-    return page(
-        "datasets/new.html",
-        user,
-        status=error.status if error else 200,
-        name=name,
-        error=error,
-    )
+    status = error.status if error else 200
+    return page("datasets/new.html", user, NewPage(name, error), status=status)
 
 
 def _version_page(
@@ -236,34 +226,21 @@ def _version_page(
     typed_name: str | None = None,
     typed_read_as: ReadAsForm | None = None,
 ) -> Response:
-    context: dict[str, Any] = {
-        "version": version,
-        "dataset": version.dataset,
-        "history": dataset_page.history(version.dataset),
-        "can_edit": can_edit(user),
-        "error": error,
-        "typed_name": typed_name if typed_name is not None else version.dataset.name,
-        "typed_read_as": typed_read_as or ReadAsForm(),
-        "is_busy": dataset_page.is_busy(version),
-    }
+    kept = dataset_page.housekeeping(version, typed_name)
     is_asked = version.status is VersionStatus.MAPPING or (
         change and version.status in (VersionStatus.READY, VersionStatus.FAILED)
     )
-    template = "datasets/show.html"
     if is_asked and version.inspection and version.mapping:
-        template = "datasets/columns.html"
-        form = form or dataset_page.form_of(version)
-        context |= dataset_page.columns_context(version, form, error)
-    elif version.status is VersionStatus.READY:
-        template = "datasets/ready.html"
-        context |= dataset_page.ready_context(db, version, model_id, split, place)
-        context["privacy"] = privacy_page.summary(db, version)
-        context |= examples_page.doctor_context(db, version)
-        context |= examples_page.uses_context(db, user, version)
-        context |= questions_page.summary(db, version)
-        context["made"] = changes.described(version) if made else ""
+        columns = dataset_page.columns_page(version, kept, form, typed_read_as)
+        return version_page("datasets/columns.html", user, version, columns, error)
+    if version.status is VersionStatus.READY:
+        ready = ready_page(
+            db, user, version, kept, model_id=model_id, split=split, place=place, made=made
+        )
         db.commit()  # token lengths that were counted for this page
-    return page(template, user, status=error.status if error else 200, **context)
+        return version_page("datasets/ready.html", user, version, ready, error)
+    busy = dataset_page.busy_page(db, version, kept)
+    return version_page("datasets/show.html", user, version, busy, error)
 
 
 def _to(version: DatasetVersion) -> Response:

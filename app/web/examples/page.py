@@ -1,7 +1,8 @@
 """What the pages about examples show: the list, one of them, a finding, a comparison."""
 
+from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any, NamedTuple
+from typing import NamedTuple
 from urllib.parse import urlencode
 
 from sqlalchemy import or_, select
@@ -14,9 +15,11 @@ from app.core.models import (
     BaseModel,
     CheckStatus,
     Dataset,
+    DatasetCheck,
     DatasetVersion,
     Example,
     ExampleKind,
+    FixRun,
     FixStatus,
     Job,
     ModelStatus,
@@ -26,16 +29,20 @@ from app.core.models import (
     VersionStatus,
 )
 from app.datasets import browsing, changes, comparing, examples, versions
-from app.datasets.browsing import ExamplePage, SortOrder, Wish
+from app.datasets.browsing import Matches, SortOrder, Wish
 from app.datasets.changes import Change
+from app.datasets.comparing import Difference
 from app.datasets.doctor import checks, fixes
 from app.datasets.doctor.checks import Said
-from app.datasets.doctor.fixes import Fix
-from app.datasets.doctor.report import bars_of
+from app.datasets.doctor.fixes import Changed, Fix
+from app.datasets.doctor.report import Report, bars_of
 from app.training.chat import ChatError, ChatFormat
 from app.training.config import PRESETS
 from app.web.datasets import page as dataset_page
+from app.web.datasets.page import Bar
 from app.web.forms import ExampleForm
+from app.web.questions import page as questions_page
+from app.web.questions.page import Source
 
 NUM_SAMPLES = 5
 ORDER_WORDS = {
@@ -46,6 +53,117 @@ ORDER_WORDS = {
 SPLIT_WORDS = {Split.TRAIN: "practice set", Split.VALIDATION: "test set"}
 DEFAULT_LENGTH = PRESETS["balanced"].config.max_length_tokens
 _MAX_LENGTH = 131_072
+
+
+# An example's marks: what the doctor found of it, and the other example that it concerns.
+Marks = list[tuple[Said, int | None]]
+
+
+@dataclass(frozen=True)
+class ListPage:
+    """examples/list.html: the examples that fit, a page at a time."""
+
+    wish: Wish
+    start: int
+    found: Matches
+    shown: list[tuple[Example, Marks]]
+    findings: list[tuple[str, str]]
+    splits: list[tuple[str, str]]
+    orders: list[tuple[str, str]]
+    can_sort: bool
+    list_address: str
+    is_filtered: bool
+    looked: str  # how far a search is, where it did not reach the end
+    made: str  # how this version, just made, differs from the one before
+    speakers: dict[str, str]
+
+
+@dataclass(frozen=True)
+class LeaveOutPage:
+    """examples/leave_out.html: asks once before examples are left out."""
+
+    chosen: list[Example]
+    speakers: dict[str, str]
+
+
+@dataclass(frozen=True)
+class ExamplePage:
+    """examples/show.html: one example, to change and as a starting model sees it."""
+
+    example: Example
+    form: ExampleForm
+    models: list[tuple[str, str]]
+    model: BaseModel | None
+    length: int
+    seen: "Seen"
+    found: Marks
+    following: int | None
+    speakers: dict[str, str]
+    split_words: dict[Split, str]
+    row: int | None  # of the file, counted in
+    row_word: str
+    source: Source | None
+
+
+@dataclass(frozen=True)
+class FindingPage:
+    """examples/finding.html: what was found of one kind, and what a fix would change."""
+
+    said: Said
+    samples: list[tuple[Example, Example | None]]
+    fixes: dict[str, Fix]
+    fix_name: str
+    preview: list[Changed]
+    speakers: dict[str, str]
+    split_words: dict[Split, str]
+
+
+@dataclass(frozen=True)
+class ComparePage:
+    """examples/compare.html: what differs from another version."""
+
+    other: DatasetVersion
+    differences: list[Difference]
+    following: int | None
+    speakers: dict[str, str]
+    split_words: dict[Split, str]
+    others: list[tuple[str, str]]
+    are_related: bool
+
+
+@dataclass(frozen=True)
+class Fixing:
+    """What a worker puts right in a version, or did; `done` says what."""
+
+    run: FixRun | None = None
+    done: str = ""
+
+
+@dataclass(frozen=True)
+class FixPage:
+    """examples/fix.html: how far a worker is."""
+
+    fixing: Fixing
+
+
+@dataclass(frozen=True)
+class DoctorCard:
+    """The doctor's card on a version's page."""
+
+    check: DatasetCheck | None
+    findings: list[Said]
+    verdict: str
+    report: Report | None
+    character_bars: list[tuple[str, list[Bar]]]  # of questions and of answers
+    fixable: set[str]
+
+
+@dataclass(frozen=True)
+class Uses:
+    """Which jobs and adapters a version went into, and where else its file's rows are."""
+
+    jobs: list[tuple[Job, Adapter | None]]
+    elsewhere: list[DatasetVersion]
 
 
 # --- the list ------------------------------------------------------------------------------
@@ -61,14 +179,14 @@ def wish_from(words: str, split: str, finding: str, order: str) -> Wish:
     )
 
 
-def list_context(
+def list_page(
     db: Session,
     version: DatasetVersion,
     wish: Wish,
     start: int,
     made: bool,
     before: int | None = None,
-) -> dict[str, Any]:
+) -> ListPage:
     """Return what the page with a version's examples shows, from a place on or up to one."""
     found = (
         browsing.page(db, version, wish, start)
@@ -78,11 +196,11 @@ def list_context(
     known = checks.findings(db, version)
     marked = {one.kind: browsing.marks(db, version, one.kind) for one in known}
     check = checks.of(db, version)
-    return {
-        "wish": wish,
-        "start": start,
-        "found": found,
-        "shown": [
+    return ListPage(
+        wish=wish,
+        start=start,
+        found=found,
+        shown=[
             (
                 row,
                 [
@@ -93,15 +211,16 @@ def list_context(
             )
             for row in found.examples
         ],
-        "findings": [(one.kind, one.title) for one in known if one.count],
-        "splits": [(split.value, words) for split, words in SPLIT_WORDS.items()],
-        "orders": [(order.value, words) for order, words in ORDER_WORDS.items()],
-        "can_sort": check is not None and check.status is CheckStatus.DONE,
-        "list_address": address(version, wish),
-        "is_filtered": bool(wish.words or wish.split or wish.finding),
-        "looked": _looked(found),
-        "made": changes.described(version) if made else "",
-    }
+        findings=[(one.kind, one.title) for one in known if one.count],
+        splits=[(split.value, words) for split, words in SPLIT_WORDS.items()],
+        orders=[(order.value, words) for order, words in ORDER_WORDS.items()],
+        can_sort=check is not None and check.status is CheckStatus.DONE,
+        list_address=address(version, wish),
+        is_filtered=bool(wish.words or wish.split or wish.finding),
+        looked=_looked(found),
+        made=changes.described(version) if made else "",
+        speakers=dataset_page.SPEAKERS,
+    )
 
 
 def address(version: DatasetVersion, wish: Wish) -> str:
@@ -115,7 +234,7 @@ def address(version: DatasetVersion, wish: Wish) -> str:
     return f"/versions/{version.id}/examples?{urlencode(parts)}"
 
 
-def _looked(found: ExamplePage) -> str:
+def _looked(found: Matches) -> str:
     if found.num_searched is None:
         return ""
     if found.is_back:
@@ -184,14 +303,14 @@ def _typed(old: str, typed: str) -> str:
     return old if plain.strip("\n") == old.replace("\r\n", "\n").strip("\n") else plain
 
 
-def example_context(
+def example_page(
     db: Session,
     version: DatasetVersion,
     example: Example,
     model_id: int | None,
     length: int,
     form: ExampleForm | None = None,
-) -> dict[str, Any]:
+) -> ExamplePage:
     """Return what the page of one example shows."""
     models = [model for model in base_models.list_models(db) if model.status is ModelStatus.READY]
     model = next((each for each in models if each.id == model_id), models[0] if models else None)
@@ -202,19 +321,22 @@ def example_context(
         marks = browsing.marks(db, version, one.kind)
         if marks.has(example.index):
             found.append((one, marks.partner(example.index)))
-    return {
-        "example": example,
-        "form": form or form_of(example),
-        "models": [(str(each.id), each.label) for each in models],
-        "model": model,
-        "length": length,
-        "seen": seen(model, example, length),
-        "found": found,
-        "following": rows[0].index if rows else None,
-        "speakers": dataset_page.SPEAKERS,
-        "split_words": SPLIT_WORDS,
-        "inspection": versions.inspection_of(version),
-    }
+    inspection = versions.inspection_of(version)
+    return ExamplePage(
+        example=example,
+        form=form or form_of(example),
+        models=[(str(each.id), each.label) for each in models],
+        model=model,
+        length=length,
+        seen=seen(model, example, length),
+        found=found,
+        following=rows[0].index if rows else None,
+        speakers=dataset_page.SPEAKERS,
+        split_words=SPLIT_WORDS,
+        row=(example.flags or {}).get("row"),
+        row_word=inspection.place if inspection else "row",
+        source=questions_page.source_of(db, version, example),
+    )
 
 
 def seen(model: BaseModel | None, example: Example, length: int) -> Seen:
@@ -262,22 +384,28 @@ def _loses(example: Example) -> bool:
 # --- findings ------------------------------------------------------------------------------
 
 
-def doctor_context(db: Session, version: DatasetVersion) -> dict[str, Any]:
+def doctor_card(db: Session, version: DatasetVersion) -> DoctorCard:
     """Return what the doctor's card shows on a version's page."""
     check = checks.of(db, version)
     found = checks.findings(db, version)
     report = checks.report_of(check)
-    return {
-        "check": check,
-        "findings": found,
-        "verdict": checks.verdict(found) if report else "",
-        "report": report,
-        "character_bars": bars_of(report.bars) if report else [],
-        "fixable": set(fixes.FIXES),
-    } | fix_context(db, version)
+    return DoctorCard(
+        check=check,
+        findings=found,
+        verdict=checks.verdict(found) if report else "",
+        report=report,
+        character_bars=[
+            (
+                each["name"],
+                [Bar(bar["from"], bar["to"], bar["count"], bar["percent"]) for bar in each["bars"]],
+            )
+            for each in (bars_of(report.bars) if report else [])
+        ],
+        fixable=set(fixes.FIXES),
+    )
 
 
-def fix_context(db: Session, version: DatasetVersion) -> dict[str, Any]:
+def fixing_of(db: Session, version: DatasetVersion) -> Fixing:
     """Return how far a worker is with putting something right in a version.
 
     How that ended is told until the dataset has a still newer version.
@@ -287,18 +415,21 @@ def fix_context(db: Session, version: DatasetVersion) -> dict[str, Any]:
         run.status in (FixStatus.DONE, FixStatus.FAILED)
         and version.dataset.versions[-1].id not in (version.id, run.result_version_id)
     ):
-        return {"fix_run": None, "fix_done": ""}
+        return Fixing()
     fix = fixes.FIXES.get(run.kind, {}).get(run.fix)
-    return {"fix_run": run, "fix_done": fix.done if fix else "changed"}
+    return Fixing(run, fix.done if fix else "changed")
 
 
-def finding_context(
-    db: Session, version: DatasetVersion, said: Said, chosen: str
-) -> dict[str, Any]:
+def fix_page(db: Session, version: DatasetVersion) -> FixPage:
+    """Return what the part of a page shows that watches a worker."""
+    return FixPage(fixing_of(db, version))
+
+
+def finding_page(db: Session, version: DatasetVersion, said: Said, chosen: str) -> FindingPage:
     """Return what the page of one finding shows: five examples, and what a fix would change."""
-    ways = fixes.FIXES.get(said.kind, {})
-    name = chosen if chosen in ways else next(iter(ways), "")
-    fix: Fix | None = ways.get(name)
+    on_offer = fixes.FIXES.get(said.kind, {})
+    name = chosen if chosen in on_offer else next(iter(on_offer), "")
+    fix: Fix | None = on_offer.get(name)
     marks = browsing.marks(db, version, said.kind)
     rows = examples.at(db, version, marks.indices[:NUM_SAMPLES])
     partners = {row.index: marks.partner(row.index) for row in rows}
@@ -306,43 +437,43 @@ def finding_context(
         row.index: row
         for row in examples.at(db, version, (p for p in partners.values() if p is not None))
     }
-    return {
-        "said": said,
-        "samples": [(row, others.get(partners[row.index] or 0)) for row in rows]
+    return FindingPage(
+        said=said,
+        samples=[(row, others.get(partners[row.index] or 0)) for row in rows]
         if marks.partners is not None
         else [(row, None) for row in rows],
-        "fixes": ways,
-        "fix_name": name,
-        "preview": fixes.preview(db, version, said.kind, fix) if fix else [],
-        "speakers": dataset_page.SPEAKERS,
-        "split_words": SPLIT_WORDS,
-    }
+        fixes=on_offer,
+        fix_name=name,
+        preview=fixes.preview(db, version, said.kind, fix) if fix else [],
+        speakers=dataset_page.SPEAKERS,
+        split_words=SPLIT_WORDS,
+    )
 
 
 # --- versions ------------------------------------------------------------------------------
 
 
-def comparison_context(
+def compare_page(
     db: Session, version: DatasetVersion, other: DatasetVersion, start: int
-) -> dict[str, Any]:
+) -> ComparePage:
     """Return what the page shows that compares a version with an earlier one."""
     differences, following = comparing.page(db, other, version, start)
-    return {
-        "other": other,
-        "differences": differences,
-        "following": following,
-        "speakers": dataset_page.SPEAKERS,
-        "split_words": SPLIT_WORDS,
-        "others": [
+    return ComparePage(
+        other=other,
+        differences=differences,
+        following=following,
+        speakers=dataset_page.SPEAKERS,
+        split_words=SPLIT_WORDS,
+        others=[
             (str(each.id), f"version {each.number}")
             for each in version.dataset.versions
             if each.status is VersionStatus.READY and each.id != version.id
         ],
-        "are_related": bool(set(examples.layers(version)) & set(examples.layers(other))),
-    }
+        are_related=bool(set(examples.layers(version)) & set(examples.layers(other))),
+    )
 
 
-def uses_context(db: Session, user: User, version: DatasetVersion) -> dict[str, Any]:
+def uses_of(db: Session, user: User, version: DatasetVersion) -> Uses:
     """Return which jobs and adapters a version went into, and where else its file's rows are."""
     jobs = db.scalars(
         select(Job)
@@ -367,8 +498,12 @@ def uses_context(db: Session, user: User, version: DatasetVersion) -> dict[str, 
         .order_by(DatasetVersion.id.desc())
         .limit(50)
     ).all()
-    uses: list[tuple[Job, Adapter | None]] = [(job, job.adapter) for job in jobs]
-    return {"uses": uses, "elsewhere": list(elsewhere)}
+    return Uses([(job, job.adapter) for job in jobs], list(elsewhere))
+
+
+def leave_out_page(chosen: list[Example]) -> LeaveOutPage:
+    """Return what the page shows that asks once before examples are left out."""
+    return LeaveOutPage(chosen, dataset_page.SPEAKERS)
 
 
 def selected(db: Session, version: DatasetVersion, indices: list[str]) -> list[Example]:

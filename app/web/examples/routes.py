@@ -18,7 +18,6 @@ from app.datasets.doctor import checks, fixes
 from app.people.auth import CurrentUser
 from app.web.examples import page as examples_page
 from app.web.forms import ExampleForm, FixForm, SelectionForm
-from app.web.questions import page as questions_page
 from app.web.render import version_page
 
 router = APIRouter(prefix="/versions/{version_id}")
@@ -48,8 +47,8 @@ def list_examples(
     version = _ready(db, user, version_id)
     wish = examples_page.wish_from(q, split, finding, order)
     end = _number(before) if before else None
-    context = examples_page.list_context(db, version, wish, _number(start), made, end)
-    return version_page("examples/list.html", user, version, **context)
+    shown = examples_page.list_page(db, version, wish, _number(start), made, end)
+    return version_page("examples/list.html", user, version, shown)
 
 
 @router.post("/examples")
@@ -65,7 +64,8 @@ def change_selected(
         split = _ACTIONS[form.action]
         if split is None and not form.sure:
             versions.require_editor(user)
-            return version_page("examples/leave_out.html", user, version, chosen=chosen)
+            asked = examples_page.leave_out_page(chosen)
+            return version_page("examples/leave_out.html", user, version, asked)
         made = changes.derive(
             db,
             user,
@@ -76,8 +76,8 @@ def change_selected(
     except AppError as error:
         db.rollback()
         wish = examples_page.wish_from("", "", "", "")
-        context = examples_page.list_context(db, version, wish, 0, made=False)
-        return version_page("examples/list.html", user, version, error=error, **context)
+        shown = examples_page.list_page(db, version, wish, 0, made=False)
+        return version_page("examples/list.html", user, version, shown, error)
     return _made(db, made, chosen[0].index)
 
 
@@ -139,8 +139,8 @@ def put_right(
 def show_fix(db: Db, user: CurrentUser, version_id: int) -> Response:
     """Show how far a worker is with putting something right."""
     version = _ready(db, user, version_id)
-    context = examples_page.fix_context(db, version)
-    return version_page("examples/fix.html", user, version, **context)
+    shown = examples_page.fix_page(db, version)
+    return version_page("examples/fix.html", user, version, shown)
 
 
 @router.post("/check")
@@ -164,8 +164,8 @@ def compare(
     other = versions.get_version(db, user, other_id)
     if other.dataset_id != version.dataset_id or other.status is not VersionStatus.READY:
         raise NotFound("This dataset has no such version to compare with.")
-    context = examples_page.comparison_context(db, version, other, _number(start))
-    return version_page("examples/compare.html", user, version, **context)
+    shown = examples_page.compare_page(db, version, other, _number(start))
+    return version_page("examples/compare.html", user, version, shown)
 
 
 @router.get("/download")
@@ -230,7 +230,7 @@ def _example_page(
     form: ExampleForm | None = None,
     error: AppError | None = None,
 ) -> Response:
-    context = examples_page.example_context(
+    shown = examples_page.example_page(
         db,
         version,
         example,
@@ -238,8 +238,7 @@ def _example_page(
         _number(length) or examples_page.DEFAULT_LENGTH,
         form,
     )
-    context |= questions_page.source_context(db, version, example)
-    return version_page("examples/show.html", user, version, error=error, **context)
+    return version_page("examples/show.html", user, version, shown, error)
 
 
 def _finding_page(
@@ -253,5 +252,5 @@ def _finding_page(
     said = checks.get(db, version, kind)
     if said is None:
         raise NotFound("The doctor found nothing of this kind in this version.")
-    context = examples_page.finding_context(db, version, said, fix)
-    return version_page("examples/finding.html", user, version, error=error, **context)
+    shown = examples_page.finding_page(db, version, said, fix)
+    return version_page("examples/finding.html", user, version, shown, error)

@@ -1,17 +1,20 @@
 """What the page of the privacy gate shows: what was found, in its context, and what may be done."""
 
 from dataclasses import dataclass, field
-from typing import Any, get_args
+from typing import get_args
 
 from sqlalchemy.orm import Session
 
 from app.core import settings
-from app.core.errors import Invalid
+from app.core.errors import AppError, Invalid
 from app.core.models import (
     DatasetVersion,
     PrivacyFinding,
+    PrivacyPattern,
     PrivacyReview,
     ReviewStatus,
+    Role,
+    User,
 )
 from app.datasets import examples
 from app.datasets.privacy import reviews, texts
@@ -26,6 +29,11 @@ ACTIONS = (
     ("blank", "Blank out"),
     ("keep", "Keep"),
 )
+_DONE_WORDS = {
+    "replace": "Replaced with stand-ins: {found}.",
+    "blank": "Blanked out: {found}.",
+    "keep": "Kept: {found}.",
+}
 _BUSY = (
     ReviewStatus.WAITING,
     ReviewStatus.SCANNING,
@@ -34,7 +42,7 @@ _BUSY = (
 )
 
 
-@dataclass
+@dataclass(frozen=True)
 class PrivacyForm:
     """What a browser sent, kept as it was."""
 
@@ -72,72 +80,151 @@ class PrivacyForm:
         )
 
 
+@dataclass(frozen=True)
+class PatternForm:
+    """A pattern as it was typed."""
+
+    name: str = ""
+    kind: str = Kind.STUDENT_ID
+    pattern: str = ""
+    sample: str = ""
+
+
+@dataclass(frozen=True)
+class Gate:
+    """How far the privacy gate of a version is; each of its pages says so."""
+
+    mode: str  # required, warn or off
+    review: PrivacyReview | None
+    is_open: bool  # a model may learn from the version
+    found_words: str
+    is_busy: bool
+    following: DatasetVersion | None  # in which the details are replaced
+
+    @property
+    def status(self) -> str:
+        """The review's status; "none" where nobody asked for one."""
+        return self.review.status.value if self.review else "none"
+
+
+@dataclass(frozen=True)
+class FoundValue:
+    """One value in its context, and what a form calls it."""
+
+    key: str
+    number: int  # how often it was found
+    before: str
+    value: str
+    after: str
+
+
+@dataclass(frozen=True)
+class FoundKind:
+    """What was found of one kind: the most frequent values, and whether there are others."""
+
+    kind: str
+    stand_in: str  # of the first value
+    words: str
+    number: int
+    shown: list[FoundValue]
+    has_more: bool
+
+
+@dataclass(frozen=True)
+class GatePage:
+    """privacy/show.html: what was found and what may be done, or what was."""
+
+    gate: Gate
+    is_admin: bool
+    form: PrivacyForm
+    kinds: list[FoundKind]
+    actions: tuple[tuple[str, str], ...]
+    num_examples: int
+    done: list[str]  # what was decided, a sentence each
+
+
+@dataclass(frozen=True)
+class PatternsPage:
+    """privacy/patterns.html: the site's own patterns, and a form for one more."""
+
+    patterns: list[PrivacyPattern]
+    kinds: list[tuple[str, str]]
+    words: dict[str, str]  # what each kind is called
+    typed: PatternForm
+    error: AppError | None
+
+
 def is_busy(review: PrivacyReview | None) -> bool:
     """Say whether a worker has it, or is about to."""
     return review is not None and review.status in _BUSY
 
 
-def summary(db: Session, version: DatasetVersion) -> dict[str, Any]:
+def gate_of(db: Session, version: DatasetVersion) -> Gate:
     """Return what a version's own page says about the gate."""
     mode = settings.get().privacy_gate
     review = reviews.of(db, version.id)
-    return {
-        "gate": mode,
-        "review": review,
-        "gate_is_open": mode != "required"
-        or (review is not None and review.status is ReviewStatus.DECIDED),
-        "found_words": reviews.sentence(review.found) if review and review.found else "",
-        "is_busy": is_busy(review),
-        "following": db.get(DatasetVersion, review.result_version_id)
+    is_decided = review is not None and review.status is ReviewStatus.DECIDED
+    return Gate(
+        mode=mode,
+        review=review,
+        is_open=mode != "required" or is_decided,
+        found_words=reviews.sentence(review.found) if review and review.found else "",
+        is_busy=is_busy(review),
+        following=db.get(DatasetVersion, review.result_version_id)
         if review and review.result_version_id
         else None,
-    }
+    )
 
 
-def context(db: Session, version: DatasetVersion, form: PrivacyForm) -> dict[str, Any]:
+def gate_page(db: Session, user: User, version: DatasetVersion, form: PrivacyForm) -> GatePage:
     """Return what the gate's page shows."""
-    shown = summary(db, version)
-    review = shown["review"]
+    gate = gate_of(db, version)
     kinds = []
-    if review is not None and review.status is ReviewStatus.UNDECIDED:
-        kinds = [
-            {
-                "kind": kind,
-                "one": WORDS[Kind(kind)][0],
-                "words": WORDS[Kind(kind)][number != 1],
-                "number": number,
-                **_values(db, version, Kind(kind)),
-            }
-            for kind, number in sorted(review.found.items(), key=lambda item: -item[1])
-        ]
-    return {
-        **shown,
-        "kinds": kinds,
-        "actions": ACTIONS,
-        "form": form,
-        "num_examples": version.num_train + version.num_validation,
-        "done": _done(review),
-    }
+    if gate.review is not None and gate.review.status is ReviewStatus.UNDECIDED:
+        found = sorted((gate.review.found or {}).items(), key=lambda item: -item[1])
+        kinds = [_found(db, version, Kind(kind), number) for kind, number in found]
+    return GatePage(
+        gate=gate,
+        is_admin=user.role is Role.ADMIN,
+        form=form,
+        kinds=kinds,
+        actions=ACTIONS,
+        num_examples=version.num_train + version.num_validation,
+        done=_done(gate.review),
+    )
 
 
-def _done(review: PrivacyReview | None) -> str:
+def patterns_page(
+    db: Session, typed: PatternForm | None = None, error: AppError | None = None
+) -> PatternsPage:
+    """Return what the page of the site's own patterns shows."""
+    words = {kind.value: one for kind, (one, _) in WORDS.items()}
+    return PatternsPage(
+        patterns=reviews.patterns(db),
+        kinds=list(words.items()),
+        words=words,
+        typed=typed or PatternForm(),
+        error=error,
+    )
+
+
+def _done(review: PrivacyReview | None) -> list[str]:
     if review is None or review.decision is None or not review.found:
-        return ""
+        return []
     decision = Decision.model_validate(review.decision)
-    words = {"replace": "replaced by stand-ins", "blank": "blanked", "keep": "kept"}
-    parts = []
-    for action in ("replace", "blank", "keep"):
+    said = []
+    for action, words in _DONE_WORDS.items():
         counts = {
             kind: number
             for kind, number in review.found.items()
             if decision.kinds.get(Kind(kind), decision.default) == action
         }
         if counts:
-            parts.append(f"{reviews.sentence(counts)} {words[action]}")
-    return ", ".join(parts)
+            said.append(words.format(found=reviews.sentence(counts)))
+    return said
 
 
-def _values(db: Session, version: DatasetVersion, kind: Kind) -> dict[str, Any]:
+def _found(db: Session, version: DatasetVersion, kind: Kind, number: int) -> FoundKind:
     rows = reviews.values(db, version, kind, NUM_SHOWN_VALUES + 1)
     more = len(rows) > NUM_SHOWN_VALUES
     rows = rows[:NUM_SHOWN_VALUES]
@@ -157,14 +244,14 @@ def _values(db: Session, version: DatasetVersion, kind: Kind) -> dict[str, Any]:
         text = messages[row.index][place.text]
         start, end = place.start, place.end
         values.append(
-            {
-                "key": row.key,
-                "number": row.number,
-                "before": ("…" if start > _CONTEXT else "")
-                + text[max(0, start - _CONTEXT) : start],
-                "value": text[start:end],
-                "after": text[end : end + _CONTEXT] + ("…" if end + _CONTEXT < len(text) else ""),
-                "index": row.index,
-            }
+            FoundValue(
+                key=row.key,
+                number=row.number,
+                before=("…" if start > _CONTEXT else "") + text[max(0, start - _CONTEXT) : start],
+                value=text[start:end],
+                after=text[end : end + _CONTEXT] + ("…" if end + _CONTEXT < len(text) else ""),
+            )
         )
-    return {"values": values, "has_more": more}
+    one, many = WORDS[kind]
+    stand_in = f"[{one[0].upper()}{one[1:]} 1]"
+    return FoundKind(kind.value, stand_in, one if number == 1 else many, number, values, more)

@@ -12,11 +12,10 @@ from app.core.errors import AppError
 from app.core.models import DatasetVersion, Role, User
 from app.datasets import versions
 from app.datasets.privacy import patterns, reviews
-from app.datasets.privacy.findings import WORDS
-from app.people.auth import CurrentUser, can_edit, require_role
+from app.people.auth import CurrentUser, require_role
 from app.web.privacy import page as privacy_page
-from app.web.privacy.page import PrivacyForm
-from app.web.render import page
+from app.web.privacy.page import PatternForm, PrivacyForm
+from app.web.render import page, version_page
 
 router = APIRouter()
 
@@ -66,6 +65,12 @@ def scan(db: Db, user: CurrentUser, version_id: int) -> Response:
     return RedirectResponse(f"/versions/{version.id}/privacy", status_code=303)
 
 
+@router.get("/privacy")
+def explain(user: CurrentUser) -> Response:
+    """Say how well personal details are found, and what is missed."""
+    return page("privacy/help.html", user)
+
+
 @router.get("/patterns")
 def list_patterns(db: Db, user: CurrentUser) -> Response:
     """Show what this house looks for besides."""
@@ -88,7 +93,8 @@ def add_pattern(
         patterns.add(db, user, name, kind, pattern, sample)
     except AppError as error:
         db.rollback()
-        return _patterns(db, user, error, name=name, kind=kind, pattern=pattern, sample=sample)
+        typed = PatternForm(name, kind, pattern, sample)
+        return _patterns(db, user, typed, error)
     db.commit()
     return RedirectResponse("/patterns", status_code=303)
 
@@ -109,28 +115,12 @@ def _gate(
     form: PrivacyForm,
     error: AppError | None = None,
 ) -> Response:
-    return page(
-        "privacy/show.html",
-        user,
-        status=error.status if error else 200,
-        version=version,
-        dataset=version.dataset,
-        can_edit=can_edit(user),
-        is_admin=user.role is Role.ADMIN,
-        error=error,
-        **privacy_page.context(db, version, form),
-    )
+    shown = privacy_page.gate_page(db, user, version, form)
+    return version_page("privacy/show.html", user, version, shown, error)
 
 
-def _patterns(db: Session, user: User, error: AppError | None = None, **typed: str) -> Response:
-    blank = {"name": "", "kind": "student_id", "pattern": "", "sample": ""}
-    return page(
-        "privacy/patterns.html",
-        user,
-        status=error.status if error else 200,
-        error=error,
-        patterns=reviews.patterns(db),
-        kinds=[(kind.value, words[0]) for kind, words in WORDS.items()],
-        words={kind.value: words[0] for kind, words in WORDS.items()},
-        typed=blank | typed,
-    )
+def _patterns(
+    db: Session, user: User, typed: PatternForm | None = None, error: AppError | None = None
+) -> Response:
+    shown = privacy_page.patterns_page(db, typed, error)
+    return page("privacy/patterns.html", user, shown, status=error.status if error else 200)

@@ -1,7 +1,7 @@
 """What the pages show about questions that a model makes up: asking for them, judging them."""
 
 import re
-from typing import Any
+from dataclasses import dataclass
 
 from sqlalchemy.orm import Session
 
@@ -10,7 +10,6 @@ from app.core import settings
 from app.core.errors import AppError, Invalid
 from app.core.models import (
     Asking,
-    AskingStatus,
     BaseModel,
     DatasetVersion,
     Example,
@@ -18,19 +17,112 @@ from app.core.models import (
     ProposedPair,
     Verdict,
 )
-from app.datasets import examples, versions
+from app.datasets import examples, statuses, versions
 from app.datasets.questions import asking, reviewing, runs
+from app.datasets.statuses import Status
 from app.web.datasets import page as dataset_page
 from app.web.forms import AskingForm, SplitForm, VerdictForm
 from app.web.privacy import page as privacy_page
+from app.web.privacy.page import Gate
 
 LISTS = {
-    Verdict.OPEN: "To judge",
+    Verdict.OPEN: "To review",
     Verdict.ACCEPTED: "Accepted",
-    Verdict.REFUSED: "Refused",
+    Verdict.REFUSED: "Rejected",
 }
 # Below so many parameters a model writes questions of which few are any good.
 _SMALL_PARAMETERS = 1_000_000_000
+
+
+@dataclass(frozen=True)
+class Counts:
+    """How many questions of a version there are, by what was said of each."""
+
+    lists: list[tuple[str, str, int]]  # the verdict, its words, how many
+    num_open: int
+    num_accepted: int
+    num_refused: int
+
+    @property
+    def num_all(self) -> int:
+        return self.num_open + self.num_accepted + self.num_refused
+
+
+@dataclass(frozen=True)
+class Ended:
+    """One run that is over, and why attempts were thrown away, the most frequent reason first."""
+
+    asking: Asking
+    status: Status
+    refused: list[tuple[int, str]]
+
+    @property
+    def num_refused(self) -> int:
+        return sum(number for number, _ in self.refused)
+
+
+@dataclass(frozen=True)
+class AskPage:
+    """questions/show.html: what was asked for, and the forms to ask for more or make a version."""
+
+    ended: list[Ended]
+    going: Asking | None
+    going_status: Status | None
+    can_ask: bool
+    models: list[tuple[str, str]]
+    warning: str
+    gate: Gate
+    form: AskingForm
+    split: SplitForm
+    max_pairs: int
+    max_per_passage: int
+    min_examples: int
+    num_texts: int
+    made: list[DatasetVersion]  # of accepted questions, the newest first
+    counts: Counts
+
+
+@dataclass(frozen=True)
+class Card:
+    """One question beside its passage, as it stands or was typed."""
+
+    pair: ProposedPair
+    question: str
+    answer: str
+    quote: tuple[str, str, str]
+    place: str
+
+
+@dataclass(frozen=True)
+class ReviewPage:
+    """questions/review.html: a page of questions to judge."""
+
+    cards: list[Card]
+    said: str  # the verdict whose list this is
+    after: str
+    following: int | None
+    previous: str | None
+    min_examples: int
+    is_going: bool
+    counts: Counts
+
+
+@dataclass(frozen=True)
+class Summary:
+    """What a version's own page says of questions: those made up to it, or its own origin."""
+
+    counts: Counts | None  # where it is a text that can be asked about
+    is_going: bool
+    origin: str
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where an example came from whose question a model made up."""
+
+    pair: ProposedPair
+    quote: tuple[str, str, str]
+    place: str
 
 
 # --- asking --------------------------------------------------------------------------------
@@ -70,12 +162,12 @@ def split_from(form: SplitForm) -> tuple[float, int]:
     return dataset_page.share_from(form), dataset_page.seed_from(form)
 
 
-def context(
+def ask_page(
     db: Session,
     version: DatasetVersion,
     form: AskingForm | None = None,
     split: SplitForm | None = None,
-) -> dict[str, Any]:
+) -> AskPage:
     """Return what the page shows on which questions are asked for."""
     askings = runs.of(db, version)
     models = [model for model in base_models.list_models(db) if model.status is ModelStatus.READY]
@@ -87,39 +179,32 @@ def context(
         max_pairs=str(runs.DEFAULT_PAIRS),
     )
     going = next((each for each in askings if runs.is_open(each)), None)
-    return {
-        "askings": [_described(each) for each in askings if each is not going],
-        "going": going,
-        "is_busy": going is not None,
-        "can_ask": runs.can_ask(db, version),
-        "models": [(str(model.id), _model_words(model)) for model in models],
-        "warning": _warning(models),
-        "privacy": privacy_page.summary(db, version),
-        "form": form,
-        "split": split or SplitForm(),
-        "max_pairs": runs.MAX_PAIRS,
-        "max_per_passage": runs.MAX_PER_PASSAGE,
-        "min_examples": settings.get().min_examples,
-        "num_texts": version.num_train + version.num_validation,
-        "made": _versions_made(version),
-        **_counts(db, version),
-    }
+    return AskPage(
+        ended=[_ended(each) for each in askings if each is not going],
+        going=going,
+        going_status=statuses.ASKING[going.status] if going else None,
+        can_ask=runs.can_ask(db, version),
+        models=[(str(model.id), _model_words(model)) for model in models],
+        warning=_warning(models),
+        gate=privacy_page.gate_of(db, version),
+        form=form,
+        split=split or SplitForm(),
+        max_pairs=runs.MAX_PAIRS,
+        max_per_passage=runs.MAX_PER_PASSAGE,
+        min_examples=settings.get().min_examples,
+        num_texts=version.num_train + version.num_validation,
+        made=_versions_made(version),
+        counts=counts_of(db, version),
+    )
 
 
-def _described(each: Asking) -> dict[str, Any]:
-    """Say what became of it, and why attempts were thrown away, the most frequent reason first."""
-    ends = {
-        AskingStatus.DONE: ("Finished", "good"),
-        AskingStatus.CANCELLED: ("Stopped", "wait"),
-        AskingStatus.FAILED: ("Failed", "bad"),
-    }
+def _ended(each: Asking) -> Ended:
     refused = sorted(each.refused.items(), key=lambda item: -item[1])
-    return {
-        "asking": each,
-        "status": ends.get(each.status, ("Going on", "live")),
-        "num_refused": sum(each.refused.values()),
-        "refused": [(number, asking.REASONS[reason]) for reason, number in refused],
-    }
+    return Ended(
+        asking=each,
+        status=statuses.ASKING[each.status],
+        refused=[(number, asking.REASONS[reason]) for reason, number in refused],
+    )
 
 
 def _model_words(model: BaseModel) -> str:
@@ -153,23 +238,25 @@ def _versions_made(version: DatasetVersion) -> list[DatasetVersion]:
     return [each for each in reversed(version.dataset.versions) if reviewing.is_made_up(each)]
 
 
-def _counts(db: Session, version: DatasetVersion) -> dict[str, Any]:
+def counts_of(db: Session, version: DatasetVersion) -> Counts:
+    """Count the questions of a version."""
     found = reviewing.counts(db, version)
-    return {
-        "lists": [(verdict.value, words, found[verdict]) for verdict, words in LISTS.items()],
-        "num_open": found[Verdict.OPEN],
-        "num_accepted": found[Verdict.ACCEPTED],
-        "num_refused": found[Verdict.REFUSED],
-        "num_pairs": sum(found.values()),
-    }
+    return Counts(
+        lists=[(verdict.value, words, found[verdict]) for verdict, words in LISTS.items()],
+        num_open=found[Verdict.OPEN],
+        num_accepted=found[Verdict.ACCEPTED],
+        num_refused=found[Verdict.REFUSED],
+    )
 
 
-def summary(db: Session, version: DatasetVersion) -> dict[str, Any]:
+def summary(db: Session, version: DatasetVersion) -> Summary:
     """Return what a version's page says: of texts what was asked, of questions their origin."""
-    asks = None
-    if runs.can_ask(db, version):
-        asks = {**_counts(db, version), "is_going": is_busy(db, version)}
-    return {"asks": asks, "origin": reviewing.origin(db, version)}
+    can_ask = runs.can_ask(db, version)
+    return Summary(
+        counts=counts_of(db, version) if can_ask else None,
+        is_going=can_ask and is_busy(db, version),
+        origin=reviewing.origin(db, version),
+    )
 
 
 # --- judging -------------------------------------------------------------------------------
@@ -186,7 +273,7 @@ def verdict_from(form: VerdictForm) -> Verdict:
     return Verdict(form.verdict)
 
 
-def review_context(db: Session, version: DatasetVersion, said: str, after: str) -> dict[str, Any]:
+def review_page(db: Session, version: DatasetVersion, said: str, after: str) -> ReviewPage:
     """Return what a page of pairs shows."""
     verdict = Verdict(said) if said in list(Verdict) else Verdict.OPEN
     start = _pair_of(db, version, after)
@@ -194,61 +281,54 @@ def review_context(db: Session, version: DatasetVersion, said: str, after: str) 
     shown = pairs[: reviewing.PAGE_PAIRS]
     earlier = reviewing.before(db, version, verdict, shown[0]) if shown and start else []
     has_more_before = len(earlier) > reviewing.PAGE_PAIRS
-    return {
-        **_review(db, version, shown, verdict),
-        "after": str(start.id) if start else "",
-        "following": shown[-1].id if len(pairs) > len(shown) else None,
-        "previous": (str(earlier[0].id) if has_more_before else "") if earlier else None,
-    }
+    return ReviewPage(
+        cards=_cards(db, version, shown),
+        said=verdict.value,
+        after=str(start.id) if start else "",
+        following=shown[-1].id if len(pairs) > len(shown) else None,
+        previous=(str(earlier[0].id) if has_more_before else "") if earlier else None,
+        min_examples=settings.get().min_examples,
+        is_going=is_busy(db, version),
+        counts=counts_of(db, version),
+    )
 
 
-def pair_context(
+def pair_page(
     db: Session,
     version: DatasetVersion,
     pair: ProposedPair,
     form: VerdictForm | None = None,
     error: AppError | None = None,
-) -> dict[str, Any]:
+) -> ReviewPage:
     """Return what a page of this one pair shows, as it was typed where that was wrong."""
     typed = (form.question, form.answer) if form and error else None
-    return {
-        **_review(db, version, [pair], pair.verdict, typed),
-        "after": form.after if form else "",
-        "following": None,
-        "previous": None,
-    }
+    return ReviewPage(
+        cards=_cards(db, version, [pair], typed),
+        said=pair.verdict.value,
+        after=form.after if form else "",
+        following=None,
+        previous=None,
+        min_examples=settings.get().min_examples,
+        is_going=is_busy(db, version),
+        counts=counts_of(db, version),
+    )
 
 
-def _review(
+def _cards(
     db: Session,
     version: DatasetVersion,
     pairs: list[ProposedPair],
-    verdict: Verdict,
     typed: tuple[str, str] | None = None,
-) -> dict[str, Any]:
+) -> list[Card]:
     rows = {
         row.index: row for row in examples.at(db, version, {pair.example_index for pair in pairs})
     }
     cards = []
     for pair in pairs:
         question, answer = typed or (pair.question, pair.answer)
-        cards.append(
-            {
-                "pair": pair,
-                "question": question,
-                "answer": answer,
-                "quote": quote(pair),
-                "place": place(version, rows.get(pair.example_index)),
-            }
-        )
-    return {
-        "cards": cards,
-        "said": verdict.value,
-        "verdicts": {each.value: each for each in Verdict},
-        "min_examples": settings.get().min_examples,
-        "is_going": is_busy(db, version),
-        **_counts(db, version),
-    }
+        where = place(version, rows.get(pair.example_index))
+        cards.append(Card(pair, question, answer, quote(pair), where))
+    return cards
 
 
 def quote(pair: ProposedPair) -> tuple[str, str, str]:
@@ -279,14 +359,14 @@ def place(version: DatasetVersion, example: Example | None) -> str:
     return f"{filename}, from {inspection.place} {row:,}"
 
 
-def source_context(db: Session, version: DatasetVersion, example: Example) -> dict[str, Any]:
+def source_of(db: Session, version: DatasetVersion, example: Example) -> Source | None:
     """Return where an example came from whose question a model made up."""
     pair = reviewing.source_of(db, version, example)
     if pair is None:
-        return {"source": None}
+        return None
     origin = db.get_one(DatasetVersion, pair.asking.version_id)
     row = examples.get(db, origin, pair.example_index)
-    return {"source": pair, "quote": quote(pair), "source_place": place(origin, row)}
+    return Source(pair, quote(pair), place(origin, row))
 
 
 def _pair_of(db: Session, version: DatasetVersion, typed: str) -> ProposedPair | None:

@@ -79,8 +79,8 @@ def make_version(
 def review(db: Db, user: CurrentUser, version_id: int, said: str = "", after: str = "") -> Response:
     """Show a page of pairs, each beside its passage."""
     version = versions.get_version(db, user, version_id)
-    context = questions_page.review_context(db, version, said, after)
-    return version_page("questions/review.html", user, version, **context)
+    shown = questions_page.review_page(db, version, said, after)
+    return version_page("questions/review.html", user, version, shown)
 
 
 @router.post("/{pair_id}")
@@ -121,8 +121,8 @@ def _pair(
     error: AppError | None = None,
 ) -> Response:
     """Render one pair with the counts; after an error as it was typed, alone on its page."""
-    context = questions_page.pair_context(db, version, pair, form, error)
-    return version_page("questions/review.html", user, version, error=error, **context)
+    shown = questions_page.pair_page(db, version, pair, form, error)
+    return version_page("questions/review.html", user, version, shown, error)
 
 
 def _show(
@@ -134,10 +134,10 @@ def _show(
     split: SplitForm | None = None,
     error: AppError | None = None,
 ) -> Response:
-    context = questions_page.context(db, version, form, split)
-    if not context["askings"] and not context["can_ask"]:
+    shown = questions_page.ask_page(db, version, form, split)
+    if not shown.ended and not shown.going and not shown.can_ask:
         raise NotFound("Questions are made up to plain texts alone, and this version has none.")
-    return version_page("questions/show.html", user, version, error=error, **context)
+    return version_page("questions/show.html", user, version, shown, error)
 
 
 def _to(version: DatasetVersion) -> Response:

@@ -20,7 +20,7 @@ from app.core.models import (
     User,
     VersionStatus,
 )
-from app.datasets import stored_files, uploads, versions
+from app.datasets import statuses, stored_files, uploads, versions
 from app.datasets.privacy import reviews
 from app.people import auth
 from app.people.auth import TokenUser
@@ -165,9 +165,7 @@ def _file(
     if version is not None and version.status is VersionStatus.FAILED:
         status, details = "error", version.reason
     elif version is not None and version.status is not VersionStatus.READY:
-        status = "uploaded"
-        if version.status is VersionStatus.MAPPING:
-            details = "Waits for a person to confirm its columns on the page Datasets."
+        status, details = "uploaded", statuses.VERSION[version.status].sentence
     return File(
         id=file.public_id,
         bytes=file.size_bytes,
