@@ -29,7 +29,7 @@ def delete(db: Session, user: User, file: StoredFile) -> None:
         Conflict: an adapter's own file, or a job that is not over needs it.
     """
     if not can_edit(user):
-        raise Forbidden("You may look at files, but not delete them.")
+        raise Forbidden("You can view files, but not delete them.")
     adapter = db.scalars(
         select(Adapter).where(
             (Adapter.archive_file_id == file.id) | (Adapter.metrics_file_id == file.id)

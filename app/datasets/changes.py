@@ -77,7 +77,7 @@ def derive(
     versions.require_editor(user)
     versions.lock_to_derive(db, base, patience_seconds)
     if base.status is not VersionStatus.READY or base.dataset.deleted_at is not None:
-        raise Conflict("Only a version that is ready can be changed; wait until it is.")
+        raise Conflict("This version is not ready yet; wait until it is.")
     version = _following(db, base)
     tally = _Tally(num_train=base.num_train, num_validation=base.num_validation)
     for batch in _batches(changes):
@@ -126,7 +126,7 @@ def _write(
     for change in batch:
         old = found.get(change.index)
         if old is None:
-            raise Conflict(f"Example {change.index + 1:,} is not in this version any more.")
+            raise Conflict(f"Example {change.index + 1:,} is no longer in this version.")
         messages = old.messages if change.messages is None else change.messages
         tools = old.tools if change.tools is None else change.tools
         split = change.split or old.split
@@ -159,8 +159,8 @@ def _check(tally: _Tally) -> None:
     wanted = settings.get().min_examples
     if tally.num_train + tally.num_validation < wanted or tally.num_train == 0:
         raise Invalid(
-            f"This would leave {tally.num_train:,} examples to practise and "
-            f"{tally.num_validation:,} to test, and learning needs at least {wanted} in all; "
+            f"This would leave {tally.num_train:,} examples for practice and "
+            f"{tally.num_validation:,} for testing, and training needs at least {wanted} in all; "
             "keep more of them."
         )
 

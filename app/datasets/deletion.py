@@ -55,8 +55,7 @@ def delete_dataset(db: Session, user: User, dataset: Dataset) -> None:
     ).first()
     if job is not None:
         raise Conflict(
-            f"The job “{job.name}” needs this dataset and is not over; "
-            "wait for it or cancel it, then delete."
+            f"The job “{job.name}” still needs this dataset; wait for it or cancel it, then delete."
         )
     now = datetime.now(UTC)
     for version in rows:

@@ -20,21 +20,21 @@ LEFT_OUT = {
     "empty_question": "have no question",
     "empty_answer": "have no answer",
     "empty_worse": "have no worse answer",
-    "same_answers": "have the same answer as the better and as the worse one",
+    "same_answers": "have the same text as better and as worse answer",
     "other_turns": "have a better and a worse conversation that differ before the last answer",
     "empty_text": "have no text",
-    "nested": "hold a list or an object where a text belongs",
-    "bad_messages": "have no list of turns with a role and a content each",
-    "bad_history": "have earlier turns that are no pairs of a question and an answer",
-    "unknown_role": "have a turn by somebody other than system, user, assistant or tool",
+    "nested": "have a list or an object where text is expected",
+    "bad_messages": "have no list of turns, each with a role and a content",
+    "bad_history": "have earlier turns that are not pairs of question and answer",
+    "unknown_role": "have a turn by someone other than system, user, assistant or tool",
     "tools": "call tools in a way that cannot be read; OpenAI's `tools` and `tool_calls` can",
-    "not_text": "hold a picture or a sound; only text can be learned",
+    "not_text": "have a picture or a sound; only text can be learned",
     "too_many_cells": "have more cells than there are columns",
-    "no_key": "have nothing that says which conversation they belong to",
-    "unknown_speaker": "have a speaker that is neither known nor chosen as the one who answers",
-    "broken_conversation": "have a row in their conversation that cannot be used",
-    "no_answer_in_conversation": "have no answer in their conversation",
-    "bad_characters": "hold characters that are no text (NUL or half a character)",
+    "no_key": "have no name or number for the conversation",
+    "unknown_speaker": "have an unknown speaker; choose who gives the answers",
+    "broken_conversation": "have another row in the same conversation that cannot be used",
+    "no_answer_in_conversation": "have no answer in the whole conversation",
+    "bad_characters": "have characters that are not text (NUL or half a character)",
 }
 
 
@@ -131,7 +131,7 @@ class Mapping(BaseModel):
         histories = len(self.named(ColumnRole.HISTORY))
         if histories > 1 or (histories and (keys or not (questions and answers))):
             raise Invalid(
-                "One column may hold the earlier turns, beside a column with the question and one "
+                "One column may have the earlier turns, beside a column with the question and one "
                 "with the answer; set the others to “ignore”.",
                 field="columns",
             )
@@ -153,11 +153,11 @@ class Mapping(BaseModel):
             )
         if not any(ways):
             raise Invalid(
-                "Choose which column holds the question and which the answer.", field="columns"
+                "Choose which column has the question and which has the answer.", field="columns"
             )
         if ways[0] and not (questions and answers):
             missing = "answer" if questions else "question"
-            raise Invalid(f"Choose which column holds the {missing}.", field="columns")
+            raise Invalid(f"Choose which column has the {missing}.", field="columns")
 
     def _check_turns(self, key: bool, num_speakers: int, messages: bool, texts: bool) -> None:
         if not key and not num_speakers:

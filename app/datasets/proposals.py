@@ -26,7 +26,7 @@ def propose(inspection: Inspection) -> Proposal:  # noqa: PLR0912 - a branch for
     if ColumnRole.BETTER in by_role and ColumnRole.WORSE in by_role:
         better, worse = by_role[ColumnRole.BETTER][0], by_role[ColumnRole.WORSE][0]
         roles[better], roles[worse] = ColumnRole.BETTER, ColumnRole.WORSE
-        why = f"“{better}” reads like the better of two answers and “{worse}” like the worse"
+        why = f"“{better}” looks like the better of two answers and “{worse}” like the worse one"
         for role, words in ((ColumnRole.QUESTION, "question"), (ColumnRole.SYSTEM, "instruction")):
             for name in by_role.get(role, [])[:1]:
                 roles[name] = role
@@ -36,14 +36,14 @@ def propose(inspection: Inspection) -> Proposal:  # noqa: PLR0912 - a branch for
     elif len(by_role.get(ColumnRole.MESSAGES, [])) == 1:
         (name,) = by_role[ColumnRole.MESSAGES]
         roles[name] = ColumnRole.MESSAGES
-        why = f"The column “{name}” holds whole conversations."
+        why = f"The column “{name}” has whole conversations."
         for name in by_role.get(ColumnRole.TOOLS, []):
             roles[name] = ColumnRole.TOOLS
             why += f" “{name}” says what the model may call."
     elif ColumnRole.QUESTION in by_role and ColumnRole.ANSWER in by_role:
         question, answer = by_role[ColumnRole.QUESTION][0], by_role[ColumnRole.ANSWER][0]
         roles[question], roles[answer] = ColumnRole.QUESTION, ColumnRole.ANSWER
-        why = f"“{question}” reads like the question and “{answer}” like the answer."
+        why = f"“{question}” looks like the question and “{answer}” like the answer."
         # Of two good answers a person chooses.
         rivals = len(by_role[ColumnRole.QUESTION]) + len(by_role[ColumnRole.ANSWER]) > 2
         is_sure = is_sure and not rivals
@@ -60,10 +60,10 @@ def propose(inspection: Inspection) -> Proposal:  # noqa: PLR0912 - a branch for
         earlier = [n for n in by_role.get(ColumnRole.HISTORY, []) if _goes_before(inspection, n)]
         for name in earlier[:1]:
             roles[name] = ColumnRole.HISTORY
-            why += f" “{name}” holds what was said before."
+            why += f" “{name}” has what was said before."
     elif len(by_role.get(ColumnRole.TEXT, [])) == 1 and _is_alone(by_role, inspection.columns):
         roles[by_role[ColumnRole.TEXT][0]] = ColumnRole.TEXT
-        why = "The only column holds text, which is learned as it stands, without a question."
+        why = "The only column has text, which is learned as it is, without a question."
     else:
         return _by_content(inspection, roles)
     if any(plain(name) not in HARMLESS for name in roles if roles[name] is ColumnRole.IGNORE):
@@ -80,8 +80,8 @@ def _of_document(inspection: Inspection, roles: dict[str, ColumnRole]) -> Propos
     if inspection.way == "text":
         roles["text"] = ColumnRole.TEXT
         why = (
-            f"The document's text is cut into pieces of about {inspection.chunk_tokens:,} tokens "
-            "(estimated: no model is chosen yet), which are learned as they stand."
+            f"The text is cut into pieces of about {inspection.chunk_tokens:,} tokens "
+            "(an estimate, since no starting model is chosen yet). They are learned as they are."
         )
     else:
         roles["question"], roles["answer"] = ColumnRole.QUESTION, ColumnRole.ANSWER
@@ -93,8 +93,8 @@ def _of_document(inspection: Inspection, roles: dict[str, ColumnRole]) -> Propos
         }
         places = [f"{number:,} {words[place]}" for place, number in inspection.found_in.items()]
         why = (
-            f"The document itself holds these pairs ({', '.join(places)}); nothing was made up. "
-            "Read them: not every heading is a question."
+            f"These questions and answers are from the document ({', '.join(places)}); nothing was "
+            "made up. Read them: not every heading is a question."
         )
     # A person says how a document is used; nothing in it can.
     return Proposal(_mapping(inspection, roles), False, why)
@@ -178,7 +178,7 @@ def _by_content(inspection: Inspection, roles: dict[str, ColumnRole]) -> Proposa
     for name, values in texts.items():
         if values and all(_is_turns(value) for value in values):
             roles[name] = ColumnRole.MESSAGES
-            why = f"“{name}” holds lists of turns, so it is taken for conversations."
+            why = f"“{name}” has lists of turns, so it is read as conversations."
             return Proposal(_mapping(inspection, roles), False, why)
     lengths = {
         name: sum(map(len, values)) / len(values)
@@ -188,11 +188,11 @@ def _by_content(inspection: Inspection, roles: dict[str, ColumnRole]) -> Proposa
     wordy = sorted(lengths, key=lambda name: lengths[name], reverse=True)[:2]
     if not wordy:
         return Proposal(
-            _mapping(inspection, roles), False, "No column holds text; choose the columns yourself."
+            _mapping(inspection, roles), False, "No column has text; choose the columns yourself."
         )
     if len(wordy) == 1 or lengths[wordy[1]] < 3:
         roles[wordy[0]] = ColumnRole.TEXT
-        why = f"Only “{wordy[0]}” holds text, so it is taken as it stands; please check."
+        why = f"Only “{wordy[0]}” has text, so it is used as it is; please check."
         return Proposal(_mapping(inspection, roles), False, why)
     asked = {
         name: sum(v.rstrip().endswith(("?", "？", "؟")) for v in texts[name]) for name in wordy
@@ -203,8 +203,8 @@ def _by_content(inspection: Inspection, roles: dict[str, ColumnRole]) -> Proposa
     )
     roles[first], roles[second] = ColumnRole.QUESTION, ColumnRole.ANSWER
     why = (
-        f"The names do not say it, but “{first}” looks like the question and “{second}” like the "
-        "answer; please check."
+        f"The column names do not say so, but “{first}” looks like the question and “{second}” "
+        "like the answer; please check."
     )
     return Proposal(_mapping(inspection, roles), False, why)
 

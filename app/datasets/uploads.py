@@ -76,7 +76,7 @@ def start(user: User, filename: str, name: str, size_bytes: int) -> Upload:
     require_uploader(user)
     check_filename(filename)
     if size_bytes <= 0:
-        raise Invalid("This file is empty; save it again and choose it anew.", field="file")
+        raise Invalid("This file is empty; save it again and choose it again.", field="file")
     limit = settings.get().max_upload_bytes
     if size_bytes > limit:
         raise TooLarge(
@@ -116,7 +116,7 @@ def get(user: User, upload_id: str) -> Upload:
     """
     upload = _read(_info(upload_id)) if _ID.fullmatch(upload_id) else None
     if upload is None or upload.owner_id != user.id:
-        raise NotFound("This upload does not exist any more; start it again.")
+        raise NotFound("This upload no longer exists; start it again.")
     return upload
 
 
@@ -131,7 +131,7 @@ def writing(upload: Upload, offset: int) -> Iterator[BinaryIO]:
     try:
         file = upload.data.open("r+b")
     except FileNotFoundError:
-        raise NotFound("This upload does not exist any more; start it again.") from None
+        raise NotFound("This upload no longer exists; start it again.") from None
     with file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -261,7 +261,7 @@ def add_dataset(
 def require_uploader(user: User) -> None:
     """Refuse people who may only look."""
     if not can_edit(user):
-        raise Forbidden("You may look at datasets, but not add any.")
+        raise Forbidden("You can view datasets, but not add any.")
 
 
 def check_filename(filename: str) -> None:

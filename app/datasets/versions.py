@@ -171,7 +171,7 @@ def confirm(
     lock(db, version)
     inspection = inspection_of(version)
     if inspection is None or version.status not in _CHANGEABLE:
-        raise Conflict("This file is being read just now; wait until its columns are shown.")
+        raise Conflict("This file is still being read; wait until its columns are shown.")
     mapping.check(inspection.columns)
     if not 0 <= validation_share <= MAX_VALIDATION_SHARE:
         raise Invalid(
@@ -210,7 +210,7 @@ def read_again(db: Session, user: User, version: DatasetVersion, read_as: ReadAs
     require_editor(user)
     lock(db, version)
     if version.status not in (VersionStatus.MAPPING, VersionStatus.FAILED):
-        raise Conflict("This file cannot be read anew now; upload it again instead.")
+        raise Conflict("This file cannot be read again now; upload it again instead.")
     version.read_as = read_as.model_dump(exclude_defaults=True)
     version.status = VersionStatus.UPLOADED
     version.inspection = version.mapping = version.reason = None
@@ -257,7 +257,7 @@ def require_editor(user: User) -> None:
         Forbidden: the person is a viewer.
     """
     if not can_edit(user):
-        raise Forbidden("You may look at datasets, but not change them.")
+        raise Forbidden("You can view datasets, but not change them.")
 
 
 def lock(db: Session, version: DatasetVersion) -> None:
@@ -292,9 +292,7 @@ def _lock_dataset(db: Session, version: DatasetVersion, patience_seconds: float 
     except OperationalError as error:
         if not isinstance(error.orig, LockNotAvailable):
             raise
-        raise Conflict(
-            "This dataset is being changed just now; try again when that is done."
-        ) from None
+        raise Conflict("This dataset is being changed right now; try again in a moment.") from None
     db.execute(select(func.set_config("lock_timeout", "0", True)))
 
 

@@ -70,7 +70,7 @@ for (const form of document.querySelectorAll("[data-upload]")) {
       },
       onError(error) {
         const answer = error.originalResponse?.getBody()?.trim();
-        say(answer || "The connection broke and did not come back. Upload again: it goes on where it stopped.");
+        say(answer || "The connection was lost. Upload again: it continues where it stopped.");
         show(false);
       },
       onShouldRetry(error) {

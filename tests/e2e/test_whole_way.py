@@ -73,29 +73,29 @@ def short_rows(tmp_path: Path) -> tuple[Path, Path]:
 
 def upload_and_confirm(house: House, page: Page, file: Path) -> None:
     page.goto(f"{house.address}/datasets/new")
-    page.get_by_label("What shall it be called?").fill("Clinic questions")
-    page.get_by_label("The file").set_input_files(file)
-    page.get_by_role("button", name="Upload and read").click()
+    page.get_by_label("Name (optional)").fill("Clinic questions")
+    page.get_by_label("File", exact=True).set_input_files(file)
+    page.get_by_role("button", name="Upload").click()
     page.get_by_label("Kept for testing").fill("25")  # three rows: as many questions are answered
-    page.get_by_role("button", name="Make the examples").click()
+    page.get_by_role("button", name="Continue").click()
     decide_about_people(page)
-    expect(page.get_by_role("link", name="Teach a model with this")).to_be_visible()
+    expect(page.get_by_role("link", name="Train a model with this")).to_be_visible()
 
 
 def decide_about_people(page: Page) -> None:
     """The clinic is invented, and so are its streets and phones: they are kept, with a reason."""
-    page.get_by_role("link", name="Look and decide").click()
+    page.get_by_role("link", name="Review personal details").click()
     for choice in page.locator("select[name^=kind-]").all():
         choice.select_option("keep")
-    page.get_by_role("button", name="Do as chosen").click()
+    page.get_by_role("button", name="Save decision").click()
     expect(page.get_by_role("alert")).to_contain_text("write a sentence on why")
     (refusal,) = page.problems  # type: ignore[attr-defined]
     assert "422" in refusal
     page.problems.clear()  # type: ignore[attr-defined]
-    page.get_by_label("Why is it right to keep").fill("The clinic and its town are invented.")
-    page.get_by_role("button", name="Do as chosen").click()
+    page.get_by_label("Why may details be kept?").fill("The clinic and its town are invented.")
+    page.get_by_role("button", name="Save decision").click()
     expect(page.get_by_text("Decided by Ada")).to_be_visible()
-    page.get_by_role("link", name="Back to the examples").click()
+    page.get_by_role("link", name="Back to the version").click()
 
 
 def see_what_is_learned(page: Page) -> None:
@@ -113,7 +113,7 @@ def see_what_is_learned(page: Page) -> None:
 
 
 def start_job(page: Page) -> None:
-    page.get_by_role("link", name="Teach a model with this").click()
+    page.get_by_role("link", name="Train a model with this").click()
     page.get_by_text("Quick", exact=True).click()
     page.get_by_text("Change single numbers").click()
     page.get_by_label("Passes over the practice set").fill("1")

@@ -43,7 +43,7 @@ def test_inspect_tells_and_stores_nothing(tmp_path: Path) -> None:
     assert "1 row has no answer, and will be left out (line 32)." in told.stdout
     assert "Personal details: 1 name (line 33)." in told.stdout
     assert "Personal details: 1 phone number (line 33)." in told.stdout
-    assert "1 question has another answer elsewhere (line 34). The same question" in told.stdout
+    assert "1 question has a different answer elsewhere (line 34). The same question" in told.stdout
     assert "1 example has a gap that nobody filled in (line 34). A pattern such as" in told.stdout
     assert "Few examples. 32 examples: try instructions first" in told.stdout
     assert "user: Wo ist Raum 0?" in told.stdout

@@ -70,11 +70,12 @@ def _examine(request: DoctorRequest, language_model: Any) -> None:
     )
     if repeats.num_sketched < num_rows:
         report.notes.append(
-            f"Examples that are almost the same were looked for among the first "
-            f"{repeats.num_sketched:,}."
+            f"Only the first {repeats.num_sketched:,} examples were searched for near-duplicates."
         )
     if request.model_folder is None:
-        report.notes.append("What a job would cut off was not counted: no model was ready yet.")
+        report.notes.append(
+            "What would be cut off was not counted, since no starting model was ready."
+        )
     _say({"end": report.model_dump()})
 
 

@@ -99,12 +99,12 @@ def verdict(findings: list[Said]) -> str:
     bad = sum(one.severity is Severity.BAD for one in findings)
     rest = len(findings) - bad
     if bad:
-        first = f"Not yet good to learn from: {_things(bad)} to put right first"
+        first = f"Not ready for training yet: {_things(bad)} to fix first"
         return f"{first}, {rest} more to look at." if rest else f"{first}."
     return (
-        f"Good to learn from. {_things(rest).capitalize()} to look at."
+        f"Looks good. {_things(rest).capitalize()} to look at."
         if rest
-        else ("Good to learn from. Nothing stands out.")
+        else ("Looks good. Nothing stands out.")
     )
 
 

@@ -134,31 +134,31 @@ FIXES: dict[str, dict[str, Fix]] = {
     "empty": {"remove": LEAVE_OUT},
     "placeholder": {"remove": LEAVE_OUT},
     "broken_letters": {
-        "mend": Fix("Mend the letters", "letters mended", _mend(mending.letters)),
+        "mend": Fix("Repair the letters", "letters repaired", _mend(mending.letters)),
         "remove": LEAVE_OUT,
     },
     "leak": {
         "remove": Fix("Leave them out of the test set", "left out of the test set", _leave_out),
         "move": Fix("Move them to the practice set", "moved to the practice set", _to_practice),
     },
-    "duplicate": {"remove": Fix("Keep one of each", "repeats left out", _leave_out)},
+    "duplicate": {"remove": Fix("Keep one of each", "duplicates left out", _leave_out)},
     "near_duplicate": {
-        "remove": Fix("Keep the first of each", "near repeats left out", _leave_out)
+        "remove": Fix("Keep the first of each", "near-duplicates left out", _leave_out)
     },
     "conflict": {
         "first": Fix("Keep the first answer of each", "first answers kept", _leave_out),
         "longest": Fix("Keep the longest answer of each", "longest answers kept", _keep_longest),
-        "merge": Fix("Put the answers together", "answers put together", _merge),
+        "merge": Fix("Combine the answers", "answers combined", _merge),
     },
     "echo": {"remove": LEAVE_OUT},
-    "markup": {
-        "mend": Fix("Take the marks out", "marks of web pages taken out", _mend(mending.markup))
-    },
+    "markup": {"mend": Fix("Remove the code", "web page code removed", _mend(mending.markup))},
     "language": {"remove": LEAVE_OUT},
     "cut": {"remove": LEAVE_OUT},
     "long": {"remove": LEAVE_OUT},
     "short": {"remove": LEAVE_OUT},
-    "spaces": {"mend": Fix("Trim them", "blanks trimmed", _mend(mending.spaces))},
+    "spaces": {
+        "mend": Fix("Remove the extra spaces", "extra spaces removed", _mend(mending.spaces))
+    },
 }
 
 
@@ -170,7 +170,7 @@ def choose(kind: str, name: str) -> Fix:
     """
     fix = FIXES.get(kind, {}).get(name)
     if fix is None:
-        raise Invalid("Choose what shall be done.", field="fix")
+        raise Invalid("Choose what to do.", field="fix")
     return fix
 
 
@@ -206,7 +206,7 @@ def apply(
         version_id=version.id, owner_id=user.id, status=FixStatus.WAITING, kind=kind, fix=name
     )
     if db.scalar(asked.on_conflict_do_nothing().returning(FixRun.id)) is None:
-        raise Conflict("This version is being put right already; wait until that is done.")
+        raise Conflict("This version is being fixed already; wait until that is done.")
     return None
 
 

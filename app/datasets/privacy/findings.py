@@ -27,12 +27,12 @@ WORDS = {
     Kind.PHONE: ("phone number", "phone numbers"),
     Kind.EMAIL: ("e-mail address", "e-mail addresses"),
     Kind.RECORD: ("record number", "record and insurance numbers"),
-    Kind.NATIONAL_ID: ("national id", "national id numbers"),
-    Kind.STUDENT_ID: ("student id", "student ids"),
+    Kind.NATIONAL_ID: ("national ID", "national IDs"),
+    Kind.STUDENT_ID: ("student ID", "student IDs"),
     Kind.CARD: ("card number", "card numbers"),
     Kind.IBAN: ("bank account", "bank accounts (IBAN)"),
     Kind.IP: ("IP address", "IP addresses"),
-    Kind.OTHER: ("custom pattern", "matches of custom patterns"),
+    Kind.OTHER: ("site-specific detail", "site-specific details"),
 }
 
 # Where two findings overlap, the earlier kind here wins: it is the surer one.

@@ -36,9 +36,9 @@ def add(db: Session, user: User, name: str, kind: str, pattern: str, sample: str
     try:
         compiled = regex.compile(pattern)
     except regex.error as error:
-        raise Invalid(f"This is no regular expression: {error}.", field="pattern") from None
+        raise Invalid(f"This is not a regular expression: {error}.", field="pattern") from None
     if compiled.search("") is not None:
-        raise Invalid("This pattern also finds nothing at all; make it stricter.", field="pattern")
+        raise Invalid("This pattern also matches an empty text; make it stricter.", field="pattern")
     try:
         compiled.search(_TRIAL, timeout=_TRIAL_SECONDS)
         found = compiled.search(sample, timeout=_TRIAL_SECONDS)
@@ -67,7 +67,7 @@ def delete(db: Session, user: User, pattern_id: int) -> None:
     require_role(user, Role.ADMIN)
     row = db.get(PrivacyPattern, pattern_id)
     if row is None:
-        raise NotFound("There is no such pattern; it may have been deleted.")
+        raise NotFound("This pattern does not exist, or it has been deleted.")
     db.delete(row)
     db.flush()
     audit.record(db, user, "privacy.pattern.delete", f"pattern {pattern_id}", kind=row.kind)

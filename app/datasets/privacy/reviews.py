@@ -106,7 +106,7 @@ def scan_again(db: Session, user: User, version: DatasetVersion) -> None:
         db.flush()
         return
     if review.status not in (ReviewStatus.FAILED, ReviewStatus.UNDECIDED, ReviewStatus.DECIDED):
-        raise Conflict("This version is being looked through just now, or was replaced.")
+        raise Conflict("This version is being searched right now, or was replaced.")
     review.status, review.strikes, review.reason = ReviewStatus.WAITING, 0, None
     review.decision, review.decided_by_id, review.decided_at = None, None, None
     review.is_stated = False
@@ -136,8 +136,8 @@ def check(db: Session, version: DatasetVersion) -> None:
                 code=UNDECIDED,
             )
     raise Conflict(
-        f"Nobody has decided yet about the personal details in “{version.dataset.name}”, version "
-        f"{version.number}; do so on the page /versions/{version.id}/privacy.",
+        f"Decide about the personal details in “{version.dataset.name}”, version {version.number}, "
+        f"before training; do so on the page /versions/{version.id}/privacy.",
         field="version_id",
         code=UNDECIDED,
     )
@@ -188,7 +188,7 @@ def decide(db: Session, user: User, version: DatasetVersion, decision: Decision)
     _check_reason(decision)
     review = _locked(db, version)
     if review is None or review.status is not ReviewStatus.UNDECIDED:
-        raise Conflict("This version is not waiting for a decision; load the page again.")
+        raise Conflict("This version is not waiting for a decision; reload the page.")
     _settle(db, user, version, review, decision)
     return review
 

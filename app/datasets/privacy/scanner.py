@@ -8,7 +8,7 @@ import regex
 from app.datasets.privacy import addresses, names, numbers
 from app.datasets.privacy.findings import ORDER, Kind, Span
 
-# A site pattern that needs longer for one text is given up for this text.
+# A site's pattern that needs longer for one text is given up for this text.
 PATTERN_SECONDS = 0.2
 _RANK = {kind: rank for rank, kind in enumerate(ORDER)}
 

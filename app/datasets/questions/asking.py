@@ -19,16 +19,16 @@ _MAX_QUESTION_CHARACTERS = 250
 _MIN_QUESTION_WORDS = 3
 
 REASONS = {
-    "not_in_passage": "the answer did not stand in the passage",
+    "not_in_passage": "the answer was not in the passage",
     "empty": "the model said nothing",
     "no_question": "no question mark",
     "too_short": "too short to be a question",
     "too_long": "too long",
     "repeats": "repeats itself",
     "copies_order": "repeats its instruction",
-    "gives_away": "says the answer itself",
-    "strays": "asks about something that does not stand there",
-    "duplicate": "had been asked before",
+    "gives_away": "gives away the answer",
+    "strays": "asks about something that is not there",
+    "duplicate": "was asked before",
 }
 
 _ORDER = (

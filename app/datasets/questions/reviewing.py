@@ -155,7 +155,7 @@ def make_version(
     versions.require_editor(user)
     versions.lock(db, version)
     if version.dataset.deleted_at is not None or version.status is not VersionStatus.READY:
-        raise Conflict("This dataset is not there any more.")
+        raise Conflict("This dataset no longer exists.")
     if not 0 <= validation_share <= versions.MAX_VALIDATION_SHARE:
         raise Invalid(
             f"The test set may take from 0 to {versions.MAX_VALIDATION_SHARE:.0%} of the examples.",
@@ -166,7 +166,7 @@ def make_version(
     wanted = settings.get().min_examples
     if len(pairs) < wanted:
         raise Invalid(
-            f"{len(pairs)} accepted so far, and learning needs at least {wanted}; accept more, or "
+            f"{len(pairs)} accepted so far, and training needs at least {wanted}; accept more, or "
             "have more questions made up."
         )
     made = versions.next_version(db, version)
@@ -260,7 +260,7 @@ def _rank(passage: str, seed: int) -> int:
 def _checked(text: str, field: str) -> str:
     cleaned = text.replace("\r\n", "\n").replace("\0", "").strip()
     if not cleaned:
-        raise Invalid(f"Write the {field}, or refuse this pair.", field=field)
+        raise Invalid(f"Write the {field}, or reject this question.", field=field)
     if len(cleaned) > MAX_CHARACTERS:
         raise Invalid(f"Use at most {MAX_CHARACTERS:,} characters.", field=field)
     return cleaned

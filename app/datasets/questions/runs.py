@@ -66,7 +66,7 @@ def start(
     versions.lock(db, version)
     if version.dataset.deleted_at is not None or not can_ask(db, version):
         raise Conflict(
-            "Questions are made up to plain texts alone; read the document as plain text first."
+            "Questions can be made up only about plain text; read the document as plain text first."
         )
     reviews.check(db, version)  # what is proposed and read by people is what was decided on
     if model.status is not ModelStatus.READY:
@@ -75,7 +75,9 @@ def start(
     _check_bounds(max_pairs, 1, MAX_PAIRS, "max_pairs")
     earlier = list(db.scalars(select(Asking.status).where(Asking.version_id == version.id)))
     if any(status in _OPEN for status in earlier):
-        raise Conflict("Questions to this version are being made up already; wait, or stop that.")
+        raise Conflict(
+            "Questions about this version are being made up already; wait, or stop that run."
+        )
     asking = Asking(
         version_id=version.id,
         owner_id=user.id,
@@ -114,7 +116,7 @@ def cancel(db: Session, user: User, version: DatasetVersion) -> None:
         .execution_options(populate_existing=True)
     ).one_or_none()
     if asking is None:
-        raise Conflict("It is over already; load the page again.")
+        raise Conflict("This has ended already; reload the page.")
     asking.status = AskingStatus.CANCELLED
     asking.worker_id = asking.lease_until = asking.progress = None
     asking.finished_at = clock.NOW

@@ -41,7 +41,7 @@ def open_entries(file: File) -> Iterator[list[Entry]]:
             if not entry.is_dir() and not _CLUTTER.search(entry.filename)
         ]
         if not found:
-            raise Unreadable("This archive holds no files; put files with examples into it.")
+            raise Unreadable("This archive has no files in it; add files with examples.")
         yield found
 
 
@@ -56,12 +56,12 @@ def _check(entries: list[zipfile.ZipInfo], packed: int) -> None:
     for entry in entries:
         if _BEYOND.search(entry.filename) or _BEYOND.search(entry.orig_filename):
             raise Unreadable(
-                f"This archive holds a file called “{shown(entry.filename)}”, which points out of "
+                f"This archive has a file called “{shown(entry.filename)}”, which points out of "
                 "its folder; pack the files again without that one."
             )
         if is_link(entry):
             raise Unreadable(
-                f"“{shown(entry.filename)}” in this archive is a link and no file; pack the file "
+                f"“{shown(entry.filename)}” in this archive is a link, not a file; pack the file "
                 "itself."
             )
 

@@ -88,8 +88,8 @@ def detect(file: File, chosen: str | None = None, *, is_checked: bool = False) -
         raise Unreadable(_nul(fault))
     if fault.had_letters:
         raise Unreadable(
-            f"Line {fault.line:,} holds bytes that are no UTF-8, though the lines before are; "
-            "the file is damaged or was glued together: save it again as UTF-8."
+            f"Line {fault.line:,} has bytes that are not UTF-8, although the lines before are; "
+            "the file is damaged or was joined from two: save it again as UTF-8."
         )
     guessed = _guess(file, fault)
     _refuse_noise(head.decode(guessed, errors="replace"))
@@ -114,8 +114,8 @@ def _checked(file: File, name: str, head: bytes) -> str:
 
 def _nul(fault: _Fault) -> str:
     return (
-        f"Line {fault.line:,} holds NUL bytes, which no text has; the file is damaged or is not "
-        "a text file: export it again as CSV or JSONL."
+        f"Line {fault.line:,} has NUL bytes, which text never has; the file is damaged or is "
+        "not a text file: export it again as CSV or JSONL."
     )
 
 
@@ -151,8 +151,8 @@ def _refuse_noise(text: str) -> None:
     strange = len(_CONTROLS.findall(text))
     if strange * 50 > len(text):
         raise Unreadable(
-            "This file is no text: many of its bytes stand for nothing that can be written; open "
-            "it in the program it comes from and save it as CSV or JSONL."
+            "This file is not text: many of its bytes are not characters; open it in the program "
+            "it comes from and save it as CSV or JSONL."
         )
 
 

@@ -19,7 +19,7 @@ Row = dict[str, Any]
 
 
 def _no_number(word: str) -> NoReturn:
-    raise ValueError(f"{word} is no number in JSON")
+    raise ValueError(f"{word} is not a number in JSON")
 
 
 _decoder = json.JSONDecoder(parse_constant=_no_number)
@@ -272,15 +272,15 @@ def _depth_over(value: Any, depth: int) -> bool:
 
 
 _PLAIN = {
-    "Expecting value": "a value is missing or is no JSON",
+    "Expecting value": "a value is missing or is not JSON",
     "Expecting property name enclosed in double quotes": "a name in double quotes is missing",
     "Expecting ',' delimiter": "a comma or a closing bracket is missing",
     "Expecting ':' delimiter": "a colon is missing",
     "Unterminated string starting at": "a text's closing quote is missing",
-    "Invalid control character at": "a text holds a line break or a tab; write \\n or \\t",
+    "Invalid control character at": "a text has a line break or a tab; write \\n or \\t",
     "Invalid \\escape": "a backslash in a text must be written \\\\",
     "Extra data": "there is more after the end of the value",
-    "Illegal trailing comma": "a comma stands before the closing bracket",
+    "Illegal trailing comma": "there is a comma before the closing bracket",
 }
 
 
@@ -298,5 +298,5 @@ def _deep(where: str) -> str:
 
 
 def _bad_number(where: str, error: ValueError) -> str:
-    problem = str(error) if "is no number" in str(error) else "a number has too many digits"
+    problem = str(error) if "is not a number" in str(error) else "a number has too many digits"
     return f"{where} is not valid JSON: {problem}; write it as a text in quotes or leave it out."

@@ -47,7 +47,7 @@ def open_parquet(file: File) -> tuple[list[str], Iterator[tuple[int, dict[str, A
         )
     if any(group.total_byte_size > _MAX_ROW_GROUP_BYTES for group in groups):
         raise Unreadable(
-            "A row group of this Parquet file has more than 1 GB; write it anew with smaller row "
+            "A row group of this Parquet file has more than 1 GB; write it again with smaller row "
             "groups, for example of 10,000 rows."
         )
     return names, _rows(opened, file.size_bytes)
@@ -85,7 +85,7 @@ class _Cells:
             self.size += len(value)
             if len(value) > MAX_CELL_CHARACTERS:
                 raise Unreadable(
-                    f"Row {number:,} holds a text of more than 1 MB; shorten it, then upload the "
+                    f"Row {number:,} has a text of more than 1 MB; shorten it, then upload the "
                     "file again."
                 )
             return value
@@ -112,6 +112,6 @@ def _damaged(error: Exception, number: int = 0) -> str:
     where = f" after row {number:,}" if number else ""
     what = " ".join(str(error).split())[:80].rstrip(".").replace(". ", ", ")
     return (
-        f"This Parquet file is damaged or was cut off{where} ({what}); write it anew and upload "
+        f"This Parquet file is damaged or incomplete{where} ({what}); write it again and upload "
         "that."
     )

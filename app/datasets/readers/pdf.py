@@ -140,7 +140,7 @@ def _lines(file: File) -> list[_Line]:
                 "This PDF is protected by a password; save it without one and upload it again."
             ) from None
         raise Unreadable(
-            "This PDF is damaged or was cut off on its way; open it, save it anew and upload that."
+            "This PDF is damaged or incomplete; open it, save it again and upload that."
         ) from None
     return lines
 

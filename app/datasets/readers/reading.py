@@ -210,13 +210,13 @@ def _open_text(file: File, read_as: ReadAs, stack: ExitStack) -> Source:
     if encoding.is_guess:
         name = encodings.CHOICES[encoding.name]
         inspection.warnings.append(
-            f"The file does not say its encoding; it is read as {name} ({encoding.name}): "
-            "look whether accents and umlauts are right below, and choose another if not."
+            f"The file does not say its encoding, so it was read as {name} ({encoding.name}): "
+            "check that accents and umlauts are right below, and choose another if not."
         )
     text = stack.enter_context(file.text(encoding.name))
     start = _first_characters(text)
     if not start:
-        raise Unreadable("This file holds only blank space; upload one with examples.")
+        raise Unreadable("This file is blank; upload one with examples.")
     if read_as.form != "document" and _starts_json(start):
         return _open_json(text, inspection)
     sample = tables.sample_of(text)
@@ -302,10 +302,10 @@ def _pairs(blocks: Iterator[Block], inspection: Inspection) -> Iterator[Numbered
     if counts.num_unused:
         many = counts.num_unused
         inspection.warnings.append(
-            f"{many:,} paragraphs stand under no question and are not used; read the document as "
-            "plain text to use all of it."
+            f"{many:,} paragraphs have no question above them and are not used; read the document "
+            "as plain text to use all of it."
             if many > 1
-            else "1 paragraph stands under no question and is not used; read the document as plain "
+            else "1 paragraph has no question above it and is not used; read the document as plain "
             "text to use all of it."
         )
 
@@ -328,10 +328,12 @@ def _open_workbook(file: File, kind: Literal["xlsx", "xls", "ods"], read_as: Rea
             sheet = ALL_SHEETS
     inspection.sheet = sheet or book.first_filled()
     if num_blank:
-        cells = f"{num_blank:,} cells hold formulas" if num_blank > 1 else "1 cell holds a formula"
         inspection.warnings.append(
-            f"{cells} without a value and counts as blank; open the workbook in Excel and save it, "
-            "which works the values out."
+            f"{num_blank:,} cells have formulas without values and count as blank; open the "
+            "workbook in Excel and save it to work the values out."
+            if num_blank > 1
+            else "1 cell has a formula without a value and counts as blank; open the workbook in "
+            "Excel and save it to work the value out."
         )
     if inspection.sheet == ALL_SHEETS:
         filled = book.columns(read_as.has_header)
@@ -342,8 +344,8 @@ def _open_workbook(file: File, kind: Literal["xlsx", "xls", "ods"], read_as: Rea
         )
     if len(book.sheets) > 1:
         inspection.warnings.append(
-            f"The workbook has {len(book.sheets)} sheets; “{inspection.sheet}” is read and the "
-            "others are not."
+            f"The workbook has {len(book.sheets)} sheets; “{inspection.sheet}” was read and the others "
+            "were not."
         )
     return _of_table(inspection, book.rows(inspection.sheet, read_as.has_header))
 
@@ -423,7 +425,7 @@ def _agree(first: list[str], other: list[str], name: str) -> None:
         return ", ".join(f"“{c}”" for c in columns[:4]) + (", …" if len(columns) > 4 else "")
 
     raise Unreadable(
-        f"its columns ({listed(other) or 'none'}) are others than those of “{name}” "
+        f"its columns ({listed(other) or 'none'}) differ from those of “{name}” "
         f"({listed(first) or 'none'}); give all parts the same columns, or upload each by itself."
     )
 
@@ -493,7 +495,7 @@ def inspect(path: Path, read_as: ReadAs, report: Callable[[int], None]) -> Inspe
     _judge(inspection, left_out)
     inspection.columns = [name for name in columns if name in filled or name not in source.unnamed]
     if not inspection.columns:
-        raise Unreadable("This file holds only empty cells; fill them, then upload it again.")
+        raise Unreadable("This file has only empty cells; fill them, then upload it again.")
     for shown in inspection.preview:
         shown.values = {name: shown.values.get(name) for name in inspection.columns}
     blank = [] if inspection.is_document else [n for n in inspection.columns if n not in filled]
@@ -504,17 +506,16 @@ def inspect(path: Path, read_as: ReadAs, report: Callable[[int], None]) -> Inspe
 def _no_rows(inspection: Inspection) -> str:
     if inspection.way == "pairs":
         return (
-            "This document holds no headings, tables or “Q:” lines with answers below or beside "
-            "them; read it as plain text, or set the questions as headings."
+            "This document has no headings, tables or “Q:” lines with answers below or beside "
+            "them; read it as plain text, or make the questions headings."
         )
     if inspection.way == "text":
-        return "This document holds no text; upload one with text in it."
+        return "This document has no text; upload one with text in it."
     if inspection.columns:
         return (
-            "This file has names of columns but no rows below them; add examples and upload it "
-            "again."
+            "This file has column names but no rows below them; add examples and upload it again."
         )
-    return "This file holds an empty list; add examples and upload it again."
+    return "This file has an empty list; add examples and upload it again."
 
 
 def _check_names(names: list[str], where: str) -> None:
@@ -522,7 +523,7 @@ def _check_names(names: list[str], where: str) -> None:
         if len(name) > tables.MAX_NAME_CHARACTERS or _short(name) != name:
             raise Unreadable(
                 f"A field in {where} has a name that is longer than "
-                f"{tables.MAX_NAME_CHARACTERS} characters or is no text; name it “question” or "
+                f"{tables.MAX_NAME_CHARACTERS} characters or is not text; name it “question” or "
                 "“answer”, for example."
             )
 
@@ -531,15 +532,17 @@ def _judge(inspection: Inspection, left_out: list[int]) -> None:
     if len(left_out) * 2 > inspection.num_rows:
         raise Unreadable(
             f"From {inspection.place} {left_out[0]:,} on, most rows have more cells than the first "
-            f"{inspection.place} has columns; the texts probably hold the delimiter without quotes "
+            f"{inspection.place} has columns; the texts probably have the delimiter without quotes "
             "around them: save the file as XLSX, or as CSV with quotes."
         )
     if left_out:
-        many = f"{len(left_out):,} rows have" if len(left_out) > 1 else "1 row has"
         inspection.warnings.append(
-            f"{many} more cells than there are columns (first in {inspection.place} "
-            f"{left_out[0]:,}) and will be left out; put quotes around texts that hold the "
-            "delimiter."
+            f"{len(left_out):,} rows have more cells than there are columns (first in "
+            f"{inspection.place} {left_out[0]:,}) and will be left out; put quotes around texts that "
+            "have the delimiter in them."
+            if len(left_out) > 1
+            else f"1 row has more cells than there are columns ({inspection.place} {left_out[0]:,}) and "
+            "will be left out; put quotes around texts that have the delimiter in them."
         )
 
 

@@ -32,9 +32,9 @@ _NAMES = (
     (b"7z\xbc\xaf", "a 7z archive; unpack it first"),
     (b"Rar!", "a RAR archive; unpack it first"),
     (b"ARROW1", "an Arrow file"),
-    (b"RIFF", "a sound or a film"),
-    (b"ID3", "a sound (MP3)"),
-    (b"OggS", "a sound (Ogg)"),
+    (b"RIFF", "audio or video"),
+    (b"ID3", "audio (MP3)"),
+    (b"OggS", "audio (Ogg)"),
     (b"{\\rtf", "an RTF document"),
     (b"PARE", "an encrypted Parquet file"),
     (b"\x80\x02", "a Python pickle"),
@@ -57,7 +57,7 @@ def sniff(file: File) -> Kind:
     if not head:
         raise Unreadable(
             "This file is empty (0 bytes); save it again in the program it comes from, "
-            "then upload it anew."
+            "then upload it again."
         )
     if head.startswith(_OLE):
         return _ole(file)
@@ -70,7 +70,7 @@ def sniff(file: File) -> Kind:
         return "pdf"
     name = next((name for magic, name in _NAMES if head.startswith(magic)), None)
     if name is None and head[4:8] == b"ftyp":
-        name = "a film or a sound (MP4)"
+        name = "audio or video (MP4)"
     if name is None and head[257:262] == b"ustar":
         name = "a tar archive; unpack it first"
     if name is None and head.lstrip(b"\xef\xbb\xbf \t\r\n")[:14].lower().startswith(
@@ -78,7 +78,7 @@ def sniff(file: File) -> Kind:
     ):
         name = "a web page or XML"
     if name is not None:
-        raise Unreadable(f"This is {name}, which holds no rows that can be read here; {_USE}.")
+        raise Unreadable(f"This is {name}, which has no rows that can be read here; {_USE}.")
     return "text"
 
 
@@ -93,7 +93,7 @@ def _ole(file: File) -> Kind:
     if any(name.encode("utf-16-le") in start for name in ("Workbook\0", "Book\0")):
         return "xls"
     raise Unreadable(
-        "This is a document in Office's old format (before 2007) and no workbook; open it and "
+        "This is a document in Office's old format (before 2007), not a workbook; open it and "
         "save it as DOCX, XLSX or CSV."
     )
 
@@ -107,7 +107,7 @@ def _zip(file: File) -> Kind:
                 mimetype = archive.read(entries[0])
     except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError, RuntimeError):
         raise Unreadable(
-            "This workbook or archive is damaged or was cut off on its way; save it again and "
+            "This workbook or archive is damaged or incomplete; save it again and "
             "upload the new file."
         ) from None
     names = {entry.filename for entry in entries}

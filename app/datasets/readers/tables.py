@@ -114,14 +114,14 @@ def with_header(rows: Iterator[tuple[int, Cells]], has_header: bool | None, plac
     """Take the first row for the columns' names, unless it looks like an example."""
     number, first = next(rows, (0, []))
     if not first:
-        raise Unreadable("This file holds no rows, only blank space; upload one with examples.")
+        raise Unreadable("This file is blank; upload one with examples.")
     warnings: list[str] = []
     if has_header is None:
         has_header = not _looks_like_data(first)
         if not has_header:
             warnings.append(
-                f"The first {place} looks like an example and not like names of columns, "
-                "so the columns are numbered; say so below if it does hold the names."
+                f"The first {place} looks like an example and not like column names, so the "
+                "columns are numbered; if it does have the names, say so below."
             )
     names, unnamed = _names(first if has_header else [""] * len(first), warnings, has_header)
 

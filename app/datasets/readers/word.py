@@ -16,7 +16,7 @@ from app.datasets.readers.unreadable import Unreadable
 
 _MAX_DEPTH = 200
 _CHUNK_BYTES = 64 * 1024
-_DAMAGED = "This Word document is damaged; open it in Word, save it anew and upload that."
+_DAMAGED = "This Word document is damaged; open it in Word, save it again and upload that."
 # Deleted, replaced or never shown: not part of what a reader of the document sees.
 _SKIPPED = frozenset({"del", "moveFrom", "Fallback", "instrText", "delText", "rt", "sectPr"})
 
@@ -63,14 +63,14 @@ class _Xml:
         except expat.ExpatError as error:
             raise Unreadable(
                 f"This Word document is damaged (its text breaks off at line {error.lineno:,} of "
-                "its XML); open it in Word, save it anew and upload that."
+                "its XML); open it in Word, save it again and upload that."
             ) from None
         yield
 
     def _refuse(self, *_: Any) -> None:
         raise Unreadable(
-            "This Word document holds a document type of its own (DTD), which Word never writes; "
-            "open it in Word, save it anew and upload that."
+            "This Word document has a document type of its own (DTD), which Word never writes; "
+            "open it in Word, save it again and upload that."
         )
 
     def _start(self, name: str, attributes: dict[str, str]) -> None:

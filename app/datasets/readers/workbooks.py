@@ -125,7 +125,7 @@ def _is_locked(file: File) -> bool:
 
 def _damaged(error: Exception) -> str:
     what = " ".join(str(error).split())[:80].rstrip(".").replace(". ", ", ")
-    return f"This workbook is damaged ({what}); open it in Excel, save it anew and upload that."
+    return f"This workbook is damaged ({what}); open it in Excel, save it again and upload that."
 
 
 def _cells(row: Iterable[Any]) -> Cells:
@@ -138,7 +138,7 @@ def _cell(value: Any) -> Any:
     if isinstance(value, str):
         if len(value) > MAX_CELL_CHARACTERS:
             raise Unreadable(
-                "A cell of this workbook holds more than 1 MB of text; shorten it, then upload the "
+                "A cell of this workbook has more than 1 MB of text; shorten it, then upload the "
                 "file again."
             )
         return value
@@ -170,8 +170,8 @@ def check_cells(file: File) -> int:
                         number += sum(b"</f>" in cell and not _VALUE.search(cell) for cell in cells)
                         if found := _NO_PLACE.search(b"</c>".join([*cells, rest])):
                             raise Unreadable(
-                                f"A cell of this workbook stands at “{found[1][:20].decode()}”, "
-                                "where no sheet has one; open the workbook in Excel, save it anew "
+                                f"A cell of this workbook is at “{found[1][:20].decode()}”, "
+                                "where no sheet has one; open the workbook in Excel, save it again "
                                 "and upload that."
                             )
                         rest = rest[-_MAX_CELL_BYTES:]

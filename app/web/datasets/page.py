@@ -49,14 +49,14 @@ NUM_SHOWN_ROWS = 8
 ROLE_WORDS = {
     ColumnRole.QUESTION: "Question",
     ColumnRole.ANSWER: "Answer",
-    ColumnRole.SYSTEM: "Instruction (system)",
+    ColumnRole.SYSTEM: "Instruction",
     ColumnRole.BETTER: "Better answer",
     ColumnRole.WORSE: "Worse answer",
     ColumnRole.MESSAGES: "Whole conversation",
     ColumnRole.TOOLS: "Tools (functions)",
     ColumnRole.TEXT: "Text",
     ColumnRole.HISTORY: "Earlier turns",
-    ColumnRole.KEY: "Which conversation",
+    ColumnRole.KEY: "Conversation name or number",
     ColumnRole.SPEAKER: "Who speaks",
     ColumnRole.IGNORE: "Ignore",
 }
@@ -67,7 +67,7 @@ SPEAKERS = {
     "tool": "Tool",
     "text": "Text",
 }
-DELIMITERS = {",": "comma ,", ";": "semicolon ;", "\t": "tab", "|": "bar |"}
+DELIMITERS = {",": "a comma", ";": "a semicolon", "\t": "a tab", "|": "a vertical bar"}
 _BUSY = (
     VersionStatus.UPLOADED,
     VersionStatus.INSPECTING,
@@ -220,9 +220,9 @@ def history(dataset: Dataset) -> list[tuple[DatasetVersion, str]]:
         words = "as uploaded"
         if version.base_version_id is not None:
             base = f"version {numbers[version.base_version_id]}"
-            words = f"the file of {base} with other columns or another test set"
+            words = f"the same file as {base}, with other columns or another test set"
             if version.changes:
-                words = f"{base}, {_what_changed(version)}"
+                words = f"from {base}: {_what_changed(version)}"
         elif version.changes:
             words = _what_changed(version)
         lines.append((version, words))
@@ -467,7 +467,7 @@ def _seen(
     example = found[0]
     segments: list[Segment] = []
     worse: list[Segment] = []
-    problem = "Once a starting model is ready, this shows what it sees." if model is None else ""
+    problem = "This shows what a starting model sees, once one is ready." if model is None else ""
     if model is not None:
         try:
             folder = str(base_models.folder(model))

@@ -46,9 +46,9 @@ from app.web.questions.page import Source
 
 NUM_SAMPLES = 5
 ORDER_WORDS = {
-    SortOrder.POSITION: "by place in the file",
-    SortOrder.SHORTEST: "the shortest first",
-    SortOrder.LONGEST: "the longest first",
+    SortOrder.POSITION: "as in the file",
+    SortOrder.SHORTEST: "shortest first",
+    SortOrder.LONGEST: "longest first",
 }
 SPLIT_WORDS = {Split.TRAIN: "practice set", Split.VALIDATION: "test set"}
 DEFAULT_LENGTH = PRESETS["balanced"].config.max_length_tokens
@@ -238,8 +238,8 @@ def _looked(found: Matches) -> str:
     if found.num_searched is None:
         return ""
     if found.is_back:
-        return f"Looked through {found.num_searched:,} places, going back, so far."
-    return f"Looked through {found.num_searched:,} of {found.total:,} places so far."
+        return f"Searched back through {found.num_searched:,} examples so far."
+    return f"Searched {found.num_searched:,} of {found.total:,} examples so far."
 
 
 # --- one example ---------------------------------------------------------------------------
@@ -281,7 +281,7 @@ def change_from(example: Example, form: ExampleForm) -> Change:
         raise Invalid("Choose the practice set or the test set.", field="split")
     rejected = iter(form.rejected)
     if len(form.content) != len(example.messages):
-        raise Invalid("This form does not fit the example any more; open it again.")
+        raise Invalid("This example has changed since you opened it; open it again.")
     messages = []
     for number, (message, typed) in enumerate(zip(example.messages, form.content, strict=True)):
         changed = dict(message)
@@ -342,7 +342,7 @@ def example_page(
 def seen(model: BaseModel | None, example: Example, length: int) -> Seen:
     """Show an example as a starting model sees it, and what a job of this length would cut off."""
     if model is None:
-        return Seen([], 0, 0, "Once a starting model is ready, this shows what it sees.")
+        return Seen([], 0, 0, "This shows what a starting model sees, once one is ready.")
     try:
         chat = dataset_page.chat_format(str(base_models.folder(model)), model.manifest_sha256)
         return _seen(chat, example, length)
@@ -515,5 +515,5 @@ def selected(db: Session, version: DatasetVersion, indices: list[str]) -> list[E
     numbers = [int(each) for each in indices if each.isdecimal() and len(each) < 10]
     found = examples.at(db, version, numbers)
     if not found:
-        raise Invalid("Tick at least one example first.", field="index")
+        raise Invalid("Select at least one example first.", field="index")
     return found

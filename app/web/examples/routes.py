@@ -60,7 +60,7 @@ def change_selected(
     try:
         chosen = examples_page.selected(db, version, form.index)
         if form.action not in _ACTIONS:
-            raise Invalid("Choose what shall be done with them.")
+            raise Invalid("Choose what to do with the selected examples.")
         split = _ACTIONS[form.action]
         if split is None and not form.sure:
             versions.require_editor(user)
@@ -175,7 +175,7 @@ def download(
     """Hand a version's examples over as a file."""
     version = _ready(db, user, version_id)
     if form not in _FORMATS:
-        raise NotFound("Examples are handed over as JSONL or as CSV.")
+        raise NotFound("Examples can be downloaded as JSONL or as CSV.")
     lines, media_type = _FORMATS[form]
     chosen = Split(split) if split in list(Split) else None
     subject = f"dataset version {version.id}"

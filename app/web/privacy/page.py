@@ -74,7 +74,7 @@ class PrivacyForm:
         if self.does_all:
             return Decision()
         if not {*self.kinds.values(), *self.values.values()} <= set(get_args(Action)):
-            raise Invalid("Choose to replace, blank or keep.", field="reason")
+            raise Invalid("Choose whether to replace, blank out or keep.", field="reason")
         return Decision.model_validate(
             {"kinds": self.kinds, "values": self.values, "reason": self.reason}
         )

@@ -208,9 +208,12 @@ def _ended(each: Asking) -> Ended:
 
 
 def _model_words(model: BaseModel) -> str:
-    toy = ", the starter toy" if model.name == base_models.STARTER_NAME else ""
-    size = f" ({_parameters(model.num_parameters)}{toy})" if model.num_parameters else ""
-    return f"{model.label}{size}"
+    if not model.num_parameters:
+        return model.label
+    size = _parameters(model.num_parameters)
+    if model.name == base_models.STARTER_NAME:
+        return f"{model.label} ({size} parameters, a toy)"
+    return f"{model.label} ({size} parameters)"
 
 
 def _parameters(number: int) -> str:
@@ -221,15 +224,15 @@ def _parameters(number: int) -> str:
 def _warning(models: list[BaseModel]) -> str:
     """Be honest about what the models of this house can do."""
     if not models:
-        return "No starting model is ready yet; an administrator adds one on the Models page."
+        return "No starting model is ready yet; an administrator can add one on the Models page."
     if models[0].name == base_models.STARTER_NAME:
         return (
-            f"This house has only {models[0].label}, a toy to try Etude with. It writes English "
-            "alone and little of it is good: expect to refuse or rewrite many of its questions. An "
+            f"The only starting model here is {models[0].label}, a toy to try Etude with. It knows "
+            "only English, and not well: expect to reject or rewrite many of its questions. An "
             "administrator can add a larger model on the Models page."
         )
     if (models[0].num_parameters or _SMALL_PARAMETERS) < _SMALL_PARAMETERS:
-        return "The models of this house are small: expect to refuse or rewrite many questions."
+        return "The starting models here are small: expect to reject or rewrite many questions."
     return ""
 
 
@@ -269,7 +272,7 @@ def verdict_from(form: VerdictForm) -> Verdict:
         Invalid: it is nothing that can be said.
     """
     if form.verdict not in list(Verdict):
-        raise Invalid("Accept this question, or refuse it.")
+        raise Invalid("Accept this question, or reject it.")
     return Verdict(form.verdict)
 
 

@@ -136,7 +136,7 @@ def _show(
 ) -> Response:
     shown = questions_page.ask_page(db, version, form, split)
     if not shown.ended and not shown.going and not shown.can_ask:
-        raise NotFound("Questions are made up to plain texts alone, and this version has none.")
+        raise NotFound("Questions can be made up only about plain text, and this version has none.")
     return version_page("questions/show.html", user, version, shown, error)
 
 

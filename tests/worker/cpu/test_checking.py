@@ -160,7 +160,9 @@ def test_each_kind_of_damage_is_found_where_it_is_and_nowhere_else(db: Session) 
     assert kept is not None and report is not None
     assert report.languages["English"] > 20
     assert sum(report.bars["answer"]) == len(rows)
-    assert report.notes == ["What a job would cut off was not counted: no model was ready yet."]
+    assert report.notes == [
+        "What would be cut off was not counted, since no starting model was ready."
+    ]
     # No text of a row is kept beside the row.
     said = json.dumps(report.model_dump()) + json.dumps(
         [row.detail for row in db.scalars(select(Finding))]
@@ -178,7 +180,7 @@ def test_the_verdict_comes_first_and_says_what_to_do(db: Session) -> None:
     assert [(one.kind, one.severity) for one in found] == [("amount", Severity.WARN)]
     assert checks.verdict(found) == "Good to learn from. One thing to look at."
     assert found[0].reason.startswith("22 examples: try instructions first")
-    assert checks.verdict([]) == "Good to learn from. Nothing stands out."
+    assert checks.verdict([]) == "Looks good. Nothing stands out."
 
 
 def test_a_fix_makes_a_version_that_is_checked_again(db: Session) -> None:
@@ -208,7 +210,7 @@ def test_a_fix_makes_a_version_that_is_checked_again(db: Session) -> None:
     mended = examples.get(db, fourth, 22)
     assert mended is not None
     assert mended.messages[1]["content"] == "To the kitchen, café & all."
-    assert (fourth.changes or {})["why"] == "letters mended"
+    assert (fourth.changes or {})["why"] == "letters repaired"
 
 
 def test_answers_that_contradict_are_kept_merged_or_chosen(db: Session) -> None:

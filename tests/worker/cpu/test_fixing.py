@@ -49,7 +49,7 @@ def test_a_worker_makes_the_version_and_the_page_leads_to_it(
     answer = browser.post(f"{here}/findings/spaces", data={"fix": "mend"}, follow_redirects=False)
     assert (answer.status_code, answer.headers["location"]) == (303, here)
     assert f'hx-get="{here}/fix"' in browser.get(here).text
-    assert "A new version (blanks trimmed) is being made." in browser.get(f"{here}/fix").text
+    assert "A new version (extra spaces removed) is being made." in browser.get(f"{here}/fix").text
     # Twice is once.
     again = browser.post(f"{here}/findings/spaces", data={"fix": "mend"})
     assert again.status_code == 409
@@ -59,7 +59,7 @@ def test_a_worker_makes_the_version_and_the_page_leads_to_it(
     run = run_of(db, version)
     made = run.result
     assert made is not None
-    told = f'Version 2 (blanks trimmed) was made. <a href="/versions/{made.id}">'
+    told = f'Version 2 (extra spaces removed) was made. <a href="/versions/{made.id}">'
     assert told in browser.get(f"{here}/fix").text
     assert told in browser.get(here).text
     assert (made.num_train + made.num_validation, made.layers) == (600, [made.id, version.id])

@@ -126,7 +126,7 @@ def test_a_version_is_scanned_decided_and_replaced(db: Session) -> None:
     assert with_tools.tools[0]["function"]["description"] == "Ask Mr [Name 2] of the kitchen."
     assert said(db, following, 3) == said(db, version, 3)
     assert following.changes == {
-        "why": "7 names and 1 phone number replaced by stand-ins, 1 custom pattern blanked",
+        "why": "7 names and 1 phone number replaced by stand-ins, 1 site-specific detail blanked",
         "num_edited": 3,
         "num_moved": 0,
         "num_removed": 0,

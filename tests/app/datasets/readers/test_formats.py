@@ -121,7 +121,7 @@ def test_a_parquet_file_that_is_a_trap(tmp_path: Path, monkeypatch: pytest.Monke
     assert len(content) < 100_000
     with pytest.raises(Unreadable, match="unpacks to more than 1 GB, which looks like a trap"):
         read(tmp_path, content)
-    with pytest.raises(Unreadable, match="Row 1 holds a text of more than 1 MB"):
+    with pytest.raises(Unreadable, match="Row 1 has a text of more than 1 MB"):
         read(tmp_path, files.parquet({"q": ["x" * 1_100_000]}))
     monkeypatch.setattr(parquet, "MAX_COLUMNS", 1)
     with pytest.raises(Unreadable, match="has 2 columns and at most 1 can be read"):

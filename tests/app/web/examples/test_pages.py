@@ -90,13 +90,13 @@ def test_examples_are_paged_filtered_and_found(
     assert numbers(client.get(f"{here}?split=validation").text) == list(range(50, 60))
     assert numbers(client.get(f"{here}?finding=duplicate").text) == [3, 52]
     assert numbers(client.get(f"{here}?finding=duplicate&split=train").text) == [3]
-    assert "Repeats another (example 2)" in client.get(f"{here}?finding=duplicate").text
+    assert "Duplicate (example 2)" in client.get(f"{here}?finding=duplicate").text
     assert numbers(client.get(f"{here}?q=RULE+41").text) == [41]
     found = client.get(here, params={"q": '"rule 7 says"'}).text
     assert numbers(found) == [7]
     assert 'value="&#34;rule 7 says&#34;"' in found
-    assert "No example fits." in client.get(f"{here}?q=elephants").text
-    assert "No example fits." in client.get(f"{here}?finding=nonsense").text
+    assert "No matches." in client.get(f"{here}?q=elephants").text
+    assert "No matches." in client.get(f"{here}?finding=nonsense").text
     assert client.get(f"{here}?start=99999999999999&order=up&split=x").status_code == 200
     assert client.get(f"{here}?before=x").status_code == 200
 
@@ -188,7 +188,7 @@ def test_ticked_examples_are_moved_or_left_out_after_asking_once(
     version = make_dataset_version(db)
     here = f"/versions/{version.id}/examples"
     none = client.post(here, data={"action": "train"})
-    assert "Tick at least one example first." in none.text
+    assert "Select at least one example first." in none.text
     asked = client.post(here, data={"index": ["2", "7"], "action": "remove"})
     assert "Leave out 2 examples?" in asked.text
     assert newest(db).id == version.id
@@ -251,13 +251,13 @@ def test_the_doctors_card_leads_to_a_version_put_right(
     client.post(f"/versions/{version.id}/confirm", data=form)
     reading.read_next("cpu-0")
     page = client.get(f"/versions/{version.id}").text
-    assert "It is looked at soon." in page
+    assert "The check starts soon." in page
     assert checking.check_next("cpu-0")
     page = client.get(f"/versions/{version.id}").text
-    assert "Not yet good to learn from: one thing to put right first, 2 more to look at." in page
-    assert "14 examples: try instructions first" in page
+    assert "Not ready for training yet: one thing to fix first, 2 more to look at." in page
+    assert "With 14 examples, first try a good instruction" in page
     finding = client.get(f"/versions/{version.id}/findings/duplicate").text
-    assert "1 example stands here twice" in finding
+    assert "1 duplicate" in finding
     assert "Left out" in finding
     bad = client.post(f"/versions/{version.id}/findings/duplicate", data={"fix": "dance"})
     assert bad.status_code == 422

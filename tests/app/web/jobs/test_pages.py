@@ -314,7 +314,7 @@ def test_the_data_asked_for_is_the_data_chosen(
     older, newer = (make_dataset_version(db, user=owner, name=name) for name in "AB")
     for version in (older, newer):
         page = client.get(f"/versions/{version.id}").text
-        (link,) = re.findall(r'href="(/jobs/new[^"]*)"[^>]*>Teach a model with this', page)
+        (link,) = re.findall(r'href="(/jobs/new[^"]*)"[^>]*>Train a model with this', page)
         chosen = re.findall(r'<option value="(\d+)" selected', client.get(link).text)
         assert chosen == [str(version.id)]
 

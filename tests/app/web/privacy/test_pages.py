@@ -1,6 +1,7 @@
 """The privacy gate by pages: what is shown, what may be done, and what a job is told."""
 
 import re
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -25,6 +26,7 @@ from app.datasets.privacy.stand_ins import key_of
 from tests.app.web.pages import sign_in
 from tests.factories import make_base_model, make_dataset_version, make_department, make_user
 
+ROOT = Path(__file__).resolve().parents[4]
 NASTY = "<b>Thyra</b>"
 
 
@@ -72,14 +74,14 @@ def test_what_was_found_is_shown_and_a_job_is_sent_here(
     version = scanned(db, member)
     page = client.get(f"/versions/{version.id}").text
     assert "We found 1 name and 1 phone number" in page
-    assert "Teach a model with this" not in page
+    assert "Train a model with this" not in page
     gate = client.get(f"/versions/{version.id}/privacy").text
     assert "Call <mark>&lt;b&gt;Thyra&lt;/b&gt;</mark> on 555-0143 today." in gate
     assert NASTY not in gate
     form = {"version_id": version.id, "base_model_id": model.id, "preset": "quick", "name": "x"}
     refused = client.post("/jobs/new", data=form)
     assert refused.status_code == 422
-    assert "Nobody has decided yet" in refused.text
+    assert "Decide about the personal details" in refused.text
     assert f'href="/versions/{version.id}/privacy"' in refused.text
     assert db.scalars(select(Job)).all() == []
 
@@ -113,8 +115,8 @@ def test_keeping_asks_for_a_sentence_and_keeps_what_was_chosen(
     client.post(f"/versions/{version.id}/privacy", data={**form, "reason": "It is our own desk."})
     assert status(db, version) is ReviewStatus.DECIDED
     page = client.get(f"/versions/{version.id}").text
-    assert "found and decided on" in page
-    assert "Teach a model with this" in page
+    assert "Personal details: decided (1 name and 1 phone number)." in page
+    assert "Train a model with this" in page
 
 
 def test_strangers_find_no_gate_and_viewers_cannot_decide(
@@ -123,7 +125,7 @@ def test_strangers_find_no_gate_and_viewers_cannot_decide(
     version = scanned(db, member)
     address = f"/versions/{version.id}/privacy"
     sign_in(client, db, make_user(db, role=Role.VIEWER))
-    assert "Replace all of them" not in client.get(address).text
+    assert "Replace all" not in client.get(address).text
     assert client.post(address, data={"do": "replace"}).status_code == 403
     assert client.post(f"{address}/scan").status_code == 403
     sign_in(client, db, make_user(db, department=make_department(db)))
@@ -137,7 +139,7 @@ def test_a_version_that_nobody_looked_through_can_be(
 ) -> None:
     version = make_dataset_version(db, user=member, decided=False)
     address = f"/versions/{version.id}/privacy"
-    assert "Nobody has looked" in client.get(address).text
+    assert "has not been searched" in client.get(address).text
     client.post(f"{address}/scan")
     assert status(db, version) is ReviewStatus.WAITING
     assert client.get(f"{address}?watching=1").status_code == 200
@@ -173,3 +175,12 @@ def test_administrators_add_patterns(client: TestClient, db: Session, member: Us
     client.post(f"/patterns/{row.id}/delete")
     db.expire_all()
     assert db.scalars(select(PrivacyPattern)).all() == []
+
+
+@pytest.mark.usefixtures("member")
+def test_a_page_says_how_well_the_search_works(client: TestClient) -> None:
+    measured = (ROOT / "docs" / "privacy.md").read_text().rsplit("| name |", 1)[1]
+    recall = float(measured.split("|")[1].split(",")[0])
+    assert f"it found {100 * recall:.0f} of 100 names" in " ".join(
+        client.get("/privacy").text.split()
+    )

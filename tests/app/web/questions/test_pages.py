@@ -58,11 +58,11 @@ def test_questions_are_asked_for_from_the_page_of_a_text(client: TestClient, db:
     address = f"/versions/{version.id}/questions"
     assert f'href="{address}"' in client.get(f"/versions/{version.id}").text
     page = client.get(address).text
-    assert "large (7.0 billion)" in page
+    assert "large (7.0 billion parameters)" in page
     assert "coming" not in page
     form = {"model": str(model.id), "per_passage": "3", "max_pairs": "50"}
     shown = client.post(address, data=form).text
-    assert "It waits for the worker" in shown
+    assert "Waiting to start." in shown
     asking = db.scalars(select(Asking)).one()
     assert (asking.status, asking.per_passage, asking.max_pairs) == (AskingStatus.WAITING, 3, 50)
     again = client.post(address, data=form)
@@ -107,9 +107,9 @@ def test_the_page_is_honest_about_the_toy(client: TestClient, db: Session) -> No
     address = f"/versions/{version.id}/questions"
     assert "No starting model is ready yet" in client.get(address).text
     make_base_model(db, name="HuggingFaceTB/SmolLM2-135M-Instruct", num_parameters=134_515_008)
-    assert "only SmolLM2-135M-Instruct, a toy" in client.get(address).text
+    assert "here is SmolLM2-135M-Instruct, a toy" in client.get(address).text
     make_base_model(db, name="house/large", num_parameters=7_000_000_000)
-    assert "only SmolLM2-135M-Instruct, a toy" not in client.get(address).text
+    assert "here is SmolLM2-135M-Instruct, a toy" not in client.get(address).text
 
 
 def test_not_of_pairs_not_by_viewers_and_not_before_the_privacy_gate(
@@ -131,7 +131,7 @@ def test_not_of_pairs_not_by_viewers_and_not_before_the_privacy_gate(
     assert client.get(f"/versions/{pairs.id}/questions").status_code == 404
     assert "/questions" not in client.get(f"/versions/{pairs.id}").text
     shown = client.get(f"/versions/{texts.id}/questions").text
-    assert "First somebody has to decide" in shown
+    assert "Decide about the personal details in this text first." in shown
     assert 'name="max_pairs"' not in shown
 
 
@@ -140,11 +140,11 @@ def test_what_was_thrown_away_is_counted_and_said(client: TestClient, db: Sessio
     make_asking(db, version, refused={"no_question": 2, "strays": 5})
     sign_in(client, db, first_user(db))
     page = " ".join(client.get(f"/versions/{version.id}/questions").text.split())
-    assert "3 questions from 3 passages. For 7 answers there is none: 5 asks about" in page
-    assert "; 2 no question mark." in page
+    assert "Questions: 3, from 3 passages. 7 attempts were thrown away: asks about" in page
+    assert "that is not there (5), no question mark (2)." in page
     make_asking(db, version, num_pairs=0)
     page = " ".join(client.get(f"/versions/{version.id}/questions").text.split())
-    assert "There was nothing left to ask about" in page
+    assert "Nothing was left to ask about" in page
 
 
 # --- the worker's side ---------------------------------------------------------------------
@@ -247,7 +247,7 @@ def test_a_verdict_that_cannot_be_taken_comes_back_as_typed(
     address = f"/versions/{version.id}/questions/{pair.id}"
     wrong = client.post(address, data={"verdict": "accepted", "question": "", "answer": "Typed."})
     assert wrong.status_code == 422
-    assert "Write the question, or refuse this pair." in wrong.text
+    assert "Write the question, or reject this question." in wrong.text
     assert f'id="question-{pair.id}-wrong"' in wrong.text
     assert ">Typed.</textarea>" in wrong.text
     assert client.post(address, data={"verdict": "perhaps"}).status_code == 422
@@ -320,7 +320,7 @@ def test_what_was_accepted_becomes_a_version_and_nothing_else(
     answer = client.post(f"{address}/version", data={"test_percent": "25", "seed": "3"})
     made = db.scalars(select(DatasetVersion).order_by(DatasetVersion.id.desc()).limit(1)).one()
     assert answer.url.path == f"/versions/{made.id}"
-    assert "Questions made up by tiny about version 1; a person accepted each" in answer.text
+    assert "Questions made up by tiny about version 1. A person accepted each one." in answer.text
     assert (made.dataset_id, made.number, made.status) == (
         *(version.dataset_id, 2, VersionStatus.READY),
     )
@@ -357,11 +357,13 @@ def test_an_example_remembers_its_passage_through_later_versions(
     db.commit()
     sign_in(client, db, user)
     page = client.get(f"/versions/{later.id}/examples/0").text
-    assert "made up this question about words of ward.csv" in page
+    assert "tiny made up this question about a passage of" in page
     assert '<mark class="learned">Rule 0 says: wash your hands.</mark>' in page
     assert reviewing.origin(db, later) == "questions made up by tiny about version 1"
     assert reviewing.origin(db, version) == ""
-    assert "Where it came from" not in client.get(f"/versions/{version.id}/examples/0").text
+    assert (
+        "Where this example comes from" not in client.get(f"/versions/{version.id}/examples/0").text
+    )
     # What is said later of a pair changes no version that there is.
     reviewing.decide(db, user, pairs[0], Verdict.REFUSED)
     db.commit()
@@ -398,7 +400,7 @@ def test_too_few_accepted_make_no_version(client: TestClient, db: Session) -> No
     assert "9 of at least 10 accepted so far" in client.get(address).text
     answer = client.post(f"{address}/version", data={})
     assert answer.status_code == 422
-    assert "9 accepted so far, and learning needs at least 10" in answer.text
+    assert "9 accepted so far, and training needs at least 10" in answer.text
     make_asking(db, version, num_pairs=1, verdict=Verdict.ACCEPTED)
     wrong = client.post(f"{address}/version", data={"test_percent": "most"})
     assert wrong.status_code == 422
