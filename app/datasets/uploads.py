@@ -274,8 +274,8 @@ def check_filename(filename: str) -> None:
     ending = ending.lower() if dot else ""
     if ending not in _ENDINGS:
         raise Invalid(
-            f"Etude reads {READABLE}, and this one ends in “.{ending}”. "
-            "Open it in the program it comes from and save it as one of those.",
+            f"Etude cannot read files that end in “.{ending}”; it reads {READABLE}. "
+            "Open the file in the program it comes from and save it as one of those.",
             field="file",
         )
 

@@ -95,7 +95,7 @@ def decide_about_people(page: Page) -> None:
     page.get_by_label("Why may details be kept?").fill("The clinic and its town are invented.")
     page.get_by_role("button", name="Save decision").click()
     expect(page.get_by_text("Decided by Ada")).to_be_visible()
-    page.get_by_role("link", name="Back to the version").click()
+    page.get_by_role("link", name="Back to version").click()
 
 
 def see_what_is_learned(page: Page) -> None:

@@ -344,8 +344,8 @@ def _open_workbook(file: File, kind: Literal["xlsx", "xls", "ods"], read_as: Rea
         )
     if len(book.sheets) > 1:
         inspection.warnings.append(
-            f"The workbook has {len(book.sheets)} sheets; “{inspection.sheet}” was read and the others "
-            "were not."
+            f"The workbook has {len(book.sheets)} sheets; “{inspection.sheet}” was read and the "
+            "others were not."
         )
     return _of_table(inspection, book.rows(inspection.sheet, read_as.has_header))
 
@@ -538,11 +538,12 @@ def _judge(inspection: Inspection, left_out: list[int]) -> None:
     if left_out:
         inspection.warnings.append(
             f"{len(left_out):,} rows have more cells than there are columns (first in "
-            f"{inspection.place} {left_out[0]:,}) and will be left out; put quotes around texts that "
-            "have the delimiter in them."
+            f"{inspection.place} {left_out[0]:,}) and will be left out; put quotes around texts "
+            "that have the delimiter in them."
             if len(left_out) > 1
-            else f"1 row has more cells than there are columns ({inspection.place} {left_out[0]:,}) and "
-            "will be left out; put quotes around texts that have the delimiter in them."
+            else f"1 row has more cells than there are columns ({inspection.place} "
+            f"{left_out[0]:,}) and will be left out; put quotes around texts that have "
+            "the delimiter in them."
         )
 
 
