@@ -72,19 +72,19 @@ def _magic() -> Iterator[Case]:
 
 def _tables() -> Iterator[Case]:
     yield "empty", b"", "is empty (0 bytes)"
-    yield "blanks", b" \n\t\r\n " * 1000, "only blank space"
-    yield "a mark and nothing", b"\xef\xbb\xbf", "only blank space"
-    yield "utf-16 mark and nothing", b"\xff\xfe", "only blank space"
-    yield "header alone", HEAD, "names of columns but no rows"
+    yield "blanks", b" \n\t\r\n " * 1000, "is blank"
+    yield "a mark and nothing", b"\xef\xbb\xbf", "is blank"
+    yield "utf-16 mark and nothing", b"\xff\xfe", "is blank"
+    yield "header alone", HEAD, "column names but no rows"
     yield "nul first", b"\0" + HEAD + GOOD, "NUL bytes"
-    yield "nul within", HEAD + GOOD + b"Wh\0ere,There\n", "Line 7 holds NUL bytes"
+    yield "nul within", HEAD + GOOD + b"Wh\0ere,There\n", "Line 7 has NUL bytes"
     yield "all nul", bytes(100_000), REFUSED
     yield "utf-16 cut in a letter", "q,a\nWo?,Da\n".encode("utf-16")[:-1], REFUSED
     yield "utf-16 with half a pair", "q,a\nx,".encode("utf-16") + b"\x00\xd8" * 3, REFUSED
     yield "utf-32 out of range", b"\xff\xfe\0\0" + b"\xff" * 40, REFUSED
-    yield "half a character", HEAD + "ä,ö\n".encode() + b"\xed\xa0\x80,x\n", "Line 3 holds bytes"
-    yield "too long a form", HEAD + "ä,ö\n".encode() + b"\xc0\xaf,x\n", "Line 3 holds bytes"
-    yield "two encodings", HEAD + "ä,ö\n".encode() + "ä,ö\n".encode("cp1252"), "Line 3 holds bytes"
+    yield "half a character", HEAD + "ä,ö\n".encode() + b"\xed\xa0\x80,x\n", "Line 3 has bytes"
+    yield "too long a form", HEAD + "ä,ö\n".encode() + b"\xc0\xaf,x\n", "Line 3 has bytes"
+    yield "two encodings", HEAD + "ä,ö\n".encode() + "ä,ö\n".encode("cp1252"), "Line 3 has bytes"
     yield "one strange byte", HEAD + GOOD + b"caf\xe9,x\n", READ
     yield "cyrillic of 1995", "вопрос,ответ\nгде?,там\n".encode("koi8_r") * 20, READ
     yield "noise", bytes((n * 7919 + n * n) % 251 + 1 for n in range(20_000)), REFUSED
@@ -96,7 +96,7 @@ def _tables() -> Iterator[Case]:
     yield "one line of 20 MB", b"x" * 20_000_000, REFUSED
     yield "columns without end", b",".join(b"c%d" % n for n in range(200_000)), "at most 1,000"
     yield "delimiters only", b"," * 900 + b"\n" + b"," * 900, REFUSED
-    yield "five million line ends", b"\n" * 5_000_000, "only blank space"
+    yield "five million line ends", b"\n" * 5_000_000, "is blank"
     yield "ragged", b"q,a\n" + b"Where?,There, and here\n" * 5, "most rows have more cells"
     yield "old mac line ends", b"question,answer\rWhere?,There\rWhen?,Now\r", READ
     yield "mixed line ends", b"question,answer\r\nWhere?,There\nWhen?,Now\r", READ
@@ -153,7 +153,7 @@ def _json() -> Iterator[Case]:
     )
     yield "number of 30 digits", line + b'{"question": ' + b"9" * 30 + b', "answer": "x"}\n', READ
     yield "doubled keys", b'{"question": "a", "question": "b", "answer": "c"}\n' * 3, READ
-    yield "comma at the end", b'[{"q": 1},\n]', "a comma stands before"
+    yield "comma at the end", b'[{"q": 1},\n]', "a comma before"
     yield "comment", b'[{"q": 1}, // no\n{"q": 2}]', "is not valid JSON"
     yield "single quotes", b"{'question': 'x'}\n" * 3, "is not valid JSON"
     yield "open text", line + b'{"question": "x', "Line 2"
@@ -162,8 +162,8 @@ def _json() -> Iterator[Case]:
     yield "line break in a text", b'{"question": "a\nb"}\n', REFUSED
     yield "half a pair of letters", b'{"question": "\\ud83d", "answer": "x"}\n' * 3, READ
     yield "nul escaped", b'{"question": "a\\u0000b", "answer": "x"}\n' * 3, READ
-    yield "nul in a name", b'{"a\\u0000b": 1}\n', "is no text"
-    yield "half a pair in a name", b'{"a\\ud800b": 1}\n', "is no text"
+    yield "nul in a name", b'{"a\\u0000b": 1}\n', "is not text"
+    yield "half a pair in a name", b'{"a\\ud800b": 1}\n', "is not text"
     yield "name of 300 letters", json.dumps({"k" * 300: 1}).encode(), "longer than 200"
     yield "names without end", json.dumps({f"k{n}": 1 for n in range(100_000)}).encode(), "1,000"
     yield "new names in each line", b"".join(b'{"k%d": 1}\n' % n for n in range(1500)), "1,000"
@@ -238,11 +238,15 @@ def _archives() -> Iterator[Case]:
     flipped[40] ^= 0xFF
     yield "flipped bits", bytes(flipped), REFUSED
     yield "wrong checksum", _checksum(good), REFUSED
-    yield "cut off", good[:-30], "damaged or was cut off"
-    yield "only a start", b"PK\x03\x04" + bytes(26), "damaged or was cut off"
-    yield "only an end", b"PK\x05\x06" + bytes(18), "holds no files"
-    yield "folders only", files.zip_of({"a/": b"", "b/": b""}), "holds no files"
-    yield "clutter only", files.zip_of({"__MACOSX/._a": b"x", ".DS_Store": b"x"}), "holds no files"
+    yield "cut off", good[:-30], "damaged or incomplete"
+    yield "only a start", b"PK\x03\x04" + bytes(26), "damaged or incomplete"
+    yield "only an end", b"PK\x05\x06" + bytes(18), "has no files in it"
+    yield "folders only", files.zip_of({"a/": b"", "b/": b""}), "has no files in it"
+    yield (
+        "clutter only",
+        files.zip_of({"__MACOSX/._a": b"x", ".DS_Store": b"x"}),
+        "has no files in it",
+    )
     yield "size that lies", _declared(good, 10), REFUSED
     yield "size that lies by gigabytes", _declared(good, 2**31), "“zip bomb”"
     yield "name of 60,000 letters", _entry("a" * 60_000), READ
@@ -251,7 +255,7 @@ def _archives() -> Iterator[Case]:
     yield (
         "other columns",
         files.zip_of({"a.csv": HEAD + GOOD, "b.csv": b"x,y\n1,2\n"}),
-        "are others than",
+        "differ from",
     )
     yield (
         "a picture beside",
@@ -366,7 +370,7 @@ def _xlsx() -> Iterator[Case]:
         REFUSED,
     )
     yield "twice the header", _sheet(_cells(1, "answer", "answer") + _cells(2, "x", "y")), READ
-    yield "torn", files.workbook({"A": [("q", "a"), ("x", "y")]})[:-200], "damaged or was cut off"
+    yield "torn", files.workbook({"A": [("q", "a"), ("x", "y")]})[:-200], "damaged or incomplete"
 
 
 def _xls() -> Iterator[Case]:
@@ -433,21 +437,21 @@ def _without(archive: bytes, name: str) -> bytes:
 
 def _parquet() -> Iterator[Case]:
     good = files.parquet({"question": ["Where?"] * 100, "answer": ["There"] * 100})
-    yield "parquet cut off", good[: len(good) // 2], "damaged or was cut off"
-    yield "parquet without its end", good[:-8], "damaged or was cut off"
+    yield "parquet cut off", good[: len(good) // 2], "damaged or incomplete"
+    yield "parquet without its end", good[:-8], "damaged or incomplete"
     yield "only the signs", b"PAR1PAR1", REFUSED
     yield "footer longer than the file", good[:-8] + struct.pack("<I", 2**31 - 1) + b"PAR1", REFUSED
     yield "footer of noise", b"PAR1" + b"\xff" * 400 + struct.pack("<I", 400) + b"PAR1", REFUSED
     torn = bytearray(good)
     torn[4:60] = b"\xff" * 56
-    yield "pages of noise", bytes(torn), "damaged or was cut off"
+    yield "pages of noise", bytes(torn), "damaged or incomplete"
     yield "wide parquet", files.parquet({f"c{n}": [1] for n in range(1100)}), "1,100 columns"
     yield "no rows", files.parquet({"q": [], "a": []}), "no rows"
     import pyarrow as pa
 
     texts = pa.DictionaryArray.from_arrays(pa.array([0] * 4000), pa.array(["x" * 600_000]))
     yield "one text, repeated", files.parquet({"q": texts}, compression="zstd"), "looks like a trap"
-    yield "text of 2 MB", files.parquet({"q": ["x" * 2_000_000]}), "Row 1 holds a text"
+    yield "text of 2 MB", files.parquet({"q": ["x" * 2_000_000]}), "Row 1 has a text"
     value: object = "x"
     for _ in range(60):
         value = [value]
@@ -469,11 +473,11 @@ def _word() -> Iterator[Case]:
         files.docx("<w:tbl><w:tr><w:tc>" * 60 + "</w:tc></w:tr></w:tbl>" * 60),
         EITHER,
     )
-    yield "letter cut off", files.docx(words)[:-100], "damaged or was cut off"
+    yield "letter cut off", files.docx(words)[:-100], "damaged or incomplete"
     yield "XML cut off", files.docx(words + "<w:p><w:r>"), "breaks off"
     yield "letter of blanks", files.docx(" " * _BOMB_BYTES), "“zip bomb”"
     yield "paragraph of 5 MB", files.docx(files.paragraph("word " * 1_000_000)), "more than 4 MB"
-    yield "letter without words", files.docx(""), "holds no text"
+    yield "letter without words", files.docx(""), "has no text"
     yield (
         "letter with macros",
         files.docx(words * 4, more={"word/vbaProject.bin": bytes(500)}),
@@ -509,8 +513,8 @@ def _pdf() -> Iterator[Case]:
     page = [("Where?", 14), ("There, on the left side of the hall.", 10)]
     good = files.pdf([page] * 4)
     yield "PDF", good, READ
-    yield "PDF cut off", good[:60], "damaged or was cut off"
-    yield "PDF of noise", b"%PDF-1.7\n" + bytes(range(256)) * 40, "damaged or was cut off"
+    yield "PDF cut off", good[:60], "damaged or incomplete"
+    yield "PDF of noise", b"%PDF-1.7\n" + bytes(range(256)) * 40, "damaged or incomplete"
     yield "scan", files.pdf([[]] * 3), "only pictures of pages"
     locked = (
         "/Encrypt << /Filter /Standard /V 1 /R 2 /O <"

@@ -1,4 +1,4 @@
-"""The site's own patterns: added and taken away by administrators, for all departments."""
+"""The site's own patterns: added and removed by administrators, for all departments."""
 
 import regex
 from sqlalchemy.orm import Session

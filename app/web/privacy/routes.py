@@ -73,7 +73,7 @@ def explain(user: CurrentUser) -> Response:
 
 @router.get("/patterns")
 def list_patterns(db: Db, user: CurrentUser) -> Response:
-    """Show what this house looks for besides."""
+    """Show what this site searches for besides."""
     require_role(user, Role.ADMIN)
     return _patterns(db, user)
 

@@ -222,7 +222,7 @@ def _parameters(number: int) -> str:
 
 
 def _warning(models: list[BaseModel]) -> str:
-    """Be honest about what the models of this house can do."""
+    """Be honest about what the models of this site can do."""
     if not models:
         return "No starting model is ready yet; an administrator can add one on the Models page."
     if models[0].name == base_models.STARTER_NAME:

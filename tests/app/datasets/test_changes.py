@@ -162,8 +162,8 @@ def test_what_cannot_be_derived(db: Session) -> None:
     assert same is not None
     for made, kind, words in (
         ([Change(0, same.messages, Split.TRAIN)], Invalid, "Nothing would change"),
-        ([Change(24, said("x"))], Conflict, "Example 25 is not in this version"),
-        ([Change(i, is_removed=True) for i in range(20)], Invalid, "leave 0 examples to practise"),
+        ([Change(24, said("x"))], Conflict, "Example 25 is no longer in this version"),
+        ([Change(i, is_removed=True) for i in range(20)], Invalid, "leave 0 examples for practice"),
     ):
         with pytest.raises(kind, match=words):
             changes.derive(db, user, base, made, "x")

@@ -94,7 +94,7 @@ def test_rows_that_belong_to_no_conversation() -> None:
         ({"a": "speaker", "b": "text"}, "to which conversation a row belongs"),
         ({"a": "key", "b": "text"}, "either question and answer columns, or one that says who"),
         ({"a": "key", "b": "messages"}, "either question and answer columns"),
-        ({"a": "key", "b": "question"}, "which column holds the answer"),
+        ({"a": "key", "b": "question"}, "which column has the answer"),
     ],
 )
 def test_mappings_that_cannot_be(roles: dict[str, str], message: str) -> None:

@@ -210,9 +210,9 @@ def test_rows_that_become_no_example(mapping: Mapping, row: dict[str, Any], reas
 @pytest.mark.parametrize(
     ("roles", "message"),
     [
-        ({"q": "ignore"}, "which column holds the question and which the answer"),
-        ({"q": "question"}, "which column holds the answer"),
-        ({"a": "answer"}, "which column holds the question"),
+        ({"q": "ignore"}, "which column has the question and which has the answer"),
+        ({"q": "question"}, "which column has the answer"),
+        ({"a": "answer"}, "which column has the question"),
         ({"q": "question", "a": "text"}, "Choose one way"),
         ({"q": "messages", "a": "messages"}, "Choose one way"),
         ({"q": "question", "zzz": "answer"}, "no column “zzz”"),

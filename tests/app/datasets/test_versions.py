@@ -96,7 +96,7 @@ def test_strangers_find_nothing_and_viewers_change_nothing(db: Session) -> None:
 def test_confirming(db: Session) -> None:
     user = make_user(db)
     version = upload(db, user)
-    with pytest.raises(Conflict, match="being read just now"):
+    with pytest.raises(Conflict, match="still being read"):
         versions.confirm(db, user, version, MAPPING)
     version.status, version.inspection = VersionStatus.MAPPING, INSPECTION
     db.commit()
@@ -129,7 +129,7 @@ def test_deleting_takes_the_examples_and_the_file_and_keeps_the_lineage(db: Sess
     job = make_job(db, user=user, version=version)
     db.commit()
     path: Path = storage.path(version.file.storage_key)
-    with pytest.raises(Conflict, match="needs this dataset and is not over"):
+    with pytest.raises(Conflict, match="still needs this dataset"):
         deletion.delete_dataset(db, user, version.dataset)
     db.rollback()
     job.status = JobStatus.CANCELLED

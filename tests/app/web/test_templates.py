@@ -1,6 +1,10 @@
-"""How the templates are written."""
+"""How the templates are written, and the words that they get."""
 
 from pathlib import Path
+
+from app.core.models import AskingStatus, VersionStatus
+from app.datasets import statuses
+from app.web.render import counted
 
 ROOT = Path(__file__).resolve().parents[3] / "templates"
 MAX_LENGTH = 120
@@ -14,3 +18,15 @@ def test_no_line_is_too_long_to_read() -> None:
         if len(line) > MAX_LENGTH
     ]
     assert not long
+
+
+def test_each_status_of_data_has_its_words() -> None:
+    assert list(statuses.VERSION) == list(VersionStatus)
+    assert list(statuses.ASKING) == list(AskingStatus)
+    ended = (VersionStatus.READY, VersionStatus.FAILED)
+    assert all(said.sentence for one, said in statuses.VERSION.items() if one not in ended)
+
+
+def test_a_sentence_is_chosen_by_its_count() -> None:
+    said = [counted(n, "1 row of {name}.", "{n} rows of {name}.", name="{x}") for n in (0, 1, 2000)]
+    assert said == ["0 rows of {x}.", "1 row of {x}.", "2,000 rows of {x}."]

@@ -94,7 +94,7 @@ def test_while_it_is_made_the_version_can_be_used_but_not_changed(
         make_job(db, user=user, version=version)
         version.token_lengths = {}  # what the page counts
         db.commit()
-        with pytest.raises(Conflict, match="is being changed just now"):
+        with pytest.raises(Conflict, match="is being changed right now"):
             changes.derive(
                 db, user, version, [Change(0, is_removed=True)], "by hand", patience_seconds=0.2
             )

@@ -95,7 +95,7 @@ def test_the_same_document_as_plain_text(tmp_path: Path) -> None:
     assert not any(piece.rstrip().endswith(("Visiting", "Hours", "eat?")) for piece in pieces)
     assert all(approximate_tokens(piece) <= 40 for piece in pieces)
     assert propose(found).mapping.named(ColumnRole.TEXT) == ["text"]
-    assert "about 32 tokens (estimated" in propose(found).why
+    assert "about 32 tokens (an estimate" in propose(found).why
 
 
 def test_prose_is_taken_as_text_and_a_table_stays_a_table(tmp_path: Path) -> None:
@@ -206,7 +206,7 @@ def test_documents_in_an_archive(tmp_path: Path) -> None:
 
 def test_what_stands_under_no_question_is_told(tmp_path: Path) -> None:
     found = read(tmp_path, "Words before.\n\n" + MARKDOWN)
-    assert "1 paragraph stands under no question and is not used" in found.warnings[0]
+    assert "1 paragraph has no question above it and is not used" in found.warnings[0]
     with pytest.raises(Unreadable, match="no headings, tables or “Q:” lines"):
         read(tmp_path, "Only words.\n\nAnd more of them.\n", way="pairs")
 

@@ -68,15 +68,15 @@ def test_sheets_of_other_columns_are_a_persons_choice(tmp_path: Path) -> None:
     content = files.workbook({"Ost": PAIRS, "Notizen": [["x"], ["y"]]})
     found = read(tmp_path, content)
     assert (found.sheet, found.sheets_agree, found.num_rows) == ("Ost", False, 2)
-    assert "2 sheets; “Ost” is read" in found.warnings[0]
-    with pytest.raises(Unreadable, match=r"^In “Notizen”: its columns \(“x”\) are others than"):
+    assert "2 sheets; “Ost” was read" in found.warnings[0]
+    with pytest.raises(Unreadable, match=r"^In “Notizen”: its columns \(“x”\) differ from"):
         read(tmp_path, content, sheet="*")
 
 
 def test_formulas_give_their_values_and_those_without_one_are_told(tmp_path: Path) -> None:
     content = files.workbook({"A": [["q", "a"], ["1 + 1?", "=1+1"], ["2 + 2?", "=2+2"]]})
     found = read(tmp_path, content)
-    assert found.warnings[0].startswith("2 cells hold formulas without a value")
+    assert found.warnings[0].startswith("2 cells have formulas without values")
     # As Excel writes it, with the value that it worked out.
     stream = io.BytesIO()
     with zipfile.ZipFile(io.BytesIO(content)) as old, zipfile.ZipFile(stream, "w") as new:
@@ -110,7 +110,7 @@ def test_parquet_with_texts_lists_and_what_is_no_text(tmp_path: Path) -> None:
     }
     assert values(found)[1]["raw"] == "ü"
     assert propose(found).mapping.roles["messages"] is ColumnRole.MESSAGES
-    with pytest.raises(Unreadable, match="This Parquet file is damaged or was cut off"):
+    with pytest.raises(Unreadable, match="This Parquet file is damaged or incomplete"):
         read(tmp_path, content[:-40])
 
 
@@ -179,7 +179,7 @@ def entry(name: str, link: bool = False) -> bytes:
     [
         (
             files.zip_of({"a.csv": "q,a\nx,y\n", "b.csv": "name,age\nx,4\n"}),
-            "In “b.csv”: its columns (“name”, “age”) are others than those of “a.csv” (“q”, “a”)",
+            "In “b.csv”: its columns (“name”, “age”) differ from those of “a.csv” (“q”, “a”)",
         ),
         (
             files.zip_of({"a.csv": "q,a\nx,y\n", "b.png": b"\x89PNG"}),
@@ -187,12 +187,12 @@ def entry(name: str, link: bool = False) -> bytes:
         ),
         (files.zip_of({"a.csv": 'q,a\nx,"y\n'}), "In “a.csv”: line 2 opens a quote"),
         (files.zip_of({"a.zip": files.zip_of({"a.csv": "q,a\n"})}), "an archive inside an archive"),
-        (files.zip_of({"__MACOSX/x": "x"}), "holds no files"),
+        (files.zip_of({"__MACOSX/x": "x"}), "has no files in it"),
         (entry("../../etc/passwd"), "“../../etc/passwd”, which points out of its folder"),
         (entry("a/../../b.csv"), "points out of its folder"),
         (entry("/etc/passwd"), "points out of its folder"),
         (entry("C:\\Users\\x.csv"), "points out of its folder"),
-        (entry("link.csv", link=True), "is a link and no file"),
+        (entry("link.csv", link=True), "is a link, not a file"),
         (files.zip_of({"a.csv": b"q,a\n" + b"x,y\n" * 20_000_000}), "“zip bomb”"),
     ],
 )

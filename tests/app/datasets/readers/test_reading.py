@@ -155,7 +155,7 @@ def test_a_few_ragged_rows_are_told_and_many_refused(tmp_path: Path) -> None:
     good = "q,a\n" + "Where?,There\n" * 5
     found = read(tmp_path, good + "Which?,This, that\nShort\n")
     assert found.num_rows == 7
-    assert "1 row has more cells than there are columns (first in line 7)" in found.warnings[0]
+    assert "1 row has more cells than there are columns (line 7)" in found.warnings[0]
     assert found.preview[-1].values == {"q": "Short", "a": ""}
     with pytest.raises(Unreadable, match="From line 2 on, most rows have more cells"):
         read(tmp_path, "q,a\n" + "Where?,There, and here\n" * 5)
@@ -194,11 +194,11 @@ def syntax_error_at_40312() -> str:
 
 BAD: dict[str, tuple[bytes | str, str]] = {
     "empty": (b"", "is empty (0 bytes)"),
-    "blank": (b" \n \n\t", "holds only blank space"),
-    "header only": (b"question,answer\n", "names of columns but no rows"),
-    "empty list": (b"[]", "holds an empty list"),
-    "nul": (b"q,a\nx,y\nWh\0ere,There\n", "Line 3 holds NUL bytes"),
-    "torn utf-8": ("q,a\nä,ö\nx,y\n".encode() + b"\xff\xfe,z\n", "Line 4 holds bytes that are no"),
+    "blank": (b" \n \n\t", "is blank"),
+    "header only": (b"question,answer\n", "column names but no rows"),
+    "empty list": (b"[]", "has an empty list"),
+    "nul": (b"q,a\nx,y\nWh\0ere,There\n", "Line 3 has NUL bytes"),
+    "torn utf-8": ("q,a\nä,ö\nx,y\n".encode() + b"\xff\xfe,z\n", "Line 4 has bytes that are not"),
     "open quote": (b'q,a\nx,y\n"Where,There\nx,y\n', "Line 3 opens a quote"),
     "huge cell": (b'q,a\n"' + b"x" * 1_100_000 + b'",y\n', "Line 2 opens a quote"),
     "stray quote": (b'q,a\nx,"He said "no" to me"\n', "Line 2 has a quote"),
@@ -209,14 +209,14 @@ BAD: dict[str, tuple[bytes | str, str]] = {
         "[" + '{"q": "word"}, ' * 200_000 + '{"q" 3}]',
         "Line 1, character 3,000,007, is not valid",
     ),
-    "json trailing comma": ('[{"q": 1},\n]', "Line 2 is not valid JSON: a comma stands before"),
+    "json trailing comma": ('[{"q": 1},\n]', "Line 2 is not valid JSON: there is a comma before"),
     "json cut off": ('[{"q": 1},\n{"q": "abc', "closing quote is missing"),
     "json no list end": ('[{"q": 1}\n', "Line 2 is not valid JSON"),
     "json more after": ('[{"q": 1}]\n{"q": 2}', "there is more after the end"),
     "json object syntax": ('{"data": [\n{"q": 1},\n{"q": }]}', "Line 3, character 7, is not valid"),
     "json not objects": ('["a", "b"]', "Entry 1 (line 1) is not an object"),
     "jsonl list line": ('{"q": 1}\n[1, 2]\n', "Line 2 is not an object"),
-    "json nan": ('{"q": 1}\n{"q": NaN}\n', "Line 2 is not valid JSON: NaN is no number"),
+    "json nan": ('{"q": 1}\n{"q": NaN}\n', "Line 2 is not valid JSON: NaN is not a number"),
     "deep json": (
         '{"q": 1}\n{"q": ' + "[" * 100 + "]" * 100 + "}",
         "Line 2 is nested more than 64",
@@ -233,12 +233,12 @@ BAD: dict[str, tuple[bytes | str, str]] = {
     "zip bomb": (bomb(), "zip bomb"),
     "password": (protected(), "protected by a password"),
     "old xls": (b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1" + bytes(600), "Office's old format"),
-    "torn workbook": (workbook([("q", "a"), ("x", "y")])[:-300], "damaged or was cut off"),
+    "torn workbook": (workbook([("q", "a"), ("x", "y")])[:-300], "damaged or incomplete"),
     "hollow workbook": (zip_of(xl__workbook_xml=b"<x/>"), "This workbook is damaged"),
     "empty workbook": (workbook([]), "no cells with text or numbers"),
     "pdf": (b"%PDF-1.7\n", "This PDF is damaged"),
     "png": (b"\x89PNG\r\n\x1a\n", "a picture (PNG)"),
-    "docx": (zip_of(word__document_xml=b"<x/>"), "holds no text"),
+    "docx": (zip_of(word__document_xml=b"<x/>"), "has no text"),
     "sqlite": (b"SQLite format 3\0" + bytes(80), "an SQLite database"),
     "exe": (b"MZ\x90\0" + bytes(80), "a Windows program"),
     "html": (b"<!DOCTYPE html><table>", "a web page"),

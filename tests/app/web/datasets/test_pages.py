@@ -86,7 +86,7 @@ def test_a_file_becomes_examples_without_javascript(
     columns = ["Frage", "Antwort", "Nummer"]
     form = {"column": columns, "role": ["question", "ignore", "ignore"], "test_percent": "20"}
     preview = client.post(f"/versions/{version.id}/preview", data=form)
-    assert "Choose which column holds the answer." in preview.text
+    assert "Choose which column has the answer." in preview.text
     wrong = client.post(f"/versions/{version.id}/confirm", data=form)
     assert wrong.status_code == 422
     assert 'id="columns-wrong"' in wrong.text
