@@ -95,8 +95,10 @@ def arrivals(dice: random.Random) -> list[Arrival]:
     for job_id, (at, number) in enumerate(sorted(moments), start=1):
         seconds = 60 * DEPARTMENTS[number].median_minutes * dice.lognormvariate(0, 0.7)
         expected = seconds * dice.lognormvariate(0, 0.3)
-        spell = forecast.Spell(expected, expected, expected)
-        found.append(Arrival(at, forecast.Waiting(job_id, number, number, spell=spell), seconds))
+        duration = forecast.DurationRange(expected, expected, expected)
+        found.append(
+            Arrival(at, forecast.Waiting(job_id, number, number, duration=duration), seconds)
+        )
     return found
 
 
@@ -116,11 +118,11 @@ def play(week: list[Arrival], is_fair: bool) -> dict[str, list[float]]:
             at, number, began, _ = heapq.heappop(clinic.running)
             clinic.past[number].charge(at, at - began)
         while clinic.waiting and len(clinic.running) < NUM_DEVICES:
-            places = forecast.places(clinic.waiting, clinic.standings(at))
+            places = forecast.positions(clinic.waiting, clinic.standings(at))
             job = min(clinic.waiting, key=lambda each: places[each.id])
             clinic.waiting.remove(job)
             chosen = by_id[job.id]
-            expected = job.spell.usual if job.spell else scheduling.UNKNOWN_SECONDS
+            expected = job.duration.usual if job.duration else scheduling.UNKNOWN_SECONDS
             end = (at + chosen.seconds, job.department_id, at, expected)
             heapq.heappush(clinic.running, end)
             waited[DEPARTMENTS[job.department_id].name].append((at - chosen.at) / 60)

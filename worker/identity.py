@@ -21,7 +21,7 @@ def worker_id() -> str:
 def devices() -> tuple[str, ...]:
     """Return what this worker trains on: "cpu", or "cuda:<index>" of each of its GPUs.
 
-    Several "cpu" are as many processes: a way to try without GPUs what several of them do.
+    Several "cpu" are as many processes, to try without GPUs what several of them do.
     """
     return tuple(name.strip() for name in os.environ.get("ETUDE_DEVICE", "cpu").split(","))
 
@@ -64,11 +64,11 @@ def catches(pid: int, number: int) -> bool:
 
 def children(pid: int) -> list[int]:
     """Return the processes that a process has started and that are still there."""
-    found: list[int] = []
+    pids: list[int] = []
     for path in Path(f"/proc/{pid}/task").glob("*/children"):
         with suppress(OSError):  # a thread that ended meanwhile
-            found += map(int, path.read_text().split())
-    return found
+            pids += map(int, path.read_text().split())
+    return pids
 
 
 def is_alive(attempt: Attempt) -> bool:

@@ -137,7 +137,7 @@ class _Sweep:
             _log.error("worker.outgrown", why="a newer Etude has changed the tables")
             identity.drain_file().parent.mkdir(parents=True, exist_ok=True)
             identity.drain_file().touch()
-            self.problem = "A newer Etude runs this house: start this worker in its version."
+            self.problem = "A newer Etude runs on this site: start this worker in its version."
 
     def _limit(self, session: Session) -> None:
         """Let this transaction fail where a table is locked: leases run out while nobody can write.

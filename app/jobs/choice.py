@@ -1,7 +1,7 @@
-"""Which job a worker gets: the first in line that may go now and that it can train.
+"""Which job a worker gets: the first in the queue that may go now and that it can train.
 
-`choose` runs within a claim, under the line's lock. It reads how everyone stands, then the first
-fitting job of each department by an index, and locks it: nothing is as long as the line.
+`choose` runs within a claim, under the queue's lock. It reads how everyone stands, then the first
+fitting job of each department by an index, and locks it: nothing is as long as the queue.
 """
 
 from datetime import datetime, timedelta
@@ -51,11 +51,11 @@ _EXPECTED = Job.plan["seconds"].as_float()
 _WORKERS = select(
     Worker.id, Worker.host, Worker.devices, Worker.hardware, Worker.state, Worker.last_seen
 ).where(Worker.host == bindparam("host"), Worker.queue == "gpu")
-_ILL = select(QuarantinedDevice.device).where(QuarantinedDevice.host == bindparam("host"))
+_QUARANTINED = select(QuarantinedDevice.device).where(QuarantinedDevice.host == bindparam("host"))
 
 
 class Candidate(NamedTuple):
-    """A job in the order of the line: compare them, the smaller goes first."""
+    """A job in the order of the queue: compare them, the smaller goes first."""
 
     priority: int
     charge: float
@@ -68,28 +68,28 @@ def choose(
     """Return the job that a worker is to train, or nothing.
 
     Args:
-        to_take: Lock its row; the caller holds the line's lock. Who only looks locks nothing: a
+        to_take: Lock its row; the caller holds the queue's lock. Who only asks locks nothing: a
             claim would pass over it.
     """
     here = {row.id: row for row in db.execute(_WORKERS, {"host": host})}
     me = here.pop(worker_id, None)
-    if (me is not None and me.state is WorkerState.DRAINING) or _is_unhealthy(db, host, devices):
+    if (me is not None and me.state is WorkerState.DRAINING) or _is_quarantined(db, host, devices):
         return None
     everyone = shares.standings(db)
     mine = offer_of(host, devices, me.hardware if me else None)
     beside = [row for row in here.values() if mine.shares_with(worker_offer(row))]
-    look = _Look(db, everyone, to_take)
+    snapshot = _Snapshot(db, everyone, to_take)
     active = [worker_offer(row) for row in beside if _is_active(row, everyone.now)]
-    first = look.first(mine, wider_than=scheduling.left_to_narrower(mine, active))
+    first = snapshot.first(mine, wider_than=scheduling.left_to_narrower(mine, active))
     if first is None or not beside:
         return first.id if first else None
-    return _beside(look, mine, active, first)
+    return _beside(snapshot, mine, active, first)
 
 
 def is_out(db: Session, worker_id: str, host: str, devices: tuple[str, ...]) -> bool:
-    """Say whether a worker is to leave the line: it is drained, or one of its devices is ill."""
+    """Say whether a worker is to leave the queue: drained, or a device of it quarantined."""
     state = db.scalar(select(Worker.state).where(Worker.id == worker_id))
-    return state is WorkerState.DRAINING or _is_unhealthy(db, host, devices)
+    return state is WorkerState.DRAINING or _is_quarantined(db, host, devices)
 
 
 def _is_active(worker: Row[Any], now: datetime) -> bool:
@@ -97,8 +97,8 @@ def _is_active(worker: Row[Any], now: datetime) -> bool:
     return is_here and worker.state is WorkerState.ACTIVE
 
 
-def _is_unhealthy(db: Session, host: str, devices: tuple[str, ...]) -> bool:
-    return not set(devices).isdisjoint(db.scalars(_ILL, {"host": host}))
+def _is_quarantined(db: Session, host: str, devices: tuple[str, ...]) -> bool:
+    return not set(devices).isdisjoint(db.scalars(_QUARANTINED, {"host": host}))
 
 
 def worker_offer(worker: Worker | Row[Any]) -> scheduling.Offer:
@@ -122,7 +122,7 @@ def offer_of(
 
 
 def waiting() -> list[ColumnElement[bool]]:
-    """Say, in a query, that a job waits in line and that all it learns from is ready."""
+    """Say, in a query, that a job waits in the queue and that all it learns from is ready."""
 
     def is_ready(version_id: Any) -> ColumnElement[bool]:
         version = aliased(DatasetVersion)
@@ -140,8 +140,8 @@ def waiting() -> list[ColumnElement[bool]]:
     ]
 
 
-class _Look:
-    """A look at the line at one moment."""
+class _Snapshot:
+    """The queue at one moment."""
 
     def __init__(self, db: Session, everyone: scheduling.Standings, to_take: bool) -> None:
         self.db, self.everyone, self.to_take = db, everyone, to_take
@@ -153,7 +153,7 @@ class _Look:
 
         Args:
             wider_than: Only jobs that need more devices than this.
-            at_most_seconds: Only jobs that are expected to end by then (line.may_go_ahead).
+            at_most_seconds: Only jobs that are expected to end by then (scheduling.may_go_ahead).
         """
         closed, people = self.everyone.blocked()
         open_ids = [key for key in self.everyone.departments if key not in closed]
@@ -174,7 +174,7 @@ class _Look:
 
 @lru_cache
 def _first_of_each(to_take: bool) -> Select[int, float, int]:
-    """Build the query once: every worker asks it again and again, under the line's lock."""
+    """Build the query once: every worker asks it again and again, under the queue's lock."""
     department = (
         func.unnest(
             bindparam("ids", type_=ARRAY(Integer)), bindparam("charges", type_=ARRAY(Float))
@@ -211,29 +211,29 @@ def _first_of_each(to_take: bool) -> Select[int, float, int]:
 
 
 def _beside(
-    look: _Look, mine: scheduling.Offer, others: list[scheduling.Offer], first: Candidate
+    snapshot: _Snapshot, mine: scheduling.Offer, others: list[scheduling.Offer], first: Candidate
 ) -> int | None:
     """Choose for a worker some of whose devices other workers have too."""
-    taken = _taken(look.db, mine.host)
+    taken = _taken(snapshot.db, mine.host)
     if taken.keys() & set(mine.devices):
         return None
-    now = look.everyone.now
+    now = snapshot.everyone.now
     for offer in others:
         if len(offer.devices) < len(mine.devices):
-            ahead = look.first(offer)
+            ahead = snapshot.first(offer)
             if ahead is not None and ahead < first:
                 return None  # it begins now on one of ours: that worker is about to take it
         if len(offer.devices) <= len(mine.devices):
             continue
         # A job that only the wider worker can train, in front of ours.
-        head = look.first(offer, wider_than=len(mine.devices))
+        head = snapshot.first(offer, wider_than=len(mine.devices))
         if head is None or head > first:
             continue
         ends = [taken[device] for device in offer.devices if device in taken]
         if not ends:
             return None  # it can begin now: the wider worker is about to take it
         until_free = (max(ends) - now).total_seconds()
-        short = look.first(mine, at_most_seconds=until_free)
+        short = snapshot.first(mine, at_most_seconds=until_free)
         if short is None:
             return None
         first = short

@@ -1,6 +1,6 @@
-"""When waiting jobs begin and end, without a database: the line played forward, quick and slow.
+"""When waiting jobs begin and end, without a database: the queue played forward, quick and slow.
 
-Nobody knows how long a job takes; like jobs give a range (`Pace`). The line is played twice, once
+Nobody knows how long a job takes; like jobs give a range (`Pace`). The queue is played twice, once
 with all jobs at their shortest and once at their longest: a job begins and ends in between.
 """
 
@@ -16,7 +16,7 @@ from typing import Literal
 
 from app.jobs import scheduling
 
-# Further on a time would be a guess; they still have their place.
+# Further on a time would be a guess; they still have their position.
 MOST_FORESEEN = 300
 _HORIZON_SECONDS = 60 * 86400.0
 # How far off a plan may be of which no like job has been measured yet, or only one or two.
@@ -31,8 +31,8 @@ _ORDER = operator.attrgetter("priority", "id")
 
 
 @dataclass(frozen=True)
-class Spell:
-    """A length of time in seconds: the shortest, the likely and the longest."""
+class DurationRange:
+    """How long something takes, in seconds: the shortest, the likely and the longest."""
 
     low: float
     usual: float
@@ -52,9 +52,9 @@ class Pace:
             self.factors[like].append(planned_rate / measured_rate)
             self._ranges.pop(like, None)
 
-    def spell(
+    def duration(
         self, like: Hashable, planned_seconds: float | None, may_stop_early: bool = False
-    ) -> Spell | None:
+    ) -> DurationRange | None:
         """Say how long a job takes; None where it has no plan yet."""
         if planned_seconds is None:
             return None
@@ -62,7 +62,9 @@ class Pace:
             self._ranges[like] = _range(self.factors.get(like, []))
         low, usual, high = self._ranges[like]
         early = _EARLY if may_stop_early else 1.0
-        return Spell(planned_seconds * low * early, planned_seconds * usual, planned_seconds * high)
+        return DurationRange(
+            planned_seconds * low * early, planned_seconds * usual, planned_seconds * high
+        )
 
 
 @dataclass(frozen=True)
@@ -72,7 +74,7 @@ class Waiting:
     owner_id: int
     priority: int = 0
     needs: scheduling.Needs = field(default_factory=scheduling.Needs)
-    spell: Spell | None = None
+    duration: DurationRange | None = None
     after_seconds: float = 0.0  # it may not begin before
 
 
@@ -81,7 +83,7 @@ class Running:
     department_id: int
     owner_id: int
     worker_id: str
-    left: Spell | None = None
+    left: DurationRange | None = None
 
 
 @dataclass(frozen=True)
@@ -108,7 +110,9 @@ def _range(measured: list[float]) -> tuple[float, float, float]:
     return 0.9 * tenths[0], usual, 1.1 * tenths[-1]
 
 
-def left(elapsed_seconds: float, done: int, total: int | None, spell: Spell | None) -> Spell | None:
+def left(
+    elapsed_seconds: float, done: int, total: int | None, duration: DurationRange | None
+) -> DurationRange | None:
     """Say how long a running job still takes, by its steps or else by what it was to take.
 
     Args:
@@ -119,20 +123,23 @@ def left(elapsed_seconds: float, done: int, total: int | None, spell: Spell | No
     """
     if total and done > 0:
         usual = elapsed_seconds / done * max(0, total - done)
-        return Spell(usual * (1 - _OF_PACE), usual, usual * (1 + _OF_PACE))
-    if spell is None:
+        return DurationRange(usual * (1 - _OF_PACE), usual, usual * (1 + _OF_PACE))
+    if duration is None:
         return None
-    return Spell(
-        *(max(0.0, each - elapsed_seconds) for each in (spell.low, spell.usual, spell.high))
+    return DurationRange(
+        *(
+            max(0.0, each - elapsed_seconds)
+            for each in (duration.low, duration.usual, duration.high)
+        )
     )
 
 
-def places(
+def positions(
     waiting: Sequence[Waiting],
     everyone: scheduling.Standings,
     offers: Sequence[scheduling.Offer] = (),
 ) -> dict[int, int]:
-    """Number the line from 1; what may not go now, or fits no machine, after all others."""
+    """Number the queue from 1; what may not go now, or fits no machine, after all others."""
 
     standings = everyone.copy()
     closed, people = everyone.blocked()
@@ -142,7 +149,7 @@ def places(
         is_held |= bool(offers) and not any(offer.meets(job.needs) for offer in offers)
         groups[is_held].append(job)
     order = [job.id for group in groups for job in _merged(group, standings)]
-    return {job_id: place for place, job_id in enumerate(order, start=1)}
+    return {job_id: position for position, job_id in enumerate(order, start=1)}
 
 
 def foresee(
@@ -151,15 +158,15 @@ def foresee(
     machines: Sequence[Machine],
     everyone: scheduling.Standings,
 ) -> dict[int, Times]:
-    """Say when the first jobs in line begin and end."""
+    """Say when the first jobs in the queue begin and end."""
     quick = _Play(waiting, running, machines, everyone, "low").play()
     slow = _Play(waiting, running, machines, everyone, "high").play()
-    found = {}
+    times = {}
     for job_id in quick.keys() & slow.keys():
         (a, b), (c, d) = quick[job_id], slow[job_id]
         ends = None if b is None or d is None else span(everyone, b, d)
-        found[job_id] = Times(span(everyone, a, c), ends)
-    return found
+        times[job_id] = Times(span(everyone, a, c), ends)
+    return times
 
 
 def span(everyone: scheduling.Standings, one: float, other: float) -> tuple[datetime, datetime]:
@@ -172,7 +179,7 @@ def _merged(group: Sequence[Waiting], everyone: scheduling.Standings) -> list[Wa
     """Put a group in the order in which it would go, each one charged to its department."""
     queues: dict[int, list[Waiting]] = defaultdict(list)
     for job in sorted(group, key=_ORDER, reverse=True):
-        queues[job.department_id].append(job)  # the first of the line is the last of the list
+        queues[job.department_id].append(job)  # the first of the queue is the last of the list
     heads: list[tuple[int, float, int, int]] = []
 
     def push(department: int) -> None:
@@ -194,12 +201,12 @@ def _merged(group: Sequence[Waiting], everyone: scheduling.Standings) -> list[Wa
 
 
 def _charged(job: Waiting) -> float:
-    expected = job.spell.usual if job.spell else scheduling.UNKNOWN_SECONDS
+    expected = job.duration.usual if job.duration else scheduling.UNKNOWN_SECONDS
     return job.needs.num_devices * expected
 
 
 class _Play:
-    """The line played forward once; times are seconds from now."""
+    """The queue played forward once; times are seconds from now."""
 
     def __init__(
         self,
@@ -237,19 +244,19 @@ class _Play:
         self.until: dict[str, float | None] = {}
         self.ends: list[tuple[float, int, str, int, int, float]] = []
         self.numbers = itertools.count()
-        self.found: dict[int, tuple[float, float | None]] = {}
+        self.times: dict[int, tuple[float, float | None]] = {}
         for one in running:
             if one.worker_id in self.machines:
                 seconds = None if one.left is None else getattr(one.left, which)
                 self._occupy(one.worker_id, one.department_id, one.owner_id, seconds)
 
     def play(self) -> dict[int, tuple[float, float | None]]:
-        while len(self.found) < MOST_FORESEEN and self.now < _HORIZON_SECONDS:
+        while len(self.times) < MOST_FORESEEN and self.now < _HORIZON_SECONDS:
             while any(self._begin_on(machine) for machine in self.machines.values()):
                 pass
             if not any(self.queues.values()) or not self._move_on():
                 break
-        return self.found
+        return self.times
 
     def _begin_on(self, machine: Machine) -> bool:
         if self._is_taken(machine):
@@ -265,8 +272,8 @@ class _Play:
             if ahead is not None and self._rank(ahead) < self._rank(job):
                 return False  # it begins now on one of the devices
         self.queues[job.department_id].remove(job)
-        seconds = None if job.spell is None else getattr(job.spell, self.which)
-        self.found[job.id] = (self.now, self._end(job, seconds))
+        seconds = None if job.duration is None else getattr(job.duration, self.which)
+        self.times[job.id] = (self.now, self._end(job, seconds))
         for standing in self._standings(job.department_id, job.owner_id):
             standing.begin(_charged(job))
         self._occupy(machine.worker_id, job.department_id, job.owner_id, seconds)
@@ -319,7 +326,7 @@ class _Play:
             return True
         known = [until - self.now for until in busy if until is not None]
         free_in = max(known) if len(known) == len(busy) else scheduling.UNKNOWN_SECONDS
-        return not scheduling.may_go_ahead(job.spell.usual if job.spell else None, free_in)
+        return not scheduling.may_go_ahead(job.duration.usual if job.duration else None, free_in)
 
     def _is_taken(self, machine: Machine) -> bool:
         return any(each in self.until for each in self.beside[machine.worker_id])

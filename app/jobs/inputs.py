@@ -61,7 +61,7 @@ def fail_hopeless(db: Session) -> list[int]:
 
 
 def _hopeless() -> CompoundSelect[int]:
-    """Find them from what failed, which is little, and not from the line, which may be long."""
+    """Find them from what failed, which is little, and not from the queue, which may be long."""
     queued = select(Job.id).where(Job.status == JobStatus.QUEUED)
     return union(
         *(

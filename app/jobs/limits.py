@@ -8,7 +8,7 @@ from sqlalchemy.orm import Session
 
 from app.core import audit
 from app.core.errors import Invalid, NotFound, TooMany
-from app.core.models import Department, Job, JobStatus, LineRule, Role, User
+from app.core.models import Department, Job, JobStatus, QueueRule, Role, User
 from app.jobs import shares
 from app.jobs.scheduling import Rule
 from app.people.auth import require_role
@@ -30,10 +30,10 @@ class Wanted:
     weekends: bool = False
 
 
-def list_rules(db: Session, admin: User) -> tuple[dict[int, LineRule], dict[int, LineRule]]:
+def list_rules(db: Session, admin: User) -> tuple[dict[int, QueueRule], dict[int, QueueRule]]:
     """Return the rules that there are, by department and by person."""
     require_role(admin, Role.ADMIN)
-    rules = db.scalars(select(LineRule)).all()
+    rules = db.scalars(select(QueueRule)).all()
     return (
         {rule.department_id: rule for rule in rules if rule.department_id is not None},
         {rule.user_id: rule for rule in rules if rule.user_id is not None},
@@ -59,20 +59,20 @@ def grant(
     whose: Department | User | None
     if department_id is not None:
         whose, subject = db.get(Department, department_id), f"department {department_id}"
-        mine = LineRule.department_id == department_id
+        mine = QueueRule.department_id == department_id
     else:
         whose, subject = db.get(User, user_id), f"user {user_id}"
-        mine = LineRule.user_id == user_id
+        mine = QueueRule.user_id == user_id
     if whose is None:
         raise NotFound("There is no such department or person.")
     values = checked(wanted)
-    rule = db.scalars(select(LineRule).where(mine).with_for_update()).one_or_none()
+    rule = db.scalars(select(QueueRule).where(mine).with_for_update()).one_or_none()
     if values == checked(Wanted()):
         if rule is not None:
             db.delete(rule)
     else:
         if rule is None:
-            rule = LineRule(department_id=department_id, user_id=user_id)
+            rule = QueueRule(department_id=department_id, user_id=user_id)
             db.add(rule)
         for name, value in values.items():
             setattr(rule, name, value)
@@ -88,9 +88,9 @@ def check_queued(db: Session, user: User) -> None:
         TooMany: says whose limit it is.
     """
     rows = db.scalars(
-        select(LineRule).where(
-            LineRule.max_queued.is_not(None),
-            (LineRule.department_id == user.department_id) | (LineRule.user_id == user.id),
+        select(QueueRule).where(
+            QueueRule.max_queued.is_not(None),
+            (QueueRule.department_id == user.department_id) | (QueueRule.user_id == user.id),
         )
     ).all()
     if not rows:

@@ -1,4 +1,4 @@
-"""Moving waiting jobs forward and back in the line; administrators only."""
+"""Moving waiting jobs forward and back in the queue; administrators only."""
 
 from collections.abc import Callable
 
@@ -17,9 +17,9 @@ def raise_(db: Session, admin: User, job: Job) -> None:
 
     Raises:
         Forbidden: it is not an administrator who asks.
-        Conflict: the job does not wait in line.
+        Conflict: the job is not in the queue.
     """
-    _move(db, admin, job, "raise", lambda priority: priority - 1, "moved it forward in the line")
+    _move(db, admin, job, "raise", lambda priority: priority - 1, "moved it forward in the queue")
 
 
 def lower(db: Session, admin: User, job: Job) -> None:
@@ -27,9 +27,9 @@ def lower(db: Session, admin: User, job: Job) -> None:
 
     Raises:
         Forbidden: it is not an administrator who asks.
-        Conflict: the job does not wait in line.
+        Conflict: the job is not in the queue.
     """
-    _move(db, admin, job, "lower", lambda priority: priority + 1, "moved it back in the line")
+    _move(db, admin, job, "lower", lambda priority: priority + 1, "moved it back in the queue")
 
 
 def to_top(db: Session, admin: User, job: Job) -> None:
@@ -37,7 +37,7 @@ def to_top(db: Session, admin: User, job: Job) -> None:
 
     Raises:
         Forbidden: it is not an administrator who asks.
-        Conflict: the job does not wait in line.
+        Conflict: the job is not in the queue.
     """
     require_role(admin, Role.ADMIN)
     others = (Job.status == JobStatus.QUEUED, Job.id != job.id)
@@ -49,7 +49,7 @@ def to_top(db: Session, admin: User, job: Job) -> None:
         job,
         "top",
         lambda priority: min(priority, before_all),
-        "moved it to the top of the line",
+        "moved it to the top of the queue",
     )
 
 
@@ -64,7 +64,7 @@ def _move(
     require_role(admin, Role.ADMIN)
     db.refresh(job, with_for_update={"of": Job})
     if job.status is not JobStatus.QUEUED:
-        raise Conflict(f"This job does not wait in line any more; it is {job.status.value}.")
+        raise Conflict(f"This job is no longer in the queue; it is {job.status.value}.")
     before, job.priority = job.priority, to(job.priority)
     db.flush()
     say(db, job.id, "status", f"{admin.name or admin.email} {words}.")

@@ -35,13 +35,13 @@ def devices(db: Session) -> list[DeviceInfo]:
         .where(Worker.queue == "gpu", Worker.hardware.is_not(None))
         .order_by(Worker.last_seen.desc())
     ).all()
-    found: dict[int, DeviceInfo] = {}
+    by_number: dict[int, DeviceInfo] = {}
     for row in rows:
-        # Without any that is heard of, the last one that was; a house may be switched off.
+        # Without any that is heard of, the last one that was; a site may be switched off.
         if rows[0].last_seen - row.last_seen < WORKER_SILENCE:
             info = DeviceInfo.model_validate(row.hardware)
-            found.setdefault(info.num_devices, info)
-    return [found[number] for number in sorted(found)]
+            by_number.setdefault(info.num_devices, info)
+    return [by_number[number] for number in sorted(by_number)]
 
 
 def device_of(plan: Plan, on: Sequence[DeviceInfo]) -> DeviceInfo:
@@ -65,7 +65,7 @@ def predict(
 
 
 def fits(base_model: BaseModel, on: Sequence[DeviceInfo]) -> Literal["yes", "tight", "no"] | None:
-    """Say whether training a model fits the house's memory; None while nobody can say."""
+    """Say whether training a model fits the site's memory; None while nobody can say."""
     plan = _narrowest(base_model, _TYPICAL, PRESETS["balanced"].config, on)
     return plan.fits if plan else None
 

@@ -219,11 +219,11 @@ def _percent(share: float) -> str:
     return f"{share * 100:.0f} %"
 
 
-def why_it_waits(job: Job, line: queue_view.Outlook) -> str:
+def why_it_waits(job: Job, queue: queue_view.Outlook) -> str:
     """Say why a job does not train yet."""
     if job.desired is Desired.PAUSE:
         return "Paused: it holds no machine and goes on from where it was."
-    why = line.why(job.id)
+    why = queue.why(job.id)
     return f"Waiting: {why[0].lower()}{why[1:]}"
 
 

@@ -47,7 +47,7 @@ class WorkerInfo:
 
 
 def claim(db: Session, worker: WorkerInfo) -> Claim | None:
-    """Take the first job in line whose data and model are ready, or nothing.
+    """Take the first job in the queue whose data and model are ready, or nothing.
 
     What an earlier attempt reported beyond its last checkpoint will be reported again, so it is
     deleted, and streams are told to rewind.
@@ -120,19 +120,19 @@ def _say_if_elsewhere(db: Session, claimed: Claim, worker: WorkerInfo) -> None:
 
 def has_claimable(db: Session, worker: WorkerInfo | Worker) -> bool:
     """Say whether a worker could claim a job now; the sweep rings for it."""
-    found = choice.choose(db, worker.id, worker.host, tuple(worker.devices), to_take=False)
-    return found is not None
+    job_id = choice.choose(db, worker.id, worker.host, tuple(worker.devices), to_take=False)
+    return job_id is not None
 
 
 def is_out(db: Session, worker: WorkerInfo) -> bool:
-    """Say whether a worker is to give its job back: it is drained, or a device of it is ill."""
+    """Say whether a worker is to give its job back: drained, or a device of it quarantined."""
     return choice.is_out(db, worker.id, worker.host, worker.devices)
 
 
 def unheard(db: Session, worker: WorkerInfo) -> Claim | None:
     """Hold on to a claim of this very process that was committed, but whose answer was lost.
 
-    A process ends what it has begun before it looks for more, so what it holds as it looks, and
+    A process ends what it has begun before it asks for more, so what it holds as it asks, and
     has reported nothing of, is such a claim.
     """
     row = db.execute(
@@ -241,7 +241,7 @@ def requeue(
     log_tail: str | None = None,
     exit_code: int | None = None,
 ) -> JobStatus:
-    """Give a job back to the line; after too many strikes without progress it fails instead.
+    """Give a job back to the queue; after too many strikes without progress it fails instead.
 
     Args:
         outcome: A stable word for the attempt's end: stopped, disk_full, trainer_lost, …

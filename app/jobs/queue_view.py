@@ -1,4 +1,4 @@
-"""The line as people see it: each job's place, why it waits, and when it begins and ends."""
+"""The queue as people see it: each job's position, why it waits, and when it begins and ends."""
 
 import threading
 import time
@@ -32,7 +32,7 @@ from app.jobs import choice, forecast, scheduling, shares
 
 # From how many like jobs speeds are taken, the newest.
 _NUM_MEASURED = 200
-# A long line changes little in a moment. It is worked out beside the pages, so that none waits for
+# A long queue changes little in a moment. It is worked out beside the pages, so that none waits for
 # it, and takes at most a tenth of a process's time; what is older than the last of these is not
 # shown.
 _LONG, _KEPT_SECONDS, _SHARE, _STALE_SECONDS = 500, 2.0, 0.1, 60.0
@@ -55,13 +55,13 @@ class _Parts:
 
 @dataclass
 class Outlook:
-    """What can be said about the line at one moment, by job id."""
+    """What can be said about the queue at one moment, by job id."""
 
     now: datetime
     parts: _Parts
-    places: dict[int, int] = field(default_factory=dict)
+    positions: dict[int, int] = field(default_factory=dict)
     times: dict[int, forecast.Times] = field(default_factory=dict)
-    # Everything that trains, and that waits in the order of the line: id and department.
+    # Everything that trains, and that waits in the order of the queue: id and department.
     running: list[tuple[int, int]] = field(default_factory=list)
     waiting: list[tuple[int, int]] = field(default_factory=list)
 
@@ -89,7 +89,7 @@ _working = threading.Lock()
 
 
 def outlook(db: Session) -> Outlook:
-    """Work out the line as it stands, or a moment ago where it is long."""
+    """Work out the queue as it stands, or a moment ago where it is long."""
     url = settings.get().database_url
     kept = _kept.get(url)
     if kept is None or len(kept.outlook.waiting) <= _LONG or kept.age() > _STALE_SECONDS:
@@ -101,10 +101,10 @@ def outlook(db: Session) -> Outlook:
 
 def _work_out_anew(db: Session, url: str) -> Outlook:
     began = time.monotonic()
-    found = _work_out(db)
+    queue = _work_out(db)
     _kept.clear()
-    _kept[url] = _Kept(found, time.monotonic(), time.monotonic() - began)
-    return found
+    _kept[url] = _Kept(queue, time.monotonic(), time.monotonic() - began)
+    return queue
 
 
 def _renew(url: str) -> None:
@@ -118,10 +118,10 @@ def _renew(url: str) -> None:
 
 
 def position(db: Session, job: Job) -> int | None:
-    """Return the place in line, 1 being next; nothing where the job does not wait in line."""
+    """Return the position in the queue, 1 being next; nothing where the job is not in it."""
     if job.status is not JobStatus.QUEUED or job.desired is not Desired.RUN:
         return None
-    return outlook(db).places.get(job.id)
+    return outlook(db).positions.get(job.id)
 
 
 def _work_out(db: Session) -> Outlook:
@@ -129,34 +129,34 @@ def _work_out(db: Session) -> Outlook:
     workers = list(db.scalars(select(Worker).where(Worker.queue == "gpu").order_by(Worker.id)))
     offers = [choice.worker_offer(worker) for worker in workers]
     rows = db.execute(select(QuarantinedDevice.host, QuarantinedDevice.device))
-    ill = {(row.host, row.device) for row in rows}
+    quarantined = {(row.host, row.device) for row in rows}
     ready = [
         (worker, offer)
         for worker, offer in zip(workers, offers, strict=True)
-        if _takes_jobs(worker, ill, everyone.now)
+        if _takes_jobs(worker, quarantined, everyone.now)
     ]
     parts = _Parts(everyone, {}, {}, workers, offers, ready, _pace(db))
     parts.queued = {row.id: row for row in _queued(db)}
-    in_line = [row for row in parts.queued.values() if row.desired is Desired.RUN]
+    in_queue = [row for row in parts.queued.values() if row.desired is Desired.RUN]
     on_which: dict[scheduling.Needs, Worker | None] = {}
-    parts.waiting = {row.id: _waiting(row, parts, on_which) for row in in_line}
-    found = Outlook(everyone.now, parts)
-    found.places = forecast.places(list(parts.waiting.values()), everyone, offers)
-    order = [*found.places, *(key for key in parts.queued if key not in found.places)]
-    found.waiting = [(key, parts.queued[key].department_id) for key in order]
+    parts.waiting = {row.id: _waiting(row, parts, on_which) for row in in_queue}
+    queue = Outlook(everyone.now, parts)
+    queue.positions = forecast.positions(list(parts.waiting.values()), everyone, offers)
+    order = [*queue.positions, *(key for key in parts.queued if key not in queue.positions)]
+    queue.waiting = [(key, parts.queued[key].department_id) for key in order]
     machines = [forecast.Machine(worker.id, offer) for worker, offer in ready]
     # What is still on its way to being ready may be quick or slow: no time can be said.
-    may_begin = [parts.waiting[row.id] for row in in_line if _is_ready(row)]
-    running = _running(db, found)
-    found.times |= forecast.foresee(may_begin, running, machines, everyone)
-    return found
+    may_begin = [parts.waiting[row.id] for row in in_queue if _is_ready(row)]
+    running = _running(db, queue)
+    queue.times |= forecast.foresee(may_begin, running, machines, everyone)
+    return queue
 
 
-def _takes_jobs(worker: Worker, ill: set[tuple[str, str]], now: datetime) -> bool:
+def _takes_jobs(worker: Worker, quarantined: set[tuple[str, str]], now: datetime) -> bool:
     return (
         worker.state is WorkerState.ACTIVE
         and now - worker.last_seen < choice.WORKER_SILENCE
-        and not any((worker.host, device) in ill for device in worker.devices)
+        and not any((worker.host, device) in quarantined for device in worker.devices)
     )
 
 
@@ -186,7 +186,7 @@ def _queued(db: Session) -> list[Row[Any]]:
     )
 
 
-# What a job's place and length follow from.
+# What a job's position and length follow from.
 _COLUMNS = (
     Job.id,
     Job.department_id,
@@ -224,10 +224,10 @@ def _pace(db: Session) -> forecast.Pace:
     return pace
 
 
-def _spell(row: Row[Any], parts: _Parts, worker: Worker | None) -> forecast.Spell | None:
+def _duration(row: Row[Any], parts: _Parts, worker: Worker | None) -> forecast.DurationRange | None:
     device = (worker.hardware or {}).get("name") if worker else None
     like = (row.base_model_id, row.method, device)
-    return parts.pace.spell(like, row.planned_seconds, bool(row.patience))
+    return parts.pace.duration(like, row.planned_seconds, bool(row.patience))
 
 
 def _waiting(
@@ -244,13 +244,13 @@ def _waiting(
         row.owner_id,
         row.priority,
         needs,
-        _spell(row, parts, on_which[needs]),
+        _duration(row, parts, on_which[needs]),
         max(0.0, (row.run_after - parts.everyone.now).total_seconds()),
     )
 
 
-def _running(db: Session, found: Outlook) -> list[forecast.Running]:
-    parts = found.parts
+def _running(db: Session, queue: Outlook) -> list[forecast.Running]:
+    parts = queue.parts
     rows = db.execute(
         select(
             *_COLUMNS, Job.worker_id, Job.step, Job.total_steps, Attempt.started_at,
@@ -262,15 +262,15 @@ def _running(db: Session, found: Outlook) -> list[forecast.Running]:
     workers = {worker.id: worker for worker in parts.workers}
     running = []
     for row in rows:
-        found.running.append((row.id, row.department_id))
+        queue.running.append((row.id, row.department_id))
         elapsed = (parts.everyone.now - row.started_at).total_seconds()
         total = row.total_steps - row.resume_step if row.total_steps else None
-        spell = _spell(row, parts, workers.get(row.worker_id))
-        rest = forecast.left(elapsed, row.step - row.resume_step, total, spell)
+        duration = _duration(row, parts, workers.get(row.worker_id))
+        rest = forecast.left(elapsed, row.step - row.resume_step, total, duration)
         running.append(forecast.Running(row.department_id, row.owner_id, row.worker_id, rest))
         if rest is not None:
             began = (row.started_at, row.started_at)
-            found.times[row.id] = forecast.Times(
+            queue.times[row.id] = forecast.Times(
                 began, forecast.span(parts.everyone, rest.low, rest.high)
             )
     return running
@@ -286,8 +286,8 @@ def _is_ready(row: Row[Any]) -> bool:
     )
 
 
-def _reason(row: Row[Any], found: Outlook) -> str:
-    parts, offers = found.parts, found.parts.offers
+def _reason(row: Row[Any], queue: Outlook) -> str:
+    parts, offers = queue.parts, queue.parts.offers
     if row.desired is Desired.PAUSE:
         who = row.by_name or row.by_email
         return f"Paused by {who}." if who else "Paused."
@@ -313,7 +313,7 @@ def _reason(row: Row[Any], found: Outlook) -> str:
         return "Nothing that could train is running. Please tell your administrator."
     if not any(offer.meets(job.needs) for _, offer in parts.ready):
         return "The machine that it needs is kept free for maintenance."
-    ahead = found.places[row.id] - 1
+    ahead = queue.positions[row.id] - 1
     if ahead == 0:
         return "It is next."
     count = _NUMBERS[ahead] if ahead < len(_NUMBERS) else f"{ahead:,}"

@@ -1,7 +1,7 @@
 """What people and programs ask of jobs; who may see and do what is decided here.
 
 A job belongs to its department, and all of it may look. Its owner, the department's lead and
-administrators may act; strangers are told that it does not exist. In the line an administrator may
+administrators may act; strangers are told that it does not exist. In the queue an administrator may
 act on the jobs of every department (`get_any`).
 """
 
@@ -69,7 +69,7 @@ def _no_such_job() -> NotFound:
 
 
 def get_any(db: Session, user: User, job_id: int) -> Job:
-    """Return one job; for administrators of any department, as the line shows it to them.
+    """Return one job; for administrators of any department, as the queue shows it to them.
 
     Raises:
         NotFound: there is none, or it belongs to another department.
@@ -110,18 +110,18 @@ def list_jobs(
     return list(db.scalars(query))
 
 
-def next_in_line(db: Session, user: User, line: Outlook, limit: int) -> tuple[list[Job], int]:
+def next_in_queue(db: Session, user: User, queue: Outlook, limit: int) -> tuple[list[Job], int]:
     """Return the first jobs that wait and a person may see, and how many more there are."""
-    places = {job_id: place for place, (job_id, _) in enumerate(line.waiting)}
-    # The line may be some seconds old: what waits is what the table says.
+    positions = {job_id: position for position, (job_id, _) in enumerate(queue.waiting)}
+    # The queue may be some seconds old: what waits is what the table says.
     waiting = visible(user).where(Job.status == JobStatus.QUEUED)
     job_ids = sorted(
         db.scalars(waiting.with_only_columns(Job.id)),
-        key=lambda job_id: (places.get(job_id, len(places)), job_id),
+        key=lambda job_id: (positions.get(job_id, len(positions)), job_id),
     )
     first = job_ids[:limit]
-    found = {job.id: job for job in db.scalars(waiting.where(Job.id.in_(first)))}
-    return [found[job_id] for job_id in first if job_id in found], len(job_ids) - len(first)
+    by_id = {job.id: job for job in db.scalars(waiting.where(Job.id.in_(first)))}
+    return [by_id[job_id] for job_id in first if job_id in by_id], len(job_ids) - len(first)
 
 
 def create(
@@ -192,7 +192,7 @@ def create(
     )
     db.add(job)
     db.flush()
-    say(db, job.id, "status", "Waiting in line.")
+    say(db, job.id, "status", "Waiting in the queue.")
     audit.record(
         db,
         user,
@@ -242,7 +242,7 @@ def pause(db: Session, user: User, job: Job) -> None:
 
 
 def resume(db: Session, user: User, job: Job) -> None:
-    """Put a paused job back in line; the caller rings the queue after the commit.
+    """Put a paused job back in the queue; the caller rings the queue after the commit.
 
     Raises:
         Forbidden: it is not theirs to decide.
@@ -253,7 +253,7 @@ def resume(db: Session, user: User, job: Job) -> None:
     if job.desired is not Desired.PAUSE:
         raise Conflict("This job is not paused, so there is nothing to resume.")
     job.desired, job.desired_by_id = Desired.RUN, user.id
-    _flush_and_say(db, job, "status", "Back in line.")
+    _flush_and_say(db, job, "status", "Back in the queue.")
     audit.record(db, user, "job.resume", f"job {job.id}")
 
 

@@ -1,4 +1,4 @@
-"""The rules of the line, without a database: who goes first, who may not go now, and for how long.
+"""The rules of the queue, without a database: who goes first, who may not go now, and for how long.
 
 **Who goes first.** Jobs are ordered by three things, the smaller first:
 
@@ -43,8 +43,8 @@ Obstacle = Literal["hours", "month", "running"]
 
 
 @dataclass(frozen=True)
-class Hours:
-    """When jobs may run, on the clock of the house."""
+class OpeningHours:
+    """When jobs may run, on the site's clock."""
 
     opens: time | None = None
     closes: time | None = None  # before `opens`: on the next day
@@ -89,12 +89,12 @@ class Rule:
     max_running: int | None = None
     max_queued: int | None = None
     month_seconds: float | None = None  # of one device
-    hours: Hours | None = None
+    hours: OpeningHours | None = None
 
 
 @dataclass
 class Standing:
-    """A department or a person in the line: its rule, and what it has had."""
+    """A department or a person in the queue: its rule, and what it has had."""
 
     rule: Rule = field(default_factory=Rule)
     running: int = 0
@@ -231,7 +231,7 @@ def may_go_ahead(expected_seconds: float | None, seconds_until_free: float) -> b
 
 
 def by_month(begin: datetime, end: datetime, zone: tzinfo) -> Iterator[tuple[date, float]]:
-    """Split a time into months of the house's calendar: (first day, seconds)."""
+    """Split a time into months of the site's calendar: (first day, seconds)."""
     while begin < end:
         month = begin.astimezone(zone).date().replace(day=1)
         until = min(end, month_end(month, zone))

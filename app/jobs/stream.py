@@ -28,7 +28,7 @@ def _build_say() -> Select[int, None]:
     return select(number.c.event_seq, bell).add_cte(added)
 
 
-# One statement, built once: a claim says something while it holds the line.
+# One statement, built once: a claim says something while it holds the queue.
 _SAY = _build_say()
 
 

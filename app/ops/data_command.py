@@ -204,15 +204,17 @@ def _examined(file: IO[bytes], rows: "array[int]") -> list[ReportFinding]:
         memory_bytes=values.reader_memory_bytes,
         cpu_seconds=math.ceil(values.reader_timeout_seconds),
     )
-    found: list[ReportFinding] = []
+    findings: list[ReportFinding] = []
     try:
         with doctor.start(request) as child:
             said = map(json.loads, child.lines())
-            found = [_report_finding(line["finding"], rows) for line in said if "finding" in line]
+            findings = [
+                _report_finding(line["finding"], rows) for line in said if "finding" in line
+            ]
     except BrokeOff as error:
         raise Invalid(f"Checking the examples broke off (code {error.code}).") from None
     severities = list(Severity)
-    return sorted(found, key=lambda one: severities.index(Severity(one.severity)))
+    return sorted(findings, key=lambda one: severities.index(Severity(one.severity)))
 
 
 def _report_finding(said: dict[str, Any], rows: "array[int]") -> ReportFinding:
@@ -247,23 +249,25 @@ def _say(
 
 def as_text(report: Report) -> str:
     """Write a report for a terminal."""
-    found = report.inspection
-    what = {"pairs": "pairs", "text": "pieces of text"}.get(found.way or "", "rows")
-    lines = [f"{_line(report.file)}: {found.format}, {found.num_rows:,} {what}"]
-    lines[0] += f", {found.encoding}" if found.encoding else ""
-    if found.sheet:
+    inspection = report.inspection
+    what = {"pairs": "pairs", "text": "pieces of text"}.get(inspection.way or "", "rows")
+    lines = [f"{_line(report.file)}: {inspection.format}, {inspection.num_rows:,} {what}"]
+    lines[0] += f", {inspection.encoding}" if inspection.encoding else ""
+    if inspection.sheet:
         lines[0] += (
-            f", {len(found.parts)} sheets" if found.parts else f", sheet {_line(found.sheet)}"
+            f", {len(inspection.parts)} sheets"
+            if inspection.parts
+            else f", sheet {_line(inspection.sheet)}"
         )
-    elif found.parts:
-        lines[0] += f", {len(found.parts)} files"
-    lines += [f"! {_line(warning)}" for warning in found.warnings]
+    elif inspection.parts:
+        lines[0] += f", {len(inspection.parts)} files"
+    lines += [f"! {_line(warning)}" for warning in inspection.warnings]
     lines += ["", "Columns"]
     width = max(len(_line(column.name)) for column in report.mapping.columns)
     lines += [
         f"  {_line(column.name):{width}}  {column.role.value}" for column in report.mapping.columns
     ]
-    lines.append(f"  {_line(found.why)}")
+    lines.append(f"  {_line(inspection.why)}")
     if report.problem:
         return "\n".join([*lines, "", report.problem])
     lines += ["", f"Examples: {report.num_examples:,}"]
@@ -274,7 +278,7 @@ def as_text(report: Report) -> str:
         )
     for finding in report.findings:
         rows = ", ".join(f"{row:,}" for row in finding.rows)
-        place = f" ({found.place} {rows})" if rows else ""
+        place = f" ({inspection.place} {rows})" if rows else ""
         why = f" {_line(finding.why)}" if finding.why else ""
         lines.append(f"  {finding.what.removesuffix('.')}{place}.{why}")
     for messages in report.examples[:1]:

@@ -26,18 +26,18 @@ def examine(hub: Hub) -> dict[str, str]:
 
 
 def _database_and_workers() -> dict[str, str]:
-    found = {"database": OK, "gpu worker": "none is alive", "cpu worker": "none is alive"}
+    answers = {"database": OK, "gpu worker": "none is alive", "cpu worker": "none is alive"}
     silence = timedelta(seconds=settings.get().lease_seconds)
     try:
         with db.session() as session:
             if migrations.current(session.connection()) != migrations.head():
-                found["database"] = "its tables are not those of this version"
+                answers["database"] = "its tables are not those of this version"
             alive = select(Worker.queue).where(Worker.last_seen > clock.NOW - silence)
             for queue in set(session.scalars(alive)):
-                found[f"{queue} worker"] = OK
+                answers[f"{queue} worker"] = OK
     except SQLAlchemyError:
-        found["database"] = "does not answer"
-    return found
+        answers["database"] = "does not answer"
+    return answers
 
 
 def _broker() -> str:

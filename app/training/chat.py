@@ -208,8 +208,8 @@ class ChatFormat:
         if isinstance(max_length_tokens, int):
             max_length_tokens = [max_length_tokens] * len(cut)
         return [
-            _truncate(list(found.ids), _labels(found, segments), limit, self._bos_id)
-            for found, segments, limit in zip(batch, cut, max_length_tokens, strict=True)
+            _truncate(list(encoding.ids), _labels(encoding, segments), limit, self._bos_id)
+            for encoding, segments, limit in zip(batch, cut, max_length_tokens, strict=True)
         ]
 
     def encode_pairs(
@@ -291,25 +291,25 @@ class ChatFormat:
         Raises:
             ChatError: it takes them in none.
         """
-        ways = [_plain(messages)]
-        if any(m.get("tool_calls") for m in ways[0]):
+        variants = [_plain(messages)]
+        if any(m.get("tool_calls") for m in variants[0]):
             # Mistral's wants ids of nine letters, which OpenAI's are not.
-            ways.append(_with_short_ids(ways[0]))
+            variants.append(_with_short_ids(variants[0]))
         system = ""
-        if [m["role"] for m in ways[0][:2]] == ["system", "user"]:
+        if [m["role"] for m in variants[0][:2]] == ["system", "user"]:
             # Some models know no system turn: it then opens the first question.
-            system = str(ways[0][0]["content"]).strip()
-            ways += [_without_system(way) for way in ways]
+            system = str(variants[0][0]["content"]).strip()
+            variants += [_without_system(variant) for variant in variants]
         problem = None
-        for way in ways:
+        for variant in variants:
             try:
-                text = self._render(way, add_generation_prompt, tools)
+                text = self._render(variant, add_generation_prompt, tools)
             except ChatError as error:
                 problem = problem or error
             else:
                 # Mistral's says it before the last question alone, so not at all before an answer.
                 if system in text:
-                    return way, text
+                    return variant, text
         raise problem or ChatError("The starting model's chat template drops the system turn.")
 
     def _render(
@@ -334,10 +334,10 @@ class ChatFormat:
         before = self._try(messages[:index], tools) if index else None
         marked = [dict(m) for m in messages]
         marked[index]["content"] = _SENTINEL
-        head, found, tail = self._render(marked, False, tools).partition(_SENTINEL)
+        head, mark, tail = self._render(marked, False, tools).partition(_SENTINEL)
         if before and text.startswith(before):
             start = len(before)
-        elif found and text.startswith(head):
+        elif mark and text.startswith(head):
             # Prefixes may render differently: a default system turn appears when the first message
             # is no system turn, and some templates drop earlier reasoning.
             start = len(head)
@@ -345,7 +345,7 @@ class ChatFormat:
             raise ChatError(_HIDDEN)
         if messages[index].get("tool_calls"):
             return start, self._end_of_turn(text, start)
-        if not (found and text.endswith(tail)):
+        if not (mark and text.endswith(tail)):
             raise ChatError(_HIDDEN)
         end = len(text) - len(tail)
         return start, end + max((len(t) for t in self._turn_ends if tail.startswith(t)), default=0)
@@ -353,9 +353,9 @@ class ChatFormat:
     def _end_of_turn(self, text: str, start: int) -> int:
         """Find where a turn ends whose calls stand behind its words, or in their place."""
         ends = [
-            place + len(token)
+            position + len(token)
             for token in self._turn_ends
-            if (place := text.find(token, start)) >= 0
+            if (position := text.find(token, start)) >= 0
         ]
         if not ends:
             raise ChatError(_HIDDEN)
@@ -385,8 +385,8 @@ def cut_text(encoded: Encoded, max_length_tokens: int) -> list[Encoded]:
     ]
 
 
-def _labels(found: Any, segments: Sequence[Segment]) -> list[int]:
-    ids = found.ids  # made anew by each access
+def _labels(encoding: Any, segments: Sequence[Segment]) -> list[int]:
+    ids = encoding.ids  # made anew by each access
     labels = [IGNORE_INDEX] * len(ids)
     spans = []
     position = 0
@@ -394,7 +394,7 @@ def _labels(found: Any, segments: Sequence[Segment]) -> list[int]:
         if segment.is_trained:
             spans.append((position, position + len(segment.text)))
         position += len(segment.text)
-    offsets = iter(enumerate(found.offsets))
+    offsets = iter(enumerate(encoding.offsets))
     token = next(offsets, None)
     for start, end in spans:
         # Tokens and spans are both in order: one walk over each.
@@ -464,14 +464,14 @@ def _with_short_ids(messages: Sequence[Message]) -> list[dict[str, Any]]:
     def short(call_id: object) -> str:
         return hashlib.blake2b(str(call_id).encode(), digest_size=5).hexdigest()[:9]
 
-    found = [dict(message) for message in messages]
-    for message in found:
+    copies = [dict(message) for message in messages]
+    for message in copies:
         if message.get("tool_calls"):
             calls = message["tool_calls"]
             message["tool_calls"] = [{**call, "id": short(call.get("id"))} for call in calls]
         if "tool_call_id" in message:
             message["tool_call_id"] = short(message["tool_call_id"])
-    return found
+    return copies
 
 
 def _called(call: Mapping[str, Any]) -> dict[str, Any]:

@@ -193,8 +193,8 @@ class TrainConfig(BaseModel):
     )
     num_evaluations: int = _setting(
         5,
-        "Looks at the test set",
-        "How often the test set is asked during training, besides once at the start.",
+        "Evaluations",
+        "How often the test set is evaluated during training, besides once at the start.",
         unit="times",
         ge=1,
         le=100,
@@ -203,7 +203,7 @@ class TrainConfig(BaseModel):
         0,
         "Stop early after",
         "Training ends when the test set has not improved this often in a row; 0 never does.",
-        unit="looks",
+        unit="evaluations",
         ge=0,
         le=100,
     )
@@ -288,7 +288,7 @@ PRESETS: dict[str, Preset] = {
         Preset(
             name="quick",
             label="Quick",
-            summary="A first look: a few passes, in minutes on a small file.",
+            summary="A first try: a few passes, in minutes on a small file.",
             # In so few steps more can be moved each time (LoRA Without Regret: 15 times the rate of
             # full fine-tuning instead of 10); at twice the starter model learns the clinic sample.
             rate_factor=2,

@@ -99,8 +99,8 @@ def _come_by(armed: str, name: str) -> None:
         _act(_taken(Path(armed), name), name)
         return
     for word in armed.split(";"):
-        place, _, action = word.strip().partition("=")
-        if place == name:
+        point, _, action = word.strip().partition("=")
+        if point == name:
             _act(action, name)
 
 

@@ -170,7 +170,7 @@ def _prepare(house: House, run: Path, num_workers: int) -> tuple[str, str]:
         return token, cookie
     os.environ |= house.environment() | {"DATABASE_URL": house.postgres.url}
     from app.core import db, settings
-    from app.core.models import LineRule, Role
+    from app.core.models import QueueRule, Role
     from app.people import auth
     from tests import factories
 
@@ -187,7 +187,7 @@ def _prepare(house: House, run: Path, num_workers: int) -> tuple[str, str]:
         looker = auth.create_user(session, None, "looker@house.example", Role.VIEWER)
         cookie = auth.open_session(session, looker)
         # One fewer than there are workers, so that the limit is what decides.
-        rule = LineRule(department_id=user.department_id, max_running=max(1, num_workers))
+        rule = QueueRule(department_id=user.department_id, max_running=max(1, num_workers))
         session.add(rule)
         factories.make_base_model(session, name=client.MODEL)
         session.commit()

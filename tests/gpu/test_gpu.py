@@ -31,8 +31,9 @@ def test_attention_in_a_row_equals_attention_example_by_example(lengths: list[in
     exact = [x.detach().float().requires_grad_() for x in narrow]
     row = packing.make_row([Encoded([0] * n, [0] * n, 0) for n in lengths], torch.device(DEVICE))
     grad = torch.randn(1, total, 8, 64, device=DEVICE)
+    q, k, v = narrow
     with attention.in_flight(row):
-        y, _ = attention.packed_attention(nn.Module(), *narrow, None)
+        y, _ = attention.packed_attention(nn.Module(), q, k, v, None)
         (y * grad).sum().backward()
     if DEVICE != "cpu":
         assert attention._can_use_varlen(narrow[0], None)

@@ -1,4 +1,4 @@
-"""Backup and restore as an administrator does them: with a job under way, into an empty house."""
+"""Backup and restore as an administrator does them: with a job under way, into an empty site."""
 
 import hashlib
 import io
@@ -80,8 +80,8 @@ def wait_until(look: Callable[[], object], seconds: float = 60) -> None:
 
 
 @pytest.fixture
-def house(db: Session, data_dir: Path) -> Path:
-    """A house with a person, a file and a job, and a folder beside it for backups."""
+def site(db: Session, data_dir: Path) -> Path:
+    """A site with a person, a file and a job, and a folder beside it for backups."""
     for name in ("storage", "run", "jobs", "models"):
         (data_dir / name).mkdir(parents=True, exist_ok=True)
     make_user(db, email="ada@house.example", password=PASSWORD)
@@ -91,14 +91,14 @@ def house(db: Session, data_dir: Path) -> Path:
 
 
 @pytest.fixture
-def other(house: Path, postgres: Postgres) -> Iterator[settings.Settings]:
-    """An empty house: a data directory that is not there yet, and a database without tables."""
+def other(site: Path, postgres: Postgres) -> Iterator[settings.Settings]:
+    """An empty site: a data directory that is not there yet, and a database without tables."""
     name = f"other{os.getpid()}"
     server = postgres.url.replace("@/etude?", "@/postgres?")
     with psycopg.connect(server, autocommit=True) as connection:
         connection.execute(f"CREATE DATABASE {name} TEMPLATE template0 ENCODING 'UTF8'")
     url = postgres.url.replace("@/etude?", f"@/{name}?")
-    yield settings.load(data_dir=house / "new").model_copy(update={"database_url": url})
+    yield settings.load(data_dir=site / "new").model_copy(update={"database_url": url})
     with psycopg.connect(server, autocommit=True) as connection:
         connection.execute(f"DROP DATABASE {name} WITH (FORCE)")
 
@@ -127,7 +127,7 @@ def test_a_backup_amid_training_goes_on_in_an_empty_house(
     new.data_dir.parent.mkdir()
     restored = new.command("restore", str(target))
     assert restored.returncode == 0, restored.stderr
-    assert "2 jobs are in line" in restored.stdout
+    assert "2 jobs are in the queue" in restored.stdout
     new.start()
     try:
         with new.database() as there:
@@ -152,12 +152,12 @@ def test_a_backup_amid_training_goes_on_in_an_empty_house(
             assert there.scalars(select(WebSession)).first() is None
             assert {worker.id.partition("@")[2] for worker in there.scalars(select(Worker))} == {
                 os.uname().nodename
-            }, "workers of the old house stay there"
+            }, "workers of the old site stay there"
     finally:
         new.end(signal.SIGTERM)
 
 
-def test_what_is_kept_is_what_was_there(house: Path, db: Session, other: settings.Settings) -> None:
+def test_what_is_kept_is_what_was_there(site: Path, db: Session, other: settings.Settings) -> None:
     """Every kept table comes back row by row, counters go on, triggers and keys hold again."""
     user = db.scalars(select(User).where(User.email == "ada@house.example")).one()
     auth.open_session(db, user)
@@ -167,14 +167,14 @@ def test_what_is_kept_is_what_was_there(house: Path, db: Session, other: setting
     version.lease_until = version.created_at
     db.commit()
     before = rows(os.environ["DATABASE_URL"])
-    summary = backup.take(house)
+    summary = backup.take(site)
     assert summary.path is not None
-    assert summary.path.parent == house
+    assert summary.path.parent == site
     # A factory's rows name files that were never there: said, and no reason to keep nothing.
     assert len(summary.missing) == 2
     assert "models/tiny" in summary.missing
-    said = backup.restore(other, house)  # the newest in the folder
-    assert "1 jobs are in line" in said[1]
+    said = backup.restore(other, site)  # the newest in the folder
+    assert "1 jobs are in the queue" in said[1]
     after = rows(other.database_url)
     changed = {"audit_event", "dataset_version", *tables.LEFT_OUT}
     assert {name: after[name] for name in after.keys() - changed} == {
@@ -213,7 +213,7 @@ def rows(url: str) -> dict[str, list[tuple[object, ...]]]:
 
 
 def test_models_that_can_be_fetched_again_may_be_left_out(
-    house: Path, db: Session, data_dir: Path, other: settings.Settings
+    site: Path, db: Session, data_dir: Path, other: settings.Settings
 ) -> None:
     for name, kind in (("house/own", "folder"), ("hub/other", "hub")):
         path = data_dir / "models" / kind
@@ -223,9 +223,9 @@ def test_models_that_can_be_fetched_again_may_be_left_out(
         model = make_base_model(db, name=name, folder=kind)
         model.source = {"kind": kind}
     db.commit()
-    summary = backup.take(house / "small.tar", with_models=False)
+    summary = backup.take(site / "small.tar", with_models=False)
     assert summary.models_left_out == ["hub/other"]
-    assert "A worker fetches again: hub/other." in backup.restore(other, house / "small.tar")
+    assert "A worker fetches again: hub/other." in backup.restore(other, site / "small.tar")
     assert (other.models_dir / "folder" / "model.safetensors").read_bytes() == b"weights"
     assert not (other.models_dir / "hub").exists()
     engine = database.make_engine(other.database_url)
@@ -240,13 +240,13 @@ def test_models_that_can_be_fetched_again_may_be_left_out(
 
 
 def test_a_backup_that_was_cut_off_never_looks_whole(
-    house: Path, db: Session, data_dir: Path, other: settings.Settings
+    site: Path, db: Session, data_dir: Path, other: settings.Settings
 ) -> None:
     big = add_file(db, b"")
     with (data_dir / "storage" / big.storage_key).open("r+b") as file:
         file.truncate(2 * 1024**3)  # sparse: takes no disk, but a while to copy
-    target = house / "cut.tar"
-    partial = house / "cut.tar.partial"
+    target = site / "cut.tar"
+    partial = site / "cut.tar.partial"
     process = subprocess.Popen(
         [sys.executable, "-m", "app.cli", "backup", str(target)],
         env=os.environ | {"PYTHONPATH": str(ROOT)},
@@ -257,17 +257,17 @@ def test_a_backup_that_was_cut_off_never_looks_whole(
     assert not target.exists()
     with pytest.raises(SystemExit, match="no whole backup"):
         backup.restore(other, partial)
-    assert not (house / "new").exists()
+    assert not (site / "new").exists()
     assert (data_dir / "run" / "backup-held").exists()
     os.truncate(data_dir / "storage" / big.storage_key, 0)
     summary = backup.take(target)
     assert summary.damaged == [] or summary.damaged == [f"storage/{big.storage_key}"]
-    assert list(house.glob("*.partial")) == []
+    assert list(site.glob("*.partial")) == []
     assert not (data_dir / "run" / "backup-held").exists()
 
 
-def test_a_damaged_byte_is_refused_wherever_it_is(house: Path, other: settings.Settings) -> None:
-    good = house / "good.tar"
+def test_a_damaged_byte_is_refused_wherever_it_is(site: Path, other: settings.Settings) -> None:
+    good = site / "good.tar"
     backup.take(good)
     with tarfile.open(good) as tar:
         places = [
@@ -279,7 +279,7 @@ def test_a_damaged_byte_is_refused_wherever_it_is(house: Path, other: settings.S
         end = tar.getmembers()[-1]
         places += [member.offset + 2 for member in tar.getmembers()]  # in a name
     whole = good.read_bytes()
-    bad = house / "bad.tar"
+    bad = site / "bad.tar"
     for place in places:
         bad.write_bytes(whole[:place] + bytes([whole[place] ^ 1]) + whole[place + 1 :])
         with pytest.raises(SystemExit, match=REFUSED):
@@ -288,25 +288,25 @@ def test_a_damaged_byte_is_refused_wherever_it_is(house: Path, other: settings.S
         bad.write_bytes(whole[:length])
         with pytest.raises(SystemExit, match=REFUSED):
             backup.restore(other, bad)
-    assert not (house / "new").exists(), "nothing is touched before all of it is verified"
+    assert not (site / "new").exists(), "nothing is touched before all of it is verified"
 
 
-def test_a_house_that_is_not_empty_is_left_alone(house: Path, data_dir: Path) -> None:
-    kept = house / "kept.tar"
+def test_a_house_that_is_not_empty_is_left_alone(site: Path, data_dir: Path) -> None:
+    kept = site / "kept.tar"
     backup.take(kept)
     with pytest.raises(SystemExit, match="exists; a backup never replaces"):
         backup.take(kept)
     with pytest.raises(SystemExit, match="is not empty"):
         backup.restore(settings.get(), kept)
-    elsewhere = settings.load(data_dir=house / "new")  # an empty folder, but our full database
+    elsewhere = settings.load(data_dir=site / "new")  # an empty folder, but our full database
     with pytest.raises(SystemExit, match="database is not empty"):
         backup.restore(elsewhere, kept)
     with pytest.raises(SystemExit, match="there is no backup in"):
         backup.restore(elsewhere, data_dir)
 
 
-def test_a_newer_backup_is_refused(house: Path, other: settings.Settings) -> None:
-    kept, newer = house / "kept.tar", house / "newer.tar"
+def test_a_newer_backup_is_refused(site: Path, other: settings.Settings) -> None:
+    kept, newer = site / "kept.tar", site / "newer.tar"
     backup.take(kept)
     with bundle.reading(kept) as old, bundle.writing(newer) as writer:
         for name, entry in old.manifest["files"].items():
@@ -318,17 +318,17 @@ def test_a_newer_backup_is_refused(house: Path, other: settings.Settings) -> Non
         backup.restore(other, newer)
 
 
-def test_a_restore_that_was_cut_off_does_not_start(house: Path) -> None:
-    there = house / "half"
+def test_a_restore_that_was_cut_off_does_not_start(site: Path) -> None:
+    there = site / "half"
     there.mkdir()
     (there / "RESTORING").touch()
     with pytest.raises(SystemExit, match="was cut off"):
         folder.prepare(settings.load(data_dir=there))
     with pytest.raises(SystemExit, match="is not empty"):
-        backup.restore(settings.load(data_dir=there), backup.take(house).path or house)
+        backup.restore(settings.load(data_dir=there), backup.take(site).path or site)
 
 
-def test_what_is_held_stays_although_it_is_deleted(house: Path, data_dir: Path) -> None:
+def test_what_is_held_stays_although_it_is_deleted(site: Path, data_dir: Path) -> None:
     step = data_dir / "jobs/7/checkpoints/step-00010"
     with manifests.new_folder(step) as folder:
         (folder / "state.json").write_text("10")
@@ -345,7 +345,7 @@ def test_what_is_held_stays_although_it_is_deleted(house: Path, data_dir: Path) 
 
 
 def test_a_backup_goes_through_a_pipe(
-    house: Path, capfdbinary: pytest.CaptureFixture[bytes]
+    site: Path, capfdbinary: pytest.CaptureFixture[bytes]
 ) -> None:
     backup.take(None)
     with tarfile.open(fileobj=io.BytesIO(capfdbinary.readouterr().out)) as tar:

@@ -28,8 +28,8 @@ from tests.small_disk import small_disk
 
 
 @pytest.fixture
-def house(db: Session, broker: str, data_dir: Path) -> Iterator[settings.Settings]:
-    """A house in which nothing is wrong: two workers that live, no files missing."""
+def site(db: Session, broker: str, data_dir: Path) -> Iterator[settings.Settings]:
+    """A site in which nothing is wrong: two workers that live, no files missing."""
     chosen = settings.get()
     folder.prepare(chosen)
     for queue in ("gpu", "cpu"):
@@ -53,10 +53,10 @@ def notes(chosen: settings.Settings) -> str:
     return "\n".join(f.sentence for f in doctor.examine(chosen) if f.state == "note")
 
 
-def test_a_house_that_is_well(house: settings.Settings) -> None:
-    assert unwell(house, deep=True) == {}
+def test_a_house_that_is_well(site: settings.Settings) -> None:
+    assert unwell(site, deep=True) == {}
     said: list[str] = []
-    assert doctor.run(house, as_json=True, say=said.append) == 0
+    assert doctor.run(site, as_json=True, say=said.append) == 0
     report = json.loads(said[0])
     assert report["ok"] is True
     checks = {finding["check"] for finding in report["findings"]}
@@ -68,14 +68,14 @@ def test_a_house_that_is_well(house: settings.Settings) -> None:
 
 
 def test_old_and_unwanted_packages(
-    house: settings.Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    site: settings.Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name, version in (("transformers", "5.2.0"), ("flower", "2.0.1")):
         info = tmp_path / "old" / f"{name}-{version}.dist-info"
         info.mkdir(parents=True)
         (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n")
     monkeypatch.syspath_prepend(tmp_path / "old")
-    said = [f.sentence for f in machine.look(house) if f.state == "wrong"]
+    said = [f.sentence for f in machine.checks(site) if f.state == "wrong"]
     assert len(said) == 3
     assert "transformers 5.2.0 is installed; Etude was made for" in said[0]
     assert "transformers 5.2.0 has known security holes; 5.3.0" in said[1]
@@ -96,13 +96,13 @@ def test_little_memory() -> None:
     assert "0.9 of 4.1 GB" in said[0].sentence
 
 
-def test_secrets_that_others_can_read(house: settings.Settings) -> None:
-    secrets.get(house, "valkey-password").encode()
-    (house.secrets_dir / "valkey-password").chmod(0o644)
-    assert "valkey-password can be read by other people" in unwell(house)["permissions"]
-    (house.secrets_dir / "valkey-password").chmod(0o600)
-    (house.data_dir / "storage").chmod(0o755)
-    assert "chmod go=" in unwell(house)["permissions"]
+def test_secrets_that_others_can_read(site: settings.Settings) -> None:
+    secrets.get(site, "valkey-password").encode()
+    (site.secrets_dir / "valkey-password").chmod(0o644)
+    assert "valkey-password can be read by other people" in unwell(site)["permissions"]
+    (site.secrets_dir / "valkey-password").chmod(0o600)
+    (site.data_dir / "storage").chmod(0o755)
+    assert "chmod go=" in unwell(site)["permissions"]
 
 
 def test_a_port_that_something_else_uses(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -114,7 +114,7 @@ def test_a_port_that_something_else_uses(tmp_path: Path, monkeypatch: pytest.Mon
 
 
 def test_a_driver_that_does_not_work(
-    house: settings.Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    site: settings.Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     program = tmp_path / "bin" / "nvidia-smi"
     program.parent.mkdir()
@@ -123,33 +123,33 @@ def test_a_driver_that_does_not_work(
         "#!/bin/sh\necho 'Failed to initialize NVML: Driver/library mismatch'\nexit 9\n"
     )
     program.chmod(0o755)
-    assert "driver does not work: Failed to initialize NVML" in unwell(house)["gpu"]
+    assert "driver does not work: Failed to initialize NVML" in unwell(site)["gpu"]
     program.write_text("#!/bin/sh\necho 'NVIDIA L4, 470.1, 23034, 100, 7'\n")
-    said = [f.sentence for f in machine.look(house) if f.check == "gpu" and f.state == "wrong"]
+    said = [f.sentence for f in machine.checks(site) if f.check == "gpu" and f.state == "wrong"]
     assert "torch was installed without CUDA" in said[0] or "too old for CUDA" in said[0]
     assert "counted 7 memory errors" in said[1]
     advice = "the faster kernels for a GPU cannot be compiled"
     monkeypatch.setenv("CC", "cc")
-    assert not any(advice in found.sentence for found in machine.look(house))
+    assert not any(advice in found.sentence for found in machine.checks(site))
     monkeypatch.delenv("CC")
     monkeypatch.setenv("PATH", str(program.parent))
-    assert any(advice in found.sentence for found in machine.look(house))
+    assert any(advice in found.sentence for found in machine.checks(site))
 
 
-def test_a_database_of_another_version(house: settings.Settings, db: Session) -> None:
+def test_a_database_of_another_version(site: settings.Settings, db: Session) -> None:
     db.execute(text("UPDATE alembic_version SET version_num = '9999'"))
     db.commit()
-    assert "revision 9999, which a newer Etude made" in unwell(house)["migrations"]
+    assert "revision 9999, which a newer Etude made" in unwell(site)["migrations"]
     with pytest.raises(SystemExit, match="by a newer Etude"):
         migrations.upgrade(database.engine())
     db.execute(text("UPDATE alembic_version SET version_num = :head"), {"head": migrations.head()})
     db.commit()
     migrations.downgrade(database.engine(), "0004")
-    assert "stands at revision 0004" in unwell(house)["migrations"]
-    assert "etude migrate" in unwell(house)["migrations"]
+    assert "stands at revision 0004" in unwell(site)["migrations"]
+    assert "etude migrate" in unwell(site)["migrations"]
 
 
-def test_a_clock_that_is_wrong(house: settings.Settings, db: Session) -> None:
+def test_a_clock_that_is_wrong(site: settings.Settings, db: Session) -> None:
     name = db.scalar(text("SELECT current_database()"))
     db.execute(text("CREATE SCHEMA wrong"))
     db.execute(
@@ -161,98 +161,98 @@ def test_a_clock_that_is_wrong(house: settings.Settings, db: Session) -> None:
     db.execute(text(f"ALTER DATABASE {name} SET search_path = wrong, pg_catalog, public"))
     db.commit()
     database.engine().dispose()
-    assert "is 86,400 s behind this machine's" in unwell(house)["clock"]
+    assert "is 86,400 s behind this machine's" in unwell(site)["clock"]
 
 
-def test_a_broker_that_forgets(house: settings.Settings) -> None:
-    with redis_client(house.redis_url, timeout_seconds=5) as client:
+def test_a_broker_that_forgets(site: settings.Settings) -> None:
+    with redis_client(site.redis_url, timeout_seconds=5) as client:
         client.config_set("maxmemory-policy", "allkeys-lru")
         client.config_set("appendonly", "no")
         try:
-            assert "throw messages away" in unwell(house)["broker"]
-            assert "forgets its messages" in notes(house)
+            assert "throw messages away" in unwell(site)["broker"]
+            assert "forgets its messages" in notes(site)
         finally:
             client.config_set("maxmemory-policy", "noeviction")
             client.config_set("appendonly", "yes")
-    away = house.model_copy(update={"redis_url": "redis://127.0.0.1:9/0"})
+    away = site.model_copy(update={"redis_url": "redis://127.0.0.1:9/0"})
     assert "REDIS_URL" in unwell(away)["broker"]
 
 
-def test_files_that_are_not_what_they_were(house: settings.Settings, db: Session) -> None:
-    model = house.models_dir / "tiny"
+def test_files_that_are_not_what_they_were(site: settings.Settings, db: Session) -> None:
+    model = site.models_dir / "tiny"
     model.mkdir()
     (model / "model.safetensors").write_bytes(b"weights")
     make_base_model(db).manifest_sha256 = manifests.write_manifest(model)
     user = first_user(db)
-    (house.storage_dir / "upload").write_bytes(b"12345")
+    (site.storage_dir / "upload").write_bytes(b"12345")
     db.add(StoredFile(department_id=user.department_id, owner_id=user.id, filename="a.csv",
                       storage_key="upload", size_bytes=5, sha256="0" * 64))  # fmt: skip
     db.commit()
-    assert unwell(house) == {}
-    assert "its content has changed" in unwell(house, deep=True)["files"]
-    (house.storage_dir / "upload").write_bytes(b"123")
-    assert "missing or cut off" in unwell(house)["files"]
+    assert unwell(site) == {}
+    assert "its content has changed" in unwell(site, deep=True)["files"]
+    (site.storage_dir / "upload").write_bytes(b"123")
+    assert "missing or cut off" in unwell(site)["files"]
     (model / "model.safetensors").write_bytes(b"weightS")
-    assert "models" not in unwell(house)
-    assert "does not have the content" in unwell(house, deep=True)["models"]
+    assert "models" not in unwell(site)
+    assert "does not have the content" in unwell(site, deep=True)["models"]
     (model / "model.safetensors").unlink()
-    assert "model.safetensors is missing" in unwell(house)["models"]
+    assert "model.safetensors is missing" in unwell(site)["models"]
 
 
-def test_a_trainer_without_a_worker(house: settings.Settings, db: Session) -> None:
+def test_a_trainer_without_a_worker(site: settings.Settings, db: Session) -> None:
     with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as orphan:
-        note = house.jobs_dir / "7" / "attempts" / "1" / "trainer.json"
+        note = site.jobs_dir / "7" / "attempts" / "1" / "trainer.json"
         note.parent.mkdir(parents=True)
         started = start_ticks(orphan.pid)
         note.write_text(json.dumps({"pid": orphan.pid, "started": started}))
-        assert f"Process {orphan.pid} still trains job 7" in unwell(house)["trainers"]
+        assert f"Process {orphan.pid} still trains job 7" in unwell(site)["trainers"]
         orphan.kill()
-    assert "trainers" not in unwell(house)
+    assert "trainers" not in unwell(site)
 
 
-def test_a_silent_worker_and_a_deaf_one(house: settings.Settings, db: Session) -> None:
+def test_a_silent_worker_and_a_deaf_one(site: settings.Settings, db: Session) -> None:
     job = make_job(db)
-    (house.models_dir / "tiny").mkdir()
-    job.base_model.manifest_sha256 = manifests.write_manifest(house.models_dir / "tiny")
+    (site.models_dir / "tiny").mkdir()
+    job.base_model.manifest_sha256 = manifests.write_manifest(site.models_dir / "tiny")
     job.version.file.deleted_at = func.now()
     db.execute(Job.__table__.update().values(run_after=func.now() - timedelta(hours=1)))  # type: ignore[attr-defined]
     db.commit()
-    assert "gpu-0@here has nothing to do: it is deaf" in unwell(house)["line"]
+    assert "gpu-0@here has nothing to do: it is deaf" in unwell(site)["line"]
     worker = db.get_one(Worker, "gpu-0@here")
     worker.last_seen = func.now() - timedelta(minutes=10)
     db.commit()
-    found = unwell(house)
+    found = unwell(site)
     assert "gpu-0@here has not been heard of for 10 minutes" in found["workers"]
     assert "line" not in found
     db.delete(worker)
     db.commit()
-    assert "No gpu worker has ever been heard of" in unwell(house)["workers"]
+    assert "No gpu worker has ever been heard of" in unwell(site)["workers"]
 
 
-def test_what_was_left_behind(house: settings.Settings, valkey: Valkey) -> None:
-    (house.run_dir / "backup-held").mkdir()
-    assert "A backup was killed" in notes(house)
+def test_what_was_left_behind(site: settings.Settings, valkey: Valkey) -> None:
+    (site.run_dir / "backup-held").mkdir()
+    assert "A backup was killed" in notes(site)
     running = settings.load(data_dir=valkey.settings.data_dir)  # a server without its Etude
-    said = [f for f in machine.look(running) if f.check == "leftovers"]
+    said = [f for f in machine.checks(running) if f.check == "leftovers"]
     assert any("still runs although Etude is down" in f.sentence for f in said)
-    (house.data_dir / folder.RESTORING).touch()
-    assert "was cut off" in unwell(house)["leftovers"]
+    (site.data_dir / folder.RESTORING).touch()
+    assert "was cut off" in unwell(site)["leftovers"]
 
 
-def test_an_audit_log_changed_by_hand(house: settings.Settings, db: Session) -> None:
+def test_an_audit_log_changed_by_hand(site: settings.Settings, db: Session) -> None:
     audit.record(db, None, "job.create", "job 1")
     audit.record(db, None, "job.cancel", "job 1")
     db.execute(text("ALTER TABLE audit_event DISABLE TRIGGER USER"))
     db.execute(text("UPDATE audit_event SET actor = 'eve' WHERE action = 'job.create'"))
     db.commit()
-    assert unwell(house) == {}
-    assert "was changed by hand" in unwell(house, deep=True)["audit"]
+    assert unwell(site) == {}
+    assert "was changed by hand" in unwell(site, deep=True)["audit"]
 
 
-def test_a_check_that_breaks_is_a_finding_too(house: settings.Settings, db: Session) -> None:
+def test_a_check_that_breaks_is_a_finding_too(site: settings.Settings, db: Session) -> None:
     db.execute(text("ALTER TABLE stored_file RENAME TO gone"))
     db.commit()
-    found = unwell(house)
-    assert "could not be looked at" in found["files"]
+    found = unwell(site)
+    assert "could not be checked" in found["files"]
     assert "workers" not in found
-    assert isinstance(next(doctor.examine(house)), SystemFinding)
+    assert isinstance(next(doctor.examine(site)), SystemFinding)

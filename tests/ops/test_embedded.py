@@ -26,21 +26,21 @@ IS_ROOT = os.geteuid() == 0
 
 
 @pytest.fixture
-def house(server_dir: Path, request: pytest.FixtureRequest) -> settings.Settings:
+def site(server_dir: Path, request: pytest.FixtureRequest) -> settings.Settings:
     """A data directory of the test's own, with a space in its name."""
-    return settings.load(data_dir=server_dir / f"a house {request.node.name[:40]}")
+    return settings.load(data_dir=server_dir / f"a site {request.node.name[:40]}")
 
 
 @pytest.fixture
-def postgres_here(house: settings.Settings) -> Iterator[Postgres]:
-    server = Postgres(house, FAST)
+def postgres_here(site: settings.Settings) -> Iterator[Postgres]:
+    server = Postgres(site, FAST)
     yield server
     server.stop()
 
 
 @pytest.fixture
-def valkey_here(house: settings.Settings) -> Iterator[Valkey]:
-    server = Valkey(house)
+def valkey_here(site: settings.Settings) -> Iterator[Valkey]:
+    server = Valkey(site)
     yield server
     server.stop()
 
@@ -84,17 +84,17 @@ def test_rows_survive_a_kill_and_a_stop(postgres_here: Postgres) -> None:
     assert read_row(postgres_here) == "étude"
 
 
-def test_the_database_wants_its_password(postgres_here: Postgres, house: settings.Settings) -> None:
+def test_the_database_wants_its_password(postgres_here: Postgres, site: settings.Settings) -> None:
     postgres_here.start()
-    password = (house.secrets_dir / "postgres-password").read_text()
+    password = (site.secrets_dir / "postgres-password").read_text()
     with pytest.raises(psycopg.OperationalError, match="password authentication failed"):
         psycopg.connect(postgres_here.url.replace(password, "guess"))
-    assert (house.secrets_dir / "postgres-password").stat().st_mode & 0o777 == 0o600
-    assert house.secrets_dir.stat().st_mode & 0o777 == 0o700
+    assert (site.secrets_dir / "postgres-password").stat().st_mode & 0o777 == 0o600
+    assert site.secrets_dir.stat().st_mode & 0o777 == 0o700
 
 
-def test_a_left_over_server_makes_way(house: settings.Settings, postgres_here: Postgres) -> None:
-    left_over = Postgres(house, FAST)
+def test_a_left_over_server_makes_way(site: settings.Settings, postgres_here: Postgres) -> None:
+    left_over = Postgres(site, FAST)
     left_over.start()
     write_row(left_over)
     assert left_over.process is not None
@@ -148,10 +148,10 @@ def test_a_long_path_is_no_hindrance(server_dir: Path) -> None:
 
 
 @pytest.mark.parametrize("user", ["us", "nobody"] if IS_ROOT else ["us"])
-def test_who_runs_the_server(user: str, house: settings.Settings, postgres_here: Postgres) -> None:
+def test_who_runs_the_server(user: str, site: settings.Settings, postgres_here: Postgres) -> None:
     """As root it runs as us in a user namespace or, where it cannot, as nobody."""
     owner = pwd.getpwuid(os.geteuid()) if user == "us" else pwd.getpwnam(user)
-    folder.prepare(house)
+    folder.prepare(site)
     # A folder of nobody's is what an earlier start without namespaces left.
     os.chown(postgres_here.data, owner.pw_uid, owner.pw_gid)
     postgres_here.start()
@@ -163,7 +163,7 @@ def test_who_runs_the_server(user: str, house: settings.Settings, postgres_here:
     assert read_row(postgres_here) == "étude"
 
 
-def test_servers_end_with_whoever_started_them(house: settings.Settings) -> None:
+def test_servers_end_with_whoever_started_them(site: settings.Settings) -> None:
     program = """
 import sys, time
 from app.core import settings
@@ -177,7 +177,7 @@ print(*[server.pid() for server in servers], flush=True)
 time.sleep(600)
 """
     starter = subprocess.Popen(
-        [sys.executable, "-c", program, str(house.data_dir)], stdout=subprocess.PIPE, text=True
+        [sys.executable, "-c", program, str(site.data_dir)], stdout=subprocess.PIPE, text=True
     )
     assert starter.stdout is not None
     with starter.stdout as output:
@@ -202,8 +202,8 @@ def test_what_waits_in_the_broker_survives_a_kill(valkey_here: Valkey) -> None:
         assert client.lrange("line", 0, -1) == [b"first"]
 
 
-def test_a_left_over_broker_makes_way(house: settings.Settings, valkey_here: Valkey) -> None:
-    left_over = Valkey(house)
+def test_a_left_over_broker_makes_way(site: settings.Settings, valkey_here: Valkey) -> None:
+    left_over = Valkey(site)
     left_over.start()
     assert left_over.process is not None
     valkey_here.start()
@@ -211,9 +211,9 @@ def test_a_left_over_broker_makes_way(house: settings.Settings, valkey_here: Val
     check_broker(valkey_here.url)
 
 
-def test_the_broker_wants_its_password(valkey_here: Valkey, house: settings.Settings) -> None:
+def test_the_broker_wants_its_password(valkey_here: Valkey, site: settings.Settings) -> None:
     valkey_here.start()
-    password = (house.secrets_dir / "valkey-password").read_text()
+    password = (site.secrets_dir / "valkey-password").read_text()
     wrong = valkey_here.url.replace(password, "guess")
     with pytest.raises(SystemExit, match=r"REDIS_URL .* does not work") as raised:
         check_broker(wrong)
@@ -232,22 +232,22 @@ def test_celery_reaches_the_broker_by_its_address(valkey_here: Valkey) -> None:
         assert client.llen("gpu") == 1
 
 
-def test_one_process_owns_the_data_directory(house: settings.Settings) -> None:
-    folder.prepare(house)
+def test_one_process_owns_the_data_directory(site: settings.Settings) -> None:
+    folder.prepare(site)
     with (
-        folder.lock(house, "etude up"),
+        folder.lock(site, "etude up"),
         pytest.raises(folder.Busy, match=rf"etude up \(process {os.getpid()}\)"),
-        folder.lock(house, "a command", wait_seconds=0.2),
+        folder.lock(site, "a command", wait_seconds=0.2),
     ):
         pass
-    with folder.lock(house, "a command"):
+    with folder.lock(site, "a command"):
         pass
 
 
-def test_commands_at_once_agree_on_one_secret(house: settings.Settings) -> None:
-    folder.prepare(house)
+def test_commands_at_once_agree_on_one_secret(site: settings.Settings) -> None:
+    folder.prepare(site)
     with ThreadPoolExecutor(16) as threads:
-        values = set(threads.map(lambda _: secrets.get(house, "shared"), range(64)))
+        values = set(threads.map(lambda _: secrets.get(site, "shared"), range(64)))
     assert len(values) == 1
     assert len(values.pop()) == 48
-    assert [file.name for file in house.secrets_dir.iterdir()] == ["shared"]
+    assert [file.name for file in site.secrets_dir.iterdir()] == ["shared"]

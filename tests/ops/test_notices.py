@@ -1,4 +1,4 @@
-"""Notices from the deed to the screen, the mailbox and the house's program; with real receivers."""
+"""Notices from what happens to screen, mailbox and the site's program; with real receivers."""
 
 import json
 import re
@@ -46,7 +46,7 @@ WORKER = WorkerInfo("gpu-0@here", "here", "boot", 1, 1, ("cpu",))
 
 @pytest.fixture
 def mailbox(data_dir: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Mailbox]:
-    """The house has a mail server, and tries again at once, twice."""
+    """The site has a mail server, and tries again at once, twice."""
     with mail_server() as box:
         for name, value in {
             "ETUDE_SMTP_HOST": "127.0.0.1",
@@ -63,7 +63,7 @@ def mailbox(data_dir: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Mailbox
 
 @pytest.fixture
 def program(db: Session, mailbox: Mailbox) -> Iterator[Calls]:
-    """A program of the house that an administrator has registered."""
+    """A program of the site that an administrator has registered."""
     admin = make_user(db, role=Role.ADMIN, email="root@house.example")
     with receiver() as there:
         webhooks.add(db, admin, "Ward board", there.url)
@@ -323,7 +323,7 @@ def test_a_new_secret_and_a_copied_database(db: Session, program: Calls) -> None
 def test_where_the_house_sends_no_mail_none_is_offered(client: TestClient, db: Session) -> None:
     sign_in(client, db, make_user(db))
     shown = client.get("/notices").text
-    assert "By e-mail nothing comes: this house has no mail server." in shown
+    assert "By e-mail nothing comes: this site has no mail server." in shown
     assert "also come by e-mail" not in shown
 
 

@@ -155,8 +155,8 @@ def part_of(etude: Etude, words: str) -> bool:
     return any(words in line for line in etude.processes().values())
 
 
-def wait_until(look: Callable[[], object], seconds: float = 30) -> None:
+def wait_until(check: Callable[[], object], seconds: float = 30) -> None:
     deadline = time.monotonic() + seconds
-    while not look():
+    while not check():
         assert time.monotonic() < deadline, "it did not happen in time"
         time.sleep(0.05)

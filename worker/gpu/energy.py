@@ -78,7 +78,7 @@ def meter() -> Meter:
 
 def processor_counters(folder: Path) -> list[Counter]:
     """Return a counter a processor (RAPL), where the kernel lets us read them."""
-    found = []
+    counters = []
     for domain in sorted(folder.glob("intel-rapl:*")):
         # Its parts (core, dram) are folders of the same form, with one colon more.
         with suppress(OSError, ValueError):
@@ -86,22 +86,22 @@ def processor_counters(folder: Path) -> list[Counter]:
                 file = domain / "energy_uj"
                 full = float((domain / "max_energy_range_uj").read_text()) / 1e6
                 file.read_text()
-                found.append(Counter(lambda file=file: float(file.read_text()) / 1e6, full))  # type: ignore[misc]
-    return found
+                counters.append(Counter(lambda file=file: float(file.read_text()) / 1e6, full))  # type: ignore[misc]
+    return counters
 
 
 def gpu_counters(devices: Sequence[str]) -> list[Counter]:
     """Return a counter a GPU, named by index or UUID; none where the driver or card has none."""
     import pynvml
 
-    found = []
+    counters = []
     try:
         for handle in nvml.handles(devices):
             pynvml.nvmlDeviceGetTotalEnergyConsumption(handle)
-            found.append(Counter(lambda handle=handle: _gpu_joules(handle)))  # type: ignore[misc]
+            counters.append(Counter(lambda handle=handle: _gpu_joules(handle)))  # type: ignore[misc]
     except pynvml.NVMLError:
         return []  # half of a job's GPUs would be a wrong sum
-    return found
+    return counters
 
 
 def _gpu_joules(handle: object) -> float:

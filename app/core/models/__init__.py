@@ -37,7 +37,7 @@ from app.core.models.people import (
 )
 from app.core.models.privacy import PrivacyFinding, PrivacyPattern, PrivacyReview, ReviewStatus
 from app.core.models.questions import Asking, AskingStatus, ProposedPair, Verdict
-from app.core.models.queue import DeviceUse, LineRule
+from app.core.models.queue import DeviceUse, QueueRule
 
 __all__ = [
     "Adapter",
@@ -67,7 +67,6 @@ __all__ = [
     "JobStatus",
     "Json",
     "Leased",
-    "LineRule",
     "Metric",
     "ModelStatus",
     "Notice",
@@ -78,6 +77,7 @@ __all__ = [
     "PrivacyReview",
     "ProposedPair",
     "QuarantinedDevice",
+    "QueueRule",
     "ReviewStatus",
     "Role",
     "SearchBits",

@@ -40,7 +40,7 @@ class Severity(StrEnum):
 
 
 class DatasetCheck(Leased, Base):
-    """The doctor's look at all examples of one version (app/datasets/doctor)."""
+    """The doctor's check of all examples of one version (app/datasets/doctor)."""
 
     __tablename__ = "dataset_check"
     id: Mapped[int] = mapped_column(primary_key=True)

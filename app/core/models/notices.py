@@ -47,7 +47,7 @@ class Notice(Base):
 
 
 class Webhook(Base):
-    """An address of the house's own that hears of what happens; its secret is derived, not kept."""
+    """An address of the site's own that hears of what happens; its secret is derived, not kept."""
 
     __tablename__ = "webhook"
     id: Mapped[int] = mapped_column(primary_key=True)
@@ -62,7 +62,7 @@ class Webhook(Base):
 
 
 class Outgoing(Base):
-    """A mail or a call that is to leave, written in the transaction of the deed it tells of."""
+    """A mail or a call that is to leave, written in the transaction that it tells of."""
 
     __tablename__ = "outgoing"
     id: Mapped[int] = mapped_column(BigInteger, primary_key=True)

@@ -84,7 +84,7 @@ class PrivacyFinding(Base):
 
 
 class PrivacyPattern(Base):
-    """What an administrator wants found besides: a regular expression, for the whole house."""
+    """What an administrator wants found besides: a regular expression, for the whole site."""
 
     __tablename__ = "privacy_pattern"
     id: Mapped[int] = mapped_column(primary_key=True)

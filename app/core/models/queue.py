@@ -10,7 +10,7 @@ from sqlalchemy.orm import Mapped, mapped_column
 from app.core.models.base import Base
 
 
-class LineRule(Base):
+class QueueRule(Base):
     """What a department, or a person, may have of the machines; without a row: as much as it is."""
 
     __tablename__ = "line_rule"
@@ -26,7 +26,7 @@ class LineRule(Base):
     max_running: Mapped[int | None]
     max_queued: Mapped[int | None]
     month_hours: Mapped[float | None]  # of one device
-    # From when to when its jobs may run, in the house's time zone; past midnight where the end is
+    # From when to when its jobs may run, in the site's time zone; past midnight where the end is
     # the smaller one. On weekends all day, where that is allowed.
     opens: Mapped[time | None]
     closes: Mapped[time | None]
@@ -42,7 +42,7 @@ class DeviceUse(Base):
     """Device-seconds that a person's jobs have had in a month; app/jobs/shares.py writes it."""
 
     __tablename__ = "device_use"
-    month: Mapped[date] = mapped_column(primary_key=True)  # its first day, in the house's time zone
+    month: Mapped[date] = mapped_column(primary_key=True)  # its first day, in the site's time zone
     user_id: Mapped[int] = mapped_column(
         ForeignKey("user_account.id", ondelete="CASCADE"), primary_key=True
     )

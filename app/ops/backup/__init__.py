@@ -4,7 +4,7 @@ take.py     the backup: a snapshot of the database, and the files that its rows 
 held.py     keeps those files from vanishing until they are copied
 bundle.py   the file: a tar whose last members name every other one with its SHA-256
 tables.py   rows out and in by COPY, whatever the version of PostgreSQL
-restore.py  into an empty house; jobs that ran go back in line
+restore.py  into an empty site; jobs that ran go back in the queue
 """
 
 from app.ops.backup.restore import restore

@@ -80,7 +80,7 @@ def writing(target: Path | None) -> Iterator[Writer]:
     if target.exists():
         raise FileExistsError(f"{target} exists; a backup never replaces one.")
     partial = target.with_name(target.name + ".partial")
-    # Of an earlier one that was killed. It holds the house's data: closed to others from the start.
+    # Of an earlier one that was killed. It holds the site's data: closed to others from the start.
     partial.unlink(missing_ok=True)
     handle = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     try:

@@ -1,4 +1,4 @@
-"""Restore a backup into an empty house: verified first, whole or recognisably not."""
+"""Restore a backup into an empty site: verified first, whole or recognisably not."""
 
 import shutil
 from collections.abc import Iterator
@@ -29,7 +29,7 @@ def restore(chosen: settings.Settings, source: Path) -> list[str]:
         source: A backup, or a folder whose newest one is meant.
 
     Raises:
-        SystemExit: the backup is damaged or too new, or the house is not empty; one sentence, and
+        SystemExit: the backup is damaged or too new, or the site is not empty; one sentence, and
             nothing was changed.
     """
     source = source.expanduser()
@@ -75,7 +75,7 @@ def _restore(chosen: settings.Settings, backup: bundle.Reader) -> list[str]:
     said = [
         f"Restored {num_rows:,} rows and {len(names):,} files of {backup.manifest['taken_at']} "
         f"into {chosen.data_dir}.",
-        f"At the next start {num_jobs:,} jobs are in line; people have to sign in again.",
+        f"At the next start {num_jobs:,} jobs are in the queue; people have to sign in again.",
     ]
     if backup.manifest["models_left_out"]:
         names_out = ", ".join(backup.manifest["models_left_out"])
@@ -98,7 +98,7 @@ def _fill(engine: Engine, backup: bundle.Reader) -> int:
 
 
 def _settle(db: Session, backup: bundle.Reader) -> int:
-    """Let go of what workers of the old house held; returns how many jobs wait or go on."""
+    """Let go of what workers of the old site held; returns how many jobs wait or go on."""
     for job in db.execute(
         select(Job.id, Job.attempt, Job.worker_id, Job.durable_step).where(
             Job.status == JobStatus.RUNNING

@@ -52,7 +52,7 @@ def snapshot(engine: Engine) -> Iterator[SqlConnection]:
 def columns(connection: SqlConnection) -> dict[str, list[str]]:
     """Return the tables that a backup holds, each with its columns."""
     rows = driver(connection).execute(_TABLES).fetchall()
-    return {name: found for name, found in rows if name not in (*LEFT_OUT, _REVISION)}
+    return {name: of_table for name, of_table in rows if name not in (*LEFT_OUT, _REVISION)}
 
 
 def dump(connection: SqlConnection, table: str, names: list[str], target: BinaryIO) -> int:

@@ -2,7 +2,7 @@
 
 machine.py  this machine: versions, disk, memory, GPU, permissions, port, leftovers
 service.py  database, its migrations and its clock, and the broker
-work.py     what Etude holds: models, adapters, files; workers, the line, what waits to be sent
+work.py     what Etude holds: models, adapters, files; workers, the queue, what waits to be sent
 """
 
 import json
@@ -25,28 +25,28 @@ def run(
     say: Callable[[str], object] = print,
 ) -> int:
     """Say what was found; returns 0 where nothing is wrong, else 1."""
-    found = []
+    findings = []
     for finding in examine(chosen, deep=deep):
-        found.append(finding)
+        findings.append(finding)
         if not as_json:
             say(f"  {_WORDS[finding.state]} {finding.sentence}")
             if finding.advice:
                 say(f"        {finding.advice}")
-    is_well = all(finding.state != "wrong" for finding in found)
+    is_well = all(finding.state != "wrong" for finding in findings)
     if as_json:
-        body = {"ok": is_well, "findings": [finding._asdict() for finding in found]}
+        body = {"ok": is_well, "findings": [finding._asdict() for finding in findings]}
         say(json.dumps(body, indent=2, ensure_ascii=False))
     return 0 if is_well else 1
 
 
 def examine(chosen: settings.Settings, *, deep: bool = False) -> Iterator[SystemFinding]:
-    """Look at everything; one look that fails hides no other.
+    """Check everything; one check that fails hides no other.
 
     Args:
         deep: Read every byte of models and adapters, and the whole audit log.
     """
-    yield from machine.look(chosen)
+    yield from machine.checks(chosen)
     with service.reached(chosen) as reached:
-        yield from service.look(chosen, reached)
+        yield from service.checks(chosen, reached)
         if reached.is_usable:
-            yield from work.look(chosen, reached, deep=deep)
+            yield from work.checks(chosen, reached, deep=deep)

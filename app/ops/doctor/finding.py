@@ -1,4 +1,4 @@
-"""One thing that was looked at."""
+"""One thing that was checked."""
 
 from collections.abc import Callable, Iterator
 from typing import Literal, NamedTuple
@@ -26,13 +26,13 @@ def wrong(check: str, sentence: str, advice: str) -> SystemFinding:
     return SystemFinding(check, "wrong", sentence, advice)
 
 
-def guarded(check: str, examine: Callable[[], Iterator[SystemFinding]]) -> Iterator[SystemFinding]:
-    """Examine, and take what breaks the examination for a finding too."""
+def guarded(check: str, run: Callable[[], Iterator[SystemFinding]]) -> Iterator[SystemFinding]:
+    """Run a check, and take what breaks it for a finding too."""
     try:
-        yield from examine()
+        yield from run()
     except SystemExit as error:
         yield wrong(check, str(error), "")
     except Exception as error:
         text = str(error).strip().splitlines()
         what = f"{type(error).__name__}: {text[0] if text else 'no more is known'}"
-        yield wrong(check, f"This could not be looked at ({what}).", "Report this.")
+        yield wrong(check, f"This could not be checked ({what}).", "Report this.")

@@ -46,7 +46,7 @@ UNWANTED = ("kernels", "flower")
 _DRIVERS = {"12": 525, "13": 580}
 
 
-def look(chosen: settings.Settings) -> Iterator[SystemFinding]:
+def checks(chosen: settings.Settings) -> Iterator[SystemFinding]:
     yield from guarded("python", _python)
     yield from guarded("packages", _packages)
     yield from guarded("disk", lambda: _disk(chosen))
@@ -85,18 +85,18 @@ def _packages() -> Iterator[SystemFinding]:
         ):
             continue
         try:
-            found = version(each.name)
+            installed = version(each.name)
         except PackageNotFoundError:
             yield wrong("packages", f"{each.name} is not installed.", "`make setup` installs it.")
             continue
-        if not each.specifier.contains(found, prereleases=True):
+        if not each.specifier.contains(installed, prereleases=True):
             yield wrong(
                 "packages",
-                f"{each.name} {found} is installed; Etude was made for {each.specifier}.",
+                f"{each.name} {installed} is installed; Etude was made for {each.specifier}.",
                 "`make setup` installs the version that fits.",
             )
         elif each.name in _SHOWN:
-            yield ok("packages", f"{each.name} {found}")
+            yield ok("packages", f"{each.name} {installed}")
     for name, floor in FLOORS.items():
         with suppress(PackageNotFoundError):
             if not SpecifierSet(f">={floor}").contains(version(name), prereleases=True):
@@ -115,9 +115,9 @@ def _packages() -> Iterator[SystemFinding]:
 
 
 def _disk(chosen: settings.Settings) -> Iterator[SystemFinding]:
-    place = next(each for each in (chosen.data_dir, *chosen.data_dir.parents) if each.exists())
-    free = shutil.disk_usage(place).free
-    inodes = os.statvfs(place)
+    folder = next(each for each in (chosen.data_dir, *chosen.data_dir.parents) if each.exists())
+    free = shutil.disk_usage(folder).free
+    inodes = os.statvfs(folder)
     if free < _NEEDED_BYTES:
         yield wrong(
             "disk",
@@ -135,13 +135,13 @@ def _disk(chosen: settings.Settings) -> Iterator[SystemFinding]:
     else:
         yield ok("disk", f"{chosen.data_dir} has {free / 1e9:.0f} GB free")
     try:
-        with tempfile.TemporaryFile(dir=place) as file:
+        with tempfile.TemporaryFile(dir=folder) as file:
             file.write(b"x")
             file.flush()
     except OSError as error:
         yield wrong(
             "disk",
-            f"Nothing can be written in {place}: {error.strerror}.",
+            f"Nothing can be written in {folder}: {error.strerror}.",
             "Mount it for writing, and give it to the user who runs Etude.",
         )
 
@@ -225,7 +225,7 @@ def _port(chosen: settings.Settings) -> Iterator[SystemFinding]:
 
 
 def _gpu() -> Iterator[SystemFinding]:
-    found = accelerators()
+    devices = accelerators()
     has_card = Path("/proc/driver/nvidia/gpus").is_dir() or shutil.which("nvidia-smi") is not None
     if not has_card:
         yield ok("gpu", "training on the CPU; no GPU was found")
@@ -247,7 +247,7 @@ def _gpu() -> Iterator[SystemFinding]:
             "Install or reload NVIDIA's driver, restart this machine, then look again.",
         )
         return
-    yield ok("gpu", "training on " + (", ".join(found) if found != ["cpu"] else "the CPU"))
+    yield ok("gpu", "training on " + (", ".join(devices) if devices != ["cpu"] else "the CPU"))
     for line in said.stdout.strip().splitlines():
         yield from _card(*[part.strip() for part in line.split(",")])
     yield from _compiler()

@@ -25,7 +25,7 @@ _CROWDED = 0.8
 class Reached:
     """What could be reached of the servers."""
 
-    is_up: bool  # whether `etude up` runs here, or the servers are the house's own
+    is_up: bool  # whether `etude up` runs here, or the servers are the site's own
     problem: str = ""
     is_made: bool = True
     is_usable: bool = False  # the database is there, and as this code needs it
@@ -35,22 +35,22 @@ class Reached:
 def reached(chosen: settings.Settings) -> Iterator[Reached]:
     """Have the database at hand for the block, as it is, if it can be had."""
     is_up = bool(chosen.database_url) or "etude up" in (machine.holder(chosen) or "")
-    found = Reached(is_up)
+    state = Reached(is_up)
     with ExitStack() as stack:
         if not chosen.database_url and not (chosen.data_dir / "postgres" / "PG_VERSION").exists():
-            found.is_made = False
+            state.is_made = False
         else:
             try:
                 stack.enter_context(servers.database(chosen, migrate=False))
                 with db.session() as session:
                     current = migrations.current(session.connection())
-                    found.is_usable = current == migrations.head()
+                    state.is_usable = current == migrations.head()
             except SystemExit as error:
-                found.problem = str(error)
-        yield found
+                state.problem = str(error)
+        yield state
 
 
-def look(chosen: settings.Settings, reached: Reached) -> Iterator[SystemFinding]:
+def checks(chosen: settings.Settings, reached: Reached) -> Iterator[SystemFinding]:
     if reached.problem:
         advice = "Start that server, or correct DATABASE_URL."
         yield wrong("database", reached.problem, advice if chosen.database_url else "")
@@ -97,20 +97,20 @@ def _database(chosen: settings.Settings) -> Iterator[SystemFinding]:
 
 def _migrations() -> Iterator[SystemFinding]:
     with db.session() as session:
-        found = migrations.current(session.connection())
+        revision = migrations.current(session.connection())
     head = migrations.head()
-    if found == head:
+    if revision == head:
         yield ok("migrations", f"the tables are those of this version ({head})")
-    elif found is None or migrations.is_known(found):
+    elif revision is None or migrations.is_known(revision):
         yield wrong(
             "migrations",
-            f"The database stands at revision {found or 'none'}; this version needs {head}.",
+            f"The database stands at revision {revision or 'none'}; this version needs {head}.",
             "Take a backup, then run `etude migrate` (a start of `etude up` does the same).",
         )
     else:
         yield wrong(
             "migrations",
-            f"The database stands at revision {found}, which a newer Etude made.",
+            f"The database stands at revision {revision}, which a newer Etude made.",
             "Install that version again, or restore a backup from before the update.",
         )
 

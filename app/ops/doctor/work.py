@@ -1,4 +1,4 @@
-"""What Etude holds and does: models, adapters, files; workers, the line, notices to be sent."""
+"""What Etude holds and does: models, adapters, files; workers, the queue, notices to be sent."""
 
 import json
 import socket
@@ -35,24 +35,24 @@ _SHOWN = 5
 _RESTART = "Restart it (`etude up` does so by itself); its log is in logs/ of the data directory."
 
 
-def look(chosen: settings.Settings, reached: Reached, *, deep: bool) -> Iterator[SystemFinding]:
+def checks(chosen: settings.Settings, reached: Reached, *, deep: bool) -> Iterator[SystemFinding]:
     yield from _guarded("models", lambda session: _models(session, chosen, deep=deep))
     yield from _guarded("files", lambda session: _files(session, chosen, deep=deep))
     yield from _guarded("trainers", lambda session: _trainers(session, chosen))
     if reached.is_up:
         yield from _guarded("workers", lambda session: _workers(session, chosen))
-        yield from _guarded("line", lambda session: _line(session, chosen))
+        yield from _guarded("line", lambda session: _queue(session, chosen))
     yield from _guarded("notices", _notices)
     if deep:
         yield from _guarded("audit", _audit)
 
 
 def _guarded(
-    check: str, examine: Callable[[Session], Iterator[SystemFinding]]
+    check: str, run: Callable[[Session], Iterator[SystemFinding]]
 ) -> Iterator[SystemFinding]:
     def once() -> Iterator[SystemFinding]:
         with db.session() as session:
-            yield from examine(session)
+            yield from run(session)
 
     yield from guarded(check, once)
 
@@ -163,8 +163,8 @@ def _workers(session: Session, chosen: settings.Settings) -> Iterator[SystemFind
             yield wrong("workers", f"No {queue} worker has ever been heard of.", _RESTART)
 
 
-def _line(session: Session, chosen: settings.Settings) -> Iterator[SystemFinding]:
-    now = clock.NOW
+def _queue(session: Session, chosen: settings.Settings) -> Iterator[SystemFinding]:
+    now = func.clock_timestamp()
     lapsed = timedelta(
         seconds=chosen.reap_grace_seconds
         + chosen.reaper_patience_seconds

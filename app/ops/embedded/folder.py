@@ -71,8 +71,8 @@ def socket_folder(settings: Settings, name: str) -> Path:
         mark = hashlib.sha256(os.fsencode(settings.data_dir)).hexdigest()[:12]
         folder = Path("/tmp") / f"etude-{os.geteuid()}-{mark}-{name}"  # noqa: S108 - checked below
     folder.mkdir(mode=0o700, exist_ok=True)
-    found = folder.lstat()
-    if not stat.S_ISDIR(found.st_mode) or (os.geteuid() != 0 and found.st_uid != os.geteuid()):
+    status = folder.lstat()
+    if not stat.S_ISDIR(status.st_mode) or (os.geteuid() != 0 and status.st_uid != os.geteuid()):
         raise SystemExit(f"{folder} belongs to somebody else; remove it, or shorten --data-dir.")
     return folder
 

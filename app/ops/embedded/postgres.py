@@ -223,10 +223,10 @@ class Postgres:
 
     def _make_database(self) -> None:
         with psycopg.connect(self._url("postgres"), autocommit=True) as connection:
-            found = connection.execute(
+            exists = connection.execute(
                 "SELECT 1 FROM pg_database WHERE datname = %s", [_DATABASE]
             ).fetchone()
-            if not found:
+            if not exists:
                 connection.execute(f'CREATE DATABASE "{_DATABASE}"')
 
 

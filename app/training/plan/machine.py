@@ -22,7 +22,7 @@ class DeviceInfo(BaseModel):
 
 
 def this_cpu() -> DeviceInfo:
-    """Look at the CPU and memory that this process may use (Linux)."""
+    """Describe the CPU and memory that this process may use (Linux)."""
     cpus = sorted(os.sched_getaffinity(0))
     siblings = {
         _read(f"/sys/devices/system/cpu/cpu{n}/topology/thread_siblings_list") for n in cpus
@@ -47,7 +47,7 @@ def this_cpu() -> DeviceInfo:
 
 
 def share_cpu(cpu: DeviceInfo, num_processes: int) -> DeviceInfo:
-    """Describe what each of several processes has of a CPU: a way to try what several GPUs do."""
+    """Describe what each of several processes has of a CPU, to try what several GPUs do."""
     if num_processes == 1:
         return cpu
     return cpu.model_copy(
@@ -64,8 +64,10 @@ def tcmalloc() -> Path | None:
 
     Beside glibc's own it took a third less memory and a tenth less time (docs/performance.md).
     """
-    places = (Path("/").glob(f"{folder[1:]}/{name}") for name in _TCMALLOC for folder in _LIBRARIES)
-    return next((path for found in places for path in found), None)
+    matches = (
+        Path("/").glob(f"{folder[1:]}/{name}") for name in _TCMALLOC for folder in _LIBRARIES
+    )
+    return next((path for paths in matches for path in paths), None)
 
 
 def total_memory() -> int:

@@ -98,8 +98,8 @@ def moment_bytes(shape: Shape, optimizer: OptimizerKind, config: TrainConfig) ->
     attention = [shape.hidden, shape.q_width] * 2 + [shape.hidden, shape.kv_width] * 2
     feed_forward = [shape.hidden, shape.intermediate] * 3
     ends = {"attention": attention, "feed_forward": feed_forward}
-    found = ends.get(config.lora_targets, attention + feed_forward)
-    sizes = [config.lora_rank * end for end in found]
+    widths = ends.get(config.lora_targets, attention + feed_forward)
+    sizes = [config.lora_rank * end for end in widths]
     total = 0.0
     for size in sizes:
         if not (optimizer.startswith("paged") and size >= _LEAST_FOR_PAGES):

@@ -22,7 +22,7 @@ def show(db: Db, user: CurrentUser) -> Response:
     datasets = versions.list_datasets(db, user)
     made = adapters.list_adapters(db, user)
     line = queue_view.outlook(db)
-    waiting, num_more = requests.next_in_line(db, user, line, _NEXT_IN_LINE)
+    waiting, num_more = requests.next_in_queue(db, user, line, _NEXT_IN_LINE)
     return page(
         "home/show.html",
         user,

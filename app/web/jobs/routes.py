@@ -72,7 +72,7 @@ def pause(db: Db, user: CurrentUser, job_id: int) -> RedirectResponse:
 
 @router.post("/{job_id}/resume")
 def resume(db: Db, user: CurrentUser, job_id: int) -> RedirectResponse:
-    """Put a paused job back in line."""
+    """Put a paused job back in the queue."""
     requests.resume(db, user, requests.get(db, user, job_id))
     db.commit()
     wakeup.hint("gpu")

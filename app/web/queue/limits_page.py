@@ -6,7 +6,7 @@ from typing import Any
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from app.core.models import Department, LineRule, User
+from app.core.models import Department, QueueRule, User
 from app.jobs import limits, shares
 from app.jobs.scheduling import Rule
 from app.web.forms import LimitsForm
@@ -44,7 +44,7 @@ def show_limits(
     of_departments, of_people = limits.list_rules(db, admin)
     everyone = shares.standings(db)
 
-    def entry(key: str, address: str, name: str, rule: LineRule | None, has_share: bool) -> Entry:
+    def entry(key: str, address: str, name: str, rule: QueueRule | None, has_share: bool) -> Entry:
         kind, _, number = key.partition("-")
         known = everyone.departments if kind == "department" else everyone.people
         standing = known.get(int(number))
@@ -104,7 +104,7 @@ def in_words(rule: Rule, has_share: bool) -> str:
     return words[:1].upper() + words[1:] or "No limits"
 
 
-def _values(rule: LineRule | None) -> limits.Wanted:
+def _values(rule: QueueRule | None) -> limits.Wanted:
     if rule is None:
         return limits.Wanted()
 

@@ -111,7 +111,7 @@ def _row(user: User, job: Job, line: queue_view.Outlook, department: str) -> Row
     is_running = job.status is JobStatus.RUNNING
     return Row(
         job=job,
-        place=line.places.get(job.id),
+        place=line.positions.get(job.id),
         word=progress.status_word(job),
         why="" if is_running else line.why(job.id),
         starts="" if is_running else in_words(times, line.now, starts=True),

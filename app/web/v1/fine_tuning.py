@@ -132,7 +132,7 @@ def pause_job(job_id: str, db: Db, user: TokenUser) -> FineTuningJob:
 
 @router.post("/{job_id}/resume")
 def resume_job(job_id: str, db: Db, user: TokenUser) -> FineTuningJob:
-    """Put a paused job back in line."""
+    """Put a paused job back in the queue."""
     return _wish(db, user, job_id, requests.resume)
 
 

@@ -79,7 +79,7 @@ def _show(
         x_job_id=job.id,
         x_step=job.step,
         x_total_steps=job.total_steps,
-        x_position=line.places.get(job.id) if line and is_waiting else None,
+        x_position=line.positions.get(job.id) if line and is_waiting else None,
         x_why=line.why(job.id) if line and job.status is JobStatus.QUEUED else None,
         x_settings=job.config,
         x_metrics=adapter.metrics if adapter else None,

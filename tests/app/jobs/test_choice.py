@@ -1,4 +1,4 @@
-"""The line on real PostgreSQL: whose job a worker gets, and whose it does not get."""
+"""The queue on real PostgreSQL: whose job a worker gets, and whose it does not get."""
 
 import random
 import threading
@@ -22,7 +22,7 @@ from app.core.models import (
     DeviceUse,
     Job,
     JobStatus,
-    LineRule,
+    QueueRule,
     Role,
     User,
     Worker,
@@ -44,7 +44,7 @@ WORKER = protocol.WorkerInfo("gpu-0@here", "here", "boot", 1234, 99, ("cuda:0",)
 GIGABYTE = 10**9
 
 
-class House:
+class Site:
     """Departments with a person each, and one version of data for all jobs."""
 
     def __init__(self, db: Session, *names: str) -> None:
@@ -97,101 +97,101 @@ class House:
 
 
 @pytest.fixture
-def house(db: Session) -> House:
-    return House(db, "ward", "school")
+def site(db: Session) -> Site:
+    return Site(db, "ward", "school")
 
 
-def order(house: House, number: int) -> list[int | None]:
-    return [house.claim(replace(WORKER, id=f"w{n}", host=f"h{n}")) for n in range(number)]
+def order(site: Site, number: int) -> list[int | None]:
+    return [site.claim(replace(WORKER, id=f"w{n}", host=f"h{n}")) for n in range(number)]
 
 
-def test_departments_take_turns(house: House) -> None:
+def test_departments_take_turns(site: Site) -> None:
     """Two machines that are free together do not both go to the one that came first."""
-    first, second, third = (house.job("ward") for _ in range(3))
-    other = house.job("school")
-    places = queue_view.outlook(house.db).places
-    assert sorted(places, key=places.__getitem__) == [first.id, other.id, second.id, third.id]
-    assert order(house, 4) == [first.id, other.id, second.id, third.id]
+    first, second, third = (site.job("ward") for _ in range(3))
+    other = site.job("school")
+    positions = queue_view.outlook(site.db).positions
+    assert sorted(positions, key=positions.__getitem__) == [first.id, other.id, second.id, third.id]
+    assert order(site, 4) == [first.id, other.id, second.id, third.id]
 
 
-def test_who_had_more_waits_and_what_was_had_fades(house: House, db: Session) -> None:
-    house.job("ward")
-    house.claim()
-    house.end_all(hours=5)
-    mine, theirs = house.job("ward"), house.job("school")
-    ward = house.people["ward"].department_id
+def test_who_had_more_waits_and_what_was_had_fades(site: Site, db: Session) -> None:
+    site.job("ward")
+    site.claim()
+    site.end_all(hours=5)
+    mine, theirs = site.job("ward"), site.job("school")
+    ward = site.people["ward"].department_id
     assert db.get_one(Department, ward).used_seconds == pytest.approx(5 * 3600, rel=0.01)
     use = db.scalars(select(DeviceUse)).all()
     assert sum(row.seconds for row in use) == pytest.approx(5 * 3600, rel=0.01)
-    assert {row.user_id for row in use} == {house.people["ward"].id}
+    assert {row.user_id for row in use} == {site.people["ward"].id}
     # Seven days later half of it is left.
     back = Department.used_at - timedelta(days=7)
     db.execute(update(Department).where(Department.id == ward).values(used_at=back))
     assert shares.standings(db).departments[ward].charge == pytest.approx(2.5 * 3600, rel=0.01)
     db.commit()
-    assert order(house, 2) == [theirs.id, mine.id]
+    assert order(site, 2) == [theirs.id, mine.id]
 
 
-def test_a_share_and_a_priority_weigh(house: House, db: Session) -> None:
+def test_a_share_and_a_priority_weigh(site: Site, db: Session) -> None:
     limits.grant(
         db,
-        house.admin,
+        site.admin,
         limits.Wanted(share="3"),
-        department_id=house.people["school"].department_id,
+        department_id=site.people["school"].department_id,
     )
-    ward = [house.job("ward").id for _ in range(4)]
-    school = [house.job("school").id for _ in range(4)]
-    ordering.to_top(db, house.admin, db.get_one(Job, ward[3]))
+    ward = [site.job("ward").id for _ in range(4)]
+    school = [site.job("school").id for _ in range(4)]
+    ordering.to_top(db, site.admin, db.get_one(Job, ward[3]))
     db.commit()
     # Equal at first; then three times the time for three times the share.
-    assert order(house, 6) == [ward[3], *school[:3], ward[0], school[3]]
+    assert order(site, 6) == [ward[3], *school[:3], ward[0], school[3]]
 
 
-def test_the_line_foreseen_is_the_line_that_comes(house: House, db: Session) -> None:
-    """What the page says by the pure rules, and what claims do in SQL, for a random line."""
+def test_the_line_foreseen_is_the_line_that_comes(site: Site, db: Session) -> None:
+    """What the page says by the pure rules, and what claims do in SQL, for a random queue."""
     dice = random.Random(7)
     for _ in range(12):
-        house.job(
+        site.job(
             dice.choice(["ward", "school"]), dice.randint(1, 90), priority=dice.choice([0, 0, 1])
         )
     limits.grant(
-        db, house.admin, limits.Wanted(share="2"), department_id=house.people["ward"].department_id
+        db, site.admin, limits.Wanted(share="2"), department_id=site.people["ward"].department_id
     )
     db.commit()
-    places = queue_view.outlook(db).places
-    assert order(house, 12) == sorted(places, key=places.__getitem__)
+    positions = queue_view.outlook(db).positions
+    assert order(site, 12) == sorted(positions, key=positions.__getitem__)
 
 
-def test_limits_of_running_jobs_and_of_hours_a_month(house: House, db: Session) -> None:
-    ward = house.people["ward"]
-    limits.grant(db, house.admin, limits.Wanted(max_running="1"), department_id=ward.department_id)
-    first, second = house.job("ward"), house.job("ward")
-    assert order(house, 2) == [first.id, None]
+def test_limits_of_running_jobs_and_of_hours_a_month(site: Site, db: Session) -> None:
+    ward = site.people["ward"]
+    limits.grant(db, site.admin, limits.Wanted(max_running="1"), department_id=ward.department_id)
+    first, second = site.job("ward"), site.job("ward")
+    assert order(site, 2) == [first.id, None]
     assert queue_view.outlook(db).why(second.id) == (
         "Its department has 1 job in training, as many as may be at once."
     )
-    house.end_all(hours=2)
-    limits.grant(db, house.admin, limits.Wanted(month_hours="2"), user_id=ward.id)
+    site.end_all(hours=2)
+    limits.grant(db, site.admin, limits.Wanted(month_hours="2"), user_id=ward.id)
     db.commit()
-    assert house.claim() is None
+    assert site.claim() is None
     assert (
         queue_view.outlook(db).why(second.id) == "ward@house.example has used this month's hours."
     )
     # What was had in another month does not count.
     db.execute(update(DeviceUse).values(month=date(2020, 1, 1)))
     db.commit()
-    assert house.claim() == second.id
+    assert site.claim() == second.id
 
 
-def test_no_two_claims_pass_a_limit_together(house: House, db: Session) -> None:
+def test_no_two_claims_pass_a_limit_together(site: Site, db: Session) -> None:
     limits.grant(
         db,
-        house.admin,
+        site.admin,
         limits.Wanted(max_running="1"),
-        department_id=house.people["ward"].department_id,
+        department_id=site.people["ward"].department_id,
     )
     for _ in range(6):
-        house.job("ward")
+        site.job("ward")
     barrier = threading.Barrier(6)
 
     def take(number: int) -> bool:
@@ -206,20 +206,20 @@ def test_no_two_claims_pass_a_limit_together(house: House, db: Session) -> None:
         assert sum(pool.map(take, range(6))) == 1
 
 
-def test_what_runs_counts_towards_the_month(house: House, db: Session) -> None:
-    ward = house.people["ward"]
-    limits.grant(db, house.admin, limits.Wanted(month_hours="0.001"), user_id=ward.id)
-    house.job("ward")
-    house.job("ward")
-    assert house.claim() is not None
+def test_what_runs_counts_towards_the_month(site: Site, db: Session) -> None:
+    ward = site.people["ward"]
+    limits.grant(db, site.admin, limits.Wanted(month_hours="0.001"), user_id=ward.id)
+    site.job("ward")
+    site.job("ward")
+    assert site.claim() is not None
     db.execute(update(Attempt).values(started_at=func.clock_timestamp() - timedelta(seconds=4)))
     db.commit()
-    assert house.claim(replace(WORKER, id="w1")) is None
+    assert site.claim(replace(WORKER, id="w1")) is None
 
 
-def test_more_waiting_than_may_be_is_refused(house: House, db: Session) -> None:
-    ward = house.people["ward"]
-    limits.grant(db, house.admin, limits.Wanted(max_queued="1"), department_id=ward.department_id)
+def test_more_waiting_than_may_be_is_refused(site: Site, db: Session) -> None:
+    ward = site.people["ward"]
+    limits.grant(db, site.admin, limits.Wanted(max_queued="1"), department_id=ward.department_id)
     version, model = make_dataset_version(db, user=ward), make_base_model(db, name="house/other")
 
     def create(user: User) -> Job:
@@ -232,26 +232,26 @@ def test_more_waiting_than_may_be_is_refused(house: House, db: Session) -> None:
     with pytest.raises(TooMany, match="Your department has 1 job waiting") as refused:
         create(ward)
     assert refused.value.code == limits.QUEUE_FULL
-    limits.grant(db, house.admin, limits.Wanted(), department_id=ward.department_id)
-    assert db.scalar(select(func.count()).select_from(LineRule)) == 0
+    limits.grant(db, site.admin, limits.Wanted(), department_id=ward.department_id)
+    assert db.scalar(select(func.count()).select_from(QueueRule)) == 0
     create(ward)
 
 
 def test_hours_on_the_clock_of_the_house(
-    house: House, db: Session, monkeypatch: pytest.MonkeyPatch
+    site: Site, db: Session, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("ETUDE_TIME_ZONE", "Pacific/Kiritimati")  # fourteen hours ahead of UTC
     settings.get.cache_clear()
     now = clock.read(db).astimezone(settings.get().zone())
-    ward = house.people["ward"]
-    row = LineRule(department_id=ward.department_id)
+    ward = site.people["ward"]
+    row = QueueRule(department_id=ward.department_id)
     row.opens, row.closes = (
         (now + timedelta(hours=2)).time().replace(second=0, microsecond=0),
         (now + timedelta(hours=4)).time().replace(second=0, microsecond=0),
     )
     db.add(row)
-    job, other = house.job("ward"), house.job("school")
-    assert order(house, 2) == [other.id, None]
+    job, other = site.job("ward"), site.job("school")
+    assert order(site, 2) == [other.id, None]
     assert queue_view.outlook(db).why(job.id) == (
         f"Only between {row.opens:%H:%M} and {row.closes:%H:%M}."
     )
@@ -259,134 +259,132 @@ def test_hours_on_the_clock_of_the_house(
     row.opens = (now - timedelta(hours=1)).time().replace(second=0, microsecond=0)
     db.commit()
     assert protocol.has_claimable(db, WORKER)
-    assert house.claim() == job.id
+    assert site.claim() == job.id
     assert not shares.time_is_up(db, job.id)
     row.closes = (now - timedelta(minutes=1)).time().replace(second=0, microsecond=0)
     db.commit()
     assert shares.time_is_up(db, job.id)
 
 
-def test_a_worker_gets_what_it_can_hold(house: House, db: Session) -> None:
-    house.worker("gpu-0@here", "cuda:0", gigabytes=10)
-    large = house.job("ward", needs_bytes=24 * GIGABYTE)
-    wide = house.job("ward", needs_devices=2)
-    small = house.job("ward", needs_bytes=10 * GIGABYTE)
-    assert house.claim() == small.id
-    assert house.claim() is None
-    line = queue_view.outlook(db)
-    assert line.why(large.id) == "Needs 24 GB of memory; no machine here has that."
-    assert line.why(wide.id) == "Needs 2 devices together; no machine here has that."
-    house.worker("gpu-1@here", "cuda:1", gigabytes=24)
-    assert house.claim(replace(WORKER, id="gpu-1@here", devices=("cuda:1",))) == large.id
+def test_a_worker_gets_what_it_can_hold(site: Site, db: Session) -> None:
+    site.worker("gpu-0@here", "cuda:0", gigabytes=10)
+    large = site.job("ward", needs_bytes=24 * GIGABYTE)
+    wide = site.job("ward", needs_devices=2)
+    small = site.job("ward", needs_bytes=10 * GIGABYTE)
+    assert site.claim() == small.id
+    assert site.claim() is None
+    queue = queue_view.outlook(db)
+    assert queue.why(large.id) == "Needs 24 GB of memory; no machine here has that."
+    assert queue.why(wide.id) == "Needs 2 devices together; no machine here has that."
+    site.worker("gpu-1@here", "cuda:1", gigabytes=24)
+    assert site.claim(replace(WORKER, id="gpu-1@here", devices=("cuda:1",))) == large.id
 
 
-def test_a_short_job_goes_beside_a_wide_one_that_waits(house: House, db: Session) -> None:
-    house.worker("gpu-0@here", "cuda:0")
-    house.worker("gpu-1@here", "cuda:1")
-    house.worker("both@here", "cuda:0", "cuda:1")
+def test_a_short_job_goes_beside_a_wide_one_that_waits(site: Site, db: Session) -> None:
+    site.worker("gpu-0@here", "cuda:0")
+    site.worker("gpu-1@here", "cuda:1")
+    site.worker("both@here", "cuda:0", "cuda:1")
     right = replace(WORKER, id="gpu-1@here", devices=("cuda:1",))
     both = replace(WORKER, id="both@here", devices=("cuda:0", "cuda:1"))
-    first = house.job("ward", minutes=60)
-    assert house.claim(right) == first.id
-    wide = house.job("ward", minutes=10, needs_devices=2, priority=-1)
-    long, short = house.job("ward", minutes=90), house.job("ward", minutes=30)
-    assert house.claim(both) is None  # half of it is taken
-    assert house.claim() == short.id
-    assert house.claim() is None  # it trains already
-    house.end_all()
-    assert house.claim() is None  # both are free: the wide one is about to begin
-    assert house.claim(both) == wide.id
-    assert house.claim(right) is None
-    house.end_all()
-    assert house.claim() == long.id
+    first = site.job("ward", minutes=60)
+    assert site.claim(right) == first.id
+    wide = site.job("ward", minutes=10, needs_devices=2, priority=-1)
+    long, short = site.job("ward", minutes=90), site.job("ward", minutes=30)
+    assert site.claim(both) is None  # half of it is taken
+    assert site.claim() == short.id
+    assert site.claim() is None  # it trains already
+    site.end_all()
+    assert site.claim() is None  # both are free: the wide one is about to begin
+    assert site.claim(both) == wide.id
+    assert site.claim(right) is None
+    site.end_all()
+    assert site.claim() == long.id
 
 
-def test_a_worker_with_all_devices_leaves_small_jobs_to_the_others(
-    house: House, db: Session
-) -> None:
-    one, other = (house.worker(f"gpu-{n}@here", f"cuda:{n}") for n in range(2))
-    house.worker("gpu-all@here", "cuda:0", "cuda:1")
+def test_a_worker_with_all_devices_leaves_small_jobs_to_the_others(site: Site, db: Session) -> None:
+    one, other = (site.worker(f"gpu-{n}@here", f"cuda:{n}") for n in range(2))
+    site.worker("gpu-all@here", "cuda:0", "cuda:1")
     everything = replace(WORKER, id="gpu-all@here", devices=("cuda:0", "cuda:1"))
-    small, wide = house.job("ward"), house.job("ward", needs_devices=2)
-    assert house.claim(everything) is None  # the small one goes first
-    assert house.claim() == small.id
-    assert house.claim(everything) is None
-    house.end_all()
-    second = house.job("ward")
-    assert house.claim(everything) == wide.id
-    line = queue_view.outlook(db)
-    assert second.id in line.times
-    house.end_all()
+    small, wide = site.job("ward"), site.job("ward", needs_devices=2)
+    assert site.claim(everything) is None  # the small one goes first
+    assert site.claim() == small.id
+    assert site.claim(everything) is None
+    site.end_all()
+    second = site.job("ward")
+    assert site.claim(everything) == wide.id
+    queue = queue_view.outlook(db)
+    assert second.id in queue.times
+    site.end_all()
     assert not protocol.has_claimable(db, everything)
     for worker in (one, other):
-        machines.drain(db, house.admin, worker)
+        machines.drain(db, site.admin, worker)
     db.commit()
-    assert house.claim(everything) == second.id  # nobody else takes it
+    assert site.claim(everything) == second.id  # nobody else takes it
 
 
-def test_ill_and_drained_devices_get_nothing(house: House, db: Session) -> None:
-    worker = house.worker("gpu-0@here", "cuda:0")
-    job = house.job("ward")
-    machines.quarantine(db, house.admin, worker, "cuda:0", "Xid 79")
+def test_ill_and_drained_devices_get_nothing(site: Site, db: Session) -> None:
+    worker = site.worker("gpu-0@here", "cuda:0")
+    job = site.job("ward")
+    machines.quarantine(db, site.admin, worker, "cuda:0", "Xid 79")
     db.commit()
-    assert house.claim() is None
+    assert site.claim() is None
     assert protocol.is_out(db, WORKER)
     assert not protocol.is_out(db, replace(WORKER, devices=("cuda:1",)))
     assert (
         queue_view.outlook(db).why(job.id)
         == "The machine that it needs is kept free for maintenance."
     )
-    machines.release(db, house.admin, worker, "cuda:0")
-    machines.drain(db, house.admin, worker)
+    machines.release(db, site.admin, worker, "cuda:0")
+    machines.drain(db, site.admin, worker)
     db.commit()
     assert worker.state is WorkerState.DRAINING
-    assert house.claim() is None
-    machines.activate(db, house.admin, worker)
+    assert site.claim() is None
+    machines.activate(db, site.admin, worker)
     db.commit()
-    assert house.claim() == job.id
+    assert site.claim() == job.id
 
 
-def test_paused_jobs_keep_their_place(house: House, db: Session) -> None:
-    first, second = house.job("ward"), house.job("ward")
-    requests.pause(db, house.people["ward"], first)
+def test_paused_jobs_keep_their_place(site: Site, db: Session) -> None:
+    first, second = site.job("ward"), site.job("ward")
+    requests.pause(db, site.people["ward"], first)
     db.commit()
     assert queue_view.outlook(db).why(first.id) == "Paused by ward@house.example."
-    requests.resume(db, house.people["ward"], first)
+    requests.resume(db, site.people["ward"], first)
     db.commit()
-    assert order(house, 2) == [first.id, second.id]
+    assert order(site, 2) == [first.id, second.id]
 
 
-def test_like_jobs_say_when_a_job_begins_and_ends(house: House, db: Session) -> None:
-    house.worker("gpu-0@here", "cuda:0")
+def test_like_jobs_say_when_a_job_begins_and_ends(site: Site, db: Session) -> None:
+    site.worker("gpu-0@here", "cuda:0")
     plan = {"seconds": 600, "tokens_per_second": 100, "peak_bytes": 1}
-    done = house.job("ward")
-    house.claim()
+    done = site.job("ward")
+    site.claim()
     claim = fence.Claim(done.id, 1, WORKER.id, 0)
     protocol.succeed(db, claim, measured={"tokens_per_second": 50})  # half as fast as planned
-    job = house.job("ward")
+    job = site.job("ward")
     job.plan = plan
     config = dict(job.config)
     job.config = {**config, "early_stopping_patience": 0}
     db.commit()
-    line = queue_view.outlook(db)
-    ends = line.times[job.id].ends
+    queue = queue_view.outlook(db)
+    ends = queue.times[job.id].ends
     assert ends is not None
-    seconds = [(at - line.now).total_seconds() for at in ends]
+    seconds = [(at - queue.now).total_seconds() for at in ends]
     assert seconds == pytest.approx([0.75 * 1200, 1.35 * 1200])
-    assert line.why(job.id) == "It is next."
+    assert queue.why(job.id) == "It is next."
 
 
 def test_who_stands_still_with_the_line_in_hand_loses_it(
-    house: House, db: Session, monkeypatch: pytest.MonkeyPatch
+    site: Site, db: Session, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    job = house.job("ward")
+    job = site.job("ward")
     monkeypatch.setenv("ETUDE_LINE_LOCK_SECONDS", "0.2")
     settings.get.cache_clear()
     with database.session() as frozen:
         held = protocol.claim(frozen, replace(WORKER, id="frozen"))
         assert held is not None
         # Its row is its own as well until then.
-        assert house.claim() == job.id
+        assert site.claim() == job.id
         with pytest.raises(DBAPIError) as ended:
             frozen.commit()
         assert ended.value.connection_invalidated
@@ -394,8 +392,8 @@ def test_who_stands_still_with_the_line_in_hand_loses_it(
     assert (job.attempt, job.worker_id) == (1, WORKER.id)
 
 
-def test_a_clock_that_was_put_back_charges_nothing(house: House, db: Session) -> None:
-    job = house.job("ward")
+def test_a_clock_that_was_put_back_charges_nothing(site: Site, db: Session) -> None:
+    job = site.job("ward")
     now = clock.read(db)
     shares.charge(db, job.id, now, now - timedelta(hours=1), 1)
     db.commit()
@@ -422,10 +420,10 @@ def test_what_no_limit_can_be(wanted: limits.Wanted, field: str) -> None:
     assert refused.value.field == field
 
 
-def test_a_rule_is_kept_as_it_was_meant(house: House, db: Session) -> None:
+def test_a_rule_is_kept_as_it_was_meant(site: Site, db: Session) -> None:
     wanted = limits.Wanted("2", "3", "4", "1,5", "20:00", "06:00", weekends=True)
-    limits.grant(db, house.admin, wanted, user_id=house.admin.id)
-    row = db.scalars(select(LineRule)).one()
+    limits.grant(db, site.admin, wanted, user_id=site.admin.id)
+    row = db.scalars(select(QueueRule)).one()
     assert (row.opens, row.closes, row.weekends) == (time(20), time(6), True)
     rule = shares.rule_of(row)
     assert (rule.max_running, rule.max_queued, rule.month_seconds) == (3, 4, 5400)

@@ -1,4 +1,4 @@
-"""A long line is worked out beside the pages that show it."""
+"""A long queue is worked out beside the pages that show it."""
 
 import importlib
 import time
@@ -14,7 +14,7 @@ module = importlib.import_module("app.jobs.queue_view")  # its function has the 
 
 @pytest.fixture
 def long(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
-    """From two jobs on a line is long, and nothing is kept from other tests."""
+    """From two jobs on a queue is long, and nothing is kept from other tests."""
     monkeypatch.setattr(module, "_LONG", 1)
     monkeypatch.setattr(module, "_kept", {})
     return monkeypatch
@@ -26,11 +26,11 @@ def test_a_long_line_is_shown_as_it_was_and_renewed_beside_it(
     long.setattr(module, "_KEPT_SECONDS", 0.0)
     long.setattr(module, "_SHARE", float("inf"))
     first, second = make_job(db), make_job(db)
-    assert set(outlook(db).places) == {first.id, second.id}
+    assert set(outlook(db).positions) == {first.id, second.id}
     third = make_job(db)
-    assert third.id not in outlook(db).places
+    assert third.id not in outlook(db).positions
     deadline = time.monotonic() + 20
-    while third.id not in outlook(db).places:
+    while third.id not in outlook(db).positions:
         assert time.monotonic() < deadline
         time.sleep(0.01)
     while not module._working.acquire(blocking=False):
@@ -45,4 +45,4 @@ def test_a_long_line_is_not_worked_out_all_the_time(db: Session, long: pytest.Mo
     make_job(db)
     assert outlook(db) is kept
     long.setattr(module, "_STALE_SECONDS", 0.0)
-    assert len(outlook(db).places) == 3
+    assert len(outlook(db).positions) == 3

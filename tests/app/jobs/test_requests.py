@@ -71,7 +71,7 @@ def test_a_new_job_waits_with_its_settings_frozen(db: Session, member: User) -> 
         f"job {job.id}",
         member.email,
     )
-    assert db.scalars(select(JobEvent.message)).all() == ["Waiting in line."]
+    assert db.scalars(select(JobEvent.message)).all() == ["Waiting in the queue."]
     assert requests.list_jobs(db, member, labels={"ward": "7"}) == [job]
     assert requests.list_jobs(db, member, labels={"ward": "8"}) == []
 

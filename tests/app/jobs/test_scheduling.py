@@ -1,4 +1,4 @@
-"""The rules of the line on plain values: hours, shares, months, offers, and what comes when."""
+"""The rules of the queue on plain values: hours, shares, months, offers, and what comes when."""
 
 import random
 from datetime import UTC, datetime, time, timedelta
@@ -7,11 +7,11 @@ from zoneinfo import ZoneInfo
 import pytest
 
 from app.jobs import forecast
-from app.jobs.forecast import Machine, Pace, Running, Spell, Waiting
+from app.jobs.forecast import DurationRange, Machine, Pace, Running, Waiting
 from app.jobs.scheduling import (
-    Hours,
     Needs,
     Offer,
+    OpeningHours,
     Rule,
     Standing,
     Standings,
@@ -23,7 +23,7 @@ from app.jobs.scheduling import (
 from bench import week
 
 BERLIN = ZoneInfo("Europe/Berlin")
-NIGHTS = Hours(time(20), time(6))
+NIGHTS = OpeningHours(time(20), time(6))
 GPU = Offer("here", ("cuda:0",), 24_000)
 
 
@@ -39,21 +39,21 @@ def berlin(day: int, hour: int, minute: int = 0) -> datetime:
         (NIGHTS, berlin(24, 5, 59), True),
         (NIGHTS, berlin(24, 6), False),
         (NIGHTS, berlin(28, 12), False),  # a Saturday
-        (Hours(time(20), time(6), weekends=True), berlin(28, 12), True),
-        (Hours(time(9), time(17)), berlin(23, 17), False),
-        (Hours(time(9), time(17)), berlin(23, 9), True),
-        (Hours(weekends=True), berlin(27, 23, 59), False),
-        (Hours(weekends=True), berlin(29, 0), True),
+        (OpeningHours(time(20), time(6), weekends=True), berlin(28, 12), True),
+        (OpeningHours(time(9), time(17)), berlin(23, 17), False),
+        (OpeningHours(time(9), time(17)), berlin(23, 9), True),
+        (OpeningHours(weekends=True), berlin(27, 23, 59), False),
+        (OpeningHours(weekends=True), berlin(29, 0), True),
     ],
 )
-def test_hours_open_and_close(hours: Hours, at: datetime, is_open: bool) -> None:
+def test_hours_open_and_close(hours: OpeningHours, at: datetime, is_open: bool) -> None:
     assert hours.is_open(at) is is_open
 
 
 def test_hours_change_next_on_the_clock_of_the_house() -> None:
     assert NIGHTS.next_change(berlin(23, 12)) == berlin(23, 20)
     assert NIGHTS.next_change(berlin(23, 20)) == berlin(24, 6)
-    assert Hours(weekends=True).next_change(berlin(23, 12)) == berlin(28, 0)
+    assert OpeningHours(weekends=True).next_change(berlin(23, 12)) == berlin(28, 0)
     # The clock goes forward in the night to 29 March 2026: these ten hours are nine.
     evening = datetime(2026, 3, 28, 20, tzinfo=BERLIN)
     morning = NIGHTS.next_change(evening)
@@ -63,7 +63,7 @@ def test_hours_change_next_on_the_clock_of_the_house() -> None:
 
 def test_hours_are_said_in_words() -> None:
     assert NIGHTS.words == "Only between 20:00 and 06:00"
-    assert Hours(weekends=True).words == "Only on weekends"
+    assert OpeningHours(weekends=True).words == "Only on weekends"
 
 
 def test_use_fades_by_half_each_half_life() -> None:
@@ -120,12 +120,12 @@ def everyone(*departments: int, now: datetime | None = None, **rules: Rule) -> S
     )
 
 
-def spell(minutes: float) -> Spell:
-    return Spell(60 * minutes, 60 * minutes, 60 * minutes)
+def duration(minutes: float) -> DurationRange:
+    return DurationRange(60 * minutes, 60 * minutes, 60 * minutes)
 
 
 def job(number: int, department: int = 1, minutes: float = 10, **more: object) -> Waiting:
-    return Waiting(number, department, department, spell=spell(minutes), **more)  # type: ignore[arg-type]
+    return Waiting(number, department, department, duration=duration(minutes), **more)  # type: ignore[arg-type]
 
 
 def begins(times: dict[int, forecast.Times], now: datetime) -> dict[int, float]:
@@ -134,37 +134,37 @@ def begins(times: dict[int, forecast.Times], now: datetime) -> dict[int, float]:
 
 
 def test_departments_take_turns_and_priority_goes_first() -> None:
-    line = [job(1), job(2), job(3), job(4, 2), job(5, 2), job(6, priority=-1)]
-    places = forecast.places(line, everyone(1, 2))
+    queue = [job(1), job(2), job(3), job(4, 2), job(5, 2), job(6, priority=-1)]
+    positions = forecast.positions(queue, everyone(1, 2))
     # 6 was raised; then the second department, which has been charged nothing, and so on.
-    assert sorted(places, key=places.__getitem__) == [6, 4, 1, 5, 2, 3]
+    assert sorted(positions, key=positions.__getitem__) == [6, 4, 1, 5, 2, 3]
 
 
 def test_a_larger_share_goes_more_often() -> None:
-    line = [job(n) for n in range(1, 7)] + [job(n, 2) for n in range(7, 13)]
-    places = forecast.places(line, everyone(1, 2, d2=Rule(share=3)))
-    first_eight = sorted(places, key=places.__getitem__)[:8]
+    queue = [job(n) for n in range(1, 7)] + [job(n, 2) for n in range(7, 13)]
+    positions = forecast.positions(queue, everyone(1, 2, d2=Rule(share=3)))
+    first_eight = sorted(positions, key=positions.__getitem__)[:8]
     assert sum(number > 6 for number in first_eight) == 6
 
 
 def test_what_cannot_go_stands_behind_what_can() -> None:
     standings = everyone(1, 2, d2=Rule(hours=NIGHTS))
-    line = [job(1, needs=Needs(99_000)), job(2, 2), job(3, after_seconds=60), job(4)]
-    assert forecast.places(line, standings, [GPU])[4] == 1
+    queue = [job(1, needs=Needs(99_000)), job(2, 2), job(3, after_seconds=60), job(4)]
+    assert forecast.positions(queue, standings, [GPU])[4] == 1
 
 
 def test_with_shares_off_the_oldest_goes_first() -> None:
     standings = everyone(1, 2)
     standings.is_fair = False
-    places = forecast.places([job(1), job(2), job(3, 2)], standings)
-    assert places == {1: 1, 2: 2, 3: 3}
+    positions = forecast.positions([job(1), job(2), job(3, 2)], standings)
+    assert positions == {1: 1, 2: 2, 3: 3}
 
 
 def test_times_follow_machines_and_what_they_do_now() -> None:
     machines = [Machine("a", GPU), Machine("b", Offer("there", ("cuda:0",), 24_000))]
     standings = everyone(1)
     standings.departments[1].begin(600)
-    running = [Running(1, 1, "a", spell(5))]
+    running = [Running(1, 1, "a", duration(5))]
     times = forecast.foresee([job(1), job(2), job(3)], running, machines, standings)
     assert begins(times, standings.now) == {1: 0, 2: 5, 3: 10}
     assert times[3].ends == (standings.now + timedelta(minutes=20),) * 2
@@ -174,16 +174,16 @@ def test_small_jobs_begin_side_by_side_and_a_wide_one_when_all_is_free() -> None
     each = [Machine(f"{n}", Offer("here", (f"cuda:{n}",), 24_000)) for n in range(2)]
     everything = Machine("all", Offer("here", ("cuda:0", "cuda:1"), 24_000))
     standings = everyone(1)
-    line = [job(1), job(2), job(3, needs=Needs(1, num_devices=2)), job(4)]
+    queue = [job(1), job(2), job(3, needs=Needs(1, num_devices=2)), job(4)]
     for machines in ([*each, everything], [everything, *each]):
-        times = forecast.foresee(line, [], machines, standings)
+        times = forecast.foresee(queue, [], machines, standings)
         assert begins(times, standings.now) == {1: 0, 2: 0, 3: 10, 4: 20}
 
 
 def test_times_are_a_range_from_short_to_long() -> None:
     standings = everyone(1)
-    line = [Waiting(n, 1, 1, spell=Spell(300, 600, 1200)) for n in (1, 2)]
-    times = forecast.foresee(line, [], [Machine("a", GPU)], standings)
+    queue = [Waiting(n, 1, 1, duration=DurationRange(300, 600, 1200)) for n in (1, 2)]
+    times = forecast.foresee(queue, [], [Machine("a", GPU)], standings)
     minutes = [(at - standings.now).total_seconds() / 60 for at in times[2].starts]
     assert minutes == [5, 20]
     assert times[2].ends is not None
@@ -191,15 +191,15 @@ def test_times_are_a_range_from_short_to_long() -> None:
 
 
 def test_nobody_foresees_what_has_no_plan() -> None:
-    line = [Waiting(1, 1, 1), job(2)]
-    times = forecast.foresee(line, [], [Machine("a", GPU)], everyone(1))
+    queue = [Waiting(1, 1, 1), job(2)]
+    times = forecast.foresee(queue, [], [Machine("a", GPU)], everyone(1))
     assert times[1].ends is None
     assert 2 not in times
 
 
 def test_hours_limits_and_needs_move_what_comes_when() -> None:
     standings = everyone(1, 2, 3, d1=Rule(hours=NIGHTS), d2=Rule(max_running=1))
-    line = [
+    queue = [
         job(1),
         job(2, 2),
         job(3, 2),
@@ -207,7 +207,7 @@ def test_hours_limits_and_needs_move_what_comes_when() -> None:
         job(5, 3, minutes=60),
     ]
     machines = [Machine("a", GPU), Machine("b", Offer("there", ("cuda:0",), 24_000))]
-    times = forecast.foresee(line, [], machines, standings)
+    times = forecast.foresee(queue, [], machines, standings)
     assert begins(times, standings.now) == {1: 8 * 60, 2: 0, 3: 10, 5: 0}
 
 
@@ -225,17 +225,17 @@ def test_a_new_month_brings_new_hours() -> None:
 
 
 def test_a_short_job_goes_beside_a_wide_one_that_waits_and_a_long_one_does_not() -> None:
-    """One of two GPUs is busy for ten minutes; the first in line needs both."""
+    """One of two GPUs is busy for ten minutes; the first in the queue needs both."""
     pair = Machine("pair", Offer("here", ("cuda:0", "cuda:1"), 24_000))
     left, right = Machine("l", GPU), Machine("r", Offer("here", ("cuda:1",), 24_000))
     wide = job(1, needs=Needs(1, num_devices=2))
-    running = [Running(1, 1, "r", spell(10))]
+    running = [Running(1, 1, "r", duration(10))]
 
     def play(minutes: float) -> dict[int, float]:
         standings = everyone(1)
         standings.departments[1].begin(600)
-        line = [wide, job(2, minutes=minutes)]
-        found = forecast.foresee(line, running, [left, right, pair], standings)
+        queue = [wide, job(2, minutes=minutes)]
+        found = forecast.foresee(queue, running, [left, right, pair], standings)
         return begins(found, standings.now)
 
     assert play(10) == {1: 10, 2: 0}
@@ -244,23 +244,23 @@ def test_a_short_job_goes_beside_a_wide_one_that_waits_and_a_long_one_does_not()
 
 def test_like_jobs_give_the_range() -> None:
     pace = Pace()
-    assert pace.spell("x", None) is None
-    assert pace.spell("x", 100) == Spell(50, 100, 200)
+    assert pace.duration("x", None) is None
+    assert pace.duration("x", 100) == DurationRange(50, 100, 200)
     for measured in (50, 40, 60, 50, 50):  # tokens a second, where 100 were planned
         pace.add("x", 100, measured)
-    found = pace.spell("x", 100)
+    found = pace.duration("x", 100)
     assert found is not None
     assert found.usual == pytest.approx(200)
     assert found.low == pytest.approx(0.9 * (100 / 60 + 0.4 * (2 - 100 / 60)) * 100)
     assert found.high == pytest.approx(1.1 * (2 + 0.6 * 0.5) * 100)
-    early = pace.spell("x", 100, may_stop_early=True)
+    early = pace.duration("x", 100, may_stop_early=True)
     assert early is not None and early.low == found.low / 2 and early.high == found.high
-    assert pace.spell("y", 100) == Spell(50, 100, 200)
+    assert pace.duration("y", 100) == DurationRange(50, 100, 200)
 
 
 def test_what_is_left_follows_the_steps_so_far() -> None:
-    assert forecast.left(100, 10, 30, None) == Spell(170, 200, pytest.approx(230))  # type: ignore[arg-type]
-    assert forecast.left(100, 0, 30, Spell(50, 150, 300)) == Spell(0, 50, 200)
+    assert forecast.left(100, 10, 30, None) == DurationRange(170, 200, pytest.approx(230))  # type: ignore[arg-type]
+    assert forecast.left(100, 0, 30, DurationRange(50, 150, 300)) == DurationRange(0, 50, 200)
     assert forecast.left(100, 0, None, None) is None
 
 

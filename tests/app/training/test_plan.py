@@ -163,7 +163,7 @@ def test_a_chunk_of_logits_depends_on_the_vocabulary_alone() -> None:
         return plan(model, 8_030_261_248, LONG, TrainConfig(), device).loss_chunk_tokens
 
     h200 = gpu(139, "NVIDIA H200")
-    # On a GPU scores become slopes in their place, two bytes each.
+    # On a GPU scores become gradients in place, two bytes each.
     assert [chunk(v, h200) for v in (4096, 49152, 256000, 2**22)] == [1024, 1024, 524, 64]
     assert [chunk(v, cpu(500)) for v in (4096, 128256, 2**22)] == [256, 174, 64]
     assert chunk(256000, gpu(4)) == 524

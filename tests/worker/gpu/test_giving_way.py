@@ -11,7 +11,7 @@ from app.core.models import (
     Desired,
     Job,
     JobStatus,
-    LineRule,
+    QueueRule,
     Role,
     Worker,
 )
@@ -46,7 +46,7 @@ def test_a_job_gives_way_keeps_its_place_and_goes_on(
 
     # Its hours end: it saves its place, and nothing of its department begins.
     until_step(db, job, 5)
-    rule = LineRule(department_id=night.department_id)
+    rule = QueueRule(department_id=night.department_id)
     rule.opens, rule.closes = closed_now(db)
     db.add(rule)
     db.commit()

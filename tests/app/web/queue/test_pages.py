@@ -15,8 +15,8 @@ from app.core.models import (
     Desired,
     Job,
     JobStatus,
-    LineRule,
     QuarantinedDevice,
+    QueueRule,
     Role,
     User,
     Worker,
@@ -220,7 +220,7 @@ def test_only_administrators_touch_machines_and_limits(
     db.refresh(worker)
     assert worker.state is WorkerState.ACTIVE
     assert db.scalars(select(QuarantinedDevice)).all() == []
-    assert db.scalars(select(LineRule)).all() == []
+    assert db.scalars(select(QueueRule)).all() == []
 
 
 def test_limits_are_set_said_and_come_back_when_wrong(
@@ -244,7 +244,7 @@ def test_limits_are_set_said_and_come_back_when_wrong(
     assert client.post("/queue/limits/people/999", data={"share": "1"}).status_code == 404
     assert client.get("/queue/limits?person=x").status_code == 200
     client.post(department, data={})
-    assert db.scalars(select(LineRule.department_id)).all() == [None]
+    assert db.scalars(select(QueueRule.department_id)).all() == [None]
     assert [action for action, _ in audited(db)] == ["line.rule"] * 3
 
 
