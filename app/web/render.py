@@ -14,7 +14,7 @@ from sqlalchemy.orm import object_session
 
 from app.core.errors import AppError
 from app.core.models import DatasetVersion, User
-from app.datasets import statuses
+from app.core.status_words import of_status
 from app.notices import inbox
 from app.people.auth import can_edit
 
@@ -116,7 +116,7 @@ def environment() -> Environment:
         "counted": counted,
     }
     env.globals["static"] = static
-    env.globals["version_statuses"] = statuses.VERSION
+    env.globals["of_status"] = of_status
     env.globals["ui"] = env.get_template("ui.html").module
     return env
 

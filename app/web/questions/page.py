@@ -17,9 +17,9 @@ from app.core.models import (
     ProposedPair,
     Verdict,
 )
+from app.core.status_words import StatusWord
 from app.datasets import examples, statuses, versions
 from app.datasets.questions import asking, reviewing, runs
-from app.datasets.statuses import Status
 from app.web.datasets import page as dataset_page
 from app.web.forms import AskingForm, SplitForm, VerdictForm
 from app.web.privacy import page as privacy_page
@@ -53,7 +53,7 @@ class Ended:
     """One run that is over, and why attempts were thrown away, the most frequent reason first."""
 
     asking: Asking
-    status: Status
+    status: StatusWord
     refused: list[tuple[int, str]]
 
     @property
@@ -67,7 +67,7 @@ class AskPage:
 
     ended: list[Ended]
     going: Asking | None
-    going_status: Status | None
+    going_status: StatusWord | None
     can_ask: bool
     models: list[tuple[str, str]]
     warning: str

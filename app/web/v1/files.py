@@ -165,7 +165,7 @@ def _file(
     if version is not None and version.status is VersionStatus.FAILED:
         status, details = "error", version.reason
     elif version is not None and version.status is not VersionStatus.READY:
-        status, details = "uploaded", statuses.VERSION[version.status].sentence
+        status, details = "uploaded", statuses.SENTENCES[version.status]
     return File(
         id=file.public_id,
         bytes=file.size_bytes,

@@ -198,7 +198,7 @@ def test_ends_with_the_job_after_the_last_point(db: Session, web: str, job: Job)
     assert point["values"] == {"validation_loss": 1.5}
     assert "1.500" in point["note"]["message"]
     assert json.loads(events[-1]["data"]) == {"status": "succeeded"}
-    assert json.loads(events[-2]["data"])["texts"]["status"] == "Done"
+    assert json.loads(events[-2]["data"])["texts"]["status"] == "Finished"
 
 
 def test_strangers_and_nobody_are_refused(db: Session, web: str, job: Job) -> None:
