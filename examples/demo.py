@@ -67,7 +67,7 @@ def sign_in(url: str, folder: Path) -> Api:
         api = Api(url, kept.read_text().strip())
         if api.accepts_token():
             return api
-    if "has an account already" not in etude("user", "add", ACCOUNT, "--service", may_fail=True):
+    if "already has an account" not in etude("user", "add", ACCOUNT, "--service", may_fail=True):
         print(f"Made the service account {ACCOUNT}.")
     token = etude("token", "create", ACCOUNT, "--name", "make demo").strip()
     with open(kept, "w", opener=lambda path, flags: os.open(path, flags, 0o600)) as file:
@@ -157,7 +157,7 @@ class Bar:
 
     _WORDS = {  # noqa: RUF012 - nobody changes it
         "validating_files": "reading the files",
-        "waiting": "waiting in line",
+        "waiting": "waiting in the queue",
         "starting": "starting",
         "loading": "loading the model",
         "preparing": "preparing the examples",
@@ -165,7 +165,7 @@ class Bar:
         "training": "training",
         "evaluating": "testing",
         "sampling": "answering questions",
-        "saving": "saving its place",
+        "saving": "saving a checkpoint",
         "succeeded": "done",
     }
 

@@ -22,7 +22,7 @@ tags:
 
 # {name}
 
-A LoRA adapter: a small addition to **{base}** that was taught with the data named below. It was
+A LoRA adapter: a small addition to **{base}** that was trained on the data named below. It was
 made with Etude, on the owner's own machine. It works only together with that starting model.
 
 ## Where it comes from
@@ -41,7 +41,7 @@ made with Etude, on the owner's own machine. It works only together with that st
 
 ## How well it did
 
-{loss_means} The test set was never practised on.
+{loss_means} The model never learned from the test set.
 
 | | loss |
 | --- | --- |
@@ -62,7 +62,7 @@ tokenizer = AutoTokenizer.from_pretrained(folder)
 model = AutoModelForCausalLM.from_pretrained({base_python})
 model = PeftModel.from_pretrained(model, folder)
 
-# The losses above hold for the very weights that the manifest names; a copy by the same name from
+# The losses above are for exactly the weights that the manifest names; a copy of the same name from
 # elsewhere may be rounded differently.
 messages = [{{"role": "user", "content": "Your question"}}]
 inputs = tokenizer.apply_chat_template(
@@ -74,15 +74,15 @@ print(tokenizer.decode(answer[0, inputs["input_ids"].shape[1] :], skip_special_t
 
 ## Intended use and limits
 
-For the people and the subject that the data came from, with a person who checks the answers. It is
-no authority: it can state wrong things fluently, above all on questions unlike its examples, and it
-keeps the weaknesses of its starting model. It may repeat sentences of its data word for word, so
-treat it as being as confidential as the data itself.
+For the people and the subject that the data came from, with a person who checks the answers. Do not
+rely on it alone: it can state wrong things fluently, above all on questions unlike its examples,
+and it keeps the weaknesses of its starting model. It may repeat sentences of its data word for
+word, so treat it as just as confidential as the data itself.
 
 ## Licence
 
 The starting model's licence: {licence}. The adapter derives from that model and from the data; the
-terms of both hold for it.
+terms of both apply to it.
 
 ## Settings
 
@@ -106,7 +106,7 @@ def write(job: Job, done: DoneEvent) -> str:
     settings = "\n".join(f"| {name} | {value} |" for name, value in config.model_dump().items())
     return _CARD.format(
         name=_one_line(job.name),
-        base_note=_one_line(base.note) or "as the house imported them",
+        base_note=_one_line(base.note) or "as they were imported",
         computed_with=_computed_with(job, config),
         base=_one_line(base.name),
         base_yaml=json.dumps(base.name),
@@ -126,9 +126,9 @@ def write(job: Job, done: DoneEvent) -> str:
         loss_means=_PAIR_LOSS if config.objective == "dpo" else _ANSWER_LOSS,
         preferred=""
         if done.preferred_share is None
-        else f"Of two answers to a question of the test set, the better one is preferred in "
-        f"{done.preferred_share * 100:.0f} % of the pairs, beside the starting model. ",
-        early="It was stopped early: the test set had ceased to improve. "
+        else f"It prefers the better of two answers to {done.preferred_share * 100:.0f}% of the "
+        "questions of the test set, compared with the starting model. ",
+        early="Training stopped early: results on the test set no longer improved. "
         if done.stopped_early
         else "",
         trained_tokens=done.trained_tokens,

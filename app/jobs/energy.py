@@ -14,7 +14,7 @@ from app.training.plan.choose import Plan
 _JOULES_PER_KWH = 3.6e6
 # As many of the newest like jobs say what the next will take.
 _LIKE_JOBS = 20
-_COVERS = {"gpu": "the GPU alone", "cpu": "all that ran on the processor", "": ""}
+_COVERS = {"gpu": "the GPU alone", "cpu": "everything that ran on the processor", "": ""}
 _NOT_MEASURED = "not measured on this machine"
 
 
@@ -132,12 +132,13 @@ def before(
     guess = likely(db, base_model_id, config.method, plan.num_tokens, device)
     if guess is None:
         return None
-    jobs = "a like job" if guess.number == 1 else f"{guess.number} like jobs"
     has_price = settings.get().price_per_kwh > 0
     return Before(
         _span(guess, _kwh),
         _span(guess, _money) if has_price else "",
-        f"Energy as measured of {jobs} here: {_COVERS[guess.source]}.",
+        f"Energy as measured for 1 similar job here: {_COVERS[guess.source]}."
+        if guess.number == 1
+        else f"Energy as measured for {guess.number} similar jobs here: {_COVERS[guess.source]}.",
     )
 
 

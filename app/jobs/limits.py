@@ -106,10 +106,12 @@ def check_queued(db: Session, user: User) -> None:
             select(func.count()).select_from(Job).where(Job.status == JobStatus.QUEUED, whose)
         )
         if rule.max_queued is not None and (waiting or 0) >= rule.max_queued:
-            who = "Your department has" if theirs else "You have"
             raise TooMany(
-                f"{who} {waiting} {'job' if waiting == 1 else 'jobs'} waiting, as many as may be; "
-                "start this one when one of them has begun, or cancel one.",
+                "Your department has reached its limit of waiting jobs "
+                f"({waiting}). Start this job later, or cancel one that waits."
+                if theirs
+                else f"You have reached your limit of waiting jobs ({waiting}). "
+                "Start this job later, or cancel one that waits.",
                 code=QUEUE_FULL,
             )
 
@@ -123,9 +125,11 @@ def checked(wanted: Wanted) -> dict[str, object]:
     opens, closes = _clock(wanted.opens, "opens"), _clock(wanted.closes, "closes")
     if (opens is None) != (closes is None):
         missing = "opens" if opens is None else "closes"
-        raise Invalid("Say both from when and until when, or neither.", field=missing)
+        raise Invalid("Enter both times, or neither.", field=missing)
     if opens is not None and opens == closes:
-        raise Invalid("From and until are the same; leave both empty for any time.", field="closes")
+        raise Invalid(
+            "Both times are the same; leave both empty to allow any time.", field="closes"
+        )
     return {
         "share": _number(wanted.share or "1", "share", _LEAST_SHARE, _MOST_SHARE),
         "max_running": _count(wanted.max_running, "max_running", least=0),
@@ -140,7 +144,7 @@ def checked(wanted: Wanted) -> dict[str, object]:
 def _count(typed: str, field: str, least: int) -> int | None:
     value = _number(typed, field, least, _MOST_JOBS)
     if value is not None and value != int(value):
-        raise Invalid("Give a whole number.", field=field)
+        raise Invalid("Enter a whole number.", field=field)
     return None if value is None else int(value)
 
 
@@ -150,9 +154,9 @@ def _number(typed: str, field: str, least: float, most: float) -> float | None:
     try:
         value = float(typed.replace(",", "."))
     except ValueError:
-        raise Invalid("Give a number, or leave it empty.", field=field) from None
+        raise Invalid("Enter a number, or leave this empty.", field=field) from None
     if not least <= value <= most:
-        raise Invalid(f"Give a number from {least:g} to {most:,.10g}.", field=field)
+        raise Invalid(f"Enter a number from {least:g} to {most:,.10g}.", field=field)
     return value
 
 
@@ -162,4 +166,4 @@ def _clock(typed: str, field: str) -> time | None:
     try:
         return time.fromisoformat(typed.strip()).replace(second=0, microsecond=0, tzinfo=None)
     except ValueError:
-        raise Invalid("Give a time of day, such as 20:00.", field=field) from None
+        raise Invalid("Enter a time of day, such as 20:00.", field=field) from None

@@ -265,7 +265,7 @@ def _sentence(event: TrainerEvent) -> tuple[str, str, Json | None] | None:
             return "info", event.message, {"phase": event.phase}
         case PlanEvent():
             message = (
-                f"{event.total_steps} steps over {event.num_train} examples, "
+                f"Planned: {event.total_steps} steps over {event.num_train} examples, "
                 f"tested on {event.num_validation}."
             )
             counts = event.model_dump(include=set(_CUT))
@@ -273,14 +273,15 @@ def _sentence(event: TrainerEvent) -> tuple[str, str, Json | None] | None:
             message = f"{message} {cut}".strip()
             return "warn" if cut else "info", message, event.plan | counts
         case EvaluationEvent():
-            best = ", the best so far" if event.is_best else ""
-            message = f"After step {event.step} the test set's loss is {event.loss:.3f}{best}."
+            message = f"Loss on the test questions after step {event.step}: {event.loss:.3f}."
+            if event.is_best:
+                message += " This is the best so far."
             if event.preferred_share is not None:
-                share = f"{event.preferred_share * 100:.0f} %"
-                message += f" It prefers the better answer in {share} of the pairs."
+                share = f"{event.preferred_share * 100:.0f}%"
+                message += f" It prefers the better of two answers to {share} of the questions."
             return "info", message, {"step": event.step, "loss": event.loss}
         case CheckpointEvent():
-            return "info", f"Checkpoint kept at step {event.step}.", {"step": event.step}
+            return "info", f"Checkpoint saved at step {event.step}.", {"step": event.step}
         case NoteEvent():
             return event.level, event.message, None
         case _:  # steps are drawn, not told; how a job ended is told by app/jobs

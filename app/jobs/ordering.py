@@ -8,6 +8,7 @@ from sqlalchemy.orm import Session
 from app.core import audit
 from app.core.errors import Conflict
 from app.core.models import Job, JobStatus, Role, User
+from app.core.status_words import of_status
 from app.jobs.stream import say
 from app.people.auth import require_role
 
@@ -64,7 +65,7 @@ def _move(
     require_role(admin, Role.ADMIN)
     db.refresh(job, with_for_update={"of": Job})
     if job.status is not JobStatus.QUEUED:
-        raise Conflict(f"This job is no longer in the queue; it is {job.status.value}.")
+        raise Conflict(f"This job is no longer in the queue: {of_status(job.status).word}.")
     before, job.priority = job.priority, to(job.priority)
     db.flush()
     say(db, job.id, "status", f"{admin.name or admin.email} {words}.")

@@ -13,26 +13,20 @@ from sqlalchemy.dialects.postgresql import aggregate_order_by
 from sqlalchemy.orm import Session
 
 from app.core.models import Desired, Job, JobStatus, Metric, Worker
+from app.core.status_words import PAUSED, STOPPING, of_status
 from app.jobs import choice, queue_view
 
 # The speed of the last steps says more about the next ones than that of the first.
 _RECENT_STEPS = 30
 
 _PHASES = {
-    "loading": ("Loading", "Loading the starting model; this takes a moment."),
-    "preparing": ("Preparing", "Turning the examples into the model's own words."),
-    "probing": ("Preparing", "Trying the longest examples first, to see that memory is enough."),
+    "loading": ("Loading", "Loading the starting model. This takes a moment."),
+    "preparing": ("Preparing", "Preparing the examples for the model."),
+    "probing": ("Preparing", "Trying the longest examples first, to check that memory is enough."),
     "training": ("Training", ""),
     "evaluating": ("Training", ""),
     "sampling": ("Finishing", "Answering a few test questions, to compare before and after."),
-    "saving": ("Saving", "Keeping what has been learned so far."),  # amid training, too
-}
-_STATUS_WORDS = {
-    JobStatus.QUEUED: "Waiting",
-    JobStatus.RUNNING: "Training",
-    JobStatus.SUCCEEDED: "Done",
-    JobStatus.FAILED: "Failed",
-    JobStatus.CANCELLED: "Cancelled",
+    "saving": ("Saving", "Saving what has been learned so far."),  # amid training, too
 }
 
 
@@ -89,11 +83,11 @@ def status_word(job: Job) -> str:
     """Say in one word how a job stands."""
     if job.status is JobStatus.RUNNING:
         if job.desired is Desired.CANCEL:
-            return "Stopping"
+            return STOPPING.word
         return _PHASES.get(job.phase or "", ("Starting", ""))[0]
     if job.status is JobStatus.QUEUED and job.desired is Desired.PAUSE:
-        return "Paused"
-    return _STATUS_WORDS[job.status]
+        return PAUSED.word
+    return of_status(job.status).word
 
 
 @dataclass(frozen=True)
@@ -154,77 +148,74 @@ def sentence(
 ) -> str:
     """Say what is happening, as a colleague would."""
     if job.status is JobStatus.FAILED:
-        return "It stopped before it was done. Why, and what may help, stands below."
+        return "Training failed. The reason, and what may help, is below."
     if job.status is JobStatus.CANCELLED:
-        where = f"It was cancelled at step {job.step:,}" if job.step else "It was cancelled"
-        return f"{where}; no adapter was made."
+        if not job.step:
+            return "Cancelled before the first step; no adapter was made."
+        return f"Cancelled at step {job.step:,}; no adapter was made."
     if job.status is JobStatus.SUCCEEDED:
         return _outcome(tests, dict(shares))
     if job.status is JobStatus.QUEUED:
         return why_it_waits(job, queue_view.outlook(db))
     if job.desired is Desired.CANCEL:
-        return "It is being stopped; the machine is free in a few seconds."
-    about_phase = _PHASES.get(job.phase or "", ("", "It is about to begin."))[1]
+        return "Stopping. The machine will be free in a few seconds."
+    about_phase = _PHASES.get(job.phase or "", ("", "Training is about to start."))[1]
     return about_phase or _learning(tests, dict(shares))
 
 
 def _learning(tests: list[tuple[int, float]], shares: dict[int, float]) -> str:
     if len(tests) < 2:
-        return "It has begun to learn; the first comparison on the test questions comes soon."
+        return "Training has started. The first test comes soon."
     first, last = tests[0][1], tests[-1][1]
     best_step, best = min(tests, key=lambda test: test[1])
     if best >= first:
         return (
-            "It is not better on the test questions yet. If this stays so, the examples may be "
-            "too few, or too different from the test questions."
+            "Its loss on the test questions has not fallen yet. If this stays so, there may be too "
+            "few examples, or they may be too different from the test questions."
         )
     if last <= best and best_step in shares:
         return (
-            "It is learning: of two answers to a test question it prefers the better one in "
-            f"{_percent(shares[best_step])} of the pairs."
+            "It is learning: it prefers the better of two answers to "
+            f"{_percent(shares[best_step])} of the test questions."
         )
     if last <= best:
-        return (
-            "It is learning: answers on the test questions have improved since the start, "
-            "and still do."
-        )
+        return "It is learning: its loss on the test questions is still falling."
     return (
-        f"It was best on the test questions at step {best_step:,}; since then they have not "
-        "improved. The best one is kept."
+        f"It did best on the test questions at step {best_step:,} and has not improved since. "
+        "That best version is kept."
     )
 
 
 def _outcome(tests: list[tuple[int, float]], shares: dict[int, float]) -> str:
     if len(tests) < 2:
-        return "Done: the adapter is ready."
+        return "Finished: the adapter is ready."
     first, (best_step, best) = tests[0][1], min(tests, key=lambda test: test[1])
     if best >= first:
         return (
-            "Done, but answers on the test questions did not improve. More examples, or ones "
-            "more like the questions asked, may help."
+            "Finished, but its loss on the test questions did not fall. More examples, or "
+            "examples closer to the test questions, may help."
         )
     if best_step in shares:
         return (
-            "Done: of two answers to a test question it prefers the better one in "
-            f"{_percent(shares[best_step])} of the pairs, and the adapter of step {best_step:,} "
-            "was kept."
+            "Finished: it prefers the better of two answers to "
+            f"{_percent(shares[best_step])} of the test questions. The adapter from step "
+            f"{best_step:,} was kept."
         )
     return (
-        f"Done: loss on the test questions fell from {first:.2f} to {best:.2f}, "
-        f"and the adapter of step {best_step:,} was kept."
+        f"Finished: its loss on the test questions fell from {first:.2f} to {best:.2f}. "
+        f"The adapter from step {best_step:,} was kept."
     )
 
 
 def _percent(share: float) -> str:
-    return f"{share * 100:.0f} %"
+    return f"{share * 100:.0f}%"
 
 
 def why_it_waits(job: Job, queue: queue_view.Outlook) -> str:
     """Say why a job does not train yet."""
     if job.desired is Desired.PAUSE:
-        return "Paused: it holds no machine and goes on from where it was."
-    why = queue.why(job.id)
-    return f"Waiting: {why[0].lower()}{why[1:]}"
+        return "Paused: it uses no machine and will resume where it stopped."
+    return queue.why(job.id)
 
 
 def has_worker(db: Session, queue: str) -> bool:

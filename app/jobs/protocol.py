@@ -89,7 +89,7 @@ def claim(db: Session, worker: WorkerInfo) -> Claim | None:
     )
     db.flush()
     if row.attempt == 1:
-        say(db, row.id, "status", "A machine is free; it begins.")
+        say(db, row.id, "status", "A machine is free; training starts.")
     else:
         _rewind(db, row.id, row.durable_step)
         _say_if_elsewhere(db, claimed, worker)
@@ -112,9 +112,9 @@ def _say_if_elsewhere(db: Session, claimed: Claim, worker: WorkerInfo) -> None:
         )
         if was != now:
             sentence = (
-                f"It continues on {now} instead of {was}: what is learned is the same, but its "
+                f"It continues on {now} instead of {was}. What is learned is the same, but the "
+                "last digits of its numbers may differ from those on one kind of device alone."
             )
-            sentence += "numbers may differ in the last digits from those of one device alone."
             say(db, claimed.job_id, "status", sentence, data={"exact": False})
 
 
@@ -275,7 +275,9 @@ def reap(db: Session) -> list[int]:
         .with_for_update(skip_locked=True, of=Job)
     ).all()
     for job_id, attempt in expired:
-        _give_back(db, job_id, attempt, outcome="lost", why="Its worker fell silent.", strike=True)
+        _give_back(
+            db, job_id, attempt, outcome="lost", why="Its worker stopped responding.", strike=True
+        )
     return [row.id for row in expired]
 
 
@@ -294,7 +296,7 @@ def take_back(db: Session, host: str, is_alive: Callable[[Attempt], bool]) -> li
             row.id,
             row.attempt,
             outcome="worker_died",
-            why="Its worker was stopped hard.",
+            why="Its worker was killed.",
             strike=True,
         )
     return [row.id for row in dead]
@@ -359,11 +361,11 @@ def _give_back(
         status, message, level = JobStatus.CANCELLED, "Cancelled.", "info"
     elif strikes >= constants.max_strikes:
         status, level = JobStatus.FAILED, "error"
-        message = f"It was broken off {strikes} times without getting any further. {why}"
+        message = f"It was interrupted {strikes} times without getting any further. {why}"
         values |= {"error_code": outcome, "reason": message}
     else:
         status, level = JobStatus.QUEUED, "warn" if strike else "info"
-        message = f"{why} It goes on from step {job.durable_step}."
+        message = f"{why} It will resume from step {job.durable_step}."
         values["run_after"] = clock.NOW + timedelta(seconds=delay_seconds)
     if status.is_final:
         values["finished_at"] = clock.NOW
@@ -378,4 +380,4 @@ def _rewind(db: Session, job_id: int, step: int) -> None:
     # Without a checkpoint all of it is reported again, the test questions before training, too.
     kept = step or -1
     db.execute(delete(Metric).where(Metric.job_id == job_id, Metric.step > kept))
-    say(db, job_id, "resumed", f"Going on from step {step}.", data={"step": kept})
+    say(db, job_id, "resumed", f"Resuming from step {step}.", data={"step": kept})

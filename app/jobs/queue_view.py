@@ -68,7 +68,7 @@ class Outlook:
     def why(self, job_id: int) -> str:
         """Say in one sentence why a job waits."""
         row = self.parts.queued.get(job_id)
-        return "It is about to begin." if row is None else _reason(row, self)
+        return "It is about to start." if row is None else _reason(row, self)
 
 
 @dataclass(frozen=True)
@@ -295,7 +295,7 @@ def _reason(row: Row[Any], queue: Outlook) -> str:
         if status not in (None, VersionStatus.READY):
             return "Its data is being read."
     if not (row.is_settled and row.is_held_out_settled):
-        return "Personal details are being looked for in its data."
+        return "Its data is being checked for personal details."
     if row.model_status is not ModelStatus.READY:
         return "Its starting model is being imported."
     job = parts.waiting[row.id]
@@ -307,24 +307,26 @@ def _reason(row: Row[Any], queue: Outlook) -> str:
         is_department = standing is parts.everyone.department(row.department_id)
         return _blocked(kind, standing, is_department)
     if job.after_seconds > 0:
-        return "It was broken off, and is tried again in a while."
+        return "It was interrupted and will be tried again soon."
     if not any(parts.everyone.now - worker.last_seen < choice.WORKER_SILENCE
                for worker in parts.workers):  # fmt: skip
-        return "Nothing that could train is running. Please tell your administrator."
+        return "No machine is ready to train. Please tell your administrator."
     if not any(offer.meets(job.needs) for _, offer in parts.ready):
-        return "The machine that it needs is kept free for maintenance."
+        return "The machine it needs is paused for maintenance."
     ahead = queue.positions[row.id] - 1
     if ahead == 0:
-        return "It is next."
+        return "It is next in the queue."
     count = _NUMBERS[ahead] if ahead < len(_NUMBERS) else f"{ahead:,}"
-    return f"{count.capitalize()} {'job' if ahead == 1 else 'jobs'} before it."
+    return (
+        "One job is ahead of it." if ahead == 1 else f"{count.capitalize()} jobs are ahead of it."
+    )
 
 
 def _too_large(needs: scheduling.Needs, offers: list[scheduling.Offer]) -> str:
     if all(needs.num_devices > len(offer.devices) for offer in offers):
-        return f"Needs {needs.num_devices} devices together; no machine here has that."
+        return f"It needs {needs.num_devices} devices together; no machine here has that many."
     gigabytes = (needs.memory_bytes or 0) / 1e9
-    return f"Needs {gigabytes:,.3g} GB of memory; no machine here has that."
+    return f"It needs {gigabytes:,.3g} GB of memory; no machine here has that much."
 
 
 def _blocked(
@@ -334,6 +336,7 @@ def _blocked(
     if obstacle == "hours":
         return f"{standing.rule.hours.words}." if standing.rule.hours else ""
     if obstacle == "month":
-        return f"{who} has used this month's hours."
-    jobs = "job" if standing.running == 1 else "jobs"
-    return f"{who} has {standing.running} {jobs} in training, as many as may be at once."
+        return f"{who} has used up this month's hours."
+    if standing.running == 1:
+        return f"{who} already has 1 job in training, the most it may have at once."
+    return f"{who} already has {standing.running} jobs in training, the most it may have at once."

@@ -24,6 +24,7 @@ from app.core.models import (
     User,
     VersionStatus,
 )
+from app.core.status_words import of_status
 from app.datasets import examples, versions
 from app.datasets.privacy import reviews
 from app.jobs import limits, plans
@@ -151,7 +152,7 @@ def create(
         Conflict: nobody has decided yet about personal details in the data.
     """
     if not can_edit(user):
-        raise Forbidden("You may look at jobs, but not start them.")
+        raise Forbidden("You can look at jobs, but not start them.")
     version = versions.get_version(db, user, version_id)
     held_out = None
     if validation_version_id is not None:
@@ -219,9 +220,11 @@ def cancel(db: Session, user: User, job: Job) -> None:
     if job.status is JobStatus.QUEUED:
         job.status = JobStatus.CANCELLED
         job.finished_at = clock.NOW
-        _flush_and_say(db, job, "status", "Cancelled before it began.")
+        _flush_and_say(db, job, "status", "Cancelled before it started.")
     else:
-        _flush_and_say(db, job, "status", f"{user.name or user.email} asked to cancel; stopping.")
+        _flush_and_say(
+            db, job, "status", f"{user.name or user.email} cancelled this job; it is stopping."
+        )
     audit.record(db, user, "job.cancel", f"job {job.id}")
 
 
@@ -235,9 +238,9 @@ def pause(db: Session, user: User, job: Job) -> None:
     require_control(user, job, "pause")
     _lock_live(db, job, "paused")
     if job.desired is Desired.CANCEL:
-        raise Conflict("This job is being cancelled; it cannot be paused any more.")
+        raise Conflict("This job is being cancelled, so it can no longer be paused.")
     job.desired, job.desired_by_id = Desired.PAUSE, user.id
-    _flush_and_say(db, job, "status", "Paused; it goes on from where it stands when resumed.")
+    _flush_and_say(db, job, "status", "Paused. It will resume where it stopped.")
     audit.record(db, user, "job.pause", f"job {job.id}")
 
 
@@ -268,7 +271,8 @@ def retry(db: Session, user: User, job: Job) -> Job:
     require_control(user, job, "try again")
     if job.status not in (JobStatus.FAILED, JobStatus.CANCELLED):
         raise Conflict(
-            f"Only a failed or cancelled job can be tried again; this one is {job.status.value}."
+            "Only a failed or cancelled job can be tried again. "
+            f"This one: {of_status(job.status).word}."
         )
     return create(
         db,
@@ -310,7 +314,7 @@ def delete(db: Session, user: User, job: Job) -> None:
     require_control(user, job, "delete")
     db.refresh(job, with_for_update={"of": Job})
     if not job.status.is_final:
-        raise Conflict("This job is not over; cancel it first, then delete it.")
+        raise Conflict("This job has not ended yet; cancel it first, then delete it.")
     db.execute(sql_delete(Job).where(Job.id == job.id))
     db.expunge(job)
     audit.record(db, user, "job.delete", f"job {job.id}")
@@ -334,7 +338,7 @@ def _require_pairs(db: Session, version: DatasetVersion) -> None:
     if examples.kind(db, version) not in (None, ExampleKind.PREFERENCE):
         raise Invalid(
             f"“{version.dataset.name}” has no pairs of a better and a worse answer, so only its "
-            "answers can be learned.",
+            "better answers can be learned.",
             field="objective",
         )
 
@@ -344,7 +348,7 @@ def _checked_name(name: str) -> str:
     if not name:
         raise Invalid("Give the job a name.", field="name")
     if len(name) > MAX_NAME_LENGTH:
-        raise Invalid(f"Keep the name to {MAX_NAME_LENGTH} characters.", field="name")
+        raise Invalid(f"Use at most {MAX_NAME_LENGTH} characters for the name.", field="name")
     return name
 
 
@@ -352,7 +356,7 @@ def _lock_live(db: Session, job: Job, past: str) -> None:
     # Under the row's lock: a worker claiming or ending it now waits, or has been first.
     db.refresh(job, with_for_update={"of": Job})
     if job.status.is_final:
-        raise Conflict(f"This job is over ({job.status.value}), so it cannot be {past}.")
+        raise Conflict(f"This job has already ended, so it cannot be {past}.")
 
 
 def _flush_and_say(db: Session, job: Job, kind: str, message: str) -> None:

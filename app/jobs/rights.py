@@ -21,9 +21,9 @@ def require_control(user: User, job: Job, operation: str) -> None:
         Forbidden: they are neither the job's owner, nor its department's lead, nor administrators.
     """
     if not can_edit(user):
-        raise Forbidden(f"You may look at jobs, but not {operation} them.")
+        raise Forbidden(f"You can look at jobs, but not {operation} them.")
     if not may_control(user, job):
         raise Forbidden(
             f"Only {job.owner.name or job.owner.email}, your department's lead and administrators "
-            f"may {operation} this job."
+            f"can {operation} this job."
         )

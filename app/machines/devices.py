@@ -88,7 +88,7 @@ def get_worker(db: Session, admin: User, worker_id: str) -> Worker:
     require_role(admin, Role.ADMIN)
     worker = db.get(Worker, worker_id)
     if worker is None:
-        raise NotFound("There is no such worker; it may have been given another name.")
+        raise NotFound("There is no such worker; it may have a new name.")
     return worker
 
 
@@ -128,16 +128,16 @@ def quarantine(db: Session, admin: User, worker: Worker, device: str, reason: st
     _known(worker, device)
     reason = " ".join(reason.split())
     if not reason:
-        raise Invalid("Say why, for those who find it out of use.", field="reason")
+        raise Invalid("Say why, for people who find it out of use.", field="reason")
     if len(reason) > MAX_REASON_LENGTH:
-        raise Invalid(f"Keep the reason to {MAX_REASON_LENGTH} characters.", field="reason")
+        raise Invalid(f"Use at most {MAX_REASON_LENGTH} characters for the reason.", field="reason")
     if not _put_in(db, admin, worker.host, device, reason, worker.id):
-        raise Conflict("This device is in quarantine already.")
+        raise Conflict("This device is already in quarantine.")
 
 
 def take_out(db: Session, worker_id: str, host: str, device: str, why: str) -> bool:
     """Put a device in quarantine without a person; says whether it was not in it already."""
-    reason = f"{why} Start the machine again and look at the card before you put it back in use."
+    reason = f"{why} Restart the machine and check the card before you put it back in use."
     return _put_in(db, None, host, device, reason, worker_id)
 
 
@@ -160,7 +160,7 @@ def after_device_error(db: Session, worker_id: str, host: str, devices: Sequence
         Attempt.ended_at > func.greatest(since, released.scalar_subquery()),
     )
     if db.scalars(failed).one() >= 2:
-        take_out(db, worker_id, host, devices[0], "It failed under two jobs within a day.")
+        take_out(db, worker_id, host, devices[0], "Two jobs failed on it within a day.")
 
 
 def release(db: Session, admin: User, worker: Worker, device: str) -> None:

@@ -26,11 +26,11 @@ from app.core.models import (
 )
 
 WORDS = {
-    NoticeKind.JOB_SUCCEEDED: "A job of yours is finished",
-    NoticeKind.JOB_FAILED: "A job of yours has failed",
-    NoticeKind.DECISION_NEEDED: "Your data waits for a decision about personal details",
-    NoticeKind.QUESTIONS_READY: "Questions that a model made up for you wait to be judged",
-    NoticeKind.MACHINE_ILL: "A machine needs looking after (administrators)",
+    NoticeKind.JOB_SUCCEEDED: "One of my jobs has finished",
+    NoticeKind.JOB_FAILED: "One of my jobs has failed",
+    NoticeKind.DECISION_NEEDED: "My data needs a decision about personal details",
+    NoticeKind.QUESTIONS_READY: "Questions that a model wrote for me are ready to review",
+    NoticeKind.MACHINE_ILL: "A machine has a problem (administrators)",
     NoticeKind.NOT_DELIVERED: "A notice could not be delivered (administrators)",
 }
 # What only administrators are told.
@@ -51,7 +51,7 @@ def job_ended(db: Session, job_id: int) -> None:
         select(Job.status, Job.public_id, Job.name, Job.owner_id).where(Job.id == job_id)
     ).one()
     if job.status is JobStatus.SUCCEEDED:
-        kind, title = NoticeKind.JOB_SUCCEEDED, f"“{_short(job.name)}” is finished"
+        kind, title = NoticeKind.JOB_SUCCEEDED, f"“{_short(job.name)}” has finished"
     elif job.status is JobStatus.FAILED:
         kind, title = NoticeKind.JOB_FAILED, f"“{_short(job.name)}” has failed"
     else:
@@ -63,7 +63,7 @@ def job_ended(db: Session, job_id: int) -> None:
 
 def decision_needed(db: Session, version: DatasetVersion) -> None:
     """Tell the data's owner and the department's leads that the privacy gate waits for somebody."""
-    title = f"“{_short(version.dataset.name)}” waits for a decision about personal details"
+    title = f"“{_short(version.dataset.name)}” needs a decision about personal details"
     link = f"/versions/{version.id}/privacy"
     leads = select(User).where(
         User.department_id == version.dataset.department_id, User.role == Role.LEAD
@@ -85,12 +85,15 @@ def questions_ready(db: Session, asking: Asking) -> None:
     version = db.get_one(DatasetVersion, asking.version_id)
     name = _short(version.dataset.name)
     if asking.status is AskingStatus.FAILED:
-        title = f"Making up questions about “{name}” has failed"
+        title = f"Questions about “{name}” could not be written"
     elif asking.num_pairs == 0:
-        title = f"“{name}”: no question was made up"
+        title = f"The model wrote no questions about “{name}”"
     else:
-        number = f"{asking.num_pairs:,} {'question' if asking.num_pairs == 1 else 'questions'}"
-        title = f"“{name}”: {number} made up, to be judged"
+        title = (
+            f"1 question about “{name}” is ready to review"
+            if asking.num_pairs == 1
+            else f"{asking.num_pairs:,} questions about “{name}” are ready to review"
+        )
     key, link = f"asking {asking.id} over", f"/versions/{version.id}/questions"
     _tell(db, [db.get_one(User, asking.owner_id)], NoticeKind.QUESTIONS_READY, key, title, link)
 
@@ -116,15 +119,15 @@ def silent_workers(db: Session) -> None:
     ).all()
     for worker_id, last_seen in rows:
         key = f"worker {worker_id} silent {last_seen:%Y-%m-%dT%H:%M:%S}"
-        sentence = f"The worker {worker_id} has fallen silent"
+        sentence = f"The worker {worker_id} has stopped responding"
         machine_unhealthy(db, key, sentence, worker=worker_id, problem="silent")
 
 
 def not_delivered(db: Session, message: Outgoing) -> None:
     """Tell the administrators that a notice was given up; on the page alone: no circles."""
     key = f"outgoing {message.public_id}"
-    what = "A mail" if message.channel is Channel.MAIL else "A call to a webhook"
-    title = f"{what} could not be delivered"
+    is_mail = message.channel is Channel.MAIL
+    title = "An e-mail could not be delivered" if is_mail else "A webhook could not be delivered"
     _tell(db, _administrators(db), NoticeKind.NOT_DELIVERED, key, title, "/webhooks", mails=False)
 
 

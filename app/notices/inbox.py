@@ -63,6 +63,6 @@ def choose_mail(db: Session, user: User, kinds: list[str]) -> None:
     """
     known = {kind.value for kind in NoticeKind}
     if not set(kinds) <= known:
-        raise Invalid("There is no such kind of notice; load the page again.", field="kinds")
+        raise Invalid("There is no such kind of notice; reload the page.", field="kinds")
     user.mail_kinds = sorted(set(kinds))
     db.flush()

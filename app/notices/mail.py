@@ -25,7 +25,7 @@ def send(message: Message) -> str:
         if chosen.smtp_user:
             server.login(chosen.smtp_user, chosen.smtp_password)
         server.send_message(compose(message, chosen))
-    return "taken by the mail server"
+    return "accepted by the mail server"
 
 
 def compose(message: Message, chosen: settings.Settings) -> EmailMessage:
@@ -41,9 +41,9 @@ def compose(message: Message, chosen: settings.Settings) -> EmailMessage:
     # Answering machines do not answer such a mail.
     mail["Auto-Submitted"] = "auto-generated"
     base = chosen.public_url.rstrip("/")
-    where = f"{base}{link}" if base else f"the page {link} of Etude"
+    where = f"{base}{link}" if base else f"the page {link} in Etude"
     mail.set_content(
-        f"{title}.\n\nMore stands on {where}\n\n"
-        f"You choose on your account page ({base}/account) which notices come by mail.\n"
+        f"{title}.\n\nRead more: {where}\n\n"
+        f"Choose on your account page ({base}/account) which notices come by e-mail.\n"
     )
     return mail

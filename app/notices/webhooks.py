@@ -53,7 +53,7 @@ def add(db: Session, admin: User, name: str, url: str) -> Webhook:
     require_role(admin, Role.ADMIN)
     name, url = " ".join(name.split()), url.strip()
     if not name or len(name) > 80:
-        raise Invalid("Give it a name of 1 to 80 characters.", field="name")
+        raise Invalid("Enter a name of 1 to 80 characters.", field="name")
     check_url(url)
     webhook = Webhook(name=name, url=url)
     db.add(webhook)
@@ -129,8 +129,10 @@ def check_url(url: str) -> None:
     except ValueError:
         parts, port = urlsplit(""), None
     if parts.scheme not in ("http", "https") or not parts.hostname or port == 0:
-        raise Invalid("An address begins with https:// or http:// and names a host.", field="url")
+        raise Invalid("An address starts with https:// or http:// and names a host.", field="url")
     if parts.username or parts.password or len(url) > MAX_URL_LENGTH or not url.isascii():
-        raise Invalid("Leave names and passwords out of the address; it is signed.", field="url")
+        raise Invalid(
+            "Leave user names and passwords out of the address; calls are signed.", field="url"
+        )
     if not url.isprintable() or " " in url:
-        raise Invalid("The address has signs in it that an address cannot have.", field="url")
+        raise Invalid("The address has characters that an address cannot have.", field="url")

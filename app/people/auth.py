@@ -93,7 +93,9 @@ def require_role(user: User, *roles: Role) -> None:
     """Refuse everyone who has none of these roles."""
     if user.role not in roles:
         wanted = " or ".join(role.value for role in roles)
-        raise Forbidden(f"This is for people with the role {wanted}; yours is {user.role.value}.")
+        raise Forbidden(
+            f"Only people with the role {wanted} can do this; your role is {user.role.value}."
+        )
 
 
 def can_edit(user: User) -> bool:
@@ -122,7 +124,7 @@ def sign_in(db: Session, email: str, password: str, address: str) -> tuple[User,
     matches, rehashed = _verify(password, stored)
     if user is None or not usable or not matches:
         db.add(SignInFailure(email=email, address=address))
-        raise Invalid("E-mail or password is not right. Please try again.", field="password")
+        raise Invalid("Wrong e-mail or password.", field="password")
     if rehashed:
         user.password_hash = rehashed
     db.execute(delete(SignInFailure).where(SignInFailure.email == email))
@@ -174,7 +176,7 @@ def _refuse_guessing(db: Session, email: str, address: str) -> None:
         wait = timedelta(seconds=min(2 ** (len(times) - free + 1), 300))
         left = (max(times) + wait - datetime.now(UTC)).total_seconds()
         if left > 0:
-            raise TooMany(f"Too many wrong tries. Please wait {int(left) + 1} seconds.")
+            raise TooMany(f"Too many attempts. Please wait {int(left) + 1} seconds.")
 
 
 # --- passwords -----------------------------------------------------------------------------
@@ -198,7 +200,7 @@ def set_password(db: Session, user: User, password: str) -> None:
 def change_password(db: Session, user: User, old: str, new: str) -> None:
     """Let a signed-in person replace the password they know."""
     if not _verify(old, user.password_hash)[0]:
-        raise Invalid("This is not your present password.", field="old_password")
+        raise Invalid("This is not your current password.", field="old_password")
     set_password(db, user, new)
 
 
@@ -249,11 +251,9 @@ def create_user(
     """
     email = email.strip().lower()
     if not _EMAIL.fullmatch(email) or len(email) > 254:
-        raise Invalid(
-            "This is not an e-mail address; it looks like name@example.org.", field="email"
-        )
+        raise Invalid("Enter an e-mail address such as name@example.org.", field="email")
     if db.scalars(select(User.id).where(User.email == email)).first():
-        raise Conflict(f"{email} has an account already.", field="email")
+        raise Conflict(f"{email} already has an account.", field="email")
     department_id = (
         actor.department_id
         if actor
@@ -319,7 +319,7 @@ def use_setup_link(
     link, user = _open_link(db, secret)
     if user is None:
         if not needs_first_administrator(db):
-            raise NotFound("Somebody has set up the first account already. Please sign in.")
+            raise NotFound("The first account has already been set up. Please sign in.")
         user = create_user(db, None, email, Role.ADMIN, name=name, password=password)
     else:
         if name:
@@ -340,7 +340,7 @@ def _open_link(db: Session, secret: str) -> tuple[SetupLink, User | None]:
     user = db.get(User, link.user_id) if link and link.user_id else None
     if link is None or (user is not None and user.disabled_at):
         raise NotFound(
-            "This link has been used or is too old. Ask your administrator for a new one."
+            "This link has been used or has expired. Ask your administrator for a new one."
         )
     return link, user
 

@@ -11,10 +11,10 @@ from app.core.models import Role, User, WebSession
 from app.people import auth
 
 ROLE_WORDS = {
-    Role.MEMBER: "member: adds data, starts jobs",
-    Role.LEAD: "lead: approves data as well",
-    Role.VIEWER: "viewer: looks, changes nothing",
-    Role.ADMIN: "admin: people, models, machines",
+    Role.MEMBER: "member: adds data and starts jobs",
+    Role.LEAD: "lead: also approves data",
+    Role.VIEWER: "viewer: sees everything, changes nothing",
+    Role.ADMIN: "admin: manages people, models and machines",
 }
 
 
@@ -91,7 +91,7 @@ def disable(db: Session, admin: User, person: User) -> None:
     """
     auth.require_role(admin, Role.ADMIN)
     if person.id == admin.id:
-        raise Conflict("You cannot close your own account; ask another administrator.")
+        raise Conflict("You cannot deactivate your own account; ask another administrator.")
     _keep_an_administrator(db, person)
     person.disabled_at = datetime.now(UTC)
     db.execute(delete(WebSession).where(WebSession.user_id == person.id))
@@ -115,7 +115,7 @@ def _keep_an_administrator(db: Session, person: User) -> None:
         .with_for_update()
     ).all()
     if person.role is Role.ADMIN and set(admins) <= {person.id}:
-        raise Conflict("This is the last administrator; make somebody else one first.")
+        raise Conflict("This is the only administrator; make somebody else an administrator first.")
 
 
 def _role(role: str) -> Role:

@@ -113,7 +113,7 @@ def test_a_person_without_a_password_gets_a_link(db: Session, database_url: str)
     ("arguments", "sentence"),
     [
         (["token", "create", "nobody@house.example"], "nobody here has the address"),
-        (["user", "add", "ada"], "not an e-mail address"),
+        (["user", "add", "ada"], "an e-mail address such as"),
         (["user", "add", "a@b.example", "--password-stdin"], "at least 10 characters"),
         (["models", "add", "/no/such/model"], "nothing at /no/such/model"),
     ],

@@ -103,7 +103,7 @@ def test_f29_pages_and_programs_are_told_to_come_back_and_open_pages_go_on(
                 answer = httpx2.get(web.address + path, headers=page, timeout=30)
                 assert (answer.status_code, answer.headers["retry-after"]) == (503, "5"), path
                 assert "The database does not answer at the moment" in answer.text
-                assert "A moment, please" in answer.text
+                assert "Please wait a moment" in answer.text
             # What needs no database answers as ever, and so does a mistyped address.
             assert httpx2.get(web.address + "/healthz", timeout=5).status_code == 200
             assert httpx2.get(web.address + "/nothing", headers=page, timeout=30).status_code == 404

@@ -92,7 +92,7 @@ def test_f48_f50_a_gpu_that_fails_is_taken_out_of_use_and_the_others_go_on(gpus:
         other = house.make_job("steps=6 every=2 exit=74 at=3 attempts=1")
         house.wait_for(lambda: out_of_use(house))
         (row,) = out_of_use(house)
-        assert row.reason.startswith("It failed under two jobs within a day.")
+        assert row.reason.startswith("Two jobs failed on it within a day.")
         house.db.refresh(other)
         assert other.status is JobStatus.QUEUED
         second.start()

@@ -143,4 +143,4 @@ def test_small_numbers_have_a_smaller_unit(db: Session) -> None:
     add_attempt(db, job, 1, 900.0, "cpu")
     shown = energy.shown(db, job)
     assert (shown.predicted, shown.measured, shown.measured_cost) == ("—", "0.25 Wh", "")
-    assert shown.covers == "all that ran on the processor"
+    assert shown.covers == "everything that ran on the processor"

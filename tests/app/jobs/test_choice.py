@@ -168,7 +168,7 @@ def test_limits_of_running_jobs_and_of_hours_a_month(site: Site, db: Session) ->
     first, second = site.job("ward"), site.job("ward")
     assert order(site, 2) == [first.id, None]
     assert queue_view.outlook(db).why(second.id) == (
-        "Its department has 1 job in training, as many as may be at once."
+        "Its department already has 1 job in training, the most it may have at once."
     )
     site.end_all(hours=2)
     limits.grant(db, site.admin, limits.Wanted(month_hours="2"), user_id=ward.id)
@@ -274,8 +274,8 @@ def test_a_worker_gets_what_it_can_hold(site: Site, db: Session) -> None:
     assert site.claim() == small.id
     assert site.claim() is None
     queue = queue_view.outlook(db)
-    assert queue.why(large.id) == "Needs 24 GB of memory; no machine here has that."
-    assert queue.why(wide.id) == "Needs 2 devices together; no machine here has that."
+    assert queue.why(large.id) == "It needs 24 GB of memory; no machine here has that much."
+    assert queue.why(wide.id) == "It needs 2 devices together; no machine here has that many."
     site.worker("gpu-1@here", "cuda:1", gigabytes=24)
     assert site.claim(replace(WORKER, id="gpu-1@here", devices=("cuda:1",))) == large.id
 
@@ -330,10 +330,7 @@ def test_ill_and_drained_devices_get_nothing(site: Site, db: Session) -> None:
     assert site.claim() is None
     assert protocol.is_out(db, WORKER)
     assert not protocol.is_out(db, replace(WORKER, devices=("cuda:1",)))
-    assert (
-        queue_view.outlook(db).why(job.id)
-        == "The machine that it needs is kept free for maintenance."
-    )
+    assert queue_view.outlook(db).why(job.id) == "The machine it needs is paused for maintenance."
     machines.release(db, site.admin, worker, "cuda:0")
     machines.drain(db, site.admin, worker)
     db.commit()
@@ -371,7 +368,7 @@ def test_like_jobs_say_when_a_job_begins_and_ends(site: Site, db: Session) -> No
     assert ends is not None
     seconds = [(at - queue.now).total_seconds() for at in ends]
     assert seconds == pytest.approx([0.75 * 1200, 1.35 * 1200])
-    assert queue.why(job.id) == "It is next."
+    assert queue.why(job.id) == "It is next in the queue."
 
 
 def test_who_stands_still_with_the_line_in_hand_loses_it(

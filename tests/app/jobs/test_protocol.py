@@ -231,7 +231,7 @@ def test_three_strikes_without_progress_fail_a_job(db: Session, quick_leases: No
     db.commit()
     assert status is JobStatus.FAILED
     assert (
-        fresh(db, job).reason == "It was broken off 3 times without getting any further. It broke."
+        fresh(db, job).reason == "It was interrupted 3 times without getting any further. It broke."
     )
     assert (job.error_code, job.log_tail) == ("trainer_lost", "Segfault")
     ends = db.scalars(select(Attempt.outcome).order_by(Attempt.number)).all()
@@ -349,7 +349,7 @@ def test_every_change_of_status_is_told(db: Session) -> None:
     db.commit()
     said = db.scalars(select(JobEvent).order_by(JobEvent.seq)).all()
     assert [event.message for event in said] == [
-        "A machine is free; it begins.",
+        "A machine is free; training starts.",
         "Choose a smaller model.",
     ]
     assert [event.seq for event in said] == [1, 2]

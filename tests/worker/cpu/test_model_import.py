@@ -340,7 +340,7 @@ def test_who_may_add_models_and_under_which_names(db: Session, given: Path) -> N
         with pytest.raises(Invalid) as raised:
             base_models.add(db, admin, source, name)
         assert raised.value.field == "name"
-    with pytest.raises(Invalid, match="hub are off"):
+    with pytest.raises(Invalid, match="Hub are off"):
         base_models.add(db, admin, {"kind": "hub", "repo": "a/b"}, "a/b")
     base_models.add(db, admin, source, "house/tiny")
     with pytest.raises(Conflict):
