@@ -41,27 +41,28 @@ class TrainConfig(BaseModel):
     method: Method = _setting(
         "qlora",
         "Method",
-        "QLoRA keeps the starting model in 4 bits and trains a small adapter on top; "
+        "QLoRA keeps the starting model in 4 bits and trains a small adapter on top. "
         "LoRA keeps it in 16 bits and needs more memory.",
     )
     objective: Objective = _setting(
         "supervised",
         "What it learns from",
-        "The right answers; or, where the data has pairs, to prefer the better answer to the worse "
-        "(DPO).",
+        "The right answers. Where the data has pairs, it can instead learn to prefer the better "
+        "answer (DPO).",
     )
     dpo_beta: float = _setting(
         0.1,
         "Closeness (DPO beta)",
-        "How close to the starting model it must stay while it learns to prefer the better "
-        "answers; larger stays closer. Counts for pairs alone.",
+        "How close the model must stay to the starting model while it learns to prefer the better "
+        "answers. A larger number keeps it closer. Only used for pairs.",
         gt=0,
         le=10,
     )
     num_epochs: float = _setting(
         3,
         "Passes over the practice set",
-        "How often every example is seen. More passes learn more, until it starts to recite.",
+        "How often the model sees every example. More passes teach more, until it starts to "
+        "memorise.",
         unit="passes",
         gt=0,
         le=50,
@@ -69,7 +70,7 @@ class TrainConfig(BaseModel):
     num_steps: int = _setting(
         0,
         "Steps",
-        "How often the adapter changes in all, whatever the passes say; 0 counts by passes.",
+        "How often the adapter changes in total. It overrides the passes; 0 uses the passes.",
         unit="steps",
         ge=0,
         le=1_000_000,
@@ -78,7 +79,7 @@ class TrainConfig(BaseModel):
     batch_size: int = _setting(
         16,
         "Examples per step",
-        "How many examples are looked at before the adapter changes once.",
+        "How many examples the model sees before the adapter changes once.",
         unit="examples",
         ge=1,
         le=256,
@@ -86,15 +87,15 @@ class TrainConfig(BaseModel):
     learning_rate: float = _setting(
         5e-4,
         "Learning rate",
-        "How far each step may move the adapter. Too large forgets, too small learns little. "
-        "Etude proposes it from the starting model's width.",
+        "How far each step may change the adapter. Too large and the model forgets; too small and "
+        "it learns little. Etude proposes a value from the starting model's width.",
         gt=0,
         le=0.01,
     )
     warmup_share: float = _setting(
         0.05,
         "Warm-up",
-        "The share of steps in which the learning rate rises from zero.",
+        "The share of steps during which the learning rate rises from zero.",
         unit="of all steps",
         ge=0,
         le=0.5,
@@ -103,14 +104,14 @@ class TrainConfig(BaseModel):
     schedule: Schedule = _setting(
         "cosine",
         "Schedule",
-        "How the learning rate goes on after the warm-up: down along half a cosine, down along a "
-        "line, or constant.",
+        "What the learning rate does after the warm-up: it falls along half a cosine, falls in a "
+        "straight line, or stays constant.",
         is_advanced=True,
     )
     weight_decay: float = _setting(
         0.0,
         "Weight decay",
-        "Pulls the adapter's weights towards zero a little.",
+        "Pulls the adapter's weights slightly towards zero.",
         ge=0,
         le=1,
         is_advanced=True,
@@ -118,7 +119,7 @@ class TrainConfig(BaseModel):
     max_grad_norm: float = _setting(
         1.0,
         "Gradient limit",
-        "A single step's push is cut down to this size.",
+        "Limits how strongly a single step can change the adapter.",
         gt=0,
         le=100,
         is_advanced=True,
@@ -126,48 +127,48 @@ class TrainConfig(BaseModel):
     lora_rank: int = _setting(
         16,
         "Adapter rank",
-        "How much the adapter can hold. Larger learns more detail and makes a larger file.",
+        "How much the adapter can hold. A higher rank learns more detail and makes a larger file.",
         ge=1,
         le=256,
     )
     lora_alpha: int = _setting(
-        32, "Adapter alpha", "How strongly the adapter acts; twice the rank is usual.", ge=1, le=512
+        32, "Adapter alpha", "How strongly the adapter acts. Usually twice the rank.", ge=1, le=512
     )
     lora_dropout: float = _setting(
         0.0,
         "Adapter dropout",
-        "The share of the adapter's inputs left out at random in each step; 0 is fastest.",
+        "The share of the adapter's inputs left out at random in each step. 0 is fastest.",
         ge=0,
         le=0.5,
         is_advanced=True,
     )
     lora_targets: Targets = _setting(
         "all",
-        "Adapter on",
-        "Which layers of the starting model get an adapter. All of them learn best; the attention "
-        "or the feed-forward layers alone make a smaller file.",
+        "Layers with an adapter",
+        "Which layers of the starting model get an adapter. All layers learn best; attention or "
+        "feed-forward layers alone make a smaller file.",
         is_advanced=True,
     )
     use_rslora: bool = _setting(
         False,
         "Rank-stabilized scaling (rsLoRA)",
         "Divides alpha by the square root of the rank instead of the rank, so that large ranks "
-        "learn as strongly as small ones. Take a smaller alpha with it: at rank 16 the adapter "
+        "learn as strongly as small ones. Use a smaller alpha with it: at rank 16 the adapter "
         "acts four times as strongly.",
         is_advanced=True,
     )
     use_dora: bool = _setting(
         False,
         "Separate size and direction (DoRA)",
-        "Learns the size of each weight beside its direction. Sometimes a little better at small "
-        "ranks, and slower.",
+        "Learns the size of each weight separately from its direction. Slower, and sometimes a "
+        "little better at small ranks.",
         is_advanced=True,
     )
     lora_plus_ratio: float = _setting(
         1,
         "LoRA+ ratio",
-        "How many times faster the second half of each adapter (B) learns than the first; 1 is "
-        "plain LoRA, 16 is what LoRA+ suggests, with half the learning rate.",
+        "How many times faster the second half of each adapter (B) learns than the first. 1 is "
+        "plain LoRA; LoRA+ suggests 16 with half the learning rate.",
         unit="times",
         ge=1,
         le=64,
@@ -176,8 +177,8 @@ class TrainConfig(BaseModel):
     neftune_alpha: float = _setting(
         0,
         "Noise (NEFTune)",
-        "Noise added to what the model reads while it practises, so that it recites less; 5 is "
-        "usual, 0 is none.",
+        "Noise added to what the model reads during training, so that it memorises less. 5 is "
+        "usual; 0 adds none.",
         ge=0,
         le=100,
         is_advanced=True,
@@ -185,16 +186,16 @@ class TrainConfig(BaseModel):
     max_length_tokens: int = _setting(
         1024,
         "Longest example",
-        "Longer conversations lose the beginning of their question, and are counted; longer plain "
-        "texts are cut into pieces.",
+        "Longer conversations lose the beginning of their question; the job says how many. Longer "
+        "plain texts are cut into pieces.",
         unit="tokens",
         ge=32,
         le=131072,
     )
     num_evaluations: int = _setting(
         5,
-        "Evaluations",
-        "How often the test set is evaluated during training, besides once at the start.",
+        "Tests during training",
+        "How often the model is tested during training, besides once at the start.",
         unit="times",
         ge=1,
         le=100,
@@ -202,23 +203,23 @@ class TrainConfig(BaseModel):
     early_stopping_patience: int = _setting(
         0,
         "Stop early after",
-        "Training ends when the test set has not improved this often in a row; 0 never does.",
-        unit="evaluations",
+        "Training ends after this many tests in a row without improvement. 0 never stops early.",
+        unit="tests",
         ge=0,
         le=100,
     )
     optimizer: Optimizer = _setting(
         "auto",
         "Optimizer",
-        "The rule that turns gradients into changes. Paged AdamW moves its memory out of the way "
-        "on a GPU that is nearly full, 8-bit AdamW rounds it to a quarter; on the CPU it is always "
+        "The rule that turns gradients into changes. Paged AdamW moves its memory aside when a GPU "
+        "is nearly full; 8-bit AdamW needs a quarter of the memory. On the CPU it is always "
         "torch's AdamW.",
         is_advanced=True,
     )
     micro_batch_tokens: int = _setting(
         0,
         "Tokens at once",
-        "How much is worked on at a time; 0 lets Etude choose. Changes speed and memory, "
+        "How much text is processed at once; 0 lets Etude choose. It affects speed and memory, "
         "not what is learned.",
         unit="tokens",
         ge=0,
@@ -228,7 +229,7 @@ class TrainConfig(BaseModel):
     seed: int = _setting(
         0,
         "Seed",
-        "The same seed, data and settings give the same job again.",
+        "The same seed, data and settings repeat the same training.",
         ge=0,
         le=2**31 - 1,
     )
@@ -297,7 +298,7 @@ PRESETS: dict[str, Preset] = {
         Preset(
             name="balanced",
             label="Balanced",
-            summary="For most data: trains until the test set stops improving.",
+            summary="For most data: trains until test results stop improving.",
             rate_factor=1,
             config=TrainConfig(
                 num_epochs=6, learning_rate=5e-4, num_evaluations=8, early_stopping_patience=3
@@ -306,7 +307,7 @@ PRESETS: dict[str, Preset] = {
         Preset(
             name="thorough",
             label="Thorough",
-            summary="A larger adapter, smaller steps and more patience; takes the longest.",
+            summary="A larger adapter, smaller steps and more patience. Takes longest.",
             rate_factor=0.5,
             config=TrainConfig(
                 num_epochs=10,

@@ -159,39 +159,39 @@ def _reasons(chosen: Plan, config: TrainConfig, device: DeviceInfo) -> list[str]
         reasons.append("The starting model stays packed in 4 bits to save memory.")
     else:
         reasons.append(
-            "The starting model is rounded to 4 bits and unpacked once: the same numbers, faster."
+            "The starting model is rounded to 4 bits and unpacked once: the same results, faster."
         )
     one, several = ("GPU", "GPUs") if device.kind == "cuda" else ("process", "processes")
     if chosen.strategy == "ddp":
         reasons.append(
             f"Each of the {device.num_devices} {several} holds the whole starting model and takes "
-            "a share of every step's examples: what is learned stays the same."
+            "a share of each step's examples. What is learned stays the same."
         )
     elif chosen.strategy == "fsdp":
         reasons.append(
             f"The starting model is too large for one {one}, so each of the {device.num_devices} "
-            "holds a part of it and takes a share of every step's examples."
+            "holds a part of it and takes a share of each step's examples."
         )
     reasons += _memory_reasons(chosen)
     if not chosen.packed:
         reasons.append(
-            "Etude has not been proved to train models of this kind on several examples in a row, "
-            "so they are padded to one length: the same result, slower."
+            "Etude has not been tested on models of this kind with several examples in a row, so "
+            "examples are padded to one length: the same result, slower."
         )
     if device.kind == "cpu":
-        reasons.append("There is no GPU here; the optimizer is torch's AdamW on the CPU.")
+        reasons.append("There is no GPU here, so the CPU trains with torch's AdamW.")
     elif chosen.optimizer != "adamw":
         does = []
         if "8bit" in chosen.optimizer:
             does.append("is rounded to 8 bits")
         if "paged" in chosen.optimizer:
-            does.append("moves out of the GPU where something else needs the place")
+            does.append("moves out of the GPU when something else needs the space")
         why = "as the GPU is nearly full" if config.optimizer == "auto" else "as chosen"
         reasons.append(f"The optimizer's memory {' and '.join(does)} (bitsandbytes), {why}.")
     if chosen.fits == "no":
         need, free = chosen.peak_bytes / 1024**3, device.free_bytes / 1024**3
         reasons.append(
-            f"About {need:.1f} GB are needed and {free:.1f} GB are free"
+            f"It needs about {need:.1f} GB and {free:.1f} GB are free"
             f"{f' on each {one}' if device.num_devices > 1 else ''}: choose a smaller starting "
             "model or shorter examples."
         )
@@ -201,9 +201,11 @@ def _reasons(chosen: Plan, config: TrainConfig, device: DeviceInfo) -> list[str]
 def _memory_reasons(chosen: Plan) -> list[str]:
     reasons = []
     if chosen.checkpointing:
-        reasons.append("Intermediate results are computed twice, because they do not fit at once.")
+        reasons.append(
+            "Intermediate results are computed twice, because they do not all fit at once."
+        )
     if chosen.offloaded:
         reasons.append(
-            "What a layer needs again later waits in the computer's memory, not in the GPU's."
+            "What a layer needs again later is kept in the computer's memory, not in the GPU's."
         )
     return reasons

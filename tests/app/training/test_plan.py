@@ -121,7 +121,7 @@ def test_the_optimizer_shrinks_where_memory_is_short() -> None:
     by_size = {size: large(config, gpu(size, "NVIDIA H200")) for size in (60, 19, 7.5)}
     kinds = [found.optimizer for found in by_size.values()]
     assert kinds == ["adamw", "paged_adamw", "paged_adamw_8bit"]
-    assert "moves out of the GPU where" in by_size[19].reasons[-1]
+    assert "moves out of the GPU when" in by_size[19].reasons[-1]
     assert "rounded to 8 bits and moves" in " ".join(by_size[7.5].reasons)
     assert large(config, cpu(9)).optimizer == "adamw"
 
@@ -132,7 +132,7 @@ def test_what_waits_lies_in_the_computers_memory_where_a_gpu_has_little() -> Non
     large_one, small_one = (large(config, gpu(size)) for size in (10, 7.5))
     assert (large_one.offloaded, large_one.fits) == (False, "yes")
     assert (small_one.offloaded, small_one.fits) == (True, "yes")
-    assert "waits in the computer's memory" in " ".join(small_one.reasons)
+    assert "is kept in the computer's memory" in " ".join(small_one.reasons)
     candidate = Candidate("nf4", 4096, True)
     whole, moved = (
         plan(LLAMA_8B, 8_030_261_248, LONG, config, gpu(10), candidate._replace(offloaded=is_moved))
