@@ -29,16 +29,19 @@ _DISK_ERRORS = frozenset({errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO, err
 
 # Said only where the trainer itself left no better sentence.
 _FAILURES = {
-    EXIT_DATASET: ("dataset_invalid", "The examples cannot be trained on; check the data."),
+    EXIT_DATASET: (
+        "dataset_invalid",
+        "These examples cannot be used for training; check the data.",
+    ),
     EXIT_CONFIG: ("config_invalid", "These settings do not work together; change them."),
     EXIT_OUT_OF_MEMORY: (
         "out_of_memory",
-        "The machine's memory is too small for this; shorten the longest example, or choose a "
+        "The machine has too little memory for this; shorten the longest example, or choose a "
         "smaller starting model.",
     ),
     EXIT_NOT_FINITE: (
         "loss_not_finite",
-        "The loss ran away to infinity; try again with a smaller learning rate.",
+        "The loss grew to infinity; try again with a smaller learning rate.",
     ),
     EXIT_MODEL: ("model_invalid", "The starting model's files are damaged; import it again."),
 }
@@ -56,7 +59,7 @@ class Interruption:
 
 DISK_FULL = Interruption(
     "disk_full",
-    "The disk is full; free some space, it tries again in ten minutes.",
+    "The disk is full; free some space. It tries again in ten minutes.",
     strike=False,
     delay_seconds=_DISK_FULL_SECONDS,
 )
@@ -65,8 +68,8 @@ DISK_FULL = Interruption(
 def no_room(needed_bytes: int, free_bytes: int) -> Interruption:
     """Say that a job's files would fill the disk before it has begun to write them."""
     why = (
-        f"It needs {_megabytes(needed_bytes)} of the disk free, and there are "
-        f"{_megabytes(free_bytes)}; free some space, it tries again in ten minutes."
+        f"It needs {_megabytes(needed_bytes)} of free disk space and there are "
+        f"{_megabytes(free_bytes)}; free some space. It tries again in ten minutes."
     )
     return replace(DISK_FULL, why=why)
 
@@ -75,17 +78,17 @@ def _megabytes(num_bytes: int) -> str:
     return f"{num_bytes / 1e6:,.0f} MB"
 
 
-CUT_OFF = Interruption("cut_off", "The database was out of reach.", strike=False)
+CUT_OFF = Interruption("cut_off", "The database could not be reached.", strike=False)
 BROKEN_OFF = Interruption(
-    "broken_off", "The worker met an error that it does not know; its log says more.", strike=True
+    "broken_off", "The worker met an unknown error; its log says more.", strike=True
 )
 _KILLED: dict[Kill, Interruption] = {
-    "stall": Interruption("stalled", "The trainer made no step for too long.", strike=True),
-    "drain": Interruption("stopped", "The machine was needed at once.", strike=False),
+    "stall": Interruption("stalled", "Training made no progress for too long.", strike=True),
+    "drain": Interruption("stopped", "The machine was needed for something else.", strike=False),
     "db": CUT_OFF,
 }
 _INTERRUPTIONS = {
-    EXIT_STOPPED: Interruption("stopped", "Stopped with its place saved.", strike=False),
+    EXIT_STOPPED: Interruption("stopped", "Training stopped and saved a checkpoint.", strike=False),
     EXIT_CUT_OFF: CUT_OFF,
     EXIT_DISK_FULL: DISK_FULL,
     # It is gone by then, and there are only so many: no strike.
@@ -94,28 +97,24 @@ _INTERRUPTIONS = {
     ),
     EXIT_HELD: Interruption(
         "folder_held",
-        "A trainer of an earlier attempt is still in its folder and cannot be ended; that machine "
-        "may have to be started again.",
+        "A trainer from an earlier attempt is still running and cannot be ended; that machine may "
+        "need a restart.",
         strike=False,
         delay_seconds=60.0,
     ),
     EXIT_DEVICE: Interruption("device_error", "The GPU reported an error.", strike=True),
     EXIT_ORPHANED: Interruption("orphaned", "The trainer lost its supervisor.", strike=True),
-    EXIT_DONE: Interruption(
-        "trainer_lost", "The trainer ended without saying that it was done.", strike=True
-    ),
+    EXIT_DONE: Interruption("trainer_lost", "The trainer ended without a result.", strike=True),
     -signal.SIGKILL: Interruption(
         "trainer_lost",
-        "The trainer was killed, perhaps because the machine's memory ran out.",
+        "The trainer was killed, perhaps because the machine ran out of memory.",
         strike=True,
     ),
 }
-GARBLED = Interruption("garbled", "The trainer wrote what is no event.", strike=True)
-UNKILLABLE = Interruption(
-    "unkillable", "Its trainer hangs in the system and cannot be ended.", strike=False
-)
+GARBLED = Interruption("garbled", "The trainer reported something unreadable.", strike=True)
+UNKILLABLE = Interruption("unkillable", "Its trainer hangs and cannot be ended.", strike=False)
 DEVICE_BUSY = Interruption(
-    "device_busy", "Another program holds the GPU.", strike=False, delay_seconds=15.0
+    "device_busy", "Another program is using the GPU.", strike=False, delay_seconds=15.0
 )
 
 
@@ -132,7 +131,7 @@ def interruption(exit_code: int, killed: Kill | None) -> Interruption:
     if exit_code in _INTERRUPTIONS:
         return _INTERRUPTIONS[exit_code]
     if exit_code < 0:
-        why = f"The trainer ended by {signal.Signals(-exit_code).name}."
+        why = f"The trainer was ended by {signal.Signals(-exit_code).name}."
     else:
         why = f"The trainer ended unexpectedly (exit code {exit_code}); its log says more."
     return Interruption("trainer_lost", why, strike=True)
@@ -147,7 +146,7 @@ def of_disk(error: Exception) -> Interruption | None:
     if error.errno in _DISK_ERRORS:
         return Interruption(
             "disk_error",
-            f"The data directory cannot be written ({error.strerror}); look at the disk and at who "
+            f"The data directory cannot be written ({error.strerror}); check the disk and who "
             "owns the folder. It tries again in ten minutes.",
             strike=False,
             delay_seconds=_DISK_FULL_SECONDS,
@@ -160,7 +159,7 @@ def not_published(error: Exception) -> Interruption:
     if ending := of_disk(error):
         return ending
     if isinstance(error, OSError):
-        why = f"The adapter could not be kept: {error.strerror}."
+        why = f"The adapter could not be saved: {error.strerror}."
     else:
-        why = "The adapter's files were not whole."
+        why = "The adapter's files were incomplete."
     return Interruption("not_published", why, strike=True)

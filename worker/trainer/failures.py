@@ -33,13 +33,13 @@ def model_rejected(message: str) -> Failure:
 
 def no_device() -> Failure:
     return _device_failed(
-        "PyTorch finds no GPU that it can use on this machine; an administrator sees more with "
+        "PyTorch finds no usable GPU on this machine; an administrator can find out more with "
         "“etude doctor”."
     )
 
 
 def device_broken() -> Failure:
-    return _device_failed("The GPU reported an error; the job goes on from its last checkpoint.")
+    return _device_failed("The GPU reported an error; the job resumes from its last checkpoint.")
 
 
 def _device_failed(message: str) -> Failure:
@@ -49,7 +49,8 @@ def _device_failed(message: str) -> Failure:
 def checkpoint_unusable(step: int, error: Exception) -> Failure:
     return Failure(
         "checkpoint_unusable",
-        f"The checkpoint of step {step} cannot be used ({error}); it goes on from the one before.",
+        f"The checkpoint of step {step} cannot be used ({error}); "
+        "the job resumes from the one before.",
         events.EXIT_CHECKPOINT,
     )
 
@@ -57,8 +58,8 @@ def checkpoint_unusable(step: int, error: Exception) -> Failure:
 def out_of_memory() -> Failure:
     return Failure(
         "out_of_memory",
-        "The machine's memory is too small even for one example at a time; choose a smaller "
-        "starting model, or a smaller “longest example”.",
+        "The machine has too little memory even for one example at a time; choose a smaller "
+        "starting model, or a smaller “Longest example”.",
         events.EXIT_OUT_OF_MEMORY,
     )
 
@@ -66,7 +67,7 @@ def out_of_memory() -> Failure:
 def loss_not_finite(step: int) -> Failure:
     return Failure(
         "loss_not_finite",
-        f"At step {step} the loss was no longer a number, also after going back and halving the "
+        f"At step {step} the loss was no longer a number, even after going back and halving the "
         "learning rate; choose a smaller learning rate and look for odd examples.",
         events.EXIT_NOT_FINITE,
     )

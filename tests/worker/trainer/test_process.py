@@ -99,4 +99,4 @@ def test_a_gpu_that_is_not_there_is_named(tmp_path: Path, tiny_model: Path) -> N
         assert process.wait(120) == train_events.EXIT_DEVICE
     (failed,) = events(tmp_path, spec.attempt, "failed")
     assert failed["code"] == "device_failed"
-    assert failed["message"].startswith("PyTorch finds no GPU that it can use")
+    assert failed["message"].startswith("PyTorch finds no usable GPU")
