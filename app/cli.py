@@ -33,7 +33,7 @@ app = typer.Typer(
 )
 user_app = typer.Typer(help="People and programs that may sign in.", no_args_is_help=True)
 token_app = typer.Typer(help="Tokens for programs (/v1).", no_args_is_help=True)
-data_app = typer.Typer(help="Files to teach with.", no_args_is_help=True)
+data_app = typer.Typer(help="Files to learn from.", no_args_is_help=True)
 models_app = typer.Typer(help="Starting models.", no_args_is_help=True)
 app.add_typer(user_app, name="user")
 app.add_typer(token_app, name="token")
@@ -70,7 +70,7 @@ def up(
 
 @app.command()
 def web() -> None:
-    """Start the web alone; DATABASE_URL and REDIS_URL name the servers."""
+    """Start only the web; DATABASE_URL and REDIS_URL name the servers."""
     import uvicorn
 
     from app.core import logs
@@ -93,7 +93,7 @@ def web() -> None:
 
 @app.command()
 def worker(queue: Annotated[Literal["gpu", "cpu"], typer.Argument(help="gpu or cpu")]) -> None:
-    """Start one worker; ETUDE_WORKER_ID names it and ETUDE_DEVICE is what it trains on."""
+    """Start one worker; ETUDE_WORKER_ID names it, ETUDE_DEVICE is what it trains on."""
     _settings_with_servers()
     os.environ.setdefault("ETUDE_WORKER_ID", f"{queue}-0@{os.uname().nodename}")
     os.environ.setdefault("ETUDE_DEVICE", "cuda:0" if queue == "gpu" else "cpu")
@@ -109,7 +109,7 @@ def worker(queue: Annotated[Literal["gpu", "cpu"], typer.Argument(help="gpu or c
 
 @app.command()
 def migrate(data_dir: DataDir = None) -> None:
-    """Bring the database to this version's tables, and list the starter model in it."""
+    """Update the database to this version's tables, and add the starter model."""
     with _database(data_dir), db.session() as session:
         if settings.get().starter_model:
             base_models.add_starter(session)
@@ -119,13 +119,15 @@ def migrate(data_dir: DataDir = None) -> None:
 
 @app.command()
 def backup(
-    target: Annotated[str, typer.Argument(help="A new file, a folder for one, or - for a pipe")],
+    target: Annotated[
+        str, typer.Argument(help="A new file, a folder to put it in, or - for a pipe")
+    ],
     without_models: Annotated[
-        bool, typer.Option("--without-models", help="Leave out models that can be fetched again")
+        bool, typer.Option("--without-models", help="Leave out models that can be downloaded again")
     ] = False,
     data_dir: DataDir = None,
 ) -> None:
-    """Copy database and files of one moment into one file, while everything runs."""
+    """Back up database and files into one file, while everything runs."""
     from app.ops import backup as backups
 
     with servers.database(_settings(data_dir), migrate=False):
@@ -137,10 +139,12 @@ def backup(
 
 @app.command()
 def restore(
-    source: Annotated[Path, typer.Argument(help="A backup, or a folder whose newest one is meant")],
+    source: Annotated[
+        Path, typer.Argument(help="A backup, or a folder (its newest backup is used)")
+    ],
     data_dir: DataDir = None,
 ) -> None:
-    """Fill an empty data directory and database from a backup; jobs go on where they were."""
+    """Fill an empty data directory and database from a backup; jobs resume where they were."""
     from app.ops import backup as backups
 
     for line in backups.restore(_settings(data_dir), source):
@@ -151,7 +155,7 @@ def restore(
 def user_add(
     email: str,
     role: Annotated[Role, typer.Option(help="admin, lead, member or viewer")] = Role.MEMBER,
-    name: Annotated[str, typer.Option(help="As shown to others")] = "",
+    name: Annotated[str, typer.Option(help="Name that others see")] = "",
     password_stdin: Annotated[
         bool, typer.Option("--password-stdin", help="Read the password from standard input")
     ] = False,
@@ -185,7 +189,7 @@ def user_reset(email: str, data_dir: DataDir = None) -> None:
 @token_app.command("create")
 def token_create(
     email: str,
-    name: Annotated[str, typer.Option(help="To tell tokens apart")] = "",
+    name: Annotated[str, typer.Option(help="Name, to tell tokens apart")] = "",
     data_dir: DataDir = None,
 ) -> None:
     """Print a new API token, and nothing else, on standard output."""
@@ -210,9 +214,11 @@ def models_add(
     path: Annotated[
         str, typer.Argument(help="A folder with safetensors, a GGUF file, or OWNER/NAME with --hub")
     ],
-    name: Annotated[str, typer.Option(help="As shown to people; the default is the folder's")] = "",
+    name: Annotated[
+        str, typer.Option(help="Name that people see; the default is the folder's")
+    ] = "",
     hub: Annotated[
-        bool, typer.Option("--hub", help="Fetch it from the Hugging Face Hub, where allowed")
+        bool, typer.Option("--hub", help="Download it from the Hugging Face Hub, where allowed")
     ] = False,
     data_dir: DataDir = None,
 ) -> None:
@@ -236,18 +242,22 @@ MappingOption = Annotated[
     typer.Option(
         "--mapping",
         metavar="COLUMN=ROLE",
-        help="What a column is, e.g. Frage=question; once for each that is used",
+        help="What a column is, e.g. Frage=question; repeat it for each column used",
     ),
 ]
-SystemOption = Annotated[str, typer.Option("--system", help="Said before each example")]
-EncodingOption = Annotated[str | None, typer.Option(help="e.g. utf-8, cp1252; else by the content")]
-SheetOption = Annotated[str | None, typer.Option(help="One sheet; * reads all as one table")]
+SystemOption = Annotated[str, typer.Option("--system", help="Instruction for the model")]
+EncodingOption = Annotated[
+    str | None, typer.Option(help="e.g. utf-8, cp1252; the default is to detect it")
+]
+SheetOption = Annotated[
+    str | None, typer.Option(help="The sheet to read; * reads all of them as one table")
+]
 WayOption = Annotated[
     Literal["pairs", "text"] | None,
-    typer.Option(help="Of a document: its own questions and answers, or its text in pieces"),
+    typer.Option(help="For a document: its own questions and answers, or its text in pieces"),
 ]
 ChunkOption = Annotated[int, typer.Option(help="Length of a piece of text in tokens, estimated")]
-OverlapOption = Annotated[int, typer.Option(help="Tokens repeated from the piece before")]
+OverlapOption = Annotated[int, typer.Option(help="Tokens repeated from the previous piece")]
 
 
 @data_app.command("inspect")
@@ -262,7 +272,7 @@ def data_inspect(
     overlap_tokens: OverlapOption = 0,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON")] = False,
 ) -> None:
-    """Read a file, say what is in it and what would become of it; store nothing."""
+    """Read a file, say what is in it and what Etude would make of it; store nothing."""
     from app.ops import data_command
 
     read_as = _read_as(encoding, sheet, way, chunk_tokens, overlap_tokens)
@@ -277,7 +287,7 @@ def data_inspect(
 @data_app.command("add")
 def data_add(
     file: DataFile,
-    name: Annotated[str, typer.Option(help="As shown to people; the default is the file's")] = "",
+    name: Annotated[str, typer.Option(help="Name that people see; the default is the file's")] = "",
     mapping: MappingOption = None,
     system: SystemOption = "",
     encoding: EncodingOption = None,
@@ -285,10 +295,12 @@ def data_add(
     way: WayOption = None,
     chunk_tokens: ChunkOption = DEFAULT_CHUNK_TOKENS,
     overlap_tokens: OverlapOption = 0,
-    test_percent: Annotated[float, typer.Option(help="Share of the test set in percent")] = 10,
-    seed: Annotated[int, typer.Option(help="Of the draw of the test set")] = 0,
+    test_percent: Annotated[
+        float, typer.Option(help="Share of examples kept for testing, in percent")
+    ] = 10,
+    seed: Annotated[int, typer.Option(help="Seed for picking the test questions")] = 0,
     email: Annotated[
-        str, typer.Option("--for", help="Whose it is; the default is the first administrator")
+        str, typer.Option("--for", help="Owner's e-mail; the default is the first administrator")
     ] = "",
     data_dir: DataDir = None,
 ) -> None:
@@ -359,10 +371,12 @@ def _first_administrator(session: Session) -> User:
 @app.command()
 def doctor(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON")] = False,
-    deep: Annotated[bool, typer.Option("--deep", help="Read every byte of models too")] = False,
+    deep: Annotated[
+        bool, typer.Option("--deep", help="Also read every byte of the models")
+    ] = False,
     data_dir: DataDir = None,
 ) -> None:
-    """Look at what can be wrong on this machine and say what to do."""
+    """Check what can be wrong on this machine and say what to do."""
     from app.ops import doctor as examination
 
     raise SystemExit(examination.run(_settings(data_dir), as_json=as_json, deep=deep))

@@ -112,7 +112,10 @@ def run(chosen: settings.Settings) -> None:
                 _mend(chosen, servers, children, stop)
         finally:
             if children:
-                _say("Stopping; a job under way saves its place first. Ctrl-C again stops at once.")
+                _say(
+                    "Stopping. A running job saves a checkpoint first; "
+                    "press Ctrl-C again to stop at once."
+                )
             _stop_children(children, stop)
             servers.stop()
         _say(f"Stopped. Your data stays in {chosen.data_dir}.")
@@ -126,7 +129,7 @@ def _data_dir(chosen: settings.Settings) -> Iterator[None]:
             yield
     except folder.Busy as busy:
         raise SystemExit(
-            f"{chosen.data_dir} is in use by {busy}: stop that first, "
+            f"{chosen.data_dir} is in use by {busy}: stop it first, "
             "or choose another --data-dir and --port."
         ) from None
 
@@ -259,7 +262,7 @@ def _mend(chosen: settings.Settings, servers: Servers, children: list[Child], st
             child.start(chosen.logs_dir)
     try:
         for name in servers.revive():
-            _say(f"{name} had stopped; it runs again.")
+            _say(f"{name} had stopped and is running again.")
     except SystemExit as error:
         _say(f"{error} Trying again.")
         stop.asked.wait(5)

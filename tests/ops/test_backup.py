@@ -46,7 +46,7 @@ from tests.factories import PASSWORD, first_user, make_base_model, make_job, mak
 from tests.up import STAND_IN, Etude
 from tests.worker.conftest import ROOT, WorkerProcess, until_final, until_step, wait_for
 
-REFUSED = r"is damaged|no whole backup|no backup of Etude"
+REFUSED = r"is damaged|not a complete backup|no backup of Etude"
 
 
 def named_job(db: Session, name: str) -> Job:
@@ -255,7 +255,7 @@ def test_a_backup_that_was_cut_off_never_looks_whole(
     process.kill()
     process.wait()
     assert not target.exists()
-    with pytest.raises(SystemExit, match="no whole backup"):
+    with pytest.raises(SystemExit, match="not a complete backup"):
         backup.restore(other, partial)
     assert not (site / "new").exists()
     assert (data_dir / "run" / "backup-held").exists()

@@ -85,7 +85,7 @@ def test_old_and_unwanted_packages(
 def test_a_full_disk_and_one_that_takes_nothing(tmp_path: Path) -> None:
     with small_disk(tmp_path / "small", "2m") as place:
         chosen = settings.load(data_dir=place)
-        assert "GB free; training wants" in unwell(chosen)["disk"]
+        assert "GB free; training needs" in unwell(chosen)["disk"]
         subprocess.run(["mount", "-o", "remount,ro", str(place)], check=True)
         assert "Nothing can be written" in unwell(chosen)["disk"]
 

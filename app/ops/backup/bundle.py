@@ -108,7 +108,7 @@ class Reader:
             self.manifest: dict[str, Any] = json.loads(body) if agrees else {}
         except (tarfile.TarError, KeyError, ValueError, EOFError, OSError):
             raise Damaged(
-                f"{path} is no whole backup: it has no manifest. Writing it was cut off, or it "
+                f"{path} is not a complete backup: it has no manifest. It was cut off, or it "
                 "is something else."
             ) from None
         if not agrees:

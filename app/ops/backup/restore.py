@@ -47,9 +47,7 @@ def restore(chosen: settings.Settings, source: Path) -> list[str]:
     except bundle.Damaged as error:
         raise SystemExit(f"etude: {error}") from None
     except folder.Busy as busy:
-        raise SystemExit(
-            f"etude: {chosen.data_dir} is in use by {busy}; stop that first."
-        ) from None
+        raise SystemExit(f"etude: {chosen.data_dir} is in use by {busy}; stop it first.") from None
 
 
 def _restore(chosen: settings.Settings, backup: bundle.Reader) -> list[str]:
@@ -79,7 +77,7 @@ def _restore(chosen: settings.Settings, backup: bundle.Reader) -> list[str]:
     ]
     if backup.manifest["models_left_out"]:
         names_out = ", ".join(backup.manifest["models_left_out"])
-        said.append(f"A worker fetches again: {names_out}.")
+        said.append(f"A worker will download these again: {names_out}.")
     return said
 
 

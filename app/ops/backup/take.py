@@ -38,12 +38,12 @@ class Summary:
         """Say what became of it, and what an administrator should look at."""
         where = self.path or "standard output"
         yield (
-            f"Kept {self.num_rows:,} rows and {self.num_files:,} files "
+            f"Saved {self.num_rows:,} rows and {self.num_files:,} files "
             f"({self.size_bytes / 1e6:,.1f} MB) in {where}."
         )
         if self.models_left_out:
             left_out = ", ".join(self.models_left_out)
-            yield f"Left out, to be fetched again after a restore: {left_out}."
+            yield f"Left out, to be downloaded again after a restore: {left_out}."
         for words, names in (
             ("are not on this disk", self.missing),
             ("have changed", self.damaged),
@@ -92,7 +92,7 @@ def _path(target: Path | None) -> Path | None:
     if target.is_dir():
         return target / f"etude-{datetime.now(UTC):%Y%m%dT%H%M%SZ}.tar"
     if not target.parent.is_dir():
-        raise SystemExit(f"etude: there is no folder {target.parent}; make it first.")
+        raise SystemExit(f"etude: there is no folder {target.parent}; create it first.")
     return target
 
 
@@ -163,10 +163,10 @@ def _write_rows(connection: Connection, writer: bundle.Writer) -> dict[str, Any]
 def _require_known_tables(connection: Connection) -> None:
     found = migrations.current(connection)
     if found is None:
-        raise SystemExit("etude: the database has no tables of Etude; there is nothing to keep.")
+        raise SystemExit("etude: the database has no tables of Etude; there is nothing to back up.")
     if not migrations.is_known(found):
         raise SystemExit(
-            f"etude: the database stands at revision {found}, which a newer Etude made: take the "
+            f"etude: the database is at revision {found}, which a newer Etude made: take the "
             "backup with that version."
         )
 
@@ -177,8 +177,8 @@ def _require_room(folder: Path, files: list[held.Held]) -> None:
     if free < needed:
         raise SystemExit(
             f"etude: {folder} has {free / 1e9:.1f} GB free, and the files alone take "
-            f"{needed / 1e9:.1f} GB: free some space, choose another disk, or leave models out "
-            "that can be fetched again (--without-models)."
+            f"{needed / 1e9:.1f} GB: free some space, choose another disk, or leave out models "
+            "that can be downloaded again (--without-models)."
         )
 
 

@@ -35,4 +35,4 @@ def guarded(check: str, run: Callable[[], Iterator[SystemFinding]]) -> Iterator[
     except Exception as error:
         text = str(error).strip().splitlines()
         what = f"{type(error).__name__}: {text[0] if text else 'no more is known'}"
-        yield wrong(check, f"This could not be checked ({what}).", "Report this.")
+        yield wrong(check, f"This could not be checked ({what}).", "Please report this.")

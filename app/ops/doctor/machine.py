@@ -121,7 +121,7 @@ def _disk(chosen: settings.Settings) -> Iterator[SystemFinding]:
     if free < _NEEDED_BYTES:
         yield wrong(
             "disk",
-            f"{chosen.data_dir} has {free / 1e9:.1f} GB free; training wants at least "
+            f"{chosen.data_dir} has {free / 1e9:.1f} GB free; training needs at least "
             f"{_NEEDED_BYTES / 1e9:.0f} GB.",
             "Delete data, jobs or adapters that nobody needs, or move the folder to a larger disk; "
             f"{chosen.cache_dir} may be deleted at any time.",
@@ -158,7 +158,7 @@ def memory(meminfo: str) -> Iterator[SystemFinding]:
         yield note(
             "memory",
             said,
-            "The starter model wants 2 GB: end other programs, or expect jobs to fail for memory.",
+            "The starter model needs 2 GB: close other programs, or jobs may run out of memory.",
         )
     else:
         yield ok("memory", said)
@@ -174,7 +174,7 @@ def _cgroup_limit() -> int | None:
 
 def _permissions(chosen: settings.Settings) -> Iterator[SystemFinding]:
     if not chosen.data_dir.exists():
-        yield ok("permissions", f"{chosen.data_dir} is made at the first start")
+        yield ok("permissions", f"{chosen.data_dir} is created at the first start")
         return
     closed = [chosen.data_dir / name for name in ("secrets", "storage", "jobs", "models", "logs")]
     open_to_others = [
@@ -315,7 +315,7 @@ def _leftovers(chosen: settings.Settings) -> Iterator[SystemFinding]:
     if (chosen.data_dir / folder.RESTORING).exists():
         yield wrong(
             "leftovers",
-            f"A restore into {chosen.data_dir} was cut off, so it is not whole.",
+            f"A restore into {chosen.data_dir} was cut off, so it is incomplete.",
             "Delete that folder and restore again.",
         )
         return

@@ -55,7 +55,7 @@ def checks(chosen: settings.Settings, reached: Reached) -> Iterator[SystemFindin
         advice = "Start that server, or correct DATABASE_URL."
         yield wrong("database", reached.problem, advice if chosen.database_url else "")
     elif not reached.is_made:
-        yield ok("database", "PostgreSQL is made at the first start")
+        yield ok("database", "PostgreSQL is created at the first start")
     else:
         yield from guarded("database", lambda: _database(chosen))
         yield from guarded("migrations", _migrations)
@@ -79,7 +79,7 @@ def _database(chosen: settings.Settings) -> Iterator[SystemFinding]:
         yield wrong(
             "database",
             f"{used} of the server's {limit} connections are in use.",
-            "Raise max_connections, or find out who holds them (pg_stat_activity).",
+            "Raise max_connections, or find out who uses them (pg_stat_activity).",
         )
     if damaged:
         yield wrong(
@@ -90,7 +90,7 @@ def _database(chosen: settings.Settings) -> Iterator[SystemFinding]:
     if read_only:
         yield wrong(
             "database",
-            "The database takes no changes (it is read-only).",
+            "The database is read-only.",
             "DATABASE_URL may name a replica; name the primary server.",
         )
 
@@ -104,13 +104,13 @@ def _migrations() -> Iterator[SystemFinding]:
     elif revision is None or migrations.is_known(revision):
         yield wrong(
             "migrations",
-            f"The database stands at revision {revision or 'none'}; this version needs {head}.",
+            f"The database is at revision {revision or 'none'}; this version needs {head}.",
             "Take a backup, then run `etude migrate` (a start of `etude up` does the same).",
         )
     else:
         yield wrong(
             "migrations",
-            f"The database stands at revision {revision}, which a newer Etude made.",
+            f"The database is at revision {revision}, which a newer Etude made.",
             "Install that version again, or restore a backup from before the update.",
         )
 
@@ -125,14 +125,14 @@ def _clock() -> Iterator[SystemFinding]:
         yield wrong(
             "clock",
             f"The database's clock is {words} this machine's.",
-            "Have both follow one time server (timedatectl set-ntp true). Leases count by the "
+            "Make both follow one time server (timedatectl set-ntp true). Leases count by the "
             "database's clock alone; sign-ins and signatures of notices need both.",
         )
     elif abs(away) > _CLOCK_NOTE_SECONDS:
         yield note(
             "clock",
             f"The database's clock and this machine's differ by {abs(away):.1f} s.",
-            "Have both follow one time server: timedatectl set-ntp true",
+            "Make both follow one time server: timedatectl set-ntp true",
         )
     else:
         yield ok("clock", "the database's clock and this machine's agree")

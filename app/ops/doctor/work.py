@@ -67,10 +67,10 @@ def _models(session: Session, chosen: settings.Settings, *, deep: bool) -> Itera
             continue
         problem = _unlike(chosen.models_dir / (model.folder or ""), model.manifest_sha256, deep)
         if problem:
-            yield wrong("models", f"The files of “{model.label}” are not whole: {problem}", again)
+            yield wrong("models", f"The files of “{model.label}” are incomplete: {problem}", again)
         else:
             num_whole += 1
-    yield ok("models", f"{num_whole} starting models are whole")
+    yield ok("models", f"{num_whole} starting models are complete")
 
 
 def _files(session: Session, chosen: settings.Settings, *, deep: bool) -> Iterator[SystemFinding]:
@@ -137,7 +137,7 @@ def _trainers(session: Session, chosen: settings.Settings) -> Iterator[SystemFin
             f"End it: kill {pid}. The job itself is safe.",
         )
     if not left:
-        yield ok("trainers", "no trainer is left over")
+        yield ok("trainers", "no trainer is left running")
 
 
 def _workers(session: Session, chosen: settings.Settings) -> Iterator[SystemFinding]:
@@ -153,8 +153,8 @@ def _workers(session: Session, chosen: settings.Settings) -> Iterator[SystemFind
         elif worker.state is not WorkerState.ACTIVE:
             yield note(
                 "workers",
-                f"Worker {worker.id} takes no jobs: it is {worker.state.value}.",
-                "Let it work again on the Queue page once what was to be done there is done.",
+                f"Worker {worker.id} takes no jobs: it is paused for maintenance.",
+                "Let it take jobs again on the Queue page once maintenance is done.",
             )
         else:
             yield ok("workers", f"worker {worker.id} is alive ({worker.version})")
@@ -176,7 +176,7 @@ def _queue(session: Session, chosen: settings.Settings) -> Iterator[SystemFindin
     if stuck:
         yield wrong(
             "line",
-            f"Jobs {', '.join(map(str, stuck[:_SHOWN]))} are held by workers that are gone.",
+            f"Jobs {', '.join(map(str, stuck[:_SHOWN]))} are held by workers that no longer run.",
             "No worker is left to take them back: start one.",
         )
     # Twice the time after which a deaf worker starts afresh by itself.
@@ -198,8 +198,9 @@ def _queue(session: Session, chosen: settings.Settings) -> Iterator[SystemFindin
     if deaf:
         yield wrong(
             "line",
-            f"{waiting} jobs wait although {', '.join(deaf)} has nothing to do: it is deaf.",
-            "Restart that worker; if it comes again, look at the broker's and its own log.",
+            f"{waiting} jobs wait although {', '.join(deaf)} has nothing to do: "
+            "it does not hear of them.",
+            "Restart that worker; if it happens again, check its log and the broker's.",
         )
     elif not stuck:
         yield ok("line", f"{waiting} jobs have waited for longer than {patience.seconds} s")
@@ -228,7 +229,7 @@ def _audit(session: Session) -> Iterator[SystemFinding]:
     with closing(session.scalars(every)) as events:
         broken = audit.first_break(events)
     if broken is None:
-        yield ok("audit", "the audit log's chain is whole")
+        yield ok("audit", "the audit log's chain is intact")
     else:
         yield wrong(
             "audit",

@@ -41,7 +41,7 @@ def prepare(settings: Settings) -> None:
     """
     if (settings.data_dir / RESTORING).exists():
         raise SystemExit(
-            f"A restore into {settings.data_dir} was cut off, so it is not whole: delete that "
+            f"A restore into {settings.data_dir} was cut off, so it is incomplete: delete that "
             "folder and restore again."
         )
     try:
