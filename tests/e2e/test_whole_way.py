@@ -39,7 +39,7 @@ def page(house: House, browser: Browser) -> Page:
     page.get_by_label("Your name").fill("Ada")
     page.get_by_label("E-mail").fill("ada@house.example")
     page.get_by_label("Password", exact=True).fill(PASSWORD)
-    page.get_by_label("The same again").fill(PASSWORD)
+    page.get_by_label("Repeat password").fill(PASSWORD)
     page.get_by_role("button", name="Set password and sign in").click()
     expect(page).to_have_url(f"{house.address}/")
     page.problems = problems  # type: ignore[attr-defined]
@@ -115,11 +115,11 @@ def see_what_is_learned(page: Page) -> None:
 def start_job(page: Page) -> None:
     page.get_by_role("link", name="Train a model with this").click()
     page.get_by_text("Quick", exact=True).click()
-    page.get_by_text("Change single numbers").click()
+    page.get_by_text("Advanced settings").click()
     page.get_by_label("Passes over the practice set").fill("1")
     page.get_by_label("Examples per step").fill("1")
-    page.get_by_label("Looks at the test set").fill("2")
-    page.get_by_label("What shall this job be called?").fill("Clinic, first try")
+    page.get_by_label("Tests during training").fill("2")
+    page.get_by_label("Job name").fill("Clinic, first try")
     page.get_by_role("button", name="Start training").click()
     expect(page.get_by_role("heading", level=1)).to_have_text("Clinic, first try")
 
@@ -141,7 +141,7 @@ def watch_it_learn(house: House, page: Page) -> int:
     os.kill(trainer, signal.SIGSTOP)
     events = [json.loads(line) for line in spool.read_text().splitlines()]
     last = max(event["step"] for event in events if event["kind"] == "step")
-    expect(page.locator("[data-log]")).to_contain_text("Checkpoint kept at step")
+    expect(page.locator("[data-log]")).to_contain_text("Checkpoint saved at step")
     chart_shows(page, last)
     assert page.evaluate("window.isTheSamePage")
     other = page.context.new_page()
@@ -165,7 +165,7 @@ def kill_the_worker(page: Page, trainer: int) -> None:
     for pid in (parent(supervisor), supervisor):  # Celery's main process and its pool child
         os.kill(pid, signal.SIGKILL)
     os.kill(trainer, signal.SIGCONT)
-    expect(page.locator("[data-log]")).to_contain_text("Going on from step")
+    expect(page.locator("[data-log]")).to_contain_text("Resuming from step")
     assert not is_running(trainer)
 
 

@@ -115,21 +115,22 @@ class JobForm:
 
     def rate_sentence(self, config: TrainConfig, model: BaseModel | None) -> str:
         """Say which learning rate the job gets and where that comes from."""
-        proposed = proposed_learning_rate(_config(model), self.objective)
-        width = (_config(model) or {}).get("hidden_size")
-        source = f"proposed for a model {width:,} numbers wide" if width else "proposed"
-        if self.objective == "dpo":
-            source += ", a tenth for pairs"
-        rate = f"Learning rate {decimal(config.learning_rate)}"
+        proposed = decimal(proposed_learning_rate(_config(model), self.objective))
+        rate = decimal(config.learning_rate)
         if "learning_rate" in self.changes:
-            return f"{rate}, as you typed it; {decimal(proposed)} is {source}."
-        if self.rate_rule == "paper":
-            return f"{rate}, from the QLoRA paper; {decimal(proposed)} is {source}."
-        factor = PRESETS[self.preset].rate_factor
-        if factor == 1:
-            return f"{rate}, {source}."
-        times = "twice" if factor > 1 else "half of"
-        return f"{rate}: {times} the {decimal(proposed)} that is {source}."
+            sentence = f"Learning rate {rate}, as you typed it; Etude proposes {proposed}."
+        elif self.rate_rule == "paper":
+            sentence = f"Learning rate {rate}, from the QLoRA paper; Etude proposes {proposed}."
+        else:
+            factor = PRESETS[self.preset].rate_factor
+            sentence = f"Learning rate {rate}, as proposed for this model."
+            if factor > 1:
+                sentence = f"Learning rate {rate}: twice the {proposed} proposed for this model."
+            elif factor < 1:
+                sentence = f"Learning rate {rate}: half the {proposed} proposed for this model."
+        if self.objective == "dpo":
+            sentence += " For pairs, the proposal is a tenth of the usual rate."
+        return sentence
 
     def ids(self) -> tuple[int, int, int | None]:
         """Return the chosen version, base model and, where there is one, version to test on.

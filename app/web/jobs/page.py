@@ -1,5 +1,6 @@
 """What the page of a job shows beside its figures: curve, settings, attempts, log."""
 
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from sqlalchemy import select
@@ -12,8 +13,10 @@ from app.core.models import (
     JobEvent,
     JobStatus,
     Json,
+    User,
 )
-from app.jobs import energy, metrics, progress
+from app.jobs import energy, metrics, progress, rights
+from app.people.auth import can_edit
 from app.training.config import PRESETS, Preset, TrainConfig
 
 CURVES = ("loss", "validation_loss", "learning_rate", "tokens_per_second")
@@ -31,41 +34,82 @@ class Setting(NamedTuple):
     is_changed: bool
 
 
-def show_job(db: Session, job: Job) -> dict[str, Any]:
-    """Gather the page's parts."""
+@dataclass(frozen=True)
+class ListPage:
+    """The department's jobs, the newest first."""
+
+    rows: list[tuple[Job, str, list[float]]]  # with its status and its losses on test questions
+    older: int | None  # the job before which the next page begins
+    is_older: bool
+    can_edit: bool
+
+
+@dataclass(frozen=True)
+class JobPage:
+    """One job: how it stands, its curve, its settings and its log."""
+
+    job: Job
+    texts: dict[str, str]  # the figures in words, as the stream sends them anew
+    points: Json  # the curves, for the chart
+    table: list[Json]  # the same in rows, for the table
+    settings: list[Setting]
+    preset: Preset
+    num_changes: int  # of the preset
+    learns_preferences: bool
+    cut: str
+    log: list[JobEvent]  # the newest first
+    attempts: list[Attempt]
+    device: str
+    energy: energy.Shown
+    held_out: DatasetVersion | None
+    retry_of: Job | None
+    can_edit: bool
+    can_act: bool
+    can_pause: bool
+    can_retry: bool
+    typed: str | None  # a name that was refused, as typed
+    error: str
+
+
+def job_page(
+    db: Session, user: User, job: Job, *, typed: str | None = None, error: str = ""
+) -> JobPage:
+    """Gather what a job's page shows; `typed` and `error` are of a name that was refused."""
     db.refresh(job)
     points = curve_points(db, job)
     config = TrainConfig.model_validate(job.config)
     preset = closest_preset(config, job.base_model.config)
-    return {
-        "figures": progress.figures(db, job),
-        "points": points,
-        "table": thinned(points),
-        "settings": settings_of(config, job.base_model.config),
-        "preset": preset,
-        "learns_preferences": config.objective == "dpo",
-        "cut": _cut(db, job),
-        "num_changes": num_changes(preset, config, job.base_model.config),
-        "log": list(
-            db.scalars(
-                select(JobEvent)
-                .where(JobEvent.job_id == job.id)
-                .order_by(JobEvent.seq.desc())
-                .limit(_NUM_LOG_LINES)
-            )
-        ),
-        "attempts": list(
-            db.scalars(select(Attempt).where(Attempt.job_id == job.id).order_by(Attempt.number))
-        ),
-        "device": _device(db, job),
-        "energy": energy.shown(db, job),
-        "held_out": db.get(DatasetVersion, job.validation_version_id)
-        if job.validation_version_id
-        else None,
-        "retry_of": db.get(Job, job.retry_of_id) if job.retry_of_id else None,
-        "can_pause": not job.status.is_final and job.desired.value == "run",
-        "can_retry": job.status in (JobStatus.FAILED, JobStatus.CANCELLED),
-    }
+    held_out_id = job.validation_version_id
+    log = (
+        select(JobEvent)
+        .where(JobEvent.job_id == job.id)
+        .order_by(JobEvent.seq.desc())
+        .limit(_NUM_LOG_LINES)
+    )
+    attempts = select(Attempt).where(Attempt.job_id == job.id).order_by(Attempt.number)
+    return JobPage(
+        job=job,
+        texts=progress.figures(db, job)["texts"],
+        points=points,
+        table=thinned(points),
+        settings=settings_of(config, job.base_model.config),
+        preset=preset,
+        num_changes=num_changes(preset, config, job.base_model.config),
+        learns_preferences=config.objective == "dpo",
+        cut=_cut(db, job),
+        log=list(db.scalars(log)),
+        attempts=list(db.scalars(attempts)),
+        device=_device(db, job),
+        energy=energy.shown(db, job),
+        held_out=db.get(DatasetVersion, held_out_id) if held_out_id else None,
+        retry_of=db.get(Job, job.retry_of_id) if job.retry_of_id else None,
+        can_edit=can_edit(user),
+        can_act=rights.may_control(user, job),
+        can_pause=not job.status.is_final and job.desired.value == "run",
+        can_retry=job.status in (JobStatus.FAILED, JobStatus.CANCELLED),
+        typed=typed,
+        error=error,
+    )
 
 
 def curve_points(db: Session, job: Job) -> dict[str, Any]:
@@ -146,10 +190,10 @@ def in_words(name: str, value: object) -> str:
         ("optimizer", "paged_adamw_8bit"): "paged 8-bit AdamW",
         ("micro_batch_tokens", 0): "chosen by Etude",
         ("early_stopping_patience", 0): "never",
-        ("num_steps", 0): "by passes",
+        ("num_steps", 0): "set by the passes",
         ("neftune_alpha", 0): "none",
-        ("schedule", "cosine"): "half a cosine",
-        ("schedule", "linear"): "a straight line",
+        ("schedule", "cosine"): "along half a cosine",
+        ("schedule", "linear"): "in a straight line",
         ("schedule", "constant"): "constant",
         ("lora_targets", "all"): "all layers",
         ("lora_targets", "attention"): "attention layers",

@@ -9,10 +9,10 @@ from app.core import wakeup
 from app.core.db import Db
 from app.core.errors import AppError
 from app.core.models import Job
-from app.jobs import metrics, progress, requests, rights
+from app.jobs import metrics, progress, requests
 from app.people.auth import CurrentUser, can_edit
 from app.training import failpoints
-from app.web.jobs.page import show_job
+from app.web.jobs.page import ListPage, job_page
 from app.web.render import page
 
 router = APIRouter(prefix="/jobs")
@@ -27,14 +27,13 @@ def list_jobs(db: Db, user: CurrentUser, before: str = "") -> Response:
     before_id = int(before) if before.isdecimal() and len(before) < 10 else None
     found = requests.list_jobs(db, user, before_id=before_id, limit=_PAGE_JOBS + 1)
     shown = found[:_PAGE_JOBS]
-    return page(
-        "jobs/list.html",
-        user,
+    listed = ListPage(
         rows=progress.in_list(db, shown),
         older=shown[-1].id if len(found) > len(shown) else None,
         is_older=before_id is not None,
         can_edit=can_edit(user),
     )
+    return page("jobs/list.html", user, page=listed)
 
 
 @router.get("/{job_id}")
@@ -122,14 +121,5 @@ def _show(
     typed: str | None = None,
     error: str = "",
 ) -> Response:
-    return page(
-        "jobs/show.html",
-        user,
-        status=status,
-        job=job,
-        typed=typed,
-        error=error,
-        can_edit=can_edit(user),
-        can_act=rights.may_control(user, job),
-        **show_job(db, job),
-    )
+    shown = job_page(db, user, job, typed=typed, error=error)
+    return page("jobs/show.html", user, status=status, page=shown)

@@ -385,7 +385,7 @@ def test_the_estimate_is_a_fragment_and_says_what_is_missing(
     answer = client.post("/jobs/new/estimate", data=form)
     assert answer.status_code == 200
     assert "<html" not in answer.text
-    assert "No machine to train on has been seen yet." in answer.text
+    assert "No machine for training has been seen yet." in answer.text
     wrong = client.post("/jobs/new/estimate", data=form | {"batch_size": "1000"})
     assert "“Examples per step” needs a whole number: 1 to 256." in wrong.text
 
@@ -509,7 +509,7 @@ def test_the_list_shows_what_the_test_questions_said(
     client: TestClient, db: Session, owner: User
 ) -> None:
     sign_in(client, db, owner)
-    assert "Nothing has been taught here yet." in client.get("/jobs").text
+    assert "No jobs yet." in client.get("/jobs").text
     job = make_job(db, user=owner, status=JobStatus.SUCCEEDED, step=20, total_steps=20)
     for step, value in ((0, 2.5), (20, 1.5)):
         at = datetime.now(UTC)
@@ -534,9 +534,9 @@ def test_older_jobs_are_a_page_further(client: TestClient, db: Session, owner: U
     older = client.get(f"/jobs?before={made[10]}").text
     assert shown(f"/jobs?before={made[10]}") == made[9::-1]
     assert "Older jobs" not in older
-    assert '<a class="button-quiet" href="/jobs">The newest jobs</a>' in older
+    assert '<a class="button-quiet" href="/jobs">Newest jobs</a>' in older
     assert shown("/jobs?before=x") == made[:9:-1]
-    assert "The newest jobs" in client.get(f"/jobs?before={made[0]}").text
+    assert "Newest jobs" in client.get(f"/jobs?before={made[0]}").text
 
 
 def test_the_learning_rate_follows_the_models_width(
@@ -561,8 +561,8 @@ def test_the_learning_rate_follows_the_models_width(
         return found[1] if found else ""
 
     assert (rate(), rate(preset="quick"), rate(preset="thorough")) == (2.9e-4, 5.8e-4, 1.45e-4)
-    assert said() == "Learning rate 0.00029, proposed for a model 4,096 numbers wide."
-    assert said(preset="quick").startswith("Learning rate 0.00058: twice the 0.00029 that is")
+    assert said() == "Learning rate 0.00029, as proposed for this model."
+    assert said(preset="quick").startswith("Learning rate 0.00058: twice the 0.00029 proposed")
     assert rate(rate_rule="paper") == 2e-4
     assert "QLoRA paper" in said(rate_rule="paper")
     assert rate(learning_rate="0.003", rate_rule="paper") == 0.003
@@ -601,7 +601,7 @@ def test_what_to_learn_is_asked_where_the_data_has_pairs(
     assert ["pairs of a better" in html for html in shown.values()] == [False, True, False]
     assert ["continued pretraining" in html for html in shown.values()] == [False, False, True]
     assert re.search(r'value="dpo" checked', shown[pairs.id])
-    assert "a tenth for pairs" in shown[pairs.id]
+    assert "a tenth of the usual rate" in shown[pairs.id]
     assert 'class="change" open' not in shown[pairs.id]
     form |= {"version_id": str(pairs.id)}
     swapped = client.post("/jobs/new/objective", data=form).text
@@ -610,7 +610,7 @@ def test_what_to_learn_is_asked_where_the_data_has_pairs(
     # Without JavaScript the other data may have been chosen after the page was shown.
     wrong = client.post("/jobs/new", data=form)
     assert wrong.status_code == 422
-    assert "Choose what it is to learn from these pairs." in wrong.text
+    assert "Choose what the model should learn from these pairs." in wrong.text
     sent = form | {"objective": "dpo", "dpo_beta": "0,2"}
     assert client.post("/jobs/new", data=sent, follow_redirects=False).status_code == 303
     plain = form_of(db, owner, objective="dpo")

@@ -1,0 +1,193 @@
+"""What the page shows on which a job is made: the choices there are, and what they would need."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from sqlalchemy.orm import Session
+
+from app.base_models import registry as base_models
+from app.core.errors import AppError
+from app.core.models import (
+    BaseModel,
+    DatasetVersion,
+    ExampleKind,
+    ModelStatus,
+    User,
+    VersionStatus,
+)
+from app.datasets import examples, versions
+from app.datasets.privacy import reviews
+from app.jobs import energy, plans, progress
+from app.training.config import PRESETS, Preset
+from app.training.plan.choose import Plan
+from app.training.plan.machine import DeviceInfo
+from app.web.jobs.new_form import FIELDS, PAIR_FIELDS, JobForm, SettingField
+
+_USABLE = (
+    VersionStatus.READY,
+    VersionStatus.BUILDING,
+    VersionStatus.CONFIRMED,
+)
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """What the chosen job would need; or, in `sentence`, why nobody can say yet."""
+
+    plan: Plan | None
+    device: DeviceInfo | None
+    sentence: str
+    rate: str = ""  # which learning rate, and why
+    taken: energy.Before | None = None  # where similar jobs say something of it
+
+    @property
+    def time(self) -> str:
+        return progress.duration(self.plan.seconds) if self.plan else ""
+
+    @property
+    def device_words(self) -> str:
+        if self.device is None:
+            return ""
+        name = self.device.name or ("the CPU" if self.device.kind == "cpu" else "the GPU")
+        return f"{self.device.num_devices} × {name}" if self.device.num_devices > 1 else name
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """What is asked only of data that has pairs of a better and a worse answer."""
+
+    has_pairs: bool
+    is_text: bool
+    fields: dict[str, SettingField]
+
+
+@dataclass(frozen=True)
+class NewJobPage:
+    """The form as it was filled in, with what there is to choose from."""
+
+    form: JobForm
+    errors: dict[str, str]  # by field
+    versions: list[DatasetVersion]
+    held_out: DatasetVersion | None
+    undecided: set[int]  # versions about whose personal details nobody has decided
+    gate_version: str  # the one of them that was chosen
+    models: list[tuple[BaseModel, Literal["yes", "tight", "no"] | None]]  # whether it fits
+    presets: list[Preset]
+    fields: list[SettingField]
+    pairs: Pairs
+    is_changed: bool  # the settings differ from the preset
+    advanced_open: bool
+    estimate: Estimate
+
+
+def new_job_page(
+    db: Session,
+    user: User,
+    form: JobForm,
+    *,
+    errors: dict[str, str] | None = None,
+    gate_version: str = "",
+) -> NewJobPage:
+    """Fill in what the form leaves open, and gather what there is to choose from."""
+    wrong = errors or {}
+    choices = _versions(db, user)
+    models = [
+        model for model in base_models.list_models(db) if model.status is not ModelStatus.FAILED
+    ]
+    undecided = reviews.undecided(db, choices)
+    if not form.version_id and choices:
+        # The newest that may be learned from.
+        first = next((one for one in choices if one.id not in undecided), choices[0])
+        form.version_id = str(first.id)
+    ready = [model for model in models if model.status is ModelStatus.READY]
+    if not form.base_model_id and ready:
+        form.base_model_id = str(ready[0].id)
+    if not form.name:
+        chosen = next((one for one in choices if str(one.id) == form.version_id), None)
+        form.name = chosen.dataset.name if chosen and not wrong else ""
+    asked = pairs(db, user, form)
+    if asked.has_pairs:  # as the page offers it, so that its estimate is of that
+        form.changes.setdefault("objective", "dpo")
+    devices = plans.devices(db)
+    return NewJobPage(
+        form=form,
+        errors=wrong,
+        versions=choices,
+        held_out=next((one for one in choices if str(one.id) == form.validation_version_id), None),
+        undecided=set(undecided),
+        gate_version=gate_version,
+        models=[(model, plans.fits(model, devices)) for model in models],
+        presets=list(PRESETS.values()),
+        fields=[field for field in FIELDS if field.name not in PAIR_FIELDS],
+        pairs=asked,
+        is_changed=any(name not in PAIR_FIELDS for name in form.changes),
+        advanced_open=any(
+            field.is_advanced and (field.name in form.changes or field.name in wrong)
+            for field in FIELDS
+        ),
+        estimate=estimate(db, user, form),
+    )
+
+
+def pairs(db: Session, user: User, form: JobForm) -> Pairs:
+    """Say what is to be asked of the chosen data."""
+    found = kind(db, user, form)
+    return Pairs(
+        has_pairs=found is ExampleKind.PREFERENCE,
+        is_text=found is ExampleKind.TEXT,
+        fields={field.name: field for field in FIELDS if field.name in PAIR_FIELDS},
+    )
+
+
+def kind(db: Session, user: User, form: JobForm) -> ExampleKind | None:
+    """Return of which kind the chosen data is; None where nobody can say."""
+    try:
+        return examples.kind(db, versions.get_version(db, user, int(form.version_id)))
+    except (AppError, ValueError):
+        return None
+
+
+def estimate(db: Session, user: User, form: JobForm) -> Estimate:
+    """Say what the chosen job would need."""
+    model = chosen_model(db, form)
+    config, errors = form.config(model)
+    if config is None:
+        return Estimate(None, None, next(iter(errors.values())))
+    rate = form.rate_sentence(config, model)
+    try:
+        version_id, base_model_id, _ = form.ids()
+        version = versions.get_version(db, user, version_id)
+        model = base_models.get_model(db, base_model_id)
+    except AppError as error:
+        return Estimate(None, None, error.message, rate)
+    devices = plans.devices(db)
+    if not devices:
+        return Estimate(None, None, "No machine for training has been seen yet.", rate)
+    if version.status is not VersionStatus.READY:
+        sentence = "The estimate appears here once the data has been read."
+        return Estimate(None, None, sentence, rate)
+    try:
+        plan = plans.predict(db, version, model, config)
+    except AppError as error:  # e.g. the model's template refuses these examples
+        return Estimate(None, None, error.message, rate)
+    db.commit()  # the token lengths that were counted for it
+    if plan is None:
+        sentence = "The estimate appears here once the starting model has been imported."
+        return Estimate(None, None, sentence, rate)
+    device = plans.device_of(plan, devices)
+    taken = energy.before(db, model.id, config, plan, device.name)
+    return Estimate(plan, device, "", rate, taken)
+
+
+def chosen_model(db: Session, form: JobForm) -> BaseModel | None:
+    """Return the chosen starting model; None where the form names none that there is."""
+    return db.get(BaseModel, int(form.base_model_id)) if form.base_model_id.isdecimal() else None
+
+
+def _versions(db: Session, user: User) -> list[DatasetVersion]:
+    return [
+        version
+        for dataset in versions.list_datasets(db, user)
+        for version in reversed(dataset.versions)
+        if version.status in _USABLE
+    ]
