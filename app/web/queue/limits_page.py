@@ -1,11 +1,12 @@
 """What the page of limits shows: departments and people, each with its rule in words."""
 
 from dataclasses import dataclass
-from typing import Any
+from datetime import datetime
 
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
+from app.core.errors import AppError
 from app.core.models import Department, QueueRule, User
 from app.jobs import limits, shares
 from app.jobs.scheduling import Rule
@@ -31,15 +32,32 @@ def wanted(form: LimitsForm) -> limits.Wanted:
     return limits.Wanted(**{**form.model_dump(), "weekends": bool(form.weekends)})
 
 
-def show_limits(
-    db: Session, admin: User, person: int | None, typed: limits.Wanted | None, wrong: str
-) -> dict[str, Any]:
+@dataclass(frozen=True)
+class LimitsPage:
+    departments: list[Entry]
+    people: list[Entry]
+    others: list[tuple[int, str]]  # people without limits of their own: id and words
+    local: datetime  # now, in the site's time zone
+    is_fair: bool
+    error: AppError | None
+    wrong: str  # the key of the form it is about
+
+
+def limits_page(
+    db: Session,
+    admin: User,
+    person: int | None,
+    typed: limits.Wanted | None,
+    wrong: str,
+    error: AppError | None,
+) -> LimitsPage:
     """Gather the page's parts.
 
     Args:
         person: Somebody without limits so far, for whom a form is wanted.
         typed: What was typed into the form that is wrong.
         wrong: That form's key.
+        error: What is wrong with it.
     """
     of_departments, of_people = limits.list_rules(db, admin)
     everyone = shares.standings(db)
@@ -55,8 +73,8 @@ def show_limits(
         return Entry(key, name, address, words, used, values, has_share, is_open)
 
     people = list(db.scalars(select(User).where(User.disabled_at.is_(None)).order_by(User.email)))
-    return {
-        "departments": [
+    return LimitsPage(
+        departments=[
             entry(
                 f"department-{department.id}",
                 f"/queue/limits/departments/{department.id}",
@@ -66,7 +84,7 @@ def show_limits(
             )
             for department in db.scalars(select(Department).order_by(Department.name))
         ],
-        "people": [
+        people=[
             entry(
                 f"person-{each.id}",
                 f"/queue/limits/people/{each.id}",
@@ -77,14 +95,16 @@ def show_limits(
             for each in people
             if each.id in of_people or each.id == person
         ],
-        "others": [
+        others=[
             (each.id, f"{each.name} ({each.email})" if each.name else each.email)
             for each in people
             if each.id not in of_people and each.id != person
         ],
-        "local": everyone.local,
-        "is_fair": everyone.is_fair,
-    }
+        local=everyone.local,
+        is_fair=everyone.is_fair,
+        error=error,
+        wrong=wrong,
+    )
 
 
 def in_words(rule: Rule, has_share: bool) -> str:
@@ -93,7 +113,7 @@ def in_words(rule: Rule, has_share: bool) -> str:
     if has_share and rule.share != 1:
         parts.append(f"share {rule.share:g}")
     if rule.max_running is not None:
-        parts.append(f"at most {rule.max_running} in training at once")
+        parts.append(f"at most {rule.max_running} training at once")
     if rule.max_queued is not None:
         parts.append(f"at most {rule.max_queued} waiting")
     if rule.month_seconds is not None:

@@ -1,15 +1,16 @@
-"""What the page of the queue shows: the line, the machines and their devices, and the workers."""
+"""What the page of the queue shows: jobs, the machines and their devices, and the workers."""
 
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Any
 
 from sqlalchemy import select
 from sqlalchemy.orm import Session, selectinload
 
 from app.core import settings
+from app.core.errors import AppError
 from app.core.models import (
     Department,
+    Desired,
     Job,
     JobStatus,
     QuarantinedDevice,
@@ -30,7 +31,7 @@ _ROUND_SECONDS = 300
 
 @dataclass(frozen=True)
 class Row:
-    """One job in the line."""
+    """One job in the queue."""
 
     job: Job
     place: int | None
@@ -41,6 +42,7 @@ class Row:
     department: str
     can_act: bool
     is_mine: bool  # of the person's department: its page may be opened
+    is_paused: bool  # while it waits
 
 
 @dataclass(frozen=True)
@@ -63,13 +65,30 @@ class Machine:
     problem: str
 
 
-def show_queue(db: Session, user: User) -> dict[str, Any]:
+@dataclass(frozen=True)
+class QueuePage:
+    is_admin: bool
+    running: list[Row]
+    waiting: list[Row]
+    num_running: int  # of all departments, as the next
+    num_waiting: int
+    num_other_running: int  # of departments whose jobs the person may not see
+    num_other_waiting: int
+    num_more: int  # that wait, and are more than anyone reads
+    machines: list[Machine]
+    workers: list[tuple[Worker, bool]]  # and whether it was heard of lately
+    hosts: list[str]
+    now: datetime
+    error: AppError | None
+
+
+def queue_page(db: Session, user: User, error: AppError | None = None) -> QueuePage:
     """Gather the page's parts; other departments' jobs are counted, not named."""
-    line = queue_view.outlook(db)
+    outlook = queue_view.outlook(db)
     is_admin = user.role is Role.ADMIN
     running_ids, waiting_ids = (
         [key for key, department in rows if is_admin or department == user.department_id]
-        for rows in (line.running, line.waiting)
+        for rows in (outlook.running, outlook.waiting)
     )
     shown = {
         job.id: job
@@ -81,51 +100,53 @@ def show_queue(db: Session, user: User) -> dict[str, Any]:
     }
     names = {row.id: row.name for row in db.execute(select(Department.id, Department.name))}
     rows = {
-        job_id: _row(user, job, line, names[job.department_id]) for job_id, job in shown.items()
+        job_id: _row(user, job, outlook, names[job.department_id]) for job_id, job in shown.items()
     }
-    # Somebody may have ended or begun a job between the two looks.
+    # Somebody may have ended or begun a job between the two queries.
     running = [rows[each] for each in running_ids if each in rows]
     waiting = [rows[each] for each in waiting_ids[:MOST_ROWS] if each in rows]
     workers = list(db.scalars(select(Worker).order_by(Worker.queue.desc(), Worker.id)))
-    workers = [worker for worker in workers if line.now - worker.last_seen < _FORGOTTEN]
-    return {
-        "is_admin": is_admin,
-        "running": running,
-        "waiting": waiting,
-        "num_running": len(line.running),
-        "num_waiting": len(line.waiting),
-        "num_other_running": len(line.running) - len(running_ids),
-        "num_other_waiting": len(line.waiting) - len(waiting_ids),
-        "num_more": len(waiting_ids) - len(waiting),
-        "machines": _machines(db, workers, {row.job.worker_id: row.job for row in running}, line),
-        "workers": [
-            (worker, line.now - worker.last_seen < choice.WORKER_SILENCE) for worker in workers
+    workers = [worker for worker in workers if outlook.now - worker.last_seen < _FORGOTTEN]
+    return QueuePage(
+        is_admin=is_admin,
+        running=running,
+        waiting=waiting,
+        num_running=len(outlook.running),
+        num_waiting=len(outlook.waiting),
+        num_other_running=len(outlook.running) - len(running_ids),
+        num_other_waiting=len(outlook.waiting) - len(waiting_ids),
+        num_more=len(waiting_ids) - len(waiting),
+        machines=_machines(db, workers, {row.job.worker_id: row.job for row in running}, outlook),
+        workers=[
+            (worker, outlook.now - worker.last_seen < choice.WORKER_SILENCE) for worker in workers
         ],
-        "hosts": sorted({worker.host for worker in workers}),
-        "now": line.now,
-    }
+        hosts=sorted({worker.host for worker in workers}),
+        now=outlook.now,
+        error=error,
+    )
 
 
-def _row(user: User, job: Job, line: queue_view.Outlook, department: str) -> Row:
-    times = line.times.get(job.id)
+def _row(user: User, job: Job, outlook: queue_view.Outlook, department: str) -> Row:
+    times = outlook.times.get(job.id)
     is_running = job.status is JobStatus.RUNNING
     return Row(
         job=job,
-        place=line.positions.get(job.id),
+        place=outlook.positions.get(job.id),
         word=progress.status_word(job),
-        why="" if is_running else line.why(job.id),
-        starts="" if is_running else in_words(times, line.now, starts=True),
-        ends=in_words(times, line.now, starts=False),
+        why="" if is_running else outlook.why(job.id),
+        starts="" if is_running else in_words(times, outlook.now, starts=True),
+        ends=in_words(times, outlook.now, starts=False),
         department=department,
         can_act=rights.may_control(user, job),
         is_mine=job.department_id == user.department_id,
+        is_paused=job.status is JobStatus.QUEUED and job.desired is Desired.PAUSE,
     )
 
 
 def _machines(
-    db: Session, workers: list[Worker], known: dict[str | None, Job], line: queue_view.Outlook
+    db: Session, workers: list[Worker], known: dict[str | None, Job], outlook: queue_view.Outlook
 ) -> list[Machine]:
-    ill = machines.quarantined(db)
+    quarantined = machines.quarantined(db)
     busy = set(db.scalars(select(Job.worker_id).where(Job.status == JobStatus.RUNNING)))
     alone = {
         (worker.host, *worker.devices)
@@ -136,7 +157,7 @@ def _machines(
     for worker in workers:
         if worker.queue != "gpu":
             continue
-        is_here = line.now - worker.last_seen < choice.WORKER_SILENCE
+        is_here = outlook.now - worker.last_seen < choice.WORKER_SILENCE
         readings = machines.Readings.model_validate(worker.readings or {})
         by_name = {each.device: each for each in readings.devices}
         found.append(
@@ -149,7 +170,7 @@ def _machines(
                     Device(
                         name,
                         by_name.get(name) if is_here else None,
-                        ill.get((worker.host, name)),
+                        quarantined.get((worker.host, name)),
                     )
                     for name in dict.fromkeys(worker.devices)
                 ],
@@ -165,7 +186,7 @@ def _machines(
 
 
 def in_words(times: Times | None, now: datetime, *, starts: bool) -> str:
-    """Say from when to when, on the clock of the house: `14:10 to 15:00`; empty: nobody knows."""
+    """Say from when to when, on the clock of the site: `14:10 to 15:00`; empty: nobody knows."""
     span = None if times is None else times.starts if starts else times.ends
     if span is None:
         return ""

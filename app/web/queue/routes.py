@@ -16,12 +16,12 @@ from app.machines import devices
 from app.people.auth import CurrentUser
 from app.web.forms import DeviceForm, LimitsForm
 from app.web.queue import limits_page
-from app.web.queue.page import show_queue
+from app.web.queue.page import queue_page
 from app.web.render import page
 
 router = APIRouter(prefix="/queue")
 
-_DEEDS: dict[str, Callable[[Session, User, Job], None]] = {
+_OPERATIONS: dict[str, Callable[[Session, User, Job], None]] = {
     "pause": requests.pause,
     "resume": requests.resume,
     "cancel": requests.cancel,
@@ -33,16 +33,16 @@ _DEEDS: dict[str, Callable[[Session, User, Job], None]] = {
 
 @router.get("")
 def show(db: Db, user: CurrentUser) -> Response:
-    """Show the line, the machines and the workers."""
+    """Show the jobs, the machines and the workers."""
     return _page(db, user)
 
 
-@router.post("/jobs/{job_id}/{deed}")
-def do(db: Db, user: CurrentUser, job_id: int, deed: str) -> Response:
+@router.post("/jobs/{job_id}/{operation}")
+def do(db: Db, user: CurrentUser, job_id: int, operation: str) -> Response:
     """Pause, resume, cancel or move a job; an administrator those of every department."""
-    if deed not in _DEEDS:
+    if operation not in _OPERATIONS:
         raise NotFound("There is no such page.")
-    _DEEDS[deed](db, user, requests.get_any(db, user, job_id))
+    _OPERATIONS[operation](db, user, requests.get_any(db, user, job_id))
     return _done(db)
 
 
@@ -139,7 +139,7 @@ def _done(db: Session, to: str = "/queue") -> RedirectResponse:
 
 def _page(db: Session, user: User, *, error: AppError | None = None) -> Response:
     status = error.status if error else 200
-    return page("queue/show.html", user, status=status, error=error, **show_queue(db, user))
+    return page("queue/show.html", user, status=status, page=queue_page(db, user, error))
 
 
 def _limits(
@@ -153,8 +153,8 @@ def _limits(
     wrong: str = "",
 ) -> Response:
     chosen = int(person) if person.isdecimal() and len(person) < 10 else None
-    parts = limits_page.show_limits(db, user, chosen, typed, wrong)
-    return page("queue/limits.html", user, status=status, error=error, wrong=wrong, **parts)
+    shown = limits_page.limits_page(db, user, chosen, typed, wrong, error)
+    return page("queue/limits.html", user, status=status, page=shown)
 
 
 def _wrong(

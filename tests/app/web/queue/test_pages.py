@@ -107,9 +107,9 @@ def test_each_sees_their_own_by_name_and_administrators_all(
     html = client.get("/queue").text
     assert "Secret exam" not in html and "bo@house.example" not in html
     assert "1 job of other departments" in html
-    assert "Trains a job of another department." in html
+    assert "Training a job of another department." in html
     assert ">Falls on the ward</a>" in html
-    assert "It is next." in html and "One job before it." in html
+    assert "It is next in the queue." in html and "One job is ahead of it." in html
     assert re.search(r"begins (in a moment|\d\d:\d\d|about|tomorrow)", html)
     for words in ("6.0 GB of 24.0 GB", "87 %", "61 °C", "58 of 72 W", "Xid 79", "1.2.3"):
         assert words in html
@@ -176,7 +176,7 @@ def test_deeds_are_kept_in_the_audit_log(client: TestClient, db: Session, owner:
     refused = client.post(f"{place}/quarantine", data=device)
     assert refused.status_code == 422 and "Say why" in refused.text
     assert client.post(f"{place}/quarantine", data=device | {"reason": "Xid 79"}).is_success
-    assert "out of use since" in client.get("/queue").text
+    assert "in quarantine since" in client.get("/queue").text
     assert "cuda:0 of here was taken out of use" in client.get("/notices").text
     assert client.post(f"{place}/quarantine", data=device | {"reason": "x"}).status_code == 409
     assert client.post(f"{place}/release", data=device).is_success
@@ -232,11 +232,11 @@ def test_limits_are_set_said_and_come_back_when_wrong(
     sent = {"share": "2", "max_running": "1", "opens": "20:00", "closes": "06:00",
             "weekends": "yes"}  # fmt: skip
     html = client.post(department, data=sent).text
-    said = "Share 2, at most 1 in training at once, only between 20:00 and 06:00, "
+    said = "Share 2, at most 1 training at once, only between 20:00 and 06:00, "
     assert said + "and all day on weekends" in html
     wrong = client.post(department, data=sent | {"month_hours": "lots"})
     assert wrong.status_code == 422
-    assert 'value="lots"' in wrong.text and "Give a number, or leave it empty." in wrong.text
+    assert 'value="lots"' in wrong.text and "Enter a number, or leave this empty." in wrong.text
     html = client.get(f"/queue/limits?person={owner.id}").text
     assert f'action="/queue/limits/people/{owner.id}"' in html
     html = client.post(f"/queue/limits/people/{owner.id}", data={"month_hours": "10"}).text
