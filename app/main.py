@@ -4,7 +4,7 @@ import gc
 import time
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager, suppress
-from typing import Any
+from dataclasses import dataclass
 from urllib.parse import quote
 
 import psycopg
@@ -162,6 +162,14 @@ def _metrics(request: Request) -> Response:
 # --- what went wrong, as a page ------------------------------------------------------------
 
 
+@dataclass(frozen=True)
+class _ErrorPage:
+    message: str
+    code: int
+    request_id: str
+    at: str
+
+
 async def _app_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, AppError)
     if isinstance(error, NotSignedIn):
@@ -184,8 +192,8 @@ async def _unreadable_request(request: Request, error: Exception) -> Response:
 async def _http_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     sentences = {
-        404: "There is no such page. The address may be mistyped, or the thing was deleted.",
-        405: "This address does not take that kind of request. Go back and try again.",
+        404: "There is no such page. The address may be wrong, or it was deleted.",
+        405: "This address does not accept that kind of request. Go back and try again.",
     }
     return await _error_page(
         request, error.status_code, sentences.get(error.status_code, error.detail)
@@ -205,7 +213,7 @@ async def _crash(request: Request, error: Exception) -> Response:
         request,
         500,
         "Something went wrong on our side; your work is safe. "
-        "Try again, and if it happens again tell your administrator the number below.",
+        "Try again. If it happens again, give your administrator the number below.",
     )
 
 
@@ -224,14 +232,11 @@ async def _error_page(
 ) -> Response:
     if "text/html" not in request.headers.get("accept", "text/html"):
         return PlainTextResponse(message + "\n", status_code=status, headers=headers)
-    context: dict[str, Any] = {
-        "message": message,
-        "code": status,
-        "request_id": request.state.request_id,
-        "at": time.strftime("%Y-%m-%d %H:%M:%S %Z"),
-    }
+    shown = _ErrorPage(
+        message, status, request.state.request_id, at=time.strftime("%Y-%m-%d %H:%M:%S %Z")
+    )
     user = None if status >= 500 else await run_in_threadpool(_user_of, request)
-    return page("error.html", user, status=status, headers=headers, **context)
+    return page("error.html", user, status=status, headers=headers, page=shown)
 
 
 def _user_of(request: Request) -> User | None:

@@ -108,8 +108,8 @@ class HostGuard:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http" and not is_our_host(Headers(scope=scope).get("host", "")):
             response = PlainTextResponse(
-                "Etude does not go by this name. Use the address that it printed at the start, or "
-                "add the name to ETUDE_ALLOWED_HOSTS.\n",
+                "Etude does not know this name. Use the address that it printed when it started, "
+                "or add the name to ETUDE_ALLOWED_HOSTS.\n",
                 status_code=421,
             )
             await response(scope, receive, send)

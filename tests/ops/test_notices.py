@@ -348,7 +348,7 @@ def test_the_bell_the_list_and_the_choice(
     assert 'aria-label="Notices"' in client.get("/").text
     assert "administrators" not in client.get("/account").text
     done = client.post("/account/notices", data={"kinds": ["job_failed"]})
-    assert "Your choice of mails is kept" in done.text
+    assert "Your choice has been saved" in done.text
     db.expire_all()
     again = make_job(db, user=owner)
     end(db, again)

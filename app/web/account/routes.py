@@ -10,9 +10,9 @@ from app.core.db import Db
 from app.core.errors import AppError, Conflict, Invalid
 from app.core.models import User
 from app.notices import inbox
-from app.notices.events import WORDS, wants_mail
 from app.people import auth
 from app.people.auth import CurrentUser
+from app.web.account.page import SetupPage, SignInPage, account_page
 from app.web.forms import MailForm, NameForm, PasswordForm, SetupForm, SignInForm
 from app.web.render import page
 
@@ -106,7 +106,7 @@ def choose_mail(db: Db, user: CurrentUser, form: Annotated[MailForm, Form()]) ->
 def create_token(db: Db, user: CurrentUser, form: Annotated[NameForm, Form()]) -> Response:
     """Make an API token and show it, this once."""
     if not form.name.strip():
-        error = Invalid("Say what the token is for, so that you know it again.", field="name")
+        error = Invalid("Say what the token is for, so that you can recognise it.", field="name")
         return _account_page(db, user, error=error)
     token = auth.create_token(db, user, form.name)
     db.commit()
@@ -122,44 +122,22 @@ def revoke_token(db: Db, user: CurrentUser, token_id: int) -> Response:
 
 
 def _sign_in_page(db: Db, form: SignInForm, error: AppError | None = None) -> Response:
-    return page(
-        "account/sign_in.html",
-        status=error.status if error else 200,
-        form=form,
-        error=error,
-        is_new=auth.needs_first_administrator(db),
-    )
+    shown = SignInPage(form, error, is_new=auth.needs_first_administrator(db))
+    return page("account/sign_in.html", status=error.status if error else 200, page=shown)
 
 
 def _setup_page(
     secret: str, person: User | None, form: SetupForm, error: AppError | None = None
 ) -> Response:
-    return page(
-        "account/setup.html",
-        status=error.status if error else 200,
-        secret=secret,
-        person=person,
-        form=form,
-        error=error,
-        min_length=auth.MIN_PASSWORD_LENGTH,
-    )
+    shown = SetupPage(secret, person, form, error)
+    return page("account/setup.html", status=error.status if error else 200, page=shown)
 
 
 def _account_page(
     db: Db, user: User, *, said: str = "", token: str = "", error: AppError | None = None
 ) -> Response:
-    return page(
-        "account/show.html",
-        user,
-        status=error.status if error else 200,
-        kinds=[(kind.value, WORDS[kind], wants_mail(user, kind)) for kind in inbox.mailed_to(user)],
-        has_mail=bool(settings.get().smtp_host),
-        tokens=auth.list_tokens(db, user),
-        said=said,
-        token=token,
-        error=error,
-        min_length=auth.MIN_PASSWORD_LENGTH,
-    )
+    shown = account_page(db, user, said=said, token=token, error=error)
+    return page("account/show.html", user, status=error.status if error else 200, page=shown)
 
 
 def _with_session(target: str, cookie: str) -> Response:
@@ -183,4 +161,4 @@ def _inside(target: str) -> str:
 
 def _same_twice(password: str, again: str) -> None:
     if password != again:
-        raise Invalid("The two passwords are not the same.", field="password_again")
+        raise Invalid("The two passwords differ.", field="password_again")

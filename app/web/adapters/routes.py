@@ -1,4 +1,4 @@
-"""Adapters: what was learned, before and after, and how to take it home."""
+"""Adapters: what was learned, before and after, and the files to download."""
 
 from typing import Annotated
 
@@ -10,8 +10,8 @@ from app.core import storage
 from app.core.db import Db
 from app.core.errors import AppError
 from app.core.models import Adapter, User
-from app.people.auth import CurrentUser, can_edit
-from app.training import manifests
+from app.people.auth import CurrentUser
+from app.web.adapters.page import ListPage, adapter_page
 from app.web.render import page
 
 router = APIRouter(prefix="/adapters")
@@ -20,7 +20,8 @@ router = APIRouter(prefix="/adapters")
 @router.get("")
 def list_adapters(db: Db, user: CurrentUser) -> Response:
     """Show the department's adapters, the newest first."""
-    return page("adapters/list.html", user, adapters=adapters.list_adapters(db, user))
+    shown = ListPage(adapters.list_adapters(db, user))
+    return page("adapters/list.html", user, page=shown)
 
 
 @router.get("/{adapter_id}")
@@ -74,15 +75,5 @@ def _show(
     typed: str | None = None,
     error: str = "",
 ) -> Response:
-    archive = adapter.archive_file
-    return page(
-        "adapters/show.html",
-        user,
-        status=status,
-        adapter=adapter,
-        archive=archive if archive and archive.deleted_at is None else None,
-        files=manifests.read_manifest(adapters.folder(adapter))[0],
-        typed=typed,
-        error=error,
-        can_edit=can_edit(user),
-    )
+    shown = adapter_page(user, adapter, typed=typed, error=error)
+    return page("adapters/show.html", user, status=status, page=shown)

@@ -7,12 +7,12 @@ from fastapi.responses import RedirectResponse
 from sqlalchemy.orm import Session
 
 from app.base_models import registry as base_models
-from app.core import settings, wakeup
+from app.core import wakeup
 from app.core.db import Db
 from app.core.errors import AppError
 from app.core.models import Json, Role, User
-from app.jobs import plans
 from app.people.auth import CurrentUser, require_role
+from app.web.models.page import models_page
 from app.web.render import page
 
 router = APIRouter(prefix="/models")
@@ -39,7 +39,7 @@ def add(
 
 @router.post("/hub")
 def add_from_hub(db: Db, user: CurrentUser, repo: Annotated[str, Form()] = "") -> Response:
-    """Register a model of the Hugging Face Hub, where the house allows it; a worker fetches it."""
+    """Register a model of the Hugging Face Hub, where that is allowed; a worker fetches it."""
     require_role(user, Role.ADMIN)
     repo = repo.strip()
     return _add(db, user, {"kind": "hub", "repo": repo}, repo, {"repo": repo})
@@ -76,15 +76,4 @@ def _page(
     typed: dict[str, str] | None = None,
     errors: dict[str, str] | None = None,
 ) -> Response:
-    devices = plans.devices(db)
-    return page(
-        "models/list.html",
-        user,
-        status=status,
-        models=[(model, plans.fits(model, devices)) for model in base_models.list_models(db)],
-        device=devices[0] if devices else None,
-        is_admin=user.role is Role.ADMIN,
-        may_download=settings.get().hub_downloads,
-        typed={"path": "", "name": "", "repo": ""} | (typed or {}),
-        errors=errors or {},
-    )
+    return page("models/list.html", user, status=status, page=models_page(db, user, typed, errors))

@@ -1,17 +1,17 @@
-"""Notices: a person's own list with its bell, and the house's webhooks."""
+"""Notices: a person's own list with its bell, and the site's webhooks."""
 
 from typing import Annotated
 
 from fastapi import APIRouter, Form, Response
 from fastapi.responses import RedirectResponse
 
-from app.core import settings
 from app.core.db import Db
 from app.core.errors import AppError
-from app.core.models import Role, User, Webhook
-from app.notices import calls, inbox, webhooks
+from app.core.models import User, Webhook
+from app.notices import inbox, webhooks
 from app.people.auth import CurrentUser
 from app.web.forms import WebhookForm
+from app.web.notices.page import notices_page, webhooks_page
 from app.web.render import fragment, num_unread, page
 
 router = APIRouter()
@@ -20,13 +20,7 @@ router = APIRouter()
 @router.get("/notices")
 def show(db: Db, user: CurrentUser) -> Response:
     """Show what a person was told, the newest first."""
-    return page(
-        "notices/list.html",
-        user,
-        notices=inbox.latest(db, user),
-        is_admin=user.role is Role.ADMIN,
-        has_mail=bool(settings.get().smtp_host),
-    )
+    return page("notices/list.html", user, page=notices_page(db, user))
 
 
 @router.get("/notices/bell")
@@ -110,16 +104,6 @@ def _webhooks(
     error: AppError | None = None,
     shown: Webhook | None = None,
 ) -> Response:
-    return page(
-        "notices/webhooks.html",
-        user,
-        status=error.status if error else 200,
-        webhooks=webhooks.list_all(db, user),
-        undelivered=webhooks.undelivered(db, user),
-        form=form or WebhookForm(),
-        error=error,
-        shown=shown,
-        secret=webhooks.secret(shown) if shown else "",
-        example=calls.example(),
-        has_mail=bool(settings.get().smtp_host),
-    )
+    filled = webhooks_page(db, user, form=form, error=error, shown=shown)
+    status = error.status if error else 200
+    return page("notices/webhooks.html", user, status=status, page=filled)

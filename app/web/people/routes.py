@@ -9,8 +9,9 @@ from app.core.db import Db
 from app.core.errors import AppError
 from app.core.models import User
 from app.people import members
-from app.people.auth import LINK_HOURS, CurrentUser
+from app.people.auth import CurrentUser
 from app.web.forms import PersonForm, RoleForm
+from app.web.people.page import people_page
 from app.web.render import page
 
 router = APIRouter(prefix="/people")
@@ -62,7 +63,7 @@ def set_role(
 
 @router.post("/{user_id}/disable")
 def disable(db: Db, user: CurrentUser, user_id: int) -> Response:
-    """Close an account."""
+    """Deactivate an account."""
     person = members.get(db, user, user_id)
     try:
         members.disable(db, user, person)
@@ -75,7 +76,7 @@ def disable(db: Db, user: CurrentUser, user_id: int) -> Response:
 
 @router.post("/{user_id}/enable")
 def enable(db: Db, user: CurrentUser, user_id: int) -> Response:
-    """Open a closed account again."""
+    """Reactivate an account."""
     members.enable(db, user, members.get(db, user, user_id))
     db.commit()
     return RedirectResponse("/people", status_code=303)
@@ -90,18 +91,8 @@ def _list(
     link_for: User | None = None,
     link: str = "",
 ) -> Response:
-    return page(
-        "people/list.html",
-        user,
-        status=error.status if error else 200,
-        people=members.list_people(db, user),
-        roles=[(role.value, words) for role, words in members.ROLE_WORDS.items()],
-        form=form or PersonForm(),
-        error=error,
-        link_for=link_for,
-        link=link,
-        link_hours=LINK_HOURS,
-    )
+    shown = people_page(db, user, form=form, error=error, link_for=link_for, link=link)
+    return page("people/list.html", user, status=error.status if error else 200, page=shown)
 
 
 def _address(request: Request, secret: str) -> str:

@@ -22,7 +22,7 @@ def test_the_first_link_makes_the_administrator_once(client: TestClient, db: Ses
     form = {"email": "Ada@House.example", "name": "Ada", "password": PASSWORD}
     wrong = client.post(f"/setup/{secret}", data=form, headers=ORIGIN)
     assert wrong.status_code == 422
-    assert "not the same" in wrong.text
+    assert "The two passwords differ" in wrong.text
     assert 'value="Ada@House.example"' in wrong.text
     assert PASSWORD not in wrong.text
     form["password_again"] = PASSWORD
