@@ -297,16 +297,20 @@ def cut_sentence(counts: Json) -> str:
     num_examples, num_tokens, num_answers = (int(counts.get(name) or 0) for name in _CUT)
     if not num_examples:
         return ""
-    lost = f"{num_tokens:,} tokens" if num_tokens else "the beginning"
-    sentence = (
-        "1 example is too long and loses "
+    sentences = [
+        "1 example is too long and is cut, at the beginning of its question first."
         if num_examples == 1
-        else f"{num_examples:,} examples are too long and lose "
-    )
-    sentence += f"{lost}, at the beginning of the question first"
-    if num_answers:
-        sentence += f"; in {num_answers:,} of them a part of an answer goes as well"
-    return f"{sentence}. A larger “Longest example” keeps them."
+        else f"{num_examples:,} examples are too long and are cut, at the beginning of their "
+        "question first."
+    ]
+    if num_tokens:
+        sentences.append(f"In all, {num_tokens:,} tokens are lost.")
+    if num_answers == 1:
+        sentences.append("1 of them also loses part of its answer.")
+    elif num_answers:
+        sentences.append(f"{num_answers:,} of them also lose part of their answer.")
+    sentences.append("A larger “Longest example” keeps them whole.")
+    return " ".join(sentences)
 
 
 def _of_pairs(event: StepEvent | EvaluationEvent, prefix: str) -> dict[str, float]:

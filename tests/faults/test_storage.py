@@ -165,7 +165,7 @@ def test_f53_a_job_that_would_fill_the_disk_does_not_begin(postgres: Postgres) -
         requests.cancel(house.db, house.user, job)
         house.db.commit()
     said = endings.no_room(3_000_000_000, 1_200_000_000).why
-    assert said.startswith("It needs 3,000 MB of the disk free, and there are 1,200 MB;")
+    assert said.startswith("It needs 3,000 MB of free disk space and there are 1,200 MB;")
 
 
 def test_f56_f57_a_download_is_whole_resumes_and_survives_a_deletion(house: House) -> None:

@@ -225,7 +225,9 @@ def test_models_that_can_be_fetched_again_may_be_left_out(
     db.commit()
     summary = backup.take(site / "small.tar", with_models=False)
     assert summary.models_left_out == ["hub/other"]
-    assert "A worker fetches again: hub/other." in backup.restore(other, site / "small.tar")
+    assert "A worker will download these again: hub/other." in backup.restore(
+        other, site / "small.tar"
+    )
     assert (other.models_dir / "folder" / "model.safetensors").read_bytes() == b"weights"
     assert not (other.models_dir / "hub").exists()
     engine = database.make_engine(other.database_url)

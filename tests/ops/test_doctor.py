@@ -145,7 +145,7 @@ def test_a_database_of_another_version(site: settings.Settings, db: Session) -> 
     db.execute(text("UPDATE alembic_version SET version_num = :head"), {"head": migrations.head()})
     db.commit()
     migrations.downgrade(database.engine(), "0004")
-    assert "stands at revision 0004" in unwell(site)["migrations"]
+    assert "is at revision 0004" in unwell(site)["migrations"]
     assert "etude migrate" in unwell(site)["migrations"]
 
 
@@ -217,7 +217,7 @@ def test_a_silent_worker_and_a_deaf_one(site: settings.Settings, db: Session) ->
     job.version.file.deleted_at = func.now()
     db.execute(Job.__table__.update().values(run_after=func.now() - timedelta(hours=1)))  # type: ignore[attr-defined]
     db.commit()
-    assert "gpu-0@here has nothing to do: it is deaf" in unwell(site)["line"]
+    assert "gpu-0@here has nothing to do: it does not hear of them" in unwell(site)["line"]
     worker = db.get_one(Worker, "gpu-0@here")
     worker.last_seen = func.now() - timedelta(minutes=10)
     db.commit()

@@ -124,7 +124,7 @@ def test_what_like_jobs_took_is_said_before_the_start(
     assert "Energy" not in estimate()
     took(3.6e5, "gpu-0@here")
     (about,) = re.findall(r"<b>about ([\d.,]+) kWh</b>", said := estimate())
-    assert "as measured of a like job here: the GPU alone" in said
+    assert "as measured for 1 similar job here: the GPU alone" in said
     assert "cost" not in said
     took(7.2e5, "gpu-0@here")
     monkeypatch.setenv("ETUDE_PRICE_PER_KWH", "0.5")
@@ -133,7 +133,7 @@ def test_what_like_jobs_took_is_said_before_the_start(
     (least, most) = re.findall(r"<b>([\d.,]+) to ([\d.,]+) kWh</b>", said)[0]
     assert least == about
     assert float(most) == pytest.approx(2 * float(least), rel=0.01)
-    assert "as measured of 2 like jobs here" in said
+    assert "as measured for 2 similar jobs here" in said
     (cost,) = re.findall(r"<b>([\d.]+) to [\d.]+ EUR</b>", said)
     assert float(cost) == pytest.approx(float(least) / 2, abs=0.01)
 

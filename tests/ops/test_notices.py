@@ -120,12 +120,12 @@ def test_a_job_that_ends_is_told_by_the_workers(
     finally:
         sender.end()
     mail = next(mail for mail in mailbox.mails if mail["To"] == "ada@house.example")
-    assert mail["Subject"] == "Etude: “steps=60 pause=0.08 Ward Bcc: eve@evil.example” is finished"
+    assert mail["Subject"] == "Etude: “steps=60 pause=0.08 Ward Bcc: eve@evil.example” has finished"
     assert mail["Bcc"] is None
     assert mailbox.recipients.count("ada@house.example") == 1
     assert f"https://etude.house.example/jobs/{job.id}" in mail.get_content()
     silent = next(mail for mail in mailbox.mails if mail["To"] == "root@house.example")
-    assert "gpu-9@gone has fallen silent" in silent["Subject"]
+    assert "gpu-9@gone has stopped responding" in silent["Subject"]
     bodies = [json.loads(body) for body in program.bodies]
     told = next(each for each in bodies if each["type"] == "fine_tuning.job.succeeded")
     assert told["data"] == {"id": job.public_id, "link": f"/jobs/{job.id}"}
@@ -198,7 +198,7 @@ def test_each_silence_is_told_once(db: Session, data_dir: Path) -> None:
     db.flush()
     for _ in range(3):
         notices.silent_workers(db)
-    assert titles(db, admin) == ["The worker gpu-0@here has fallen silent"]
+    assert titles(db, admin) == ["The worker gpu-0@here has stopped responding"]
     worker.last_seen = func.now()
     db.flush()
     notices.silent_workers(db)
@@ -223,7 +223,7 @@ def test_a_call_that_fails_is_made_again_and_given_up_at_last(
     assert len(mailbox.mails) == 1
     assert len({headers["webhook-id"] for headers in program.headers}) == 1
     assert program.paths == ["/etude?from=ward"] * 3, "a redirect is not followed"
-    assert "A call to a webhook could not be delivered" in titles(db, admin)
+    assert "A webhook could not be delivered" in titles(db, admin)
     db.rollback()
     assert [f.sentence for f in examine(settings.get()) if f.check == "notices"] == [
         "1 calls to webhooks could not be delivered yet: it answered 503"
@@ -323,7 +323,7 @@ def test_a_new_secret_and_a_copied_database(db: Session, program: Calls) -> None
 def test_where_the_house_sends_no_mail_none_is_offered(client: TestClient, db: Session) -> None:
     sign_in(client, db, make_user(db))
     shown = client.get("/notices").text
-    assert "By e-mail nothing comes: this site has no mail server." in shown
+    assert "E-mail notifications are not set up." in shown
     assert "also come by e-mail" not in shown
 
 

@@ -104,7 +104,7 @@ def test_what_is_killed_comes_back(etude: Etude) -> None:
     wait_until(is_all_anew, seconds=60)
     etude.wait_until_ready()
     assert etude.command("token", "create", "ada@house.example").returncode == 0
-    assert "PostgreSQL had stopped; it runs again." in etude.said()
+    assert "PostgreSQL had stopped and is running again." in etude.said()
     assert etude.end(signal.SIGINT) == 0
 
 

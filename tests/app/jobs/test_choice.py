@@ -175,7 +175,8 @@ def test_limits_of_running_jobs_and_of_hours_a_month(site: Site, db: Session) ->
     db.commit()
     assert site.claim() is None
     assert (
-        queue_view.outlook(db).why(second.id) == "ward@house.example has used this month's hours."
+        queue_view.outlook(db).why(second.id)
+        == "ward@house.example has used up this month's hours."
     )
     # What was had in another month does not count.
     db.execute(update(DeviceUse).values(month=date(2020, 1, 1)))
@@ -229,7 +230,7 @@ def test_more_waiting_than_may_be_is_refused(site: Site, db: Session) -> None:
         )  # fmt: skip
 
     create(ward)
-    with pytest.raises(TooMany, match="Your department has 1 job waiting") as refused:
+    with pytest.raises(TooMany, match="Your department has reached its limit") as refused:
         create(ward)
     assert refused.value.code == limits.QUEUE_FULL
     limits.grant(db, site.admin, limits.Wanted(), department_id=ward.department_id)

@@ -171,7 +171,7 @@ def test_a_worker_is_killed_and_another_goes_on_where_it_was(db: Session, model:
     assert asking.refused.keys() <= {"strays", "duplicate"}
     assert asking.refused["strays"] > 0
     told = db.scalars(select(Notice.title)).one()
-    assert told == f"“Ward questions”: {asking.num_pairs} questions made up, to be judged"
+    assert told == f"{asking.num_pairs} questions about “Ward questions” are ready to review"
     assert not questions.ask_next(ME)
 
 

@@ -76,7 +76,7 @@ def test_a_password_is_changed_with_the_old_one(client: TestClient, db: Session)
     form = {"old_password": "not it", "password": new, "password_again": new}
     wrong = client.post("/account/password", data=form)
     assert wrong.status_code == 422
-    assert re.search(r'id="old_password-wrong">This is not your present password', wrong.text)
+    assert re.search(r'id="old_password-wrong">This is not your current password', wrong.text)
     form["old_password"] = PASSWORD
     assert "is changed" in client.post("/account/password", data=form).text
     db.expire_all()

@@ -110,8 +110,8 @@ def test_each_sees_their_own_by_name_and_administrators_all(
     assert "Training a job of another department." in html
     assert ">Falls on the ward</a>" in html
     assert "It is next in the queue." in html and "One job is ahead of it." in html
-    assert re.search(r"begins (in a moment|\d\d:\d\d|about|tomorrow)", html)
-    for words in ("6.0 GB of 24.0 GB", "87 %", "61 °C", "58 of 72 W", "Xid 79", "1.2.3"):
+    assert re.search(r"starts (in a moment|\d\d:\d\d|about|tomorrow)", html)
+    for words in ("6.0 GB of 24.0 GB", "87%", "61 °C", "58 of 72 W", "Xid 79", "1.2.3"):
         assert words in html
     assert "Quarantine" not in html and "/raise" not in html
     assert f"/queue/jobs/{now.id}/pause" in html
@@ -119,7 +119,7 @@ def test_each_sees_their_own_by_name_and_administrators_all(
     sign_in(client, db, make_user(db, role=Role.ADMIN))
     html = client.get("/queue").text
     assert "Secret exam" in html and "bo@house.example · School" in html
-    assert "Trains Secret exam for bo@house.example." in html
+    assert "Training Secret exam for bo@house.example." in html
     assert "Step 30 of 100 on gpu-0@here" in html
     for deed in ("pause", "cancel", "raise", "lower", "top"):
         assert f'"/queue/jobs/{next_.id}/{deed}"' in html
@@ -267,7 +267,7 @@ def test_a_long_line_is_counted_and_shown_in_part(
     sign_in(client, db, owner)
     html = client.get("/queue").text
     assert html.count('class="line-job"') == queue_page.MOST_ROWS
-    assert "and 5 more jobs behind these" in html
+    assert "5 more jobs after these" in html
     assert "105 waiting" in html
 
 
