@@ -125,7 +125,7 @@ def _mapping(inspection: Inspection, roles: list[str]) -> Mapping:
         name, _, role = pair.rpartition("=")
         if not name or role not in list(ColumnRole):
             raise Invalid(
-                f"“{pair}” is no mapping; write COLUMN=ROLE, where ROLE is one of "
+                f"“{pair}” is not a mapping; write COLUMN=ROLE, where ROLE is one of "
                 f"{', '.join(ColumnRole)}."
             )
         chosen[name] = ColumnRole(role)
@@ -273,7 +273,7 @@ def as_text(report: Report) -> str:
     lines += ["", f"Examples: {report.num_examples:,}"]
     if report.num_examples:
         lines[-1] += (
-            f"; about {report.median_tokens:,} tokens in the middle, {report.max_tokens:,} at most "
+            f"; usually about {report.median_tokens:,} tokens, at most {report.max_tokens:,} "
             "(estimated)"
         )
     for finding in report.findings:

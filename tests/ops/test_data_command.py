@@ -39,7 +39,7 @@ def test_inspect_tells_and_stores_nothing(tmp_path: Path) -> None:
     assert told.returncode == 0, told.stderr
     assert "raum.csv: csv, 33 rows, utf-8" in told.stdout
     assert "Frage    question" in told.stdout
-    assert "Examples: 32; about 7 tokens in the middle" in told.stdout
+    assert "Examples: 32; usually about 7 tokens" in told.stdout
     assert "1 row has no answer, and will be left out (line 32)." in told.stdout
     assert "Personal details: 1 name (line 33)." in told.stdout
     assert "Personal details: 1 phone number (line 33)." in told.stdout
@@ -78,7 +78,7 @@ def test_inspect_tells_and_stores_nothing(tmp_path: Path) -> None:
     ("arguments", "sentence"),
     [
         (["nothing.csv"], "etude: There is no file or folder nothing.csv."),
-        (["raum.csv", "--mapping", "Frage"], "“Frage” is no mapping; write COLUMN=ROLE"),
+        (["raum.csv", "--mapping", "Frage"], "“Frage” is not a mapping; write COLUMN=ROLE"),
         (["raum.csv", "--mapping", "Fragen=question"], "The file has no column “Fragen”; it has"),
         (["raum.png"], "etude: This is a picture (PNG)"),
         (["raum.csv", "--overlap-tokens", "999"], "--overlap-tokens from 0 to its half"),

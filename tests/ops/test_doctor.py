@@ -222,11 +222,11 @@ def test_a_silent_worker_and_a_deaf_one(site: settings.Settings, db: Session) ->
     worker.last_seen = func.now() - timedelta(minutes=10)
     db.commit()
     found = unwell(site)
-    assert "gpu-0@here has not been heard of for 10 minutes" in found["workers"]
+    assert "gpu-0@here has not responded for 10 minutes" in found["workers"]
     assert "line" not in found
     db.delete(worker)
     db.commit()
-    assert "No gpu worker has ever been heard of" in unwell(site)["workers"]
+    assert "No gpu worker has ever been seen" in unwell(site)["workers"]
 
 
 def test_what_was_left_behind(site: settings.Settings, valkey: Valkey) -> None:

@@ -147,7 +147,7 @@ def _workers(session: Session, chosen: settings.Settings) -> Iterator[SystemFind
         if seconds > chosen.lease_seconds:
             yield wrong(
                 "workers",
-                f"Worker {worker.id} has not been heard of for {seconds / 60:,.0f} minutes.",
+                f"Worker {worker.id} has not responded for {seconds / 60:,.0f} minutes.",
                 _RESTART,
             )
         elif worker.state is not WorkerState.ACTIVE:
@@ -157,10 +157,10 @@ def _workers(session: Session, chosen: settings.Settings) -> Iterator[SystemFind
                 "Let it take jobs again on the Queue page once maintenance is done.",
             )
         else:
-            yield ok("workers", f"worker {worker.id} is alive ({worker.version})")
+            yield ok("workers", f"worker {worker.id} is running ({worker.version})")
     for queue in ("gpu", "cpu"):
         if not any(worker.queue == queue for worker, _ in rows):
-            yield wrong("workers", f"No {queue} worker has ever been heard of.", _RESTART)
+            yield wrong("workers", f"No {queue} worker has ever been seen.", _RESTART)
 
 
 def _queue(session: Session, chosen: settings.Settings) -> Iterator[SystemFinding]:
