@@ -467,7 +467,15 @@ def test_an_adapter_page_shows_before_and_after(
     adapter = make_adapter(db, owner)
     sign_in(client, db, owner)
     html = client.get(f"/adapters/{adapter.id}").text
-    for words in ("2.50", "1.25", "50 % less", "Nowhere.", "Room 7!", "adapter_model.safetensors"):
+    for words in (
+        "2.50",
+        "1.25",
+        "50% less",
+        "Its loss on unseen questions fell.",
+        "Nowhere.",
+        "Room 7!",
+        "adapter_model.safetensors",
+    ):
         assert words in html
     client.post(f"/adapters/{adapter.id}/delete")
     assert client.get(f"/adapters/{adapter.id}").status_code == 404
