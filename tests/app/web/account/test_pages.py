@@ -78,7 +78,7 @@ def test_a_password_is_changed_with_the_old_one(client: TestClient, db: Session)
     assert wrong.status_code == 422
     assert re.search(r'id="old_password-wrong">This is not your current password', wrong.text)
     form["old_password"] = PASSWORD
-    assert "is changed" in client.post("/account/password", data=form).text
+    assert "has been changed" in client.post("/account/password", data=form).text
     db.expire_all()
     assert auth.user_of_session(db, elsewhere) is None
     assert auth.sign_in(db, user.email, new, "10.0.0.1")
@@ -155,7 +155,7 @@ def test_the_last_administrator_stays_one(client: TestClient, db: Session) -> No
     sign_in(client, db, admin)
     answer = client.post(f"/people/{admin.id}/role", data={"role": "member"})
     assert answer.status_code == 409
-    assert "last administrator" in answer.text
+    assert "the only administrator" in answer.text
     second = make_user(db, role=Role.ADMIN)
     assert client.post(f"/people/{admin.id}/role", data={"role": "member"}).status_code == 403
     db.expire_all()
