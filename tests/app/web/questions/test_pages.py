@@ -397,7 +397,7 @@ def test_too_few_accepted_make_no_version(client: TestClient, db: Session) -> No
     make_asking(db, version, num_pairs=9, verdict=Verdict.ACCEPTED)
     sign_in(client, db, first_user(db))
     address = f"/versions/{version.id}/questions"
-    assert "9 of at least 10 accepted so far" in client.get(address).text
+    assert "Accepted so far: 9. A version needs at least 10." in client.get(address).text
     answer = client.post(f"{address}/version", data={})
     assert answer.status_code == 422
     assert "9 accepted so far, and training needs at least 10" in answer.text

@@ -48,6 +48,7 @@ def test_a_file_goes_in_and_comes_out_unchanged(api: OpenAI, db: Session) -> Non
     version = version_of(db, sent.id)
     assert version.auto_confirm
     assert version.status is VersionStatus.UPLOADED
+    assert sent.status_details == "Waiting to be read."
     assert api.files.content(sent.id).read() == CSV
     assert incoming() == []
 
