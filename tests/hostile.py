@@ -401,7 +401,7 @@ def _xls() -> Iterator[Case]:
         b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1" + bytes(600) + "EncryptedPackage".encode("utf-16-le")
     )
     yield "any document with a password", package, "protected by a password"
-    yield "old letter", files.compound({"WordDocument": bytes(4096)}), "no workbook"
+    yield "old letter", files.compound({"WordDocument": bytes(4096)}), "not a workbook"
     yield "old workbook without sheets", files.xls({}), REFUSED
 
 

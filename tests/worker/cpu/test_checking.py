@@ -179,7 +179,7 @@ def test_the_verdict_comes_first_and_says_what_to_do(db: Session) -> None:
     found = checks.findings(db, version)
     assert [(one.kind, one.severity) for one in found] == [("amount", Severity.WARN)]
     assert checks.verdict(found) == "Looks good. One thing to look at."
-    assert found[0].reason.startswith("22 examples: try instructions first")
+    assert found[0].reason.startswith("With 22 examples, first try a good instruction")
     assert checks.verdict([]) == "Looks good. Nothing stands out."
 
 
