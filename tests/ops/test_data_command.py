@@ -45,7 +45,7 @@ def test_inspect_tells_and_stores_nothing(tmp_path: Path) -> None:
     assert "Personal details: 1 phone number (line 33)." in told.stdout
     assert "1 question has a different answer elsewhere (line 34). The same question" in told.stdout
     assert "1 example has a gap that nobody filled in (line 34). A pattern such as" in told.stdout
-    assert "Few examples. 32 examples: try instructions first" in told.stdout
+    assert "Few examples. With 32 examples, first try a good instruction" in told.stdout
     assert "user: Wo ist Raum 0?" in told.stdout
     assert "Abendschön" not in told.stdout + told.stderr
     assert not var.exists()

@@ -128,7 +128,7 @@ def test_what_cannot_be_data_is_refused_and_the_name_kept(
     client: TestClient, db: Session, member: User
 ) -> None:
     for filename, content, words in (
-        ("letter.pages", b"pages", "ends in “.pages”"),
+        ("letter.pages", b"pages", "end in “.pages”"),
         ("empty.csv", b"", "empty"),
         ("", b"", "file"),
     ):

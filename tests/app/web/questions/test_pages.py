@@ -117,7 +117,7 @@ def test_not_of_pairs_not_by_viewers_and_not_before_the_privacy_gate(
 ) -> None:
     user, model = first_user(db), make_base_model(db)
     pairs, texts = make_dataset_version(db), make_texts(db, decided=False)
-    with pytest.raises(Conflict, match="plain texts alone"):
+    with pytest.raises(Conflict, match="only about plain text"):
         runs.start(db, user, pairs, model)
     with pytest.raises(Conflict, match="decided yet about the personal details"):
         runs.start(db, user, texts, model)
