@@ -181,7 +181,7 @@ def test_owner_and_leads_hear_of_a_decision(mailbox: Mailbox, db: Session) -> No
     db.flush()
     assert reviews.after_scan(db, version, review)["status"] is ReviewStatus.UNDECIDED
     db.commit()
-    expected = "“Ward questions” waits for a decision about personal details"
+    expected = "“Ward questions” needs a decision about personal details"
     assert titles(db, owner) == titles(db, lead) == [expected]
     assert titles(db, other) == []
     review.status, review.worker_id, review.lease_until = ReviewStatus.UNDECIDED, None, None
