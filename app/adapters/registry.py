@@ -77,7 +77,7 @@ def publish(db: Session, claim: fence.Claim, job_dir: Path, done: DoneEvent) -> 
         storage_key=key,
         manifest_sha256=manifest_sha256,
         size_bytes=sum(file.stat().st_size for file in storage.path(key).iterdir()),
-        metrics=done.model_dump(exclude={"kind", "at"}),
+        metrics=done.model_dump(exclude={"kind", "at", "manifest_sha256"}),
         samples=job.samples or [],
         archive_file_id=archive_file.id,
         metrics_file_id=metrics_file.id,

@@ -5,8 +5,8 @@ worker may have the job by now, so stop and write nothing more. Only the databas
 (`clock_timestamp()`: now() stands still in a transaction).
 """
 
-from dataclasses import dataclass
-from datetime import timedelta
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
 from typing import Any
 
 from sqlalchemy import ColumnElement, update
@@ -24,6 +24,8 @@ class Claim:
     attempt: int
     worker_id: str
     resume_step: int
+    # By the database's clock; tells two attempts of one number apart.
+    started_at: datetime | None = field(default=None, compare=False)
 
 
 class Fenced(Exception):

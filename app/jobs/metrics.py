@@ -104,6 +104,46 @@ def ingest(
     for event in events:
         values |= _columns(event)
     desired = fence.hold(db, job_id, attempt, worker_id, **values)
+    _write_rows(db, job_id, attempt, events, is_told=False)
+    steps = [event.step for event in events if isinstance(event, StepEvent)]
+    db.execute(
+        update(Attempt)
+        .where(Attempt.job_id == job_id, Attempt.number == attempt)
+        .values({"spool_offset": spool_offset} | ({"last_step": steps[-1]} if steps else {}))
+        .execution_options(synchronize_session=False)
+    )
+    db.flush()
+    stream.wake(db, job_id)
+    return desired
+
+
+def take_over(
+    db: Session, claim: fence.Claim, events: Sequence[TrainerEvent], *, is_told: bool
+) -> None:
+    """Write what an earlier attempt reported, for the attempt that goes on from there.
+
+    Args:
+        is_told: It was written before and its points were deleted at the claim: they are written
+            again, and nothing is said or counted twice.
+
+    Raises:
+        fence.Fenced: another worker may have the job.
+    """
+    values: Json = {"event_seq": Job.event_seq + len(events)}
+    if not is_told:
+        tokens = sum(event.num_tokens for event in events if isinstance(event, StepEvent))
+        values["trained_tokens"] = Job.trained_tokens + tokens
+        for event in events:
+            values |= _columns(event)
+    fence.hold(db, claim.job_id, claim.attempt, claim.worker_id, **values)
+    _write_rows(db, claim.job_id, claim.attempt, events, is_told=is_told)
+    db.flush()
+
+
+def _write_rows(
+    db: Session, job_id: int, attempt: int, events: Sequence[TrainerEvent], *, is_told: bool
+) -> None:
+    """Write events as points, checkpoints and sentences; their numbers have been drawn."""
     last_seq = db.scalars(select(Job.event_seq).where(Job.id == job_id)).one()
     metrics: dict[tuple[int, str], Json] = {}
     for seq, event in enumerate(events, start=last_seq - len(events) + 1):
@@ -120,7 +160,7 @@ def ingest(
     for seq, event in enumerate(events, start=last_seq - len(events) + 1):
         if isinstance(event, CheckpointEvent):
             _keep_checkpoint(db, job_id, attempt, event)
-        sentence = _sentence(event)
+        sentence = None if is_told else _sentence(event)
         if sentence is not None:
             level, message, data = sentence
             db.add(
@@ -134,15 +174,6 @@ def ingest(
                     data=data,
                 )
             )
-    db.execute(
-        update(Attempt)
-        .where(Attempt.job_id == job_id, Attempt.number == attempt)
-        .values(spool_offset=spool_offset)
-        .execution_options(synchronize_session=False)
-    )
-    db.flush()
-    stream.wake(db, job_id)
-    return desired
 
 
 def after(db: Session, job: Job, seq: int, limit: int = 2000) -> list[StreamItem]:

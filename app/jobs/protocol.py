@@ -2,14 +2,14 @@
 
 Every write goes through `fence.py`. The worker's side, start to end:
 
-    claim = jobs.claim(db, worker); db.commit()
+    claim = protocol.claim(db, worker); db.commit()
     ...  # metrics.ingest, or jobs.heartbeat every settings.heartbeat_seconds; each commits
     adapters.publish(db, claim, …); db.commit()      # or fail, cancelled, requeue
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
-from datetime import timedelta
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
 from typing import Any
 
 from sqlalchemy import delete, exists, func, select, update
@@ -72,22 +72,21 @@ def claim(db: Session, worker: WorkerInfo) -> Claim | None:
         .returning(Job.id, Job.attempt, Job.durable_step)
         .execution_options(synchronize_session=False)
     ).one()
-    claimed = Claim(row.id, row.attempt, worker.id, row.durable_step)
-    db.add(
-        Attempt(
-            job_id=row.id,
-            number=row.attempt,
-            worker_id=worker.id,
-            host=worker.host,
-            boot_id=worker.boot_id,
-            supervisor_pid=worker.supervisor_pid,
-            supervisor_started=worker.supervisor_started,
-            devices=list(worker.devices),
-            resume_step=row.durable_step,
-            started_at=clock.NOW,
-        )
+    attempt = Attempt(
+        job_id=row.id,
+        number=row.attempt,
+        worker_id=worker.id,
+        host=worker.host,
+        boot_id=worker.boot_id,
+        supervisor_pid=worker.supervisor_pid,
+        supervisor_started=worker.supervisor_started,
+        devices=list(worker.devices),
+        resume_step=row.durable_step,
+        started_at=clock.NOW,
     )
+    db.add(attempt)
     db.flush()
+    claimed = Claim(row.id, row.attempt, worker.id, row.durable_step, attempt.started_at)
     if row.attempt == 1:
         say(db, row.id, "status", "A machine is free; training starts.")
     else:
@@ -136,7 +135,7 @@ def unheard(db: Session, worker: WorkerInfo) -> Claim | None:
     has reported nothing of, is such a claim.
     """
     row = db.execute(
-        select(Job.id, Job.attempt, Attempt.resume_step)
+        select(Job.id, Job.attempt, Attempt.resume_step, Attempt.started_at)
         .join(Attempt, (Attempt.job_id == Job.id) & (Attempt.number == Job.attempt))
         .where(
             Job.status == JobStatus.RUNNING,
@@ -151,7 +150,7 @@ def unheard(db: Session, worker: WorkerInfo) -> Claim | None:
     ).first()
     if row is None:
         return None
-    claimed = Claim(row.id, row.attempt, worker.id, row.resume_step)
+    claimed = Claim(row.id, row.attempt, worker.id, row.resume_step, row.started_at)
     fence.heartbeat(db, claimed)
     return claimed
 
@@ -185,7 +184,97 @@ def roll_back(db: Session, claimed: Claim, step: int) -> Claim:
         .values(resume_step=step)
     )
     _rewind(db, claimed.job_id, step)
-    return Claim(claimed.job_id, claimed.attempt, claimed.worker_id, step)
+    return replace(claimed, resume_step=step)
+
+
+@dataclass(frozen=True)
+class Spool:
+    """What the database knows of an attempt's events.jsonl."""
+
+    attempt: int
+    started_at: datetime
+    resume_step: int
+    offset: int  # up to where it has been heard of
+    last_step: int | None  # that was heard of
+
+
+def spools(db: Session, claimed: Claim) -> list[Spool]:
+    """Return what is known of all attempts' files, the newest first."""
+    rows = db.execute(
+        select(
+            Attempt.number,
+            Attempt.started_at,
+            Attempt.resume_step,
+            Attempt.spool_offset,
+            Attempt.last_step,
+        )
+        .where(Attempt.job_id == claimed.job_id)
+        .order_by(Attempt.number.desc())
+    )
+    return [Spool(*row) for row in rows]
+
+
+def has_taken_over(db: Session, claimed: Claim) -> Claim | None:
+    """Return the claim of an attempt that took something over and did not hear of it.
+
+    It has no trainer yet, so points and checkpoints of its number come from nothing else.
+    """
+    key = claimed.job_id, claimed.attempt
+    points = exists().where(Metric.job_id == key[0], Metric.attempt == key[1])
+    kept = exists().where(Checkpoint.job_id == key[0], Checkpoint.attempt == key[1])
+    step = db.scalar(
+        select(Attempt.resume_step)
+        .where(Attempt.job_id == key[0], Attempt.number == key[1])
+        .where(points | kept)
+    )
+    return None if step is None else replace(claimed, resume_step=step)
+
+
+def take_over(
+    db: Session,
+    claimed: Claim,
+    source: Spool,
+    offset: int,
+    *,
+    step: int,
+    last_step: int,
+    is_done: bool,
+) -> Claim:
+    """Go on from what an earlier attempt did; its events have been written as this one's.
+
+    What got further than anybody had heard of was no reason for a strike.
+
+    Args:
+        source: Whose events they were.
+        offset: Up to where in its file.
+        step: Of its newest checkpoint.
+        last_step: The last one of which there is a point now.
+        is_done: Whether its result is whole.
+
+    Raises:
+        Fenced: another worker may have the job.
+    """
+    values: Json = {"durable_step": step, "step": last_step, "phase": "starting"}
+    if offset > source.offset and last_step > source.resume_step:
+        # Of those that came after it, each may have been one.
+        since = max(0, claimed.attempt - 1 - source.attempt)
+        values["strikes"] = func.least(func.greatest(Job.strikes - 1, 0), since)
+    fence.write(db, claimed.job_id, claimed.attempt, values, claimed.worker_id)
+    attempt = update(Attempt).where(Attempt.job_id == claimed.job_id)
+    db.execute(attempt.where(Attempt.number == claimed.attempt).values(resume_step=step))
+    heard: Json = {"last_step": last_step}
+    if source.attempt != claimed.attempt:  # else its trainer begins the file anew
+        heard["spool_offset"] = max(offset, source.offset)
+    db.execute(attempt.where(Attempt.number == source.attempt).values(heard))
+    message = (
+        "Its result lies finished on this machine's disk and is published as it is."
+        if is_done
+        else "This machine's disk holds a later checkpoint than had been reported; it goes on from "
+        f"step {step}."
+    )
+    told: Json = {"from_attempt": source.attempt, "step": last_step}
+    say(db, claimed.job_id, "status", message, data=told)
+    return replace(claimed, resume_step=step)
 
 
 def succeed(db: Session, claimed: Claim, *, measured: Json) -> None:

@@ -101,6 +101,8 @@ class DoneEvent(Event):
     save_seconds: float = 0  # of all checkpoints
     stopped_early: bool
     preferred_share: float | None = None  # of the validation split's pairs, at the best step
+    # Of JOB_DIR/result; with it, the next attempt can publish what this one could not.
+    manifest_sha256: str | None = None
 
 
 class FailedEvent(Event):

@@ -28,6 +28,8 @@ NAMES = (
     # a supervisor, from claim to end
     "claim.before_commit",
     "claim.committed",
+    "takeover.before_commit",
+    "takeover.committed",
     "prepare.examples_written",
     "prepare.before_commit",
     "prepare.committed",

@@ -94,6 +94,17 @@ def read_manifest(folder: Path) -> tuple[dict[str, dict[str, Any]], str]:
     return files, hashlib.sha256(body).hexdigest()
 
 
+def read_extra(folder: Path) -> dict[str, Any]:
+    """Return what a manifest says beside its files.
+
+    Raises:
+        ValueError: the manifest is missing or unreadable.
+    """
+    read_manifest(folder)
+    said: dict[str, Any] = json.loads((folder / NAME).read_bytes())
+    return {name: value for name, value in said.items() if name != "files"}
+
+
 @contextmanager
 def new_folder(target: Path) -> Iterator[Path]:
     """Give `<name>.tmp` to fill; renamed to `target` at the end, removed after an error.

@@ -9,7 +9,9 @@ one long-lived house serves many cases.
 """
 
 import ast
+import os
 import random
+import signal
 import threading
 import time
 from collections import deque
@@ -25,7 +27,7 @@ from app.jobs import requests
 from app.ops.embedded.postgres import Postgres
 from app.training import failpoints
 from tests.faults.conftest import opened
-from tests.faults.house import LEASE_AND_GRACE, House, dead_worker, distant_worker
+from tests.faults.house import LEASE_AND_GRACE, House, dead_worker, distant_worker, stopped
 from tests.worker.conftest import ROOT
 
 ACTIONS = ("kill", "exception", f"delay:{LEASE_AND_GRACE + 0.5}")
@@ -114,6 +116,20 @@ def an_interrupted_job(house: House, name: str, action: str) -> None:
     house.finish(job)
 
 
+def a_job_that_got_further_than_was_heard(house: House, name: str, action: str) -> None:
+    job = house.make_job("steps=90 every=2 pause=0.02")
+    house.until_step(job, 3)
+    child = house.child(job)
+    spool = house.data_dir / "jobs" / str(job.id) / "attempts" / "1" / "events.jsonl"
+    with stopped(child):  # for less than a self-fence
+        before = house.spool_size(job)
+        house.wait_for(lambda: b'"checkpoint"' in spool.read_bytes()[before:])
+        failpoints.arm(house.failpoints, name, action)
+        os.kill(child, signal.SIGKILL)
+    struck(house, name)
+    house.finish(job)
+
+
 def a_dead_workers_job(house: House, name: str, action: str) -> None:
     failpoints.arm(house.failpoints, name, action)
     job = house.make_held_job(dead_worker(), "steps=6 every=2")
@@ -137,6 +153,7 @@ SCENES: dict[str, Callable[[House, str, str], None]] = {
     "stop": a_paused_job,
     "fail": a_hopeless_job,
     "requeue": an_interrupted_job,
+    "takeover": a_job_that_got_further_than_was_heard,
     "take_back": a_dead_workers_job,
     "reap": a_silent_workers_job,
 }

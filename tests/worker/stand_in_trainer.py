@@ -1,7 +1,8 @@
 """A trainer without a model: speaks the whole contract with the supervisor, quickly.
 
 The job's name says what to do: `steps=40 pause=0.02 every=10 exit=12 at=15 deaf hang=9 crash=5`;
-with `attempts=1` it misbehaves in the first attempt alone, and from `hoard=5` on it takes memory.
+with `attempts=1` it misbehaves in the first attempt alone, and from `hoard=5` on it takes memory;
+with `tidy` it keeps no more checkpoints than the real one.
 Losses follow from the step alone, so a resumed job must show the same curve as an unbroken one.
 """
 
@@ -18,6 +19,7 @@ from typing import Any
 from app.training import failpoints, manifests
 from app.training.config import TrainerSpec
 from app.training.events import EXIT_CUT_OFF, EXIT_ORPHANED, EXIT_STOPPED
+from worker.trainer import keeping
 from worker.trainer.commands import show_stacks_on_signal
 from worker.trainer.deadline import CutOff, Deadline
 
@@ -54,6 +56,8 @@ class StandIn:
             digest = manifests.write_manifest(folder)
         failpoints.hit("checkpoint.written")
         self.write("checkpoint", step=step, path=path, manifest_sha256=digest)
+        if "tidy" in self.words:
+            keeping.tidy(self.job_dir, self.spec.attempt, step)
 
     def evaluate(self, step: int) -> None:
         self.write("evaluation", step=step, loss=loss_at(step) + 0.5, is_best=True)
@@ -129,7 +133,8 @@ class StandIn:
             (folder / "tokenizer.json").write_text("{}")
             if "pickle" in self.words:
                 (folder / "training_args.bin").write_bytes(b"\x80\x04.")
-            manifests.write_manifest(folder)
+            about = {"job": self.spec.job_id, "attempt": self.spec.attempt}
+            digest = manifests.write_manifest(folder, **about)
         failpoints.hit("result.written")
         self.write(
             "done",
@@ -142,6 +147,7 @@ class StandIn:
             train_seconds=1.0,
             save_seconds=0.25,
             stopped_early=False,
+            manifest_sha256=digest,
         )
 
     def listen(self) -> None:

@@ -5,7 +5,9 @@ With these two any machine can train; the trainer itself knows no database.
 
 import json
 import os
+import shutil
 from collections.abc import Callable, Iterator
+from datetime import datetime
 from pathlib import Path
 
 import pyarrow as pa
@@ -42,6 +44,21 @@ def attempt_dir(claim: fence.Claim) -> Path:
     return job_dir(claim.job_id) / "attempts" / str(claim.attempt)
 
 
+def note_start(folder: Path, claim: fence.Claim) -> None:
+    """Write into an attempt's folder which one it is: numbers come again, moments do not."""
+    began = claim.started_at.isoformat() if claim.started_at is not None else None
+    (folder / "attempt.json").write_text(json.dumps({"started_at": began}), encoding="utf-8")
+
+
+def is_of(folder: Path, started_at: datetime) -> bool:
+    """Say whether a folder is that of the attempt that began at a moment."""
+    try:
+        noted = json.loads((folder / "attempt.json").read_text(encoding="utf-8"))["started_at"]
+        return datetime.fromisoformat(noted) == started_at
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
+
+
 def write_examples(db: Session, job: Job, beat: Callable[[], object]) -> None:
     """Write examples.arrow a few thousand examples at a time: no file is too large for memory.
 
@@ -76,9 +93,10 @@ def room_needed(job: Job) -> int:
     if model.config is None or model.num_parameters is None:
         return 0
     weights = Shape.of(model.config, model.num_parameters).num_adapter(config)
-    # A checkpoint: the present adapter, the best one and two moments, in float32; two are kept and
-    # a third is being written. Then the result, its copy in storage and the archive.
-    return weights * 4 * (3 * 4 + 3)
+    # A checkpoint: the present adapter, the best one and two moments, in float32; the newest two
+    # and the newest committed one are kept, and a fourth is being written. Then the result, its
+    # copy in storage and the archive.
+    return weights * 4 * (4 * 4 + 3)
 
 
 def write_spec(
@@ -120,6 +138,14 @@ def newest_checkpoint(db: Session, claim: fence.Claim) -> Checkpoint | None:
         if found == checkpoint.manifest_sha256:
             return checkpoint
     return None
+
+
+def forget(job_id: int) -> None:
+    """Remove all checkpoints and the result: who begins anew has given up how they came about."""
+    for name in ("checkpoints", "result"):
+        folder = job_dir(job_id) / name
+        if folder.exists():
+            shutil.rmtree(folder)
 
 
 def _batches(db: Session, job: Job) -> Iterator[pa.RecordBatch]:

@@ -11,6 +11,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager, suppress
+from dataclasses import dataclass
 
 import structlog
 from sqlalchemy import func, make_url, select
@@ -23,10 +24,12 @@ from app.core.models import Attempt, Desired, Job
 from app.jobs import fence, metrics, protocol, shares
 from app.machines import devices
 from app.training import failpoints
+from app.training.clock import boot_seconds
 from app.training.events import (
     DETERMINISTIC_EXITS,
     EXIT_DEVICE,
     EXIT_DONE,
+    EXIT_HELD,
     CheckpointEvent,
     DoneEvent,
     FailedEvent,
@@ -34,7 +37,7 @@ from app.training.events import (
     StepEvent,
 )
 from worker import identity
-from worker.gpu import endings, energy, spool
+from worker.gpu import endings, energy, spool, takeover
 from worker.gpu.trainer_process import (
     DeviceBusy,
     Garbled,
@@ -52,9 +55,19 @@ _STALL_FACTOR = 20
 _MOST_EVENTS = 2000
 # What takes longer than this waits for somebody's lock; it is tried again.
 _STATEMENT_SECONDS = 5
+# Where nobody has to be watched, only a lock of somebody's may take longer.
+_TAKEOVER_SECONDS = 60
 _LOADING = frozenset({"starting", "loading", "preparing", "probing"})
 
 _log = structlog.get_logger()
+
+
+@dataclass(frozen=True)
+class Saved:
+    """A checkpoint that is whole on this disk."""
+
+    step: int
+    path: str  # below JOB_DIR
 
 
 class Abandoned(Exception):
@@ -119,7 +132,7 @@ class Supervisor:
         self.settings = settings.get()
         self.must_fence = must_fence(self.settings)
         # Counted from before the last heartbeat was sent, on a clock that suspension does not stop.
-        self.held_at = _boottime()
+        self.held_at = boot_seconds()
         self.pending: list[tuple[int, metrics.TrainerEvent]] = []
         self.is_uncertain = False  # the last transaction may or may not have been committed
         self.desired = Desired.RUN
@@ -130,6 +143,7 @@ class Supervisor:
         self.step_seconds: deque[float] = deque(maxlen=50)
         self.stop_at: float | None = None
         self.is_draining = False
+        self.committed_step = 0  # of the newest checkpoint that the database knows of
         self.meter = energy.meter()
         self.metered_at = 0.0
         self.killed: endings.Kill | None = None
@@ -137,7 +151,7 @@ class Supervisor:
         self.failed: FailedEvent | None = None
 
     def carry(self) -> None:
-        """Train and end the job.
+        """Train and end the job; one that is finished on this disk is only published.
 
         Raises:
             jobs.Fenced: another worker may have it.
@@ -146,10 +160,14 @@ class Supervisor:
         with db.session() as session, self._as_holder(session):
             kill_leftovers(self.claim.job_id)
         try:
+            done, saved = self._take_over()
+            if done is not None:
+                self._publish(done, tail="")
+                return
             with self._holding():
                 runner = take_runner()
             try:
-                self._prepare()
+                self._prepare(saved)
                 until = self.held_at + self.settings.self_fence_seconds
                 with closing(Trainer(self.claim, runner, until)) as trainer:
                     exit_code = self._watch(trainer)
@@ -157,6 +175,8 @@ class Supervisor:
                 runner.close()
         except DeviceBusy:
             self._requeue(endings.DEVICE_BUSY)
+        except takeover.FolderHeld:
+            self._requeue(endings.interruption(EXIT_HELD, None), EXIT_HELD)
         except Unkillable as error:
             self._leave_devices(str(error))
         except NoRoom as error:
@@ -173,21 +193,67 @@ class Supervisor:
         else:
             self._end(trainer, exit_code)
 
-    def _prepare(self) -> None:
-        """Write JOB_DIR and choose the checkpoint to go on from."""
+    def _take_over(self) -> tuple[DoneEvent | None, Saved | None]:
+        """Find what to go on from: the newest that is whole on this disk, heard of or not.
+
+        Returns:
+            How it ended, where only the publishing is left; and the checkpoint.
+
+        Raises:
+            takeover.FolderHeld: a trainer of an earlier attempt does not end.
+        """
+        claim, found = self.claim, None
+        with self._holding():  # files are hashed, however large
+            takeover.wait_until_free(spool.job_dir(claim.job_id))
+            with db.session() as session:
+                known = spool.newest_checkpoint(session, claim)
+            try:
+                found = takeover.find(claim, known)
+            except OSError:
+                _log.exception("takeover.unreadable", job=claim.job_id)
+        saved = Saved(known.step, known.path) if known else None
+        if found is None:
+            return None, saved
+        chosen, is_taken = found, False
+
+        def adopt(session: Session) -> None:
+            nonlocal is_taken
+            _limit(session, _TAKEOVER_SECONDS)
+            try:
+                self.claim = takeover.adopt(session, claim, chosen)
+                is_taken = True
+            except fence.Fenced:
+                raise
+            except Exception as error:
+                if db.is_away(error):
+                    raise
+                # The database takes no such rows: it goes on as if the disk held nothing.
+                _log.exception("takeover.refused", job=claim.job_id)
+                session.rollback()
+
+        self._persist(adopt, "takeover")
+        if not is_taken:
+            return None, saved
+        _log.info("job.taken_over", job=claim.job_id, of=found.source.attempt, step=found.step)
+        return found.done, Saved(found.step, f"checkpoints/step-{found.step:05d}")
+
+    def _prepare(self, saved: Saved | None) -> None:
+        """Write JOB_DIR for an attempt that begins with a checkpoint, or without one."""
         with db.session() as session, db.session() as reading:
             job = session.get_one(Job, self.claim.job_id)
             _check_room(job)
             spool.write_examples(reading, job, self._beat_if_due)
-            checkpoint = spool.newest_checkpoint(session, self.claim)
-            step = checkpoint.step if checkpoint else 0
+            step = saved.step if saved else 0
             if step != self.claim.resume_step:
                 self.claim = protocol.roll_back(session, self.claim, step)
-            path = checkpoint.path if checkpoint else None
+            path = saved.path if saved else None
             num_devices = len(identity.devices())
             with self._as_holder(session):
+                if saved is None:
+                    spool.forget(job.id)
                 spool.write_spec(job, self.claim, trainer_device(), num_devices, path)
                 failpoints.commit(session, "prepare")
+        self.committed_step = step
 
     @contextmanager
     def _as_holder(self, session: Session) -> Iterator[None]:
@@ -199,7 +265,7 @@ class Supervisor:
         Raises:
             jobs.Fenced: another worker may have it.
         """
-        sent_at = _boottime()
+        sent_at = boot_seconds()
         fence.heartbeat(session, self.claim)
         yield
         session.commit()
@@ -224,6 +290,7 @@ class Supervisor:
             while self._read(trainer) and exit_code is not None:
                 pass
             trainer.allow_until(self._deadline())
+            trainer.keep(self.committed_step)
             self._flush_if_due(is_last=exit_code is not None)
             if exit_code is not None:
                 return exit_code
@@ -262,7 +329,7 @@ class Supervisor:
 
     def _flush(self, session: Session) -> None:
         """Write what is pending, in one transaction with the heartbeat."""
-        sent_at = _boottime()
+        sent_at = boot_seconds()
         _limit(session)
         if self.is_uncertain:
             stored = session.scalar(
@@ -289,7 +356,9 @@ class Supervisor:
         self.is_uncertain = False
         self.held_at = sent_at
         self.flushed_at = time.monotonic()
-        if any(isinstance(event, CheckpointEvent) for _, event in part):
+        checkpoints = [event.step for _, event in part if isinstance(event, CheckpointEvent)]
+        if checkpoints:
+            self.committed_step = checkpoints[-1]
             failpoints.hit("checkpoint.recorded")
 
     def _note_energy(self, session: Session) -> None:
@@ -351,12 +420,12 @@ class Supervisor:
 
     def _may_be_lost(self) -> bool:
         """Say whether the lease may run out before we could know of it."""
-        return self.must_fence and _boottime() - self.held_at > self.settings.self_fence_seconds
+        return self.must_fence and boot_seconds() - self.held_at > self.settings.self_fence_seconds
 
     def _deadline(self) -> float:
         """Return until when the trainer may make steps without hearing of us."""
         # Where nobody else could take the job over, it is enough that we are there.
-        since = self.held_at if self.must_fence else _boottime()
+        since = self.held_at if self.must_fence else boot_seconds()
         return since + self.settings.self_fence_seconds
 
     def _kill(self, trainer: Trainer, why: endings.Kill) -> None:
@@ -414,7 +483,7 @@ class Supervisor:
             while not over.wait(self.settings.heartbeat_seconds):
                 # Fenced, or away: whoever writes the end finds out.
                 with suppress(fence.Fenced, DBAPIError), db.session() as session:
-                    sent_at = _boottime()
+                    sent_at = boot_seconds()
                     _limit(session)
                     fence.heartbeat(session, self.claim)
                     session.commit()
@@ -523,16 +592,12 @@ def _check_room(job: Job) -> None:
         raise NoRoom(endings.no_room(needed, free))
 
 
-def _limit(session: Session) -> None:
+def _limit(session: Session, statement_seconds: float = _STATEMENT_SECONDS) -> None:
     """Let this transaction's statements not wait for long: the trainer has to be watched.
 
     Where we stand still within it, the server ends it: nobody could take back, or cancel, a job
     whose row we have locked.
     """
     db.limit_silence(session, settings.get().lease_seconds)
-    milliseconds = str(1000 * _STATEMENT_SECONDS)
+    milliseconds = str(round(1000 * statement_seconds))
     session.execute(select(func.set_config("statement_timeout", milliseconds, True)))
-
-
-def _boottime() -> float:
-    return time.clock_gettime(time.CLOCK_BOOTTIME)

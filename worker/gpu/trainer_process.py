@@ -28,7 +28,7 @@ from app.training import failpoints
 from app.training.plan.machine import tcmalloc
 from worker import identity
 from worker.gpu import spool
-from worker.trainer import deadline
+from worker.trainer import deadline, keeping
 
 _log = structlog.get_logger()
 
@@ -231,8 +231,13 @@ class Trainer:
         # Where the database was put back to an earlier moment, an attempt of this number has been.
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True)
-        self._deadline = os.open(folder / "deadline", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        spool.note_start(folder, claim)
+        flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC
+        self._deadline = os.open(folder / "deadline", flags, 0o644)
+        self._committed = os.open(folder / "committed", flags, 0o644)
+        self._committed_step = -1
         self.allow_until(until)
+        self.keep(claim.resume_step)
         try:
             runner.hand_over(spool.job_dir(claim.job_id), folder)
         except BaseException:
@@ -265,8 +270,15 @@ class Trainer:
         """Let it make steps up to a moment of CLOCK_BOOTTIME."""
         deadline.write(self._deadline, until)
 
+    def keep(self, step: int) -> None:
+        """Have it keep the checkpoint of a step, which the database knows of."""
+        if step != self._committed_step:
+            keeping.write_committed(self._committed, step)
+            self._committed_step = step
+
     def close(self) -> None:
         os.close(self._deadline)
+        os.close(self._committed)
 
     def ask_to_stop(self) -> None:
         """Ask for a checkpoint now and an end."""

@@ -4,7 +4,6 @@ A checkpoint stands alone: it holds the best adapter so far beside the present o
 """
 
 import json
-import re
 import shutil
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -17,8 +16,8 @@ from torch import Tensor
 
 from app.training.config import OptimizerKind
 from app.training.manifests import new_folder, verify_manifest, write_manifest
+from worker.trainer import keeping, optimizers
 from worker.trainer import model as models
-from worker.trainer import optimizers
 from worker.trainer.model import Model
 
 _TOKENIZER_FILES = (
@@ -27,7 +26,6 @@ _TOKENIZER_FILES = (
     "special_tokens_map.json",
     "chat_template.jinja",
 )
-_STEP = re.compile(r"step-(\d{5,})")
 _BEST = "best_adapter.safetensors"
 # Differ between two saves of the same step.
 _CLOCKS = ("train_seconds", "save_seconds", "last_save_seconds")
@@ -115,7 +113,7 @@ def newest(job_dir: Path, at_most: int | None = None) -> Path | None:
         job_dir: The job's folder.
         at_most: Leave out later steps.
     """
-    for step, folder in reversed(_folders(job_dir)):
+    for step, folder in reversed(keeping.folders(job_dir)):
         if at_most is None or step <= at_most:
             try:
                 verify_manifest(folder)
@@ -131,7 +129,7 @@ def step_of(path: str) -> int:
     Raises:
         ValueError: it is not the path of one.
     """
-    found = _STEP.fullmatch(Path(path).name)
+    found = keeping.STEP.fullmatch(Path(path).name)
     if found is None:
         raise ValueError(f"{path} is no checkpoint")
     return int(found[1])
@@ -175,28 +173,31 @@ def best_adapter(folder: Path, progress: Progress) -> dict[str, Tensor] | None:
 
 def forget_after(job_dir: Path, step: int) -> None:
     """Remove checkpoints of later steps, which are damaged or of a way given up, and halves."""
-    for found, folder in _folders(job_dir):
+    for found, folder in keeping.folders(job_dir):
         if found > step:
             shutil.rmtree(folder)
     for folder in (job_dir / "checkpoints").glob("step-*[.]*"):
         shutil.rmtree(folder)
 
 
-def tidy(job_dir: Path, progress: Progress) -> None:
-    """Keep the newest two checkpoints up to the present one."""
-    earlier = [folder for step, folder in _folders(job_dir) if step < progress.step]
-    for folder in earlier[:-1]:
-        shutil.rmtree(folder)
+def write_result(job_dir: Path, base_model_dir: Path, model: Model, **about: Any) -> str:
+    """Write the adapter as plain PEFT loads it, with the tokenizer, into JOB_DIR/result.
 
+    Args:
+        job_dir: The job's folder.
+        base_model_dir: Where the tokenizer lies.
+        model: What was trained.
+        about: What the manifest says beside the files.
 
-def write_result(job_dir: Path, base_model_dir: Path, model: Model) -> None:
-    """Write the adapter as plain PEFT loads it, with the tokenizer, into JOB_DIR/result."""
+    Returns:
+        The manifest's SHA-256.
+    """
     with new_folder(job_dir / "result") as folder:
         _save_adapter(folder, _on_cpu(dict(model.adapter)), models.peft_config(model))
         for name in _TOKENIZER_FILES:
             if (base_model_dir / name).exists():
                 shutil.copyfile(base_model_dir / name, folder / name)
-        write_manifest(folder)
+        return write_manifest(folder, **about)
 
 
 def _save_adapter(folder: Path, tensors: dict[str, Tensor], config: LoraConfig) -> None:
@@ -221,12 +222,6 @@ def _random_states() -> dict[str, Tensor]:
         for index, state in enumerate(torch.cuda.get_rng_state_all()):
             states[f"random.cuda.{index}"] = state
     return states
-
-
-def _folders(job_dir: Path) -> list[tuple[int, Path]]:
-    """Return all checkpoints by step; from 100,000 on names do not sort."""
-    found = ((_STEP.fullmatch(f.name), f) for f in (job_dir / "checkpoints").glob("step-*"))
-    return sorted((int(match[1]), folder) for match, folder in found if match)
 
 
 def _saved_already(folder: Path, progress: Progress) -> str | None:

@@ -174,8 +174,11 @@ def _finish(state: TrainingState) -> None:
     state.enter("sampling", "Answering test questions without and with the adapter.")
     state.log.write(SamplesEvent, samples=samples.answer_questions(state))
     state.enter("saving", "Writing the adapter.")
+    digest = None
     if state.group.is_first:
-        checkpoint.write_result(state.job_dir, Path(state.spec.base_model_dir), state.model)
+        about = {"job": state.spec.job_id, "attempt": state.spec.attempt}
+        folder = Path(state.spec.base_model_dir)
+        digest = checkpoint.write_result(state.job_dir, folder, state.model, **about)
         failpoints.hit("result.written")
     state.log.write(
         DoneEvent,
@@ -189,4 +192,5 @@ def _finish(state: TrainingState) -> None:
         save_seconds=progress.save_seconds,
         stopped_early=progress.stopped_early,
         preferred_share=progress.best_preferred_share,
+        manifest_sha256=digest,
     )

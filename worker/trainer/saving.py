@@ -6,7 +6,7 @@ from torch import Tensor
 
 from app.training import failpoints
 from app.training.events import CheckpointEvent
-from worker.trainer import checkpoint, model, optimizers
+from worker.trainer import checkpoint, keeping, model, optimizers
 from worker.trainer.checkpoint import Progress
 from worker.trainer.state import TrainingState
 
@@ -29,7 +29,7 @@ def save(state: TrainingState) -> None:
         )
         failpoints.hit("checkpoint.written")
         state.log.write(CheckpointEvent, step=progress.step, path=path, manifest_sha256=digest)
-        checkpoint.tidy(state.job_dir, progress)
+        keeping.tidy(state.job_dir, state.spec.attempt, progress.step)
     state.group.wait()  # who ends now or goes back may count on it
     state.saved_at = state.clock()
     progress.last_save_seconds = state.saved_at - began

@@ -130,6 +130,8 @@ class Attempt(Base):
     devices: Mapped[list[Any]] = mapped_column(JSONB)  # e.g. ["cpu"]; may hold several GPUs
     resume_step: Mapped[int]
     spool_offset: Mapped[int] = mapped_column(BigInteger, default=0, server_default="0")
+    # The last step that it reported; none: it has reported none.
+    last_step: Mapped[int | None]
     started_at: Mapped[datetime] = mapped_column(server_default=func.now())
     ended_at: Mapped[datetime | None]
     outcome: Mapped[str | None]

@@ -23,8 +23,7 @@ from tests.worker.trainer.conftest import (
 )
 from tests.worker.trainer.test_loop import TWENTY, StopAfter, break_loss
 from worker.gpu import endings
-from worker.trainer import checkpoint, failures, loop, optimizers
-from worker.trainer.checkpoint import Progress
+from worker.trainer import checkpoint, failures, keeping, loop, optimizers
 from worker.trainer.events import EventLog
 
 
@@ -127,13 +126,20 @@ def test_going_back_passes_over_a_damaged_checkpoint(tmp_path: Path, tiny_model:
     assert events(tmp_path, kind="done")
 
 
-def test_the_present_checkpoint_is_never_tidied_away(tmp_path: Path) -> None:
-    steps = (9, 20, 99_999, 100_000, 100_001)
+def test_the_present_and_the_committed_checkpoint_are_never_tidied_away(tmp_path: Path) -> None:
+    steps = (9, 20, 30, 99_999, 100_000, 100_001)
     for step in steps:
         (tmp_path / "checkpoints" / f"step-{step:05d}").mkdir(parents=True)
-    checkpoint.tidy(tmp_path, Progress(step=20))
+    keeping.tidy(tmp_path, 1, 20)
     assert names(tmp_path) == sorted(f"step-{step:05d}" for step in steps)
-    checkpoint.tidy(tmp_path, Progress(step=100_000))
+    attempt = tmp_path / "attempts" / "1"
+    attempt.mkdir(parents=True)
+    with (attempt / "committed").open("wb") as file:
+        keeping.write_committed(file.fileno(), 20)
+        keeping.tidy(tmp_path, 1, 100_000)
+        assert names(tmp_path) == ["step-00020", "step-100000", "step-100001", "step-99999"]
+        keeping.write_committed(file.fileno(), 99_999)
+    keeping.tidy(tmp_path, 1, 100_000)
     assert names(tmp_path) == ["step-100000", "step-100001", "step-99999"]
     checkpoint.forget_after(tmp_path, 99_999)
     assert names(tmp_path) == ["step-99999"]
