@@ -3,7 +3,7 @@
 Every write goes through `fence.py`. The worker's side, start to end:
 
     claim = protocol.claim(db, worker); db.commit()
-    ...  # metrics.ingest, or jobs.heartbeat every settings.heartbeat_seconds; each commits
+    ...  # metrics.ingest, or fence.heartbeat every settings.heartbeat_seconds; each commits
     adapters.publish(db, claim, …); db.commit()      # or fail, cancelled, requeue
 """
 

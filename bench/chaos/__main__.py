@@ -308,6 +308,7 @@ def _summary(
         "cancelled": statuses["cancelled"],
         "attempts": attempts,
         "interrupted_jobs": sum(job.attempt > 1 for job in history.jobs),
+        "taken_over": history.taken_over,
         "watched": sum(job.watched is not None for job in history.jobs),
         "stream_breaks": sum(line["breaks"] for line in client.read(run / "viewer.jsonl")),
         "trainer_lines": len(history.lines),

@@ -125,6 +125,7 @@ class History:
     lines: list[Line] = field(default_factory=list)
     writes: list[Write] = field(default_factory=list)
     references: dict[str, Reference] = field(default_factory=dict)
+    taken_over: int = 0  # how often somebody went on from what the database had not heard of
     max_running: int | None = None  # how many jobs may be in training at once, all together
 
 

@@ -38,6 +38,10 @@ def collect(url: str, api: client.Api, run: Path, storage: Path) -> check.Histor
     with psycopg.connect(url) as connection:
         for (number,) in connection.execute("SELECT max_running FROM line_rule"):
             history.max_running = number
+        for (number,) in connection.execute(
+            "SELECT count(*) FROM job_event WHERE data ? 'from_attempt'"
+        ):
+            history.taken_over = number
         names = _jobs(connection, history)
         _curves(connection, history, names)
         _watched(run / "viewer.jsonl", history)

@@ -26,6 +26,8 @@ from worker import identity
 
 # Shorter and longer than a heartbeat, a self-fence, a lease with its grace, and a stall.
 _FREEZES = (0.5, 2.0, 4.5, 7.0, 10.0)
+# Longer than a self-fence and than a lease; then everybody has to find his way back at once.
+_OUTAGE = (4.0, 12.0)
 # How often the next one comes before anybody has recovered, and how long others wait for that.
 _HASTE, _RECOVERY_SECONDS = 0.35, 15.0
 
@@ -37,7 +39,7 @@ class Deed:
     weight: int
     what: str
     role: str
-    seconds: tuple[float, ...] = _FREEZES
+    seconds: tuple[float, ...] = _FREEZES  # of an outage, from and to
 
 
 DEEDS = (
@@ -49,6 +51,7 @@ DEEDS = (
     Deed(3, "kill", "cpu child"),
     Deed(5, "kill", "valkey"),
     Deed(4, "kill", "postgres"),
+    Deed(6, "outage", "postgres", _OUTAGE),
     Deed(4, "kill", "backend"),
     Deed(3, "kill", "up"),
     Deed(1, "kill", "everything"),
@@ -146,6 +149,8 @@ class Disturber:
                 return self._cut_database(deed.role.startswith("one"), draw)
             case "cut" | "wipe", _:
                 return self._on_broker(deed.what)
+            case "outage", _:
+                return self._take_database_away(draw.uniform(*deed.seconds))
         role = "supervisor" if deed.role == "whole worker" else deed.role
         found = self._holders() if role == "holder" else sorted(self.house.find(role))
         if not found:
@@ -169,6 +174,14 @@ class Disturber:
                 "WHERE ended_at IS NULL AND step > resume_step ORDER BY 1"
             ).fetchall()
         return [row[0] for row in rows]
+
+    def _take_database_away(self, seconds: float) -> dict[str, object] | None:
+        """Kill it, and hold still for a while who would start it again."""
+        up, server = self.house.find("up"), self.house.find("postgres")
+        if not up or not server or up[0] in self._held:
+            return None
+        self._freeze(up, seconds)
+        return {"pid": server[0], "seconds": seconds} if _send(server, signal.SIGKILL) else None
 
     def _freeze(self, pids: list[int], seconds: float) -> None:
         self._held |= {pid: processes.start_ticks(pid) for pid in pids}

@@ -21,6 +21,7 @@ from typing import Any
 from app.training import manifests
 from app.training.config import TrainerSpec
 from app.training.events import EXIT_CUT_OFF, EXIT_STOPPED
+from worker.trainer import keeping
 from worker.trainer.commands import Commands
 from worker.trainer.deadline import CutOff, Deadline
 
@@ -124,6 +125,7 @@ class Trainer:
             digest = manifests.write_manifest(folder)
         self.note("checkpoint", step)
         self.say("checkpoint", step=step, path=path, manifest_sha256=digest)
+        keeping.tidy(self.job_dir, self.spec.attempt, step)
 
     def finish(self, state: str) -> None:
         sample = {"question": "q", "reference": "r", "base": "b", "tuned": "t"}
@@ -132,7 +134,8 @@ class Trainer:
             (folder / "adapter_model.safetensors").write_bytes(bytes.fromhex(state) * 2000)
             (folder / "adapter_config.json").write_text("{}")
             (folder / "tokenizer.json").write_text("{}")
-            manifests.write_manifest(folder)
+            about = {"job": self.spec.job_id, "attempt": self.spec.attempt}
+            digest = manifests.write_manifest(folder, **about)
         self.say(
             "done",
             best_step=self.steps,
@@ -144,6 +147,7 @@ class Trainer:
             train_seconds=1.0,
             save_seconds=0.25,
             stopped_early=False,
+            manifest_sha256=digest,
         )
 
     def say(self, kind: str, **fields: Any) -> None:
