@@ -93,18 +93,14 @@ def web() -> None:
 
 @app.command()
 def worker(queue: Annotated[Literal["gpu", "cpu"], typer.Argument(help="gpu or cpu")]) -> None:
-    """Start one worker; ETUDE_WORKER_ID names it, ETUDE_DEVICE is what it trains on."""
+    """Start one worker; ETUDE_WORKER_ID names it and ETUDE_DEVICE is what it trains on."""
+    from app.ops.up import worker_command
+
     _settings_with_servers()
     os.environ.setdefault("ETUDE_WORKER_ID", f"{queue}-0@{os.uname().nodename}")
     os.environ.setdefault("ETUDE_DEVICE", "cuda:0" if queue == "gpu" else "cpu")
-    arguments = [sys.executable, "-m", "celery", "--app", "worker.celery_app", "--quiet", "worker"]
-    # Its own name is a bell, too: it rings that for what it alone may be able to train.
-    me = os.environ["ETUDE_WORKER_ID"]
-    arguments += ["--queues", f"{queue},{me}", "--hostname", me]
-    arguments += ["--pool", "prefork", "--concurrency", "1", "--loglevel", "INFO"]
-    # What those would do, the database does (docs/decisions); they only cost connections.
-    arguments += ["--without-gossip", "--without-mingle", "--without-heartbeat"]
-    os.execv(sys.executable, arguments)  # noqa: S606 - no shell is wanted
+    command = worker_command(queue, os.environ["ETUDE_WORKER_ID"])
+    os.execv(sys.executable, command)  # noqa: S606 - no shell is wanted
 
 
 @app.command()

@@ -37,7 +37,7 @@ class Child:
     """One process of ours: started, watched, started again when it dies."""
 
     name: str
-    arguments: list[str]
+    command: list[str]
     environment: dict[str, str]
     # How long it may take to end when asked, before it is killed.
     grace_seconds: float
@@ -47,10 +47,9 @@ class Child:
     backoff_seconds: float = _FIRST_BACKOFF_SECONDS
 
     def start(self, logs: Path) -> None:
-        command = [sys.executable, "-m", "app.cli", *self.arguments]
         self.process = processes.start(
             # The database goes down with us: there would be nobody to hand a job back to.
-            processes.bound(command, signal.SIGKILL),
+            processes.bound(self.command, signal.SIGKILL),
             logs / f"{self.name}.log",
             self.environment,
         )
@@ -134,6 +133,16 @@ def _data_dir(chosen: settings.Settings) -> Iterator[None]:
         ) from None
 
 
+def worker_command(queue: str, worker_id: str) -> list[str]:
+    """Return what starts one worker; the servers are named in its environment."""
+    command = [sys.executable, "-m", "celery", "--app", "worker.celery_app", "--quiet", "worker"]
+    # Its own name is a bell, too: it rings that for what it alone may be able to train.
+    command += ["--queues", f"{queue},{worker_id}", "--hostname", worker_id]
+    command += ["--pool", "prefork", "--concurrency", "1", "--loglevel", "INFO"]
+    # What those would do, the database does (docs/decisions); they only cost connections.
+    return [*command, "--without-gossip", "--without-mingle", "--without-heartbeat"]
+
+
 def accelerators() -> list[str]:
     """Return the devices that get a gpu worker each: the GPUs, or the CPU where there is none.
 
@@ -197,28 +206,23 @@ def _prepare_database(environment: dict[str, str]) -> str | None:
 def _children(chosen: settings.Settings, environment: dict[str, str]) -> list[Child]:
     host = socket.gethostname()
     drain = chosen.drain_seconds + 15
-    children = [Child("web", ["web"], environment, grace_seconds=10)]
+    web = [sys.executable, "-m", "app.cli", "web"]
+    children = [Child("web", web, environment, grace_seconds=10)]
     devices = accelerators()
     trained_on = {f"gpu-{index}": device for index, device in enumerate(devices)}
     if len(devices) > 1:
         trained_on["gpu-all"] = ",".join(devices)  # for what one of them does not hold
-    for name, device in trained_on.items():
+    # Not by `etude worker`, which becomes the same after a second of its own.
+    for name, device in (trained_on | {"cpu-0": "cpu"}).items():
+        queue, worker_id = name.partition("-")[0], f"{name}@{host}"
         children.append(
             Child(
-                f"worker-{name}",
-                ["worker", "gpu"],
-                environment | {"ETUDE_WORKER_ID": f"{name}@{host}", "ETUDE_DEVICE": device},
+                "worker-cpu" if queue == "cpu" else f"worker-{name}",
+                worker_command(queue, worker_id),
+                environment | {"ETUDE_WORKER_ID": worker_id, "ETUDE_DEVICE": device},
                 grace_seconds=drain,
             )
         )
-    children.append(
-        Child(
-            "worker-cpu",
-            ["worker", "cpu"],
-            environment | {"ETUDE_WORKER_ID": f"cpu-0@{host}", "ETUDE_DEVICE": "cpu"},
-            grace_seconds=drain,
-        )
-    )
     return children
 
 

@@ -3,7 +3,6 @@
 import os
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
@@ -16,6 +15,7 @@ from sqlalchemy.orm import Session
 
 from app.core import settings
 from app.core.models import Attempt, Job
+from app.ops.up import worker_command
 
 ROOT = Path(__file__).parents[2]
 T = TypeVar("T")
@@ -92,23 +92,22 @@ class WorkerProcess:
     ) -> None:
         """`environment` goes over our own, `command` before the worker's (e.g. faketime)."""
         self.queue = queue
-        self.environment = environment or {}
+        self.environment = {"ETUDE_WORKER_ID": f"{queue}-0@test", "ETUDE_DEVICE": device} | (
+            environment or {}
+        )
         self.command = command
-        self.device = device
         self.log = folder / f"worker-{queue}.log"
         self.process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
-                [*self.command, sys.executable, "-m", "app.cli", "worker", self.queue],
+                [*self.command, *worker_command(self.queue, self.environment["ETUDE_WORKER_ID"])],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
                 cwd=ROOT,
-                env=os.environ
-                | {"ETUDE_WORKER_ID": f"{self.queue}-0@test", "ETUDE_DEVICE": self.device}
-                | self.environment,
+                env=os.environ | self.environment,
                 start_new_session=True,
             )
 
