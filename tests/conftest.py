@@ -13,6 +13,7 @@ import shutil
 import signal
 import tempfile
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import psycopg
@@ -78,17 +79,15 @@ def data_dir(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     settings.get.cache_clear()
 
 
-@pytest.fixture
-def database_url(
-    postgres: Postgres, data_dir: Path, monkeypatch: pytest.MonkeyPatch
-) -> Iterator[str]:
-    """The address of an empty, migrated database of the test's own."""
+@contextmanager
+def own_database(postgres: Postgres, patch: pytest.MonkeyPatch) -> Iterator[str]:
+    """An empty, migrated database, in DATABASE_URL as well."""
     name = f"t{os.getpid()}_{next(_number)}"
     server = postgres.url.replace("@/etude?", "@/postgres?")
     with psycopg.connect(server, autocommit=True) as connection:
         connection.execute(f"CREATE DATABASE {name} TEMPLATE template1 STRATEGY file_copy")
     url = postgres.url.replace("@/etude?", f"@/{name}?")
-    monkeypatch.setenv("DATABASE_URL", url)
+    patch.setenv("DATABASE_URL", url)
     settings.get.cache_clear()
     database.forget()
     yield url
@@ -96,6 +95,15 @@ def database_url(
     settings.get.cache_clear()
     with psycopg.connect(server, autocommit=True) as connection:
         connection.execute(f"DROP DATABASE {name} WITH (FORCE)")
+
+
+@pytest.fixture
+def database_url(
+    postgres: Postgres, data_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[str]:
+    """The address of an empty, migrated database of the test's own."""
+    with own_database(postgres, monkeypatch) as url:
+        yield url
 
 
 @pytest.fixture
