@@ -17,6 +17,7 @@ from sqlalchemy.orm import Session
 from app.core import db, settings
 from app.ops.embedded import processes
 from app.ops.embedded.postgres import Postgres
+from tests import patience
 
 READY_SECONDS = 120
 NOBODY = 65534
@@ -52,7 +53,7 @@ class Etude:
             input=typed,
             capture_output=True,
             text=True,
-            timeout=120,
+            timeout=patience.seconds(120),
             env=self.environment,
         )
 
@@ -73,7 +74,7 @@ class Etude:
 
     def wait_until_ready(self) -> None:
         assert self.process is not None
-        deadline = time.monotonic() + READY_SECONDS
+        deadline = time.monotonic() + patience.seconds(READY_SECONDS)
         answer = (0, "")
         while time.monotonic() < deadline and self.process.poll() is None:
             with suppress(OSError, http.client.HTTPException):
@@ -84,7 +85,9 @@ class Etude:
         pytest.fail(f"not ready: {answer}\n{self.said()}\n{self._logs()}")
 
     def get(self, path: str) -> tuple[int, str]:
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=30)
+        connection = http.client.HTTPConnection(
+            "127.0.0.1", self.port, timeout=patience.seconds(30)
+        )
         try:
             connection.request("GET", path)
             response = connection.getresponse()
@@ -107,7 +110,7 @@ class Etude:
     def end(self, number: signal.Signals) -> int:
         assert self.process is not None
         self.process.send_signal(number)
-        return self.process.wait(timeout=60)
+        return self.process.wait(timeout=patience.seconds(60))
 
     def processes(self) -> dict[int, str]:
         """Return every living process below ours: id and command line."""
@@ -155,7 +158,7 @@ def command_line(pid: int) -> str:
 
 def still_there(family: dict[int, str], seconds: float) -> dict[int, str]:
     """Wait for processes to end; returns those that did not."""
-    deadline = time.monotonic() + seconds
+    deadline = time.monotonic() + patience.seconds(seconds)
     while True:
         alive = {pid for pid, _, state in all_processes() if state != "Z"}
         left = {pid: line for pid, line in family.items() if pid in alive}

@@ -17,6 +17,7 @@ from app.ops.embedded import folder
 from app.ops.embedded.postgres import Postgres
 from app.ops.embedded.servers import check_broker
 from app.people import auth
+from tests import patience
 from tests.factories import PASSWORD, make_user
 
 
@@ -29,7 +30,7 @@ def etude(*arguments: str, typed: str = "", **environment: str) -> subprocess.Co
         env=bare | environment,
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=patience.seconds(120),
     )
 
 

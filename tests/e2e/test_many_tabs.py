@@ -12,6 +12,7 @@ from playwright.sync_api import Browser, BrowserContext, Page
 from sqlalchemy.orm import Session
 
 from app.core.models import Job, Role
+from tests import patience
 from tests.e2e.conftest import CHROMIUM
 from tests.factories import PASSWORD, make_job, make_user
 from tests.up import STAND_IN, Etude
@@ -66,11 +67,11 @@ def window(tmp_path: Path, browser: Browser) -> Iterator[BrowserContext]:
         joined.close()
     finally:
         process.terminate()
-        process.wait(30)
+        process.wait(patience.seconds(30))
 
 
 def wait_until(look: Callable[[], object], seconds: float = 60) -> None:
-    deadline = time.monotonic() + seconds
+    deadline = time.monotonic() + patience.seconds(seconds)
     while not look():
         assert time.monotonic() < deadline, "it did not happen in time"
         time.sleep(0.05)

@@ -39,6 +39,7 @@ from app.ops.embedded.postgres import Postgres
 from app.ops.embedded.valkey import Valkey
 from app.people import auth
 from app.training import manifests
+from tests import patience
 from tests.factories import make_base_model, make_dataset_version, make_user
 from tests.factories import make_job as factory_job
 from tests.worker.conftest import ROOT, WorkerProcess, is_running, supervisor_pid, trainer_pid
@@ -47,26 +48,28 @@ from worker import identity
 
 T = TypeVar("T")
 _number = count(1)
+# What a lease allows must be enough for a slow machine to renew it.
+PACE = patience.factor()
 CONSTANTS = {
     "ETUDE_TRAINER_MODULE": "tests.worker.stand_in_trainer",
     "PYTHONPATH": str(ROOT),
     "ETUDE_HEARTBEAT_SECONDS": "0.2",
-    "ETUDE_SELF_FENCE_SECONDS": "1",
-    "ETUDE_LEASE_SECONDS": "1.5",
+    "ETUDE_SELF_FENCE_SECONDS": f"{PACE:.2f}",
+    "ETUDE_LEASE_SECONDS": f"{1.5 * PACE:.2f}",
     "ETUDE_REAP_GRACE_SECONDS": "0.2",
-    "ETUDE_REAPER_PATIENCE_SECONDS": "0.5",
+    "ETUDE_REAPER_PATIENCE_SECONDS": f"{0.5 * PACE:.2f}",
     "ETUDE_SWEEP_SECONDS": "0.2",
     "ETUDE_WATCH_SECONDS": "0.1",
     "ETUDE_METRICS_FLUSH_SECONDS": "0.05",
     "ETUDE_RETRY_BACKOFF_SECONDS": "0",
-    "ETUDE_DRAIN_SECONDS": "5",
-    "ETUDE_STALL_SECONDS": "4",
+    "ETUDE_DRAIN_SECONDS": f"{5 * PACE:.2f}",
+    "ETUDE_STALL_SECONDS": f"{4 * PACE:.2f}",
     "ETUDE_DISK_RESERVE_BYTES": "0",
     # A crowded machine may strike by itself; giving up has tests of its own.
     "ETUDE_MAX_STRIKES": "50",
 }
 # When a lease that nobody renews is certainly over.
-LEASE_AND_GRACE = 1.7
+LEASE_AND_GRACE = 1.5 * PACE + 0.2
 
 
 class House:
@@ -155,7 +158,7 @@ class House:
 
     def wait_for(self, look: Callable[[], T | None], seconds: float = 60) -> T:
         """Look, in a fresh transaction each time, until there is something to see."""
-        deadline = time.monotonic() + seconds
+        deadline = time.monotonic() + patience.seconds(seconds)
         while True:
             with suppress(OperationalError):  # the database itself may be away
                 self.db.rollback()
@@ -264,10 +267,13 @@ class Web:
             self.process = subprocess.Popen(
                 command, env=os.environ | self.house.environment, cwd=ROOT, stdout=log, stderr=log
             )
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + patience.seconds(60)
         while time.monotonic() < deadline:
             with suppress(httpx2.TransportError):
-                if httpx2.get(f"{self.address}/healthz", timeout=5).status_code == 200:
+                if (
+                    httpx2.get(f"{self.address}/healthz", timeout=patience.seconds(5)).status_code
+                    == 200
+                ):
                     return
             time.sleep(0.05)
         raise AssertionError("the web did not start")
@@ -292,11 +298,13 @@ class Web:
         assert self.process is not None
         headers = self.headers() | (more or {})
         try:
-            return httpx2.post(f"{self.address}{path}", headers=headers, timeout=60, **sent)
+            return httpx2.post(
+                f"{self.address}{path}", headers=headers, timeout=patience.seconds(60), **sent
+            )
         except httpx2.TransportError as error:
             log = (self.house.folder / "web.log").read_text(errors="replace")
             assert not isinstance(error, httpx2.TimeoutException), log[-3000:]
-            self.process.wait(10)
+            self.process.wait(patience.seconds(10))
             self.start()
             return None
 
@@ -321,7 +329,7 @@ def distant_worker() -> protocol.WorkerInfo:
 
 
 def until_gone(pid: int, seconds: float = 10) -> None:
-    deadline = time.monotonic() + seconds
+    deadline = time.monotonic() + patience.seconds(seconds)
     while is_running(pid):
         assert time.monotonic() < deadline, "it goes on"
         time.sleep(0.02)

@@ -6,6 +6,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from tests import patience
+
 
 class Proxy:
     """Listens on a port of its own; switches may be thrown from any thread."""
@@ -65,7 +67,7 @@ class Proxy:
 def proxy(target: Path) -> Iterator[Proxy]:
     made = Proxy(target)
     made._thread.start()
-    assert made._ready.wait(10)
+    assert made._ready.wait(patience.seconds(10))
     try:
         yield made
     finally:

@@ -18,6 +18,7 @@ from app.core import wakeup
 from app.core.models import Attempt
 from app.ops.embedded.postgres import Postgres
 from app.ops.embedded.servers import redis_client
+from tests import patience
 from tests.faults.conftest import opened
 from tests.faults.house import House
 from tests.faults.proxy import Proxy, proxy
@@ -30,7 +31,7 @@ def line_is_empty(client: "redis.Redis") -> bool:
 
 @contextmanager
 def a_client(house: House) -> Iterator["redis.Redis"]:
-    with redis_client(house.broker.url, timeout_seconds=10) as client:
+    with redis_client(house.broker.url, timeout_seconds=patience.seconds(10)) as client:
         yield client
 
 
@@ -63,12 +64,12 @@ def test_f19_f21_a_broker_killed_and_emptied_loses_no_waiting_job(
 
 
 def test_f20_while_the_broker_is_away_jobs_run_and_are_taken(house: House) -> None:
-    running = house.make_job("steps=60 every=10 pause=0.03")
+    running = house.make_job(f"steps=60 every=10 pause={patience.seconds(0.03):.3f}")
     house.until_step(running, 5)
     house.broker.stop()
     began = time.monotonic()
     waiting = house.make_job()  # rings in vain
-    assert time.monotonic() - began < 3
+    assert time.monotonic() - began < patience.seconds(3)
     assert not house.ring()
     house.finish(running, attempts=1)
     house.broker.start()
@@ -120,14 +121,14 @@ def test_f23_f28_forged_messages_are_thrown_away(house: House, all_faults: bool)
             client.lpush("etude:gpu", rubbish)
             house.wait_for(lambda: line_is_empty(client))
             with suppress(subprocess.TimeoutExpired):
-                house.worker.process.wait(8)
+                house.worker.process.wait(patience.seconds(8))
             if house.worker.process.poll() is not None:
                 house.worker.start()
     house.finish(house.make_job(), attempts=1)
 
 
 def test_f24_two_hundred_cut_connections_double_no_job(house: House) -> None:
-    job = house.make_job("steps=150 every=50 pause=0.02")
+    job = house.make_job(f"steps=150 every=50 pause={patience.seconds(0.02):.3f}")
     house.until_step(job, 2)
     num_cut = 0
     with a_client(house) as client:
@@ -144,11 +145,11 @@ def test_f25_f27_a_silent_or_slow_broker_holds_nobody_up(house: House) -> None:
         address = through(house, cable)
         assert wakeup.ring(address, "gpu")
         cable.is_silent = True
-        assert seconds_to_ring(address) < 3
+        assert seconds_to_ring(address) < patience.seconds(3)
         cable.is_silent = False
         cable.hang_up()
-        cable.delay_seconds = 5
-        assert seconds_to_ring(address) < 3
+        cable.delay_seconds = patience.seconds(5)
+        assert seconds_to_ring(address) < patience.seconds(3)
         cable.delay_seconds = 0
         cable.hang_up()
         assert wakeup.ring(address, "gpu")

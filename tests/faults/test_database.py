@@ -20,13 +20,14 @@ from app.core.models import Attempt, JobStatus, Worker
 from app.jobs import fence, protocol
 from app.ops.embedded import folder
 from app.ops.embedded.postgres import Postgres
+from tests import patience
 from tests.faults.conftest import opened
-from tests.faults.house import LEASE_AND_GRACE, House, until_gone
+from tests.faults.house import LEASE_AND_GRACE, PACE, House, until_gone
 from tests.faults.proxy import proxy
 from tests.worker.conftest import is_running
 from worker import identity
 
-LONG = "steps=80 every=10 pause=0.03"
+LONG = f"steps=80 every=10 pause={0.03 * PACE:.3f}"
 
 
 def plain(house: House) -> str:
@@ -37,7 +38,7 @@ def test_f29_f30_a_database_killed_amid_training_loses_no_point(
     house: House, postgres: Postgres
 ) -> None:
     """Down for longer than a lease: on one machine training goes on, and nobody reaps after."""
-    job = house.make_job("steps=150 every=10 pause=0.03")
+    job = house.make_job(f"steps=150 every=10 pause={0.03 * PACE:.3f}")
     house.until_step(job, 12)
     trainer = house.trainer(job)
     spool = house.data_dir / "jobs" / str(job.id) / "attempts" / "1" / "events.jsonl"
@@ -73,7 +74,9 @@ class Listener(threading.Thread):
     def run(self) -> None:
         with (
             suppress(httpx2.TransportError),
-            httpx2.stream("GET", self.url, headers=self.headers, timeout=60) as answer,
+            httpx2.stream(
+                "GET", self.url, headers=self.headers, timeout=patience.seconds(60)
+            ) as answer,
         ):
             kind = ""
             for line in answer.iter_lines():
@@ -100,18 +103,27 @@ def test_f29_pages_and_programs_are_told_to_come_back_and_open_pages_go_on(
         page = web.headers() | {"Accept": "text/html"}
         with away(postgres):
             for path in ("/", "/queue", address):
-                answer = httpx2.get(web.address + path, headers=page, timeout=30)
+                answer = httpx2.get(web.address + path, headers=page, timeout=patience.seconds(30))
                 assert (answer.status_code, answer.headers["retry-after"]) == (503, "5"), path
                 assert "The database does not answer at the moment" in answer.text
                 assert "Please wait a moment" in answer.text
             # What needs no database answers as ever, and so does a mistyped address.
-            assert httpx2.get(web.address + "/healthz", timeout=5).status_code == 200
-            assert httpx2.get(web.address + "/nothing", headers=page, timeout=30).status_code == 404
-            ready = httpx2.get(web.address + "/readyz", timeout=30)
+            assert (
+                httpx2.get(web.address + "/healthz", timeout=patience.seconds(5)).status_code == 200
+            )
+            assert (
+                httpx2.get(
+                    web.address + "/nothing", headers=page, timeout=patience.seconds(30)
+                ).status_code
+                == 404
+            )
+            ready = httpx2.get(web.address + "/readyz", timeout=patience.seconds(30))
             assert (ready.status_code, ready.json()["database"]) == (503, "does not answer")
             form = {"Content-Type": "application/x-www-form-urlencoded"}
             told = (
-                httpx2.get(web.address + "/v1/models", headers=web.headers(), timeout=30),
+                httpx2.get(
+                    web.address + "/v1/models", headers=web.headers(), timeout=patience.seconds(30)
+                ),
                 web.post("/v1/fine_tuning/jobs", json={"model": "m", "training_file": "file-x"}),
                 web.post(f"{address}/pause", more=form | {"Accept": "text/plain"}),
                 httpx2.get(f"{web.address}{address}/events", headers=web.headers()),
@@ -123,7 +135,7 @@ def test_f29_pages_and_programs_are_told_to_come_back_and_open_pages_go_on(
                     assert (error["type"], error["code"]) == ("server_error", "unavailable")
                     assert error["message"].startswith("The database does not answer")
         house.finish(job, attempts=1)
-        answer = httpx2.get(web.address + "/queue", headers=page, timeout=30)
+        answer = httpx2.get(web.address + "/queue", headers=page, timeout=patience.seconds(30))
         assert answer.status_code == 200
         listener.join(30)
         assert listener.ended == "succeeded"
@@ -162,16 +174,21 @@ def test_f33_connections_used_up_stop_no_job_and_are_told_of(
     with ExitStack() as held:
         for _ in range(64 * 5 - 5):
             held.enter_context(closing(psycopg.connect(plain(house))))
-        assert httpx2.get(web.address + "/", headers=page, timeout=30).status_code == 200
+        assert (
+            httpx2.get(web.address + "/", headers=page, timeout=patience.seconds(30)).status_code
+            == 200
+        )
         web.end()  # a fresh one has none in its pool
         with suppress(psycopg.OperationalError):
             while True:
                 held.enter_context(closing(psycopg.connect(plain(house))))
         web.start()
-        answer = httpx2.get(web.address + "/", headers=page, timeout=30)
+        answer = httpx2.get(web.address + "/", headers=page, timeout=patience.seconds(30))
         assert (answer.status_code, answer.headers.get("retry-after")) == (503, "5")
         house.until_step(job, job.step + 5)
-    assert httpx2.get(web.address + "/", headers=page, timeout=30).status_code == 200
+    assert (
+        httpx2.get(web.address + "/", headers=page, timeout=patience.seconds(30)).status_code == 200
+    )
     web.end()
     house.finish(job, attempts=1)
 
@@ -234,7 +251,7 @@ def test_f39_a_database_clock_that_jumps_ahead_costs_an_attempt_at_most(house: H
     job = house.make_job(LONG)
     house.until_step(job, 12)
     trainer = house.trainer(job)
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + patience.seconds(30)
     while job.attempt == 1 and time.monotonic() < deadline:
         house.lapse(job)
         house.db.refresh(job)
@@ -260,7 +277,7 @@ def test_f41_a_worker_behind_a_dead_line_stops_before_another_goes_on(
         assert far != house.url
         house.worker = house.make_worker(DATABASE_URL=far, ETUDE_FENCE_ON_DB_LOSS="yes")
         house.worker.start()
-        job = house.make_job("steps=100 every=10 pause=0.05")
+        job = house.make_job(f"steps=100 every=10 pause={0.05 * PACE:.3f}")
         house.until_step(job, 12)
         trainer = house.trainer(job)
         cable.is_silent = True

@@ -61,7 +61,7 @@ def test_f48_f50_a_gpu_that_fails_is_taken_out_of_use_and_the_others_go_on(gpus:
     second = house.make_worker(number=1, ETUDE_DEVICE="cuda:1")
     first.start()
     try:
-        job = house.make_job("steps=100 every=10 pause=0.03")
+        job = house.make_job("steps=100 every=10 hold=50")
         house.until_step(job, 12)
         (house.folder / "falls").touch()
         house.wait_for(lambda: out_of_use(house))

@@ -33,10 +33,12 @@ from app.jobs import fence, protocol, requests
 from app.machines import devices
 from app.ops.embedded.postgres import Postgres
 from app.training import failpoints
+from tests import patience
 from tests.factories import make_job, make_user
 from tests.faults.conftest import opened
 from tests.faults.house import (
     LEASE_AND_GRACE,
+    PACE,
     House,
     distant_worker,
     stopped,
@@ -46,7 +48,7 @@ from tests.ops.test_up import job_of, wait_until
 from tests.up import STAND_IN, Etude, still_there
 from tests.worker.conftest import is_running
 
-LONG = "steps=80 every=10 pause=0.03"
+LONG = f"steps=80 every=10 pause={0.03 * PACE:.3f}"
 CGROUPS = Path("/sys/fs/cgroup/memory")
 
 
@@ -70,7 +72,7 @@ def test_f04_etude_goes_on_by_itself_after_a_power_cut(tmp_path: Path) -> None:
     etude.start()
     with etude.database() as db:
         job = make_job(db)
-        job.name = "steps=120 pause=0.05 every=20"
+        job.name = "steps=120 every=20 hold=60"
         db.commit()
     wait_until(lambda: job_of(etude, job.id).step > 30)
     family = etude.processes()
@@ -112,18 +114,18 @@ def test_f06_a_supervisor_that_stands_still_amid_a_transaction_lets_go_of_its_jo
     """It has locked the job's row: nobody could take the job back, pause or cancel it."""
     job = house.make_job(LONG)
     house.until_step(job, 5)
-    failpoints.arm(house.failpoints, "flush.before_commit", "delay:8")
+    failpoints.arm(house.failpoints, "flush.before_commit", f"delay:{8 * PACE}")
     house.wait_for(lambda: failpoints.has_struck(house.failpoints, "flush.before_commit"))
     began = time.monotonic()
     house.lapse(job)  # waits for the row
-    assert time.monotonic() - began < 6
+    assert time.monotonic() - began < 6 * PACE
     house.finish(job, attempts=2)
     (house.failpoints / "flush.before_commit.struck").unlink()
 
 
 def until_still(house: House, job: Job) -> int:
     """Wait until the trainer makes no step for half a second; returns how much it had said."""
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + patience.seconds(20)
     while True:
         size = house.spool_size(job)
         time.sleep(0.5)
@@ -141,7 +143,7 @@ def test_f07_f11_a_signal_during_the_claims_commit_strands_no_job(
     house.wait_for(lambda: failpoints.has_struck(house.failpoints, "claim.before_commit"))
     assert house.worker.process is not None
     house.worker.process.send_signal(number)
-    house.worker.process.wait(30)
+    house.worker.process.wait(patience.seconds(30))
     (house.failpoints / "claim.before_commit.struck").unlink()
     house.worker.start()
     house.finish(job)
@@ -156,7 +158,7 @@ def test_f14_a_trainer_killed_for_memory_costs_a_strike_and_nothing_else(house: 
     except OSError:
         pytest.skip("nobody may limit memory here")
     try:
-        job = house.make_job("steps=40 every=10 pause=0.03 hoard=25 attempts=1")
+        job = house.make_job(f"steps=40 every=10 pause={0.03 * PACE:.3f} hoard=25 attempts=1")
         house.until_step(job, 12)
         child, trainer = house.child(job), house.trainer(job)
         (limit / "cgroup.procs").write_text(str(trainer))
@@ -251,7 +253,7 @@ def test_f38_a_wall_clock_that_jumps_a_day_moves_no_lease(postgres: Postgres) ->
         clock.write_text("0")
         house.worker = house.make_worker(LD_PRELOAD=str(library), FALSE_CLOCK=str(clock))
         house.worker.start()
-        job = house.make_job("steps=100 every=10 pause=0.03")
+        job = house.make_job(f"steps=100 every=10 pause={0.03 * PACE:.3f}")
         house.until_step(job, 5)
         clock.write_text("86400")
         house.until_step(job, 40)

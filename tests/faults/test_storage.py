@@ -31,6 +31,7 @@ from app.jobs import metrics, requests
 from app.ops.embedded.postgres import Postgres
 from app.training.config import TrainConfig
 from app.training.manifests import verify_manifest, write_manifest
+from tests import patience
 from tests.faults.conftest import opened
 from tests.faults.house import House
 from tests.small_disk import fill, small_disk
@@ -101,7 +102,7 @@ def _fill_the_database(house: House, disk: Path) -> None:
         assert answer is not None
         assert answer.status_code == 507, answer.text
         assert "The database's disk is full, so nothing can be saved" in answer.text
-        shown = httpx2.get(web.address + page, headers=web.headers(), timeout=30)
+        shown = httpx2.get(web.address + page, headers=web.headers(), timeout=patience.seconds(30))
         assert shown.status_code == 200  # what is there can be read
         house.wait_for(lambda: "No space left on device" in house.log())
         assert is_running(trainer)
@@ -183,7 +184,9 @@ def test_f56_f57_a_download_is_whole_resumes_and_survives_a_deletion(house: Hous
     assert whole.content[:half] + rest.content == whole.content
     # Thousands of pieces that overlap: refused or answered, and at once.
     many = ",".join(f"0-{n}" for n in range(4000))
-    abused = httpx2.get(address, headers=headers | {"Range": f"bytes={many}"}, timeout=5)
+    abused = httpx2.get(
+        address, headers=headers | {"Range": f"bytes={many}"}, timeout=patience.seconds(5)
+    )
     assert abused.status_code in (200, 206, 400, 416, 431)
     assert len(abused.content) <= 2 * len(whole.content)
 

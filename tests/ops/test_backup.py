@@ -42,6 +42,7 @@ from app.ops.embedded import folder
 from app.ops.embedded.postgres import Postgres
 from app.people import auth
 from app.training import manifests
+from tests import patience
 from tests.factories import PASSWORD, first_user, make_base_model, make_job, make_user
 from tests.up import STAND_IN, Etude
 from tests.worker.conftest import ROOT, WorkerProcess, until_final, until_step, wait_for
@@ -73,7 +74,7 @@ def add_file(db: Session, content: bytes) -> StoredFile:
 
 
 def wait_until(look: Callable[[], object], seconds: float = 60) -> None:
-    deadline = time.monotonic() + seconds
+    deadline = time.monotonic() + patience.seconds(seconds)
     while not look():
         assert time.monotonic() < deadline, "it did not happen in time"
         time.sleep(0.02)
@@ -113,7 +114,7 @@ def test_a_backup_amid_training_goes_on_in_an_empty_house(
     upload = add_file(db, b"question,answer\n" * 1000)
     done = until_final(db, named_job(db, "steps=12 every=6"))
     assert done.adapter is not None
-    running = named_job(db, "steps=120 pause=0.02 every=10")
+    running = named_job(db, "steps=120 every=10 hold=40")
     waiting = named_job(db, "steps=8")
     until_step(db, running, 25)
     target = data_dir.parent / "house.tar"

@@ -13,7 +13,7 @@ from sqlalchemy.orm import Session
 from app import cli
 from app.core.models import DatasetVersion, Role, Split, VersionStatus
 from app.datasets import examples
-from tests import files
+from tests import files, patience
 from tests.factories import make_user
 from worker.cpu import reading
 
@@ -27,7 +27,7 @@ def etude(*arguments: str, **environment: str) -> subprocess.CompletedProcess[st
         env=bare | environment,
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=patience.seconds(120),
     )
 
 

@@ -20,6 +20,7 @@ from app.ops.embedded import folder
 from app.ops.embedded.postgres import Postgres
 from app.ops.embedded.servers import check_broker, redis_client
 from app.ops.embedded.valkey import Valkey
+from tests import patience
 
 FAST = {"fsync": "off"}
 IS_ROOT = os.geteuid() == 0
@@ -59,7 +60,7 @@ def read_row(server: Postgres) -> object:
 
 def is_gone(pid: int, seconds: float = 10) -> bool:
     """Wait until a process has ended; a zombie has."""
-    deadline = time.monotonic() + seconds
+    deadline = time.monotonic() + patience.seconds(seconds)
     while time.monotonic() < deadline:
         try:
             state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
@@ -99,7 +100,7 @@ def test_a_left_over_server_makes_way(site: settings.Settings, postgres_here: Po
     write_row(left_over)
     assert left_over.process is not None
     postgres_here.start()
-    assert left_over.process.wait(timeout=5) == 0  # an orderly end, not a kill
+    assert left_over.process.wait(timeout=patience.seconds(5)) == 0  # an orderly end, not a kill
     assert read_row(postgres_here) == "étude"
 
 
@@ -207,7 +208,7 @@ def test_a_left_over_broker_makes_way(site: settings.Settings, valkey_here: Valk
     left_over.start()
     assert left_over.process is not None
     valkey_here.start()
-    assert left_over.process.wait(timeout=5) == 0
+    assert left_over.process.wait(timeout=patience.seconds(5)) == 0
     check_broker(valkey_here.url)
 
 

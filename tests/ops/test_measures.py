@@ -22,6 +22,7 @@ from app.core import logs, migrations, settings
 from app.core.models import Attempt, JobStatus, Worker
 from app.machines import prometheus
 from app.ops.embedded.valkey import Valkey
+from tests import patience
 from tests.app.web.pages import sign_in
 from tests.factories import make_job, make_user
 from tests.small_disk import small_disk
@@ -171,7 +172,7 @@ def gone(client: TestClient, postgres: object, database_url: str) -> Iterator[No
 
 
 def wait_until(true: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + patience.seconds(20)
     while not true():
         assert time.monotonic() < deadline
         time.sleep(0.02)

@@ -17,6 +17,7 @@ import pytest
 from app.core.models import Job, JobStatus
 from app.jobs import metrics
 from app.ops.embedded import processes
+from tests import patience
 from tests.factories import PASSWORD, make_job
 from tests.up import NOBODY, STAND_IN, Etude, still_there
 
@@ -127,7 +128,7 @@ def test_a_stop_amid_training_leaves_nothing_behind_and_the_job_goes_on(
     etude.start()
     with etude.database() as db:
         job = make_job(db)
-        job.name = f"steps=120 pause=0.05 every=20{manners}"
+        job.name = f"steps=120 every=20 hold=60{manners}"
         db.commit()
         wait_until(lambda: job_of(etude, job.id).step > 30)
     family = etude.processes()
@@ -136,7 +137,7 @@ def test_a_stop_amid_training_leaves_nothing_behind_and_the_job_goes_on(
     if manners:  # a trainer that does not stop; whoever presses again will not wait for it
         wait_until(lambda: "again" in etude.said())
         etude.process.send_signal(signal.SIGINT)
-    assert etude.process.wait(timeout=20) == 0
+    assert etude.process.wait(timeout=patience.seconds(20)) == 0
     assert still_there(family, seconds=5) == {}
     etude.start()
     wait_until(lambda: job_of(etude, job.id).status is JobStatus.SUCCEEDED, seconds=60)
@@ -156,7 +157,7 @@ def part_of(etude: Etude, words: str) -> bool:
 
 
 def wait_until(check: Callable[[], object], seconds: float = 30) -> None:
-    deadline = time.monotonic() + seconds
+    deadline = time.monotonic() + patience.seconds(seconds)
     while not check():
         assert time.monotonic() < deadline, "it did not happen in time"
         time.sleep(0.05)

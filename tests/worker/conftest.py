@@ -16,6 +16,7 @@ from sqlalchemy.orm import Session
 from app.core import settings
 from app.core.models import Attempt, Job
 from app.ops.up import worker_command
+from tests import patience
 
 ROOT = Path(__file__).parents[2]
 T = TypeVar("T")
@@ -23,7 +24,7 @@ T = TypeVar("T")
 
 def wait_for(db: Session, look: Callable[[], T | None], seconds: float = 30) -> T:
     """Look, in a fresh transaction each time, until there is something to see."""
-    deadline = time.monotonic() + seconds
+    deadline = time.monotonic() + patience.seconds(seconds)
     while True:
         db.rollback()
         db.expire_all()
@@ -125,7 +126,7 @@ class WorkerProcess:
     def terminate(self, seconds: float = 30) -> int:
         assert self.process is not None
         self.process.terminate()
-        return self.process.wait(seconds)
+        return self.process.wait(patience.seconds(seconds))
 
     def end(self) -> None:
         if self.process is not None:
@@ -141,18 +142,19 @@ def quick(
     database_url: str, broker: str, data_dir: Path, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[None]:
     """Timings short enough to wait for, and the stand-in for the trainer."""
+    # What a lease allows must be enough for a slow machine to renew it.
     for name, value in {
         "ETUDE_TRAINER_MODULE": "tests.worker.stand_in_trainer",
         "PYTHONPATH": str(ROOT),
         "ETUDE_HEARTBEAT_SECONDS": "0.5",
-        "ETUDE_SELF_FENCE_SECONDS": "3",
-        "ETUDE_LEASE_SECONDS": "4",
+        "ETUDE_SELF_FENCE_SECONDS": f"{patience.seconds(3):.2f}",
+        "ETUDE_LEASE_SECONDS": f"{patience.seconds(4):.2f}",
         "ETUDE_REAP_GRACE_SECONDS": "0.5",
-        "ETUDE_REAPER_PATIENCE_SECONDS": "1",
+        "ETUDE_REAPER_PATIENCE_SECONDS": f"{patience.seconds(1):.2f}",
         "ETUDE_SWEEP_SECONDS": "0.5",
         "ETUDE_WATCH_SECONDS": "0.2",
         "ETUDE_RETRY_BACKOFF_SECONDS": "0",
-        "ETUDE_DRAIN_SECONDS": "5",
+        "ETUDE_DRAIN_SECONDS": f"{patience.seconds(5):.2f}",
         "ETUDE_DISK_RESERVE_BYTES": "0",
     }.items():
         monkeypatch.setenv(name, value)

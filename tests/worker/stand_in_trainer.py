@@ -2,7 +2,8 @@
 
 The job's name says what to do: `steps=40 pause=0.02 every=10 exit=12 at=15 deaf hang=9 crash=5`;
 with `attempts=1` it misbehaves in the first attempt alone, and from `hoard=5` on it takes memory;
-with `tidy` it keeps no more checkpoints than the real one.
+with `tidy` it keeps no more checkpoints than the real one. With `hold=30` the first attempt stands
+still after step 30 until it is stopped or killed.
 Losses follow from the step alone, so a resumed job must show the same curve as an unbroken one.
 """
 
@@ -86,12 +87,19 @@ class StandIn:
             if step % self.every == 0:
                 self.evaluate(step)
                 self.checkpoint(step)
+            if step == int(self.words.get("hold", 0)) and self.spec.attempt == 1:
+                self.hold()
             if self.stop.is_set() and "deaf" not in self.words:
                 self.checkpoint(step)
                 return EXIT_STOPPED
             time.sleep(self.pause)
         self.finish()
         return 0
+
+    def hold(self) -> None:
+        """Make no step, as one that takes long does; a deaf one waits to be killed."""
+        while not self.stop.is_set() or "deaf" in self.words:
+            time.sleep(0.02)
 
     def misbehave(self, step: int) -> int | None:
         if self.spec.attempt > int(self.words.get("attempts", 1_000)):

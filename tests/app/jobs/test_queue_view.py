@@ -7,6 +7,7 @@ import pytest
 from sqlalchemy.orm import Session
 
 from app.jobs.queue_view import outlook
+from tests import patience
 from tests.factories import make_job
 
 module = importlib.import_module("app.jobs.queue_view")  # its function has the same name
@@ -29,7 +30,7 @@ def test_a_long_line_is_shown_as_it_was_and_renewed_beside_it(
     assert set(outlook(db).positions) == {first.id, second.id}
     third = make_job(db)
     assert third.id not in outlook(db).positions
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + patience.seconds(20)
     while third.id not in outlook(db).positions:
         assert time.monotonic() < deadline
         time.sleep(0.01)

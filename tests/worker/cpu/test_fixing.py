@@ -14,6 +14,7 @@ from app.core.models import DatasetVersion, Example, FixRun, FixStatus, Role
 from app.datasets import browsing, changes, examples
 from app.datasets.changes import Change
 from app.datasets.doctor import fixes
+from tests import patience
 from tests.app.web.pages import sign_in
 from tests.factories import first_user, make_job, make_user
 from tests.worker.cpu.test_checking import check, pair, version_of
@@ -83,13 +84,13 @@ def test_while_it_is_made_the_version_can_be_used_but_not_changed(
         for change in told(made, holder):
             yield change
             is_amid.set()
-            assert go_on.wait(60)
+            assert go_on.wait(patience.seconds(60))
 
     monkeypatch.setattr(fixing, "_told", hold)
     work = threading.Thread(target=fixing.fix_next, args=(ME,))
     work.start()
     try:
-        assert is_amid.wait(30)
+        assert is_amid.wait(patience.seconds(30))
         db.execute(text("SET lock_timeout = 2000"))
         make_job(db, user=user, version=version)
         version.token_lengths = {}  # what the page counts

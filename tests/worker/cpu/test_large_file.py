@@ -18,6 +18,7 @@ from sqlalchemy.orm import Session
 from app.core.models import DatasetVersion, VersionStatus, Worker
 from app.people import auth
 from app.training.plan.machine import this_cpu
+from tests import patience
 from tests.app.datasets.test_lengths import byte_model
 from tests.app.web.pages import ORIGIN, READS_HTML
 from tests.factories import make_user
@@ -50,7 +51,9 @@ def test_a_file_of_200_megabytes_is_simply_read(
     cookies = {auth.COOKIE: auth.open_session(db, user)}
     db.commit()
     headers = {**ORIGIN, **READS_HTML, "Origin": address}
-    with httpx2.Client(base_url=address, cookies=cookies, headers=headers, timeout=120) as browser:
+    with httpx2.Client(
+        base_url=address, cookies=cookies, headers=headers, timeout=patience.seconds(120)
+    ) as browser:
         web_before = peak_kilobytes(web_pid)
         with large_file(tmp_path / "large.jsonl").open("rb") as file:
             page = browser.post("/datasets/upload", files={"file": ("large.jsonl", file)})
@@ -73,7 +76,9 @@ def test_a_file_of_200_megabytes_is_simply_read(
             began = time.monotonic()
             page = browser.get(path)
             assert page.status_code == 200
-            assert time.monotonic() - began < 30  # some seconds here; minutes where all is counted
+            assert time.monotonic() - began < patience.seconds(
+                30
+            )  # some seconds here; minutes where all is counted
         assert "It fits this machine" in page.text
         assert peak_kilobytes(web_pid) - web_before < ROOM_KILOBYTES
     db.refresh(version)
@@ -129,11 +134,11 @@ def web(db: Session, broker: str, tmp_path: Path) -> Iterator[tuple[str, int]]:
         yield address, process.pid
     finally:
         process.terminate()
-        process.wait(30)
+        process.wait(patience.seconds(30))
 
 
 def wait_until(is_so: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + patience.seconds(30)
     while True:
         try:
             if is_so():

@@ -20,6 +20,7 @@ from app.datasets import deletion, examples, versions
 from app.datasets.mapping import Mapping
 from app.datasets.readers.reading import ReadAs
 from app.ops.embedded.servers import redis_client
+from tests import patience
 from tests.factories import first_user
 from worker import identity, tasks
 from worker.cpu import reading
@@ -195,7 +196,7 @@ def test_a_file_that_wants_too_much_memory_or_time_is_given_up(
 
 
 def wait_for(condition: Any, seconds: float = 30) -> Any:
-    until = time.monotonic() + seconds
+    until = time.monotonic() + patience.seconds(seconds)
     while not (found := condition()):
         assert time.monotonic() < until, "waited in vain"
         time.sleep(0.01)
@@ -272,7 +273,7 @@ def test_a_worker_that_lost_its_lease_writes_nothing(
         (child,) = wait_for(lambda: identity.children(worker.pid))
         deletion.delete_dataset(db, first_user(db), version.dataset)
         db.commit()
-        assert worker.wait(30) == 0
+        assert worker.wait(patience.seconds(30)) == 0
     assert not is_alive(child)
     db.refresh(version)
     assert (version.status, version.reason) == (VersionStatus.FAILED, "The dataset was deleted.")

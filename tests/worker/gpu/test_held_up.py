@@ -16,6 +16,7 @@ from app.core import processes
 from app.core.models import Job
 from app.jobs import fence, protocol
 from app.training import failpoints
+from tests import patience
 from tests.factories import make_job
 from tests.worker.conftest import wait_for
 from worker import identity
@@ -85,7 +86,7 @@ def test_one_who_was_held_up_touches_nothing_of_the_next_attempt(
         late.start()
         wait_for(db, lambda: failpoints.has_struck(tmp_path / "failpoints", name))
         config = give_to_another(db, job, at_work)
-    late.join(timeout=30)
+    late.join(timeout=patience.seconds(30))
     assert met
     assert config.read_text() == "of the second attempt"
     assert at_work.poll() is None

@@ -27,6 +27,7 @@ from app.core.models import (
 )
 from app.jobs import metrics, plans, requests
 from app.ops.embedded.postgres import Postgres
+from tests import patience
 from tests.factories import make_job as factory_job
 from tests.small_disk import fill, small_disk
 from tests.worker.conftest import (
@@ -42,7 +43,8 @@ from tests.worker.conftest import (
 from tests.worker.stand_in_trainer import loss_at
 from worker.gpu import endings
 
-LONG = "steps=60 pause=0.05"
+# Longer than the test: it stands still until it is stopped or killed.
+LONG = "steps=60 hold=30"
 
 
 def make_job(db: Session, orders: str) -> Job:
@@ -179,7 +181,9 @@ def test_a_kill_costs_nothing_but_time(victim: str, db: Session, gpu_worker: Wor
         gpu_worker.start()
     _until_ended(trainer, seconds=5)
     wait_for(db, lambda: job.attempt == 2 and job.status is JobStatus.RUNNING)
-    assert time.monotonic() - killed_at < 30  # seconds where the machine does nothing else
+    assert time.monotonic() - killed_at < patience.seconds(
+        30
+    )  # seconds where the machine does nothing else
     until_final(db, job)
     assert (job.status, job.attempt) == (JobStatus.SUCCEEDED, 2)
     assert_unbroken(db, job, 60)
@@ -392,7 +396,7 @@ def test_a_worker_cut_off_from_another_machines_database_stops_its_trainer(
 
 
 def _until_ended(pid: int, seconds: float) -> None:
-    deadline = time.monotonic() + seconds
+    deadline = time.monotonic() + patience.seconds(seconds)
     while is_running(pid):
         assert time.monotonic() < deadline, "the trainer goes on"
         time.sleep(0.05)

@@ -18,6 +18,7 @@ import pytest
 from app.training import events as train_events
 from app.training.config import TrainerSpec
 from app.training.manifests import verify_manifest
+from tests import patience
 from tests.worker.trainer.conftest import events, make_job
 
 NUM_RUNS = 20
@@ -134,7 +135,7 @@ def test_twenty_interrupted_jobs_equal_the_unbroken_one(
     whole = tmp_path / "whole"
     write(whole, make(whole, tiny_model))
     process, _orders = start(whole)
-    process.join(200)
+    process.join(patience.seconds(200))
     assert process.exitcode == train_events.EXIT_DONE
     wanted = numbers(whole, [0])
     assert len(wanted) == 12 + 5  # one evaluation without the adapter, too
@@ -150,7 +151,7 @@ def test_twenty_interrupted_jobs_equal_the_unbroken_one(
             process, orders = start(folder)
             how = break_off(folder, spec.attempt, process, orders, chance) if left else "left alone"
             left -= 1
-            process.join(200)
+            process.join(patience.seconds(200))
             ended.append((how, process.exitcode))
             if process.exitcode == train_events.EXIT_DONE:
                 break

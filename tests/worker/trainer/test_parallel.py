@@ -20,6 +20,7 @@ from safetensors.torch import load_file
 from app.training import config as train_config
 from app.training import events as train_events
 from app.training.manifests import verify_manifest
+from tests import patience
 from tests.worker.conftest import is_running
 from tests.worker.trainer import pair
 from tests.worker.trainer.conftest import (
@@ -216,7 +217,7 @@ def test_the_launcher_ends_as_the_one_that_failed(tmp_path: Path, tiny_model: Pa
         (job / "rank.py").write_text(STAND_IN)
     ended = subprocess.run(
         [sys.executable, "-c", LAUNCHER, str(tmp_path)],
-        cwd=ROOT, env=os.environ | {"PYTHONPATH": str(ROOT)}, timeout=100,
+        cwd=ROOT, env=os.environ | {"PYTHONPATH": str(ROOT)}, timeout=patience.seconds(100),
         capture_output=True, text=True, check=True,
     )  # fmt: skip
     assert [int(line) for line in ended.stdout.split()] == codes
@@ -253,7 +254,7 @@ def test_a_job_on_two_devices_from_start_to_stop_to_the_death_of_a_process(
         assert listening(process.pid) == set()
         process.stdin.write("stop\n")
         process.stdin.flush()
-        assert process.wait(60) == train_events.EXIT_STOPPED
+        assert process.wait(patience.seconds(60)) == train_events.EXIT_STOPPED
     assert not any(map(is_running, ranks))
     (plan,) = events(tmp_path, kind="plan")
     assert plan["plan"]["strategy"] == "ddp"
@@ -267,7 +268,7 @@ def test_a_job_on_two_devices_from_start_to_stop_to_the_death_of_a_process(
         wait_until(lambda: has_trained(tmp_path, attempt=2))
         ranks = identity.children(process.pid)
         os.kill(ranks[1], signal.SIGKILL)
-        assert process.wait(20) == -signal.SIGKILL
+        assert process.wait(patience.seconds(20)) == -signal.SIGKILL
     assert not any(map(is_running, ranks))
     assert events(tmp_path, 2, "step")[0]["step"] == saved["step"] + 1
     assert events(tmp_path, 2, "failed") == []
@@ -283,5 +284,5 @@ def test_all_processes_end_with_the_supervisor(tmp_path: Path, tiny_model: Path)
         ranks = identity.children(process.pid)
         time.sleep(1)
         process.stdin.close()
-        assert process.wait(10) == train_events.EXIT_ORPHANED
+        assert process.wait(patience.seconds(10)) == train_events.EXIT_ORPHANED
         wait_until(lambda: not any(map(is_running, ranks)), seconds=10)

@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 
 from app.core.settings import Settings
-from tests import hostile
+from tests import hostile, patience
 
 MEMORY_BYTES = Settings.model_fields["reader_memory_bytes"].default
-CPU_SECONDS = 10
+CPU_SECONDS = round(patience.seconds(10))
 # Starting Python takes longer than most files do: one process has everything loaded and forks
 # a reader for each file, which then confines itself as always.
 NURSERY = """
@@ -77,7 +77,7 @@ class Nursery:
         return answer
 
     def end(self) -> None:
-        self.process.communicate(timeout=30)
+        self.process.communicate(timeout=patience.seconds(30))
         self.errors.close()
 
 

@@ -12,7 +12,7 @@ from sqlalchemy.orm import Session
 from app.core.models import User
 from app.main import create_app
 from app.people import auth
-from tests import factories
+from tests import factories, patience
 
 
 @pytest.fixture
@@ -28,7 +28,7 @@ def address(database_url: str, broker: str) -> Iterator[str]:
     )
     thread = threading.Thread(target=server.run)
     thread.start()
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + patience.seconds(20)
     while not server.started:
         assert thread.is_alive(), "the web server ended at its start"
         assert time.monotonic() < deadline, "the web server did not start"
@@ -36,7 +36,7 @@ def address(database_url: str, broker: str) -> Iterator[str]:
     port = server.servers[0].sockets[0].getsockname()[1]
     yield f"http://127.0.0.1:{port}"
     server.should_exit = True
-    thread.join(timeout=20)
+    thread.join(timeout=patience.seconds(20))
 
 
 def connect(db: Session, address: str, user: User) -> OpenAI:
