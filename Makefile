@@ -14,9 +14,11 @@ N ?= 1000
 SEED ?= 1
 FOLDER ?= var/chaos
 CHAOS_ARGS ?=
+# A suite starts hundreds of Python processes; each would compile the same modules.
+export PYTHONDONTWRITEBYTECODE :=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-dev run demo test faults test-gpu test-versions check fmt lint types migrations lock revision migrate \
+.PHONY: help setup setup-dev run demo test test-long faults test-gpu test-versions check fmt lint types migrations lock revision migrate \
 	golden architecture glossary bench bench-live bench-start bench-data bench-queue bench-week bench-doctor chaos chaos-short chaos-control clean
 
 help: ## show the targets
@@ -54,6 +56,10 @@ browser: setup-dev
 test: setup-dev browser ## run every test but those of make faults
 	@# Half of the time a test waits for processes; the cores may as well run others.
 	$(BIN)/python -m pytest --numprocesses 3 --dist worksteal --ignore tests/faults
+
+test-long: setup-dev ## run what is too long for every change: whole matrices, every fault in every way
+	$(BIN)/python -m pytest -m long --numprocesses 2 --dist worksteal
+	$(BIN)/python -m pytest tests/faults --all-faults
 
 faults: setup-dev ## break the protocol at every step, some minutes; FAULT_ARGS="--all-faults" in every way
 	$(BIN)/python -m pytest tests/faults $(FAULT_ARGS)

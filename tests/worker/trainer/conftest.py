@@ -4,6 +4,7 @@ Everything is float32 and one thread, so that numbers are the same on every mach
 """
 
 import json
+import multiprocessing
 import os
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -59,6 +60,16 @@ def one_core() -> Iterator[None]:
     torch.set_num_threads(1)
     yield
     os.sched_setaffinity(0, cores)
+
+
+@pytest.fixture(scope="session")
+def fork_server() -> Any:
+    """A context of multiprocessing whose processes begin with torch loaded."""
+    context = multiprocessing.get_context("forkserver")
+    # In this order: the first one loads torch, and does once what libraries put off.
+    names = ("forked", "pair", "test_interrupted")
+    context.set_forkserver_preload([f"tests.worker.trainer.{name}" for name in names])
+    return context
 
 
 @pytest.fixture(scope="session")

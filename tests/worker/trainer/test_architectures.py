@@ -84,8 +84,13 @@ def base(tiny_model: Path, tmp_path: Path, request: pytest.FixtureRequest) -> Pa
     return folder
 
 
-def _named(models: dict[str, dict[str, Any]]) -> Callable[..., Any]:
-    return pytest.mark.parametrize("base", list(models.items()), ids=list(models), indirect=True)
+def _named(models: dict[str, dict[str, Any]], long: tuple[str, ...] = ()) -> Callable[..., Any]:
+    """Run a test on a model of each of these, some only in `make test-long`."""
+    cases = [
+        pytest.param(item, id=item[0], marks=[pytest.mark.long] if item[0] in long else [])
+        for item in models.items()
+    ]
+    return pytest.mark.parametrize("base", cases, indirect=True)
 
 
 def test_each_packed_architecture_is_proved() -> None:
@@ -114,7 +119,7 @@ def test_what_is_not_on_the_list_is_padded_and_learns_the_same(base: Path, tmp_p
 
 
 @pytest.mark.filterwarnings("ignore:The following .*_pattern keys:RuntimeWarning")
-@_named({"gemma2": PACKED["gemma2"], "qwen3_moe": PADDED["qwen3_moe"]})
+@_named(PACKED | PADDED, long=tuple((PACKED | PADDED).keys() - {"gemma2", "qwen3_moe"}))
 @pytest.mark.parametrize("resident", ["nf4", "bf16", "fp32"])
 def test_a_whole_job_goes_through(base: Path, tmp_path: Path, resident: str) -> None:
     model_type = json.loads((base / "config.json").read_text())["model_type"]

@@ -1,7 +1,6 @@
 """Twenty jobs broken off at random end like the one that nobody disturbed, bit for bit."""
 
 import json
-import multiprocessing
 import os
 import random
 import signal
@@ -37,15 +36,13 @@ def train(folder: Path, orders: Connection) -> None:
     forked.train(folder, orders)
 
 
-@pytest.fixture(scope="module")
-def start() -> Callable[[Path], tuple[BaseProcess, Connection]]:
+@pytest.fixture
+def start(fork_server: Any) -> Callable[[Path], tuple[BaseProcess, Connection]]:
     """Start a trainer on a job; returns it and where it takes its orders."""
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["tests.worker.trainer.forked", __name__])
 
     def run(folder: Path) -> tuple[BaseProcess, Connection]:
-        theirs, ours = context.Pipe(duplex=False)
-        process = context.Process(target=train, args=(folder, theirs))
+        theirs, ours = fork_server.Pipe(duplex=False)
+        process = fork_server.Process(target=train, args=(folder, theirs))
         process.start()
         theirs.close()
         ours.send(f"{folder}\n")

@@ -10,8 +10,12 @@ def one_core() -> None:
     """All cores: what a process takes depends on their number."""
 
 
-# The other shapes of the grid take minutes; `python -m bench.memory` measures them all.
-@pytest.mark.parametrize("name", ["tall", "wide"])
+# The other shapes of the grid take minutes.
+IN_SHORT = ("tall", "wide")
+NAMES = [pytest.param(n, marks=[] if n in IN_SHORT else [pytest.mark.long]) for n in memory.GRID]
+
+
+@pytest.mark.parametrize("name", NAMES)
 def test_memory_is_foretold_within_15_percent(name: str) -> None:
     result = memory.measured(memory.GRID[name])
     assert result["measured"] > 1024**3

@@ -56,13 +56,13 @@ NAMES = (*pair.PLANS, "broken", "odd", "short", "stuck")
 
 
 @pytest.fixture(scope="module")
-def trained(tmp_path_factory: pytest.TempPathFactory, tiny_model: Path) -> Path:
+def trained(tmp_path_factory: pytest.TempPathFactory, tiny_model: Path, fork_server: Any) -> Path:
     """All that two processes do together, in one start of them."""
     folder = tmp_path_factory.mktemp("pair")
     for name in NAMES:
         make(folder / name, tiny_model, name)
-    start: Any = vars(torch.multiprocessing)["spawn"]  # told of nowhere, to mypy
-    start(pair.main, (folder,), nprocs=2)
+    start: Any = vars(torch.multiprocessing)["start_processes"]  # told of nowhere, to mypy
+    start(pair.main, (folder,), nprocs=2, start_method=fork_server.get_start_method())
     return folder
 
 
