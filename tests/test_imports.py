@@ -1,26 +1,74 @@
-"""Who may import whom: the web and the workers' parents never load torch."""
+"""Who may import whom, as docs/decisions/0019 has it.
 
-import ast
+From the ground up: training, core, people, notices, machines and base_models, datasets, jobs,
+adapters, evaluation, web and worker, ops, main and cli. Never upward between these wings; no circle
+between modules, not even by an import inside a function or for types alone; web and worker never
+each other; web and ops never torch; the trainer and inference of `app` only `training`.
+"""
+
 import subprocess
 import sys
-from pathlib import Path
+from graphlib import CycleError, TopologicalSorter
 
-ROOT = Path(__file__).parents[1]
+from tests.architecture import ROOT, WINGS, imported, imports, modules, wing_of
+
 HEAVY = {"torch", "transformers", "peft", "bitsandbytes", "accelerate"}
+# Children of the cpu worker that load a model; their parents do not import them.
+LOADS_MODELS = {"worker.cpu.model_conversion", "worker.cpu.question_writer"}
 
 
-def modules(package: str) -> list[str]:
-    return sorted(
-        ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
-        for path in (ROOT / package).rglob("*.py")
-        if path.name != "__main__.py"
-    )
+def test_no_wing_imports_upward() -> None:
+    upward = [
+        f"{module} imports {other}"
+        for module, others in imports().items()
+        for other in others
+        if floor(other) > floor(module)
+    ]
+    assert upward == []
+
+
+def test_wings_on_one_floor_do_not_know_each_other() -> None:
+    """Web and worker above all: they meet in the database."""
+    sideways = [
+        f"{module} imports {other}"
+        for module, others in imports().items()
+        for other in others
+        if floor(other) == floor(module) and wing_of(other) != wing_of(module)
+    ]
+    assert sideways == []
+
+
+def test_no_modules_import_in_a_circle() -> None:
+    """Not even by an import inside a function, or for types alone."""
+    try:
+        TopologicalSorter(imports()).prepare()
+    except CycleError as error:
+        raise AssertionError(" -> ".join(error.args[1])) from None
+
+
+def test_what_computes_knows_the_application_by_its_training_wing_alone() -> None:
+    for wing in ("worker.trainer", "worker.inference"):
+        for module, others in imports().items():
+            if is_below(module, wing):
+                strangers = [other for other in others if not is_below(other, wing, "app.training")]
+                assert strangers == [], module
+    assert any(is_below(module, "worker.trainer") for module in imports())
+
+
+def test_only_what_computes_imports_torch() -> None:
+    allowed = {
+        module for module in modules() if is_below(module, "worker.trainer", "worker.inference")
+    }
+    for module in set(modules()) - allowed - LOADS_MODELS:
+        found = {name.split(".")[0] for name in imported(module)} & HEAVY
+        assert not found, f"{module} imports {found}"
 
 
 def test_neither_web_nor_workers_load_torch() -> None:
-    names = modules("app") + [m for m in modules("worker") if not m.startswith("worker.trainer")]
-    assert "app.main" in names
-    assert "worker.gpu.supervisor" in names
+    """What imports bring along: each process's modules are loaded, and torch is not among them."""
+    names = [m for m in modules() if not is_below(m, "worker.trainer", "worker.inference")]
+    names = [name for name in names if not name.endswith("__main__")]
+    assert {"app.main", "worker.gpu.supervisor"} <= set(names)
     program = (
         f"import importlib, sys\nfor name in {names!r}:\n    importlib.import_module(name)\n"
         f"found = {HEAVY!r} & set(sys.modules)\nassert not found, found\n"
@@ -28,39 +76,9 @@ def test_neither_web_nor_workers_load_torch() -> None:
     subprocess.run([sys.executable, "-c", program], check=True, cwd=ROOT)
 
 
-def test_the_web_knows_no_worker() -> None:
-    for path in (ROOT / "app").rglob("*.py"):
-        assert not {n for n in imported(path) if n.split(".")[0] == "worker"}, path
+def is_below(module: str, *packages: str) -> bool:
+    return any(module == package or module.startswith(package + ".") for package in packages)
 
 
-def test_what_all_agree_on_rests_on_nothing_else_of_the_application() -> None:
-    for path in (ROOT / "app" / "training").rglob("*.py"):
-        for name in imported(path):
-            if name.partition(".")[0] in ("app", "worker"):
-                assert name.startswith("app.training"), f"{path.name} imports {name}"
-
-
-def test_the_trainer_knows_little_of_the_application() -> None:
-    files = list((ROOT / "worker" / "trainer").rglob("*.py"))
-    assert len(files) > 8
-    for path in files:
-        for name in imported(path):
-            first, _, rest = name.partition(".")
-            if first == "app":
-                assert rest.split(".")[0] == "training", f"{path.name} imports {name}"
-            if first == "worker":
-                assert rest.startswith("trainer"), f"{path.name} imports {name}"
-
-
-def imported(path: Path) -> set[str]:
-    """Every module that a file imports, with the names taken from `app` and `worker`."""
-    found: set[str] = set()
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-        if isinstance(node, ast.Import):
-            found |= {alias.name for alias in node.names}
-        elif isinstance(node, ast.ImportFrom) and node.module:
-            if node.module in ("app", "worker"):
-                found |= {f"{node.module}.{alias.name}" for alias in node.names}
-            else:
-                found.add(node.module)
-    return found
+def floor(module: str) -> int:
+    return next(number for number, wings in enumerate(WINGS) if wing_of(module) in wings)
