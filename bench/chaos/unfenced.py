@@ -17,7 +17,7 @@ from sqlalchemy.orm import Session
 from app.core.models import Job, JobStatus
 from app.jobs import fence
 from worker.celery_app import app
-from worker.gpu import supervisor
+from worker.gpu import hold, supervisor
 
 __all__ = ["app"]  # what `celery --app` looks for
 
@@ -36,10 +36,12 @@ def _write_as_whoever(
 
 
 def _ask(self: supervisor.Supervisor, session: Session) -> None:
-    self.desired = session.scalars(select(Job.desired).where(Job.id == self.claim.job_id)).one()
+    self.pump.desired = session.scalars(
+        select(Job.desired).where(Job.id == self.claim.job_id)
+    ).one()
 
 
-def _never_lost(_self: supervisor.Supervisor) -> bool:
+def _never_lost(_self: hold.JobHold) -> bool:
     return False
 
 
@@ -50,7 +52,7 @@ def _leave_alone(_job_id: int) -> None:
 fence.mine = _whoever
 fence.write = _write_as_whoever
 supervisor.Supervisor._ask = _ask
-supervisor.Supervisor._may_be_lost = _never_lost
+hold.JobHold.may_be_lost = _never_lost
 supervisor.kill_leftovers = _leave_alone
 
 if __name__ == "__main__":

@@ -1,0 +1,115 @@
+"""From the trainer's file to rows: what it reports is kept, and written with the heartbeat."""
+
+import time
+from collections.abc import Callable
+
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from app.core import settings
+from app.core.models import Attempt, Desired
+from app.jobs import fence, metrics
+from app.training import failpoints
+from app.training.clock import boot_seconds
+from app.training.events import CheckpointEvent, DoneEvent, FailedEvent
+from worker.gpu import energy, hold
+from worker.gpu.hold import JobHold
+from worker.gpu.trainer_process import Trainer
+
+# One transaction holds no more, so that the lease is renewed in between.
+_MOST_EVENTS = 2000
+
+
+class EventPump:
+    """Carries events of one attempt into the database, each exactly once."""
+
+    def __init__(self, holder: JobHold) -> None:
+        self.desired = Desired.RUN  # what people want, as the last transaction heard
+        self.committed_step = 0  # of the newest checkpoint that the database knows of
+        self.done: DoneEvent | None = None
+        self.failed: FailedEvent | None = None
+        self._hold = holder
+        self._settings = settings.get()
+        self._pending: list[tuple[int, metrics.TrainerEvent]] = []
+        self._meter = energy.meter()
+        self._flushed_at = self._metered_at = 0.0
+
+    def read(self, trainer: Trainer, tell: Callable[[metrics.TrainerEvent], None]) -> bool:
+        """Take what the trainer has reported since; says whether there may be more.
+
+        Args:
+            tell: Called with each event.
+        """
+        begin = trainer.offset
+        for offset, event in trainer.read():
+            self._pending.append((offset, event))
+            match event:
+                case DoneEvent():
+                    self.done = event
+                case FailedEvent():
+                    self.failed = event
+            tell(event)
+        return trainer.offset > begin
+
+    def flush_if_due(self, *, is_last: bool) -> None:
+        """Write what is pending, or a heartbeat, when it is time; at the end, all of it.
+
+        Raises:
+            Fenced: another worker may have the job.
+            Abandoned: the database was out of reach for too long.
+        """
+        since = time.monotonic() - self._flushed_at
+        due = self._pending and since >= self._settings.metrics_flush_seconds
+        if due or since >= self._settings.heartbeat_seconds:
+            self._hold.attempt(self._flush)
+        while is_last and self._pending:
+            self._hold.persist(self._flush, "flush")
+
+    def beat_if_due(self) -> None:
+        """Renew the lease where nothing is reported yet."""
+        if time.monotonic() - self._flushed_at >= self._settings.heartbeat_seconds:
+            self._hold.attempt(self._flush)
+
+    def note_last_energy(self) -> None:
+        """Write what the devices have taken up to the end."""
+
+        def note(session: Session) -> None:
+            self._note_energy(session)
+            session.commit()
+
+        self._hold.attempt(note)
+
+    def _flush(self, session: Session) -> None:
+        """Write what is pending, in one transaction with the heartbeat."""
+        sent_at, claim = boot_seconds(), self._hold.claim
+        hold.limit(session)
+        if self._hold.is_uncertain:
+            stored = session.scalar(
+                select(Attempt.spool_offset).where(
+                    Attempt.job_id == claim.job_id, Attempt.number == claim.attempt
+                )
+            )
+            self._pending = [item for item in self._pending if item[0] > (stored or 0)]
+        part = self._pending[:_MOST_EVENTS]
+        if part:
+            events = [event for _, event in part]
+            self.desired = metrics.ingest(
+                session, claim.job_id, claim.attempt, events, part[-1][0], claim.worker_id
+            )
+        else:
+            self.desired = fence.heartbeat(session, claim)
+        if time.monotonic() - self._metered_at >= self._settings.heartbeat_seconds:
+            self._note_energy(session)
+        failpoints.commit(session, "flush")
+        del self._pending[: len(part)]
+        self._hold.is_uncertain = False
+        self._hold.held_at = sent_at
+        self._flushed_at = time.monotonic()
+        checkpoints = [event.step for _, event in part if isinstance(event, CheckpointEvent)]
+        if checkpoints:
+            self.committed_step = checkpoints[-1]
+            failpoints.hit("checkpoint.recorded")
+
+    def _note_energy(self, session: Session) -> None:
+        self._meter.note(session, self._hold.claim.job_id, self._hold.claim.attempt)
+        self._metered_at = time.monotonic()
