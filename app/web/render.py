@@ -13,6 +13,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from sqlalchemy.orm import object_session
 
 from app.core.errors import AppError
+from app.core.glossary import meaning_of
 from app.core.models import DatasetVersion, User
 from app.core.status_words import of_status
 from app.notices import inbox
@@ -117,6 +118,7 @@ def environment() -> Environment:
     }
     env.globals["static"] = static
     env.globals["of_status"] = of_status
+    env.globals["meaning_of"] = meaning_of
     env.globals["ui"] = env.get_template("ui.html").module
     return env
 
