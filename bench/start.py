@@ -110,7 +110,7 @@ def _press(address: str, cookie: str, version_id: int, rounds: int) -> list[dict
             _wait_until_warm()
             page.goto(f"{address}/jobs/new?version={version_id}")
             page.get_by_text("Quick", exact=True).click()
-            page.get_by_label("What shall this job be called?").fill(f"Round {turn + 1}")
+            page.get_by_label("Job name").fill(f"Round {turn + 1}")
             page.wait_for_load_state("networkidle")
             pressed = page.evaluate("Date.now()")
             page.get_by_role("button", name="Start training").click()
