@@ -118,7 +118,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     await run_in_threadpool(uploads.remove_stale)
     async with listening(settings.get().database_url) as hub:
         app.state.hub = hub
-        app.state.looks = {}
+        app.state.reads = {}
         yield
 
 

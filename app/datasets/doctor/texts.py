@@ -26,7 +26,7 @@ _SIGNS = ("{", "[", "<", "XXX", "orem", "OREM")
 
 
 class Texts:
-    """Looks at each text by itself."""
+    """Checks each text by itself."""
 
     def __init__(self) -> None:
         self._rows = {kind: array("i") for kind in ("broken_letters", "markup", "spaces")}

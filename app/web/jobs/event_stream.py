@@ -1,6 +1,6 @@
 """The event stream of a job: what it did since a sequence number, then what it does.
 
-The only asynchronous route. No database session stays open between two looks, and whoever has
+The only asynchronous route. No database session stays open between two reads, and whoever has
 signed out or lost access is cut off at the next check. While the database is away a stream stays
 open and says nothing; then it goes on where it was.
 """
@@ -19,8 +19,8 @@ from app.jobs import requests
 from app.people import auth
 from app.web.jobs.stream_reads import (
     FIGURES_SECONDS,
-    Look,
-    Looks,
+    SharedReads,
+    StreamRead,
     aside,
     encode,
     shared,
@@ -50,37 +50,37 @@ async def stream(
     # A browser that reconnects by itself asks for the same address again, with this header.
     seq = int(last_event_id) if last_event_id.isascii() and last_event_id.isdigit() else after
     return StreamingResponse(
-        _events(request.app.state.hub, request.app.state.looks, cookie, job_id, seq),
+        _events(request.app.state.hub, request.app.state.reads, cookie, job_id, seq),
         media_type="text/event-stream",
         headers=_HEADERS,
     )
 
 
 async def _events(
-    hub: Hub, looks: dict[int, Looks], cookie: str, job_id: int, seq: int
+    hub: Hub, reads: dict[int, SharedReads], cookie: str, job_id: int, seq: int
 ) -> AsyncIterator[str]:
     checked_at = sent_at = time.monotonic()
     figures = ""
     yield "retry: 1000\n\n"
-    with hub.subscribe(f"job:{job_id}") as news, shared(looks, job_id) as mine:
+    with hub.subscribe(f"job:{job_id}") as news, shared(reads, job_id) as mine:
         while not hub.is_closing:
             now = time.monotonic()
             is_check_due = now - checked_at >= settings.get().stream_check_seconds
             try:
-                look = await _look(mine, seq, cookie if is_check_due else None)
+                read = await _read(mine, seq, cookie if is_check_due else None)
             except AppError:
                 return
             text, patience = "", HEARTBEAT_SECONDS
-            if look is not None:
+            if read is not None:
                 checked_at = now if is_check_due else checked_at
-                seq, text = look.seq, look.text
-                if look.figures.text != figures:
-                    figures = look.figures.text
+                seq, text = read.seq, read.text
+                if read.figures.text != figures:
+                    figures = read.figures.text
                     text += figures
-                if look.is_final and look.has_all:
-                    yield text + encode("end", {"status": look.status})
+                if read.is_final and read.has_all:
+                    yield text + encode("end", {"status": read.status})
                     return
-                if look.figures.at < now:
+                if read.figures.at < now:
                     # What changed since must not wait for the next notification.
                     patience = FIGURES_SECONDS
             if not text and now - sent_at >= HEARTBEAT_SECONDS:
@@ -88,12 +88,12 @@ async def _events(
             if text:
                 yield text
                 sent_at = now
-            if look is None or look.has_all:
+            if read is None or read.has_all:
                 await hub.wait(news, patience)
 
 
-async def _look(mine: Looks, seq: int, cookie: str | None) -> Look | None:
-    """Look with all others of this job, and first at who asks where a cookie is given.
+async def _read(mine: SharedReads, seq: int, cookie: str | None) -> StreamRead | None:
+    """Read with all others of this job, having checked who asks where a cookie is given.
 
     Returns:
         Nothing while the database is away.

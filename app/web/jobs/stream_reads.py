@@ -1,4 +1,4 @@
-"""What the streams of a job find out together: one look for all that stand at the same place.
+"""What the streams of a job find out together: one read for all that stand at the same place.
 
 Ten people may watch one job, and each of its steps wakes all their streams at once. Without this
 each stream would ask the database the same by itself, and the web would do little else.
@@ -26,7 +26,7 @@ T = TypeVar("T")
 BATCH = 500
 # The figures beside the chart are for people: points go out at once, these once a second.
 FIGURES_SECONDS = 1.0
-# Not its data and its model with all that they hold: a look has no use for them.
+# Not its data and its model with all that they hold: a read has no use for them.
 _ALONE = (lazyload(Job.version), lazyload(Job.base_model), defer(Job.samples), defer(Job.config))
 # So that pages, which people wait for, find a thread and a connection whatever the streams do.
 _at_once = CapacityLimiter(4)
@@ -47,8 +47,8 @@ class Figures:
 
 
 @dataclass(frozen=True)
-class Look:
-    """What one look at the tables found; the state was read before the items were."""
+class StreamRead:
+    """What one read of the tables found; the state was read before the items were."""
 
     text: str  # events, as they are sent
     seq: int  # the last of them
@@ -58,21 +58,21 @@ class Look:
     figures: Figures
 
 
-class Looks:
-    """The looks at one job that its streams share."""
+class SharedReads:
+    """The reads of one job that its streams share."""
 
     def __init__(self, job_id: int) -> None:
         self.job_id = job_id
         self.num_streams = 0
-        # By the sequence number after which they look.
-        self._begun: dict[int, asyncio.Task[Look]] = {}
-        self._following: dict[int, asyncio.Task[Look]] = {}
+        # By the sequence number after which they read.
+        self._begun: dict[int, asyncio.Task[StreamRead]] = {}
+        self._following: dict[int, asyncio.Task[StreamRead]] = {}
         self._figures: Figures | None = None
 
-    async def after(self, seq: int) -> Look:
-        """Look for what came after a sequence number; all that was there before the call is seen.
+    async def after(self, seq: int) -> StreamRead:
+        """Read what came after a sequence number; all that was there before the call is seen.
 
-        A look that has begun may have read the tables already, so whoever comes meanwhile waits
+        A read that has begun may have read the tables already, so whoever comes meanwhile waits
         for the one that follows it, together with all others.
 
         Raises:
@@ -85,27 +85,27 @@ class Looks:
             self._following[seq] = task
         return await asyncio.shield(task)  # who closes the page does not end it for the others
 
-    async def _take_turn(self, seq: int) -> Look:
+    async def _take_turn(self, seq: int) -> StreamRead:
         if before := self._begun.get(seq):
             await asyncio.wait([before])
         task = self._following.pop(seq)
         self._begun[seq] = task
         try:
-            return await aside(self._look, seq)
+            return await aside(self._read, seq)
         finally:
             if self._begun.get(seq) is task:
                 del self._begun[seq]
 
-    def _look(self, seq: int) -> Look:
+    def _read(self, seq: int) -> StreamRead:
         try:
-            return self._look_once(seq)
+            return self._read_once(seq)
         except DBAPIError as error:
             if not error.connection_invalidated:
                 raise
             # It had died while it lay idle. What woke the stream comes only once.
-            return self._look_once(seq)
+            return self._read_once(seq)
 
-    def _look_once(self, seq: int) -> Look:
+    def _read_once(self, seq: int) -> StreamRead:
         with db.watching() as session:
             # The status first: once it is final, nothing is added to what the next line reads.
             job = session.get(Job, self.job_id, options=_ALONE)
@@ -117,7 +117,7 @@ class Looks:
             if kept is None or kept.state != state or now - kept.at >= FIGURES_SECONDS:
                 kept = Figures(encode("job", progress.figures(session, job)), now, state)
                 self._figures = kept
-        return Look(
+        return StreamRead(
             text="".join(encode(item.event, item.data, item.seq) for item in items),
             seq=items[-1].seq if items else seq,
             has_all=len(items) < BATCH,
@@ -128,16 +128,16 @@ class Looks:
 
 
 @contextmanager
-def shared(looks: dict[int, Looks], job_id: int) -> Iterator[Looks]:
-    """Lend a stream the looks at its job; they are forgotten with the last stream."""
-    mine = looks.setdefault(job_id, Looks(job_id))
+def shared(reads: dict[int, SharedReads], job_id: int) -> Iterator[SharedReads]:
+    """Lend a stream the reads of its job; they are forgotten with the last stream."""
+    mine = reads.setdefault(job_id, SharedReads(job_id))
     mine.num_streams += 1
     try:
         yield mine
     finally:
         mine.num_streams -= 1
         if not mine.num_streams:
-            del looks[job_id]
+            del reads[job_id]
 
 
 def encode(event: str, data: dict[str, Any], seq: int | None = None) -> str:

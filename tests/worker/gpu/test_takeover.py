@@ -213,7 +213,7 @@ def test_what_was_never_heard_of_becomes_the_next_attempts_own(db: Session) -> N
     kept = db.execute(select(Checkpoint.step, Checkpoint.attempt).order_by(Checkpoint.step)).all()
     assert [tuple(row) for row in kept] == [(10, 1), (20, 1), (30, 2), (40, 2)]
     said = Counter(db.scalars(select(JobEvent.message)))
-    assert [said[f"Checkpoint kept at step {step}."] for step in (10, 20, 30, 40)] == [1] * 4
+    assert [said[f"Checkpoint saved at step {step}."] for step in (10, 20, 30, 40)] == [1] * 4
     assert said["said once"] == 1
     assert [text for text in said if "goes on from step 40" in text]
     # It is known now, so nothing is left to be taken over.
@@ -409,7 +409,7 @@ def test_a_host_that_came_to_no_step_gave_nothing_up(db: Session) -> None:
     kept = db.scalars(select(Checkpoint.step).order_by(Checkpoint.step)).all()
     assert kept == [10, 20, 30, 40]
     assert fresh(db, job).strikes == 1  # the other host's
-    assert Counter(db.scalars(select(JobEvent.message)))["Checkpoint kept at step 10."] == 1
+    assert Counter(db.scalars(select(JobEvent.message)))["Checkpoint saved at step 10."] == 1
 
 
 @pytest.mark.parametrize("are_all_here", [True, False])
@@ -557,7 +557,7 @@ def test_a_whole_result_needs_no_trainer(heard: bool, db: Session) -> None:
         lose(db, taken, strike=False)
         second = claim(db)
     said = Counter(db.scalars(select(JobEvent.message)))
-    assert said["Checkpoint kept at step 20."] == 1
+    assert said["Checkpoint saved at step 20."] == 1
 
 
 @pytest.mark.parametrize("what", ["unsigned", "another attempt's", "damaged", "not the last word"])

@@ -1,4 +1,4 @@
-"""Streams of one job look together, and none of them misses what was there before it asked."""
+"""Streams of one job read together, and none of them misses what was there before it asked."""
 
 import asyncio
 import threading
@@ -12,7 +12,7 @@ from sqlalchemy.orm import Session
 
 from app.jobs import metrics
 from app.training.events import EvaluationEvent, StepEvent
-from app.web.jobs.stream_reads import Look, Looks, shared
+from app.web.jobs.stream_reads import SharedReads, StreamRead, shared
 from tests.app.web.jobs.test_event_stream import make_running, report
 from tests.factories import make_user
 
@@ -40,8 +40,8 @@ def is_about_points(statement: str) -> bool:
     return "json_object_agg" in statement
 
 
-def num_points(look: Look) -> int:
-    return look.text.count("event: metric")
+def num_points(read: StreamRead) -> int:
+    return read.text.count("event: metric")
 
 
 def test_all_who_stand_at_one_place_look_once(
@@ -49,14 +49,14 @@ def test_all_who_stand_at_one_place_look_once(
 ) -> None:
     job = make_running(db, make_user(db))
     report(db, job, 1, 3)
-    looks, seen = Looks(job.id), list[str]()
+    reads, seen = SharedReads(job.id), list[str]()
     on_statement(lambda statement: seen.append(statement) if is_about_points(statement) else None)
 
-    async def everyone() -> list[Look]:
-        return await asyncio.gather(*(looks.after(0) for _ in range(50)))
+    async def everyone() -> list[StreamRead]:
+        return await asyncio.gather(*(reads.after(0) for _ in range(50)))
 
     found = asyncio.run(everyone())
-    assert [num_points(look) for look in found] == [3] * 50
+    assert [num_points(read) for read in found] == [3] * 50
     assert len(seen) == 1
 
 
@@ -65,7 +65,7 @@ def test_who_comes_late_waits_for_the_look_that_follows(
 ) -> None:
     job = make_running(db, make_user(db))
     report(db, job, 1, 3)
-    looks = Looks(job.id)
+    reads = SharedReads(job.id)
     has_read, go_on = threading.Event(), threading.Event()
 
     def hold(statement: str) -> None:
@@ -75,18 +75,18 @@ def test_who_comes_late_waits_for_the_look_that_follows(
 
     on_statement(hold)
 
-    async def early_and_late() -> tuple[Look, list[Look]]:
-        early = asyncio.create_task(looks.after(0))
+    async def early_and_late() -> tuple[StreamRead, list[StreamRead]]:
+        early = asyncio.create_task(reads.after(0))
         assert await asyncio.to_thread(has_read.wait, 20)
         await asyncio.to_thread(report, db, job, 4, 4)  # the first has read the tables by now
-        late = [asyncio.create_task(looks.after(0)) for _ in range(3)]
+        late = [asyncio.create_task(reads.after(0)) for _ in range(3)]
         await asyncio.sleep(0)
         go_on.set()
         return await early, await asyncio.gather(*late)
 
     early, late = asyncio.run(early_and_late())
     assert num_points(early) == 3
-    assert [num_points(look) for look in late] == [4, 4, 4]
+    assert [num_points(read) for read in late] == [4, 4, 4]
     assert late[0] is late[1] is late[2]
 
 
@@ -95,10 +95,10 @@ def test_what_is_written_amid_a_look_is_left_to_the_next_one_whole(
 ) -> None:
     job = make_running(db, make_user(db))
     report(db, job, 1, 3)
-    looks, written = Looks(job.id), list[int]()
+    reads, written = SharedReads(job.id), list[int]()
 
     def write(statement: str) -> None:
-        # Between the points and the sentences of the first look.
+        # Between the points and the sentences of the first read.
         if is_about_points(statement) and not written:
             written.append(4)
             at = time.time()
@@ -111,16 +111,16 @@ def test_what_is_written_amid_a_look_is_left_to_the_next_one_whole(
             db.commit()
 
     on_statement(write)
-    first = asyncio.run(looks.after(0))
+    first = asyncio.run(reads.after(0))
     assert written
-    second = asyncio.run(looks.after(first.seq))
+    second = asyncio.run(reads.after(first.seq))
     assert num_points(first) == 3
     assert num_points(second) == 2  # the step's, and the evaluation's with its sentence
     assert second.seq == first.seq + 2
 
 
 def test_looks_are_forgotten_with_the_last_stream() -> None:
-    looks: dict[int, Looks] = {}
-    with shared(looks, 7) as first, shared(looks, 7) as second:
+    reads: dict[int, SharedReads] = {}
+    with shared(reads, 7) as first, shared(reads, 7) as second:
         assert first is second
-    assert looks == {}
+    assert reads == {}
