@@ -1,10 +1,12 @@
 """Checkpoints: whole or passed over, the newest kept, and paid for by the time between them."""
 
+import json
 import os
 import random
 import shutil
 import signal
 import time
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -262,3 +264,16 @@ def test_moments_go_with_the_weights_into_a_paged_optimizer() -> None:
             for moved, straight in zip(run(kinds), run(kinds[:1]), strict=True):
                 # The two libraries' arithmetic differs in its last bits.
                 assert torch.allclose(moved, straight, rtol=1e-4, atol=1e-6)
+
+
+def test_names_in_a_checkpoint_stay_what_they_were(tmp_path: Path) -> None:
+    """A job goes on with a newer Etude; renaming a field here would end it."""
+    stored = {
+        "step": 7, "micro_batch_tokens": 256, "checkpointing": False, "optimizer": "adamw",
+        "learning_rate_scale": 1.0, "trained_tokens": 100, "train_seconds": 1.0,
+        "save_seconds": 0.5, "last_save_seconds": 0.5, "baseline_loss": 3.0, "evaluated_step": 5,
+        "best_step": 5, "best_loss": 2.0, "best_preferred_share": None, "looks_since_best": 1,
+        "stopped_early": False, "recent_losses": [2.5],
+    }  # fmt: skip
+    (tmp_path / "state.json").write_text(json.dumps({"progress": stored, "optimizer": {}}))
+    assert asdict(checkpoint.read_progress(tmp_path)) == stored
