@@ -94,9 +94,9 @@ def add(db: Session, actor: User | None, source: Json, name: str) -> BaseModel:
 
 def add_starter(db: Session) -> BaseModel:
     """Register the starter model unless it is there; every start of Etude calls this."""
-    found = db.scalars(select(BaseModel).where(BaseModel.name == STARTER_NAME)).one_or_none()
-    if found is not None:
-        return found
+    starter = db.scalars(select(BaseModel).where(BaseModel.name == STARTER_NAME)).one_or_none()
+    if starter is not None:
+        return starter
     model = add(db, None, {"kind": "starter"}, STARTER_NAME)
     model.licence = "apache-2.0"
     model.note = STARTER_NOTE

@@ -24,10 +24,10 @@ def path(key: str) -> Path:
         ValueError: the key would leave the storage folder; our own slip, never a user's.
     """
     root = settings.get().storage_dir
-    found = (root / key).resolve()
-    if not found.is_relative_to(root.resolve()):
+    resolved = (root / key).resolve()
+    if not resolved.is_relative_to(root.resolve()):
         raise ValueError(f"storage key {key!r} leaves the storage folder")
-    return found
+    return resolved
 
 
 def new_key(kind: str) -> str:

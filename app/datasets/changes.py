@@ -121,10 +121,10 @@ def _batches(changes: Iterable[Change]) -> Iterator[list[Change]]:
 def _write(
     db: Session, base: DatasetVersion, version: DatasetVersion, batch: list[Change], tally: _Tally
 ) -> None:
-    found = {row.index: row for row in examples.at(db, base, [change.index for change in batch])}
+    by_index = {row.index: row for row in examples.at(db, base, [change.index for change in batch])}
     rows = []
     for change in batch:
-        old = found.get(change.index)
+        old = by_index.get(change.index)
         if old is None:
             raise Conflict(f"Example {change.index + 1:,} is no longer in this version.")
         messages = old.messages if change.messages is None else change.messages
@@ -149,7 +149,7 @@ def _write(
         rows.append(row)
     if rows:
         db.execute(insert(Example), rows)
-    for example in found.values():
+    for example in by_index.values():
         db.expunge(example)  # a version may change in a million places
 
 

@@ -82,7 +82,7 @@ def render() -> bytes:
     return generate_latest(_registry)
 
 
-class _House(Collector):
+class _Site(Collector):
     """Reads the numbers of the site; where the database is away, says only that."""
 
     def collect(self) -> Iterator[Metric]:
@@ -90,20 +90,20 @@ class _House(Collector):
         yield from _pool()
         try:
             with db.session() as session:
-                found = [*_line(session), *_workers(session), *_rest(session)]
+                metrics = [*_queue(session), *_workers(session), *_rest(session)]
         except SQLAlchemyError:
             up.add_metric([], 0)
             yield up
             return
         up.add_metric([], 1)
         yield up
-        yield from found
+        yield from metrics
 
 
-_registry.register(_House())
+_registry.register(_Site())
 
 
-def _line(session: Session) -> Iterator[Metric]:
+def _queue(session: Session) -> Iterator[Metric]:
     jobs = GaugeMetricFamily("etude_jobs", "Jobs by where they stand now.", labels=["state"])
     state = case(
         (Job.status == JobStatus.RUNNING, "running"),

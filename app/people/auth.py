@@ -151,12 +151,12 @@ def user_of_session(db: Session, secret: str) -> User | None:
     """Return who holds this cookie, if the session still counts."""
     if not secret:
         return None
-    found = db.scalars(
+    signed_in = db.scalars(
         select(WebSession).where(
             WebSession.token_hash == _digest(secret), WebSession.expires_at > func.now()
         )
     ).first()
-    return found.user if found and not found.user.disabled_at else None
+    return signed_in.user if signed_in and not signed_in.user.disabled_at else None
 
 
 def _refuse_guessing(db: Session, email: str, address: str) -> None:

@@ -174,11 +174,11 @@ def _gguf_file(origin: Path) -> Path | None:
         return origin
     if any(origin.glob("*.safetensors")):
         return None
-    found = sorted(origin.glob("*.gguf"))
-    if len(found) > 1:
-        raise Unusable(f"{origin} holds {len(found)} GGUF files; name one of them.")
-    if found:
-        return found[0]
+    files = sorted(origin.glob("*.gguf"))
+    if len(files) > 1:
+        raise Unusable(f"{origin} holds {len(files)} GGUF files; name one of them.")
+    if files:
+        return files[0]
     if any(path.suffix in _PICKLES for path in origin.iterdir()):
         raise Unusable(
             "This model comes as pickle files (.bin, .pt), which can run programs; "
@@ -314,14 +314,14 @@ def _read_json(path: Path) -> dict[str, Any]:
     try:
         if path.stat().st_size > _MAX_JSON_BYTES:
             raise Unusable(f"{path.name} is unreasonably large.")
-        found = json.loads(path.read_text(encoding="utf-8"))
+        content = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise Unusable(f"The model's folder has no {path.name}.") from None
     except ValueError as error:
         raise Unusable(f"{path.name} is not valid JSON: {error}.") from None
-    if not isinstance(found, dict):
+    if not isinstance(content, dict):
         raise Unusable(f"{path.name} does not hold an object.")
-    return found
+    return content
 
 
 def _write_json(path: Path, value: dict[str, Any]) -> None:

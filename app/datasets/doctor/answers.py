@@ -79,9 +79,9 @@ class Answers:
 
     def findings(self) -> Iterable[CheckFinding]:
         empty = list(self._silent)
-        for found in self._stand_ins.values():
-            if len(found) <= max(_A_CLASS * self._num_rows, 1):
-                empty += found
+        for rows in self._stand_ins.values():
+            if len(rows) <= max(_A_CLASS * self._num_rows, 1):
+                empty += rows
         yield CheckFinding("empty", array("i", sorted(empty)))
         yield CheckFinding("echo", self._echoes)
         yield self._imbalance()

@@ -37,8 +37,8 @@ class Bits:
             part = self._bits[:num_blocks, start // 8 : (start + _BUCKETS_AT_ONCE) // 8]
             by_bucket = np.unpackbits(part, axis=1, bitorder="little").T
             packed = np.packbits(by_bucket, axis=1, bitorder="little")
-            for place in np.flatnonzero(packed.any(axis=1)):
-                yield start + int(place), zlib.compress(packed[place].tobytes(), 1)
+            for bucket in np.flatnonzero(packed.any(axis=1)):
+                yield start + int(bucket), zlib.compress(packed[bucket].tobytes(), 1)
 
     def _close(self) -> None:
         if not self._texts:

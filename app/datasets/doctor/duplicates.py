@@ -180,10 +180,10 @@ class Duplicates:
             for column in range(start, start + _BAND):
                 key = _mix(key ^ sketches[:, column].astype(np.uint64))
             pairs.append(_paired(key, eligible, is_test[:count]))
-        found = np.unique(np.concatenate(pairs), axis=0)
+        unique = np.unique(np.concatenate(pairs), axis=0)
         likely = []
-        for begin in range(0, len(found), 100_000):
-            part = found[begin : begin + 100_000]
+        for begin in range(0, len(unique), 100_000):
+            part = unique[begin : begin + 100_000]
             same = (sketches[part[:, 0]] == sketches[part[:, 1]]).mean(axis=1) >= _LIKELY
             likely += part[same].tolist()
         return [(later, earlier) for later, earlier in likely]
@@ -223,9 +223,9 @@ def _groups(keys: NDArray[Any]) -> Iterator[NDArray[Any]]:
     edges = np.flatnonzero(ordered[1:] != ordered[:-1]) + 1
     starts = np.concatenate([[0], edges])
     ends = np.concatenate([edges, [len(keys)]])
-    for place in np.flatnonzero(ends - starts > 1):
-        if ordered[starts[place]] != 0:
-            yield order[starts[place] : ends[place]]
+    for group in np.flatnonzero(ends - starts > 1):
+        if ordered[starts[group]] != 0:
+            yield order[starts[group] : ends[group]]
 
 
 def _paired(keys: NDArray[Any], eligible: NDArray[Any], is_test: NDArray[Any]) -> NDArray[Any]:
@@ -279,5 +279,5 @@ def _pieces(words: list[str]) -> set[Any]:
     """Cut a text into all runs of three words; one without spaces, of five letters."""
     text = " ".join(words)
     if len(text) > 15 * len(words):
-        return {text[place : place + 5] for place in range(len(text) - 4)}
+        return {text[start : start + 5] for start in range(len(text) - 4)}
     return set(zip(words, words[1:], words[2:], strict=False))

@@ -28,15 +28,15 @@ def bars_of(counts: dict[str, list[int]]) -> list[dict[str, Any]]:
         if (numbers := counts.get(name)) is None:
             continue
         most = max(numbers, default=0) or 1
-        filled = [place for place, count in enumerate(numbers) if count]
+        filled = [bar for bar, count in enumerate(numbers) if count]
         bars = [
             {
-                "from": BARS[place - 1] + 1 if place else 0,
-                "to": BARS[place] if place < len(BARS) else None,
-                "count": numbers[place],
-                "percent": 100 * numbers[place] / most,
+                "from": BARS[bar - 1] + 1 if bar else 0,
+                "to": BARS[bar] if bar < len(BARS) else None,
+                "count": numbers[bar],
+                "percent": 100 * numbers[bar] / most,
             }
-            for place in range(filled[0], filled[-1] + 1)
+            for bar in range(filled[0], filled[-1] + 1)
         ]
         shown.append({"name": name, "bars": bars})
     return shown

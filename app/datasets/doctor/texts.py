@@ -48,8 +48,8 @@ class Texts:
                 self._gaps.append(row.index)
 
     def findings(self) -> Iterable[CheckFinding]:
-        for kind, found in self._rows.items():
-            yield CheckFinding(kind, found)
+        for kind, rows in self._rows.items():
+            yield CheckFinding(kind, rows)
         yield CheckFinding("placeholder", self._gaps)
 
 

@@ -176,9 +176,9 @@ def key(question: str) -> str:
 
 def _repeats(words: list[str]) -> bool:
     for size in (1, 2, 3):
-        for place in range(len(words) - 3 * size + 1):
-            piece = words[place : place + size]
-            if words[place + size : place + 3 * size] == piece * 2:
+        for start in range(len(words) - 3 * size + 1):
+            piece = words[start : start + size]
+            if words[start + size : start + 3 * size] == piece * 2:
                 return True
     return len(words) >= 8 and len(set(words)) * 2 < len(words)
 
@@ -192,7 +192,7 @@ def _strays(request: QuestionRequest, question: str) -> bool:
     """Say whether a question is about something else, or names what does not stand there."""
     there = plain(f"{request.passage.heading} {request.passage.text}").casefold()
     if _WIDE.search(question):  # no spaces between words: some two signs in a row have to be there
-        pairs = {question[place : place + 2] for place in range(len(question) - 2)}
+        pairs = {question[start : start + 2] for start in range(len(question) - 2)}
         return not any(_WIDE.match(pair) and pair in there for pair in pairs)
     if any(number not in there for number in re.findall(r"\d+", question)):
         return True
@@ -201,8 +201,8 @@ def _strays(request: QuestionRequest, question: str) -> bool:
     if any(_stem(name.casefold()) not in there for name in names):
         return True
     content = _content(question)
-    found = sum(_stem(word) in there for word in content)
-    return found == 0 or (found * 2 <= len(content) and len(content) > 2)
+    num_shared = sum(_stem(word) in there for word in content)
+    return num_shared == 0 or (num_shared * 2 <= len(content) and len(content) > 2)
 
 
 def _closeness(request: QuestionRequest, question: str) -> float:

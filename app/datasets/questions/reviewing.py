@@ -44,10 +44,10 @@ def counts(db: Session, version: DatasetVersion) -> dict[Verdict, int]:
         .where(Asking.version_id == version.id)
         .group_by(ProposedPair.verdict)
     )
-    found = dict.fromkeys(Verdict, 0)
+    counts = dict.fromkeys(Verdict, 0)
     for verdict, number in rows:
-        found[verdict] = number
-    return found
+        counts[verdict] = number
+    return counts
 
 
 def page(
@@ -63,8 +63,8 @@ def page(
     """
     query = _of(version).where(ProposedPair.verdict == verdict)
     if after is not None:
-        place = tuple_(ProposedPair.example_index, ProposedPair.id)
-        query = query.where(place > (after.example_index, after.id))
+        position = tuple_(ProposedPair.example_index, ProposedPair.id)
+        query = query.where(position > (after.example_index, after.id))
     query = query.order_by(ProposedPair.example_index, ProposedPair.id)
     return list(db.scalars(query.limit(limit)))
 
@@ -73,10 +73,10 @@ def before(
     db: Session, version: DatasetVersion, verdict: Verdict, first: ProposedPair
 ) -> list[ProposedPair]:
     """Return the pairs of the page before the one that begins with this pair, and one more."""
-    place = tuple_(ProposedPair.example_index, ProposedPair.id)
+    position = tuple_(ProposedPair.example_index, ProposedPair.id)
     query = (
         _of(version)
-        .where(ProposedPair.verdict == verdict, place < (first.example_index, first.id))
+        .where(ProposedPair.verdict == verdict, position < (first.example_index, first.id))
         .order_by(ProposedPair.example_index.desc(), ProposedPair.id.desc())
         .limit(PAGE_PAIRS + 1)
     )

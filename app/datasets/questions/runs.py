@@ -149,7 +149,7 @@ def quoted(db: Session, asking: Asking) -> list[tuple[int, Passage]]:
     enough = asking.max_pairs * _PASSAGES_PER_PAIR
     indices = list(examples.sample_sizes(db, version, enough))
     random.Random(asking.seed).shuffle(indices)  # noqa: S311 - no secret
-    found: list[tuple[int, Passage]] = []
+    quoted_passages: list[tuple[int, Passage]] = []
     seen: set[str] = set()
     for start in range(0, len(indices), _BATCH_TEXTS):
         batch = indices[start : start + _BATCH_TEXTS]
@@ -160,10 +160,10 @@ def quoted(db: Session, asking: Asking) -> list[tuple[int, Passage]]:
                 new = tuple(answer for answer in passage.answers if answer not in seen)
                 seen.update(new)
                 if new:
-                    found.append((index, Passage(passage.heading, passage.text, new)))
-        if len(found) >= enough:
+                    quoted_passages.append((index, Passage(passage.heading, passage.text, new)))
+        if len(quoted_passages) >= enough:
             break
-    return found
+    return quoted_passages
 
 
 def known(db: Session, version_id: int) -> tuple[set[str], set[str]]:

@@ -35,14 +35,14 @@ def open_entries(file: File) -> Iterator[list[Entry]]:
     with file.open() as packed, zipfile.ZipFile(packed) as archive:
         entries = archive.infolist()
         _check(entries, file.size_bytes)
-        found = [
+        readable = [
             Entry(file.path, archive, entry)
             for entry in sorted(entries, key=lambda entry: entry.filename)
             if not entry.is_dir() and not _CLUTTER.search(entry.filename)
         ]
-        if not found:
+        if not readable:
             raise Unreadable("This archive has no files in it; add files with examples.")
-        yield found
+        yield readable
 
 
 def _check(entries: list[zipfile.ZipInfo], packed: int) -> None:

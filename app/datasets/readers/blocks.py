@@ -41,8 +41,8 @@ def text_blocks(text: TextIO) -> Iterator[Block]:
             paragraph.append(line)
             if line.strip().startswith(fence) and not line.strip().strip(fence[0]):
                 fence = ""
-        elif found := _FENCE.match(line):
-            fence = found[1]
+        elif match := _FENCE.match(line):
+            fence = match[1]
             started = started if paragraph else number
             paragraph.append(line)
         elif not line.strip() or _HEADING.match(line):

@@ -241,9 +241,11 @@ def _wrapped(text: io.TextIOBase) -> Iterator[tuple[int, Row]]:
     except ValueError as error:
         raise Unreadable(_bad_number("The object", error)) from None
     lists = [
-        found
-        for found in (value.values() if isinstance(value, dict) else [])
-        if isinstance(found, list) and found and all(isinstance(entry, dict) for entry in found)
+        entries
+        for entries in (value.values() if isinstance(value, dict) else [])
+        if isinstance(entries, list)
+        and entries
+        and all(isinstance(entry, dict) for entry in entries)
     ]
     is_conversation = isinstance(value, dict) and {"messages", "conversations"} & value.keys()
     entries = lists[0] if len(lists) == 1 and not is_conversation else [value]
@@ -251,16 +253,16 @@ def _wrapped(text: io.TextIOBase) -> Iterator[tuple[int, Row]]:
         yield number, _checked(entry, number, _entry_place)
 
 
-def _checked(value: Any, number: int, place: Callable[[int], str]) -> Row:
+def _checked(value: Any, number: int, where: Callable[[int], str]) -> Row:
     if not isinstance(value, dict):
         raise Unreadable(
-            f"{place(number)} is not an object with named fields such as "
+            f"{where(number)} is not an object with named fields such as "
             '{"question": …, "answer": …}; each example needs to be one.'
         )
     for part in value.values():
         # Asked of every cell: a type is told apart quicker than a union.
         if (type(part) is dict or type(part) is list) and _depth_over(part, 1):
-            raise Unreadable(_deep(place(number)))
+            raise Unreadable(_deep(where(number)))
     return value
 
 

@@ -102,10 +102,10 @@ def _without_margins(lines: list[_Line]) -> list[_Line]:
         pages.setdefault(line.page, []).append(line)
     if len(pages) < 3:
         return lines
-    edges = [(page[place], place) for page in pages.values() for place in (0, -1)]
-    repeated = Counter((_shape(line.text), place) for line, place in edges)
+    edges = [(page[edge], edge) for page in pages.values() for edge in (0, -1)]
+    repeated = Counter((_shape(line.text), edge) for line, edge in edges)
     dropped = {
-        id(line) for line, place in edges if repeated[_shape(line.text), place] * 2 > len(pages)
+        id(line) for line, edge in edges if repeated[_shape(line.text), edge] * 2 > len(pages)
     }
     kept = [line for line in lines if id(line) not in dropped]
     # Pages that are all alike, as forms are, have no margins.
@@ -158,14 +158,14 @@ def _page_lines(page: Any, number: int) -> Iterator[_Line]:
         start += len(line) + 2
 
 
-def _line(page: Any, place: int, number: int, text: str) -> _Line:
+def _line(page: Any, index: int, number: int, text: str) -> _Line:
     import pypdfium2.raw as pdfium
 
-    place = min(place, max(page.count_chars() - 1, 0))
-    size = round(pdfium.FPDFText_GetFontSize(page, place), 1)
-    weight = pdfium.FPDFText_GetFontWeight(page, place)
+    index = min(index, max(page.count_chars() - 1, 0))
+    size = round(pdfium.FPDFText_GetFontSize(page, index), 1)
+    weight = pdfium.FPDFText_GetFontWeight(page, index)
     try:
-        _, bottom, _, top = page.get_charbox(place, loose=True)
+        _, bottom, _, top = page.get_charbox(index, loose=True)
     except pdfium_error():
         bottom = top = 0.0
     return _Line(number, text, size, weight >= _BOLD_WEIGHT, top, bottom)

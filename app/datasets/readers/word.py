@@ -112,8 +112,8 @@ class _Styles(_Xml):
         if name == "style":
             self.id = attributes.get("styleId", "")
         elif name == "name":
-            if found := re.fullmatch(r"heading (\d)", value.lower()):
-                self.levels[self.id] = int(found[1])
+            if match := re.fullmatch(r"heading (\d)", value.lower()):
+                self.levels[self.id] = int(match[1])
             elif value.lower() == "title":
                 self.levels[self.id] = 1
         elif name == "basedOn":

@@ -112,14 +112,14 @@ class Workbook:
 def _is_locked(file: File) -> bool:
     """Say whether an XLS file begins with the record of a password; calamine does not."""
     start = file.head(_LOCK_BYTES)
-    place = start.find(_BEGINS)
+    position = start.find(_BEGINS)
     for _ in range(20):
-        if place < 0 or place + 4 > len(start):
+        if position < 0 or position + 4 > len(start):
             return False
-        kind, length = struct.unpack_from("<HH", start, place)
+        kind, length = struct.unpack_from("<HH", start, position)
         if kind == _FILE_PASS:
             return True
-        place += 4 + length
+        position += 4 + length
     return False
 
 
@@ -168,9 +168,9 @@ def check_cells(file: File) -> int:
                     while piece := sheet.read(1024**2):
                         *cells, rest = (rest + piece).split(b"</c>")
                         number += sum(b"</f>" in cell and not _VALUE.search(cell) for cell in cells)
-                        if found := _NO_PLACE.search(b"</c>".join([*cells, rest])):
+                        if match := _NO_PLACE.search(b"</c>".join([*cells, rest])):
                             raise Unreadable(
-                                f"A cell of this workbook is at “{found[1][:20].decode()}”, "
+                                f"A cell of this workbook is at “{match[1][:20].decode()}”, "
                                 "where no sheet has one; open the workbook in Excel, save it again "
                                 "and upload that."
                             )
