@@ -53,7 +53,7 @@ class Scanner:
         return found
 
     def _of(self, text: str) -> list[Span]:
-        spans = [*numbers.find(text), *addresses.find(text), *self._house(text)]
+        spans = [*numbers.find(text), *addresses.find(text), *self._site_patterns(text)]
         called = names.find(text, names.language(text), spans)
         for name in called:
             match = numbers.AFTER_NAME.match(text, name.end)
@@ -65,7 +65,7 @@ class Scanner:
                 spans.append(Span(start, end, Kind(kind)))
         return _settle(text, spans)
 
-    def _house(self, text: str) -> list[Span]:
+    def _site_patterns(self, text: str) -> list[Span]:
         spans = []
         for pattern, kind in self._patterns:
             try:
