@@ -37,7 +37,7 @@ from app.core.models import (
 )
 from app.jobs import metrics
 from app.ops import backup
-from app.ops.backup import bundle, held, tables
+from app.ops.backup import bundle, file_holds, tables
 from app.ops.embedded import folder
 from app.ops.embedded.postgres import Postgres
 from app.people import auth
@@ -336,15 +336,15 @@ def test_what_is_held_stays_although_it_is_deleted(site: Path, data_dir: Path) -
     with manifests.new_folder(step) as folder:
         (folder / "state.json").write_text("10")
         manifests.write_manifest(folder)
-    with held.hold(settings.get()) as hold:
-        files, missing = hold.take([held.Wanted("jobs/7/checkpoints/step-00010")])
+    with file_holds.hold(settings.get()) as hold:
+        files, missing = hold.take([file_holds.Wanted("jobs/7/checkpoints/step-00010")])
         shutil.rmtree(step)
         assert missing == []
         assert sorted(file.path.name for file in files) == ["MANIFEST.json", "state.json"]
         assert files[-1].path.read_text() == "10"
-        with pytest.raises(SystemExit, match="Another backup"), held.hold(settings.get()):
+        with pytest.raises(SystemExit, match="Another backup"), file_holds.hold(settings.get()):
             pass
-        assert hold.take([held.Wanted("jobs/7/checkpoints/step-00010")])[1] != []
+        assert hold.take([file_holds.Wanted("jobs/7/checkpoints/step-00010")])[1] != []
 
 
 def test_a_backup_goes_through_a_pipe(

@@ -1,7 +1,7 @@
 """Database and files of one moment in one file, taken while everything runs; and back again.
 
 take.py     the backup: a snapshot of the database, and the files that its rows point to
-held.py     keeps those files from vanishing until they are copied
+file_holds.py keeps those files from vanishing until they are copied
 bundle.py   the file: a tar whose last members name every other one with its SHA-256
 tables.py   rows out and in by COPY, whatever the version of PostgreSQL
 restore.py  into an empty site; jobs that ran go back in the queue

@@ -12,7 +12,7 @@ from typing import Any
 from sqlalchemy import Connection
 
 from app.core import audit, db, migrations, settings
-from app.ops.backup import bundle, held, tables
+from app.ops.backup import bundle, file_holds, tables
 
 # A trainer that saves faster than we link would otherwise be chased for ever; what is still missing
 # then was deleted by hand, or is a checkpoint that the job does without.
@@ -65,7 +65,7 @@ def take(target: Path | None, *, with_models: bool = True) -> Summary:
     """
     path = _path(target)
     try:
-        with held.hold(settings.get()) as hold, bundle.writing(path) as writer:
+        with file_holds.hold(settings.get()) as hold, bundle.writing(path) as writer:
             summary = _fill(hold, writer, path, with_models=with_models)
     except FileExistsError as error:
         raise SystemExit(f"etude: {error}") from None
@@ -97,7 +97,7 @@ def _path(target: Path | None) -> Path | None:
 
 
 def _fill(
-    hold: held.Hold,
+    hold: file_holds.Hold,
     writer: bundle.Writer,
     path: Path | None,
     *,
@@ -108,7 +108,7 @@ def _fill(
         with tables.snapshot(db.engine()) as connection:
             _require_known_tables(connection)
             taken_at = datetime.now(UTC)
-            items, left_out = held.wanted(connection, with_models=with_models)
+            items, left_out = file_holds.wanted(connection, with_models=with_models)
             files, missing = hold.take(items)
             # What vanished between snapshot and hold is named no more by the next snapshot.
             if missing and missing != before and attempt < _TRIES:
@@ -171,7 +171,7 @@ def _require_known_tables(connection: Connection) -> None:
         )
 
 
-def _require_room(folder: Path, files: list[held.Held]) -> None:
+def _require_room(folder: Path, files: list[file_holds.Held]) -> None:
     needed = sum(file.path.stat().st_size for file in files) + _SPARE_BYTES
     free = shutil.disk_usage(folder).free
     if free < needed:
