@@ -148,27 +148,31 @@ def test_f08_f29_a_job_that_ends_while_the_database_is_away_is_published_without
         assert not (disk.folder / "attempts" / "2").exists(), "a trainer ran"
 
 
-def test_f29_f31_an_outage_before_the_first_flush_loses_nothing(postgres: Postgres) -> None:
-    """The claim is handed out again under its number, and its file would be begun anew."""
+@pytest.mark.parametrize("fence", [True, False], ids=["fence", "no-fence"])
+def test_f29_f31_an_outage_before_the_first_flush_loses_nothing(
+    fence: bool, postgres: Postgres
+) -> None:
+    """With its supervisor alive the claim is handed out again; its file would be begun anew."""
     lasting = {"ETUDE_SELF_FENCE_SECONDS": "2", "ETUDE_LEASE_SECONDS": "30"}
-    with house_with(postgres, fence=True, **lasting) as house:
+    with house_with(postgres, fence, **lasting) as house:
         failpoints.arm(house.failpoints, "trainer.started", "delay:1.5")
         job = house.make_job("steps=400 every=5 pause=0.03 tidy")
         disk = Disk(house, job)
         house.wait_for(lambda: failpoints.has_struck(house.failpoints, "trainer.started"))
-        trainer = house.trainer(job)
+        pids = house.child(job), house.trainer(job)
         house.db.rollback()
         with away(postgres):
-            let_it_be_lost(house, True, (0, trainer))
+            until(lambda: disk.last("checkpoint") > 0)
+            let_it_be_lost(house, fence, pids)
             newest = disk.last("checkpoint")
-            assert newest > 0
-        house.wait_for(lambda: job.step > newest)
-        assert (job.attempt, job.strikes) == (1, 0)
-        assert tries(house, job) == [(None, newest)]
+        number = 1 if fence else 2
+        house.wait_for(lambda: job.attempt == number and job.step > newest)
+        assert job.strikes == 0
+        assert tries(house, job)[-1] == (None, newest)
         house.worker.terminate()
         house.wait_for(lambda: job.status is JobStatus.QUEUED)
         house.worker.start()
-        house.finish(job, attempts=2)
+        house.finish(job, attempts=number + 1)
 
 
 def elsewhere(house: House, tmp_path: Path) -> WorkerProcess:

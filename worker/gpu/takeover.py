@@ -112,8 +112,10 @@ def find(claim: fence.Claim, known: Checkpoint | None) -> Found | None:
     done = _finished(job_dir, claim, source, file)
     if done is not None:
         offset, last_step = file.end, file.last_step
-        step = max((event.step for _, event in file.checkpoints.values()), default=0)
-        step = max(step, source.resume_step)
+        step = source.resume_step
+        if file.checkpoints:
+            _, kept = next(reversed(file.checkpoints.values()))
+            step = kept.step
     else:
         newest = _newest(job_dir, file)
         if newest is None or (known is not None and known.step >= newest[1].step):

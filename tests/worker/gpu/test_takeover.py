@@ -322,6 +322,7 @@ def elsewhere(trainer: Trainer) -> int:
     """A checkpoint's line leads out of its folder."""
     body = trainer.path.read_text().replace("checkpoints/step-00040", "checkpoints/../step-00040")
     trainer.path.write_text(body)
+    (trainer.job_dir / "checkpoints/step-00040").rename(trainer.job_dir / "step-00040")
     return 30
 
 
@@ -558,6 +559,22 @@ def test_a_whole_result_needs_no_trainer(heard: bool, db: Session) -> None:
         second = claim(db)
     said = Counter(db.scalars(select(JobEvent.message)))
     assert said["Checkpoint saved at step 20."] == 1
+
+
+def test_a_result_after_a_return_shows_the_way_that_led_to_it(db: Session) -> None:
+    job = make_job(db)
+    page = Page(db, job)
+    first, trainer = begin(db)
+    trainer.up_to(1, 37)
+    trainer.say(note("At step 38 the loss was no longer a number."))
+    trainer.up_to(11, 25)
+    trainer.finish(heard=False)
+    lose(db, first)
+    taken = take_over(db, claim(db))
+    assert taken is not None
+    job = fresh(db, job)
+    assert (taken.resume_step, job.durable_step, job.step) == (20, 20, 25)
+    assert page.look() == curve(db, job) == list(range(1, 26))
 
 
 @pytest.mark.parametrize("what", ["unsigned", "another attempt's", "damaged", "not the last word"])

@@ -14,7 +14,7 @@ from transformers import AutoModelForCausalLM
 
 from app.training.chat import ChatFormat, Encoded
 from app.training.config import TrainConfig, TrainerSpec
-from app.training.manifests import verify_manifest
+from app.training.manifests import read_extra, verify_manifest
 from tests.worker.trainer.conftest import (
     MODEL_NAME,
     conversation,
@@ -130,7 +130,9 @@ def test_the_adapter_loads_in_plain_peft_and_lowers_the_loss(
     done = events(tmp_path, kind="done")[0]
     assert done["validation_loss_after"] < done["validation_loss_before"]
     result = tmp_path / "result"
-    verify_manifest(result)
+    # With this the next attempt knows whose it is, should nobody have heard of it.
+    assert verify_manifest(result) == done["manifest_sha256"]
+    assert read_extra(result) == {"job": 1, "attempt": 1}
     assert {f.name for f in result.iterdir()} == {
         "adapter_model.safetensors", "adapter_config.json", "tokenizer.json",
         "tokenizer_config.json", "chat_template.jinja", "MANIFEST.json",
