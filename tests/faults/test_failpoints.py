@@ -88,7 +88,7 @@ def a_cancelled_job(house: House, name: str, action: str) -> None:
 
 
 def a_paused_job(house: House, name: str, action: str) -> None:
-    job = house.make_job("steps=60 pause=0.05")
+    job = house.make_job("steps=60 pause=0.05 hold=20")
     house.until_step(job, 2)
     failpoints.arm(house.failpoints, name, action)
     requests.pause(house.db, house.user, job)

@@ -192,7 +192,7 @@ def test_a_kill_costs_nothing_but_time(victim: str, db: Session, gpu_worker: Wor
 
 
 def test_cancel_frees_the_machine_within_seconds(db: Session, gpu_worker: WorkerProcess) -> None:
-    job = make_job(db, "steps=1000 pause=0.05 deaf")
+    job = make_job(db, f"{LONG} deaf")
     until_step(db, job, 3)
     trainer = trainer_pid(db, job)
     requests.cancel(db, job.owner, job)
@@ -234,7 +234,7 @@ def test_a_stopped_worker_saves_the_place_and_the_next_goes_on(
 
 
 def test_a_trainer_that_will_not_stop_is_killed(db: Session, gpu_worker: WorkerProcess) -> None:
-    job = make_job(db, "steps=1000 pause=0.05 deaf")
+    job = make_job(db, f"{LONG} deaf")
     until_step(db, job, 13)
     assert gpu_worker.terminate(seconds=20) == 0
     db.refresh(job)
@@ -379,7 +379,7 @@ def test_a_worker_cut_off_from_another_machines_database_stops_its_trainer(
     worker = WorkerProcess("gpu", tmp_path)
     worker.start()
     try:
-        job = make_job(db, "steps=100 pause=0.1")
+        job = make_job(db, f"steps=100 pause={patience.seconds(0.1):.2f}")
         until_step(db, job, 12)
         trainer = trainer_pid(db, job)
         db.rollback()
