@@ -180,10 +180,9 @@ def test_a_kill_costs_nothing_but_time(victim: str, db: Session, gpu_worker: Wor
         gpu_worker.kill()
         gpu_worker.start()
     _until_ended(trainer, seconds=5)
-    wait_for(db, lambda: job.attempt == 2 and job.status is JobStatus.RUNNING)
-    assert time.monotonic() - killed_at < patience.seconds(
-        30
-    )  # seconds where the machine does nothing else
+    wait_for(db, lambda: job.attempt == 2)  # its status: it may be over before we look
+    # Seconds, where the machine does nothing else.
+    assert time.monotonic() - killed_at < patience.seconds(30)
     until_final(db, job)
     assert (job.status, job.attempt) == (JobStatus.SUCCEEDED, 2)
     assert_unbroken(db, job, 60)

@@ -86,7 +86,7 @@ def test_a_step_is_a_metrics_event(api: OpenAI, job: Job) -> None:
     assert isinstance(second.data, dict)
     assert second.data["train_loss"] == 2.5
     assert (second.data["step"], second.data["total_steps"]) == (2, NUM_STEPS)
-    [tested] = [event for event in events if "After step 6" in event.message]
+    [tested] = [event for event in events if "after step 6" in event.message]
     assert isinstance(tested.data, dict)
     assert tested.data["full_valid_loss"] == tested.data["valid_loss"] == 1.5
 
