@@ -240,7 +240,7 @@ def test_f37_a_worker_gives_way_to_a_newer_version(house: House) -> None:
         house.db.refresh(job)
         assert (job.status, job.attempt) == (JobStatus.QUEUED, 1)
         said = house.wait_for(lambda: (house.db.get(Worker, "gpu-0@test") or Worker()).readings)
-        assert said["problem"].startswith("A newer Etude runs this house")
+        assert said["problem"].startswith("A newer Etude runs on this site")
         house.worker.terminate()
         other.execute("UPDATE alembic_version SET version_num = %s", [was])
     house.worker.start()  # in the newer version

@@ -210,7 +210,7 @@ def test_each_name_is_used_in_the_code() -> None:
 
 
 def names_in(path: Path) -> set[str]:
-    """Return the failpoints of a file: what is given to hit, commit and _persist."""
+    """Return the failpoints of a file: what is given to hit, commit and persist."""
     found: set[str] = set()
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Call):
@@ -220,7 +220,7 @@ def names_in(path: Path) -> set[str]:
                 continue
             if called == "hit":
                 found.add(last.value)
-            elif called in ("commit", "_persist"):
+            elif called in ("commit", "persist"):
                 found |= {f"{last.value}.before_commit", f"{last.value}.committed"}
     return found
 

@@ -76,7 +76,7 @@ def test_f48_f50_a_gpu_that_fails_is_taken_out_of_use_and_the_others_go_on(gpus:
         house.finish(job, attempts=2)
         said = house.db.scalars(select(JobEvent.message).where(JobEvent.job_id == job.id)).all()
         assert any(
-            line.startswith("It continues on NVIDIA T400 instead of NVIDIA L4:") for line in said
+            line.startswith("It continues on NVIDIA T400 instead of NVIDIA L4.") for line in said
         )
         assert devices(house, job) == ["cuda:0 stopped", "cuda:1 succeeded"]
         second.terminate()
