@@ -117,7 +117,7 @@ class House:
         self.worker.end()
         if self.web is not None:
             self.web.end()
-        self.db.close()
+        self.db.invalidate()  # a test may have ended the server under its connection
         self.engine.dispose()
         self.broker.stop()
         server = self.postgres.url.replace("@/etude?", "@/postgres?")
