@@ -44,7 +44,7 @@ def publish(db: Session, claim: fence.Claim, job_dir: Path, done: DoneEvent) -> 
         The adapter, or nothing for a job that was cancelled.
 
     Raises:
-        jobs.Fenced: another worker may have the job.
+        Fenced: another worker may have the job.
         ValueError: the result is not whole.
     """
     job = db.get_one(Job, claim.job_id, populate_existing=True)

@@ -94,7 +94,7 @@ def ingest(
     a broken connection doubles nothing and loses nothing.
 
     Raises:
-        jobs.Fenced: another worker may have the job.
+        Fenced: another worker may have the job.
     """
     tokens = sum(event.num_tokens for event in events if isinstance(event, StepEvent))
     values: Json = {

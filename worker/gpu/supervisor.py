@@ -305,7 +305,7 @@ class Supervisor:
             trainer.kill()
 
     def _end(self, trainer: Trainer, exit_code: int) -> None:
-        """Publish, fail, cancel or requeue, as the exit code and what we did say."""
+        """Publish, fail, cancel or requeue, as the exit code and our own reason for a kill say."""
         tail = trainer.log_tail()
         self.pump.note_last_energy()
         _log.info("trainer.ended", job=self.claim.job_id, exit_code=exit_code, killed=self.killed)

@@ -139,7 +139,7 @@ def adopt(session: Session, claim: fence.Claim, found: Found) -> fence.Claim:
         The claim, which now begins where the other attempt got to.
 
     Raises:
-        jobs.Fenced: another worker may have the job.
+        Fenced: another worker may have the job.
     """
     fence.heartbeat(session, claim)
     taken = protocol.has_taken_over(session, claim)
