@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fastapi.responses import HTMLResponse
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from jinja2 import Environment, FileSystemLoader, StrictUndefined, Undefined
 from sqlalchemy.orm import object_session
 
 from app.core.errors import AppError
@@ -116,11 +116,19 @@ def environment() -> Environment:
         "plural": plural,
         "counted": counted,
     }
+    env.tests["none"] = _is_none
     env.globals["static"] = static
     env.globals["of_status"] = of_status
     env.globals["meaning_of"] = meaning_of
     env.globals["ui"] = env.get_template("ui.html").module
     return env
+
+
+def _is_none(value: object) -> bool:
+    """Tell None from a name that nobody defined: Jinja's own test takes that for something."""
+    if isinstance(value, Undefined):
+        str(value)  # raises, as every other use of it does
+    return value is None
 
 
 @lru_cache

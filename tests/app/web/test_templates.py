@@ -2,9 +2,12 @@
 
 from pathlib import Path
 
+import pytest
+from jinja2 import UndefinedError
+
 from app.core.models import AskingStatus, VersionStatus
 from app.datasets import statuses
-from app.web.render import counted
+from app.web.render import counted, environment
 
 ROOT = Path(__file__).resolve().parents[3] / "templates"
 MAX_LENGTH = 120
@@ -29,3 +32,11 @@ def test_each_status_of_data_has_its_words() -> None:
 def test_a_sentence_is_chosen_by_its_count() -> None:
     said = [counted(n, "1 row of {name}.", "{n} rows of {name}.", name="{x}") for n in (0, 1, 2000)]
     assert said == ["0 rows of {x}.", "1 row of {x}.", "2,000 rows of {x}."]
+
+
+@pytest.mark.parametrize("asked", ["given.gone is none", "given.gone is not none", "gone is none"])
+def test_a_name_that_is_not_defined_is_an_error_beside_none_too(asked: str) -> None:
+    template = environment().from_string("{{ " + asked + " }}")
+    with pytest.raises(UndefinedError):
+        template.render(given=object())
+    assert environment().from_string("{{ given is none }}").render(given=None) == "True"
