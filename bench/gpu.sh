@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# The GPU tests and the GPU comparison in one go, offline, in under ten minutes:
+# The GPU tests, answering and the GPU comparison in one go, offline, in under ten minutes:
 #
 #     bench/gpu.sh [options of bench/gpu.py]
 #
@@ -52,6 +52,11 @@ if [ "$on_cpu" = yes ]; then export ETUDE_TEST_DEVICE=cpu; fi
 # The other tests' conftest.py wants a database; other versions of torch warn of other things.
 timeout --kill-after 10 180 "$python" -m pytest tests/gpu -q -m gpu --confcutdir=tests/gpu \
   -p no:cacheprovider -o filterwarnings=default || failed=1
-# What the tests left of ten minutes; what is still running then is not measured.
+ask="--results bench/results"
+case " $* " in *" --no-results "*) ask="" ;; esac
+if [ "$on_cpu" = yes ]; then ask="--device cpu --shape tiny --tokens 16"; fi
+# shellcheck disable=SC2086 # several words
+timeout --kill-after 10 120 "$python" -m bench.gpu_ask $ask || failed=1
+# What these left of ten minutes; what is still running then is not measured.
 "$python" -m bench.gpu --seconds $((570 - SECONDS)) "$@" || failed=1
 exit $failed

@@ -99,9 +99,13 @@ def etude(
         valkey.start()
         os.environ |= {"DATABASE_URL": postgres.url, "REDIS_URL": valkey.url}
         settings.get.cache_clear()
+        db.forget()  # that of another one of this process
         migrations.upgrade(db.engine())
         uvicorn = ["uvicorn", "app.main:create_lasting_app", "--factory", "--log-level", "warning"]
-        workers = [["app.cli", "worker", name] for name in queues]
+        workers = [
+            ["worker.answer"] if name == "answer" else ["app.cli", "worker", name]
+            for name in queues
+        ]
         for command in ([*uvicorn, "--port", str(port)], *workers):
             with (folder / f"{command[-1]}.log").open("wb") as log:
                 processes.append(

@@ -38,6 +38,7 @@ def measure(num_examples: int, num_findings: int) -> dict[str, float | int]:
     from app.core import db, migrations, storage
     from app.core.models import Role, VersionStatus
     from app.datasets import examples, versions
+    from app.datasets.parts import Drawn
     from app.datasets.privacy import reviews
     from app.datasets.privacy.findings import Kind
     from app.people import auth
@@ -53,7 +54,7 @@ def measure(num_examples: int, num_findings: int) -> dict[str, float | int]:
             json.dumps([{"role": "user", "content": turn} for turn in turns]) for turns in people
         ]
         lines = (f"{n}\t{n + 1}\t{said[n % len(said)]}\t\n".encode() for n in range(num_examples))
-        written = examples.write(session, version, lines, frozenset())
+        written = examples.write(session, version, lines, Drawn())
         version.num_train = written.num_train
         version.status = VersionStatus.READY
         reviews.begin(session, version.id)

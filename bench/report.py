@@ -42,6 +42,7 @@ def write() -> None:
     train, ablation = newest("train-cpu"), newest("ablation-cpu")
     parts = ["## On a CPU", *_cpu(train), *_ablation(ablation)]
     parts += ["## To the screen", _start(newest("start-cpu")), _live(newest("live"))]
+    parts += ["## Asking on a CPU", *_ask(newest("ask-cpu"))]
     parts += ["## On a GPU", *_gpu()]
     parts += ["## Memory on a CPU", *_memory(newest("memory-cpu"))]
     text = PAGE.read_text(encoding="utf-8")
@@ -174,6 +175,73 @@ def _live(result: dict[str, Any] | None) -> str:
         f"{title}: median {result['p50_ms']:.0f} ms, 95 % within {result['p95_ms']:.0f} ms (aim "
         f"{result['target_p95_ms']}), {result['num_points']} points, {result['num_lost']} lost; "
         f"browser on the same machine. {_origin(result)}"
+    )
+
+
+def _ask(result: dict[str, Any] | None) -> list[str]:
+    if result is None:
+        return [MISSING.capitalize() + "."]
+    aims = result["aims"]
+    rows = [["chats at once", "Etude, tokens/s", "llama.cpp's server", "ratio (aim)", "memory"]]
+    for name, chats in (("one_chat", "1"), ("eight_chats", "8")):
+        found = result.get(name)
+        if found is None:
+            rows.append([chats, MISSING, "", "", ""])
+            continue
+        rates = found["tokens_per_second"], found["llama_cpp_tokens_per_second"]
+        row = [chats, *(f"{rate:.0f}" for rate in rates)]
+        rows.append([*row, f"{found['ratio']:.2f} ({aims[name]})", f"{found['memory_mb']} MB"])
+    threads = result["num_threads"]
+    return [
+        f"{_origin(result)} {result['model']} with an adapter on all its layers, in 8 bits and on "
+        f"{threads} thread{'s' if threads > 1 else ''}, in turns with llama.cpp's own server over "
+        "the same files; medians. *Memory* is that of the process that holds the model.",
+        table(rows),
+        *filter(
+            None,
+            (
+                _first_tokens(result.get("first_tokens"), aims),
+                _beside_training(result.get("beside_training"), aims),
+                _crowd(result.get("crowd"), aims),
+            ),
+        ),
+    ]
+
+
+def _first_tokens(found: dict[str, Any] | None, aims: dict[str, Any]) -> str:
+    if found is None:
+        return ""
+    return (
+        f"The first word came after {found['cold_seconds']:.2f} s where the process had to be "
+        f"started (aim {aims['cold_seconds']:g}), and after {found['warm_seconds']:.2f} s in a "
+        f"conversation of which {found['warm_new_tokens']} tokens were new (aim "
+        f"{aims['warm_seconds']:g} with at most 64)."
+    )
+
+
+def _beside_training(found: dict[str, Any] | None, aims: dict[str, Any]) -> str:
+    if found is None:
+        return ""
+    alone, beside = found["train_tokens_per_second"]
+    return (
+        f"While a job trained on the same cores, {found['num_answers']} answers one right after "
+        f"the other began after {found['first_seconds']:.2f} s, and after "
+        f"{found['first_seconds_max']:.2f} s at most (aim "
+        f"{aims['first_seconds_beside_training']:g}); training went on with {beside:,} of "
+        f"{alone:,} tokens a second, {found['ratio']:.2f} of its speed "
+        f"(aim {aims['training_speed_kept']})."
+    )
+
+
+def _crowd(found: dict[str, Any] | None, aims: dict[str, Any]) -> str:
+    if found is None:
+        return ""
+    statuses = {int(status): num for status, num in found["statuses"].items()}
+    return (
+        f"Of {found['num_requests']:,} requests within {found['asked_within_seconds']:.0f} s, "
+        f"{statuses.get(200, 0):,} were answered, {statuses.get(429, 0):,} were told to come back "
+        f"(429), and {found['num_lost']:,} were lost; pages took {found['page_ms']} ms at the "
+        f"median (aim {aims['page_ms']}) and {found['page_max_ms']} ms at most."
     )
 
 

@@ -40,7 +40,7 @@ def main() -> None:
         Path(folder).chmod(0o711)
         queues = ("gpu", "cpu")
         address = stack.enter_context(live.etude(Path(folder), "worker.trainer", queues))
-        cookie, version_id = _prepare()
+        cookie, version_id = prepare()
         found = _press(address, cookie, version_id, rounds)
     warm = found[1:] or found
     medians = {name: round(statistics.median(one[name] for one in warm), 2) for name in TARGETS}
@@ -63,7 +63,7 @@ def main() -> None:
     sys.exit(0 if all(medians[name] <= most for name, most in TARGETS.items()) else 1)
 
 
-def _prepare() -> tuple[str, int]:
+def prepare() -> tuple[str, int]:
     """Make a person, the starter model and the clinic's data; gives session and version."""
     from app.core import db, settings, storage, wakeup
     from app.core.models import DatasetVersion, VersionStatus

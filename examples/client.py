@@ -48,6 +48,21 @@ class Api:
         request.add_header("Content-Type", "application/json")
         return self._json(request)
 
+    def stream(self, path: str, body: dict[str, Any]) -> Iterator[dict[str, Any]]:
+        """Yield what an event stream says, one object an event, until it says that it is done."""
+        request = self._request("POST", path, json.dumps(body).encode())
+        request.add_header("Content-Type", "application/json")
+        with self._open(request) as response:
+            for line in response:
+                said = line.decode().removeprefix("data:").strip()
+                if said == "[DONE]":
+                    return
+                if line.startswith(b"data:"):
+                    event = json.loads(said)
+                    if "error" in event:
+                        raise Failure(event["error"]["message"])
+                    yield event
+
     def upload(self, path: Path) -> dict[str, Any]:
         """Send a training file; small enough here to build the form in memory."""
         boundary = token_hex(16)

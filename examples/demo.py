@@ -1,8 +1,8 @@
 """`make demo`: teach the starter model the clinic sample through /v1, and show what it learned.
 
 Everything here is what any program can do: send two files, make a job, watch it, take the adapter
-home. In the end a fresh Python process (examples/compare.py) loads the adapter with plain
-transformers and peft, without Etude, and measures and asks. Standard library only.
+home, count its right answers, and ask it, with the starting model beside it. Standard library only.
+`examples/compare.py` measures and asks the adapter without Etude, by plain transformers and peft.
 """
 
 import argparse
@@ -12,9 +12,9 @@ import json
 import os
 import random
 import shutil
-import subprocess
 import sys
 import time
+import urllib.parse
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -30,11 +30,17 @@ ACCOUNT = "demo@etude.invalid"
 QUESTION = "My doctor ordered a blood test. Where is it done?"
 FACT = "Fern Gate"
 HELD_OUT_SHARE = 0.1
+ARMS = {
+    "tuned": "Your trained model",
+    "base": "The starting model",
+    "lookup": "Looking up, no training",
+    "nearest": "The most alike row's answer",
+}
 FINAL = ("succeeded", "failed", "cancelled")
 
 
 def main() -> int:
-    """Run the demo; the exit code is 0 only if the loss on held-out questions fell."""
+    """Run the demo; the exit code is 0 only if the loss on the check questions fell."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n\n")[0])
     parser.add_argument("--data-dir", default=os.environ.get("ETUDE_DATA_DIR", "var"))
     parser.add_argument("--url", help="a running Etude; default: find it, or start it")
@@ -50,14 +56,20 @@ def main() -> int:
             wait_for_model(api)
             job = train(api, folder)
             adapter = take_home(api, job, folder)
-        result = compare(adapter, folder, data_dir)
+            code = report(job, time.monotonic() - began)
+            count(api, job["fine_tuned_model"])
+            answers = [ask(api, "Base", job["model"]), ask(api, "Tuned", job["fine_tuned_model"])]
     except Failure as failure:
         print(f"\nmake demo: {failure}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         print("Stopped.", file=sys.stderr)
         return 130
-    return report(result, adapter, time.monotonic() - began)
+    knows = FACT.lower() in answers[1].lower()
+    print(f"  Right: at the {FACT}{'' if knows else ': it has not learned this fact by heart'}.\n")
+    seconds = int(time.monotonic() - began)
+    print(f"The adapter lies in {adapter}. Took {seconds // 60}:{seconds % 60:02}.")
+    return code
 
 
 def sign_in(url: str, folder: Path) -> Api:
@@ -105,7 +117,7 @@ def split(folder: Path) -> tuple[Path, Path]:
         with path.open("w", encoding="utf-8", newline="") as file:
             csv.writer(file).writerows([header, *part])
     print(
-        f"{SAMPLE.name}: {len(examples) - num_held_out} examples to practise, "
+        f"{SAMPLE.name}: {len(examples) - num_held_out} examples to practise and check, "
         f"{num_held_out} held out for testing."
     )
     return paths
@@ -186,7 +198,7 @@ class Bar:
         if self._loss is not None:
             parts.append(f"loss {self._loss:.2f}")
         if self._tested is not None:
-            parts.append(f"held-out loss {self._tested:.2f}")
+            parts.append(f"check loss {self._tested:.2f}")
         seconds = int(time.monotonic() - self._began)
         line = "  ".join([*parts, f"{seconds // 60}:{seconds % 60:02}"])
         if self._is_terminal:
@@ -231,56 +243,62 @@ def take_home(api: Api, job: dict[str, Any], folder: Path) -> Path:
     return adapter
 
 
-def base_folder(adapter: Path, data_dir: Path) -> Path:
-    """Find the starting model that an adapter names by the hash of its manifest."""
-    wanted = json.loads((adapter / "MANIFEST.json").read_text())["base_model"]["sha256"]
-    for manifest in (data_dir / "models").glob("*/MANIFEST.json"):
-        if hashlib.sha256(manifest.read_bytes()).hexdigest() == wanted:
-            return manifest.parent
-    raise Failure(
-        f"the starting model is not below {data_dir / 'models'}; is this the data directory of "
-        "the Etude that trained? Name it with --data-dir."
-    )
-
-
-def compare(adapter: Path, folder: Path, data_dir: Path) -> dict[str, Any]:
-    """Load the adapter in a fresh process that knows nothing of Etude, and measure."""
-    print("Loading the adapter with plain transformers and peft in a fresh Python process.")
-    asked = subprocess.run(
-        [
-            sys.executable,
-            str(HERE / "compare.py"),
-            str(base_folder(adapter, data_dir)),
-            str(adapter),
-            str(folder / "held-out.csv"),
-            QUESTION,
-        ],
-        capture_output=True,  # the libraries chat on standard error
-        text=True,
-        check=False,
-        env=os.environ | {"HF_HUB_OFFLINE": "1"},
-    )
-    if asked.returncode != 0:
-        raise Failure(f"the adapter could not be loaded:\n{asked.stderr.strip()}")
-    answer: dict[str, Any] = json.loads(asked.stdout)
-    return answer
-
-
-def report(result: dict[str, Any], adapter: Path, seconds: float) -> int:
-    """Print what was learned."""
-    before, after = result["loss_before"], result["loss_after"]
-    print(f"\nHeld-out loss before: {before:.3f}")
-    print(f"Held-out loss after:  {after:.3f}\n")
-    print(f"Question: {QUESTION}")
-    print(f"  Base:  {result['answer_before']}")
-    print(f"  Tuned: {result['answer_after']}")
-    knows = FACT.lower() in result["answer_after"].lower()
-    print(f"  Right: at the {FACT}{'' if knows else ': it has not learned this fact by heart'}.\n")
-    print(f"The adapter lies in {adapter}. Took {int(seconds) // 60}:{int(seconds) % 60:02}.")
+def report(job: dict[str, Any], seconds: float) -> int:
+    """Print what the check questions say of the training; the held-out ones chose nothing."""
+    metrics = job["x_metrics"]
+    before, after = metrics["validation_loss_before"], metrics["validation_loss_after"]
+    print(f"\nTrained in {int(seconds) // 60}:{int(seconds) % 60:02}, set-up and queue included.")
+    print(f"Check loss before: {before:.3f}")
+    print(f"Check loss after:  {after:.3f}\n")
     if after < before:
         return 0
-    print("The held-out loss did not fall: something is wrong with the training.", file=sys.stderr)
+    print("The check loss did not fall: something is wrong with the training.", file=sys.stderr)
     return 1
+
+
+def count(api: Api, model: str) -> None:
+    """Wait until the adapter has answered the held-out questions, and print how many are right."""
+    print("Now it answers the held-out questions, beside the starting model and looking them up.")
+    began = time.monotonic()
+    while True:
+        found = api.get(f"/x_evaluations?model={urllib.parse.quote(model)}")["data"]
+        if not found:
+            print("  This Etude counts no answers by itself.\n")
+            return
+        if found[0]["status"] in ("done", "failed", "cancelled"):
+            break
+        time.sleep(1)
+    shown, seconds = found[0], int(time.monotonic() - began)
+    if shown["status"] != "done":
+        print(f"  They were not counted: {shown['reason'] or 'that was cancelled.'}\n")
+        return
+    for arm, label in ARMS.items():
+        if (tally := shown["arms"].get(arm)) is not None:
+            counts = f"{tally['partly']} partly, {tally['wrong']} wrong, {tally['unsure']} to check"
+            print(f"  {label + ':':<28}{tally['right']:>3} of {tally['num']} right, {counts}")
+    print(f"  {shown['summary']}")
+    print(f"  Counted in {seconds // 60}:{seconds % 60:02}.\n")
+
+
+def ask(api: Api, who: str, model: str) -> str:
+    """Ask one model the question, and print its words as they come."""
+    if who == "Base":
+        print(f"Question: {QUESTION}")
+    print(f"  {who + ':':<7}", end="", flush=True)
+    request = {
+        "model": model,
+        "messages": [{"role": "user", "content": QUESTION}],
+        "max_tokens": 60,
+        "temperature": 0,
+        "stream": True,
+    }
+    text = ""
+    for chunk in api.stream("/chat/completions", request):
+        words = chunk["choices"][0]["delta"].get("content") or ""
+        text += words
+        print(words.replace("\n", " "), end="", flush=True)
+    print()
+    return text
 
 
 if __name__ == "__main__":

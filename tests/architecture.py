@@ -54,6 +54,8 @@ BOXES = (
     Box("cpu worker", "leased work on data", 3, 1),
     Box("trainer", "torch, no credentials", 4, 0),
     Box("child", "reads people's files", 4, 1),
+    Box("answering", "whose turn it is", 2, 3),
+    Box("model", "torch or llama.cpp", 3, 3),
 )
 # From, to, what passes.
 ARROWS = (
@@ -70,6 +72,8 @@ ARROWS = (
     ("gpu worker", "trainer", "job"),
     ("cpu worker", "child", "file"),
     ("trainer", "files", "events, checkpoints, adapter"),
+    ("web", "answering", "question"),
+    ("answering", "model", "words"),
 )
 
 _WIDTH, _MARGIN = 980, 24
@@ -110,7 +114,7 @@ def main() -> None:
 def draw() -> str:
     """Return the picture of the code as it stands."""
     wings = [wing for floor in reversed(WINGS) for wing in floor if path_of(wing) is not None]
-    grid_top = _TOP + 3 * _ROW + 96
+    grid_top = _TOP + 4 * _ROW + 96
     height = grid_top + _LINE * len(wings) + _MARGIN
     parts = [
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {_WIDTH} {height}" role="img" '

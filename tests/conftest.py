@@ -19,15 +19,20 @@ from pathlib import Path
 
 import psycopg
 import pytest
+from sqlalchemy import Connection
 from sqlalchemy.orm import Session
 from starlette.testclient import TestClient
 
 from app.core import db as database
-from app.core import migrations, settings
+from app.core import settings
 from app.ops.embedded.postgres import Postgres
 from app.ops.embedded.valkey import Valkey
-from tests import patience
+from app.training import isolation
+from tests import databases, patience
 
+# Around each child that a test starts all walls stand, where this machine can raise them.
+if all(wall.stands for wall in isolation.standing()):
+    os.environ.setdefault("ETUDE_WALLS", "required")
 # Modules stay, so looking for garbage among them is in vain: a fifth of the time to import them.
 gc.disable()
 _number = itertools.count(1)
@@ -58,13 +63,7 @@ def postgres(server_dir: Path) -> Iterator[Postgres]:
     # Durability is not what these tests are about, and the disk is slow.
     server = Postgres(settings.load(data_dir=server_dir), {"fsync": "off"})
     server.start()
-    template = database.make_engine(server.url.replace("@/etude?", "@/template1?"))
-    migrations.upgrade(template)
-    template.dispose()
-    # A first connection writes down what the catalogues say, which each copy then has as well.
-    with template.connect():
-        pass
-    template.dispose()
+    databases.fill_template(server)
     yield server
     server.stop()
 
@@ -88,13 +87,14 @@ def data_dir(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 
 @contextmanager
 def own_database(postgres: Postgres, patch: pytest.MonkeyPatch) -> Iterator[str]:
-    """An empty, migrated database, in DATABASE_URL as well."""
+    """An empty, migrated database, in DATABASE_URL as well; by the role that owns nothing."""
     name = f"t{os.getpid()}_{next(_number)}"
     server = postgres.url.replace("@/etude?", "@/postgres?")
     with psycopg.connect(server, autocommit=True) as connection:
         connection.execute(f"CREATE DATABASE {name} TEMPLATE template1 STRATEGY file_copy")
-    url = postgres.url.replace("@/etude?", f"@/{name}?")
+    url = postgres.app_url.replace("@/etude?", f"@/{name}?")
     patch.setenv("DATABASE_URL", url)
+    patch.setenv("DATABASE_OWNER_URL", postgres.url.replace("@/etude?", f"@/{name}?"))
     settings.get.cache_clear()
     database.forget()
     yield url
@@ -117,6 +117,13 @@ def database_url(
 def db(database_url: str) -> Iterator[Session]:
     with database.session() as session:
         yield session
+
+
+@pytest.fixture
+def owner(database_url: str) -> Iterator[Connection]:
+    """A connection of the role that owns the tables; each statement holds at once."""
+    with database.owner_engine() as engine, engine.connect() as connection:
+        yield connection.execution_options(isolation_level="AUTOCOMMIT")
 
 
 @pytest.fixture

@@ -337,6 +337,11 @@ def _xlsx() -> Iterator[Case]:
         _sheet('<row r="1"><c r="ZZZZZZ99999999999"><v>1</v></c></row>'),
         REFUSED,
     )
+    for quoted in ("r='ZZZZZZ99999999'", "t='n'\nr = 'ZZZZZZ99999999'", 'r="zzzzzz99999999"'):
+        odd = f'<row r="1"><c {quoted}><v>1</v></c></row>'
+        yield f"place that is none, as {quoted}", _sheet(odd), REFUSED
+    said = _cells(1, "question", "answer") + _cells(2, "Is r='ABCDEF' right?", "Yes")
+    yield "words like a place", _sheet(said), READ
     yield "rows backwards", _sheet(_cells(2, "x", "y") + _cells(1, "question", "answer")), READ
     xxe = '<!DOCTYPE x [<!ENTITY e SYSTEM "file:///etc/passwd">]>'
     shared = (

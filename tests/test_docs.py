@@ -11,6 +11,7 @@ from pydantic.fields import FieldInfo
 from app.core import glossary
 from app.core.settings import Settings
 from app.training.config import PRESETS, TrainConfig
+from bench import report
 
 ROOT = Path(__file__).parent.parent
 PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("examples/*.md")])
@@ -93,3 +94,21 @@ def test_the_glossary_is_in_order_and_each_term_has_a_sentence() -> None:
     words = [word.lower() for word in glossary.TERMS]
     assert words == sorted(words)
     assert all(term.meaning.endswith(".") for term in glossary.TERMS.values())
+
+
+def test_the_measured_figures_are_those_of_the_result_files(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    page, picture = tmp_path / "performance.md", tmp_path / "performance.svg"
+    page.write_text(report.PAGE.read_text())
+    before = {report.PAGE.read_text(), report.PICTURE.read_text()}
+    monkeypatch.setattr(report, "PAGE", page)
+    monkeypatch.setattr(report, "PICTURE", picture)
+    report.write()  # `python -m bench.report` does the same to the page itself
+    assert {page.read_text(), picture.read_text()} == before
+
+
+def test_every_requirement_of_security_says_where_it_is_met() -> None:
+    page = (ROOT / "docs/security.md").read_text()
+    rows = re.findall(r"^\| (SEC-\d\d) \|", page, re.MULTILINE)
+    assert rows == [f"SEC-{number:02}" for number in range(1, 55)]

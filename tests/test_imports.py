@@ -3,9 +3,11 @@
 From the ground up: training, core, people, notices, machines and base_models, datasets, jobs,
 adapters, evaluation, web and worker, ops, main and cli. Never upward between these wings; no circle
 between modules, not even by an import inside a function or for types alone; web and worker never
-each other; web and ops never torch; the trainer and inference of `app` only `training`.
+each other; web and ops never torch; the trainer and inference of `app` only `training`. Inference
+may use the trainer's layers, which know nothing of a job.
 """
 
+import ast
 import subprocess
 import sys
 from graphlib import CycleError, TopologicalSorter
@@ -13,8 +15,8 @@ from graphlib import CycleError, TopologicalSorter
 from tests.architecture import ROOT, WINGS, imported, imports, modules, wing_of
 
 HEAVY = {"torch", "transformers", "peft", "bitsandbytes", "accelerate"}
-# Children of the cpu worker that load a model; their parents do not import them.
-LOADS_MODELS = {"worker.cpu.model_conversion", "worker.cpu.question_writer"}
+# A child of the cpu worker that loads a model; its parent does not import it.
+LOADS_MODELS = {"worker.cpu.model_conversion"}
 
 
 def test_no_wing_imports_upward() -> None:
@@ -50,7 +52,10 @@ def test_what_computes_knows_the_application_by_its_training_wing_alone() -> Non
     for wing in ("worker.trainer", "worker.inference"):
         for module, others in imports().items():
             if is_below(module, wing):
-                strangers = [other for other in others if not is_below(other, wing, "app.training")]
+                known = [wing, "app.training"]
+                if wing == "worker.inference":
+                    known.append("worker.trainer.layers")
+                strangers = [other for other in others if not is_below(other, *known)]
                 assert strangers == [], module
     assert any(is_below(module, "worker.trainer") for module in imports())
 
@@ -74,6 +79,41 @@ def test_neither_web_nor_workers_load_torch() -> None:
         f"found = {HEAVY!r} & set(sys.modules)\nassert not found, found\n"
     )
     subprocess.run([sys.executable, "-c", program], check=True, cwd=ROOT)
+
+
+def test_only_children_use_what_strangers_wrote() -> None:
+    """Neither web nor a worker's parent renders their templates or searches with their patterns."""
+    uses = {
+        "ChatFormat": {
+            *("app.core.confined.__main__", "app.datasets.doctor.lengths"),
+            *("worker.answering.wording", "worker.cpu.model_conversion"),
+        },
+        "SitePattern": {"app.datasets.privacy.scanner", "app.datasets.privacy.__main__"},
+    }
+    for name, allowed in uses.items():
+        found = {
+            module
+            for module in modules()
+            if name in named(module) and not is_below(module, "worker.trainer", "worker.inference")
+        }
+        assert found == allowed, name
+    # Pages have templates of our own; `regex` compiles what people of the site wrote.
+    libraries = {
+        "jinja2": {"app.training.chat", "app.web.render"},
+        "tokenizers": {"app.training.chat", "app.training.spelling"},
+        "regex": {"app.core.confined.__main__", "app.datasets.privacy.scanner"},
+    }
+    for name, allowed in libraries.items():
+        found = {m for m in modules() if name in {each.split(".")[0] for each in imported(m)}}
+        found = {m for m in found if not is_below(m, "worker.trainer", "worker.inference")}
+        assert found == allowed, name
+
+
+def named(module: str) -> set[str]:
+    """Return the names that a module's code uses, imports among them."""
+    tree = ast.parse(modules()[module].read_text(encoding="utf-8"))
+    names = {node.id for node in ast.walk(tree) if isinstance(node, ast.Name)}
+    return names | {node.name for node in ast.walk(tree) if isinstance(node, ast.alias)}
 
 
 def is_below(module: str, *packages: str) -> bool:

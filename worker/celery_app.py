@@ -15,7 +15,7 @@ from celery.signals import (
     worker_shutting_down,
 )
 
-from app.core import db, logs, settings, wakeup
+from app.core import db, logs, outbound, settings, wakeup, walls
 from worker import identity, sweep
 from worker.cpu import outbox
 from worker.gpu import trainer_process
@@ -64,7 +64,9 @@ def _log(**_: Any) -> None:
 @worker_init.connect  # type: ignore[untyped-decorator]
 def _begin(**_: Any) -> None:
     """In the main process: a drain that was asked of an earlier one is over."""
+    outbound.watch()  # here, so that the pool's child counts on the same board
     identity.drain_file().unlink(missing_ok=True)
+    walls.tell()
 
 
 @worker_shutting_down.connect  # type: ignore[untyped-decorator]

@@ -102,14 +102,18 @@ def hardware() -> DeviceInfo | None:
     Returns:
         Nothing where the driver does not answer; worker/gpu/gauges.py says why.
     """
-    cpu = this_cpu()
     if on_cpu():
-        return share_cpu(cpu, len(devices()))
-    command = ["nvidia-smi", "--id=" + ",".join(physical_devices())]
+        return share_cpu(this_cpu(), len(devices()))
+    return ask_driver(physical_devices())
+
+
+def ask_driver(physical: list[str]) -> DeviceInfo | None:
+    """Ask the driver what some GPUs can do, and how much memory is free; None: it says nothing."""
+    command = ["nvidia-smi", "--id=" + ",".join(physical)]
     command += ["--format=csv,noheader,nounits", "--query-gpu=name,memory.free,compute_cap"]
     try:
         said = subprocess.run(command, capture_output=True, text=True, timeout=20, check=True)
-        return read_hardware(said.stdout, cpu.num_cores)
+        return read_hardware(said.stdout, this_cpu().num_cores)
     except (OSError, subprocess.SubprocessError, ValueError):
         return None
 

@@ -19,15 +19,20 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session
 
 from app import notices
+from app.adapters import conversations, question_lists, sharing
 from app.adapters import registry as adapters
 from app.core import clock, db, leases, migrations, settings, wakeup
 from app.core.models import Job, Worker, WorkerState
+from app.datasets import part_uploads
+from app.evaluation import evaluations, judging
 from app.jobs import inputs, protocol
-from app.machines import devices
+from app.machines import devices, safeguards
 from app.notices import outbox
+from app.people import attempts
 from app.training import failpoints
 from app.training.clock import boot_seconds
 from worker import identity
+from worker.answering import conversion
 from worker.gpu import gauges
 
 _CLEAN_SECONDS = 600.0
@@ -150,6 +155,7 @@ class _Sweep:
         session.execute(select(wanted))
 
     def _say_alive(self, session: Session) -> None:
+        safeguards.record(session, self.worker.id)
         values = {
             "queue": self.queue,
             "host": self.worker.host,
@@ -176,14 +182,14 @@ class _Sweep:
 
     def _readings(self, session: Session) -> devices.Readings:
         """Look at the devices, and take out of use what its driver has given up."""
-        found = self.gauges.read()
-        found.problem = self.problem or found.problem
+        readings = self.gauges.read()
+        readings.problem = self.problem or readings.problem
         for device, xid in self.gauges.new_xids:
             if xid in devices.FATAL_XIDS:
                 why = f"The driver reported Xid {xid}: {devices.FATAL_XIDS[xid]}."
                 if devices.take_out(session, self.worker.id, self.worker.host, device, why):
                     _log.error("device.taken_out", device=device, xid=xid)
-        return found
+        return readings
 
     def _reap(self, session: Session) -> None:
         inputs.fail_hopeless(session)
@@ -194,13 +200,20 @@ class _Sweep:
             return
         self._limit(session)
         notices.silent_workers(session)
+        evaluations.fail_hopeless(session)
+        judging.fail_hopeless(session)
         reaped = protocol.reap(session)
         if reaped:
             failpoints.commit(session, "reap")
         for job_id in reaped:
             _log.warning("job.reaped", job=job_id)
         for rules in leases.RULES:
-            for row_id in leases.reap(session, rules):
+            ids = leases.reap(session, rules)
+            if rules is leases.EVALUATIONS:
+                evaluations.given_up(session, ids)
+            elif rules is leases.JUDGINGS:
+                judging.given_up(session, ids)
+            for row_id in ids:
                 _log.warning("lease.reaped", table=rules.table.__tablename__, id=row_id)
 
     def _ring(self, session: Session) -> None:
@@ -219,19 +232,30 @@ class _Sweep:
     def _has_work(self, session: Session) -> bool:
         if self.queue == "gpu":
             # What we hold while we do nothing is a claim whose answer was lost on the way.
-            return protocol.is_holding(session, self.worker.id) or protocol.has_claimable(
-                session, self.worker
+            return (
+                protocol.is_holding(session, self.worker.id)
+                or any(_waits(session, rules) for rules in leases.ON_GPU)
+                or protocol.has_claimable(session, self.worker)
             )
-        return any(
-            session.scalar(select(exists().where(rules.table.status.in_(rules.held_from))))
-            for rules in leases.RULES
-        )
+        return any(_waits(session, rules) for rules in leases.RULES if rules not in leases.ON_GPU)
+
+
+def _waits(session: Session, rules: leases.Rules) -> bool:
+    waiting = select(exists().where(rules.table.status.in_(rules.held_from)))
+    return bool(session.scalar(waiting))
 
 
 def clean(session: Session) -> None:
-    """Remove what no row points to: folders of deleted jobs, and of adapters that never were."""
+    """Remove what is over its time, and what no row points to: folders of jobs and adapters."""
     adapters.purge(session)
+    conversion.purge(session)
+    part_uploads.remove_stale()
     outbox.forget_old(session)
+    attempts.forget_old(session)
+    conversations.forget_old(session)
+    question_lists.forget_old(session)
+    sharing.forget_old(session)
+    safeguards.forget_old(session)
     folders = {path.name: path for path in settings.get().jobs_dir.glob("*") if path.is_dir()}
     numbers = [int(name) for name in folders if name.isdigit()]
     kept = set(session.scalars(select(Job.id).where(Job.id.in_(numbers))))

@@ -12,8 +12,16 @@ from sqlalchemy.exc import DBAPIError
 from app.core import wakeup
 from worker import identity, sweep
 from worker.celery_app import app
-from worker.cpu import checking, fixing, model_import, privacy, questions, reading
-from worker.gpu import supervisor, trainer_process
+from worker.cpu import (
+    checking,
+    fixing,
+    model_import,
+    privacy,
+    question_lists,
+    questions,
+    reading,
+)
+from worker.gpu import evaluating, judging, supervisor, trainer_process
 
 # How soon an upload is noticed while a model is being imported.
 _LOOK_SECONDS = 0.5
@@ -23,10 +31,14 @@ _log = structlog.get_logger()
 
 @app.task(name="worker.tasks.look_gpu")  # type: ignore[untyped-decorator]
 def look_gpu() -> None:
-    """Train the jobs in the queue, one after another."""
+    """Train the jobs in the queue, one after another, and count right answers in between."""
     with sweep.busy():
         try:
-            while not identity.is_draining() and supervisor.run_one():
+            while not identity.is_draining() and (
+                evaluating.evaluate_next(identity.worker_id())
+                or judging.judge_next(identity.worker_id())
+                or supervisor.run_one()
+            ):
                 structlog.contextvars.clear_contextvars()
             if not identity.is_draining():
                 trainer_process.keep_warm()
@@ -46,6 +58,7 @@ def look_cpu() -> None:
         checking.check_next,
         fixing.fix_next,
         questions.ask_next,
+        question_lists.answer_next,
     )
     beside = [_Beside(do_next, me) for do_next in works]
     with sweep.busy():
@@ -67,8 +80,10 @@ def look_cpu() -> None:
 
 
 def _next(worker_id: str) -> bool:
-    # A file that somebody waits for goes before the search for names, which takes longer.
-    return reading.read_next(worker_id) or privacy.review_next(worker_id)
+    # Files and sheets in turn, so that many of the one keep nobody waiting for the other. What
+    # somebody waits for goes before the search for names, which takes longer.
+    has_read = [read_next(worker_id) for read_next in (reading.read_next, question_lists.read_next)]
+    return any(has_read) or privacy.review_next(worker_id)
 
 
 class _Beside:

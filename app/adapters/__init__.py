@@ -1,1 +1,1 @@
-"""What a job yields: published, listed, described, taken home."""
+"""What a job yields: published, listed, described, asked, shared, taken home."""

@@ -7,18 +7,28 @@ from sqlalchemy.orm import Session
 
 from app.adapters import registry
 from app.core import storage
-from app.core.errors import Conflict, Forbidden
+from app.core.errors import Conflict, Forbidden, NotFound
 from app.core.models import Adapter, StoredFile, User
 from app.datasets import deletion
 from app.people.auth import can_edit
 
 
 def open_path(db: Session, user: User, file: StoredFile) -> Path:
-    """Return where a file's bytes lie; taking an adapter home is written down."""
+    """Return where a file's bytes lie; taking an adapter home is written down.
+
+    Raises:
+        NotFound: the disk no longer has them.
+    """
     adapter = db.scalars(select(Adapter).where(Adapter.archive_file_id == file.id)).one_or_none()
     if adapter is not None:
         registry.archive(db, user, adapter)
-    return storage.path(file.storage_key)
+    path = storage.path(file.storage_key)
+    if not path.is_file():
+        raise NotFound(
+            "This file is no longer on the server's disk; an administrator can restore it from a "
+            "backup."
+        )
+    return path
 
 
 def delete(db: Session, user: User, file: StoredFile) -> None:

@@ -6,6 +6,7 @@ from sqlalchemy.orm import object_session
 
 from app.core.models import DatasetVersion, Job
 from app.datasets.questions import reviewing
+from app.jobs import practice
 from app.training.config import TrainConfig
 from app.training.events import DoneEvent
 
@@ -23,7 +24,7 @@ tags:
 # {name}
 
 A LoRA adapter: a small addition to **{base}** that was trained on the data named below. It was
-made with Etude, on the owner's own machine. It works only together with that starting model.
+made with Etude, on the owner's own machine. It works only together with that starting model.{whole}
 
 ## Where it comes from
 
@@ -32,22 +33,24 @@ made with Etude, on the owner's own machine. It works only together with that st
 | Starting model | {base} |
 | About its weights | {base_note} |
 | SHA-256 of the starting model's manifest | `{base_hash}` |
-| Computed with | {computed_with} |
+{started_from}| Computed with | {computed_with} |
 | Data | {data} |
 | SHA-256 of the examples | `{data_hash}` |
-| Examples | {num_train} to practise, {num_validation} to test |
-| Job | {job} |
+| Examples | {num_train} to practise{num_check}, {num_test} to test |
+{practised_before}| Job | {job} |
 | Files | `MANIFEST.json` names each with its SHA-256 |
 
 ## How well it did
 
-{loss_means} The model never learned from the test set.
+{not_counted}
+
+{loss_means} {who_chose}{unchecked}
 
 | | loss |
 | --- | --- |
-| Test set, starting model alone | {before:.4f} |
-| Test set, with this adapter (step {best_step}) | {after:.4f} |
-| Practice set, at the end | {train_loss:.4f} |
+| {asked} set, {before_what} | {before:.4f} |
+| {asked} set, with this adapter (step {best_step}) | {after:.4f} |
+| Practice set, mean of the last steps | {train_loss:.4f} |
 
 {preferred}{early}Trained on {trained_tokens:,} tokens in {seconds:,.0f} seconds.
 
@@ -92,6 +95,22 @@ terms of both apply to it.
 """
 
 
+# Stands in a card until somebody has counted.
+NOT_COUNTED = "How many of its answers are right has not been counted."
+_WELL = "## How well it did\n"
+_WHO_CHOSE = {
+    "check": """\
+The model never learned from the check set, which chose
+the step; nor from the test set, which chose nothing and whose loss is not measured.""",
+    "test": """\
+The model never learned from the test set. It chose the step
+as well, so that a result on it looks a little better than it is.""",
+    "practice": """\
+There was no check set: the adapter is that of the last step, and
+the loss is on rows that it practised. It says nothing about others.""",
+}
+_WHOLE = """ What the
+adapter that it started from had learned is part of it; that one need not be loaded."""
 _ANSWER_LOSS = """\
 The loss is the mean surprise, in nats, at a token of the right answer; lower is better."""
 _PAIR_LOSS = """\
@@ -102,6 +121,14 @@ It learned to prefer the better of two answers (DPO). The loss is the mean over 
 def write(job: Job, done: DoneEvent) -> str:
     """Write the card of the adapter that a job has just made."""
     version, base = job.version, job.base_model
+    db = object_session(job)
+    held_out = (
+        db.get(DatasetVersion, job.validation_version_id)
+        if db is not None and job.validation_version_id is not None
+        else None
+    )
+    sizes, asked = practice.sizes(job, held_out), practice.chosen_by(job)
+    checked = (job.practised_before or {"is_checked": not job.lineage})["is_checked"]
     config = TrainConfig.model_validate(job.config)
     settings = "\n".join(f"| {name} | {value} |" for name, value in config.model_dump().items())
     return _CARD.format(
@@ -116,19 +143,31 @@ def write(job: Job, done: DoneEvent) -> str:
         licence_yaml=json.dumps(base.licence or "other"),
         data=_data(version),
         data_hash=version.examples_sha256 or "unknown",
-        num_train=version.num_train,
-        num_validation=version.num_validation,
+        num_train=sizes.practice,
+        num_check=f", {sizes.check} to check" if sizes.check else "",
+        num_test=sizes.test,
+        asked=asked.capitalize(),
+        who_chose=_WHO_CHOSE[asked],
+        started_from=_started_from(job),
+        practised_before="".join(
+            f"| Practised before | {sentence} |\n" for sentence in practice.sentences(job)
+        ),
+        unchecked="" if checked else " What an earlier adapter had learned is not known any more.",
+        before_what="the adapter it started from" if job.lineage else "starting model alone",
+        whole=_WHOLE if job.lineage else "",
         job=job.public_id,
         before=done.validation_loss_before,
         after=done.validation_loss_after,
         best_step=done.best_step,
         train_loss=done.train_loss,
+        not_counted=NOT_COUNTED,
         loss_means=_PAIR_LOSS if config.objective == "dpo" else _ANSWER_LOSS,
         preferred=""
         if done.preferred_share is None
         else f"It prefers the better of two answers to {done.preferred_share * 100:.0f}% of the "
-        "questions of the test set, compared with the starting model. ",
-        early="Training stopped early: results on the test set no longer improved. "
+        f"questions of the {asked} set, compared with "
+        f"{'the adapter it started from' if job.lineage else 'the starting model'}. ",
+        early=f"Training stopped early: results on the {asked} set no longer improved. "
         if done.stopped_early
         else "",
         trained_tokens=done.trained_tokens,
@@ -137,23 +176,42 @@ def write(job: Job, done: DoneEvent) -> str:
     )
 
 
+def with_count(card: str, counted: str) -> str:
+    """Return a card, as it was written, with how many answers are right."""
+    if NOT_COUNTED in card:
+        return card.replace(NOT_COUNTED, counted, 1)
+    return card.replace(_WELL, f"{_WELL}\n{counted}\n", 1)
+
+
+def _started_from(job: Job) -> str:
+    """Name the adapters that it was trained further from, the nearest first."""
+    return "".join(
+        f"| {'Started from' if place == 0 else 'which started from'} | {_one_line(one['name'])}, "
+        f"`{one['public_name']}`, SHA-256 of its manifest `{one['manifest_sha256']}` |\n"
+        for place, one in enumerate(job.lineage)
+    )
+
+
 def _data(version: DatasetVersion) -> str:
     """Name the data; where a model made up its questions, say so."""
-    named = f"{_one_line(version.dataset.name)}, version {version.number}"
+    name, number = _one_line(version.dataset.name), version.number
     db = object_session(version)
     origin = reviewing.origin(db, version) if db is not None else ""
-    return f"{named}: {_one_line(origin)}, each accepted by a person" if origin else named
+    if origin:
+        return f"{name}, version {number}: {_one_line(origin)}, each accepted by a person"
+    return f"{name}, version {number}"
 
 
 def _computed_with(job: Job, config: TrainConfig) -> str:
     """Say in which numbers the frozen weights took part (docs/decisions/0006)."""
-    kind = {"nf4": "", "bf16": "bfloat16", "fp32": "float32"}[
-        (job.plan or {}).get("resident", "nf4")
-    ]
+    resident = (job.plan or {}).get("resident", "nf4")
     if config.method == "lora":
-        return f"weights in {kind or 'bfloat16'}"
-    unpacked = f", unpacked once to {kind}" if kind else ", unpacked in each pass"
-    return f"weights rounded to 4 bits (NF4, double quantization){unpacked}"
+        return "weights in float32" if resident == "fp32" else "weights in bfloat16"
+    return {
+        "nf4": "weights rounded to 4 bits (NF4, double quantization), unpacked in each pass",
+        "bf16": "weights rounded to 4 bits (NF4, double quantization), unpacked once to bfloat16",
+        "fp32": "weights rounded to 4 bits (NF4, double quantization), unpacked once to float32",
+    }[resident]
 
 
 def _one_line(text: str) -> str:

@@ -4,8 +4,10 @@ Only what an Adapter row points to is ever served. Files without a row, from a c
 rename and the commit or from a deletion, are removed by `purge`.
 """
 
+import os
 import re
 import shutil
+import tempfile
 import time
 import zipfile
 from pathlib import Path
@@ -13,11 +15,24 @@ from pathlib import Path
 from sqlalchemy import Select, func, select
 from sqlalchemy.orm import Session
 
+from app import notices
 from app.adapters import model_card
 from app.core import audit, clock, settings, storage
-from app.core.errors import Forbidden, Invalid, NotFound
-from app.core.models import Adapter, Attempt, Desired, Job, Json, StoredFile, User
-from app.jobs import fence, metrics, protocol
+from app.core.errors import Conflict, Forbidden, Invalid, NotFound
+from app.core.models import (
+    Adapter,
+    Attempt,
+    BaseModel,
+    Desired,
+    Evaluation,
+    Job,
+    JobStatus,
+    Json,
+    StoredFile,
+    User,
+)
+from app.datasets.practised import Practised
+from app.jobs import fence, metrics, practice, protocol
 from app.people.auth import can_edit
 from app.training import failpoints, manifests
 from app.training.events import DoneEvent
@@ -31,14 +46,31 @@ _ALLOWED = re.compile(
     r"chat_template\.jinja|MANIFEST\.json"
 )
 _NEEDED = ("adapter_model.safetensors", "adapter_config.json")
+_CARD = "README.md"
+NO_FILES = (
+    "“{name}” has learned nothing, so it has no files to take home; the data itself can be "
+    "downloaded."
+)
 _PURGE_AFTER_SECONDS = 3600
 
 
-def publish(db: Session, claim: fence.Claim, job_dir: Path, done: DoneEvent) -> Adapter | None:
+def publish(
+    db: Session,
+    claim: fence.Claim,
+    job_dir: Path,
+    done: DoneEvent,
+    rows: Practised | None = None,
+) -> Adapter | None:
     """Make a finished job's result an adapter, and the job succeeded, in one transaction.
 
     Files come first, whole and on disk; the rows follow under the fence, and the caller commits.
     Where people have asked to cancel meanwhile, the job is cancelled instead.
+
+    Args:
+        claim: Under which the job is held.
+        job_dir: Where the result lies.
+        done: What the trainer said at its end.
+        rows: That were practised, for jobs that start from this adapter.
 
     Returns:
         The adapter, or nothing for a job that was cancelled.
@@ -72,6 +104,8 @@ def publish(db: Session, claim: fence.Claim, job_dir: Path, done: DoneEvent) -> 
         owner_id=job.owner_id,
         job_id=job.id,
         base_model_id=job.base_model_id,
+        start_adapter_id=job.start_adapter_id,
+        lineage=job.lineage,
         name=job.name,
         public_name=public_name(job),
         storage_key=key,
@@ -84,15 +118,21 @@ def publish(db: Session, claim: fence.Claim, job_dir: Path, done: DoneEvent) -> 
     )
     db.add(adapter)
     db.flush()
+    if rows is not None:
+        practice.keep(db, adapter, rows)
     audit.record(db, None, "adapter.publish", f"adapter {adapter.id}", job=job.id)
     return adapter
 
 
 def public_name(job: Job) -> str:
     """Return what programs call the model that a job yields; known before it is there."""
-    house = _slug(job.owner.department.name)
-    suffix = _slug(job.suffix) if job.suffix else ""
-    return f"ft:{job.base_model.name}:{house}:{suffix}:{job.public_id[-8:]}"
+    return name_for_programs(job.owner, job.base_model, job.suffix or "", job.public_id[-8:])
+
+
+def name_for_programs(owner: User, base_model: BaseModel, suffix: str, short_id: str) -> str:
+    """Return the name of a model by which programs ask it: ft:{base}:{house}:{suffix}:{id}."""
+    house = _slug(owner.department.name)
+    return f"ft:{base_model.name}:{house}:{_slug(suffix) if suffix else ''}:{short_id}"
 
 
 def visible(user: User) -> Select[Adapter]:
@@ -135,6 +175,8 @@ def archive(db: Session, user: User, adapter: Adapter) -> StoredFile:
     Raises:
         NotFound: the file was deleted.
     """
+    if not adapter.has_weights:
+        raise NotFound(NO_FILES.format(name=adapter.name))
     file = adapter.archive_file
     if file is None or file.deleted_at is not None:
         raise NotFound("This adapter's archive was deleted; train again to get a new one.")
@@ -142,8 +184,45 @@ def archive(db: Session, user: User, adapter: Adapter) -> StoredFile:
     return file
 
 
+def renew_card(db: Session, adapter: Adapter, counted: str) -> str | None:
+    """Let the card in an adapter's zip say how many answers are right; the caller commits.
+
+    The zip is made again, with a manifest that names the new card; the adapter's own folder, which
+    is pinned by its hash, stays as it is.
+
+    Args:
+        counted: The count in sentences, e.g. “3 of 24 right …”; no row of the data.
+
+    Returns:
+        The key of the old zip, which the caller deletes after the commit; nothing where all of it
+        stays as it is.
+    """
+    db.refresh(adapter, with_for_update={"of": Adapter})
+    file = adapter.archive_file
+    if file is None or file.deleted_at is not None or adapter.counted == counted:
+        return None
+    source = folder(adapter)
+    about = manifests.read_extra(source)
+    with tempfile.TemporaryDirectory(dir=source.parent, prefix="card-") as temporary:
+        copy = Path(temporary) / source.name
+        copy.mkdir()
+        for path in source.iterdir():
+            if path.name not in (_CARD, manifests.NAME):
+                os.link(path, copy / path.name)
+        card = (source / _CARD).read_text(encoding="utf-8")
+        (copy / _CARD).write_text(model_card.with_count(card, counted), encoding="utf-8")
+        manifests.write_manifest(copy, **about)
+        stored = _zip(copy)
+    old = file.storage_key
+    file.storage_key, file.size_bytes, file.sha256 = stored.key, stored.size_bytes, stored.sha256
+    adapter.counted = counted
+    db.flush()
+    return old
+
+
 def folder(adapter: Adapter) -> Path:
-    """Return where an adapter's files lie."""
+    """Return where an adapter's files lie; only tuned ones have any."""
+    assert adapter.storage_key is not None
     return storage.path(adapter.storage_key)
 
 
@@ -154,7 +233,7 @@ def rename(db: Session, user: User, adapter: Adapter, name: str) -> None:
         Forbidden: the person may only look.
         Invalid: the name is empty or too long.
     """
-    _require_editor(user, "rename")
+    _require_editor(user, "You can look at adapters, but not rename them.")
     name = " ".join(name.split())
     if not name or len(name) > MAX_NAME_LENGTH:
         raise Invalid(f"Enter a name of 1 to {MAX_NAME_LENGTH} characters.", field="name")
@@ -170,12 +249,28 @@ def delete(db: Session, user: User, adapter: Adapter) -> None:
 
     Raises:
         Forbidden: the person may only look.
+        Conflict: a job that is not over starts from it.
     """
-    _require_editor(user, "delete")
+    _require_editor(user, "You can look at adapters, but not delete them.")
+    # A job being made at this moment waits for this lock, or is seen below.
+    db.refresh(adapter, with_for_update={"of": Adapter})
+    job = db.scalars(
+        select(Job)
+        .where(
+            Job.start_adapter_id == adapter.id,
+            Job.status.in_((JobStatus.QUEUED, JobStatus.RUNNING)),
+        )
+        .limit(1)
+    ).first()
+    if job is not None:
+        raise Conflict(
+            f"The job “{job.name}” starts from this adapter; wait for it or cancel it, then delete."
+        )
     for file in (adapter.archive_file, adapter.metrics_file):
         if file is not None:
             file.deleted_at = func.now()
     subject = f"adapter {adapter.id}"
+    notices.evaluations_go(db, Evaluation.adapter_id == adapter.id)
     db.delete(adapter)
     db.flush()
     audit.record(db, user, "adapter.delete", subject)
@@ -187,11 +282,11 @@ def purge(db: Session) -> int:
     if not root.is_dir():
         return 0
     old = time.time() - _PURGE_AFTER_SECONDS
-    found = {f"adapters/{path.name}" for path in root.iterdir() if path.stat().st_mtime < old}
-    kept = set(db.scalars(select(Adapter.storage_key).where(Adapter.storage_key.in_(found))))
-    for key in found - kept:
+    keys = {f"adapters/{path.name}" for path in root.iterdir() if path.stat().st_mtime < old}
+    kept = set(db.scalars(select(Adapter.storage_key).where(Adapter.storage_key.in_(keys))))
+    for key in keys - kept:
         storage.delete(key)
-    return len(found - kept)
+    return len(keys - kept)
 
 
 def _store(job: Job, result: Path, target: Path, done: DoneEvent) -> str:
@@ -205,7 +300,7 @@ def _store(job: Job, result: Path, target: Path, done: DoneEvent) -> str:
         for name in names:
             if name != manifests.NAME:
                 shutil.copyfile(result / name, partial / name)
-        (partial / "README.md").write_text(model_card.write(job, done), encoding="utf-8")
+        (partial / _CARD).write_text(model_card.write(job, done), encoding="utf-8")
         written = manifests.write_manifest(
             partial,
             job=job.public_id,
@@ -274,6 +369,6 @@ def _remove(*keys: str) -> None:
         storage.delete(key)
 
 
-def _require_editor(user: User, operation: str) -> None:
+def _require_editor(user: User, sentence: str) -> None:
     if not can_edit(user):
-        raise Forbidden(f"You can look at adapters, but not {operation} them.")
+        raise Forbidden(sentence)

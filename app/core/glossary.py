@@ -23,15 +23,27 @@ _TERMS = (
         "starting model.",
         "adapter, LoRA weights",
     ),
-    Term("attempt", "One try of a worker at a job; after a break, the next attempt goes on."),
+    Term("attempt", "One try at a job; after an interruption, the next attempt resumes it."),
     Term(
         "better answer",
-        "Of two answers to a test question, how often the model finds the better one likelier, "
+        "Of two answers to a question, how often the model finds the better one likelier, "
         "compared with the starting model. Half is chance.",
         "preferred share",
     ),
-    Term("check", "Etude looks through all examples for faults, and says how to fix each."),
-    Term("checkpoint", "A saved place in training, from which a job goes on after a break."),
+    Term("check", "Etude reads all examples, looks for faults and says how to fix each one."),
+    Term(
+        "check questions",
+        "Examples that the model never learns from. Its loss on them shows during training how "
+        "well it does, and which step to keep.",
+        "validation split",
+    ),
+    Term(
+        "check set",
+        "All check questions of a version together. They choose, so a fair result needs the test "
+        "set as well.",
+        "validation split",
+    ),
+    Term("checkpoint", "A saved state of a job, from which it resumes after an interruption."),
     Term("dataset", "Examples that belong together, with all their versions."),
     Term(
         "DPO",
@@ -61,10 +73,22 @@ _TERMS = (
     ),
     Term(
         "parameters",
-        "The numbers a model is made of. More of them know more, and need more memory.",
+        "The numbers that a model is made of. With more of them it knows more and needs more "
+        "memory.",
     ),
     Term("pass", "One time through all examples of the practice set.", "epoch"),
-    Term("personal details", "Names, addresses and numbers by which somebody could be known."),
+    Term(
+        "perplexity",
+        "The loss in another form, e to the power of it: between so many next words the model "
+        "wavers as if all were equally likely. Smaller is better.",
+    ),
+    Term("personal details", "Names, addresses and numbers that point to people."),
+    Term(
+        "practice questions",
+        "Questions that the model has learned from: how well it does on them says nothing about "
+        "new ones.",
+        "train split",
+    ),
     Term("practice set", "The examples that the model learns from.", "train split"),
     Term(
         "preference loss",
@@ -75,23 +99,31 @@ _TERMS = (
         "QLoRA",
         "LoRA on a starting model that is kept in 4 bits, so that it fits into less memory.",
     ),
-    Term("quarantined", "A GPU that no job gets until an administrator releases it."),
+    Term(
+        "quarantined",
+        "Describes a GPU that gets no job until an administrator puts it back in use.",
+    ),
     Term("queue", "The jobs that wait for a machine, in the order in which they will start."),
-    Term("rank", "How much an adapter can hold: a larger one learns more detail.", "LoRA rank"),
-    Term("seed", "A number that fixes what is drawn at random, so that a job can be repeated."),
+    Term("rank", "How much an adapter can hold: a higher rank learns more detail.", "LoRA rank"),
+    Term("seed", "A number that fixes all random choices, so that a job can be repeated."),
     Term(
         "starting model",
         "The model that a job trains an adapter for; it stays as it is.",
         "base model",
     ),
     Term("step", "One small change of the adapter, after a handful of examples."),
-    Term("strike", "A broken attempt that got no further; after three of them a job fails."),
+    Term("strike", "An attempt that broke off without progress; after three of them a job fails."),
     Term(
         "test questions",
-        "Examples that the model never learns from, kept back to see how it does on unseen ones.",
-        "validation split",
+        "Examples that the model never learns from, kept back to see how well it does on new ones.",
+        "test split",
     ),
-    Term("test set", "All test questions of a version together.", "validation split"),
+    Term(
+        "test set",
+        "All test questions of a version together: asked once, after training, to count how many "
+        "answers are right. Nothing is chosen by them.",
+        "test split",
+    ),
     Term(
         "tokens",
         "Pieces of words: in English a token is about three quarters of a word.",

@@ -1,7 +1,7 @@
-"""Hold a row for a while: claim, renew, release, reap, for rows that a cpu worker works on.
+"""Hold a row for a while: claim, renew, release, reap, for rows that a worker works on.
 
 Jobs have the same protocol with more to it (app/jobs/protocol.py). The worker's side, start to
-end, is `run` in worker/cpu/leased.py.
+end, is `run` in worker/leased.py.
 
 `renew` and `release` raise LeaseLost once another worker may have the row: stop, write no more.
 The sweep calls `reap` for each of RULES and commits; any number of sweeps may run at once.
@@ -12,7 +12,7 @@ from datetime import timedelta
 from enum import StrEnum
 from typing import Any
 
-from sqlalchemy import ColumnElement, case, literal, select, update
+from sqlalchemy import ColumnElement, Select, case, func, literal, select, update
 from sqlalchemy.orm import Session
 
 from app.core import clock, settings
@@ -21,13 +21,20 @@ from app.core.models import (
     AskingStatus,
     BaseModel,
     CheckStatus,
+    Dataset,
     DatasetCheck,
     DatasetVersion,
+    Evaluation,
+    EvaluationStatus,
     FixRun,
     FixStatus,
     Json,
+    Judging,
+    JudgingStatus,
+    ListStatus,
     ModelStatus,
     PrivacyReview,
+    QuestionList,
     ReviewStatus,
     VersionStatus,
 )
@@ -44,10 +51,17 @@ class Rules:
         | type[PrivacyReview]
         | type[FixRun]
         | type[Asking]
+        | type[QuestionList]
+        | type[Evaluation]
+        | type[Judging]
     )
     held_from: dict[StrEnum, StrEnum]  # waiting status -> held status
     failed: StrEnum
     gave_up: str  # the sentence for a person after the last strike; {strikes} is filled in
+    # Rows are handed back amid the work: whose turn came least often is next, not the oldest.
+    takes_turns: bool = False
+    # People take turns: whose row was taken longest ago is next, however many others have sent.
+    by_person: bool = False
 
 
 VERSIONS = Rules(
@@ -59,6 +73,7 @@ VERSIONS = Rules(
     VersionStatus.FAILED,
     "Reading this file was cut off {strikes} times, perhaps because the machine ran out of memory; "
     "split the file into smaller ones, or ask your administrator to look at the worker's log.",
+    by_person=True,
 )
 BASE_MODELS = Rules(
     BaseModel,
@@ -99,7 +114,51 @@ ASKINGS = Rules(
     "machine ran out of memory; choose a smaller model, or ask your administrator to look at the "
     "worker's log.",
 )
-RULES = (VERSIONS, BASE_MODELS, PRIVACY, CHECKS, FIXES, ASKINGS)
+SHEETS = Rules(
+    QuestionList,
+    {ListStatus.UPLOADED: ListStatus.READING},
+    ListStatus.FAILED,
+    "Reading this sheet was cut off {strikes} times, perhaps because the machine ran out of "
+    "memory; save it as CSV, or split it into smaller ones.",
+    by_person=True,
+)
+QUESTION_LISTS = Rules(
+    QuestionList,
+    {ListStatus.WAITING: ListStatus.ANSWERING},
+    ListStatus.FAILED,
+    "Answering this list was cut off {strikes} times without getting on; start it again, or ask "
+    "your administrator to look at the worker's log.",
+    takes_turns=True,
+)
+EVALUATIONS = Rules(
+    Evaluation,
+    {EvaluationStatus.WAITING: EvaluationStatus.EVALUATING},
+    EvaluationStatus.FAILED,
+    "This evaluation was cut off {strikes} times without getting on, perhaps because the machine "
+    "ran out of memory; start it again, or ask your administrator to look at the worker's log.",
+)
+JUDGINGS = Rules(
+    Judging,
+    {JudgingStatus.WAITING: JudgingStatus.JUDGING},
+    JudgingStatus.FAILED,
+    "Judging these answers was cut off {strikes} times without getting on, perhaps because the "
+    "machine ran out of memory; choose a smaller model, or ask your administrator to look at the "
+    "worker's log.",
+)
+# What gpu workers do between two jobs; all else is for cpu workers.
+ON_GPU = (EVALUATIONS, JUDGINGS)
+RULES = (
+    VERSIONS,
+    BASE_MODELS,
+    PRIVACY,
+    CHECKS,
+    FIXES,
+    ASKINGS,
+    SHEETS,
+    QUESTION_LISTS,
+    EVALUATIONS,
+    JUDGINGS,
+)
 
 
 @dataclass(frozen=True)
@@ -123,12 +182,11 @@ class LeaseLost(Exception):
 
 
 def claim(db: Session, rules: Rules, worker_id: str) -> Lease | None:
-    """Take the oldest waiting row, or nothing; the caller commits before it begins to work."""
+    """Take the row whose turn it is, or nothing; the caller commits before it begins to work."""
     table = rules.table
     waiting = (
-        select(table.id)
+        _in_turn(rules)
         .where(table.status.in_(rules.held_from))
-        .order_by(table.id)
         .limit(1)
         .with_for_update(skip_locked=True, of=table)
         .scalar_subquery()
@@ -144,11 +202,33 @@ def claim(db: Session, rules: Rules, worker_id: str) -> Lease | None:
             worker_id=worker_id,
             lease_until=_until(),
             progress=None,
+            **({"claimed_at": clock.NOW} if rules.by_person else {}),
         )
         .returning(table.id, table.attempt, table.status)
         .execution_options(synchronize_session=False)
     ).one_or_none()
     return None if row is None else Lease(rules, row.id, row.attempt, row.status, worker_id)
+
+
+def _in_turn(rules: Rules) -> Select[int]:
+    """Select a table's rows in the order in which they are taken."""
+    table = rules.table
+    if not rules.by_person:
+        order = (table.attempt, table.id) if rules.takes_turns else (table.id,)
+        return select(table.id).order_by(*order)
+    if table is DatasetVersion:
+        owner = Dataset.owner_id
+        turn = func.max(DatasetVersion.claimed_at).label("turn")
+        turns = select(owner, turn).join(DatasetVersion.dataset).group_by(owner).subquery()
+        rows = select(DatasetVersion.id).join(DatasetVersion.dataset)
+    else:
+        owner = QuestionList.owner_id
+        turn = func.max(QuestionList.claimed_at).label("turn")
+        turns = select(owner, turn).group_by(owner).subquery()
+        rows = select(QuestionList.id)
+    return rows.outerjoin(turns, turns.c.owner_id == owner).order_by(
+        turns.c.turn.nulls_first(), table.id
+    )
 
 
 def renew(db: Session, lease: Lease, progress: Json | None = None, **columns: Any) -> None:
@@ -164,6 +244,15 @@ def renew(db: Session, lease: Lease, progress: Json | None = None, **columns: An
     if progress is not None:
         values["progress"] = progress
     _write(db, lease, values)
+
+
+def stands(db: Session, lease: Lease) -> bool:
+    """Say whether the row is still held under this lease."""
+    table = lease.rules.table
+    found = select(table.id).where(
+        table.id == lease.id, table.attempt == lease.attempt, table.status == lease.status
+    )
+    return db.scalar(found) is not None
 
 
 def release(db: Session, lease: Lease, status: StrEnum, **values: Any) -> None:

@@ -9,20 +9,25 @@ from alembic.script import ScriptDirectory
 from alembic.util import CommandError
 from sqlalchemy import Connection, Engine, text
 
+from app.core import roles
+
 _LOCK = 0x45747564654D  # "EtudeM": two starts at once migrate one after the other
 
 
 def upgrade(engine: Engine, revision: str = "head") -> None:
     """Run every migration that the database has not seen; safe to call at each start.
 
+    Args:
+        engine: The owner's. The application's role, where it is another, gets its rights.
+
     Raises:
-        SystemExit: a newer Etude wrote the database; one sentence.
+        SystemExit: a newer Etude wrote the database, or a role lacks rights; one sentence.
     """
     with engine.connect() as connection:
-        found = current(connection)
-    if found is not None and not is_known(found):
+        present = current(connection)
+    if present is not None and not is_known(present):
         raise SystemExit(
-            f"The database was brought to revision {found} by a newer Etude, which this one does "
+            f"The database was brought to revision {present} by a newer Etude, which this one does "
             "not know: start that version again, or restore a backup from before."
         )
     with engine.connect() as connection:
@@ -30,6 +35,8 @@ def upgrade(engine: Engine, revision: str = "head") -> None:
         connection.commit()
         try:
             command.upgrade(_config(connection), revision)
+            connection.commit()
+            roles.grant(connection)
             connection.commit()
         finally:
             connection.rollback()
@@ -41,8 +48,8 @@ def current(connection: Connection) -> str | None:
     """Return the revision of a database; nothing for one without tables of ours."""
     if connection.scalar(text("SELECT to_regclass('alembic_version')")) is None:
         return None
-    found: str | None = connection.scalar(text("SELECT version_num FROM alembic_version"))
-    return found
+    revision: str | None = connection.scalar(text("SELECT version_num FROM alembic_version"))
+    return revision
 
 
 def head() -> str:
@@ -52,8 +59,8 @@ def head() -> str:
 
 def is_outgrown(connection: Connection) -> bool:
     """Say whether a newer Etude has changed the tables since this process was started."""
-    found = current(connection)
-    return found is not None and not is_known(found)
+    revision = current(connection)
+    return revision is not None and not is_known(revision)
 
 
 @lru_cache

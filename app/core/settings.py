@@ -1,5 +1,6 @@
 """Every environment variable, typed and read once; a bad value stops the start."""
 
+import ipaddress
 from contextlib import suppress
 from datetime import UTC, datetime, tzinfo
 from functools import lru_cache
@@ -19,6 +20,8 @@ class Settings(BaseSettings):
     # Where things live. An empty URL means the server that Etude brings along (app/ops/embedded).
     data_dir: Path = Path("var")
     database_url: str = Field(default="", validation_alias="DATABASE_URL")
+    # Who owns the tables: migrates, backs up and restores. Empty: DATABASE_URL's role does both.
+    database_owner_url: str = Field(default="", validation_alias="DATABASE_OWNER_URL", repr=False)
     redis_url: str = Field(default="", validation_alias="REDIS_URL")
     host: str = "127.0.0.1"
     port: int = Field(default=8000, ge=1, le=65535)
@@ -26,15 +29,35 @@ class Settings(BaseSettings):
     allowed_hosts: list[str] = []
     # Set where a proxy ends TLS in front of us: the session cookie is then sent over https only.
     secure_cookies: bool = False
+    # Proxies in front of us, whose X-Forwarded-For and X-Forwarded-Proto are believed.
+    trusted_proxies: list[str] = ["127.0.0.0/8", "::1/128"]
+    # A sign-in ends after so long, and earlier where nobody does anything.
     session_hours: float = Field(default=12, gt=0)
+    session_idle_minutes: float = Field(default=120, gt=0)
+    shared_idle_minutes: float = Field(default=15, gt=0)
+    # What one connection may take (app/web/connections.py).
+    max_connections: int = Field(default=1000, ge=4)
+    request_header_seconds: float = Field(default=10, gt=0)
+    request_body_seconds: float = Field(default=30, gt=0)
+    response_reader_seconds: float = Field(default=120, gt=0)
     log_level: str = "INFO"
     # For hours of the day and months in limits, and times on pages; empty: the machine's own.
     time_zone: str = ""
     log_format: Literal["logfmt", "json"] = "logfmt"
 
+    # Whether a child that handles strangers' files or people's data runs where a wall around it
+    # cannot stand (app/training/isolation): auto runs it and says so, required refuses.
+    walls: Literal["auto", "required"] = "auto"
+
     # Uploads and reading
     max_upload_bytes: int = Field(default=8 * 1024**3, gt=0)
     reader_memory_bytes: int = Field(default=1536 * 1024**2, gt=0)
+    # Reading ends after so long without a word, and after so long in all, by the file's size.
+    reader_idle_seconds: float = Field(default=60, gt=0)
+    reader_seconds: float = Field(default=60, gt=0)
+    reader_seconds_per_gib: float = Field(default=30, ge=0)
+    # Making examples writes each row anew: short ones took 150 s of a slow processor a GiB.
+    builder_seconds_per_gib: float = Field(default=300, ge=0)
     reader_timeout_seconds: float = Field(default=1800, gt=0)
     min_examples: int = Field(default=10, ge=2)
 
@@ -49,6 +72,20 @@ class Settings(BaseSettings):
     hub_downloads: bool = False
     hub_token: str = Field(default="", repr=False)
 
+    # How long questions to a model and its answers are kept after the last one; 0: not at all.
+    conversation_days: float = Field(default=30, ge=0)
+    # Lists of questions: rows of a sheet, and how long nobody may answer before one is given up.
+    list_rows: int = Field(default=2000, ge=1, le=100_000)
+    list_patience_seconds: float = Field(default=3600, gt=0)
+
+    # What an evaluation calls ready for a trial with people: the share of right answers is at least
+    # so high and that of wrong ones at most, both with 95 % certainty (docs/evaluation.md).
+    ready_min_right: float = Field(default=0.6, gt=0, le=1)
+    ready_max_wrong: float = Field(default=0.15, ge=0, lt=1)
+    # Whether each new adapter answers test questions by itself, and how many are drawn at most.
+    evaluate_after_training: bool = True
+    evaluation_questions: int = Field(default=1000, ge=24, le=10_000)
+
     # The queue (docs/queue.md). Off: first come, first served among jobs of equal priority.
     fair_share: bool = True
     share_half_life_days: float = Field(default=7, gt=0)
@@ -56,6 +93,9 @@ class Settings(BaseSettings):
     line_lock_seconds: float = Field(default=10, gt=0)
     # Notices (docs/operations.md). Without a mail server nothing is mailed.
     public_url: str = ""
+    # Receivers inside the site's own network: names, addresses or networks.
+    webhook_hosts: list[str] = []
+    webhook_seconds: float = Field(default=20, gt=0, le=60)
     smtp_host: str = ""
     smtp_port: int = Field(default=587, ge=1, le=65535)
     smtp_tls: Literal["starttls", "tls", "none"] = "starttls"
@@ -72,6 +112,24 @@ class Settings(BaseSettings):
     # Where the kernel shows the processor's energy; tests put a folder of their own in its place.
     powercap_dir: Path = Path("/sys/class/powercap")
 
+    # Answering (docs/life-of-an-answer.md). The address is what the web is told, where that is not
+    # the one that is listened on; port 0 takes any that is free.
+    answer_host: str = "127.0.0.1"
+    answer_port: int = Field(default=0, ge=0, le=65535)
+    answer_address: str = ""
+    answer_queue: int = Field(default=32, ge=1)
+    answer_idle_minutes: float = Field(default=10, gt=0)
+    answer_ahead_seconds: float = Field(default=120, ge=0)
+    # Whoever reads nothing of an answer for so long is closed.
+    answer_reader_seconds: float = Field(default=30, gt=0)
+    # A vLLM of the site's own answers instead; adapters are put into a folder that both see.
+    inference_url: str = ""
+    inference_key: str = Field(default="", repr=False)
+    inference_adapters: str = ""
+    # For tests: other programs that speak the child's side of docs/life-of-an-answer.md.
+    answer_module: str = "worker.inference"
+    answer_convert_module: str = "worker.inference.convert"
+
     # The job protocol (docs/life-of-a-job.md); tests shorten these.
     heartbeat_seconds: float = Field(default=10, gt=0)
     self_fence_seconds: float = Field(default=60, gt=0)
@@ -83,9 +141,10 @@ class Settings(BaseSettings):
     drain_seconds: float = Field(default=120, gt=0)
     max_strikes: int = Field(default=3, ge=1)
     retry_backoff_seconds: float = Field(default=5, ge=0)
-    # A job begins only where its files leave so much of the data directory's disk free.
+    # Uploads, imports and jobs begin only where they leave so much of the disk free.
     disk_reserve_bytes: int = Field(default=512 * 1024**2, ge=0)
     stall_seconds: float = Field(default=600, gt=0)
+    exit_seconds: float = Field(default=60, gt=0)  # after its result is whole
     load_timeout_seconds: float = Field(default=1800, gt=0)
     stream_check_seconds: float = Field(default=25, gt=0)
     # How often a worker looks whether people want its job stopped, or another one here has died.
@@ -111,9 +170,36 @@ class Settings(BaseSettings):
                 raise ValueError("there is no such time zone; one is Europe/Berlin") from None
         return name
 
+    @field_validator("trusted_proxies")
+    @classmethod
+    def _known_networks(cls, networks: list[str]) -> list[str]:
+        for each in networks:
+            try:
+                ipaddress.ip_network(each)
+            except ValueError:
+                raise ValueError(f"{each!r} is no network; one is 10.0.0.0/8") from None
+        return networks
+
     def zone(self) -> tzinfo:
         """The site's time zone."""
         return ZoneInfo(self.time_zone) if self.time_zone else _machines_zone()
+
+    def reading_seconds(self, size_bytes: int, *, builds: bool = False) -> float:
+        """How long the reading of a file may take, or the making of examples from it."""
+        per_gib = self.builder_seconds_per_gib if builds else self.reader_seconds_per_gib
+        of_this_size = self.reader_seconds + per_gib * size_bytes / 1024**3
+        return min(of_this_size, self.reader_timeout_seconds)
+
+    @property
+    def local_host(self) -> str:
+        """Under which this machine itself reaches the web."""
+        anywhere = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - only translated here
+        return anywhere.get(self.host, self.host)
+
+    @property
+    def local_address(self) -> str:
+        host = f"[{self.local_host}]" if ":" in self.local_host else self.local_host
+        return f"http://{host}:{self.port}"
 
     @property
     def storage_dir(self) -> Path:

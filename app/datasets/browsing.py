@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from enum import StrEnum
 
-from sqlalchemy import func, select
+from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from app.core.models import DatasetCheck, DatasetVersion, Example, Finding, Split
@@ -131,7 +131,7 @@ def _candidates(
     marked = marks(db, version, wish.finding) if wish.finding else None
     blocks = search.blocks(db, version, wanted)
     if wish.order is SortOrder.POSITION:
-        total = _end(db, version)
+        total = examples.end(db, version)
         start = min(start, total)
         if marked is not None:
             indices = marked.preceding(start) if is_back else marked.following(start)
@@ -298,11 +298,3 @@ def _numbers(body: bytes) -> "array[int]":
     numbers = array("i")
     numbers.frombytes(body)
     return numbers
-
-
-def _end(db: Session, version: DatasetVersion) -> int:
-    """Return the number after a version's highest index; derived versions have no higher ones."""
-    highest = db.scalar(
-        select(func.max(Example.index)).where(Example.version_id == examples.layers(version)[-1])
-    )
-    return 0 if highest is None else highest + 1

@@ -1,10 +1,10 @@
-"""A version made of another and what changed: rows that were edited, moved or left out.
+"""A version made of another and what changed: rows that were edited, moved, left out or added.
 
 It appears ready at once, in the caller's transaction, and copies nothing that stayed the same.
 """
 
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any
 
@@ -13,14 +13,27 @@ from sqlalchemy.orm import Session
 
 from app.core import audit, clock, settings
 from app.core.errors import Conflict, Invalid
-from app.core.models import DatasetVersion, Example, Split, User, VersionStatus
-from app.datasets import examples, versions
+from app.core.models import DatasetVersion, Example, Json, Split, User, VersionStatus
+from app.core.sentences import counted, listed
+from app.datasets import examples, parts, versions
 from app.datasets.doctor import checks
 from app.datasets.privacy import reviews
 
 _BATCH_ROWS = 1000
 # Hashing reads every example: of a longer version a job does it, which reads them all anyway.
 MAX_HASHED_AT_ONCE = 20_000
+_TWO_PARTS = (
+    "This version has a practice set and a test set alone. Make another version of its file to get "
+    "a check set as well."
+)
+# By what `DatasetVersion.changes` counts.
+_DIFFERENCES = {
+    "num_added": ("1 example added", "{n} examples added"),
+    "num_accepted": ("1 example accepted", "{n} examples accepted"),
+    "num_edited": ("1 example edited", "{n} examples edited"),
+    "num_moved": ("1 example moved", "{n} examples moved"),
+    "num_removed": ("1 example left out", "{n} examples left out"),
+}
 
 
 @dataclass(frozen=True)
@@ -34,19 +47,31 @@ class Change:
     tools: list[Any] | None = None
 
 
+@dataclass(frozen=True)
+class Addition:
+    """An example that is new; it stands behind all others."""
+
+    messages: list[Any]
+    split: Split = Split.TRAIN
+    flags: Json | None = None
+
+
 @dataclass
 class _Tally:
+    num_added: int = 0
     num_edited: int = 0
     num_moved: int = 0
     num_removed: int = 0
-    num_train: int = 0
-    num_validation: int = 0
+    of_split: dict[Split, int] = field(default_factory=dict)
+
+    @property
+    def num_rows(self) -> int:
+        return sum(self.of_split.values())
 
     def add(self, split: Split, number: int) -> None:
-        if split is Split.TRAIN:
-            self.num_train += number
-        else:
-            self.num_validation += number
+        if split not in self.of_split:
+            raise Invalid(_TWO_PARTS, field="split")
+        self.of_split[split] += number
 
 
 def derive(
@@ -56,6 +81,7 @@ def derive(
     changes: Iterable[Change],
     why: str,
     *,
+    added: Sequence[Addition] = (),
     patience_seconds: float | None = versions.PATIENCE_SECONDS,
 ) -> DatasetVersion:
     """Make the next version of a dataset: the base with these changes, each index at most once.
@@ -66,6 +92,7 @@ def derive(
         changes: Taken one at a time, so that they may be many.
         why: What was done, in words for the list of versions and the audit log; never what stands
             in people's rows.
+        added: New examples, of the base's kind.
         patience_seconds: How long to wait where another version is being made; None for workers.
 
     Raises:
@@ -79,20 +106,26 @@ def derive(
     if base.status is not VersionStatus.READY or base.dataset.deleted_at is not None:
         raise Conflict("This version is not ready yet; wait until it is.")
     version = _following(db, base)
-    tally = _Tally(num_train=base.num_train, num_validation=base.num_validation)
+    tally = _Tally(of_split={split: parts.count(base, split) for split in parts.splits(base)})
     for batch in _batches(changes):
         _write(db, base, version, batch, tally)
-    _check(tally)
-    version.num_train, version.num_validation = tally.num_train, tally.num_validation
+    _add(db, base, version, added, tally)
+    _check(base, tally)
+    version.num_train = tally.of_split[Split.TRAIN]
+    version.num_validation = tally.of_split[Split.VALIDATION]
+    # A base of two parts stays one: which rows are to check was never drawn.
+    version.num_test = tally.of_split.get(Split.TEST)
     counts = {
         "num_edited": tally.num_edited,
         "num_moved": tally.num_moved,
         "num_removed": tally.num_removed,
     }
+    if tally.num_added:
+        counts["num_added"] = tally.num_added
     version.changes = {"why": why, **counts}
     version.status = VersionStatus.READY
     version.ready_at = clock.NOW
-    if tally.num_train + tally.num_validation <= MAX_HASHED_AT_ONCE:
+    if tally.num_rows <= MAX_HASHED_AT_ONCE:
         version.examples_sha256 = examples.sha256(db, version)
     db.flush()
     reviews.begin(db, version.id)
@@ -153,30 +186,57 @@ def _write(
         db.expunge(example)  # a version may change in a million places
 
 
-def _check(tally: _Tally) -> None:
-    if tally.num_edited + tally.num_moved + tally.num_removed == 0:
+def _add(
+    db: Session,
+    base: DatasetVersion,
+    version: DatasetVersion,
+    added: Sequence[Addition],
+    tally: _Tally,
+) -> None:
+    if not added:
+        return
+    kind = examples.kind(db, base)
+    first = examples.end(db, base)
+    rows = []
+    for index, addition in enumerate(added, start=first):
+        tally.add(addition.split, 1)
+        rows.append(
+            {
+                "version_id": version.id,
+                "index": index,
+                "split": addition.split,
+                "kind": kind,
+                "messages": addition.messages,
+                "flags": addition.flags,
+            }
+        )
+    tally.num_added = len(rows)
+    db.execute(insert(Example), rows)
+
+
+def _check(base: DatasetVersion, tally: _Tally) -> None:
+    if tally.num_added + tally.num_edited + tally.num_moved + tally.num_removed == 0:
         raise Invalid("Nothing would change, so there is no new version to make.")
     wanted = settings.get().min_examples
-    if tally.num_train + tally.num_validation < wanted or tally.num_train == 0:
+    if tally.num_rows < wanted or tally.of_split[Split.TRAIN] == 0:
+        left = listed(
+            [
+                f"{number:,} {'example' if number == 1 else 'examples'} in the "
+                f"{parts.name(base, split)}"
+                for split, number in tally.of_split.items()
+            ]
+        )
         raise Invalid(
-            f"This would leave {tally.num_train:,} examples for practice and "
-            f"{tally.num_validation:,} for testing, and training needs at least {wanted} in all; "
+            f"This would leave {left}, and training needs at least {wanted} in all; "
             "keep more of them."
         )
 
 
 def described(version: DatasetVersion) -> str:
-    """Say how a derived version differs from its base, e.g. “3 examples edited, 1 left out”."""
+    """List how a derived version differs from its base: “3 examples edited, 1 example moved”."""
     counts = version.changes or {}
-    words = (
-        ("num_accepted", "accepted"),
-        ("num_edited", "edited"),
-        ("num_moved", "moved"),
-        ("num_removed", "left out"),
+    return ", ".join(
+        counted(counts[name], one, many)
+        for name, (one, many) in _DIFFERENCES.items()
+        if counts.get(name)
     )
-    parts = [f"{counts[name]:,} {word}" for name, word in words if counts.get(name)]
-    if not parts:
-        return ""
-    number, _, word = parts[0].partition(" ")
-    parts[0] = f"{number} {'example' if number == '1' else 'examples'} {word}"
-    return ", ".join(parts)

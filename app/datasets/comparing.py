@@ -7,7 +7,7 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from app.core.models import DatasetVersion, Example
-from app.datasets import examples
+from app.datasets import examples, parts
 
 PAGE_DIFFERENCES = 25
 # Of so many that might differ, those that do are shown; then the page ends, wherever it is.
@@ -56,7 +56,7 @@ def page(
             for version in (before, after)
         )
         for index in indices:
-            difference = _difference(index, old.get(index), new.get(index))
+            difference = _difference(index, before, old.get(index), after, new.get(index))
             if difference is None:
                 continue
             if len(differences) == PAGE_DIFFERENCES:
@@ -70,7 +70,13 @@ def page(
             return differences, start
 
 
-def _difference(index: int, old: Example | None, new: Example | None) -> Difference | None:
+def _difference(
+    index: int,
+    before: DatasetVersion,
+    old: Example | None,
+    after: DatasetVersion,
+    new: Example | None,
+) -> Difference | None:
     if old is None and new is None:
         return None
     if new is None:
@@ -79,4 +85,6 @@ def _difference(index: int, old: Example | None, new: Example | None) -> Differe
         return Difference(index, How.ADDED, None, new)
     if old.messages != new.messages:
         return Difference(index, How.EDITED, old, new)
-    return Difference(index, How.MOVED, old, new) if old.split is not new.split else None
+    # The test set of two parts is stored as the check set of three.
+    is_moved = parts.meant(before, old.split) is not parts.meant(after, new.split)
+    return Difference(index, How.MOVED, old, new) if is_moved else None

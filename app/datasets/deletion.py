@@ -1,18 +1,23 @@
 """Deleting datasets and files: what people wrote goes, what adapters came from stays known."""
 
+from collections.abc import Sequence
 from datetime import UTC, datetime
 
 from sqlalchemy import delete as delete_rows
-from sqlalchemy import func, or_, select
+from sqlalchemy import func, or_, select, update
 from sqlalchemy.orm import Session
 
+from app import notices
 from app.core import audit, storage
 from app.core.errors import Conflict
 from app.core.models import (
+    Adapter,
+    AdapterKind,
     Asking,
     Dataset,
     DatasetCheck,
     DatasetVersion,
+    Evaluation,
     Example,
     Finding,
     FixRun,
@@ -69,9 +74,25 @@ def delete_dataset(db: Session, user: User, dataset: Dataset) -> None:
     dataset.deleted_at = now
     db.flush()
     reviews.forget(db, ids)
+    of_these = or_(Evaluation.version_id.in_(ids), Evaluation.practice_version_id.in_(ids))
+    notices.evaluations_go(db, of_these)
+    db.execute(delete_rows(Evaluation).where(of_these))
+    _forget_lookups(db, ids)
     for table in (Example, DatasetCheck, Finding, FixRun, SearchBits, Asking):
         db.execute(delete_rows(table).where(table.version_id.in_(ids)))
     audit.record(db, user, "dataset.delete", f"dataset {dataset.id}")
+
+
+def _forget_lookups(db: Session, ids: Sequence[int]) -> None:
+    """Delete what was made of these versions without training; tuned adapters go on without."""
+    looks_here = Adapter.lookup_version_id.in_(ids)
+    db.execute(delete_rows(Adapter).where(looks_here, Adapter.kind != AdapterKind.TUNED))
+    db.execute(
+        update(Adapter)
+        .where(looks_here)
+        .values(lookup_version_id=None)
+        .execution_options(synchronize_session=False)
+    )
 
 
 def delete_file(db: Session, user: User, file: StoredFile) -> None:

@@ -9,17 +9,29 @@ from typing import Any
 from sqlalchemy.orm import Session
 
 from app.core.models import DatasetVersion, Split
-from app.datasets import examples
+from app.datasets import examples, parts
 
 # A cell that begins so is a formula to a spreadsheet program, and may do what its writer liked.
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
-COLUMNS = ("set", "system", "question", "answer", "messages")
+COLUMNS = ("part", "system", "question", "answer", "messages")
 
 
 def jsonl(db: Session, version: DatasetVersion, split: Split | None = None) -> Iterator[str]:
-    """Yield a version's examples as lines of JSON, a few thousand at a time."""
+    """Yield a version's examples as lines of JSON, a few thousand at a time.
+
+    Of all parts together, each line says in which it stands; of one part alone the lines are as
+    OpenAI has them, and nothing else.
+    """
     for batch in examples.stream(db, version, split):
-        yield "".join(json.dumps(_as_object(row), ensure_ascii=False) + "\n" for row in batch)
+        yield "".join(
+            json.dumps(
+                _as_object(row)
+                | ({} if split is not None else {"part": parts.word(version, row["split"])}),
+                ensure_ascii=False,
+            )
+            + "\n"
+            for row in batch
+        )
 
 
 def csv_lines(db: Session, version: DatasetVersion, split: Split | None = None) -> Iterator[str]:
@@ -27,7 +39,7 @@ def csv_lines(db: Session, version: DatasetVersion, split: Split | None = None) 
     # Spreadsheet programs take the mark for “this is UTF-8”.
     yield "\ufeff" + _line(COLUMNS)
     for batch in examples.stream(db, version, split):
-        yield "".join(_line(_cells(row)) for row in batch)
+        yield "".join(_line((parts.word(version, row["split"]), *_cells(row))) for row in batch)
 
 
 def harmless(cell: str) -> str:
@@ -53,14 +65,13 @@ def _as_object(row: Any) -> dict[str, Any]:
 
 def _cells(row: Any) -> tuple[str, ...]:
     messages = row["messages"]
-    split = "test" if row["split"] is Split.VALIDATION else "practice"
     if messages[0]["role"] == "text":
-        return (split, "", "", messages[0]["content"], "")
+        return ("", "", messages[0]["content"], "")
     system = messages[0]["content"] if messages[0]["role"] == "system" else ""
     turns = messages[1:] if system else messages
     if [turn["role"] for turn in turns] == ["user", "assistant"] and "rejected" not in turns[1]:
-        return (split, system, turns[0]["content"], turns[1].get("content") or "", "")
-    return (split, system, "", "", json.dumps(messages, ensure_ascii=False))
+        return (system, turns[0]["content"], turns[1].get("content") or "", "")
+    return (system, "", "", json.dumps(messages, ensure_ascii=False))
 
 
 def _line(cells: tuple[str, ...]) -> str:

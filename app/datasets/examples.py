@@ -7,7 +7,6 @@ none. Ids of versions rise from a base to what was derived from it, so the newes
 
 import hashlib
 import json
-from array import array
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import IO, Any
@@ -40,7 +39,9 @@ from app.core.models import (
     Split,
     VersionStatus,
 )
+from app.core.sentences import counted
 from app.datasets.mapping import LEFT_OUT
+from app.datasets.parts import Drawn
 from app.datasets.versions import inspection_of, mapping_of
 
 # How many rows are named for each reason to leave one out.
@@ -48,8 +49,7 @@ NUM_NAMED_ROWS = 5
 MAX_PAGE = 200
 STREAM_ROWS = 2000
 _COPY_BYTES = 128 * 1024
-_TRAIN, _VALIDATION = Split.TRAIN.value.encode(), Split.VALIDATION.value.encode()
-_SINGULAR = {"are": "is", "have": "has", "hold": "holds", "call": "calls"}
+_TRAIN, _CHECK, _TEST = (split.value.encode() for split in Split)
 
 
 @dataclass
@@ -58,6 +58,7 @@ class Written:
 
     num_train: int = 0
     num_validation: int = 0
+    num_test: int = 0
     sha256: str = ""
 
 
@@ -75,41 +76,13 @@ class LeftOutRows:
             named.append(number)
 
 
-def validation_ranks(ranks: "array[int]", share: float) -> frozenset[int]:
-    """Choose the ranks whose examples form the validation split; the smallest are drawn.
-
-    Equal examples have equal ranks, so none of them can stand on both sides. The split has as
-    many examples as the share says, or, after groups of equal ones, the next number that is
-    possible; at least one where the share is not 0, and never all.
-    """
-    if share <= 0 or len(ranks) < 2:
-        return frozenset()
-    wanted = max(1, round(len(ranks) * share))
-    sizes: dict[int, int] = {}
-    for rank in ranks:
-        sizes[rank] = sizes.get(rank, 0) + 1
-    chosen: list[int] = []
-    num_chosen = 0
-    for rank in sorted(sizes):
-        if num_chosen >= wanted or len(chosen) == len(sizes) - 1:
-            break
-        # A group as large as the rest of the wish many times over would swallow the practice set.
-        if num_chosen + sizes[rank] > max(2 * wanted, 1):
-            continue
-        chosen.append(rank)
-        num_chosen += sizes[rank]
-    return frozenset(chosen)
-
-
-def write(
-    db: Session, version: DatasetVersion, spool: Iterable[bytes], validation: frozenset[int]
-) -> Written:
+def write(db: Session, version: DatasetVersion, spool: Iterable[bytes], drawn: Drawn) -> Written:
     """Replace a version's examples by those of the spool, in its order, by COPY.
 
     Args:
         spool: Rank, row, messages as JSON and tools as JSON or nothing in each line, between tabs
             (app.datasets.readers.reader).
-        validation: Ranks of the validation split.
+        drawn: Which ranks check, and which test.
     """
     mapping = mapping_of(version)
     assert mapping is not None
@@ -123,8 +96,12 @@ def write(
         pending = bytearray()
         for index, line in enumerate(spool):
             rank, row, messages, tools = line.rstrip(b"\n").split(b"\t")
-            if int(rank) in validation:
-                split = _VALIDATION
+            number = int(rank)
+            if number in drawn.test:
+                split = _TEST
+                written.num_test += 1
+            elif number in drawn.check:
+                split = _CHECK
                 written.num_validation += 1
             else:
                 split = _TRAIN
@@ -150,7 +127,7 @@ def page(
     offset: int = 0,
     limit: int = 50,
 ) -> list[Example]:
-    """Return some examples of a version in order, of one split or of both.
+    """Return some examples of a version in order, of one split or of all.
 
     Args:
         after: The index that the page before ended with; far quicker than an offset.
@@ -180,7 +157,7 @@ def stream(
     Each batch is a query of its own, since a version that is ready never changes: the caller may
     write, and commit, in between.
     """
-    for start in range(0, _end(db, version), STREAM_ROWS):
+    for start in range(0, end(db, version), STREAM_ROWS):
         rows = (
             select(Example)
             .where(
@@ -249,10 +226,10 @@ def get(db: Session, version: DatasetVersion, index: int) -> Example | None:
 
 def sample_sizes(db: Session, version: DatasetVersion, max_sample: int) -> dict[int, int]:
     """Return index -> bytes of at most `max_sample` examples, spread evenly over the version."""
-    end = _end(db, version)
-    every = max(1, -(-end // max_sample))
+    stop = end(db, version)
+    every = max(1, -(-stop // max_sample))
     rows = db.execute(
-        _at(version, range(0, end, every)).with_only_columns(
+        _at(version, range(0, stop, every)).with_only_columns(
             Example.index, Example.is_removed, func.octet_length(cast(Example.messages, Text))
         )
     )
@@ -331,10 +308,13 @@ def _at(version: DatasetVersion, indices: Iterable[int]) -> Select[Example]:
     )
 
 
-def _end(db: Session, version: DatasetVersion) -> int:
-    """Return the index behind the last: a derived version has none beyond those of its base."""
-    whole = layers(version)[-1]
-    last = db.scalar(select(func.max(Example.index)).where(Example.version_id == whole))
+def end(db: Session, version: DatasetVersion) -> int:
+    """Return the index behind the last, of rows that were left out since as well."""
+    lasts = [
+        select(func.max(Example.index)).where(Example.version_id == layer).scalar_subquery()
+        for layer in layers(version)
+    ]
+    last = db.scalar(select(func.greatest(*lasts)))
     return 0 if last is None else last + 1
 
 
@@ -388,13 +368,12 @@ def left_out_sentences(version: DatasetVersion) -> list[str]:
     counts: dict[str, int] = version.left_out or {}
     for reason, number in sorted(counts.items(), key=lambda item: (-item[1], item[0])):
         rows = inspection.left_out_rows.get(reason, []) if inspection else []
-        where = ", ".join(f"{row:,}" for row in rows) + (", …" if number > len(rows) else "")
-        place = f" ({inspection.place} {where})" if inspection and rows else ""
-        sentences.append(f"{rows_that(reason, number)}{place}.")
+        numbers = ", ".join(f"{row:,}" for row in rows) + (", …" if number > len(rows) else "")
+        where = f" ({inspection.place} {numbers})" if inspection and rows else ""
+        sentences.append(f"{rows_that(reason, number)}{where}.")
     return sentences
 
 
 def rows_that(reason: str, number: int) -> str:
     """Say e.g. “12 rows have no answer”; reasons are the keys of LEFT_OUT."""
-    verb, _, rest = LEFT_OUT[reason].partition(" ")
-    return f"{number:,} rows {verb} {rest}" if number > 1 else f"1 row {_SINGULAR[verb]} {rest}"
+    return counted(number, *LEFT_OUT[reason])

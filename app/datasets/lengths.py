@@ -2,15 +2,15 @@
 
 from collections.abc import Iterator
 from contextlib import suppress
-from functools import lru_cache
 
 from sqlalchemy.orm import Session
 
 from app.base_models import registry as base_models
+from app.core.confined.chat import ChatEnded, ConfinedChat
 from app.core.errors import Invalid
 from app.core.models import BaseModel, DatasetVersion, Example, ExampleKind
 from app.datasets import examples
-from app.training.chat import ChatError, ChatFormat
+from app.training.chat import ChatError
 from app.training.plan.shape import LengthHistogram
 
 MAX_SAMPLE = 2000
@@ -40,19 +40,24 @@ def histogram(
     if known is not None:
         return LengthHistogram.model_validate(known)
     folder = base_models.folder(base_model)
+    chat = ConfinedChat(folder, base_model.manifest_sha256)
     try:
-        chat = _chat_format(str(folder), base_model.manifest_sha256)
+        chat.check()
     except ChatError as error:
         raise Invalid(str(error), field="base_model_id") from error
     sizes = examples.sample_sizes(db, version, max_sample)
     chosen = _affordable(sizes)
     lengths: list[int] = []
-    problem: ChatError | None = None
+    problem = ""
     for batch in _batches(chosen, sizes):
-        found, wrong = _lengths(chat, examples.at(db, version, batch))
-        lengths += found
+        try:
+            of_batch, wrong = _lengths(chat, examples.at(db, version, batch))
+        except ChatEnded as error:
+            problem = str(error)
+            break
+        lengths += of_batch
         problem = problem or wrong
-    if problem is not None and not lengths:
+    if problem and not lengths:
         raise Invalid(
             f"{base_model.label} cannot take these examples: {problem}", field="base_model_id"
         )
@@ -91,23 +96,16 @@ def _batches(indices: list[int], sizes: dict[int, int]) -> Iterator[list[int]]:
         yield batch
 
 
-def _lengths(chat: ChatFormat, batch: list[Example]) -> tuple[list[int], ChatError | None]:
-    try:
-        encoded = chat.encode_many(
-            [one.messages for one in batch], _MAX_LENGTH_TOKENS, [one.tools for one in batch]
-        )
-        return [len(one.token_ids) for one in encoded], None
-    except ChatError as error:
-        problem = error
-    lengths = []
-    for one in batch:
-        with suppress(ChatError):
-            found = chat.encode(one.messages, _MAX_LENGTH_TOKENS, one.tools)
-            lengths.append(len(found.token_ids))
-    return lengths, problem
+def _lengths(chat: ConfinedChat, batch: list[Example]) -> tuple[list[int], str]:
+    """Count a batch.
 
-
-# The manifest's hash is part of the key: another model in the same folder is read anew.
-@lru_cache(maxsize=4)
-def _chat_format(folder: str, _manifest_sha256: str | None) -> ChatFormat:
-    return ChatFormat.load(folder)
+    Raises:
+        ChatEnded: not even one of it can be counted.
+    """
+    messages, tools = [one.messages for one in batch], [one.tools for one in batch]
+    with suppress(ChatEnded):
+        return chat.lengths(messages, tools, _MAX_LENGTH_TOKENS)
+    # All of it may be too much at once.
+    alone = [chat.lengths([one.messages], [one.tools], _MAX_LENGTH_TOKENS) for one in batch]
+    problem = next((one.problem for one in alone if one.problem), "")
+    return [length for one in alone for length in one.lengths], problem

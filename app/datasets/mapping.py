@@ -14,27 +14,69 @@ from app.core.models import ExampleKind
 MAX_SYSTEM_LENGTH = 8000
 MAX_SPEAKER_LENGTH = 200
 
-# Why a row became no example, after "3 rows": said on pages and kept in DatasetVersion.left_out.
+# Why rows became no examples, of one and of {n}; DatasetVersion.left_out counts by these keys.
 LEFT_OUT = {
-    "blank": "are blank",
-    "empty_question": "have no question",
-    "empty_answer": "have no answer",
-    "empty_worse": "have no worse answer",
-    "same_answers": "have the same text as better and as worse answer",
-    "other_turns": "have a better and a worse conversation that differ before the last answer",
-    "empty_text": "have no text",
-    "nested": "have a list or an object where text is expected",
-    "bad_messages": "have no list of turns, each with a role and a content",
-    "bad_history": "have earlier turns that are not pairs of question and answer",
-    "unknown_role": "have a turn by someone other than system, user, assistant or tool",
-    "tools": "call tools in a way that cannot be read; OpenAI's `tools` and `tool_calls` can",
-    "not_text": "have a picture or a sound; only text can be learned",
-    "too_many_cells": "have more cells than there are columns",
-    "no_key": "have no name or number for the conversation",
-    "unknown_speaker": "have an unknown speaker; choose who gives the answers",
-    "broken_conversation": "have another row in the same conversation that cannot be used",
-    "no_answer_in_conversation": "have no answer in the whole conversation",
-    "bad_characters": "have characters that are not text (NUL or half a character)",
+    "blank": ("1 row is blank", "{n} rows are blank"),
+    "empty_question": ("1 row has no question", "{n} rows have no question"),
+    "empty_answer": ("1 row has no answer", "{n} rows have no answer"),
+    "empty_worse": ("1 row has no worse answer", "{n} rows have no worse answer"),
+    "same_answers": (
+        "1 row has the same text as better and as worse answer",
+        "{n} rows have the same text as better and as worse answer",
+    ),
+    "other_turns": (
+        "1 row has a better and a worse conversation that differ before the last answer",
+        "{n} rows have a better and a worse conversation that differ before the last answer",
+    ),
+    "empty_text": ("1 row has no text", "{n} rows have no text"),
+    "nested": (
+        "1 row has a list or an object where text is expected",
+        "{n} rows have a list or an object where text is expected",
+    ),
+    "bad_messages": (
+        "1 row has no list of turns, each with a role and a content",
+        "{n} rows have no list of turns, each with a role and a content",
+    ),
+    "bad_history": (
+        "1 row has earlier turns that are not pairs of question and answer",
+        "{n} rows have earlier turns that are not pairs of question and answer",
+    ),
+    "unknown_role": (
+        "1 row has a turn by someone other than system, user, assistant or tool",
+        "{n} rows have a turn by someone other than system, user, assistant or tool",
+    ),
+    "tools": (
+        "1 row calls tools in a way that cannot be read; OpenAI's `tools` and `tool_calls` can",
+        "{n} rows call tools in a way that cannot be read; OpenAI's `tools` and `tool_calls` can",
+    ),
+    "not_text": (
+        "1 row has a picture or a sound; only text can be learned",
+        "{n} rows have a picture or a sound; only text can be learned",
+    ),
+    "too_many_cells": (
+        "1 row has more cells than there are columns",
+        "{n} rows have more cells than there are columns",
+    ),
+    "no_key": (
+        "1 row has no name or number for the conversation",
+        "{n} rows have no name or number for the conversation",
+    ),
+    "unknown_speaker": (
+        "1 row has an unknown speaker; choose who gives the answers",
+        "{n} rows have an unknown speaker; choose who gives the answers",
+    ),
+    "broken_conversation": (
+        "1 row has another row in the same conversation that cannot be used",
+        "{n} rows have another row in the same conversation that cannot be used",
+    ),
+    "no_answer_in_conversation": (
+        "1 row has no answer in the whole conversation",
+        "{n} rows have no answer in the whole conversation",
+    ),
+    "bad_characters": (
+        "1 row has characters that are not text (NUL or half a character)",
+        "{n} rows have characters that are not text (NUL or half a character)",
+    ),
 }
 
 

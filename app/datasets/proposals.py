@@ -26,12 +26,13 @@ def propose(inspection: Inspection) -> Proposal:  # noqa: PLR0912 - a branch for
     if ColumnRole.BETTER in by_role and ColumnRole.WORSE in by_role:
         better, worse = by_role[ColumnRole.BETTER][0], by_role[ColumnRole.WORSE][0]
         roles[better], roles[worse] = ColumnRole.BETTER, ColumnRole.WORSE
-        why = f"“{better}” looks like the better of two answers and “{worse}” like the worse one"
-        for role, words in ((ColumnRole.QUESTION, "question"), (ColumnRole.SYSTEM, "instruction")):
-            for name in by_role.get(role, [])[:1]:
-                roles[name] = role
-                why += f", “{name}” like the {words}"
-        why += "."
+        why = f"“{better}” looks like the better of two answers and “{worse}” like the worse one."
+        for name in by_role.get(ColumnRole.QUESTION, [])[:1]:
+            roles[name] = ColumnRole.QUESTION
+            why += f" “{name}” looks like the question."
+        for name in by_role.get(ColumnRole.SYSTEM, [])[:1]:
+            roles[name] = ColumnRole.SYSTEM
+            why += f" “{name}” looks like the instruction."
         is_sure = is_sure and all(len(names) == 1 for names in by_role.values())
     elif len(by_role.get(ColumnRole.MESSAGES, [])) == 1:
         (name,) = by_role[ColumnRole.MESSAGES]
@@ -117,17 +118,22 @@ def _turns(
             speaker: ColumnRole.SPEAKER,
             said[0]: ColumnRole.TEXT,
         }
-        how = f"“{speaker}” says who speaks and “{said[0]}” what"
+        why = (
+            f"Rows with the same “{keys[0]}” seem to be one conversation: “{speaker}” says who "
+            f"speaks and “{said[0]}” what is said; please check."
+        )
     elif len(by_role.get(ColumnRole.QUESTION, [])) == len(by_role.get(ColumnRole.ANSWER, [])) == 1:
         roles |= {
             keys[0]: ColumnRole.KEY,
             by_role[ColumnRole.QUESTION][0]: ColumnRole.QUESTION,
             by_role[ColumnRole.ANSWER][0]: ColumnRole.ANSWER,
         }
-        how = "questions and answers take turns"
+        why = (
+            f"Rows with the same “{keys[0]}” seem to be one conversation, in which questions and "
+            "answers take turns; please check."
+        )
     else:
         return None
-    why = f"Rows with the same “{keys[0]}” seem to be one conversation: {how}; please check."
     return Proposal(_mapping(inspection, roles), False, why)
 
 

@@ -10,7 +10,6 @@ import hashlib
 import os
 import re
 import secrets
-import shutil
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -20,8 +19,8 @@ from typing import BinaryIO
 from pydantic import BaseModel
 from sqlalchemy.orm import Session
 
-from app.core import settings, storage, wakeup
-from app.core.errors import Conflict, Forbidden, Invalid, NotFound, TooLarge
+from app.core import disk, settings, storage, wakeup
+from app.core.errors import Conflict, DiskFull, Forbidden, Invalid, NotFound, TooLarge
 from app.core.models import DatasetVersion, User
 from app.datasets import versions
 from app.datasets.privacy import reviews
@@ -41,8 +40,11 @@ READABLE = (
     "tables (CSV, TSV, Excel, ODS, JSON, JSONL, Parquet), documents (Word, PDF with text, "
     "Markdown, TXT) and ZIP archives of them"
 )
-# Left free on the disk whatever is uploaded: the database lives there too.
-_SPARE_BYTES = 512 * 1024**2
+# So much room is asked for at once where nobody has said how long a file will be.
+_ROOM_STEP_BYTES = 64 * 1024**2
+# An upload that has stood still for so long may go on, but holds no room any more.
+_QUIET_SECONDS = 3600
+_NO_ROOM = "The server's disk has no room for this file; tell your administrator."
 
 
 class Upload(BaseModel):
@@ -86,10 +88,6 @@ def start(user: User, filename: str, name: str, size_bytes: int) -> Upload:
         )
     folder = _folder()
     folder.mkdir(parents=True, exist_ok=True)
-    if shutil.disk_usage(folder).free < size_bytes + _SPARE_BYTES:
-        raise TooLarge(
-            "The server's disk has no room for this file; tell your administrator.", field="file"
-        )
     remove_stale()
     if sum(upload.owner_id == user.id for upload in _all()) >= MAX_OPEN_UPLOADS:
         raise Conflict(
@@ -105,6 +103,11 @@ def start(user: User, filename: str, name: str, size_bytes: int) -> Upload:
     )
     upload.data.touch()
     _info(upload.id).write_text(upload.model_dump_json(), encoding="utf-8")
+    try:
+        promise_room(size_bytes, upload.data, _info(upload.id))
+    except BaseException:
+        cancel(upload)
+        raise
     return upload
 
 
@@ -173,13 +176,34 @@ def remove_stale() -> None:
 class Incoming:
     """A file that comes in one go, written to disk as it comes; what is not kept is forgotten."""
 
-    def __init__(self) -> None:
+    def __init__(
+        self, field: str = "file", max_bytes: int | None = None, expected_bytes: int = 0
+    ) -> None:
+        """Begin a file, and hold room for it.
+
+        Args:
+            field: The form's, of which what is wrong with it is said.
+            max_bytes: It may have, where that is less than ETUDE_MAX_UPLOAD_BYTES.
+            expected_bytes: How long it will be, as far as anybody said.
+
+        Raises:
+            DiskFull: the disk has no room for it; with the field.
+        """
+        self._field, self._max_bytes = field, max_bytes
         folder = settings.get().storage_dir / "incoming"
         folder.mkdir(parents=True, exist_ok=True)
         _remove_leftovers(folder)
         self.size_bytes = 0
         self._path = folder / secrets.token_hex(16)
-        self._file = self._path.open("wb")
+        try:
+            self._room = disk.Reservation(expected_bytes, [self._path])
+        except disk.NoRoom:
+            raise DiskFull(_NO_ROOM, field=field) from None
+        try:
+            self._file = self._path.open("wb")
+        except BaseException:
+            self._room.close()
+            raise
         self._digest = hashlib.sha256()
 
     @property
@@ -188,42 +212,67 @@ class Incoming:
         return self._digest.hexdigest()
 
     def require_room_for(self, num_bytes: int) -> None:
-        """Refuse what would make the file larger than ETUDE_MAX_UPLOAD_BYTES.
+        """Refuse what would make the file larger than it may be.
 
         Raises:
-            TooLarge: with the field `file`.
+            TooLarge: with the form's field.
         """
-        require_size(self.size_bytes + num_bytes)
+        require_size(self.size_bytes + num_bytes, self._field, self._max_bytes)
 
     def write(self, data: bytes) -> None:
-        """Append some bytes."""
+        """Append some bytes.
+
+        Raises:
+            DiskFull: the disk has no room for them; with the field.
+        """
+        if self.size_bytes + len(data) > self._room.size_bytes:
+            try:
+                self._room.grow(max(len(data), _ROOM_STEP_BYTES))
+            except disk.NoRoom:
+                raise DiskFull(_NO_ROOM, field=self._field) from None
         self._digest.update(data)
         self._file.write(data)
         self.size_bytes += len(data)
+
+    def read(self) -> bytes:
+        """Return what has come, for what is small enough to be held in memory."""
+        self._file.flush()
+        return self._path.read_bytes()
 
     def keep(self) -> storage.Stored:
         """Move the file into the storage."""
         self._file.close()
         return storage.adopt("uploads", self._path, self.sha256)
 
+    def move_to(self, path: Path) -> None:
+        """Move the file to a place of the same disk, whole and on disk."""
+        self._file.flush()
+        os.fsync(self._file.fileno())
+        self._file.close()
+        self._path.rename(path)
+
     def forget(self) -> None:
-        """Remove the file unless it was kept."""
+        """Remove the file unless it was kept, and let go of the room that it did not take."""
+        self._room.close()
         self._file.close()
         self._path.unlink(missing_ok=True)
 
 
-def require_size(size_bytes: int) -> None:
-    """Refuse a file that is larger than ETUDE_MAX_UPLOAD_BYTES.
+def require_size(size_bytes: int, field: str = "file", max_bytes: int | None = None) -> None:
+    """Refuse a file that is larger than ETUDE_MAX_UPLOAD_BYTES, or than a part may be.
 
     Raises:
-        TooLarge: with the field `file`.
+        TooLarge: with the field.
     """
     limit = settings.get().max_upload_bytes
-    if size_bytes > limit:
+    if max_bytes is not None and max_bytes < limit:
+        if size_bytes > max_bytes:
+            raise TooLarge(f"{field}: send at most {max_bytes:,} bytes at once.", field=field)
+    elif size_bytes > limit:
         raise TooLarge(
             f"The file is larger than the {limit:,} bytes that this server takes. Split it, or ask "
             "your administrator to raise ETUDE_MAX_UPLOAD_BYTES.",
-            field="file",
+            field=field,
         )
 
 
@@ -258,17 +307,33 @@ def add_dataset(
     return version
 
 
+def promise_room(size_bytes: int, place: Path, made_for: Path) -> None:
+    """Hold room for a file that comes piece by piece; refuse what the disk has no room for.
+
+    Args:
+        place: The file, or the folder that its parts come to.
+        made_for: What goes when the upload ends.
+
+    Raises:
+        TooLarge: with the field `file`.
+    """
+    try:
+        disk.promise(size_bytes, [place], made_for, _QUIET_SECONDS)
+    except disk.NoRoom:
+        raise TooLarge(_NO_ROOM, field="file") from None
+
+
 def require_uploader(user: User) -> None:
     """Refuse people who may only look."""
     if not can_edit(user):
         raise Forbidden("You can view datasets, but not add any.")
 
 
-def check_filename(filename: str) -> None:
+def check_filename(filename: str, field: str = "file") -> None:
     """Refuse what is plainly no table and no list of examples.
 
     Raises:
-        Invalid: with the field `file`.
+        Invalid: with the field.
     """
     _, dot, ending = versions.clean_filename(filename).rpartition(".")
     ending = ending.lower() if dot else ""
@@ -276,7 +341,7 @@ def check_filename(filename: str) -> None:
         raise Invalid(
             f"Etude cannot read files that end in “.{ending}”; it reads {READABLE}. "
             "Open the file in the program it comes from and save it as one of those.",
-            field="file",
+            field=field,
         )
 
 

@@ -144,11 +144,11 @@ def before(
 
 def shown(db: Session, job: Job) -> Shown:
     """Put both in words for the job's page."""
-    guess, found = estimate(db, job), measured(db, job)
-    if found is not None:
-        prefix = "" if found.is_whole else "at least "
-        said, cost = prefix + _kwh(found.joules), prefix + _money(found.joules)
-        covers = _COVERS[found.source]
+    guess, used_energy = estimate(db, job), measured(db, job)
+    if used_energy is not None:
+        form = "{used}" if used_energy.is_whole else "at least {used}"
+        said, cost = (form.format(used=words(used_energy.joules)) for words in (_kwh, _money))
+        covers = _COVERS[used_energy.source]
     else:
         said, cost = (_NOT_MEASURED if job.status.is_final else "—"), "—"
         covers = ""

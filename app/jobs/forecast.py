@@ -285,13 +285,14 @@ class _Play:
             return None
         rules = [standing.rule for standing in self._standings(job.department_id, job.owner_id)]
         hours = [rule.hours for rule in rules if rule.hours is not None]
-        at, work = self.everyone.local, seconds
+        at, work = self.everyone.now, seconds
         for _ in range(1000):
-            changes = [change for each in hours if (change := each.next_change(at))]
+            local = at.astimezone(self.everyone.zone)
+            changes = [change for each in hours if (change := each.next_change(local))]
             if not changes:
                 break
             change = min(changes)
-            if all(each.is_open(at) for each in hours):
+            if all(each.is_open(local) for each in hours):
                 worked = (change - at).total_seconds()
                 if worked >= work:
                     break

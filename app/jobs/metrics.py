@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, TypeAdapter
+from pydantic import Field, TypeAdapter, ValidationError
 from sqlalchemy import Row, cast, func, select, text, update
 from sqlalchemy.dialects.postgresql import JSONB, insert
 from sqlalchemy.orm import Session
@@ -27,8 +27,9 @@ from app.core.models import (
     Json,
     Metric,
 )
-from app.jobs import fence, stream
+from app.jobs import fence, practice, stream
 from app.training.events import (
+    NOT_FINITE,
     CheckpointEvent,
     DoneEvent,
     EvaluationEvent,
@@ -71,13 +72,23 @@ class StreamItem:
     data: Json
 
 
+class NoNumber(ValueError):
+    """An event has a figure that is no number, which neither JSON nor a chart can hold."""
+
+
 def parse(line: bytes) -> TrainerEvent:
     """Read one line of events.jsonl.
 
     Raises:
+        NoNumber: one of its figures is NaN or infinite. Trainers of ours write none.
         ValueError: it is not an event.
     """
-    return _EVENT.validate_json(line)
+    try:
+        return _EVENT.validate_json(line)
+    except ValidationError as error:
+        if any(each["type"] == NOT_FINITE for each in error.errors()):
+            raise NoNumber from error
+        raise
 
 
 def ingest(
@@ -157,10 +168,13 @@ def _write_rows(
         db.execute(
             new.on_conflict_do_update(index_elements=keys, set_=again), list(metrics.values())
         )
+    asked = ""
+    if any(isinstance(event, PlanEvent | EvaluationEvent) for event in events):
+        asked = practice.chosen_by(db.get_one(Job, job_id))
     for seq, event in enumerate(events, start=last_seq - len(events) + 1):
         if isinstance(event, CheckpointEvent):
             _keep_checkpoint(db, job_id, attempt, event)
-        sentence = None if is_told else _sentence(event)
+        sentence = None if is_told else _sentence(event, asked)
         if sentence is not None:
             level, message, data = sentence
             db.add(
@@ -227,13 +241,13 @@ def series(
         job_id: The job.
         up_to_seq: Leave out what is numbered higher.
     """
-    found: dict[str, list[tuple[int, float]]] = defaultdict(list)
+    curves: dict[str, list[tuple[int, float]]] = defaultdict(list)
     wanted = select(Metric.name, Metric.step, Metric.value).where(Metric.job_id == job_id)
     if up_to_seq is not None:
         wanted = wanted.where(Metric.seq <= up_to_seq)
     for row in db.execute(wanted.order_by(Metric.step)):
-        found[row.name].append((row.step, row.value))
-    return dict(found)
+        curves[row.name].append((row.step, row.value))
+    return dict(curves)
 
 
 def csv(db: Session, job_id: int) -> str:
@@ -289,22 +303,26 @@ def _metrics(job_id: int, attempt: int, seq: int, event: TrainerEvent) -> list[J
     ]
 
 
-def _sentence(event: TrainerEvent) -> tuple[str, str, Json | None] | None:
-    """Say an event in words: level, message, data."""
+def _sentence(event: TrainerEvent, asked: str) -> tuple[str, str, Json | None] | None:
+    """Say an event in words: level, message, data.
+
+    Args:
+        asked: What the losses in between are measured on: check, test or practice.
+    """
     match event:
         case PhaseEvent():
             return "info", event.message, {"phase": event.phase}
         case PlanEvent():
-            message = (
-                f"Planned: {event.total_steps} steps over {event.num_train} examples, "
-                f"tested on {event.num_validation}."
-            )
+            message = f"Planned: {event.total_steps} steps over {event.num_train} examples"
+            if event.num_validation:
+                message += f", {asked}ed on {event.num_validation}"
+            message += "."
             counts = event.model_dump(include=set(_CUT))
             cut = cut_sentence(counts)
             message = f"{message} {cut}".strip()
             return "warn" if cut else "info", message, event.plan | counts
         case EvaluationEvent():
-            message = f"Loss on the test questions after step {event.step}: {event.loss:.3f}."
+            message = f"Loss on the {asked} questions after step {event.step}: {event.loss:.3f}."
             if event.is_best:
                 message += " This is the best so far."
             if event.preferred_share is not None:
@@ -350,7 +368,7 @@ def _of_pairs(event: StepEvent | EvaluationEvent, prefix: str) -> dict[str, floa
 
 
 def _keep_checkpoint(db: Session, job_id: int, attempt: int, event: CheckpointEvent) -> None:
-    found = select(Metric.name, Metric.value).where(
+    losses = select(Metric.name, Metric.value).where(
         Metric.job_id == job_id,
         Metric.step == event.step,
         Metric.name.in_(("loss", "validation_loss")),
@@ -359,7 +377,7 @@ def _keep_checkpoint(db: Session, job_id: int, attempt: int, event: CheckpointEv
         "attempt": attempt,
         "path": event.path,
         "manifest_sha256": event.manifest_sha256,
-        "metrics": {row.name: row.value for row in db.execute(found)},
+        "metrics": {row.name: row.value for row in db.execute(losses)},
     }
     db.execute(
         insert(Checkpoint)

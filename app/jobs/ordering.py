@@ -20,7 +20,14 @@ def raise_(db: Session, admin: User, job: Job) -> None:
         Forbidden: it is not an administrator who asks.
         Conflict: the job is not in the queue.
     """
-    _move(db, admin, job, "raise", lambda priority: priority - 1, "moved it forward in the queue")
+    _move(
+        db,
+        admin,
+        job,
+        "raise",
+        lambda priority: priority - 1,
+        "{who} moved it forward in the queue.",
+    )
 
 
 def lower(db: Session, admin: User, job: Job) -> None:
@@ -30,7 +37,9 @@ def lower(db: Session, admin: User, job: Job) -> None:
         Forbidden: it is not an administrator who asks.
         Conflict: the job is not in the queue.
     """
-    _move(db, admin, job, "lower", lambda priority: priority + 1, "moved it back in the queue")
+    _move(
+        db, admin, job, "lower", lambda priority: priority + 1, "{who} moved it back in the queue."
+    )
 
 
 def to_top(db: Session, admin: User, job: Job) -> None:
@@ -50,7 +59,7 @@ def to_top(db: Session, admin: User, job: Job) -> None:
         job,
         "top",
         lambda priority: min(priority, before_all),
-        "moved it to the top of the queue",
+        "{who} moved it to the top of the queue.",
     )
 
 
@@ -60,7 +69,7 @@ def _move(
     job: Job,
     operation: str,
     to: Callable[[int], int],
-    words: str,
+    sentence: str,
 ) -> None:
     require_role(admin, Role.ADMIN)
     db.refresh(job, with_for_update={"of": Job})
@@ -68,6 +77,6 @@ def _move(
         raise Conflict(f"This job is no longer in the queue: {of_status(job.status).word}.")
     before, job.priority = job.priority, to(job.priority)
     db.flush()
-    say(db, job.id, "status", f"{admin.name or admin.email} {words}.")
+    say(db, job.id, "status", sentence.format(who=admin.name or admin.email))
     audit.record(db, admin, f"job.{operation}", f"job {job.id}", before=before, after=job.priority)
     db.refresh(job)

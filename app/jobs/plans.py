@@ -12,8 +12,8 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from app.core.models import BaseModel, DatasetVersion, VersionStatus, Worker
-from app.datasets import lengths
-from app.jobs import scheduling
+from app.datasets import lengths, parts
+from app.jobs import practice, scheduling
 from app.jobs.choice import WORKER_SILENCE
 from app.training.config import PRESETS, TrainConfig
 from app.training.plan import choose
@@ -50,9 +50,21 @@ def device_of(plan: Plan, on: Sequence[DeviceInfo]) -> DeviceInfo:
 
 
 def predict(
-    db: Session, version: DatasetVersion, base_model: BaseModel, config: TrainConfig
+    db: Session,
+    version: DatasetVersion,
+    base_model: BaseModel,
+    config: TrainConfig,
+    *,
+    held_out: DatasetVersion | None = None,
+    from_adapter: bool = False,
+    rows_percent: int = 100,
 ) -> Plan | None:
-    """Predict memory and time; nothing while data, model or worker are not there yet."""
+    """Predict memory and time; nothing while data, model or worker are not there yet.
+
+    Args:
+        held_out: On which the job is tested, all of it; more of its version is practised then.
+        rows_percent: Of its practice rows, so many.
+    """
     on = devices(db)
     if (
         not on
@@ -61,7 +73,13 @@ def predict(
         or base_model.num_parameters is None
     ):
         return None
-    return _narrowest(base_model, lengths.histogram(db, version, base_model), config, on)
+    histogram = lengths.histogram(db, version, base_model)
+    if held_out is not None or rows_percent < 100:
+        sizes = practice.sizes_of(version, held_out)
+        num_checked = sizes.check if parts.has_three(version) else sizes.test
+        num_practice = practice.num_of(sizes.practice, rows_percent)
+        histogram = histogram.of_so_many(num_practice, num_checked)
+    return _narrowest(base_model, histogram, config, on, from_adapter)
 
 
 def fits(base_model: BaseModel, on: Sequence[DeviceInfo]) -> Literal["yes", "tight", "no"] | None:
@@ -79,13 +97,24 @@ def needs(db: Session, plan: Plan | None) -> scheduling.Needs:
 
 
 def _narrowest(
-    model: BaseModel, histogram: LengthHistogram, config: TrainConfig, on: Sequence[DeviceInfo]
+    model: BaseModel,
+    histogram: LengthHistogram,
+    config: TrainConfig,
+    on: Sequence[DeviceInfo],
+    from_adapter: bool = False,
 ) -> Plan | None:
     """Plan for as few devices as hold it; where none do, for as many as there are together."""
     plan = None
     if model.config is not None and model.num_parameters is not None:
         for info in on:
-            plan = choose.plan(model.config, model.num_parameters, histogram, config, info)
+            plan = choose.plan(
+                model.config,
+                model.num_parameters,
+                histogram,
+                config,
+                info,
+                from_adapter=from_adapter,
+            )
             if plan.fits != "no":
                 break
     return plan

@@ -1,4 +1,4 @@
-"""How a job stands, in words and figures: the sentence, the time left, the loss on test questions.
+"""How a job stands, in words and figures: the sentence, the time left, the loss in between.
 
 One place for the page, the lists and the event stream, so that they never disagree.
 """
@@ -14,7 +14,8 @@ from sqlalchemy.orm import Session
 
 from app.core.models import Desired, Job, JobStatus, Metric, Worker
 from app.core.status_words import PAUSED, STOPPING, of_status
-from app.jobs import choice, queue_view
+from app.datasets import parts
+from app.jobs import choice, practice, queue_view
 
 # The speed of the last steps says more about the next ones than that of the first.
 _RECENT_STEPS = 30
@@ -25,7 +26,7 @@ _PHASES = {
     "probing": ("Preparing", "Trying the longest examples first, to check that memory is enough."),
     "training": ("Training", ""),
     "evaluating": ("Training", ""),
-    "sampling": ("Finishing", "Answering a few test questions, to compare before and after."),
+    "sampling": ("Finishing", "Answering a few questions, to compare before and after."),
     "saving": ("Saving", "Saving what has been learned so far."),  # amid training, too
 }
 
@@ -68,7 +69,7 @@ def elapsed(job: Job) -> str:
 
 
 def in_list(db: Session, rows: list[Job]) -> list[tuple[Job, str, list[float]]]:
-    """Pair each job with its word and its losses on test questions, in one query for all."""
+    """Pair each job with its word and its losses in between, in one query for all."""
     losses: dict[int, list[float]] = {job.id: [] for job in rows}
     for job_id, value in db.execute(
         select(Metric.job_id, Metric.value)
@@ -94,8 +95,8 @@ def status_word(job: Job) -> str:
 class _Course:
     """What a job has measured so far."""
 
-    # Losses on test questions, and of pairs the shares whose better answer is preferred: each as
-    # (step, value) in order of steps.
+    # Losses on the questions that check, and of pairs the shares whose better answer is preferred:
+    # each as (step, value) in order of steps.
     tests: list[tuple[int, float]]
     shares: list[tuple[int, float]]
     seconds_per_step: float | None  # of the last steps; None before the second
@@ -154,56 +155,65 @@ def sentence(
             return "Cancelled before the first step; no adapter was made."
         return f"Cancelled at step {job.step:,}; no adapter was made."
     if job.status is JobStatus.SUCCEEDED:
-        return _outcome(tests, dict(shares))
+        return _outcome(job, tests, dict(shares))
     if job.status is JobStatus.QUEUED:
         return why_it_waits(job, queue_view.outlook(db))
     if job.desired is Desired.CANCEL:
         return "Stopping. The machine will be free in a few seconds."
     about_phase = _PHASES.get(job.phase or "", ("", "Training is about to start."))[1]
-    return about_phase or _learning(tests, dict(shares))
+    return about_phase or _learning(practice.chosen_by(job), tests, dict(shares))
 
 
-def _learning(tests: list[tuple[int, float]], shares: dict[int, float]) -> str:
+def _learning(asked: str, tests: list[tuple[int, float]], shares: dict[int, float]) -> str:
+    """Say how it goes, by its losses on what is asked in between: check, test or practice rows."""
     if len(tests) < 2:
-        return "Training has started. The first test comes soon."
+        return "Training has started. The first check comes soon."
     first, last = tests[0][1], tests[-1][1]
     best_step, best = min(tests, key=lambda test: test[1])
     if best >= first:
+        said = f"Its loss on the {asked} questions has not fallen yet."
+        if asked == "practice":
+            return said
         return (
-            "Its loss on the test questions has not fallen yet. If this stays so, there may be too "
-            "few examples, or they may be too different from the test questions."
+            f"{said} If this stays so, there may be too few examples, or they may be too different "
+            f"from the {asked} questions."
         )
     if last <= best and best_step in shares:
         return (
             "It is learning: it prefers the better of two answers to "
-            f"{_percent(shares[best_step])} of the test questions."
+            f"{_percent(shares[best_step])} of the {asked} questions."
         )
-    if last <= best:
-        return "It is learning: its loss on the test questions is still falling."
+    if last <= best or asked == "practice":
+        return f"It is learning: its loss on the {asked} questions is still falling."
     return (
-        f"It did best on the test questions at step {best_step:,} and has not improved since. "
+        f"It did best on the {asked} questions at step {best_step:,} and has not improved since. "
         "That best version is kept."
     )
 
 
-def _outcome(tests: list[tuple[int, float]], shares: dict[int, float]) -> str:
+def _outcome(job: Job, tests: list[tuple[int, float]], shares: dict[int, float]) -> str:
     if len(tests) < 2:
         return "Finished: the adapter is ready."
-    first, (best_step, best) = tests[0][1], min(tests, key=lambda test: test[1])
-    if best >= first:
-        return (
-            "Finished, but its loss on the test questions did not fall. More examples, or "
-            "examples closer to the test questions, may help."
-        )
-    if best_step in shares:
+    asked = practice.chosen_by(job)
+    first, (step, loss) = tests[0][1], min(tests, key=lambda test: test[1])
+    kept = f"The adapter from step {step:,} was kept."
+    if asked == "practice":
+        step, loss = tests[-1]
+        kept = "No rows were set apart to check on, so the adapter of the last step was kept."
+        if not parts.has_three(job.version):
+            kept = "That says nothing about questions that it has not practised."
+    if loss >= first:
+        said = f"Finished, but its loss on the {asked} questions did not fall."
+        if asked == "practice":
+            return f"{said} {kept}"
+        return f"{said} More examples, or examples closer to the {asked} questions, may help."
+    if step in shares:
         return (
             "Finished: it prefers the better of two answers to "
-            f"{_percent(shares[best_step])} of the test questions. The adapter from step "
-            f"{best_step:,} was kept."
+            f"{_percent(shares[step])} of the {asked} questions. {kept}"
         )
     return (
-        f"Finished: its loss on the test questions fell from {first:.2f} to {best:.2f}. "
-        f"The adapter from step {best_step:,} was kept."
+        f"Finished: its loss on the {asked} questions fell from {first:.2f} to {loss:.2f}. {kept}"
     )
 
 

@@ -280,13 +280,14 @@ def take_over(
 def succeed(db: Session, claimed: Claim, *, measured: Json) -> None:
     """End a job well, in the transaction that adds its adapter.
 
+    Who is told of it, and when, is decided by what follows (app/evaluation/evaluations.py).
+
     Raises:
         Fenced: another worker may have the job.
     """
     values = {"measured": measured, "reason": None, "error_code": None, "strikes": 0}
     _end(db, claimed, JobStatus.SUCCEEDED, "succeeded", exit_code=0, **values)
     say(db, claimed.job_id, "status", "Finished: the adapter is ready.")
-    notices.job_ended(db, claimed.job_id)
 
 
 def fail(

@@ -7,7 +7,7 @@ from datetime import datetime
 from typing import Any
 
 import structlog
-from sqlalchemy import Row, func, select
+from sqlalchemy import Row, func, select, union_all
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session, aliased
 
@@ -18,8 +18,12 @@ from app.core.models import (
     BaseModel,
     DatasetVersion,
     Desired,
+    Evaluation,
+    EvaluationStatus,
     Job,
     JobStatus,
+    Judging,
+    JudgingStatus,
     ModelStatus,
     QuarantinedDevice,
     User,
@@ -27,8 +31,9 @@ from app.core.models import (
     Worker,
     WorkerState,
 )
+from app.core.sentences import counted
 from app.datasets.privacy import reviews
-from app.jobs import choice, forecast, scheduling, shares
+from app.jobs import afterwards, choice, forecast, scheduling, shares
 
 # From how many like jobs speeds are taken, the newest.
 _NUM_MEASURED = 200
@@ -37,7 +42,6 @@ _NUM_MEASURED = 200
 # shown.
 _LONG, _KEPT_SECONDS, _SHARE, _STALE_SECONDS = 500, 2.0, 0.1, 60.0
 _log = structlog.get_logger()
-_NUMBERS = ("no", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
 
 
 @dataclass
@@ -97,6 +101,11 @@ def outlook(db: Session) -> Outlook:
     if kept.is_due() and _working.acquire(blocking=False):
         threading.Thread(target=_renew, args=(url,), name="outlook", daemon=True).start()
     return kept.outlook
+
+
+def with_what_is_not_kept(db: Session) -> Outlook:
+    """Work out the queue as this transaction sees it, for nobody else: it will be taken back."""
+    return _work_out(db)
 
 
 def _work_out_anew(db: Session, url: str) -> Outlook:
@@ -244,7 +253,7 @@ def _waiting(
         row.owner_id,
         row.priority,
         needs,
-        _duration(row, parts, on_which[needs]),
+        afterwards.with_evaluation(_duration(row, parts, on_which[needs]), row.planned_seconds),
         max(0.0, (row.run_after - parts.everyone.now).total_seconds()),
     )
 
@@ -267,13 +276,41 @@ def _running(db: Session, queue: Outlook) -> list[forecast.Running]:
         total = row.total_steps - row.resume_step if row.total_steps else None
         duration = _duration(row, parts, workers.get(row.worker_id))
         rest = forecast.left(elapsed, row.step - row.resume_step, total, duration)
-        running.append(forecast.Running(row.department_id, row.owner_id, row.worker_id, rest))
+        held = afterwards.with_evaluation(rest, row.planned_seconds)
+        running.append(forecast.Running(row.department_id, row.owner_id, row.worker_id, held))
         if rest is not None:
             began = (row.started_at, row.started_at)
             queue.times[row.id] = forecast.Times(
                 began, forecast.span(parts.everyone, rest.low, rest.high)
             )
-    return running
+    return running + _evaluating(db)
+
+
+def _evaluating(db: Session) -> list[forecast.Running]:
+    """List what is evaluated or judged just now: its device is as taken as by a job."""
+    of_tables = [
+        select(
+            table.department_id,
+            table.owner_id,
+            table.worker_id,
+            (table.budget_seconds - table.spent_seconds).label("left"),
+        ).where(table.status == status)
+        for table, status in (
+            (Evaluation, EvaluationStatus.EVALUATING),
+            (Judging, JudgingStatus.JUDGING),
+        )
+    ]
+    held = db.execute(union_all(*of_tables))
+    return [
+        forecast.Running(
+            row.department_id,
+            row.owner_id,
+            row.worker_id,
+            forecast.DurationRange(0, max(0.0, row.left), max(0.0, row.left)),
+        )
+        for row in held
+        if row.worker_id is not None
+    ]
 
 
 def _is_ready(row: Row[Any]) -> bool:
@@ -316,10 +353,7 @@ def _reason(row: Row[Any], queue: Outlook) -> str:
     ahead = queue.positions[row.id] - 1
     if ahead == 0:
         return "It is next in the queue."
-    count = _NUMBERS[ahead] if ahead < len(_NUMBERS) else f"{ahead:,}"
-    return (
-        "One job is ahead of it." if ahead == 1 else f"{count.capitalize()} jobs are ahead of it."
-    )
+    return counted(ahead, "One job is ahead of it.", "{n} jobs are ahead of it.")
 
 
 def _too_large(needs: scheduling.Needs, offers: list[scheduling.Offer]) -> str:

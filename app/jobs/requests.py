@@ -13,6 +13,7 @@ from app.base_models import registry as base_models
 from app.core import audit, clock
 from app.core.errors import Conflict, Forbidden, Invalid, NotFound
 from app.core.models import (
+    Adapter,
     DatasetVersion,
     Desired,
     ExampleKind,
@@ -27,7 +28,7 @@ from app.core.models import (
 from app.core.status_words import of_status
 from app.datasets import examples, versions
 from app.datasets.privacy import reviews
-from app.jobs import limits, plans
+from app.jobs import limits, plans, practice, start
 from app.jobs.queue_view import Outlook
 from app.jobs.rights import require_control
 from app.jobs.stream import say
@@ -60,8 +61,8 @@ def require_visible(db: Session, user: User, job_id: int) -> None:
     Raises:
         NotFound: there is none, or it belongs to another department.
     """
-    found = visible(user).where(Job.id == job_id).with_only_columns(Job.id)
-    if db.scalar(found) is None:
+    visible_id = visible(user).where(Job.id == job_id).with_only_columns(Job.id)
+    if db.scalar(visible_id) is None:
         raise _no_such_job()
 
 
@@ -139,16 +140,22 @@ def create(
     validation_version_id: int | None = None,
     retry_of: Job | None = None,
     privacy: reviews.Decision | None = None,
+    start_adapter: Adapter | None = None,
+    rows_percent: int = 100,
+    curve_id: int | None = None,
 ) -> Job:
     """Queue a job with its settings frozen; its data may still be on the way to being ready.
 
     Args:
         privacy: What a program's owner decides about personal details in the data.
+        start_adapter: Whose weights the job begins with; a fresh adapter unless given.
+        rows_percent: Of the practice rows it takes so many, as a point of a learning curve.
+        curve_id: That curve.
 
     Raises:
         Forbidden: the person may only look.
-        NotFound: no such data or model, or they are another department's.
-        Invalid: data or model cannot be trained with, or the name is missing.
+        NotFound: no such data, model or adapter, or they are another department's.
+        Invalid: data, model or adapter cannot be trained with, or the name is missing.
         Conflict: nobody has decided yet about personal details in the data.
     """
     if not can_edit(user):
@@ -171,7 +178,19 @@ def create(
             field="base_model_id",
         )
     limits.check_queued(db, user)
-    plan = plans.predict(db, version, base_model, config)
+    lineage = []
+    if start_adapter is not None:
+        lineage = start.require(db, user, start_adapter, base_model, config)
+        practice.require_new_rows(db, start_adapter, version, held_out)
+    plan = plans.predict(
+        db,
+        version,
+        base_model,
+        config,
+        held_out=held_out,
+        from_adapter=bool(lineage),
+        rows_percent=rows_percent,
+    )
     needs = plans.needs(db, plan)
     job = Job(
         department_id=user.department_id,
@@ -181,6 +200,10 @@ def create(
         validation_version_id=validation_version_id,
         base_model_id=base_model.id,
         retry_of_id=retry_of.id if retry_of else None,
+        start_adapter_id=start_adapter.id if start_adapter else None,
+        lineage=lineage,
+        rows_percent=rows_percent,
+        curve_id=curve_id,
         config=config.model_dump(mode="json"),
         plan=plan.model_dump(mode="json") if plan else None,
         needs_bytes=needs.memory_bytes,
@@ -202,6 +225,7 @@ def create(
         version=version.id,
         base_model=base_model.name,
         retry_of=job.retry_of_id,
+        start_adapter=job.start_adapter_id,
     )
     db.refresh(job)
     return job
@@ -215,7 +239,7 @@ def cancel(db: Session, user: User, job: Job) -> None:
         Conflict: the job is over.
     """
     require_control(user, job, "cancel")
-    _lock_live(db, job, "cancelled")
+    _lock_live(db, job, "This job has already ended, so it cannot be cancelled.")
     job.desired, job.desired_by_id = Desired.CANCEL, user.id
     if job.status is JobStatus.QUEUED:
         job.status = JobStatus.CANCELLED
@@ -236,7 +260,7 @@ def pause(db: Session, user: User, job: Job) -> None:
         Conflict: the job is over, or being cancelled.
     """
     require_control(user, job, "pause")
-    _lock_live(db, job, "paused")
+    _lock_live(db, job, "This job has already ended, so it cannot be paused.")
     if job.desired is Desired.CANCEL:
         raise Conflict("This job is being cancelled, so it can no longer be paused.")
     job.desired, job.desired_by_id = Desired.PAUSE, user.id
@@ -252,7 +276,7 @@ def resume(db: Session, user: User, job: Job) -> None:
         Conflict: the job is not paused.
     """
     require_control(user, job, "resume")
-    _lock_live(db, job, "resumed")
+    _lock_live(db, job, "This job has already ended, so it cannot be resumed.")
     if job.desired is not Desired.PAUSE:
         raise Conflict("This job is not paused, so there is nothing to resume.")
     job.desired, job.desired_by_id = Desired.RUN, user.id
@@ -265,7 +289,7 @@ def retry(db: Session, user: User, job: Job) -> Job:
 
     Raises:
         Forbidden: it is not theirs to decide.
-        Conflict: the job is not over, or it succeeded.
+        Conflict: the job is not over, or it succeeded; or the adapter that it starts from is gone.
         Invalid: its data or model are gone.
     """
     require_control(user, job, "try again")
@@ -286,6 +310,9 @@ def retry(db: Session, user: User, job: Job) -> Job:
         api_request=job.api_request,
         validation_version_id=job.validation_version_id,
         retry_of=job,
+        start_adapter=start.of_job(job),
+        rows_percent=job.rows_percent,
+        curve_id=job.curve_id,
     )
 
 
@@ -325,8 +352,12 @@ def _usable(version: DatasetVersion) -> None:
     if version.dataset.deleted_at is not None:
         raise Invalid(f"The data “{name}” was deleted; choose other data.", field="version_id")
     if version.status is VersionStatus.FAILED:
-        why = f": {version.reason}" if version.reason else "."
-        raise Invalid(f"The data “{name}” cannot be used{why}", field="version_id")
+        raise Invalid(
+            f"The data “{name}” cannot be used: {version.reason}"
+            if version.reason
+            else f"The data “{name}” cannot be used.",
+            field="version_id",
+        )
     if version.status is VersionStatus.MAPPING:
         raise Invalid(
             f"The columns of “{name}” are not confirmed yet; do that first.", field="version_id"
@@ -352,11 +383,11 @@ def _checked_name(name: str) -> str:
     return name
 
 
-def _lock_live(db: Session, job: Job, past: str) -> None:
+def _lock_live(db: Session, job: Job, refusal: str) -> None:
     # Under the row's lock: a worker claiming or ending it now waits, or has been first.
     db.refresh(job, with_for_update={"of": Job})
     if job.status.is_final:
-        raise Conflict(f"This job has already ended, so it cannot be {past}.")
+        raise Conflict(refusal)
 
 
 def _flush_and_say(db: Session, job: Job, kind: str, message: str) -> None:

@@ -35,50 +35,12 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime, time, timedelta, tzinfo
 from typing import Literal
 
+from app.jobs.hours import OpeningHours, instant
+
 # Charged for a running job of which nobody can say how long it takes.
 UNKNOWN_SECONDS = 3600.0
-_SATURDAY = 5
 
 Obstacle = Literal["hours", "month", "running"]
-
-
-@dataclass(frozen=True)
-class OpeningHours:
-    """When jobs may run, on the site's clock."""
-
-    opens: time | None = None
-    closes: time | None = None  # before `opens`: on the next day
-    weekends: bool = False  # all day on Saturdays and Sundays
-
-    def is_open(self, local: datetime) -> bool:
-        if self.weekends and local.weekday() >= _SATURDAY:
-            return True
-        if self.opens is None or self.closes is None:
-            return not self.weekends
-        now = local.time()
-        if self.opens < self.closes:
-            return self.opens <= now < self.closes
-        return now >= self.opens or now < self.closes
-
-    def next_change(self, local: datetime) -> datetime | None:
-        """Return when they open, or close, next; None where they never do."""
-        marks = sorted({time(0), self.opens or time(0), self.closes or time(0)})
-        is_open = self.is_open(local)
-        for day in range(9):
-            on = local.date() + timedelta(days=day)
-            for mark in marks:
-                at = datetime.combine(on, mark, local.tzinfo)
-                if at > local and self.is_open(at) != is_open:
-                    return at
-        return None
-
-    @property
-    def words(self) -> str:
-        """Say them to people: `Only between 20:00 and 06:00`."""
-        if self.opens is None or self.closes is None:
-            return "Only on weekends"
-        between = f"Only between {self.opens:%H:%M} and {self.closes:%H:%M}"
-        return f"{between}, and all day on weekends" if self.weekends else between
 
 
 @dataclass(frozen=True)
@@ -127,6 +89,10 @@ class Standings:
     people: dict[int, Standing] = field(default_factory=dict)
     is_fair: bool = True
 
+    def __post_init__(self) -> None:
+        # Seconds are added to it, which on a wall clock are others where the clock is changed.
+        self.now = self.now.astimezone(UTC)
+
     @property
     def local(self) -> datetime:
         return self.now.astimezone(self.zone)
@@ -150,8 +116,8 @@ class Standings:
     def obstacle(self, department_id: int, owner_id: int) -> tuple[Obstacle, Standing] | None:
         """Return what keeps a job of theirs from beginning now, and whose rule says so."""
         for standing in (self.departments.get(department_id), self.people.get(owner_id)):
-            if standing is not None and (found := obstacle(standing, self.local)):
-                return found, standing
+            if standing is not None and (kind := obstacle(standing, self.local)):
+                return kind, standing
         return None
 
     def blocked(self) -> tuple[set[int], set[int]]:
@@ -242,4 +208,4 @@ def by_month(begin: datetime, end: datetime, zone: tzinfo) -> Iterator[tuple[dat
 def month_end(month: date, zone: tzinfo) -> datetime:
     """Return the moment at which the month of a day is over."""
     following = (month.replace(day=1) + timedelta(days=32)).replace(day=1)
-    return datetime.combine(following, time(0), zone).astimezone(UTC)
+    return instant(following, time(0), zone)

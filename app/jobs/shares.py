@@ -22,9 +22,9 @@ from app.core.models import (
     QueueRule,
     User,
 )
+from app.jobs.hours import OpeningHours
 from app.jobs.scheduling import (
     UNKNOWN_SECONDS,
-    OpeningHours,
     Rule,
     Standing,
     Standings,

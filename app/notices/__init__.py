@@ -12,9 +12,12 @@ to people of the site alone, and programs get ids.
 """
 
 from app.notices.events import (
+    answer_reported,
     decision_made,
     decision_needed,
+    evaluations_go,
     job_ended,
+    list_answered,
     machine_unhealthy,
     not_delivered,
     questions_ready,
@@ -22,9 +25,12 @@ from app.notices.events import (
 )
 
 __all__ = [
+    "answer_reported",
     "decision_made",
     "decision_needed",
+    "evaluations_go",
     "job_ended",
+    "list_answered",
     "machine_unhealthy",
     "not_delivered",
     "questions_ready",

@@ -3,22 +3,26 @@
 from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
 
-from sqlalchemy import func, select, update
+from sqlalchemy import ColumnElement, func, select, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
 from app.core import clock, settings
 from app.core.models import (
+    Adapter,
     Asking,
     AskingStatus,
     Channel,
     DatasetVersion,
+    Evaluation,
+    EvaluationStatus,
     Job,
     JobStatus,
     Json,
     Notice,
     NoticeKind,
     Outgoing,
+    QuestionList,
     Role,
     User,
     Webhook,
@@ -29,7 +33,8 @@ WORDS = {
     NoticeKind.JOB_SUCCEEDED: "One of my jobs has finished",
     NoticeKind.JOB_FAILED: "One of my jobs has failed",
     NoticeKind.DECISION_NEEDED: "My data needs a decision about personal details",
-    NoticeKind.QUESTIONS_READY: "Questions that a model wrote for me are ready to review",
+    NoticeKind.ANSWER_REPORTED: "A colleague reported an answer of one of my models",
+    NoticeKind.QUESTIONS_READY: "Questions that a model wrote or answered for me are ready",
     NoticeKind.MACHINE_ILL: "A machine has a problem (administrators)",
     NoticeKind.NOT_DELIVERED: "A notice could not be delivered (administrators)",
 }
@@ -45,20 +50,45 @@ _EVENTS = {
 _MAX_NAME = 80
 
 
-def job_ended(db: Session, job_id: int) -> None:
-    """Tell a job's owner that it is finished or has failed; why, stands on its page alone."""
+def job_ended(db: Session, job_id: int, result: str = "", counts: Json | None = None) -> None:
+    """Tell a job's owner that it is finished or has failed; why, stands on its page alone.
+
+    Args:
+        result: How many of its answers are right, in a few words; no row of the data.
+        counts: The same for programs.
+    """
     job = db.execute(
         select(Job.status, Job.public_id, Job.name, Job.owner_id).where(Job.id == job_id)
     ).one()
     if job.status is JobStatus.SUCCEEDED:
         kind, title = NoticeKind.JOB_SUCCEEDED, f"“{_short(job.name)}” has finished"
+        title += f": {result}" if result else ""
     elif job.status is JobStatus.FAILED:
         kind, title = NoticeKind.JOB_FAILED, f"“{_short(job.name)}” has failed"
     else:
         return
     key, link = f"job {job_id} {job.status.value}", f"/jobs/{job_id}"
     _tell(db, [db.get_one(User, job.owner_id)], kind, key, title, link)
-    _call(db, kind, key, {"id": job.public_id}, link)
+    about = {"id": job.public_id} | ({"x_evaluation": counts} if counts else {})
+    _call(db, kind, key, about, link)
+
+
+def evaluations_go(db: Session, *conditions: ColumnElement[bool]) -> None:
+    """Tell of jobs whose evaluation is about to be deleted: nobody waits for it any more.
+
+    Args:
+        conditions: Which evaluations, beside those that are over.
+    """
+    open_ones = select(Adapter.job_id).join(Evaluation, Evaluation.adapter_id == Adapter.id)
+    going = open_ones.where(
+        Evaluation.follows_job,
+        Evaluation.status.in_((EvaluationStatus.WAITING, EvaluationStatus.EVALUATING)),
+        Adapter.job_id.is_not(None),
+        *conditions,
+    )
+    for job_id in db.scalars(going).all():
+        if job_id is not None:
+            job_ended(db, job_id)
 
 
 def decision_needed(db: Session, version: DatasetVersion) -> None:
@@ -96,6 +126,21 @@ def questions_ready(db: Session, asking: Asking) -> None:
         )
     key, link = f"asking {asking.id} over", f"/versions/{version.id}/questions"
     _tell(db, [db.get_one(User, asking.owner_id)], NoticeKind.QUESTIONS_READY, key, title, link)
+
+
+def list_answered(db: Session, row: QuestionList) -> None:
+    """Tell who uploaded a list of questions that its answers are there."""
+    title = f"Your list “{_short(row.filename)}” has its answers"
+    key, link = f"question list {row.id} answered", f"/lists/{row.id}"
+    _tell(db, [db.get_one(User, row.owner_id)], NoticeKind.QUESTIONS_READY, key, title, link)
+
+
+def answer_reported(db: Session, adapter: Adapter, report_id: int) -> None:
+    """Tell an adapter's owner that a colleague reported an answer; what it was, its page says."""
+    title = f"A colleague reported an answer of “{_short(adapter.name)}”"
+    key, link = f"answer report {report_id}", f"/adapters/{adapter.id}/sharing"
+    owner = db.get_one(User, adapter.owner_id)
+    _tell(db, [owner], NoticeKind.ANSWER_REPORTED, key, title, link)
 
 
 def machine_unhealthy(db: Session, key: str, sentence: str, **about: str) -> None:

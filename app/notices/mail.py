@@ -5,7 +5,7 @@ import ssl
 from email.message import EmailMessage
 from email.utils import formatdate, make_msgid
 
-from app.core import settings
+from app.core import outbound, settings
 from app.notices.outbox import Message
 
 _TIMEOUT_SECONDS = 20
@@ -19,7 +19,10 @@ def send(message: Message) -> str:
     """
     chosen = settings.get()
     smtp_class = smtplib.SMTP_SSL if chosen.smtp_tls == "tls" else smtplib.SMTP
-    with smtp_class(chosen.smtp_host, chosen.smtp_port, timeout=_TIMEOUT_SECONDS) as server:
+    with (
+        outbound.towards("mail", chosen.smtp_host),
+        smtp_class(chosen.smtp_host, chosen.smtp_port, timeout=_TIMEOUT_SECONDS) as server,
+    ):
         if chosen.smtp_tls == "starttls":
             server.starttls(context=ssl.create_default_context())
         if chosen.smtp_user:

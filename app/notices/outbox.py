@@ -4,10 +4,11 @@ A message is taken by moving its time on, so a sender that dies has it sent agai
 and always with the same id.
 """
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import timedelta
 
-from sqlalchemy import delete, func, select, update
+from sqlalchemy import and_, delete, func, literal, or_, select, update
 from sqlalchemy.orm import Session
 
 from app import notices
@@ -17,6 +18,7 @@ from app.core.models import Channel, Json, Outgoing, User, Webhook
 # Longer than the longest try; nobody else takes the message meanwhile.
 _HOLD = timedelta(seconds=120)
 _KEEP_SENT = timedelta(days=30)
+MAIL_SERVER = "mail server"
 
 
 @dataclass(frozen=True)
@@ -31,16 +33,30 @@ class Message:
     to: str  # an e-mail address, or a URL
     webhook_id: int | None = None
     generation: int = 0
+    may_be_inside: bool = False
+
+    @property
+    def receiver(self) -> str:
+        """Whom one message at a time goes to: a webhook, or the mail server."""
+        return f"webhook {self.webhook_id}" if self.webhook_id is not None else MAIL_SERVER
 
 
-def take(db: Session) -> Message | None:
-    """Take the message that has waited longest; the caller commits before it sends."""
+def take(db: Session, busy: Collection[str] = ()) -> Message | None:
+    """Take the message that has waited longest; the caller commits before it sends.
+
+    Args:
+        busy: Receivers that are being told something; what waits for them goes on waiting.
+    """
+    hooks = [int(each.split()[1]) for each in busy if each != MAIL_SERVER]
+    mails = Outgoing.webhook_id.is_(None)
+    free = or_(Outgoing.webhook_id.not_in(hooks), and_(mails, literal(MAIL_SERVER not in busy)))
     due = (
         select(Outgoing.id)
         .where(
             Outgoing.sent_at.is_(None),
             Outgoing.gave_up_at.is_(None),
             Outgoing.send_after <= clock.NOW,
+            free,
         )
         .order_by(Outgoing.send_after)
         .limit(1)
@@ -58,11 +74,19 @@ def take(db: Session) -> Message | None:
         return None
     if row.webhook_id is not None:
         hook = db.get_one(Webhook, row.webhook_id)
-        to, generation = hook.url, hook.generation
+        to, generation, may_be_inside = hook.url, hook.generation, hook.may_be_inside
     else:
-        to, generation = db.get_one(User, row.user_id).email, 0
+        to, generation, may_be_inside = db.get_one(User, row.user_id).email, 0, False
     return Message(
-        row.id, row.public_id, row.channel, row.content, row.tries, to, row.webhook_id, generation
+        row.id,
+        row.public_id,
+        row.channel,
+        row.content,
+        row.tries,
+        to,
+        row.webhook_id,
+        generation,
+        may_be_inside,
     )
 
 

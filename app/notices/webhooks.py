@@ -16,6 +16,7 @@ from sqlalchemy.orm import Session
 from app.core import audit, secrets, settings
 from app.core.errors import Invalid, NotFound
 from app.core.models import Channel, Outgoing, Role, User, Webhook
+from app.notices import receivers
 from app.people.auth import require_role
 
 MAX_URL_LENGTH = 500
@@ -55,6 +56,7 @@ def add(db: Session, admin: User, name: str, url: str) -> Webhook:
     if not name or len(name) > 80:
         raise Invalid("Enter a name of 1 to 80 characters.", field="name")
     check_url(url)
+    _check_literal(urlsplit(url).hostname or "")
     webhook = Webhook(name=name, url=url)
     db.add(webhook)
     db.flush()
@@ -136,3 +138,17 @@ def check_url(url: str) -> None:
         )
     if not url.isprintable() or " " in url:
         raise Invalid("The address has characters that an address cannot have.", field="url")
+
+
+def _check_literal(host: str) -> None:
+    """Say at once of an address what would be said of a name when it is first called."""
+    try:
+        may = receivers.may_call(host, host)
+    except ValueError:
+        return  # a name
+    if not may:
+        raise Invalid(
+            f"{host} is inside your network. To let Etude call it, add it to ETUDE_WEBHOOK_HOSTS "
+            "and start Etude again.",
+            field="url",
+        )

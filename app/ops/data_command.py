@@ -24,6 +24,7 @@ from app.core import settings, storage
 from app.core.child import BrokeOff
 from app.core.errors import Invalid
 from app.core.models import DatasetVersion, Severity, User
+from app.core.sentences import counted
 from app.datasets import examples, versions
 from app.datasets.doctor import kinds
 from app.datasets.doctor import process as doctor
@@ -33,12 +34,17 @@ from app.datasets.mapping import Column, ColumnRole, Mapping, Message
 from app.datasets.privacy.check import NUM_NAMED_ROWS, PrivacyCheck
 from app.datasets.readers import reader
 from app.datasets.readers.documents import approximate_tokens
-from app.datasets.readers.process import ReaderProcess
+from app.datasets.readers.process import ReaderProcess, seconds_for
 from app.datasets.readers.reading import Inspection, ReadAs
 from app.datasets.readers.unreadable import Unreadable
 from app.training.config import PRESETS
 
 NUM_SHOWN = 3
+_ROWS = {
+    "pairs": ("1 pair", "{n} pairs"),
+    "text": ("1 piece of text", "{n} pieces of text"),
+    None: ("1 row", "{n} rows"),
+}
 _SHOWN_CHARACTERS = 300
 _CHUNK_BYTES = 1024**2
 
@@ -180,7 +186,7 @@ def _left_out(left_out: examples.LeftOutRows) -> list[ReportFinding]:
     return [
         ReportFinding(
             severity="note",
-            what=f"{examples.rows_that(reason, count)}, and will be left out.",
+            what=f"Left out: {examples.rows_that(reason, count)}.",
             count=count,
             rows=left_out.first_rows.get(reason, []),
         )
@@ -241,17 +247,17 @@ def _say(
         read_as=read_as,
         mapping=mapping,
         memory_bytes=values.reader_memory_bytes,
-        cpu_seconds=math.ceil(values.reader_timeout_seconds),
+        cpu_seconds=math.ceil(seconds_for(task, path)),
     )
-    with ReaderProcess(request, values.reader_timeout_seconds) as process:
+    with ReaderProcess(request) as process:
         yield from process.messages()
 
 
 def as_text(report: Report) -> str:
     """Write a report for a terminal."""
     inspection = report.inspection
-    what = {"pairs": "pairs", "text": "pieces of text"}.get(inspection.way or "", "rows")
-    lines = [f"{_line(report.file)}: {inspection.format}, {inspection.num_rows:,} {what}"]
+    rows = counted(inspection.num_rows, *_ROWS[inspection.way])
+    lines = [f"{_line(report.file)}: {inspection.format}, {rows}"]
     lines[0] += f", {inspection.encoding}" if inspection.encoding else ""
     if inspection.sheet:
         lines[0] += (
@@ -278,9 +284,9 @@ def as_text(report: Report) -> str:
         )
     for finding in report.findings:
         rows = ", ".join(f"{row:,}" for row in finding.rows)
-        place = f" ({inspection.place} {rows})" if rows else ""
+        where = f" ({inspection.place} {rows})" if rows else ""
         why = f" {_line(finding.why)}" if finding.why else ""
-        lines.append(f"  {finding.what.removesuffix('.')}{place}.{why}")
+        lines.append(f"  {finding.what.removesuffix('.')}{where}.{why}")
     for messages in report.examples[:1]:
         lines += ["", "The first"]
         lines += [f"  {turn['role']}: {_line(turn['content'])}" for turn in messages]

@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from app.base_models import registry as base_models
-from app.core import db, migrations, settings
+from app.core import db, migrations, outbound, settings
 from app.ops.embedded import folder, processes
 from app.ops.embedded.servers import Servers
 from app.people import auth
@@ -102,7 +102,7 @@ def run(chosen: settings.Settings) -> None:
         try:
             servers.start()
             environment = _environment(chosen, servers)
-            link = _prepare_database(environment)
+            link = _prepare_database(environment, servers.database_owner_url)
             children = _children(chosen, environment)
             for child in children:
                 child.start(chosen.logs_dir)
@@ -143,6 +143,11 @@ def worker_command(queue: str, worker_id: str) -> list[str]:
     return [*command, "--without-gossip", "--without-mingle", "--without-heartbeat"]
 
 
+def answer_command() -> list[str]:
+    """Return what starts the process that answers; the database is named in its environment."""
+    return [sys.executable, "-m", "worker.answer"]
+
+
 def accelerators() -> list[str]:
     """Return the devices that get a gpu worker each: the GPUs, or the CPU where there is none.
 
@@ -174,7 +179,9 @@ def _environment(chosen: settings.Settings, servers: Servers) -> dict[str, str]:
     }
     return (
         usual
-        | os.environ
+        # None of them is told who owns the tables.
+        | {name: value for name, value in os.environ.items() if name != "DATABASE_OWNER_URL"}
+        | outbound.NO_TELEMETRY
         | {
             "DATABASE_URL": servers.database_url,
             "REDIS_URL": servers.redis_url,
@@ -186,12 +193,13 @@ def _environment(chosen: settings.Settings, servers: Servers) -> dict[str, str]:
     )
 
 
-def _prepare_database(environment: dict[str, str]) -> str | None:
+def _prepare_database(environment: dict[str, str], owner_url: str) -> str | None:
     """Migrate, register the starter model, and make the first link if nobody can sign in yet."""
-    os.environ["DATABASE_URL"] = environment["DATABASE_URL"]
+    os.environ |= {"DATABASE_URL": environment["DATABASE_URL"], "DATABASE_OWNER_URL": owner_url}
     settings.get.cache_clear()
     db.forget()
-    migrations.upgrade(db.engine())
+    with db.owner_engine() as engine:
+        migrations.upgrade(engine)
     with db.session() as session:
         if settings.get().starter_model:
             base_models.add_starter(session)
@@ -223,6 +231,8 @@ def _children(chosen: settings.Settings, environment: dict[str, str]) -> list[Ch
                 grace_seconds=drain,
             )
         )
+    answering = {"ETUDE_WORKER_ID": f"answer-0@{host}", "ETUDE_DEVICE": ",".join(devices)}
+    children.append(Child("answer", answer_command(), environment | answering, grace_seconds=10))
     return children
 
 
@@ -233,9 +243,7 @@ def _announce(
     link: str | None,
     stop: _Stop,
 ) -> None:
-    anywhere = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - only translated here
-    host = anywhere.get(chosen.host, chosen.host)
-    address = f"http://[{host}]:{chosen.port}" if ":" in host else f"http://{host}:{chosen.port}"
+    host, address = chosen.local_host, chosen.local_address
     deadline = time.monotonic() + _WEB_START_SECONDS
     looked_at = time.monotonic()
     while not _answers(host, chosen.port):
@@ -250,7 +258,9 @@ def _announce(
             _mend(chosen, servers, children, stop)
             looked_at = time.monotonic()
         time.sleep(0.05)
-    (chosen.run_dir / "address").write_text(address + "\n")  # for the demo, on whatever port
+    (chosen.run_dir / "address").write_text(
+        address + "\n"
+    )  # for `etude ask` and the demo, on whatever port
     _say(f"Etude is ready at {address}")
     if link is not None:
         _say(f"Open this link once to set your password: {address}/setup/{link}")

@@ -3,16 +3,13 @@
 Secrets (cookie values, tokens, links) are 256 random bits, stored as SHA-256 only.
 """
 
-import hashlib
 import re
 import secrets
-import threading
 from datetime import UTC, datetime, timedelta
 from typing import Annotated
 
 from fastapi import Depends, Request
-from pwdlib import PasswordHash
-from sqlalchemy import delete, func, or_, select, text
+from sqlalchemy import delete, func, select, text
 from sqlalchemy.orm import Session
 
 from app.core import audit, settings
@@ -23,34 +20,23 @@ from app.core.errors import (
     Invalid,
     NotFound,
     NotSignedIn,
-    TooMany,
 )
 from app.core.models import (
     ApiToken,
     Department,
     Role,
     SetupLink,
-    SignInFailure,
     User,
     WebSession,
 )
+from app.core.sentences import listed
+from app.people import attempts, browsers, passwords, sessions
 
 COOKIE = "etude_session"
-MIN_PASSWORD_LENGTH = 10
-MAX_PASSWORD_LENGTH = 256
 LINK_HOURS = 24
 TOKEN_PREFIX = "etude-"  # noqa: S105 - a mark to recognise tokens by, not a token
 
-_hasher = PasswordHash.recommended()
-# Each hash takes 64 MB: a flood of sign-ins must wait, not fill the memory.
-_hashing = threading.BoundedSemaphore(2)
-# Compared against when the account does not exist, so that both answers take as long.
-_nobody_hash: str | None = None
-_COMMON = frozenset({"password12", "1234567890", "qwertyuiop", "etudeetude", "letmein123"})
 _EMAIL = re.compile(r"[^@\s]+@[^@\s]+")
-# Failures that are forgiven before an account, or an address, has to wait; then the wait doubles.
-_FREE_BY_EMAIL, _FREE_BY_ADDRESS = 5, 30
-_WINDOW = timedelta(minutes=15)
 
 
 # --- the person behind a request -----------------------------------------------------------
@@ -62,7 +48,10 @@ def current_user(request: Request, db: Db) -> User:
     Raises:
         NotSignedIn: no cookie, an expired session, or a disabled account.
     """
-    user = user_of_session(db, request.cookies.get(COOKIE, ""))
+    # What a page of ours asks again by itself would keep a forgotten browser signed in for ever.
+    is_by_itself = request.method in ("GET", "HEAD") and "hx-request" in request.headers
+    secret = request.cookies.get(COOKIE, "")
+    user = user_of_session(db, secret, is_use=not is_by_itself)
     if user is None:
         raise NotSignedIn("Please sign in first.")
     return user
@@ -92,7 +81,7 @@ TokenUser = Annotated[User, Depends(token_user)]
 def require_role(user: User, *roles: Role) -> None:
     """Refuse everyone who has none of these roles."""
     if user.role not in roles:
-        wanted = " or ".join(role.value for role in roles)
+        wanted = listed([role.value for role in roles], "{most} or {last}")
         raise Forbidden(
             f"Only people with the role {wanted} can do this; your role is {user.role.value}."
         )
@@ -106,8 +95,25 @@ def can_edit(user: User) -> bool:
 # --- signing in and out --------------------------------------------------------------------
 
 
-def sign_in(db: Session, email: str, password: str, address: str) -> tuple[User, str]:
-    """Check a password and open a session; the caller commits even when this raises.
+def sign_in(
+    db: Session,
+    email: str,
+    password: str,
+    address: str,
+    *,
+    known: str = "",
+    replaces: str = "",
+    browser: str = "",
+    is_shared: bool = False,
+) -> tuple[User, str]:
+    """Check a password and open a session; the caller commits.
+
+    Args:
+        address: Where the browser is.
+        known: Its cookie of app/people/browsers.py.
+        replaces: The session that its cookie names, which ends.
+        browser: What it is called, for the list of sessions.
+        is_shared: Others use it, too.
 
     Returns:
         The person and the cookie's value.
@@ -117,66 +123,63 @@ def sign_in(db: Session, email: str, password: str, address: str) -> tuple[User,
         Invalid: wrong e-mail or password; does not say which.
     """
     email = email.strip().lower()
-    _refuse_guessing(db, email, address)
     user = db.scalars(select(User).where(User.email == email)).first()
+    name = browsers.name_for(known, user.id) if user else None
+    lane = name or attempts.STRANGER
+    attempts.begin(db, email, address, lane)
     usable = user is not None and user.password_hash and not user.disabled_at
     stored = user.password_hash if user is not None and usable else None
-    matches, rehashed = _verify(password, stored)
+    db.commit()  # no connection is held while the password is hashed
+    matches, rehashed = passwords.verify(password, stored)
     if user is None or not usable or not matches:
-        db.add(SignInFailure(email=email, address=address))
         raise Invalid("Wrong e-mail or password.", field="password")
+    db.refresh(user)
+    if user.password_hash != stored or user.disabled_at:
+        raise Invalid("Wrong e-mail or password.", field="password")  # changed in this moment
     if rehashed:
         user.password_hash = rehashed
-    db.execute(delete(SignInFailure).where(SignInFailure.email == email))
+    attempts.succeeded(db, email, lane)
+    sign_out(db, replaces)
+    secret = open_session(db, user, browser=browser, is_shared=is_shared)
     audit.record(db, user, "account.sign_in", f"user {user.id}")
-    return user, open_session(db, user)
+    return user, secret
 
 
-def open_session(db: Session, user: User) -> str:
+def open_session(db: Session, user: User, *, browser: str = "", is_shared: bool = False) -> str:
     """Start a session and return the cookie's value; a new one each time."""
     secret = secrets.token_urlsafe(32)
     expires = datetime.now(UTC) + timedelta(hours=settings.get().session_hours)
-    db.execute(delete(WebSession).where(WebSession.expires_at < func.now()))
-    db.add(WebSession(token_hash=_digest(secret), user_id=user.id, expires_at=expires))
+    db.execute(delete(WebSession).where(~sessions.counts_still()))
+    db.add(
+        WebSession(
+            token_hash=sessions.digest(secret),
+            user_id=user.id,
+            expires_at=expires,
+            browser=browser,
+            is_shared=is_shared,
+        )
+    )
     db.flush()
     return secret
 
 
 def sign_out(db: Session, secret: str) -> None:
     """End one session; an unknown one is fine."""
-    db.execute(delete(WebSession).where(WebSession.token_hash == _digest(secret)))
+    db.execute(delete(WebSession).where(WebSession.token_hash == sessions.digest(secret)))
 
 
-def user_of_session(db: Session, secret: str) -> User | None:
-    """Return who holds this cookie, if the session still counts."""
-    if not secret:
+def user_of_session(db: Session, secret: str, *, is_use: bool = False) -> User | None:
+    """Return who holds this cookie, if the session still counts.
+
+    Args:
+        is_use: It is a person who does something, which keeps the session from ending for idleness.
+    """
+    signed_in = sessions.get(db, secret)
+    if signed_in is None or signed_in.user.disabled_at:
         return None
-    signed_in = db.scalars(
-        select(WebSession).where(
-            WebSession.token_hash == _digest(secret), WebSession.expires_at > func.now()
-        )
-    ).first()
-    return signed_in.user if signed_in and not signed_in.user.disabled_at else None
-
-
-def _refuse_guessing(db: Session, email: str, address: str) -> None:
-    since = datetime.now(UTC) - _WINDOW
-    rows = db.execute(
-        select(SignInFailure.email, SignInFailure.address, SignInFailure.at).where(
-            SignInFailure.at > since,
-            or_(SignInFailure.email == email, SignInFailure.address == address),
-        )
-    ).all()
-    for times, free in (
-        ([row.at for row in rows if row.email == email], _FREE_BY_EMAIL),
-        ([row.at for row in rows if row.address == address], _FREE_BY_ADDRESS),
-    ):
-        if len(times) < free:
-            continue
-        wait = timedelta(seconds=min(2 ** (len(times) - free + 1), 300))
-        left = (max(times) + wait - datetime.now(UTC)).total_seconds()
-        if left > 0:
-            raise TooMany(f"Too many attempts. Please wait {int(left) + 1} seconds.")
+    if is_use:
+        sessions.note_use(db, signed_in)
+    return signed_in.user
 
 
 # --- passwords -----------------------------------------------------------------------------
@@ -190,44 +193,25 @@ def set_password(db: Session, user: User, password: str) -> None:
     """
     if user.is_service:
         raise Invalid("A service account signs in with tokens and has no password.")
-    check_password(password, user.email)
-    with _hashing:
-        user.password_hash = _hasher.hash(password)
+    passwords.check(password, user.email)
+    user.password_hash = passwords.hashed(password)
     db.execute(delete(WebSession).where(WebSession.user_id == user.id))
     audit.record(db, user, "account.set_password", f"user {user.id}")
 
 
-def change_password(db: Session, user: User, old: str, new: str) -> None:
-    """Let a signed-in person replace the password they know."""
-    if not _verify(old, user.password_hash)[0]:
-        raise Invalid("This is not your current password.", field="old_password")
-    set_password(db, user, new)
-
-
-def check_password(password: str, email: str = "") -> None:
-    """Refuse a password that would be guessed.
+def change_password(db: Session, user: User, old: str, new: str, address: str = "") -> None:
+    """Let a signed-in person replace the password they know.
 
     Raises:
-        Invalid: with the field `password`.
+        TooMany: the old one was guessed too often.
+        Invalid: it is wrong, or the new one is too weak.
     """
-    if len(password) < MIN_PASSWORD_LENGTH:
-        raise Invalid(f"Use at least {MIN_PASSWORD_LENGTH} characters.", field="password")
-    if len(password) > MAX_PASSWORD_LENGTH:
-        raise Invalid(f"Use at most {MAX_PASSWORD_LENGTH} characters.", field="password")
-    lowered = password.lower()
-    if lowered in _COMMON or len(set(lowered)) < 4 or lowered == email.lower():
-        raise Invalid("This password is too easy to guess; use a few words.", field="password")
-
-
-def _verify(password: str, stored: str | None) -> tuple[bool, str | None]:
-    global _nobody_hash  # noqa: PLW0603 - made once, when first needed: it takes 0.1 s
-    with _hashing:
-        if stored is None:
-            if _nobody_hash is None:
-                _nobody_hash = _hasher.hash(secrets.token_urlsafe(16))
-            _hasher.verify(password[:MAX_PASSWORD_LENGTH], _nobody_hash)
-            return False, None
-        return _hasher.verify_and_update(password[:MAX_PASSWORD_LENGTH], stored)
+    passwords.check(new, user.email)
+    attempts.begin(db, user.email, address, attempts.SIGNED_IN)
+    if not passwords.verify(old, user.password_hash)[0]:
+        raise Invalid("This is not your current password.", field="old_password")
+    attempts.succeeded(db, user.email, attempts.SIGNED_IN)
+    set_password(db, user, new)
 
 
 # --- accounts and one-time links -----------------------------------------------------------
@@ -277,22 +261,32 @@ def needs_first_administrator(db: Session) -> bool:
     )
 
 
-def create_setup_link(db: Session, user: User | None) -> str:
+def create_setup_link(db: Session, user: User | None, actor: User | None = None) -> str:
     """Make the secret of a one-time link: for a person, or (None) for the first administrator.
 
     Earlier unused links for the same purpose stop working.
+
+    Args:
+        user: Whom it lets in.
+        actor: Who makes it; None: somebody at the server itself.
+
+    Raises:
+        Conflict: programs have no password, and a closed account gets no link.
     """
+    if user is not None and (user.is_service or user.disabled_at):
+        raise Conflict(f"{user.email} cannot sign in, so a link would not help.")
     secret = secrets.token_urlsafe(32)
     same = SetupLink.user_id == user.id if user else SetupLink.user_id.is_(None)
     db.execute(delete(SetupLink).where(same, SetupLink.used_at.is_(None)))
     db.add(
         SetupLink(
-            token_hash=_digest(secret),
+            token_hash=sessions.digest(secret),
             user_id=user.id if user else None,
             expires_at=datetime.now(UTC) + timedelta(hours=LINK_HOURS),
         )
     )
     db.flush()
+    audit.record(db, actor, "account.link", f"user {user.id}" if user else "first administrator")
     return secret
 
 
@@ -332,7 +326,7 @@ def use_setup_link(
 def _open_link(db: Session, secret: str) -> tuple[SetupLink, User | None]:
     link = db.scalars(
         select(SetupLink).where(
-            SetupLink.token_hash == _digest(secret),
+            SetupLink.token_hash == sessions.digest(secret),
             SetupLink.used_at.is_(None),
             SetupLink.expires_at > func.now(),
         )
@@ -353,7 +347,10 @@ def create_token(db: Session, user: User, name: str) -> str:
     secret = TOKEN_PREFIX + secrets.token_urlsafe(32)
     db.add(
         ApiToken(
-            user_id=user.id, token_hash=_digest(secret), prefix=secret[:12], name=name.strip()[:80]
+            user_id=user.id,
+            token_hash=sessions.digest(secret),
+            prefix=secret[:12],
+            name=name.strip()[:80],
         )
     )
     audit.record(db, user, "token.create", f"user {user.id}", name=name, prefix=secret[:12])
@@ -386,7 +383,7 @@ def user_of_token(db: Session, secret: str) -> User | None:
         return None
     token = db.scalars(
         select(ApiToken).where(
-            ApiToken.token_hash == _digest(secret), ApiToken.revoked_at.is_(None)
+            ApiToken.token_hash == sessions.digest(secret), ApiToken.revoked_at.is_(None)
         )
     ).first()
     if token is None or token.user.disabled_at:
@@ -396,7 +393,3 @@ def user_of_token(db: Session, secret: str) -> User | None:
         token.last_used_at = now
         db.commit()
     return token.user
-
-
-def _digest(secret: str) -> bytes:
-    return hashlib.sha256(secret.encode()).digest()

@@ -49,7 +49,7 @@ def invite(db: Session, admin: User, email: str, name: str, role: str) -> tuple[
     """
     auth.require_role(admin, Role.ADMIN)
     person = auth.create_user(db, admin, email, _role(role), name=name.strip()[:120])
-    return person, auth.create_setup_link(db, person)
+    return person, auth.create_setup_link(db, person, admin)
 
 
 def new_link(db: Session, admin: User, person: User) -> str:
@@ -59,11 +59,7 @@ def new_link(db: Session, admin: User, person: User) -> str:
         Conflict: programs have no password, and a closed account gets no link.
     """
     auth.require_role(admin, Role.ADMIN)
-    if person.is_service or person.disabled_at:
-        raise Conflict(f"{person.email} cannot sign in, so a link would not help.")
-    secret = auth.create_setup_link(db, person)
-    audit.record(db, admin, "account.link", f"user {person.id}")
-    return secret
+    return auth.create_setup_link(db, person, admin)
 
 
 def set_role(db: Session, admin: User, person: User, role: str) -> None:

@@ -8,6 +8,8 @@ padding token is often the end token as well.
 
 import hashlib
 import json
+import os
+import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from functools import cached_property
@@ -22,10 +24,15 @@ from jinja2.sandbox import ImmutableSandboxedEnvironment
 from tokenizers import Tokenizer
 
 IGNORE_INDEX = -100
+# Strangers write them; the longest that is known has a third of it.
+MAX_TEMPLATE_BYTES = 64 * 1024
+MAX_TOKENIZER_BYTES = 50 * 1024**2
 Message = Mapping[str, Any]
 Tools = Sequence[Mapping[str, Any]]  # OpenAI's: {"type": "function", "function": {"name", …}}
 # Stands in for a message's content to find where a template puts it; no text has it.
 _SENTINEL = "\ue000etude\ue001"
+# Candidates for what stands for a control word that somebody typed while a template is rendered.
+_MARKS = tuple(f"\ue000{number}\ue001" for number in range(1000))
 # What is for Etude and not for a template.
 _OURS = frozenset({"weight", "rejected"})
 # Templates that say what day it is get this one, Llama 3.1's own: a job that goes on tomorrow, or
@@ -37,6 +44,9 @@ _HIDDEN = (
     "The starting model's chat template hides where an answer begins, so Etude cannot tell what to "
     "learn; choose another starting model."
 )
+
+_TOO_LONG = "The model's chat template ({file}) is unreasonably long; choose another copy."
+_TOO_LARGE = "The model's {file} is unreasonably large; choose another copy."
 
 
 class ChatError(ValueError):
@@ -99,22 +109,17 @@ class ChatFormat:
         """
         folder = Path(model_dir)
         try:
-            tokenizer_json = (folder / "tokenizer.json").read_text(encoding="utf-8")
-            config = json.loads((folder / "tokenizer_config.json").read_text(encoding="utf-8"))
-            template_file = folder / "chat_template.jinja"
-            template = (
-                template_file.read_text(encoding="utf-8")
-                if template_file.exists()
-                else config.get("chat_template")
-            )
+            tokenizer_json = _read(folder / "tokenizer.json", MAX_TOKENIZER_BYTES)
+            config = json.loads(_read(folder / "tokenizer_config.json", MAX_TOKENIZER_BYTES))
+            template = read_template(folder)
             if not isinstance(template, str):
                 raise ChatError(
-                    f"The model in {folder} has no chat template, so it cannot hold a "
-                    "conversation; choose the model's “instruct” or “chat” form."
+                    "The model has no chat template, so it cannot hold a conversation; choose "
+                    "the model's “instruct” or “chat” form."
                 )
             return cls(tokenizer_json, template, config)
         except OSError as error:
-            raise ChatError(f"The model's tokenizer cannot be read: {error}") from error
+            raise ChatError(f"The model's tokenizer cannot be read: {error.strerror}.") from error
         except TemplateError as error:
             raise ChatError(f"The model's chat template cannot be used: {error}") from error
 
@@ -242,6 +247,53 @@ class ChatFormat:
             text = self._begin_of_text + text
         return list(self.tokenizer.encode(text, add_special_tokens=False).ids)
 
+    def encode_typed(self, messages: Sequence[Message], tools: Tools | None = None) -> list[int]:
+        """Do what `encode_prompt` does for words that somebody typed.
+
+        A template's control words lose their power in there: `<|im_end|>` in a question is the ten
+        letters, and ends nobody's turn. Everything else is encoded as it was for training.
+
+        Raises:
+            ChatError: the template refuses these messages.
+        """
+        held: list[str] = []
+        # No text holds it, so nobody can type what stands for a control word.
+        mark = next(m for m in _MARKS if m not in json.dumps([messages, tools], ensure_ascii=False))
+
+        def hold(match: re.Match[str]) -> str:
+            held.append(match[0])
+            return mark
+
+        safe_messages = [
+            # A model's own words may hold what it thought and called, which templates look for.
+            _replaced(
+                turn,
+                self._special_words if turn["role"] == "assistant" else self._control_words,
+                hold,
+            )
+            for turn in messages
+        ]
+        safe_tools = _replaced(tools, self._control_words, hold)
+        if not held:
+            return self.encode_prompt(messages, tools)
+        text = self.render(safe_messages, add_generation_prompt=True, tools=safe_tools)
+        if _is_text(messages):
+            text = self._begin_of_text + text
+        # A template may leave a turn out or say it twice: count what came through.
+        pieces = text.split(mark)
+        if len(pieces) - 1 != len(held):
+            raise ChatError(
+                "The question holds control words of this model's chat template; leave them out."
+            )
+        ids = self._ids(pieces[0])
+        for word, piece in zip(held, pieces[1:], strict=True):
+            # Cut in two it is no control word any more.
+            ids += self._ids(word[0]) + self._ids(word[1:]) + self._ids(piece)
+        return ids
+
+    def _ids(self, text: str) -> list[int]:
+        return list(self.tokenizer.encode(text, add_special_tokens=False).ids)
+
     def decode(self, token_ids: Sequence[int]) -> str:
         """Turn an answer's token ids back into text, without special tokens."""
         return str(self.tokenizer.decode(list(token_ids), skip_special_tokens=True)).strip()
@@ -275,6 +327,16 @@ class ChatFormat:
     def _special_tokens(self) -> tuple[str, ...]:
         added = self.tokenizer.get_added_tokens_decoder().values()
         return tuple(token.content for token in added if token.special)
+
+    @cached_property
+    def _special_words(self) -> re.Pattern[str]:
+        return _any_of(self._special_tokens)
+
+    @cached_property
+    def _control_words(self) -> re.Pattern[str]:
+        """Match what tells turns from what is said in them, and calls of tools from words."""
+        added = self.tokenizer.get_added_tokens_decoder().values()
+        return _any_of(t.content for t in added if t.special or t.content in self.template_text)
 
     def _ends_a_turn(self, text: str) -> bool:
         return not self.end_token or text.endswith(self._special_tokens)
@@ -366,6 +428,73 @@ class ChatFormat:
             return self._render(messages, True, tools)
         except ChatError:
             return None  # e.g. a system turn alone
+
+
+def require_short_templates(model_dir: Path) -> None:
+    """Refuse templates of unreasonable length, wherever a folder has them and whether used or not.
+
+    Raises:
+        ChatError: one is longer than any that is honest, or all of a list together are.
+    """
+    file = model_dir / "chat_template.jinja"
+    if file.exists():
+        _read(file, MAX_TEMPLATE_BYTES)
+    config = model_dir / "tokenizer_config.json"
+    if config.exists():
+        _short_template(json.loads(_read(config, MAX_TOKENIZER_BYTES)))
+
+
+def read_template(model_dir: Path) -> object:
+    """Return the chat template that stands in a model folder; a text, unless the folder is odd.
+
+    Raises:
+        OSError: there is no such folder, or not with these files.
+        ChatError: it is longer than any that is honest, also as one of a list.
+    """
+    template_file = model_dir / "chat_template.jinja"
+    if template_file.exists():
+        return _read(template_file, MAX_TEMPLATE_BYTES)
+    return _short_template(
+        json.loads(_read(model_dir / "tokenizer_config.json", MAX_TOKENIZER_BYTES))
+    )
+
+
+def _short_template(config: Mapping[str, Any]) -> object:
+    template: object = config.get("chat_template")
+    text = template if isinstance(template, str) else json.dumps(template, ensure_ascii=False)
+    if len(text.encode(errors="replace")) > MAX_TEMPLATE_BYTES:
+        raise ChatError(_TOO_LONG.format(file="tokenizer_config.json"))
+    return template
+
+
+def _read(path: Path, max_bytes: int) -> str:
+    """Read a file of a model's folder.
+
+    Raises:
+        OSError: it is not there.
+        ChatError: it is larger than any that is honest.
+    """
+    with path.open(encoding="utf-8") as file:
+        if os.fstat(file.fileno()).st_size > max_bytes:
+            sentence = _TOO_LONG if max_bytes == MAX_TEMPLATE_BYTES else _TOO_LARGE
+            raise ChatError(sentence.format(file=path.name))
+        return file.read()
+
+
+def _any_of(words: Iterable[str]) -> re.Pattern[str]:
+    longest_first = sorted((word for word in words if word.strip()), key=len, reverse=True)
+    return re.compile("|".join(map(re.escape, longest_first)) or r"(?!)")
+
+
+def _replaced(value: Any, words: re.Pattern[str], hold: Callable[[re.Match[str]], str]) -> Any:
+    """Replace words in every text within a turn or within tools; keys are left as they are."""
+    if isinstance(value, str):
+        return words.sub(hold, value)
+    if isinstance(value, Mapping):
+        return {key: _replaced(one, words, hold) for key, one in value.items()}
+    if isinstance(value, Sequence):
+        return [_replaced(one, words, hold) for one in value]
+    return value
 
 
 def cut_text(encoded: Encoded, max_length_tokens: int) -> list[Encoded]:

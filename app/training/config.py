@@ -194,8 +194,8 @@ class TrainConfig(BaseModel):
     )
     num_evaluations: int = _setting(
         5,
-        "Tests during training",
-        "How often the model is tested during training, besides once at the start.",
+        "Checks during training",
+        "How often the model is checked during training, besides once at the start.",
         unit="times",
         ge=1,
         le=100,
@@ -203,8 +203,8 @@ class TrainConfig(BaseModel):
     early_stopping_patience: int = _setting(
         0,
         "Stop early after",
-        "Training ends after this many tests in a row without improvement. 0 never stops early.",
-        unit="tests",
+        "Training ends after this many checks in a row without improvement. 0 never stops early.",
+        unit="checks",
         ge=0,
         le=100,
     )
@@ -298,7 +298,7 @@ PRESETS: dict[str, Preset] = {
         Preset(
             name="balanced",
             label="Balanced",
-            summary="For most data: trains until test results stop improving.",
+            summary="For most data: trains until the checks stop improving.",
             rate_factor=1,
             config=TrainConfig(
                 num_epochs=6, learning_rate=5e-4, num_evaluations=8, early_stopping_patience=3
@@ -322,6 +322,21 @@ PRESETS: dict[str, Preset] = {
 }
 
 
+# What a job takes over from the adapter that it starts from: the shape of its weights, and how
+# strongly they act.
+INHERITED = ("lora_rank", "lora_alpha", "lora_targets", "use_rslora", "use_dora")
+
+
+class StartAdapter(BaseModel):
+    """An adapter whose weights a job begins with."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    name: str
+    dir: str  # absolute, read-only
+    manifest_sha256: str
+
+
 class TrainerSpec(BaseModel):
     """JOB_DIR/config.json: all that a trainer needs beside examples.arrow; no credentials."""
 
@@ -338,9 +353,12 @@ class TrainerSpec(BaseModel):
     base_model_name: str
     base_model_dir: str  # absolute, read-only
     base_model_manifest_sha256: str
+    start: StartAdapter | None = None  # none: a fresh adapter
     cache_dir: str = ""  # absolute, may be deleted at any time; empty: nothing is kept
     # Below JOB_DIR, e.g. "checkpoints/step-00040"; its manifest has been verified.
     resume_from: str | None = None
+    # What the rows are called that are not practised: versions of two parts choose by the test set.
+    checks_on: Literal["check", "test"] = "test"
     num_samples: int = 3
     stall_seconds: float = 600
     # Between evaluations a checkpoint is written this often, if that does not cost more than this

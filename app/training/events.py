@@ -1,12 +1,21 @@
 """What a trainer says: the lines of `events.jsonl`, and its exit codes; no torch."""
 
+import math
 from typing import Any, Literal
 
-from pydantic import BaseModel
+from pydantic import BaseModel, ConfigDict, field_validator
+from pydantic_core import PydanticCustomError
+
+NOT_FINITE = "finite_number"  # pydantic's own word for it
 
 
 class Event(BaseModel):
-    """One line of JOB_DIR/attempts/<n>/events.jsonl; `at` is Unix seconds (UTC)."""
+    """One line of JOB_DIR/attempts/<n>/events.jsonl; `at` is Unix seconds (UTC).
+
+    No figure is NaN or infinite: neither JSON nor a chart can hold one.
+    """
+
+    model_config = ConfigDict(allow_inf_nan=False)
 
     kind: str
     at: float
@@ -34,6 +43,18 @@ class PlanEvent(Event):
     num_cut_answers: int = 0  # of the truncated examples, those whose answer lost something
     plan: dict[str, Any]
 
+    @field_validator("plan")
+    @classmethod
+    def _is_finite(cls, plan: dict[str, Any]) -> dict[str, Any]:
+        left: list[Any] = [plan]
+        while left:
+            each = left.pop()
+            if isinstance(each, float) and not math.isfinite(each):
+                raise PydanticCustomError(NOT_FINITE, "a figure of the plan is no number")
+            if isinstance(each, dict | list):
+                left += each.values() if isinstance(each, dict) else each
+        return plan
+
 
 class StepEvent(Event):
     """One optimizer update. `loss` is the mean over its labelled tokens, or pairs, in nats."""
@@ -53,7 +74,10 @@ class StepEvent(Event):
 
 
 class EvaluationEvent(Event):
-    """Mean loss over the validation split's labelled tokens, or pairs, after `step` updates."""
+    """Mean loss over the check rows' labelled tokens, or pairs, after `step` updates.
+
+    `is_best`: the lowest so far. By practice rows, where none check, none is the best.
+    """
 
     kind: Literal["evaluation"] = "evaluation"
     step: int
@@ -81,7 +105,7 @@ class NoteEvent(Event):
 
 
 class SamplesEvent(Event):
-    """Held-out questions, answered by the base model and by the tuned one."""
+    """Questions of the rows that check, answered by the base model and by the tuned one."""
 
     kind: Literal["samples"] = "samples"
     samples: list[dict[str, str]]  # question, reference, base, tuned
@@ -91,7 +115,8 @@ class DoneEvent(Event):
     """The adapter lies whole in JOB_DIR/result; the exit code is 0."""
 
     kind: Literal["done"] = "done"
-    best_step: int
+    best_step: int  # whose adapter it is; the last where none was chosen
+    is_chosen: bool = True  # by rows that were not practised
     validation_loss_before: float
     validation_loss_after: float
     train_loss: float
@@ -100,7 +125,7 @@ class DoneEvent(Event):
     train_seconds: float
     save_seconds: float = 0  # of all checkpoints
     stopped_early: bool
-    preferred_share: float | None = None  # of the validation split's pairs, at the best step
+    preferred_share: float | None = None  # of the pairs that check, at that step
     # Of JOB_DIR/result; with it, the next attempt can publish what this one could not.
     manifest_sha256: str | None = None
 

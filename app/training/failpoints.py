@@ -47,10 +47,27 @@ NAMES = (
     "cancel.committed",
     "requeue.before_commit",
     "requeue.committed",
+    # a worker that evaluates
+    "evaluate.claimed",
+    "evaluate.models_open",
+    "evaluate.asked",
+    "evaluate.answered",
+    "evaluate.keep.before_commit",
+    "evaluate.keep.committed",
+    "evaluate.finish.before_commit",
+    "evaluate.finish.committed",
     # the trainer
     "spool.written",
     "checkpoint.written",
     "result.written",
+    # the process that answers
+    "answer.claim.before_commit",
+    "answer.claim.committed",
+    "answer.asked",
+    "answer.model_open",
+    "answer.adapter_added",
+    "answer.begun",
+    "answer.ended",
     # the sweep
     "take_back.before_commit",
     "take_back.committed",

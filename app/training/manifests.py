@@ -11,7 +11,7 @@ import os
 import re
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -67,6 +67,41 @@ def verify_manifest(folder: Path) -> str:
         if file_sha256(path) != entry["sha256"]:
             raise ValueError(f"{path} does not have the content in its manifest.")
     return digest
+
+
+def verify_once(folder: Path, cache: Path | None) -> str:
+    """Check a folder as `verify_manifest` does, unless these very files were checked before.
+
+    Args:
+        cache: Where a note says which files were; None checks always.
+
+    Returns:
+        The SHA-256 of the manifest itself.
+
+    Raises:
+        ValueError, OSError: the files are not what their manifest says.
+    """
+    files, digest = read_manifest(folder)
+    if cache is None:
+        return verify_manifest(folder)
+    seen = cache / f"verified-{digest[:32]}.json"
+    marks = {name: _mark(folder / name) for name in files}
+    with suppress(OSError, ValueError):
+        if json.loads(seen.read_text()) == marks:
+            return digest
+    verify_manifest(folder)
+    with suppress(OSError):
+        cache.mkdir(parents=True, exist_ok=True)
+        partial = seen.with_name(f"{seen.name}.{os.getpid()}")
+        partial.write_text(json.dumps(marks))
+        partial.rename(seen)
+    return digest
+
+
+def _mark(path: Path) -> list[int]:
+    """Return what changes whenever a file is written or replaced."""
+    status = path.stat()
+    return [status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino]
 
 
 def read_manifest(folder: Path) -> tuple[dict[str, dict[str, Any]], str]:

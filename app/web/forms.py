@@ -4,18 +4,60 @@ Fields take any text: the domain judges it, so that a wrong form comes back as i
 a word beside the field. A field that no page of ours sends is refused.
 """
 
-from typing import Annotated
+from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field
+from fastapi import Request
+from pydantic import BaseModel, ConfigDict, Field, field_validator
+
+from app.core.errors import Invalid
+
+# No row and no page of ours has a larger number: PostgreSQL's integer.
+LARGEST = 2**31 - 1
 
 
 class Form(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
+    @field_validator("*", mode="before")
+    @classmethod
+    def _is_text(cls, value: Any) -> Any:
+        """Refuse what no page sends and no database keeps as text."""
+        if not all(is_text(each) for each in (value if isinstance(value, list) else [value])):
+            raise ValueError("it holds a character that is no text")
+        return value
+
+
+async def sent_fields(request: Request) -> dict[str, str]:
+    """Return the fields of a form that has a class of its own, not one of these.
+
+    Raises:
+        Invalid: as for these, a field holds what is no text.
+    """
+    form = await request.form()
+    fields = {name: value for name, value in form.items() if isinstance(value, str)}
+    if not all(is_text(each) for field in fields.items() for each in field):
+        raise Invalid("The form holds a character that is no text. Go back and remove it.")
+    return fields
+
+
+def is_text(value: object) -> bool:
+    """Say whether a value is no string, or one that PostgreSQL can keep."""
+    return not isinstance(value, str) or not any(
+        char == "\0" or "\ud800" <= char <= "\udfff" for char in value
+    )
+
+
+def row_number(typed: str) -> int | None:
+    """Return the number of a row that was typed or chosen; None: no row has such a number."""
+    if not (typed.isascii() and typed.isdecimal() and len(typed) <= 10):
+        return None
+    return int(typed) if int(typed) <= LARGEST else None
+
 
 class SignInForm(Form):
     email: str = ""
     password: str = ""
+    shared: str = ""  # others use this computer, too
     next: str = "/"
 
 
@@ -88,6 +130,20 @@ class ExampleForm(Form):
     split: str = ""
 
 
+class RowsForm(Form):
+    """Rows that are written by hand: questions and answers, in order."""
+
+    question: Annotated[list[str], Field(max_length=20)] = []
+    answer: Annotated[list[str], Field(max_length=20)] = []
+
+
+class GeneralQuestionForm(Form):
+    """A general question of a department's own, and its right answer."""
+
+    question: str = ""
+    answer: str = ""
+
+
 class SelectionForm(Form):
     """Ticked examples, and what to do with them."""
 
@@ -112,6 +168,73 @@ class VerdictForm(Form):
     answer: str = ""
     said: str = ""
     after: str = ""
+
+
+class AskForm(Form):
+    """A question to an adapter, and how it is to be answered."""
+
+    question: str = ""
+    beside: str = "base"
+    freedom: str = "same"
+    instruction: str = ""
+    conversation: str = ""
+    # Where nothing is kept, what was said so far comes along: HistoryTurn of web/adapters/ask_page.
+    history: str = ""
+    example: str = ""  # ask this test question instead of what is in the box
+    # Which answer is to be written: by its id, or where nothing is kept by its place.
+    answer: str = ""
+    place: str = ""
+
+
+class LookForm(Form):
+    """What somebody is typing, to see whether it points to a person."""
+
+    text: str = ""
+
+
+class JudgeForm(Form):
+    """What somebody thinks of an answer."""
+
+    thumb: str = ""
+    better: str = ""
+    action: str = ""
+
+
+class QuestionListForm(Form):
+    """Which column of a sheet has the questions, and how they are to be answered."""
+
+    column: str = ""
+    beside: str = "base"
+    instruction: str = ""
+
+
+class ShareForm(Form):
+    """What an adapter's owner says to colleagues who are to ask it."""
+
+    purpose: str = ""
+    limits: str = ""
+    reason: str = ""
+    asks_per_day: str = "50"
+    keeps_questions: str = ""
+
+
+class ReportForm(Form):
+    """An answer that somebody shows to the adapter's owner."""
+
+    question: str = ""
+    answer: str = ""
+    proof: str = ""  # that the model said so (web/adapters/answer_proof)
+    note: str = ""
+    # What was said so far: the browser alone has it.
+    history: str = ""
+
+
+class FeedbackForm(Form):
+    """Which feedback becomes data, and as what."""
+
+    chosen: Annotated[list[str], Field(max_length=1000)] = []
+    use_as: str = "examples"
+    action: str = ""
 
 
 class SplitForm(Form):

@@ -1,19 +1,22 @@
-"""What every request passes, outermost first: log line, security headers, host, origin, size.
+"""What every request passes, outermost first: log line, headers, crashes, host, origin, body.
 
 Plain ASGI and no BaseHTTPMiddleware: event streams and downloads must pass through unbuffered.
 """
 
+import asyncio
 import ipaddress
+import re
 import secrets
 import socket
 import time
-from collections.abc import Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from functools import lru_cache
 
 import structlog
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.exceptions import HTTPException
-from starlette.responses import PlainTextResponse
+from starlette.requests import Request
+from starlette.responses import PlainTextResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app.core import settings
@@ -28,8 +31,11 @@ CSP = (
 )
 _SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 _MAX_FORM_BYTES = 2 * 1024**2
+# What has to come in ETUDE_REQUEST_BODY_SECONDS, unless it is the end.
+_PROGRESS_BYTES = 16 * 1024
 # These read their body piece by piece and count it themselves.
 _STREAMED_PATHS = ("/uploads", "/datasets/upload", "/v1/files")
+_STREAMED = re.compile(r"/v1/uploads/[^/]+/parts|/adapters/[0-9]+/lists")
 
 
 class RequestLog:
@@ -97,6 +103,36 @@ class SecurityHeaders:
             await send(message)
 
         await self.app(scope, receive, send_with_headers)
+
+
+class Crashes:
+    """Answer what nobody has caught, within the log and the headers that every answer gets.
+
+    Starlette answers an `Exception` outside all middleware. It is raised again: servers close what
+    was left half said, and tests see it.
+    """
+
+    def __init__(
+        self, app: ASGIApp, answer: Callable[[Request, Exception], Awaitable[Response]]
+    ) -> None:
+        self.app = app
+        self.answer = answer
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        has_begun = False
+
+        async def send_noted(message: Message) -> None:
+            nonlocal has_begun
+            has_begun = True
+            await send(message)
+
+        try:
+            await self.app(scope, receive, send_noted)
+        except Exception as error:
+            if scope["type"] == "http" and not has_begun:
+                response = await self.answer(Request(scope), error)
+                await response(scope, receive, send)
+            raise
 
 
 class HostGuard:
@@ -186,7 +222,7 @@ class BodyLimit:
         self.app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http" or _is_below(scope["path"], _STREAMED_PATHS):
+        if scope["type"] != "http" or _is_streamed(scope["path"]):
             await self.app(scope, receive, send)
             return
         num_read = 0
@@ -201,6 +237,70 @@ class BodyLimit:
             return message
 
         await self.app(scope, receive_counted, send)
+
+
+class BodyGuard:
+    """Refuse a body of two lengths, and one that comes so slowly that it only holds a connection.
+
+    The seconds count while we wait for the sender, not while a disk of ours is slow, and begin
+    anew with every piece of some size.
+    """
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        headers = Headers(scope=scope)
+        if "content-length" in headers and "transfer-encoding" in headers:
+            # A proxy in front may have believed the other one (request smuggling).
+            response = PlainTextResponse(
+                "A request gives either Content-Length or Transfer-Encoding, not both.\n",
+                status_code=400,
+                headers={"Connection": "close"},
+            )
+            await response(scope, receive, send)
+            return
+        await self.app(scope, _Patient(receive), send)
+
+
+class _Patient:
+    """Receives a request's body, as long as it comes."""
+
+    def __init__(self, receive: Receive) -> None:
+        self._receive = receive
+        self._has_ended = False
+        self._renew()
+
+    async def __call__(self) -> Message:
+        if self._has_ended:
+            return await self._receive()  # whoever waits now waits for the other side to leave
+        began = time.monotonic()
+        try:
+            message = await asyncio.wait_for(self._receive(), self._seconds_left)
+        except TimeoutError:
+            # Not an AppError: FastAPI turns whatever else reading a body raises into a 400.
+            raise HTTPException(
+                408,
+                "The request came too slowly and was given up. Check the connection and try again.",
+                headers={"Connection": "close"},
+            ) from None
+        self._seconds_left -= time.monotonic() - began
+        self._num_bytes += len(message.get("body", b""))
+        if self._num_bytes >= _PROGRESS_BYTES:
+            self._renew()
+        self._has_ended = not message.get("more_body", False)
+        return message
+
+    def _renew(self) -> None:
+        self._seconds_left = settings.get().request_body_seconds
+        self._num_bytes = 0
+
+
+def _is_streamed(path: str) -> bool:
+    return _is_below(path, _STREAMED_PATHS) or _STREAMED.fullmatch(path) is not None
 
 
 def _is_below(path: str, prefixes: Iterable[str]) -> bool:

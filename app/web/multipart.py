@@ -46,22 +46,29 @@ class Received:
 
 
 @asynccontextmanager
-async def received(request: Request) -> AsyncIterator[Received]:
+async def received(
+    request: Request, field: str = "file", max_bytes: int | None = None
+) -> AsyncIterator[Received]:
     """Take in a multipart form; what is not kept is removed in the end.
 
+    Args:
+        field: The form's field with the file.
+        max_bytes: What the file may have at most, where that is less than ETUDE_MAX_UPLOAD_BYTES.
+
     Raises:
-        TooLarge: the file is larger than ETUDE_MAX_UPLOAD_BYTES.
+        TooLarge: the file is larger than that.
+        DiskFull: there is no room for it.
         BadForm: the body is no such form, has no file, or ends too early.
     """
     declared = request.headers.get("content-length", "0")
-    if declared.isdigit():
-        uploads.require_size(int(declared) - _FORM_BYTES)
-    form = _Form(_boundary(request))
-    file = await asyncio.to_thread(Incoming)
+    expected = int(declared) if declared.isdigit() else 0
+    uploads.require_size(expected - _FORM_BYTES, field, max_bytes)
+    form = _Form(_boundary(request), field)
+    file = await asyncio.to_thread(Incoming, field, max_bytes, expected)
     try:
         await _take_in(request, form, file)
         if form.filename is None:
-            raise BadForm("Missing required parameter: file.", field="file", code="missing")
+            raise BadForm(f"Missing required parameter: {field}.", field=field, code="missing")
         yield Received(form.fields, versions.clean_filename(form.filename), file)
     finally:
         file.forget()
@@ -84,9 +91,10 @@ async def _take_in(request: Request, form: "_Form", file: Incoming) -> None:
 
 
 class _Form:
-    """The parser's callbacks: small fields are kept, the bytes of `file` wait in `pending`."""
+    """The parser's callbacks: small fields are kept, the bytes of the file wait in `pending`."""
 
-    def __init__(self, boundary: bytes) -> None:
+    def __init__(self, boundary: bytes, field: str) -> None:
+        self._field = field
         self.fields: dict[str, str] = {}
         self.filename: str | None = None
         self.pending = bytearray()
@@ -135,8 +143,8 @@ class _Form:
         self._name = _text(options.get(b"name", b""))
         self._is_file = b"filename" in options
         if self._is_file:
-            if self._name != "file" or self.filename is not None:
-                raise FormParserError("it needs exactly one file, in the field `file`")
+            if self._name != self._field or self.filename is not None:
+                raise FormParserError(f"it needs exactly one file, in the field `{self._field}`")
             self.filename = _text(options[b"filename"])
         elif len(self.fields) >= MAX_FIELDS:
             raise FormParserError(f"it has more than {MAX_FIELDS} fields")
@@ -160,7 +168,7 @@ class _Form:
 def _boundary(request: Request) -> bytes:
     kind, options = parse_options_header(request.headers.get("content-type"))
     if kind != b"multipart/form-data" or b"boundary" not in options:
-        raise BadForm("Send the file as multipart/form-data with the fields `purpose` and `file`.")
+        raise BadForm("Send the file as multipart/form-data with its fields and a file.")
     return options[b"boundary"]
 
 

@@ -15,7 +15,9 @@ from sqlalchemy.orm import object_session
 from app.core.errors import AppError
 from app.core.glossary import meaning_of
 from app.core.models import DatasetVersion, User
+from app.core.sentences import counted
 from app.core.status_words import of_status
+from app.datasets import parts
 from app.notices import inbox
 from app.people.auth import can_edit
 
@@ -91,9 +93,14 @@ def fragment(
     **context: Any,
 ) -> HTMLResponse:
     """Render one named block of a page, for htmx to swap in."""
-    found = environment().get_template(template)
-    html = "".join(found.blocks[block](found.new_context({"user": user, **context})))
+    html = rendered(template, block, user=user, **context)
     return HTMLResponse(html, status_code=status, headers=headers)
+
+
+def rendered(template: str, block: str, **context: Any) -> str:
+    """Return the HTML of one named block of a page."""
+    loaded = environment().get_template(template)
+    return "".join(loaded.blocks[block](loaded.new_context(context)))
 
 
 @lru_cache
@@ -113,10 +120,13 @@ def environment() -> Environment:
         "moment": moment,
         "visible": visible,
         "duration": duration,
-        "plural": plural,
         "counted": counted,
     }
     env.tests["none"] = _is_none
+    env.globals["sets_of"] = parts.sets
+    env.globals["has_three"] = parts.has_three
+    env.globals["set_of"] = parts.name
+    env.globals["TEST_CHOSE"] = parts.TEST_CHOSE
     env.globals["static"] = static
     env.globals["of_status"] = of_status
     env.globals["meaning_of"] = meaning_of
@@ -146,19 +156,6 @@ def number(value: float, digits: int = 0) -> str:
     return f"{value:,.{digits}f}"
 
 
-def plural(count: int, one: str, many: str | None = None) -> str:
-    """Write a count with its noun: 1 example, 1,200 examples."""
-    return f"{count:,} {one if count == 1 else many or one + 's'}"
-
-
-def counted(count: int, one: str, many: str, **words: object) -> str:
-    """Choose a whole sentence by a count: `one` says it of 1, `many` of {n}; `words` fill it in.
-
-    Sentences stay whole, since in other languages more than the noun changes.
-    """
-    return (one if count == 1 else many).format(n=f"{count:,}", **words)
-
-
 def size(size_bytes: float) -> str:
     """Write a number of bytes the way a file manager does: 1.4 MB."""
     for unit in ("bytes", "kB", "MB", "GB"):
@@ -185,10 +182,11 @@ def ago(at: datetime) -> str:
     seconds = (datetime.now(UTC) - at).total_seconds()
     if seconds < 60:
         return "just now"
-    for length, unit in ((86400, "day"), (3600, "hour"), (60, "minute")):
-        if seconds >= length:
-            return f"{plural(int(seconds // length), unit)} ago"
-    raise AssertionError("unreachable")
+    if seconds < 3600:
+        return counted(int(seconds // 60), "1 minute ago", "{n} minutes ago")
+    if seconds < 86400:
+        return counted(int(seconds // 3600), "1 hour ago", "{n} hours ago")
+    return counted(int(seconds // 86400), "1 day ago", "{n} days ago")
 
 
 def moment(at: datetime) -> str:

@@ -173,8 +173,8 @@ def loss(state: str, step: int) -> float:
 
 def main() -> int:
     commands = Commands(os.fdopen(os.dup(0)))
+    job_dir = commands.wait_for_job()
     commands.listen()
-    job_dir = commands.job_dir()
     spec = TrainerSpec.model_validate_json((job_dir / "config.json").read_bytes())
     return Trainer(job_dir, spec, commands).train()
 

@@ -24,7 +24,8 @@ function show(card) {
   let isSmooth = true;
   let waiting = false;
   let spokenAt = 0;
-  let columns = toColumns(points);
+  const beside = besideOf(card);
+  let columns = toColumns(points, beside);
 
   const loss = lossPlot(card.querySelector("[data-plot=loss]"), () => ({ totalSteps, isOver, columns }));
   const extras = [];
@@ -48,25 +49,27 @@ function show(card) {
   }
 
   function draw() {
-    columns = toColumns(points);
+    columns = toColumns(points, beside);
     loss.setData([
       columns.step,
       columns.loss,
       isSmooth ? smooth(columns.loss) : columns.step.map(() => null),
       columns.validation_loss,
+      smooth(columns.beside_loss),
+      columns.beside_validation_loss,
     ]);
     for (const [name, plot] of extras) plot.setData([columns.step, columns[name]]);
-    card.dataset.numPoints = String(columns.step.length);
-    card.dataset.lastStep = String(columns.step.at(-1) ?? "");
+    card.dataset.numPoints = String(points.size);
+    card.dataset.lastStep = String(columns.lastStep ?? "");
     if (card.classList.contains("shows-table")) fillTable(card.querySelector("tbody"), columns);
     speak();
-    card.dispatchEvent(new CustomEvent("chart:drawn", { detail: { step: columns.step.at(-1) } }));
+    card.dispatchEvent(new CustomEvent("chart:drawn", { detail: { step: columns.lastStep } }));
   }
 
   function speak() {
     const now = performance.now() / 1000;
     if (!isOver && spokenAt && now - spokenAt < SPOKEN_EVERY_SECONDS) return;
-    const text = describe(columns, totalSteps);
+    const text = describe(columns, totalSteps, card.dataset.asked);
     const summary = card.querySelector("[data-summary]");
     if (summary.textContent !== text) summary.textContent = text;
     spokenAt = now;
@@ -128,10 +131,25 @@ function press(button, isOn, changed) {
   });
 }
 
-function toColumns(points) {
-  const step = [...points.keys()].sort((a, b) => a - b);
-  const columns = { step };
-  for (const name of NAMES) columns[name] = step.map((at) => points.get(at)[name] ?? null);
+// Another job's curve that is laid over this one: its points by step, or none.
+function besideOf(card) {
+  const holder = card.querySelector("[data-beside-points]");
+  const points = new Map();
+  if (!holder) return points;
+  const given = JSON.parse(holder.textContent);
+  given.step.forEach((step, row) => {
+    points.set(step, { loss: given.loss[row], validation_loss: given.validation_loss[row] });
+  });
+  return points;
+}
+
+function toColumns(points, beside) {
+  const step = [...new Set([...points.keys(), ...beside.keys()])].sort((a, b) => a - b);
+  // Of this job: another one's may go on for longer.
+  const columns = { step, isOwn: step.map((at) => points.has(at)), lastStep: step.findLast((at) => points.has(at)) };
+  for (const name of NAMES) columns[name] = step.map((at) => points.get(at)?.[name] ?? null);
+  columns.beside_loss = step.map((at) => beside.get(at)?.loss ?? null);
+  columns.beside_validation_loss = step.map((at) => beside.get(at)?.validation_loss ?? null);
   return columns;
 }
 
@@ -209,10 +227,12 @@ function lossPlot(holder, state) {
           fill: () => colour(holder, "--sheet"),
         },
       },
+      { ...spread, stroke: () => colour(holder, "--soft"), width: 1.5 },
+      { ...spread, stroke: () => colour(holder, "--soft"), width: 1.5, dash: [2, 4] },
     ],
     hooks: { setCursor: [(plot) => readOut(card, plot)] },
   };
-  return new uPlot(options, [[], [], [], []], holder);
+  return new uPlot(options, [[], [], [], [], [], []], holder);
 }
 
 function smallPlot(holder, name, state) {
@@ -249,37 +269,39 @@ function readOut(card, plot) {
   const at = plot.cursor.idx;
   const parts = [];
   if (at !== null && at !== undefined) {
-    const [step, each, mean, test] = plot.data.map((column) => column[at]);
+    const [step, each, mean, test, other] = plot.data.map((column) => column[at]);
     parts.push(`Step ${whole(step)}`);
     if (each !== null) parts.push(`training ${number(each)}`);
     if (mean !== null) parts.push(`smoothed ${number(mean)}`);
-    if (test !== null) parts.push(`test questions ${number(test)}`);
+    if (test !== null) parts.push(`${card.dataset.asked} ${number(test)}`);
+    if (other !== null && other !== undefined) parts.push(`the other job ${number(other)}`);
   }
   card.querySelector("[data-readout]").textContent = parts.join(" · ");
 }
 
-function describe(columns, totalSteps) {
+function describe(columns, totalSteps, asked) {
   const tests = columns.validation_loss.filter((value) => value !== null);
   const losses = columns.loss.filter((value) => value !== null);
   if (!losses.length && !tests.length) return "There are no points yet.";
   const of = totalSteps ? ` of ${whole(totalSteps)}` : "";
-  const parts = [`Step ${whole(columns.step.at(-1))}${of}.`];
+  const parts = [`Step ${whole(columns.lastStep)}${of}.`];
   if (losses.length) parts.push(`Training loss ${number(losses.at(-1))}.`);
   if (tests.length > 1) {
     const trend = tests.at(-1) < tests[0] ? "down from" : "started at";
-    parts.push(`Loss on test questions ${number(tests.at(-1))}, ${trend} ${number(tests[0])}.`);
+    parts.push(`Loss on ${asked} ${number(tests.at(-1))}, ${trend} ${number(tests[0])}.`);
   } else if (tests.length) {
-    parts.push(`Loss on test questions before training ${number(tests[0])}.`);
+    parts.push(`Loss on ${asked} before training ${number(tests[0])}.`);
   }
   return parts.join(" ");
 }
 
 // Every test and evenly spaced steps: a table that can be read; all points are in the CSV file.
 function fillTable(body, columns) {
-  const every = Math.max(1, Math.ceil(columns.step.length / NUM_TABLE_ROWS));
+  const every = Math.max(1, Math.ceil(columns.isOwn.filter(Boolean).length / NUM_TABLE_ROWS));
   const rows = [];
   columns.step.forEach((step, at) => {
-    const isLast = at === columns.step.length - 1;
+    if (!columns.isOwn[at]) return;
+    const isLast = step === columns.lastStep;
     if (at % every && columns.validation_loss[at] === null && !isLast) return;
     const row = document.createElement("tr");
     const cells = [

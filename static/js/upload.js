@@ -1,7 +1,11 @@
 // Sends the file in pieces that survive a break, with progress and a way out. Without this file
 // the form sends it whole.
 
-const PIECE_BYTES = 8 * 1024 * 1024;
+// Proxies let only so much through at once, a megabyte where nobody has said otherwise: pieces begin
+// small, double while they are taken, and halve where one is refused or lost.
+const LEAST_BYTES = 64 * 1024;
+const FIRST_BYTES = 512 * 1024;
+const MOST_BYTES = 8 * 1024 * 1024;
 
 for (const form of document.querySelectorAll("[data-upload]")) {
   const part = (name) => form.querySelector(`[data-${name}]`);
@@ -42,6 +46,7 @@ for (const form of document.querySelectorAll("[data-upload]")) {
     const startedAt = performance.now();
     let startedWith = null; // what an earlier try had sent already says nothing about speed
     let saidAt = 0;
+    let mostBytes = MOST_BYTES;
     say("");
     show(true);
     part("upload-name").textContent = file.name;
@@ -49,7 +54,7 @@ for (const form of document.querySelectorAll("[data-upload]")) {
     part("upload-text").textContent = "Starting…";
     upload = new tus.Upload(file, {
       endpoint: "/uploads",
-      chunkSize: PIECE_BYTES,
+      chunkSize: FIRST_BYTES,
       retryDelays: [0, 1000, 3000, 5000, 10000],
       removeFingerprintOnSuccess: true,
       metadata: { filename: file.name, name: form.elements.name.value },
@@ -64,17 +69,26 @@ for (const form of document.querySelectorAll("[data-upload]")) {
           `${size(sent)} of ${size(total)}` +
           (speed > 0 && sent < total ? ` · ${size(speed)}/s · ${left((total - sent) / speed)} left` : "");
       },
+      onChunkComplete() {
+        upload.options.chunkSize = Math.min(2 * upload.options.chunkSize, mostBytes);
+      },
       onAfterResponse(_request, response) {
         const target = response.getHeader("X-Etude-Location");
         if (target) location.assign(target);
       },
       onError(error) {
-        const answer = error.originalResponse?.getBody()?.trim();
-        say(answer || "The connection was lost. Upload again: it continues where it stopped.");
+        say(sentence(error.originalResponse));
         show(false);
       },
       onShouldRetry(error) {
         const status = error.originalResponse?.getStatus() ?? 0;
+        const halved = upload.options.chunkSize / 2;
+        if (status === 413) {
+          if (isOurs(error.originalResponse) || halved < LEAST_BYTES) return false;
+          upload.options.chunkSize = mostBytes = halved;
+          return true;
+        }
+        if (status === 0) upload.options.chunkSize = Math.max(halved, LEAST_BYTES);
         return status === 0 || status >= 500 || status === 409;
       },
     });
@@ -94,6 +108,25 @@ for (const form of document.querySelectorAll("[data-upload]")) {
     part("upload-error").textContent = sentence;
     part("upload-error").hidden = !sentence;
   }
+}
+
+// Etude gives each answer a number; what a proxy says in its place has none, and is often HTML.
+function isOurs(response) {
+  const type = response.getHeader("Content-Type") ?? "";
+  return Boolean(response.getHeader("X-Request-Id")) && type.startsWith("text/plain");
+}
+
+function sentence(response) {
+  if (!response || response.getStatus() === 0) {
+    return "The connection was lost. Upload again: it continues where it stopped.";
+  }
+  const said = isOurs(response) ? response.getBody().trim() : "";
+  return (
+    said ||
+    `The file did not arrive: a server between your browser and Etude answered in its place ` +
+      `(${response.getStatus()}). Upload again in a few minutes: it continues where it stopped. If it ` +
+      `happens again, tell your administrator this number.`
+  );
 }
 
 function size(bytes) {

@@ -1,18 +1,22 @@
 """The `etude` command as a process of its own: with Etude down, with Etude up, and gone wrong."""
 
 import io
+import json
 import os
 import subprocess
 import sys
 from collections.abc import Iterator
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
+from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from app import cli
 from app.core import db as database
 from app.core import settings
+from app.core.models import AuditEvent, Role, User
 from app.ops.embedded import folder
 from app.ops.embedded.postgres import Postgres
 from app.ops.embedded.servers import check_broker
@@ -180,3 +184,90 @@ def test_the_doctor_looks_at_this_machine(here: Path) -> None:
     unwell = etude("doctor", "--data-dir", str(here), DATABASE_URL="postgresql://127.0.0.1:9/x")
     assert unwell.returncode == 1
     assert "WRONG DATABASE_URL" in unwell.stdout
+
+
+def test_all_accounts_are_listed(db: Session, database_url: str) -> None:
+    person = make_user(db, email="ada@house.example")
+    etude("user", "add", "bot@house.example", "--service", DATABASE_URL=database_url)
+    rows = etude("user", "list", DATABASE_URL=database_url).stdout.splitlines()
+    assert [row.split("\t")[:4] for row in rows] == [
+        ["ada@house.example", person.role.value, "person", "open"],
+        ["bot@house.example", "member", "program", "open"],
+    ]
+    listed = json.loads(etude("user", "list", "--json", DATABASE_URL=database_url).stdout)
+    assert [(one["email"], one["service"]) for one in listed] == [
+        ("ada@house.example", False),
+        ("bot@house.example", True),
+    ]
+
+
+def test_json_is_all_that_is_printed(database_url: str) -> None:
+    email = "bea@house.example"
+    added = etude("user", "add", email, "--json", DATABASE_URL=database_url)
+    assert json.loads(added.stdout)["link"].startswith("/setup/")
+    reset = etude("user", "reset", email, "--json", DATABASE_URL=database_url)
+    assert json.loads(reset.stdout)["email"] == email
+    made = etude("token", "create", email, "--json", DATABASE_URL=database_url)
+    assert json.loads(made.stdout)["token"].startswith(auth.TOKEN_PREFIX)
+    assert json.loads(etude("models", "list", "--json", DATABASE_URL=database_url).stdout) == []
+
+
+def test_every_link_that_lets_somebody_in_is_in_the_audit_log(
+    database_url: str, db: Session
+) -> None:
+    """Whoever makes it, and wherever."""
+    ada = make_user(db, email="ada@house.example")
+    assert etude("user", "reset", ada.email, DATABASE_URL=database_url).returncode == 0
+    etude("user", "add", "bea@house.example", DATABASE_URL=database_url)
+    bea = db.scalars(select(User).where(User.email == "bea@house.example")).one()
+    made = select(AuditEvent.actor, AuditEvent.subject).where(AuditEvent.action == "account.link")
+    found = [tuple(row) for row in db.execute(made.order_by(AuditEvent.id))]
+    assert found == [("system", f"user {ada.id}"), ("system", f"user {bea.id}")]
+    etude("user", "add", "bot@house.example", "--service", DATABASE_URL=database_url)
+    words = refusal("user", "reset", "bot@house.example", DATABASE_URL=database_url)
+    assert "cannot sign in" in words
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence", "code"),
+    [
+        (["user", "reset", "nobody@house.example", "--json"], "nobody here has the address", 1),
+        (["user", "add", "ada", "--json"], "an e-mail address such as", 1),
+        (["user", "add", "a@b.example", "--role", "king", "--json"], "king", 2),
+        (["backup", "-", "--json"], "standard output is the backup itself", 1),
+    ],
+)
+def test_with_json_a_mistake_is_an_object(
+    database_url: str, arguments: list[str], sentence: str, code: int
+) -> None:
+    done = etude(*arguments, DATABASE_URL=database_url)
+    assert (done.returncode, done.stdout) == (code, "")
+    assert sentence in json.loads(done.stderr)["error"]
+
+
+def test_the_version_is_said_at_once() -> None:
+    assert etude("--version").stdout == f"etude {version('etude')}\n"
+    program = "import sys\nfrom app import cli\nprint(*sorted(sys.modules))"
+    loaded = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    slow = {"sqlalchemy", "pydantic", "fastapi", "celery", "pyarrow", "numpy", "rich"}
+    assert slow & set(loaded.stdout.split()) == set()
+
+
+def test_roles_are_those_of_accounts() -> None:
+    shown = etude("user", "add", "--help", COLUMNS="200").stdout
+    assert "|".join(role.value for role in Role) in shown
+
+
+def test_the_shell_can_complete_commands() -> None:
+    script = Path(sys.executable).with_name("etude")
+    bare = {"PATH": os.environ["PATH"]}
+    shown = subprocess.run(
+        ["bash", "-c", f'"{script}" --show-completion; true'],
+        capture_output=True,
+        text=True,
+        env=bare,
+    )
+    assert "complete -o default -F _etude_completion etude" in shown.stdout
+    asked = {"_ETUDE_COMPLETE": "complete_bash", "COMP_WORDS": "etude jo", "COMP_CWORD": "1"}
+    completed = subprocess.run([script], capture_output=True, text=True, env=bare | asked)
+    assert completed.stdout.split() == ["job"]

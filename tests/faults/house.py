@@ -42,6 +42,7 @@ from app.training import manifests
 from tests import patience
 from tests.factories import make_base_model, make_dataset_version, make_user
 from tests.factories import make_job as factory_job
+from tests.worker.answering.asking import STAND_IN, AnswerProcess
 from tests.worker.conftest import ROOT, WorkerProcess, is_running, supervisor_pid, trainer_pid
 from tests.worker.stand_in_trainer import loss_at
 from worker import identity
@@ -50,9 +51,8 @@ T = TypeVar("T")
 _number = count(1)
 # What a lease allows must be enough for a slow machine to renew it.
 PACE = patience.factor()
-CONSTANTS = {
+CONSTANTS = STAND_IN | {
     "ETUDE_TRAINER_MODULE": "tests.worker.stand_in_trainer",
-    "PYTHONPATH": str(ROOT),
     "ETUDE_HEARTBEAT_SECONDS": "0.2",
     "ETUDE_SELF_FENCE_SECONDS": f"{PACE:.2f}",
     "ETUDE_LEASE_SECONDS": f"{1.5 * PACE:.2f}",
@@ -67,6 +67,8 @@ CONSTANTS = {
     "ETUDE_DISK_RESERVE_BYTES": "0",
     # A crowded machine may strike by itself; giving up has tests of its own.
     "ETUDE_MAX_STRIKES": "50",
+    # What is evaluated, and when, has tests of its own (test_evaluating.py).
+    "ETUDE_EVALUATE_AFTER_TRAINING": "false",
 }
 # When a lease that nobody renews is certainly over.
 LEASE_AND_GRACE = 1.5 * PACE + 0.2
@@ -82,15 +84,17 @@ class House:
         self.failpoints = folder / "failpoints"
         self.name = f"h{os.getpid()}_{next(_number)}"
         self.url = postgres.url.replace("@/etude?", f"@/{self.name}?")
-        self.broker = Valkey(settings.load(data_dir=folder / "broker"))
+        self.broker = Valkey(settings.load(data_dir=folder / "broker"), "+config +flushall +client")
         self.environment = CONSTANTS | {
             "ETUDE_FAILPOINTS": str(self.failpoints),
             "ETUDE_DATA_DIR": str(self.data_dir),
-            "DATABASE_URL": self.url,
+            "DATABASE_URL": postgres.app_url.replace("@/etude?", f"@/{self.name}?"),
+            "DATABASE_OWNER_URL": self.url,
             **environment,
         }
         self.worker = self.make_worker()
         self.web: Web | None = None
+        self.answerer: AnswerProcess | None = None
 
     def make_worker(self, number: int = 0, **environment: str) -> WorkerProcess:
         name = {"ETUDE_WORKER_ID": f"gpu-{number}@test"}
@@ -115,6 +119,8 @@ class House:
 
     def end(self) -> None:
         self.worker.end()
+        if self.answerer is not None:
+            self.answerer.end()
         if self.web is not None:
             self.web.end()
         self.db.invalidate()  # a test may have ended the server under its connection
@@ -201,7 +207,7 @@ class House:
             assert made == []
             return
         assert len(made) == 1
-        stored = self.data_dir / "storage" / made[0].storage_key
+        stored = self.data_dir / "storage" / str(made[0].storage_key)
         assert manifests.verify_manifest(stored) == made[0].manifest_sha256
         steps, every = int(words.get("steps", 20)), int(words.get("every", 10))
         curves = metrics.series(self.db, job.id)
@@ -239,6 +245,14 @@ class House:
     def spool_size(self, job: Job) -> int:
         attempt = self.data_dir / "jobs" / str(job.id) / "attempts" / str(job.attempt)
         return (attempt / "events.jsonl").stat().st_size
+
+    def start_answering(self) -> AnswerProcess:
+        """Start the process that answers; one that was there is gone before."""
+        if self.answerer is not None:
+            self.answerer.end()
+        self.answerer = AnswerProcess(self.db, self.folder, **self.environment)
+        self.answerer.start()
+        return self.answerer
 
     def start_web(self) -> "Web":
         self.web = Web(self)

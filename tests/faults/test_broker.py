@@ -41,8 +41,8 @@ def socket_of(house: House) -> Path:
 
 def through(house: House, cable: Proxy) -> str:
     """The broker's address by way of a proxy."""
-    secret = house.broker.url.partition("//:")[2].partition("@")[0]
-    return f"redis://:{secret}@127.0.0.1:{cable.port}/0"
+    secret = house.broker.url.partition("//etude:")[2].partition("@")[0]
+    return f"redis://etude:{secret}@127.0.0.1:{cable.port}/0"
 
 
 def test_f19_f21_a_broker_killed_and_emptied_loses_no_waiting_job(

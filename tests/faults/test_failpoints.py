@@ -26,9 +26,20 @@ from app.core.models import Desired, Job, JobStatus
 from app.jobs import requests
 from app.ops.embedded.postgres import Postgres
 from app.training import failpoints
+from app.training.answers import Event
+from tests import patience
+from tests.faults import evaluating
 from tests.faults.conftest import opened
-from tests.faults.house import LEASE_AND_GRACE, House, dead_worker, distant_worker, stopped
-from tests.worker.conftest import ROOT
+from tests.faults.house import (
+    LEASE_AND_GRACE,
+    House,
+    dead_worker,
+    distant_worker,
+    stopped,
+    until_gone,
+)
+from tests.worker.answering.asking import a_model, an_adapter, ask, child_pids, question, text
+from tests.worker.conftest import ROOT, is_running
 
 ACTIONS = ("kill", "exception", f"delay:{LEASE_AND_GRACE + 0.5}")
 NUM_LANES = 2
@@ -145,6 +156,39 @@ def a_silent_workers_job(house: House, name: str, action: str) -> None:
     house.finish(job)
 
 
+def an_answer(house: House, name: str, action: str) -> None:
+    """Whoever asks again is answered, whole, and nothing of what broke is left."""
+    model = a_model(house.db, data_dir=house.data_dir)
+    adapter = an_adapter(house.db, model, house.data_dir)
+    failpoints.arm(house.failpoints, name, action)
+    answerer = house.start_answering()
+    said: list[Event] = []
+    deadline = time.monotonic() + patience.seconds(60)
+    while not said or said[-1].kind != "done":
+        assert time.monotonic() < deadline, said
+        if answerer.has_ended():
+            answerer.start()
+        said = ask(house.wait_for(answerer.alive), question(model, "words=4", adapter))
+        # Of an answer that breaks off, the end is said all the same.
+        assert said[-1].kind in ("done", "refused")
+    struck(house, name)
+    assert text(said) == "0 1 2 3 "
+    *former, last = child_pids(model, house.data_dir)
+    for pid in former:
+        until_gone(pid)
+    assert is_running(last)
+    answerer.end()
+    until_gone(last)
+
+
+def an_evaluation(house: House, name: str, action: str) -> None:
+    """The answers are those of an undisturbed one, and one notice tells of its job."""
+    failpoints.arm(house.failpoints, name, action)
+    scene = evaluating.begin(house)
+    struck(house, name)
+    scene.finish()
+
+
 SCENES: dict[str, Callable[[House, str, str], None]] = {
     "web.submit": a_submission,
     "hint": a_submission,
@@ -156,6 +200,11 @@ SCENES: dict[str, Callable[[House, str, str], None]] = {
     "takeover": a_job_that_got_further_than_was_heard,
     "take_back": a_dead_workers_job,
     "reap": a_silent_workers_job,
+    "evaluate": an_evaluation,
+    "evaluate.keep": an_evaluation,
+    "evaluate.finish": an_evaluation,
+    "answer": an_answer,
+    "answer.claim": an_answer,
 }
 
 

@@ -15,8 +15,7 @@ import torch
 from safetensors.torch import save_file
 from sqlalchemy import select
 
-from app.core import db as database
-from app.core import migrations, settings
+from app.core import settings
 from app.core.errors import Conflict
 from app.core.models import (
     Adapter,
@@ -31,7 +30,7 @@ from app.jobs import metrics, requests
 from app.ops.embedded.postgres import Postgres
 from app.training.config import TrainConfig
 from app.training.manifests import verify_manifest, write_manifest
-from tests import patience
+from tests import databases, patience
 from tests.faults.conftest import opened
 from tests.faults.house import House
 from tests.small_disk import fill, small_disk
@@ -76,9 +75,7 @@ def test_f35_a_full_disk_of_the_database_stops_no_training_and_is_told_of(tmp_pa
         server = Postgres(settings.load(data_dir=disk), {"fsync": "off"})
         server.start()
         try:
-            template = database.make_engine(server.url.replace("@/etude?", "@/template1?"))
-            migrations.upgrade(template)
-            template.dispose()
+            databases.fill_template(server)
             with opened(server) as house:
                 _fill_the_database(house, disk)
         finally:

@@ -5,7 +5,7 @@ import email.policy
 import socketserver
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from email.message import EmailMessage
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -96,6 +96,27 @@ def receiver() -> Iterator[Calls]:
     with _serving(ThreadingHTTPServer(("127.0.0.1", 0), Handler)) as port:
         calls.url = f"http://127.0.0.1:{port}/etude?from=ward"
         yield calls
+
+
+@contextmanager
+def dripping_receiver() -> Iterator[str]:
+    """An address whose answer never ends: a letter now and then, so that no single read is late."""
+    ended = threading.Event()
+
+    class Handler(socketserver.BaseRequestHandler):
+        def handle(self) -> None:
+            with suppress(OSError):
+                self.request.sendall(b"HTTP/1.1 204 No Content\r\nX-More: ")
+                while not ended.wait(0.05):
+                    self.request.sendall(b"x")
+
+    server = socketserver.ThreadingTCPServer(("127.0.0.1", 0), Handler)
+    server.daemon_threads = True
+    with _serving(server) as port:
+        try:
+            yield f"http://127.0.0.1:{port}/"
+        finally:
+            ended.set()
 
 
 @contextmanager

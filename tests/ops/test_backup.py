@@ -29,6 +29,8 @@ from app.core.models import (
     Job,
     JobStatus,
     ModelStatus,
+    QuestionAnswer,
+    QuestionList,
     StoredFile,
     User,
     VersionStatus,
@@ -99,7 +101,9 @@ def other(site: Path, postgres: Postgres) -> Iterator[settings.Settings]:
     with psycopg.connect(server, autocommit=True) as connection:
         connection.execute(f"CREATE DATABASE {name} TEMPLATE template0 ENCODING 'UTF8'")
     url = postgres.url.replace("@/etude?", f"@/{name}?")
-    yield settings.load(data_dir=site / "new").model_copy(update={"database_url": url})
+    yield settings.load(data_dir=site / "new").model_copy(
+        update={"database_url": url, "database_owner_url": url}
+    )
     with psycopg.connect(server, autocommit=True) as connection:
         connection.execute(f"DROP DATABASE {name} WITH (FORCE)")
 
@@ -145,8 +149,8 @@ def test_a_backup_amid_training_goes_on_in_an_empty_house(
             file = there.get_one(StoredFile, upload.id)
             root = new.data_dir / "storage"
             assert (root / file.storage_key).read_bytes() == b"question,answer\n" * 1000
-            for path in (settings.get().storage_dir / kept.storage_key).iterdir():
-                assert (root / kept.storage_key / path.name).read_bytes() == path.read_bytes()
+            for path in (settings.get().storage_dir / str(kept.storage_key)).iterdir():
+                assert (root / str(kept.storage_key) / path.name).read_bytes() == path.read_bytes()
             assert kept.archive_file is not None
             archive = (root / kept.archive_file.storage_key).read_bytes()
             assert hashlib.sha256(archive).hexdigest() == kept.archive_file.sha256
@@ -166,6 +170,16 @@ def test_what_is_kept_is_what_was_there(site: Path, db: Session, other: settings
     assert version is not None
     version.status, version.worker_id = VersionStatus.BUILDING, "cpu-0@old"
     version.lease_until = version.created_at
+    listed = QuestionList(
+        department_id=user.department_id,
+        owner_id=user.id,
+        adapter_name="Ward",
+        filename="ward.xlsx",
+        sheet=b"PK\x00\xff\\",
+    )
+    db.add(listed)
+    db.flush()
+    db.add(QuestionAnswer(list_id=listed.id, index=0, cells=["Where?\t\\N", ""]))
     db.commit()
     before = rows(os.environ["DATABASE_URL"])
     summary = backup.take(site)

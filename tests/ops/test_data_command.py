@@ -40,7 +40,7 @@ def test_inspect_tells_and_stores_nothing(tmp_path: Path) -> None:
     assert "raum.csv: csv, 33 rows, utf-8" in told.stdout
     assert "Frage    question" in told.stdout
     assert "Examples: 32; usually about 7 tokens" in told.stdout
-    assert "1 row has no answer, and will be left out (line 32)." in told.stdout
+    assert "Left out: 1 row has no answer (line 32)." in told.stdout
     assert "Personal details: 1 name (line 33)." in told.stdout
     assert "Personal details: 1 phone number (line 33)." in told.stdout
     assert "1 question has a different answer elsewhere (line 34). The same question" in told.stdout
@@ -52,7 +52,7 @@ def test_inspect_tells_and_stores_nothing(tmp_path: Path) -> None:
     # Of nothing there is nothing to say.
     (tmp_path / "none.csv").write_text("Frage,Antwort\nOhne?,\n")
     told = etude("inspect", str(tmp_path / "none.csv"))
-    assert "Examples: 0\n  1 row has no answer, and will be left out (line 2)." in told.stdout
+    assert "Examples: 0\n  Left out: 1 row has no answer (line 2)." in told.stdout
     assert "Few examples" not in told.stdout
     # The same as JSON, of a folder of files, under another mapping.
     folder = tmp_path / "ward"
@@ -119,7 +119,7 @@ def test_add_does_what_the_page_does(
     assert version.file.filename == "raum.csv"
     assert reading.read_next("cpu-0@test")
     db.refresh(version)
-    assert (version.status, version.num_train, version.num_validation) == ("ready", 24, 6)
+    assert (version.status, version.num_train, version.num_test) == ("ready", 24, 6)
     assert examples.count(db, version, Split.TRAIN) == 24
     # What is not plain waits for a person.
     file.write_text("foo,bar\nx,y\nz,w\n")

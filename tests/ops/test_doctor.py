@@ -10,12 +10,13 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
-from sqlalchemy import func, text
+from sqlalchemy import Connection, func, text, update
 from sqlalchemy.orm import Session
 
+from app.adapters import answering
 from app.core import audit, migrations, secrets, settings
 from app.core import db as database
-from app.core.models import Job, StoredFile, Worker
+from app.core.models import Answerer, Job, StoredFile, Worker
 from app.core.processes import start_ticks
 from app.ops import doctor
 from app.ops.doctor import SystemFinding, machine
@@ -23,18 +24,20 @@ from app.ops.embedded import folder
 from app.ops.embedded.servers import redis_client
 from app.ops.embedded.valkey import Valkey
 from app.training import manifests
+from app.training.isolation import Wall
 from tests.factories import first_user, make_base_model, make_job
 from tests.small_disk import small_disk
 
 
 @pytest.fixture
 def site(db: Session, broker: str, data_dir: Path) -> Iterator[settings.Settings]:
-    """A site in which nothing is wrong: two workers that live, no files missing."""
+    """A site in which nothing is wrong: workers and answering live, no files are missing."""
     chosen = settings.get()
     folder.prepare(chosen)
     for queue in ("gpu", "cpu"):
         db.add(Worker(id=f"{queue}-0@here", queue=queue, host="here", boot_id="", devices=["cpu"],
                       version="1", last_seen=func.clock_timestamp()))  # fmt: skip
+    answering.claim(db, "answer-0@here", "127.0.0.1:1", "secret")
     db.commit()
     yield chosen
     database.engine().dispose()
@@ -53,6 +56,13 @@ def notes(chosen: settings.Settings) -> str:
     return "\n".join(f.sentence for f in doctor.examine(chosen) if f.state == "note")
 
 
+def test_nobody_answers(site: settings.Settings, db: Session) -> None:
+    assert "answering" not in unwell(site)
+    db.execute(update(Answerer).values(lease_until=func.clock_timestamp() - timedelta(seconds=1)))
+    db.commit()
+    assert "No process answers questions" in unwell(site)["answering"]
+
+
 def test_a_house_that_is_well(site: settings.Settings) -> None:
     assert unwell(site, deep=True) == {}
     said: list[str] = []
@@ -65,6 +75,18 @@ def test_a_house_that_is_well(site: settings.Settings) -> None:
         "leftovers", "database", "migrations", "clock", "broker", "models", "files", "trainers",
         "workers", "line",
     }  # fmt: skip
+
+
+def test_walls_that_cannot_stand(site: settings.Settings) -> None:
+    found = [Wall("files", False, "this kernel has no Landlock"), Wall("network", True)]
+    (said,) = machine.walls(site.model_copy(update={"walls": "auto"}), found)
+    assert said.state == "note"
+    assert said.sentence.endswith("and Etude's passwords: this kernel has no Landlock.")
+    (said,) = machine.walls(site.model_copy(update={"walls": "required"}), found)
+    assert said.state == "wrong"
+    assert said.sentence.endswith("Nothing is read or trained without.")
+    (said,) = machine.walls(site, [Wall("files", True), Wall("network", True, "by sockets")])
+    assert said.state == "ok"
 
 
 def test_old_and_unwanted_packages(
@@ -136,44 +158,45 @@ def test_a_driver_that_does_not_work(
     assert any(advice in found.sentence for found in machine.checks(site))
 
 
-def test_a_database_of_another_version(site: settings.Settings, db: Session) -> None:
-    db.execute(text("UPDATE alembic_version SET version_num = '9999'"))
-    db.commit()
+def test_a_database_of_another_version(site: settings.Settings, owner: Connection) -> None:
+    owner.execute(text("UPDATE alembic_version SET version_num = '9999'"))
     assert "revision 9999, which a newer Etude made" in unwell(site)["migrations"]
     with pytest.raises(SystemExit, match="by a newer Etude"):
-        migrations.upgrade(database.engine())
-    db.execute(text("UPDATE alembic_version SET version_num = :head"), {"head": migrations.head()})
-    db.commit()
-    migrations.downgrade(database.engine(), "0004")
+        migrations.upgrade(owner.engine)
+    head = {"head": migrations.head()}
+    owner.execute(text("UPDATE alembic_version SET version_num = :head"), head)
+    migrations.downgrade(owner.engine, "0004")
     assert "is at revision 0004" in unwell(site)["migrations"]
     assert "etude migrate" in unwell(site)["migrations"]
 
 
-def test_a_clock_that_is_wrong(site: settings.Settings, db: Session) -> None:
-    name = db.scalar(text("SELECT current_database()"))
-    db.execute(text("CREATE SCHEMA wrong"))
-    db.execute(
+def test_a_clock_that_is_wrong(site: settings.Settings, owner: Connection) -> None:
+    name = owner.scalar(text("SELECT current_database()"))
+    owner.execute(text("CREATE SCHEMA wrong"))
+    owner.execute(text("GRANT USAGE ON SCHEMA wrong TO PUBLIC"))
+    owner.execute(
         text(
             "CREATE FUNCTION wrong.clock_timestamp() RETURNS timestamptz LANGUAGE sql AS "
             "$$ SELECT pg_catalog.clock_timestamp() - interval '1 day' $$"
         )
     )
-    db.execute(text(f"ALTER DATABASE {name} SET search_path = wrong, pg_catalog, public"))
-    db.commit()
+    owner.execute(text(f"ALTER DATABASE {name} SET search_path = wrong, pg_catalog, public"))
     database.engine().dispose()
     assert "is 86,400 s behind this machine's" in unwell(site)["clock"]
 
 
-def test_a_broker_that_forgets(site: settings.Settings) -> None:
-    with redis_client(site.redis_url, timeout_seconds=5) as client:
-        client.config_set("maxmemory-policy", "allkeys-lru")
-        client.config_set("appendonly", "no")
-        try:
-            assert "throw messages away" in unwell(site)["broker"]
-            assert "forgets its messages" in notes(site)
-        finally:
-            client.config_set("maxmemory-policy", "noeviction")
-            client.config_set("appendonly", "yes")
+def test_a_broker_that_forgets(site: settings.Settings, server_dir: Path) -> None:
+    broker = Valkey(settings.load(data_dir=server_dir / "forgets"), more_rights="+config")
+    broker.start()
+    try:
+        with redis_client(broker.url, timeout_seconds=5) as client:
+            client.config_set("maxmemory-policy", "allkeys-lru")
+            client.config_set("appendonly", "no")
+        its = site.model_copy(update={"redis_url": broker.url})
+        assert "throw messages away" in unwell(its)["broker"]
+        assert "forgets its messages" in notes(its)
+    finally:
+        broker.stop()
     away = site.model_copy(update={"redis_url": "redis://127.0.0.1:9/0"})
     assert "REDIS_URL" in unwell(away)["broker"]
 
@@ -239,19 +262,20 @@ def test_what_was_left_behind(site: settings.Settings, valkey: Valkey) -> None:
     assert "was cut off" in unwell(site)["leftovers"]
 
 
-def test_an_audit_log_changed_by_hand(site: settings.Settings, db: Session) -> None:
+def test_an_audit_log_changed_by_hand(
+    site: settings.Settings, db: Session, owner: Connection
+) -> None:
     audit.record(db, None, "job.create", "job 1")
     audit.record(db, None, "job.cancel", "job 1")
-    db.execute(text("ALTER TABLE audit_event DISABLE TRIGGER USER"))
-    db.execute(text("UPDATE audit_event SET actor = 'eve' WHERE action = 'job.create'"))
     db.commit()
+    owner.execute(text("ALTER TABLE audit_event DISABLE TRIGGER USER"))
+    owner.execute(text("UPDATE audit_event SET actor = 'eve' WHERE action = 'job.create'"))
     assert unwell(site) == {}
     assert "was changed by hand" in unwell(site, deep=True)["audit"]
 
 
-def test_a_check_that_breaks_is_a_finding_too(site: settings.Settings, db: Session) -> None:
-    db.execute(text("ALTER TABLE stored_file RENAME TO gone"))
-    db.commit()
+def test_a_check_that_breaks_is_a_finding_too(site: settings.Settings, owner: Connection) -> None:
+    owner.execute(text("ALTER TABLE stored_file RENAME TO gone"))
     found = unwell(site)
     assert "could not be checked" in found["files"]
     assert "workers" not in found

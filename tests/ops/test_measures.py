@@ -13,7 +13,7 @@ import psycopg
 import pytest
 import structlog
 from prometheus_client.parser import text_string_to_metric_families
-from sqlalchemy import func, text
+from sqlalchemy import Connection, func, text
 from sqlalchemy.orm import Session
 from starlette.testclient import TestClient
 
@@ -21,6 +21,7 @@ from app.core import db as database
 from app.core import logs, migrations, settings
 from app.core.models import Attempt, JobStatus, Worker
 from app.machines import prometheus
+from app.ops.embedded.postgres import Postgres
 from app.ops.embedded.valkey import Valkey
 from tests import patience
 from tests.app.web.pages import sign_in
@@ -154,14 +155,14 @@ def test_what_devices_say_is_passed_on() -> None:
 
 
 @pytest.fixture
-def gone(client: TestClient, postgres: object, database_url: str) -> Iterator[None]:
+def gone(client: TestClient, postgres: Postgres) -> Iterator[None]:
     """The database takes no connections any more."""
     # A connection that was just being made when the door was shut would not be on the list of those
     # that are ended, and live on.
     hub = client.app.state.hub  # type: ignore[attr-defined]
     wait_until(lambda: hub.is_listening)
     name = database.engine().url.database
-    server = re.sub(r"@/\w+\?", "@/postgres?", database_url)
+    server = postgres.url.replace("@/etude?", "@/postgres?")
     with psycopg.connect(server, autocommit=True) as connection:
         connection.execute(f"ALTER DATABASE {name} ALLOW_CONNECTIONS false")
         connection.execute(
@@ -199,7 +200,7 @@ def well(client: TestClient, db: Session) -> None:
 
 
 def test_each_dependency_is_asked(
-    client: TestClient, db: Session, broker: str, data_dir: Path, monkeypatch: pytest.MonkeyPatch
+    client: TestClient, db: Session, broker: str, data_dir: Path, owner: Connection
 ) -> None:
     assert ready(client).keys() >= {"gpu worker", "cpu worker"}
     well(client, db)
@@ -208,11 +209,10 @@ def test_each_dependency_is_asked(
     db.commit()
     assert ready(client) == {"cpu worker": "none is alive"}
     db.execute(text("UPDATE worker SET last_seen = now()"))
-    db.execute(text("UPDATE alembic_version SET version_num = '0001'"))
     db.commit()
+    owner.execute(text("UPDATE alembic_version SET version_num = '0001'"))
     assert ready(client) == {"database": "its tables are not those of this version"}
-    db.execute(text("UPDATE alembic_version SET version_num = :n"), {"n": migrations.head()})
-    db.commit()
+    owner.execute(text("UPDATE alembic_version SET version_num = :n"), {"n": migrations.head()})
     with small_disk(data_dir / "storage") as place:
         (place / "ballast").write_bytes(bytes(1024 * 1024))
         assert ready(client) == {"storage": "takes no files: No space left on device"}
@@ -279,6 +279,7 @@ def test_each_line_of_a_request_has_its_id(
     assert len({line["request_id"] for line in ours}) == 1
     assert {line["level"] for line in ours} == {"info", "warning"}
     assert next(line["logger"] for line in ours if line["level"] == "warning") == "a.library"
+    assert [line["status"] for line in ours if line["event"] == "request"] == [500]
     crash = next(line for line in lines if line["event"] == "request.failed")
     assert crash["request_id"] == ours[0]["request_id"]
     assert "it broke" in crash["exception"]

@@ -28,6 +28,7 @@ PARTS = (
     ("app.cli web",),
     ("celery", "--queues gpu"),
     ("celery", "--queues cpu"),
+    ("worker.answer",),
 )
 
 
@@ -120,7 +121,7 @@ def test_a_port_in_use_gets_one_sentence(etude: Etude) -> None:
     assert refused.stdout == ""
 
 
-@pytest.mark.parametrize("manners", ["", " deaf"])
+@pytest.mark.parametrize("manners", ["", pytest.param(" deaf", marks=pytest.mark.long)])
 def test_a_stop_amid_training_leaves_nothing_behind_and_the_job_goes_on(
     tmp_path: Path, manners: str
 ) -> None:

@@ -93,9 +93,9 @@ class WorkerProcess:
     ) -> None:
         """`environment` goes over our own, `command` before the worker's (e.g. faketime)."""
         self.queue = queue
-        self.environment = {"ETUDE_WORKER_ID": f"{queue}-0@test", "ETUDE_DEVICE": device} | (
-            environment or {}
-        )
+        # A job's end is the end of what most tests are about.
+        own = {"ETUDE_EVALUATE_AFTER_TRAINING": "false", "ETUDE_DEVICE": device}
+        self.environment = own | {"ETUDE_WORKER_ID": f"{queue}-0@test"} | (environment or {})
         self.command = command
         self.log = folder / f"worker-{queue}.log"
         self.process: subprocess.Popen[bytes] | None = None

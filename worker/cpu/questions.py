@@ -1,4 +1,4 @@
-"""The cpu worker's part of making up questions: passages to a child with torch, pairs back.
+"""The cpu worker's part of making up questions: passages to a model, pairs back.
 
     waiting -> asking -> done, under a lease (app/core/leases.py)
 
@@ -7,34 +7,28 @@ passages that are behind it: whoever goes on after a crash begins there, and not
 The model runs on the CPU and never on a GPU, so it takes none from a job (docs/decisions/0017).
 """
 
-import json
 from collections.abc import Iterator
 from typing import NamedTuple
 
 import structlog
 from sqlalchemy.orm import Session
 
-from app.base_models import registry as base_models
 from app.core import db, leases
-from app.core.child import BrokeOff, Child
-from app.core.errors import Conflict
 from app.core.leases import Lease
 from app.core.models import Asking, AskingStatus, Json
 from app.datasets.questions import asking as ask
 from app.datasets.questions import runs
 from app.datasets.questions.asking import QuestionRequest
 from app.datasets.questions.passages import Passage
-from app.training.plan.machine import this_cpu
-from worker.cpu import leased, model_import, question_writer
-from worker.cpu.leased import LeaseHolder, Unfinished
+from worker import leased
+from worker.cpu import question_model
+from worker.cpu.question_model import Writer
+from worker.leased import LeaseHolder, Unfinished
 
 log = structlog.get_logger()
 
 # Answers that the model is asked about side by side: so much is lost at most when all breaks off.
 _BATCH_ANSWERS = 8
-# Besides the weights: torch itself, and what is computed on the way.
-_SPARE_BYTES = 1500 * 1024**2
-_TIMEOUT_SECONDS = 24 * 3600
 _SEEDS_APART = 1_000_003
 
 
@@ -116,8 +110,18 @@ def _ask_batches(holder: LeaseHolder, plan: _Plan) -> None:
     """
     asking, batches = plan.asking, plan.batches
     progress: Json = {"of": batches[-1].behind}
-    with _child(asking, batches) as child:
-        for batch, said in zip(batches, holder.hear(child, _said(child)), strict=True):
+    before = ask.told_before()
+    asked = [
+        question_model.Batch(
+            batch.seed,
+            [[*before, {"role": "user", "content": each.words}] for _, each in batch.requests],
+        )
+        for batch in batches
+    ]
+    opening = question_model.prepare(holder, asking.base_model)
+    with Writer(opening, ask.NUM_TRIES, ask.MAX_NEW_TOKENS) as writer:
+        heard = holder.hear(writer.child, writer.say(asked))
+        for batch, said in zip(batches, heard, strict=True):
             pairs: list[Json] = []
             refused: dict[str, int] = dict(asking.refused)
             for (index, request), tries in zip(batch.requests, said, strict=True):
@@ -145,65 +149,3 @@ def _pair(index: int, request: QuestionRequest, question: str) -> Json:
         "answer": request.answer,
         "question": question,
     }
-
-
-def _child(asking: Asking, batches: list[_Batch]) -> Child:
-    model = asking.base_model
-    cpu = this_cpu()
-    dtype, weights = ("bfloat16", 1) if cpu.has_bfloat16 else ("float32", 2)
-    needed = weights * (model.size_bytes or 0) + _SPARE_BYTES
-    if cpu.free_bytes < needed:
-        raise Unfinished(
-            f"{model.label} needs about {needed / 1e9:.1f} GB of memory here, and "
-            f"{cpu.free_bytes / 1e9:.1f} GB are free; choose a smaller model, or try again when no "
-            "job is running."
-        )
-    try:
-        folder = base_models.folder(model)
-    except Conflict as error:
-        raise Unfinished(error.message) from None
-    request = question_writer.WriterRequest(
-        model=folder,
-        manifest_sha256=model.manifest_sha256 or "",
-        dtype=dtype,
-        before=ask.told_before(),
-        batches=[
-            question_writer.Batch(
-                seed=batch.seed, prompts=[each.words for _, each in batch.requests]
-            )
-            for batch in batches
-        ],
-        num_tries=ask.NUM_TRIES,
-        max_new_tokens=ask.MAX_NEW_TOKENS,
-    )
-    return Child(
-        "worker.cpu.question_writer",
-        request.model_dump_json(),
-        timeout_seconds=_TIMEOUT_SECONDS,
-        environment=model_import.environment("folder"),
-    )
-
-
-def _said(child: Child) -> Iterator[list[list[str]]]:
-    """Yield what the child says of each batch.
-
-    Raises:
-        Unfinished: it cannot go on.
-    """
-    try:
-        for line in child.lines():
-            if not line.startswith(b"{"):  # libraries print, too
-                continue
-            message: Json = json.loads(line)
-            if "error" in message:
-                raise Unfinished(message["error"])
-            yield message["said"]
-    except BrokeOff as error:
-        # The end of what it printed may hold words of the document.
-        log.error("question_writer_broke_off", code=error.code)  # noqa: TRY400
-        raise Unfinished(
-            "Making up questions took longer than a day and was stopped."
-            if error.is_late
-            else f"Making up questions broke off (code {error.code}), perhaps because the machine "
-            "ran out of memory; choose a smaller model, or try again when no job is running."
-        ) from None

@@ -9,7 +9,7 @@ The file is parsed in a child process (app/datasets/readers/reader.py) that know
 import math
 import os
 from array import array
-from typing import IO, Any
+from typing import IO, Any, Literal
 
 import structlog
 from sqlalchemy.orm import Session
@@ -17,15 +17,17 @@ from sqlalchemy.orm import Session
 from app.core import clock, db, leases, settings, storage
 from app.core.leases import Lease
 from app.core.models import DatasetVersion, VersionStatus
-from app.datasets import deletion, examples, versions
+from app.core.sentences import counted
+from app.datasets import deletion, examples, parts, versions
 from app.datasets.doctor import checks
 from app.datasets.privacy import reviews
-from app.datasets.readers.process import ReaderProcess
+from app.datasets.readers.process import ReaderProcess, seconds_for
 from app.datasets.readers.reader import ReaderRequest
 from app.datasets.readers.reading import ReadAs
 from app.datasets.readers.unreadable import Unreadable
-from worker.cpu import leased, spool
-from worker.cpu.leased import LeaseHolder, Unfinished
+from worker import leased
+from worker.cpu import spool
+from worker.leased import LeaseHolder, Unfinished
 
 log = structlog.get_logger()
 
@@ -116,19 +118,20 @@ def _publish(
     left_out: examples.LeftOutRows,
     file: IO[bytes],
 ) -> None:
-    validation = examples.validation_ranks(ranks, version.validation_share)
+    drawn = parts.draw(ranks, version.validation_share)
     inspection = versions.inspection_of(version)
     assert inspection is not None
     inspection.left_out_rows = left_out.first_rows
     # One transaction: all examples and the status that says so, or none of it.
     with db.session() as session:
-        written = examples.write(session, version, file, validation)
+        written = examples.write(session, version, file, drawn)
         leases.release(
             session,
             lease,
             VersionStatus.READY,
             num_train=written.num_train,
             num_validation=written.num_validation,
+            num_test=written.num_test,
             examples_sha256=written.sha256,
             left_out=left_out.counts,
             inspection=inspection.model_dump(mode="json"),
@@ -149,21 +152,32 @@ def _refuse_too_few(
         return
     inspection = versions.inspection_of(version)
     if inspection is not None and inspection.way == "text" and num_examples > 0:
-        pieces = "1 piece" if num_examples == 1 else f"{num_examples} pieces"
-        raise Unreadable(
-            f"This document makes only {pieces} of text, and learning needs at "
-            f"least {wanted}; choose the columns again and give a shorter length of a piece than "
-            f"{inspection.chunk_tokens} tokens, or upload a longer document."
+        made = counted(
+            num_examples,
+            "This document makes only 1 piece of text.",
+            "This document makes only {n} pieces of text.",
         )
-    many = "1 example" if num_examples == 1 else f"{num_examples} examples"
-    why = ""
+        raise Unreadable(
+            f"{made} Training needs at least {wanted}: choose the columns again and make the "
+            f"pieces shorter than {inspection.chunk_tokens} tokens, or upload a longer document."
+        )
+    sentences = [
+        counted(
+            num_examples,
+            "This file makes only 1 example.",
+            "This file makes only {n} examples.",
+        )
+        if num_examples
+        else "This file makes no examples."
+    ]
     if left_out.counts:
         reason, rows = max(left_out.counts.items(), key=lambda item: item[1])
-        why = f" ({examples.rows_that(reason, rows)})"
-    raise Unreadable(
-        f"This file makes only {many}{why}, and learning needs at least {wanted}; add more "
-        "questions with answers and upload it again, or choose other columns."
+        sentences.append(f"{examples.rows_that(reason, rows)}.")
+    sentences.append(
+        f"Training needs at least {wanted}: add more questions with answers and upload the file "
+        "again, or choose other columns."
     )
+    raise Unreadable(" ".join(sentences))
 
 
 def _reader(lease: Lease, version: DatasetVersion) -> ReaderProcess:
@@ -173,14 +187,16 @@ def _reader(lease: Lease, version: DatasetVersion) -> ReaderProcess:
     if inspection is not None:
         read_as = inspection.read_as(read_as)
     is_inspecting = lease.status is VersionStatus.INSPECTING
+    task: Literal["inspect", "build"] = "inspect" if is_inspecting else "build"
+    path = storage.path(version.file.storage_key)
     request = ReaderRequest(
-        task="inspect" if is_inspecting else "build",
-        path=storage.path(version.file.storage_key),
+        task=task,
+        path=path,
         parent=os.getpid(),
         read_as=read_as,
         mapping=None if is_inspecting else versions.mapping_of(version),
         seed=version.split_seed,
         memory_bytes=values.reader_memory_bytes,
-        cpu_seconds=math.ceil(values.reader_timeout_seconds),
+        cpu_seconds=math.ceil(seconds_for(task, path)),
     )
-    return ReaderProcess(request, values.reader_timeout_seconds)
+    return ReaderProcess(request)

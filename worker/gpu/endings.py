@@ -23,7 +23,7 @@ from app.training.events import (
 )
 
 # Why we ended a trainer ourselves.
-Kill = Literal["cancel", "stall", "drain", "db"]
+Kill = Literal["cancel", "stall", "drain", "db", "lingers"]
 _DISK_FULL_SECONDS = 600.0
 _DISK_ERRORS = frozenset({errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO, errno.ESTALE})
 

@@ -27,6 +27,7 @@ class EventPump:
         self.desired = Desired.RUN  # what people want, as the last transaction heard
         self.committed_step = 0  # of the newest checkpoint that the database knows of
         self.done: DoneEvent | None = None
+        self.done_at: float | None = None  # when it was heard, by this process's clock
         self.failed: FailedEvent | None = None
         self._hold = holder
         self._settings = settings.get()
@@ -45,7 +46,7 @@ class EventPump:
             self._pending.append((offset, event))
             match event:
                 case DoneEvent():
-                    self.done = event
+                    self.done, self.done_at = event, time.monotonic()
                 case FailedEvent():
                     self.failed = event
             tell(event)

@@ -5,10 +5,9 @@ the trainer's events into rows, `watchdog.py` knows when it has been silent for 
 `takeover.py` finds what an earlier attempt left here, `endings.py` says what an end means.
 """
 
-import shutil
 import time
 from collections.abc import Callable
-from contextlib import closing
+from contextlib import ExitStack, closing
 from dataclasses import dataclass
 
 import structlog
@@ -16,9 +15,11 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from app.adapters import registry as adapters
-from app.core import db, settings
+from app.core import db, disk, settings
 from app.core.models import Desired, Job
-from app.jobs import fence, protocol, shares
+from app.evaluation import evaluations
+from app.jobs import fence, metrics, practice, protocol, shares
+from app.jobs.stream import say
 from app.machines import devices
 from app.training import failpoints
 from app.training.events import (
@@ -26,10 +27,11 @@ from app.training.events import (
     EXIT_DEVICE,
     EXIT_DONE,
     EXIT_HELD,
+    EXIT_NOT_FINITE,
     DoneEvent,
 )
 from worker import identity
-from worker.gpu import endings, hold, spool, takeover
+from worker.gpu import endings, hold, shared_cache, spool, takeover
 from worker.gpu.event_pump import EventPump
 from worker.gpu.hold import POLL_SECONDS, Abandoned, JobHold
 from worker.gpu.trainer_process import (
@@ -65,6 +67,14 @@ class NoRoom(Exception):
         self.ending = ending
 
 
+class NotTrainable(Exception):
+    """What a job starts from is gone, or nothing would be left to test it on."""
+
+    def __init__(self, code: str, reason: str) -> None:
+        super().__init__(reason)
+        self.code, self.reason = code, reason
+
+
 def run_one() -> bool:
     """Claim the next job and carry it to its end; says whether there was one."""
     claim = _claim(identity.me())
@@ -88,6 +98,8 @@ def run_one() -> bool:
         log.warning("job.fenced")
     except Abandoned:
         log.warning("job.abandoned")
+    finally:
+        supervisor.room.close()
     return True
 
 
@@ -112,6 +124,7 @@ class Supervisor:
     def __init__(self, claim: fence.Claim) -> None:
         self.worker = identity.me()
         self.settings = settings.get()
+        self.room = ExitStack()  # on the disk, for what the attempt will write
         self.hold = JobHold(claim)
         self.pump = EventPump(self.hold)
         self.watchdog = Watchdog()
@@ -155,12 +168,17 @@ class Supervisor:
             self._leave_devices(str(error))
         except NoRoom as error:
             self._requeue(error.ending)
+        except NotTrainable as error:
+            self._fail(error.code, error.reason)
         except OSError as error:
             ending = endings.of_disk(error)
             if ending is None:
                 raise
             _log.exception("job.disk", job=self.claim.job_id)
             self._requeue(ending)
+        except metrics.NoNumber:
+            _log.exception("trainer.no_number", job=self.claim.job_id)
+            self._fail(*endings.failure(EXIT_NOT_FINITE, None), trainer.log_tail())
         except Garbled:
             _log.exception("trainer.garbled", job=self.claim.job_id)
             self._requeue(endings.GARBLED, tail=trainer.log_tail())
@@ -176,19 +194,19 @@ class Supervisor:
         Raises:
             takeover.FolderHeld: a trainer of an earlier attempt does not end.
         """
-        claim, found = self.claim, None
+        claim, leftover = self.claim, None
         with self.hold.renewed():  # files are hashed, however large
             takeover.wait_until_free(spool.job_dir(claim.job_id))
             with db.session() as session:
                 known = spool.newest_checkpoint(session, claim)
             try:
-                found = takeover.find(claim, known)
+                leftover = takeover.find(claim, known)
             except OSError:
                 _log.exception("takeover.unreadable", job=claim.job_id)
         saved = Saved(known.step, known.path) if known else None
-        if found is None:
+        if leftover is None:
             return None, saved
-        chosen, is_taken = found, False
+        chosen, is_taken = leftover, False
 
         def adopt(session: Session) -> None:
             nonlocal is_taken
@@ -208,15 +226,19 @@ class Supervisor:
         self.hold.persist(adopt, "takeover")
         if not is_taken:
             return None, saved
-        _log.info("job.taken_over", job=claim.job_id, of=found.source.attempt, step=found.step)
-        return found.done, Saved(found.step, f"checkpoints/step-{found.step:05d}")
+        _log.info(
+            "job.taken_over", job=claim.job_id, of=leftover.source.attempt, step=leftover.step
+        )
+        return leftover.done, Saved(leftover.step, f"checkpoints/step-{leftover.step:05d}")
 
     def _prepare(self, saved: Saved | None) -> None:
         """Write JOB_DIR for an attempt that begins with a checkpoint, or without one."""
         with db.session() as session, db.session() as reading:
             job = session.get_one(Job, self.claim.job_id)
-            _check_room(job)
+            self.room.enter_context(_hold_room(job))
             spool.write_examples(reading, job, self.pump.beat_if_due)
+            if _sorts_otherwise(session, job):
+                saved = None
             step = saved.step if saved else 0
             if step != self.claim.resume_step:
                 self.hold.claim = protocol.roll_back(session, self.claim, step)
@@ -225,8 +247,11 @@ class Supervisor:
             with self.hold.locked(session):
                 if saved is None:
                     spool.forget(job.id)
-                spool.write_spec(job, self.claim, trainer_device(), num_devices, path)
+                spec = spool.write_spec(job, self.claim, trainer_device(), num_devices, path)
                 failpoints.commit(session, "prepare")
+            is_sharded = (job.plan or {}).get("strategy") == "fsdp"
+        with self.hold.renewed():
+            shared_cache.fill(spec, is_sharded=is_sharded)
         self.pump.committed_step = step
 
     def give_up(self, error: Exception) -> None:
@@ -261,6 +286,7 @@ class Supervisor:
         if time.monotonic() - self.asked_at < self.settings.watch_seconds:
             return
         self.asked_at = time.monotonic()
+        trainer.cap_log()
         # Also while the database is away.
         self.is_draining = self.is_draining or identity.is_draining()
         self.hold.attempt(self._ask)
@@ -292,10 +318,18 @@ class Supervisor:
             and time.monotonic() - self.stop_at > self.settings.drain_seconds
         ):
             self._kill(trainer, "drain")
-        elif self.watchdog.is_stalled():
+        elif self._lingers():
+            self._kill(trainer, "lingers")
+        elif self.pump.done_at is None and self.watchdog.is_stalled():
             self._kill(trainer, "stall")
         elif self.hold.may_be_lost():
             self._kill(trainer, "db")
+
+    def _lingers(self) -> bool:
+        """Say whether the process has outlived its whole result for too long."""
+        # It reports nothing more; it only holds up the next job.
+        done_at = self.pump.done_at
+        return done_at is not None and time.monotonic() - done_at > self.settings.exit_seconds
 
     def _kill(self, trainer: Trainer, why: endings.Kill) -> None:
         if self.killed is None and why == "stall":
@@ -305,25 +339,19 @@ class Supervisor:
             trainer.kill()
 
     def _end(self, trainer: Trainer, exit_code: int) -> None:
-        """Publish, fail, cancel or requeue, as the exit code and our own reason for a kill say."""
+        """Publish, fail, cancel or requeue, as the exit code and our own reason for a kill say.
+
+        A result that the trainer has called whole is published, however its process ended; its
+        files are verified on the way.
+        """
         tail = trainer.log_tail()
         self.pump.note_last_energy()
         _log.info("trainer.ended", job=self.claim.job_id, exit_code=exit_code, killed=self.killed)
-        if exit_code == EXIT_DONE and self.pump.done is not None:
+        if self.pump.done is not None and self.killed != "cancel":
             self._publish(self.pump.done, tail)
         elif self.killed is None and exit_code in DETERMINISTIC_EXITS:
             code, reason = endings.failure(exit_code, self.pump.failed)
-            self.hold.persist(
-                lambda session: protocol.fail(
-                    session,
-                    self.claim,
-                    code=code,
-                    reason=reason,
-                    log_tail=tail,
-                    exit_code=exit_code,
-                ),
-                "fail",
-            )
+            self._fail(code, reason, tail, exit_code)
         elif self.killed == "cancel":
             self.hold.persist(
                 lambda session: protocol.cancelled(session, self.claim, log_tail=tail), "cancel"
@@ -332,13 +360,33 @@ class Supervisor:
             also = self._note_device_error if exit_code == EXIT_DEVICE else None
             self._requeue(endings.interruption(exit_code, self.killed), exit_code, tail, also)
 
+    def _fail(
+        self, code: str, reason: str, tail: str | None = None, exit_code: int | None = None
+    ) -> None:
+        self.hold.persist(
+            lambda session: protocol.fail(
+                session,
+                self.claim,
+                code=code,
+                reason=reason,
+                log_tail=tail,
+                exit_code=exit_code,
+            ),
+            "fail",
+        )
+
     def _publish(self, done: DoneEvent, tail: str) -> None:
         folder = spool.job_dir(self.claim.job_id)
         try:
             with self.hold.renewed():
-                self.hold.persist(
-                    lambda session: adapters.publish(session, self.claim, folder, done), "publish"
-                )
+                rows = spool.practised_rows(self.claim.job_id)
+
+                def publish(session: Session) -> None:
+                    adapter = adapters.publish(session, self.claim, folder, done, rows)
+                    if adapter is not None:
+                        evaluations.request_after_job(session, adapter)
+
+                self.hold.persist(publish, "publish")
         except (OSError, ValueError) as error:
             _log.exception("job.not_published", job=self.claim.job_id)
             self._requeue(endings.not_published(error), EXIT_DONE, tail)
@@ -381,10 +429,42 @@ class Supervisor:
         devices.after_device_error(session, me.id, me.host, me.devices)
 
 
-def _check_room(job: Job) -> None:
+def _sorts_otherwise(session: Session, job: Job) -> bool:
+    """Keep and say what of the test set had been practised before the job.
+
+    Returns:
+        Whether an earlier attempt found something else, as where the data of an earlier adapter is
+        gone since and this machine has no fingerprints of it: then no checkpoint fits any more.
+
+    Raises:
+        NotTrainable: the adapter that it starts from is gone, or too little is left to test on.
+    """
+    if not job.lineage:
+        return False
+    name = job.lineage[0]["name"]
+    if job.start_adapter is None:
+        raise NotTrainable(
+            "adapter_gone", f"The adapter “{name}”, from which this job starts, was deleted."
+        )
+    before, found = job.practised_before, spool.practised_before(job.id)
+    if found is None or found == before:
+        return False
+    job.practised_before = found
+    for sentence in practice.sentences(job):
+        say(session, job.id, "note", sentence, level="info" if found["is_checked"] else "warn")
+    num_new = found["num_test"] - found["num_moved"] - found["num_left_out"]
+    if practice.is_too_few(found["num_test"], num_new):
+        session.commit()
+        reason = practice.too_few(name, found["num_test"], num_new)
+        raise NotTrainable("dataset_invalid", reason)
+    return before is not None
+
+
+def _hold_room(job: Job) -> disk.Reservation:
+    """Hold room for what an attempt will write, its adapter's published files with it."""
     folder = spool.job_dir(job.id)
     folder.mkdir(parents=True, exist_ok=True)
-    needed = spool.room_needed(job) + settings.get().disk_reserve_bytes
-    free = shutil.disk_usage(folder).free
-    if free < needed:
-        raise NoRoom(endings.no_room(needed, free))
+    try:
+        return disk.Reservation(spool.room_needed(job), [folder])
+    except disk.NoRoom as error:
+        raise NoRoom(endings.no_room(error.needed_bytes, error.free_bytes)) from None

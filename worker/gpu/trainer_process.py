@@ -22,12 +22,13 @@ from pathlib import Path
 
 import structlog
 
-from app.core import processes, settings
+from app.core import outbound, processes, settings, walls
 from app.jobs import fence, metrics
 from app.training import failpoints
 from app.training.plan.machine import tcmalloc
 from worker import identity
 from worker.gpu import spool
+from worker.gpu.capped_log import CappedLog
 from worker.trainer import deadline, keeping
 
 _log = structlog.get_logger()
@@ -224,7 +225,7 @@ class Trainer:
     def __init__(self, claim: fence.Claim, runner: Runner, until: float) -> None:
         folder = spool.attempt_dir(claim)
         self._events_path = folder / "events.jsonl"
-        self._log_path = folder / "log.txt"
+        self._log = CappedLog(folder / "log.txt")
         self._runner = runner
         self.process = runner.process
         self.offset = 0
@@ -249,6 +250,7 @@ class Trainer:
 
         Raises:
             Garbled: a line is not an event.
+            NoNumber: a figure of an event is none.
         """
         try:
             with self._events_path.open("rb") as file:
@@ -262,6 +264,8 @@ class Trainer:
             self.offset += len(line)
             try:
                 event = metrics.parse(line)
+            except metrics.NoNumber:
+                raise
             except ValueError as error:
                 raise Garbled from error
             yield self.offset, event
@@ -293,26 +297,30 @@ class Trainer:
         """End the trainer and everything it started, at once."""
         self._runner.kill()
 
+    def cap_log(self) -> None:
+        """Give the middle of a long log back to the disk."""
+        self._log.cap()
+
     def log_tail(self) -> str:
         """Return the last lines that the trainer printed."""
-        try:
-            with self._log_path.open("rb") as file:
-                file.seek(max(0, self._log_path.stat().st_size - _LOG_TAIL_BYTES))
-                text = file.read().decode(errors="replace").replace("\0", "")
-        except FileNotFoundError:
-            return ""
+        text = self._log.tail(_LOG_TAIL_BYTES).decode(errors="replace").replace("\0", "")
         return "\n".join(text.splitlines()[-_LOG_TAIL_LINES:])
+
+
+def passed_on() -> dict[str, str]:
+    """Return what every child that computes may see of our environment: no secret of ours."""
+    kept = {name: value for name, value in os.environ.items() if _PASSED_ON.fullmatch(name)}
+    return (
+        kept
+        | walls.environment()
+        | outbound.NO_TELEMETRY
+        | {"TOKENIZERS_PARALLELISM": "false", "PYTHONUNBUFFERED": "1"}
+    )
 
 
 def environment() -> dict[str, str]:
     """Return a trainer's environment: what it needs, and no secret of ours."""
-    kept = {name: value for name, value in os.environ.items() if _PASSED_ON.fullmatch(name)}
-    kept |= {
-        "HF_HUB_OFFLINE": "1",
-        "TRANSFORMERS_OFFLINE": "1",
-        "TOKENIZERS_PARALLELISM": "false",
-        "PYTHONUNBUFFERED": "1",
-    }
+    kept = passed_on()
     if not identity.on_cpu():
         kept["CUDA_VISIBLE_DEVICES"] = ",".join(identity.physical_devices())
         # Else below the home directory, which a service need not be able to write to.
@@ -331,11 +339,15 @@ def _open_locks() -> tuple[int, ...]:
     names = [f"gpu-{name}" for name in identity.physical_devices()]
     if identity.on_cpu():
         names = [identity.worker_id()]
+    # In one order, so that two workers never wait for each other.
+    return tuple(open_lock(name) for name in sorted(names))
+
+
+def open_lock(name: str) -> int:
+    """Open the file whose lock holds what bears this name; `gpu-0` is the first GPU."""
     folder = settings.get().run_dir
     folder.mkdir(parents=True, exist_ok=True)
-    # In one order, so that two workers never wait for each other.
-    paths = [folder / f"{name}.lock" for name in sorted(names)]
-    return tuple(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600) for path in paths)
+    return os.open(folder / f"{name}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
 
 
 def _unlock(handles: Iterable[int]) -> None:

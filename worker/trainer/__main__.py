@@ -24,7 +24,7 @@ from pydantic import ValidationError
 from app.training import events, isolation
 from app.training.config import TrainConfig, TrainerSpec
 from app.training.events import FailedEvent
-from worker.trainer import launch, runtime
+from worker.trainer import launch, runtime, walls
 from worker.trainer.commands import Commands, die_with, show_stacks_on_signal
 from worker.trainer.deadline import CutOff, Deadline
 
@@ -42,18 +42,37 @@ def main() -> int:
     show_stacks_on_signal()
     if len(sys.argv) > 1:
         return take_part(launch.Call.of(sys.argv[1:]))  # in the launcher's network, if it has one
-    # Before the first thread. What trains on people's data needs no network.
+    # Before the first thread; the other walls stand around a job, which is still to come.
     isolation.leave_network()
     # Not standard input itself: on several devices another pipe takes its place.
     commands = Commands(os.fdopen(os.dup(0)))
-    commands.listen()
     # Nothing may come from the network; `kernels`, where installed, would fetch native code.
     os.environ |= {"HF_HUB_OFFLINE": "1", "USE_HUB_KERNELS": "NO", "TOKENIZERS_PARALLELISM": "true"}
     runtime.prepare()
     from worker.trainer import job  # torch and its friends, before there is a job
 
     job.warm_up()
-    return take(commands.job_dir(), commands)
+    job_dir = commands.wait_for_job()
+    try:
+        _confine(job_dir)
+    except isolation.WallsMissing as error:
+        print(error, file=sys.stderr)
+        return events.EXIT_CONFIG
+    commands.listen()
+    return take(job_dir, commands)
+
+
+def _confine(job_dir: Path) -> None:
+    try:
+        spec = TrainerSpec.model_validate_json((job_dir / "config.json").read_bytes())
+    except (OSError, ValidationError):
+        return  # nothing will be trained, as is said in a moment
+    try:
+        walls.confine(job_dir, spec)
+    except isolation.WallsMissing as error:
+        with suppress(OSError), _events(job_dir, spec.attempt) as log:
+            log.write(FailedEvent, code="walls_missing", message=str(error))
+        raise
 
 
 def take(job_dir: Path, commands: Commands) -> int:
@@ -85,6 +104,8 @@ def take(job_dir: Path, commands: Commands) -> int:
 def take_part(call: launch.Call) -> int:
     """Be one of the processes that the launcher started, on a device of its own."""
     rank = int(os.environ["RANK"])
+    spec = TrainerSpec.model_validate_json((call.job_dir / "config.json").read_bytes())
+    walls.confine(call.job_dir, spec, is_rank=True)
     commands = Commands(sys.stdin)
     if rank == 0:
         commands.listen()
@@ -93,7 +114,6 @@ def take_part(call: launch.Call) -> int:
         die_with(0)
     if visible := os.environ.get("CUDA_VISIBLE_DEVICES"):
         os.environ |= {"CUDA_VISIBLE_DEVICES": visible.split(",")[rank], "LOCAL_RANK": "0"}
-    spec = TrainerSpec.model_validate_json((call.job_dir / "config.json").read_bytes())
     if call.resume_from:
         spec.resume_from = call.resume_from
     from worker.trainer import group

@@ -1,16 +1,13 @@
 """The base model from its folder into memory: verified, packed in NF4 once, read back ever after.
 
-Packing takes seconds a run on a CPU and reads four times as much from the disk, so what was packed
-is kept below the data directory's cache/. That folder may be deleted at any time.
+Packing takes seconds a run on a CPU and reads four times as much from the disk, so a packed copy is
+kept below the data directory's cache/, by a process that sees nothing else (pack.py). That
+folder may be deleted at any time.
 """
 
-import json
-import os
-import shutil
 import threading
 from collections.abc import Callable
 from contextlib import suppress
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -24,12 +21,11 @@ from transformers import AutoModelForCausalLM, BitsAndBytesConfig
 from app.training.config import TrainConfig, TrainerSpec
 from app.training.manifests import (
     new_folder,
-    read_manifest,
-    verify_manifest,
+    verify_once,
     write_manifest,
 )
 from app.training.plan.choose import Plan
-from worker.trainer import failures
+from worker.trainer import failures, packed_copy
 
 
 def check_in_background(spec: TrainerSpec) -> Callable[[], None]:
@@ -41,7 +37,10 @@ def check_in_background(spec: TrainerSpec) -> Callable[[], None]:
 
     def check() -> None:
         try:
-            if _verify(Path(spec.base_model_dir), _cache(spec)) != spec.base_model_manifest_sha256:
+            if (
+                verify_once(Path(spec.base_model_dir), _cache(spec))
+                != spec.base_model_manifest_sha256
+            ):
                 problem.append("its manifest is not the one that was imported")
         except (ValueError, OSError) as error:
             problem.append(str(error))
@@ -76,18 +75,12 @@ def load(
         config: LoRA does without rounding to 4 bits.
         device: Where the weights go.
         attention: A name registered with transformers; None lets it choose.
-        packed: Where its packed copy is kept; made where it is missing. None keeps none.
+        packed: Where its packed copy lies, if there is one (pack.py).
 
     Raises:
         OSError, ValueError, KeyError, SafetensorError: transformers cannot read it.
     """
-    options: dict[str, Any] = {
-        "dtype": torch.bfloat16,
-        "device_map": {"": device},
-        "trust_remote_code": False,
-        "use_safetensors": True,
-        "local_files_only": True,
-    }
+    options = _options(device)
     if attention is not None:
         options["attn_implementation"] = attention
     if config.method == "lora":
@@ -132,30 +125,53 @@ def _unpack(base: Any, dtype: torch.dtype) -> None:
 
 
 def packed_folder(spec: TrainerSpec, plan: Plan) -> Path | None:
-    """Return where the packed copy of a job's base model is kept.
-
-    The name holds all that decides its numbers: files, rounding code, the kind of device that
-    packed it, and how the bytes are stored.
-    """
+    """Return where the packed copy of a job's base model is, if there is one."""
     cache = _cache(spec)
     if cache is None:
         return None
-    digest, kind = spec.base_model_manifest_sha256[:32], spec.device.partition(":")[0]
-    if plan.strategy == "fsdp":
-        kind = "cpu-bfloat16"
-    return cache / f"nf4-{digest}-{kind}-{version('bitsandbytes')}-{version('transformers')}"
+    digest, is_sharded = spec.base_model_manifest_sha256, plan.strategy == "fsdp"
+    return packed_copy.folder(cache, digest, spec.device, is_sharded=is_sharded)
 
 
 def _load_packed(folder: Path, packed: Path | None, options: dict[str, Any], to_shard: bool) -> Any:
     if packed is not None and packed.exists():
-        try:
-            _verify(packed, packed.parent)
+        # Damaged or being deleted: the model's own files are still there.
+        with suppress(OSError, ValueError, KeyError, SafetensorError):
+            verify_once(packed, packed.parent)
             return _read(packed, options)
-        except (OSError, ValueError, KeyError, SafetensorError):
-            # Damaged or being deleted: the model's own files are still there.
-            shutil.rmtree(packed, ignore_errors=True)
+    return _read(folder, options | {"quantization_config": _quantization(to_shard)})
+
+
+def pack(folder: Path, target: Path, device: str, *, is_sharded: bool) -> None:
+    """Write the packed copy that `load` reads.
+
+    Args:
+        folder: The model's verified files.
+        target: The folder to make.
+        device: Where it is rounded: its kind decides the numbers.
+        is_sharded: Whether a job shares the weights out over its GPUs.
+    """
+    base = _read(
+        folder, _options(torch.device(device)) | {"quantization_config": _quantization(is_sharded)}
+    )
+    with new_folder(target) as partial:
+        base.save_pretrained(partial)
+        write_manifest(partial)
+
+
+def _options(device: torch.device) -> dict[str, Any]:
+    return {
+        "dtype": torch.bfloat16,
+        "device_map": {"": device},
+        "trust_remote_code": False,
+        "use_safetensors": True,
+        "local_files_only": True,
+    }
+
+
+def _quantization(to_shard: bool) -> BitsAndBytesConfig:
     # The defaults are fp4, computed in float32.
-    quantization = BitsAndBytesConfig(
+    return BitsAndBytesConfig(
         load_in_4bit=True,
         bnb_4bit_quant_type="nf4",
         bnb_4bit_use_double_quant=True,
@@ -163,12 +179,6 @@ def _load_packed(folder: Path, packed: Path | None, options: dict[str, Any], to_
         # FSDP2 sends the bytes of all weights of a layer as one type: that of the norms.
         bnb_4bit_quant_storage=torch.bfloat16 if to_shard else torch.uint8,
     )
-    base = _read(folder, options | {"quantization_config": quantization})
-    if packed is not None:
-        # A full disk must not stop what works without; safetensors wraps the system's error.
-        with suppress(OSError, SafetensorError):
-            _keep(base, packed)
-    return base
 
 
 def _read(folder: Path, options: dict[str, Any]) -> Any:
@@ -199,60 +209,26 @@ def _read(folder: Path, options: dict[str, Any]) -> Any:
         if state is not None and tuple(state.shape) != (module.out_features, module.in_features)
     ]
     bent += [key[0] if isinstance(key, tuple) else key for key in told["mismatched_keys"]]
-    for names, words in (
-        (told["missing_keys"], "its files lack the weights"),
-        (told["unexpected_keys"], "its files hold weights that are not its own,"),
-        (bent, "another shape than config.json tells have the weights"),
+    for names, sentence in (
+        (
+            told["missing_keys"],
+            "its files lack the weights {names}; ask for it to be imported again",
+        ),
+        (
+            told["unexpected_keys"],
+            "its files hold weights that are not its own, {names}; ask for it to be imported again",
+        ),
+        (
+            bent,
+            "its weights {names} have another shape than config.json says; ask for it to be "
+            "imported again",
+        ),
     ):
         if names:
-            more = f" and {len(names) - 1} more" if len(names) > 1 else ""
-            raise ValueError(f"{words} {min(names)}{more}; ask for it to be imported again")
+            some = f"{min(names)} and {len(names) - 1} more" if len(names) > 1 else min(names)
+            raise ValueError(sentence.format(names=some))
     return base
-
-
-def _keep(base: Any, packed: Path) -> None:
-    # Two trainers may do this at once: each under a name of its own, and the first one counts.
-    mine = packed.with_name(f"{packed.name}.{os.getpid()}")
-    try:
-        with new_folder(mine) as partial:
-            base.save_pretrained(partial)
-            write_manifest(partial)
-        mine.rename(packed)
-    finally:
-        shutil.rmtree(mine, ignore_errors=True)
 
 
 def _cache(spec: TrainerSpec) -> Path | None:
     return Path(spec.cache_dir) if spec.cache_dir else None
-
-
-def _verify(folder: Path, cache: Path | None) -> str:
-    """Hash a model's files, or find that they are the very files hashed before.
-
-    Returns:
-        The SHA-256 of the manifest.
-
-    Raises:
-        ValueError, OSError: they are not what their manifest says.
-    """
-    files, digest = read_manifest(folder)
-    if cache is None:
-        return verify_manifest(folder)
-    seen = cache / f"verified-{digest[:32]}.json"
-    marks = {name: _mark(folder / name) for name in files}
-    with suppress(OSError, ValueError):
-        if json.loads(seen.read_text()) == marks:
-            return digest
-    verify_manifest(folder)
-    with suppress(OSError):
-        cache.mkdir(parents=True, exist_ok=True)
-        partial = seen.with_name(f"{seen.name}.{os.getpid()}")
-        partial.write_text(json.dumps(marks))
-        partial.rename(seen)
-    return digest
-
-
-def _mark(path: Path) -> list[int]:
-    """Return what changes whenever a file is written or replaced."""
-    status = path.stat()
-    return [status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino]

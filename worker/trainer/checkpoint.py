@@ -129,10 +129,10 @@ def step_of(path: str) -> int:
     Raises:
         ValueError: it is not the path of one.
     """
-    found = keeping.STEP.fullmatch(Path(path).name)
-    if found is None:
+    match = keeping.STEP.fullmatch(Path(path).name)
+    if match is None:
         raise ValueError(f"{path} is no checkpoint")
-    return int(found[1])
+    return int(match[1])
 
 
 def read_progress(folder: Path) -> Progress:
@@ -173,8 +173,8 @@ def best_adapter(folder: Path, progress: Progress) -> dict[str, Tensor] | None:
 
 def forget_after(job_dir: Path, step: int) -> None:
     """Remove checkpoints of later steps, which are damaged or of a way given up, and halves."""
-    for found, folder in keeping.folders(job_dir):
-        if found > step:
+    for saved_step, folder in keeping.folders(job_dir):
+        if saved_step > step:
             shutil.rmtree(folder)
     for folder in (job_dir / "checkpoints").glob("step-*[.]*"):
         shutil.rmtree(folder)

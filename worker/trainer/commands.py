@@ -5,13 +5,12 @@ A thread waits for it, so the trainer ends at once however busy it is.
 
 import faulthandler
 import os
-import queue
 import select
 import signal
 import threading
+from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
-from typing import IO
 
 from app.training import events
 
@@ -19,20 +18,22 @@ from app.training import events
 class Commands:
     """Lines from the supervisor: first JOB_DIR, then wishes."""
 
-    def __init__(self, source: IO[str]) -> None:
+    def __init__(self, source: Iterator[str]) -> None:
         self._source = source
-        self._first: queue.Queue[str] = queue.Queue()
         self._stop = threading.Event()
         self._others: int | None = None
+
+    def wait_for_job(self) -> Path:
+        """Wait for the first line, without a thread; its end ends this process as well."""
+        line = next(self._source, "").strip()
+        if not line:
+            os._exit(events.EXIT_ORPHANED)
+        return Path(line)
 
     def listen(self) -> None:
         """Read in the background; the end of the lines ends this process."""
         threading.Thread(target=self._read, name="death-pipe", daemon=True).start()
         signal.signal(signal.SIGTERM, self.stop)
-
-    def job_dir(self) -> Path:
-        """Wait for the first line."""
-        return Path(self._first.get())
 
     def stop(self, *_: object) -> None:
         """Wish for a checkpoint and an end; a signal may call this."""
@@ -54,8 +55,6 @@ class Commands:
         for line in self._source:
             if line.strip() == "stop":
                 self.stop()
-            else:
-                self._first.put(line.strip())
         os._exit(events.EXIT_ORPHANED)
 
 

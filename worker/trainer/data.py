@@ -29,7 +29,7 @@ _PROMPT_WORDS = 20
 
 @dataclass(frozen=True)
 class Question:
-    """A held-out question with the answer that a person wrote; or a text and how it goes on."""
+    """A question with the answer that a person wrote; or a text and how it goes on."""
 
     prompt: list[dict[str, Any]]
     reference: str
@@ -205,7 +205,7 @@ def evaluation_examples(
     the work of training on the same tokens. 64 examples are always used.
 
     Args:
-        validation: The test set.
+        validation: The check set; in versions of two parts, the test set.
         config: How many evaluations, and the seed.
         train_tokens: That the job trains on, each as often as it is passed.
     """

@@ -1,13 +1,14 @@
-"""The loss on held-out examples: what an adapter has learned, and which step's is the best."""
+"""The loss on examples that check: what an adapter has learned, and which step's is the best."""
 
+import math
 from collections.abc import Sequence
 
 import torch
 
 from app.training.chat import Encoded
 from app.training.events import EvaluationEvent
-from app.training.plan.shape import num_passes
-from worker.trainer import memory
+from app.training.plan.shape import PRACTICE_CHECKED, num_passes
+from worker.trainer import failures, memory
 from worker.trainer.data import evaluation_examples
 from worker.trainer.layers import attention
 from worker.trainer.preference import Preferences
@@ -15,33 +16,43 @@ from worker.trainer.state import TrainingState
 
 
 def held_out(state: TrainingState) -> list[Encoded]:
-    """Choose what evaluations of this job are made on, and say so where it is not the test set."""
-    data, config = state.data, state.config
+    """Choose what evaluations of this job are made on, and say so where it is not the whole set."""
+    data, config, name = state.data, state.config, state.spec.checks_on
     if not data.validation:
         state.note(
             "warn",
-            "There is no test set, so evaluations use practice examples: they cannot show "
-            "whether the adapter learns more than to recite.",
+            f"There is no {name} set, so the losses in between are those of practice examples: "
+            "they cannot show whether the model has learned or just memorised. Nothing is chosen "
+            "by them: the adapter of the last step is kept.",
         )
-        return data.train[:64]
+        return data.train[:PRACTICE_CHECKED]
     train_tokens = sum(len(e.token_ids) for e in data.train) * num_passes(len(data.train), config)
     chosen = evaluation_examples(data.validation, config, train_tokens)
     if len(chosen) < len(data.validation):
         state.note(
             "info",
-            f"The test set is large: each evaluation uses the same {len(chosen)} of its "
+            f"The {name} set is large: each evaluation uses the same {len(chosen)} of its "
             f"{len(data.validation)} examples.",
         )
     return chosen
 
 
-def evaluate(state: TrainingState, examples: Sequence[Encoded]) -> None:
-    """Evaluate after the present step, remember the best one, and see whether to stop early."""
+def evaluate(state: TrainingState, examples: Sequence[Encoded]) -> bool:
+    """Evaluate after the present step, remember the best one, and see whether to stop early.
+
+    By what was practised nothing is chosen: then the newest counts, and nothing stops early.
+
+    Returns:
+        False, with nothing remembered or reported, where the loss is no number.
+    """
     progress, patience = state.progress, state.config.early_stopping_patience
     state.enter("evaluating", f"Evaluating after step {progress.step}.")
     loss = mean_loss(state, examples)
-    is_best = progress.best_loss is None or loss < progress.best_loss
-    if is_best:
+    if not math.isfinite(loss):
+        return False
+    chooses = bool(state.data.validation)
+    is_best = chooses and (progress.best_loss is None or loss < progress.best_loss)
+    if is_best or not chooses:
         progress.best_loss, progress.best_step, progress.looks_since_best = loss, progress.step, 0
         state.best = {n: p.detach().cpu().clone() for n, p in state.model.adapter.items()}
     else:
@@ -49,18 +60,27 @@ def evaluate(state: TrainingState, examples: Sequence[Encoded]) -> None:
     progress.evaluated_step = progress.step
     progress.stopped_early = 0 < patience <= progress.looks_since_best
     preferences = _report(state, progress.step, loss, is_best)
-    if is_best and preferences:
+    if preferences and progress.best_step == progress.step:
         progress.best_preferred_share = preferences.share
+    return True
 
 
 def evaluate_base(state: TrainingState, examples: Sequence[Encoded]) -> None:
-    """Evaluate without the adapter: the loss of step 0.
+    """Evaluate as before the first step: the loss of step 0.
 
     After the first step and not before, so that a first point is on the chart sooner.
+
+    Raises:
+        Failure: it is no number, so nothing can be learned from there.
     """
-    state.enter("evaluating", "Evaluating without the adapter.")
-    with state.model.peft.disable_adapter():
-        loss = state.progress.baseline_loss = mean_loss(state, examples)
+    name = state.spec.start.name if state.spec.start else ""
+    what = f"the adapter “{name}”, from which it starts" if name else "without the adapter"
+    state.enter("evaluating", f"Evaluating {what}.")
+    with state.model.at_start():
+        loss = mean_loss(state, examples)
+    if not math.isfinite(loss):
+        raise failures.base_not_finite(name)
+    state.progress.baseline_loss = loss
     _report(state, 0, loss, is_best=False)
 
 

@@ -31,6 +31,10 @@ def model_rejected(message: str) -> Failure:
     return Failure("model_rejected", message, events.EXIT_MODEL)
 
 
+def start_rejected(message: str) -> Failure:
+    return Failure("adapter_rejected", message, events.EXIT_MODEL)
+
+
 def no_device() -> Failure:
     return _device_failed(
         "PyTorch finds no usable GPU on this machine; an administrator can find out more with "
@@ -61,6 +65,21 @@ def out_of_memory() -> Failure:
         "The machine has too little memory even for one example at a time; choose a smaller "
         "starting model, or a smaller “Longest example”.",
         events.EXIT_OUT_OF_MEMORY,
+    )
+
+
+def base_not_finite(name: str) -> Failure:
+    """Say that what training starts from has no loss.
+
+    Args:
+        name: Of the adapter that it starts from; empty: the starting model itself.
+    """
+    what = f"The adapter “{name}”, from which it starts," if name else "The starting model"
+    return Failure(
+        "loss_not_finite",
+        f"{what} has no loss on these examples: what it computes is no number, so nothing can be "
+        "learned from there. Choose another one, or have its files imported again.",
+        events.EXIT_NOT_FINITE,
     )
 
 

@@ -33,6 +33,8 @@ from worker.trainer import (
     memory,
     model,
     optimizers,
+    start,
+    threads,
 )
 from worker.trainer import group as groups
 from worker.trainer.checkpoint import Progress
@@ -55,14 +57,20 @@ def run(
         Stopped: somebody asked; a checkpoint is on disk.
         Failure: training cannot go on.
     """
-    loop.train(prepare(job_dir, spec, log, asked_to_stop, group=group))
+    state = prepare(job_dir, spec, log, asked_to_stop, group=group)
+    if spec.device == "cpu" and group is ALONE:
+        threads.keep_apart()  # not before: what turns examples into tokens has threads of its own
+    loop.train(state)
 
 
 def warm_up() -> None:
     """Do once, before there is a job, what libraries put off to their first use.
 
-    transformers finds its classes then, and torch and bitsandbytes their kernels.
+    transformers finds its classes then, and torch and bitsandbytes their kernels. No thread is left
+    of it: the walls are raised before there is one.
     """
+    num_threads = torch.get_num_threads()
+    torch.set_num_threads(1)
     config = LlamaConfig(
         vocab_size=32,
         hidden_size=64,
@@ -76,7 +84,10 @@ def warm_up() -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # PEFT's, of which model.adapt has more to say
         peft = get_peft_model(tiny, LoraConfig(r=1, target_modules="all-linear"))
-    peft(torch.zeros(1, 8, dtype=torch.long)).logits.sum().backward()
+    logits = peft(torch.zeros(1, 8, dtype=torch.long)).logits
+    if not torch.cuda.is_available():  # a backward pass begins a thread for each GPU
+        logits.sum().backward()
+    torch.set_num_threads(num_threads)
 
 
 def prepare(
@@ -186,20 +197,21 @@ def _tell(
         log.write(
             NoteEvent,
             level="warn",
-            message=f"{examples.num_left_out} examples were left out: nothing in them is an "
-            "answer, or their answer was cut off.",
+            message="1 example was left out: nothing in it is an answer, or its answer was cut off."
+            if examples.num_left_out == 1
+            else f"{examples.num_left_out} examples were left out: nothing in them is an answer, "
+            "or their answer was cut off.",
         )
     if examples.num_cut_texts:
-        texts = (
-            "1 long text was"
-            if examples.num_cut_texts == 1
-            else (f"{examples.num_cut_texts} long texts were")
-        )
+        most = f"{most_tokens(config, model_config):,}"
         log.write(
             NoteEvent,
             level="info",
-            message=f"{texts} cut into {examples.num_pieces} pieces of at most "
-            f"{most_tokens(config, model_config):,} tokens; nothing of them is lost.",
+            message=f"1 long text was cut into {examples.num_pieces} pieces of at most {most} "
+            "tokens; nothing is lost."
+            if examples.num_cut_texts == 1
+            else f"{examples.num_cut_texts} long texts were cut into {examples.num_pieces} pieces "
+            f"of at most {most} tokens; nothing is lost.",
         )
 
 
@@ -273,6 +285,7 @@ def _load(
             weights = list(loaded.adapter.values())
             groups.shard(loaded.peft.get_base_model(), weights, mesh, device)
             gc.collect()
+    loaded = start.put(loaded, spec)
     for weight in loaded.adapter.values():
         group.same(weight)
     return loaded
@@ -286,6 +299,7 @@ def make_plan(folder: Path, examples: data.Data, spec: TrainerSpec, machine: Dev
         examples.histogram(),
         spec.config,
         machine,
+        from_adapter=spec.start is not None,
     )
 
 

@@ -17,16 +17,16 @@ _NUMBER = struct.Struct("q")
 
 def folders(job_dir: Path) -> list[tuple[int, Path]]:
     """Return all checkpoints by step; from 100,000 on names do not sort."""
-    found = ((STEP.fullmatch(f.name), f) for f in (job_dir / "checkpoints").glob("step-*"))
-    return sorted((int(match[1]), folder) for match, folder in found if match)
+    named = ((STEP.fullmatch(f.name), f) for f in (job_dir / "checkpoints").glob("step-*"))
+    return sorted((int(match[1]), folder) for match, folder in named if match)
 
 
 def tidy(job_dir: Path, attempt: int, step: int) -> None:
     """Keep the newest two checkpoints up to the present step, and the newest committed one."""
     committed = _committed(job_dir / "attempts" / str(attempt))
-    earlier = [(found, folder) for found, folder in folders(job_dir) if found < step]
-    for found, folder in earlier[:-1]:
-        if found != committed:
+    earlier = [(saved, folder) for saved, folder in folders(job_dir) if saved < step]
+    for saved, folder in earlier[:-1]:
+        if saved != committed:
             shutil.rmtree(folder)
 
 

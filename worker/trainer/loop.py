@@ -46,14 +46,18 @@ def train(state: TrainingState) -> None:
     total_steps = num_steps(len(state.data.train), config)
     evaluation_steps = schedule.evaluation_steps(total_steps, config.num_evaluations)
     held_out = evaluation.held_out(state)
-    start = {name: p.detach().clone() for name, p in state.model.adapter.items()}
-    went_back = state.progress.learning_rate_scale < 1
+    start = state.model.start
+    if start is None:
+        start = {name: p.detach().clone() for name, p in state.model.adapter.items()}
     state.saved_at = state.clock()
     state.enter("training", f"Training, {total_steps} steps.")
     while not state.progress.stopped_early:
         step = state.progress.step
         if step in evaluation_steps and state.progress.evaluated_step != step:
-            evaluation.evaluate(state, held_out)
+            if not evaluation.evaluate(state, held_out):
+                # A checkpoint of this very step has the same weights.
+                _go_back_once(state, start, lost=step, at_most=step - 1)
+                continue
             if saving.is_due(state, 0):
                 saving.save(state)
             if state.progress.stopped_early:
@@ -70,14 +74,19 @@ def train(state: TrainingState) -> None:
             raise failures.Stopped
 
         if not take_step(state, total_steps):
-            if went_back:
-                raise failures.loss_not_finite(step + 1)
-            went_back = True
-            saving.go_back(state, start)
+            _go_back_once(state, start, lost=step + 1, at_most=step)
         elif state.progress.baseline_loss is None:
             evaluation.evaluate_base(state, held_out)
             state.enter("training", "Training goes on.")
     _finish(state)
+
+
+def _go_back_once(
+    state: TrainingState, start: dict[str, torch.Tensor], *, lost: int, at_most: int
+) -> None:
+    if state.progress.learning_rate_scale < 1:
+        raise failures.loss_not_finite(lost)
+    saving.go_back(state, start, lost=lost, at_most=at_most)
 
 
 def take_step(state: TrainingState, total_steps: int) -> bool:
@@ -164,14 +173,17 @@ def fill_gradients(state: TrainingState, examples: Sequence[Encoded]) -> float:
 
 
 def _finish(state: TrainingState) -> None:
-    """Write the best adapter, let it answer, and say how it went."""
+    """Write the adapter that is kept, let it answer, and say how it went."""
     progress = state.progress
     assert progress.best_step is not None
     assert progress.best_loss is not None
     assert progress.baseline_loss is not None
     assert state.best is not None
     model.set_adapter(state.model, state.best)
-    state.enter("sampling", "Answering test questions without and with the adapter.")
+    before = "without" if state.model.start is None else "as before this job"
+    if state.data.questions:
+        asked = f"{state.spec.checks_on} questions"
+        state.enter("sampling", f"Answering {asked} {before} and with the adapter.")
     state.log.write(SamplesEvent, samples=samples.answer_questions(state))
     state.enter("saving", "Writing the adapter.")
     digest = None
@@ -183,6 +195,7 @@ def _finish(state: TrainingState) -> None:
     state.log.write(
         DoneEvent,
         best_step=progress.best_step,
+        is_chosen=bool(state.data.validation),
         validation_loss_before=progress.baseline_loss,
         validation_loss_after=progress.best_loss,
         train_loss=sum(progress.recent_losses) / max(1, len(progress.recent_losses)),

@@ -6,8 +6,8 @@ L longest of them, S sequences of a row, P pairs.
 
 import ctypes
 import warnings
-from collections.abc import Callable, Sequence
-from contextlib import nullcontext
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -21,7 +21,7 @@ from transformers.utils import logging as transformers_logging
 from app.training.config import Targets, TrainConfig
 from app.training.plan.choose import Plan
 from worker.trainer import base_model, failures, offload, packing, preference
-from worker.trainer.layers import attention, lora, patching
+from worker.trainer.layers import attention, feed_forward, lora, patching
 from worker.trainer.loss import (
     completion_loss,
     padded_loss,
@@ -52,8 +52,9 @@ class Model:
     packed: bool  # examples may lie side by side in one row
     cap: float | None  # of the scores, as in loss.completion_loss
     chunk_tokens: int  # rows of logits that exist at a time
-    dpo_beta: float  # how much it costs a pair to leave the starting model
+    dpo_beta: float  # how much it costs a pair to leave where it started
     offloaded: bool = False  # what backward needs waits in the computer's memory
+    start: dict[str, Tensor] | None = None  # the adapter that it began with, if not a fresh one
 
     @property
     def device(self) -> torch.device:
@@ -85,9 +86,35 @@ class Model:
             total, num = padded_loss(self.scores(row.padded()), row.labels_T, row.lengths)
         return RowLoss(total, int(num))
 
+    @contextmanager
+    def at_start(self) -> Iterator[None]:
+        """Be the model from before the first step for a while, for passes without gradients.
+
+        That is the base model alone, unless training began with an adapter's weights: then those
+        stand in for the present ones, which lie aside meanwhile. May be entered twice.
+        """
+        if self.start is None:
+            with self.peft.disable_adapter():
+                yield
+            return
+        present = {name: parameter.data for name, parameter in self.adapter.items()}
+        # What nothing is learned from leaves nothing out; nor does it draw random numbers.
+        drops = self.peft.training and peft_config(self).lora_dropout > 0
+        try:
+            for name, parameter in self.adapter.items():
+                parameter.data = self.start[name]
+            if drops:
+                self.peft.eval()
+            yield
+        finally:
+            for name, parameter in self.adapter.items():
+                parameter.data = present[name]
+            if drops:
+                self.peft.train()
+
     def _pair_loss(self, row: packing.Row) -> RowLoss:
-        """Measure against this very model with its adapter switched off."""
-        with torch.no_grad(), self.peft.disable_adapter():
+        """Measure against this very model as it was before the first step."""
+        with torch.no_grad(), self.at_start():
             reference_S = self._sequence_losses(row)
         total, margin_P = preference.pair_loss(
             self._sequence_losses(row), reference_S, self.dpo_beta
@@ -178,7 +205,7 @@ def adapt(base: Any, name: str, plan: Plan, config: TrainConfig) -> Model:
         adapter_rows = lora.fuse(peft, every_layer=plan.packed)
     except ValueError as error:
         raise failures.model_rejected(f"{name} cannot be trained: {error}.") from error
-    patching.shorten(peft, base.get_input_embeddings().weight.dtype)
+    patching.shorten(peft, base.get_input_embeddings().weight.dtype, feed_forward.candidates)
     if plan.checkpointing:
         enable_checkpointing(base)
     if plan.offloaded:

@@ -1,7 +1,8 @@
 """Preference tuning (DPO): the better of two answers is to become likelier than the worse.
 
-How likely they are for the starting model is the reference, and that model is this one with its
-adapter switched off: no second model is in memory. Both answers of a pair lie in one row.
+How likely they were before the first step is the reference. The model of that moment is this one
+with its adapter switched off, or with the weights of the adapter that it began with: no second
+model is in memory. Both answers of a pair lie in one row.
 
 Source: Direct Preference Optimization, arXiv:2305.18290, equation 7.
 
@@ -18,7 +19,7 @@ from worker.trainer.group import ALONE, Group
 
 
 class Preferences(NamedTuple):
-    """How pairs fared beside the starting model."""
+    """How pairs fared beside the model from before the first step."""
 
     share: float  # of pairs whose better answer is preferred; one that is not decided is a half
     margin: float  # by how much, on average: in nats, times beta
@@ -57,7 +58,7 @@ def pair_loss(losses_S: Tensor, reference_S: Tensor, beta: float) -> tuple[Tenso
     Args:
         losses_S: Of each answer, the better and the worse one in turn, in nats: negative
             log-probabilities; float32.
-        reference_S: The same of the starting model, without gradient.
+        reference_S: The same before the first step, without gradient.
         beta: How much it costs to leave the reference.
 
     Returns:

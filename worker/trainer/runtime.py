@@ -13,6 +13,10 @@ ENVIRONMENT = {
     # rows have a length of their own nearly each time: that came to half a gigabyte and was hardly
     # ever used again. The layers of a model need some two dozen.
     "ONEDNN_PRIMITIVE_CACHE_CAPACITY": "32",
+    # NumPy's own, which nothing here asks to multiply. They would be there before the walls are.
+    "OPENBLAS_NUM_THREADS": "1",
+    # Nor pyarrow's allocator's, which gives memory back by itself.
+    "JE_ARROW_MALLOC_CONF": "background_thread:false",
 }
 
 

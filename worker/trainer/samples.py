@@ -1,4 +1,4 @@
-"""Held-out questions, answered by the base model and by the tuned one in one go.
+"""Questions of the rows that check, answered as before the first step and by the tuned model.
 
 Dimensions: B rows of the batch, L longest prompt.
 """
@@ -21,7 +21,7 @@ MAX_NEW_TOKENS = 64
 
 
 def answer_questions(state: TrainingState) -> list[dict[str, str]]:
-    """Answer a job's test questions; what was learned is not lost where memory runs out."""
+    """Answer a few questions; what was learned is not lost where memory runs out."""
     length = most_tokens(state.config, state.model.peft.config.to_dict())
     if state.plan.strategy == "fsdp":  # all parts are needed, and nobody may leave
         return answer(state.model, state.chat, state.data.questions, length, state.group)
@@ -33,7 +33,7 @@ def answer_questions(state: TrainingState) -> list[dict[str, str]]:
         if not memory.is_out_of_memory(error):
             raise
     state.note(
-        "warn", "The test questions were not answered: memory ran out. The adapter is whole."
+        "warn", "The questions to show were not answered: memory ran out. The adapter is whole."
     )
     return []
 
@@ -46,7 +46,7 @@ def answer(
     max_length_tokens: int,
     group: Group = ALONE,
 ) -> list[dict[str, str]]:
-    """Answer each question twice, word by word the likeliest, without and with the adapter.
+    """Answer each question twice, word by word the likeliest: as before the first step, and now.
 
     Processes that each hold a part of the model do it together, as a group.
     """
@@ -60,7 +60,7 @@ def answer(
         if model.packed:
             answers = _answer_together(model, prompts, chat.end_token_ids, group)
         else:
-            with model.peft.disable_adapter():
+            with model.at_start():
                 answers = [_generate_alone(model, p, chat.end_token_ids, group) for p in prompts]
             answers += [_generate_alone(model, p, chat.end_token_ids, group) for p in prompts]
     finally:
@@ -80,14 +80,21 @@ def answer(
 def _answer_together(
     model: Model, prompts: list[list[int]], ends: frozenset[int], group: Group
 ) -> list[list[int]]:
-    """Answer without and with the adapter: a word costs one reading of the weights for all."""
+    """Answer without and with the adapter: a word costs one reading of the weights for all.
+
+    Where training began with another adapter, each of the two answers all of them by itself.
+    """
     config, num = model.peft.config, len(prompts)
-    mask_B = torch.tensor([0.0] * num + [1.0] * num, device=model.device)
-    model.adapter_rows.mask_B11 = mask_B.to(model.head.weight.dtype)[:, None, None]
     # No packed row is in flight here. Only the plain code caps attention's scores.
     capped = getattr(config, "attn_logit_softcapping", None)
     config._attn_implementation = "eager" if capped else "sdpa"
     try:
+        if model.start is not None:
+            with model.at_start():
+                before = _generate(model, prompts, ends, group)
+            return before + _generate(model, prompts, ends, group)
+        mask_B = torch.tensor([0.0] * num + [1.0] * num, device=model.device)
+        model.adapter_rows.mask_B11 = mask_B.to(model.head.weight.dtype)[:, None, None]
         return _generate(model, prompts * 2, ends, group)
     finally:
         model.adapter_rows.mask_B11 = None

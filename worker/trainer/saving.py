@@ -36,15 +36,17 @@ def save(state: TrainingState) -> None:
     progress.save_seconds += progress.last_save_seconds
 
 
-def go_back(state: TrainingState, start: dict[str, Tensor]) -> None:
+def go_back(state: TrainingState, start: dict[str, Tensor], *, lost: int, at_most: int) -> None:
     """Return to the newest whole checkpoint, or to the start, with half the learning rate.
 
     Args:
-        state: Whose next step has no loss.
+        state: What trains.
         start: The adapter before the first step.
+        lost: The step at which a loss was no number.
+        at_most: The newest step whose checkpoint may be used.
     """
-    lost, now = state.progress.step + 1, state.progress
-    folder = checkpoint.newest(state.job_dir, now.step)
+    now = state.progress
+    folder = checkpoint.newest(state.job_dir, at_most)
     if folder is not None:
         progress = checkpoint.restore(folder, state.model, state.optimizer)
         state.best = checkpoint.best_adapter(folder, progress)

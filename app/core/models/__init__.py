@@ -8,14 +8,38 @@ All names are re-exported, here alone in `app`: a relationship finds its class o
 is loaded, and Alembic compares all of them.
 """
 
+from app.core.models.answering import Answerer
 from app.core.models.audit import AuditEvent
 from app.core.models.base import Base, Json, Leased, public_id
 from app.core.models.base_models import BaseModel, ModelStatus
+from app.core.models.conversations import (
+    Beside,
+    Conversation,
+    ConversationAnswer,
+    ConversationTurn,
+    Finish,
+)
 from app.core.models.datasets import Dataset, DatasetVersion, StoredFile, VersionStatus
 from app.core.models.doctor import CheckStatus, DatasetCheck, Finding, FixRun, FixStatus, Severity
+from app.core.models.evaluations import (
+    Arm,
+    Evaluation,
+    EvaluationAnswer,
+    EvaluationQuestion,
+    EvaluationStatus,
+    GeneralQuestion,
+    Judging,
+    JudgingStatus,
+    LearningCurve,
+    Mark,
+    Part,
+    Standing,
+)
 from app.core.models.examples import Example, ExampleKind, SearchBits, Split
+from app.core.models.feedback import Feedback
 from app.core.models.jobs import (
     Adapter,
+    AdapterKind,
     Attempt,
     Checkpoint,
     Desired,
@@ -23,8 +47,9 @@ from app.core.models.jobs import (
     JobEvent,
     JobStatus,
     Metric,
+    PractisedRows,
 )
-from app.core.models.machines import QuarantinedDevice, Worker, WorkerState
+from app.core.models.machines import OutboundCount, QuarantinedDevice, Worker, WorkerState
 from app.core.models.notices import Channel, Notice, NoticeKind, Outgoing, Webhook
 from app.core.models.people import (
     ApiToken,
@@ -36,48 +61,80 @@ from app.core.models.people import (
     WebSession,
 )
 from app.core.models.privacy import PrivacyFinding, PrivacyPattern, PrivacyReview, ReviewStatus
+from app.core.models.question_lists import ListStatus, QuestionAnswer, QuestionList
 from app.core.models.questions import Asking, AskingStatus, ProposedPair, Verdict
 from app.core.models.queue import DeviceUse, QueueRule
+from app.core.models.sharing import AdapterUse, AnswerReport, KeptQuestion, Release
+from app.core.models.votes import Choice, Vote, VotePair, VoteRound
 
 __all__ = [
     "Adapter",
+    "AdapterKind",
+    "AdapterUse",
+    "AnswerReport",
+    "Answerer",
     "ApiToken",
+    "Arm",
     "Asking",
     "AskingStatus",
     "Attempt",
     "AuditEvent",
     "Base",
     "BaseModel",
+    "Beside",
     "Channel",
     "CheckStatus",
     "Checkpoint",
+    "Choice",
+    "Conversation",
+    "ConversationAnswer",
+    "ConversationTurn",
     "Dataset",
     "DatasetCheck",
     "DatasetVersion",
     "Department",
     "Desired",
     "DeviceUse",
+    "Evaluation",
+    "EvaluationAnswer",
+    "EvaluationQuestion",
+    "EvaluationStatus",
     "Example",
     "ExampleKind",
+    "Feedback",
     "Finding",
+    "Finish",
     "FixRun",
     "FixStatus",
+    "GeneralQuestion",
     "Job",
     "JobEvent",
     "JobStatus",
     "Json",
+    "Judging",
+    "JudgingStatus",
+    "KeptQuestion",
+    "LearningCurve",
     "Leased",
+    "ListStatus",
+    "Mark",
     "Metric",
     "ModelStatus",
     "Notice",
     "NoticeKind",
+    "OutboundCount",
     "Outgoing",
+    "Part",
+    "PractisedRows",
     "PrivacyFinding",
     "PrivacyPattern",
     "PrivacyReview",
     "ProposedPair",
     "QuarantinedDevice",
+    "QuestionAnswer",
+    "QuestionList",
     "QueueRule",
+    "Release",
     "ReviewStatus",
     "Role",
     "SearchBits",
@@ -85,10 +142,14 @@ __all__ = [
     "Severity",
     "SignInFailure",
     "Split",
+    "Standing",
     "StoredFile",
     "User",
     "Verdict",
     "VersionStatus",
+    "Vote",
+    "VotePair",
+    "VoteRound",
     "WebSession",
     "Webhook",
     "Worker",

@@ -31,14 +31,15 @@ class Base(DeclarativeBase):
     }
 
 
-def enum_of(kind: type[StrEnum]) -> Enum:
+def enum_of(kind: type[StrEnum], name: str = "") -> Enum:
+    """Return the type of a column; a second one of this kind in a table has a name of its own."""
     # Text with a check, not a native type: a value can be added in a plain migration.
     return Enum(
         kind,
         native_enum=False,
         length=20,
         create_constraint=True,
-        name=kind.__name__.lower(),
+        name=name or kind.__name__.lower(),
         values_callable=lambda members: [member.value for member in members],
     )
 

@@ -75,8 +75,9 @@ class DatasetVersion(Leased, Base):
     # Ids of the versions whose rows it is read through, its own first, the one with all rows last;
     # none: it has all of its rows itself (app/datasets/examples.py).
     layers: Mapped[list[Any] | None] = mapped_column(JSONB)
-    # What makes it differ from its base: {"why", "num_edited", "num_moved", "num_removed"}, or
-    # {"why", "num_accepted"} where it holds questions that a model made up.
+    # What makes it differ from its base: {"why", "num_edited", "num_moved", "num_removed"} and
+    # "num_added" where there are new ones; {"why", "num_accepted"} where it holds questions that a
+    # model made up; {"why", "num_added", "pairs_of"} where it holds what people preferred.
     changes: Mapped[Json | None]
     file_id: Mapped[int] = mapped_column(ForeignKey("stored_file.id"))
     status: Mapped[VersionStatus] = mapped_column(
@@ -90,10 +91,13 @@ class DatasetVersion(Leased, Base):
     inspection: Mapped[Json | None]
     # Columns -> messages: app.datasets.mapping.Mapping as JSON; proposed, then confirmed.
     mapping: Mapped[Json | None]
+    # Of the rows, those that test (app/datasets/parts.py).
     validation_share: Mapped[float] = mapped_column(default=0.1, server_default="0.1")
     split_seed: Mapped[int] = mapped_column(default=0, server_default="0")
     num_train: Mapped[int] = mapped_column(default=0, server_default="0")
     num_validation: Mapped[int] = mapped_column(default=0, server_default="0")
+    # None: it has two parts, as all had once; its `validation` rows test, and choose, too.
+    num_test: Mapped[int | None]
     # Rows that became no example, by reason: {"empty_answer": 12}.
     left_out: Mapped[Json | None]
     # Token lengths by base model id: app.training.plan.shape.LengthHistogram as JSON.
@@ -102,6 +106,8 @@ class DatasetVersion(Leased, Base):
     # is known once a job has read all of it.
     examples_sha256: Mapped[str | None]
     created_at: Mapped[datetime] = mapped_column(server_default=func.now())
+    # When a worker last took it: people's files are read in turn.
+    claimed_at: Mapped[datetime | None]
     ready_at: Mapped[datetime | None]
     dataset: Mapped[Dataset] = relationship(back_populates="versions", lazy="joined")
     file: Mapped[StoredFile] = relationship(lazy="joined")
@@ -112,3 +118,8 @@ class DatasetVersion(Leased, Base):
             "(status IN ('inspecting', 'building')) = (lease_until IS NOT NULL)", name="lease"
         ),
     )
+
+    @property
+    def num_rows(self) -> int:
+        """Return how many examples it has, in all parts together."""
+        return self.num_train + self.num_validation + (self.num_test or 0)

@@ -13,8 +13,11 @@ from app.core.models.base import Base, Json, enum_of
 
 
 class Split(StrEnum):
-    TRAIN = "train"
-    VALIDATION = "validation"
+    """The part that a row stands in (app/datasets/parts.py)."""
+
+    TRAIN = "train"  # practice
+    VALIDATION = "validation"  # check; in versions from before, test
+    TEST = "test"
 
 
 class ExampleKind(StrEnum):

@@ -6,7 +6,15 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
-from sqlalchemy import BigInteger, CheckConstraint, ForeignKey, Index, func, text
+from sqlalchemy import (
+    BigInteger,
+    CheckConstraint,
+    ForeignKey,
+    Index,
+    LargeBinary,
+    func,
+    text,
+)
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import Mapped, mapped_column, relationship
 
@@ -14,6 +22,7 @@ from app.core.models.base import Base, Json, Leased, enum_of, public_id
 from app.core.models.base_models import BaseModel
 from app.core.models.datasets import DatasetVersion, StoredFile
 from app.core.models.people import User
+from app.core.models.sharing import Release
 
 
 class JobStatus(StrEnum):
@@ -50,6 +59,21 @@ class Job(Leased, Base):
     validation_version_id: Mapped[int | None] = mapped_column(ForeignKey("dataset_version.id"))
     base_model_id: Mapped[int] = mapped_column(ForeignKey("base_model.id"))
     retry_of_id: Mapped[int | None] = mapped_column(ForeignKey("job.id", ondelete="SET NULL"))
+    # The adapter whose weights it begins with; made after its own job, hence use_alter.
+    start_adapter_id: Mapped[int | None] = mapped_column(
+        ForeignKey("adapter.id", ondelete="SET NULL", use_alter=True), index=True
+    )
+    # That adapter and what it came from in turn, the nearest first, as they were when the job was
+    # made: [{"adapter_id", "name", "public_name", "manifest_sha256"}, …]; empty: a fresh adapter.
+    lineage: Mapped[list[Any]] = mapped_column(default=list, server_default=text("'[]'"))
+    # Of the rows to be tested on, those that an adapter of the lineage has practised:
+    # {"num_moved", "num_left_out", "is_checked"}; none: it has not been looked yet, or a fresh one.
+    practised_before: Mapped[Json | None]
+    # Of its practice rows it takes so many, for a learning curve (app/evaluation/curves.py).
+    rows_percent: Mapped[int] = mapped_column(default=100, server_default="100")
+    curve_id: Mapped[int | None] = mapped_column(
+        ForeignKey("learning_curve.id", ondelete="SET NULL", use_alter=True), index=True
+    )
     # app.training.config.TrainConfig, frozen when the job was made.
     config: Mapped[Json]
     # app.training.plan.choose.Plan: what was predicted, shown beside what was measured.
@@ -87,12 +111,16 @@ class Job(Leased, Base):
     owner: Mapped[User] = relationship(foreign_keys=[owner_id])
     version: Mapped[DatasetVersion] = relationship(foreign_keys=[version_id], lazy="joined")
     base_model: Mapped[BaseModel] = relationship(lazy="joined")
-    adapter: Mapped[Adapter | None] = relationship(back_populates="job")
+    adapter: Mapped[Adapter | None] = relationship(
+        back_populates="job", foreign_keys="Adapter.job_id"
+    )
+    start_adapter: Mapped[Adapter | None] = relationship(foreign_keys=[start_adapter_id])
     __table_args__ = (
         CheckConstraint(
             "(status = 'running') = (worker_id IS NOT NULL AND lease_until IS NOT NULL)",
             name="lease",
         ),
+        CheckConstraint("rows_percent BETWEEN 1 AND 100", name="rows_percent"),
         Index("ix_job_queued", "priority", "id", postgresql_where=text("status = 'queued'")),
         # A claim reads the first of each department, whatever waits behind it.
         Index(
@@ -184,32 +212,102 @@ class Checkpoint(Base):
     created_at: Mapped[datetime] = mapped_column(server_default=func.now())
 
 
+class AdapterKind(StrEnum):
+    TUNED = "tuned"  # weights that a job has learned
+    LOOKUP = "lookup"  # no weights: the starting model, with rows of the data in its prompt
+    ALONE = "alone"  # no weights either: the starting model, as it was counted on the data
+
+
 class Adapter(Base):
-    """What a job yields; only what this row points to is ever served."""
+    """What a job yields, or a starting model that does without; only what is here is served."""
 
     __tablename__ = "adapter"
     id: Mapped[int] = mapped_column(primary_key=True)
     department_id: Mapped[int] = mapped_column(ForeignKey("department.id"))
     owner_id: Mapped[int] = mapped_column(ForeignKey("user_account.id"))
+    kind: Mapped[AdapterKind] = mapped_column(
+        enum_of(AdapterKind), default=AdapterKind.TUNED, server_default=AdapterKind.TUNED.value
+    )
     job_id: Mapped[int | None] = mapped_column(
         ForeignKey("job.id", ondelete="SET NULL"), unique=True
     )
     base_model_id: Mapped[int] = mapped_column(ForeignKey("base_model.id"))
+    # What it was trained further from, as in its job, which may be deleted.
+    start_adapter_id: Mapped[int | None] = mapped_column(
+        ForeignKey("adapter.id", ondelete="SET NULL"), index=True
+    )
+    lineage: Mapped[list[Any]] = mapped_column(default=list, server_default=text("'[]'"))
     name: Mapped[str]
     # "ft:{base}:{organisation}:{suffix}:{short id}"; what /v1 calls the tuned model.
     public_name: Mapped[str] = mapped_column(unique=True)
-    storage_key: Mapped[str]  # the folder; MANIFEST.json names its files
-    manifest_sha256: Mapped[str]
+    # The folder; MANIFEST.json names its files. None: it has no weights.
+    storage_key: Mapped[str | None]
+    manifest_sha256: Mapped[str | None]
     size_bytes: Mapped[int] = mapped_column(BigInteger)
-    # {"validation_loss_before", "validation_loss_after", "train_loss", "best_step", …}
+    # Whose practice rows are put before each question; None: it looks nothing up. Of a starting
+    # model alone: on whose questions it was counted; it is shown no rows. What has no weights dies
+    # with that data (datasets/deletion.py), a tuned adapter goes on without.
+    lookup_version_id: Mapped[int | None] = mapped_column(
+        ForeignKey("dataset_version.id"), index=True
+    )
+    # {"validation_loss_before", "validation_loss_after", "train_loss", "best_step", …}; {}: none.
     metrics: Mapped[Json]
     # [{"question", "reference", "base", "tuned"}, …]
     samples: Mapped[list[Any]] = mapped_column(JSONB)
     # The zip and the metrics CSV as files, for programs (/v1 result_files).
     archive_file_id: Mapped[int | None] = mapped_column(ForeignKey("stored_file.id"))
     metrics_file_id: Mapped[int | None] = mapped_column(ForeignKey("stored_file.id"))
+    # What the card in the zip says of how many answers are right; empty: nothing yet.
+    counted: Mapped[str] = mapped_column(default="", server_default="")
     created_at: Mapped[datetime] = mapped_column(server_default=func.now())
-    job: Mapped[Job | None] = relationship(back_populates="adapter")
+    job: Mapped[Job | None] = relationship(back_populates="adapter", foreign_keys=[job_id])
+    # Who may ask it (app/adapters/sharing.py is the only writer of these).
+    release: Mapped[Release] = mapped_column(
+        enum_of(Release), default=Release.PRIVATE, server_default=Release.PRIVATE.value
+    )
+    purpose: Mapped[str] = mapped_column(default="", server_default="")  # what it is for
+    limits: Mapped[str] = mapped_column(default="", server_default="")  # what it is not for
+    # Why it was released although it was not ready for that; shown to everybody who asks it.
+    release_reason: Mapped[str] = mapped_column(default="", server_default="")
+    asks_per_day: Mapped[int] = mapped_column(default=50, server_default="50")  # of one person
+    keeps_questions: Mapped[bool] = mapped_column(default=False, server_default=text("false"))
     base_model: Mapped[BaseModel] = relationship(lazy="joined")
     archive_file: Mapped[StoredFile | None] = relationship(foreign_keys=[archive_file_id])
     metrics_file: Mapped[StoredFile | None] = relationship(foreign_keys=[metrics_file_id])
+    lookup_version: Mapped[DatasetVersion | None] = relationship(foreign_keys=[lookup_version_id])
+    __table_args__ = (
+        CheckConstraint(
+            "(kind = 'tuned') = (storage_key IS NOT NULL AND manifest_sha256 IS NOT NULL)",
+            name="weights",
+        ),
+        CheckConstraint("kind = 'tuned' OR lookup_version_id IS NOT NULL", name="looks_up"),
+    )
+
+    @property
+    def has_weights(self) -> bool:
+        """Whether a job has learned it; what has none is the starting model itself."""
+        return self.kind is AdapterKind.TUNED
+
+    @property
+    def is_lookup(self) -> bool:
+        """Whether it has no weights and answers with rows of the data alone."""
+        return self.kind is AdapterKind.LOOKUP
+
+    @property
+    def looks_up(self) -> bool:
+        """Whether rows of the data are put before each question."""
+        return self.lookup_version_id is not None and self.kind is not AdapterKind.ALONE
+
+
+class PractisedRows(Base):
+    """Which rows an adapter has practised, those before it included (app/datasets/practised.py)."""
+
+    __tablename__ = "practised_rows"
+    adapter_id: Mapped[int] = mapped_column(
+        ForeignKey("adapter.id", ondelete="CASCADE"), primary_key=True
+    )
+    # Of which key the fingerprints are; by another one they tell nothing.
+    key_id: Mapped[str]
+    fingerprints: Mapped[bytes] = mapped_column(LargeBinary)
+    # False: of an adapter before it nobody knows the rows any more.
+    is_complete: Mapped[bool]

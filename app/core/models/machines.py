@@ -1,4 +1,4 @@
-"""Workers and the devices taken out of use."""
+"""Workers, the devices taken out of use, and what processes tried to reach."""
 
 from __future__ import annotations
 
@@ -45,3 +45,15 @@ class QuarantinedDevice(Base):
     by_id: Mapped[int | None] = mapped_column(ForeignKey("user_account.id"))
     at: Mapped[datetime] = mapped_column(server_default=func.now())
     by: Mapped[User | None] = relationship()
+
+
+class OutboundCount(Base):
+    """What one process has tried to reach beyond its machine since it started."""
+
+    __tablename__ = "outbound_count"
+    process: Mapped[str] = mapped_column(primary_key=True)  # e.g. "web-8000@host", "cpu-0@host"
+    # app.core.outbound.Counts: numbers by purpose, and by target where nothing allows it.
+    allowed: Mapped[Json] = mapped_column(JSONB)
+    unexpected: Mapped[Json] = mapped_column(JSONB)
+    started_at: Mapped[datetime] = mapped_column(server_default=func.now())
+    seen_at: Mapped[datetime] = mapped_column(server_default=func.now())

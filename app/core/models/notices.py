@@ -20,6 +20,7 @@ class NoticeKind(StrEnum):
     QUESTIONS_READY = "questions_ready"
     MACHINE_ILL = "machine_ill"
     NOT_DELIVERED = "not_delivered"
+    ANSWER_REPORTED = "answer_reported"
 
 
 class Channel(StrEnum):
@@ -55,6 +56,8 @@ class Webhook(Base):
     url: Mapped[str]
     # Raised to give it another secret.
     generation: Mapped[int] = mapped_column(default=1, server_default="1")
+    # It was there before ETUDE_WEBHOOK_HOSTS, so it may still be inside the site's network.
+    may_be_inside: Mapped[bool] = mapped_column(default=False, server_default=text("false"))
     created_at: Mapped[datetime] = mapped_column(server_default=func.now())
     # The last answer, for the page: "200", or what went wrong.
     last_answer: Mapped[str | None]

@@ -6,7 +6,7 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
-from sqlalchemy import BigInteger, ForeignKey, LargeBinary, func, text
+from sqlalchemy import BigInteger, ForeignKey, Identity, LargeBinary, func, text
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import Mapped, mapped_column, relationship
 
@@ -53,9 +53,15 @@ class WebSession(Base):
 
     __tablename__ = "web_session"
     token_hash: Mapped[bytes] = mapped_column(LargeBinary, primary_key=True)
+    # To name it on its owner's page, which must not show the hash.
+    id: Mapped[int] = mapped_column(BigInteger, Identity(), unique=True)
     user_id: Mapped[int] = mapped_column(ForeignKey("user_account.id", ondelete="CASCADE"))
     created_at: Mapped[datetime] = mapped_column(server_default=func.now())
+    # By a person, not by a page that asks again by itself; at most once a minute.
+    last_used_at: Mapped[datetime] = mapped_column(server_default=func.now())
     expires_at: Mapped[datetime]
+    is_shared: Mapped[bool] = mapped_column(default=False, server_default=text("false"))
+    browser: Mapped[str] = mapped_column(default="", server_default="")  # e.g. Firefox on Windows
     user: Mapped[User] = relationship(lazy="joined")
 
 
@@ -84,10 +90,12 @@ class SetupLink(Base):
 
 
 class SignInFailure(Base):
-    """One failed sign-in; counted by account and by address to slow guessing down."""
+    """A try at a password: written before it is looked at, removed if it was the right one."""
 
     __tablename__ = "sign_in_failure"
     id: Mapped[int] = mapped_column(BigInteger, primary_key=True)
     email: Mapped[str] = mapped_column(index=True)
     address: Mapped[str] = mapped_column(index=True)
+    # Whose tries are counted apart from strangers' (app/people/attempts.py); empty: a stranger's.
+    lane: Mapped[str] = mapped_column(default="", server_default="")
     at: Mapped[datetime] = mapped_column(server_default=func.now())

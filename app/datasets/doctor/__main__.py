@@ -2,8 +2,9 @@
 
 One JSON object on standard input (DoctorRequest); the examples come as an open file. On standard
 output JSON objects in lines: {"rows": 5000} while it works; then each {"finding": …}, each {"bits":
-[bucket, hex]}, {"by_length": …} and, last, {"end": Report}. Memory, time and open files are
-limited, nothing can be written, and there is no network (app/datasets/readers/reader.py).
+[bucket, hex]}, {"by_length": …} and, last, {"end": Report}. It stands within walls
+(app/training/isolation): beside the examples it reads a starting model's tokenizer, and no other
+file.
 """
 
 import base64
@@ -11,13 +12,14 @@ import json
 import sys
 import time
 from array import array
+from pathlib import Path
 from typing import Any
 
 from app.datasets.doctor import amount, answers, bits, duplicates, language, lengths, rows, texts
 from app.datasets.doctor.findings import Family
 from app.datasets.doctor.report import Report
 from app.datasets.doctor.request import DoctorRequest
-from app.datasets.readers.reader import confine
+from app.training import isolation
 
 _PROGRESS_BATCHES = 8
 
@@ -31,13 +33,30 @@ def main() -> None:
     sys.stdout.flush()
 
 
+def confine(request: DoctorRequest) -> None:
+    """Keep nothing but the examples, which are open already, and the tokenizer.
+
+    Raises:
+        WallsMissing: this machine cannot see to it.
+    """
+    isolation.die_with(request.parent)
+    isolation.confine(
+        isolation.Needs(
+            reads=[Path(request.model_folder)] if request.model_folder else [],
+            limits=isolation.Limits(
+                address_space_bytes=request.memory_bytes, cpu_seconds=request.cpu_seconds
+            ),
+        )
+    )
+
+
 def _examine(request: DoctorRequest, language_model: Any) -> None:
     started = time.monotonic()
     by_length = lengths.Lengths(request.file, request.model_folder, request.limit_tokens)
     repeats = duplicates.Duplicates(request.file, request.num_examples)
     languages = language.Language(language_model)
     families: list[Family] = [
-        amount.Amount(),
+        amount.Amount(has_three_parts=request.has_three_parts),
         answers.Answers(),
         texts.Texts(),
         by_length,

@@ -15,6 +15,7 @@ from app.core.models import (
     Severity,
     VersionStatus,
 )
+from app.core.sentences import counted
 from app.datasets.doctor import kinds
 from app.datasets.doctor.kinds import KINDS
 from app.datasets.doctor.report import Report
@@ -98,14 +99,21 @@ def verdict(findings: list[Said]) -> str:
     """Say in a sentence or two whether the data is fit to learn from."""
     bad = sum(one.severity is Severity.BAD for one in findings)
     rest = len(findings) - bad
-    if bad:
-        first = f"Not ready for training yet: {_things(bad)} to fix first"
-        return f"{first}, {rest} more to look at." if rest else f"{first}."
-    return (
-        f"Looks good. {_things(rest).capitalize()} to look at."
-        if rest
-        else ("Looks good. Nothing stands out.")
+    if not findings:
+        return "Looks good. Nothing stands out."
+    if not bad:
+        return counted(
+            rest, "Looks good. One thing to look at.", "Looks good. {n} things to look at."
+        )
+    to_fix = counted(
+        bad,
+        "Not ready for training yet: one thing to fix first.",
+        "Not ready for training yet: {n} things to fix first.",
     )
+    if not rest:
+        return to_fix
+    to_see = counted(rest, "One more is worth a look.", "{n} more are worth a look.")
+    return f"{to_fix} {to_see}"
 
 
 def publish(
@@ -140,7 +148,3 @@ def _said(row: Finding) -> Said:
     short = KINDS[row.kind].short
     reason = kinds.reason(row.kind, row.detail)
     return Said(row.kind, row.severity, row.count, title, short, reason)
-
-
-def _things(count: int) -> str:
-    return "one thing" if count == 1 else f"{count} things"

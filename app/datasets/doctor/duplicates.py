@@ -16,7 +16,7 @@ from rensa import RMinHash
 
 from app.datasets.doctor import rows as reading
 from app.datasets.doctor.findings import CheckFinding
-from app.datasets.doctor.rows import Row
+from app.datasets.doctor.rows import PARTS, Row
 
 # A sketch has 32 numbers in 8 bands of 4: of pairs that agree to four fifths, 98 % share a band.
 _NUM_HASHES, _BAND = 32, 4
@@ -78,7 +78,7 @@ class Duplicates:
     def __init__(self, file: int, num_examples: int) -> None:
         self._file = file
         self._indices = array("i")
-        self._is_test = array("b")
+        self._parts = array("b")
         self._offsets = array("q")
         self._whole = array("q")
         self._asked = array("q")  # 0: no single question
@@ -93,7 +93,7 @@ class Duplicates:
             text = row.plain
             body = text.encode()
             self._indices.append(row.index)
-            self._is_test.append(row.is_test)
+            self._parts.append(row.part)
             self._offsets.append(row.offset)
             roles = tuple(message["role"] for message in row.messages)
             self._whole.append(
@@ -117,12 +117,12 @@ class Duplicates:
             self.num_sketched = end
 
     def findings(self) -> Iterable[CheckFinding]:
-        whole, is_test = np.array(self._whole), np.array(self._is_test, bool)
+        whole, parts = np.array(self._whole), np.array(self._parts)
         given_away: dict[int, int] = {}
-        repeats = dict(_repeats(whole, is_test, given_away))
+        repeats = dict(_repeats(whole, parts, given_away))
         yield self._finding("duplicate", repeats)
         yield self._finding("conflict", dict(self._conflicts()))
-        near = self._near(is_test, repeats, given_away)
+        near = self._near(parts, repeats, given_away)
         yield self._finding("near_duplicate", near)
         yield self._finding("leak", given_away)
 
@@ -147,28 +147,28 @@ class Duplicates:
     # --- near ones ---------------------------------------------------------------------
 
     def _near(
-        self, is_test: NDArray[Any], repeats: dict[int, int], given_away: dict[int, int]
+        self, parts: NDArray[Any], repeats: dict[int, int], given_away: dict[int, int]
     ) -> dict[int, int]:
         near: dict[int, int] = {}
         left = _MAX_COMPARED
-        for later, earlier in self._likely(is_test):
+        for later, earlier in self._likely(parts):
             if left == 0:
                 break
             if later in repeats or earlier in repeats:
                 continue
-            crosses = bool(is_test[later] != is_test[earlier])
-            test = later if is_test[later] else earlier
-            if test in given_away if crosses else (later in near or earlier in near):
+            crosses = bool(parts[later] != parts[earlier])
+            kept = later if parts[later] > parts[earlier] else earlier
+            if kept in given_away if crosses else (later in near or earlier in near):
                 continue
             left -= 1
             if self._agree(later, earlier):
                 if crosses:
-                    given_away[test] = earlier if test == later else later
+                    given_away[kept] = earlier if kept == later else later
                 else:
                     near[later] = earlier
         return near
 
-    def _likely(self, is_test: NDArray[Any]) -> list[tuple[int, int]]:
+    def _likely(self, parts: NDArray[Any]) -> list[tuple[int, int]]:
         """Return pairs whose sketches agree and whose numbers are the same, in rising order."""
         count = self.num_sketched
         numbers = np.array(self._numbers)[:count]
@@ -179,7 +179,7 @@ class Duplicates:
             key = numbers.astype(np.uint64)
             for column in range(start, start + _BAND):
                 key = _mix(key ^ sketches[:, column].astype(np.uint64))
-            pairs.append(_paired(key, eligible, is_test[:count]))
+            pairs.append(_paired(key, eligible, parts[:count]))
         unique = np.unique(np.concatenate(pairs), axis=0)
         likely = []
         for begin in range(0, len(unique), 100_000):
@@ -202,18 +202,22 @@ class Duplicates:
 
 
 def _repeats(
-    whole: NDArray[Any], is_test: NDArray[Any], given_away: dict[int, int]
+    whole: NDArray[Any], parts: NDArray[Any], given_away: dict[int, int]
 ) -> Iterator[tuple[int, int]]:
-    """Yield what repeats an earlier example of its own set; note what stands in both."""
+    """Yield what repeats an earlier example of its own set; note what stands in two."""
     for group in _groups(whole):
-        tests = group[is_test[group]]
-        trains = group[~is_test[group]]
-        for same in (tests, trains):
+        of_group = parts[group]
+        first: int | None = None  # of the parts before
+        for part in PARTS.values():
+            same = group[of_group == part]
+            if not len(same):
+                continue
             for other in same[1:]:
                 yield int(other), int(same[0])
-        if len(tests) and len(trains):
-            for test in tests:
-                given_away[int(test)] = int(trains[0])
+            if first is None:
+                first = int(same[0])
+            else:
+                given_away |= dict.fromkeys(map(int, same), first)
 
 
 def _groups(keys: NDArray[Any]) -> Iterator[NDArray[Any]]:
@@ -228,8 +232,8 @@ def _groups(keys: NDArray[Any]) -> Iterator[NDArray[Any]]:
             yield order[starts[group] : ends[group]]
 
 
-def _paired(keys: NDArray[Any], eligible: NDArray[Any], is_test: NDArray[Any]) -> NDArray[Any]:
-    """Pair each example with the first of equal key, and each test with the first to practise."""
+def _paired(keys: NDArray[Any], eligible: NDArray[Any], parts: NDArray[Any]) -> NDArray[Any]:
+    """Pair each example with the first of equal key, and with the first of each earlier part."""
     order = np.flatnonzero(eligible)
     order = order[np.argsort(keys[order], kind="stable")]
     if len(order) < 2:
@@ -238,14 +242,15 @@ def _paired(keys: NDArray[Any], eligible: NDArray[Any], is_test: NDArray[Any]) -
     starts = np.concatenate([[True], ordered[1:] != ordered[:-1]])
     group = np.cumsum(starts) - 1
     firsts = order[starts][group]
-    # Of each group the first to practise; where there is none, the first at all.
-    trains = np.where(is_test[order], np.iinfo(np.int64).max, order)
-    first_trains = np.minimum.reduceat(trains, np.flatnonzero(starts))[group]
-    pairs = np.stack([order, firsts], axis=1)[order != firsts]
-    crossing = is_test[order] & (first_trains < np.iinfo(np.int64).max)
-    more = np.stack([order, first_trains], axis=1)[crossing]
-    both = np.concatenate([pairs, more])
-    return np.stack([both.max(axis=1), both.min(axis=1)], axis=1)
+    pairs = [np.stack([order, firsts], axis=1)[order != firsts]]
+    none = np.iinfo(np.int64).max
+    for part in list(PARTS.values())[:-1]:
+        of_part = np.where(parts[order] == part, order, none)
+        first_of_part = np.minimum.reduceat(of_part, np.flatnonzero(starts))[group]
+        crossing = (parts[order] > part) & (first_of_part < none)
+        pairs.append(np.stack([order, first_of_part], axis=1)[crossing])
+    all_pairs = np.concatenate(pairs)
+    return np.stack([all_pairs.max(axis=1), all_pairs.min(axis=1)], axis=1)
 
 
 def _mix(numbers: NDArray[np.uint64]) -> NDArray[np.uint64]:

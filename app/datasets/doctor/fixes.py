@@ -70,9 +70,13 @@ def _leave_out(batch: Batch) -> Iterator[Change]:
         yield Change(row.index, is_removed=True)
 
 
-def _to_practice(batch: Batch) -> Iterator[Change]:
-    for row in batch.rows:
-        yield Change(row.index, split=Split.TRAIN)
+def _together(batch: Batch) -> Iterator[Change]:
+    """Move each to where its copy stands: to practice, if there is one, or to the check set."""
+    found = [batch.marks.partner(row.index) for row in batch.rows]
+    copies = examples.at(batch.db, batch.version, {index for index in found if index is not None})
+    splits = {copy.index: copy.split for copy in copies}
+    for row, copy in zip(batch.rows, found, strict=True):
+        yield Change(row.index, split=splits.get(-1 if copy is None else copy, Split.TRAIN))
 
 
 def _mend(mend: Callable[[str], str]) -> Callable[[Batch], Iterator[Change]]:
@@ -138,8 +142,10 @@ FIXES: dict[str, dict[str, Fix]] = {
         "remove": LEAVE_OUT,
     },
     "leak": {
-        "remove": Fix("Leave them out of the test set", "left out of the test set", _leave_out),
-        "move": Fix("Move them to the practice set", "moved to the practice set", _to_practice),
+        "remove": Fix("Leave them out", "examples of two sets left out", _leave_out),
+        "move": Fix(
+            "Move each to the set of its copy", "moved to the set of their copies", _together
+        ),
     },
     "duplicate": {"remove": Fix("Keep one of each", "duplicates left out", _leave_out)},
     "near_duplicate": {

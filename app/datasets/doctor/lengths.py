@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from app.core.confined.within import TooSlow, is_panic, within
 from app.datasets.doctor import rows as reading
 from app.datasets.doctor.findings import CheckFinding
 from app.datasets.doctor.report import BARS
@@ -21,6 +22,8 @@ _MIN_ROWS = 20
 # Tokens are counted for no more than so many of the longest examples.
 _MAX_COUNTED = 20_000
 _BATCH = 200
+# For a batch. A chat template comes from strangers and may loop; the check does without it then.
+_TEMPLATE_SECONDS = 20.0
 
 
 class Lengths:
@@ -85,17 +88,26 @@ class Lengths:
         if self._model_folder is None or not self._maybe_cut:
             return finding
         try:
-            chat = ChatFormat.load(self._model_folder)
-        except ChatError:
-            return finding
+            return self._counted(finding, self._model_folder)
+        except (ChatError, TooSlow):
+            return CheckFinding("cut")  # the page of the model says so
+        except BaseException as error:
+            if not is_panic(error):
+                raise
+            return CheckFinding("cut")
+
+    def _counted(self, finding: CheckFinding, model_folder: str) -> CheckFinding:
+        with within(_TEMPLATE_SECONDS):
+            chat = ChatFormat.load(model_folder)
         num_lost = num_answers = 0
         for start in range(0, len(self._maybe_cut), _BATCH):
             batch = self._maybe_cut[start : start + _BATCH]
             again = [reading.again(self._file, offset) for _, offset in batch]
             try:
-                encoded = chat.encode_many(
-                    [row.messages for row in again], self._limit, [row.tools for row in again]
-                )
+                with within(_TEMPLATE_SECONDS):
+                    encoded = chat.encode_many(
+                        [row.messages for row in again], self._limit, [row.tools for row in again]
+                    )
             except ChatError:
                 continue  # the page of the model says so
             for (index, _), one in zip(batch, encoded, strict=True):

@@ -8,6 +8,7 @@ class DoctorRequest(BaseModel):
 
     file: int  # an open file of lines, see doctor.rows
     num_examples: int
+    has_three_parts: bool = True  # practice, check and test; else what is not practised tests
     parent: int
     # Whose tokenizer counts what would be cut off; none: nothing is counted.
     model_folder: str | None = None

@@ -13,6 +13,8 @@ from typing import Any
 BATCH_ROWS = 512
 _READ_BYTES = 4 * 1024**2
 _NULL = b"\\N"
+# In the order in which a row gives away what is asked in a later part.
+PARTS = {b"train": 0, b"validation": 1, b"test": 2}
 
 
 @dataclass(slots=True)
@@ -20,7 +22,7 @@ class Row:
     """One example."""
 
     index: int
-    is_test: bool
+    part: int  # 0: to practise; others are kept from it, and none stands in two (PARTS)
     offset: int
     messages: list[dict[str, Any]]
     tools: list[Any] | None
@@ -103,7 +105,7 @@ def _row(line: bytes, offset: int) -> Row:
         plain = " ".join(folded.split())
     return Row(
         index=int(index),
-        is_test=split == b"validation",
+        part=PARTS[split],
         offset=offset,
         messages=messages,
         tools=None if tools == _NULL else json.loads(tools.replace(b"\\\\", b"\\")),

@@ -2,8 +2,8 @@
 
 One JSON object on standard input (ScanRequest), then one line an example: [index, [text, …]]. On
 standard output a line for each example in which something was found: [index, [[text, start, end,
-kind, key], …]]; {"examples": 5000} while it works; {"end": examples, "given_up": n} last. It has no
-credentials, no network and no place to write to: the limits are those of the reading process.
+kind, key], …]]; {"examples": 5000} while it works; {"end": examples, "given_up": n} last. It stands
+within walls (app/training/isolation), without credentials, and opens no file but Python's own.
 """
 
 import importlib
@@ -15,7 +15,7 @@ from app.datasets.privacy.findings import Kind
 from app.datasets.privacy.request import ScanRequest
 from app.datasets.privacy.scanner import Recognizer, Scanner, SitePattern
 from app.datasets.privacy.stand_ins import key_of
-from app.datasets.readers import reader
+from app.training import isolation
 
 _PROGRESS_EXAMPLES = 500
 
@@ -24,29 +24,45 @@ def main() -> None:
     """Look through what standard input brings."""
     request = ScanRequest.model_validate_json(sys.stdin.readline())
     recognizer = _load(request.recognizer) if request.recognizer else None
-    reader.confine(cast(Any, request))
+    confine(request)
     patterns = [SitePattern(pattern, Kind(kind)) for kind, pattern in request.patterns]
     scanner = Scanner(patterns, recognizer)
     number = 0
     for line in sys.stdin:
         index, texts = json.loads(line)
-        found = [
+        findings = [
             [
-                place,
+                position,
                 span.start,
                 span.end,
                 span.kind.value,
                 key_of(span.kind, text[span.start : span.end]),
             ]
-            for place, (text, spans) in enumerate(zip(texts, scanner.scan(texts), strict=True))
+            for position, (text, spans) in enumerate(zip(texts, scanner.scan(texts), strict=True))
             for span in spans
         ]
-        if found:
-            _say([index, found])
+        if findings:
+            _say([index, findings])
         number += 1
         if number % _PROGRESS_EXAMPLES == 0:
             _say({"examples": number})
     _say({"end": number, "given_up": scanner.num_given_up})
+
+
+def confine(request: ScanRequest) -> None:
+    """Keep nothing but standard input and output.
+
+    Raises:
+        WallsMissing: this machine cannot see to it.
+    """
+    isolation.die_with(request.parent)
+    isolation.confine(
+        isolation.Needs(
+            limits=isolation.Limits(
+                address_space_bytes=request.memory_bytes, cpu_seconds=request.cpu_seconds
+            )
+        )
+    )
 
 
 def _load(name: str) -> Recognizer:

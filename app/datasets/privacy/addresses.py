@@ -276,30 +276,30 @@ def find(text: str) -> Iterator[Span]:
     joined: list[tuple[int, int]] = []
     used: set[int] = set()
     for start, end in streets:
-        for place, (town_start, town_end) in enumerate(towns):
+        for index, (town_start, town_end) in enumerate(towns):
             between = text[end:town_start]
             if 0 <= town_start - end <= 45 and (
                 _BETWEEN.match(between) or _TOWN_FIRST.match(between)
             ):
                 end = town_end  # noqa: PLW2901 - it grows
-                used.add(place)
+                used.add(index)
             elif start <= town_start < end:
                 end = max(end, town_end)  # noqa: PLW2901
-                used.add(place)
+                used.add(index)
         joined.append((start, end))
-    for place, (start, end) in enumerate(towns):
+    for index, (start, end) in enumerate(towns):
         before = text[max(0, start - _NEAR_CHARACTERS) : start]
-        if place not in used and (_ALONE.match(text[start:end]) or _HOME.search(before)):
+        if index not in used and (_ALONE.match(text[start:end]) or _HOME.search(before)):
             joined.append((start, end))
     for start, end in joined:
         yield Span(start, end, Kind.ADDRESS)
 
 
 def _spans(patterns: tuple[re.Pattern[str], ...], text: str) -> list[tuple[int, int]]:
-    found: list[tuple[int, int]] = []
+    spans: list[tuple[int, int]] = []
     for pattern in patterns:
         for match in pattern.finditer(text):
             start, end = match.span()
-            if not any(s < end and start < e for s, e in found):
-                found.append((start, end))
-    return sorted(found)
+            if not any(s < end and start < e for s, e in spans):
+                spans.append((start, end))
+    return sorted(spans)

@@ -23,8 +23,8 @@ class NationalId(NamedTuple):
 def luhn(digits: str) -> bool:
     """ISO/IEC 7812: cards, SIN, personnummer."""
     total = 0
-    for place, digit in enumerate(reversed(digits)):
-        number = int(digit) * (1 + place % 2)
+    for position, digit in enumerate(reversed(digits)):
+        number = int(digit) * (1 + position % 2)
         total += number - 9 if number > 9 else number
     return total % 10 == 0
 
@@ -106,8 +106,8 @@ def kvnr(text: str) -> bool:
     """German health insurance: a letter, eight digits, a check digit as in Luhn from the left."""
     letter = f"{ord(text[0].upper()) - 64:02}"
     total = 0
-    for place, digit in enumerate(letter + text[1:9]):
-        number = int(digit) * (1 + place % 2)
+    for position, digit in enumerate(letter + text[1:9]):
+        number = int(digit) * (1 + position % 2)
         total += number - 9 if number > 9 else number
     return total % 10 == int(text[9])
 
@@ -128,8 +128,8 @@ _P = (
 def verhoeff(d: str) -> bool:
     """India's Aadhaar: Verhoeff's dihedral check."""
     check = 0
-    for place, digit in enumerate(reversed(d)):
-        check = _D[check][_P[place % 8][int(digit)]]
+    for position, digit in enumerate(reversed(d)):
+        check = _D[check][_P[position % 8][int(digit)]]
     return check == 0
 
 
@@ -175,9 +175,9 @@ def codice_fiscale(text: str) -> bool:
     """Italy: a letter over the fifteen signs before it."""
     plain = text.upper()
     total = 0
-    for place, sign in enumerate(plain[:15]):
+    for position, sign in enumerate(plain[:15]):
         total += (
-            _ODD[sign] if place % 2 == 0 else int(sign, 36) % 36 - (10 if sign.isalpha() else 0)
+            _ODD[sign] if position % 2 == 0 else int(sign, 36) % 36 - (10 if sign.isalpha() else 0)
         )
     return chr(65 + total % 26) == plain[15]
 
@@ -268,7 +268,7 @@ def curp(text: str) -> bool:
     """Mexico: a check digit over all signs before it."""
     order = "0123456789ABCDEFGHIJKLMNÑOPQRSTUVWXYZ"
     plain = text.upper()
-    total = sum(order.index(sign) * (18 - place) for place, sign in enumerate(plain[:17]))
+    total = sum(order.index(sign) * (18 - position) for position, sign in enumerate(plain[:17]))
     return (10 - total % 10) % 10 == int(plain[17])
 
 

@@ -188,21 +188,21 @@ class _Text:
     def starts_sentence(self, word: Word) -> bool:
         return _SENTENCE_END.search(self.text[max(0, word.start - 6) : word.start]) is not None
 
-    def adjoins(self, place: int) -> bool:
+    def adjoins(self, position: int) -> bool:
         """Say whether a word follows the one before it at once."""
-        if not 0 < place < len(self.words):
+        if not 0 < position < len(self.words):
             return False
-        last = self.words[place - 1]
-        between = self.text[last.end : self.words[place].start]
+        last = self.words[position - 1]
+        between = self.text[last.end : self.words[position].start]
         return between in (" ", "\u00a0") or (
             between == "" and (last.is_initial or last.text[-1] in "'’")
         )
 
-    def before(self, place: int) -> Word | None:
-        return self.words[place - 1] if self.adjoins(place) else None
+    def before(self, position: int) -> Word | None:
+        return self.words[position - 1] if self.adjoins(position) else None
 
-    def after(self, place: int) -> Word | None:
-        return self.words[place + 1] if self.adjoins(place + 1) else None
+    def after(self, position: int) -> Word | None:
+        return self.words[position + 1] if self.adjoins(position + 1) else None
 
     # --- kinds of words ---
 
@@ -249,9 +249,9 @@ class _Text:
 
     # --- what stands around ---
 
-    def cue(self, place: int) -> int:
+    def cue(self, position: int) -> int:
         """Weigh what stands before: 3 a title, label or introduction, 2 a relation, 1 a hint."""
-        word = self.words[place]
+        word = self.words[position]
         before = self.text[max(0, word.start - 60) : word.start]
         bare = before.rstrip()
         if bare[-1:] in (":", "=") and _LABELLED.search(before):
@@ -273,9 +273,9 @@ class _Text:
             return 2
         if any(self.text[anchor.end : word.start] in _NEAR_ANCHOR for anchor in self.anchors):
             return 1
-        if place == 0:
+        if position == 0:
             return 0
-        last = self.words[place - 1]
+        last = self.words[position - 1]
         between = self.text[last.end : word.start]
         if self.is_title(last) and between in (" ", ". ", "\u00a0", ": "):
             return 3
@@ -284,20 +284,24 @@ class _Text:
             return 2
         if between not in (" ", "\u00a0", ""):
             return 0
-        if last.low in OF and place > 1 and self.words[place - 2].low in BELONGINGS | RELATIONS:
+        if (
+            last.low in OF
+            and position > 1
+            and self.words[position - 2].low in BELONGINGS | RELATIONS
+        ):
             return 2
         return 1 if last.low in CONTACTS else 0
 
-    def tail(self, place: int) -> int:
+    def tail(self, position: int) -> int:
         """Weigh what stands behind: 2 a birth, an age or a phone, 1 what people do or own."""
-        word = self.words[place]
+        word = self.words[position]
         if _FOLLOWED.match(self.text, word.end):
             return 2
         if any(self.text[word.end : anchor.start] in _NEAR_ANCHOR for anchor in self.anchors):
             return 2
         if self.text[word.end : word.end + 2] in ("'s", "’s"):
             return 1
-        after = self.after(place)
+        after = self.after(position)
         return 1 if after is not None and after.low in PERSON_VERBS else 0
 
 
@@ -326,109 +330,113 @@ def find(text: str, code: str | None, anchors: Sequence[Span] = ()) -> list[Span
         code: The text's language, where it is one of ours.
         anchors: What else was found in it: phones and births stand beside people.
     """
-    found = _Text(text, code, anchors)
+    passage = _Text(text, code, anchors)
     stand_ins = [match.span() for match in _STAND_IN.finditer(text)]
     spans: list[Span] = []
     if "," in text and (":" in text or "=" in text):
         spans = [Span(*match.span(1), Kind.NAME) for match in _SURNAME_FIRST.finditer(text)]
     known = {w for span in spans for w in re.findall(r"[^\W\d_]{3,}", text[span.start : span.end])}
-    place = 0
-    while place < len(found.words):
-        word = found.words[place]
+    position = 0
+    while position < len(passage.words):
+        word = passage.words[position]
         if any(s.start <= word.start < s.end for s in spans):
-            place += 1
+            position += 1
             continue
-        run = _run(found, place)
+        run = _run(passage, position)
         if run is None:
-            place += 1
+            position += 1
             continue
         first, last = run
-        kept = _judge(found, first, last)
-        place = last + 1
+        kept = _judge(passage, first, last)
+        position = last + 1
         if kept is None:
             continue
         first, last, is_sure = kept
-        place = last + 1
-        span = Span(found.words[first].start, found.words[last].end, Kind.NAME)
+        position = last + 1
+        span = Span(passage.words[first].start, passage.words[last].end, Kind.NAME)
         if any(start < span.end and span.start < end for start, end in stand_ins):
             continue
         spans.append(span)
         if is_sure:
-            words = found.words[first : last + 1]
+            words = passage.words[first : last + 1]
             known |= {w.text for w in words if len(w.text) > 2 and w.is_capital}
-    spans += list(_again(found, spans, known))
+    spans += list(_again(passage, spans, known))
     return spans
 
 
-def _run(found: _Text, place: int) -> tuple[int, int] | None:
+def _run(passage: _Text, position: int) -> tuple[int, int] | None:
     """Return the first and last of the capitalised words in a row that begin here."""
-    words = found.words
-    word = words[place]
-    if found.is_title(word) and found.adjoins(place + 1):
+    words = passage.words
+    word = words[position]
+    if passage.is_title(word) and passage.adjoins(position + 1):
         return None
     if not word.is_capital:
-        is_particle = word.low in PARTICLES and found.cue(place) == 3
-        if not is_particle or found.after(place) is None:
+        is_particle = word.low in PARTICLES and passage.cue(position) == 3
+        if not is_particle or passage.after(position) is None:
             return None
-    last = place
-    at = place + 1
-    while found.adjoins(at) and at - place < MAX_TOKENS + 2:
+    last = position
+    at = position + 1
+    while passage.adjoins(at) and at - position < MAX_TOKENS + 2:
         word = words[at]
-        if found.is_title(word):
+        if passage.is_title(word):
             break
         if word.is_capital:
             last = at
         elif (
             word.low not in PARTICLES
-            or not found.adjoins(at + 1)
+            or not passage.adjoins(at + 1)
             # "der Blutdruck von Thyra": only a name goes on behind a particle.
-            or not (found.is_person(words[last]) or (last == place and found.cue(place) == 3))
+            or not (
+                passage.is_person(words[last]) or (last == position and passage.cue(position) == 3)
+            )
         ):
             break
         at += 1
-    return (place, last) if words[last].is_capital else None
+    return (position, last) if words[last].is_capital else None
 
 
-def _judge(found: _Text, first: int, last: int) -> tuple[int, int, bool] | None:
+def _judge(passage: _Text, first: int, last: int) -> tuple[int, int, bool] | None:
     """Decide whether a run of capitalised words is a name, and which part of it."""
-    words = found.words
-    cue = found.cue(first)
+    words = passage.words
+    cue = passage.cue(first)
     is_particle = cue == 3 and words[first].low in PARTICLES
-    if (cue < 2 or found.is_function(words[first])) and not is_particle:
-        first = _skip_opening(found, first, last)
-        cue = found.cue(first)
-    last = _cut(found, first, last, cue)
+    if (cue < 2 or passage.is_function(words[first])) and not is_particle:
+        first = _skip_opening(passage, first, last)
+        cue = passage.cue(first)
+    last = _cut(passage, first, last, cue)
     while last > first and not words[last].is_capital:
         last -= 1
     head = words[first]
     names_in = [at for at in range(first, last + 1) if words[at].is_capital]
     if not names_in or (len(names_in) == 1 and words[names_in[0]].is_initial):
         return None
-    if cue < 2 and _is_org(found, first, last):
+    if cue < 2 and _is_org(passage, first, last):
         return None
-    tail = found.tail(last)
-    before = found.before(first)
-    has_article = before is not None and before.low in found.articles
+    tail = passage.tail(last)
+    before = passage.before(first)
+    has_article = before is not None and before.low in passage.articles
     if len(names_in) > 1:
-        is_name, is_sure = _several(found, names_in, cue, tail, has_article=has_article)
+        is_name, is_sure = _several(passage, names_in, cue, tail, has_article=has_article)
     else:
-        is_name, is_sure = _single(found, names_in[0], cue, tail, has_article=has_article)
-    if found.is_function(head) and not (cue == 3 and head.low in PARTICLES and last > first):
+        is_name, is_sure = _single(passage, names_in[0], cue, tail, has_article=has_article)
+    if passage.is_function(head) and not (cue == 3 and head.low in PARTICLES and last > first):
         return None
-    return (first, last, is_sure) if is_name and not found.is_title(head) else None
+    return (first, last, is_sure) if is_name and not passage.is_title(head) else None
 
 
-def _skip_opening(found: _Text, first: int, last: int) -> int:
+def _skip_opening(passage: _Text, first: int, last: int) -> int:
     """Pass over a word that has its capital from the sentence's start, or that leads to a name."""
-    words = found.words
+    words = passage.words
     while first < last:
         word = words[first]
         leads = word.low in RELATIONS or word.low in ORG_HEADS
-        opens = found.starts_sentence(word) and found.is_common(word) and not found.is_given(word)
-        stands_alone = found.text[words[last].end : words[last].end + 1] in ("", "\n", ",") and (
-            found.is_person(words[last])
+        opens = (
+            passage.starts_sentence(word) and passage.is_common(word) and not passage.is_given(word)
         )
-        if not (found.is_function(word) or leads or (opens and not stands_alone)):
+        stands_alone = passage.text[words[last].end : words[last].end + 1] in ("", "\n", ",") and (
+            passage.is_person(words[last])
+        )
+        if not (passage.is_function(word) or leads or (opens and not stands_alone)):
             break
         first += 1
         while first < last and not words[first].is_capital:
@@ -436,42 +444,47 @@ def _skip_opening(found: _Text, first: int, last: int) -> int:
     return first
 
 
-def _cut(found: _Text, first: int, last: int, cue: int) -> int:
+def _cut(passage: _Text, first: int, last: int, cue: int) -> int:
     """Cut a run off before a word that belongs to no name."""
-    words = found.words
+    words = passage.words
     for at in range(first + 1, last + 1):
         word = words[at]
-        if not word.is_capital or word.is_initial or found.is_given(word) or found.is_surname(word):
+        if (
+            not word.is_capital
+            or word.is_initial
+            or passage.is_given(word)
+            or passage.is_surname(word)
+        ):
             continue
-        if found.is_function(word) or (word.is_shouted and len(word.text) <= 4):
+        if passage.is_function(word) or (word.is_shouted and len(word.text) <= 4):
             return at - 1
         if cue >= 2 and at == first + 1:
             continue  # after "Mrs" or "the file of" a second word is the surname, whatever it means
         if word.low in ORG_TAILS or (
-            found.has_tall_nouns and found.is_common(word) and _declines(word.text)
+            passage.has_tall_nouns and passage.is_common(word) and _declines(word.text)
         ):
             return at - 1
     return last
 
 
 def _several(
-    found: _Text, places: list[int], cue: int, tail: int, *, has_article: bool
+    passage: _Text, positions: list[int], cue: int, tail: int, *, has_article: bool
 ) -> tuple[bool, bool]:
-    words = [found.words[at] for at in places]
+    words = [passage.words[at] for at in positions]
     head = words[0]
-    persons = [found.is_person(word) for word in words]
+    persons = [passage.is_person(word) for word in words]
     if cue >= 2 or tail == 2:
         return True, True
     if head.is_initial:
-        before = found.before(places[0])
+        before = passage.before(positions[0])
         return before is None or not before.is_capital, any(persons)
-    if found.is_given(head) and not (head.text in ALSO_WORDS and not any(persons[1:])):
+    if passage.is_given(head) and not (head.text in ALSO_WORDS and not any(persons[1:])):
         return True, True
-    if found.is_other(head) or has_article:
+    if passage.is_other(head) or has_article:
         return False, False
-    if found.has_tall_nouns:
+    if passage.has_tall_nouns:
         fits = [
-            p or (found.is_common(w) and not _declines(w.text))
+            p or (passage.is_common(w) and not _declines(w.text))
             for p, w in zip(persons, words, strict=True)
         ]
         return (all(fits) and any(persons)) or (any(persons) and (cue > 0 or tail > 0)), all(
@@ -479,62 +492,62 @@ def _several(
         )
     if any(persons):
         return True, all(persons)
-    in_sentence = not found.starts_sentence(head)
-    is_plain = not any(found.is_other(word) for word in words)
-    if found.code == "en":
+    in_sentence = not passage.starts_sentence(head)
+    is_plain = not any(passage.is_other(word) for word in words)
+    if passage.code == "en":
         return in_sentence and is_plain and cue > 0 and tail > 0, False
     return in_sentence and is_plain and (cue > 0 or tail > 0), False
 
 
 def _single(
-    found: _Text, place: int, cue: int, tail: int, *, has_article: bool
+    passage: _Text, position: int, cue: int, tail: int, *, has_article: bool
 ) -> tuple[bool, bool]:
-    word = found.words[place]
-    if found.is_function(word) or (word.is_shouted and len(word.text) <= 4):
+    word = passage.words[position]
+    if passage.is_function(word) or (word.is_shouted and len(word.text) <= 4):
         return False, False
-    is_other, is_common = found.is_other(word), found.is_common(word)
+    is_other, is_common = passage.is_other(word), passage.is_common(word)
     if cue == 3:
-        leads = place - 1
-        while leads > 0 and found.words[leads].low in PARTICLES:
+        leads = position - 1
+        while leads > 0 and passage.words[leads].low in PARTICLES:
             leads -= 1
-        titled = leads >= 0 and found.is_title(found.words[leads])
+        titled = leads >= 0 and passage.is_title(passage.words[leads])
         return titled or not (is_other or is_common), not is_common
-    if found.is_given(word) and word.text not in ALSO_WORDS:
-        return not (has_article and found.has_tall_nouns and is_common), True
-    if is_other and not (cue == 2 or (cue and tail and found.is_given(word))):
+    if passage.is_given(word) and word.text not in ALSO_WORDS:
+        return not (has_article and passage.has_tall_nouns and is_common), True
+    if is_other and not (cue == 2 or (cue and tail and passage.is_given(word))):
         return False, False
     if cue == 2:
-        if found.has_tall_nouns and is_common:
+        if passage.has_tall_nouns and is_common:
             return not _declines(word.text), False
         return True, not is_common
-    return not has_article and _alone(found, place, cue, tail), False
+    return not has_article and _alone(passage, position, cue, tail), False
 
 
-def _alone(found: _Text, place: int, cue: int, tail: int) -> bool:
+def _alone(passage: _Text, position: int, cue: int, tail: int) -> bool:
     """Decide on one word that no list has and nothing announces, by the grammar around it."""
-    word = found.words[place]
-    is_common = found.is_common(word)
-    before = found.before(place)
+    word = passage.words[position]
+    is_common = passage.is_common(word)
+    before = passage.before(position)
     if before is None:
         # Behind a comma the capital says something; at a sentence's start it says nothing.
-        is_tall = not found.starts_sentence(word) and not found.has_tall_nouns
-        return tail > 0 and (is_tall or not is_common or _may_be_german_name(found, word))
-    if before.low in found.place_prepositions:
+        is_tall = not passage.starts_sentence(word) and not passage.has_tall_nouns
+        return tail > 0 and (is_tall or not is_common or _may_be_german_name(passage, word))
+    if before.low in passage.place_prepositions:
         return False
-    if found.has_tall_nouns:
+    if passage.has_tall_nouns:
         if is_common:
-            return (cue > 0 or tail > 0) and _may_be_german_name(found, word)
+            return (cue > 0 or tail > 0) and _may_be_german_name(passage, word)
         return not _looks_like_adjective(before)
     if is_common:
-        if found.code == "en":
-            return cue > 0 and (tail > 0 or found.is_given(word))
+        if passage.code == "en":
+            return cue > 0 and (tail > 0 or passage.is_given(word))
         return cue > 0 or tail > 0
-    return found.code is not None
+    return passage.code is not None
 
 
-def _may_be_german_name(found: _Text, word: Word) -> bool:
+def _may_be_german_name(passage: _Text, word: Word) -> bool:
     return (
-        found.has_tall_nouns
+        passage.has_tall_nouns
         and _dictionary("de").get(word.text) == word.text
         and not _NOUN_ENDING.search(word.text)
         and not _declines(word.text)
@@ -542,14 +555,14 @@ def _may_be_german_name(found: _Text, word: Word) -> bool:
     )
 
 
-def _is_org(found: _Text, first: int, last: int) -> bool:
-    words = found.words
-    if words[last].low in ORG_TAILS and last > first and not found.is_given(words[first]):
+def _is_org(passage: _Text, first: int, last: int) -> bool:
+    words = passage.words
+    if words[last].low in ORG_TAILS and last > first and not passage.is_given(words[first]):
         return True
-    follows = found.after(last)
+    follows = passage.after(last)
     if follows is not None and follows.low in ORG_TAILS and follows.is_capital:
         return True
-    leads = found.before(first)
+    leads = passage.before(first)
     return (
         leads is not None
         and leads.low in ORG_HEADS
@@ -569,8 +582,8 @@ def _looks_like_adjective(word: Word) -> bool:
     )
 
 
-def _again(found: _Text, spans: list[Span], known: set[str]) -> Iterator[Span]:
+def _again(passage: _Text, spans: list[Span], known: set[str]) -> Iterator[Span]:
     """Find the parts of sure names wherever else they stand in the text."""
-    for word in found.words:
+    for word in passage.words:
         if word.text in known and not any(s.start < word.end and word.start < s.end for s in spans):
             yield Span(word.start, word.end, Kind.NAME)

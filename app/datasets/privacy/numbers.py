@@ -199,15 +199,15 @@ def _named(text: str) -> Iterator[Span]:
 def _national_ids(text: str) -> Iterator[Span]:
     for rule in checksums.NATIONAL_IDS:
         for match in rule.pattern.finditer(text):
-            found = match.group()
-            plain = re.sub(r"[ ./]|-(?=\d|[A-Za-z]$)", "", found)
+            written = match.group()
+            plain = re.sub(r"[ ./]|-(?=\d|[A-Za-z]$)", "", written)
             if rule.name == "HETU":
-                plain = found
+                plain = written
             if text[: match.start()].rstrip(" ").endswith("+") or _PLUS.search(
                 text[: match.start()]
             ):
                 continue
-            if rule.near and (rule.is_weak or not _has_separator(found)):
+            if rule.near and (rule.is_weak or not _has_separator(written)):
                 before = text[max(0, match.start() - NEAR_CHARACTERS) : match.start()]
                 if not rule.near.search(before):
                     continue

@@ -1,9 +1,10 @@
 """The site's own patterns: added and removed by administrators, for all departments."""
 
-import regex
 from sqlalchemy.orm import Session
 
 from app.core import audit
+from app.core.confined import patterns as confined
+from app.core.confined.patterns import Verdict
 from app.core.errors import Invalid, NotFound
 from app.core.models import PrivacyPattern, Role, User
 from app.datasets.privacy.findings import Kind
@@ -11,11 +12,13 @@ from app.people.auth import require_role
 
 MAX_PATTERN = 300
 MAX_NAME = 80
-# A pattern has to answer on this at once: where it does not, it would not on people's texts.
-_TRIAL = "".join(
-    f"Patient {n} aaaaaaaaaaaaaaaaaaaa 0000000000000000 -----------. " for n in range(40)
-)
-_TRIAL_SECONDS = 0.2
+_REFUSED = {
+    Verdict.MATCHES_NOTHING: "This pattern also matches an empty text; make it stricter.",
+    Verdict.SLOW: "This pattern takes too long on a page of text; avoid a repetition inside a "
+    "repetition, such as (a+)+.",
+    Verdict.TOO_LARGE: "This pattern takes more memory or time than a pattern may; let each part "
+    "repeat at most a few hundred times.",
+}
 
 
 def add(db: Session, user: User, name: str, kind: str, pattern: str, sample: str) -> PrivacyPattern:
@@ -24,6 +27,7 @@ def add(db: Session, user: User, name: str, kind: str, pattern: str, sample: str
     Raises:
         Forbidden: the person is no administrator.
         Invalid: with the field that is wrong.
+        Unavailable: too many people ask for such things just now.
     """
     require_role(user, Role.ADMIN)
     name, pattern = " ".join(name.split()), pattern.strip()
@@ -33,22 +37,12 @@ def add(db: Session, user: User, name: str, kind: str, pattern: str, sample: str
         raise Invalid("Choose what it finds.", field="kind")
     if not pattern or len(pattern) > MAX_PATTERN:
         raise Invalid(f"Write a pattern of at most {MAX_PATTERN} characters.", field="pattern")
-    try:
-        compiled = regex.compile(pattern)
-    except regex.error as error:
-        raise Invalid(f"This is not a regular expression: {error}.", field="pattern") from None
-    if compiled.search("") is not None:
-        raise Invalid("This pattern also matches an empty text; make it stricter.", field="pattern")
-    try:
-        compiled.search(_TRIAL, timeout=_TRIAL_SECONDS)
-        found = compiled.search(sample, timeout=_TRIAL_SECONDS)
-    except TimeoutError:
-        raise Invalid(
-            "This pattern takes too long on a page of text; avoid a repetition inside a "
-            "repetition, such as (a+)+.",
-            field="pattern",
-        ) from None
-    if found is None:
+    trial = confined.attempt(pattern, sample)
+    if trial.verdict is Verdict.NO_PATTERN:
+        raise Invalid(f"This is not a regular expression: {trial.problem}.", field="pattern")
+    if trial.verdict in _REFUSED:
+        raise Invalid(_REFUSED[trial.verdict], field="pattern")
+    if trial.verdict is Verdict.MISSES_SAMPLE:
         raise Invalid("The pattern does not find this example.", field="sample")
     row = PrivacyPattern(name=name, kind=kind, pattern=pattern)
     db.add(row)

@@ -23,6 +23,7 @@ from app.core.models import (
     User,
     VersionStatus,
 )
+from app.core.sentences import listed
 from app.datasets import examples, versions
 from app.datasets.privacy.findings import WORDS, Kind
 from app.datasets.privacy.stand_ins import key_of
@@ -449,12 +450,12 @@ def patterns(db: Session) -> list[PrivacyPattern]:
     return list(db.scalars(select(PrivacyPattern).order_by(PrivacyPattern.name)))
 
 
-def sentence(counts: dict[str, int]) -> str:
-    """Say e.g. “14 names and 3 phone numbers”; kinds beyond a few are summed up."""
+def list_counts(counts: dict[str, int]) -> str:
+    """List e.g. “14 names and 3 phone numbers”; kinds beyond a few are summed up."""
     largest = sorted(counts.items(), key=lambda item: -item[1])
     rest = sum(number for _, number in largest[MAX_SAID:]) if len(largest) > MAX_SAID + 1 else 0
     said = largest[:MAX_SAID] if rest else largest
     parts = [f"{number:,} {WORDS[Kind(kind)][number != 1]}" for kind, number in said]
     if rest:
         parts.append(f"{rest:,} other details")
-    return " and ".join([", ".join(parts[:-1]), parts[-1]] if len(parts) > 1 else parts)
+    return listed(parts)

@@ -38,11 +38,11 @@ class Scanner:
         """Find what points to people in the texts of one example, which are read as one."""
         whole = "\n".join(texts)
         spans = self._of(whole)
-        found: list[list[Span]] = []
+        by_text: list[list[Span]] = []
         offset = 0
         for text in texts:
             end = offset + len(text)
-            found.append(
+            by_text.append(
                 [
                     Span(max(s.start, offset) - offset, min(s.end, end) - offset, s.kind)
                     for s in spans
@@ -50,7 +50,7 @@ class Scanner:
                 ]
             )
             offset = end + 1
-        return found
+        return by_text
 
     def _of(self, text: str) -> list[Span]:
         spans = [*numbers.find(text), *addresses.find(text), *self._site_patterns(text)]

@@ -15,12 +15,12 @@ from app.core.models import (
     Example,
     ExampleKind,
     ProposedPair,
-    Split,
     User,
     Verdict,
     VersionStatus,
 )
-from app.datasets import examples, versions
+from app.core.sentences import listed
+from app.datasets import examples, parts, versions
 from app.datasets.doctor import checks
 from app.datasets.mapping import Mapping
 from app.datasets.privacy import reviews
@@ -143,7 +143,7 @@ def make_version(
 ) -> DatasetVersion:
     """Make the next version of the dataset, of the accepted pairs and nothing else; ready at once.
 
-    Pairs of one passage stand on one side: a test question whose answer was practised with another
+    Pairs of one passage stand in one part: a test question whose answer was practised with another
     question would be no test. Whatever holds for other versions, such as the look for personal
     details, holds for this one.
 
@@ -178,7 +178,7 @@ def make_version(
     made.validation_share, made.split_seed = validation_share, seed
     models = dict.fromkeys(pair.asking.base_model.label for pair in pairs)
     made.changes = {
-        "why": f"questions made up by {' and '.join(models)} about version {version.number}",
+        "why": f"questions made up by {listed(list(models))} about version {version.number}",
         "num_accepted": len(pairs),
     }
     _write(db, made, pairs)
@@ -231,14 +231,14 @@ def _of(version: DatasetVersion) -> Select[ProposedPair]:
 
 def _write(db: Session, made: DatasetVersion, pairs: list[ProposedPair]) -> None:
     ranks = array("Q", (_rank(pair.passage, made.split_seed) for pair in pairs))
-    validation = examples.validation_ranks(ranks, made.validation_share)
+    drawn = parts.draw(ranks, made.validation_share)
     rows: list[dict[str, Any]] = []
     for index, (pair, rank) in enumerate(zip(pairs, ranks, strict=True)):
         rows.append(
             {
                 "version_id": made.id,
                 "index": index,
-                "split": Split.VALIDATION if rank in validation else Split.TRAIN,
+                "split": drawn.split(rank),
                 "kind": ExampleKind.PAIR,
                 "messages": [
                     {"role": "user", "content": pair.question},
@@ -248,8 +248,7 @@ def _write(db: Session, made: DatasetVersion, pairs: list[ProposedPair]) -> None
             }
         )
     db.execute(insert(Example), rows)
-    made.num_validation = sum(row["split"] is Split.VALIDATION for row in rows)
-    made.num_train = len(rows) - made.num_validation
+    parts.set_counts(made, (row["split"] for row in rows))
 
 
 def _rank(passage: str, seed: int) -> int:

@@ -288,8 +288,14 @@ _PLAIN = {
 
 def _syntax(line: int, column: int | None, message: str) -> str:
     plain = next((text for start, text in _PLAIN.items() if message.startswith(start)), message)
-    where = f"Line {line:,}" + (f", character {column:,}," if column else "")
-    return f"{where} is not valid JSON: {plain}; correct it there, then upload the file again."
+    if column:
+        return (
+            f"Line {line:,}, character {column:,}, is not valid JSON: {plain}; correct it there, "
+            "then upload the file again."
+        )
+    return (
+        f"Line {line:,} is not valid JSON: {plain}; correct it there, then upload the file again."
+    )
 
 
 def _deep(where: str) -> str:

@@ -109,9 +109,10 @@ class _Cells:
 
 
 def _damaged(error: Exception, number: int = 0) -> str:
-    where = f" after row {number:,}" if number else ""
     what = " ".join(str(error).split())[:80].rstrip(".").replace(". ", ", ")
-    return (
-        f"This Parquet file is damaged or incomplete{where} ({what}); write it again and upload "
-        "that."
-    )
+    if number:
+        return (
+            f"This Parquet file is damaged or incomplete after row {number:,} ({what}); write it "
+            "again and upload that."
+        )
+    return f"This Parquet file is damaged or incomplete ({what}); write it again and upload that."

@@ -3,46 +3,42 @@
 A ReaderRequest on standard input, lines on standard output. An example is four cells
 between tabs, which the parent need not parse: rank, row, messages as JSON, and tools as JSON or
 nothing. All other lines are JSON objects: {"rows": 5000} while it works, {"left_out": [row,
-reason]}, and at the end one of {"inspection": …, "mapping": …}, {"end": rows} or {"unreadable":
-sentence}.
-Memory, time and open files are limited, nothing can be written, and there is no network.
+reason]}, and at the end one of {"inspection": …, "mapping": …}, {"end": rows}, {"sheet": …} or
+{"unreadable": sentence}.
+It stands within walls (app/training/isolation): of files it reads that one and Python's own.
 """
 
-import ctypes
-import hashlib
 import json
-import os
-import resource
-import signal
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, Literal
 
 from pydantic import BaseModel
 from pydantic_core import to_json
 
+from app.datasets import sameness
 from app.datasets.conversations import assemble
 from app.datasets.mapping import LeftOut, Mapping, Message, tools_of
 from app.datasets.proposals import propose
 from app.datasets.readers.reading import NumberedRow, ReadAs, inspect, open_rows
+from app.datasets.readers.sheets import read_sheet
 from app.datasets.readers.unreadable import Unreadable
 from app.training import isolation
 
-_PR_SET_PDEATHSIG = 1
 _PROGRESS_ROWS = 2000
-_MAX_OPEN_FILES = 64
 
 
 class ReaderRequest(BaseModel):
     """What to read, how, and within which limits."""
 
-    task: Literal["inspect", "build"]
+    task: Literal["inspect", "build", "sheet"]
     path: Path
     parent: int
     read_as: ReadAs = ReadAs()
     mapping: Mapping | None = None
     seed: int = 0
+    max_rows: int = 0  # of a sheet
     memory_bytes: int
     cpu_seconds: int
 
@@ -54,25 +50,22 @@ def rank(messages: list[Message], seed: int) -> int:
     that stands in the practice set would be no test. Of a better and a worse answer only the
     question counts: several pairs of one question stand on the same side.
     """
-    said = "\0".join(
-        [
-            f"{message['role']}\0{message['content']}"
-            for message in messages
-            if message["role"] != "system" and "rejected" not in message
-        ]
-    )
-    body = said.casefold().encode().translate(None, b" \t\r\n\f\v")
-    key = seed.to_bytes(8, "big")
-    return int.from_bytes(hashlib.blake2b(body, digest_size=8, key=key).digest(), "big")
+    return sameness.number(sameness.question(messages), seed.to_bytes(8, "big"))
 
 
 def main() -> None:
     """Do what standard input says; an answer is always the last line."""
     request = ReaderRequest.model_validate_json(sys.stdin.readline())
-    confine(request)
     try:
-        _inspect(request) if request.task == "inspect" else _build(request)
-    except Unreadable as error:
+        confine(request)
+        match request.task:
+            case "inspect":
+                _inspect(request)
+            case "build":
+                _build(request)
+            case "sheet":
+                _say({"sheet": read_sheet(request.path, request.max_rows).model_dump()})
+    except (Unreadable, isolation.WallsMissing) as error:
         _say({"unreadable": str(error)})
     except MemoryError:
         _say(
@@ -83,6 +76,23 @@ def main() -> None:
             }
         )
     sys.stdout.flush()
+
+
+def confine(request: ReaderRequest) -> None:
+    """Keep nothing but the file: it may be a stranger's.
+
+    Raises:
+        WallsMissing: this machine cannot see to it.
+    """
+    isolation.die_with(request.parent)
+    isolation.confine(
+        isolation.Needs(
+            reads=[request.path],
+            limits=isolation.Limits(
+                address_space_bytes=request.memory_bytes, cpu_seconds=request.cpu_seconds
+            ),
+        )
+    )
 
 
 def _inspect(request: ReaderRequest) -> None:
@@ -129,31 +139,6 @@ def _say(message: dict[str, Any]) -> None:
     sys.stdout.buffer.write(to_json(message) + b"\n")
     if "rows" in message:
         sys.stdout.flush()
-
-
-class Limits(Protocol):
-    """What the parent says of itself and of how much its child may take."""
-
-    parent: int
-    memory_bytes: int
-    cpu_seconds: int
-
-
-def confine(request: Limits) -> None:
-    """Give up what a parser of strangers' files does not need; what the kernel denies, we keep."""
-    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-    if os.getppid() != request.parent:  # it died before the line above
-        os._exit(1)
-    isolation.leave_network()
-    # The hard limit kills without saying why, so it comes after the soft one.
-    resource.setrlimit(resource.RLIMIT_CPU, (request.cpu_seconds, request.cpu_seconds + 5))
-    for limit, value in (
-        (resource.RLIMIT_AS, request.memory_bytes),
-        (resource.RLIMIT_NOFILE, _MAX_OPEN_FILES),
-        (resource.RLIMIT_FSIZE, 0),
-        (resource.RLIMIT_CORE, 0),
-    ):
-        resource.setrlimit(limit, (value, value))
 
 
 if __name__ == "__main__":

@@ -425,7 +425,7 @@ def _agree(first: list[str], other: list[str], name: str) -> None:
         return ", ".join(f"“{c}”" for c in columns[:4]) + (", …" if len(columns) > 4 else "")
 
     raise Unreadable(
-        f"its columns ({listed(other) or 'none'}) differ from those of “{name}” "
+        f"Its columns ({listed(other) or 'none'}) differ from those of “{name}” "
         f"({listed(first) or 'none'}); give all parts the same columns, or upload each by itself."
     )
 
@@ -437,13 +437,13 @@ def _named(name: str) -> Iterator[None]:
         yield
     except Unreadable as error:
         message = str(error)
-        raise Unreadable(f"In “{name}”: {message[:1].lower()}{message[1:]}") from None
+        raise Unreadable(f"In “{name}”: {message}") from None
 
 
 def _tell(inspection: Inspection, source: Source, label: str) -> None:
     for warning in source.inspection.warnings:
         if len(inspection.warnings) < MAX_WARNINGS:
-            inspection.warnings.append(f"“{label}”: {warning[:1].lower()}{warning[1:]}")
+            inspection.warnings.append(f"“{label}”: {warning}")
     inspection.encoding_is_guess = (
         inspection.encoding_is_guess or source.inspection.encoding_is_guess
     )

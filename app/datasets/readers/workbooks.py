@@ -35,7 +35,10 @@ _LOCKED = (
 _BEGINS, _FILE_PASS = b"\x09\x08\x10\x00\x00\x06\x05\x00", 0x2F
 _LOCK_BYTES = 1024**2
 # Sheets end at XFD1048576.
-_NO_PLACE = re.compile(rb' r="([A-Z]{4,}[0-9]*|[A-Z]*[0-9]{8,})')
+_NO_PLACE = re.compile(
+    rb"<(?:\w+:)?(?:c|row)\s(?:[^<>]*\s)?r\s*=\s*[\"']\s*([a-z]{4,}[0-9]*|[a-z]*[0-9]{8,})",
+    re.IGNORECASE,
+)
 _VALUE = re.compile(rb"<v>[^<]|<t[ >]")
 _MAX_CELL_BYTES = 64 * 1024
 

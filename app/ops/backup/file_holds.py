@@ -53,7 +53,7 @@ class Held:
 
 def wanted(connection: Connection, *, with_models: bool) -> tuple[list[Wanted], list[str]]:
     """List what the snapshot's rows point to, and the models that are left out."""
-    found = [
+    items = [
         Wanted(f"storage/{key}", sha256)
         for key, sha256 in connection.execute(
             select(StoredFile.storage_key, StoredFile.sha256)
@@ -61,8 +61,9 @@ def wanted(connection: Connection, *, with_models: bool) -> tuple[list[Wanted], 
             .order_by(StoredFile.id)
         )
     ]
-    keys = connection.scalars(select(Adapter.storage_key).order_by(Adapter.id))
-    found += [Wanted(f"storage/{key}") for key in keys]
+    has_files = Adapter.storage_key.is_not(None)
+    keys = connection.scalars(select(Adapter.storage_key).where(has_files).order_by(Adapter.id))
+    items += [Wanted(f"storage/{key}") for key in keys]
     left_out = []
     for name, folder, source in connection.execute(
         select(BaseModel.name, BaseModel.folder, BaseModel.source)
@@ -72,7 +73,7 @@ def wanted(connection: Connection, *, with_models: bool) -> tuple[list[Wanted], 
         if not with_models and source.get("kind") in FETCHABLE:
             left_out.append(name)
         else:
-            found.append(Wanted(f"models/{folder}"))
+            items.append(Wanted(f"models/{folder}"))
     # Of jobs that are over, the adapter is what remains; the others go on from a checkpoint.
     checkpoints = connection.execute(
         select(Checkpoint.job_id, Checkpoint.path)
@@ -86,9 +87,9 @@ def wanted(connection: Connection, *, with_models: bool) -> tuple[list[Wanted], 
         # Older ones are there or not, as the trainer cleared up; the newest must be.
         name = f"jobs/{job_id}/{path}"
         if job_id not in newest or (settings.get().data_dir / name).is_dir():
-            found.append(Wanted(name))
+            items.append(Wanted(name))
         newest.add(job_id)
-    return found, left_out
+    return items, left_out
 
 
 @contextmanager
@@ -103,19 +104,19 @@ def hold(chosen: settings.Settings) -> Iterator["Hold"]:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise SystemExit("Another backup is being taken; wait until it is done.") from None
-        place = chosen.run_dir / _HOLD
-        shutil.rmtree(place, ignore_errors=True)
-        place.mkdir(mode=0o700)
+        folder = chosen.run_dir / _HOLD
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir(mode=0o700)
         try:
-            yield Hold(chosen.data_dir, place)
+            yield Hold(chosen.data_dir, folder)
         finally:
-            shutil.rmtree(place, ignore_errors=True)
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 class Hold:
-    def __init__(self, data_dir: Path, place: Path) -> None:
+    def __init__(self, data_dir: Path, folder: Path) -> None:
         self._data_dir = data_dir
-        self._place = place
+        self._folder = folder
 
     def take(self, items: list[Wanted]) -> tuple[list[Held], list[str]]:
         """Keep what is wanted; returns the files, and the names of what is not there."""
@@ -130,11 +131,11 @@ class Hold:
 
     def clear(self) -> None:
         """Let go of everything."""
-        shutil.rmtree(self._place, ignore_errors=True)
-        self._place.mkdir(mode=0o700)
+        shutil.rmtree(self._folder, ignore_errors=True)
+        self._folder.mkdir(mode=0o700)
 
     def _take(self, item: Wanted) -> list[Held]:
-        source, target = self._data_dir / item.name, self._place / item.name
+        source, target = self._data_dir / item.name, self._folder / item.name
         target.parent.mkdir(parents=True, exist_ok=True)
         if not source.is_dir():
             _link(source, target)

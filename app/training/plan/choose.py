@@ -54,6 +54,8 @@ def plan(
     config: TrainConfig,
     device: DeviceInfo,
     candidate: Candidate | None = None,
+    *,
+    from_adapter: bool = False,
 ) -> Plan:
     """Choose how to train: the fastest candidate that fits, or the smallest where none does.
 
@@ -64,6 +66,7 @@ def plan(
         config: What the person chose.
         device: Where it will run.
         candidate: Decided already; only memory and time are worked out.
+        from_adapter: It begins with an adapter's weights, of which a copy is kept.
     """
     limit = most_tokens(config, model_config)
     config = config.model_copy(update={"max_length_tokens": limit})
@@ -74,7 +77,7 @@ def plan(
     packed = can_pack(model_config, config.max_length_tokens)
     tried = _candidates(config, device, shape, max(step_tokens, 64))
     predicted = [
-        _predict(shape, histogram, config, device, one, packed)
+        _predict(shape, histogram, config, device, one, packed, from_adapter)
         for one in ([candidate] if candidate else tried)
     ]
     order = {"yes": 0, "tight": 1, "no": 2}
@@ -134,8 +137,9 @@ def _predict(
     device: DeviceInfo,
     candidate: Candidate,
     packed: bool,
+    from_adapter: bool,
 ) -> Plan:
-    peak = memory.peak_bytes(shape, histogram, config, device, candidate, packed)
+    peak = memory.peak_bytes(shape, histogram, config, device, candidate, packed, from_adapter)
     share = peak / max(1, device.free_bytes)
     per_token = speed.seconds_per_token(shape, histogram, config, device, candidate)
     return Plan(
@@ -181,19 +185,23 @@ def _reasons(chosen: Plan, config: TrainConfig, device: DeviceInfo) -> list[str]
     if device.kind == "cpu":
         reasons.append("There is no GPU here, so the CPU trains with torch's AdamW.")
     elif chosen.optimizer != "adamw":
-        does = []
+        if config.optimizer == "auto":
+            reasons.append("The GPU is nearly full, so the optimizer saves memory.")
         if "8bit" in chosen.optimizer:
-            does.append("is rounded to 8 bits")
+            reasons.append("The optimizer's memory is rounded to 8 bits (bitsandbytes).")
         if "paged" in chosen.optimizer:
-            does.append("moves out of the GPU when something else needs the space")
-        why = "as the GPU is nearly full" if config.optimizer == "auto" else "as chosen"
-        reasons.append(f"The optimizer's memory {' and '.join(does)} (bitsandbytes), {why}.")
+            reasons.append(
+                "The optimizer's memory moves out of the GPU when something else needs the space "
+                "(bitsandbytes)."
+            )
     if chosen.fits == "no":
         need, free = chosen.peak_bytes / 1024**3, device.free_bytes / 1024**3
         reasons.append(
-            f"It needs about {need:.1f} GB and {free:.1f} GB are free"
-            f"{f' on each {one}' if device.num_devices > 1 else ''}: choose a smaller starting "
-            "model or shorter examples."
+            f"It needs about {need:.1f} GB and {free:.1f} GB are free on each {one}: choose a "
+            "smaller starting model or shorter examples."
+            if device.num_devices > 1
+            else f"It needs about {need:.1f} GB and {free:.1f} GB are free: choose a smaller "
+            "starting model or shorter examples."
         )
     return reasons
 

@@ -39,6 +39,7 @@ def peak_bytes(
     device: DeviceInfo,
     candidate: Candidate,
     packed: bool,
+    from_adapter: bool = False,
 ) -> int:
     """Work out how much memory a candidate takes of each device."""
     resident, offloaded, strategy = candidate.resident, candidate.offloaded, candidate.strategy
@@ -83,6 +84,7 @@ def peak_bytes(
             _ADAPTER_BYTES
             + moment_bytes(shape, candidate.optimizer, config)
             + (0 if strategy == "single" else 4)
+            + (4 if from_adapter else 0)  # the copy with which it is compared
         ),
         kept * slack,
         # A chunk's logits are gone before the backward pass begins.

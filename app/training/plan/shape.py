@@ -21,11 +21,18 @@ PACKED_MODELS = frozenset(
     {"llama", "qwen2", "qwen3", "mistral", "gemma2", "gemma3_text", "phi3", "smollm3"}
 )
 
+# Where no examples check, losses in between are measured on so many that are practised.
+PRACTICE_CHECKED = 64
+
 _EXPERT_COUNTS = ("num_experts", "num_local_experts", "n_routed_experts")
 
 
 class LengthHistogram(BaseModel):
-    """How long a version's examples are in tokens of one base model, both splits together."""
+    """How long a version's examples are in tokens of one base model, all parts together.
+
+    It counts those that are practised and those that losses in between are measured on: the check
+    part, or in versions of two parts the test part.
+    """
 
     upper_bounds: list[int]  # of each bin, inclusive
     counts: list[int]
@@ -57,6 +64,12 @@ class LengthHistogram(BaseModel):
             max_tokens=longest,
             is_text=is_text,
         )
+
+    def of_so_many(self, num_train: int, num_validation: int) -> "LengthHistogram":
+        """Return the same lengths for other numbers of examples."""
+        total_tokens = round(self.mean_tokens * (num_train + num_validation))
+        update = {"num_train": num_train, "num_validation": num_validation}
+        return self.model_copy(update=update | {"total_tokens": total_tokens})
 
     def in_pieces(self, max_length_tokens: int) -> "LengthHistogram":
         """Return about how long plain texts are once they are cut; others stay as they are."""

@@ -8,6 +8,7 @@ architecture.
 from app.training.config import OptimizerKind, TrainConfig
 from app.training.plan.machine import DeviceInfo
 from app.training.plan.shape import (
+    PRACTICE_CHECKED,
     Candidate,
     LengthHistogram,
     Resident,
@@ -71,7 +72,8 @@ def job_seconds(
     train_tokens = trained_tokens(histogram, config)
     mean = _mean_tokens(histogram, config)
     # An evaluation runs forwards only, and is kept to a fair share of the training.
-    seen = mean * histogram.num_validation * (config.num_evaluations + 1) / 3
+    num_checked = histogram.num_validation or min(histogram.num_train, PRACTICE_CHECKED)
+    seen = mean * num_checked * (config.num_evaluations + 1) / 3
     seconds = (train_tokens + min(seen, 0.25 * train_tokens)) * per_token
     num_adapter = shape.num_adapter(config)
     start = _START_SECONDS[device.kind] + num_adapter / 30e6 + shape.num_linear / 150e6

@@ -2,21 +2,26 @@
 
 from typing import Annotated
 
+from anyio import CapacityLimiter, to_thread
 from fastapi import APIRouter, Form, Request, Response
 from fastapi.responses import RedirectResponse
 
+from app.core import db as database
 from app.core import settings
 from app.core.db import Db
-from app.core.errors import AppError, Conflict, Invalid
+from app.core.errors import AppError, Conflict, Invalid, TooMany
 from app.core.models import User
 from app.notices import inbox
-from app.people import auth
+from app.people import auth, browsers, sessions
 from app.people.auth import CurrentUser
 from app.web.account.page import SetupPage, SignInPage, account_page
 from app.web.forms import MailForm, NameForm, PasswordForm, SetupForm, SignInForm
+from app.web.proxies import address_of, is_exposed
 from app.web.render import page
 
 router = APIRouter()
+# A flood of sign-ins waits here, and not for the threads that everybody's pages need.
+_signing_in = CapacityLimiter(4)
 
 
 @router.get("/sign-in")
@@ -24,20 +29,38 @@ def show_sign_in(db: Db, request: Request, next: str = "/") -> Response:
     """Ask for e-mail and password."""
     if auth.user_of_session(db, request.cookies.get(auth.COOKIE, "")):
         return RedirectResponse(_inside(next), status_code=303)
-    return _sign_in_page(db, SignInForm(next=next))
+    return _sign_in_page(db, request, SignInForm(next=next))
 
 
 @router.post("/sign-in")
-def sign_in(db: Db, request: Request, form: Annotated[SignInForm, Form()]) -> Response:
-    """Open a session for who knows the password."""
-    address = request.client.host if request.client else ""
-    try:
-        _, cookie = auth.sign_in(db, form.email, form.password, address)
-    except AppError as error:
-        db.commit()  # a failed try is counted
-        return _sign_in_page(db, form, error)
-    db.commit()
-    return _with_session(_inside(form.next), cookie)
+async def sign_in(request: Request, form: Annotated[SignInForm, Form()]) -> Response:
+    """Open a session for who knows the password; the one that the browser had ends."""
+    return await to_thread.run_sync(_sign_in, request, form, limiter=_signing_in)
+
+
+def _sign_in(request: Request, form: SignInForm) -> Response:
+    known, is_shared = request.cookies.get(browsers.COOKIE, ""), bool(form.shared)
+    with database.session() as db:
+        try:
+            user, cookie = auth.sign_in(
+                db,
+                form.email,
+                form.password,
+                address_of(request),
+                known=known,
+                replaces=request.cookies.get(auth.COOKIE, ""),
+                browser=_browser(request),
+                is_shared=is_shared,
+            )
+        except AppError as error:
+            db.rollback()
+            return _sign_in_page(db, request, form, error)
+        db.commit()
+    response = _with_session(_inside(form.next), cookie, is_shared=is_shared)
+    if not is_shared:  # whoever else sits at a shared one is a stranger
+        marks = browsers.remember(known, user.id)
+        _set_cookie(response, browsers.COOKIE, marks, browsers.MAX_AGE_SECONDS)
+    return response
 
 
 @router.post("/sign-out")
@@ -52,13 +75,13 @@ def sign_out(db: Db, request: Request) -> Response:
 
 
 @router.get("/setup/{secret}")
-def show_setup(db: Db, secret: str) -> Response:
+def show_setup(db: Db, request: Request, secret: str) -> Response:
     """Ask a person with a one-time link for a password."""
-    return _setup_page(secret, auth.setup_link_user(db, secret), SetupForm())
+    return _setup_page(request, secret, auth.setup_link_user(db, secret), SetupForm())
 
 
 @router.post("/setup/{secret}")
-def set_up(db: Db, secret: str, form: Annotated[SetupForm, Form()]) -> Response:
+def set_up(db: Db, request: Request, secret: str, form: Annotated[SetupForm, Form()]) -> Response:
     """Set the password, make the first administrator if there is none, and sign in."""
     person = auth.setup_link_user(db, secret)
     try:
@@ -68,30 +91,51 @@ def set_up(db: Db, secret: str, form: Annotated[SetupForm, Form()]) -> Response:
         )
     except (Invalid, Conflict) as error:
         db.rollback()
-        return _setup_page(secret, person, form, error)
-    cookie = auth.open_session(db, user)
+        return _setup_page(request, secret, person, form, error)
+    auth.sign_out(db, request.cookies.get(auth.COOKIE, ""))
+    cookie = auth.open_session(db, user, browser=_browser(request))
     db.commit()
     return _with_session("/", cookie)
 
 
 @router.get("/account")
-def show_account(db: Db, user: CurrentUser, said: str = "") -> Response:
+def show_account(db: Db, request: Request, user: CurrentUser, said: str = "") -> Response:
     """Show a person their own account."""
-    return _account_page(db, user, said=said)
+    return _account_page(db, request, user, said=said)
 
 
 @router.post("/account/password")
-def change_password(db: Db, user: CurrentUser, form: Annotated[PasswordForm, Form()]) -> Response:
+def change_password(
+    db: Db, request: Request, user: CurrentUser, form: Annotated[PasswordForm, Form()]
+) -> Response:
     """Replace the password; every other browser is signed out."""
+    before = sessions.get(db, request.cookies.get(auth.COOKIE, ""))
+    is_shared = before is not None and before.is_shared
     try:
         _same_twice(form.password, form.password_again)
-        auth.change_password(db, user, form.old_password, form.password)
-    except Invalid as error:
+        auth.change_password(db, user, form.old_password, form.password, address_of(request))
+    except (Invalid, TooMany) as error:
         db.rollback()
-        return _account_page(db, user, error=error)
-    cookie = auth.open_session(db, user)
+        return _account_page(db, request, user, error=error)
+    cookie = auth.open_session(db, user, browser=_browser(request), is_shared=is_shared)
     db.commit()
-    return _with_session("/account?said=password", cookie)
+    return _with_session("/account?said=password", cookie, is_shared=is_shared)
+
+
+@router.post("/account/sessions/others/end")
+def end_other_sessions(db: Db, request: Request, user: CurrentUser) -> Response:
+    """Sign out everywhere but here."""
+    sessions.end_others(db, user, request.cookies.get(auth.COOKIE, ""))
+    db.commit()
+    return RedirectResponse("/account?said=others", status_code=303)
+
+
+@router.post("/account/sessions/{session_id}/end")
+def end_session(db: Db, user: CurrentUser, session_id: int) -> Response:
+    """Sign out of one browser; it may be this one."""
+    sessions.end(db, user, session_id)
+    db.commit()
+    return RedirectResponse("/account?said=session", status_code=303)
 
 
 @router.post("/account/notices")
@@ -103,14 +147,16 @@ def choose_mail(db: Db, user: CurrentUser, form: Annotated[MailForm, Form()]) ->
 
 
 @router.post("/account/tokens")
-def create_token(db: Db, user: CurrentUser, form: Annotated[NameForm, Form()]) -> Response:
+def create_token(
+    db: Db, request: Request, user: CurrentUser, form: Annotated[NameForm, Form()]
+) -> Response:
     """Make an API token and show it, this once."""
     if not form.name.strip():
         error = Invalid("Say what the token is for, so that you can recognise it.", field="name")
-        return _account_page(db, user, error=error)
+        return _account_page(db, request, user, error=error)
     token = auth.create_token(db, user, form.name)
     db.commit()
-    return _account_page(db, user, token=token)
+    return _account_page(db, request, user, token=token)
 
 
 @router.post("/account/tokens/{token_id}/revoke")
@@ -121,36 +167,65 @@ def revoke_token(db: Db, user: CurrentUser, token_id: int) -> Response:
     return RedirectResponse("/account?said=revoked", status_code=303)
 
 
-def _sign_in_page(db: Db, form: SignInForm, error: AppError | None = None) -> Response:
-    shown = SignInPage(form, error, is_new=auth.needs_first_administrator(db))
+def _sign_in_page(
+    db: Db, request: Request, form: SignInForm, error: AppError | None = None
+) -> Response:
+    shown = SignInPage(
+        form,
+        error,
+        is_new=auth.needs_first_administrator(db),
+        is_exposed=is_exposed(request),
+        shared_minutes=settings.get().shared_idle_minutes,
+    )
     return page("account/sign_in.html", status=error.status if error else 200, page=shown)
 
 
 def _setup_page(
-    secret: str, person: User | None, form: SetupForm, error: AppError | None = None
+    request: Request,
+    secret: str,
+    person: User | None,
+    form: SetupForm,
+    error: AppError | None = None,
 ) -> Response:
-    shown = SetupPage(secret, person, form, error)
+    shown = SetupPage(secret, person, form, error, is_exposed(request))
     return page("account/setup.html", status=error.status if error else 200, page=shown)
 
 
 def _account_page(
-    db: Db, user: User, *, said: str = "", token: str = "", error: AppError | None = None
+    db: Db,
+    request: Request,
+    user: User,
+    *,
+    said: str = "",
+    token: str = "",
+    error: AppError | None = None,
 ) -> Response:
-    shown = account_page(db, user, said=said, token=token, error=error)
+    cookie = request.cookies.get(auth.COOKIE, "")
+    shown = account_page(db, user, cookie, said=said, token=token, error=error)
     return page("account/show.html", user, status=error.status if error else 200, page=shown)
 
 
-def _with_session(target: str, cookie: str) -> Response:
+def _with_session(target: str, cookie: str, *, is_shared: bool = False) -> Response:
     response = RedirectResponse(target, status_code=303)
+    # On a shared computer it goes with the browser's window, at the latest.
+    max_age = None if is_shared else int(settings.get().session_hours * 3600)
+    _set_cookie(response, auth.COOKIE, cookie, max_age)
+    return response
+
+
+def _set_cookie(response: Response, name: str, value: str, max_age: int | None) -> None:
     response.set_cookie(
-        auth.COOKIE,
-        cookie,
-        max_age=int(settings.get().session_hours * 3600),
+        name,
+        value,
+        max_age=max_age,
         secure=settings.get().secure_cookies,
         httponly=True,
         samesite="lax",
     )
-    return response
+
+
+def _browser(request: Request) -> str:
+    return browsers.describe(request.headers.get("user-agent", ""))
 
 
 def _inside(target: str) -> str:

@@ -3,15 +3,34 @@
 from dataclasses import dataclass
 from typing import Any
 
+from sqlalchemy.orm import Session
+
+from app.adapters import feedback, lineage, sharing
 from app.adapters import registry as adapters
-from app.core.models import Adapter, Json, StoredFile, User
+from app.core.errors import AppError
+from app.core.models import Adapter, DatasetVersion, Release, StoredFile, User
+from app.evaluation import lookups, reading
+from app.jobs import practice
 from app.people.auth import can_edit
 from app.training import manifests
+from app.web.evaluation import page as evaluation_pages
+from app.web.evaluation.page import Box
 
 
 @dataclass(frozen=True)
 class ListPage:
     adapters: list[Adapter]  # the newest first
+    can_ask: bool
+    can_ask_some: bool  # on their pages for everybody
+
+
+@dataclass(frozen=True)
+class LookupCard:
+    """Whether an adapter looks answers up, and what can be changed about that."""
+
+    is_on: bool
+    newer: DatasetVersion | None  # of the data that it looks in
+    can_begin: bool
 
 
 @dataclass(frozen=True)
@@ -20,35 +39,90 @@ class AdapterPage:
 
     adapter: Adapter
     verdict: str
+    judged: Box | None  # how many answers are right
+    asked: str  # what its losses were measured on: check, test or practice
     archive: StoredFile | None
     files: dict[str, Any]  # of the zip, by name, as its manifest has them
+    started_from: list[lineage.Ancestor]  # the nearest first; none: a fresh adapter
+    trained_from: list[Adapter]  # what started from it
     can_edit: bool
+    num_said: int  # what people said of its answers that is not data yet
+    may_share: bool
+    looking_up: LookupCard
+    is_released: bool
+    is_withdrawn: bool
     typed: str | None  # a name that was refused, as typed
     error: str
 
 
+def _asked(adapter: Adapter) -> str:
+    """Say by what an adapter's losses were measured: check, test or practice questions."""
+    return practice.chosen_by(adapter.job) if adapter.job else "test"
+
+
 def adapter_page(
-    user: User, adapter: Adapter, *, typed: str | None = None, error: str = ""
+    db: Session, user: User, adapter: Adapter, *, typed: str | None = None, error: str = ""
 ) -> AdapterPage:
     """Gather what an adapter's page shows; `typed` and `error` are of a name that was refused."""
     archive = adapter.archive_file
+    judged = reading.of_adapter(db, adapter.id)
+    sentence = ""
+    if adapter.is_lookup:
+        sentence = (
+            "It answers with the rows of your data that are most alike to a question, and shows "
+            "them. Nothing was trained."
+        )
+    elif not adapter.has_weights:
+        sentence = "It answers as its starting model does by itself. Nothing was trained."
+    elif not judged:
+        sentence = verdict(adapter)
     return AdapterPage(
         adapter=adapter,
-        verdict=verdict(adapter.metrics),
+        verdict=sentence,
+        judged=evaluation_pages.box(judged, reading.arm_of(adapter)),
+        asked=_asked(adapter) if adapter.has_weights else "",
         archive=archive if archive and archive.deleted_at is None else None,
-        files=manifests.read_manifest(adapters.folder(adapter))[0],
+        files=manifests.read_manifest(adapters.folder(adapter))[0] if adapter.has_weights else {},
+        started_from=lineage.ancestors(db, adapter.lineage),
+        trained_from=lineage.descendants(db, adapter),
         can_edit=can_edit(user),
+        num_said=feedback.count(db, adapter) if can_edit(user) else 0,
+        may_share=sharing.may_share(user, adapter),
+        looking_up=LookupCard(
+            is_on=adapter.looks_up,
+            newer=lookups.newer_version(db, adapter),
+            can_begin=_can_look_up(db, user, adapter),
+        ),
+        is_released=adapter.release is Release.RELEASED,
+        is_withdrawn=adapter.release is Release.WITHDRAWN,
         typed=typed,
         error=error,
     )
 
 
-def verdict(metrics: Json) -> str:
+def _can_look_up(db: Session, user: User, adapter: Adapter) -> bool:
+    if adapter.lookup_version_id is not None or adapter.job is None:
+        return False
+    try:
+        lookups.require_lookable(db, user, adapter.job.version)
+    except AppError:
+        return False
+    return True
+
+
+def verdict(adapter: Adapter) -> str:
     """Say what the numbers of a finished job mean, and what they do not."""
-    if metrics["validation_loss_after"] >= metrics["validation_loss_before"]:
+    metrics, asked = adapter.metrics, _asked(adapter)
+    if asked == "practice":
         return (
-            "It does no better on the test questions than the starting model. More examples, or "
-            "examples closer to the test questions, may help."
+            "Its loss was measured on what it practised, which says nothing about new questions: "
+            "ask it some."
+        )
+    if metrics["validation_loss_after"] >= metrics["validation_loss_before"]:
+        before = "the adapter that it started from" if adapter.lineage else "the starting model"
+        return (
+            f"It does no better on the {asked} questions than {before}. More examples, or "
+            f"examples closer to the {asked} questions, may help."
         )
     share = metrics.get("preferred_share")
     if share is not None:

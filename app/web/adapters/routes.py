@@ -9,8 +9,9 @@ from app.adapters import registry as adapters
 from app.core import storage
 from app.core.db import Db
 from app.core.errors import AppError
-from app.core.models import Adapter, User
-from app.people.auth import CurrentUser
+from app.core.models import Adapter, Release, User
+from app.evaluation import cards
+from app.people.auth import CurrentUser, can_edit
 from app.web.adapters.page import ListPage, adapter_page
 from app.web.render import page
 
@@ -20,21 +21,22 @@ router = APIRouter(prefix="/adapters")
 @router.get("")
 def list_adapters(db: Db, user: CurrentUser) -> Response:
     """Show the department's adapters, the newest first."""
-    shown = ListPage(adapters.list_adapters(db, user))
+    made = adapters.list_adapters(db, user)
+    is_any_released = any(adapter.release is Release.RELEASED for adapter in made)
+    shown = ListPage(made, can_ask=can_edit(user), can_ask_some=is_any_released)
     return page("adapters/list.html", user, page=shown)
 
 
 @router.get("/{adapter_id}")
 def show(db: Db, user: CurrentUser, adapter_id: int) -> Response:
     """Show one adapter: its numbers, its answers beside the starting model's, its files."""
-    return _show(user, adapters.get(db, user, adapter_id))
+    return _show(db, user, adapters.get(db, user, adapter_id))
 
 
 @router.get("/{adapter_id}/download")
 def download(db: Db, user: CurrentUser, adapter_id: int) -> FileResponse:
     """Hand over the adapter as one zip."""
-    file = adapters.archive(db, user, adapters.get(db, user, adapter_id))
-    db.commit()  # the audit log says who took it
+    file = cards.archive(db, user, adapters.get(db, user, adapter_id))
     return FileResponse(
         storage.path(file.storage_key),
         media_type="application/zip",
@@ -54,7 +56,7 @@ def rename(
         adapters.rename(db, user, adapter, name)
     except AppError as error:
         db.rollback()
-        return _show(user, adapter, status=error.status, typed=name, error=error.message)
+        return _show(db, user, adapter, status=error.status, typed=name, error=error.message)
     db.commit()
     return RedirectResponse(f"/adapters/{adapter_id}", status_code=303)
 
@@ -68,6 +70,7 @@ def delete(db: Db, user: CurrentUser, adapter_id: int) -> RedirectResponse:
 
 
 def _show(
+    db: Db,
     user: User,
     adapter: Adapter,
     *,
@@ -75,5 +78,5 @@ def _show(
     typed: str | None = None,
     error: str = "",
 ) -> Response:
-    shown = adapter_page(user, adapter, typed=typed, error=error)
+    shown = adapter_page(db, user, adapter, typed=typed, error=error)
     return page("adapters/show.html", user, status=status, page=shown)

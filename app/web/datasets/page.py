@@ -5,7 +5,6 @@ Queries and sums stay here; templates/datasets only places them.
 
 import json
 from dataclasses import dataclass
-from functools import lru_cache
 from itertools import islice
 from typing import Any, NamedTuple
 
@@ -13,6 +12,7 @@ from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from app.base_models import registry as base_models
+from app.core.confined.chat import ConfinedChat
 from app.core.errors import AppError, Invalid
 from app.core.models import (
     BaseModel,
@@ -23,7 +23,7 @@ from app.core.models import (
     Split,
     VersionStatus,
 )
-from app.datasets import changes, examples, lengths, versions
+from app.datasets import changes, examples, lengths, parts, versions
 from app.datasets import mapping as mappings
 from app.datasets.conversations import assemble
 from app.datasets.mapping import ColumnRole, Mapping
@@ -38,7 +38,7 @@ from app.datasets.readers.reading import (
     Inspection,
     ReadAs,
 )
-from app.training.chat import ChatError, ChatFormat, Segment, is_pair
+from app.training.chat import ChatError, Segment, is_pair
 from app.training.chat import worse as worse_of
 from app.training.plan.shape import LengthHistogram
 from app.training.plan.shape import context_tokens as context_of
@@ -174,6 +174,7 @@ class ModelView:
     models: list[tuple[str, str]]
     model: BaseModel | None
     split: str
+    splits: list[tuple[str, str]]  # which sets can be leafed through, each with its name
     seen: "Seen | None"
     lengths: Lengths
 
@@ -182,7 +183,7 @@ class Seen(NamedTuple):
     """One example as a base model sees it."""
 
     example: Example
-    place: int  # from 1, among those that are leafed through
+    position: int  # from 1, among those that are leafed through
     total: int
     segments: list[Segment]
     worse: list[Segment]  # of a pair, with the worse answer
@@ -217,14 +218,13 @@ def history(dataset: Dataset) -> list[tuple[DatasetVersion, str]]:
     numbers = {version.id: version.number for version in dataset.versions}
     lines = []
     for version in reversed(dataset.versions):
-        words = "as uploaded"
-        if version.base_version_id is not None:
-            base = f"version {numbers[version.base_version_id]}"
-            words = f"the same file as {base}, with other columns or another test set"
-            if version.changes:
-                words = f"from {base}: {_what_changed(version)}"
+        base = numbers.get(version.base_version_id or 0)
+        if base is None:
+            words = _what_changed(version) if version.changes else "as uploaded"
         elif version.changes:
-            words = _what_changed(version)
+            words = f"from version {base}: {_what_changed(version)}"
+        else:
+            words = f"the same file as version {base}, with other columns or other sets"
         lines.append((version, words))
     return lines
 
@@ -387,7 +387,7 @@ def _conversations(inspection: Inspection, mapping: Mapping) -> list[PreviewConv
     made = assemble(mapping, lambda: iter(rows))
     for number, messages, _ in islice(made, NUM_PREVIEW_CONVERSATIONS):
         if isinstance(messages, mappings.LeftOut):
-            text = f"Left out: {examples.rows_that(messages.reason, 1).removeprefix('1 row ')}."
+            text = f"Left out: {examples.rows_that(messages.reason, 1)}."
             shown.append(PreviewConversation(number, [], text))
         else:
             shown.append(PreviewConversation(number, messages))
@@ -422,7 +422,7 @@ def _cell(value: Any) -> str:
 
 
 def model_view(
-    db: Session, version: DatasetVersion, model_id: int | None, split: str, place: int
+    db: Session, version: DatasetVersion, model_id: int | None, split: str, position: int
 ) -> ModelView:
     """Return what a starting model sees of a version, and how long its examples are."""
     models = [model for model in base_models.list_models(db) if model.status is ModelStatus.READY]
@@ -433,13 +433,15 @@ def model_view(
             histogram = lengths.histogram(db, version, model)
         except AppError as error:
             problem = error.message
-        except ChatError:  # a fault of the model's folder, and no use to show its path here
-            problem = f"{model.label} cannot be read; tell your administrator."
     return ModelView(
         models=[(str(each.id), each.label) for each in models],
         model=model,
         split=split if split in list(Split) else "",
-        seen=_seen(db, version, model, split, place),
+        splits=[
+            ("", "all sets"),
+            *((one.value, name) for one, name in parts.names(version).items()),
+        ],
+        seen=_seen(db, version, model, split, position),
         lengths=Lengths(
             histogram=histogram,
             num_counted=sum(histogram.counts) if histogram else 0,
@@ -451,40 +453,27 @@ def model_view(
 
 
 def _seen(
-    db: Session, version: DatasetVersion, model: BaseModel | None, split: str, place: int
+    db: Session, version: DatasetVersion, model: BaseModel | None, split: str, position: int
 ) -> Seen | None:
     chosen = Split(split) if split in list(Split) else None
-    totals = {
-        None: version.num_train + version.num_validation,
-        Split.TRAIN: version.num_train,
-        Split.VALIDATION: version.num_validation,
-    }
-    total = totals[chosen]
-    place = min(max(place, 1), max(total, 1))
-    found = examples.page(db, version, chosen, offset=place - 1, limit=1)
-    if not found:
+    total = parts.count(version, chosen)
+    position = min(max(position, 1), max(total, 1))
+    rows = examples.page(db, version, chosen, offset=position - 1, limit=1)
+    if not rows:
         return None
-    example = found[0]
+    example = rows[0]
     segments: list[Segment] = []
     worse: list[Segment] = []
     problem = "This shows what a starting model sees, once one is ready." if model is None else ""
     if model is not None:
         try:
-            folder = str(base_models.folder(model))
-            chat = chat_format(folder, model.manifest_sha256)
+            chat = ConfinedChat(base_models.folder(model), model.manifest_sha256)
             segments = chat.segments(example.messages, example.tools)
             if is_pair(example.messages):
                 worse = chat.segments(worse_of(example.messages), example.tools)
         except ChatError as error:
             problem = f"{model.label} cannot take this example: {error}"
-    return Seen(example, place, total, segments, worse, problem)
-
-
-# The manifest's hash is part of the key: another model in the same folder is read anew.
-@lru_cache(maxsize=4)
-def chat_format(folder: str, _manifest_sha256: str | None) -> ChatFormat:
-    """Read a starting model's chat format; the newest few are kept."""
-    return ChatFormat.load(folder)
+    return Seen(example, position, total, segments, worse, problem)
 
 
 def _bars(histogram: LengthHistogram) -> list[Bar]:
@@ -495,5 +484,5 @@ def _bars(histogram: LengthHistogram) -> list[Bar]:
         bars.append(Bar(lower, upper, count, 100 * count / most))
         lower = upper + 1
     # The bins double from 16 tokens on; those before the shortest example say nothing.
-    first = next((place for place, bar in enumerate(bars) if bar.count), 0)
+    first = next((index for index, bar in enumerate(bars) if bar.count), 0)
     return bars[first:]

@@ -8,6 +8,9 @@ from app.core.models import DatasetVersion, User
 from app.datasets import changes, examples, versions
 from app.web.datasets.page import Housekeeping, ModelView
 from app.web.datasets.page import model_view as view_of
+from app.web.evaluation import curve_page, without_training
+from app.web.evaluation.curve_page import CurveCard
+from app.web.evaluation.without_training import Card
 from app.web.examples import page as examples_page
 from app.web.examples.page import DoctorCard, Fixing, Uses
 from app.web.privacy import page as privacy_page
@@ -27,6 +30,8 @@ class ReadyPage:
     fixing: Fixing
     uses: Uses
     asked: Summary
+    untrained: Card | None  # looking up, and the starting model alone
+    curve: CurveCard | None  # would more rows help?
     num_left_out: int
     left_out: list[str]
     has_file_rows: bool  # its examples are rows of a file, whose columns may be chosen anew
@@ -42,19 +47,21 @@ def ready_page(
     *,
     model_id: int | None,
     split: str,
-    place: int,
+    position: int,
     made: bool,
 ) -> ReadyPage:
     """Return what the page of a ready version shows."""
     inspection = versions.inspection_of(version)
     return ReadyPage(
         kept=kept,
-        view=view_of(db, version, model_id, split, place),
+        view=view_of(db, version, model_id, split, position),
         gate=privacy_page.gate_of(db, version),
         doctor=examples_page.doctor_card(db, version),
         fixing=examples_page.fixing_of(db, version),
         uses=examples_page.uses_of(db, user, version),
         asked=questions_page.summary(db, version),
+        untrained=without_training.card(db, version),
+        curve=curve_page.card(db, user, version, f"/versions/{version.id}/learning-curve"),
         num_left_out=sum((version.left_out or {}).values()),
         left_out=examples.left_out_sentences(version),
         has_file_rows=inspection is not None,

@@ -17,7 +17,7 @@ from app.people.auth import CurrentUser, can_edit
 from app.web.datasets import page as dataset_page
 from app.web.datasets.page import ListPage, NewPage
 from app.web.datasets.ready import ready_page
-from app.web.forms import MappingForm, NameForm, ReadAsForm
+from app.web.forms import MappingForm, NameForm, ReadAsForm, row_number
 from app.web.multipart import Received, received
 from app.web.render import ROOT, page, version_page
 
@@ -151,9 +151,9 @@ def show_version(
         user,
         version,
         change=change,
-        model_id=int(model) if model.isdecimal() else None,
+        model_id=row_number(model),
         split=split,
-        place=int(example) if example.isdecimal() and len(example) < 10 else 1,
+        position=int(example) if example.isdecimal() and len(example) < 10 else 1,
         made=made,
     )
 
@@ -221,7 +221,7 @@ def _version_page(
     error: AppError | None = None,
     model_id: int | None = None,
     split: str = "",
-    place: int = 1,
+    position: int = 1,
     made: bool = False,
     typed_name: str | None = None,
     typed_read_as: ReadAsForm | None = None,
@@ -235,7 +235,7 @@ def _version_page(
         return version_page("datasets/columns.html", user, version, columns, error)
     if version.status is VersionStatus.READY:
         ready = ready_page(
-            db, user, version, kept, model_id=model_id, split=split, place=place, made=made
+            db, user, version, kept, model_id=model_id, split=split, position=position, made=made
         )
         db.commit()  # token lengths that were counted for this page
         return version_page("datasets/ready.html", user, version, ready, error)

@@ -115,7 +115,7 @@ def _make_dataset(cookie: str, upload: Upload) -> int:
 
 
 def _signed_in(db: Session, cookie: str) -> User:
-    user = auth.user_of_session(db, cookie)
+    user = auth.user_of_session(db, cookie, is_use=True)
     if user is None:
         raise NotSignedIn("Please sign in first.")
     return user
@@ -123,14 +123,14 @@ def _signed_in(db: Session, cookie: str) -> User:
 
 def _metadata(header: str) -> dict[str, str]:
     """Read tus's metadata: `key base64, key base64`."""
-    found = {}
+    metadata = {}
     for pair in filter(None, header.split(",")):
         key, _, value = pair.strip().partition(" ")
         try:
-            found[key] = base64.b64decode(value, validate=True).decode()
+            metadata[key] = base64.b64decode(value, validate=True).decode()
         except (binascii.Error, UnicodeDecodeError):
             raise Invalid(f"The upload's metadata cannot be read at {key!r}.") from None
-    return found
+    return metadata
 
 
 def _reply(status: int, **headers: str) -> Response:

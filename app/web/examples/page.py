@@ -9,6 +9,7 @@ from sqlalchemy import or_, select
 from sqlalchemy.orm import Session, selectinload
 
 from app.base_models import registry as base_models
+from app.core.confined.chat import ConfinedChat
 from app.core.errors import Invalid
 from app.core.models import (
     Adapter,
@@ -28,7 +29,7 @@ from app.core.models import (
     User,
     VersionStatus,
 )
-from app.datasets import browsing, changes, comparing, examples, versions
+from app.datasets import browsing, changes, comparing, examples, parts, versions
 from app.datasets.browsing import Matches, SortOrder, Wish
 from app.datasets.changes import Change
 from app.datasets.comparing import Difference
@@ -36,7 +37,7 @@ from app.datasets.doctor import checks, fixes
 from app.datasets.doctor.checks import Said
 from app.datasets.doctor.fixes import Changed, Fix
 from app.datasets.doctor.report import Report, bars_of
-from app.training.chat import ChatError, ChatFormat
+from app.training.chat import ChatError
 from app.training.config import PRESETS
 from app.web.datasets import page as dataset_page
 from app.web.datasets.page import Bar
@@ -50,7 +51,6 @@ ORDER_WORDS = {
     SortOrder.SHORTEST: "shortest first",
     SortOrder.LONGEST: "longest first",
 }
-SPLIT_WORDS = {Split.TRAIN: "practice set", Split.VALIDATION: "test set"}
 DEFAULT_LENGTH = PRESETS["balanced"].config.max_length_tokens
 _MAX_LENGTH = 131_072
 
@@ -100,6 +100,7 @@ class ExamplePage:
     following: int | None
     speakers: dict[str, str]
     split_words: dict[Split, str]
+    split_help: str
     row: int | None  # of the file, counted in
     row_word: str
     source: Source | None
@@ -126,7 +127,7 @@ class ComparePage:
     differences: list[Difference]
     following: int | None
     speakers: dict[str, str]
-    split_words: dict[Split, str]
+    counts: list[tuple[str, int, int]]  # of each set: how many now, and before
     others: list[tuple[str, str]]
     are_related: bool
 
@@ -188,7 +189,7 @@ def list_page(
     before: int | None = None,
 ) -> ListPage:
     """Return what the page with a version's examples shows, from a place on or up to one."""
-    found = (
+    matches = (
         browsing.page(db, version, wish, start)
         if before is None
         else browsing.page_before(db, version, wish, before)
@@ -199,7 +200,7 @@ def list_page(
     return ListPage(
         wish=wish,
         start=start,
-        found=found,
+        found=matches,
         shown=[
             (
                 row,
@@ -209,15 +210,15 @@ def list_page(
                     if marked[one.kind].has(row.index)
                 ],
             )
-            for row in found.examples
+            for row in matches.examples
         ],
         findings=[(one.kind, one.title) for one in known if one.count],
-        splits=[(split.value, words) for split, words in SPLIT_WORDS.items()],
+        splits=[(split.value, name) for split, name in parts.names(version).items()],
         orders=[(order.value, words) for order, words in ORDER_WORDS.items()],
         can_sort=check is not None and check.status is CheckStatus.DONE,
         list_address=address(version, wish),
         is_filtered=bool(wish.words or wish.split or wish.finding),
-        looked=_looked(found),
+        looked=_looked(matches),
         made=changes.described(version) if made else "",
         speakers=dataset_page.SPEAKERS,
     )
@@ -278,7 +279,7 @@ def change_from(example: Example, form: ExampleForm) -> Change:
         Invalid: a text is empty, or the form is another example's; with the field it is about.
     """
     if form.split not in list(Split):
-        raise Invalid("Choose the practice set or the test set.", field="split")
+        raise Invalid("Choose one of the sets.", field="split")
     rejected = iter(form.rejected)
     if len(form.content) != len(example.messages):
         raise Invalid("This example has changed since you opened it; open it again.")
@@ -332,7 +333,10 @@ def example_page(
         found=found,
         following=rows[0].index if rows else None,
         speakers=dataset_page.SPEAKERS,
-        split_words=SPLIT_WORDS,
+        split_words=parts.names(version),
+        split_help=" ".join(
+            f"{one.name.capitalize()}: {one.meaning}" for one in parts.sets(version)
+        ),
         row=(example.flags or {}).get("row"),
         row_word=inspection.place if inspection else "row",
         source=questions_page.source_of(db, version, example),
@@ -344,37 +348,28 @@ def seen(model: BaseModel | None, example: Example, length: int) -> Seen:
     if model is None:
         return Seen([], 0, 0, "This shows what a starting model sees, once one is ready.")
     try:
-        chat = dataset_page.chat_format(str(base_models.folder(model)), model.manifest_sha256)
+        chat = ConfinedChat(base_models.folder(model), model.manifest_sha256)
         return _seen(chat, example, length)
     except ChatError as error:
         return Seen([], 0, 0, f"{model.label} cannot take this example: {error}")
 
 
-def _seen(chat: ChatFormat, example: Example, length: int) -> Seen:
-    segments = chat.segments(example.messages, example.tools)
-    text = "".join(segment.text for segment in segments)
-    encoding = chat.tokenizer.encode(text, add_special_tokens=False)
-    ids = list(encoding.ids)
-    first, last = 0, len(text)
+def _seen(chat: ConfinedChat, example: Example, length: int) -> Seen:
     # Plain texts are cut into pieces, none of which is lost; of pairs both answers are cut alike.
-    if len(ids) > length and _loses(example):
-        kept = chat.encode(example.messages, length, example.tools).token_ids
-        begin = next(
-            place for place in range(len(ids) - length + 1) if ids[place : place + length] == kept
-        )
-        first = encoding.offsets[begin][0]
-        last = encoding.offsets[begin + length - 1][1]
+    cut = chat.cut(example.messages, example.tools, length, is_cut=_loses(example))
+    text = "".join(segment.text for segment in cut.segments)
+    first, last = cut.first, cut.last
     pieces = []
     position = 0
-    for segment in segments:
+    for segment in cut.segments:
         end = position + len(segment.text)
         edges = sorted({position, end, *(edge for edge in (first, last) if position < edge < end)})
         for start, stop in pairwise(edges):
             is_cut = stop <= first or start >= last
             pieces.append(Piece(text[start:stop], segment.is_trained, is_cut))
         position = end
-    num_cut = max(len(ids) - length, 0) if _loses(example) else 0
-    return Seen(pieces, len(ids), num_cut, "")
+    num_cut = max(cut.num_tokens - length, 0) if _loses(example) else 0
+    return Seen(pieces, cut.num_tokens, num_cut, "")
 
 
 def _loses(example: Example) -> bool:
@@ -387,12 +382,12 @@ def _loses(example: Example) -> bool:
 def doctor_card(db: Session, version: DatasetVersion) -> DoctorCard:
     """Return what the doctor's card shows on a version's page."""
     check = checks.of(db, version)
-    found = checks.findings(db, version)
+    findings = checks.findings(db, version)
     report = checks.report_of(check)
     return DoctorCard(
         check=check,
-        findings=found,
-        verdict=checks.verdict(found) if report else "",
+        findings=findings,
+        verdict=checks.verdict(findings) if report else "",
         report=report,
         character_bars=[
             (
@@ -446,7 +441,7 @@ def finding_page(db: Session, version: DatasetVersion, said: Said, chosen: str) 
         fix_name=name,
         preview=fixes.preview(db, version, said.kind, fix) if fix else [],
         speakers=dataset_page.SPEAKERS,
-        split_words=SPLIT_WORDS,
+        split_words=parts.names(version),
     )
 
 
@@ -463,7 +458,7 @@ def compare_page(
         differences=differences,
         following=following,
         speakers=dataset_page.SPEAKERS,
-        split_words=SPLIT_WORDS,
+        counts=_counts(version, other),
         others=[
             (str(each.id), f"version {each.number}")
             for each in version.dataset.versions
@@ -471,6 +466,12 @@ def compare_page(
         ],
         are_related=bool(set(examples.layers(version)) & set(examples.layers(other))),
     )
+
+
+def _counts(version: DatasetVersion, other: DatasetVersion) -> list[tuple[str, int, int]]:
+    now, before = ({one.name: one.num for one in parts.sets(each)} for each in (version, other))
+    longer = now if len(now) >= len(before) else before
+    return [(name, now.get(name, 0), before.get(name, 0)) for name in longer]
 
 
 def uses_of(db: Session, user: User, version: DatasetVersion) -> Uses:
@@ -513,7 +514,7 @@ def selected(db: Session, version: DatasetVersion, indices: list[str]) -> list[E
         Invalid: none was.
     """
     numbers = [int(each) for each in indices if each.isdecimal() and len(each) < 10]
-    found = examples.at(db, version, numbers)
-    if not found:
+    ticked = examples.at(db, version, numbers)
+    if not ticked:
         raise Invalid("Select at least one example first.", field="index")
-    return found
+    return ticked

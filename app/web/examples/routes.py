@@ -23,7 +23,7 @@ from app.web.render import version_page
 router = APIRouter(prefix="/versions/{version_id}")
 
 # What a ticked selection can be asked for: the split it moves to, or none: it is left out.
-_ACTIONS = {"remove": None, "train": Split.TRAIN, "validation": Split.VALIDATION}
+_ACTIONS: dict[str, Split | None] = {"remove": None, **{split.value: split for split in Split}}
 _FORMATS = {
     "jsonl": (downloads.jsonl, "application/jsonl"),
     "csv": (downloads.csv_lines, "text/csv; charset=utf-8"),
@@ -55,7 +55,7 @@ def list_examples(
 def change_selected(
     db: Db, user: CurrentUser, version_id: int, form: Annotated[SelectionForm, Form()]
 ) -> Response:
-    """Move ticked examples to the other set, or leave them out; the latter asks once."""
+    """Move ticked examples to another set, or leave them out; the latter asks once."""
     version = _ready(db, user, version_id)
     try:
         chosen = examples_page.selected(db, version, form.index)
@@ -185,9 +185,9 @@ def download(
     def body() -> Iterator[str]:
         # The request's own session ends before its body does.
         with database.session() as session:
-            found = session.get(DatasetVersion, version_id)
-            assert found is not None
-            yield from lines(session, found, chosen)
+            there = session.get(DatasetVersion, version_id)
+            assert there is not None
+            yield from lines(session, there, chosen)
 
     name = f"etude-{version.dataset_id}-version-{version.number}.{form}"
     headers = {"Content-Disposition": f'attachment; filename="{name}"'}
@@ -202,10 +202,10 @@ def _ready(db: Session, user: User, version_id: int) -> DatasetVersion:
 
 
 def _example(db: Session, version: DatasetVersion, index: int) -> Example:
-    found = examples.get(db, version, index) if 0 <= index < 2**31 else None
-    if found is None:
+    example = examples.get(db, version, index) if 0 <= index < 2**31 else None
+    if example is None:
         raise NotFound("This example is not in this version.")
-    return found
+    return example
 
 
 def _number(typed: str) -> int:

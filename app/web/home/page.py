@@ -5,8 +5,10 @@ from dataclasses import dataclass
 from sqlalchemy.orm import Session
 
 from app.adapters import registry as adapters
+from app.adapters import sharing
 from app.core.models import Adapter, Dataset, Job, JobStatus, User, VersionStatus
 from app.datasets import versions
+from app.evaluation import votes
 from app.jobs import progress, queue_view, requests
 from app.people.auth import can_edit
 
@@ -31,6 +33,10 @@ class HomePage:
     num_more: int
     unfinished: list[Dataset]
     adapters: list[Adapter]
+    can_ask: bool
+    released: list[Adapter]  # what people who only look may ask
+    num_votes: int  # blind votes in which a person has questions left
+    vote_address: str  # of the newest one; empty: there is none
 
 
 def home_page(db: Session, user: User) -> HomePage:
@@ -39,6 +45,7 @@ def home_page(db: Session, user: User) -> HomePage:
     datasets = versions.list_datasets(db, user)
     made = adapters.list_adapters(db, user)
     outlook = queue_view.outlook(db)
+    rounds = votes.open_rounds(db, user)
     waiting, num_more = requests.next_in_queue(db, user, outlook, _NUM_NEXT)
     return HomePage(
         next_step=_next_step(user, datasets, has_trained=bool(running or waiting or made)),
@@ -47,6 +54,10 @@ def home_page(db: Session, user: User) -> HomePage:
         num_more=num_more,
         unfinished=[dataset for dataset in datasets if _needs_someone(dataset)],
         adapters=made[:_NUM_ADAPTERS],
+        can_ask=can_edit(user),
+        released=[] if can_edit(user) else sharing.released(db, user),
+        num_votes=len(rounds),
+        vote_address=f"/votes/{rounds[0].id}" if rounds else "",
     )
 
 

@@ -20,6 +20,7 @@ from app.training.config import (
     paper_learning_rate,
     proposed_learning_rate,
 )
+from app.web.forms import row_number
 from app.web.jobs.page import decimal, in_words
 
 DEFAULT_PRESET = "balanced"
@@ -49,6 +50,7 @@ class JobForm:
     # A version of its own to test on, as programs send one; only a copied job brings it along.
     validation_version_id: str = ""
     base_model_id: str = ""
+    start_adapter_id: str = ""  # empty: a fresh adapter
     preset: str = DEFAULT_PRESET
     rate_rule: str = "width"  # where the learning rate comes from if it is not typed
     changes: dict[str, str] = field(default_factory=dict)
@@ -61,6 +63,7 @@ class JobForm:
             version_id=sent.get("version_id", ""),
             validation_version_id=sent.get("validation_version_id", ""),
             base_model_id=sent.get("base_model_id", ""),
+            start_adapter_id=sent.get("start_adapter_id", ""),
             preset=sent.get("preset", DEFAULT_PRESET),
             rate_rule="paper" if sent.get("rate_rule") == "paper" else "width",
             changes={
@@ -83,6 +86,7 @@ class JobForm:
             version_id=str(job.version_id),
             validation_version_id=str(job.validation_version_id or ""),
             base_model_id=str(job.base_model_id),
+            start_adapter_id=str(job.start_adapter_id or ""),
             preset=preset,
             changes={
                 name: _typed(config[name])
@@ -91,8 +95,14 @@ class JobForm:
             },
         )
 
-    def config(self, model: BaseModel | None) -> tuple[TrainConfig | None, dict[str, str]]:
-        """Work out the settings for a model; where that fails, a sentence for each wrong field."""
+    def config(
+        self, model: BaseModel | None, inherited: dict[str, Any] | None = None
+    ) -> tuple[TrainConfig | None, dict[str, str]]:
+        """Work out the settings for a model; where that fails, a sentence for each wrong field.
+
+        Args:
+            inherited: From the adapter that it starts from, whatever was typed.
+        """
         if self.preset not in PRESETS:
             return None, {"preset": "Choose Quick, Balanced or Thorough."}
         values: dict[str, Any] = (
@@ -103,6 +113,7 @@ class JobForm:
                 model.num_parameters if model else None, self.objective
             )
         values |= {name: _number(typed) for name, typed in self.changes.items()}
+        values |= inherited or {}
         try:
             return TrainConfig.model_validate(values), {}
         except ValidationError as error:
@@ -132,30 +143,31 @@ class JobForm:
             sentence += " For pairs, the proposal is a tenth of the usual rate."
         return sentence
 
+    def suggest(self, method: str) -> None:
+        """Begin with a method other than the preset's, unless one is chosen already."""
+        if method and method != PRESETS[DEFAULT_PRESET].config.method:
+            self.changes.setdefault("method", method)
+
     def ids(self) -> tuple[int, int, int | None]:
         """Return the chosen version, base model and, where there is one, version to test on.
 
         Raises:
             Invalid: one of them is missing.
         """
-        if not self.version_id.isdecimal():
+        version, base_model = row_number(self.version_id), row_number(self.base_model_id)
+        if version is None:
             raise Invalid("Choose the data to learn from.", field="version_id")
-        if not self.base_model_id.isdecimal():
+        if base_model is None:
             raise Invalid("Choose a starting model.", field="base_model_id")
-        held_out = self.validation_version_id
-        return (
-            int(self.version_id),
-            int(self.base_model_id),
-            int(held_out) if held_out.isdecimal() else None,
-        )
+        return version, base_model, row_number(self.validation_version_id)
 
 
 def _fields() -> list[SettingField]:
-    found = []
+    fields = []
     for name, info in TrainConfig.model_fields.items():
         extra = info.json_schema_extra
         about = extra if isinstance(extra, dict) else {}
-        found.append(
+        fields.append(
             SettingField(
                 name=name,
                 label=info.title or name,
@@ -168,7 +180,7 @@ def _fields() -> list[SettingField]:
                 presets={preset.name: _in_preset(name, preset) for preset in PRESETS.values()},
             )
         )
-    return found
+    return fields
 
 
 def _config(model: BaseModel | None) -> dict[str, Any] | None:
@@ -206,13 +218,11 @@ def _span(limits: list[Any]) -> str:
 
 def _sentence(wrong: SettingField) -> str:
     if wrong.choices:
-        return (
-            f"“{wrong.label}”: choose one of "
-            + ", ".join(words for _, words in wrong.choices)
-            + "."
-        )
-    kind = "whole number" if wrong.is_whole else "number"
-    return f"“{wrong.label}” needs a {kind}: {wrong.span}."
+        choices = ", ".join(words for _, words in wrong.choices)
+        return f"“{wrong.label}”: choose one of {choices}."
+    if wrong.is_whole:
+        return f"“{wrong.label}” needs a whole number: {wrong.span}."
+    return f"“{wrong.label}” needs a number: {wrong.span}."
 
 
 def _number(typed: str) -> str:

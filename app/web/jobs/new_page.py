@@ -1,13 +1,15 @@
 """What the page shows on which a job is made: the choices there are, and what they would need."""
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 from sqlalchemy.orm import Session
 
+from app.adapters import registry as adapters
 from app.base_models import registry as base_models
 from app.core.errors import AppError
 from app.core.models import (
+    Adapter,
     BaseModel,
     DatasetVersion,
     ExampleKind,
@@ -15,13 +17,16 @@ from app.core.models import (
     User,
     VersionStatus,
 )
-from app.datasets import examples, versions
+from app.datasets import examples, parts, versions
 from app.datasets.privacy import reviews
-from app.jobs import energy, plans, progress
-from app.training.config import PRESETS, Preset
+from app.jobs import afterwards, energy, plans, progress
+from app.jobs import start as starting
+from app.training.config import INHERITED, PRESETS, Preset
 from app.training.plan.choose import Plan
 from app.training.plan.machine import DeviceInfo
+from app.web.forms import row_number
 from app.web.jobs.new_form import FIELDS, PAIR_FIELDS, JobForm, SettingField
+from app.web.jobs.page import in_words
 
 _USABLE = (
     VersionStatus.READY,
@@ -39,6 +44,7 @@ class Estimate:
     sentence: str
     rate: str = ""  # which learning rate, and why
     taken: energy.Before | None = None  # where similar jobs say something of it
+    afterwards: str = ""  # what its adapter answers once it is there
 
     @property
     def time(self) -> str:
@@ -62,6 +68,20 @@ class Pairs:
 
 
 @dataclass(frozen=True)
+class Start:
+    """The adapter that the job starts from, and what it keeps of it."""
+
+    adapter: Adapter
+    settings: dict[str, Any]
+
+    @property
+    def kept(self) -> list[tuple[str, str]]:
+        """Name the settings that stay, each with its value in words."""
+        labels = {field.name: field.label for field in FIELDS}
+        return [(labels[name], in_words(name, value)) for name, value in self.settings.items()]
+
+
+@dataclass(frozen=True)
 class NewJobPage:
     """The form as it was filled in, with what there is to choose from."""
 
@@ -71,6 +91,7 @@ class NewJobPage:
     held_out: DatasetVersion | None
     undecided: set[int]  # versions about whose personal details nobody has decided
     gate_version: str  # the one of them that was chosen
+    start: Start | None
     models: list[tuple[BaseModel, Literal["yes", "tight", "no"] | None]]  # whether it fits
     presets: list[Preset]
     fields: list[SettingField]
@@ -89,11 +110,20 @@ def new_job_page(
     gate_version: str = "",
 ) -> NewJobPage:
     """Fill in what the form leaves open, and gather what there is to choose from."""
-    wrong = errors or {}
+    wrong = dict(errors or {})
+    start = None
+    try:
+        start = chosen_start(db, user, form)
+    except AppError as error:
+        wrong.setdefault("start_adapter_id", error.message)
+        form.start_adapter_id = ""
     choices = _versions(db, user)
     models = [
         model for model in base_models.list_models(db) if model.status is not ModelStatus.FAILED
     ]
+    if start is not None:
+        form.base_model_id = str(start.adapter.base_model_id)
+        models = [model for model in models if model.id == start.adapter.base_model_id]
     undecided = reviews.undecided(db, choices)
     if not form.version_id and choices:
         # The newest that may be learned from.
@@ -116,11 +146,18 @@ def new_job_page(
         held_out=next((one for one in choices if str(one.id) == form.validation_version_id), None),
         undecided=set(undecided),
         gate_version=gate_version,
+        start=start,
         models=[(model, plans.fits(model, devices)) for model in models],
         presets=list(PRESETS.values()),
-        fields=[field for field in FIELDS if field.name not in PAIR_FIELDS],
+        fields=[
+            field
+            for field in FIELDS
+            if field.name not in PAIR_FIELDS and not (start and field.name in INHERITED)
+        ],
         pairs=asked,
-        is_changed=any(name not in PAIR_FIELDS for name in form.changes),
+        is_changed=any(
+            name not in PAIR_FIELDS and not (start and name in INHERITED) for name in form.changes
+        ),
         advanced_open=any(
             field.is_advanced and (field.name in form.changes or field.name in wrong)
             for field in FIELDS
@@ -131,10 +168,10 @@ def new_job_page(
 
 def pairs(db: Session, user: User, form: JobForm) -> Pairs:
     """Say what is to be asked of the chosen data."""
-    found = kind(db, user, form)
+    data_kind = kind(db, user, form)
     return Pairs(
-        has_pairs=found is ExampleKind.PREFERENCE,
-        is_text=found is ExampleKind.TEXT,
+        has_pairs=data_kind is ExampleKind.PREFERENCE,
+        is_text=data_kind is ExampleKind.TEXT,
         fields={field.name: field for field in FIELDS if field.name in PAIR_FIELDS},
     )
 
@@ -142,21 +179,26 @@ def pairs(db: Session, user: User, form: JobForm) -> Pairs:
 def kind(db: Session, user: User, form: JobForm) -> ExampleKind | None:
     """Return of which kind the chosen data is; None where nobody can say."""
     try:
-        return examples.kind(db, versions.get_version(db, user, int(form.version_id)))
-    except (AppError, ValueError):
+        return examples.kind(db, versions.get_version(db, user, row_number(form.version_id) or 0))
+    except AppError:
         return None
 
 
 def estimate(db: Session, user: User, form: JobForm) -> Estimate:
     """Say what the chosen job would need."""
     model = chosen_model(db, form)
-    config, errors = form.config(model)
+    try:
+        start = chosen_start(db, user, form)
+    except AppError as error:
+        return Estimate(None, None, error.message)
+    config, errors = form.config(model, start.settings if start else None)
     if config is None:
         return Estimate(None, None, next(iter(errors.values())))
     rate = form.rate_sentence(config, model)
     try:
-        version_id, base_model_id, _ = form.ids()
+        version_id, base_model_id, held_out_id = form.ids()
         version = versions.get_version(db, user, version_id)
+        held_out = versions.get_version(db, user, held_out_id) if held_out_id else None
         model = base_models.get_model(db, base_model_id)
     except AppError as error:
         return Estimate(None, None, error.message, rate)
@@ -167,7 +209,9 @@ def estimate(db: Session, user: User, form: JobForm) -> Estimate:
         sentence = "The estimate appears here once the data has been read."
         return Estimate(None, None, sentence, rate)
     try:
-        plan = plans.predict(db, version, model, config)
+        plan = plans.predict(
+            db, version, model, config, held_out=held_out, from_adapter=start is not None
+        )
     except AppError as error:  # e.g. the model's template refuses these examples
         return Estimate(None, None, error.message, rate)
     db.commit()  # the token lengths that were counted for it
@@ -176,12 +220,29 @@ def estimate(db: Session, user: User, form: JobForm) -> Estimate:
         return Estimate(None, None, sentence, rate)
     device = plans.device_of(plan, devices)
     taken = energy.before(db, model.id, config, plan, device.name)
-    return Estimate(plan, device, "", rate, taken)
+    then = ""
+    if examples.kind(db, version) is not ExampleKind.TEXT:
+        then = afterwards.sentence(parts.num_test(version), plan.seconds)
+    return Estimate(plan, device, "", rate, taken, then)
+
+
+def chosen_start(db: Session, user: User, form: JobForm) -> Start | None:
+    """Return the adapter that the job is to start from, if it is not a fresh one.
+
+    Raises:
+        NotFound: there is none, or it belongs to another department.
+        Invalid: its files cannot be read.
+    """
+    if not form.start_adapter_id:
+        return None
+    # What is no number is nobody's id.
+    adapter = adapters.get(db, user, row_number(form.start_adapter_id) or 0)
+    return Start(adapter, starting.inherited(adapter))
 
 
 def chosen_model(db: Session, form: JobForm) -> BaseModel | None:
     """Return the chosen starting model; None where the form names none that there is."""
-    return db.get(BaseModel, int(form.base_model_id)) if form.base_model_id.isdecimal() else None
+    return db.get(BaseModel, row_number(form.base_model_id) or 0)
 
 
 def _versions(db: Session, user: User) -> list[DatasetVersion]:

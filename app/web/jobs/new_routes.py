@@ -6,6 +6,7 @@ from fastapi import APIRouter, Depends, Query, Request, Response
 from fastapi.responses import RedirectResponse
 from sqlalchemy.orm import Session
 
+from app.adapters import registry as adapters
 from app.core import wakeup
 from app.core.db import Db
 from app.core.errors import AppError
@@ -15,6 +16,7 @@ from app.jobs import requests
 from app.people.auth import CurrentUser, require_role
 from app.training import failpoints
 from app.training.config import TrainConfig
+from app.web.forms import sent_fields
 from app.web.jobs import new_page
 from app.web.jobs.new_form import JobForm
 from app.web.jobs.page import closest_preset
@@ -25,8 +27,7 @@ _EDITORS = (Role.ADMIN, Role.LEAD, Role.MEMBER)
 
 
 async def _sent(request: Request) -> JobForm:
-    sent = await request.form()
-    return JobForm.read({name: value for name, value in sent.items() if isinstance(value, str)})
+    return JobForm.read(await sent_fields(request))
 
 
 SentForm = Annotated[JobForm, Depends(_sent)]
@@ -38,14 +39,30 @@ def ask(
     user: CurrentUser,
     version: Annotated[str, Query()] = "",
     copy_of: Annotated[int | None, Query()] = None,
+    start_adapter: Annotated[int | None, Query()] = None,
+    base_model: Annotated[str, Query()] = "",
 ) -> Response:
-    """Show the form: for a version of data, or filled in like an earlier job."""
+    """Show the form: for a version of data, an adapter to start from, or like an earlier job."""
     require_role(user, *_EDITORS)
     if copy_of is None:
-        return _page(db, user, JobForm(version_id=version))
+        form = JobForm(
+            version_id=version,
+            start_adapter_id=str(start_adapter or ""),
+            base_model_id=base_model,
+        )
+        if start_adapter is not None:
+            made_by = adapters.get(db, user, start_adapter).job
+            form.suggest(made_by.config["method"] if made_by else "")
+        return _page(db, user, form)
     job = requests.get(db, user, copy_of)
     preset = closest_preset(TrainConfig.model_validate(job.config), job.base_model.config)
-    return _page(db, user, JobForm.of_job(job, preset.name))
+    errors = {}
+    if job.lineage and job.start_adapter_id is None:
+        errors["start_adapter_id"] = (
+            f"The adapter “{job.lineage[0]['name']}”, from which that job started, was deleted: "
+            "this one would start from the starting model alone."
+        )
+    return _page(db, user, JobForm.of_job(job, preset.name), errors=errors)
 
 
 @router.post("")
@@ -55,7 +72,11 @@ def create(db: Db, user: CurrentUser, form: SentForm) -> Response:
     asks_for_pairs = new_page.kind(db, user, form) is ExampleKind.PREFERENCE
     if not asks_for_pairs:  # what was asked of other data that had been chosen before
         form.changes.pop("objective", None)
-    config, errors = form.config(new_page.chosen_model(db, form))
+    try:
+        start = new_page.chosen_start(db, user, form)
+    except AppError as error:
+        return _page(db, user, form, errors={"start_adapter_id": error.message}, status=422)
+    config, errors = form.config(new_page.chosen_model(db, form), start.settings if start else None)
     if asks_for_pairs and "objective" not in form.changes:
         errors["objective"] = "Choose what the model should learn from these pairs."
         config = None
@@ -70,6 +91,7 @@ def create(db: Db, user: CurrentUser, form: SentForm) -> Response:
                 base_model_id=base_model_id,
                 config=config,
                 validation_version_id=validation_version_id,
+                start_adapter=start.adapter if start else None,
             )
             failpoints.commit(db, "web.submit")
             wakeup.hint("gpu")
@@ -96,8 +118,8 @@ def estimate(request: Request, db: Db, user: CurrentUser, form: SentForm) -> Res
     require_role(user, *_EDITORS)
     if "HX-Request" not in request.headers:  # without JavaScript it is asked for by a button
         return _page(db, user, form, errors=form.config(new_page.chosen_model(db, form))[1])
-    found = new_page.estimate(db, user, form)
-    return fragment("jobs/new.html", "estimate", user, estimate=found)
+    needs = new_page.estimate(db, user, form)
+    return fragment("jobs/new.html", "estimate", user, estimate=needs)
 
 
 def _page(

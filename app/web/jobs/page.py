@@ -6,21 +6,31 @@ from typing import Any, NamedTuple
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
+from app.adapters import lineage
 from app.core.models import (
+    Adapter,
     Attempt,
     DatasetVersion,
+    ExampleKind,
     Job,
     JobEvent,
     JobStatus,
     Json,
     User,
 )
-from app.jobs import energy, metrics, progress, rights
+from app.datasets import versions
+from app.evaluation import reading
+from app.jobs import afterwards, energy, metrics, practice, progress, rights
 from app.people.auth import can_edit
 from app.training.config import PRESETS, Preset, TrainConfig
+from app.web.evaluation import curve_page
+from app.web.evaluation import page as evaluation_pages
+from app.web.evaluation.curve_page import CurveCard
+from app.web.evaluation.page import Box
 
 CURVES = ("loss", "validation_loss", "learning_rate", "tokens_per_second")
 _NUM_LOG_LINES = 200
+_NUM_OTHERS = 20
 _NUM_TABLE_ROWS = 60
 
 
@@ -38,10 +48,17 @@ class Setting(NamedTuple):
 class ListPage:
     """The department's jobs, the newest first."""
 
-    rows: list[tuple[Job, str, list[float]]]  # with its status and its losses on test questions
+    rows: list[tuple[Job, str, list[float]]]  # with its status and its losses in between
     older: int | None  # the job before which the next page begins
     is_older: bool
     can_edit: bool
+
+
+class Beside(NamedTuple):
+    """Another job's curve, to be laid over this one's."""
+
+    job: Job
+    points: Json
 
 
 @dataclass(frozen=True)
@@ -49,8 +66,12 @@ class JobPage:
     """One job: how it stands, its curve, its settings and its log."""
 
     job: Job
+    judged: Box | None  # how many answers of its adapter are right
+    curve: CurveCard | None  # would more rows help?
     texts: dict[str, str]  # the figures in words, as the stream sends them anew
     points: Json  # the curves, for the chart
+    beside: Beside | None  # another job, whose curve is laid over it
+    others: list[Job]  # whose curves may be
     table: list[Json]  # the same in rows, for the table
     settings: list[Setting]
     preset: Preset
@@ -63,6 +84,12 @@ class JobPage:
     energy: energy.Shown
     held_out: DatasetVersion | None
     retry_of: Job | None
+    started_from: list[lineage.Ancestor]  # the nearest first; none: a fresh adapter
+    trained_from: list[Adapter]  # what started from its adapter
+    sizes: practice.Sizes  # how many rows it practises, chooses by and is tested on
+    asked: str  # what its losses in between are measured on: check, test or practice
+    practised_before: list[str]  # what became of test rows that were
+    afterwards: str  # what its adapter is to answer once it is there
     can_edit: bool
     can_act: bool
     can_pause: bool
@@ -72,7 +99,13 @@ class JobPage:
 
 
 def job_page(
-    db: Session, user: User, job: Job, *, typed: str | None = None, error: str = ""
+    db: Session,
+    user: User,
+    job: Job,
+    *,
+    beside: str = "",
+    typed: str | None = None,
+    error: str = "",
 ) -> JobPage:
     """Gather what a job's page shows; `typed` and `error` are of a name that was refused."""
     db.refresh(job)
@@ -87,10 +120,17 @@ def job_page(
         .limit(_NUM_LOG_LINES)
     )
     attempts = select(Attempt).where(Attempt.job_id == job.id).order_by(Attempt.number)
+    held_out = db.get(DatasetVersion, held_out_id) if held_out_id else None
+    sizes = practice.sizes(job, held_out)
+    judged = reading.of_adapter(db, job.adapter.id) if job.adapter else None
     return JobPage(
         job=job,
+        judged=evaluation_pages.box(judged),
+        curve=_curve(db, user, job),
         texts=progress.figures(db, job)["texts"],
         points=points,
+        beside=_beside(db, user, job, beside),
+        others=_others(db, user, job),
         table=thinned(points),
         settings=settings_of(config, job.base_model.config),
         preset=preset,
@@ -101,8 +141,14 @@ def job_page(
         attempts=list(db.scalars(attempts)),
         device=_device(db, job),
         energy=energy.shown(db, job),
-        held_out=db.get(DatasetVersion, held_out_id) if held_out_id else None,
+        held_out=held_out,
         retry_of=db.get(Job, job.retry_of_id) if job.retry_of_id else None,
+        started_from=lineage.ancestors(db, job.lineage),
+        trained_from=lineage.descendants(db, job.adapter) if job.adapter else [],
+        sizes=sizes,
+        asked=practice.chosen_by(job),
+        practised_before=practice.sentences(job),
+        afterwards=_afterwards(job, sizes.test),
         can_edit=can_edit(user),
         can_act=rights.may_control(user, job),
         can_pause=not job.status.is_final and job.desired.value == "run",
@@ -112,11 +158,24 @@ def job_page(
     )
 
 
+def _curve(db: Session, user: User, job: Job) -> CurveCard | None:
+    if job.status is not JobStatus.SUCCEEDED or job.version.dataset.deleted_at is not None:
+        return None
+    return curve_page.card(db, user, job.version, f"/jobs/{job.id}/learning-curve")
+
+
+def _afterwards(job: Job, num_tested: int) -> str:
+    mapping = versions.mapping_of(job.version)
+    if job.status.is_final or (mapping and mapping.kind is ExampleKind.TEXT):
+        return ""
+    return afterwards.sentence(num_tested, (job.plan or {}).get("seconds"))
+
+
 def curve_points(db: Session, job: Job) -> dict[str, Any]:
     """Return the curves as columns by step, and the number after which the stream goes on."""
     seq = job.event_seq
     # What was written since `job` was read is left to the stream, which brings it once.
-    curves = {name: dict(found) for name, found in metrics.series(db, job.id, seq).items()}
+    curves = {name: dict(curve) for name, curve in metrics.series(db, job.id, seq).items()}
     steps = sorted(set().union(*(curves.get(name, {}).keys() for name in CURVES)))
     columns: dict[str, Any] = {
         name: [curves.get(name, {}).get(step) for step in steps] for name in CURVES
@@ -125,7 +184,7 @@ def curve_points(db: Session, job: Job) -> dict[str, Any]:
 
 
 def thinned(points: dict[str, Any]) -> list[dict[str, Any]]:
-    """Choose the rows of the table: every test, and evenly spaced steps between them."""
+    """Choose the rows of the table: every check, and evenly spaced steps between them."""
     steps = points["step"]
     every = max(1, -(-len(steps) // _NUM_TABLE_ROWS))
     return [
@@ -154,12 +213,12 @@ def settings_of(config: TrainConfig, model_config: Json | None) -> list[Setting]
     """List a configuration in words, in the order of its definition."""
     preset = closest_preset(config, model_config)
     usual = preset.settings(model_config, config.objective)
-    found = []
+    listed = []
     for name, field in TrainConfig.model_fields.items():
         value = getattr(config, name)
         extra = field.json_schema_extra
         unit = str(extra.get("unit", "")) if isinstance(extra, dict) else ""
-        found.append(
+        listed.append(
             Setting(
                 label=field.title or name,
                 value=in_words(name, value),
@@ -168,7 +227,7 @@ def settings_of(config: TrainConfig, model_config: Json | None) -> list[Setting]
                 is_changed=value != getattr(usual, name),
             )
         )
-    return found
+    return listed
 
 
 def decimal(value: float) -> str:
@@ -206,6 +265,24 @@ def in_words(name: str, value: object) -> str:
     if isinstance(value, float):
         return decimal(value)
     return f"{value:,}" if isinstance(value, int) and name != "seed" else str(value)
+
+
+def _beside(db: Session, user: User, job: Job, wanted: str) -> Beside | None:
+    if not (wanted.isascii() and wanted.isdecimal() and len(wanted) < 10):
+        return None
+    other = db.get(Job, int(wanted))
+    if other is None or other.department_id != user.department_id or other.id == job.id:
+        return None
+    return Beside(other, curve_points(db, other))
+
+
+def _others(db: Session, user: User, job: Job) -> list[Job]:
+    """Return jobs to compare a curve with: those of the same data first, the newest first."""
+    same_data = (Job.version_id == job.version_id).desc()
+    rows = select(Job).where(
+        Job.department_id == user.department_id, Job.id != job.id, Job.step > 0
+    )
+    return list(db.scalars(rows.order_by(same_data, Job.id.desc()).limit(_NUM_OTHERS)))
 
 
 def _cut(db: Session, job: Job) -> str:

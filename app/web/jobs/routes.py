@@ -25,11 +25,11 @@ _PAGE_JOBS = 50
 def list_jobs(db: Db, user: CurrentUser, before: str = "") -> Response:
     """Show the department's jobs, the newest first, or those older than one."""
     before_id = int(before) if before.isdecimal() and len(before) < 10 else None
-    found = requests.list_jobs(db, user, before_id=before_id, limit=_PAGE_JOBS + 1)
-    shown = found[:_PAGE_JOBS]
+    jobs = requests.list_jobs(db, user, before_id=before_id, limit=_PAGE_JOBS + 1)
+    shown = jobs[:_PAGE_JOBS]
     listed = ListPage(
         rows=progress.in_list(db, shown),
-        older=shown[-1].id if len(found) > len(shown) else None,
+        older=shown[-1].id if len(jobs) > len(shown) else None,
         is_older=before_id is not None,
         can_edit=can_edit(user),
     )
@@ -37,9 +37,13 @@ def list_jobs(db: Db, user: CurrentUser, before: str = "") -> Response:
 
 
 @router.get("/{job_id}")
-def show(db: Db, user: CurrentUser, job_id: int) -> Response:
-    """Show one job: how it stands, its curve, its settings and its log."""
-    return _show(db, user, requests.get(db, user, job_id))
+def show(db: Db, user: CurrentUser, job_id: int, beside: str = "") -> Response:
+    """Show one job: how it stands, its curve, its settings and its log.
+
+    Args:
+        beside: The number of another job, whose curve is laid over this one's.
+    """
+    return _show(db, user, requests.get(db, user, job_id), beside=beside)
 
 
 @router.get("/{job_id}/metrics.csv")
@@ -118,8 +122,9 @@ def _show(
     job: Job,
     *,
     status: int = 200,
+    beside: str = "",
     typed: str | None = None,
     error: str = "",
 ) -> Response:
-    shown = job_page(db, user, job, typed=typed, error=error)
+    shown = job_page(db, user, job, beside=beside, typed=typed, error=error)
     return page("jobs/show.html", user, status=status, page=shown)

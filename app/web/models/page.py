@@ -16,6 +16,7 @@ class ModelsPage:
     models: list[tuple[BaseModel, Literal["yes", "tight", "no"] | None]]  # whether it fits
     is_admin: bool
     may_download: bool
+    cancelled: str  # the reason of a model whose import somebody cancelled
     typed: dict[str, str]  # into a form that was refused, by field
     errors: dict[str, str]  # by field
 
@@ -29,6 +30,7 @@ def models_page(
         models=[(model, plans.fits(model, devices)) for model in base_models.list_models(db)],
         is_admin=user.role is Role.ADMIN,
         may_download=settings.get().hub_downloads,
+        cancelled=base_models.CANCELLED,
         typed=typed or {},
         errors=errors or {},
     )

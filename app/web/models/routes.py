@@ -68,6 +68,14 @@ def import_again(db: Db, user: CurrentUser, model_id: int) -> RedirectResponse:
     return RedirectResponse("/models", status_code=303)
 
 
+@router.post("/{model_id}/cancel")
+def cancel_import(db: Db, user: CurrentUser, model_id: int) -> RedirectResponse:
+    """Stop an import that waits or goes on."""
+    base_models.cancel_import(db, user, base_models.get_model(db, model_id))
+    db.commit()
+    return RedirectResponse("/models", status_code=303)
+
+
 def _page(
     db: Session,
     user: User,

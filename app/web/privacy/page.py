@@ -168,7 +168,7 @@ def gate_of(db: Session, version: DatasetVersion) -> Gate:
         mode=mode,
         review=review,
         is_open=mode != "required" or is_decided,
-        found_words=reviews.sentence(review.found) if review and review.found else "",
+        found_words=reviews.list_counts(review.found) if review and review.found else "",
         is_busy=is_busy(review),
         following=db.get(DatasetVersion, review.result_version_id)
         if review and review.result_version_id
@@ -181,15 +181,15 @@ def gate_page(db: Session, user: User, version: DatasetVersion, form: PrivacyFor
     gate = gate_of(db, version)
     kinds = []
     if gate.review is not None and gate.review.status is ReviewStatus.UNDECIDED:
-        found = sorted((gate.review.found or {}).items(), key=lambda item: -item[1])
-        kinds = [_found(db, version, Kind(kind), number) for kind, number in found]
+        counts = sorted((gate.review.found or {}).items(), key=lambda item: -item[1])
+        kinds = [_found(db, version, Kind(kind), number) for kind, number in counts]
     return GatePage(
         gate=gate,
         is_admin=user.role is Role.ADMIN,
         form=form,
         kinds=kinds,
         actions=ACTIONS,
-        num_examples=version.num_train + version.num_validation,
+        num_examples=version.num_rows,
         done=_done(gate.review),
     )
 
@@ -220,7 +220,7 @@ def _done(review: PrivacyReview | None) -> list[str]:
             if decision.kinds.get(Kind(kind), decision.default) == action
         }
         if counts:
-            said.append(words.format(found=reviews.sentence(counts)))
+            said.append(words.format(found=reviews.list_counts(counts)))
     return said
 
 
@@ -229,20 +229,20 @@ def _found(db: Session, version: DatasetVersion, kind: Kind, number: int) -> Fou
     more = len(rows) > NUM_SHOWN_VALUES
     rows = rows[:NUM_SHOWN_VALUES]
     indices = sorted({row.index for row in rows})
-    found: dict[tuple[int, str], PrivacyFinding] = {}
-    for finding in reversed(reviews.at(db, version, indices)):
-        found[finding.index, finding.key] = finding
+    first: dict[tuple[int, str], PrivacyFinding] = {}
+    for each in reversed(reviews.at(db, version, indices)):
+        first[each.index, each.key] = each
     messages = {
         row.index: texts.read(row.messages + (row.tools or []))
         for row in examples.at(db, version, indices)
     }
     values = []
     for row in rows:
-        place = found.get((row.index, row.key))
-        if place is None or row.index not in messages:
+        finding = first.get((row.index, row.key))
+        if finding is None or row.index not in messages:
             continue
-        text = messages[row.index][place.text]
-        start, end = place.start, place.end
+        text = messages[row.index][finding.text]
+        start, end = finding.start, finding.end
         values.append(
             FoundValue(
                 key=row.key,

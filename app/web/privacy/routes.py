@@ -13,6 +13,7 @@ from app.core.models import DatasetVersion, Role, User
 from app.datasets import versions
 from app.datasets.privacy import patterns, reviews
 from app.people.auth import CurrentUser, require_role
+from app.web.forms import sent_fields
 from app.web.privacy import page as privacy_page
 from app.web.privacy.page import PatternForm, PrivacyForm
 from app.web.render import page, version_page
@@ -21,8 +22,7 @@ router = APIRouter()
 
 
 async def _sent(request: Request) -> PrivacyForm:
-    sent = await request.form()
-    return PrivacyForm.read({name: value for name, value in sent.items() if isinstance(value, str)})
+    return PrivacyForm.read(await sent_fields(request))
 
 
 SentForm = Annotated[PrivacyForm, Depends(_sent)]

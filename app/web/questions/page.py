@@ -192,7 +192,7 @@ def ask_page(
         max_pairs=runs.MAX_PAIRS,
         max_per_passage=runs.MAX_PER_PASSAGE,
         min_examples=settings.get().min_examples,
-        num_texts=version.num_train + version.num_validation,
+        num_texts=version.num_rows,
         made=_versions_made(version),
         counts=counts_of(db, version),
     )
@@ -243,12 +243,12 @@ def _versions_made(version: DatasetVersion) -> list[DatasetVersion]:
 
 def counts_of(db: Session, version: DatasetVersion) -> Counts:
     """Count the questions of a version."""
-    found = reviewing.counts(db, version)
+    counts = reviewing.counts(db, version)
     return Counts(
-        lists=[(verdict.value, words, found[verdict]) for verdict, words in LISTS.items()],
-        num_open=found[Verdict.OPEN],
-        num_accepted=found[Verdict.ACCEPTED],
-        num_refused=found[Verdict.REFUSED],
+        lists=[(verdict.value, words, counts[verdict]) for verdict, words in LISTS.items()],
+        num_open=counts[Verdict.OPEN],
+        num_accepted=counts[Verdict.ACCEPTED],
+        num_refused=counts[Verdict.REFUSED],
     )
 
 
@@ -340,10 +340,10 @@ def quote(pair: ProposedPair) -> tuple[str, str, str]:
     Where a person gave another answer, nothing of it is marked.
     """
     words = pair.answer.split()
-    found = re.search(r"\s+".join(map(re.escape, words)), pair.passage) if words else None
-    if found is None:
+    match = re.search(r"\s+".join(map(re.escape, words)), pair.passage) if words else None
+    if match is None:
         return pair.passage, "", ""
-    return pair.passage[: found.start()], found[0], pair.passage[found.end() :]
+    return pair.passage[: match.start()], match[0], pair.passage[match.end() :]
 
 
 def place(version: DatasetVersion, example: Example | None) -> str:

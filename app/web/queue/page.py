@@ -1,12 +1,11 @@
 """What the page of the queue shows: jobs, the machines and their devices, and the workers."""
 
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 
 from sqlalchemy import select
 from sqlalchemy.orm import Session, selectinload
 
-from app.core import settings
 from app.core.errors import AppError
 from app.core.models import (
     Department,
@@ -19,14 +18,13 @@ from app.core.models import (
     Worker,
 )
 from app.jobs import choice, progress, queue_view, rights
-from app.jobs.forecast import Times
+from app.jobs.moments import in_words
 from app.machines import devices as machines
 
 # More rows than anyone reads; all are counted.
 MOST_ROWS = 100
 # Such a worker was not merely restarted: it is shown no longer.
 _FORGOTTEN = timedelta(days=7)
-_ROUND_SECONDS = 300
 
 
 @dataclass(frozen=True)
@@ -34,7 +32,7 @@ class Row:
     """One job in the queue."""
 
     job: Job
-    place: int | None
+    position: int | None
     word: str
     why: str
     starts: str
@@ -131,7 +129,7 @@ def _row(user: User, job: Job, outlook: queue_view.Outlook, department: str) -> 
     is_running = job.status is JobStatus.RUNNING
     return Row(
         job=job,
-        place=outlook.positions.get(job.id),
+        position=outlook.positions.get(job.id),
         word=progress.status_word(job),
         why="" if is_running else outlook.why(job.id),
         starts="" if is_running else in_words(times, outlook.now, starts=True),
@@ -153,14 +151,14 @@ def _machines(
         for worker in workers
         if worker.queue == "gpu" and len(worker.devices) == 1
     }
-    found = []
+    shown = []
     for worker in workers:
         if worker.queue != "gpu":
             continue
         is_here = outlook.now - worker.last_seen < choice.WORKER_SILENCE
         readings = machines.Readings.model_validate(worker.readings or {})
         by_name = {each.device: each for each in readings.devices}
-        found.append(
+        shown.append(
             Machine(
                 worker=worker,
                 is_here=is_here,
@@ -179,39 +177,4 @@ def _machines(
                 problem=readings.problem if is_here else "",
             )
         )
-    return found
-
-
-# --- times for people -----------------------------------------------------------------------
-
-
-def in_words(times: Times | None, now: datetime, *, starts: bool) -> str:
-    """Say from when to when, on the clock of the site: `14:10 to 15:00`; empty: nobody knows."""
-    span = None if times is None else times.starts if starts else times.ends
-    if span is None:
-        return ""
-    soon = now + timedelta(seconds=_ROUND_SECONDS)
-    if starts and span[1] <= soon:
-        return "in a moment"
-    if not starts and span[1] <= soon:
-        return "within minutes"
-    local = now.astimezone(settings.get().zone())
-    early, late = (_rounded(at).astimezone(local.tzinfo) for at in span)
-    if late - early < timedelta(seconds=_ROUND_SECONDS):
-        return f"about {_moment(late, local)}"
-    until = f"{late:%H:%M}" if late.date() == early.date() else _moment(late, local)
-    return f"{_moment(early, local)} to {until}"
-
-
-def _moment(at: datetime, now: datetime) -> str:
-    days = (at.date() - now.date()).days
-    if days == 0:
-        return f"{at:%H:%M}"
-    if days == 1:
-        return f"tomorrow {at:%H:%M}"
-    return f"{at:%a %H:%M}" if days < 7 else f"{at:%-d %b}"
-
-
-def _rounded(at: datetime) -> datetime:
-    seconds = round(at.timestamp() / _ROUND_SECONDS) * _ROUND_SECONDS
-    return datetime.fromtimestamp(seconds, UTC)
+    return shown

@@ -1,9 +1,31 @@
 """`/v1`: Etude for programs, in the shape of OpenAI's API (docs/api.md). Bearer tokens only."""
 
+from importlib.metadata import version
+
 from fastapi import FastAPI
 
-from app.web.v1 import errors, files, fine_tuning, models
-from app.web.v1.transport import NulGuard
+from app.web.v1 import (
+    chat,
+    errors,
+    evaluations,
+    files,
+    fine_tuning,
+    general_questions,
+    models,
+    uploads,
+)
+from app.web.v1.schemas import ErrorAnswer
+from app.web.v1.transport import NulGuard, TokenGuard
+
+_ROUTES = {
+    "Asking": chat,
+    "Jobs": fine_tuning,
+    "Files": files,
+    "Files in parts": uploads,
+    "Models": models,
+    "Evaluations": evaluations,
+    "General questions": general_questions,
+}
 
 
 def install(app: FastAPI) -> None:
@@ -11,8 +33,18 @@ def install(app: FastAPI) -> None:
 
     The request id comes from app.web.middleware, which is around all of the application.
     """
-    api = FastAPI(title="Etude", docs_url=None, redoc_url=None, openapi_url=None)
+    api = FastAPI(
+        title="Etude for programs",
+        version=version("etude"),
+        description="Etude in the shape of OpenAI's API. Fields that begin with `x_` are its own.",
+        servers=[{"url": "/v1"}],
+        responses={"4XX": {"model": ErrorAnswer, "description": "What was wrong, and where."}},
+        docs_url=None,
+        redoc_url=None,
+        openapi_url=None,  # the page that shows it is for people who are signed in: app.web.help
+    )
     errors.install(api)
-    for module in (files, fine_tuning, models):
-        api.include_router(module.router)
-    app.mount("/v1", NulGuard(api))
+    for name, module in _ROUTES.items():
+        api.include_router(module.router, tags=[name])
+    app.state.v1 = api
+    app.mount("/v1", NulGuard(TokenGuard(api)))

@@ -5,9 +5,11 @@ from typing import Any
 from pydantic import ValidationError
 from sqlalchemy.orm import Session
 
+from app.adapters import registry as adapters
 from app.base_models import registry as base_models
-from app.core.errors import NotFound
+from app.core.errors import AppError, NotFound
 from app.core.models import (
+    Adapter,
     BaseModel,
     DatasetVersion,
     ModelStatus,
@@ -17,13 +19,15 @@ from app.core.models import (
 from app.datasets import stored_files
 from app.datasets.privacy import reviews
 from app.datasets.privacy.reviews import Decision
+from app.jobs import start as starting
 from app.training.config import (
+    INHERITED,
     PRESETS,
     Objective,
     TrainConfig,
     proposed_learning_rate,
 )
-from app.web.v1.errors import BadRequest, unsupported
+from app.web.v1.errors import BadRequest, sentence, unsupported
 from app.web.v1.schemas import (
     CreateJob,
     DpoHyperparameters,
@@ -57,10 +61,13 @@ def refuse_unsupported(body: CreateJob) -> None:
         )
 
 
-def train_config(body: CreateJob, model: BaseModel) -> TrainConfig:
+def train_config(
+    body: CreateJob, model: BaseModel, start_adapter: Adapter | None = None
+) -> TrainConfig:
     """Settle the settings: the preset, over it `x_etude`, over that OpenAI's own fields.
 
-    OpenAI's multiplier has no absolute meaning; here 1 is the rate proposed for the model.
+    OpenAI's multiplier has no absolute meaning; here 1 is the rate proposed for the model. Where it
+    starts from an adapter, that one's settings take the place of the preset's.
 
     Raises:
         BadRequest: a setting is unknown or out of its range.
@@ -81,11 +88,30 @@ def train_config(body: CreateJob, model: BaseModel) -> TrainConfig:
     try:
         objective = _objective(body, wanted.get("objective"))
         usual = PRESETS[options.preset].settings(model.config, objective).model_dump()
-        return TrainConfig(**usual | wanted)
+        kept = _kept(start_adapter) if start_adapter is not None else {}
+        config = TrainConfig(**usual | kept | wanted)
     except ValidationError as error:
         problem = error.errors(include_url=False)[0]
         param = where.get(str(problem["loc"][0]), "x_etude")
-        raise BadRequest(f"{param}: {problem['msg']}.", field=param) from None
+        raise BadRequest(f"{param}: {sentence(problem)}.", field=param) from None
+    for name in INHERITED:
+        if name in kept and getattr(config, name) != kept[name]:
+            raise BadRequest(
+                f"{where[name]}: {body.model} has {kept[name]}, and a job that starts from it "
+                "keeps that; leave it out.",
+                field=where[name],
+            )
+    return config
+
+
+def _kept(adapter: Adapter) -> dict[str, Any]:
+    try:
+        kept = starting.inherited(adapter)
+    except AppError as error:
+        raise BadRequest(f"model: {error.message}", field="model") from error
+    # The weights were trained beside weights that were rounded so, or not.
+    method = {"method": adapter.job.config["method"]} if adapter.job else {}
+    return kept | method
 
 
 def _objective(body: CreateJob, wanted: object) -> Objective:
@@ -123,17 +149,33 @@ def _from_openai(body: CreateJob, model: BaseModel) -> list[tuple[str, Any, str]
     return [setting for setting in settings if setting[1] is not None]
 
 
+def starting_point(db: Session, user: User, name: str) -> tuple[BaseModel, Adapter | None]:
+    """Return what a program names: a starting model, or an adapter to train further with its own.
+
+    Raises:
+        NotFound: no such model, with OpenAI's code for it.
+        BadRequest: one whose import failed.
+    """
+    if not name.startswith("ft:"):
+        return base_model(db, name), None
+    try:
+        adapter = adapters.by_public_name(db, user, name)
+    except NotFound:
+        raise NotFound(
+            f"The model {name!r} does not exist here; GET /v1/models lists those that do.",
+            field="model",
+            code="model_not_found",
+        ) from None
+    return adapter.base_model, adapter
+
+
 def base_model(db: Session, name: str) -> BaseModel:
     """Return the starting model that a program names; one still being imported will do.
 
     Raises:
         NotFound: no such model, with OpenAI's code for it.
-        BadRequest: a tuned model, or one whose import failed.
+        BadRequest: one whose import failed.
     """
-    if name.startswith("ft:"):
-        raise unsupported(
-            "model: an adapter cannot be trained further yet; name its base model.", "model"
-        )
     try:
         model = base_models.by_name(db, name)
     except NotFound:

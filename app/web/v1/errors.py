@@ -25,6 +25,40 @@ _TYPES = {
 }
 # OpenAI's client repeats a 409 and every 5xx by itself; for these that can only fail again.
 _NEVER_RETRIED = frozenset({409, 507})
+# What a value has to be, by what is wrong with it; whatever else is wrong is our own sentence
+# ("value_error") or said in general.
+_RULES = {
+    "int_type": "it has to be a whole number",
+    "int_parsing": "it has to be a whole number",
+    "int_from_float": "it has to be a whole number",
+    "float_type": "it has to be a number",
+    "float_parsing": "it has to be a number",
+    "finite_number": "it has to be a number",
+    "bool_type": "it has to be true or false",
+    "bool_parsing": "it has to be true or false",
+    "string_type": "it has to be text",
+    "string_unicode": "it contains a character that is no text",
+    "string_pattern_mismatch": "it has characters that are not taken here, or no allowed beginning",
+    "string_too_short": "it needs at least {min_length} characters",
+    "string_too_long": "it may have at most {max_length} characters",
+    "list_type": "it has to be a list",
+    "too_short": "give at least {min_length}",
+    "too_long": "give at most {max_length}",
+    "dict_type": "it has to be an object",
+    "model_type": "it has to be an object",
+    "model_attributes_type": "it has to be an object",
+    "literal_error": "it has to be {expected}",
+    "enum": "it has to be {expected}",
+    "greater_than": "it has to be more than {gt}",
+    "greater_than_equal": "it has to be at least {ge}",
+    "less_than": "it has to be less than {lt}",
+    "less_than_equal": "it has to be at most {le}",
+    "none_required": "it has to be null",
+}
+
+
+UNSUPPORTED = "unsupported"  # also the type of an error that a field's own check raises
+_NO_JSON = "invalid_json"
 
 
 class BadRequest(AppError):
@@ -36,12 +70,37 @@ class BadRequest(AppError):
 
 def unsupported(message: str, field: str) -> BadRequest:
     """Make the error for what OpenAI has and Etude has not."""
-    return BadRequest(message, field=field, code="unsupported")
+    return BadRequest(message, field=field, code=UNSUPPORTED)
 
 
 def no_such(kind: str, public_id: str) -> NotFound:
     """Make the error for an id that is unknown here, or another department's."""
     return NotFound(f"No such {kind}: {public_id!r}. List them to see which there are.")
+
+
+def sentence(problem: Any) -> str:
+    """Say in our own words what a value has to be, of one of pydantic's errors; no full stop."""
+    context = problem.get("ctx") or {}
+    if problem["type"] in _RULES:
+        return _RULES[problem["type"]].format(**context)
+    if problem["type"] in ("value_error", UNSUPPORTED):
+        said: str = problem["msg"]
+        return said.removeprefix("Value error, ").rstrip(".")
+    return "it cannot be used like this"
+
+
+def parameter(path: Sequence[str | int]) -> str | None:
+    """Write where a value stands as OpenAI does, `messages[0].content`; None: it is the body.
+
+    Pydantic says between them which member of a union was tried; schemas call those `<so>`.
+    """
+    name = ""
+    for part in path:
+        if isinstance(part, int):
+            name += f"[{part}]"
+        elif not part.startswith(("<", "[")):
+            name += f".{part}" if name else part
+    return name or None
 
 
 def body(
@@ -73,12 +132,17 @@ def install(api: FastAPI) -> None:
     api.add_exception_handler(Exception, _on_anything)
 
 
-def _on_app_error(_: Request, error: Exception) -> JSONResponse:
-    assert isinstance(error, AppError)
+def answer(error: AppError) -> JSONResponse:
+    """Build the answer that says what a user did wrong, or met."""
     # Pages answer a form with 422; OpenAI's clients expect 400 for the same.
     status = 400 if isinstance(error, Invalid) else error.status
     headers = error.headers | ({"WWW-Authenticate": "Bearer"} if status == 401 else {})
     return body(status, error.message, param=error.field, code=error.code, headers=headers)
+
+
+def _on_app_error(_: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, AppError)
+    return answer(error)
 
 
 def _on_invalid(_: Request, error: Exception) -> JSONResponse:
@@ -86,17 +150,17 @@ def _on_invalid(_: Request, error: Exception) -> JSONResponse:
     problems: Sequence[Any] = error.errors()
     first = problems[0]
     if first["type"] == "json_invalid":
-        reason = first.get("ctx", {}).get("error", "it ends too early")
-        return body(400, f"The body is not valid JSON: {reason}.", code="invalid_json")
+        where = first["loc"][-1]
+        return body(400, f"The body is not valid JSON; look at character {where}.", code=_NO_JSON)
     # The first part says where it was (body, query); the rest is the parameter's path.
-    param = ".".join(str(part) for part in first["loc"][1:]) or None
+    param = parameter(first["loc"][1:])
     if first["type"] == "missing":
         message, code = f"Missing required parameter: {param or 'the JSON body'}.", "missing"
     elif first["type"] == "extra_forbidden":
         message, code = f"Unknown parameter: {param}. Leave it out.", "unknown_parameter"
     else:
-        said = first["msg"].removeprefix("Value error, ")
-        message, code = f"{param or 'The body'}: {said}.".replace("..", "."), "invalid_value"
+        message = f"{param or 'The body'}: {sentence(first)}."
+        code = UNSUPPORTED if first["type"] == UNSUPPORTED else "invalid_value"
     return body(400, message, param=param, code=code)
 
 
@@ -109,15 +173,17 @@ def _on_http(request: Request, error: Exception) -> JSONResponse:
     if error.status_code == 405:
         message = f"{path} does not take {request.method}."
         return body(405, message, code="method_not_allowed", headers=error.headers)
+    if error.status_code == 400:  # FastAPI's: numbers without end, objects in objects without end
+        return body(400, "The body cannot be read as JSON.", code=_NO_JSON)
     code = "too_large" if error.status_code == 413 else None  # app.web.middleware counts the bytes
     return body(error.status_code, str(error.detail), code=code, headers=error.headers)
 
 
-def _on_database(request: Request, error: Exception) -> JSONResponse:
+def _on_database(_: Request, error: Exception) -> JSONResponse:
     explained = db.explain(error)
     if explained is None:
         raise error
-    return _on_app_error(request, explained)
+    return answer(explained)
 
 
 def _on_disk(_: Request, error: Exception) -> JSONResponse:

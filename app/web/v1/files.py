@@ -20,13 +20,13 @@ from app.core.models import (
     User,
     VersionStatus,
 )
-from app.datasets import statuses, stored_files, uploads, versions
+from app.datasets import parts, statuses, stored_files, uploads, versions
 from app.datasets.privacy import reviews
 from app.people import auth
 from app.people.auth import TokenUser
 from app.web.multipart import Received, received
 from app.web.v1 import creation, retries
-from app.web.v1.errors import BadRequest, unsupported
+from app.web.v1.errors import BadRequest, sentence, unsupported
 from app.web.v1.paging import After, Limit10000, Page, page, unknown_after
 from app.web.v1.schemas import Deleted, File, FilePrivacy, Privacy, unix
 
@@ -34,7 +34,16 @@ router = APIRouter(prefix="/files")
 PURPOSE = "fine-tune"
 
 
-@router.post("")
+def described_form(**fields: dict[str, Any]) -> dict[str, Any]:
+    """Describe a form that a route reads by itself."""
+    schema = {"type": "object", "properties": fields}
+    return {"requestBody": {"content": {"multipart/form-data": {"schema": schema}}}}
+
+
+BYTES = {"type": "string", "format": "binary"}
+
+
+@router.post("", openapi_extra=described_form(purpose={"const": PURPOSE}, file=BYTES, x_privacy={}))
 async def create_file(request: Request, db: Db, user: TokenUser) -> File:
     """Keep a training file; reading it goes to the cpu queue."""
     # Ends the transaction that the token was looked up in: an upload may take an hour.
@@ -67,11 +76,15 @@ def _check(form: Received) -> None:
     if purpose != PURPOSE:
         raise unsupported(f"purpose: only {PURPOSE!r} is taken here, not {purpose!r}.", "purpose")
     if any(name.startswith("expires_after") for name in form.fields):
-        # Taking the wish and keeping the file for ever would be worse than saying no.
-        raise unsupported(
-            "expires_after: files do not expire here; delete the file when you are done.",
-            "expires_after",
-        )
+        raise no_expiry()
+
+
+def no_expiry() -> BadRequest:
+    """Make the error for a wish that, taken and not kept, would be worse than a no."""
+    return unsupported(
+        "expires_after: files do not expire here; delete the file when you are done.",
+        "expires_after",
+    )
 
 
 def _privacy(form: Received) -> Privacy | None:
@@ -93,7 +106,7 @@ def _privacy(form: Received) -> Privacy | None:
     except ValidationError as error:
         problem = error.errors(include_url=False)[0]
         field = ".".join(["x_privacy", *map(str, problem["loc"])])
-        raise BadRequest(f"{field}: {problem['msg']}.", field=field) from None
+        raise BadRequest(f"{field}: {sentence(problem)}.", field=field) from None
 
 
 @router.get("")
@@ -118,12 +131,12 @@ def list_files(
         query = query.where(StoredFile.id < last.id if order == "desc" else StoredFile.id > last.id)
     by_id = desc(StoredFile.id) if order == "desc" else asc(StoredFile.id)
     rows = db.scalars(query.order_by(by_id).limit(limit + 1)).all()
-    found = stored_files.versions_of(db, rows)
-    gates = reviews.of_many(db, [version.id for version in found.values()])
+    by_file = stored_files.versions_of(db, rows)
+    gates = reviews.of_many(db, [version.id for version in by_file.values()])
     return page(
         rows,
         limit,
-        lambda row: _file(row, found.get(row.id), gates),
+        lambda row: _file(row, by_file.get(row.id), gates),
         lambda row: row.public_id,
     )
 
@@ -177,6 +190,8 @@ def _file(
         x_dataset_id=version.dataset_id if version else None,
         x_version_id=version.id if version else None,
         x_num_train=version.num_train if version else None,
+        x_num_check=parts.num_check(version) if version else None,
+        x_num_test=parts.num_test(version) if version else None,
         x_num_validation=version.num_validation if version else None,
         x_left_out=version.left_out if version else None,
         x_privacy=_gate(version, gates.get(version.id)) if version else None,

@@ -10,7 +10,7 @@ from sqlalchemy.orm import Session
 from app.adapters import registry as adapters
 from app.core import wakeup
 from app.core.db import Db
-from app.core.errors import Forbidden, NotFound
+from app.core.errors import Forbidden, Invalid, NotFound
 from app.core.models import Checkpoint, Job, User
 from app.jobs import requests
 from app.people.auth import TokenUser, can_edit
@@ -24,6 +24,7 @@ from app.web.v1.schemas import (
     FineTuningJob,
     JobCheckpoint,
     JobEvent,
+    PlannedJob,
     unix,
 )
 
@@ -31,10 +32,17 @@ router = APIRouter(prefix="/fine_tuning/jobs")
 
 
 @router.post("")
-def create_job(request: Request, db: Db, user: TokenUser, body: CreateJob) -> FineTuningJob:
-    """Make a job; a repeat of a request that was carried out gets the job of the first time."""
+def create_job(
+    request: Request, db: Db, user: TokenUser, body: CreateJob
+) -> FineTuningJob | PlannedJob:
+    """Make a job; a repeat of a request that was carried out gets the job of the first time.
+
+    With `x_etude.dry_run` nothing is made: the answer says what would be, and what it would take.
+    """
     if not can_edit(user):
         raise Forbidden("You may look at jobs, but not start any.")
+    if body.x_etude is not None and body.x_etude.dry_run:
+        return _planned(db, user, body)
     sent = body.model_dump(mode="json", exclude_unset=True)
     print_ = retries.fingerprint(sent)
     key = retries.idempotency_key(request)
@@ -49,10 +57,19 @@ def create_job(request: Request, db: Db, user: TokenUser, body: CreateJob) -> Fi
     return job_view.show(db, job)
 
 
+def _planned(db: Session, user: User, body: CreateJob) -> PlannedJob:
+    """Make the job, look at it, and take all of it back: no two ways of making one can differ."""
+    try:
+        job = _create(db, user, body, {})
+        return job_view.planned(db, job)
+    finally:
+        db.rollback()
+
+
 def _create(db: Session, user: User, body: CreateJob, request_kept: dict[str, Any]) -> Job:
     creation.refuse_unsupported(body)
-    model = creation.base_model(db, body.model)
-    config = creation.train_config(body, model)
+    model, start_adapter = creation.starting_point(db, user, body.model)
+    config = creation.train_config(body, model, start_adapter)
     version = creation.training_data(db, user, body.training_file, "training_file")
     held_out = (
         creation.training_data(db, user, body.validation_file, "validation_file")
@@ -66,19 +83,26 @@ def _create(db: Session, user: User, body: CreateJob, request_kept: dict[str, An
             field="validation_file",
         )
     name = body.x_etude.name if body.x_etude else None
-    return requests.create(
-        db,
-        user,
-        name=name or body.suffix or version.dataset.name,
-        version_id=version.id,
-        base_model_id=model.id,
-        config=config,
-        suffix=body.suffix,
-        labels=body.metadata,
-        api_request=request_kept,
-        validation_version_id=held_out.id if held_out else None,
-        privacy=creation.privacy(body.x_privacy),
-    )
+    try:
+        return requests.create(
+            db,
+            user,
+            name=name or body.suffix or version.dataset.name,
+            version_id=version.id,
+            base_model_id=model.id,
+            config=config,
+            suffix=body.suffix,
+            labels=body.metadata,
+            api_request=request_kept,
+            validation_version_id=held_out.id if held_out else None,
+            privacy=creation.privacy(body.x_privacy),
+            start_adapter=start_adapter,
+        )
+    except Invalid as error:
+        # What a page asks for under names of its own is here one parameter.
+        if error.field in ("base_model_id", "start_adapter_id"):
+            raise BadRequest(f"model: {error.message}", field="model") from error
+        raise
 
 
 @router.get("")

@@ -1,6 +1,7 @@
 """A job as OpenAI's FineTuningJob: its status words, settled settings and result files."""
 
 from collections.abc import Sequence
+from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
 
 from sqlalchemy import select
@@ -15,12 +16,15 @@ from app.core.models import (
     VersionStatus,
 )
 from app.datasets.privacy import reviews
-from app.jobs import queue_view
+from app.jobs import plans, practice, queue_view
 from app.training.config import TrainConfig, proposed_learning_rate
+from app.training.plan.choose import Plan
 from app.web.v1.schemas import (
+    Estimate,
     FineTuningJob,
     JobError,
     JobState,
+    PlannedJob,
     SettledDpo,
     SettledDpoHyperparameters,
     SettledHyperparameters,
@@ -35,11 +39,53 @@ def show(db: Session, job: Job) -> FineTuningJob:
     return show_many(db, [job])[0]
 
 
+def planned(db: Session, job: Job) -> PlannedJob:
+    """Build the answer for a job that will not be kept; nothing of it may be remembered either."""
+    line = queue_view.with_what_is_not_kept(db)
+    held_out = None
+    if job.validation_version_id is not None:
+        held_out = db.get_one(DatasetVersion, job.validation_version_id)
+    held = reviews.held(db, [one.id for one in (job.version, held_out) if one is not None])
+    shown = _show(job, held_out, held, line)
+    known = shown.model_dump() | {"id": None, "x_job_id": None}
+    return PlannedJob.model_validate(known | {"x_estimate": _estimate(db, job, line)})
+
+
+def _estimate(db: Session, job: Job, line: queue_view.Outlook) -> Estimate:
+    times = line.times.get(job.id)
+    estimate = Estimate(
+        position=line.positions.get(job.id),
+        starts=_both(times.starts) if times else None,
+        ends=_both(times.ends) if times and times.ends else None,
+        why=line.why(job.id),
+    )
+    if job.plan is None:
+        return estimate
+    plan = Plan.model_validate(job.plan)
+    device = plans.device_of(plan, plans.devices(db))
+    return estimate.model_copy(
+        update={
+            "seconds": plan.seconds,
+            "num_steps": plan.num_steps,
+            "num_tokens": plan.num_tokens,
+            "tokens_per_second": plan.tokens_per_second,
+            "memory_bytes": plan.peak_bytes,
+            "fits": plan.fits,
+            "device": device.name or device.kind,
+            "num_devices": device.num_devices,
+        }
+    )
+
+
+def _both(moments: tuple[datetime, datetime]) -> tuple[int, int]:
+    return unix(moments[0]), unix(moments[1])
+
+
 def show_many(db: Session, rows: Sequence[Job]) -> list[FineTuningJob]:
     """Build the answers for a page of jobs."""
     wanted = {job.validation_version_id for job in rows} - {None}
-    found = db.scalars(select(DatasetVersion).where(DatasetVersion.id.in_(wanted)))
-    held_out = {version.id: version for version in found}
+    tested_on = db.scalars(select(DatasetVersion).where(DatasetVersion.id.in_(wanted)))
+    held_out = {version.id: version for version in tested_on}
     held = reviews.held(db, [job.version_id for job in rows] + list(held_out))
     is_any_waiting = any(job.status is JobStatus.QUEUED for job in rows)
     line = queue_view.outlook(db) if is_any_waiting else None
@@ -60,7 +106,7 @@ def _show(
         created_at=unix(job.created_at),
         finished_at=unix(job.finished_at) if job.finished_at else None,
         estimated_finish=_estimated_finish(job, line),
-        model=job.base_model.name,
+        model=job.lineage[0]["public_name"] if job.lineage else job.base_model.name,
         fine_tuned_model=adapter.public_name if adapter else None,
         organization_id=f"org-{job.department_id}",
         training_file=job.version.file.public_id,
@@ -81,6 +127,10 @@ def _show(
         x_total_steps=job.total_steps,
         x_position=line.positions.get(job.id) if line and is_waiting else None,
         x_why=line.why(job.id) if line and job.status is JobStatus.QUEUED else None,
+        x_base_model=job.base_model.name,
+        x_started_from=[one["public_name"] for one in job.lineage],
+        x_rows=asdict(practice.sizes(job, held_out)),
+        x_chosen_by=practice.chosen_by(job),
         x_settings=job.config,
         x_metrics=adapter.metrics if adapter else None,
     )

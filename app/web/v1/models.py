@@ -1,18 +1,27 @@
 """/v1/models: the starting models on offer, and the department's own adapters."""
 
+from typing import Literal
+
 from fastapi import APIRouter
 from sqlalchemy.orm import Session
 
+from app.adapters import asking, conversations
 from app.adapters import registry as adapters
 from app.base_models import registry as base_models
 from app.core.db import Db
 from app.core.errors import Forbidden, NotFound
-from app.core.models import Adapter, BaseModel, ModelStatus, User
+from app.core.models import Adapter, AdapterKind, BaseModel, ModelStatus, Release, User
 from app.people.auth import TokenUser
+from app.web.v1 import evaluations
 from app.web.v1.paging import Page, page
 from app.web.v1.schemas import Deleted, Model, unix
 
 router = APIRouter(prefix="/models")
+_KINDS: dict[AdapterKind, Literal["adapter", "lookup", "untrained"]] = {
+    AdapterKind.TUNED: "adapter",
+    AdapterKind.LOOKUP: "lookup",
+    AdapterKind.ALONE: "untrained",
+}
 
 
 @router.get("")
@@ -29,7 +38,12 @@ def list_models(db: Db, user: TokenUser) -> Page[Model]:
 def retrieve_model(model: str, db: Db, user: TokenUser) -> Model:
     """Return one model; a starting model also while it is being imported."""
     if model.startswith("ft:"):
-        return _adapter(_find(db, user, model))
+        adapter = _find(db, user, model)
+        told = ""  # to a text that is gone on with, nothing is said first
+        if not asking.continues_text(db, adapter):
+            told = conversations.instruction(db, user, adapter)
+        judged = evaluations.of_model(db, adapter.id)
+        return _adapter(adapter).model_copy(update={"x_instruction": told, "x_evaluation": judged})
     try:
         return _base(base_models.by_name(db, model))
     except NotFound:
@@ -74,21 +88,27 @@ def _base(model: BaseModel) -> Model:
         x_status=model.status.value,
         x_reason=model.reason,
         x_base_model=None,
+        x_started_from=[],
         x_job=None,
+        x_adapter_id=None,
         x_metrics=None,
     )
 
 
 def _adapter(adapter: Adapter) -> Model:
+    version = adapter.lookup_version
     return Model(
         id=adapter.public_name,
         created=unix(adapter.created_at),
         owned_by=f"org-{adapter.department_id}",
-        x_kind="adapter",
+        x_kind=_KINDS[adapter.kind],
         x_label=adapter.name,
-        x_status="ready",
+        x_status="withdrawn" if adapter.release is Release.WITHDRAWN else "ready",
         x_reason=None,
         x_base_model=adapter.base_model.name,
+        x_started_from=[one["public_name"] for one in adapter.lineage],
         x_job=adapter.job.public_id if adapter.job else None,
-        x_metrics=adapter.metrics,
+        x_adapter_id=adapter.id,
+        x_lookup=version.file.public_id if version is not None and adapter.looks_up else None,
+        x_metrics=adapter.metrics or None,
     )

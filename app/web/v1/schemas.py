@@ -5,6 +5,10 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
+from app.core.models import Arm, EvaluationStatus, JudgingStatus
+from app.evaluation.verdict import Difference
+from app.jobs.practice import ChosenBy
+
 JobState = Literal["validating_files", "queued", "running", "succeeded", "failed", "cancelled"]
 
 
@@ -72,6 +76,7 @@ class Options(BaseModel):
 
     preset: Literal["quick", "balanced", "thorough"] = "balanced"
     name: Annotated[Text, Field(min_length=1, max_length=120)] | None = None
+    dry_run: Annotated[bool, Field(strict=True)] | None = None
 
 
 class Privacy(_Request):
@@ -93,6 +98,17 @@ class CreateJob(_Request):
     hyperparameters: Hyperparameters | None = None
     x_etude: Options | None = None
     x_privacy: Privacy | None = None
+
+
+class ErrorBody(BaseModel):
+    message: str
+    type: str
+    param: str | None
+    code: str | None
+
+
+class ErrorAnswer(BaseModel):
+    error: ErrorBody
 
 
 class Deleted(BaseModel):
@@ -120,10 +136,46 @@ class File(BaseModel):
     status_details: str | None
     x_dataset_id: int | None
     x_version_id: int | None
-    x_num_train: int | None
-    x_num_validation: int | None
+    x_num_train: int | None  # rows to practise
+    x_num_check: int | None  # to check; 0 in versions from before, whose test rows choose, too
+    x_num_test: int | None
+    x_num_validation: int | None  # as stored: those to check, or of two parts those to test
     x_left_out: dict[str, Any] | None
     x_privacy: FilePrivacy | None
+
+
+class CreateUpload(_Request):
+    bytes: Annotated[int, Field(strict=True, ge=1)]
+    filename: Annotated[Text, Field(min_length=1, max_length=255)]
+    mime_type: Text  # what a file is, its contents say
+    purpose: Text
+    # Named so that it can be refused by name.
+    expires_after: Any = None
+
+
+class CompleteUpload(_Request):
+    part_ids: Annotated[list[Text], Field(min_length=1, max_length=10_000)]
+    md5: Annotated[Text, Field(pattern=r"^[0-9A-Fa-f]{32}$")] | None = None
+    x_privacy: Privacy | None = None
+
+
+class Upload(BaseModel):
+    id: str
+    object: Literal["upload"] = "upload"
+    bytes: int
+    created_at: int
+    expires_at: int
+    filename: str
+    purpose: str
+    status: Literal["pending", "completed", "cancelled", "expired"]
+    file: File | None
+
+
+class UploadPart(BaseModel):
+    id: str
+    object: Literal["upload.part"] = "upload.part"
+    created_at: int
+    upload_id: str
 
 
 class JobError(BaseModel):
@@ -183,8 +235,38 @@ class FineTuningJob(BaseModel):
     x_total_steps: int | None
     x_position: int | None
     x_why: str | None  # it waits, as a sentence
+    x_base_model: str
+    x_started_from: list[str]  # tuned models, the nearest first
+    x_rows: dict[str, int]  # how many it practises, checks on and is tested on
+    x_chosen_by: ChosenBy  # by which rows it chooses its step; by practised ones none
     x_settings: dict[str, Any]
     x_metrics: dict[str, Any] | None
+
+
+class Estimate(BaseModel):
+    """What a job would take, and when; null where nobody can say yet, and `why` says why."""
+
+    seconds: float | None = None  # training alone
+    num_steps: int | None = None
+    num_tokens: int | None = None
+    tokens_per_second: float | None = None
+    memory_bytes: int | None = None  # on each device
+    fits: Literal["yes", "tight", "no"] | None = None
+    device: str | None = None
+    num_devices: int | None = None
+    position: int | None = None  # in the queue; 1 is next
+    # The earliest and the latest, in Unix seconds.
+    starts: tuple[int, int] | None = None
+    ends: tuple[int, int] | None = None
+    why: str  # it would wait
+
+
+class PlannedJob(FineTuningJob):
+    """What `x_etude.dry_run` answers: the job that was not made."""
+
+    id: None = None  # type: ignore[assignment]
+    x_job_id: None = None  # type: ignore[assignment]
+    x_estimate: Estimate
 
 
 class JobEvent(BaseModel):
@@ -214,15 +296,72 @@ class JobCheckpoint(BaseModel):
     metrics: CheckpointMetrics
 
 
+class Count(BaseModel):
+    """How many answers got which mark; `unsure` waits for a person, and counts as not right."""
+
+    right: int
+    partly: int
+    wrong: int
+    unsure: int
+    num: int
+
+
+class JudgeShown(BaseModel):
+    """A larger model that marked answers: its marks stand beside those of rules and people."""
+
+    model: str
+    status: JudgingStatus
+    reason: str | None = Field(description="Why it failed.")
+    num: int = Field(description="Answers that it read, over all arms.")
+    unclear: int = Field(description="Of these, replies that were no mark.")
+    counting: int = Field(description="Its marks that count.")
+    compared: int = Field(description="Answers that a person marked as well.")
+    agreed: int = Field(description="Of these, with the same mark.")
+
+
+class EvaluationShown(Count):
+    """How many answers of a model are right, beside those of others on the same questions."""
+
+    id: str
+    object: str = "x_evaluation"
+    created_at: int
+    finished_at: int | None
+    status: EvaluationStatus
+    model: str
+    verdict: str | None = Field(description="The standing; null until all is counted.")
+    summary: str = Field(description="The same as sentences.")
+    reason: str | None = Field(description="Why it failed.")
+    num_answered: int
+    num_questions: int
+    arms: dict[Arm, Count]
+    practice: Count | None
+    unanswerable: Count | None = Field(description="Of those, `wrong` were answers made up.")
+    general: dict[Arm, Count] = Field(description="General questions, before and after training.")
+    site: dict[Arm, Count] = Field(description="The same of the department's own list.")
+    right_between: tuple[float, float] | None
+    wrong_between: tuple[float, float] | None
+    than_base: Difference | None
+    than_lookup: Difference | None
+    num_by_people: int
+    judge: JudgeShown | None = Field(description="The newest larger model that marked answers.")
+
+
 class Model(BaseModel):
     id: str
     object: Literal["model"] = "model"
     created: int
     owned_by: str
-    x_kind: Literal["base", "adapter"]
+    x_kind: Literal["base", "adapter", "lookup", "untrained"]
     x_label: str
     x_status: str
     x_reason: str | None
     x_base_model: str | None
+    x_started_from: list[str]  # tuned models, the nearest first
     x_job: str | None
+    x_adapter_id: int | None
+    # What it was told before each question, and how many of its answers are right; a list of models
+    # says neither.
+    x_instruction: str | None = None
+    x_evaluation: EvaluationShown | None = None
+    x_lookup: str | None = None  # the file whose rows it puts before each question
     x_metrics: dict[str, Any] | None

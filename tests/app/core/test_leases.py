@@ -10,7 +10,7 @@ from app.core import db as database
 from app.core import leases
 from app.core.leases import BASE_MODELS, VERSIONS, LeaseLost
 from app.core.models import BaseModel, DatasetVersion, ModelStatus, VersionStatus
-from tests.factories import make_base_model, make_dataset_version
+from tests.factories import make_base_model, make_dataset_version, make_user
 
 
 def claim(db: Session, worker_id: str = "cpu-0") -> leases.Lease:
@@ -139,3 +139,15 @@ def test_models_go_the_same_way(db: Session) -> None:
     found = db.get(BaseModel, model.id, populate_existing=True)
     assert found is not None
     assert (found.status, found.folder, found.lease_until) == (ModelStatus.READY, "tiny", None)
+
+
+def test_people_take_turns_however_much_one_of_them_has_sent(db: Session) -> None:
+    many, few = make_user(db), make_user(db)
+    of_many = [
+        make_dataset_version(db, user=many, status=VersionStatus.UPLOADED).id for _ in range(4)
+    ]
+    of_few = [
+        make_dataset_version(db, user=few, status=VersionStatus.UPLOADED).id for _ in range(2)
+    ]
+    taken = [claim(db, f"cpu-{number}").id for number in range(6)]
+    assert taken == [of_many[0], of_few[0], of_many[1], of_few[1], *of_many[2:]]

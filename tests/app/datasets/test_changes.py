@@ -4,7 +4,7 @@ import hashlib
 from datetime import UTC, datetime
 
 import pytest
-from sqlalchemy import func, inspect, select
+from sqlalchemy import Connection, func, inspect, select
 from sqlalchemy.orm import Session
 
 from app.core import db as database
@@ -18,8 +18,8 @@ from app.core.models import (
     Split,
     VersionStatus,
 )
-from app.datasets import changes, deletion, examples
-from app.datasets.changes import Change
+from app.datasets import browsing, changes, comparing, deletion, examples, parts
+from app.datasets.changes import Addition, Change
 from tests.factories import first_user, make_dataset_version, make_user
 
 
@@ -81,7 +81,9 @@ def test_a_version_is_its_base_plus_what_changed(db: Session) -> None:
         (first, second, third, fourth), [(20, 4), (20, 3), (18, 4), (19, 3)], strict=True
     ):
         assert (version.num_train, version.num_validation) == numbers
-        assert tuple(examples.count(db, version, split) for split in Split) == numbers
+        assert tuple(examples.count(db, version, split) for split in Split) == (*numbers, 0)
+        # The base has two parts, and so has what is derived from it.
+        assert version.num_test is None
 
 
 def test_pages_follow_one_another_by_the_index(db: Session) -> None:
@@ -144,7 +146,7 @@ def test_what_was_done_is_kept_in_words_and_audited(db: Session) -> None:
     )
     counts = {"num_edited": 1, "num_moved": 1, "num_removed": 1}
     assert version.changes == {"why": "checked by hand", **counts}
-    assert changes.described(version) == "1 example edited, 1 moved, 1 left out"
+    assert changes.described(version) == "1 example edited, 1 example moved, 1 example left out"
     event = db.scalars(select(AuditEvent).order_by(AuditEvent.id.desc())).first()
     assert event is not None
     assert (event.action, event.subject) == ("dataset.derive", f"dataset version {version.id}")
@@ -163,7 +165,8 @@ def test_what_cannot_be_derived(db: Session) -> None:
     for made, kind, words in (
         ([Change(0, same.messages, Split.TRAIN)], Invalid, "Nothing would change"),
         ([Change(24, said("x"))], Conflict, "Example 25 is no longer in this version"),
-        ([Change(i, is_removed=True) for i in range(20)], Invalid, "leave 0 examples for practice"),
+        ([Change(i, is_removed=True) for i in range(20)], Invalid, "leave 0 examples in the pr"),
+        ([Change(0, split=Split.TEST)], Invalid, "a practice set and a test set alone"),
     ):
         with pytest.raises(kind, match=words):
             changes.derive(db, user, base, made, "x")
@@ -179,6 +182,34 @@ def test_what_cannot_be_derived(db: Session) -> None:
         changes.derive(db, user, base, [Change(0, is_removed=True)], "x")
 
 
+def test_rows_move_between_three_parts(db: Session) -> None:
+    base = make_dataset_version(db, num_train=20, num_validation=4, num_test=6)
+    moved = [
+        Change(0, split=Split.VALIDATION),
+        Change(1, split=Split.TEST),
+        Change(20, split=Split.TEST),
+        Change(24, split=Split.TRAIN),
+        Change(25, is_removed=True),
+    ]
+    made = changes.derive(db, first_user(db), base, moved, "x")
+    db.commit()
+    assert made.changes is not None
+    assert (made.changes["num_moved"], made.changes["num_removed"]) == (4, 1)
+    assert (made.num_train, made.num_validation, made.num_test) == (19, 4, 6)
+    for split in Split:
+        assert examples.count(db, made, split) == parts.count(made, split)
+    assert sorted(questions(db, made, Split.TEST)) == [1, 20, 26, 27, 28, 29]
+    # The base stays as it was.
+    assert (base.num_train, base.num_validation, base.num_test) == (20, 4, 6)
+    assert sorted(questions(db, base, Split.TEST)) == list(range(24, 30))
+    with pytest.raises(
+        Invalid, match=r"0 examples in the practice set, 4 .*check set and 6 .*test"
+    ):
+        changes.derive(
+            db, first_user(db), base, [Change(i, is_removed=True) for i in range(20)], "x"
+        )
+
+
 def test_deleting_a_dataset_takes_all_layers(db: Session) -> None:
     fourth = chain(db)[-1]
     deletion.delete_dataset(db, fourth.dataset.owner, fourth.dataset)
@@ -186,15 +217,46 @@ def test_deleting_a_dataset_takes_all_layers(db: Session) -> None:
     assert db.scalar(select(func.count()).select_from(Example)) == 0
 
 
-def test_without_layers_a_derived_version_has_all_rows_itself(db: Session) -> None:
+def test_without_layers_a_derived_version_has_all_rows_itself(
+    db: Session, owner: Connection
+) -> None:
     third = chain(db)[2]
     before = questions(db, third)
     db.commit()
-    migrations.downgrade(database.engine(), "0001")
+    migrations.downgrade(owner.engine, "0001")
     assert "layers" not in {
         c["name"] for c in inspect(database.engine()).get_columns("dataset_version")
     }
-    migrations.upgrade(database.engine())
+    migrations.upgrade(owner.engine)
     db.expire_all()
     assert third.layers is None
     assert questions(db, third) == before
+
+
+def test_new_examples_stand_behind_all_others(db: Session) -> None:
+    first = make_dataset_version(db)
+    owner = first.dataset.owner
+    added = [Addition(said("new")), Addition(said("tested"), Split.VALIDATION, {"feedback": 7})]
+    second = changes.derive(db, owner, first, [Change(23, is_removed=True)], "said", added=added)
+    db.commit()
+    assert questions(db, second) == {
+        **{index: text for index, text in questions(db, first).items() if index != 23},
+        24: "new",
+        25: "tested",
+    }
+    assert (second.num_train, second.num_validation) == (21, 4)
+    assert changes.described(second) == "2 examples added, 1 example left out"
+    assert [row.index for row in examples.page(db, second, after=22)] == [24, 25]
+    assert examples.kind(db, second) is examples.kind(db, first)
+    assert browsing.page(db, second, browsing.Wish(words="tested")).examples[0].index == 25
+    differences, _ = comparing.page(db, first, second)
+    assert [(one.index, one.how) for one in differences] == [
+        (23, comparing.How.LEFT_OUT),
+        (24, comparing.How.ADDED),
+        (25, comparing.How.ADDED),
+    ]
+    # What is added to that again comes behind, also where the last one was left out.
+    third = derive(db, second, Change(25, is_removed=True))
+    fourth = changes.derive(db, owner, third, [], "said", added=[Addition(said("last"))])
+    assert max(questions(db, fourth)) == 26
+    assert examples.sha256(db, fourth) == fourth.examples_sha256

@@ -1,30 +1,8 @@
-"""The draw of the test set: the asked share, never all, and equal examples on one side."""
+"""What makes two examples equal, and what is hashed and said of rows."""
 
-from array import array
-
-import pytest
-
-from app.datasets.examples import body, rows_that, validation_ranks
+from app.datasets.examples import body, rows_that
 from app.datasets.readers.reader import _body as reader_body
 from app.datasets.readers.reader import rank
-
-
-@pytest.mark.parametrize(
-    ("ranks", "share", "drawn"),
-    [
-        (range(100), 0.1, set(range(10))),
-        (range(10), 0.01, {0}),
-        (range(10), 0.0, set()),
-        (range(2), 0.5, {0}),
-        ([7], 0.5, set()),
-        ([7, 7, 7], 0.5, set()),
-        # Eight equal ones would swallow the practice set: the next is drawn instead.
-        ([1] * 8 + [2, 3], 0.1, {2}),
-        ([1, 1, 2, 3, 4, 5, 6, 7, 8, 9], 0.1, {1}),
-    ],
-)
-def test_the_draw(ranks: list[int], share: float, drawn: set[int]) -> None:
-    assert validation_ranks(array("Q", ranks), share) == drawn
 
 
 def test_equal_examples_have_equal_ranks_in_each_draw() -> None:

@@ -8,10 +8,10 @@ import pytest
 
 from app.jobs import forecast
 from app.jobs.forecast import DurationRange, Machine, Pace, Running, Waiting
+from app.jobs.hours import OpeningHours
 from app.jobs.scheduling import (
     Needs,
     Offer,
-    OpeningHours,
     Rule,
     Standing,
     Standings,

@@ -166,7 +166,8 @@ def test_files_that_name_their_content_are_kept_by_browsers(client: TestClient) 
     assert client.get("/static/css/etude.css").headers["cache-control"] == "no-cache"
 
 
-def test_a_crash_is_a_page_with_a_number_and_no_details(db: Session) -> None:
+def test_a_crash_is_a_page_like_any_other(db: Session) -> None:
+    """With a number and no details, and all that every page passes."""
     app = create_app()
 
     @app.get("/crash")
@@ -177,7 +178,11 @@ def test_a_crash_is_a_page_with_a_number_and_no_details(db: Session) -> None:
         answer = browser.get("/crash", headers=READS_HTML)
     assert answer.status_code == 500
     assert "secret of a row" not in answer.text
-    assert re.search(r"request [0-9a-f]{16}", answer.text)
+    number = answer.headers["x-request-id"]
+    assert f"request {number}" in answer.text
+    assert answer.headers["content-security-policy"].startswith("default-src 'none'")
+    assert answer.headers["x-content-type-options"] == "nosniff"
+    assert answer.headers["cache-control"] == "no-store"
 
 
 def test_signing_in_leads_nowhere_else(client: TestClient, db: Session) -> None:

@@ -7,7 +7,7 @@ from jinja2 import UndefinedError
 
 from app.core.models import AskingStatus, VersionStatus
 from app.datasets import statuses
-from app.web.render import counted, environment
+from app.web.render import environment
 
 ROOT = Path(__file__).resolve().parents[3] / "templates"
 MAX_LENGTH = 120
@@ -27,11 +27,6 @@ def test_each_status_of_data_has_its_words() -> None:
     assert list(statuses.ASKING) == list(AskingStatus)
     ended = {VersionStatus.READY, VersionStatus.FAILED}
     assert set(statuses.SENTENCES) == set(VersionStatus) - ended
-
-
-def test_a_sentence_is_chosen_by_its_count() -> None:
-    said = [counted(n, "1 row of {name}.", "{n} rows of {name}.", name="{x}") for n in (0, 1, 2000)]
-    assert said == ["0 rows of {x}.", "1 row of {x}.", "2,000 rows of {x}."]
 
 
 @pytest.mark.parametrize("asked", ["given.gone is none", "given.gone is not none", "gone is none"])

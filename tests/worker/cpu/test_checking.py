@@ -22,13 +22,13 @@ from app.core.models import (
     Severity,
     Split,
 )
-from app.datasets import browsing, changes, examples, search
+from app.datasets import browsing, changes, examples, nearest, search
 from app.datasets.changes import Change
 from app.datasets.doctor import checks, fixes, process
 from app.datasets.doctor.request import DoctorRequest
 from tests.factories import first_user, make_dataset_version
 from worker.cpu import checking
-from worker.cpu.leased import LeaseHolder
+from worker.leased import LeaseHolder
 
 LONG = (
     "Wash your hands with soap for at least half a minute before you touch a patient, and dry "
@@ -45,12 +45,20 @@ def pair(question: str, answer: str) -> list[dict[str, Any]]:
 
 
 def version_of(
-    db: Session, conversations: list[list[dict[str, Any]]], tests: tuple[int, ...] = ()
+    db: Session,
+    conversations: list[list[dict[str, Any]]],
+    tests: tuple[int, ...] = (),
+    checks_on: tuple[int, ...] | None = None,
 ) -> DatasetVersion:
+    """A version of these rows; of three parts where some are to check."""
     version = make_dataset_version(db, num_train=0, num_validation=0)
-    version.num_train, version.num_validation = len(conversations) - len(tests), len(tests)
-    for index, messages in enumerate(conversations):
-        split = Split.VALIDATION if index in tests else Split.TRAIN
+    part = dict.fromkeys(tests, Split.VALIDATION if checks_on is None else Split.TEST)
+    part |= dict.fromkeys(checks_on or (), Split.VALIDATION)
+    splits = [part.get(index, Split.TRAIN) for index in range(len(conversations))]
+    version.num_train = splits.count(Split.TRAIN)
+    version.num_validation = splits.count(Split.VALIDATION)
+    version.num_test = None if checks_on is None else splits.count(Split.TEST)
+    for index, (messages, split) in enumerate(zip(conversations, splits, strict=True)):
         db.add(
             Example(
                 version_id=version.id,
@@ -173,6 +181,49 @@ def test_each_kind_of_damage_is_found_where_it_is_and_nowhere_else(db: Session) 
     assert (order[-1], sorted(order)) == (37, list(range(len(rows))))
 
 
+def test_no_row_nor_its_like_may_stand_in_two_parts(db: Session) -> None:
+    near = f"{LONG}, then put on fresh gloves from the box beside the door of the ward"
+    rows = [
+        *PLAIN,  # 0 to 21, to practise
+        PLAIN[3],  # 22: practised, and checks
+        PLAIN[4],  # 23: practised, and tests
+        pair("Only kept?", "Yes, this one is."),  # 24: checks
+        pair("only  KEPT?", "yes, this one is."),  # 25: checks, and tests
+        pair("How?", f"{near}."),  # 26: checks
+        pair("How?", f"{near}!"),  # 27: tests, and is nearly the same
+        pair("In one part twice?", "That is no leak."),  # 28, 29: test
+        pair("In one part twice?", "That is no leak."),
+    ]
+    version = version_of(db, rows, tests=(23, 25, 27, 28, 29), checks_on=(22, 24, 26))
+    found = check(db, version)
+    assert found["leak"] == [22, 23, 25, 27]
+    assert found["duplicate"] == [29]
+    marks = browsing.marks(db, version, "leak")
+    assert [marks.partner(index) for index in found["leak"]] == [3, 4, 24, 26]
+    # Each goes where its like stands, and then there is none.
+    made = fixes.apply(db, first_user(db), version, "leak", "move")
+    assert made is not None
+    db.commit()
+    assert [row.split for row in examples.at(db, made, found["leak"])] == [
+        Split.TRAIN,
+        Split.TRAIN,
+        Split.VALIDATION,
+        Split.VALIDATION,
+    ]
+    assert (made.num_train, made.num_validation, made.num_test) == (24, 4, 2)
+    assert "leak" not in check(db, made)
+
+
+def test_a_small_test_set_is_told_by_what_tests(db: Session) -> None:
+    many = [pair(f"What is {number}?", f"It is {number}.") for number in range(220)]
+    version = version_of(db, many, tests=tuple(range(30)), checks_on=(30, 31))
+    assert "test_set" not in check(db, version)
+    version = version_of(db, many, tests=(0, 1, 2), checks_on=tuple(range(3, 40)))
+    check(db, version)
+    small = next(one for one in checks.findings(db, version) if one.kind == "test_set")
+    assert "The test set has 3 examples" in small.reason
+
+
 def test_the_verdict_comes_first_and_says_what_to_do(db: Session) -> None:
     version = version_of(db, PLAIN)
     check(db, version)
@@ -265,6 +316,19 @@ def test_of_versions_replaced_before_their_turn_none_is_checked(db: Session) -> 
     checks.again(db, first)
     db.commit()
     check(db, first)
+
+
+def test_the_nearest_question_of_a_large_version_is_found_by_its_bits(db: Session) -> None:
+    rows = [pair(f"Where is thing {n}?", f"Shelf {n}.") for n in range(search.MIN_INDEXED + 300)]
+    rows[4321] = pair("May I have coffee before blood is taken?", "Until two hours before.")
+    rows[5100] = pair("May I have coffee with milk?", "Yes.")
+    version = version_of(db, rows, tests=(5100,))
+    asked = "Can I drink coffee before the blood test?"
+    assert nearest.find(db, version, asked) is None  # nobody has looked through it yet
+    check(db, version)
+    assert nearest.find(db, version, asked) == 4321
+    assert nearest.find(db, version, "May I have coffee with milk?") == 4321
+    assert nearest.find(db, version, "Helicopters, dinosaurs?") is None
 
 
 def test_words_are_found_by_their_bits_in_any_derived_version(db: Session) -> None:

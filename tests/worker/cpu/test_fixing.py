@@ -19,7 +19,7 @@ from tests.app.web.pages import sign_in
 from tests.factories import first_user, make_job, make_user
 from tests.worker.cpu.test_checking import check, pair, version_of
 from worker.cpu import checking, fixing
-from worker.cpu.leased import LeaseHolder
+from worker.leased import LeaseHolder
 
 ME = "cpu-0"
 
@@ -155,7 +155,7 @@ def test_what_would_leave_too_little_is_said_on_the_page(
     run = run_of(db, version)
     assert (run.status, run.result_version_id) == (FixStatus.FAILED, None)
     page = sign_in(client, db, first_user(db)).get(f"/versions/{version.id}").text
-    told = "could not be made. This would leave 0 examples for practice"
+    told = "could not be made. This would leave 0 examples in the practice set"
     assert told in " ".join(page.split())
     # It can be asked for again.
     assert fixes.apply(db, first_user(db), version, "spaces", "mend") is None

@@ -1,8 +1,12 @@
 """Base models come from strangers: what is taken, what is refused, and that imports are fenced."""
 
+import contextlib
 import hashlib
 import json
+import os
 import shutil
+import socket
+import struct
 import subprocess
 import sys
 from collections.abc import Callable
@@ -12,22 +16,27 @@ from threading import Thread
 from typing import Any, ClassVar
 from urllib.parse import unquote
 
+import numpy as np
 import pytest
 import torch
+from gguf import GGUFWriter
 from safetensors.torch import load_file, save_file
 from sqlalchemy.orm import Session
 
 from app.base_models import registry as base_models
+from app.base_models.folders import ModelFolder, Outside
 from app.core import settings
 from app.core.errors import Conflict, Forbidden, Invalid
 from app.core.models import BaseModel, ModelStatus, Role
 from app.training import manifests
+from tests import patience
 from tests.factories import make_user
 from tests.worker.conftest import is_running, wait_for
 from tests.worker.trainer.conftest import tiny_model
 from worker import identity
-from worker.cpu import model_import
-from worker.cpu.model_conversion import Unusable, clean_config, convert
+from worker.cpu import model_conversion, model_import
+from worker.cpu.model_conversion import clean_config, convert
+from worker.cpu.model_files import Unusable
 
 __all__ = ["tiny_model"]
 COMMIT = "0123456789" * 4
@@ -144,6 +153,70 @@ def cut_off(folder: Path) -> None:
     path.write_bytes(path.read_bytes()[:1000])
 
 
+def endless_numbers(folder: Path) -> None:
+    change_json(folder / "config.json", num_hidden_layers=3_000_000)
+
+
+def wild_numbers(folder: Path) -> None:
+    change_json(folder / "config.json", rope_theta=float("inf"))
+
+
+def no_number(folder: Path) -> None:
+    change_json(folder / "config.json", hidden_size=[64])
+
+
+def a_pipe(folder: Path) -> None:
+    (folder / "generation_config.json").unlink(missing_ok=True)
+    os.mkfifo(folder / "generation_config.json")
+
+
+def a_link(folder: Path) -> None:
+    (folder / "special_tokens_map.json").unlink(missing_ok=True)
+    (folder / "special_tokens_map.json").symlink_to("/etc/passwd")
+
+
+def a_socket(folder: Path) -> None:
+    # A socket's name is short, and the folder's is not.
+    with socket.socket(socket.AF_UNIX) as made, contextlib.chdir(folder):
+        made.bind("LICENSE")
+
+
+def long_template(folder: Path) -> None:
+    template = (folder / "chat_template.jinja").read_text()
+    (folder / "chat_template.jinja").unlink()
+    change_json(folder / "tokenizer_config.json", chat_template=template + "{##}" * 20_000)
+
+
+def long_templates(folder: Path) -> None:
+    named = [{"name": str(number), "template": "x" * 10_000} for number in range(10)]
+    change_json(folder / "tokenizer_config.json", chat_template=named)
+
+
+def endless_template(folder: Path) -> None:
+    loop = "{% for a in range(99999) %}{% for b in range(99999) %}{% endfor %}{% endfor %}"
+    (folder / "chat_template.jinja").write_text(loop)
+
+
+def panicking_tokenizer(folder: Path) -> None:
+    split = {
+        "type": "Split",
+        "pattern": {"Regex": "(a+)+#"},
+        "behavior": "Isolated",
+        "invert": False,
+    }
+    tokenizer = json.loads((folder / "tokenizer.json").read_text())
+    before = tokenizer["pre_tokenizer"]
+    both = {"type": "Sequence", "pretokenizers": [split, *([before] if before else [])]}
+    change_json(folder / "tokenizer.json", pre_tokenizer=both)
+
+
+def many_weights(folder: Path) -> None:
+    one = {"dtype": "F32", "shape": [0], "data_offsets": [0, 0]}
+    header = json.dumps({f"w{number}": one for number in range(20_001)}).encode()
+    length = len(header).to_bytes(8, "little")
+    (folder / "more.safetensors").write_bytes(length + header)
+
+
 def nothing_there(folder: Path) -> None:
     shutil.rmtree(folder)
 
@@ -162,14 +235,30 @@ def nothing_there(folder: Path) -> None:
         (lacking_weights, r"lack the weights model\.norm\.weight"),
         (other_shape, "do not have the shape"),
         (cut_off, "damaged"),
+        (endless_numbers, "num_hidden_layers is 3,000,000, and at most 1,000"),
+        (wild_numbers, "rope_theta that cannot be right"),
+        (no_number, r"hidden_size is \[64\]"),
+        (a_pipe, r"generation_config\.json is not a plain file"),
+        (a_link, r"special_tokens_map\.json is a link to /etc/passwd"),
+        (a_socket, "LICENSE is not a plain file"),
+        (long_template, "unreasonably long"),
+        (long_templates, "unreasonably long"),
+        (endless_template, "takes too long"),
+        (panicking_tokenizer, "breaks off"),
+        (many_weights, "more than 20,000 weights"),
         (nothing_there, "nothing at"),
     ],
 )
 def test_what_cannot_be_used_is_refused_in_a_sentence(
-    given: Path, tmp_path: Path, spoil: Callable[[Path], None], words: str
+    given: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    spoil: Callable[[Path], None],
+    words: str,
 ) -> None:
+    monkeypatch.setattr(model_conversion, "_TEMPLATE_SECONDS", 3.0)
     spoil(given)
-    with pytest.raises(Unusable, match=words) as raised:
+    with pytest.raises((Unusable, Outside), match=words) as raised:
         import_folder(given, tmp_path / "out")
     assert "\n" not in str(raised.value)
     assert not (tmp_path / "out").exists()
@@ -179,6 +268,91 @@ def test_what_cannot_be_used_is_refused_in_a_sentence(
 def test_a_file_that_is_no_gguf_is_told_so(given: Path, tmp_path: Path) -> None:
     with pytest.raises(Unusable, match="is not a GGUF file"):
         import_folder(given / "model.safetensors", tmp_path / "out")
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["LICENSE", "README.md", "config.json", "tokenizer.json", "chat_template.jinja",
+     "model.safetensors", "more.safetensors"],
+)  # fmt: skip
+def test_no_link_leads_out_of_a_strangers_folder(given: Path, tmp_path: Path, name: str) -> None:
+    secret = tmp_path / "postgres-password"
+    secret.write_text("hunter2 " * 10)
+    (given / name).unlink(missing_ok=True)
+    (given / name).symlink_to(f"../{secret.name}")
+    with pytest.raises(Outside, match=rf"{name} is a link to .*postgres-password") as raised:
+        import_folder(given, tmp_path / "out")
+    assert "hunter2" not in str(raised.value)
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_folder_on_the_way_may_be_no_link_out_either(given: Path, tmp_path: Path) -> None:
+    """`config.json` as a link by way of another link."""
+    (given / "there").symlink_to(tmp_path)
+    (given / "config.json").rename(tmp_path / "outside.json")
+    (given / "config.json").symlink_to("there/outside.json")
+    with pytest.raises(Outside):
+        import_folder(given, tmp_path / "out")
+
+
+@pytest.mark.parametrize("name", ["config.json", "LICENSE", "model.safetensors"])
+def test_a_pipe_in_a_strangers_folder_is_not_waited_for(
+    given: Path, tmp_path: Path, name: str
+) -> None:
+    (given / name).unlink(missing_ok=True)
+    os.mkfifo(given / name)
+    with pytest.raises(Outside, match="not a plain file"):
+        import_folder(given, tmp_path / "out")
+
+
+def test_links_within_a_folder_and_to_it_are_followed(given: Path, tmp_path: Path) -> None:
+    (given / "config.json").rename(given / "the-config")
+    (given / "config.json").symlink_to("the-config")
+    (tmp_path / "link").symlink_to(given)
+    assert import_folder(tmp_path / "link", tmp_path / "out")["licence"] == "apache-2.0"
+    assert not (tmp_path / "out" / "config.json").is_symlink()
+
+
+def test_the_hubs_own_cache_may_be_named(given: Path, tmp_path: Path) -> None:
+    """It keeps the files in `blobs`, and links to them in a folder for each revision."""
+    repository = tmp_path / "models--house--tiny"
+    snapshot, blobs = repository / "snapshots" / COMMIT, repository / "blobs"
+    snapshot.mkdir(parents=True)
+    blobs.mkdir()
+    for number, path in enumerate(sorted(given.iterdir())):
+        path.rename(blobs / str(number))
+        (snapshot / path.name).symlink_to(f"../../blobs/{number}")
+    assert import_folder(snapshot, tmp_path / "out")["licence"] == "apache-2.0"
+    (tmp_path / "secret").write_text("{}")
+    (snapshot / "config.json").unlink()
+    (snapshot / "config.json").symlink_to(tmp_path / "secret")
+    with pytest.raises(Outside):
+        import_folder(snapshot, tmp_path / "again")
+
+
+def test_what_a_link_leads_to_is_the_file_that_was_looked_at(given: Path, tmp_path: Path) -> None:
+    (tmp_path / "secret").write_text("hunter2")
+    own = (given / "config.json").read_bytes()
+    with ModelFolder(given).held("config.json") as held:
+        (given / "config.json").unlink()
+        (given / "config.json").symlink_to(tmp_path / "secret")
+        assert held.read_bytes() == own
+
+
+def test_a_gguf_file_is_not_believed_how_much_it_holds(tmp_path: Path) -> None:
+    file = tmp_path / "model.gguf"
+    file.write_bytes(struct.pack("<4sIQQ", b"GGUF", 3, 2**60, 2**60) + bytes(100))
+    with pytest.raises(Unusable, match="which no model does"):
+        import_folder(file, tmp_path / "out")
+    writer = GGUFWriter(file, "llama")
+    writer.add_block_count(3_000_000)
+    writer.add_tensor("token_embd.weight", np.zeros((4, 4), np.float32))
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    with pytest.raises(Unusable, match="num_hidden_layers is 3,000,000"):
+        import_folder(file, tmp_path / "out")
 
 
 def test_a_type_is_not_taken_for_its_beginning() -> None:
@@ -315,6 +489,62 @@ def test_a_refused_model_keeps_the_reason_and_may_be_tried_again(
     db.commit()
     assert model_import.import_next("cpu-0@test")
     assert status_of(db, model) is ModelStatus.READY
+
+
+def test_an_import_can_be_cancelled_and_leaves_nothing(
+    db: Session, data_dir: Path, given: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ETUDE_WATCH_SECONDS", "0.05")
+    settings.get.cache_clear()
+    admin = make_user(db, role=Role.ADMIN)
+    model = base_models.add(db, None, {"kind": "folder", "path": str(given)}, "house/tiny")
+    db.commit()
+    before = set(identity.children(os.getpid()))
+    worker = Thread(target=model_import.import_next, args=("cpu-0@test",))
+    worker.start()
+    models_dir = settings.get().models_dir
+    wait_for(db, lambda: list(models_dir.glob(".house-tiny-*")), seconds=60)
+    (child,) = set(identity.children(os.getpid())) - before
+    db.refresh(model)
+    base_models.cancel_import(db, admin, model)
+    db.commit()
+    worker.join(patience.seconds(60))
+    assert not worker.is_alive()
+    assert not is_running(child)
+    assert list(models_dir.iterdir()) == []
+    db.refresh(model)
+    assert (model.status, model.reason) == (ModelStatus.FAILED, base_models.CANCELLED)
+    with pytest.raises(Conflict):
+        base_models.cancel_import(db, admin, model)
+    base_models.import_again(db, admin, model)
+    db.commit()
+    assert model_import.import_next("cpu-0@test")
+    assert status_of(db, model) is ModelStatus.READY
+
+
+def test_an_import_that_waits_can_be_cancelled_by_an_administrator(
+    db: Session, given: Path
+) -> None:
+    model = base_models.add(db, None, {"kind": "folder", "path": str(given)}, "house/tiny")
+    db.commit()
+    with pytest.raises(Forbidden):
+        base_models.cancel_import(db, make_user(db), model)
+    base_models.cancel_import(db, None, model)
+    db.commit()
+    assert not model_import.import_next("cpu-0@test")
+
+
+def test_a_model_that_the_disk_has_no_room_for_is_refused_before_it_is_copied(
+    db: Session, data_dir: Path, given: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ETUDE_DISK_RESERVE_BYTES", str(2**60))
+    settings.get.cache_clear()
+    model = base_models.add(db, None, {"kind": "folder", "path": str(given)}, "house/tiny")
+    db.commit()
+    assert model_import.import_next("cpu-0@test")
+    assert status_of(db, model) is ModelStatus.FAILED
+    assert "GB of free disk space" in (model.reason or "")
+    assert list(settings.get().models_dir.iterdir()) == []
 
 
 def test_a_worker_that_is_to_end_gives_the_model_back(

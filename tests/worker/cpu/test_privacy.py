@@ -4,7 +4,7 @@ import json
 from typing import Any
 
 import pytest
-from sqlalchemy import select, text
+from sqlalchemy import Connection, select, text
 from sqlalchemy.exc import ProgrammingError
 from sqlalchemy.orm import Session
 
@@ -278,14 +278,15 @@ def test_deleting_a_dataset_takes_the_findings_and_keeps_the_counts(db: Session)
     assert not privacy.review_next("cpu-0")
 
 
-def test_a_scan_that_saw_only_a_part_of_the_rows_decides_nothing(db: Session) -> None:
+def test_a_scan_that_saw_only_a_part_of_the_rows_decides_nothing(
+    db: Session, owner: Connection
+) -> None:
     """What the child was not given it cannot warn of."""
     version = make_version(db)
-    db.execute(text("ALTER TABLE example RENAME TO example_away"))
     db.commit()
+    owner.execute(text("ALTER TABLE example RENAME TO example_away"))
     with pytest.raises(ProgrammingError):
         privacy.review_next("cpu-0")
-    db.execute(text("ALTER TABLE example_away RENAME TO example"))
-    db.commit()
+    owner.execute(text("ALTER TABLE example_away RENAME TO example"))
     assert review_of(db, version).status is ReviewStatus.SCANNING
     assert look(db, version).found == {"name": 7, "phone": 1, "other": 1}

@@ -1,7 +1,10 @@
 """Questions from a real child with a real, if tiny, model: one that was made to ask by hand."""
 
+import os
+import signal
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
@@ -24,7 +27,6 @@ from app.core.models import (
 )
 from app.datasets.questions import runs
 from app.datasets.questions.asking import told_before
-from app.training.chat import ChatFormat
 from app.training.manifests import write_manifest
 from tests.factories import first_user, make_base_model, make_dataset_version
 from tests.worker.conftest import wait_for
@@ -35,7 +37,10 @@ from tests.worker.trainer.conftest import (
     tokenizer_json,
 )
 from worker import identity
-from worker.cpu import question_writer, questions
+from worker.cpu import question_model, questions
+from worker.cpu.question_model import Batch, Writer
+from worker.inference import commands
+from worker.leased import LeaseHolder
 
 __all__ = ["one_core"]
 ME = "cpu-0@test"
@@ -180,29 +185,137 @@ def pairs(db: Session) -> list[ProposedPair]:
 
 
 def writer_of(pid: int) -> int | None:
-    """The worker's child that is to hold the model."""
-    return next(iter(identity.children(pid)), None)
+    """The worker's child that holds the model, or prepares it."""
+    return next((each for each in identity.children(pid) if "inference" in command(each)), None)
 
 
-def test_the_same_seed_says_the_same(asking_model: Path) -> None:
-    chat = ChatFormat.load(asking_model)
-    loaded = question_writer.load(asking_model, "float32")
+def command(pid: int) -> str:
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_text()
+    except OSError:  # it has ended
+        return ""
 
-    def say(seed: int, num_tries: int = 6, most: int = 12) -> list[list[str]]:
-        prompts = ["Soap.", "A sentence that is a good deal longer."]
-        batch = question_writer.Batch(seed=seed, prompts=prompts)
-        return question_writer.say(loaded, chat, told_before(), batch, num_tries, most)
 
-    said = say(5)
-    assert said == say(5)
-    assert said != say(6)
-    assert [len(tries) for tries in said] == [6, 6]
-    texts = {text for tries in said for text in tries}
+@pytest.fixture
+def opening(db: Session, model: BaseModel) -> commands.Open:
+    """How a worker's child is opened that has llama.cpp's form of the model."""
+    return prepared(db, model)
+
+
+def prepared(db: Session, model: BaseModel) -> commands.Open:
+    version = make_texts(db, 12)
+    runs.start(db, first_user(db), version, model)
+    lease = leases.claim(db, leases.ASKINGS, ME)
+    db.commit()
+    assert lease is not None
+    with LeaseHolder(lease) as holder:
+        opening = question_model.prepare(holder, model)
+    runs.cancel(db, first_user(db), version)
+    db.commit()
+    return opening
+
+
+@pytest.mark.parametrize(
+    "engine", ["llama.cpp", pytest.param("transformers", marks=pytest.mark.long)]
+)
+def test_the_same_batch_says_the_same(opening: commands.Open, engine: commands.EngineName) -> None:
+    """Whatever was asked before it: who goes on after a crash begins with a later batch."""
+    assert opening.engine == "llama.cpp"
+    assert opening.gguf is not None
+    assert opening.gguf.exists()
+    opening = opening.model_copy(update={"engine": engine})
+
+    def say(*batches: Batch, num_tries: int = 6, most: int = 12) -> list[list[list[str]]]:
+        with Writer(opening, num_tries, most) as writer:
+            return list(writer.say(batches))
+
+    first, second = batch(5), batch(6)
+    said = say(first, second, first)
+    assert said[2] == said[0]
+    assert say(second) == [said[1]]
+    assert said[0] != said[1]
+    assert [len(tries) for tries in said[0]] == [6, 6]
+    texts = {text for tries in said[0] for text in tries}
     assert len(texts) > 3
     for text in texts:
         assert text.startswith("Where is ")
         assert text.endswith(" kept?"), "it ends at the question mark"
-    assert {text for tries in say(0, most=2) for text in tries} == {"Where is", "Where is not"}
+    [short] = say(batch(0), most=2)
+    assert {text for tries in short for text in tries} == {"Where is", "Where is not"}
+
+
+def batch(seed: int) -> Batch:
+    prompts = ["Soap.", "A sentence that is a good deal longer."]
+    return Batch(
+        seed, [[*told_before()[:3], {"role": "user", "content": each}] for each in prompts]
+    )
+
+
+def test_a_question_that_no_slot_holds_is_answered_by_nothing(opening: commands.Open) -> None:
+    too_long = [{"role": "user", "content": "word " * 4000}]
+    with Writer(opening, 2, 12) as writer:
+        [said] = writer.say([Batch(1, [too_long, batch(1).conversations[0]])])
+    assert said[0] == ["", ""]
+    assert all(text.endswith(" kept?") for text in said[1])
+
+
+@pytest.mark.parametrize(
+    "trouble",
+    [
+        "unfit",
+        pytest.param("unconvertible", marks=pytest.mark.long),
+        pytest.param("not_installed", marks=pytest.mark.long),
+    ],
+)
+def test_a_model_that_llama_cpp_gets_wrong_is_asked_as_it_is(
+    db: Session, model: BaseModel, monkeypatch: pytest.MonkeyPatch, trouble: str
+) -> None:
+    monkeypatch.setenv("ETUDE_ANSWER_CONVERT_MODULE", "tests.worker.stand_in_converter")
+    settings.get.cache_clear()
+    folder = settings.get().models_dir / "tiny"
+    (folder / trouble).write_text("llama.cpp does not know such models.")
+    if trouble == "not_installed":
+        # As on a machine where `make setup` did not bring the wheel.
+        monkeypatch.setattr(sys, "prefix", "/nowhere")
+    try:
+        opening = prepared(db, model)
+    finally:
+        (folder / trouble).unlink()
+        (folder / "journal").unlink(missing_ok=True)
+    assert (opening.engine, opening.gguf) == ("transformers", None)
+    with Writer(opening, 2, 12) as writer:
+        [said] = writer.say([batch(1)])
+    assert all(text.endswith(" kept?") for tries in said for text in tries)
+
+
+def test_a_child_that_is_killed_breaks_off_in_a_sentence(db: Session, model: BaseModel) -> None:
+    prepared(db, model)  # so that the only child is the one that speaks
+    asking = runs.start(db, first_user(db), make_texts(db, 16), model)
+    db.commit()
+    worker = threading.Thread(target=questions.ask_next, args=(ME,))
+    worker.start()
+    os.kill(wait_for(db, lambda: writer_of(os.getpid()), seconds=60), signal.SIGKILL)
+    worker.join()
+    db.refresh(asking)
+    assert asking.status is AskingStatus.FAILED
+    assert "broke off (code -9), perhaps because the machine ran out" in (asking.reason or "")
+
+
+@pytest.mark.parametrize("is_converted", [False, True])
+def test_a_worker_that_is_to_end_hands_it_back(
+    db: Session, model: BaseModel, is_converted: bool
+) -> None:
+    """Amid the preparation, or amid the questions."""
+    if is_converted:
+        prepared(db, model)
+    asking = runs.start(db, first_user(db), make_texts(db, 16), model)
+    db.commit()
+    identity.drain_file(ME).parent.mkdir(parents=True)
+    identity.drain_file(ME).touch()
+    assert questions.ask_next(ME)
+    db.refresh(asking)
+    assert (asking.status, asking.strikes, asking.reason) == (AskingStatus.WAITING, 0, None)
+    assert writer_of(os.getpid()) is None
 
 
 def test_files_that_have_changed_are_refused_in_a_sentence(db: Session, model: BaseModel) -> None:
@@ -212,7 +325,7 @@ def test_files_that_have_changed_are_refused_in_a_sentence(db: Session, model: B
     assert questions.ask_next(ME)
     db.refresh(asking)
     assert asking.status is AskingStatus.FAILED
-    assert "its files are not those that were imported" in (asking.reason or "")
+    assert "not those that were imported" in (asking.reason or "")
     assert "\n" not in (asking.reason or "")
 
 

@@ -16,8 +16,9 @@ from sqlalchemy.orm import Session
 
 from app.core import leases, settings, storage
 from app.core.models import DatasetVersion, Example, Split, VersionStatus
-from app.datasets import deletion, examples, versions
+from app.datasets import deletion, examples, parts, versions
 from app.datasets.mapping import Mapping
+from app.datasets.parts import Drawn
 from app.datasets.readers.reading import ReadAs
 from app.ops.embedded.servers import redis_client
 from tests import patience
@@ -68,9 +69,10 @@ def test_a_table_becomes_examples(db: Session) -> None:
     assert inspection is not None
     assert (inspection.num_rows, inspection.is_sure) == (52, True)
     build(db, version)
-    assert (version.status, version.num_train, version.num_validation) == (
+    assert (version.status, version.num_train, version.num_validation, version.num_test) == (
         VersionStatus.READY,
         45,
+        0,
         5,
     )
     assert version.left_out == {"empty_answer": 1, "blank": 1}
@@ -84,7 +86,7 @@ def test_a_table_becomes_examples(db: Session) -> None:
     assert third is not None
     assert third.flags == {"row": 4}
     assert [turn["content"] for turn in third.messages] == ["What is rule 2?", "Rule 2 says so."]
-    assert examples.count(db, version, Split.VALIDATION) == 5
+    assert examples.count(db, version, Split.TEST) == 5
     assert len(examples.page(db, version, Split.TRAIN, offset=40)) == 5
     assert not reading.read_next("cpu-0")
 
@@ -102,8 +104,9 @@ def test_the_split_follows_its_seed_and_equal_examples_stay_together(db: Session
             sides.setdefault(said, set()).add(example.split)
         assert len(sides) == 30
         assert all(len(splits) == 1 for splits in sides.values())
-        assert built.num_validation in (12, 13)
-        tested = frozenset(said for said, splits in sides.items() if Split.VALIDATION in splits)
+        # Fewer than 60 rows: none check.
+        assert (built.num_validation, built.num_test) in ((0, 12), (0, 13))
+        tested = frozenset(said for said, splits in sides.items() if Split.TEST in splits)
         key = (tested, built.examples_sha256)
         assert drawn.setdefault(seed, key) == key
         # A ready version is never changed: another confirmation is the next version.
@@ -112,6 +115,24 @@ def test_the_split_follows_its_seed_and_equal_examples_stay_together(db: Session
     assert drawn[0][1] != drawn[1][1]
     assert version.number == 3
     assert [v.status for v in version.dataset.versions] == [VersionStatus.READY] * 3
+
+
+def test_a_table_of_120_rows_has_three_parts_and_equal_rows_are_in_one(db: Session) -> None:
+    """Each of thirty rows is there twice, in other letters."""
+    version = upload(db, HEADER + rows(90) + rows(30).upper())
+    read(db, version)
+    build(db, version)
+    assert version.num_test in (24, 25)
+    assert version.num_validation in (12, 13)
+    assert version.num_rows == 120
+    of_row: dict[str, set[Split]] = {}
+    for example in examples.page(db, version, limit=200):
+        said = " ".join(turn["content"] for turn in example.messages).casefold()
+        of_row.setdefault(said, set()).add(example.split)
+    assert len(of_row) == 90
+    assert all(len(splits) == 1 for splits in of_row.values())
+    for split in Split:
+        assert examples.count(db, version, split) == parts.count(version, split) > 0
 
 
 def test_a_program_needs_no_confirmation_where_the_columns_are_plain(db: Session) -> None:
@@ -149,8 +170,8 @@ def test_too_few_examples_are_told_and_the_file_is_kept(db: Session) -> None:
     build(db, version)
     assert version.status is VersionStatus.FAILED
     assert version.reason == (
-        "This file makes only 1 example (1 row has no answer), and learning needs at least 10; "
-        "add more questions with answers and upload it again, or choose other columns."
+        "This file makes only 1 example. 1 row has no answer. Training needs at least 10: add more "
+        "questions with answers and upload the file again, or choose other columns."
     )
     assert num_examples(db, version) == 0
     assert storage.path(version.file.storage_key).exists()
@@ -170,9 +191,8 @@ def test_a_short_document_is_told_to_be_read_in_shorter_pieces(db: Session) -> N
     build(db, read(db, version))
     assert version.status is VersionStatus.FAILED
     assert version.reason == (
-        "This document makes only 1 piece of text, and learning needs at least 10; choose the "
-        "columns again and give a shorter length of a piece than 512 tokens, or upload a longer "
-        "document."
+        "This document makes only 1 piece of text. Training needs at least 10: choose the columns "
+        "again and make the pieces shorter than 512 tokens, or upload a longer document."
     )
 
 
@@ -193,6 +213,29 @@ def test_a_file_that_wants_too_much_memory_or_time_is_given_up(
     assert version.status is VersionStatus.FAILED
     assert version.reason is not None
     assert "took longer than" in version.reason
+
+
+def test_a_file_that_does_not_get_on_is_given_up(
+    db: Session, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ETUDE_READER_IDLE_SECONDS", "0.01")
+    settings.get.cache_clear()
+    version = read(db, upload(db, HEADER + rows(1000)))
+    assert version.status is VersionStatus.FAILED
+    assert version.reason is not None
+    assert "did not get on" in version.reason
+    # What comes after it is read as if nothing had been.
+    monkeypatch.delenv("ETUDE_READER_IDLE_SECONDS")
+    settings.get.cache_clear()
+    assert read(db, upload(db, HEADER + rows(1000))).status is VersionStatus.MAPPING
+
+
+def test_how_long_reading_may_take_goes_by_the_size() -> None:
+    chosen = settings.load()
+    assert chosen.reading_seconds(0) == 60
+    assert chosen.reading_seconds(8 * 1024**3) == 60 + 8 * 30
+    assert chosen.reading_seconds(2 * 1024**3, builds=True) == 60 + 2 * 300
+    assert chosen.reading_seconds(8 * 1024**3, builds=True) == chosen.reader_timeout_seconds
 
 
 def wait_for(condition: Any, seconds: float = 30) -> Any:
@@ -239,7 +282,7 @@ def test_a_killed_worker_leaves_nothing_behind_and_another_takes_over(
         # It parses strangers' files: no way to the database.
         environment = Path(f"/proc/{child}/environ").read_bytes()
         assert b"DATABASE_URL" not in environment
-        assert b"ETUDE" not in environment
+        assert b"ETUDE" not in environment.replace(b"ETUDE_WALLS=required", b"")
         os.kill(worker.pid, signal.SIGKILL)
         worker.wait()
     wait_for(lambda: not is_alive(child))
@@ -292,7 +335,7 @@ def test_no_row_of_a_failed_statement_stays(db: Session) -> None:
     lease = leases.Lease(leases.VERSIONS, version.id, 99, VersionStatus.BUILDING, "cpu-0")
     db.execute(text("DELETE FROM example"))
     db.commit()
-    examples.write(db, version, [b'5\t2\t[{"role":"user","content":"x"}]\t\n'], frozenset())
+    examples.write(db, version, [b'5\t2\t[{"role":"user","content":"x"}]\t\n'], Drawn())
     with pytest.raises(leases.LeaseLost):
         leases.release(db, lease, VersionStatus.READY)
     db.rollback()

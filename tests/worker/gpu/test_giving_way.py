@@ -40,7 +40,7 @@ def test_a_job_gives_way_keeps_its_place_and_goes_on(
     night = make_user(db, department=make_department(db))
     job = make_job(db, user=night)
     other = make_job(db, user=night, version=job.version)
-    job.name, other.name = "steps=90 pause=0.04", "steps=3"
+    job.name, other.name = "steps=90 hold=20,40,60", "steps=3"
     db.commit()
     wakeup.hint("gpu")
 

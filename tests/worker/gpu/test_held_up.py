@@ -71,10 +71,13 @@ def test_one_who_was_held_up_touches_nothing_of_the_next_attempt(
     met: list[Exception] = []
 
     def carry() -> None:
+        supervisor = Supervisor(claim)
         try:
-            Supervisor(claim).carry()
+            supervisor.carry()
         except fence.Fenced as fenced:
             met.append(fenced)
+        finally:
+            supervisor.room.close()
 
     late = threading.Thread(target=carry)
     if held_up == "before it began":

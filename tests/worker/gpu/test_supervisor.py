@@ -20,9 +20,12 @@ from app.core.models import (
     Attempt,
     Checkpoint,
     Desired,
+    Evaluation,
+    EvaluationStatus,
     Job,
     JobStatus,
     Metric,
+    Notice,
     Worker,
 )
 from app.jobs import metrics, plans, requests
@@ -64,6 +67,32 @@ def assert_unbroken(db: Session, job: Job, steps: int, every: int = 10) -> None:
     numbers = db.scalars(told).all()
     assert numbers == sorted(set(numbers))
     assert db.scalar(select(func.count()).select_from(Adapter)) == 1
+
+
+def test_an_evaluation_that_fails_fails_no_job_and_keeps_none_waiting(
+    db: Session, quick: None, tmp_path: Path
+) -> None:
+    """The model of this house has no files: its words cannot be read."""
+    worker = WorkerProcess("gpu", tmp_path, environment={"ETUDE_EVALUATE_AFTER_TRAINING": "true"})
+    first, second = make_job(db, "steps=20"), make_job(db, "steps=20")
+    worker.start()
+    try:
+        wakeup.hint("gpu")
+        for job in (first, second):
+            until_final(db, job)
+            assert (job.status, job.reason) == (JobStatus.SUCCEEDED, None)
+        wait_for(db, lambda: len(db.scalars(select(Notice)).all()) == 2)
+    finally:
+        worker.end()
+    rows = db.scalars(select(Evaluation).order_by(Evaluation.id)).all()
+    assert [row.adapter and row.adapter.job_id for row in rows] == [first.id, second.id]
+    for row in rows:
+        assert (row.status, row.follows_job) == (EvaluationStatus.FAILED, True)
+        assert "cannot be asked" in str(row.reason)
+    # Before the next claim, not once the queue is empty.
+    began = db.scalars(select(Attempt.started_at).where(Attempt.job_id == second.id)).one()
+    assert rows[0].finished_at is not None
+    assert rows[0].finished_at <= began
 
 
 def test_a_hint_trains_the_job_and_publishes_its_adapter(
@@ -109,6 +138,7 @@ def test_the_trainer_sees_the_examples_and_no_secret(
     assert json.loads(rows[3]["messages"])[0] == {"role": "user", "content": "What is rule 3?"}
     seen = json.loads((folder / "environment.json").read_text())
     assert "DATABASE_URL" in os.environ
+    seen.pop("ETUDE_WALLS", None)
     assert not [name for name in seen if name.startswith(("DATABASE", "REDIS", "ETUDE"))]
     assert seen["HF_HUB_OFFLINE"] == "1"
     config = json.loads((folder / "config.json").read_text())
@@ -156,7 +186,9 @@ def test_many_hints_train_a_job_once(db: Session, gpu_worker: WorkerProcess) -> 
 def test_a_flushed_broker_loses_no_job(db: Session, quick: None, tmp_path: Path) -> None:
     job = make_job(db, "steps=5 every=5")
     wakeup.hint("gpu")
-    redis.from_url(_plain(os.environ["REDIS_URL"])).flushall()
+    with redis.from_url(_plain(os.environ["REDIS_URL"])) as broker:
+        for key in broker.scan_iter():
+            broker.delete(key)
     worker = WorkerProcess("gpu", tmp_path)
     worker.start()
     try:
@@ -262,6 +294,14 @@ def test_a_trainer_that_always_crashes_fails_after_three_strikes(
     assert until_final(db, other).status is JobStatus.SUCCEEDED
 
 
+def test_a_figure_that_is_no_number_fails_at_once_and_reaches_no_column(
+    db: Session, gpu_worker: WorkerProcess
+) -> None:
+    job = until_final(db, make_job(db, "steps=20 every=5 nan=7"))
+    assert (job.status, job.attempt, job.error_code) == (JobStatus.FAILED, 1, "loss_not_finite")
+    assert job.reason is not None and "smaller learning rate" in job.reason
+
+
 def test_a_stall_is_ended(
     db: Session, quick: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -274,6 +314,27 @@ def test_a_stall_is_ended(
     finally:
         worker.end()
     assert job.error_code == "stalled"
+
+
+@pytest.mark.parametrize("orders", ["linger", "after=70", "linger pickle"])
+def test_a_whole_result_is_published_however_its_process_ends(
+    db: Session, quick: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, orders: str
+) -> None:
+    monkeypatch.setenv("ETUDE_EXIT_SECONDS", "1")
+    monkeypatch.setenv("ETUDE_STALL_SECONDS", f"{patience.seconds(60):.0f}")
+    monkeypatch.setenv("ETUDE_MAX_STRIKES", "1")
+    worker = WorkerProcess("gpu", tmp_path)
+    worker.start()
+    try:
+        job = until_final(db, make_job(db, f"steps=10 every=5 {orders}"))
+    finally:
+        worker.end()
+    if "pickle" in orders:  # verified all the same
+        assert (job.status, job.attempt) == (JobStatus.FAILED, 1)
+        assert job.reason is not None and "incomplete" in job.reason
+    else:
+        assert (job.status, job.attempt, job.strikes) == (JobStatus.SUCCEEDED, 1, 0)
+        assert job.adapter is not None
 
 
 @pytest.mark.parametrize(

@@ -18,7 +18,7 @@ import torch
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from app.training.config import TrainConfig, TrainerSpec
+from app.training.config import StartAdapter, TrainConfig, TrainerSpec
 from app.training.manifests import read_manifest, write_manifest
 from app.training.plan.choose import Plan
 from app.training.plan.shape import num_steps
@@ -186,6 +186,12 @@ def make_state(
     state = job.prepare(folder, spec, log, asked_to_stop, plan or make_plan(spec))
     torch.set_num_threads(1)
     return state
+
+
+def start_from(folder: Path) -> StartAdapter:
+    """Begin with the adapter that a job made."""
+    result = folder / "result"
+    return StartAdapter(name="rooms", dir=str(result), manifest_sha256=read_manifest(result)[1])
 
 
 def events(folder: Path, attempt: int = 1, kind: str | None = None) -> list[dict[str, Any]]:

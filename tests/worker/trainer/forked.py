@@ -27,8 +27,9 @@ def train(job_dir: Path, connection: Connection) -> None:
     os.sched_setaffinity(0, {cores[os.getpid() % len(cores)]})
     lines: Any = _lines(connection)
     commands = Commands(lines)
+    job_dir = commands.wait_for_job()
     commands.listen()
-    os._exit(take(commands.job_dir(), commands))
+    os._exit(take(job_dir, commands))
 
 
 def _lines(connection: Connection) -> Iterator[str]:

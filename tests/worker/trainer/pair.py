@@ -27,6 +27,8 @@ PLANS: dict[str, dict[str, Any]] = {
     "one-by-one": {"strategy": "fsdp"},
     "preference": {"strategy": "fsdp"},
     "unbroken": {"strategy": "ddp"},
+    "further": {"strategy": "ddp"},
+    "further-preference": {"strategy": "fsdp"},
 }
 
 

@@ -30,7 +30,7 @@ from worker.trainer.layers.feed_forward import FeedForward
 from worker.trainer.layers.norms import Norm
 from worker.trainer.state import TrainingState
 
-_SHAPE: dict[str, Any] = {
+SHAPE: dict[str, Any] = {
     "vocab_size": 320,
     "hidden_size": 64,
     "intermediate_size": 128,
@@ -77,7 +77,7 @@ def base(tiny_model: Path, tmp_path: Path, request: pytest.FixtureRequest) -> Pa
     folder = tmp_path / "model"
     shutil.copytree(tiny_model, folder, ignore=shutil.ignore_patterns("*.safetensors", "config*"))
     torch.manual_seed(0)
-    config = AutoConfig.for_model(name, **_SHAPE | changes)
+    config = AutoConfig.for_model(name, **SHAPE | changes)
     AutoModelForCausalLM.from_config(config).save_pretrained(folder)
     (folder / "MANIFEST.json").unlink(missing_ok=True)
     write_manifest(folder)

@@ -112,7 +112,11 @@ def torn(_folder: Path, model: Path) -> None:
         ),
         (weights(lambda w: w.pop(DOWN)), 15, f"its files lack the weights {DOWN};"),
         (weights(lambda w: w.update(strange=torch.ones(2))), 15, "not its own, strange;"),
-        (weights(lambda w: w.update({DOWN: torch.ones(8, 8)})), 15, f"have the weights {DOWN}"),
+        (
+            weights(lambda w: w.update({DOWN: torch.ones(8, 8)})),
+            15,
+            f"its weights {DOWN} have another shape",
+        ),
         (split, 15, "house/tiny cannot be loaded"),
         (torn, 15, "house/tiny cannot be loaded"),
     ],

@@ -82,6 +82,7 @@ def test_each_step_of_a_workload_fills_as_many_rows(tmp_path: Path) -> None:
     assert workload.num_rows([600, 500, 400, 424], 1024) == 2  # best fit: 600+424, 500+400
 
 
+@pytest.mark.long
 def test_the_gpu_comparison_keeps_each_cell_and_ends_in_one_line(tmp_path: Path) -> None:
     with subprocess.Popen(
         [

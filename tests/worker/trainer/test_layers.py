@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from transformers.models.gemma3.modeling_gemma3 import Gemma3RMSNorm
 from transformers.models.llama.modeling_llama import LlamaRMSNorm
 
-from worker.trainer.layers import patching
+from worker.trainer.layers import feed_forward, patching
 from worker.trainer.layers.activations import ACTIVATIONS, Activation
 from worker.trainer.layers.norms import Norm
 
@@ -40,7 +40,7 @@ def test_a_norm_and_its_gradient_are_those_of_the_model(
     own = _norm(kind, dtype)
     expected = own(x)
     [expected_grad] = torch.autograd.grad(expected, x, grad)
-    patching.shorten(own, dtype)
+    patching.shorten(own, dtype, feed_forward.candidates)
     assert isinstance(own.__dict__["forward"], Norm)
     y = own(x)
     [grad_x] = torch.autograd.grad(y, x, grad)
@@ -50,7 +50,7 @@ def test_a_norm_and_its_gradient_are_those_of_the_model(
 
 def test_a_norm_that_does_something_else_keeps_its_own_forward() -> None:
     odd = _norm(OddRMSNorm, torch.float32)
-    patching.shorten(odd, torch.float32)
+    patching.shorten(odd, torch.float32, feed_forward.candidates)
     assert "forward" not in odd.__dict__
 
 

@@ -196,6 +196,57 @@ def test_a_loss_that_is_no_number_goes_back_once_with_half_the_rate(
     assert "went back to step 5" in events(tmp_path, kind="note")[0]["message"]
 
 
+def break_checks(state: TrainingState, looks: set[int]) -> None:
+    """Make the model's states no number while these looks at what checks are taken."""
+    count = 0
+
+    def hook(_module: torch.nn.Module, _inputs: Any, output: Any) -> None:
+        nonlocal count
+        if not torch.is_grad_enabled():
+            count += 1
+            if count in looks:
+                output.last_hidden_state.fill_(math.nan)
+
+    state.model.decoder.register_forward_hook(hook)
+
+
+def test_a_check_loss_that_is_no_number_goes_back_once(tmp_path: Path, tiny_model: Path) -> None:
+    spec = make_job(tmp_path, tiny_model, **TWENTY)
+    state = make_state(tmp_path, spec, make_plan(spec, micro_batch_tokens=4096))
+    break_checks(state, {3})  # before training, after step 5, and after step 10
+    loop.train(state)
+    assert [e["step"] for e in events(tmp_path, kind="step")] == [*range(1, 11), *range(6, 21)]
+    checks = events(tmp_path, kind="evaluation")
+    assert [e["step"] for e in checks] == [0, 5, 10, 15, 20]
+    assert all(math.isfinite(e["loss"]) for e in checks)
+    assert (
+        "At step 10 the loss was no longer a number" in events(tmp_path, kind="note")[0]["message"]
+    )
+
+
+def test_a_check_loss_that_stays_no_number_ends_the_job(tmp_path: Path, tiny_model: Path) -> None:
+    spec = make_job(tmp_path, tiny_model, **TWENTY)
+    state = make_state(tmp_path, spec, make_plan(spec, micro_batch_tokens=4096))
+    break_checks(state, set(range(3, 100)))
+    with pytest.raises(failures.Failure, match="At step 10 the loss") as caught:
+        loop.train(state)
+    assert caught.value.exit_code == 13
+    assert [e["step"] for e in events(tmp_path, kind="evaluation")] == [0, 5]
+
+
+def test_a_starting_model_without_a_loss_ends_the_job_at_once(
+    tmp_path: Path, tiny_model: Path
+) -> None:
+    spec = make_job(tmp_path, tiny_model, **TWENTY)
+    state = make_state(tmp_path, spec, make_plan(spec, micro_batch_tokens=4096))
+    break_checks(state, {1})
+    with pytest.raises(failures.Failure, match="The starting model has no loss") as caught:
+        loop.train(state)
+    assert caught.value.exit_code == 13
+    assert not events(tmp_path, kind="evaluation")
+    assert len(events(tmp_path, kind="step")) == 1
+
+
 def test_a_loss_that_stays_no_number_ends_the_job(tmp_path: Path, tiny_model: Path) -> None:
     spec = make_job(tmp_path, tiny_model, **TWENTY)
     state = make_state(tmp_path, spec, make_plan(spec, micro_batch_tokens=4096))
@@ -298,11 +349,46 @@ def test_training_stops_early_and_keeps_the_best_step(tmp_path: Path, tiny_model
     assert len(evaluations) < 25
     best = min(evaluations, key=lambda e: e["loss"])
     assert done["best_step"] == best["step"] == evaluations[-4]["step"]
+    assert done["is_chosen"]
     newest = checkpoint.newest(tmp_path)
     assert newest is not None
     saved = load_file(newest / "best_adapter.safetensors")
     result = load_file(tmp_path / "result" / "adapter_model.safetensors")
     assert all(torch.equal(saved[name], result[name]) for name in saved)
+
+
+def test_without_rows_that_check_the_last_step_is_kept_and_it_is_said(
+    tmp_path: Path, tiny_model: Path
+) -> None:
+    # So fast that the loss does not only fall: an earlier step would look better.
+    config: dict[str, Any] = {
+        "num_epochs": 5,
+        "batch_size": 8,
+        "learning_rate": 0.01,
+        "lora_alpha": 512,
+    }
+    config |= {"schedule": "constant", "num_evaluations": 5, "early_stopping_patience": 1}
+    spec = make_job(tmp_path, tiny_model, num_train=8, num_validation=0, **config)
+    spec = spec.model_copy(update={"checks_on": "check"})
+    loop.train(make_state(tmp_path, spec, make_plan(spec, num_train=8)))
+    evaluations = events(tmp_path, kind="evaluation")[1:]
+    (done,) = events(tmp_path, kind="done")
+    assert [event["step"] for event in evaluations] == list(range(1, 6))
+    best = min(evaluations, key=lambda event: event["loss"])
+    assert best["step"] < 5, "this test tells nothing where the last step is the best anyway"
+    assert not any(event["is_best"] for event in evaluations)
+    assert (done["best_step"], done["is_chosen"], done["stopped_early"]) == (5, False, False)
+    assert done["validation_loss_after"] == evaluations[-1]["loss"]
+    newest = checkpoint.newest(tmp_path)
+    assert newest is not None
+    last = load_file(newest / "adapter_model.safetensors")
+    result = load_file(tmp_path / "result" / "adapter_model.safetensors")
+    assert all(torch.equal(last[name], result[name]) for name in last)
+    notes = " ".join(event["message"] for event in events(tmp_path, kind="note"))
+    assert "There is no check set" in notes
+    assert "the adapter of the last step is kept" in notes
+    # What it practised is not shown as if it were new to it.
+    assert events(tmp_path, kind="samples")[0]["samples"] == []
 
 
 def test_the_learning_rate_rises_then_falls_along_a_cosine() -> None:

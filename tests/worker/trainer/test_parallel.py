@@ -30,6 +30,7 @@ from tests.worker.trainer.conftest import (
     make_job,
     make_plan,
     make_state,
+    start_from,
 )
 from tests.worker.trainer.test_preference import pair as preferred
 from tests.worker.trainer.test_process import (
@@ -51,24 +52,40 @@ CONFIGS: dict[str, dict[str, Any]] = {
     "preference": {"batch_size": 1, "num_epochs": 0.25, "objective": "dpo"},
     "unbroken": {"lora_dropout": 0.1},
     "broken": {"lora_dropout": 0.1},
+    "further": {"num_epochs": 1.5},
+    "further-preference": {"batch_size": 1, "num_epochs": 0.25, "objective": "dpo"},
 }
 NAMES = (*pair.PLANS, "broken", "odd", "short", "stuck")
 
 
 @pytest.fixture(scope="module")
-def trained(tmp_path_factory: pytest.TempPathFactory, tiny_model: Path, fork_server: Any) -> Path:
+def first(tmp_path_factory: pytest.TempPathFactory, tiny_model: Path) -> Path:
+    """A job whose adapter others start from."""
+    folder = tmp_path_factory.mktemp("first")
+    loop.train(make_state(folder, make_job(folder, tiny_model, **CONFIG)))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def trained(
+    tmp_path_factory: pytest.TempPathFactory, tiny_model: Path, first: Path, fork_server: Any
+) -> Path:
     """All that two processes do together, in one start of them."""
     folder = tmp_path_factory.mktemp("pair")
     for name in NAMES:
-        make(folder / name, tiny_model, name)
+        make(folder / name, tiny_model, name, first)
     start: Any = vars(torch.multiprocessing)["start_processes"]  # told of nowhere, to mypy
     start(pair.main, (folder,), nprocs=2, start_method=fork_server.get_start_method())
     return folder
 
 
-def make(folder: Path, model: Path, name: str) -> train_config.TrainerSpec:
-    messages = preferred if name == "preference" else conversation
-    return make_job(folder, model, messages=messages, **CONFIG | CONFIGS.get(name, {}))
+def make(folder: Path, model: Path, name: str, first: Path) -> train_config.TrainerSpec:
+    messages = preferred if name.endswith("preference") else conversation
+    spec = make_job(folder, model, messages=messages, **CONFIG | CONFIGS.get(name, {}))
+    if name.startswith("further"):
+        spec = spec.model_copy(update={"start": start_from(first)})
+        (folder / "config.json").write_text(spec.model_dump_json())
+    return spec
 
 
 def told(folder: Path, name: str) -> list[Any]:
@@ -76,8 +93,8 @@ def told(folder: Path, name: str) -> list[Any]:
     return [json.loads((folder / f"told-{rank}.json").read_text())[name] for rank in range(2)]
 
 
-def alone(folder: Path, model: Path, name: str, **plan: Any) -> Path:
-    spec = make(folder, model, name)
+def alone(folder: Path, model: Path, name: str, first: Path, **plan: Any) -> Path:
+    spec = make(folder, model, name, first)
     loop.train(make_state(folder, spec, make_plan(spec, **plan)))
     return folder
 
@@ -98,13 +115,15 @@ def adapter(folder: Path) -> dict[str, torch.Tensor]:
     ("name", "tolerance"),
     [
         *(("ddp", 1e-6), ("fsdp", 1e-6), ("one-by-one", 1e-6), ("preference", 1e-6)),
+        *(("further", 1e-6), ("further-preference", 1e-6)),
         *(("ddp-nf4", 2e-3), ("fsdp-nf4", 2e-3)),
     ],
 )
 def test_two_processes_learn_what_one_learns(
-    trained: Path, tmp_path: Path, tiny_model: Path, name: str, tolerance: float
+    trained: Path, tmp_path: Path, tiny_model: Path, first: Path, name: str, tolerance: float
 ) -> None:
-    one = alone(tmp_path, tiny_model, name, resident=pair.PLANS[name].get("resident", "fp32"))
+    resident = pair.PLANS[name].get("resident", "fp32")
+    one = alone(tmp_path, tiny_model, name, first, resident=resident)
     two = trained / name
     assert len(losses(two)) == (6 if name in CONFIGS else 12)
     for kind in ("step", "evaluation"):
@@ -115,8 +134,8 @@ def test_two_processes_learn_what_one_learns(
         # Against weights of up to 0.13. Adam's first steps have the size of the learning rate
         # whatever a gradient's, so rounding is seen only where one is nearly zero.
         torch.testing.assert_close(actual, wanted[key], rtol=0, atol=tolerance * 10)
-    first, second = told(trained, name)
-    assert first["adapter"] == second["adapter"]
+    mine, other = told(trained, name)
+    assert mine["adapter"] == other["adapter"]
 
 
 def test_a_split_model_is_held_in_parts_and_learns_bit_for_bit_what_whole_ones_do(

@@ -15,6 +15,7 @@ from app.training.manifests import verify_manifest
 from tests import patience
 from tests.worker.trainer.conftest import events, make_job
 
+WALLS = {"ETUDE_WALLS": os.environ.get("ETUDE_WALLS", "auto")}
 LONG: dict[str, Any] = {"num_epochs": 50, "batch_size": 1, "num_evaluations": 1}
 
 
@@ -28,7 +29,7 @@ def trainer(folder: Path, **variables: str) -> Iterator["subprocess.Popen[str]"]
             stderr=log,
             text=True,
             start_new_session=True,
-            env={"PATH": os.environ["PATH"], "OMP_NUM_THREADS": "1", **variables},
+            env={"PATH": os.environ["PATH"], "OMP_NUM_THREADS": "1", **WALLS, **variables},
             cwd=Path(__file__).parents[3],
         ) as process,
     ):

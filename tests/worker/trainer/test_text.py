@@ -41,7 +41,7 @@ def test_every_token_of_a_long_text_is_learned_once(tmp_path: Path, tiny_model: 
     [note] = [e["message"] for e in events(tmp_path, kind="note")]
     assert note == (
         f"{data.num_cut_texts} long texts were cut into {data.num_pieces} pieces of at most "
-        "64 tokens; nothing of them is lost."
+        "64 tokens; nothing is lost."
     )
     short = sum(len(one.token_ids) <= 64 for one in whole)
     assert data.num_cut_texts == 28 - short

@@ -6,33 +6,43 @@ keeps its own.
 """
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any
+from typing import Any, Protocol
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
-from worker.trainer.layers import kernels, lora, rotation
-from worker.trainer.layers.activations import ACTIVATIONS
-from worker.trainer.layers.feed_forward import FeedForward
+from worker.trainer.layers import kernels, rotation
 from worker.trainer.layers.norms import Norm
 
-_Candidate = Callable[[Any], Norm | FeedForward]
+
+class Shorter(Protocol):
+    """Stands in for the forward of a module that takes numbers of some width (..., D)."""
+
+    @property
+    def width(self) -> int: ...
+
+    def __call__(self, x: Tensor) -> Tensor: ...
 
 
-def shorten(model: nn.Module, dtype: torch.dtype) -> None:
+# Of a module, what its own forward may be the same as.
+Candidates = Callable[[Any], Sequence[Callable[[Any], Shorter]]]
+
+
+def shorten(model: nn.Module, dtype: torch.dtype, feed_forwards: Candidates) -> None:
     """Put shorter forwards in place of norms, feed-forwards and rotations.
 
     Args:
-        model: With its adapters, after lora.fuse.
+        model: With its adapters.
         dtype: What is computed with.
+        feed_forwards: Those of feed-forwards; they depend on what its linear layers are.
     """
-    chosen: dict[type, _Candidate | None] = {}
+    chosen: dict[type, Callable[[Any], Shorter] | None] = {}
     for module in model.modules():
         if hasattr(module, "q_proj") or hasattr(module, "qkv_proj"):
             rotation.fuse(sys.modules[type(module).__module__])
-        candidates = _candidates(module)
+        candidates = _norms(module) or feed_forwards(module)
         if not candidates:
             continue
         # Layers of one class differ in their weights alone.
@@ -46,20 +56,14 @@ def shorten(model: nn.Module, dtype: torch.dtype) -> None:
             setattr(module, "forward", make(module))  # noqa: B010
 
 
-def _candidates(module: Any) -> list[_Candidate]:
-    """Return what a module's own forward may be the same as."""
+def _norms(module: Any) -> list[Callable[[Any], Shorter]]:
     if type(module).__name__.endswith("RMSNorm") and hasattr(module, "weight"):
         return [partial(Norm, offset=offset) for offset in (0.0, 1.0)]
-    parts = dict(module.named_children())
-    if {"gate_proj", "up_proj", "down_proj", "act_fn"} <= parts.keys():
-        down = parts["down_proj"].__dict__.get("forward")
-        if isinstance(down, lora.Forward):
-            return [partial(FeedForward, activation=activation) for activation in ACTIVATIONS]
     return []
 
 
 @torch.no_grad()
-def _is_same(module: Any, candidate: Norm | FeedForward, dtype: torch.dtype) -> bool:
+def _is_same(module: Any, candidate: Shorter, dtype: torch.dtype) -> bool:
     """Try both on numbers so small that what a norm adds to their square counts, too."""
     device = next(module.parameters()).device
     generator = torch.Generator().manual_seed(0)

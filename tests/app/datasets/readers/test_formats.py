@@ -69,7 +69,7 @@ def test_sheets_of_other_columns_are_a_persons_choice(tmp_path: Path) -> None:
     found = read(tmp_path, content)
     assert (found.sheet, found.sheets_agree, found.num_rows) == ("Ost", False, 2)
     assert "2 sheets; “Ost” was read" in found.warnings[0]
-    with pytest.raises(Unreadable, match=r"^In “Notizen”: its columns \(“x”\) differ from"):
+    with pytest.raises(Unreadable, match=r"^In “Notizen”: Its columns \(“x”\) differ from"):
         read(tmp_path, content, sheet="*")
 
 
@@ -154,7 +154,7 @@ def test_an_archive_of_tables_of_any_kind_is_one_table(tmp_path: Path) -> None:
         "Antwort": "Unten",
     }
     assert found.encoding_is_guess
-    assert found.warnings[0].startswith("“b/ost.csv”: the file does not say its encoding")
+    assert found.warnings[0].startswith("“b/ost.csv”: The file does not say its encoding")
     assert values(found) == again(tmp_path, found)
     assert propose(found).is_sure
 
@@ -179,13 +179,13 @@ def entry(name: str, link: bool = False) -> bytes:
     [
         (
             files.zip_of({"a.csv": "q,a\nx,y\n", "b.csv": "name,age\nx,4\n"}),
-            "In “b.csv”: its columns (“name”, “age”) differ from those of “a.csv” (“q”, “a”)",
+            "In “b.csv”: Its columns (“name”, “age”) differ from those of “a.csv” (“q”, “a”)",
         ),
         (
             files.zip_of({"a.csv": "q,a\nx,y\n", "b.png": b"\x89PNG"}),
-            "In “b.png”: this is a picture",
+            "In “b.png”: This is a picture",
         ),
-        (files.zip_of({"a.csv": 'q,a\nx,"y\n'}), "In “a.csv”: line 2 opens a quote"),
+        (files.zip_of({"a.csv": 'q,a\nx,"y\n'}), "In “a.csv”: Line 2 opens a quote"),
         (files.zip_of({"a.zip": files.zip_of({"a.csv": "q,a\n"})}), "an archive inside an archive"),
         (files.zip_of({"__MACOSX/x": "x"}), "has no files in it"),
         (entry("../../etc/passwd"), "“../../etc/passwd”, which points out of its folder"),
@@ -213,5 +213,5 @@ def test_archives_of_too_many_or_too_large_files(
     with pytest.raises(Unreadable, match="in 4 parts"):
         read(tmp_path, many)
     monkeypatch.setattr("app.datasets.readers.files.MAX_HELD_BYTES", 100)
-    with pytest.raises(Unreadable, match=r"^In “a\.xlsx”: this file would unpack to 0 MB"):
+    with pytest.raises(Unreadable, match=r"^In “a\.xlsx”: This file would unpack to 0 MB"):
         read(tmp_path, files.zip_of({"a.xlsx": files.workbook({"A": PAIRS})}))

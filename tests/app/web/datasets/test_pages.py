@@ -29,6 +29,7 @@ from app.datasets.changes import Change
 from tests import files
 from tests.app.web.pages import EXAMPLES, PIECE, TUS, sign_in
 from tests.factories import make_base_model, make_dataset_version, make_department, make_user
+from tests.small_disk import small_disk
 from tests.worker.trainer.conftest import TEMPLATES, tokenizer_json
 from worker.cpu import reading
 
@@ -106,7 +107,9 @@ def test_a_file_becomes_examples_without_javascript(
     read_all(db)
     page = client.get(f"/versions/{version.id}")
     assert "30 examples are ready" in page.text
-    assert (version.num_train, version.num_validation) == (24, 6)
+    # Too few rows to set some apart that check.
+    assert (version.num_train, version.num_validation, version.num_test) == (24, 0, 6)
+    assert "too few examples to set some apart as a check set" in page.text
     assert f"/versions/{version.id}/privacy" in page.text
 
 
@@ -209,7 +212,7 @@ def test_rows_become_conversations_by_a_key_and_a_chosen_speaker(
     client.post(f"{address}/confirm", data=form)
     read_all(db)
     version = db.scalars(select(DatasetVersion)).one()
-    assert (version.status, version.num_train, version.num_validation) == ("ready", 12, 3)
+    assert (version.status, version.num_train, version.num_test) == ("ready", 12, 3)
     first = db.scalars(select(Example).where(Example.index == 0)).one()
     assert first.messages == [
         {"role": "user", "content": "Wo ist 0?"},
@@ -302,6 +305,25 @@ def test_an_upload_holds_what_was_announced_and_no_more(
     plain = client.post("/datasets/upload", files={"file": ("a.csv", b"x" * 200_000)})
     assert plain.status_code == 413
     assert "larger" in plain.text
+
+
+def test_two_uploads_are_not_promised_the_same_room(
+    client: TestClient, member: User, data_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ETUDE_DISK_RESERVE_BYTES", "0")
+    settings.get.cache_clear()
+    metadata = f"filename {base64.b64encode(b'a.csv').decode()}"
+    headers = {**TUS, "Upload-Length": str(12_000_000), "Upload-Metadata": metadata}
+    with small_disk(data_dir, "20m"):
+        first = start(client, "rooms.csv", 12_000_000)
+        short = client.post("/uploads", headers=headers)
+        assert (short.status_code, "no room for this file" in short.text) == (413, True)
+        assert len(list((settings.get().storage_dir / "partial").iterdir())) == 2, "the first's"
+        plain = client.post("/datasets/upload", files={"file": ("a.csv", b"x" * 12_000_000)})
+        assert (plain.status_code, "no room for this file" in plain.text) == (507, True)
+        assert list((settings.get().storage_dir / "incoming").iterdir()) == []
+        client.delete(first, headers=TUS)
+        assert client.post("/uploads", headers=headers).status_code == 201
 
 
 def test_a_cancelled_or_forgotten_upload_leaves_nothing(client: TestClient, member: User) -> None:

@@ -163,7 +163,7 @@ def test_an_example_is_changed_in_a_new_version(
     made = client.post(here, data=form)
     second = newest(db)
     assert made.url.path == f"/versions/{second.id}/examples"
-    assert "1 example edited, 1 moved" in made.text
+    assert "1 example edited, 1 example moved" in made.text
     changed = examples.get(db, second, 5)
     assert changed is not None
     assert changed.messages[0]["content"] == "What is\nrule 5?"
@@ -254,7 +254,7 @@ def test_the_doctors_card_leads_to_a_version_put_right(
     assert "The check starts soon." in page
     assert checking.check_next("cpu-0")
     page = client.get(f"/versions/{version.id}").text
-    assert "Not ready for training yet: one thing to fix first, 2 more to look at." in page
+    assert "Not ready for training yet: one thing to fix first. 2 more are worth a look." in page
     assert "With 14 examples, first try a good instruction" in page
     finding = client.get(f"/versions/{version.id}/findings/duplicate").text
     assert "1 duplicate" in finding
@@ -296,18 +296,20 @@ def test_downloads_can_be_read_back_and_harm_nobody(
     lines = [json.loads(line) for line in answer.text.splitlines()]
     kept = [row["messages"] for batch in examples.stream(db, version) for row in batch]
     assert [line["messages"] for line in lines] == kept
+    assert [line["part"] for line in lines] == ["practice"] * 12 + ["test"] * 2
     only = client.get(f"/versions/{version.id}/download?form=jsonl&split=validation").text
     assert len(only.splitlines()) == 2
+    assert "part" not in json.loads(only.splitlines()[0])  # one part is as OpenAI has it
     table = client.get(f"/versions/{version.id}/download?form=csv").content.decode("utf-8-sig")
     rows = list(csv.DictReader(io.StringIO(table, newline="")))
     assert [row["question"] for row in rows[:6]] == ["'" + text for text in bad]
-    assert (rows[0]["system"], rows[0]["answer"], rows[0]["set"]) == (
+    assert (rows[0]["system"], rows[0]["answer"], rows[0]["part"]) == (
         "Be “brief”.",
         "No, naïve.",
         "practice",
     )
     assert (rows[7]["question"], json.loads(rows[7]["messages"])) == ("", long.messages)
-    assert rows[13]["set"] == "test"
+    assert rows[13]["part"] == "test"
     # Read back by the reader itself, it becomes the same examples.
     client.post(
         "/datasets/upload", data={"name": "Back"}, files={"file": ("b.jsonl", answer.content)}

@@ -12,7 +12,6 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 from starlette.testclient import TestClient
 
-from app.core import storage
 from app.core.models import (
     Adapter,
     BaseModel,
@@ -24,7 +23,6 @@ from app.core.models import (
     Metric,
     ModelStatus,
     Role,
-    StoredFile,
     User,
     Worker,
 )
@@ -39,69 +37,13 @@ from tests.factories import (
     make_department,
     make_job,
     make_user,
+    make_zipped_adapter,
 )
 
 
 @pytest.fixture
 def owner(db: Session, broker: str) -> User:
     return make_user(db)
-
-
-def make_adapter(db: Session, user: User, content: bytes = b"weights") -> Adapter:
-    """An adapter with real files, as a job of this person would publish it."""
-    job = make_job(db, user=user, status=JobStatus.SUCCEEDED, finished_at=datetime.now(UTC))
-    key = storage.new_key("adapters")
-    folder = storage.path(key)
-    folder.mkdir(parents=True)
-    (folder / "adapter_model.safetensors").write_bytes(content)
-    (folder / "MANIFEST.json").write_text(
-        json.dumps(
-            {
-                "files": {
-                    "adapter_model.safetensors": {"size_bytes": len(content), "sha256": "0" * 64}
-                }
-            }
-        )
-    )
-    packed = io.BytesIO()
-    with zipfile.ZipFile(packed, "w") as pack:
-        pack.writestr("adapter_model.safetensors", content)
-    stored = storage.put("results", [packed.getvalue()])
-    file = StoredFile(
-        department_id=user.department_id,
-        owner_id=user.id,
-        filename="ward-questions.zip",
-        storage_key=stored.key,
-        size_bytes=stored.size_bytes,
-        sha256=stored.sha256,
-    )
-    db.add(file)
-    db.flush()
-    adapter = Adapter(
-        department_id=user.department_id,
-        owner_id=user.id,
-        job_id=job.id,
-        base_model_id=job.base_model_id,
-        name="Ward questions",
-        public_name=f"ft:house/tiny:ward::{job.id}",
-        storage_key=key,
-        manifest_sha256="0" * 64,
-        size_bytes=len(content),
-        metrics={
-            "validation_loss_before": 2.5,
-            "validation_loss_after": 1.25,
-            "train_loss": 1.1,
-            "best_step": 40,
-            "stopped_early": False,
-        },
-        samples=[
-            {"question": "Where?", "reference": "Room 7.", "base": "Nowhere.", "tuned": "Room 7!"}
-        ],
-        archive_file_id=file.id,
-    )
-    db.add(adapter)
-    db.commit()
-    return adapter
 
 
 # --- one job -------------------------------------------------------------------------------
@@ -231,7 +173,7 @@ def test_a_failed_job_says_why_and_shows_its_log(
 def test_strangers_find_nothing(
     client: TestClient, db: Session, owner: User, method: str, path: str
 ) -> None:
-    adapter = make_adapter(db, owner)
+    adapter = make_zipped_adapter(db, owner)
     job = make_job(db, user=owner)
     stranger = make_user(db, role=Role.ADMIN, department=make_department(db))
     sign_in(client, db, stranger)
@@ -439,9 +381,11 @@ def test_several_gpus_are_told_as_such(client: TestClient, db: Session, owner: U
     estimate = client.post("/jobs/new/estimate", data=form).text
     assert "free on each</span>" in estimate
     assert "It trains on 2 × NVIDIA L4." in estimate
+    assert "Afterwards it answers up to 4 test questions, about 2 min." in estimate
     assert "Each of the 2 GPUs holds the whole starting model" in estimate
     sent = client.post("/jobs/new", data=form, follow_redirects=True).text
     assert "Memory of each GPU" in sent
+    assert "Afterwards it answers up to 4 test questions, about 2 min." in sent
     queue = client.get("/queue").text
     assert "2 × NVIDIA L4" in queue
     assert "free on each" in queue
@@ -451,7 +395,7 @@ def test_several_gpus_are_told_as_such(client: TestClient, db: Session, owner: U
 
 
 def test_the_zip_comes_as_an_attachment(client: TestClient, db: Session, owner: User) -> None:
-    adapter = make_adapter(db, owner, b"forty-two")
+    adapter = make_zipped_adapter(db, owner, b"forty-two")
     sign_in(client, db, owner)
     answer = client.get(f"/adapters/{adapter.id}/download")
     assert answer.headers["content-type"] == "application/zip"
@@ -464,7 +408,7 @@ def test_the_zip_comes_as_an_attachment(client: TestClient, db: Session, owner: 
 def test_an_adapter_page_shows_before_and_after(
     client: TestClient, db: Session, owner: User
 ) -> None:
-    adapter = make_adapter(db, owner)
+    adapter = make_zipped_adapter(db, owner)
     sign_in(client, db, owner)
     html = client.get(f"/adapters/{adapter.id}").text
     for words in (
@@ -655,3 +599,35 @@ def test_a_job_on_pairs_says_how_often_it_prefers_the_better_answer(
     assert re.search(preferred, html)
     assert "3 examples are too long and are cut, at the beginning of their question first." in html
     assert "1,200 tokens are lost. 1 of them also loses part of its answer." in html
+
+
+def test_another_jobs_curve_is_laid_over_it(client: TestClient, db: Session) -> None:
+    user = make_user(db)
+    sign_in(client, db, user)
+    job, other = (make_job(db, user=user, name=name, step=2) for name in ("First", "Other"))
+    for step in (1, 2):
+        db.add(
+            Metric(
+                job_id=other.id,
+                step=step,
+                name="loss",
+                value=2.5 - step,
+                attempt=1,
+                seq=step,
+                at=datetime.now(UTC),
+            )
+        )
+    other.event_seq = 2
+    stranger = make_job(db, user=make_user(db, department=make_department(db)), step=1)
+    db.commit()
+    shown = client.get(f"/jobs/{job.id}").text
+    assert f'<option value="{other.id}">Other</option>' in shown
+    assert f'<option value="{stranger.id}">' not in shown
+    assert "data-beside-points" not in shown
+    laid = client.get(f"/jobs/{job.id}", params={"beside": other.id}).text
+    (points,) = re.findall(r"data-beside-points>(.*?)</script>", laid)
+    assert json.loads(points)["loss"] == [1.5, 0.5]
+    for wrong in (stranger.id, job.id, "x", "-1", 10**12):
+        assert (
+            "data-beside-points" not in client.get(f"/jobs/{job.id}", params={"beside": wrong}).text
+        )

@@ -327,7 +327,7 @@ def test_what_was_accepted_becomes_a_version_and_nothing_else(
     rows = examples.page(db, made)
     assert [row.messages[0]["content"] for row in rows] == [pair.question for pair in accepted]
     assert {row.kind for row in rows} == {ExampleKind.PAIR}
-    assert (made.num_train, made.num_validation) == (18, 6)
+    assert (made.num_train, made.num_validation, made.num_test) == (18, 0, 6)
     # Two questions of one passage stand on one side.
     sides: dict[str, set[Split]] = {}
     for row, pair in zip(rows, accepted, strict=True):

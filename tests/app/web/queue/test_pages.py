@@ -22,6 +22,7 @@ from app.core.models import (
     Worker,
     WorkerState,
 )
+from app.jobs import moments
 from app.jobs.forecast import Times
 from app.machines.devices import DeviceReading, Readings
 from app.training.plan.machine import DeviceInfo
@@ -268,7 +269,7 @@ def test_a_long_line_is_counted_and_shown_in_part(
     html = client.get("/queue").text
     assert html.count('class="line-job"') == queue_page.MOST_ROWS
     assert "5 more jobs after these" in html
-    assert "105 waiting" in html
+    assert "105 jobs are waiting." in html
 
 
 @pytest.mark.parametrize(
@@ -290,6 +291,6 @@ def test_times_are_said_as_people_do(
     settings.get.cache_clear()
     now = datetime(2026, 11, 23, 12, tzinfo=UTC)  # a Monday
     span = (now + timedelta(minutes=early), now + timedelta(minutes=late))
-    assert queue_page.in_words(Times(span, None), now, starts=True) == words
-    assert queue_page.in_words(Times(span, None), now, starts=False) == ""
+    assert moments.in_words(Times(span, None), now, starts=True) == words
+    assert moments.in_words(Times(span, None), now, starts=False) == ""
     settings.get.cache_clear()

@@ -9,10 +9,11 @@ import uvicorn
 from openai import OpenAI
 from sqlalchemy.orm import Session
 
-from app.core.models import User
+from app.core.models import BaseModel, User
 from app.main import create_app
 from app.people import auth
 from tests import factories, patience
+from tests.app.web.v1.stand_in_answerer import StandIn, standing_in
 
 
 @pytest.fixture
@@ -50,3 +51,15 @@ def connect(db: Session, address: str, user: User) -> OpenAI:
 def api(db: Session, address: str, user: User) -> Iterator[OpenAI]:
     with connect(db, address, user) as client:
         yield client
+
+
+@pytest.fixture
+def answerer(db: Session) -> Iterator[StandIn]:
+    """What answers, saying "Hello there." until a test gives it another script."""
+    with standing_in(db) as stand_in:
+        yield stand_in
+
+
+@pytest.fixture
+def model(db: Session) -> BaseModel:
+    return factories.make_base_model(db, name="house/tiny")

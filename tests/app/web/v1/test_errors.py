@@ -46,7 +46,9 @@ def test_the_clients_exceptions_carry_the_body(api: OpenAI) -> None:
 
 WRONG_REQUESTS = [
     ("GET", "/nothing/here", 404, "unknown_url"),
-    ("POST", "/chat/completions", 404, "unknown_url"),
+    ("POST", "/completions", 404, "unknown_url"),
+    ("POST", "/responses", 404, "unknown_url"),
+    ("GET", "/chat/completions", 405, "method_not_allowed"),
     ("PUT", "/files", 405, "method_not_allowed"),
     ("GET", "/files?after=%00", 400, "invalid_value"),
     ("GET", "/models/a%00b", 400, "invalid_value"),

@@ -202,3 +202,11 @@ def test_the_stored_bytes_are_the_sent_ones(api: OpenAI, db: Session) -> None:
     file = version_of(db, file_id).file
     assert storage.path(file.storage_key).read_bytes() == content
     assert file.size_bytes == len(content)
+
+
+def test_a_file_that_the_disk_has_lost_is_a_sentence(api: OpenAI, db: Session) -> None:
+    sent = upload(api)
+    file = db.scalars(select(StoredFile)).one()
+    storage.path(file.storage_key).unlink()
+    with pytest.raises(openai.NotFoundError, match="no longer on the server's disk"):
+        api.files.content(sent)

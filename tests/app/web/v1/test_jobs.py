@@ -11,6 +11,7 @@ from openai.types.fine_tuning import FineTuningJob
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
+from app.core import settings
 from app.core.models import (
     BaseModel,
     DatasetVersion,
@@ -20,9 +21,13 @@ from app.core.models import (
     Role,
     User,
     VersionStatus,
+    Worker,
 )
+from app.core.models.base import Base
 from app.jobs import protocol
+from app.training.plan.machine import DeviceInfo
 from tests import factories
+from tests.app.datasets.test_lengths import byte_model
 from tests.app.web.v1.conftest import connect
 from tests.app.web.v1.test_files import upload, version_of
 
@@ -135,7 +140,6 @@ REFUSED: list[tuple[dict[str, Any], str, str]] = [
         "integrations",
         "unsupported",
     ),
-    ({"model": "ft:house/tiny:ward::12345678"}, "model", "unsupported"),
     ({"training_file": "file-0123"}, "training_file", "invalid_file"),
     ({"validation_file": "file-0123"}, "validation_file", "invalid_file"),
     ({"hyperparameters": {"n_epochs": "many"}}, "hyperparameters.n_epochs", "invalid_value"),
@@ -396,3 +400,113 @@ def test_a_model_that_could_not_be_imported_is_refused(
     with pytest.raises(openai.BadRequestError, match="Not safetensors") as raised:
         create(api, version)
     assert raised.value.param == "model"
+
+
+# --- a job that is not made ------------------------------------------------------------------
+
+
+def everything(db: Session) -> dict[str, list[Any]]:
+    """All rows of all tables, and all files; what is read with a token is the same each time."""
+    db.expire_all()
+    rows: dict[str, list[Any]] = {
+        table.name: [tuple(row) for row in db.execute(select(table).order_by(*table.primary_key))]
+        for table in Base.metadata.sorted_tables
+    }
+    folder = settings.get().data_dir
+    rows["files"] = sorted(
+        (str(path), path.stat().st_size) for path in folder.rglob("*") if path.is_file()
+    )
+    return rows
+
+
+def add_worker(db: Session) -> None:
+    hardware = DeviceInfo(name="Old Faithful", free_bytes=8 * 1024**3).model_dump()
+    db.add(
+        Worker(
+            id="gpu-0@here", queue="gpu", host="here", boot_id="b", devices=["cpu"], version="1",
+            hardware=hardware,
+        )
+    )  # fmt: skip
+    db.commit()
+
+
+def test_a_dry_run_says_what_a_job_would_take_and_stores_nothing(
+    api: OpenAI, db: Session, user: User, version: DatasetVersion
+) -> None:
+    model = byte_model(db)
+    model.config = {
+        "model_type": "llama", "hidden_size": 64, "num_hidden_layers": 2, "vocab_size": 320,
+        "num_attention_heads": 4, "intermediate_size": 128,
+    }  # fmt: skip
+    model.num_parameters = 150_000
+    add_worker(db)
+    plan = {"seconds": 600, "tokens_per_second": 100, "peak_bytes": 10**9}
+    waiting = factories.make_job(db, user=user, version=version, base_model=model, plan=plan)
+    held_out = factories.make_dataset_version(db, user=user)
+    api.models.list()  # the token is used, and knows it
+    before = everything(db)
+    given: dict[str, Any] = {
+        "model": model.name,
+        "suffix": "ward-7",
+        "metadata": {"ward": "7"},
+        "validation_file": held_out.file.public_id,
+        "extra_headers": {"Idempotency-Key": "once"},
+    }
+    ours = {"preset": "quick", "lora_rank": 4}
+    planned = create(api, version, **given, extra_body={"x_etude": {**ours, "dry_run": True}})
+    assert everything(db) == before
+    assert planned.id is None
+    assert (planned.object, planned.status) == ("fine_tuning.job", "queued")
+    assert planned.model_extra is not None
+    extra = planned.model_extra
+    assert (extra["x_job_id"], extra["x_position"]) == (None, 2)
+    assert extra["x_settings"]["lora_rank"] == 4
+    estimate = extra["x_estimate"]
+    assert estimate["seconds"] > 0
+    assert estimate["num_steps"] > 0
+    assert 0 < estimate["memory_bytes"] < 8 * 1024**3
+    assert (estimate["fits"], estimate["device"]) == ("yes", "Old Faithful")
+    assert (estimate["position"], estimate["why"]) == (2, "One job is ahead of it.")
+    earliest, latest = estimate["ends"]
+    assert estimate["starts"][0] <= earliest <= latest
+    # The real one is as it was said, and the queue remembers no other.
+    real = create(api, version, **given, extra_body={"x_etude": ours})
+    assert real.hyperparameters == planned.hyperparameters
+    assert real.model_extra is not None
+    assert real.model_extra["x_position"] == 2
+    assert "x_estimate" not in real.model_extra
+    assert [row.id for row in rows(db)] == [waiting.id, rows(db)[-1].id]
+
+
+def test_a_dry_run_is_refused_as_the_job_would_be(
+    api: OpenAI, db: Session, user: User, model: BaseModel, version: DatasetVersion
+) -> None:
+    dry = {"x_etude": {"dry_run": True}}
+    undecided = factories.make_dataset_version(db, user=user, decided=False)
+    before = everything(db)
+    with pytest.raises(openai.ConflictError) as conflict:
+        create(api, undecided, extra_body=dry)
+    assert conflict.value.code == "privacy_undecided"
+    with pytest.raises(openai.NotFoundError):
+        create(api, version, model="house/none", extra_body=dry)
+    for wrong, param in (("yes", "dry_run"), (1, "dry_run")):
+        with pytest.raises(openai.BadRequestError) as raised:
+            create(api, version, extra_body={"x_etude": {param: wrong}})
+        assert raised.value.param == f"x_etude.{param}"
+    after = everything(db)
+    for each in (before, after):
+        each.pop("api_token")  # when it was used
+    assert after == before
+
+
+def test_a_dry_run_on_data_that_is_still_read_says_so(
+    api: OpenAI, db: Session, user: User, model: BaseModel
+) -> None:
+    coming = factories.make_dataset_version(db, user=user, status=VersionStatus.UPLOADED)
+    planned = create(api, coming, extra_body={"x_etude": {"dry_run": True}})
+    assert planned.status == "validating_files"
+    assert planned.model_extra is not None
+    estimate = planned.model_extra["x_estimate"]
+    assert (estimate["seconds"], estimate["fits"]) == (None, None)
+    assert estimate["why"] == "Its data is being read."
+    assert rows(db) == []

@@ -33,8 +33,16 @@ def test_a_sure_mapping_is_accepted_and_the_waiting_job_can_begin(api: OpenAI, d
     read = api.files.retrieve(sent)
     assert read.status == "processed"
     assert read.model_extra is not None
-    assert read.model_extra["x_num_train"] + read.model_extra["x_num_validation"] == 40
-    assert api.fine_tuning.jobs.retrieve(job.id).status == "queued"
+    sizes = {"practice": 36, "check": 0, "test": 4}
+    assert {part: read.model_extra[f"x_num_{part}"] for part in ("check", "test")} == {
+        "check": 0,
+        "test": 4,
+    }
+    assert read.model_extra["x_num_train"] == 36
+    job = api.fine_tuning.jobs.retrieve(job.id)
+    assert job.status == "queued"
+    assert job.model_extra is not None
+    assert (job.model_extra["x_rows"], job.model_extra["x_chosen_by"]) == (sizes, "practice")
     assert protocol.claim(db, WORKER) is not None
     assert read.model_extra["x_privacy"]["status"] == "decided"
 

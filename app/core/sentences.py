@@ -1,0 +1,17 @@
+"""How whole sentences are filled in: by a count that chooses between two, and with lists of things.
+
+Sentences stay whole, since in other languages more than a noun changes with a count.
+"""
+
+from collections.abc import Sequence
+
+
+def counted(count: int, one: str, many: str, **words: object) -> str:
+    """Choose a whole sentence by a count: `one` says it of 1, `many` of {n}; `words` fill it in."""
+    return (one if count == 1 else many).format(n=f"{count:,}", **words)
+
+
+def listed(things: Sequence[str], form: str = "{most} and {last}") -> str:
+    """Write a list as people do: “a”, “a and b”, “a, b and c”."""
+    *most, last = things
+    return form.format(most=", ".join(most), last=last) if most else last

@@ -1,0 +1,293 @@
+"""Evaluations as people read them: found, listed, and each answer beside the right one."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import ColumnElement, and_, func, select
+from sqlalchemy.orm import Session
+
+from app.core.errors import NotFound
+from app.core.models import (
+    Adapter,
+    Arm,
+    DatasetVersion,
+    Evaluation,
+    EvaluationAnswer,
+    EvaluationQuestion,
+    EvaluationStatus,
+    Mark,
+    Part,
+    User,
+)
+from app.datasets import examples, versions
+from app.evaluation import answered, arms
+from app.evaluation.answered import MARK, select_answers
+
+# Questions of ours stand at places below 0.
+BEFORE_ALL = -(2**31)
+
+
+@dataclass(frozen=True)
+class Asked:
+    """An example as it is asked: what stands before its last answer, and that answer."""
+
+    before: list[dict[str, Any]]
+    reference: dict[str, Any]
+
+    @property
+    def question(self) -> str:
+        """The last thing that a person says before the answer."""
+        said = [turn for turn in self.before if turn["role"] in ("user", "text")]
+        return _text(said[-1]) if said else ""
+
+    @property
+    def answer(self) -> str:
+        """What the data answers; of a call what is called."""
+        return arms.words_of(self.reference)
+
+
+_NOTHING = Asked([], {"role": "assistant", "content": ""})
+
+
+@dataclass(frozen=True)
+class Row:
+    """One answer, its question and what the data says."""
+
+    answer: EvaluationAnswer
+    question: EvaluationQuestion
+    asked: Asked
+
+    @property
+    def mark(self) -> Mark:
+        """The mark that counts."""
+        return answered.mark_of(self.answer)
+
+
+def get(db: Session, user: User, evaluation_id: int) -> Evaluation:
+    """Return one evaluation.
+
+    Raises:
+        NotFound: there is none, or it belongs to another department.
+    """
+    row = db.get(Evaluation, evaluation_id, populate_existing=True)
+    if row is None or row.department_id != user.department_id:
+        raise NotFound("There is no such evaluation; its data may have been deleted.")
+    return row
+
+
+def by_public_id(db: Session, user: User, public_id: str) -> Evaluation:
+    """Return one evaluation by the name that programs know.
+
+    Raises:
+        NotFound: there is none, or it belongs to another department.
+    """
+    row = db.scalars(
+        select(Evaluation).where(
+            Evaluation.public_id == public_id, Evaluation.department_id == user.department_id
+        )
+    ).one_or_none()
+    if row is None:
+        raise NotFound(f"There is no evaluation {public_id!r}.", field="evaluation_id")
+    return row
+
+
+def of_adapter(db: Session, adapter_id: int) -> Evaluation | None:
+    """Return the evaluation that an adapter is judged by: the newest done one, else the newest.
+
+    What has no weights is judged by any that tried it with the same starting model and rows.
+    """
+    is_done = Evaluation.status == EvaluationStatus.DONE
+    return db.scalars(
+        select(Evaluation)
+        .where(_judges(db, adapter_id))
+        .order_by(is_done.desc(), Evaluation.id.desc())
+        .limit(1)
+    ).first()
+
+
+def untrained(db: Session, version: DatasetVersion) -> Evaluation | None:
+    """Return the newest check without training of a version."""
+    query = select(Evaluation).where(
+        Evaluation.version_id == version.id, Evaluation.adapter_id.is_(None)
+    )
+    return db.scalars(query.order_by(Evaluation.id.desc()).limit(1)).first()
+
+
+def _judges(db: Session, adapter_id: int) -> ColumnElement[bool]:
+    adapter = db.get(Adapter, adapter_id)
+    if adapter is None or adapter.has_weights:
+        return Evaluation.adapter_id == adapter_id
+    return and_(
+        Evaluation.practice_version_id == adapter.lookup_version_id,
+        Evaluation.base_model_id == adapter.base_model_id,
+        Evaluation.arms.contains([arm_of(adapter).value]),
+    )
+
+
+def arm_of(adapter: Adapter) -> Arm:
+    """Return as which arm an adapter answers in its evaluation."""
+    if adapter.has_weights:
+        return Arm.TUNED
+    return Arm.LOOKUP if adapter.is_lookup else Arm.BASE
+
+
+def going_on(db: Session, adapter_id: int) -> Evaluation | None:
+    """Return an adapter's evaluation that waits or is at work, if there is one."""
+    return db.scalars(
+        select(Evaluation)
+        .where(
+            Evaluation.adapter_id == adapter_id,
+            Evaluation.status.in_((EvaluationStatus.WAITING, EvaluationStatus.EVALUATING)),
+        )
+        .order_by(Evaluation.id.desc())
+        .limit(1)
+    ).first()
+
+
+def list_of(db: Session, adapter_id: int, limit: int = 100) -> list[Evaluation]:
+    """Return an adapter's evaluations, the newest first."""
+    query = select(Evaluation).where(_judges(db, adapter_id))
+    return list(db.scalars(query.order_by(Evaluation.id.desc()).limit(limit)))
+
+
+def may_read_rows(db: Session, user: User, evaluation: Evaluation) -> bool:
+    """Say whether a person may see questions and answers, and not the counts alone."""
+    try:
+        versions.get_version(db, user, evaluation.version_id)
+    except NotFound:
+        return False
+    return True
+
+
+def rows(
+    db: Session,
+    evaluation: Evaluation,
+    arm: Arm,
+    *,
+    part: Part = Part.TEST,
+    marks: Sequence[Mark] = (),
+    after: int = BEFORE_ALL,
+    limit: int = 20,
+) -> list[Row]:
+    """Return the answers of one arm in the order of their questions.
+
+    Args:
+        marks: Only those that have one of these marks; none: all.
+        after: The position behind which they begin.
+    """
+    query = (
+        select_answers(evaluation, arm=arm, part=part)
+        .where(EvaluationAnswer.position > after)
+        .order_by(EvaluationAnswer.position)
+        .limit(limit)
+    )
+    if marks:
+        query = query.where(MARK.in_(marks))
+    return with_examples(db, evaluation, [(row[0], row[1]) for row in db.execute(query)])
+
+
+def by_question(
+    db: Session, evaluation: Evaluation, *, after: int = BEFORE_ALL, limit: int = 100
+) -> list[list[Row]]:
+    """Return the next questions behind a position, each with the answers of all arms."""
+    positions = (
+        select(EvaluationQuestion.position)
+        .where(
+            EvaluationQuestion.evaluation_id == evaluation.id,
+            EvaluationQuestion.position > after,
+            EvaluationQuestion.position.in_(
+                select(EvaluationAnswer.position).where(
+                    EvaluationAnswer.evaluation_id == evaluation.id
+                )
+            ),
+        )
+        .order_by(EvaluationQuestion.position)
+        .limit(limit)
+    )
+    wanted = db.scalars(positions).all()
+    query = (
+        select_answers(evaluation)
+        .where(EvaluationAnswer.position.in_(wanted))
+        .order_by(EvaluationAnswer.position)
+    )
+    found: dict[int, list[Row]] = {}
+    for row in with_examples(db, evaluation, [(row[0], row[1]) for row in db.execute(query)]):
+        found.setdefault(row.question.position, []).append(row)
+    return list(found.values())
+
+
+def row_at(db: Session, evaluation: Evaluation, position: int, arm: Arm) -> Row:
+    """Return one answer.
+
+    Raises:
+        NotFound: there is none.
+    """
+    found = db.execute(
+        select_answers(evaluation, arm=arm).where(EvaluationAnswer.position == position)
+    ).all()
+    if not found:
+        raise NotFound("There is no such answer.")
+    (row,) = with_examples(db, evaluation, [(found[0][0], found[0][1])])
+    return row
+
+
+def num_rows(
+    db: Session, evaluation: Evaluation, arm: Arm, part: Part, marks: Sequence[Mark]
+) -> int:
+    """Count the answers that `rows` would return in all."""
+    query = select_answers(evaluation, arm=arm, part=part)
+    if marks:
+        query = query.where(MARK.in_(marks))
+    return db.scalars(select(func.count()).select_from(query.subquery())).one()
+
+
+def asked_of(messages: Sequence[dict[str, Any]]) -> Asked:
+    """Return how an example is asked: the turns before its last answer, and that answer."""
+    turn = arms.last_turn(messages)
+    return Asked(turn.before, turn.reference) if turn is not None else _NOTHING
+
+
+def with_examples(
+    db: Session,
+    evaluation: Evaluation,
+    found: Sequence[tuple[EvaluationAnswer, EvaluationQuestion]],
+) -> list[Row]:
+    """Return answers and their questions with the examples that these are of."""
+    known: dict[tuple[int, int], Asked] = {}
+    for version in (evaluation.version, evaluation.practice_version):
+        if version is None:
+            continue
+        indices = [
+            question.index
+            for _, question in found
+            if question.index is not None and version_of(evaluation, question) is version
+        ]
+        for example in examples.at(db, version, indices):
+            known[version.id, example.index] = asked_of(example.messages)
+    return [
+        Row(answer, question, _asked(evaluation, question, known)) for answer, question in found
+    ]
+
+
+def version_of(evaluation: Evaluation, question: EvaluationQuestion) -> DatasetVersion:
+    """Return the version that a question's row belongs to."""
+    if question.part is Part.PRACTICE and evaluation.practice_version is not None:
+        return evaluation.practice_version
+    return evaluation.version
+
+
+def _asked(
+    evaluation: Evaluation, question: EvaluationQuestion, known: dict[tuple[int, int], Asked]
+) -> Asked:
+    if question.index is not None:
+        version = version_of(evaluation, question)
+        found = known.get((version.id, question.index))
+        return found or _NOTHING
+    reference = {"role": "assistant", "content": question.reference or ""}
+    return Asked(list(question.messages or []), reference)
+
+
+def _text(turn: dict[str, Any]) -> str:
+    content = turn.get("content")
+    return content if isinstance(content, str) else ""

@@ -1,0 +1,87 @@
+"""`etude models`: starting models."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from app.ops.doors.shared import DataDir, Json, database_of, print_json, print_row
+
+models_app = typer.Typer(help="Starting models.", no_args_is_help=True)
+
+
+@models_app.command("list")
+def models_list(data_dir: DataDir = None, as_json: Json = False) -> None:
+    """Show the starting models and how their import stands."""
+    with database_of(data_dir) as session:
+        from app.base_models import registry as base_models
+
+        models = base_models.list_models(session)
+    if as_json:
+        print_json(
+            [
+                {
+                    "name": model.name,
+                    "status": model.status.value,
+                    "size_bytes": model.size_bytes,
+                    "licence": model.licence,
+                    "reason": model.reason,
+                }
+                for model in models
+            ]
+        )
+        return
+    for model in models:
+        size = f"{model.size_bytes / 1e6:,.0f} MB" if model.size_bytes else "-"
+        cells = [model.name, model.status.value, size, model.licence or "-"]
+        print_row(*cells, *([model.reason] if model.reason else []))
+
+
+@models_app.command("add")
+def models_add(
+    path: Annotated[
+        str, typer.Argument(help="A folder with safetensors, a GGUF file, or OWNER/NAME with --hub")
+    ],
+    name: Annotated[
+        str, typer.Option(help="Name that people see; the default is the folder's")
+    ] = "",
+    hub: Annotated[
+        bool, typer.Option("--hub", help="Download it from the Hugging Face Hub, where allowed")
+    ] = False,
+    data_dir: DataDir = None,
+    as_json: Json = False,
+) -> None:
+    """Register a model for import; a worker checks and converts it."""
+    with database_of(data_dir) as session:
+        from app.base_models import registry as base_models
+
+        if hub:
+            source = {"kind": "hub", "repo": path}
+        else:
+            path = str(Path(path).expanduser().resolve())
+            source = {"kind": "folder", "path": path}
+        model = base_models.add(session, None, source, name or (path if hub else Path(path).stem))
+        session.commit()
+    if as_json:
+        print_json({"name": model.name, "status": model.status.value})
+    else:
+        typer.echo(f"{model.name} waits for its import; `etude models list` shows how it stands.")
+
+
+@models_app.command("cancel")
+def models_cancel(
+    name: Annotated[str, typer.Argument(help="The model's name, as `etude models list` shows it")],
+    data_dir: DataDir = None,
+    as_json: Json = False,
+) -> None:
+    """Stop a model's import that waits or goes on; `etude models list` then says so."""
+    with database_of(data_dir) as session:
+        from app.base_models import registry as base_models
+
+        model = base_models.by_name(session, name)
+        base_models.cancel_import(session, None, model)
+        session.commit()
+    if as_json:
+        print_json({"name": model.name, "status": model.status.value})
+    else:
+        typer.echo(f"The import of {model.name} is cancelled.")

@@ -1,0 +1,75 @@
+"""The browsers in which a person is signed in: how long that lasts, which they are, ending them."""
+
+import hashlib
+from datetime import UTC, datetime, timedelta
+
+from sqlalchemy import ColumnElement, and_, case, delete, select, update
+from sqlalchemy.orm import Session
+
+from app.core import audit, clock, settings
+from app.core.errors import NotFound
+from app.core.models import User, WebSession
+
+# Often enough for limits of minutes, and no write for every page.
+_NOTED_EVERY = timedelta(minutes=1)
+
+
+def digest(secret: str) -> bytes:
+    """Return what is kept of a secret of 256 random bits."""
+    return hashlib.sha256(secret.encode(errors="replace")).digest()
+
+
+def counts_still() -> ColumnElement[bool]:
+    """Build the condition that a session has not ended: it is neither too old nor forgotten."""
+    chosen = settings.get()
+    idle = case(
+        (WebSession.is_shared, timedelta(minutes=chosen.shared_idle_minutes)),
+        else_=timedelta(minutes=chosen.session_idle_minutes),
+    )
+    return and_(WebSession.expires_at > clock.NOW, WebSession.last_used_at > clock.NOW - idle)
+
+
+def get(db: Session, secret: str) -> WebSession | None:
+    """Return the session of a cookie, if it still counts."""
+    if not secret:
+        return None
+    query = select(WebSession).where(WebSession.token_hash == digest(secret), counts_still())
+    return db.scalars(query).first()
+
+
+def note_use(db: Session, signed_in: WebSession) -> None:
+    """Note, and commit, that a person did something; at most once a minute."""
+    if datetime.now(UTC) - signed_in.last_used_at < _NOTED_EVERY:
+        return
+    db.execute(
+        update(WebSession)
+        .where(WebSession.token_hash == signed_in.token_hash)
+        .values(last_used_at=clock.NOW)
+        .execution_options(synchronize_session=False)
+    )
+    db.commit()
+
+
+def list_all(db: Session, user: User) -> list[WebSession]:
+    """List where a person is signed in, the last used first."""
+    query = select(WebSession).where(WebSession.user_id == user.id, counts_still())
+    return list(db.scalars(query.order_by(WebSession.last_used_at.desc(), WebSession.id.desc())))
+
+
+def end(db: Session, user: User, session_id: int) -> None:
+    """Sign a person out of one of their browsers.
+
+    Raises:
+        NotFound: there is none, or it is somebody else's.
+    """
+    mine = [WebSession.id == session_id, WebSession.user_id == user.id]
+    if db.execute(delete(WebSession).where(*mine).returning(WebSession.id)).first() is None:
+        raise NotFound("This sign-in has ended already.")
+    audit.record(db, user, "account.end_session", f"user {user.id}")
+
+
+def end_others(db: Session, user: User, secret: str) -> None:
+    """Sign a person out everywhere but in the browser that asks."""
+    others = [WebSession.user_id == user.id, WebSession.token_hash != digest(secret)]
+    db.execute(delete(WebSession).where(*others))
+    audit.record(db, user, "account.end_other_sessions", f"user {user.id}")

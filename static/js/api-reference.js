@@ -1,0 +1,16 @@
+// Draws the reference of /v1 from its description; nothing is asked of any other server.
+
+for (const place of document.querySelectorAll("[data-api-reference]")) {
+  const drawn = document.createElement("div");
+  place.append(drawn);
+  window.SwaggerUIBundle({
+    url: place.dataset.apiReference,
+    domNode: drawn,
+    deepLinking: true,
+    docExpansion: "list",
+    defaultModelsExpandDepth: 0,
+    displayRequestDuration: true,
+    persistAuthorization: false, // a token stays in no browser
+    validatorUrl: null,
+  });
+}

@@ -1,0 +1,1 @@
+"""`etude ask` and `etude job` as processes of their own, against a running Etude."""

@@ -1,0 +1,1 @@
+"""What an attacker would try: make security runs the long forms of what stands here."""
