@@ -1,0 +1,128 @@
+"""Each page as a person meets it: readable by all, silent in the console, whole on a phone.
+
+axe (Deque, MPL 2.0) looks at the page as the browser has drawn it. The short suite opens each
+address once, at a desk in the light and on a phone in the dark; each row of each noun, at both
+widths in both themes, is looked at by `make test-long`.
+"""
+
+import re
+from collections.abc import Iterator
+
+import pytest
+from axe_playwright_python.sync_playwright import Axe
+from playwright.sync_api import Browser, BrowserContext, Page
+from sqlalchemy.orm import Session
+
+from app.core.models import Role
+from app.people import auth
+from tests import patience
+from tests.e2e.test_ask import address
+from tests.factories import make_user
+from tests.security.full_house import addresses, furnish
+
+__all__ = ["address"]
+pytestmark = [pytest.mark.browser, pytest.mark.timeout(1800)]
+Looks = tuple[int, str]
+LOOKS = [
+    pytest.param(
+        (width, scheme),
+        marks=[] if (width, scheme) in [(1280, "light"), (390, "dark")] else [pytest.mark.long],
+        id=f"{width} {scheme}",
+    )
+    for width in (1280, 390)
+    for scheme in ("light", "dark")
+]
+each_row = pytest.mark.parametrize(
+    "each_row", [False, pytest.param(True, marks=pytest.mark.long)], ids=["one", "each"]
+)
+
+
+@pytest.fixture(params=LOOKS)
+def looks(request: pytest.FixtureRequest) -> Looks:
+    chosen: Looks = request.param
+    return chosen
+
+
+@each_row
+def test_a_house_with_a_row_of_everything(
+    browser: Browser, db: Session, address: str, looks: Looks, each_row: bool
+) -> None:
+    cookie = auth.open_session(db, furnish(db))
+    db.commit()
+    found = addresses(db)
+    if not each_row:
+        found = list({re.sub(r"\d+", "N", path): path for path in found}.values())
+    with _Walk(browser, address, cookie, looks) as walk:
+        for path in found:
+            walk.look(path)
+
+
+def test_an_empty_house(browser: Browser, db: Session, address: str, looks: Looks) -> None:
+    cookie = auth.open_session(db, make_user(db, role=Role.ADMIN))
+    db.commit()
+    with _Walk(browser, address, cookie, looks) as walk:
+        for path in ("/", "/datasets", "/datasets/new", "/jobs", "/jobs/new", "/adapters"):
+            walk.look(path)
+        for path in ("/lists", "/queue", "/models", "/notices", "/people", "/nothing-here"):
+            walk.look(path)
+    with _Walk(browser, address, "", looks) as stranger:
+        stranger.look("/sign-in")
+
+
+class _Walk:
+    """A browser that goes from page to page and notes what is wrong on each."""
+
+    def __init__(self, browser: Browser, address: str, cookie: str, looks: Looks) -> None:
+        width, scheme = looks
+        self._address = address
+        self._context: BrowserContext = browser.new_context(
+            locale="en-US",
+            color_scheme="dark" if scheme == "dark" else "light",
+            viewport={"width": width, "height": 900},
+        )
+        if cookie:
+            self._context.add_cookies([{"name": auth.COOKIE, "value": cookie, "url": address}])
+        self._problems: list[str] = []
+
+    def __enter__(self) -> "_Walk":
+        return self
+
+    def __exit__(self, kind: object, *_: object) -> None:
+        self._context.close()
+        if kind is None:
+            assert not self._problems, "\n".join(["", *self._problems])
+
+    def look(self, path: str) -> None:
+        """Open a page; a file to take home is none."""
+        page = self._context.new_page()
+        page.set_default_timeout(patience.milliseconds(60))
+        said: list[str] = []
+        page.on("console", lambda message: said.append(f"{message.type}: {message.text}"))
+        page.on("pageerror", lambda error: said.append(str(error)))
+        try:
+            if not self._opens(page, path):
+                return
+            self._problems += [f"{path}: the console: {line}" for line in said]
+            self._problems += [f"{path}: axe: {line}" for line in _axe(page)]
+            over = page.evaluate(
+                "document.documentElement.scrollWidth - document.documentElement.clientWidth"
+            )
+            if over > 0:
+                self._problems.append(f"{path}: {over} pixels wider than the window")
+        finally:
+            page.close()
+
+    def _opens(self, page: Page, path: str) -> bool:
+        answer = self._context.request.get(self._address + path, timeout=patience.milliseconds(60))
+        if "text/html" not in answer.headers.get("content-type", ""):
+            return False
+        if "<html" not in answer.text():  # a piece that htmx puts into a page
+            return False
+        page.goto(self._address + path, wait_until="load")
+        return True
+
+
+def _axe(page: Page) -> Iterator[str]:
+    for fault in Axe().run(page).response["violations"]:
+        for node in fault["nodes"]:
+            yield f"{fault['id']} ({fault['impact']}): {node['html'][:200]}"
