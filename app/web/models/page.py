@@ -5,10 +5,28 @@ from typing import Literal
 
 from sqlalchemy.orm import Session
 
+from app.base_models import catalog
 from app.base_models import registry as base_models
 from app.core import settings
-from app.core.models import BaseModel, Role, User
-from app.jobs import plans
+from app.core.models import BaseModel, ModelStatus, Role, User
+from app.jobs import plans, progress, proposals
+from app.jobs.proposals import Offer, Proposal
+from app.training.plan.machine import DeviceInfo
+
+
+@dataclass(frozen=True)
+class OfferLine:
+    """A model of the catalogue, in words."""
+
+    offer: Offer
+    devices: list[tuple[str, Literal["yes", "tight", "no"]]]  # how it fits each, in words
+    facts: list[str]
+
+    @property
+    def is_too_large(self) -> bool:
+        """To be trained here within a day."""
+        plan = self.offer.plan
+        return plan is not None and (plan.fits == "no" or plan.seconds > 86400)
 
 
 @dataclass(frozen=True)
@@ -19,6 +37,9 @@ class ModelsPage:
     cancelled: str  # the reason of a model whose import somebody cancelled
     typed: dict[str, str]  # into a form that was refused, by field
     errors: dict[str, str]  # by field
+    others: list[OfferLine]  # of the catalogue, without those that are here
+    num_too_large: int  # of them, or they would take longer than a day
+    proposal: Proposal | None  # among them and those that are here
 
 
 def models_page(
@@ -26,11 +47,48 @@ def models_page(
 ) -> ModelsPage:
     """Gather every starting model, and whether training it fits the site's memory."""
     devices = plans.devices(db)
+    models = base_models.list_models(db)
+    ready = frozenset(model.name for model in models if model.status is ModelStatus.READY)
+    found = proposals.offers(catalog.entries(), ready, devices)
+    names = {model.name for model in models}
+    others = [_line(offer) for offer in found if offer.entry.name not in names]
     return ModelsPage(
-        models=[(model, plans.fits(model, devices)) for model in base_models.list_models(db)],
+        models=[(model, plans.fits(model, devices)) for model in models],
         is_admin=user.role is Role.ADMIN,
         may_download=settings.get().hub_downloads,
         cancelled=base_models.CANCELLED,
         typed=typed or {},
         errors=errors or {},
+        others=others,
+        num_too_large=sum(line.is_too_large for line in others),
+        proposal=proposals.propose(found, None),
     )
+
+
+def _line(offer: Offer) -> OfferLine:
+    said = {"yes": "Fits", "tight": "Just fits", "no": "Too large for"}
+    plan, rate = offer.plan, offer.words_per_second
+    facts = [_languages(offer), f"{offer.entry.size_bytes / 1e9:,.1f} GB"]
+    if plan and plan.fits != "no":
+        facts.append(f"training {progress.duration(plan.seconds)}")
+        if rate:
+            words = "about 1 word" if round(rate) == 1 else f"about {round(rate):,} words"
+            facts.append(f"answers {words if rate >= 0.5 else 'less than 1 word'} a second")
+    return OfferLine(
+        offer=offer,
+        devices=[(f"{said[fits]} {_device(info)}", fits) for info, fits in offer.fits],
+        facts=facts,
+    )
+
+
+def _languages(offer: Offer) -> str:
+    entry = offer.entry
+    if entry.languages == ["en"]:
+        return "English"
+    number = entry.num_languages or len(entry.languages)
+    return f"{number} languages" if number else "languages not stated"
+
+
+def _device(info: DeviceInfo) -> str:
+    name = "this CPU" if info.kind == "cpu" else info.name or "the GPU"
+    return f"{info.num_devices} × {name}" if info.num_devices > 1 else name

@@ -6,10 +6,11 @@ from fastapi import APIRouter, Form, Response
 from fastapi.responses import RedirectResponse
 from sqlalchemy.orm import Session
 
+from app.base_models import catalog
 from app.base_models import registry as base_models
 from app.core import wakeup
 from app.core.db import Db
-from app.core.errors import AppError
+from app.core.errors import AppError, NotFound
 from app.core.models import Json, Role, User
 from app.people.auth import CurrentUser, require_role
 from app.web.models.page import models_page
@@ -45,14 +46,34 @@ def add_from_hub(db: Db, user: CurrentUser, repo: Annotated[str, Form()] = "") -
     return _add(db, user, {"kind": "hub", "repo": repo}, repo, {"repo": repo})
 
 
-def _add(db: Session, user: User, source: Json, name: str, typed: dict[str, str]) -> Response:
+@router.post("/catalog")
+def add_from_catalog(db: Db, user: CurrentUser, name: Annotated[str, Form()] = "") -> Response:
+    """Register a model of the catalogue, where downloads are allowed; a worker fetches it."""
+    require_role(user, Role.ADMIN)
+    entry = catalog.by_name(name)
+    if entry is None:
+        raise NotFound("The catalogue has no such model.", field="name")
+    source: Json = {"kind": "hub", "repo": entry.name}
+    if entry.revision:
+        source["revision"] = entry.revision
+    return _add(db, user, source, entry.name, {})
+
+
+def _add(
+    db: Session,
+    user: User,
+    source: Json,
+    name: str,
+    typed: dict[str, str],
+) -> Response:
+    """Register one; what is wrong with it stands beside the field that it was typed into."""
     try:
         base_models.add(db, user, source, name)
     except AppError as error:
         db.rollback()
-        field = error.field or "form"
         # A name from the hub is typed into the field that is called repo.
-        wrong = {"repo" if field == "name" and "repo" in typed else field: error.message}
+        field = "repo" if error.field == "name" and "repo" in typed else error.field
+        wrong = {field if field in typed else "form": error.message}
         return _page(db, user, status=error.status, typed=typed, errors=wrong)
     db.commit()
     wakeup.hint("cpu")

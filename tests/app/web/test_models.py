@@ -1,10 +1,14 @@
 """The page of starting models: an import can be cancelled there, by an administrator alone."""
 
+import pytest
 from sqlalchemy.orm import Session
 from starlette.testclient import TestClient
 
+from app.base_models import catalog
 from app.base_models import registry as base_models
-from app.core.models import ModelStatus, Role
+from app.core import settings
+from app.core.models import ModelStatus, Role, Worker
+from app.training.plan.machine import DeviceInfo
 from tests.app.web.pages import sign_in
 from tests.factories import make_base_model, make_user
 
@@ -24,3 +28,46 @@ def test_an_administrator_cancels_an_import(client: TestClient, db: Session) -> 
     db.refresh(model)
     assert (model.status, model.reason) == (ModelStatus.FAILED, base_models.CANCELLED)
     assert client.post(address).status_code == 409
+
+
+def test_the_catalogue_says_what_fits_here_and_proposes_one(
+    client: TestClient, db: Session
+) -> None:
+    sign_in(client, db, make_user(db))
+    nobody_knows = client.get("/models").text
+    assert "Our proposal" not in nobody_knows
+    cpu = DeviceInfo(free_bytes=12 * 10**9, total_bytes=16 * 10**9, num_cores=2)
+    db.add(
+        Worker(id="gpu-0@here", queue="gpu", host="here", boot_id="b", devices=["cpu"],
+               version="1", hardware=cpu.model_dump())
+    )  # fmt: skip
+    db.commit()
+    page = client.get("/models").text
+    assert "Our proposal: " in page
+    assert "Qwen3 14B" in page
+    assert "Too large for this CPU" in page
+    assert "An administrator can bring one of these in." in page
+    assert "etude models pack" not in page
+    # One that is here stands above, and not in the catalogue.
+    make_base_model(db, name="Qwen/Qwen3-14B")
+    db.commit()
+    assert "Qwen3 14B" not in client.get("/models").text
+
+
+def test_an_administrator_takes_one_from_the_catalogue(
+    client: TestClient, db: Session, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sign_in(client, db, make_user(db, role=Role.ADMIN))
+    assert "etude models pack NAME" in client.get("/models").text
+    entry = catalog.entries()[5]
+    refused = client.post("/models/catalog", data={"name": entry.name})
+    assert refused.status_code == 422
+    assert "Downloads from the Hugging Face Hub are off" in refused.text
+    monkeypatch.setenv("ETUDE_HUB_DOWNLOADS", "true")
+    settings.get.cache_clear()
+    assert client.post("/models/catalog", data={"name": "no/such"}).status_code == 404
+    assert client.post("/models/catalog", data={"name": entry.name}).status_code == 200
+    model = base_models.by_name(db, entry.name)
+    assert model.source == {"kind": "hub", "repo": entry.name, "revision": entry.revision}
+    sign_in(client, db, make_user(db))
+    assert client.post("/models/catalog", data={"name": entry.name}).status_code == 403

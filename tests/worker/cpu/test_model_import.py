@@ -25,6 +25,7 @@ from sqlalchemy.orm import Session
 
 from app.base_models import registry as base_models
 from app.base_models.folders import ModelFolder, Outside
+from app.base_models.hub import NotAsPacked
 from app.core import settings
 from app.core.errors import Conflict, Forbidden, Invalid
 from app.core.models import BaseModel, ModelStatus, Role
@@ -430,9 +431,49 @@ def test_a_model_is_fetched_from_the_hub_without_its_programs(
     assert {"model.safetensors", "config.json", "tokenizer.json"} <= fetched
     assert not {"modeling.py", "pytorch_model.bin"} & fetched
     assert {token for _, token in Hub.asked} == {"Bearer hf_secret"}
+    assert model.source == {"kind": "hub", "repo": "house/tiny", "revision": COMMIT}
     db.refresh(absent)
     assert absent.status is ModelStatus.FAILED
     assert "house/none could not be downloaded" in (absent.reason or "")
+
+
+def test_a_packed_folder_is_carried_and_held_against_its_hashes(
+    db: Session, data_dir: Path, given: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`etude models pack` on a machine with internet, then a folder on one without."""
+    (given / "pytorch_model.bin").write_bytes(b"a pickle")
+    Hub.folder = given
+    packed = tmp_path / "packed"
+    command = [sys.executable, "-m", "app.cli", "models", "pack"]
+    with ThreadingHTTPServer(("127.0.0.1", 0), Hub) as hub:
+        Thread(target=hub.serve_forever).start()
+        monkeypatch.setenv("HF_ENDPOINT", f"http://127.0.0.1:{hub.server_port}")
+        monkeypatch.setenv("HF_HOME", str(tmp_path / "home"))
+
+        def pack(name: str, folder: Path) -> "subprocess.CompletedProcess[str]":
+            call = [*command, name, "--out", str(folder), "--json"]
+            return subprocess.run(call, capture_output=True, text=True)
+
+        done = pack("house/tiny", packed)
+        absent = pack("house/none", tmp_path / "none")
+        other = pack("house/tiny", given)
+        hub.shutdown()
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["revision"] == COMMIT
+    assert absent.returncode == 1
+    assert "house/none could not be downloaded" in json.loads(absent.stderr)["error"]
+    assert "Traceback" not in absent.stderr
+    assert not (packed / "pytorch_model.bin").exists()
+    assert not (packed / ".cache").exists()
+
+    assert "is not empty" in other.stderr
+    assert import_folder(packed, tmp_path / "whole")["num_parameters"] > 0
+    (packed / "tokenizer_config.json").write_text("{}")
+    with pytest.raises(NotAsPacked, match=r"tokenizer_config\.json is not the file"):
+        import_folder(packed, tmp_path / "changed")
+    (packed / "tokenizer_config.json").unlink()
+    with pytest.raises(NotAsPacked, match="was packed and is not there"):
+        import_folder(packed, tmp_path / "short")
 
 
 def test_an_import_killed_half_way_is_done_again(db: Session, data_dir: Path, given: Path) -> None:

@@ -12,6 +12,7 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 from starlette.testclient import TestClient
 
+from app.base_models import catalog
 from app.core.models import (
     Adapter,
     BaseModel,
@@ -44,6 +45,32 @@ from tests.factories import (
 @pytest.fixture
 def owner(db: Session, broker: str) -> User:
     return make_user(db)
+
+
+# --- a new job ------------------------------------------------------------------------------
+
+
+def test_a_new_job_proposes_a_model_of_the_catalogue(
+    client: TestClient, db: Session, owner: User
+) -> None:
+    version = make_dataset_version(db, user=owner, num_train=900, num_validation=50, num_test=50)
+    make_base_model(db)
+    address = f"/jobs/new?version={version.id}"
+    sign_in(client, db, owner)
+    assert "we would take" not in client.get(address).text, "nobody knows the machine yet"
+    cpu = DeviceInfo(free_bytes=12 * 10**9, total_bytes=16 * 10**9, num_cores=4)
+    db.add(
+        Worker(id="gpu-0@here", queue="gpu", host="here", boot_id="b", devices=["cpu"],
+               version="1", hardware=cpu.model_dump())
+    )  # fmt: skip
+    db.commit()
+    said = re.search(r"For this data we would take ([^<]*)\.", client.get(address).text)
+    assert said is not None
+    label = said[1].partition(". ")[0]
+    entry = next(one for one in catalog.entries() if one.label == label)
+    make_base_model(db, name=entry.name)
+    db.commit()
+    assert "we would take" not in client.get(address).text, "it is here now"
 
 
 # --- one job -------------------------------------------------------------------------------

@@ -1,0 +1,123 @@
+"""Which starting model to take: what each of the catalogue would need here, and one proposal.
+
+A proposal is the largest model that fits, is trained within a night and speaks the data's
+language: of two models that a machine can train the larger one answers better as a rule, and
+"check without training" compares two that are here.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from app.base_models.catalog import Entry
+from app.jobs import plans, progress
+from app.training.config import PRESETS, TrainConfig
+from app.training.plan.choose import Plan
+from app.training.plan.machine import DeviceInfo
+from app.training.plan.shape import LengthHistogram
+
+NIGHT_SECONDS = 8 * 3600.0
+# A thousand questions and answers of two or three sentences, where no data is chosen yet.
+THOUSAND_ROWS = LengthHistogram(
+    upper_bounds=[128, 256], counts=[700, 300], num_train=900, num_validation=100,
+    total_tokens=1000 * 110, max_tokens=256,
+)  # fmt: skip
+# llama.cpp with one thread reads all weights for each token: 106 tokens/s of 135 million weights
+# in 8.5 bits were measured (bench/results/ask-cpu-2026-11-30.json).
+_READ_BYTES_PER_SECOND = 15e9
+_BYTES_A_WEIGHT = 8.5 / 8
+_TOKENS_A_WORD = 1.4
+Fits = Literal["yes", "tight", "no"]
+
+
+@dataclass(frozen=True)
+class Offer:
+    """A model of the catalogue on the devices here."""
+
+    entry: Entry
+    is_here: bool
+    fits: list[tuple[DeviceInfo, Fits]]  # on each number of devices
+    plan: Plan | None  # on the fewest that hold it; None: nobody knows the devices yet
+    words_per_second: float | None  # one answer; None on a GPU, where it was not measured
+
+
+@dataclass(frozen=True)
+class Proposal:
+    offer: Offer
+    reason: str
+
+
+def offers(
+    entries: Sequence[Entry],
+    here: frozenset[str],
+    on: Sequence[DeviceInfo],
+    histogram: LengthHistogram = THOUSAND_ROWS,
+    config: TrainConfig = PRESETS["balanced"].config,
+) -> list[Offer]:
+    """Work out what each model would need.
+
+    Args:
+        here: The names of those that are ready.
+        on: What a job may be trained on, as `plans.devices` returns it.
+        histogram: How long the examples are.
+        config: How they are trained.
+    """
+    return [_offer(entry, entry.name in here, on, histogram, config) for entry in entries]
+
+
+def propose(
+    found: Sequence[Offer], language: str | None, language_name: str = ""
+) -> Proposal | None:
+    """Choose one; nothing where none fits.
+
+    Args:
+        language: The data's, an ISO 639-1 code; None where nobody could tell.
+        language_name: What people call it.
+    """
+    fitting = [
+        offer
+        for offer in found
+        if offer.plan
+        and offer.plan.fits == "yes"
+        and offer.plan.seconds <= NIGHT_SECONDS
+        and not offer.entry.gated  # what needs an account elsewhere is no first proposal
+    ]
+    speaking = [o for o in fitting if language is None or o.entry.speaks(language)]
+    if not speaking:
+        return None
+    best = max(speaking, key=lambda offer: offer.entry.parameters)
+    assert best.plan is not None
+    takes = progress.duration(best.plan.seconds)
+    if language is None:
+        reason = f"It is the largest that fits here and is trained within a night ({takes})."
+    else:
+        spoken = language_name or language
+        reason = (
+            f"It is the largest that fits here, knows the data's language ({spoken}) and is "
+            f"trained within a night ({takes})."
+        )
+    return Proposal(best, reason)
+
+
+def _offer(
+    entry: Entry,
+    is_here: bool,
+    on: Sequence[DeviceInfo],
+    histogram: LengthHistogram,
+    config: TrainConfig,
+) -> Offer:
+    each = [
+        (info, plans.plan_for(entry.config, entry.parameters, histogram, config, [info]))
+        for info in on
+    ]
+    known = [(info, plan) for info, plan in each if plan is not None]
+    plan = next((plan for _, plan in known if plan.fits != "no"), known[-1][1] if known else None)
+    has_gpu = any(info.kind == "cuda" for info in on)
+    rate = _READ_BYTES_PER_SECOND / (entry.parameters * _BYTES_A_WEIGHT) / _TOKENS_A_WORD
+    return Offer(
+        entry=entry,
+        is_here=is_here,
+        fits=[(info, plan.fits) for info, plan in known],
+        plan=plan,
+        words_per_second=None if has_gpu or not on else rate,
+    )
