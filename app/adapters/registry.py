@@ -266,9 +266,12 @@ def delete(db: Session, user: User, adapter: Adapter) -> None:
         raise Conflict(
             f"The job “{job.name}” starts from this adapter; wait for it or cancel it, then delete."
         )
-    for file in (adapter.archive_file, adapter.metrics_file):
-        if file is not None:
-            file.deleted_at = func.now()
+    files = [file for file in (adapter.metrics_file, adapter.archive_file) if file is not None]
+    if adapter.job is not None:  # which says for ever what it yielded
+        ids = [file.public_id for file in files]
+        adapter.job.deleted_result = {"model": adapter.public_name, "files": ids}
+    for file in files:
+        file.deleted_at = func.now()
     subject = f"adapter {adapter.id}"
     notices.evaluations_go(db, Evaluation.adapter_id == adapter.id)
     db.delete(adapter)

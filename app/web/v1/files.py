@@ -11,11 +11,13 @@ from sqlalchemy import asc, desc
 from sqlalchemy.orm import Session
 
 from app.adapters import files as adapter_files
+from app.core import settings
 from app.core.db import Db
 from app.core.errors import Forbidden, NotFound
 from app.core.models import (
     DatasetVersion,
     PrivacyReview,
+    ReviewStatus,
     StoredFile,
     User,
     VersionStatus,
@@ -179,6 +181,11 @@ def _file(
         status, details = "error", version.reason
     elif version is not None and version.status is not VersionStatus.READY:
         status, details = "uploaded", statuses.SENTENCES[version.status]
+    elif version is not None and (review := gates.get(version.id)) is not None:
+        if review.status in (ReviewStatus.WAITING, ReviewStatus.SCANNING):
+            status, details = "uploaded", statuses.SEARCHED
+        elif review.status is ReviewStatus.FAILED and settings.get().privacy_gate == "required":
+            status, details = "error", review.reason
     return File(
         id=file.public_id,
         bytes=file.size_bytes,

@@ -97,6 +97,7 @@ def _create(db: Session, user: User, body: CreateJob, request_kept: dict[str, An
             validation_version_id=held_out.id if held_out else None,
             privacy=creation.privacy(body.x_privacy),
             start_adapter=start_adapter,
+            may_await_scan=True,
         )
     except Invalid as error:
         # What a page asks for under names of its own is here one parameter.

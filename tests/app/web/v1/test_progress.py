@@ -222,11 +222,17 @@ def test_an_adapter_is_deleted_and_a_starting_model_is_not(
     api: OpenAI, db: Session, job: Job
 ) -> None:
     adapter = make_adapter(db, job)
+    before = api.fine_tuning.jobs.retrieve(job.public_id)
     assert api.models.delete(adapter.public_name).deleted
     with pytest.raises(openai.NotFoundError):
         api.models.retrieve(adapter.public_name)
     done = api.fine_tuning.jobs.retrieve(job.public_id)
-    assert (done.status, done.fine_tuned_model, done.result_files) == ("succeeded", None, [])
+    assert (done.status, done.fine_tuned_model) == ("succeeded", adapter.public_name)
+    assert done.result_files == before.result_files
+    assert len(done.result_files) == 2
+    for file_id in done.result_files:
+        with pytest.raises(openai.NotFoundError):
+            api.files.content(file_id)
     with pytest.raises(openai.PermissionDeniedError):
         api.models.delete("house/tiny")
     assert api.models.retrieve("house/tiny").id == "house/tiny"
