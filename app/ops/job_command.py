@@ -71,6 +71,8 @@ def _post(
     /v1 would take it at once, and let it fail later, when nobody looks any more.
     """
     if "x_privacy" not in body and not _are_searched(api, files):
+        # What is wrong with the wish itself is told before the wait.
+        api.post("/fine_tuning/jobs", body | {"x_etude": body["x_etude"] | {"dry_run": True}})
         tell("Etude reads the data first, and looks for personal details in it.")
         while not _are_searched(api, files):
             time.sleep(_POLL_SECONDS)

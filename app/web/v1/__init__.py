@@ -15,7 +15,7 @@ from app.web.v1 import (
     uploads,
 )
 from app.web.v1.schemas import ErrorAnswer
-from app.web.v1.transport import NulGuard, TokenGuard
+from app.web.v1.transport import AddressGuard, EncodingGuard, Methods, TokenGuard
 
 _ROUTES = {
     "Asking": chat,
@@ -46,5 +46,6 @@ def install(app: FastAPI) -> None:
     errors.install(api)
     for name, module in _ROUTES.items():
         api.include_router(module.router, tags=[name])
+    routers = [module.router for module in _ROUTES.values()]
     app.state.v1 = api
-    app.mount("/v1", NulGuard(TokenGuard(api)))
+    app.mount("/v1", AddressGuard(Methods(TokenGuard(EncodingGuard(api)), routers)))
