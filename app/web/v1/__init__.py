@@ -14,6 +14,7 @@ from app.web.v1 import (
     models,
     uploads,
 )
+from app.web.v1.rate_limit import RateLimit
 from app.web.v1.schemas import ErrorAnswer
 from app.web.v1.transport import AddressGuard, EncodingGuard, Methods, TokenGuard
 
@@ -47,5 +48,6 @@ def install(app: FastAPI) -> None:
     for name, module in _ROUTES.items():
         api.include_router(module.router, tags=[name])
     routers = [module.router for module in _ROUTES.values()]
-    app.state.v1 = api
-    app.mount("/v1", AddressGuard(Methods(TokenGuard(EncodingGuard(api)), routers)))
+    limited = RateLimit(AddressGuard(Methods(TokenGuard(EncodingGuard(api)), routers)))
+    app.state.v1, app.state.rate_limit = api, limited
+    app.mount("/v1", limited)
