@@ -111,7 +111,7 @@ def publish(
         storage_key=key,
         manifest_sha256=manifest_sha256,
         size_bytes=sum(file.stat().st_size for file in storage.path(key).iterdir()),
-        metrics=done.model_dump(exclude={"kind", "at", "manifest_sha256"}),
+        metrics=done.model_dump(exclude={"kind", "at", "manifest_sha256", "end_token_ids"}),
         samples=job.samples or [],
         archive_file_id=archive_file.id,
         metrics_file_id=metrics_file.id,

@@ -134,7 +134,8 @@ def convert(
         ask_for_room: Called with so many bytes before they are written.
 
     Returns:
-        What the registry keeps: config, num_parameters, size_bytes, licence, manifest_sha256.
+        What the registry keeps: config, num_parameters, size_bytes, licence, manifest_sha256, and
+        of a GGUF file its name and hash as `gguf`.
 
     Raises:
         Unusable: the files are not what we take.
@@ -146,9 +147,12 @@ def convert(
         if source["kind"] == "hub":
             isolation.refuse_network()  # from here on strangers' files are opened
         origin = ModelFolder(path if path.is_dir() else path.parent)
+        unpacked = {}
         with manifests.new_folder(target) as folder:
             gguf = _gguf_file(path, origin)
             if gguf is not None:
+                with origin.held(gguf) as file:
+                    unpacked = {"gguf": {"name": gguf, "sha256": manifests.file_sha256(file)}}
                 model_files.require_gguf_counts(origin, gguf)
                 _tell(progress={"doing": "unpacking the weights"})
                 config, licence = _from_gguf(origin, gguf, folder, ask_for_room)
@@ -169,6 +173,7 @@ def convert(
         "size_bytes": weights,
         "licence": licence,
         "manifest_sha256": digest,
+        **unpacked,
     }
 
 

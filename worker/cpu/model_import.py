@@ -71,8 +71,10 @@ def _keep(session: Session, lease: Lease, folder: str, answer: Json) -> None:
         )
         leases.release(session, lease, ModelStatus.FAILED, reason=reason)
         return
-    licence = result.pop("licence")
+    licence, gguf = result.pop("licence"), result.pop("gguf", None)
     values = result | ({"licence": licence} if licence else {})
+    if gguf is not None:  # of which the folder's own hash says nothing
+        values["source"] = session.get_one(BaseModel, lease.id).source | {"gguf": gguf}
     leases.release(session, lease, ModelStatus.READY, folder=folder, reason=None, **values)
 
 
