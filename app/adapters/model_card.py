@@ -217,7 +217,7 @@ def _origin(base: BaseModel) -> str:
 
 
 def _base_python(base: BaseModel, repo: str | None) -> str:
-    """Write the line that says where the starting model is read from."""
+    """Write in Python where the starting model is read from."""
     kept = settings.get().models_dir / base.folder if base.folder else None
     here = json.dumps(str(kept), ensure_ascii=False) if kept else '"…"'
     if repo is None:
