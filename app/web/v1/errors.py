@@ -82,10 +82,12 @@ def no_such(kind: str, public_id: str) -> NotFound:
 
 def sentence(problem: Any) -> str:
     """Say in our own words what a value has to be, of one of pydantic's errors; no full stop."""
-    context = problem.get("ctx") or {}
-    if problem["type"] in _RULES:
-        return _RULES[problem["type"]].format(**context)
-    if problem["type"] in ("value_error", UNSUPPORTED):
+    kind, context = problem["type"], problem.get("ctx") or {}
+    if kind in ("too_short", "too_long") and isinstance(problem.get("input"), str):
+        kind = f"string_{kind}"  # after a check of ours, pydantic speaks of a text as of a list
+    if kind in _RULES:
+        return _RULES[kind].format(**context)
+    if kind in ("value_error", UNSUPPORTED):
         said: str = problem["msg"]
         return said.removeprefix("Value error, ").rstrip(".")
     return "it cannot be used like this"

@@ -198,6 +198,13 @@ def test_a_limit_is_said_in_the_callers_own_unit(
         "method.dpo.hyperparameters.beta: it has to be at most "
     )
     assert refusal(suffix="a" * 65) == "suffix: it may have at most 64 characters."
+    name = {"x_etude": {"name": "a" * 121}}
+    assert refusal(extra_body=name) == "x_etude.name: it may have at most 120 characters."
+    assert refusal(metadata={"ward": "7" * 513}) == (
+        "metadata.ward: it may have at most 512 characters."
+    )
+    many = {str(number): "x" for number in range(17)}
+    assert refusal(metadata=many) == "metadata: give at most 16."
 
 
 def test_data_is_named_by_the_field_it_came_in(
