@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Awaitable, Callable, Collection, Coroutine, Iterable
+from collections.abc import Callable, Collection, Coroutine, Iterable
 from itertools import accumulate
 from typing import Any
 from urllib.parse import unquote_to_bytes
@@ -15,7 +15,7 @@ from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from app.core import db
 from app.core.errors import AppError
@@ -133,8 +133,8 @@ class Methods:
             await refusal(scope, receive, send)
         elif method == "HEAD":
             scope.setdefault("state", {})["is_head"] = True
-            as_get = {**scope, "method": "GET"}
-            await self.app(as_get, receive, _without_body(send))
+            as_get = {**scope, "method": "GET"}  # a copy: by its own the server leaves the body out
+            await self.app(as_get, receive, send)
             scope["route"] = as_get.get("route")  # for the log
         else:
             await self.app(scope, receive, send)
@@ -151,13 +151,6 @@ class Methods:
 
 def _allow(methods: Collection[str]) -> dict[str, str]:
     return {"Allow": ", ".join(sorted(methods))}
-
-
-def _without_body(send: Send) -> Callable[[Message], Awaitable[None]]:
-    async def send_head(message: Message) -> None:
-        await send({**message, "body": b""} if message["type"] == "http.response.body" else message)
-
-    return send_head
 
 
 def is_head(request: Request) -> bool:
