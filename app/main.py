@@ -170,6 +170,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
         counting = asyncio.create_task(_record_outbound())
         yield
         counting.cancel()
+        await app.state.rate_limit.close()
 
 
 async def _record_outbound() -> None:

@@ -1,10 +1,13 @@
 """The README.md that travels with an adapter: what it is, from what, how good, how to use it."""
 
 import json
+from importlib import metadata
+from pathlib import Path
 
 from sqlalchemy.orm import object_session
 
-from app.core.models import DatasetVersion, Job
+from app.core import settings
+from app.core.models import BaseModel, DatasetVersion, Job
 from app.datasets.questions import reviewing
 from app.jobs import practice
 from app.training.config import TrainConfig
@@ -12,8 +15,7 @@ from app.training.events import DoneEvent
 
 _CARD = """\
 ---
-base_model: {base_yaml}
-library_name: peft
+{base_yaml}library_name: peft
 pipeline_tag: text-generation
 license: {licence_yaml}
 tags:
@@ -24,13 +26,15 @@ tags:
 # {name}
 
 A LoRA adapter: a small addition to **{base}** that was trained on the data named below. It was
-made with Etude, on the owner's own machine. It works only together with that starting model.{whole}
+made with Etude {version}, on the owner's own machine. It works only together with that starting
+model.{whole}
 
 ## Where it comes from
 
 | | |
 | --- | --- |
 | Starting model | {base} |
+| Which came from | {origin} |
 | About its weights | {base_note} |
 | SHA-256 of the starting model's manifest | `{base_hash}` |
 {started_from}| Computed with | {computed_with} |
@@ -38,6 +42,7 @@ made with Etude, on the owner's own machine. It works only together with that st
 | SHA-256 of the examples | `{data_hash}` |
 | Examples | {num_train} to practise{num_check}, {num_test} to test |
 {practised_before}| Job | {job} |
+| Tokens that end an answer | {end_tokens} |
 | Files | `MANIFEST.json` names each with its SHA-256 |
 
 ## How well it did
@@ -61,8 +66,9 @@ from peft import PeftModel
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 folder = "."  # where this file lies
+{base_python}
 tokenizer = AutoTokenizer.from_pretrained(folder)
-model = AutoModelForCausalLM.from_pretrained({base_python})
+model = AutoModelForCausalLM.from_pretrained(base{revision})
 model = PeftModel.from_pretrained(model, folder)
 
 # The losses above are for exactly the weights that the manifest names; a copy of the same name from
@@ -71,7 +77,7 @@ messages = [{{"role": "user", "content": "Your question"}}]
 inputs = tokenizer.apply_chat_template(
     messages, add_generation_prompt=True, return_tensors="pt", return_dict=True
 )
-answer = model.generate(**inputs, max_new_tokens=200, do_sample=False)
+answer = model.generate(**inputs, max_new_tokens=200, do_sample=False{ends})
 print(tokenizer.decode(answer[0, inputs["input_ids"].shape[1] :], skip_special_tokens=True))
 ```
 
@@ -130,14 +136,20 @@ def write(job: Job, done: DoneEvent) -> str:
     sizes, asked = practice.sizes(job, held_out), practice.chosen_by(job)
     checked = (job.practised_before or {"is_checked": not job.lineage})["is_checked"]
     config = TrainConfig.model_validate(job.config)
-    settings = "\n".join(f"| {name} | {value} |" for name, value in config.model_dump().items())
+    repo = _repo(base)
+    rows = "\n".join(f"| {name} | {value} |" for name, value in config.model_dump().items())
     return _CARD.format(
         name=_one_line(job.name),
         base_note=_one_line(base.note) or "as they were imported",
         computed_with=_computed_with(job, config),
         base=_one_line(base.name),
-        base_yaml=json.dumps(base.name),
-        base_python=json.dumps(base.name),
+        version=metadata.version("etude"),
+        origin=_origin(base),
+        base_yaml=f"base_model: {json.dumps(repo)}\n" if repo else "",
+        base_python=_base_python(base, repo),
+        revision=f", revision={json.dumps(revision)}" if (revision := _revision(base)) else "",
+        end_tokens=", ".join(map(str, done.end_token_ids)) or "not known",
+        ends=f", eos_token_id={done.end_token_ids}" if done.end_token_ids else "",
         base_hash=base.manifest_sha256 or "unknown",
         licence=_one_line(base.licence) or "not known; ask where the model came from",
         licence_yaml=json.dumps(base.licence or "other"),
@@ -172,8 +184,45 @@ def write(job: Job, done: DoneEvent) -> str:
         else "",
         trained_tokens=done.trained_tokens,
         seconds=done.train_seconds,
-        settings=settings,
+        settings=rows,
     )
+
+
+def _repo(base: BaseModel) -> str | None:
+    """Return what the hub calls a starting model; None: nobody else has it under any name."""
+    if base.source["kind"] == "starter":
+        return base.name
+    return str(base.source["repo"]) if base.source["kind"] == "hub" else None
+
+
+def _revision(base: BaseModel) -> str | None:
+    return base.source.get("revision") if base.source["kind"] == "hub" else None
+
+
+def _origin(base: BaseModel) -> str:
+    """Say where a starting model was imported from; a file or folder of a site has no other name.
+
+    Whose hash says more of it than a path of that machine.
+    """
+    gguf = base.source.get("gguf")
+    file = f"the GGUF file {_one_line(gguf['name'])}, SHA-256 `{gguf['sha256']}`" if gguf else None
+    match base.source["kind"]:
+        case "starter":
+            return f"{file or 'a GGUF file'}, which Etude brings along"
+        case "hub":
+            return f"{_one_line(str(base.source['repo']))} on the Hugging Face Hub"
+        case _:
+            name = _one_line(Path(base.source["path"]).name)
+            return file or f"a folder called {name}, whose files the manifest below names"
+
+
+def _base_python(base: BaseModel, repo: str | None) -> str:
+    """Write in Python where the starting model is read from."""
+    kept = settings.get().models_dir / base.folder if base.folder else None
+    here = json.dumps(str(kept), ensure_ascii=False) if kept else '"…"'
+    if repo is None:
+        return f"base = {here}  # where this Etude keeps the starting model, or a copy of that"
+    return f"base = {json.dumps(repo)}  # offline: {here}, where this Etude keeps it"
 
 
 def with_count(card: str, counted: str) -> str:

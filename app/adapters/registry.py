@@ -111,7 +111,7 @@ def publish(
         storage_key=key,
         manifest_sha256=manifest_sha256,
         size_bytes=sum(file.stat().st_size for file in storage.path(key).iterdir()),
-        metrics=done.model_dump(exclude={"kind", "at", "manifest_sha256"}),
+        metrics=done.model_dump(exclude={"kind", "at", "manifest_sha256", "end_token_ids"}),
         samples=job.samples or [],
         archive_file_id=archive_file.id,
         metrics_file_id=metrics_file.id,
@@ -266,9 +266,12 @@ def delete(db: Session, user: User, adapter: Adapter) -> None:
         raise Conflict(
             f"The job “{job.name}” starts from this adapter; wait for it or cancel it, then delete."
         )
-    for file in (adapter.archive_file, adapter.metrics_file):
-        if file is not None:
-            file.deleted_at = func.now()
+    files = [file for file in (adapter.metrics_file, adapter.archive_file) if file is not None]
+    if adapter.job is not None:  # which says for ever what it yielded
+        ids = [file.public_id for file in files]
+        adapter.job.deleted_result = {"model": adapter.public_name, "files": ids}
+    for file in files:
+        file.deleted_at = func.now()
     subject = f"adapter {adapter.id}"
     notices.evaluations_go(db, Evaluation.adapter_id == adapter.id)
     db.delete(adapter)

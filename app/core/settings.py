@@ -40,6 +40,8 @@ class Settings(BaseSettings):
     request_header_seconds: float = Field(default=10, gt=0)
     request_body_seconds: float = Field(default=30, gt=0)
     response_reader_seconds: float = Field(default=120, gt=0)
+    # What a token may ask of /v1; 0: as much as it likes.
+    v1_requests_per_minute: int = Field(default=600, ge=0)
     log_level: str = "INFO"
     # For hours of the day and months in limits, and times on pages; empty: the machine's own.
     time_zone: str = ""

@@ -11,6 +11,7 @@ SENTENCES = {
     VersionStatus.CONFIRMED: "Waiting to be turned into examples.",
     VersionStatus.BUILDING: "Being turned into examples.",
 }
+SEARCHED = "Being searched for personal details."
 ASKING = {
     AskingStatus.WAITING: StatusWord("Waiting", "wait"),
     AskingStatus.ASKING: StatusWord("Working", "live"),

@@ -133,9 +133,9 @@ def waiting() -> list[ColumnElement[bool]]:
         Job.desired == Desired.RUN,
         Job.run_after <= clock.NOW,
         is_ready(Job.version_id),
-        reviews.settled(Job.version_id),
+        reviews.settled(Job.version_id, Job.awaits_scan),
         or_(Job.validation_version_id.is_(None), is_ready(Job.validation_version_id)),
-        reviews.settled(Job.validation_version_id),
+        reviews.settled(Job.validation_version_id, Job.awaits_scan),
         exists().where(BaseModel.id == Job.base_model_id, BaseModel.status == ModelStatus.READY),
     ]
 

@@ -193,7 +193,8 @@ def require_new_rows(
         if num_new >= LEAST_TEST_ROWS:
             return
     if is_too_few(num_test, num_new):
-        raise Invalid(too_few(adapter.name, num_test, num_new), field="version_id")
+        field = "validation_version_id" if held_out is not None else "version_id"
+        raise Invalid(too_few(adapter.name, num_test, num_new), field=field)
 
 
 def _test_rows(db: Session, version: DatasetVersion, is_all: bool) -> Iterator[Any]:

@@ -68,6 +68,7 @@ def claim(db: Session, worker: WorkerInfo) -> Claim | None:
             started_at=func.coalesce(Job.started_at, clock.NOW),
             phase="starting",
             step=Job.durable_step,
+            awaits_scan=False,
         )
         .returning(Job.id, Job.attempt, Job.durable_step)
         .execution_options(synchronize_session=False)

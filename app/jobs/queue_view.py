@@ -182,8 +182,10 @@ def _queued(db: Session) -> list[Row[Any]]:
                 version.status.label("version_status"),
                 held_out.status.label("held_out_status"),
                 BaseModel.status.label("model_status"),
-                reviews.settled(Job.version_id).label("is_settled"),
-                reviews.settled(Job.validation_version_id).label("is_held_out_settled"),
+                reviews.settled(Job.version_id, Job.awaits_scan).label("is_settled"),
+                reviews.settled(Job.validation_version_id, Job.awaits_scan).label(
+                    "is_held_out_settled"
+                ),
             )
             .join(version, version.id == Job.version_id)
             .outerjoin(held_out, held_out.id == Job.validation_version_id)

@@ -143,6 +143,7 @@ def create(
     start_adapter: Adapter | None = None,
     rows_percent: int = 100,
     curve_id: int | None = None,
+    may_await_scan: bool = False,
 ) -> Job:
     """Queue a job with its settings frozen; its data may still be on the way to being ready.
 
@@ -151,6 +152,8 @@ def create(
         start_adapter: Whose weights the job begins with; a fresh adapter unless given.
         rows_percent: Of the practice rows it takes so many, as a point of a learning curve.
         curve_id: That curve.
+        may_await_scan: Data that has not been searched for personal details yet will do: the job
+            waits for that, and fails where some are found.
 
     Raises:
         Forbidden: the person may only look.
@@ -164,13 +167,16 @@ def create(
     held_out = None
     if validation_version_id is not None:
         held_out = versions.get_version(db, user, validation_version_id)
-    for data in filter(None, (version, held_out)):
-        _usable(data)
+    awaits_scan = False
+    for data, field in ((version, "version_id"), (held_out, "validation_version_id")):
+        if data is None:
+            continue
+        _usable(data, field)
         if config.objective == "dpo":
             _require_pairs(db, data)
         if privacy is not None:
             reviews.state(db, user, data, privacy)
-        reviews.check(db, data)
+        awaits_scan |= reviews.check(db, data, may_wait=may_await_scan, field=field)
     base_model = base_models.get_model(db, base_model_id)
     if base_model.status is ModelStatus.FAILED:
         raise Invalid(
@@ -213,6 +219,7 @@ def create(
         suffix=suffix,
         labels=labels,
         api_request=api_request,
+        awaits_scan=awaits_scan,
     )
     db.add(job)
     db.flush()
@@ -347,21 +354,19 @@ def delete(db: Session, user: User, job: Job) -> None:
     audit.record(db, user, "job.delete", f"job {job.id}")
 
 
-def _usable(version: DatasetVersion) -> None:
+def _usable(version: DatasetVersion, field: str) -> None:
     name = version.dataset.name
     if version.dataset.deleted_at is not None:
-        raise Invalid(f"The data “{name}” was deleted; choose other data.", field="version_id")
+        raise Invalid(f"The data “{name}” was deleted; choose other data.", field=field)
     if version.status is VersionStatus.FAILED:
         raise Invalid(
             f"The data “{name}” cannot be used: {version.reason}"
             if version.reason
             else f"The data “{name}” cannot be used.",
-            field="version_id",
+            field=field,
         )
     if version.status is VersionStatus.MAPPING:
-        raise Invalid(
-            f"The columns of “{name}” are not confirmed yet; do that first.", field="version_id"
-        )
+        raise Invalid(f"The columns of “{name}” are not confirmed yet; do that first.", field=field)
 
 
 def _require_pairs(db: Session, version: DatasetVersion) -> None:

@@ -126,6 +126,7 @@ class DoneEvent(Event):
     save_seconds: float = 0  # of all checkpoints
     stopped_early: bool
     preferred_share: float | None = None  # of the pairs that check, at that step
+    end_token_ids: list[int] = []  # at which an answer of this model is over
     # Of JOB_DIR/result; with it, the next attempt can publish what this one could not.
     manifest_sha256: str | None = None
 

@@ -173,4 +173,7 @@ def _boundary(request: Request) -> bytes:
 
 
 def _text(data: bytes) -> str:
-    return data.decode("utf-8", errors="replace").replace("\0", "")
+    try:
+        return data.decode().replace("\0", "")
+    except UnicodeDecodeError:
+        raise FormParserError("its names and fields have to be UTF-8") from None

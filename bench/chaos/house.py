@@ -114,6 +114,7 @@ class House:
             "PYTHONPATH": str(ROOT),
             "ETUDE_STARTER_MODEL": "false",
             "ETUDE_TRAINER_MODULE": "bench.chaos.trainer",
+            "ETUDE_V1_REQUESTS_PER_MINUTE": "0",
             "ETUDE_DATA_DIR": str(self.data_dir),
             "CUDA_VISIBLE_DEVICES": "",
             **TIMINGS,

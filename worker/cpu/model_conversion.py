@@ -133,7 +133,7 @@ def convert(
 
     Returns:
         What the registry keeps: config, num_parameters, size_bytes, licence, manifest_sha256, and
-        the source, with the commit where it was fetched.
+        the source, with the commit where it was fetched and a GGUF file's name and hash.
 
     Raises:
         Unusable: the files are not what we take.
@@ -152,6 +152,9 @@ def convert(
             if path.is_dir():
                 _compare_with_sums(origin)
             if gguf is not None:
+                with origin.held(gguf) as file:
+                    digest = manifests.file_sha256(file)  # of which the folder's own says nothing
+                source = source | {"gguf": {"name": gguf, "sha256": digest}}
                 model_files.require_gguf_counts(origin, gguf)
                 _tell(progress={"doing": "unpacking the weights"})
                 config, licence = _from_gguf(origin, gguf, folder, ask_for_room)

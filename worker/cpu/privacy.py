@@ -98,6 +98,7 @@ def _publish(lease: Lease, version: DatasetVersion, file: IO[bytes]) -> None:
         review = session.get_one(PrivacyReview, lease.id)
         values = reviews.after_scan(session, session.get_one(DatasetVersion, version.id), review)
         leases.release(session, lease, values.pop("status"), reason=None, **values)
+        inputs.fail_hopeless(session)  # who waited for this search hears of it with its result
         session.commit()
 
 
@@ -192,8 +193,7 @@ def _replace(holder: LeaseHolder, version: DatasetVersion) -> None:
         done.decision, done.decided_by_id = review.decision, user.id
         done.decided_at, done.stand_ins = review.decided_at, stand_ins.used
         session.flush()
-        if review.is_stated:
-            inputs.use_instead(session, base.id, following.id)
+        inputs.use_instead(session, base.id, following.id, is_stated=review.is_stated)
         values = {"reason": None, "result_version_id": following.id}
         leases.release(session, holder.lease, ReviewStatus.REPLACED, **values)
         session.commit()

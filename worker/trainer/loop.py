@@ -205,5 +205,6 @@ def _finish(state: TrainingState) -> None:
         save_seconds=progress.save_seconds,
         stopped_early=progress.stopped_early,
         preferred_share=progress.best_preferred_share,
+        end_token_ids=sorted(state.chat.end_token_ids),
         manifest_sha256=digest,
     )

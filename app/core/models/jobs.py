@@ -83,6 +83,9 @@ class Job(Leased, Base):
     desired: Mapped[Desired] = mapped_column(enum_of(Desired), default=Desired.RUN)
     # Who last asked to pause, resume or cancel it.
     desired_by_id: Mapped[int | None] = mapped_column(ForeignKey("user_account.id"))
+    # Its data was not searched for personal details yet when it was made: where some are found, it
+    # fails. False as soon as it has begun.
+    awaits_scan: Mapped[bool] = mapped_column(default=False, server_default=text("false"))
     priority: Mapped[int] = mapped_column(default=0, server_default="0")  # smaller goes first
     # What its plan asks of a worker: memory of each device, and how many; none: nobody can say.
     needs_bytes: Mapped[int | None] = mapped_column(BigInteger)
@@ -105,6 +108,8 @@ class Job(Leased, Base):
     labels: Mapped[Json | None]
     suffix: Mapped[str | None]
     api_request: Mapped[Json | None]
+    # What it yielded, once that is deleted: {"model": "ft:…", "files": ["file-…", …]}.
+    deleted_result: Mapped[Json | None]
     created_at: Mapped[datetime] = mapped_column(server_default=func.now())
     started_at: Mapped[datetime | None]
     finished_at: Mapped[datetime | None]

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
-from sqlalchemy import ColumnElement, delete, exists, func, select, update
-from sqlalchemy.orm import Session, object_session
+from sqlalchemy import ColumnElement, and_, delete, exists, func, select, update
+from sqlalchemy.orm import Mapped, Session, object_session
 
 from app import notices
 from app.core import audit, clock, settings
@@ -40,6 +40,9 @@ PENDING = (
     ReviewStatus.REQUESTED,
     ReviewStatus.REPLACING,
 )
+
+# What a job that waits for the search does not get past.
+HOPELESS = (ReviewStatus.UNDECIDED, ReviewStatus.FAILED)
 
 
 class Decision(BaseModel):
@@ -114,33 +117,59 @@ def scan_again(db: Session, user: User, version: DatasetVersion) -> None:
     db.flush()
 
 
-def check(db: Session, version: DatasetVersion) -> None:
+def check(
+    db: Session, version: DatasetVersion, *, may_wait: bool = False, field: str = "version_id"
+) -> bool:
     """Let a version pass that may be learned from.
+
+    Args:
+        may_wait: So may one of which nobody can say that yet; who learns from it waits for that.
+        field: What names the version, for what is wrong with it.
+
+    Returns:
+        Whether it has to be waited for.
 
     Raises:
         Conflict: nobody has decided about it yet; with the code `privacy_undecided`.
     """
     if settings.get().privacy_gate != "required":
-        return
+        return False
     review = of(db, version.id)
     if review is not None:
         if review.status is ReviewStatus.DECIDED:
-            return
+            return False
         if review.is_stated and review.status in PENDING:
-            return
+            return False
         if review.status is ReviewStatus.REPLACED and review.result_version_id is not None:
             following = db.get_one(DatasetVersion, review.result_version_id)
             raise Conflict(
                 f"The personal details in this version were replaced in version "
                 f"{following.number}; choose that one.",
-                field="version_id",
+                field=field,
                 code=UNDECIDED,
             )
+    # It is searched as soon as it is read (`begin`).
+    is_coming = (
+        version.status is not VersionStatus.READY if review is None else review.status in PENDING
+    )
+    if may_wait and is_coming:
+        return True
     raise Conflict(
         f"Decide about the personal details in “{version.dataset.name}”, version {version.number}, "
         f"before training; do so on the page /versions/{version.id}/privacy.",
-        field="version_id",
+        field=field,
         code=UNDECIDED,
+    )
+
+
+def found_sentence(version: DatasetVersion, found: dict[str, int]) -> str:
+    """Say what stands in the way of a job that waited for this version's search."""
+    number = sum(found.values())
+    details = "1 personal detail was" if number == 1 else f"{number:,} personal details were"
+    return (
+        f"{details} found in “{version.dataset.name}”, version {version.number}: "
+        f"{list_counts(found)}. Decide about them on the page /versions/{version.id}/privacy, or "
+        "send `x_privacy` with the job; then make it again."
     )
 
 
@@ -155,23 +184,29 @@ def undecided(db: Session, choices: Sequence[DatasetVersion]) -> set[int]:
     return refused
 
 
-def held(db: Session, version_ids: Sequence[int]) -> set[int]:
-    """Return which of these wait for a decision made beforehand to be carried out."""
-    waits = select(PrivacyReview.version_id).where(
-        PrivacyReview.version_id.in_(version_ids),
-        PrivacyReview.is_stated,
-        PrivacyReview.status.in_(PENDING),
+def pending(db: Session, version_ids: Sequence[int]) -> dict[int, bool]:
+    """Return which of these are not through yet, and whether of each it was decided beforehand."""
+    rows = db.execute(
+        select(PrivacyReview.version_id, PrivacyReview.is_stated).where(
+            PrivacyReview.version_id.in_(version_ids), PrivacyReview.status.in_(PENDING)
+        )
     )
-    return set(db.scalars(waits))
+    return {row.version_id: row.is_stated for row in rows}
 
 
-def settled(version_id: Any) -> ColumnElement[bool]:
-    """Say, in a query, that no decision made beforehand is still being carried out."""
-    return ~exists().where(
-        PrivacyReview.version_id == version_id,
-        PrivacyReview.is_stated,
-        PrivacyReview.status.in_(PENDING),
-    )
+def settled(
+    version_id: Any, awaits_scan: ColumnElement[bool] | Mapped[bool] | None = None
+) -> ColumnElement[bool]:
+    """Say, in a query, that nothing is still to be done about a version before it is learned from.
+
+    Args:
+        awaits_scan: Whether the job in question waits for the search as well (Job.awaits_scan); a
+            decision made beforehand is waited for by all.
+    """
+    is_held = and_(PrivacyReview.is_stated, PrivacyReview.status.in_(PENDING))
+    if awaits_scan is not None:
+        is_held |= and_(awaits_scan, PrivacyReview.status.in_((*PENDING, *HOPELESS)))
+    return ~exists().where(PrivacyReview.version_id == version_id, is_held)
 
 
 # --- deciding ------------------------------------------------------------------------------

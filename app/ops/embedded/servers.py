@@ -7,7 +7,7 @@ from contextlib import contextmanager
 
 import redis
 
-from app.core import db, migrations, settings
+from app.core import broker, db, migrations, settings
 from app.ops.embedded import folder
 from app.ops.embedded.postgres import Postgres
 from app.ops.embedded.valkey import Valkey
@@ -139,12 +139,13 @@ def check_broker(url: str) -> None:
 
 
 def redis_client(url: str, timeout_seconds: float) -> redis.Redis:
-    """Open the broker's address as a plain client; kombu and redis-py name sockets differently.
+    """Open the broker's address as a plain client.
 
     Raises:
         ValueError: the address is none.
     """
-    plain = url.replace("redis+socket://", "unix://").replace("?virtual_host=", "?db=")
     return redis.Redis.from_url(
-        plain, socket_timeout=timeout_seconds, socket_connect_timeout=timeout_seconds
+        broker.for_redis_py(url),
+        socket_timeout=timeout_seconds,
+        socket_connect_timeout=timeout_seconds,
     )

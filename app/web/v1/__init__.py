@@ -14,8 +14,9 @@ from app.web.v1 import (
     models,
     uploads,
 )
+from app.web.v1.rate_limit import RateLimit
 from app.web.v1.schemas import ErrorAnswer
-from app.web.v1.transport import NulGuard, TokenGuard
+from app.web.v1.transport import AddressGuard, EncodingGuard, Methods, TokenGuard
 
 _ROUTES = {
     "Asking": chat,
@@ -46,5 +47,7 @@ def install(app: FastAPI) -> None:
     errors.install(api)
     for name, module in _ROUTES.items():
         api.include_router(module.router, tags=[name])
-    app.state.v1 = api
-    app.mount("/v1", NulGuard(TokenGuard(api)))
+    routers = [module.router for module in _ROUTES.values()]
+    limited = RateLimit(AddressGuard(Methods(TokenGuard(EncodingGuard(api)), routers)))
+    app.state.v1, app.state.rate_limit = api, limited
+    app.mount("/v1", limited)

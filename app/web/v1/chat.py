@@ -15,7 +15,6 @@ from typing import Any, TypeVar
 
 import structlog
 from anyio import CapacityLimiter, to_thread
-from fastapi import APIRouter
 from sqlalchemy.exc import SQLAlchemyError
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
@@ -27,7 +26,7 @@ from app.core.errors import AppError, Unavailable
 from app.core.models import Adapter
 from app.training.answers import Begun, Done, Ended, Event, Piece, Refused, TokenLogprob, Waiting
 from app.training.tool_calls import Call
-from app.web.v1 import chat_request, errors
+from app.web.v1 import chat_request, errors, transport
 from app.web.v1.chat_request import Prepared
 from app.web.v1.chat_schemas import (
     Answer,
@@ -42,11 +41,10 @@ from app.web.v1.chat_schemas import (
     Usage,
 )
 from app.web.v1.chat_schemas import TokenLogprob as ShownLogprob
-from app.web.v1.transport import token_user
 
 T = TypeVar("T")
 
-router = APIRouter(prefix="/chat/completions")
+router = transport.router("/chat/completions")
 # So that pages, which people wait for, find a thread and a connection whatever programs ask.
 _at_once = CapacityLimiter(4)
 _CLIENT_GONE = 499  # nobody reads it; the log does
@@ -81,7 +79,7 @@ async def create_chat_completion(request: Request, body: CreateChatCompletion) -
 
 def _prepare(request: Request, body: CreateChatCompletion) -> Prepared:
     with db.session() as session:
-        prepared = chat_request.prepare(session, token_user(request), body)
+        prepared = chat_request.prepare(session, transport.token_user(request), body)
         session.commit()  # a question was counted
     return prepared
 

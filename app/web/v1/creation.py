@@ -74,13 +74,15 @@ def train_config(
     """
     options = body.x_etude or Options()
     wanted = dict(options.model_extra or {})
-    for name in wanted:
+    for name, value in wanted.items():
         if name not in TrainConfig.model_fields:
             raise BadRequest(
                 f"Unknown parameter: x_etude.{name}. docs/api.md lists the settings.",
                 field=f"x_etude.{name}",
                 code="unknown_parameter",
             )
+        if isinstance(value, bool) and TrainConfig.model_fields[name].annotation in (int, float):
+            raise BadRequest(f"x_etude.{name}: it has to be a number.", field=f"x_etude.{name}")
     where = {name: f"x_etude.{name}" for name in wanted}
     for name, value, source in _from_openai(body, model):
         wanted[name] = value
@@ -93,6 +95,9 @@ def train_config(
     except ValidationError as error:
         problem = error.errors(include_url=False)[0]
         param = where.get(str(problem["loc"][0]), "x_etude")
+        if param.endswith(".learning_rate_multiplier"):  # its bounds are the rate's, in its unit
+            unit = proposed_learning_rate(model.config, objective)
+            problem["ctx"] = {key: f"{rate / unit:.6g}" for key, rate in problem["ctx"].items()}
         raise BadRequest(f"{param}: {sentence(problem)}.", field=param) from None
     for name in INHERITED:
         if name in kept and getattr(config, name) != kept[name]:

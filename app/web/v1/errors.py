@@ -1,7 +1,8 @@
 """Whatever goes wrong under /v1 is answered as OpenAI's error body, with a sentence to act on."""
 
 import errno
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import psycopg
@@ -30,6 +31,7 @@ _NEVER_RETRIED = frozenset({409, 507})
 _RULES = {
     "int_type": "it has to be a whole number",
     "int_parsing": "it has to be a whole number",
+    "int_parsing_size": "it has too many digits",
     "int_from_float": "it has to be a whole number",
     "float_type": "it has to be a number",
     "float_parsing": "it has to be a number",
@@ -80,10 +82,12 @@ def no_such(kind: str, public_id: str) -> NotFound:
 
 def sentence(problem: Any) -> str:
     """Say in our own words what a value has to be, of one of pydantic's errors; no full stop."""
-    context = problem.get("ctx") or {}
-    if problem["type"] in _RULES:
-        return _RULES[problem["type"]].format(**context)
-    if problem["type"] in ("value_error", UNSUPPORTED):
+    kind, context = problem["type"], problem.get("ctx") or {}
+    if kind in ("too_short", "too_long") and isinstance(problem.get("input"), str):
+        kind = f"string_{kind}"  # after a check of ours, pydantic speaks of a text as of a list
+    if kind in _RULES:
+        return _RULES[kind].format(**context)
+    if kind in ("value_error", UNSUPPORTED):
         said: str = problem["msg"]
         return said.removeprefix("Value error, ").rstrip(".")
     return "it cannot be used like this"
@@ -140,6 +144,22 @@ def answer(error: AppError) -> JSONResponse:
     return body(status, error.message, param=error.field, code=error.code, headers=headers)
 
 
+def wrong_method(path: str, method: str, headers: Mapping[str, str]) -> JSONResponse:
+    """Build the answer for a method that an address does not take; `headers` name those it does."""
+    message = f"{path} does not take {method}, but {headers['Allow']}."
+    return body(405, message, code="method_not_allowed", headers=headers)
+
+
+@contextmanager
+def naming(**names: str) -> Iterator[None]:
+    """Let what is wrong be said of the caller's own fields, and not of what we call them inside."""
+    try:
+        yield
+    except AppError as error:
+        error.field = names.get(error.field or "", error.field)
+        raise
+
+
 def _on_app_error(_: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, AppError)
     return answer(error)
@@ -154,6 +174,9 @@ def _on_invalid(_: Request, error: Exception) -> JSONResponse:
         return body(400, f"The body is not valid JSON; look at character {where}.", code=_NO_JSON)
     # The first part says where it was (body, query); the rest is the parameter's path.
     param = parameter(first["loc"][1:])
+    if isinstance(error.body, bytes):  # FastAPI has not parsed it
+        message = "The body is JSON; send it with Content-Type: application/json."
+        return body(400, message, code=_NO_JSON)
     if first["type"] == "missing":
         message, code = f"Missing required parameter: {param or 'the JSON body'}.", "missing"
     elif first["type"] == "extra_forbidden":
@@ -170,11 +193,8 @@ def _on_http(request: Request, error: Exception) -> JSONResponse:
     if error.status_code == 404:
         message = f"There is no {request.method} {path}. docs/api.md lists what is served."
         return body(404, message, code="unknown_url")
-    if error.status_code == 405:
-        message = f"{path} does not take {request.method}."
-        return body(405, message, code="method_not_allowed", headers=error.headers)
-    if error.status_code == 400:  # FastAPI's: numbers without end, objects in objects without end
-        return body(400, "The body cannot be read as JSON.", code=_NO_JSON)
+    if error.status_code == 400:  # of reading the body, where it is no form
+        return body(400, str(error.detail), code=_NO_JSON)
     code = "too_large" if error.status_code == 413 else None  # app.web.middleware counts the bytes
     return body(error.status_code, str(error.detail), code=code, headers=error.headers)
 

@@ -2,7 +2,7 @@
 
 from typing import Annotated, Literal
 
-from fastapi import APIRouter, Query
+from fastapi import Query
 from pydantic import BaseModel, ConfigDict, Field
 from sqlalchemy.orm import Session
 
@@ -15,11 +15,11 @@ from app.core.models import Adapter, Arm, Evaluation, EvaluationStatus, Mark, Pa
 from app.evaluation import evaluations, judging, reading, verdict, words
 from app.evaluation.verdict import Figures, Judge, Tally
 from app.people.auth import TokenUser
-from app.web.v1 import creation
+from app.web.v1 import creation, errors, transport
+from app.web.v1.paging import Limit100
 from app.web.v1.schemas import Count, EvaluationShown, JudgeShown, unix
 
-router = APIRouter(prefix="/x_evaluations")
-_MAX_ROWS = 100
+router = transport.router("/x_evaluations")
 
 
 class CreateEvaluation(BaseModel):
@@ -85,15 +85,16 @@ def create_evaluation(db: Db, user: TokenUser, body: CreateEvaluation) -> Evalua
     """Count how many answers of a tuned model are right; it takes some minutes of its device."""
     adapter = adapters.by_public_name(db, user, body.model)
     version = creation.training_data(db, user, body.file, "file") if body.file else None
-    made = evaluations.request(
-        db,
-        user,
-        adapter,
-        version=version,
-        all_rows=version is not None,
-        with_tuned_lookup=body.with_tuned_lookup,
-        also_asks=[Part(name) for name in body.also_asks],
-    )
+    with errors.naming(version_id="file", base_model="model"):
+        made = evaluations.request(
+            db,
+            user,
+            adapter,
+            version=version,
+            all_rows=version is not None,
+            with_tuned_lookup=body.with_tuned_lookup,
+            also_asks=[Part(name) for name in body.also_asks],
+        )
     db.commit()
     wakeup.hint("gpu")
     return _show(db, made)
@@ -119,7 +120,7 @@ def list_rows(
     user: TokenUser,
     evaluation_id: str,
     after: Annotated[int, Query(ge=reading.BEFORE_ALL)] = reading.BEFORE_ALL,
-    limit: Annotated[int, Query(ge=1, le=_MAX_ROWS)] = _MAX_ROWS,
+    limit: Limit100 = 100,
 ) -> EvaluationRows:
     """Return questions and answers, for those who may read the data."""
     evaluation = reading.by_public_id(db, user, evaluation_id)
@@ -143,14 +144,15 @@ def judge_evaluation(
 ) -> EvaluationShown:
     """Have another starting model mark the answers; it takes some minutes of a device."""
     evaluation = reading.by_public_id(db, user, evaluation_id)
-    judging.request(
-        db,
-        user,
-        evaluation,
-        base_models.by_name(db, body.model),
-        all_answers=body.all_answers,
-        overrules=body.overrules,
-    )
+    with errors.naming(base_model="model"):
+        judging.request(
+            db,
+            user,
+            evaluation,
+            base_models.by_name(db, body.model),
+            all_answers=body.all_answers,
+            overrules=body.overrules,
+        )
     db.commit()
     wakeup.hint("gpu")
     return _show(db, evaluation)

@@ -3,19 +3,21 @@
 import json
 from typing import Annotated, Any, Literal
 
-from fastapi import APIRouter, Query, Request
+from fastapi import Query, Request
 from fastapi.concurrency import run_in_threadpool
-from fastapi.responses import FileResponse
+from fastapi.responses import FileResponse, Response
 from pydantic import ValidationError
 from sqlalchemy import asc, desc
 from sqlalchemy.orm import Session
 
 from app.adapters import files as adapter_files
+from app.core import settings
 from app.core.db import Db
 from app.core.errors import Forbidden, NotFound
 from app.core.models import (
     DatasetVersion,
     PrivacyReview,
+    ReviewStatus,
     StoredFile,
     User,
     VersionStatus,
@@ -25,12 +27,12 @@ from app.datasets.privacy import reviews
 from app.people import auth
 from app.people.auth import TokenUser
 from app.web.multipart import Received, received
-from app.web.v1 import creation, retries
+from app.web.v1 import creation, retries, transport
 from app.web.v1.errors import BadRequest, sentence, unsupported
 from app.web.v1.paging import After, Limit10000, Page, page, unknown_after
 from app.web.v1.schemas import Deleted, File, FilePrivacy, Privacy, unix
 
-router = APIRouter(prefix="/files")
+router = transport.router("/files")
 PURPOSE = "fine-tune"
 
 
@@ -148,12 +150,20 @@ def retrieve_file(file_id: str, db: Db, user: TokenUser) -> File:
 
 
 @router.get("/{file_id}/content")
-def file_content(file_id: str, db: Db, user: TokenUser) -> FileResponse:
+def file_content(request: Request, file_id: str, db: Db, user: TokenUser) -> Response:
     """Send a file's bytes as they are."""
     file = stored_files.get(db, user, file_id)
     path = adapter_files.open_path(db, user, file)
+    content = FileResponse(
+        path,
+        media_type="application/octet-stream",
+        filename=file.filename,
+        stat_result=path.stat(),
+    )
+    if transport.is_head(request):  # nothing is taken home, so nothing of it is written down
+        return Response(headers=content.headers)
     db.commit()
-    return FileResponse(path, media_type="application/octet-stream", filename=file.filename)
+    return content
 
 
 @router.delete("/{file_id}")
@@ -179,6 +189,11 @@ def _file(
         status, details = "error", version.reason
     elif version is not None and version.status is not VersionStatus.READY:
         status, details = "uploaded", statuses.SENTENCES[version.status]
+    elif version is not None and (review := gates.get(version.id)) is not None:
+        if review.status in (ReviewStatus.WAITING, ReviewStatus.SCANNING):
+            status, details = "uploaded", statuses.SEARCHED
+        elif review.status is ReviewStatus.FAILED and settings.get().privacy_gate == "required":
+            status, details = "error", review.reason
     return File(
         id=file.public_id,
         bytes=file.size_bytes,

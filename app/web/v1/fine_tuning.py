@@ -3,19 +3,19 @@
 from collections.abc import Callable
 from typing import Any
 
-from fastapi import APIRouter, Request
+from fastapi import Request
 from sqlalchemy import ColumnElement, func, or_, select
 from sqlalchemy.orm import Session
 
 from app.adapters import registry as adapters
-from app.core import wakeup
+from app.core import settings, wakeup
 from app.core.db import Db
-from app.core.errors import Forbidden, Invalid, NotFound
+from app.core.errors import Conflict, Forbidden, NotFound
 from app.core.models import Checkpoint, Job, User
 from app.jobs import requests
 from app.people.auth import TokenUser, can_edit
 from app.training import failpoints
-from app.web.v1 import creation, events, job_view, retries
+from app.web.v1 import creation, errors, events, job_view, retries, transport
 from app.web.v1.errors import BadRequest
 from app.web.v1.paging import After, Limit100, Page, page, unknown_after
 from app.web.v1.schemas import (
@@ -25,10 +25,11 @@ from app.web.v1.schemas import (
     JobCheckpoint,
     JobEvent,
     PlannedJob,
+    fold,
     unix,
 )
 
-router = APIRouter(prefix="/fine_tuning/jobs")
+router = transport.router("/fine_tuning/jobs")
 
 
 @router.post("")
@@ -83,26 +84,31 @@ def _create(db: Session, user: User, body: CreateJob, request_kept: dict[str, An
             field="validation_file",
         )
     name = body.x_etude.name if body.x_etude else None
-    try:
+    objective = "method" if body.method else "x_etude.objective"
+    with errors.naming(
+        base_model_id="model",
+        start_adapter_id="model",
+        version_id="training_file",
+        validation_version_id="validation_file",
+        objective=objective,
+        name="x_etude.name",
+        reason="x_privacy.reason",
+    ):
         return requests.create(
             db,
             user,
-            name=name or body.suffix or version.dataset.name,
+            name=name or (body.suffix or "").strip() or version.dataset.name,
             version_id=version.id,
             base_model_id=model.id,
             config=config,
-            suffix=body.suffix,
+            suffix=fold(body.suffix) if body.suffix else None,
             labels=body.metadata,
             api_request=request_kept,
             validation_version_id=held_out.id if held_out else None,
             privacy=creation.privacy(body.x_privacy),
             start_adapter=start_adapter,
+            may_await_scan=True,
         )
-    except Invalid as error:
-        # What a page asks for under names of its own is here one parameter.
-        if error.field in ("base_model_id", "start_adapter_id"):
-            raise BadRequest(f"model: {error.message}", field="model") from error
-        raise
 
 
 @router.get("")
@@ -164,7 +170,10 @@ def _wish(
     db: Session, user: User, job_id: str, wish: Callable[[Session, User, Job], object]
 ) -> FineTuningJob:
     job = requests.by_public_id(db, user, job_id)
-    wish(db, user, job)
+    try:
+        wish(db, user, job)
+    except Conflict as error:  # as OpenAI answers: asked again, it would be no other
+        raise BadRequest(error.message, code="invalid_state") from error
     db.commit()
     wakeup.hint("gpu")
     db.refresh(job)
@@ -210,4 +219,5 @@ def _checkpoint(job: Job, model: str, row: Checkpoint) -> JobCheckpoint:
             valid_loss=held_out,
             full_valid_loss=held_out,
         ),
+        x_exists=(settings.get().jobs_dir / str(job.id) / row.path).is_dir(),
     )

@@ -2,16 +2,16 @@
 
 from typing import Annotated, Literal
 
-from fastapi import APIRouter
 from pydantic import BaseModel, ConfigDict, Field
 
 from app.core.db import Db
 from app.core.models import GeneralQuestion
 from app.evaluation import general_questions
 from app.people.auth import TokenUser
+from app.web.v1 import transport
 from app.web.v1.schemas import unix
 
-router = APIRouter(prefix="/x_general_questions")
+router = transport.router("/x_general_questions")
 
 
 class CreateGeneralQuestion(BaseModel):

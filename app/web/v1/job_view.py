@@ -45,8 +45,8 @@ def planned(db: Session, job: Job) -> PlannedJob:
     held_out = None
     if job.validation_version_id is not None:
         held_out = db.get_one(DatasetVersion, job.validation_version_id)
-    held = reviews.held(db, [one.id for one in (job.version, held_out) if one is not None])
-    shown = _show(job, held_out, held, line)
+    ids = [one.id for one in (job.version, held_out) if one is not None]
+    shown = _show(job, held_out, reviews.pending(db, ids), line)
     known = shown.model_dump() | {"id": None, "x_job_id": None}
     return PlannedJob.model_validate(known | {"x_estimate": _estimate(db, job, line)})
 
@@ -86,20 +86,24 @@ def show_many(db: Session, rows: Sequence[Job]) -> list[FineTuningJob]:
     wanted = {job.validation_version_id for job in rows} - {None}
     tested_on = db.scalars(select(DatasetVersion).where(DatasetVersion.id.in_(wanted)))
     held_out = {version.id: version for version in tested_on}
-    held = reviews.held(db, [job.version_id for job in rows] + list(held_out))
+    pending = reviews.pending(db, [job.version_id for job in rows] + list(held_out))
     is_any_waiting = any(job.status is JobStatus.QUEUED for job in rows)
     line = queue_view.outlook(db) if is_any_waiting else None
-    return [_show(job, held_out.get(job.validation_version_id or 0), held, line) for job in rows]
+    return [_show(job, held_out.get(job.validation_version_id or 0), pending, line) for job in rows]
 
 
 def _show(
-    job: Job, held_out: DatasetVersion | None, held: set[int], line: queue_view.Outlook | None
+    job: Job,
+    held_out: DatasetVersion | None,
+    pending: dict[int, bool],
+    line: queue_view.Outlook | None,
 ) -> FineTuningJob:
     config = TrainConfig.model_validate(job.config)
     settled = _hyperparameters(config, job.base_model)
     adapter = job.adapter
-    status, state = _state(job, held_out, held)
+    status, state = _state(job, held_out, pending)
     results = [adapter.metrics_file, adapter.archive_file] if adapter else []
+    deleted = job.deleted_result or {"model": None, "files": []}
     is_waiting = job.status is JobStatus.QUEUED and job.desired is Desired.RUN
     return FineTuningJob(
         id=job.public_id,
@@ -107,11 +111,12 @@ def _show(
         finished_at=unix(job.finished_at) if job.finished_at else None,
         estimated_finish=_estimated_finish(job, line),
         model=job.lineage[0]["public_name"] if job.lineage else job.base_model.name,
-        fine_tuned_model=adapter.public_name if adapter else None,
+        fine_tuned_model=adapter.public_name if adapter else deleted["model"],
         organization_id=f"org-{job.department_id}",
         training_file=job.version.file.public_id,
         validation_file=held_out.file.public_id if held_out else None,
-        result_files=[file.public_id for file in results if file and not file.deleted_at],
+        result_files=[file.public_id for file in results if file and not file.deleted_at]
+        or deleted["files"],
         status=status,
         error=_error(job),
         hyperparameters=settled,
@@ -136,7 +141,9 @@ def _show(
     )
 
 
-def _state(job: Job, held_out: DatasetVersion | None, held: set[int]) -> tuple[JobState, str]:
+def _state(
+    job: Job, held_out: DatasetVersion | None, pending: dict[int, bool]
+) -> tuple[JobState, str]:
     """Return OpenAI's status and our finer word beside it."""
     if job.status.is_final:
         return job.status.value, job.status.value  # the words are the same
@@ -146,7 +153,11 @@ def _state(job: Job, held_out: DatasetVersion | None, held: set[int]) -> tuple[J
     if job.desired is Desired.PAUSE:
         return "queued", "paused"
     versions = [job.version] + ([held_out] if held_out else [])
-    if any(version.status is not VersionStatus.READY or version.id in held for version in versions):
+    if any(
+        version.status is not VersionStatus.READY
+        or (version.id in pending and (job.awaits_scan or pending[version.id]))
+        for version in versions
+    ):
         return "validating_files", "validating_files"
     return "queued", "waiting"
 

@@ -2,7 +2,6 @@
 
 from typing import Literal
 
-from fastapi import APIRouter
 from sqlalchemy.orm import Session
 
 from app.adapters import asking, conversations
@@ -12,11 +11,11 @@ from app.core.db import Db
 from app.core.errors import Forbidden, NotFound
 from app.core.models import Adapter, AdapterKind, BaseModel, ModelStatus, Release, User
 from app.people.auth import TokenUser
-from app.web.v1 import evaluations
+from app.web.v1 import evaluations, transport
 from app.web.v1.paging import Page, page
 from app.web.v1.schemas import Deleted, Model, unix
 
-router = APIRouter(prefix="/models")
+router = transport.router("/models")
 _KINDS: dict[AdapterKind, Literal["adapter", "lookup", "untrained"]] = {
     AdapterKind.TUNED: "adapter",
     AdapterKind.LOOKUP: "lookup",

@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from typing import Annotated, Generic, Literal, TypeVar
 
 from fastapi import Query
-from pydantic import BaseModel, BeforeValidator
+from pydantic import AfterValidator, BaseModel
 
 from app.web.v1.errors import BadRequest
 
@@ -14,16 +14,13 @@ Item = TypeVar("Item")
 After = Annotated[str | None, Query(max_length=200)]
 
 
-def _clamped(largest: int) -> Callable[[object], object]:
-    def clamp(value: object) -> object:
-        # A limit out of range is a wish, not a mistake; a word is a mistake and left as it is.
-        return max(1, min(int(value), largest)) if str(value).lstrip("-").isdigit() else value  # type: ignore[call-overload]
-
-    return clamp
+def _at_most(largest: int) -> AfterValidator:
+    # Too many is a wish, of which there is more on the next page; none, or less, is a mistake.
+    return AfterValidator(lambda limit: min(limit, largest))
 
 
-Limit100 = Annotated[int, BeforeValidator(_clamped(100))]
-Limit10000 = Annotated[int, BeforeValidator(_clamped(10_000))]
+Limit100 = Annotated[int, Query(ge=1), _at_most(100)]
+Limit10000 = Annotated[int, Query(ge=1), _at_most(10_000)]
 
 
 class Page(BaseModel, Generic[Item]):

@@ -1,9 +1,12 @@
 """What /v1 takes and gives: OpenAI's field names; ours begin with `x_` (docs/api.md)."""
 
+import re
+import unicodedata
 from datetime import datetime
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic_core import PydanticKnownError
 
 from app.core.models import Arm, EvaluationStatus, JudgingStatus
 from app.evaluation.verdict import Difference
@@ -24,18 +27,35 @@ def _storable(value: str) -> str:
     return value
 
 
-def _settled(value: object) -> object:
+def _whole(value: object) -> object:
+    if isinstance(value, bool):
+        raise PydanticKnownError("int_type")
     return None if value == "auto" else value
+
+
+def _number(value: object) -> object:
+    if isinstance(value, bool):
+        raise PydanticKnownError("float_type")
+    return None if value == "auto" else value
+
+
+def fold(suffix: str) -> str | None:
+    """Write a wanted name's end in the letters that a model's name may have; None: it has none.
+
+    Accents go (`Größe` is `grosse`), and what has no such letter becomes a hyphen.
+    """
+    plain = unicodedata.normalize("NFKD", suffix.casefold()).encode("ascii", "ignore").decode()
+    return re.sub(r"[^a-z0-9._]+", "-", plain).strip("-._") or None
 
 
 Text = Annotated[str, AfterValidator(_storable)]
 Key = Annotated[Text, Field(min_length=1, max_length=64)]
 Value = Annotated[Text, Field(max_length=512)]
 Metadata = Annotated[dict[Key, Value], Field(max_length=16)]
-Suffix = Annotated[str, Field(max_length=64, pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
+Suffix = Annotated[Text, Field(max_length=64)]
 # None stands for "auto": Etude's preset decides.
-AutoInt = Annotated[int | None, BeforeValidator(_settled)]
-AutoFloat = Annotated[float | None, BeforeValidator(_settled)]
+AutoInt = Annotated[int | None, BeforeValidator(_whole)]
+AutoFloat = Annotated[float | None, BeforeValidator(_number)]
 
 
 class _Request(BaseModel):
@@ -91,7 +111,7 @@ class CreateJob(_Request):
     training_file: Text
     validation_file: Text | None = None
     suffix: Suffix | None = None
-    seed: Annotated[int, Field(ge=0, le=2**31 - 1)] | None = None
+    seed: Annotated[int, Field(ge=0, le=2**31 - 1), BeforeValidator(_whole)] | None = None
     metadata: Metadata | None = None
     integrations: list[Any] | None = None
     method: Method | None = None
@@ -294,6 +314,7 @@ class JobCheckpoint(BaseModel):
     fine_tuned_model_checkpoint: str
     step_number: int
     metrics: CheckpointMetrics
+    x_exists: bool  # its files still lie on this server's disk
 
 
 class Count(BaseModel):

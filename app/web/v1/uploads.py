@@ -1,6 +1,6 @@
 """/v1/uploads: a training file in parts, for programs that cannot send it at once."""
 
-from fastapi import APIRouter, Request
+from fastapi import Request
 from fastapi.concurrency import run_in_threadpool
 from sqlalchemy.orm import Session
 
@@ -11,11 +11,11 @@ from app.datasets import part_uploads, stored_files, uploads, versions
 from app.datasets.part_uploads import PartUpload
 from app.people.auth import TokenUser
 from app.web.multipart import Received, received
-from app.web.v1 import creation, files
+from app.web.v1 import creation, files, transport
 from app.web.v1.errors import BadRequest, unsupported
 from app.web.v1.schemas import CompleteUpload, CreateUpload, Upload, UploadPart
 
-router = APIRouter(prefix="/uploads")
+router = transport.router("/uploads")
 
 
 @router.post("")

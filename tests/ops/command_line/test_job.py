@@ -131,7 +131,7 @@ def test_ctrl_c_before_there_is_a_job_leaves_no_file(
         (["/no/such.csv", "--model", "house/tiny"], "There is no file /no/such.csv"),
         (["/tmp", "--model", "house/tiny"], "/tmp is a folder"),
         (["{table}", "--model", "nobody"], "There is no model “nobody”"),
-        (["{table}", "--model", "house/tiny", "--suffix", "not one"], "suffix"),
+        (["{table}", "--model", "house/tiny", "--suffix", "w" * 65], "suffix"),
     ],
 )
 def test_a_mistake_is_one_sentence_and_leaves_nothing(

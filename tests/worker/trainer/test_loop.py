@@ -143,6 +143,7 @@ def test_the_adapter_loads_in_plain_peft_and_lowers_the_loss(
     base = AutoModelForCausalLM.from_pretrained(tiny_model, dtype=torch.float32)
     tuned = PeftModel.from_pretrained(base, str(result))
     chat = ChatFormat.load(result)
+    assert done["end_token_ids"] == sorted(chat.end_token_ids) != []
     total, num = 0.0, 0
     for example in chat.encode_many([conversation(i) for i in range(24, 28)], 1024):
         labels = torch.tensor([example.labels])

@@ -133,7 +133,9 @@ def test_preferences_are_learned_where_the_data_has_pairs(
 
 REFUSED: list[tuple[dict[str, Any], str, str]] = [
     ({"method": {"type": "supervised", "dpo": {}}}, "method", "unsupported"),
-    ({"method": {"type": "dpo"}}, "objective", "invalid_request"),  # this data has no pairs
+    ({"method": {"type": "dpo"}}, "method", "invalid_request"),  # this data has no pairs
+    ({"extra_body": {"x_etude": {"objective": "dpo"}}}, "x_etude.objective", "invalid_request"),
+    ({"extra_body": {"x_etude": {"name": "  "}}}, "x_etude.name", "invalid_request"),
     ({"method": {"type": "reinforcement"}}, "method.type", "unsupported"),
     (
         {"integrations": [{"type": "wandb", "wandb": {"project": "p"}}]},
@@ -147,7 +149,22 @@ REFUSED: list[tuple[dict[str, Any], str, str]] = [
     ({"extra_body": {"x_etude": {"lora_rnak": 8}}}, "x_etude.lora_rnak", "unknown_parameter"),
     ({"extra_body": {"x_etude": {"lora_rank": 0}}}, "x_etude.lora_rank", "invalid_value"),
     ({"extra_body": {"x_lora": {"r": 8}}}, "x_lora", "unknown_parameter"),
-    ({"suffix": "a:b"}, "suffix", "invalid_value"),
+    ({"extra_body": {"x_etude": {"lora_rank": True}}}, "x_etude.lora_rank", "invalid_value"),
+    (
+        {"extra_body": {"x_etude": {"learning_rate": False}}},
+        "x_etude.learning_rate",
+        "invalid_value",
+    ),
+    ({"hyperparameters": {"n_epochs": True}}, "hyperparameters.n_epochs", "invalid_value"),
+    ({"hyperparameters": {"batch_size": False}}, "hyperparameters.batch_size", "invalid_value"),
+    (
+        {"method": {"type": "dpo", "dpo": {"hyperparameters": {"beta": True}}}},
+        "method.dpo.hyperparameters.beta",
+        "invalid_value",
+    ),
+    ({"seed": True}, "seed", "invalid_value"),
+    ({"suffix": "a" * 65}, "suffix", "invalid_value"),
+    ({"suffix": "a\0"}, "suffix", "invalid_value"),
     ({"metadata": {"a": "\0"}}, "metadata.a", "invalid_value"),
     ({"metadata": {str(number): "x" for number in range(17)}}, "metadata", "invalid_value"),
     ({"seed": -1}, "seed", "invalid_value"),
@@ -162,6 +179,67 @@ def test_what_cannot_be_done_is_refused_by_name(
             create(api, version, **given)
         assert (raised.value.param, raised.value.code) == (param, code), given
     assert rows(db) == []
+
+
+def test_a_limit_is_said_in_the_callers_own_unit(
+    api: OpenAI, model: BaseModel, version: DatasetVersion
+) -> None:
+    def refusal(**given: Any) -> str:
+        with pytest.raises(openai.BadRequestError) as raised:
+            create(api, version, **given)
+        return str((raised.value.body or {})["message"])  # type: ignore[index]
+
+    multiplier = {"learning_rate_multiplier": 21}
+    # At most 0.01 a step; 5e-4 is proposed for this model.
+    assert refusal(hyperparameters=multiplier) == (
+        "hyperparameters.learning_rate_multiplier: it has to be at most 20."
+    )
+    assert refusal(method={"type": "dpo", "dpo": {"hyperparameters": {"beta": 1e6}}}).startswith(
+        "method.dpo.hyperparameters.beta: it has to be at most "
+    )
+    assert refusal(suffix="a" * 65) == "suffix: it may have at most 64 characters."
+    name = {"x_etude": {"name": "a" * 121}}
+    assert refusal(extra_body=name) == "x_etude.name: it may have at most 120 characters."
+    assert refusal(metadata={"ward": "7" * 513}) == (
+        "metadata.ward: it may have at most 512 characters."
+    )
+    many = {str(number): "x" for number in range(17)}
+    assert refusal(metadata=many) == "metadata: give at most 16."
+
+
+def test_data_is_named_by_the_field_it_came_in(
+    api: OpenAI, db: Session, user: User, model: BaseModel, version: DatasetVersion
+) -> None:
+    undecided = factories.make_dataset_version(db, user=user, decided=False).file.public_id
+    for given, param in (
+        ({"training_file": undecided}, "training_file"),
+        ({"validation_file": undecided}, "validation_file"),
+    ):
+        with pytest.raises(openai.ConflictError) as raised:
+            create(api, version, **given)
+        assert (raised.value.param, raised.value.code) == (param, "privacy_undecided")
+
+
+@pytest.mark.parametrize(
+    ("suffix", "folded"),
+    [
+        ("Größe 7", "grosse-7"),
+        ("Été: crème/brûlée", "ete-creme-brulee"),
+        ("Ward_7.b", "ward_7.b"),
+        ("  W7 ", "w7"),
+        ("医療", None),
+        ("-", None),
+    ],
+)
+def test_a_suffix_in_other_letters_is_folded(
+    api: OpenAI, db: Session, model: BaseModel, version: DatasetVersion, suffix: str, folded: str
+) -> None:
+    job = create(api, version, suffix=suffix)
+    [row] = rows(db)
+    assert row.suffix == folded
+    # Where people read it, it stands as it was sent.
+    assert row.name == suffix.strip()
+    assert job.status == "queued"
 
 
 def test_an_unknown_model_is_a_404_with_openais_code(
@@ -332,10 +410,11 @@ def test_a_waiting_job_is_paused_resumed_and_cancelled(
     assert (resumed.status, state(resumed)) == ("queued", "waiting")
     cancelled = api.fine_tuning.jobs.cancel(job.id)
     assert (cancelled.status, cancelled.finished_at is None) == ("cancelled", False)
-    for deed in (api.fine_tuning.jobs.cancel, api.fine_tuning.jobs.pause):
-        with pytest.raises(openai.ConflictError) as raised:
+    deeds = api.fine_tuning.jobs
+    for deed in (deeds.cancel, deeds.pause, deeds.resume):
+        with pytest.raises(openai.BadRequestError, match="already ended") as raised:
             deed(job.id)
-        assert raised.value.response.headers["x-should-retry"] == "false"
+        assert raised.value.code == "invalid_state"
 
 
 def test_a_running_job_is_asked_to_stop(

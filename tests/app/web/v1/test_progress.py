@@ -10,7 +10,7 @@ from openai import OpenAI
 from sqlalchemy import delete
 from sqlalchemy.orm import Session
 
-from app.core import storage
+from app.core import settings, storage
 from app.core.models import Adapter, Job, Metric, ModelStatus, StoredFile, User
 from app.jobs import fence, metrics, protocol
 from app.training.events import (
@@ -112,6 +112,9 @@ def test_checkpoints_newest_first(api: OpenAI, job: Job) -> None:
     listed = list(api.fine_tuning.jobs.checkpoints.list(job.public_id, limit=1))
     assert [checkpoint.step_number for checkpoint in listed] == [6, 3]
     newest = listed[0]
+    (settings.get().jobs_dir / str(job.id) / "checkpoints/step-00006").mkdir(parents=True)
+    exists = [each.model_extra for each in api.fine_tuning.jobs.checkpoints.list(job.public_id)]
+    assert exists == [{"x_exists": True}, {"x_exists": False}]
     assert newest.fine_tuning_job_id == job.public_id
     assert newest.metrics.train_loss == 1.5
     assert newest.metrics.full_valid_loss == 1.5
@@ -222,11 +225,17 @@ def test_an_adapter_is_deleted_and_a_starting_model_is_not(
     api: OpenAI, db: Session, job: Job
 ) -> None:
     adapter = make_adapter(db, job)
+    before = api.fine_tuning.jobs.retrieve(job.public_id)
     assert api.models.delete(adapter.public_name).deleted
     with pytest.raises(openai.NotFoundError):
         api.models.retrieve(adapter.public_name)
     done = api.fine_tuning.jobs.retrieve(job.public_id)
-    assert (done.status, done.fine_tuned_model, done.result_files) == ("succeeded", None, [])
+    assert (done.status, done.fine_tuned_model) == ("succeeded", adapter.public_name)
+    assert done.result_files == before.result_files
+    assert len(done.result_files) == 2
+    for file_id in done.result_files:
+        with pytest.raises(openai.NotFoundError):
+            api.files.content(file_id)
     with pytest.raises(openai.PermissionDeniedError):
         api.models.delete("house/tiny")
     assert api.models.retrieve("house/tiny").id == "house/tiny"

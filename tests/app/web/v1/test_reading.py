@@ -5,11 +5,13 @@ import pytest
 from openai import OpenAI
 from sqlalchemy.orm import Session
 
-from app.core.models import Job
+from app.core.models import Job, ReviewStatus, User
 from app.datasets import examples
+from app.datasets.privacy import reviews
+from app.datasets.privacy.reviews import Decision
 from app.jobs import inputs, protocol
 from tests import factories
-from tests.app.web.v1.test_files import upload
+from tests.app.web.v1.test_files import upload, version_of
 from tests.app.web.v1.test_jobs import WORKER
 from worker.cpu import privacy, reading
 
@@ -75,6 +77,102 @@ def test_what_points_to_people_has_to_be_decided_on(api: OpenAI, db: Session) ->
     found = [turn["content"] for each in examples.page(db, version) for turn in each.messages]
     assert "Ask Mrs [Name 1] on [Phone number 1]." in found
     assert api.fine_tuning.jobs.retrieve(job.id).status == "queued"
+
+
+def send(api: OpenAI, text: str) -> str:
+    """Send a file without a decision about personal details."""
+    return api.files.create(file=("ward.csv", text.encode()), purpose="fine-tune").id
+
+
+def test_a_job_waits_for_the_search_and_goes_on_where_nothing_is_found(
+    api: OpenAI, db: Session
+) -> None:
+    factories.make_base_model(db, name="house/tiny")
+    sent = send(api, SURE)
+    job = api.fine_tuning.jobs.create(model="house/tiny", training_file=sent)
+    assert job.status == "validating_files"
+    while reading.read_next("cpu-0@here"):
+        pass
+    read = api.files.retrieve(sent)
+    assert (read.status, read.status_details) == (
+        "uploaded",
+        "Being searched for personal details.",
+    )
+    job = api.fine_tuning.jobs.retrieve(job.id)
+    assert job.status == "validating_files"
+    assert (job.model_extra or {})["x_why"] == "Its data is being checked for personal details."
+    assert protocol.claim(db, WORKER) is None
+    db.rollback()
+    # One that is made now waits just so.
+    second = api.fine_tuning.jobs.create(model="house/tiny", training_file=sent)
+    assert second.status == "validating_files"
+    assert privacy.review_next("cpu-0@here")
+    assert api.files.retrieve(sent).status == "processed"
+    assert [each.status for each in api.fine_tuning.jobs.list()] == ["queued", "queued"]
+    assert protocol.claim(db, WORKER) is not None
+
+
+def test_a_job_that_waited_fails_with_what_was_found(api: OpenAI, db: Session) -> None:
+    factories.make_base_model(db, name="house/tiny")
+    clean = send(api, SURE)
+    found = send(api, SURE + "Is Thyra Blomqvist in?,Ask Mrs Blomqvist on 01632 960 123.\n")
+    of_training = api.fine_tuning.jobs.create(model="house/tiny", training_file=found)
+    of_testing = api.fine_tuning.jobs.create(
+        model="house/tiny", training_file=clean, validation_file=found
+    )
+    other = api.fine_tuning.jobs.create(model="house/tiny", training_file=clean)
+    read_all()
+    assert api.files.retrieve(found).status == "processed"
+    for job in (of_training, of_testing):
+        over = api.fine_tuning.jobs.retrieve(job.id)
+        assert (over.status, over.finished_at is None) == ("failed", False)
+        assert over.error is not None
+        assert over.error.code == "privacy_undecided"
+        assert "3 personal details" in over.error.message
+        assert "2 names and 1 phone number" in over.error.message
+        page = (api.files.retrieve(found).model_extra or {})["x_privacy"]["page"]
+        assert page in over.error.message
+    assert api.fine_tuning.jobs.retrieve(other.id).status == "queued"
+    assert protocol.claim(db, WORKER) is not None
+    assert protocol.claim(db, WORKER) is None
+
+
+def test_a_job_on_data_that_a_person_has_decided_on_learns_from_the_stand_ins(
+    api: OpenAI, db: Session, user: User
+) -> None:
+    factories.make_base_model(db, name="house/tiny")
+    sent = send(api, SURE + "Is Thyra Blomqvist in?,Ask Mrs Blomqvist on 01632 960 123.\n")
+    read_all()
+    version = version_of(db, sent)
+    reviews.decide(db, user, version, Decision())
+    db.commit()
+    job = api.fine_tuning.jobs.create(model="house/tiny", training_file=sent)
+    assert job.status == "validating_files"
+    assert protocol.claim(db, WORKER) is None
+    db.rollback()
+    read_all()
+    assert api.fine_tuning.jobs.retrieve(job.id).status == "queued"
+    db.expire_all()
+    assert db.get_one(Job, (job.model_extra or {})["x_job_id"]).version.number == 2
+
+
+def test_a_search_that_cannot_be_done_is_an_error_of_the_file(api: OpenAI, db: Session) -> None:
+    factories.make_base_model(db, name="house/tiny")
+    sent = send(api, SURE)
+    job = api.fine_tuning.jobs.create(model="house/tiny", training_file=sent)
+    read_all()
+    review = reviews.of(db, version_of(db, sent).id)
+    assert review is not None
+    review.status, review.reason = ReviewStatus.FAILED, "It took too long."
+    db.commit()
+    shown = api.files.retrieve(sent)
+    assert (shown.status, shown.status_details) == ("error", "It took too long.")
+    assert inputs.fail_hopeless(db) == [(job.model_extra or {})["x_job_id"]]
+    db.commit()
+    over = api.fine_tuning.jobs.retrieve(job.id)
+    assert over.error is not None
+    assert over.error.code == "invalid_input"
+    assert "It took too long." in over.error.message
 
 
 def test_a_decision_that_cannot_be_read_is_refused(api: OpenAI) -> None:
