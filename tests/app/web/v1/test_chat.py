@@ -289,7 +289,7 @@ def test_a_client_that_goes_ends_its_plain_request_too(
     for script, stream in ((_endless, False), (_silent, False), (_silent, True)):
         answerer.script = script
         with pytest.raises(openai.APITimeoutError):
-            whole(api, stream=stream, timeout=0.5)
+            whole(api, stream=stream, timeout=patience.seconds(0.5))
         answerer.await_end(1)
 
 
