@@ -77,6 +77,10 @@ class StandIn:
             gone.cancel()
         except (ConnectionError, _Gone):
             self.closed_early.set()
+        except asyncio.CancelledError:
+            # The test ends. A connection left to its reader would be open when the loop is closed.
+            writer.transport.abort()
+            raise
         finally:
             with suppress(ConnectionError):
                 writer.close()

@@ -81,6 +81,13 @@ def test_neither_web_nor_workers_load_torch() -> None:
     subprocess.run([sys.executable, "-c", program], check=True, cwd=ROOT)
 
 
+def test_children_that_look_at_rows_load_no_tables() -> None:
+    """They start for each file and each check, and would take three times as long to."""
+    for name in ("readers.reader", "doctor.__main__", "privacy.__main__"):
+        program = f"import sys, app.datasets.{name}\nassert 'sqlalchemy' not in sys.modules"
+        subprocess.run([sys.executable, "-c", program], check=True, cwd=ROOT)
+
+
 def test_only_children_use_what_strangers_wrote() -> None:
     """Neither web nor a worker's parent renders their templates or searches with their patterns."""
     uses = {

@@ -12,7 +12,7 @@ import time
 import zipfile
 from pathlib import Path
 
-from sqlalchemy import Select, func, select
+from sqlalchemy import ColumnElement, Select, and_, exists, func, select
 from sqlalchemy.orm import Session
 
 from app import notices
@@ -23,11 +23,15 @@ from app.core.models import (
     Adapter,
     Attempt,
     BaseModel,
+    Dataset,
+    DatasetVersion,
     Desired,
     Evaluation,
     Job,
     JobStatus,
     Json,
+    LearningCurve,
+    Release,
     StoredFile,
     User,
 )
@@ -165,8 +169,27 @@ def by_public_name(db: Session, user: User, name: str) -> Adapter:
 
 
 def list_adapters(db: Session, user: User) -> list[Adapter]:
-    """List the department's adapters, the newest first."""
-    return list(db.scalars(visible(user).order_by(Adapter.id.desc())))
+    """List the department's adapters, the newest first; those of curves stand on their pages."""
+    return list(db.scalars(visible(user).where(~_left_to_curve()).order_by(Adapter.id.desc())))
+
+
+def num_left_to_curves(db: Session, user: User) -> int:
+    """Count what `list_adapters` leaves to the pages of learning curves."""
+    left = visible(user).where(_left_to_curve()).subquery()
+    return db.scalars(select(func.count()).select_from(left)).one()
+
+
+def _left_to_curve() -> ColumnElement[bool]:
+    # A curve's page goes with its data. And whose release a person has decided about is no longer
+    # a mere point.
+    has_page = exists().where(
+        Job.id == Adapter.job_id,
+        LearningCurve.id == Job.curve_id,
+        DatasetVersion.id == LearningCurve.version_id,
+        Dataset.id == DatasetVersion.dataset_id,
+        Dataset.deleted_at.is_(None),
+    )
+    return and_(has_page, Adapter.release == Release.PRIVATE)
 
 
 def archive(db: Session, user: User, adapter: Adapter) -> StoredFile:

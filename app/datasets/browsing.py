@@ -16,7 +16,7 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from app.core.models import DatasetCheck, DatasetVersion, Example, Finding, Split
-from app.datasets import examples, search
+from app.datasets import examples, search, search_bits
 
 PAGE_EXAMPLES = 25
 # So long a page may search for what fits; what it has by then is shown. A dataset of no more
@@ -215,7 +215,7 @@ def _thinned(
 
 
 def _by_position(blocks: search.Blocks, start: int, end: int) -> Iterator[Candidate]:
-    size = search.BLOCK_EXAMPLES
+    size = search_bits.BLOCK_EXAMPLES
     last = -(-end // size)
     block = blocks.following(start // size, last)
     while block < last:
@@ -225,7 +225,7 @@ def _by_position(blocks: search.Blocks, start: int, end: int) -> Iterator[Candid
 
 
 def _back_by_position(blocks: search.Blocks, before: int) -> Iterator[Candidate]:
-    size = search.BLOCK_EXAMPLES
+    size = search_bits.BLOCK_EXAMPLES
     block = blocks.preceding(-(-before // size))
     while block >= 0:
         for index in range(min((block + 1) * size, before) - 1, block * size - 1, -1):

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from app.core.errors import Invalid
-from app.core.models import ExampleKind
+from app.core.kinds import ExampleKind
 
 MAX_SYSTEM_LENGTH = 8000
 MAX_SPEAKER_LENGTH = 200

@@ -19,7 +19,7 @@ from typing import Any
 from sqlalchemy.orm import Session
 
 from app.core.models import DatasetVersion, Split
-from app.datasets import examples, search
+from app.datasets import examples, search, search_bits
 
 # Numbers kept for each version, and for how many: some 100 bytes a question.
 _MAX_INDEXED = search.MIN_INDEXED
@@ -140,13 +140,13 @@ def _in_blocks(
     db: Session, version: DatasetVersion, question: str, asked: Sequence[int]
 ) -> int | None:
     """Search the blocks that hold most of the words, by weight."""
-    size = search.BLOCK_EXAMPLES
+    size = search_bits.BLOCK_EXAMPLES
     num_blocks = -(-version.num_rows // size)
     weights = dict.fromkeys(asked, _weight(num_blocks, num_blocks))
     sums: dict[int, float] = {}
     for stem in dict.fromkeys(_stems(question)):
         word = _number(stem)
-        if word not in weights or len(stem.encode()) < search.NUM_BYTES:
+        if word not in weights or len(stem.encode()) < search_bits.NUM_BYTES:
             continue
         blocks = search.blocks(db, version, [stem])
         holding = list(_numbers(blocks, num_blocks))

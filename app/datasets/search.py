@@ -21,11 +21,8 @@ from sqlalchemy.orm import Session
 
 from app.core.models import DatasetVersion, Example, SearchBits
 from app.datasets import examples
+from app.datasets.search_bits import BLOCK_EXAMPLES, HASH_FACTOR, NUM_BYTES
 
-BLOCK_EXAMPLES = 64
-NUM_BUCKETS = 2**16
-NUM_BYTES = 4
-HASH_FACTOR = 0x9E3779B1
 # Versions below this size have no bits: looking at all of them is quick.
 MIN_INDEXED = 5_000
 # A derived version gets bits of its own once so many of its examples differ from those below.

@@ -56,6 +56,14 @@ NAMES = (
     "evaluate.keep.committed",
     "evaluate.finish.before_commit",
     "evaluate.finish.committed",
+    # and one that has a larger model judge; its models open as those of an evaluation
+    "judge.claimed",
+    "judge.asked",
+    "judge.answered",
+    "judge.keep.before_commit",
+    "judge.keep.committed",
+    "judge.finish.before_commit",
+    "judge.finish.committed",
     # the trainer
     "spool.written",
     "checkpoint.written",

@@ -1,6 +1,7 @@
 """An evaluation in a house of faults: answers that depend on the questions alone, one notice."""
 
 import json
+import re
 from dataclasses import dataclass
 
 from sqlalchemy import func, select
@@ -21,6 +22,8 @@ from tests.worker.answering.asking import a_model, an_adapter
 from tests.worker.trainer.conftest import SMOLLM2_SPECIAL, SMOLLM2_TEMPLATE, tokenizer_json
 
 NUM_TEST = 12  # two blocks
+# What an undisturbed one says to these questions, whose words are the same in each scene.
+_undisturbed: list[tuple[int, str, str]] = []
 
 
 @dataclass
@@ -41,20 +44,27 @@ class Scene:
         key = f"job {self.adapter.job_id} succeeded"
         told = select(func.count()).select_from(Notice).where(Notice.key == key)
         assert house.db.scalar(told) == 1
-        again = evaluations.request(house.db, house.user, self.adapter)
-        house.db.commit()
-        house.ring()
-        house.wait_for(lambda: again.status is EvaluationStatus.DONE)
-        assert said(house, row) == said(house, again) != []
+        if not _undisturbed:
+            again = evaluations.request(house.db, house.user, self.adapter)
+            house.db.commit()
+            house.ring()
+            house.wait_for(lambda: again.status is EvaluationStatus.DONE)
+            _undisturbed.extend(said(house, again))
+        assert said(house, row) == _undisturbed != []
 
 
 def said(house: House, row: Evaluation) -> list[tuple[int, str, str]]:
+    """Return what was answered; who answers is the adapter or None, whatever its number."""
     answers = house.db.execute(
         select(EvaluationAnswer.position, EvaluationAnswer.arm, EvaluationAnswer.text)
         .where(EvaluationAnswer.evaluation_id == row.id)
         .order_by(EvaluationAnswer.position, EvaluationAnswer.arm)
     )
-    return [(answer.position, answer.arm.value, answer.text) for answer in answers]
+    adapter = f"{row.adapter_id} "
+    return [
+        (answer.position, answer.arm.value, re.sub(f"^{adapter}", "adapter ", answer.text))
+        for answer in answers
+    ]
 
 
 def begin(house: House, orders: str = "echo") -> Scene:

@@ -18,7 +18,6 @@ class Proxy:
         self.is_silent = False  # takes what is sent, and passes nothing on: half open
         self.delay_seconds = 0.0
         self._writers: set[asyncio.StreamWriter] = set()
-        self._loop = asyncio.new_event_loop()
         self._ready = threading.Event()
         self._thread = threading.Thread(target=self._run, daemon=True)
 
@@ -26,11 +25,15 @@ class Proxy:
         """Cut every connection that there is."""
         self._loop.call_soon_threadsafe(self._close_all)
 
+    def end(self) -> None:
+        self._loop.call_soon_threadsafe(self._over.set)
+        self._thread.join(10)
+
     def _run(self) -> None:
-        self._loop.run_until_complete(self._serve())
+        asyncio.run(self._serve())  # what is still delayed or silent at the end is cancelled
 
     async def _serve(self) -> None:
-        self._over = asyncio.Event()
+        self._loop, self._over = asyncio.get_running_loop(), asyncio.Event()
         server = await asyncio.start_server(self._connect, "127.0.0.1", 0)
         self.port = server.sockets[0].getsockname()[1]
         self._ready.set()
@@ -71,6 +74,4 @@ def proxy(target: Path) -> Iterator[Proxy]:
     try:
         yield made
     finally:
-        made._loop.call_soon_threadsafe(made._over.set)
-        made._thread.join(10)
-        made._loop.close()
+        made.end()

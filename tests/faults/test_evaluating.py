@@ -11,7 +11,7 @@ from app.ops.embedded.postgres import Postgres
 from app.training import failpoints
 from tests.faults import evaluating
 from tests.faults.conftest import opened
-from tests.faults.house import House, until_gone
+from tests.faults.house import PACE, House, until_gone
 from tests.faults.test_answering import is_locked
 from tests.faults.test_several_gpus import nvidia_smi
 from tests.worker.answering.asking import a_model, ask, child_pids, journal, question, text
@@ -50,14 +50,20 @@ def test_a_child_that_is_killed_at_any_moment_costs_no_answer(house: House) -> N
     killed(house, opening.model)
     opening.finish()
 
-    amid = evaluating.begin(house, "echo wait=0.5")
+    amid = evaluating.begin(house, f"echo wait={PACE}")
     house.wait_for(lambda: any(" ask " in f" {e}" for e in journal(amid.model, house.data_dir)))
     killed(house, amid.model)
     amid.finish()
 
-    failpoints.arm(house.failpoints, "evaluate.keep.committed", "delay:1")
+    failpoints.arm(house.failpoints, "evaluate.keep.committed", f"delay:{3 * PACE}")
     between = evaluating.begin(house)
     house.wait_for(lambda: failpoints.has_struck(house.failpoints, "evaluate.keep.committed"))
     killed(house, between.model)
     between.finish()
-    assert len(child_pids(between.model, house.data_dir)) == 3  # two, and that of the comparison
+    assert len(child_pids(between.model, house.data_dir)) == 2
+
+
+def test_a_device_lost_amid_an_evaluation_costs_no_answer(house: House) -> None:
+    lost = evaluating.begin(house, "echo lost=1")
+    lost.finish()
+    assert len(child_pids(lost.model, house.data_dir)) >= 2

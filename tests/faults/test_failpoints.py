@@ -28,7 +28,7 @@ from app.ops.embedded.postgres import Postgres
 from app.training import failpoints
 from app.training.answers import Event
 from tests import patience
-from tests.faults import evaluating
+from tests.faults import evaluating, judging
 from tests.faults.conftest import opened
 from tests.faults.house import (
     LEASE_AND_GRACE,
@@ -189,6 +189,14 @@ def an_evaluation(house: House, name: str, action: str) -> None:
     scene.finish()
 
 
+def a_judging(house: House, name: str, action: str) -> None:
+    """Each answer is judged once, as by an undisturbed judge."""
+    failpoints.arm(house.failpoints, name, action)
+    scene = judging.begin(house)
+    struck(house, name)
+    scene.finish()
+
+
 SCENES: dict[str, Callable[[House, str, str], None]] = {
     "web.submit": a_submission,
     "hint": a_submission,
@@ -203,6 +211,9 @@ SCENES: dict[str, Callable[[House, str, str], None]] = {
     "evaluate": an_evaluation,
     "evaluate.keep": an_evaluation,
     "evaluate.finish": an_evaluation,
+    "judge": a_judging,
+    "judge.keep": a_judging,
+    "judge.finish": a_judging,
     "answer": an_answer,
     "answer.claim": an_answer,
 }

@@ -5,7 +5,8 @@ pieces, each after a pause and of that length, and its own death before the fift
 it waits for a file of that name beside the model's. What happens to it stands line by line in
 `journal` there; `orders` hold for opening: "refuse" it, "die", "slow=2", "slots=1", and with "echo"
 each answer depends on all that was asked, and on nothing else, and comes after "wait=0.1" seconds;
-with "too_long" none comes, and with "says=…" it is that where it is held to a schema.
+with "too_long" none comes, and with "says=…|…" it is one of these where it is held to a schema;
+"lost=2" is a device that the first two processes lose.
 """
 
 import os
@@ -67,6 +68,10 @@ def echo(command: commands.Ask, stop: threading.Event, folder: Path) -> None:
     """Answer a batch: what is said depends on the words and on who is asked alone."""
     orders = read(folder / "orders")
     stop.wait(float(orders.get("wait", 0)))
+    if (folder / "journal").read_text().count(" open ") <= int(orders.get("lost", 0)):
+        words = "The answer broke off: CUDA error: unspecified launch failure."
+        tell(command.id, answers.Refused(status=503, code="engine_failed", message=words))
+        return
     if "too_long" in orders:
         words = "This is longer than the model can read."
         code = "context_length_exceeded"
@@ -76,7 +81,8 @@ def echo(command: commands.Ask, stop: threading.Event, folder: Path) -> None:
     tell(command.id, answers.Begun(prompt_tokens=5, cached_tokens=0))
     text = f"{command.adapter} {asked}"
     if isinstance(command.request, answers.AnswerRequest) and command.request.limits.json_schema:
-        text = orders.get("says", text)
+        choices = orders.get("says", text).split("|")
+        text = choices[asked % len(choices)]
     tell(command.id, answers.Piece(index=0, text=text))
     tell(command.id, answers.Ended(index=0, reason="stop", completion_tokens=2))
     tell(command.id, answers.Done(engine="llama.cpp", seconds=1, tokens_per_second=1))

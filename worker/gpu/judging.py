@@ -24,6 +24,7 @@ from app.core.models import Json, Judging
 from app.evaluation import judging
 from app.evaluation.judging import Judged, Open
 from app.jobs import protocol
+from app.training import failpoints
 from app.training.answers import AnswerRequest, Limits, Piece, Refused
 from worker import identity
 from worker.answering import batches
@@ -49,7 +50,7 @@ def judge_next(worker_id: str) -> bool:
         leases.JUDGINGS,
         worker_id,
         _fetch,
-        lambda holder, work: _Attempt(holder, work).carry(),
+        _carry,
         name="judging",
         given_up=judging.given_up,
     )
@@ -73,6 +74,11 @@ def _fetch(session: Session, lease: Lease) -> _Work | None:
         return _Work(None, error.message)
 
 
+def _carry(holder: LeaseHolder, work: _Work) -> None:
+    failpoints.hit("judge.claimed")
+    _Attempt(holder, work).carry()
+
+
 class _Attempt:
     """One attempt at a judging."""
 
@@ -89,7 +95,7 @@ class _Attempt:
             self._judge_all(self._work.base)
         with db.session() as session:
             judging.finish(session, lease)
-            session.commit()
+            failpoints.commit(session, "judge.finish")
 
     def _judge_all(self, base: WantedBase) -> None:
         lease = self._holder.lease
@@ -127,6 +133,7 @@ class _Attempt:
             batches.Ended: the child ended meanwhile, or its device failed.
         """
         said = [""] * len(answers)
+        failpoints.hit("judge.asked")
         for number, event in models.ask([_ask(one) for one in answers]):
             match event:
                 case Piece(text=text):
@@ -137,6 +144,7 @@ class _Attempt:
                     # Too long for it, or a schema that its engine cannot keep to: no mark.
                     _log.warning("judging.refused", judging=self._holder.lease.id, why=message)
                     said[number] = ""
+        failpoints.hit("judge.answered")
         return [Judged(one, judging.mark_in(text)) for one, text in zip(answers, said, strict=True)]
 
     def _keep(self, judged: Sequence[Judged], seconds: float) -> None:
@@ -158,7 +166,7 @@ class _Attempt:
                 ),
             }
             judging.keep(session, lease, judged, seconds, progress)
-            session.commit()
+            failpoints.commit(session, "judge.keep")
         self._holder.tell(progress)
 
 

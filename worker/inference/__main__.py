@@ -16,6 +16,7 @@ from pathlib import Path
 from app.training import isolation, manifests
 from app.training.answers import Event, Refused
 from app.training.chat import ChatError, ChatFormat
+from app.training.loading import loading
 from app.training.plan.machine import total_memory
 from worker.inference import commands, compiling
 from worker.inference.engine import Engine, EngineError
@@ -106,7 +107,8 @@ def open_engine(spec: commands.Open) -> Engine:
             context_tokens=spec.context_tokens,
             num_threads=spec.num_threads,
         )
-    from worker.inference.torch_engine import TorchEngine
+    with loading():
+        from worker.inference.torch_engine import TorchEngine
 
     return TorchEngine.open(
         spec.base,

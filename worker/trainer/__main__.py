@@ -24,6 +24,7 @@ from pydantic import ValidationError
 from app.training import events, isolation
 from app.training.config import TrainConfig, TrainerSpec
 from app.training.events import FailedEvent
+from app.training.loading import loading
 from worker.trainer import launch, runtime, walls
 from worker.trainer.commands import Commands, die_with, show_stacks_on_signal
 from worker.trainer.deadline import CutOff, Deadline
@@ -49,9 +50,11 @@ def main() -> int:
     # Nothing may come from the network; `kernels`, where installed, would fetch native code.
     os.environ |= {"HF_HUB_OFFLINE": "1", "USE_HUB_KERNELS": "NO", "TOKENIZERS_PARALLELISM": "true"}
     runtime.prepare()
-    from worker.trainer import job  # torch and its friends, before there is a job
+    with loading():
+        runtime.load_bitsandbytes()
+        from worker.trainer import job  # torch and its friends, before there is a job
 
-    job.warm_up()
+        job.warm_up()
     job_dir = commands.wait_for_job()
     try:
         _confine(job_dir)

@@ -10,6 +10,7 @@ import sys
 import threading
 
 from app.training import events, isolation
+from app.training.loading import loading
 from app.training.plan.machine import total_memory
 from worker.trainer import runtime
 from worker.trainer.packed_copy import PackRequest
@@ -27,7 +28,9 @@ def main() -> int:
         return events.EXIT_CONFIG
     threading.Thread(target=_die_with_parent, daemon=True).start()
     runtime.prepare()
-    from worker.trainer import base_model
+    with loading():
+        runtime.load_bitsandbytes()
+        from worker.trainer import base_model
 
     base_model.pack(request.base, request.target, request.device, is_sharded=request.is_sharded)
     return events.EXIT_DONE

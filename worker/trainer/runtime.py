@@ -1,6 +1,7 @@
 """What the libraries below torch are told, by variables of the environment, before it is loaded."""
 
 import os
+from typing import Any
 
 ENVIRONMENT = {
     "PYTORCH_ALLOC_CONF": "expandable_segments:True",
@@ -24,3 +25,24 @@ def prepare() -> None:
     """Say all of it that nobody has said otherwise."""
     for name, value in ENVIRONMENT.items():
         os.environ.setdefault(name, value)
+
+
+def load_bitsandbytes() -> None:
+    """Load bitsandbytes, before anything else does, without torch's compiler.
+
+    As it is loaded it hands a few functions to `torch.compile`, and for that alone torch loads
+    inductor: a second of the four that a trainer takes to start, and 50 MB. It has kernels of its
+    own for processors and for CUDA, so that those functions are never called; where they would be,
+    they run as they are written, as they do on machines without a C compiler.
+    """
+    import torch
+
+    def as_it_is(function: Any = None, **_: Any) -> Any:
+        return as_it_is if function is None else function
+
+    compiled = torch.compile
+    torch.compile = as_it_is  # type: ignore[assignment]
+    try:
+        import bitsandbytes  # noqa: F401
+    finally:
+        torch.compile = compiled

@@ -8,6 +8,7 @@ All names are re-exported, here alone in `app`: a relationship finds its class o
 is loaded, and Alembic compares all of them.
 """
 
+from app.core.kinds import ExampleKind, Severity
 from app.core.models.answering import Answerer
 from app.core.models.audit import AuditEvent
 from app.core.models.base import Base, Json, Leased, public_id
@@ -20,7 +21,7 @@ from app.core.models.conversations import (
     Finish,
 )
 from app.core.models.datasets import Dataset, DatasetVersion, StoredFile, VersionStatus
-from app.core.models.doctor import CheckStatus, DatasetCheck, Finding, FixRun, FixStatus, Severity
+from app.core.models.doctor import CheckStatus, DatasetCheck, Finding, FixRun, FixStatus
 from app.core.models.evaluations import (
     Arm,
     Evaluation,
@@ -35,7 +36,7 @@ from app.core.models.evaluations import (
     Part,
     Standing,
 )
-from app.core.models.examples import Example, ExampleKind, SearchBits, Split
+from app.core.models.examples import Example, SearchBits, Split
 from app.core.models.feedback import Feedback
 from app.core.models.jobs import (
     Adapter,

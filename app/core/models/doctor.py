@@ -8,6 +8,7 @@ from enum import StrEnum
 from sqlalchemy import CheckConstraint, ForeignKey, Index, LargeBinary, func, text
 from sqlalchemy.orm import Mapped, mapped_column, relationship
 
+from app.core.kinds import Severity
 from app.core.models.base import Base, Json, Leased, enum_of
 from app.core.models.datasets import DatasetVersion
 from app.core.models.people import User
@@ -29,14 +30,6 @@ class FixStatus(StrEnum):
     WORKING = "working"
     DONE = "done"
     FAILED = "failed"
-
-
-class Severity(StrEnum):
-    """How much a finding matters, the worst first."""
-
-    BAD = "bad"
-    WARN = "warn"
-    NOTE = "note"
 
 
 class DatasetCheck(Leased, Base):

@@ -9,6 +9,7 @@ from sqlalchemy import ForeignKey, Index, LargeBinary, text
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import Mapped, mapped_column
 
+from app.core.kinds import ExampleKind
 from app.core.models.base import Base, Json, enum_of
 
 
@@ -18,13 +19,6 @@ class Split(StrEnum):
     TRAIN = "train"  # practice
     VALIDATION = "validation"  # check; in versions from before, test
     TEST = "test"
-
-
-class ExampleKind(StrEnum):
-    CHAT = "chat"
-    PAIR = "pair"
-    TEXT = "text"
-    PREFERENCE = "preference"
 
 
 class Example(Base):

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from app.datasets.doctor.rows import Row
-from app.datasets.search import BLOCK_EXAMPLES, HASH_FACTOR, NUM_BUCKETS, NUM_BYTES
+from app.datasets.search_bits import BLOCK_EXAMPLES, HASH_FACTOR, NUM_BUCKETS, NUM_BYTES
 
 _BUCKETS_AT_ONCE = 1024
 

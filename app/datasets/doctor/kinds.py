@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from app.core.models import Severity
+from app.core.kinds import Severity
 
 # From about so many examples on, training starts to pay off.
 ENOUGH_EXAMPLES = 200

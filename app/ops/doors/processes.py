@@ -2,11 +2,15 @@
 
 import os
 import sys
+from importlib import import_module
 from typing import Annotated, Literal
 
 import typer
 
 from app.ops.doors.shared import DataDir, settings_of, settings_with_servers
+from app.training.loading import loading
+
+_WEB = "app.main"
 
 
 def up(
@@ -22,16 +26,19 @@ def up(
 
 def web() -> None:
     """Start only the web; DATABASE_URL and REDIS_URL name the servers."""
-    import uvicorn
+    with loading():
+        import uvicorn
 
-    from app.core import logs
-    from app.web.connections import LimitedProtocol, allow_files
+        from app.core import logs
+        from app.web.connections import LimitedProtocol, allow_files
+
+        import_module(_WEB)  # uvicorn would, with the collector in its way
 
     chosen = settings_with_servers()
     logs.configure(chosen.log_level, chosen.log_format)
     allow_files()
     uvicorn.run(
-        "app.main:create_lasting_app",
+        f"{_WEB}:create_lasting_app",
         factory=True,
         host=chosen.host,
         port=chosen.port,

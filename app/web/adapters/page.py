@@ -20,6 +20,7 @@ from app.web.evaluation.page import Box
 @dataclass(frozen=True)
 class ListPage:
     adapters: list[Adapter]  # the newest first
+    num_left_to_curves: int  # adapters of learning curves, which stand on the curves' pages
     can_ask: bool
     can_ask_some: bool  # on their pages for everybody
 

@@ -23,7 +23,12 @@ def list_adapters(db: Db, user: CurrentUser) -> Response:
     """Show the department's adapters, the newest first."""
     made = adapters.list_adapters(db, user)
     is_any_released = any(adapter.release is Release.RELEASED for adapter in made)
-    shown = ListPage(made, can_ask=can_edit(user), can_ask_some=is_any_released)
+    shown = ListPage(
+        made,
+        num_left_to_curves=adapters.num_left_to_curves(db, user),
+        can_ask=can_edit(user),
+        can_ask_some=is_any_released,
+    )
     return page("adapters/list.html", user, page=shown)
 
 

@@ -4,6 +4,7 @@ import pytest
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
+from app.adapters import registry, sharing
 from app.core import settings
 from app.core.errors import Conflict, Forbidden, Invalid, NotFound, TooMany
 from app.core.models import (
@@ -221,6 +222,30 @@ def test_it_goes_with_its_data(
     with pytest.raises(NotFound):
         curves.get(db, user, curve.id)
     assert len(db.scalars(select(Adapter)).all()) == 4  # adapters stay, as always
+
+
+def test_its_adapters_stand_on_its_page_until_one_is_released_or_that_page_is_gone(
+    db: Session, user: User, version: DatasetVersion, model: BaseModel
+) -> None:
+    curve = curves.start(db, user, version, model)
+    counted(db, curve, "r" * 24, "r" * 24, "r" * 24)
+    later = make_adapter(db, job=requests_of(db, user, version, model))
+    assert registry.list_adapters(db, user) == [later]
+    assert registry.num_left_to_curves(db, user) == 3
+    stranger = make_user(db, role=Role.LEAD, department=make_department(db))
+    assert registry.num_left_to_curves(db, stranger) == 0
+    last = jobs_of(db, curve)[2].adapter
+    assert last is not None
+    sharing.release(
+        db, user, last, purpose="Trials", limits="Few", asks_per_day=5, keeps_questions=False
+    )
+    assert registry.list_adapters(db, user) == [later, last]
+    sharing.withdraw(db, user, last)
+    assert registry.list_adapters(db, user) == [later, last]
+    deletion.delete_dataset(db, user, version.dataset)
+    db.commit()
+    assert len(registry.list_adapters(db, user)) == 4
+    assert registry.num_left_to_curves(db, user) == 0
 
 
 def requests_of(db: Session, user: User, version: DatasetVersion, model: BaseModel) -> Job:

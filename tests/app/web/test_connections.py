@@ -7,12 +7,16 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, closing, contextmanager, suppress
+from functools import cache
 from pathlib import Path
 
 import httpx2
 import pytest
 
+from app.ops.embedded.postgres import Postgres
+from app.ops.embedded.valkey import Valkey
 from tests import patience
+from tests.conftest import own_database
 
 pytestmark = pytest.mark.timeout(200)
 # A quarter of them for one client.
@@ -21,18 +25,31 @@ _HEAD = b"POST /sign-in HTTP/1.1\r\nHost: 127.0.0.1\r\nOrigin: http://127.0.0.1\
 _FORM = b"Content-Type: application/x-www-form-urlencoded\r\n"
 
 
+@cache  # the web keeps to what it was started with
 def limit_seconds() -> float:
     """Return how long the web waits in these tests: short, but not for a slow machine."""
     return patience.seconds(2)
 
 
-@pytest.fixture
-def port(database_url: str, broker: str, tmp_path: Path) -> Iterator[int]:
-    """The port of `etude web`, as it runs at a site, with short limits."""
+@pytest.fixture(scope="module")
+def port(
+    postgres: Postgres, valkey: Valkey, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[int]:
+    """The port of one `etude web` for the file, as it runs at a site, with short limits."""
+    folder = tmp_path_factory.mktemp("web")
+    with pytest.MonkeyPatch.context() as patch, own_database(postgres, patch):
+        patch.setenv("ETUDE_DATA_DIR", str(folder / "var"))
+        patch.setenv("REDIS_URL", valkey.url)
+        with serving(folder / "web.log") as number:
+            yield number
+
+
+@contextmanager
+def serving(path: Path) -> Iterator[int]:
     with closing(socket.socket()) as probe:
         probe.bind(("127.0.0.1", 0))
         number: int = probe.getsockname()[1]
-    log = (tmp_path / "web.log").open("wb")
+    log = path.open("wb")
     waits = ("REQUEST_HEADER", "REQUEST_BODY", "RESPONSE_READER")
     limits = {f"ETUDE_{name}_SECONDS": str(limit_seconds()) for name in waits}
     # This machine is a stranger like any other.
@@ -45,8 +62,8 @@ def port(database_url: str, broker: str, tmp_path: Path) -> Iterator[int]:
     )
     deadline = time.monotonic() + patience.seconds(60)
     while not _is_well(number):
-        assert process.poll() is None, (tmp_path / "web.log").read_text()
-        assert time.monotonic() < deadline, (tmp_path / "web.log").read_text()
+        assert process.poll() is None, path.read_text()
+        assert time.monotonic() < deadline, path.read_text()
         time.sleep(0.1)
     yield number
     process.terminate()

@@ -20,6 +20,7 @@ from app.core.models import (
     User,
 )
 from app.evaluation import comparing, curves, general_questions, judging, marking, verdict, votes
+from app.people import auth
 from app.web.evaluation.page import stretches
 from tests.app.web.pages import sign_in
 from tests.factories import (
@@ -365,6 +366,20 @@ def test_a_learning_curve_by_one_button(client: TestClient, db: Session) -> None
     assert "The true share right lies between 31 and 69%" in shown
     assert "every 5s" not in shown
     assert "More rows are likely to help." in client.get(f"/versions/{version.id}").text
+    # Its adapters stand there, and in no list.
+    last = jobs[2].adapter
+    assert last is not None
+    assert f'href="/adapters/{last.id}"' in shown
+    listed = " ".join(client.get("/adapters").text.split())
+    assert f"/adapters/{last.id}" not in listed
+    assert "3 adapters of learning curves are not listed here" in listed
+    token = auth.create_token(db, user, "tests")
+    db.commit()
+    bearer = {"Authorization": f"Bearer {token}"}
+    named = [one["id"] for one in client.get("/v1/models", headers=bearer).json()["data"]]
+    assert named == [model.name]
+    found = client.get(f"/v1/models/{last.public_name}", headers=bearer)
+    assert found.json()["x_adapter_id"] == last.id
     # A finished job has the button, too.
     again = client.post(f"/jobs/{jobs[2].id}/learning-curve", follow_redirects=False)
     assert again.status_code == 303

@@ -22,7 +22,7 @@ from app.core.models import (
     Severity,
     Split,
 )
-from app.datasets import browsing, changes, examples, nearest, search
+from app.datasets import browsing, changes, examples, nearest, search, search_bits
 from app.datasets.changes import Change
 from app.datasets.doctor import checks, fixes, process
 from app.datasets.doctor.request import DoctorRequest
@@ -366,7 +366,7 @@ def test_words_are_found_by_their_bits_in_any_derived_version(db: Session) -> No
     assert [row.index for row in back.examples] == [5001]
     # A rare word is found without looking at the rest.
     blocks = search.blocks(db, version, ["nightingale"])
-    assert sum(blocks.has(index) for index in range(0, num, search.BLOCK_EXAMPLES)) <= 3
+    assert sum(blocks.has(index) for index in range(0, num, search_bits.BLOCK_EXAMPLES)) <= 3
     second = changes.derive(
         db,
         first_user(db),

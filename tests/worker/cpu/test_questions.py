@@ -1,6 +1,7 @@
 """Questions from a real child with a real, if tiny, model: one that was made to ask by hand."""
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -196,10 +197,22 @@ def command(pid: int) -> str:
         return ""
 
 
+@pytest.fixture(scope="module")
+def converted(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where llama.cpp's form of the model stays once it was made: it takes five seconds."""
+    return tmp_path_factory.mktemp("converted")
+
+
 @pytest.fixture
-def opening(db: Session, model: BaseModel) -> commands.Open:
+def opening(db: Session, model: BaseModel, converted: Path) -> commands.Open:
     """How a worker's child is opened that has llama.cpp's form of the model."""
-    return prepared(db, model)
+    here = settings.get().cache_dir / "gguf"
+    if is_there := any(converted.iterdir()):
+        shutil.copytree(converted, here)
+    opening = prepared(db, model)
+    if not is_there:
+        shutil.copytree(here, converted, dirs_exist_ok=True)
+    return opening
 
 
 def prepared(db: Session, model: BaseModel) -> commands.Open:
@@ -288,8 +301,8 @@ def test_a_model_that_llama_cpp_gets_wrong_is_asked_as_it_is(
     assert all(text.endswith(" kept?") for tries in said for text in tries)
 
 
+@pytest.mark.usefixtures("opening")  # so that the only child is the one that speaks
 def test_a_child_that_is_killed_breaks_off_in_a_sentence(db: Session, model: BaseModel) -> None:
-    prepared(db, model)  # so that the only child is the one that speaks
     asking = runs.start(db, first_user(db), make_texts(db, 16), model)
     db.commit()
     worker = threading.Thread(target=questions.ask_next, args=(ME,))
@@ -303,11 +316,11 @@ def test_a_child_that_is_killed_breaks_off_in_a_sentence(db: Session, model: Bas
 
 @pytest.mark.parametrize("is_converted", [False, True])
 def test_a_worker_that_is_to_end_hands_it_back(
-    db: Session, model: BaseModel, is_converted: bool
+    db: Session, model: BaseModel, is_converted: bool, request: pytest.FixtureRequest
 ) -> None:
     """Amid the preparation, or amid the questions."""
     if is_converted:
-        prepared(db, model)
+        request.getfixturevalue("opening")
     asking = runs.start(db, first_user(db), make_texts(db, 16), model)
     db.commit()
     identity.drain_file(ME).parent.mkdir(parents=True)

@@ -276,6 +276,7 @@ def test_a_killed_worker_leaves_nothing_behind_and_another_takes_over(
 
     with start_worker() as worker:
         (child,) = wait_for(lambda: identity.children(worker.pid))
+        os.kill(worker.pid, signal.SIGSTOP)  # the child waits until somebody takes what it says
         wait_for(
             lambda: b"app.datasets.readers.reader" in Path(f"/proc/{child}/cmdline").read_bytes()
         )

@@ -68,6 +68,8 @@ PADDED: dict[str, dict[str, Any]] = {
         "head_dim": 16,
     },
 }
+# A family whose examples share a row, in each form that weights are held in, and one with experts.
+IN_SHORT = {*(("gemma2", form) for form in ("nf4", "bf16", "fp32")), ("qwen3_moe", "nf4")}
 
 
 @pytest.fixture
@@ -84,12 +86,9 @@ def base(tiny_model: Path, tmp_path: Path, request: pytest.FixtureRequest) -> Pa
     return folder
 
 
-def _named(models: dict[str, dict[str, Any]], long: tuple[str, ...] = ()) -> Callable[..., Any]:
-    """Run a test on a model of each of these, some only in `make test-long`."""
-    cases = [
-        pytest.param(item, id=item[0], marks=[pytest.mark.long] if item[0] in long else [])
-        for item in models.items()
-    ]
+def _named(models: dict[str, dict[str, Any]]) -> Callable[..., Any]:
+    """Run a test on a model of each of these."""
+    cases = [pytest.param(item, id=item[0]) for item in models.items()]
     return pytest.mark.parametrize("base", cases, indirect=True)
 
 
@@ -119,8 +118,20 @@ def test_what_is_not_on_the_list_is_padded_and_learns_the_same(base: Path, tmp_p
 
 
 @pytest.mark.filterwarnings("ignore:The following .*_pattern keys:RuntimeWarning")
-@_named(PACKED | PADDED, long=tuple((PACKED | PADDED).keys() - {"gemma2", "qwen3_moe"}))
-@pytest.mark.parametrize("resident", ["nf4", "bf16", "fp32"])
+@pytest.mark.parametrize(
+    ("base", "resident"),
+    [
+        pytest.param(
+            item,
+            resident,
+            id=f"{item[0]}-{resident}",
+            marks=[] if (item[0], resident) in IN_SHORT else [pytest.mark.long],
+        )
+        for item in (PACKED | PADDED).items()
+        for resident in ("nf4", "bf16", "fp32")
+    ],
+    indirect=["base"],
+)
 def test_a_whole_job_goes_through(base: Path, tmp_path: Path, resident: str) -> None:
     model_type = json.loads((base / "config.json").read_text())["model_type"]
     spec = make_job(tmp_path / "job", base, num_epochs=1)

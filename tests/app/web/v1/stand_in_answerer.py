@@ -84,18 +84,31 @@ class StandIn:
         return self.talks[-1]
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            await self._talk(reader, writer)
+        finally:
+            # Also where the test ends amid it, so that nothing is open when the loop is closed.
+            writer.transport.abort()
+            with suppress(ConnectionError):
+                await writer.wait_closed()
+
+    async def _talk(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         assert json.loads(await reader.readline()) == {"secret": SECRET}
         talk = Talk(AnswerRequest.model_validate_json(await reader.readline()))
         self.talks.append(talk)
         telling = asyncio.ensure_future(self._tell(talk, writer))
         gone = asyncio.ensure_future(reader.read())
-        with suppress(asyncio.CancelledError):  # the test ends here, too
+        try:
             await asyncio.wait({telling, gone}, return_when=asyncio.FIRST_COMPLETED)
-        writer.close() if telling.done() else writer.transport.abort()
-        for task in (telling, gone):
-            task.cancel()
-        await asyncio.gather(telling, gone, return_exceptions=True)
-        talk.ended_at = time.monotonic()
+            if telling.done():
+                writer.close()
+                with suppress(ConnectionError):
+                    await writer.wait_closed()
+        finally:
+            for task in (telling, gone):
+                task.cancel()
+            await asyncio.gather(telling, gone, return_exceptions=True)
+            talk.ended_at = time.monotonic()
 
     async def _tell(self, talk: Talk, writer: asyncio.StreamWriter) -> None:
         async for event in self.script(talk.request):
@@ -108,23 +121,21 @@ class StandIn:
 def standing_in(db: Session) -> Iterator[StandIn]:
     """Run one for a test, with its row in the database."""
     stand_in = StandIn(says("Hello", " there", "."))
-    loop = asyncio.new_event_loop()
     started = threading.Event()
-    stopping = asyncio.Event()
+    # Of the thread's own loop, once it runs: what ends the server.
+    ends: list[Callable[[], object]] = []
 
     async def run() -> None:
+        stopping = asyncio.Event()
+        loop = asyncio.get_running_loop()
+        ends.append(lambda: loop.call_soon_threadsafe(stopping.set))
         server = await asyncio.start_server(stand_in.serve, "127.0.0.1", 0)
         stand_in.address = f"127.0.0.1:{server.sockets[0].getsockname()[1]}"
         started.set()
         await stopping.wait()
         server.close()
-        talking = asyncio.all_tasks() - {asyncio.current_task()}
-        for task in talking:
-            task.cancel()
-        await asyncio.gather(*talking, return_exceptions=True)
-        await asyncio.sleep(0)  # an aborted connection is closed by the loop's next turn
 
-    thread = threading.Thread(target=loop.run_until_complete, args=(run(),))
+    thread = threading.Thread(target=lambda: asyncio.run(run()))
     thread.start()
     assert started.wait(patience.seconds(10))
     answering.claim(db, "answer-0@here", stand_in.address, SECRET)
@@ -132,6 +143,5 @@ def standing_in(db: Session) -> Iterator[StandIn]:
     try:
         yield stand_in
     finally:
-        loop.call_soon_threadsafe(stopping.set)
+        ends[0]()
         thread.join(timeout=patience.seconds(10))
-        loop.close()
