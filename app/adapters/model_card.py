@@ -6,7 +6,7 @@ from sqlalchemy.orm import object_session
 
 from app.core.models import DatasetVersion, Job
 from app.datasets.questions import reviewing
-from app.jobs import practice
+from app.jobs import cuts, practice
 from app.training.config import TrainConfig
 from app.training.events import DoneEvent
 
@@ -37,7 +37,7 @@ made with Etude, on the owner's own machine. It works only together with that st
 | Data | {data} |
 | SHA-256 of the examples | `{data_hash}` |
 | Examples | {num_train} to practise{num_check}, {num_test} to test |
-{practised_before}| Job | {job} |
+{cut}{practised_before}| Job | {job} |
 | Files | `MANIFEST.json` names each with its SHA-256 |
 
 ## How well it did
@@ -128,6 +128,8 @@ def write(job: Job, done: DoneEvent) -> str:
         else None
     )
     sizes, asked = practice.sizes(job, held_out), practice.chosen_by(job)
+    told = cuts.of_jobs(db, [job.id]).get(job.id) if db is not None else None
+    cut = cuts.sentence(told, asked) if told else ""
     checked = (job.practised_before or {"is_checked": not job.lineage})["is_checked"]
     config = TrainConfig.model_validate(job.config)
     settings = "\n".join(f"| {name} | {value} |" for name, value in config.model_dump().items())
@@ -146,6 +148,7 @@ def write(job: Job, done: DoneEvent) -> str:
         num_train=sizes.practice,
         num_check=f", {sizes.check} to check" if sizes.check else "",
         num_test=sizes.test,
+        cut=f"| Cut | {cut} |\n" if cut else "",
         asked=asked.capitalize(),
         who_chose=_WHO_CHOSE[asked],
         started_from=_started_from(job),

@@ -2,8 +2,8 @@
 
 Web, planner and trainer share it, so it needs tokenizers and the sandboxed Jinja2 alone: importing
 transformers would load torch. Where an answer begins is found by rendering what stands before it
-and asking for one, and where it ends by rendering it with a mark in its place: many templates mark nothing, and a
-padding token is often the end token as well.
+and asking for one, and where it ends by rendering it with a mark in its place: many templates mark
+nothing, and a padding token is often the end token as well.
 """
 
 import hashlib

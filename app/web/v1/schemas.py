@@ -238,6 +238,9 @@ class FineTuningJob(BaseModel):
     x_base_model: str
     x_started_from: list[str]  # tuned models, the nearest first
     x_rows: dict[str, int]  # how many it practises, checks on and is tested on
+    # By use: examples that are too long, their tokens that are lost, and answers among these; null
+    # before training begins.
+    x_cut: dict[str, dict[str, int]] | None
     x_chosen_by: ChosenBy  # by which rows it chooses its step; by practised ones none
     x_settings: dict[str, Any]
     x_metrics: dict[str, Any] | None

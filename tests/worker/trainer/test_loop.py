@@ -163,6 +163,8 @@ def test_questions_are_answered_by_both_models(tmp_path: Path, tiny_model: Path)
         assert sample["reference"].startswith("Up the stairs")
         assert sample["tuned"].startswith("Up the stairs, door")
         assert not sample["base"].startswith("Up")
+        # One has learned where to stop, the other babbles up to the limit.
+        assert (sample["is_base_cut"], sample["is_tuned_cut"]) == (True, False)
 
 
 def break_loss(state: TrainingState, passes: set[int]) -> None:
