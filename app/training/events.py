@@ -138,6 +138,8 @@ class DoneEvent(Event):
     trained_tokens: int
     peak_memory_bytes: int
     train_seconds: float
+    # On a CPU: of these, what each of its threads had of a core; other programs had the rest.
+    processor_seconds: float | None = None
     save_seconds: float = 0  # of all checkpoints
     stopped_early: bool
     preferred_share: float | None = None  # of the pairs that check, at that step

@@ -19,6 +19,16 @@ class DeviceInfo(BaseModel):
     num_cores: int = Field(default=1, ge=1)  # physical ones that this process may use
     has_bfloat16: bool = True
     allocator: Literal["glibc", "tcmalloc"] = "glibc"
+    # Floating-point operations a second that a layer reaches on all of a CPU's cores together, as
+    # worker/trainer/products.py has measured; 0: nobody has.
+    layer_rate: float = 0.0
+    # How many other programs want a core of it just now, on average.
+    load: float = 0.0
+
+    @property
+    def share(self) -> float:
+        """What the other programs leave, of 1: a step waits for the slowest of its threads."""
+        return self.num_cores / (self.num_cores + self.load)
 
 
 def this_cpu() -> DeviceInfo:
@@ -55,6 +65,7 @@ def share_cpu(cpu: DeviceInfo, num_processes: int) -> DeviceInfo:
             "free_bytes": cpu.free_bytes // num_processes,
             "num_cores": max(1, cpu.num_cores // num_processes),
             "num_devices": num_processes,
+            "layer_rate": cpu.layer_rate / num_processes,
         }
     )
 
