@@ -4,7 +4,6 @@ import time
 from pathlib import Path
 
 import pytest
-
 from sqlalchemy.orm import Session
 
 from app.core.models import Worker
