@@ -31,8 +31,9 @@ class DeviceInfo(BaseModel):
     @property
     def share(self) -> float:
         """What the other programs leave of it to a job, of 1."""
-        fair = self.num_cores / (self.num_cores + self.load)
-        return fair if self.num_cores == 1 else float(fair**_TOGETHER)
+        cores = self.num_cores * self.num_devices
+        fair = cores / (cores + self.load)
+        return fair if cores == 1 else float(fair**_TOGETHER)
 
 
 def this_cpu() -> DeviceInfo:

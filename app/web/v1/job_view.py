@@ -73,6 +73,7 @@ def _estimate(db: Session, job: Job, line: queue_view.Outlook) -> Estimate:
             "fits": plan.fits,
             "device": device.name or device.kind,
             "num_devices": device.num_devices,
+            "reasons": plan.reasons,
         }
     )
 

@@ -257,6 +257,7 @@ class Estimate(BaseModel):
     fits: Literal["yes", "tight", "no"] | None = None
     device: str | None = None
     num_devices: int | None = None
+    reasons: list[str] | None = None  # how it would train, and what slows it down
     position: int | None = None  # in the queue; 1 is next
     # The earliest and the latest, in Unix seconds.
     starts: tuple[int, int] | None = None
