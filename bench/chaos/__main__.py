@@ -210,7 +210,7 @@ def _write_model(folder: Path) -> None:
 
     folder.mkdir(parents=True, exist_ok=True)
     eos, _, end = SMOLLM2_SPECIAL
-    (folder / "orders").write_text("echo wait=0.05")
+    (folder / "orders").write_text("echo wait=0.3")
     (folder / "tokenizer.json").write_text(tokenizer_json())
     (folder / "tokenizer_config.json").write_text(json.dumps({"eos_token": end, "pad_token": eos}))
     (folder / "chat_template.jinja").write_text(SMOLLM2_TEMPLATE)
