@@ -24,7 +24,7 @@ export PYTHONDONTWRITEBYTECODE :=
 
 .DEFAULT_GOAL := help
 .PHONY: help setup setup-dev proxies run demo test test-long faults test-gpu test-versions test-vllm check fmt lint types migrations lock revision migrate \
-	golden architecture glossary bench bench-ask bench-evaluate bench-verdicts bench-live bench-start bench-data bench-queue bench-week bench-doctor chaos chaos-short chaos-control \
+	golden architecture glossary bench bench-estimate bench-ask bench-evaluate bench-verdicts bench-live bench-start bench-data bench-queue bench-week bench-doctor chaos chaos-short chaos-control \
 	security sbom setup-hashes clean
 
 help: ## show the targets
@@ -145,6 +145,9 @@ architecture: setup-dev ## draw docs/architecture.svg from the code's own import
 
 bench: setup-dev ## Etude's trainer beside TRL's on this CPU; BENCH_ARGS="--quick" or "--ablate"
 	$(BIN)/python -m bench.train $(BENCH_ARGS)
+
+bench-estimate: setup-dev ## what the plan says a job takes beside what it takes; BENCH_ARGS="--imitate avx2"
+	$(BIN)/python -m bench.estimate $(BENCH_ARGS)
 
 bench-live: setup-dev browser ## trainer's line to point on screen, in Chromium
 	$(BIN)/python -m bench.live

@@ -41,6 +41,7 @@ def write() -> None:
     """Put the newest results into the page and draw the picture."""
     train, ablation = newest("train-cpu"), newest("ablation-cpu")
     parts = ["## On a CPU", *_cpu(train), *_ablation(ablation)]
+    parts += ["## The estimate on a CPU", *_estimates()]
     parts += ["## To the screen", _start(newest("start-cpu")), _live(newest("live"))]
     parts += ["## Asking on a CPU", *_ask(newest("ask-cpu"))]
     parts += ["## On a GPU", *_gpu()]
@@ -150,6 +151,52 @@ def _ablation(result: dict[str, Any] | None) -> list[str]:
         table(rows),
         _disturbed(arms),
     ]
+
+
+_WHOLE_JOB = {"said_seconds": ".0f", "seconds": ".0f", "ratio": ".2f"}
+# Kinds of processor, by what is best in them for products.
+_KINDS = {
+    "avx2": "AVX2",
+    "avx512-bf16": "AVX512-BF16",
+    "amx": "AMX",
+    "imitated-avx2": "AVX2, imitated on another",
+}
+
+
+def _estimates() -> list[str]:
+    """Say for each kind of processor what was foretold and what was measured."""
+    head = ["kind", "load", "a layer, GFLOP/s", "said, tokens/s", "measured", "said / measured"]
+    rows = [[*head, "whole job: said, s", "took, s", "said / took"]]
+    origins = []
+    for kind, words in _KINDS.items():
+        found = newest(f"estimate-{kind}")
+        if found is None:
+            rows.append([words, *["not measured"] * 8])
+            continue
+        origins.append(_origin(found))
+        whole = found["whole_job"]
+        rows.append(
+            [
+                words,
+                f"{found['load']:.1f}",
+                f"{found['layer_rate'] / 1e9:.0f}",
+                f"{found['said']['tokens_per_second']:.0f}",
+                f"{found['measured']['tokens_per_second']:.0f}",
+                f"{found['ratio']:.2f}",
+                *(
+                    [f"{whole[key]:{form}}" for key, form in _WHOLE_JOB.items()]
+                    if whole
+                    else [""] * 3
+                ),
+            ]
+        )
+    text = (
+        "What the page says before a job (`app/training/plan/`), from a layer that is timed here "
+        "and from what else the machine does (*load*: programs that want a core), beside what was "
+        "measured; the aim is ±15 % on a quiet machine. Kinds of processor without figures have "
+        "not been met."
+    )
+    return [text, " ".join(origins), table(rows)]
 
 
 def _start(result: dict[str, Any] | None) -> str:

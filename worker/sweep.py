@@ -31,9 +31,11 @@ from app.notices import outbox
 from app.people import attempts
 from app.training import failpoints
 from app.training.clock import boot_seconds
+from app.training.plan.machine import DeviceInfo
 from worker import identity
 from worker.answering import conversion
 from worker.gpu import gauges
+from worker.gpu.layer_rate import LayerRate
 
 _CLEAN_SECONDS = 600.0
 _LOCK_SECONDS = 5.0
@@ -80,6 +82,8 @@ class _Sweep:
         self.worker = identity.me()
         self.gauges = gauges.Gauges()
         self.is_registered = False
+        self.layer_rate = LayerRate()
+        self.hardware: DeviceInfo | None = None
         self.problem = ""
         # Since when the database has answered without a break; nobody is reaped before that has
         # lasted: after an outage the living must have time to say so.
@@ -165,6 +169,10 @@ class _Sweep:
             "readings": self._readings(session).model_dump(),
             "last_seen": clock.NOW,
         }
+        rate = self.layer_rate.take() / len(self.worker.devices) if self.queue == "gpu" else 0.0
+        if self.hardware is not None and self.hardware.layer_rate != rate:
+            self.hardware = self.hardware.model_copy(update={"layer_rate": rate})
+            values["hardware"] = self.hardware.model_dump()
         if self.is_registered:
             session.execute(update(Worker).where(Worker.id == self.worker.id).values(values))
             return
@@ -172,7 +180,8 @@ class _Sweep:
         # Whether it is drained is not for it to say: an administrator's wish outlasts a restart.
         hardware = identity.hardware()
         if hardware is not None:
-            values["hardware"] = hardware.model_dump()
+            self.hardware = hardware.model_copy(update={"layer_rate": rate})
+            values["hardware"] = self.hardware.model_dump()
         session.execute(
             insert(Worker)
             .values(id=self.worker.id, state=WorkerState.ACTIVE, **values)

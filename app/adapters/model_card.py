@@ -9,7 +9,7 @@ from sqlalchemy.orm import object_session
 from app.core import settings
 from app.core.models import BaseModel, DatasetVersion, Job
 from app.datasets.questions import reviewing
-from app.jobs import practice
+from app.jobs import cuts, practice
 from app.training.config import TrainConfig
 from app.training.events import DoneEvent
 
@@ -41,7 +41,7 @@ model.{whole}
 | Data | {data} |
 | SHA-256 of the examples | `{data_hash}` |
 | Examples | {num_train} to practise{num_check}, {num_test} to test |
-{practised_before}| Job | {job} |
+{cut}{practised_before}| Job | {job} |
 | Tokens that end an answer | {end_tokens} |
 | Files | `MANIFEST.json` names each with its SHA-256 |
 
@@ -134,6 +134,8 @@ def write(job: Job, done: DoneEvent) -> str:
         else None
     )
     sizes, asked = practice.sizes(job, held_out), practice.chosen_by(job)
+    told = cuts.of_jobs(db, [job.id]).get(job.id) if db is not None else None
+    cut = cuts.sentence(told, asked) if told else ""
     checked = (job.practised_before or {"is_checked": not job.lineage})["is_checked"]
     config = TrainConfig.model_validate(job.config)
     repo = _repo(base)
@@ -158,6 +160,7 @@ def write(job: Job, done: DoneEvent) -> str:
         num_train=sizes.practice,
         num_check=f", {sizes.check} to check" if sizes.check else "",
         num_test=sizes.test,
+        cut=f"| Cut | {cut} |\n" if cut else "",
         asked=asked.capitalize(),
         who_chose=_WHO_CHOSE[asked],
         started_from=_started_from(job),

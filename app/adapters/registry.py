@@ -383,6 +383,9 @@ def _measured(db: Session, job: Job, done: DoneEvent) -> Json:
         # While it trains, as the plan's.
         "tokens_per_second": done.trained_tokens / max(done.train_seconds, 1e-9),
         "save_seconds": done.save_seconds,
+        # What it would have been alone on its machine; None: on a GPU, which it has for itself.
+        "plain_tokens_per_second": done.processor_seconds
+        and done.trained_tokens / done.processor_seconds,
     }
 
 

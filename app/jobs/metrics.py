@@ -27,7 +27,7 @@ from app.core.models import (
     Json,
     Metric,
 )
-from app.jobs import fence, practice, stream
+from app.jobs import cuts, fence, practice, stream
 from app.training.events import (
     NOT_FINITE,
     CheckpointEvent,
@@ -58,7 +58,6 @@ _EVENT: TypeAdapter[TrainerEvent] = TypeAdapter(
 # What a JSONB column holds where Python wrote None: not SQL's NULL.
 _JSON_NULL = text("'null'::jsonb")
 _STEP_METRICS = ("loss", "learning_rate", "grad_norm", "tokens_per_second", "num_tokens", "epoch")
-_CUT = ("num_truncated", "num_cut_tokens", "num_cut_answers")
 _PAIR_METRICS = ("preferred_share", "preference_margin")  # of pairs alone
 CSV_COLUMNS = ("step", "train_loss", "train_accuracy", "valid_loss", "valid_mean_token_accuracy")
 
@@ -168,7 +167,7 @@ def _write_rows(
         db.execute(
             new.on_conflict_do_update(index_elements=keys, set_=again), list(metrics.values())
         )
-    asked = ""
+    asked: practice.ChosenBy = "practice"
     if any(isinstance(event, PlanEvent | EvaluationEvent) for event in events):
         asked = practice.chosen_by(db.get_one(Job, job_id))
     for seq, event in enumerate(events, start=last_seq - len(events) + 1):
@@ -278,7 +277,7 @@ def _columns(event: TrainerEvent) -> Json:
         case CheckpointEvent():
             return {"durable_step": event.step}
         case SamplesEvent():
-            return {"samples": event.samples}
+            return {"samples": [sample.model_dump() for sample in event.samples]}
         case DoneEvent():
             # Without the steps that a broken-off attempt did in vain.
             return {"trained_tokens": event.trained_tokens}
@@ -303,7 +302,7 @@ def _metrics(job_id: int, attempt: int, seq: int, event: TrainerEvent) -> list[J
     ]
 
 
-def _sentence(event: TrainerEvent, asked: str) -> tuple[str, str, Json | None] | None:
+def _sentence(event: TrainerEvent, asked: practice.ChosenBy) -> tuple[str, str, Json | None] | None:
     """Say an event in words: level, message, data.
 
     Args:
@@ -317,8 +316,8 @@ def _sentence(event: TrainerEvent, asked: str) -> tuple[str, str, Json | None] |
             if event.num_validation:
                 message += f", {asked}ed on {event.num_validation}"
             message += "."
-            counts = event.model_dump(include=set(_CUT))
-            cut = cut_sentence(counts)
+            counts = event.model_dump(include=set(cuts.COUNTS))
+            cut = cuts.sentence(cuts.of_plan(counts), asked)
             message = f"{message} {cut}".strip()
             return "warn" if cut else "info", message, event.plan | counts
         case EvaluationEvent():
@@ -335,31 +334,6 @@ def _sentence(event: TrainerEvent, asked: str) -> tuple[str, str, Json | None] |
             return event.level, event.message, None
         case _:  # steps are drawn, not told; how a job ended is told by app/jobs
             return None
-
-
-def cut_sentence(counts: Json) -> str:
-    """Say what was cut off because examples are too long; nothing where none is.
-
-    Args:
-        counts: The numbers of a PlanEvent: examples, their tokens, and those that lost an answer.
-    """
-    num_examples, num_tokens, num_answers = (int(counts.get(name) or 0) for name in _CUT)
-    if not num_examples:
-        return ""
-    sentences = [
-        "1 example is too long and is cut, at the beginning of its question first."
-        if num_examples == 1
-        else f"{num_examples:,} examples are too long and are cut, at the beginning of their "
-        "question first."
-    ]
-    if num_tokens:
-        sentences.append(f"In all, {num_tokens:,} tokens are lost.")
-    if num_answers == 1:
-        sentences.append("1 of them also loses part of its answer.")
-    elif num_answers:
-        sentences.append(f"{num_answers:,} of them also lose part of their answer.")
-    sentences.append("A larger “Longest example” keeps them whole.")
-    return " ".join(sentences)
 
 
 def _of_pairs(event: StepEvent | EvaluationEvent, prefix: str) -> dict[str, float]:

@@ -5,22 +5,35 @@ On a machine with several GPUs each has a worker of its own, and one more worker
 several.
 """
 
+import statistics
 from collections.abc import Sequence
 from typing import Literal
 
-from sqlalchemy import select
+from sqlalchemy import exists, func, select
 from sqlalchemy.orm import Session
 
-from app.core.models import BaseModel, DatasetVersion, Json, VersionStatus, Worker
+from app.core.models import (
+    Attempt,
+    BaseModel,
+    DatasetVersion,
+    Job,
+    JobStatus,
+    Json,
+    VersionStatus,
+    Worker,
+)
 from app.datasets import lengths, parts
 from app.jobs import practice, scheduling
 from app.jobs.choice import WORKER_SILENCE
+from app.machines.devices import Readings
 from app.training.config import PRESETS, TrainConfig
 from app.training.plan import choose
 from app.training.plan.choose import Plan
 from app.training.plan.machine import DeviceInfo
 from app.training.plan.shape import LengthHistogram
 
+# From how many like jobs a correction is taken, the newest.
+_NUM_LIKE = 5
 # Whether a model fits depends little on the data: a small file of middling examples stands for it.
 _TYPICAL = LengthHistogram(
     upper_bounds=[512], counts=[200], num_train=180, num_validation=20,
@@ -30,8 +43,9 @@ _TYPICAL = LengthHistogram(
 
 def devices(db: Session) -> list[DeviceInfo]:
     """Return what a job may be trained on: of each number of devices the worker seen last."""
+    trains = exists().where(Job.status == JobStatus.RUNNING, Job.worker_id == Worker.id)
     rows = db.execute(
-        select(Worker.hardware, Worker.last_seen)
+        select(Worker.hardware, Worker.readings, Worker.last_seen, trains.label("trains"))
         .where(Worker.queue == "gpu", Worker.hardware.is_not(None))
         .order_by(Worker.last_seen.desc())
     ).all()
@@ -40,8 +54,44 @@ def devices(db: Session) -> list[DeviceInfo]:
         # Without any that is heard of, the last one that was; a site may be switched off.
         if rows[0].last_seen - row.last_seen < WORKER_SILENCE:
             info = DeviceInfo.model_validate(row.hardware)
-            by_number.setdefault(info.num_devices, info)
+            load = _others_load(info, row.readings, row.trains)
+            by_number.setdefault(info.num_devices, info.model_copy(update={"load": load}))
     return [by_number[number] for number in sorted(by_number)]
+
+
+def _others_load(info: DeviceInfo, readings: Json | None, trains: bool) -> float:
+    """Return how many programs want a core of a CPU, a job's trainer aside: it will be gone."""
+    if info.kind != "cpu" or readings is None:
+        return 0.0
+    found = [one.load or 0.0 for one in Readings.model_validate(readings).devices]
+    own = info.num_cores * info.num_devices if trains else 0
+    return max(0.0, max(found, default=0.0) - own)
+
+
+def _correction(db: Session, base_model: BaseModel, config: TrainConfig, name: str) -> float:
+    """Return how much longer like jobs took than was worked out for them, each by itself."""
+    rows = db.execute(
+        select(
+            Job.plan["plain_tokens_per_second"].as_float(),
+            func.coalesce(
+                Job.measured["plain_tokens_per_second"].as_float(),
+                Job.measured["tokens_per_second"].as_float(),
+            ),
+        )
+        .join(Attempt, (Attempt.job_id == Job.id) & (Attempt.number == Job.attempt))
+        .join(Worker, Worker.id == Attempt.worker_id)
+        .where(
+            Job.status == JobStatus.SUCCEEDED,
+            Job.base_model_id == base_model.id,
+            Job.config["method"].as_string() == config.method,
+            Job.config["objective"].as_string() == config.objective,
+            Worker.hardware["name"].as_string() == name,
+        )
+        .order_by(Job.id.desc())
+        .limit(_NUM_LIKE)
+    )
+    factors = [planned / measured for planned, measured in rows if planned and measured]
+    return statistics.median(factors) if factors else 1.0
 
 
 def device_of(plan: Plan, on: Sequence[DeviceInfo]) -> DeviceInfo:
@@ -79,9 +129,10 @@ def predict(
         num_checked = sizes.check if parts.has_three(version) else sizes.test
         num_practice = practice.num_of(sizes.practice, rows_percent)
         histogram = histogram.of_so_many(num_practice, num_checked)
-    return plan_for(
+    plan = plan_for(
         base_model.config, base_model.num_parameters, histogram, config, on, from_adapter
     )
+    return plan and plan.corrected(_correction(db, base_model, config, device_of(plan, on).name))
 
 
 def fits(base_model: BaseModel, on: Sequence[DeviceInfo]) -> Literal["yes", "tight", "no"] | None:

@@ -208,8 +208,12 @@ _COLUMNS = (
     Job.base_model_id,
     Job.config["method"].as_string().label("method"),
     Job.config["early_stopping_patience"].as_integer().label("patience"),
-    Job.plan["seconds"].as_float().label("planned_seconds"),
+    # As planned before like jobs corrected it: the range of like jobs is beside that.
+    (Job.plan["seconds"].as_float() / func.coalesce(Job.plan["correction"].as_float(), 1)).label(
+        "planned_seconds"
+    ),
 )
+_PLAIN = func.nullif(Job.plan["plain_tokens_per_second"].as_float(), 0)
 
 
 def _pace(db: Session) -> forecast.Pace:
@@ -220,8 +224,12 @@ def _pace(db: Session) -> forecast.Pace:
             Job.base_model_id,
             Job.config["method"].as_string(),
             Worker.hardware["name"].as_string(),
-            Job.plan["tokens_per_second"].as_float(),
-            Job.measured["tokens_per_second"].as_float(),
+            # Beside what it would have been alone on its machine, where both are known.
+            func.coalesce(_PLAIN, Job.plan["tokens_per_second"].as_float()),
+            func.coalesce(
+                Job.measured["plain_tokens_per_second"].as_float(),
+                Job.measured["tokens_per_second"].as_float(),
+            ),
         )
         .join(Attempt, (Attempt.job_id == Job.id) & (Attempt.number == Job.attempt))
         .join(Worker, Worker.id == Attempt.worker_id)

@@ -1,9 +1,9 @@
 """Chat template -> text, token ids and labels: the one place that decides what is learned.
 
 Web, planner and trainer share it, so it needs tokenizers and the sandboxed Jinja2 alone: importing
-transformers would load torch. Where an answer begins is found by rendering what stands before it,
-and where it ends by rendering it with a mark in its place: many templates mark nothing, and a
-padding token is often the end token as well.
+transformers would load torch. Where an answer begins is found by rendering what stands before it
+and asking for one, and where it ends by rendering it with a mark in its place: many templates mark
+nothing, and a padding token is often the end token as well.
 """
 
 import hashlib
@@ -31,6 +31,7 @@ Message = Mapping[str, Any]
 Tools = Sequence[Mapping[str, Any]]  # OpenAI's: {"type": "function", "function": {"name", …}}
 # Stands in for a message's content to find where a template puts it; no text has it.
 _SENTINEL = "\ue000etude\ue001"
+_PROBE = [{"role": "user", "content": "a"}, {"role": "assistant", "content": _SENTINEL}]
 # Candidates for what stands for a control word that somebody typed while a template is rendered.
 _MARKS = tuple(f"\ue000{number}\ue001" for number in range(1000))
 # What is for Etude and not for a template.
@@ -317,10 +318,16 @@ class ChatFormat:
         return frozenset(token_id for token_id in ids if token_id is not None)
 
     @cached_property
+    def _lead(self) -> str:
+        """What the template writes before an answer's words and has the model say: a space."""
+        before = self.render(_PROBE).partition(_SENTINEL)[0]
+        asking = self.render(_PROBE[:1], add_generation_prompt=True)
+        return before.removeprefix(asking) if before.startswith(asking) else ""
+
+    @cached_property
     def _turn_ends(self) -> tuple[str, ...]:
         """What the template writes right behind an answer."""
-        probe = [{"role": "user", "content": "a"}, {"role": "assistant", "content": _SENTINEL}]
-        after = self.render(probe).partition(_SENTINEL)[2]
+        after = self.render(_PROBE).partition(_SENTINEL)[2]
         return tuple(token for token in self._special_tokens if after.startswith(token))
 
     @cached_property
@@ -393,17 +400,11 @@ class ChatFormat:
         self, messages: Sequence[Message], index: int, text: str, tools: Tools | None
     ) -> tuple[int, int]:
         """Find an answer in the whole text: from behind the words that ask for it to its end."""
-        before = self._try(messages[:index], tools) if index else None
-        marked = [dict(m) for m in messages]
-        marked[index]["content"] = _SENTINEL
-        head, mark, tail = self._render(marked, False, tools).partition(_SENTINEL)
-        if before and text.startswith(before):
-            start = len(before)
-        elif mark and text.startswith(head):
-            # Prefixes may render differently: a default system turn appears when the first message
-            # is no system turn, and some templates drop earlier reasoning.
-            start = len(head)
-        else:
+        head, mark, tail = self._marked(messages, index, tools)
+        start = self._behind_asking(messages, index, text, tools)
+        if start is None and mark and text.startswith(head):
+            start = len(head) - len(self._lead if head.endswith(self._lead) else "")
+        if start is None:
             raise ChatError(_HIDDEN)
         if messages[index].get("tool_calls"):
             return start, self._end_of_turn(text, start)
@@ -411,6 +412,36 @@ class ChatFormat:
             raise ChatError(_HIDDEN)
         end = len(text) - len(tail)
         return start, end + max((len(t) for t in self._turn_ends if tail.startswith(t)), default=0)
+
+    def _behind_asking(
+        self, messages: Sequence[Message], index: int, text: str, tools: Tools | None
+    ) -> int | None:
+        """Find where the words that ask for an answer end in the whole text; None: nowhere."""
+        if not index:
+            return None  # nobody asked
+        before = self._try(messages[:index], tools)
+        if before is None:
+            return None
+        if text.startswith(before):
+            return len(before)
+        # What stands further up may change with what comes after: Mistral's tools stand before the
+        # last question, Qwen's thoughts behind it. So both are compared from the turn before on.
+        _, is_asked, asking = self._marked(messages[:index], index - 1, tools, asks=True)
+        _, mark, after = self._marked(messages, index - 1, tools)
+        answer = after.removeprefix(asking)
+        is_found = is_asked and mark and after.startswith(asking) and text.endswith(answer)
+        return len(text) - len(answer) if is_found else None
+
+    def _marked(
+        self, messages: Sequence[Message], index: int, tools: Tools | None, asks: bool = False
+    ) -> tuple[str, str, str]:
+        """Return what is rendered before and behind a turn's content, and a mark between them.
+
+        The mark is empty where the content is not rendered.
+        """
+        marked = [dict(message) for message in messages]
+        marked[index]["content"] = _SENTINEL
+        return self._render(marked, asks, tools).partition(_SENTINEL)
 
     def _end_of_turn(self, text: str, start: int) -> int:
         """Find where a turn ends whose calls stand behind its words, or in their place."""

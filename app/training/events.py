@@ -38,9 +38,13 @@ class PlanEvent(Event):
     total_steps: int
     num_train: int
     num_validation: int
-    num_truncated: int
+    num_truncated: int  # of the examples that are practised
     num_cut_tokens: int = 0  # of the truncated examples, together
     num_cut_answers: int = 0  # of the truncated examples, those whose answer lost something
+    # The same of those that losses in between are measured on.
+    num_checked_truncated: int = 0
+    num_checked_cut_tokens: int = 0
+    num_checked_cut_answers: int = 0
     plan: dict[str, Any]
 
     @field_validator("plan")
@@ -104,11 +108,22 @@ class NoteEvent(Event):
     message: str
 
 
+class Sample(BaseModel):
+    """A question and its answers; `is_…_cut`: the answer was not over at its limit of tokens."""
+
+    question: str
+    reference: str
+    base: str
+    tuned: str
+    is_base_cut: bool = False
+    is_tuned_cut: bool = False
+
+
 class SamplesEvent(Event):
     """Questions of the rows that check, answered by the base model and by the tuned one."""
 
     kind: Literal["samples"] = "samples"
-    samples: list[dict[str, str]]  # question, reference, base, tuned
+    samples: list[Sample]
 
 
 class DoneEvent(Event):
@@ -123,6 +138,8 @@ class DoneEvent(Event):
     trained_tokens: int
     peak_memory_bytes: int
     train_seconds: float
+    # On a CPU: of these, what each of its threads had of a core; other programs had the rest.
+    processor_seconds: float | None = None
     save_seconds: float = 0  # of all checkpoints
     stopped_early: bool
     preferred_share: float | None = None  # of the pairs that check, at that step

@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Any
 
 from bench import comparison
-from bench.chaos import check, client, collect, disturb, trainer, viewer, witness
+from bench.chaos import asker, check, client, collect, disturb, trainer, viewer, witness
 from bench.chaos.house import House, can_be_another_host, free_port
 
 # A job's name is what its trainer does.
@@ -89,11 +89,18 @@ def run_part(run: Path, arguments: argparse.Namespace) -> int:
             _learn_references(house, api, customer, run, stop)
         if arguments.control:
             _drain_fenced(house)
+        somebody = asker.Asker(api, run / "asker.jsonl", f"{state['seed']}/{len(state['parts'])}")
         customer.start()
+        somebody.start()
         _disturb(house, run, state, arguments, stop, began)
         if stop.is_set() and not arguments.control:
             say("Stopped; `make chaos` with the same folder goes on from here.")
         _settle(api, customer)
+        somebody.stop.set()
+        somebody.join()
+        _settle_evaluations(house)
+        if not arguments.control:
+            somebody.ask_all(_SETTLE_SECONDS)
         history = collect.collect(house.postgres.url, api, run, house.settings.storage_dir)
     finally:
         house.stop()
@@ -189,11 +196,40 @@ def _prepare(house: House, run: Path, num_workers: int) -> tuple[str, str]:
         # One fewer than there are workers, so that the limit is what decides.
         rule = QueueRule(department_id=user.department_id, max_running=max(1, num_workers))
         session.add(rule)
-        factories.make_base_model(session, name=client.MODEL)
+        model = factories.make_base_model(session, name=client.MODEL)
+        _write_model(house.data_dir / "models" / str(model.folder))
         session.commit()
     db.engine().dispose()
     file.write_text(json.dumps([token, cookie]))
     return token, cookie
+
+
+def _write_model(folder: Path) -> None:
+    """Write what the stand-in that answers wants of a model, and what reads its template."""
+    from tests.worker.trainer.conftest import SMOLLM2_SPECIAL, SMOLLM2_TEMPLATE, tokenizer_json
+
+    folder.mkdir(parents=True, exist_ok=True)
+    eos, _, end = SMOLLM2_SPECIAL
+    (folder / "orders").write_text("echo wait=0.3")
+    (folder / "tokenizer.json").write_text(tokenizer_json())
+    (folder / "tokenizer_config.json").write_text(json.dumps({"eos_token": end, "pad_token": eos}))
+    (folder / "chat_template.jinja").write_text(SMOLLM2_TEMPLATE)
+
+
+def _settle_evaluations(house: House) -> None:
+    """Wait until every evaluation has come to its end, or too long."""
+    import psycopg
+
+    deadline = time.monotonic() + _SETTLE_SECONDS
+    with psycopg.connect(house.postgres.url, autocommit=True) as connection:
+        while time.monotonic() < deadline:
+            found = connection.execute(
+                "SELECT count(*) FROM evaluation WHERE status = ANY(%s)",
+                [sorted(check.OPEN_EVALUATIONS)],
+            ).fetchone()
+            if found == (0,):
+                return
+            time.sleep(0.3)
 
 
 def _wait_until_ready(house: House, api: client.Api, stop: threading.Event) -> None:
@@ -312,6 +348,8 @@ def _summary(
         "watched": sum(job.watched is not None for job in history.jobs),
         "stream_breaks": sum(line["breaks"] for line in client.read(run / "viewer.jsonl")),
         "trainer_lines": len(history.lines),
+        "asked": dict(Counter(line["kind"] for line in client.read(run / "asker.jsonl"))),
+        "evaluations": dict(Counter(one.status for one in history.evaluations)),
         "points": sum(len(points) for job in history.jobs for points in job.curves.values()),
         **report.counts,
         "minutes": round(state["seconds"] / 60, 1),

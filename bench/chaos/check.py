@@ -3,7 +3,7 @@
 A `History` is what was seen from outside: what the web promised to its client (`accepted`,
 `cancels`), what the trainers wrote into their log (`lines`), what the database saw being written
 (`writes`, in its own order), and what was there in the end. `check` counts what contradicts the
-protocol (docs/chaos.md, I1 to I8); each count must be zero.
+protocol (docs/chaos.md, I1 to I10); each count must be zero.
 """
 
 from collections import Counter, defaultdict
@@ -16,6 +16,7 @@ Curves = dict[str, list[tuple[int, float]]]
 # Measured in seconds of a machine, so no two runs agree on it.
 _TIMED = frozenset({"tokens_per_second"})
 FINAL = frozenset({"succeeded", "failed", "cancelled"})
+OPEN_EVALUATIONS = frozenset({"waiting", "evaluating"})
 # What `check` counts, in the order of the report; anything but zero is wrong.
 COUNTS = (
     "lost",
@@ -36,6 +37,10 @@ COUNTS = (
     "attempt_gaps",
     "open_attempts",
     "over_quota",
+    "different_answers",
+    "silent_models",
+    "unfinished_evaluations",
+    "incomplete_evaluations",
 )
 
 
@@ -114,6 +119,25 @@ class Reference:
     weights_sha256: str
 
 
+@dataclass(frozen=True)
+class Said:
+    """What a model said to a question; None: it never answered again after the disturbances."""
+
+    model: str
+    question: str
+    text: str | None
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """A row of `evaluation`, and how many answers stand below it."""
+
+    id: str
+    status: str
+    wanted: int  # questions that it says to have had answered, times arms
+    answers: int
+
+
 @dataclass
 class History:
     """All that was seen."""
@@ -126,6 +150,8 @@ class History:
     writes: list[Write] = field(default_factory=list)
     references: dict[str, Reference] = field(default_factory=dict)
     taken_over: int = 0  # how often somebody went on from what the database had not heard of
+    said: list[Said] = field(default_factory=list)
+    evaluations: list[Evaluation] = field(default_factory=list)
     max_running: int | None = None  # how many jobs may be in training at once, all together
 
 
@@ -156,6 +182,8 @@ def check(history: History) -> Report:
         *_cancels(history),
         *_attempts(history),
         *_quota(history),
+        *_answers(history),
+        *_evaluations(history),
     ]
     counted = Counter(kind for kind, _ in findings)
     return Report(
@@ -309,6 +337,28 @@ def _quota(history: History) -> Iterator[Finding]:
             held.add(write.job)
             if history.max_running is not None and len(held) > history.max_running:
                 yield "over_quota", f"{write.job} is number {len(held)} of {history.max_running}"
+
+
+def _answers(history: History) -> Iterator[Finding]:
+    """I9: the same question to the same model has one answer, and each answers again in the end."""
+    known: dict[tuple[str, str], str] = {}
+    for said in history.said:
+        if said.text is None:
+            yield "silent_models", f"{said.model} answers no more"
+            continue
+        first = known.setdefault((said.model, said.question), said.text)
+        if said.text != first:
+            what = f"{said.model} said {said.text!r} and {first!r} before to {said.question!r}"
+            yield "different_answers", what
+
+
+def _evaluations(history: History) -> Iterator[Finding]:
+    """I10: every evaluation comes to an end; one that is done has the answers that it counts."""
+    for one in history.evaluations:
+        if one.status in OPEN_EVALUATIONS:
+            yield "unfinished_evaluations", f"{one.id} is {one.status}"
+        elif one.status == "done" and one.answers < one.wanted:
+            yield "incomplete_evaluations", f"{one.id} has {one.answers} answers of {one.wanted}"
 
 
 def _spans(lines: Iterable[Line]) -> dict[str, dict[tuple[int, int], tuple[int, int]]]:

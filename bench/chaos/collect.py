@@ -44,12 +44,22 @@ def collect(url: str, api: client.Api, run: Path, storage: Path) -> check.Histor
             history.taken_over = number
         names = _jobs(connection, history)
         _curves(connection, history, names)
+        for row in connection.execute(
+            "SELECT public_id, status, num_answered * jsonb_array_length(arms), "
+            "(SELECT count(*) FROM evaluation_answer WHERE evaluation_id = e.id) "
+            "FROM evaluation e ORDER BY id"
+        ):
+            history.evaluations.append(check.Evaluation(*row))
         _watched(run / "viewer.jsonl", history)
         _adapters(connection, history, names, api, storage)
         for kind, job, attempt in connection.execute(
             "SELECT kind, job_id, attempt FROM chaos.written ORDER BY number"
         ):
             history.writes.append(check.Write(_KINDS[kind], names[job], attempt))  # type: ignore[arg-type]
+    for line in client.read(run / "asker.jsonl"):
+        if line["kind"] in ("answered", "silent"):
+            text = line["said"] if line["kind"] == "answered" else None
+            history.said.append(check.Said(line["model"], line["question"], text))
     for log in sorted((run / "history").glob("*.jsonl")):
         history.lines += _lines(log, names)
     for recipe, seen in json.loads((run / "references.json").read_text()).items():

@@ -25,6 +25,7 @@ from worker import identity
 
 ROOT = Path(__file__).resolve().parents[2]
 OTHER_HOST = "chaos-b"
+_ANSWERER = "tests.worker.stand_in_answerer"
 _AGAIN_SECONDS = 0.5
 # The protocol's constants a twentieth as long; all relations between them stay.
 TIMINGS = {
@@ -115,6 +116,8 @@ class House:
             "ETUDE_STARTER_MODEL": "false",
             "ETUDE_TRAINER_MODULE": "bench.chaos.trainer",
             "ETUDE_V1_REQUESTS_PER_MINUTE": "0",
+            "ETUDE_ANSWER_MODULE": _ANSWERER,
+            "ETUDE_ANSWER_CONVERT_MODULE": "tests.worker.stand_in_converter",
             "ETUDE_DATA_DIR": str(self.data_dir),
             "CUDA_VISIBLE_DEVICES": "",
             **TIMINGS,
@@ -201,6 +204,9 @@ class House:
         pid = self.valkey.pid()
         return [pid] if pid is not None else []
 
+    def _answer_workers(self) -> list[int]:
+        return _children_with(self.up.pids(), "worker.answer")
+
     def _cpu_workers(self) -> list[int]:
         return _children_with(self.up.pids(), "cpu")
 
@@ -211,6 +217,9 @@ _ROLES: dict[str, Callable[[House], list[int]]] = {
     "gpu worker": House._gpu_workers,
     "supervisor": House._supervisors,
     "trainer": lambda house: _children_with(house._supervisors(), "bench.chaos.trainer"),
+    "evaluator": lambda house: _children_with(house._supervisors(), _ANSWERER),
+    "answer worker": House._answer_workers,
+    "answerer": lambda house: _children_with(house._answer_workers(), _ANSWERER),
     "cpu worker": House._cpu_workers,
     "cpu child": lambda house: _children_with(house._cpu_workers(), "celery"),
     "valkey": House._valkey,

@@ -11,10 +11,12 @@ from bench.chaos.check import (
     Accepted,
     Adapter,
     Attempt,
+    Evaluation,
     History,
     Job,
     Line,
     Reference,
+    Said,
     Write,
     check,
 )
@@ -69,6 +71,8 @@ def sound() -> History:
             Write("release", "a", 2),
         ],
         references={RECIPE: Reference(CURVES, "w")},
+        said=[Said("m", "q", "a"), Said("m", "other", "b"), Said("m", "q", "a")],
+        evaluations=[Evaluation("e", "done", 12, 12), Evaluation("f", "failed", 0, 3)],
         max_running=2,
     )
 
@@ -217,6 +221,22 @@ def leave_an_attempt_open(h: History) -> None:
     h.jobs[1].attempts = [Attempt(1, "gpu-0", is_open=True)]
 
 
+def answer_otherwise(h: History) -> None:
+    h.said.append(Said("m", "q", "something else"))
+
+
+def fall_silent(h: History) -> None:
+    h.said.append(Said("m", "q", None))
+
+
+def leave_an_evaluation(h: History) -> None:
+    h.evaluations.append(Evaluation("f", "evaluating", 4, 4))
+
+
+def lose_an_answer(h: History) -> None:
+    h.evaluations[0] = replace(h.evaluations[0], answers=11)
+
+
 @pytest.mark.parametrize(
     ("spoil", "found"),
     [
@@ -252,6 +272,10 @@ def leave_an_attempt_open(h: History) -> None:
         (count_too_few, {"attempt_gaps"}),
         (leave_an_attempt_open, {"open_attempts"}),
         (begin_too_many, {"over_quota"}),
+        (answer_otherwise, {"different_answers"}),
+        (fall_silent, {"silent_models"}),
+        (leave_an_evaluation, {"unfinished_evaluations"}),
+        (lose_an_answer, {"incomplete_evaluations"}),
     ],
     ids=lambda value: getattr(value, "__name__", ""),
 )

@@ -28,7 +28,7 @@ _TOKENIZER_FILES = (
 )
 _BEST = "best_adapter.safetensors"
 # Differ between two saves of the same step.
-_CLOCKS = ("train_seconds", "save_seconds", "last_save_seconds")
+_CLOCKS = ("train_seconds", "processor_seconds", "save_seconds", "last_save_seconds")
 
 
 @dataclass
@@ -42,6 +42,7 @@ class Progress:
     learning_rate_scale: float = 1.0  # halved after a loss that was no number
     trained_tokens: int = 0
     train_seconds: float = 0.0
+    processor_seconds: float = 0.0  # of the same, what each of our threads had of a core
     save_seconds: float = 0.0  # of all checkpoints
     last_save_seconds: float = 0.0
     baseline_loss: float | None = None

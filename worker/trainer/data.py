@@ -41,15 +41,28 @@ class Question:
         return next((str(m["content"]) for m in asked), "")
 
 
+@dataclass
+class Cut:
+    """What the length limit cut off the examples of a split."""
+
+    num_examples: int = 0
+    num_tokens: int = 0
+    num_answers: int = 0  # of these examples, those that lost something that is learned
+
+    def add(self, pieces: Sequence[Encoded]) -> None:
+        """Count an example in."""
+        self.num_examples += any(piece.num_cut_tokens > 0 for piece in pieces)
+        self.num_tokens += sum(piece.num_cut_tokens for piece in pieces)
+        self.num_answers += any(piece.num_cut_answer_tokens > 0 for piece in pieces)
+
+
 @dataclass(frozen=True)
 class Data:
     train: list[Encoded]
     validation: list[Encoded]
-    num_truncated: int
+    cut: dict[str, Cut]  # by split
     num_left_out: int  # nothing of them is an answer
     questions: list[Question]
-    num_cut_tokens: int = 0
-    num_cut_answers: int = 0  # of the truncated, those that lost something that is learned
     num_cut_texts: int = 0  # plain texts that became several examples
     num_pieces: int = 0  # how many those are now
 
@@ -98,6 +111,7 @@ def prepare(
     examples = _read(path)
     splits: dict[str, list[Encoded]] = {"train": [], "validation": []}
     questions: list[Question] = []
+    cut = {split: Cut() for split in splits}
     counts: Counter[str] = Counter()
     for begin in range(0, len(examples), _BATCH):
         part = examples[begin : begin + _BATCH]
@@ -114,9 +128,7 @@ def prepare(
             if len(pieces) > 1:
                 counts["cut_texts"] += 1
                 counts["pieces"] += len(pieces)
-            counts["truncated"] += any(piece.num_cut_tokens > 0 for piece in pieces)
-            counts["cut_tokens"] += sum(piece.num_cut_tokens for piece in pieces)
-            counts["cut_answers"] += any(piece.num_cut_answer_tokens > 0 for piece in pieces)
+            cut[example.split].add(pieces)
             splits[example.split] += useful
             if example.split == "validation" and len(questions) < num_questions:
                 questions += _question(example)
@@ -127,11 +139,9 @@ def prepare(
     return Data(
         splits["train"],
         splits["validation"],
-        counts["truncated"],
+        cut,
         counts["left_out"],
         questions,
-        counts["cut_tokens"],
-        counts["cut_answers"],
         counts["cut_texts"],
         counts["pieces"],
     )

@@ -175,17 +175,22 @@ def _tell(
 ) -> None:
     """Say how it will be trained, and what of the examples was cut or left out."""
     config, context = spec.config, context_tokens(model_config)
+    practised, checked = examples.cut["train"], examples.cut["validation"]
     log.write(
         PlanEvent,
         total_steps=plan.num_steps,
         num_train=len(examples.train),
         num_validation=len(examples.validation),
-        num_truncated=examples.num_truncated,
-        num_cut_tokens=examples.num_cut_tokens,
-        num_cut_answers=examples.num_cut_answers,
+        num_truncated=practised.num_examples,
+        num_cut_tokens=practised.num_tokens,
+        num_cut_answers=practised.num_answers,
+        num_checked_truncated=checked.num_examples,
+        num_checked_cut_tokens=checked.num_tokens,
+        num_checked_cut_answers=checked.num_answers,
         plan=plan.model_dump(mode="json"),
     )
-    if examples.num_truncated and context is not None and context < config.max_length_tokens:
+    num_cut = practised.num_examples + checked.num_examples
+    if num_cut and context is not None and context < config.max_length_tokens:
         log.write(
             NoteEvent,
             level="warn",

@@ -95,7 +95,7 @@ def take_step(state: TrainingState, total_steps: int) -> bool:
     Returns:
         False, with nothing updated, where the loss is no number.
     """
-    began = time.monotonic()
+    began, had = time.monotonic(), time.process_time()
     config, progress, num_train = state.config, state.progress, len(state.data.train)
     chosen = step_examples(num_train, config, progress.step)
     examples = [state.data.train[index] for index in chosen]
@@ -110,6 +110,7 @@ def take_step(state: TrainingState, total_steps: int) -> bool:
     progress.step += 1
     progress.trained_tokens += num_tokens
     progress.train_seconds += seconds
+    progress.processor_seconds += (time.process_time() - had) / torch.get_num_threads()
     progress.recent_losses = [*progress.recent_losses[-9:], loss]
     preferences = state.pairs.take(state.group)
     state.log.write(
@@ -202,6 +203,7 @@ def _finish(state: TrainingState) -> None:
         trained_tokens=progress.trained_tokens,
         peak_memory_bytes=int(state.group.most(memory.peak_bytes(state.model.device))),
         train_seconds=progress.train_seconds,
+        processor_seconds=progress.processor_seconds if state.spec.device == "cpu" else None,
         save_seconds=progress.save_seconds,
         stopped_early=progress.stopped_early,
         preferred_share=progress.best_preferred_share,

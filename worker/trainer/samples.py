@@ -9,6 +9,7 @@ import torch
 from transformers import DynamicCache
 
 from app.training.chat import ChatFormat
+from app.training.events import Sample
 from app.training.plan.shape import most_tokens
 from worker.trainer import memory
 from worker.trainer.data import Question
@@ -20,7 +21,7 @@ from worker.trainer.state import TrainingState
 MAX_NEW_TOKENS = 64
 
 
-def answer_questions(state: TrainingState) -> list[dict[str, str]]:
+def answer_questions(state: TrainingState) -> list[Sample]:
     """Answer a few questions; what was learned is not lost where memory runs out."""
     length = most_tokens(state.config, state.model.peft.config.to_dict())
     if state.plan.strategy == "fsdp":  # all parts are needed, and nobody may leave
@@ -45,7 +46,7 @@ def answer(
     questions: Sequence[Question],
     max_length_tokens: int,
     group: Group = ALONE,
-) -> list[dict[str, str]]:
+) -> list[Sample]:
     """Answer each question twice, word by word the likeliest: as before the first step, and now.
 
     Processes that each hold a part of the model do it together, as a group.
@@ -66,14 +67,16 @@ def answer(
     finally:
         model.peft.train(was_training)
     return [
-        {
-            "question": question.text,
-            "reference": question.reference,
+        Sample(
+            question=question.text,
+            reference=question.reference,
             # PostgreSQL's JSON takes no NUL, which a small model may well say.
-            "base": chat.decode(answers[index]).replace("\0", ""),
-            "tuned": chat.decode(answers[num + index]).replace("\0", ""),
-        }
-        for index, question in enumerate(questions)
+            base=chat.decode(base).replace("\0", ""),
+            tuned=chat.decode(tuned).replace("\0", ""),
+            is_base_cut=len(base) == MAX_NEW_TOKENS,
+            is_tuned_cut=len(tuned) == MAX_NEW_TOKENS,
+        )
+        for question, base, tuned in zip(questions, answers[:num], answers[num:], strict=True)
     ]
 
 

@@ -25,6 +25,8 @@ from app.training.plan.shape import (
 # Longer chunks of logits save nothing on a CPU; a GPU wants enough to do.
 _MOST_CHUNK_TOKENS = {"cpu": 256, "cuda": 1024}
 _CHUNK_BYTES = 2**28
+# Where other programs leave less of a CPU than this, the plan says so.
+_BUSY_SHARE = 0.87
 
 
 class Plan(BaseModel):
@@ -45,6 +47,18 @@ class Plan(BaseModel):
     tokens_per_second: float
     fits: Literal["yes", "tight", "no"]
     reasons: list[str]
+    # Without what else the machine does, and before like jobs corrected it; 0: an older plan.
+    plain_tokens_per_second: float = 0
+    correction: float = 1.0  # how much longer like jobs took than that
+
+    def corrected(self, factor: float) -> "Plan":
+        """Return the plan with the time that like jobs took beside theirs."""
+        update = {
+            "seconds": self.seconds * factor,
+            "tokens_per_second": self.tokens_per_second / factor,
+            "correction": self.correction * factor,
+        }
+        return self.model_copy(update=update)
 
 
 def plan(
@@ -150,6 +164,7 @@ def _predict(
         peak_bytes=peak,
         seconds=speed.job_seconds(shape, histogram, config, device, per_token),
         tokens_per_second=1 / per_token,
+        plain_tokens_per_second=1 / (per_token * device.share),
         fits="yes" if share <= 0.85 else "tight" if share <= 1 else "no",
         reasons=[],
     )
@@ -194,6 +209,7 @@ def _reasons(chosen: Plan, config: TrainConfig, device: DeviceInfo) -> list[str]
                 "The optimizer's memory moves out of the GPU when something else needs the space "
                 "(bitsandbytes)."
             )
+    reasons += _busy_reasons(device)
     if chosen.fits == "no":
         need, free = chosen.peak_bytes / 1024**3, device.free_bytes / 1024**3
         reasons.append(
@@ -204,6 +220,20 @@ def _reasons(chosen: Plan, config: TrainConfig, device: DeviceInfo) -> list[str]
             "starting model or shorter examples."
         )
     return reasons
+
+
+def _busy_reasons(device: DeviceInfo) -> list[str]:
+    if device.share >= _BUSY_SHARE:
+        return []
+    number, times = round(device.load), f"{1 / device.share:.1f}"
+    return [
+        "Another program keeps this machine busy. While that lasts, training takes about "
+        f"{times} times as long; the time above counts it in."
+        if number <= 1
+        else f"Other programs keep this machine busy: just now {number} at once want a processor "
+        f"core. While that lasts, training takes about {times} times as long; the time above "
+        "counts it in."
+    ]
 
 
 def _memory_reasons(chosen: Plan) -> list[str]:

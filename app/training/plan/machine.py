@@ -7,6 +7,9 @@ from typing import Literal
 from pydantic import BaseModel, Field
 
 _TCMALLOC = ("libtcmalloc_minimal.so.4", "libtcmalloc.so.4")
+# Threads that wait for each other get less than their fair share. Two on two cores kept 0.67 of
+# their speed beside 1 other program, 0.042 beside 22 and 0.018 beside 39 (docs/performance.md).
+_TOGETHER = 1.3
 _LIBRARIES = ("/usr/lib/*-linux-gnu", "/usr/lib64", "/usr/local/lib")
 
 
@@ -19,6 +22,18 @@ class DeviceInfo(BaseModel):
     num_cores: int = Field(default=1, ge=1)  # physical ones that this process may use
     has_bfloat16: bool = True
     allocator: Literal["glibc", "tcmalloc"] = "glibc"
+    # Floating-point operations a second that a layer reaches on all of a CPU's cores together, as
+    # worker/trainer/products.py has measured; 0: nobody has.
+    layer_rate: float = 0.0
+    # How many other programs want a core of it just now, on average.
+    load: float = 0.0
+
+    @property
+    def share(self) -> float:
+        """What the other programs leave of it to a job, of 1."""
+        cores = self.num_cores * self.num_devices
+        fair = cores / (cores + self.load)
+        return fair if cores == 1 else float(fair**_TOGETHER)
 
 
 def this_cpu() -> DeviceInfo:
@@ -55,6 +70,7 @@ def share_cpu(cpu: DeviceInfo, num_processes: int) -> DeviceInfo:
             "free_bytes": cpu.free_bytes // num_processes,
             "num_cores": max(1, cpu.num_cores // num_processes),
             "num_devices": num_processes,
+            "layer_rate": cpu.layer_rate / num_processes,
         }
     )
 

@@ -1,8 +1,8 @@
 """How long a job takes, from the model's shape and how it trains.
 
-The CPU's rate was measured (two cores of an AMD EPYC with AVX512-BF16, SmolLM2-135M), and of GPUs
-an H200's (bench/results/train-gpu-2026-11-28.json); those of the others follow from the
-architecture.
+A CPU's rate is measured where it is: a worker times a layer (worker/trainer/products.py), and like
+jobs correct what follows from that (app/jobs/plans.py). Of GPUs an H200's was measured
+(bench/results/train-gpu-2026-11-28.json); those of the others follow from the architecture.
 """
 
 from app.training.config import OptimizerKind, TrainConfig
@@ -23,7 +23,12 @@ OPTIMIZER_SECONDS: dict[OptimizerKind, float] = {
 }  # fmt: skip
 _START_SECONDS = {"cpu": 12.0, "cuda": 20.0}
 _SAMPLE_SECONDS = {"cpu": 8.0, "cuda": 6.0}
-# Floating-point operations a second reached in whole steps: a core of a CPU, or a GPU by name.
+# What whole steps reach beside a layer that is timed alone (worker/trainer/products.py), whose
+# passes between the products are torch's own: 1.06 in float32 and 1.19 in bfloat16 were measured by
+# processor time on two cores of a busy EPYC; threads that wait for each other take a part of that.
+_WHOLE_STEP = 1.05
+# Floating-point operations a second reached in whole steps: a core of a CPU on which nobody has
+# timed a layer yet, or a GPU by name.
 # In float32 79e9 were measured with 512-bit units, which most CPUs without bfloat16 lack.
 _CPU_RATE = {True: 135e9, False: 68e9}  # with and without bfloat16 instructions
 # What each pass over some tokens costs on a CPU besides, whatever their number: so many more.
@@ -77,7 +82,7 @@ def job_seconds(
     seconds = (train_tokens + min(seen, 0.25 * train_tokens)) * per_token
     num_adapter = shape.num_adapter(config)
     start = _START_SECONDS[device.kind] + num_adapter / 30e6 + shape.num_linear / 150e6
-    return seconds + start + _SAMPLE_SECONDS[device.kind]
+    return seconds + (start + _SAMPLE_SECONDS[device.kind]) / device.share
 
 
 def seconds_per_token(
@@ -88,7 +93,7 @@ def seconds_per_token(
     candidate: Candidate,
 ) -> float:
     """Return what a trained token costs on all devices of a job together."""
-    per_token = _operations(shape, shape.num_adapter(config), candidate.checkpointing)
+    per_token = operations(shape, shape.num_adapter(config), candidate.checkpointing)
     if device.kind == "cuda":
         # Scores and results, a product each forward and 2.5 times as much back; half is hidden.
         # On a CPU the measured rate has the share of short examples in it.
@@ -101,6 +106,7 @@ def seconds_per_token(
     if device.kind == "cpu":
         seconds *= 1 + _CPU_PASS_TOKENS / candidate.micro_batch_tokens
         seconds *= _CPU_TWICE if candidate.checkpointing else 1
+        seconds /= device.share
     if candidate.offloaded:
         seconds *= _OFFLOADED
     if candidate.resident == "nf4":
@@ -118,7 +124,7 @@ def _mean_tokens(histogram: LengthHistogram, config: TrainConfig) -> float:
     return min(histogram.mean_tokens, config.max_length_tokens) * num_parts(config)
 
 
-def _operations(shape: Shape, num_adapter: int, checkpointing: bool) -> float:
+def operations(shape: Shape, num_adapter: int, checkpointing: bool) -> float:
     """Floating-point operations of forward and backward, per token; frozen weights need no own."""
     # About half of the tokens are answers and meet the output embedding.
     head = 4 * 0.5 * shape.hidden * shape.vocabulary
@@ -128,5 +134,7 @@ def _operations(shape: Shape, num_adapter: int, checkpointing: bool) -> float:
 
 def _rate(device: DeviceInfo, resident: Resident) -> float:
     if device.kind == "cpu":
+        if device.layer_rate:
+            return device.layer_rate * _WHOLE_STEP
         return _CPU_RATE[device.has_bfloat16 and resident != "fp32"] * device.num_cores
     return next((r for name, r in _GPU_RATES.items() if name in device.name), _UNKNOWN_GPU_RATE)

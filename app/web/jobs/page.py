@@ -20,7 +20,7 @@ from app.core.models import (
 )
 from app.datasets import versions
 from app.evaluation import reading
-from app.jobs import afterwards, energy, metrics, practice, progress, rights
+from app.jobs import afterwards, cuts, energy, metrics, practice, progress, rights
 from app.people.auth import can_edit
 from app.training.config import PRESETS, Preset, TrainConfig
 from app.web.evaluation import curve_page
@@ -287,13 +287,8 @@ def _others(db: Session, user: User, job: Job) -> list[Job]:
 
 def _cut(db: Session, job: Job) -> str:
     """Say what the newest attempt cut off because it is too long."""
-    told = db.scalars(
-        select(JobEvent)
-        .where(JobEvent.job_id == job.id, JobEvent.kind == "plan")
-        .order_by(JobEvent.seq.desc())
-        .limit(1)
-    ).one_or_none()
-    return metrics.cut_sentence(told.data or {}) if told else ""
+    found = cuts.of_jobs(db, [job.id]).get(job.id)
+    return cuts.sentence(found, practice.chosen_by(job)) if found else ""
 
 
 def _device(db: Session, job: Job) -> str:

@@ -16,7 +16,7 @@ from app.core.models import (
     VersionStatus,
 )
 from app.datasets.privacy import reviews
-from app.jobs import plans, practice, queue_view
+from app.jobs import cuts, plans, practice, queue_view
 from app.training.config import TrainConfig, proposed_learning_rate
 from app.training.plan.choose import Plan
 from app.web.v1.schemas import (
@@ -46,7 +46,7 @@ def planned(db: Session, job: Job) -> PlannedJob:
     if job.validation_version_id is not None:
         held_out = db.get_one(DatasetVersion, job.validation_version_id)
     ids = [one.id for one in (job.version, held_out) if one is not None]
-    shown = _show(job, held_out, reviews.pending(db, ids), line)
+    shown = _show(job, held_out, reviews.pending(db, ids), line, None)
     known = shown.model_dump() | {"id": None, "x_job_id": None}
     return PlannedJob.model_validate(known | {"x_estimate": _estimate(db, job, line)})
 
@@ -73,6 +73,7 @@ def _estimate(db: Session, job: Job, line: queue_view.Outlook) -> Estimate:
             "fits": plan.fits,
             "device": device.name or device.kind,
             "num_devices": device.num_devices,
+            "reasons": plan.reasons,
         }
     )
 
@@ -89,7 +90,11 @@ def show_many(db: Session, rows: Sequence[Job]) -> list[FineTuningJob]:
     pending = reviews.pending(db, [job.version_id for job in rows] + list(held_out))
     is_any_waiting = any(job.status is JobStatus.QUEUED for job in rows)
     line = queue_view.outlook(db) if is_any_waiting else None
-    return [_show(job, held_out.get(job.validation_version_id or 0), pending, line) for job in rows]
+    cut = cuts.of_jobs(db, [job.id for job in rows])
+    return [
+        _show(job, held_out.get(job.validation_version_id or 0), pending, line, cut.get(job.id))
+        for job in rows
+    ]
 
 
 def _show(
@@ -97,6 +102,7 @@ def _show(
     held_out: DatasetVersion | None,
     pending: dict[int, bool],
     line: queue_view.Outlook | None,
+    cut: cuts.Cuts | None,
 ) -> FineTuningJob:
     config = TrainConfig.model_validate(job.config)
     settled = _hyperparameters(config, job.base_model)
@@ -135,6 +141,7 @@ def _show(
         x_base_model=job.base_model.name,
         x_started_from=[one["public_name"] for one in job.lineage],
         x_rows=asdict(practice.sizes(job, held_out)),
+        x_cut=cuts.by_use(cut, practice.chosen_by(job)) if cut else None,
         x_chosen_by=practice.chosen_by(job),
         x_settings=job.config,
         x_metrics=adapter.metrics if adapter else None,

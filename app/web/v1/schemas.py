@@ -258,6 +258,9 @@ class FineTuningJob(BaseModel):
     x_base_model: str
     x_started_from: list[str]  # tuned models, the nearest first
     x_rows: dict[str, int]  # how many it practises, checks on and is tested on
+    # By use: examples that are too long, their tokens that are lost, and answers among these; null
+    # before training begins.
+    x_cut: dict[str, dict[str, int]] | None
     x_chosen_by: ChosenBy  # by which rows it chooses its step; by practised ones none
     x_settings: dict[str, Any]
     x_metrics: dict[str, Any] | None
@@ -274,6 +277,7 @@ class Estimate(BaseModel):
     fits: Literal["yes", "tight", "no"] | None = None
     device: str | None = None
     num_devices: int | None = None
+    reasons: list[str] | None = None  # how it would train, and what slows it down
     position: int | None = None  # in the queue; 1 is next
     # The earliest and the latest, in Unix seconds.
     starts: tuple[int, int] | None = None

@@ -5,8 +5,8 @@ from sqlalchemy.orm import Session
 
 from app.adapters import conversations, model_card
 from app.core.errors import Invalid
-from app.core.models import Adapter, Example, ExampleKind, Job, JobStatus, User
-from app.jobs import practice
+from app.core.models import Adapter, Example, ExampleKind, Job, JobEvent, JobStatus, User
+from app.jobs import cuts, practice
 from app.training.events import DoneEvent
 from app.training.plan.shape import LengthHistogram
 from tests.factories import make_adapter, make_dataset_version, make_job, make_user
@@ -121,6 +121,22 @@ def test_the_card_says_what_chose(
     assert f"| Examples | {examples} |" in card
     assert words in card
     assert f"| {set_name} set, with this adapter (step 8) | 1.0000 |" in card
+
+
+def test_the_card_counts_cut_practice_rows_apart(db: Session, owner: User) -> None:
+    version = make_dataset_version(db, user=owner, num_train=96, num_validation=12, num_test=24)
+    job = finished(db, owner, version=version)
+    assert "| Cut |" not in model_card.write(job, DONE)
+    cut = {"num_truncated": 1, "num_cut_tokens": 40, "num_checked_truncated": 0}
+    db.add(JobEvent(job_id=job.id, seq=9, level="warn", kind="plan", message="m", data=cut))
+    db.flush()
+    card = model_card.write(job, DONE)
+    assert "| Cut | 1 practice example is too long and is cut" in card
+    assert "check example" not in card
+    assert cuts.by_use(cuts.of_jobs(db, [job.id])[job.id], "check") == {
+        "practice": {"examples": 1, "tokens": 40, "answers": 0},
+        "check": {"examples": 0, "tokens": 0, "answers": 0},
+    }
 
 
 def test_a_card_of_plain_text_has_its_parts_too(db: Session, owner: User) -> None:

@@ -6,7 +6,7 @@ import pytest
 
 from app.training.config import TrainConfig
 from app.training.plan.choose import Plan, plan
-from app.training.plan.machine import DeviceInfo, this_cpu
+from app.training.plan.machine import DeviceInfo, share_cpu, this_cpu
 from app.training.plan.memory import moment_bytes
 from app.training.plan.shape import (
     Candidate,
@@ -88,6 +88,36 @@ def test_a_cpu_without_bfloat16_computes_in_float32_and_takes_longer() -> None:
     new = plan(SMOLLM2, 134_515_008, SHORT, TrainConfig(), cpu(8))
     assert old.resident == "fp32"
     assert old.seconds > 1.7 * new.seconds
+
+
+def test_a_measured_layer_stands_for_the_processor_and_chooses_nothing_else() -> None:
+    known, twice, looked_up = (
+        plan(SMOLLM2, 134_515_008, SHORT, TrainConfig(), cpu(8, layer_rate=rate))
+        for rate in (200e9, 400e9, 0)
+    )
+    assert twice.tokens_per_second == pytest.approx(2 * known.tokens_per_second)
+    same = {"seconds", "tokens_per_second", "plain_tokens_per_second"}
+    assert known.model_dump(exclude=same) == looked_up.model_dump(exclude=same)
+    halves = share_cpu(cpu(8, layer_rate=200e9), 2)
+    assert (halves.layer_rate, halves.num_cores) == (100e9, 1)
+
+
+def test_other_programs_take_their_share_and_are_named() -> None:
+    alone, little, beside, crowd = (
+        plan(SMOLLM2, 134_515_008, SHORT, TrainConfig(), cpu(8, load=load))
+        for load in (0, 0.1, 1, 6)
+    )
+    assert not any("busy" in one for plan in (alone, little) for one in plan.reasons)
+    # A third of three programs is left to each of two threads, which wait for each other besides.
+    assert beside.seconds == pytest.approx(1.5**1.3 * alone.seconds)
+    assert crowd.tokens_per_second == pytest.approx(alone.tokens_per_second / 4**1.3)
+    assert crowd.plain_tokens_per_second == pytest.approx(alone.tokens_per_second)
+    said = "While that lasts, training takes about {} times as long; the time above counts it in."
+    assert f"Another program keeps this machine busy. {said.format(1.7)}" in beside.reasons
+    assert (
+        "Other programs keep this machine busy: just now 6 at once want a processor core. "
+        + said.format(6.1)
+    ) in crowd.reasons
 
 
 def test_less_memory_means_packed_weights_and_computing_twice() -> None:

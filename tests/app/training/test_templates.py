@@ -225,6 +225,32 @@ def test_calls_are_learned_and_what_tools_say_is_not(name: str) -> None:
     assert text == transformers_text(name, known, tools=[TOOL])
 
 
+@pytest.mark.parametrize("name", CALLERS)
+def test_tools_before_a_later_question_do_not_hide_where_earlier_answers_begin(name: str) -> None:
+    family = FAMILIES[name]
+    expected = [f"{family.begin}one{family.end}", f"{family.last}two 😀{family.end}"]
+    for messages in (TURNS, [SYSTEM, *TURNS]):
+        assert learned(name, messages, tools=[TOOL]) == expected
+    # Mistral writes nothing of what stands beside a call, and tools before the last question alone.
+    again = [turn("user", "And now?"), *CALLING[1:]]
+    earlier = [f"{family.call}{family.end}", f"{family.begin}It is empty.{family.end}"]
+    later = [earlier[0], f"{family.last}It is empty.{family.end}"]
+    for messages in ([*CALLING, *again], [SYSTEM, *CALLING, *again]):
+        assert learned(name, messages, tools=[TOOL]) == [*earlier, *later]
+
+
+@EVERY
+def test_an_answer_that_nobody_asked_for_is_learned_whole(name: str) -> None:
+    family = FAMILIES[name]
+    if name.startswith("gemma"):
+        with pytest.raises(ChatError, match="must alternate"):
+            learned(name, TURNS[1:])
+        return
+    expected = [f"{family.begin}one{family.end}", f"{family.last}two 😀{family.end}"]
+    assert learned(name, TURNS[1:]) == expected
+    assert learned(name, TURNS[1:2]) == expected[:1]
+
+
 @pytest.mark.parametrize("name", sorted(FAMILIES.keys() - set(CALLERS)))
 def test_a_template_without_tools_loses_nothing_in_silence(name: str) -> None:
     form = chat(name)

@@ -40,11 +40,11 @@ def train(folder: Path) -> int:
     return take(folder, Commands(io.StringIO()))
 
 
-def write_examples(folder: Path, talks: list[list[dict[str, Any]]]) -> None:
+def write_examples(folder: Path, talks: list[list[dict[str, Any]]], num_checked: int = 0) -> None:
     table = pa.table(
         {
             "index": pa.array(range(len(talks)), pa.int32()),
-            "split": ["train"] * len(talks),
+            "split": ["train"] * (len(talks) - num_checked) + ["validation"] * num_checked,
             "kind": ["chat"] * len(talks),
             "messages": [json.dumps(talk) for talk in talks],
         }
@@ -157,6 +157,20 @@ def test_a_question_longer_than_the_context_is_cut_and_said(
     assert events(tmp_path, kind="plan")[0]["num_truncated"] == 1
     notes = [event["message"] for event in events(tmp_path, kind="note")]
     assert any("reads at most 512 tokens at once" in note for note in notes)
+
+
+def test_rows_that_check_are_counted_apart_where_they_are_cut(
+    tmp_path: Path, tiny_model: Path
+) -> None:
+    make_job(tmp_path, tiny_model, max_length_tokens=128, **QUICK)
+    long = [talk("q" * 300, "Up."), talk("q", "a" * 300), talk("q" * 200, "Down.")]
+    write_examples(tmp_path, [talk("Where?", "Here."), *long], num_checked=2)
+    assert train(tmp_path) == train_events.EXIT_DONE
+    (plan,) = events(tmp_path, kind="plan")
+    told = ("truncated", "cut_tokens", "cut_answers")
+    assert [plan[f"num_{name}"] for name in told][::2] == [1, 0]
+    assert [plan[f"num_checked_{name}"] for name in told][::2] == [2, 1]
+    assert plan["num_checked_cut_tokens"] > plan["num_cut_tokens"] > 172
 
 
 @pytest.fixture

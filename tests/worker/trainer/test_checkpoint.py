@@ -271,7 +271,8 @@ def test_names_in_a_checkpoint_stay_what_they_were(tmp_path: Path) -> None:
     stored = {
         "step": 7, "micro_batch_tokens": 256, "checkpointing": False, "optimizer": "adamw",
         "learning_rate_scale": 1.0, "trained_tokens": 100, "train_seconds": 1.0,
-        "save_seconds": 0.5, "last_save_seconds": 0.5, "baseline_loss": 3.0, "evaluated_step": 5,
+        "processor_seconds": 0.9, "save_seconds": 0.5, "last_save_seconds": 0.5,
+        "baseline_loss": 3.0, "evaluated_step": 5,
         "best_step": 5, "best_loss": 2.0, "best_preferred_share": None, "looks_since_best": 1,
         "stopped_early": False, "recent_losses": [2.5],
     }  # fmt: skip

@@ -129,6 +129,8 @@ def test_the_adapter_loads_in_plain_peft_and_lowers_the_loss(
     train(tmp_path, tiny_model, **TWENTY, method="lora")
     done = events(tmp_path, kind="done")[0]
     assert done["validation_loss_after"] < done["validation_loss_before"]
+    # One thread here: it had at most a whole core, and other programs the rest.
+    assert 0 < done["processor_seconds"] < 1.1 * done["train_seconds"]
     result = tmp_path / "result"
     # With this the next attempt knows whose it is, should nobody have heard of it.
     assert verify_manifest(result) == done["manifest_sha256"]
@@ -164,6 +166,8 @@ def test_questions_are_answered_by_both_models(tmp_path: Path, tiny_model: Path)
         assert sample["reference"].startswith("Up the stairs")
         assert sample["tuned"].startswith("Up the stairs, door")
         assert not sample["base"].startswith("Up")
+        # One has learned where to stop, the other babbles up to the limit.
+        assert (sample["is_base_cut"], sample["is_tuned_cut"]) == (True, False)
 
 
 def break_loss(state: TrainingState, passes: set[int]) -> None:

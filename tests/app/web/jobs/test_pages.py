@@ -628,6 +628,30 @@ def test_a_job_on_pairs_says_how_often_it_prefers_the_better_answer(
     assert "1,200 tokens are lost. 1 of them also loses part of its answer." in html
 
 
+def test_a_job_says_apart_what_is_cut_of_its_practice_and_check_rows(
+    client: TestClient, db: Session, owner: User
+) -> None:
+    version = make_dataset_version(db, user=owner, num_train=96, num_validation=12, num_test=24)
+    job = make_job(db, user=owner, version=version, status=JobStatus.SUCCEEDED)
+    cut = {"num_truncated": 0, "num_cut_tokens": 0, "num_cut_answers": 0}
+    cut |= {f"num_checked_{name[4:]}": 2 for name in cut}
+    db.add(JobEvent(job_id=job.id, seq=9, level="warn", kind="plan", message="m", data=cut))
+    job.samples = [
+        {"question": "Where?", "reference": "", "base": "On and", "tuned": "Up.",
+         "is_base_cut": True, "is_tuned_cut": False}
+    ]  # fmt: skip
+    db.commit()
+    sign_in(client, db, owner)
+    html = client.get(f"/jobs/{job.id}").text
+    assert "practice example" not in html
+    assert (
+        "2 check examples are too long and are cut in the same way, so the loss is on what is left "
+        "of them. 2 tokens are lost. 2 of them also lose part of their answer." in html
+    )
+    assert re.search(r"On and <span[^>]*>\(cut here", html)
+    assert html.count("(cut here") == 1
+
+
 def test_another_jobs_curve_is_laid_over_it(client: TestClient, db: Session) -> None:
     user = make_user(db)
     sign_in(client, db, user)

@@ -503,7 +503,7 @@ def add_worker(db: Session) -> None:
     db.add(
         Worker(
             id="gpu-0@here", queue="gpu", host="here", boot_id="b", devices=["cpu"], version="1",
-            hardware=hardware,
+            hardware=hardware, readings={"devices": [{"device": "cpu", "kind": "cpu", "load": 5}]},
         )
     )  # fmt: skip
     db.commit()
@@ -545,6 +545,7 @@ def test_a_dry_run_says_what_a_job_would_take_and_stores_nothing(
     assert estimate["num_steps"] > 0
     assert 0 < estimate["memory_bytes"] < 8 * 1024**3
     assert (estimate["fits"], estimate["device"]) == ("yes", "Old Faithful")
+    assert any("just now 5 at once want" in reason for reason in estimate["reasons"])
     assert (estimate["position"], estimate["why"]) == (2, "One job is ahead of it.")
     earliest, latest = estimate["ends"]
     assert estimate["starts"][0] <= earliest <= latest

@@ -78,6 +78,17 @@ def test_events_page_by_themselves_newest_first(api: OpenAI, db: Session, job: J
     assert events[0].type == "message"
 
 
+def test_a_job_tells_what_is_cut(api: OpenAI, db: Session, job: Job) -> None:
+    none = {"examples": 0, "tokens": 0, "answers": 0}
+    shown = api.fine_tuning.jobs.retrieve(job.public_id)
+    assert shown.model_extra is not None
+    assert shown.model_extra["x_cut"] == {"practice": none, "test": none}
+    waiting = factories.make_job(db, user=job.owner)
+    listed = {one.id: one.model_extra or {} for one in api.fine_tuning.jobs.list()}
+    assert listed[job.public_id]["x_cut"] == shown.model_extra["x_cut"]
+    assert listed[waiting.public_id]["x_cut"] is None
+
+
 def test_a_step_is_a_metrics_event(api: OpenAI, job: Job) -> None:
     events = list(api.fine_tuning.jobs.list_events(job.public_id))
     [second] = [event for event in events if event.message.startswith("Step 2/")]
