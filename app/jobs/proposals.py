@@ -106,9 +106,11 @@ def _offer(
     histogram: LengthHistogram,
     config: TrainConfig,
 ) -> Offer:
+    # A model is chosen for years: what else the machine does just now does not count.
+    quiet = [info.model_copy(update={"load": 0.0}) for info in on]
     each = [
         (info, plans.plan_for(entry.config, entry.parameters, histogram, config, [info]))
-        for info in on
+        for info in quiet
     ]
     known = [(info, plan) for info, plan in each if plan is not None]
     plan = next((plan for _, plan in known if plan.fits != "no"), known[-1][1] if known else None)
