@@ -57,6 +57,22 @@ LEFT_OUT = {
         "1 row has more cells than there are columns",
         "{n} rows have more cells than there are columns",
     ),
+    "hidden": (
+        "1 row is hidden or filtered out in its sheet",
+        "{n} rows are hidden or filtered out in their sheet",
+    ),
+    "header_again": (
+        "1 row repeats the column names",
+        "{n} rows repeat the column names",
+    ),
+    "hint": (
+        "1 row only says what to write in the columns",
+        "{n} rows only say what to write in the columns",
+    ),
+    "total": (
+        "1 row at the end is a total",
+        "{n} rows at the end are totals",
+    ),
     "no_key": (
         "1 row has no name or number for the conversation",
         "{n} rows have no name or number for the conversation",
