@@ -69,6 +69,10 @@ LEFT_OUT = {
         "1 row only says what to write in the columns",
         "{n} rows only say what to write in the columns",
     ),
+    "options": (
+        "1 question has options and does not say which is right",
+        "{n} questions have options and do not say which is right",
+    ),
     "total": (
         "1 row at the end is a total",
         "{n} rows at the end are totals",
@@ -112,6 +116,8 @@ class ColumnRole(StrEnum):
     # Of rows that are one turn each: which conversation, and who speaks.
     KEY = "key"
     SPEAKER = "speaker"
+    # Of a form: the column's name is the question, and its cells answer it.
+    ANSWER_TO_NAME = "answer_to_name"
     IGNORE = "ignore"
 
 
@@ -163,6 +169,8 @@ class Mapping(BaseModel):
             return ExampleKind.PREFERENCE
         if any(map(self.named, (ColumnRole.MESSAGES, ColumnRole.KEY, ColumnRole.HISTORY))):
             return ExampleKind.CHAT
+        if len(self.named(ColumnRole.ANSWER_TO_NAME)) > 1:
+            return ExampleKind.CHAT
         return ExampleKind.TEXT if self.named(ColumnRole.TEXT) else ExampleKind.PAIR
 
     def check(self, columns: list[str]) -> None:
@@ -198,6 +206,14 @@ class Mapping(BaseModel):
                 raise Invalid(
                     "Choose one column for the better answer and one for the worse, beside the "
                     "question; set the others to “ignore”.",
+                    field="columns",
+                )
+            return
+        if self.named(ColumnRole.ANSWER_TO_NAME):
+            if any((questions, answers, messages, texts, keys, speakers)):
+                raise Invalid(
+                    "Where a column’s name is the question, no other column can have questions, "
+                    "answers, messages or text; set those to “ignore”.",
                     field="columns",
                 )
             return
@@ -393,6 +409,15 @@ def _messages(mapping: Mapping, row: dict[str, Any]) -> list[Message]:
 
 
 def _pair(mapping: Mapping, row: dict[str, Any]) -> list[Message]:
+    if names := mapping.named(ColumnRole.ANSWER_TO_NAME):
+        turns: list[Message] = []
+        for name in names:
+            if answer := _joined(row, [name]):
+                turns.append({"role": "user", "content": name})
+                turns.append({"role": "assistant", "content": answer})
+        if not turns:
+            raise _No("empty_answer")
+        return turns
     question = _joined(row, mapping.named(ColumnRole.QUESTION))
     answer = _joined(row, mapping.named(ColumnRole.ANSWER))
     if not question:

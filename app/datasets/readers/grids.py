@@ -1,7 +1,7 @@
 """What sheets of all kinds of workbooks have in common: rows of shown texts, and what was seen."""
 
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from typing import NamedTuple, Protocol
 
 from app.core.sentences import counted
@@ -35,10 +35,13 @@ class Seen:
     """What a reader left out of a sheet or is unsure of: how often, and in which row first."""
 
     def __init__(self) -> None:
+        self.clear()
+
+    def clear(self) -> None:
+        """Begin to count."""
         self.counts: Counter[str] = Counter()
         self.first: dict[str, int] = {}
         self.formats: Counter[str] = Counter()
-        self.fonts: Counter[str] = Counter()
 
     def add(self, what: str, row: int) -> None:
         """Count a cell."""
@@ -51,10 +54,10 @@ class Seen:
         if code in self.formats or len(self.formats) < 100:
             self.formats[code] += 1
 
-    def sentences(self) -> list[str]:
-        """Say it, one sentence for each kind."""
+    def sentences(self, words: Mapping[str, tuple[str, str]] | None = None) -> list[str]:
+        """Say it, one sentence for each kind; `words` are those of documents."""
         said = []
-        for what, (one, many) in _SENTENCES.items():
+        for what, (one, many) in (words or _SENTENCES).items():
             if number := self.counts[what]:
                 said.append(counted(number, one, many, row=f"{self.first[what]:,}"))
         if self.counts["unsure"]:

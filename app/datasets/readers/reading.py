@@ -28,6 +28,7 @@ from app.datasets.readers import (
 )
 from app.datasets.readers.blocks import Block, text_blocks
 from app.datasets.readers.files import File
+from app.datasets.readers.grids import Seen
 from app.datasets.readers.sniffing import sniff
 from app.datasets.readers.unreadable import Unreadable
 from app.datasets.readers.workbooks import Hidden, Merged
@@ -205,8 +206,12 @@ def _open(file: File, read_as: ReadAs, stack: ExitStack) -> Source:
             inspection.columns, rows = parquet.open_parquet(file)
             return Source(inspection, rows)
         case "docx":
+            seen = Seen()
             return _open_document(
-                lambda: word.word_blocks(file), _new_inspection("docx", "paragraph"), read_as
+                lambda: word.word_blocks(file, seen),
+                _new_inspection("docx", "paragraph"),
+                read_as,
+                lambda: seen.sentences(word.SENTENCES),
             )
         case "pdf":
             # Twice: once to see whether there are questions in it.
@@ -307,26 +312,37 @@ def _of_table(inspection: Inspection, table: headers.Rows) -> Source:
 
 
 def _open_document(
-    blocks: Callable[[], Iterator[Block]], inspection: Inspection, read_as: ReadAs
+    blocks: Callable[[], Iterator[Block]],
+    inspection: Inspection,
+    read_as: ReadAs,
+    said: Callable[[], list[str]] = list,
 ) -> Source:
-    inspection.way = read_as.way or ("pairs" if documents.has_pairs(blocks()) else "text")
+    """Open a document; `said` tells what its reader left out, once it was read."""
+    inspection.way = read_as.way or ("pairs" if documents.has_pairs(blocks) else "text")
     inspection.chunk_tokens, inspection.overlap_tokens = (
         read_as.chunk_tokens,
         read_as.overlap_tokens,
     )
+    rows: Iterator[NumberedRow]
     if inspection.way == "text":
         inspection.columns = list(documents.TEXT_COLUMNS)
-        return Source(
-            inspection, documents.texts(blocks(), read_as.chunk_tokens, read_as.overlap_tokens)
-        )
-    inspection.columns = list(documents.PAIR_COLUMNS)
-    return Source(inspection, _pairs(blocks(), inspection))
+        rows = documents.texts(blocks(), read_as.chunk_tokens, read_as.overlap_tokens)
+    else:
+        inspection.columns = list(documents.PAIR_COLUMNS)
+        rows = _pairs(blocks, inspection)
+
+    def telling() -> Iterator[NumberedRow]:
+        yield from rows
+        inspection.warnings += said()
+
+    return Source(inspection, telling())
 
 
-def _pairs(blocks: Iterator[Block], inspection: Inspection) -> Iterator[NumberedRow]:
+def _pairs(blocks: Callable[[], Iterator[Block]], inspection: Inspection) -> Iterator[NumberedRow]:
     counts = documents.Counts()
     for number, row in documents.pairs(blocks, counts):
-        inspection.found_in[row["found_in"]] = inspection.found_in.get(row["found_in"], 0) + 1
+        if isinstance(row, dict):
+            inspection.found_in[row["found_in"]] = inspection.found_in.get(row["found_in"], 0) + 1
         yield number, row
     if counts.num_unused:
         many = counts.num_unused
@@ -597,6 +613,12 @@ _PASSED_OVER = {
     "hint": (
         "The row below the column names only says what to write there and was left out.",
         "{n} rows below the column names only say what to write there and were left out.",
+    ),
+    "options": (
+        "1 question has options to choose from and does not say which is right, so it was left "
+        "out; mark the right one with a star, or write it as the answer.",
+        "{n} questions have options to choose from and do not say which is right, so they were "
+        "left out; mark the right ones with a star, or write them as the answers.",
     ),
     "total": (
         "1 row at the end is a total and was left out.",

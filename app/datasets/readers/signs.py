@@ -46,6 +46,18 @@ def lowered(text: str) -> str:
     return "".join(_LOWERED.get(character, character) for character in text)
 
 
+def power(text: str) -> str | None:
+    """Return a whole text in raised signs; nothing where one is missing."""
+    signs = [_RAISED.get(c) or _RAISED_LETTERS.get(c) for c in text]
+    return "".join(sign or "" for sign in signs) if text and all(signs) else None
+
+
+def index(text: str) -> str | None:
+    """Return a whole text in lowered signs; nothing where one is missing."""
+    signs = [_LOWERED.get(c) for c in text]
+    return "".join(sign or "" for sign in signs) if text and all(signs) else None
+
+
 def is_symbol_font(name: str) -> bool:
     """Say whether a font has signs in the places of letters."""
     return name.strip().casefold() in _FONTS

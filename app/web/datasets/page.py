@@ -58,6 +58,7 @@ ROLE_WORDS = {
     ColumnRole.HISTORY: "Earlier turns",
     ColumnRole.KEY: "Conversation name or number",
     ColumnRole.SPEAKER: "Who speaks",
+    ColumnRole.ANSWER_TO_NAME: "Answer to the column’s name",
     ColumnRole.IGNORE: "Ignore",
 }
 SPEAKERS = {
