@@ -4,7 +4,7 @@ import json
 from collections.abc import Iterator
 from enum import StrEnum
 from functools import cached_property
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
@@ -12,6 +12,9 @@ from app.core.errors import Invalid
 from app.core.models import ExampleKind
 
 MAX_SYSTEM_LENGTH = 8000
+# What becomes of hidden rows and columns of a sheet, and of the blank cells below merged ones.
+Hidden = Literal["leave_out", "take_in"]
+Merged = Literal["fill", "leave_blank"]
 MAX_SPEAKER_LENGTH = 200
 
 # Why rows became no examples, of one and of {n}; DatasetVersion.left_out counts by these keys.
@@ -138,6 +141,10 @@ class Mapping(BaseModel):
     system: str = Field(default="", max_length=MAX_SYSTEM_LENGTH)
     # Where a column says who speaks: whose turns are learned. Blank: the usual words for it.
     answers_by: str = Field(default="", max_length=MAX_SPEAKER_LENGTH)
+    # How the file was read: the row with the column names (0: none), hidden rows, merged cells.
+    header_row: int | None = None
+    hidden: Hidden | None = None
+    merged: Merged | None = None
 
     @field_validator("columns", mode="before")
     @classmethod

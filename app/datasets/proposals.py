@@ -286,7 +286,10 @@ def _is_turns(value: Any) -> bool:
 
 
 def _mapping(inspection: Inspection, roles: dict[str, ColumnRole]) -> Mapping:
-    return Mapping(columns=[Column(name=name, role=roles[name]) for name in inspection.columns])
+    return Mapping(
+        columns=[Column(name=name, role=roles[name]) for name in inspection.columns],
+        **inspection.reading,
+    )
 
 
 def _fits(mapping: Mapping, inspection: Inspection) -> bool:

@@ -13,7 +13,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from app.core.sentences import counted
-from app.datasets.mapping import LeftOut
+from app.datasets.mapping import Hidden, LeftOut, Merged
 from app.datasets.readers import (
     archives,
     documents,
@@ -31,7 +31,6 @@ from app.datasets.readers.files import File
 from app.datasets.readers.grids import Seen
 from app.datasets.readers.sniffing import sniff
 from app.datasets.readers.unreadable import Unreadable
-from app.datasets.readers.workbooks import Hidden, Merged
 
 Format = Literal[
     "csv",
@@ -124,8 +123,9 @@ class Inspection(BaseModel):
     has_header: bool = True
     # Of a table: the number of the row with the names, 0 where none has; unknown to old versions.
     header_row: int | None = None
-    hidden: Hidden = "leave_out"
-    merged: Merged = "fill"
+    # Of a workbook; unknown to old versions, which had hidden rows and no filled cells.
+    hidden: Hidden | None = None
+    merged: Merged | None = None
     # Of a document: the way that was taken, and how long the pieces of text are.
     way: DocumentUse | None = None
     chunk_tokens: int = documents.DEFAULT_CHUNK_TOKENS
@@ -148,6 +148,11 @@ class Inspection(BaseModel):
     def is_document(self) -> bool:
         return self.way is not None
 
+    @property
+    def reading(self) -> dict[str, Any]:
+        """What a mapping keeps of how the file was read."""
+        return {"header_row": self.header_row, "hidden": self.hidden, "merged": self.merged}
+
     def read_as(self, chosen: ReadAs) -> ReadAs:
         """Say how to read the file again just as it was read, whatever would be guessed today."""
         if self.format == "zip":  # each file in it was judged by itself
@@ -164,8 +169,8 @@ class Inspection(BaseModel):
                 "is_checked": True,
                 "delimiter": self.delimiter,
                 "sheet": self.sheet,
-                "hidden": self.hidden,
-                "merged": self.merged,
+                "hidden": self.hidden or "take_in",
+                "merged": self.merged or "leave_blank",
                 "form": "document" if self.is_document else "table",
                 "way": self.way,
             }

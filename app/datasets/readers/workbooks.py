@@ -4,8 +4,9 @@ import zipfile
 import zlib
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from typing import Any, Literal, Protocol
+from typing import Any, Protocol
 
+from app.datasets.mapping import Hidden, Merged
 from app.datasets.readers.files import Entry, File
 from app.datasets.readers.grids import Area, GridRow, Seen, table_rows
 from app.datasets.readers.headers import Rows, with_header
@@ -15,8 +16,6 @@ from app.datasets.readers.xls import XlsBook
 from app.datasets.readers.xlsb import XlsbBook
 from app.datasets.readers.xlsx import XlsxBook
 
-Hidden = Literal["leave_out", "take_in"]
-Merged = Literal["fill", "leave_blank"]
 _LOCKED = (
     "This workbook is protected by a password; open it in Excel, remove the password and upload it "
     "again."

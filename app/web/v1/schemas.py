@@ -141,6 +141,8 @@ class File(BaseModel):
     x_num_test: int | None
     x_num_validation: int | None  # as stored: those to check, or of two parts those to test
     x_left_out: dict[str, Any] | None
+    # Sentences: what was left out or is unsure in how the file was read.
+    x_notes: list[str] | None
     x_privacy: FilePrivacy | None
 
 
