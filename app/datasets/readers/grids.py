@@ -11,6 +11,8 @@ from app.datasets.readers.tables import MAX_CELL_CHARACTERS
 from app.datasets.readers.unreadable import Unreadable
 
 MAX_ROWS = 1_048_576
+# Texts that a workbook holds once may stand in it a million times.
+MAX_SHEET_CHARACTERS = 2 * 10**9
 _NUM_NAMED_FORMATS = 3
 
 
@@ -155,11 +157,18 @@ def table_rows(
         takes_hidden: Whether hidden rows are rows as others; else they are left out.
     """
     fill = _Filler(merged, sheet, fills=fills) if merged else None
+    num_characters = 0
     for number, cells, is_hidden in rows:
         if not any(cells):
             continue
         if fill is not None:
             fill(number, cells)
+        num_characters += sum(map(len, cells))
+        if num_characters > MAX_SHEET_CHARACTERS:
+            raise Unreadable(
+                "A sheet of this workbook shows more than 2,000 million letters, which looks like "
+                "a trap (one text repeated without end); save the rows as CSV and upload that."
+            )
         if is_hidden and not takes_hidden:
             yield number, LeftOut("hidden")
         else:

@@ -390,7 +390,7 @@ def _passed_over(
         if has_hint:
             has_hint = False
             texts = [str(value) for value in row.values() if value]
-            if texts and all(_HINT.match(text) for text in texts):
+            if texts and all(len(text) <= 300 and _HINT.match(text) for text in texts):
                 yield at, LeftOut("hint")
                 continue
         if again is not None and again(row):
@@ -417,7 +417,8 @@ def _is_total(row: dict[str, Any]) -> bool:
     first = next((value for value in values if value), None)
     if not isinstance(first, str) or not is_total_line(first):
         return False
-    return all(not value or _FIGURE.fullmatch(str(value).strip()) for value in values)
+    others = [str(value).strip() for value in values if value]
+    return all(len(text) <= _MAX_NAME_LENGTH and _FIGURE.fullmatch(text) for text in others)
 
 
 def _at(texts: list[str], n: int) -> str:
@@ -482,7 +483,7 @@ def _names(header: Cells, warnings: list[str], has_header: bool) -> tuple[list[s
 def looks_like_data(cells: Cells) -> bool:
     """Say whether a row reads like an example and not like the names of columns."""
     texts = [str(cell).strip() for cell in cells]
-    if any(is_known_name(text) for text in texts):
+    if any(len(text) <= MAX_NAME_CHARACTERS and is_known_name(text) for text in texts):
         return False
     if len([text for text in texts if text]) > 2 and _is_form(texts):
         return False

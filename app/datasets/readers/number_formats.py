@@ -338,7 +338,7 @@ def _fixed(tokens: list[_Token], number: Decimal) -> str:
     number = number.scaleb(2 * percents - 3 * thousands)
     places = sum(token.kind == "digit" for token in tokens[point:])
     with localcontext() as context:
-        context.prec = 400
+        context.prec = 2000  # of the longest code and the largest number
         whole, _, rest = (
             f"{number.quantize(Decimal(1).scaleb(-places), ROUND_HALF_UP):f}".partition(".")
         )

@@ -46,16 +46,16 @@ def lowered(text: str) -> str:
     return "".join(_LOWERED.get(character, character) for character in text)
 
 
-def power(text: str) -> str | None:
+def power(text: str) -> str:
     """Return a whole text in raised signs; nothing where one is missing."""
-    signs = [_RAISED.get(c) or _RAISED_LETTERS.get(c) for c in text]
-    return "".join(sign or "" for sign in signs) if text and all(signs) else None
+    signs = [_RAISED.get(c) or _RAISED_LETTERS.get(c, "") for c in text]
+    return "".join(signs) if all(signs) else ""
 
 
-def index(text: str) -> str | None:
+def index(text: str) -> str:
     """Return a whole text in lowered signs; nothing where one is missing."""
-    signs = [_LOWERED.get(c) for c in text]
-    return "".join(sign or "" for sign in signs) if text and all(signs) else None
+    signs = [_LOWERED.get(c, "") for c in text]
+    return "".join(signs) if all(signs) else ""
 
 
 def is_symbol_font(name: str) -> bool:

@@ -24,7 +24,7 @@ _SEPARATOR_LINE = re.compile(
     re.IGNORECASE,
 )
 # Fewer lines that go on are no pattern: a total below the rows, say.
-_MIN_JOINED = 3
+_MIN_JOINED, _MAX_JOINED = 3, 1000
 
 
 def read_csv(
@@ -186,6 +186,7 @@ def _put_together(
 ) -> Iterator[tuple[int, Cells]]:
     """Join a line to the one before where that makes a row of the table's width."""
     waiting: tuple[int, Cells] | None = None
+    num_lines = 0
     for line, cells in rows:
         if waiting is None:
             if len(cells) == width:
@@ -199,9 +200,16 @@ def _put_together(
         if (is_rest or goes_on) and len(cells) < width:
             joined.add(line)
             waiting = (number, [*before[:-1], f"{before[-1]}\n{cells[0]}", *cells[1:]])
+            num_lines += 1
+            if num_lines > _MAX_JOINED or len(waiting[1][-1]) > MAX_CELL_CHARACTERS:
+                raise Unreadable(
+                    f"From line {number:,} on, a text has line breaks without quotes around it and "
+                    "does not end; put quotes around texts with line breaks, or save the file as "
+                    "XLSX."
+                )
             continue
         yield waiting
-        waiting = (line, cells)
+        waiting, num_lines = (line, cells), 0
     if waiting is not None:
         yield waiting
 

@@ -24,6 +24,10 @@ _DAMAGED = "This Word document is damaged; open it in Word, save it again and up
 _DELETED = frozenset({"del", "moveFrom"})
 _SKIPPED = frozenset({"Fallback", "instrText", "delText", "rt", "sectPr", *_DELETED})
 _MAX_NOTES_CHARACTERS = 16 * 1024**2
+# Where symbol fonts have their signs.
+_PRIVATE = re.compile("[\uf000-\uf0ff]")
+# Word's tables have no more columns.
+_MAX_SPAN = 63
 # Half points by which a manual raise or drop is more than a nudge.
 _RAISED_BY = 4
 SENTENCES = {
@@ -284,7 +288,7 @@ class _Body(_Word):
             case "tc" if self.tables and self.tables[-1]:
                 self.tables[-1][-1].append(_Cell())
             case "gridSpan" if (cell := self._cell()) and value.isdecimal() and len(value) < 3:
-                cell.span = max(int(value), 1)
+                cell.span = min(max(int(value), 1), _MAX_SPAN)
             case "vMerge" if cell := self._cell():
                 cell.goes_on = value != "restart"
             case _ if self.in_run:
@@ -328,7 +332,7 @@ class _Body(_Word):
                 if self.paragraphs:
                     self.paragraphs[-1].lost = True
             return
-        if look.symbols or any("\uf000" <= c <= "\uf0ff" for c in data):
+        if look.symbols or (not data.isascii() and _PRIVATE.search(data)):
             data, num_unknown = signs.in_font(data, look.symbols or "")
             for _ in range(min(num_unknown, 100)):
                 self.seen.add("sign", self.number)

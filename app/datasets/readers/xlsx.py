@@ -546,7 +546,7 @@ class _Rows:
             return value
         if not shown.is_sure:
             self.seen.add_format(style.format.code, self.number)
-        elif style.font.is_plain and len(self.numbers) < _NUM_KEPT_NUMBERS:
+        elif style.font.is_plain and len(value) < 40 and len(self.numbers) < _NUM_KEPT_NUMBERS:
             self.numbers[key] = shown.text
         return shown.text if style.font.is_plain else self._rich(shown.text, style)
 
