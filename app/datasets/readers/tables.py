@@ -173,7 +173,11 @@ def _width_of_broken(rows: list[Cells], delimiter: str, *, has_quotes: bool) -> 
         if max(wide) > width or not is_table or not last_words:
             return 0
     joined = _Joined()
-    made = [cells for _, cells in _put_together(enumerate(rows), width, joined)]
+    made = [
+        cells
+        for _, cells in _put_together(enumerate(rows), width, joined)
+        if len(cells) > 1 or not is_total_line(str(cells[0]))
+    ]
     if joined.count < _MIN_JOINED or joined.count * 10 < len(rows):
         return 0
     num_whole = sum(len(cells) == width for cells in made)

@@ -1,4 +1,4 @@
-"""Number formats: what Excel shows of a number, worked out by hand from ECMA-376 and Excel itself."""
+"""Number formats: what Excel shows of a number, worked out by hand from ECMA-376."""
 
 import pytest
 
