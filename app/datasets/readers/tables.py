@@ -58,9 +58,9 @@ def _telling(rows: Iterator[Any], table: Rows, joined: "_Joined") -> Iterator[An
         table.closing.append(
             counted(
                 joined.count,
-                "Line {line} goes on with the cell of the line before, by the number of columns: "
+                "Line {line} goes on with a cell of the row before it, by the number of columns: "
                 "it was put there. Put quotes around texts with line breaks to be sure.",
-                "{n} lines go on with the cell of the line before, by the number of columns (first "
+                "{n} lines go on with cells of the rows before them, by the number of columns (first "
                 "line {line}): they were put there. Put quotes around texts with line breaks to be "
                 "sure.",
                 line=f"{joined.first:,}",
@@ -140,7 +140,7 @@ def _sample_rows(
 
 
 class _Joined:
-    """How many lines went on with a cell of the line before, and which was the first."""
+    """How many lines went on with a cell of the row before, and which was the first."""
 
     def __init__(self) -> None:
         self.count, self.first = 0, 0
@@ -188,7 +188,7 @@ def _width_of_broken(rows: list[Cells], delimiter: str, *, has_quotes: bool) -> 
 def _put_together(
     rows: Iterable[tuple[int, Cells]], width: int, joined: _Joined
 ) -> Iterator[tuple[int, Cells]]:
-    """Join a line to the one before where that makes a row of the table's width."""
+    """Join a row to the one before where that makes a row of the table's width."""
     waiting: tuple[int, Cells] | None = None
     num_lines = 0
     for line, cells in rows:

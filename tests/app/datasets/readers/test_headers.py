@@ -225,7 +225,7 @@ def test_line_breaks_without_quotes_go_on_with_their_cell(tmp_path: Path) -> Non
     texts, reasons = made(tmp_path, found)
     assert texts == [[f"Where is room {n}?", "Upstairs.\nAsk at the desk."] for n in range(6)]
     assert reasons == ["total"]
-    assert "6 lines go on with the cell of the line before" in found.warnings[0]
+    assert "6 lines go on with cells of the rows before them" in found.warnings[0]
 
 
 def test_a_break_within_a_middle_cell(tmp_path: Path) -> None:

@@ -43,7 +43,7 @@ def workbook(build: Build) -> bytes:
 
 
 def test_a_workbooks_numbers_are_learned_as_they_are_shown(tmp_path: Path) -> None:
-    shown = [
+    shown: list[tuple[float | str, str, str]] = [
         (0.075, "0.0%", "7.5%"),
         (5, '0" mg"', "5 mg"),
         (12, '"W-"000', "W-012"),
@@ -186,7 +186,7 @@ def test_an_old_workbook_shows_what_excel_shows(tmp_path: Path) -> None:
             *(files.xls_style(font, 0) for font in (1, 2, 3)),
         ]
     )
-    cells = [
+    cells: list[tuple[files.OldCell, ...]] = [
         ("question", "old", "answer"),
         ("Share?", "x", (0.075, 1)),
         ("Dose?", "x", (5, 2)),
