@@ -30,7 +30,9 @@ def zip_of(files: Mapping[str, bytes | str], compression: int = zipfile.ZIP_DEFL
     return stream.getvalue()
 
 
-def workbook(sheets: Mapping[str, Iterable[Row]]) -> bytes:
+def workbook(
+    sheets: Mapping[str, Iterable[Row]], hidden_rows: Mapping[str, Sequence[int]] | None = None
+) -> bytes:
     """XLSX with these sheets."""
     book = openpyxl.Workbook()
     assert book.active is not None
@@ -39,6 +41,8 @@ def workbook(sheets: Mapping[str, Iterable[Row]]) -> bytes:
         sheet = book.create_sheet(name)
         for row in rows:
             sheet.append(row)
+        for number in (hidden_rows or {}).get(name, ()):
+            sheet.row_dimensions[number].hidden = True
     stream = io.BytesIO()
     book.save(stream)
     return stream.getvalue()

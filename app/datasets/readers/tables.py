@@ -60,9 +60,9 @@ def _telling(rows: Iterator[Any], table: Rows, joined: "_Joined") -> Iterator[An
                 joined.count,
                 "Line {line} goes on with a cell of the row before it, by the number of columns: "
                 "it was put there. Put quotes around texts with line breaks to be sure.",
-                "{n} lines go on with cells of the rows before them, by the number of columns (first "
-                "line {line}): they were put there. Put quotes around texts with line breaks to be "
-                "sure.",
+                "{n} lines go on with cells of the rows before them, by the number of columns "
+                "(first line {line}): they were put there. Put quotes around texts with line "
+                "breaks to be sure.",
                 line=f"{joined.first:,}",
             )
         )

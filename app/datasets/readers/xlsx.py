@@ -73,13 +73,11 @@ class XlsxBook:
             _SheetPart(name, parts[key]) for name, key, state in index.sheets
             if state == "visible" and key in parts
         ]  # fmt: skip
+        others = self._related("xl/workbook.xml", "/styles", "/sharedStrings").values()
         styles = _Styles()
-        others = self._related("xl/workbook.xml", "/styles", "/sharedStrings")
-        for path in others.values():
-            if path.endswith("styles.xml"):
-                self._feed(styles, path)
+        self._feed(styles, next((p for p in others if "tyles" in p), "xl/styles.xml"))
         self._styles = styles.styles()
-        self._shared_path = next((p for p in others.values() if "haredStrings" in p), None)
+        self._shared_path = next((p for p in others if "haredS" in p), "xl/sharedStrings.xml")
         self._shared: list[str | _Rich] | None = None
 
     @property
@@ -93,8 +91,7 @@ class XlsxBook:
             raise Unreadable(DAMAGED.format(what=f"sheet “{name}” is missing"))
         if self._shared is None:
             texts = _SharedTexts()
-            if self._shared_path in self._names:
-                self._feed(texts, self._shared_path)
+            self._feed(texts, self._shared_path)
             self._shared = texts.texts
         return XlsxSheet(self._archive, part.path, self._styles, self._shared, self.is_1904)
 
@@ -124,8 +121,8 @@ class XlsxBook:
                 found[key] = posixpath.normpath(whole)
         return found
 
-    def _feed(self, parser: XmlStream, path: str | None) -> None:
-        if path is None or path not in self._names:
+    def _feed(self, parser: XmlStream, path: str) -> None:
+        if path not in self._names:
             return
         with self._archive.open(path) as stream:
             parser.read(stream)
