@@ -233,13 +233,33 @@ class _SharedTexts(_FontReader):
         self.size = 0
         self.in_text = self.in_phonetic = False
         self.run: _Font | None = None
+        # Most of a workbook's texts are one <si><t>, and there are a million of them.
+        self.parser.StartElementHandler = self._begin
+        self.parser.EndElementHandler = self._finish
+
+    def _begin(self, name: str, attributes: dict[str, str]) -> None:
+        tag = self.local(name)
+        if tag == "t" and not self.in_phonetic:
+            self.in_text, self.parts = True, []
+        elif tag == "si":
+            self.pieces, self.size, self.run = [], 0, None
+        else:
+            self.start(tag, attributes)
+
+    def _finish(self, name: str) -> None:
+        tag = self.local(name)
+        if tag == "t" and self.in_text:
+            self.in_text = False
+            self.pieces.append(("".join(self.parts), self.run))
+        elif tag == "si":
+            only = self.pieces[0] if len(self.pieces) == 1 else None
+            is_plain = only is not None and only[1] is None
+            self.texts.append(_plain(only[0]) if only and is_plain else joined(self.pieces))
+        else:
+            self.end(tag)
 
     def start(self, name: str, attributes: dict[str, str]) -> None:
         match name:
-            case "si":
-                self.pieces, self.size, self.run = [], 0, None
-            case "t" if not self.in_phonetic:
-                self.in_text, self.parts = True, []
             case "rPh":
                 self.in_phonetic = True
             case "r":
@@ -251,15 +271,10 @@ class _SharedTexts(_FontReader):
 
     def end(self, name: str) -> None:
         match name:
-            case "t" if self.in_text:
-                self.in_text = False
-                self.pieces.append(("".join(self.parts), self.run))
             case "rPr":
                 self.run = self.font()
             case "rPh":
                 self.in_phonetic = False
-            case "si":
-                self.texts.append(joined(self.pieces))
 
     def text(self, data: str) -> None:
         if self.in_text:

@@ -62,7 +62,9 @@ class XmlStream:
                 f"This {self.what} is nested more than {MAX_DEPTH} levels deep; copy its text "
                 "into a new one and upload that."
             )
-        self.start(self.local(name), {self.local(key): value for key, value in attributes.items()})
+        if attributes:
+            attributes = {self.local(key): value for key, value in attributes.items()}
+        self.start(self.local(name), attributes)
 
     def _end(self, name: str) -> None:
         self.depth -= 1
