@@ -3,6 +3,7 @@
 A sheet's rows come one at a time; only the workbook's shared texts are held.
 """
 
+import datetime
 import posixpath
 import re
 import zipfile
@@ -536,7 +537,7 @@ class _Rows:
                 self.seen.add("error", self.number)
                 return ""
             case "d":
-                return self._of_iso(value)
+                return self._of_iso(value.strip(), style)
             case _:
                 text = _plain(value)
         if isinstance(text, str) and style.font is _PLAIN:
@@ -562,10 +563,17 @@ class _Rows:
             self.numbers[key] = shown.text
         return shown.text if style.font.is_plain else self._rich(shown.text, style)
 
-    def _of_iso(self, value: str) -> str:
-        # A date as ISO writes it: it says itself what it is.
-        self.seen.add_format("ISO 8601", self.number)
-        return value.strip()
+    def _of_iso(self, value: str, style: _Style) -> str:
+        """Return what a date that is written as ISO has it shows in its cell."""
+        try:
+            date = datetime.datetime.fromisoformat(value).replace(tzinfo=None)
+        except ValueError:
+            return check_length(value)
+        if style.format.is_general:
+            return value
+        first = datetime.datetime.fromisoformat("1904-01-01" if self.is_1904 else "1899-12-30")
+        days = (date - first) / datetime.timedelta(days=1)
+        return self._number((self.style, repr(days)))
 
     def _rich(self, text: str | _Rich, style: _Style) -> str:
         """Write a text that has fonts of its own, without what is struck out."""

@@ -1,5 +1,6 @@
 """What a sheet or a document shows is what is learned; what it does not show is counted."""
 
+import datetime
 import io
 import zipfile
 from collections.abc import Callable
@@ -64,6 +65,21 @@ def test_a_workbooks_numbers_are_learned_as_they_are_shown(tmp_path: Path) -> No
 
     found = read(tmp_path, workbook(build))
     assert [answer for _, answer in rows(found)] == [text for _, _, text in shown]
+    assert found.warnings == []
+
+
+def test_dates_that_are_written_as_iso_has_them_are_shown_as_excel_shows_them(
+    tmp_path: Path,
+) -> None:
+    def build(sheet: Worksheet) -> None:
+        assert sheet.parent is not None
+        sheet.parent.iso_dates = True
+        sheet.append(["question", "answer"])
+        sheet.append(["When?", datetime.datetime(2027, 3, 15, 9, 30)])  # noqa: DTZ001 - as Excel
+        sheet["B2"].number_format = "DD.MM.YYYY hh:mm"
+
+    found = read(tmp_path, workbook(build))
+    assert rows(found) == [("When?", "15.03.2027 09:30")]
     assert found.warnings == []
 
 
