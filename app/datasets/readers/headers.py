@@ -310,9 +310,8 @@ class _Table:
             )
         table = Rows([names[n] for n in kept], iter(()), unnamed, found.first is not None, number)
         table.warnings = warnings
-        again = _Again([header[n] for n in kept]) if found.first is not None else None
-        following = _following(body, names, kept if self.dropped else None)
-        table.rows = _passed_over(following, names, again, has_hint=found.first is not None)
+        again = _Again(header, kept) if found.first is not None else None
+        table.rows = _following(body, names, kept if self.dropped else None, again)
         return table
 
     def _above(self, found: _Found, number: int) -> str:
@@ -334,69 +333,40 @@ class _Table:
 
 
 def _following(
-    body: Iterator[Numbered], names: list[str], kept: list[int] | None
+    body: Iterator[Numbered], names: list[str], kept: list[int] | None, again: "_Again | None"
 ) -> Iterator[tuple[int, dict[str, Any] | LeftOut]]:
+    """Name the cells of the rows below the names, or of all where there are none.
+
+    A hint below the names, the names when they come again, and totals at the end are left out.
+    """
     width = len(names)
     blanks = [""] * width
     some = None if kept is None else [(n, names[n]) for n in kept]
+    totals: list[tuple[int, dict[str, Any]]] = []
+    may_be_hint = again is not None
     for at, cells in body:
         if isinstance(cells, LeftOut):
             yield at, cells
-        elif len(cells) > width and any(cells[width:]):
-            yield at, LeftOut("too_many_cells")
-        elif some is None:
-            yield at, dict(zip(names, cells + blanks[len(cells) :], strict=False))
-        else:
-            yield at, {name: cells[n] if n < len(cells) else "" for n, name in some}
-
-
-class _Again:
-    """Knows the header when it comes again amid the rows."""
-
-    def __init__(self, header: list[str]) -> None:
-        self._names = [_compared(name) for name in header if name]
-
-    def __call__(self, row: dict[str, Any]) -> bool:
-        values = iter(row.values())
-        first = next((value for value in values if value), None)
-        if not self._names or not isinstance(first, str) or _compared(first) != self._names[0]:
-            return False
-        cells = [_compared(value) for value in row.values() if value and isinstance(value, str)]
-        return (
-            len(cells) > 1
-            and cells == self._names[: len(cells)]
-            and (len(cells) == len(self._names))
-        )
-
-
-def _compared(text: str) -> str:
-    # Exports that were glued keep the mark of a file's start, and with it the quotes.
-    return text.strip('\ufeff" \t').casefold()
-
-
-def _passed_over(
-    rows: Iterator[tuple[int, dict[str, Any] | LeftOut]],
-    names: list[str],
-    again: _Again | None,
-    *,
-    has_hint: bool,
-) -> Iterator[tuple[int, dict[str, Any] | LeftOut]]:
-    """Leave out a hint below the names, the names when they come again, and totals at the end."""
-    totals: list[tuple[int, dict[str, Any]]] = []
-    for at, row in rows:
-        if isinstance(row, LeftOut):
-            yield at, row
             continue
-        if has_hint:
-            has_hint = False
-            texts = [str(value) for value in row.values() if value]
+        if len(cells) > width and any(cells[width:]):
+            yield at, LeftOut("too_many_cells")
+            continue
+        if some is None:
+            row = dict(zip(names, cells + blanks[len(cells) :], strict=False))
+        else:
+            row = {name: cells[n] if n < len(cells) else "" for n, name in some}
+        if may_be_hint:
+            may_be_hint = False
+            texts = [value for value in row.values() if value]
             if texts and all(len(text) <= 300 and _HINT.match(text) for text in texts):
                 yield at, LeftOut("hint")
                 continue
-        if again is not None and again(row):
+        if again is not None and again.is_like(cells) and again.is_same(row):
             yield at, LeftOut("header_again")
             continue
-        if len(names) > 1 and len(totals) < _MAX_TOTALS and _is_total(row):
+        # A total has a word and figures: no long text at its end.
+        is_short = width > 1 and len(cells[-1]) <= _MAX_NAME_LENGTH
+        if is_short and len(totals) < _MAX_TOTALS and _is_total(row):
             totals.append((at, row))
             continue
         if totals:
@@ -405,6 +375,32 @@ def _passed_over(
         yield at, row
     for at, _ in totals:
         yield at, LeftOut("total")
+
+
+class _Again:
+    """Knows the header when it comes again amid the rows."""
+
+    def __init__(self, header: list[str], kept: list[int]) -> None:
+        self._names = [_compared(header[n]) for n in kept if header[n]]
+        self._first = next((n for n in kept if header[n]), 0)
+        self._length = len(self._names[0]) if self._names else 0
+
+    def is_like(self, cells: Cells) -> bool:
+        """Say whether a row may be it, by the length of a name: asked of each row."""
+        if len(cells) <= self._first:
+            return False
+        # Marks and quotes may stand around it.
+        return -3 < len(cells[self._first]) - self._length < 6
+
+    def is_same(self, row: dict[str, Any]) -> bool:
+        """Say whether a row is the header."""
+        cells = [_compared(value) for value in row.values() if value]
+        return len(cells) > 1 and cells == self._names
+
+
+def _compared(text: str) -> str:
+    # Exports that were glued keep the mark of a file's start, and with it the quotes.
+    return text.strip('\ufeff" \t').casefold()
 
 
 def is_total_line(text: str) -> bool:

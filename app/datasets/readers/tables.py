@@ -40,12 +40,14 @@ def read_csv(
     Args:
         sample: The first lines, by which is told whether line breaks stand in cells without quotes.
     """
-    lines = _Lines(text, skips=separator_line(sample) is not None)
-    rows: Iterator[Numbered] = _csv_rows(lines, delimiter)
+    num_skipped = int(separator_line(sample) is not None)
+    if num_skipped:
+        text.readline()
+    rows: Iterator[Numbered] = _csv_rows(text, delimiter, num_skipped)
     width = _broken_width(sample, delimiter)
     joined = _Joined()
     if width:
-        rows = _put_together(_csv_rows(lines, delimiter), width, joined)
+        rows = _put_together(_csv_rows(text, delimiter, num_skipped), width, joined)
     table = with_header(rows, "line", header_row=header_row, has_header=has_header)
     if width:
         table.rows = _telling(table.rows, table, joined)
@@ -74,20 +76,6 @@ def separator_line(sample: str) -> str | None:
     if match is None:
         return None
     return "\t" if match["sign"] == "\\t" else match["sign"]
-
-
-class _Lines:
-    """The lines of a text, without marks of a file's start that glued exports keep amid them."""
-
-    def __init__(self, text: Iterable[str], *, skips: bool) -> None:
-        self._lines = iter(text)
-        self.num_skipped = int(skips)
-        if skips:
-            next(self._lines, None)
-
-    def __iter__(self) -> Iterator[str]:
-        for line in self._lines:
-            yield line.replace("\ufeff", "") if "\ufeff" in line else line
 
 
 def sniff_delimiter(sample: str) -> tuple[str, float]:
@@ -227,10 +215,10 @@ def sample_of(text: io.TextIOBase) -> str:
     return sample
 
 
-def _csv_rows(lines: _Lines, delimiter: str) -> Iterator[tuple[int, Cells]]:
+def _csv_rows(text: io.TextIOBase, delimiter: str, num_skipped: int) -> Iterator[tuple[int, Cells]]:
     csv.field_size_limit(MAX_CELL_CHARACTERS)
-    reader = csv.reader(lines, delimiter=delimiter, strict=True)
-    before = lines.num_skipped + 1
+    reader = csv.reader(text, delimiter=delimiter, strict=True)
+    before = num_skipped + 1
     while True:
         line = reader.line_num + before
         try:
@@ -247,6 +235,9 @@ def _csv_rows(lines: _Lines, delimiter: str) -> Iterator[tuple[int, Cells]]:
                 "read: keep only the columns with questions and answers."
             )
         if cells:
+            # Exports that were glued keep the mark of a file's start, and behind it the quotes.
+            if cells[0][:1] == "\ufeff":
+                cells[0] = cells[0].strip('\ufeff"')
             # A row of several lines: breaks within its cells are written as everywhere.
             if reader.line_num + before - 1 > line:
                 cells = [cell.replace("\r\n", "\n").replace("\r", "\n") for cell in cells]
