@@ -30,7 +30,9 @@ def zip_of(files: Mapping[str, bytes | str], compression: int = zipfile.ZIP_DEFL
     return stream.getvalue()
 
 
-def workbook(sheets: Mapping[str, Iterable[Row]]) -> bytes:
+def workbook(
+    sheets: Mapping[str, Iterable[Row]], hidden_rows: Mapping[str, Sequence[int]] | None = None
+) -> bytes:
     """XLSX with these sheets."""
     book = openpyxl.Workbook()
     assert book.active is not None
@@ -39,6 +41,8 @@ def workbook(sheets: Mapping[str, Iterable[Row]]) -> bytes:
         sheet = book.create_sheet(name)
         for row in rows:
             sheet.append(row)
+        for number in (hidden_rows or {}).get(name, ()):
+            sheet.row_dimensions[number].hidden = True
     stream = io.BytesIO()
     book.save(stream)
     return stream.getvalue()
@@ -134,14 +138,27 @@ def _record(kind: int, body: bytes) -> bytes:
     return struct.pack("<HH", kind, len(body)) + body
 
 
-def biff(sheets: Mapping[str, Iterable[Sequence[str | float]]], extra: bytes = b"") -> bytes:
-    """The stream of an Excel 97 workbook; `extra` records stand before its sheets' names."""
+# A cell of an old workbook: what is in it, and where it has one, the number of its format.
+OldCell = str | float | tuple[str | float, int]
+
+
+def biff(
+    sheets: Mapping[str, Iterable[Sequence[OldCell]]], extra: bytes = b"", within: bytes = b""
+) -> bytes:
+    """The stream of an Excel 97 workbook.
+
+    Args:
+        sheets: The cells by sheet.
+        extra: Records that stand before the names of the sheets.
+        within: Records that each sheet begins with.
+    """
     bodies = []
     for rows in sheets.values():
-        body = _record(0x0809, struct.pack("<HHHHII", 0x0600, 0x0010, 0, 0, 0, 0))
+        body = _record(0x0809, struct.pack("<HHHHII", 0x0600, 0x0010, 0, 0, 0, 0)) + within
         for row, cells in enumerate(rows):
-            for column, cell in enumerate(cells):
-                place = struct.pack("<HHH", row, column, 0)
+            for column, each in enumerate(cells):
+                cell, format_ = each if isinstance(each, tuple) else (each, 0)
+                place = struct.pack("<HHH", row, column, format_)
                 if isinstance(cell, str):
                     text = cell.encode("utf-16-le")
                     body += _record(0x0204, place + struct.pack("<HB", len(text) // 2, 1) + text)
@@ -158,8 +175,42 @@ def biff(sheets: Mapping[str, Iterable[Sequence[str | float]]], extra: bytes = b
     return result + _record(0x000A, b"") + b"".join(bodies)
 
 
-def xls(sheets: Mapping[str, Iterable[Sequence[str | float]]], extra: bytes = b"") -> bytes:
-    return compound({"Workbook": biff(sheets, extra)})
+def xls(
+    sheets: Mapping[str, Iterable[Sequence[OldCell]]], extra: bytes = b"", within: bytes = b""
+) -> bytes:
+    return compound({"Workbook": biff(sheets, extra, within)})
+
+
+def xls_font(*, is_struck: bool = False, raises: int = 0, name: str = "Arial") -> bytes:
+    """A font of an old workbook; `raises` is 1 for raised text, 2 for lowered."""
+    text = name.encode("utf-16-le")
+    body = struct.pack("<HHHHHBBBB", 200, 8 * is_struck, 0x7FFF, 400, raises, 0, 0, 0, 0)
+    return _record(0x0031, body + struct.pack("<BB", len(name), 1) + text)
+
+
+def xls_format(number: int, code: str) -> bytes:
+    text = code.encode("utf-16-le")
+    return _record(0x041E, struct.pack("<HHB", number, len(code), 1) + text)
+
+
+def xls_style(font: int, format_: int) -> bytes:
+    """What a cell's format number stands for, in the order in which they are written."""
+    return _record(0x00E0, struct.pack("<HHHBBBBIIH", font, format_, 1, 0, 0, 0, 0xFC, 0, 0, 0))
+
+
+def xls_hidden(row: int | None = None, column: int | None = None) -> bytes:
+    """Hide a row or a column of an old workbook's sheet."""
+    if row is not None:
+        return _record(0x0208, struct.pack("<HHHHHHI", row, 0, 9, 255, 0, 0, 0x120))
+    return _record(0x007D, struct.pack("<HHHHHH", column, column, 2560, 0, 1, 0))
+
+
+def xls_merged(*areas: tuple[int, int, int, int]) -> bytes:
+    """Merge cells: first row, last row, first column, last column, all from 0."""
+    return _record(
+        0x00E5,
+        struct.pack("<H", len(areas)) + b"".join(struct.pack("<4H", *area) for area in areas),
+    )
 
 
 def paragraph(text: str, style: str = "") -> str:

@@ -116,6 +116,12 @@ def _tables() -> Iterator[Case]:
     yield "escapes for a terminal", HEAD + b"\x1b]0;owned\x07,\x1b[2J\n" * 3, READ
     yield "reversed text", HEAD + "\u202egpj.exe,\u2066x\u2069\n".encode() * 3, READ
     yield "line separators of unicode", "question,answer\nA\u2028B,C\u0085D\n".encode(), READ
+    broken = b"nr|question|answer\n" + b"1|Where?|There\nand on\n" * 20 + b"2|Who?|You\n"
+    yield "a cell without an end", broken + b"and on\n" * 2_000_000, "does not end"
+    yield "rows of totals", HEAD + GOOD + b"Total,1\n" * 500_000, READ
+    yield "hints of brackets", HEAD + b"(" * 900_000 + b"," + b"(" * 900_000 + b"\n" + GOOD, READ
+    yield "names of humps", b"aA" * 400_000 + b",answer\n" + GOOD, READ
+    yield "figures without end", HEAD + b"Total," + b"1" * 900_000 + b"x\n" + GOOD, READ
     yield "sep line of excel", b"sep=;\nquestion;answer\nx;y\n", READ
     yield "sql", b"'; DROP TABLE example; --,x\nq,a\n" + GOOD, READ
     yield "shell", b"#!/bin/sh\nrm -rf /\n\n\necho done\n", READ
@@ -374,8 +380,65 @@ def _xlsx() -> Iterator[Case]:
         _sheet(good).replace(b"worksheets/sheet1", b"../../../../sheet"),
         REFUSED,
     )
+    yield (
+        "row beyond counting",
+        _sheet(good + '<row r="99999999999999"/>'),
+        "where no sheet has one",
+    )
+    yield "a row that is none", _sheet(good + '<row r="-5"><c><v>1</v></c></row>'), REFUSED
+    yield (
+        "a column that is none",
+        _sheet(_cells(1, "q", "a") + '<row><c r="AAAA1"/></row>'),
+        REFUSED,
+    )
+    many = "".join(f'<mergeCell ref="A{n}:B{n + 1}"/>' for n in range(1, 120_000))
+    yield "merged without end", _merged(good, many), "merged cells"
+    overlap = "".join(f'<mergeCell ref="A1:A{n}"/>' for n in range(2, 50_000))
+    yield "merged over each other", _merged(good, overlap), READ
+    yield "merged where nothing is", _merged(good, '<mergeCell ref="ZZZZ1:A99999999999"/>'), READ
+    rich = "<si><r><rPr><strike/></rPr><t>x</t></r></si>" * 300_000
+    yield "rich texts", _sheet(shared, shared=rich), EITHER
+    yield "shared text of 2 MB", _sheet(shared, shared=f"<si><t>{'x' * 2_000_000}</t></si>"), "1 MB"
+    pieces = "<si>" + "<r><t>xxxxxxxxxx</t></r>" * 200_000 + "</si>"
+    yield "shared text in pieces of 2 MB", _sheet(shared, shared=pieces), "1 MB"
+    yield "nested sheet", _sheet("<row>" * 5000), REFUSED
+    numbers = "".join(f'<row><c s="{n}"><v>{n}e{n}</v></c></row>' for n in range(300))
+    yield "numbers in all formats", _styled(_cells(1, "question", "answer") + numbers), READ
+    yield "formats without end", _styled(good, num_styles=80_000), "more formats"
+    laughing: dict[str, bytes | str] = {
+        "xl/styles.xml": f'<!DOCTYPE x [<!ENTITY l0 "ha">{laughs}]><styleSheet>&l11;</styleSheet>'
+    }
+    yield "laughing styles", _sheet(good, more=laughing), "(DTD)"
+    one = f"<si><t>{'x' * 900_000}</t></si>"
+    cells = "".join('<row><c t="s"><v>0</v></c></row>' for _ in range(20_000))
+    yield "one text a million times", _sheet(cells, shared=one), "looks like a trap"
     yield "twice the header", _sheet(_cells(1, "answer", "answer") + _cells(2, "x", "y")), READ
     yield "torn", files.workbook({"A": [("q", "a"), ("x", "y")]})[:-200], "damaged or incomplete"
+
+
+def _merged(rows: str, areas: str) -> bytes:
+    body = f"<worksheet {_MAIN}><sheetData>{rows}</sheetData><mergeCells>{areas}</mergeCells>"
+    return _sheet(rows, more={"xl/worksheets/sheet1.xml": f"{body}</worksheet>"})
+
+
+def _styled(rows: str, num_styles: int = 300) -> bytes:
+    """A workbook with formats that no person writes."""
+    odd = [
+        "0" * 390,
+        "%" * 390 + "0",
+        "?/" + "9" * 390,
+        "[h]" * 130,
+        '"' * 399,
+        "E+0;" * 99,
+        "[>1e9]0",
+    ]
+    safe = [code.replace('"', "&quot;").replace(">", "&gt;") for code in odd]
+    codes = "".join(
+        f'<numFmt numFmtId="{200 + n}" formatCode="{safe[n % len(safe)]}"/>' for n in range(300)
+    )
+    cells = "".join(f'<xf numFmtId="{200 + n % 300}" fontId="{n}"/>' for n in range(num_styles))
+    styles = f"<styleSheet><numFmts>{codes}</numFmts><cellXfs>{cells}</cellXfs></styleSheet>"
+    return _sheet(rows, more={"xl/styles.xml": styles})
 
 
 def _xls() -> Iterator[Case]:
@@ -408,6 +471,16 @@ def _xls() -> Iterator[Case]:
     yield "any document with a password", package, "protected by a password"
     yield "old letter", files.compound({"WordDocument": bytes(4096)}), "not a workbook"
     yield "old workbook without sheets", files.xls({}), REFUSED
+    wild = struct.pack("<HH", 0xE5, 2) + struct.pack("<H", 60_000)
+    yield "merged beyond the record", files.xls(sheets, within=wild), EITHER
+    texts = struct.pack("<HH", 0xFC, 8) + struct.pack("<II", 2**31, 2**31)
+    yield "two billion shared texts", files.xls(sheets, texts), EITHER
+    loud = files.xls_format(164, "[" * 30_000) + files.xls_style(0, 164)
+    styled: dict[str, list[tuple[files.OldCell, ...]]] = {
+        "A": [("question", "answer"), (("x", 60_000), (1e308, 0))]
+    }
+    yield "a format of brackets", files.xls(styled, loud), EITHER
+    yield "a style that is not there", files.xls(styled), EITHER
 
 
 def _ods() -> Iterator[Case]:
@@ -431,8 +504,47 @@ def _ods() -> Iterator[Case]:
     yield "ODS without tables", files.ods({}), "no cells"
     deep = "<table:table>" * 5000
     yield "ODS in ODS in ODS", files.ods({}, deep + "</table:table>" * 5000), REFUSED
+    laughs = "".join(f'<!ENTITY l{n} "{f"&l{n - 1};" * 10}">' for n in range(1, 12))
+    bomb = files.ods({"A": [["question", "answer"], ["x", "y"]]})
+    yield "laughing ODS", _with_prolog(bomb, f'<!DOCTYPE x [<!ENTITY l0 "ha">{laughs}]>'), "(DTD)"
+    span = cell.format('table:number-rows-spanned="4000000000" table:number-columns-spanned="9999"')
+    rows = f"<table:table-row>{span}{one}</table:table-row>" * 3
+    yield (
+        "merged beyond counting",
+        files.ods({}, f'<table:table table:name="A">{rows}</table:table>'),
+        READ,
+    )
+    blanks = cell.replace("<text:p>x", '<text:p><text:s text:c="4000000000"/>x').format("")
+    rows = f"<table:table-row>{blanks}{one}</table:table-row>" * 3
+    yield (
+        "blanks beyond counting",
+        files.ods({}, f'<table:table table:name="A">{rows}</table:table>'),
+        READ,
+    )
+    text = cell.replace("<text:p>x", f"<text:p>{'x' * 900_000}").format("")
+    rows = f'<table:table-row table:number-rows-repeated="1000000">{text}</table:table-row>'
+    yield (
+        "a long text repeated",
+        files.ods({}, f'<table:table table:name="A">{rows}</table:table>'),
+        "trap",
+    )
+    spans = "<text:span>" * 150 + "x" + "</text:span>" * 150
+    spanned = cell.replace("<text:p>x", f"<text:p>{spans}").format("")
+    rows = f"<table:table-row>{spanned}{one}</table:table-row>"
+    yield (
+        "spans in spans",
+        files.ods({}, f'<table:table table:name="A">{rows * 3}</table:table>'),
+        READ,
+    )
     mimetype = "application/vnd.oasis.opendocument.text"
     yield "OpenDocument text", files.zip_of({"mimetype": mimetype}), "OpenDocument text"
+
+
+def _with_prolog(archive: bytes, prolog: str) -> bytes:
+    with zipfile.ZipFile(io.BytesIO(archive)) as old:
+        parts = {each: old.read(each) for each in old.namelist()}
+    parts["content.xml"] = parts["content.xml"].replace(b"?>", b"?>" + prolog.encode(), 1)
+    return files.zip_of(parts)
 
 
 def _without(archive: bytes, name: str) -> bytes:
@@ -495,6 +607,22 @@ def _word() -> Iterator[Case]:
         files.zip_of({"word/document.xml": "<w>x</w>".encode("utf-16")}),
         REFUSED,
     )
+    deep = "<m:f><m:num>" * 5000
+    yield "equation in equation", files.docx(f'<w:p><m:oMath xmlns:m="m">{deep}'), "200 levels"
+    half = "<m:oMath xmlns:m='m'>" + "<m:sSup><m:e>" * 80 + "</m:e></m:sSup>" * 80 + "</m:oMath>"
+    yield "powers of powers", files.docx(words * 4 + f"<w:p>{half}</w:p>"), READ
+    wide = '<w:tc><w:tcPr><w:gridSpan w:val="99"/></w:tcPr></w:tc>' * 20_000
+    yield "cells that span", files.docx(words * 4 + f"<w:tbl><w:tr>{wide}</w:tr></w:tbl>"), EITHER
+    note = (
+        "<w:footnote w:id='1'><w:p><w:r><w:t>" + "x" * 1_000_000 + "</w:t></w:r></w:p></w:footnote>"
+    )
+    notes = f'<w:footnotes xmlns:w="w">{note * 20}</w:footnotes>'
+    yield "footnotes of 20 MB", files.docx(words * 4, more={"word/footnotes.xml": notes}), "16 MB"
+    again = "<w:p>" + '<w:r><w:footnoteReference w:id="1"/></w:r>' * 20 + "</w:p>"
+    one = {"word/footnotes.xml": f'<w:footnotes xmlns:w="w">{note}</w:footnotes>'}
+    yield "a footnote again and again", files.docx(words * 4 + again * 50, more=one), REFUSED
+    options = "".join(files.paragraph(f"{letter}) {' ' * 400_000}x") for letter in "abc")
+    yield "options of blanks", files.docx((files.paragraph("Which?") + options) * 4), EITHER
     yield "letter of noise", files.zip_of({"word/document.xml": b"\0\xff" * 300}), REFUSED
     yield "styles of noise", files.docx(words * 4, more={"word/styles.xml": b"<x"}), "damaged"
     circle = (

@@ -61,12 +61,37 @@ HARMLESS = frozenset(
 )
 
 
+# What forms and sheets add to a name; it says nothing of what the column has.
+_ADDED = re.compile(
+    r"[(\[]\s*(required|optional|mandatory|must have|pflicht(feld)?|erforderlich|freiwillig"
+    r"|obligatoire|requis|facultatif|obligatorio|requerido|opcional|obbligatorio|facoltativo"
+    r"|verplicht|optioneel|obrigat[oó]rio|obligatorisk)\s*[)\]]",
+    re.IGNORECASE,
+)
+_HUMP = re.compile(r"(?<=[a-z0-9à-ÿ])(?=[A-ZÀ-Þ])|(?<=[A-Z])(?=[A-Z][a-z])")
+
+
 def plain(name: str) -> str:
-    """Reduce a column's name to small letters without accents, words joined by `_`."""
-    decomposed = unicodedata.normalize("NFKD", name.casefold())
+    """Reduce a column's name to small letters without accents, words joined by `_`.
+
+    Signs that nobody sees, “(required)” and the humps of camelCase say nothing.
+    """
+    if not name.isascii():
+        name = "".join(" " if c in _BLANKS else c for c in name if not _is_invisible(c))
+    if "(" in name or "[" in name:
+        name = _ADDED.sub("", name)
+    decomposed = unicodedata.normalize("NFKD", _HUMP.sub("_", name).casefold())
     letters = "".join(c for c in decomposed if not 0x300 <= ord(c) <= 0x36F)
     letters = letters.replace("ø", "o").replace("ł", "l").replace("ı", "i")
     return re.sub(r"[\s_\-.:?*]+", "_", letters).strip("_")
+
+
+# They look like blanks, though they are letters or marks to Unicode.
+_BLANKS = frozenset("\u00a0\u180e\u2800\u3164\uffa0")
+
+
+def _is_invisible(character: str) -> bool:
+    return unicodedata.category(character) in ("Cf", "Cc") and character not in "\t\n\r"
 
 
 ROLES = {plain(name): role for role, names in _NAMES.items() for name in names.split()}

@@ -4,7 +4,7 @@ import json
 from collections.abc import Iterator
 from enum import StrEnum
 from functools import cached_property
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
@@ -12,6 +12,9 @@ from app.core.errors import Invalid
 from app.core.kinds import ExampleKind
 
 MAX_SYSTEM_LENGTH = 8000
+# What becomes of hidden rows and columns of a sheet, and of the blank cells below merged ones.
+Hidden = Literal["leave_out", "take_in"]
+Merged = Literal["fill", "leave_blank"]
 MAX_SPEAKER_LENGTH = 200
 
 # Why rows became no examples, of one and of {n}; DatasetVersion.left_out counts by these keys.
@@ -57,6 +60,26 @@ LEFT_OUT = {
         "1 row has more cells than there are columns",
         "{n} rows have more cells than there are columns",
     ),
+    "hidden": (
+        "1 row is hidden or filtered out in its sheet",
+        "{n} rows are hidden or filtered out in their sheet",
+    ),
+    "header_again": (
+        "1 row repeats the column names",
+        "{n} rows repeat the column names",
+    ),
+    "hint": (
+        "1 row only says what to write in the columns",
+        "{n} rows only say what to write in the columns",
+    ),
+    "options": (
+        "1 question has options and does not say which is right",
+        "{n} questions have options and do not say which is right",
+    ),
+    "total": (
+        "1 row at the end is a total",
+        "{n} rows at the end are totals",
+    ),
     "no_key": (
         "1 row has no name or number for the conversation",
         "{n} rows have no name or number for the conversation",
@@ -96,6 +119,8 @@ class ColumnRole(StrEnum):
     # Of rows that are one turn each: which conversation, and who speaks.
     KEY = "key"
     SPEAKER = "speaker"
+    # Of a form: the column's name is the question, and its cells answer it.
+    ANSWER_TO_NAME = "answer_to_name"
     IGNORE = "ignore"
 
 
@@ -116,6 +141,10 @@ class Mapping(BaseModel):
     system: str = Field(default="", max_length=MAX_SYSTEM_LENGTH)
     # Where a column says who speaks: whose turns are learned. Blank: the usual words for it.
     answers_by: str = Field(default="", max_length=MAX_SPEAKER_LENGTH)
+    # How the file was read: the row with the column names (0: none), hidden rows, merged cells.
+    header_row: int | None = None
+    hidden: Hidden | None = None
+    merged: Merged | None = None
 
     @field_validator("columns", mode="before")
     @classmethod
@@ -146,6 +175,8 @@ class Mapping(BaseModel):
         if self.named(ColumnRole.BETTER):
             return ExampleKind.PREFERENCE
         if any(map(self.named, (ColumnRole.MESSAGES, ColumnRole.KEY, ColumnRole.HISTORY))):
+            return ExampleKind.CHAT
+        if len(self.named(ColumnRole.ANSWER_TO_NAME)) > 1:
             return ExampleKind.CHAT
         return ExampleKind.TEXT if self.named(ColumnRole.TEXT) else ExampleKind.PAIR
 
@@ -182,6 +213,14 @@ class Mapping(BaseModel):
                 raise Invalid(
                     "Choose one column for the better answer and one for the worse, beside the "
                     "question; set the others to “ignore”.",
+                    field="columns",
+                )
+            return
+        if self.named(ColumnRole.ANSWER_TO_NAME):
+            if any((questions, answers, messages, texts, keys, speakers)):
+                raise Invalid(
+                    "Where a column’s name is the question, no other column can have questions, "
+                    "answers, messages or text; set those to “ignore”.",
                     field="columns",
                 )
             return
@@ -377,6 +416,15 @@ def _messages(mapping: Mapping, row: dict[str, Any]) -> list[Message]:
 
 
 def _pair(mapping: Mapping, row: dict[str, Any]) -> list[Message]:
+    if names := mapping.named(ColumnRole.ANSWER_TO_NAME):
+        turns: list[Message] = []
+        for name in names:
+            if answer := _joined(row, [name]):
+                turns.append({"role": "user", "content": name})
+                turns.append({"role": "assistant", "content": answer})
+        if not turns:
+            raise _No("empty_answer")
+        return turns
     question = _joined(row, mapping.named(ColumnRole.QUESTION))
     answer = _joined(row, mapping.named(ColumnRole.ANSWER))
     if not question:

@@ -1,12 +1,15 @@
 """What the columns most likely mean, by their names and what is in them; a person confirms it."""
 
 import json
+import re
 from typing import Any, NamedTuple
 
 from app.datasets.column_names import CONTEXT, HARMLESS, KEYS, ROLES, SAID, plain
 from app.datasets.conversations import assemble
 from app.datasets.mapping import Column, ColumnRole, LeftOut, Mapping, holds_earlier_turns
 from app.datasets.readers.reading import Inspection
+
+_ASKS = ("?", "？", "؟")
 
 
 class Proposal(NamedTuple):
@@ -65,12 +68,41 @@ def propose(inspection: Inspection) -> Proposal:  # noqa: PLR0912 - a branch for
     elif len(by_role.get(ColumnRole.TEXT, [])) == 1 and _is_alone(by_role, inspection.columns):
         roles[by_role[ColumnRole.TEXT][0]] = ColumnRole.TEXT
         why = "The only column has text, which is learned as it is, without a question."
+    elif asked := _asked(inspection, by_role):
+        return _of_form(inspection, roles, asked)
     else:
         return _by_content(inspection, roles)
     if any(plain(name) not in HARMLESS for name in roles if roles[name] is ColumnRole.IGNORE):
         why += " The other columns are not used."
     mapping = _mapping(inspection, roles)
     return Proposal(mapping, is_sure and _fits(mapping, inspection), why)
+
+
+def _asked(inspection: Inspection, by_role: dict[ColumnRole, list[str]]) -> list[str]:
+    """Return the columns whose names are questions, as those of forms are."""
+    if by_role.keys() & {ColumnRole.QUESTION, ColumnRole.ANSWER} or inspection.header_row == 0:
+        return []
+    asked = []
+    for name in inspection.columns:
+        values = {str(value).strip() for row in inspection.preview if (value := row.values[name])}
+        # “May we publish this?” is answered by yes or no, which nobody wants to be learned.
+        is_consent = len(values) <= 3 and all(len(value) <= 5 for value in values)
+        if name.rstrip().endswith(_ASKS) and values and not is_consent:
+            asked.append(name)
+    return asked
+
+
+def _of_form(inspection: Inspection, roles: dict[str, ColumnRole], asked: list[str]) -> Proposal:
+    for name in asked:
+        roles[name] = ColumnRole.ANSWER_TO_NAME
+    why = (
+        f"The name of the column “{asked[0]}” is itself a question, so that each cell is read as "
+        "an answer to it; please check."
+        if len(asked) == 1
+        else f"The names of {len(asked)} columns are themselves questions, so that their cells are "
+        "read as answers to them, a row being one conversation; please check."
+    )
+    return Proposal(_mapping(inspection, roles), False, why)
 
 
 def _is_alone(by_role: dict[ColumnRole, list[str]], columns: list[str]) -> bool:
@@ -169,11 +201,37 @@ def _by_name(columns: list[str]) -> tuple[dict[ColumnRole, list[str]], bool]:
         if is_pair and wanted is ColumnRole.ANSWER:
             continue
         if wanted not in by_role and not by_role.keys() & {ColumnRole.MESSAGES, ColumnRole.TEXT}:
-            named = [name for name in columns if ROLES.get(plain(name).split("_")[-1]) is wanted]
+            named = [
+                n for n in columns if not n.rstrip().endswith(_ASKS) and _says(plain(n), wanted)
+            ]
             if named:
                 by_role[wanted] = named
                 is_sure = False
     return by_role, is_sure
+
+
+def _says(name: str, wanted: ColumnRole) -> bool:
+    """Say whether a name's last word is known, or its first, as in “answer_of_the_pupil”."""
+    words = name.split("_")
+    if ROLES.get(words[-1]) is wanted:
+        return True
+    return ROLES.get(words[0]) is wanted and words[-1] not in _ABOUT
+
+
+# “answer_date” says something about an answer and is none.
+_ABOUT = frozenset(
+    {"id", "nr", "no", "number", "date", "time", "type", "count", "category", "topic", "author"}
+    | {"by", "status", "score", "length", "tokens", "source", "url", "link", "lang", "language"}
+)
+# Dates, times, figures and addresses: nobody asks or answers with nothing else.
+_STAMP = re.compile(
+    r"[\W\d_]*(?:[ap]\.?m\.?)?[\W\d_]*(?:gmt|utc|cet|cest|mez|mesz|t|z)?[\W\d_]*|\S+@\S+\.\w+",
+    re.IGNORECASE,
+)
+
+
+def _is_stamp(value: Any) -> bool:
+    return isinstance(value, str) and len(value) < 60 and _STAMP.fullmatch(value) is not None
 
 
 def _by_content(inspection: Inspection, roles: dict[str, ColumnRole]) -> Proposal:
@@ -190,6 +248,7 @@ def _by_content(inspection: Inspection, roles: dict[str, ColumnRole]) -> Proposa
         name: sum(map(len, values)) / len(values)
         for name, values in texts.items()
         if values and all(isinstance(value, str) for value in values)
+        if not all(map(_is_stamp, values))
     }
     wordy = sorted(lengths, key=lambda name: lengths[name], reverse=True)[:2]
     if not wordy:
@@ -200,9 +259,7 @@ def _by_content(inspection: Inspection, roles: dict[str, ColumnRole]) -> Proposa
         roles[wordy[0]] = ColumnRole.TEXT
         why = f"Only “{wordy[0]}” has text, so it is used as it is; please check."
         return Proposal(_mapping(inspection, roles), False, why)
-    asked = {
-        name: sum(v.rstrip().endswith(("?", "？", "؟")) for v in texts[name]) for name in wordy
-    }
+    asked = {name: sum(v.rstrip().endswith(_ASKS) for v in texts[name]) for name in wordy}
     # The one with question marks asks; else the shorter, and of equals the first.
     first, second = sorted(
         wordy, key=lambda name: (-asked[name], lengths[name], inspection.columns.index(name))
@@ -229,7 +286,10 @@ def _is_turns(value: Any) -> bool:
 
 
 def _mapping(inspection: Inspection, roles: dict[str, ColumnRole]) -> Mapping:
-    return Mapping(columns=[Column(name=name, role=roles[name]) for name in inspection.columns])
+    return Mapping(
+        columns=[Column(name=name, role=roles[name]) for name in inspection.columns],
+        **inspection.reading,
+    )
 
 
 def _fits(mapping: Mapping, inspection: Inspection) -> bool:

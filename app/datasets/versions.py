@@ -182,7 +182,7 @@ def confirm(
         raise Invalid("The seed is a whole number from 0 to 2147483647.", field="seed")
     if version.status is VersionStatus.READY:
         version = next_version(db, version)
-    version.mapping = mapping.model_dump(mode="json")
+    version.mapping = mapping.model_copy(update=inspection.reading).model_dump(mode="json")
     version.validation_share = validation_share
     version.split_seed = seed
     version.status = VersionStatus.CONFIRMED

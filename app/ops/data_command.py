@@ -143,7 +143,8 @@ def _mapping(inspection: Inspection, roles: list[str]) -> Mapping:
         )
     names = inspection.columns
     return Mapping(
-        columns=[Column(name=name, role=chosen.get(name, ColumnRole.IGNORE)) for name in names]
+        columns=[Column(name=name, role=chosen.get(name, ColumnRole.IGNORE)) for name in names],
+        **inspection.reading,
     )
 
 

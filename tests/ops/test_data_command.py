@@ -31,6 +31,21 @@ def etude(*arguments: str, **environment: str) -> subprocess.CompletedProcess[st
     )
 
 
+def test_how_a_sheet_is_read_can_be_said(tmp_path: Path) -> None:
+    rows = [("x1", "y1"), ("Heading one", "Heading two"), *[(f"{n}?", "There.") for n in range(4)]]
+    book = tmp_path / "a.xlsx"
+    book.write_bytes(files.workbook({"A": rows}, hidden_rows={"A": [4]}))
+    chosen = ("--header-row", "2", "--hidden", "take_in", "--merged", "leave_blank", "--json")
+    mapping = json.loads(etude("inspect", str(book), *chosen).stdout)["mapping"]
+    assert [column["name"] for column in mapping["columns"]] == ["Heading one", "Heading two"]
+    kept = [mapping[name] for name in ("header_row", "hidden", "merged")]
+    assert kept == [2, "take_in", "leave_blank"]
+    told = etude("inspect", str(book), "--header-row", "2")
+    assert "1 row is hidden or filtered out" in told.stdout
+    refused = etude("inspect", str(book), "--header-row", "9")
+    assert "There is nothing in row 9" in refused.stderr
+
+
 def test_inspect_tells_and_stores_nothing(tmp_path: Path) -> None:
     file, var = tmp_path / "raum.csv", tmp_path / "var"
     more = "Wo ist Frau Abendschön?,Am Telefon: 030 12345678,31\n"

@@ -9,11 +9,11 @@ import csv
 import io
 import re
 from collections import deque
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
 
 from app.datasets.column_names import ROLES, is_known_name, plain
-from app.datasets.mapping import ColumnRole
+from app.datasets.mapping import ColumnRole, LeftOut
 from app.datasets.readers import tables
 from app.datasets.readers.blocks import TABLE_RULE, Block
 
@@ -33,6 +33,14 @@ _MARK = re.compile(
     r"[*_]{0,2}\s?[:：][*_]{0,2}(.*)",
     re.DOTALL,
 )
+_OPTION = re.compile(
+    r"(?P<before>[*✓✔☑\s]*)[☐□-]?\s*\(?(?P<letter>[a-hA-H])[).]\s+(?P<text>.+?)"
+    r"\s*(?P<behind>\*|✓|✔|☑|\((?:correct|right|richtig|juste|correcto|corretto|juist)\))?",
+    re.DOTALL,
+)
+_MAX_KEY_CHARACTERS, _MAX_OPTION_CHARACTERS = 5000, 500
+_KEY_ENTRY = re.compile(r"(\d{1,3})\s?[.):=-]?\s?([a-hA-H])\b")
+_KEY = re.compile(r"(?:[^\W\d_]{2,20}\s?){0,3}:?\s*(?:\d{1,3}\s?[.):=|-]?\s?[a-hA-H]\b[\s,;|.]*)+")
 _SENTENCE = re.compile(r"(?<=[.!?…])\s+|(?<=[。！？।])")
 
 Row = dict[str, Any]
@@ -45,17 +53,26 @@ class Counts:
         self.num_unused = 0  # paragraphs and tables under no question
 
 
-def pairs(blocks: Iterator[Block], counts: Counts) -> Iterator[tuple[int, Row]]:
-    """Find the questions and answers that the document itself sets down."""
-    finder = _Pairs(counts)
-    for block in blocks:
+def pairs(
+    blocks: Callable[[], Iterator[Block]], counts: Counts
+) -> Iterator[tuple[int, Row | LeftOut]]:
+    """Find the questions and answers that the document itself sets down.
+
+    Args:
+        blocks: Opens the document at its start; once more where options need a key to them.
+    """
+    finder = _Pairs(counts, lambda: answer_key(blocks()))
+    for block in blocks():
         yield from finder.see(block)
     yield from finder.flush()
 
 
 class _Pairs:
-    def __init__(self, counts: Counts) -> None:
+    def __init__(self, counts: Counts, find_key: Callable[[], dict[int, str]]) -> None:
         self.counts = counts
+        self.find_key = find_key
+        self.key: dict[int, str] | None = None
+        self.num_with_options = 0
         self.headings: list[tuple[int, str]] = []
         self.question = ""
         self.number = 0
@@ -63,7 +80,7 @@ class _Pairs:
         self.answer: list[str] = []
         self.is_open = False  # a question waits for its answer, or for more of it
 
-    def see(self, block: Block) -> Iterator[tuple[int, Row]]:
+    def see(self, block: Block) -> Iterator[tuple[int, Row | LeftOut]]:
         if block.kind == "heading":
             yield from self.flush()
             while self.headings and self.headings[-1][0] >= block.level:
@@ -75,13 +92,29 @@ class _Pairs:
         else:
             yield from self._text(block)
 
-    def flush(self) -> Iterator[tuple[int, Row]]:
+    def flush(self) -> Iterator[tuple[int, Row | LeftOut]]:
         answer = "\n\n".join(self.answer).strip()
-        if self.is_open and self.question and answer:
+        options = _options("\n".join(self.answer)) if self.is_open and self.question else None
+        if options:
+            self.num_with_options += 1
+            right = options.right or options.texts.get(self._of_key())
+            if right:
+                yield self.number, self._row(self.question, right, self.found_in)
+            else:
+                yield self.number, LeftOut("options")
+        elif _is_key(answer):
+            pass  # of the questions before it
+        elif self.is_open and self.question and answer:
             yield self.number, self._row(self.question, answer, self.found_in)
         elif answer or (self.is_open and self.found_in == "question"):
             self.counts.num_unused += 1
         self.question, self.answer, self.is_open = "", [], False
+
+    def _of_key(self) -> str:
+        if self.key is None:
+            self.key = self.find_key()
+        numbered = re.match(r"\s*(\d{1,3})[.)]", self.question)
+        return self.key.get(int(numbered[1]) if numbered else self.num_with_options, "")
 
     def _ask(self, question: str, number: int, found_in: str) -> None:
         self.question, self.number, self.found_in = question, number, found_in
@@ -97,7 +130,7 @@ class _Pairs:
             "found_in": found_in,
         }
 
-    def _text(self, block: Block) -> Iterator[tuple[int, Row]]:
+    def _text(self, block: Block) -> Iterator[tuple[int, Row | LeftOut]]:
         lines = block.text.split("\n")
         if any(_marked(line) for line in lines):
             for offset, line in enumerate(lines):
@@ -117,7 +150,7 @@ class _Pairs:
         else:
             self.counts.num_unused += 1
 
-    def _marked_line(self, line: str, number: int) -> Iterator[tuple[int, Row]]:
+    def _marked_line(self, line: str, number: int) -> Iterator[tuple[int, Row | LeftOut]]:
         marked = _marked(line)
         if marked is None:
             if self.answer and self.is_open:
@@ -134,7 +167,7 @@ class _Pairs:
         elif self.is_open:
             self.answer.append(marked[1])
 
-    def _table(self, block: Block) -> Iterator[tuple[int, Row]]:
+    def _table(self, block: Block) -> Iterator[tuple[int, Row | LeftOut]]:
         columns = _columns_of(block)
         if columns is None:
             text = table_text(block)
@@ -149,6 +182,55 @@ class _Pairs:
             if padded[question].strip() and padded[answer].strip():
                 row = self._row(padded[question].strip(), padded[answer].strip(), "table")
                 yield block.number + offset + (offset > 0 and block.has_header), row
+
+
+class _Options(NamedTuple):
+    """What a question lets people choose from, by letters, and the right one where it is marked."""
+
+    texts: dict[str, str]
+    right: str
+
+
+def _options(answer: str) -> _Options | None:
+    """Read an answer that is nothing but options to choose from, such as “a) … b) …”."""
+    lines = [line.strip() for line in answer.split("\n")]
+    lines = [line for line in lines if line and not re.fullmatch(r"[_.\s–—-]+", line)]
+    texts: dict[str, str] = {}
+    marked: list[str] = []
+    chosen = ""
+    for n, line in enumerate(lines):
+        if len(line) > _MAX_OPTION_CHARACTERS:
+            return None
+        if n == len(lines) - 1 and (match := re.fullmatch(r"\(?([a-hA-H])[).]?", line)):
+            chosen = texts.get(match[1].lower(), "")
+            continue
+        option = _OPTION.fullmatch(line)
+        if option is None or option["letter"].lower() != "abcdefgh"[len(texts) : len(texts) + 1]:
+            return None
+        texts[option["letter"].lower()] = option["text"].strip()
+        if option["before"].strip() or option["behind"]:
+            marked.append(option["text"].strip())
+    if len(texts) < 2:
+        return None
+    return _Options(texts, chosen or (marked[0] if len(marked) == 1 else ""))
+
+
+def _is_key(text: str) -> bool:
+    return (
+        len(text) < _MAX_KEY_CHARACTERS
+        and _KEY.fullmatch(text) is not None
+        and len(_KEY_ENTRY.findall(text)) > 1
+    )
+
+
+def answer_key(blocks: Iterator[Block]) -> dict[int, str]:
+    """Find the key to a quiz, such as “1a 2c 3b”: the letter of each question's number."""
+    key: dict[int, str] = {}
+    for block in blocks:
+        text = table_text(block) if block.kind == "table" else block.text
+        if _is_key(text):
+            key |= {int(number): letter.lower() for number, letter in _KEY_ENTRY.findall(text)}
+    return key
 
 
 def _columns_of(block: Block) -> tuple[int, int, int] | None:
@@ -192,7 +274,7 @@ def table_text(block: Block) -> str:
     return "\n".join(" | ".join(" ".join(cell.split()) for cell in row) for row in block.rows)
 
 
-def has_pairs(blocks: Iterator[Block]) -> bool:
+def has_pairs(blocks: Callable[[], Iterator[Block]]) -> bool:
     """Say whether a document holds enough questions and answers of its own to begin with those."""
     rows = pairs(blocks, Counts())
     return sum(1 for _ in zip(range(MIN_PAIRS), rows, strict=False)) == MIN_PAIRS

@@ -1,10 +1,15 @@
-"""PDF with a text layer -> blocks: lines joined to paragraphs, larger or bold lines as headings."""
+"""PDF with a text layer -> blocks: lines joined to paragraphs, larger or bold lines as headings.
 
+Raised and lowered digits stay such as Unicode has them: 10³ is not 103.
+"""
+
+import ctypes
 import re
 from collections import Counter
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
+from app.datasets.readers import signs
 from app.datasets.readers.blocks import Block
 from app.datasets.readers.files import Entry, File
 from app.datasets.readers.unreadable import Unreadable
@@ -18,6 +23,13 @@ _FEW_CHARACTERS = 20
 _SENTENCE_ENDS = (".", "!", "?", ":", "…", "。", "？", "！", "؟", "।")
 # How PDFium writes a hyphen at a line's end.
 _HYPHENS = ("\x02", "\ufffe", "\u00ad", "-", "\u2010")
+
+# Where PDFium writes the place of a letter.
+_X, _Y = ctypes.c_double(), ctypes.c_double()
+# What may end in a power or an index, with the sign before it.
+_NUMBER = re.compile(r"[0-9+\-−]*[0-9]")
+# How far from the line's base, in heights of the line, and how much smaller than its other digits.
+_NUDGE, _HIGHEST, _LOWEST, _SMALL = 0.06, 0.8, -0.5, 0.57
 
 
 class _Line(NamedTuple):
@@ -149,13 +161,74 @@ def _page_lines(page: Any, number: int) -> Iterator[_Line]:
     if page.count_chars() > MAX_PAGE_CHARACTERS:
         raise Unreadable(f"Page {number:,} of this PDF has more than 1 MB of text; split it.")
     start = 0
+    open_line: _Line | None = None  # ends with a raised or lowered sign, where PDFium breaks lines
     for line in page.get_text_range().split("\r\n"):
         text = " ".join(line.replace("\0", "").split())
         if text:
             # The middle stands for the line: its first sign may be a bullet or an initial.
             middle = next((n for n in range(len(line) // 2, len(line)) if line[n].isalnum()), 0)
-            yield _line(page, start + middle, number, text)
+            found = _line(page, start + middle, number, text)
+            is_open = False
+            if _NUMBER.search(line):
+                shown, is_open = _with_raised(page, line, start, start + middle, found)
+                found = found._replace(text=" ".join(shown.split()))
+            if open_line is not None and _goes_on(page, start, open_line):
+                blank = " " if line[0].isspace() or found.text[0].isalpha() else ""
+                found = open_line._replace(text=f"{open_line.text}{blank}{found.text}")
+            elif open_line is not None:
+                yield open_line
+            open_line = found if is_open else None
+            if not is_open:
+                yield found
         start += len(line) + 2
+    if open_line is not None:
+        yield open_line
+
+
+def _with_raised(page: Any, line: str, start: int, middle: int, found: _Line) -> tuple[str, bool]:
+    """Write raised and lowered digits as such; say whether the last sign is one of them."""
+    size, base = found.top - found.bottom, _baseline(page, middle)
+    written, done, is_last = "", 0, False
+    for run in _NUMBER.finditer(line):
+        if size <= 0 or (len(run[0]) == 1 and line[run.start() - 1 : run.start()].strip() == ""):
+            continue  # a number of its own
+        at = run.end()
+        rise = 0.0
+        # From its end on: in 10³ the last digit is raised.
+        while at > run.start() and start + at - 1 != middle:
+            above = (_baseline(page, start + at - 1) - base) / size
+            if not (_LOWEST < above < -_NUDGE or _NUDGE < above < _HIGHEST):
+                break
+            if line[at - 1] not in "+-−" and _height(page, start + at - 1) > _SMALL * size:
+                break
+            at, rise = at - 1, above
+        if at < run.end():
+            moved = line[at : run.end()]
+            written += line[done:at] + (signs.power if rise > 0 else signs.index)(moved)
+            done = run.end()
+            is_last = not line[done:].strip()
+    return (written + line[done:]).replace("\0", ""), is_last
+
+
+def _goes_on(page: Any, index: int, before: _Line) -> bool:
+    """Say whether a line begins where the one before ended, on the same height."""
+    line = _line(page, index, before.page, "")
+    return abs(line.bottom - before.bottom) < (before.top - before.bottom) * 0.3
+
+
+def _baseline(page: Any, index: int) -> float:
+    import pypdfium2.raw as pdfium
+
+    pdfium.FPDFText_GetCharOrigin(page, index, _X, _Y)
+    return _Y.value
+
+
+def _height(page: Any, index: int) -> float:
+    try:
+        _, bottom, _, top = page.get_charbox(index)
+    except pdfium_error():
+        return 0.0
+    return float(top - bottom)
 
 
 def _line(page: Any, index: int, number: int, text: str) -> _Line:

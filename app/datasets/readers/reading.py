@@ -4,6 +4,7 @@ import io
 import itertools
 import math
 import re
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -11,11 +12,13 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from app.datasets.mapping import LeftOut
+from app.core.sentences import counted
+from app.datasets.mapping import Hidden, LeftOut, Merged
 from app.datasets.readers import (
     archives,
     documents,
     encodings,
+    headers,
     json_rows,
     parquet,
     pdf,
@@ -25,6 +28,7 @@ from app.datasets.readers import (
 )
 from app.datasets.readers.blocks import Block, text_blocks
 from app.datasets.readers.files import File
+from app.datasets.readers.grids import Seen
 from app.datasets.readers.sniffing import sniff
 from app.datasets.readers.unreadable import Unreadable
 
@@ -65,7 +69,13 @@ class ReadAs(BaseModel):
     is_checked: bool = False
     delimiter: str | None = Field(default=None, min_length=1, max_length=1)
     sheet: str | None = Field(default=None, max_length=200)
+    # Of a table: the number of the row with the column names; 0: none has.
+    header_row: int | None = Field(default=None, ge=0, le=headers.MAX_HEADER_ROW)
+    # As it was said before rows had numbers: whether the first has them.
     has_header: bool | None = None
+    # Of a workbook: rows and columns that are hidden or filtered out, and merged cells.
+    hidden: Hidden = "leave_out"
+    merged: Merged = "fill"
     # Of a text file: rows and columns, or prose.
     form: Literal["table", "document"] | None = None
     # Of a document: its own questions and answers, or its text in pieces.
@@ -111,6 +121,11 @@ class Inspection(BaseModel):
     # The sheets have the same columns and may be read as one table.
     sheets_agree: bool = False
     has_header: bool = True
+    # Of a table: the number of the row with the names, 0 where none has; unknown to old versions.
+    header_row: int | None = None
+    # Of a workbook; unknown to old versions, which had hidden rows and no filled cells.
+    hidden: Hidden | None = None
+    merged: Merged | None = None
     # Of a document: the way that was taken, and how long the pieces of text are.
     way: DocumentUse | None = None
     chunk_tokens: int = documents.DEFAULT_CHUNK_TOKENS
@@ -133,17 +148,29 @@ class Inspection(BaseModel):
     def is_document(self) -> bool:
         return self.way is not None
 
+    @property
+    def reading(self) -> dict[str, Any]:
+        """What a mapping keeps of how the file was read."""
+        return {"header_row": self.header_row, "hidden": self.hidden, "merged": self.merged}
+
     def read_as(self, chosen: ReadAs) -> ReadAs:
         """Say how to read the file again just as it was read, whatever would be guessed today."""
         if self.format == "zip":  # each file in it was judged by itself
             return chosen.model_copy(update={"way": self.way})
+        header: dict[str, Any] = {"header_row": self.header_row, "has_header": None}
+        if self.header_row is None:  # read before rows had numbers
+            header = {"header_row": None, "has_header": self.has_header}
+        if self.parts:  # each sheet has its own
+            header = {}
         return chosen.model_copy(
-            update={
+            update=header
+            | {
                 "encoding": self.encoding,
                 "is_checked": True,
                 "delimiter": self.delimiter,
                 "sheet": self.sheet,
-                "has_header": self.has_header,
+                "hidden": self.hidden or "take_in",
+                "merged": self.merged or "leave_blank",
                 "form": "document" if self.is_document else "table",
                 "way": self.way,
             }
@@ -178,14 +205,18 @@ def _open(file: File, read_as: ReadAs, stack: ExitStack) -> Source:
         case "zip":
             return _open_archive(file, read_as, stack)
         case "xlsx" | "xls" | "ods":
-            return _open_workbook(file, kind, read_as)
+            return _open_workbook(file, kind, read_as, stack)
         case "parquet":
             inspection = _new_inspection("parquet", "row")
             inspection.columns, rows = parquet.open_parquet(file)
             return Source(inspection, rows)
         case "docx":
+            seen = Seen()
             return _open_document(
-                lambda: word.word_blocks(file), _new_inspection("docx", "paragraph"), read_as
+                lambda: word.word_blocks(file, seen),
+                _new_inspection("docx", "paragraph"),
+                read_as,
+                lambda: seen.sentences(word.SENTENCES),
             )
         case "pdf":
             # Twice: once to see whether there are questions in it.
@@ -221,7 +252,7 @@ def _open_text(file: File, read_as: ReadAs, stack: ExitStack) -> Source:
         return _open_json(text, inspection)
     sample = tables.sample_of(text)
     is_document = (
-        documents.looks_like_document(sample)
+        not tables.separator_line(sample) and documents.looks_like_document(sample)
         if read_as.form is None and read_as.delimiter is None
         else read_as.form == "document"
     )
@@ -264,40 +295,59 @@ def _open_csv(
 ) -> Source:
     delimiter = read_as.delimiter or tables.sniff_delimiter(sample)[0]
     inspection.delimiter = None if delimiter == tables.NO_DELIMITER else delimiter
-    return _of_table(inspection, tables.read_csv(text, delimiter, read_as.has_header))
+    table = tables.read_csv(
+        text, sample, delimiter, header_row=read_as.header_row, has_header=read_as.has_header
+    )
+    return _of_table(inspection, table)
 
 
-def _of_table(inspection: Inspection, table: tables.Rows) -> Source:
+def _of_table(inspection: Inspection, table: headers.Rows) -> Source:
     inspection.columns = table.columns
-    inspection.has_header = table.has_header
+    inspection.has_header, inspection.header_row = table.has_header, table.header_row
     inspection.warnings += table.warnings
-    return Source(inspection, table.rows, table.unnamed)
+
+    def rows() -> Iterator[NumberedRow]:
+        yield from table.rows
+        inspection.warnings += table.closing
+
+    return Source(inspection, rows(), table.unnamed)
 
 
 # --- documents -------------------------------------------------------------------------------
 
 
 def _open_document(
-    blocks: Callable[[], Iterator[Block]], inspection: Inspection, read_as: ReadAs
+    blocks: Callable[[], Iterator[Block]],
+    inspection: Inspection,
+    read_as: ReadAs,
+    said: Callable[[], list[str]] = list,
 ) -> Source:
-    inspection.way = read_as.way or ("pairs" if documents.has_pairs(blocks()) else "text")
+    """Open a document; `said` tells what its reader left out, once it was read."""
+    inspection.way = read_as.way or ("pairs" if documents.has_pairs(blocks) else "text")
     inspection.chunk_tokens, inspection.overlap_tokens = (
         read_as.chunk_tokens,
         read_as.overlap_tokens,
     )
+    rows: Iterator[NumberedRow]
     if inspection.way == "text":
         inspection.columns = list(documents.TEXT_COLUMNS)
-        return Source(
-            inspection, documents.texts(blocks(), read_as.chunk_tokens, read_as.overlap_tokens)
-        )
-    inspection.columns = list(documents.PAIR_COLUMNS)
-    return Source(inspection, _pairs(blocks(), inspection))
+        rows = documents.texts(blocks(), read_as.chunk_tokens, read_as.overlap_tokens)
+    else:
+        inspection.columns = list(documents.PAIR_COLUMNS)
+        rows = _pairs(blocks, inspection)
+
+    def telling() -> Iterator[NumberedRow]:
+        yield from rows
+        inspection.warnings += said()
+
+    return Source(inspection, telling())
 
 
-def _pairs(blocks: Iterator[Block], inspection: Inspection) -> Iterator[NumberedRow]:
+def _pairs(blocks: Callable[[], Iterator[Block]], inspection: Inspection) -> Iterator[NumberedRow]:
     counts = documents.Counts()
     for number, row in documents.pairs(blocks, counts):
-        inspection.found_in[row["found_in"]] = inspection.found_in.get(row["found_in"], 0) + 1
+        if isinstance(row, dict):
+            inspection.found_in[row["found_in"]] = inspection.found_in.get(row["found_in"], 0) + 1
         yield number, row
     if counts.num_unused:
         many = counts.num_unused
@@ -313,32 +363,27 @@ def _pairs(blocks: Iterator[Block], inspection: Inspection) -> Iterator[Numbered
 # --- workbooks and archives ------------------------------------------------------------------
 
 
-def _open_workbook(file: File, kind: Literal["xlsx", "xls", "ods"], read_as: ReadAs) -> Source:
-    num_blank = workbooks.check_cells(file) if kind == "xlsx" else 0
-    book = workbooks.Workbook(file)
+def _open_workbook(
+    file: File, kind: Literal["xlsx", "xls", "ods"], read_as: ReadAs, stack: ExitStack
+) -> Source:
+    book = workbooks.Workbook(file, kind, stack)
     inspection = _new_inspection(kind, "row")
     inspection.sheets = book.sheets
+    inspection.hidden, inspection.merged = read_as.hidden, read_as.merged
+    chosen = read_as.model_dump(include={"header_row", "has_header", "hidden", "merged"})
     sheet = read_as.sheet
     if len(book.sheets) > 1:
-        by_sheet = book.columns(read_as.has_header)
+        by_sheet = book.columns(**chosen)
         inspection.sheets_agree = (
             len(by_sheet) > 1 and len({tuple(c) for c in by_sheet.values()}) == 1
         )
         if sheet is None and inspection.sheets_agree:
             sheet = ALL_SHEETS
     inspection.sheet = sheet or book.first_filled()
-    if num_blank:
-        inspection.warnings.append(
-            f"{num_blank:,} cells have formulas without values and count as blank; open the "
-            "workbook in Excel and save it to work the values out."
-            if num_blank > 1
-            else "1 cell has a formula without a value and counts as blank; open the workbook in "
-            "Excel and save it to work the value out."
-        )
     if inspection.sheet == ALL_SHEETS:
-        filled = book.columns(read_as.has_header)
+        filled = book.columns(**chosen)
         return _joined(
-            [(name, _sheet_opener(book, name, read_as, kind)) for name in filled],
+            [(name, _sheet_opener(book, name, chosen, kind)) for name in filled],
             inspection,
             "sheet",
         )
@@ -347,13 +392,13 @@ def _open_workbook(file: File, kind: Literal["xlsx", "xls", "ods"], read_as: Rea
             f"The workbook has {len(book.sheets)} sheets; “{inspection.sheet}” was read and the "
             "others were not."
         )
-    return _of_table(inspection, book.rows(inspection.sheet, read_as.has_header))
+    return _of_table(inspection, book.rows(inspection.sheet, **chosen))
 
 
 def _sheet_opener(
-    book: workbooks.Workbook, name: str, read_as: ReadAs, kind: Format
+    book: workbooks.Workbook, name: str, chosen: dict[str, Any], kind: Format
 ) -> Callable[[ExitStack], Source]:
-    return lambda _: _of_table(_new_inspection(kind, "row"), book.rows(name, read_as.has_header))
+    return lambda _: _of_table(_new_inspection(kind, "row"), book.rows(name, **chosen))
 
 
 def _open_archive(file: File, read_as: ReadAs, stack: ExitStack) -> Source:
@@ -377,7 +422,9 @@ def _joined(
         first = parts[0][1](stack)
         columns = _columns(first)
     name = noun if noun not in columns else f"{noun} (2)"
-    for key in ("encoding", "encoding_is_guess", "delimiter", "has_header", "way"):
+    for key in (
+        "encoding", "encoding_is_guess", "delimiter", "has_header", "header_row", "way"
+    ):  # fmt: skip
         setattr(inspection, key, getattr(first.inspection, key))
     inspection.chunk_tokens = first.inspection.chunk_tokens
     inspection.overlap_tokens = first.inspection.overlap_tokens
@@ -467,12 +514,15 @@ def inspect(path: Path, read_as: ReadAs, report: Callable[[int], None]) -> Inspe
         num_columns = 0
         filled: set[str] = set()
         left_out: list[int] = []
+        passed_over: Counter[str] = Counter()
         for number, row in source.rows:
             inspection.num_rows += 1
             if inspection.num_rows % _PROGRESS_ROWS == 0:
                 report(inspection.num_rows)
             if isinstance(row, LeftOut):
-                left_out.append(number)
+                if row.reason == "too_many_cells":
+                    left_out.append(number)
+                passed_over[row.reason] += 1
                 continue
             if not row.keys() <= columns.keys():
                 columns |= dict.fromkeys(row)
@@ -493,6 +543,7 @@ def inspect(path: Path, read_as: ReadAs, report: Callable[[int], None]) -> Inspe
     if inspection.num_rows == 0:
         raise Unreadable(_no_rows(inspection))
     _judge(inspection, left_out)
+    _tell_passed_over(inspection, passed_over)
     inspection.columns = [name for name in columns if name in filled or name not in source.unnamed]
     if not inspection.columns:
         raise Unreadable("This file has only empty cells; fill them, then upload it again.")
@@ -520,10 +571,10 @@ def _no_rows(inspection: Inspection) -> str:
 
 def _check_names(names: list[str], where: str) -> None:
     for name in names:
-        if len(name) > tables.MAX_NAME_CHARACTERS or _short(name) != name:
+        if len(name) > headers.MAX_NAME_CHARACTERS or _short(name) != name:
             raise Unreadable(
                 f"A field in {where} has a name that is longer than "
-                f"{tables.MAX_NAME_CHARACTERS} characters or is not text; name it “question” or "
+                f"{headers.MAX_NAME_CHARACTERS} characters or is not text; name it “question” or "
                 "“answer”, for example."
             )
 
@@ -545,6 +596,40 @@ def _judge(inspection: Inspection, left_out: list[int]) -> None:
             f"{left_out[0]:,}) and will be left out; put quotes around texts that have "
             "the delimiter in them."
         )
+
+
+def _tell_passed_over(inspection: Inspection, counts: Counter[str]) -> None:
+    for reason, (one, many) in _PASSED_OVER.items():
+        if counts[reason]:
+            inspection.warnings.append(counted(counts[reason], one, many))
+
+
+# Of rows that are no examples whatever the columns are.
+_PASSED_OVER = {
+    "hidden": (
+        "1 row is hidden or filtered out and was left out; take hidden rows in if it belongs here.",
+        "{n} rows are hidden or filtered out and were left out; take hidden rows in if they belong "
+        "here.",
+    ),
+    "header_again": (
+        "1 row repeats the column names and was left out.",
+        "{n} rows repeat the column names and were left out.",
+    ),
+    "hint": (
+        "The row below the column names only says what to write there and was left out.",
+        "{n} rows below the column names only say what to write there and were left out.",
+    ),
+    "options": (
+        "1 question has options to choose from and does not say which is right, so it was left "
+        "out; mark the right one with a star, or write it as the answer.",
+        "{n} questions have options to choose from and do not say which is right, so they were "
+        "left out; mark the right ones with a star, or write them as the answers.",
+    ),
+    "total": (
+        "1 row at the end is a total and was left out.",
+        "{n} rows at the end are totals and were left out.",
+    ),
+}
 
 
 def _short(value: Any) -> Any:

@@ -10,8 +10,9 @@ from pydantic import BaseModel
 
 from app.datasets.column_names import ROLES, plain
 from app.datasets.mapping import ColumnRole, LeftOut
+from app.datasets.readers.headers import MAX_NAME_CHARACTERS
 from app.datasets.readers.reading import ReadAs, open_rows
-from app.datasets.readers.tables import MAX_COLUMNS, MAX_NAME_CHARACTERS, NO_DELIMITER
+from app.datasets.readers.tables import MAX_COLUMNS, NO_DELIMITER
 from app.datasets.readers.unreadable import Unreadable
 
 # All texts of a sheet together: they stand in the database for some days.
@@ -49,6 +50,8 @@ def read_sheet(path: Path, max_rows: int) -> Sheet:
         names.update(dict.fromkeys(source.inspection.columns))
         for number, row in source.rows:
             place = source.inspection.place
+            if isinstance(row, LeftOut) and row.reason != "too_many_cells":
+                continue  # hidden, a total, or the names again
             if isinstance(row, LeftOut):
                 raise Unreadable(
                     f"In {place} {number:,} there are more cells than columns, or it cannot be "

@@ -1,43 +1,81 @@
-"""Rows of CSV and TSV, and what all tables share: delimiter, header and cells; a row at a time."""
+"""Rows of CSV and TSV: the delimiter, and cells a row at a time."""
 
 import csv
 import io
 import re
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator
 from typing import Any
 
+from app.core.sentences import counted
 from app.datasets.column_names import is_known_name
-from app.datasets.mapping import LeftOut
+from app.datasets.readers.headers import Cells, Numbered, Rows, is_total_line, with_header
 from app.datasets.readers.unreadable import Unreadable
 
 MAX_COLUMNS = 1000
 MAX_CELL_CHARACTERS = 1024**2
-MAX_NAME_CHARACTERS = 200
 DELIMITERS = {",": "comma", ";": "semicolon", "\t": "tab", "|": "vertical bar"}
 # The unit separator: a sign that no text holds.
 NO_DELIMITER = "\x1f"
 _SAMPLE_CHARACTERS = 64 * 1024
 _NUM_SAMPLE_ROWS = 50
-
-Cells = list[Any]
-
-
-@dataclass
-class Rows:
-    """Named columns and numbered rows; a row that cannot be one is a LeftOut."""
-
-    columns: list[str]
-    rows: Iterator[tuple[int, dict[str, Any] | LeftOut]]
-    # Columns that the file gives no name: dropped where they stay blank.
-    unnamed: set[str] = field(default_factory=set)
-    has_header: bool = True
-    warnings: list[str] = field(default_factory=list)
+# Excel's own first line, which names the delimiter; other programs take it for the header.
+_SEPARATOR_LINE = re.compile(
+    r'[\ufeff \t]*(?P<quote>"?)sep=(?P<sign>[^\r\n"]|\\t)(?P=quote)[,;\t| ]*(\r\n|\r|\n|$)',
+    re.IGNORECASE,
+)
+# Fewer lines that go on are no pattern: a total below the rows, say.
+_MIN_JOINED, _MAX_JOINED = 3, 1000
 
 
-def read_csv(text: io.TextIOBase, delimiter: str, has_header: bool | None) -> Rows:
-    """Read delimited text; quotes follow RFC 4180."""
-    return with_header(_csv_rows(text, delimiter), has_header, "line")
+def read_csv(
+    text: io.TextIOBase,
+    sample: str,
+    delimiter: str,
+    *,
+    header_row: int | None = None,
+    has_header: bool | None = None,
+) -> Rows:
+    """Read delimited text; quotes follow RFC 4180.
+
+    Args:
+        sample: The first lines, by which is told whether line breaks stand in cells without quotes.
+    """
+    num_skipped = int(separator_line(sample) is not None)
+    if num_skipped:
+        text.readline()
+    rows: Iterator[Numbered] = _csv_rows(text, delimiter, num_skipped)
+    width = _broken_width(sample, delimiter)
+    joined = _Joined()
+    if width:
+        rows = _put_together(_csv_rows(text, delimiter, num_skipped), width, joined)
+    table = with_header(rows, "line", header_row=header_row, has_header=has_header)
+    if width:
+        table.rows = _telling(table.rows, table, joined)
+    return table
+
+
+def _telling(rows: Iterator[Any], table: Rows, joined: "_Joined") -> Iterator[Any]:
+    yield from rows
+    if joined.count:
+        table.closing.append(
+            counted(
+                joined.count,
+                "Line {line} goes on with a cell of the row before it, by the number of columns: "
+                "it was put there. Put quotes around texts with line breaks to be sure.",
+                "{n} lines go on with cells of the rows before them, by the number of columns "
+                "(first line {line}): they were put there. Put quotes around texts with line "
+                "breaks to be sure.",
+                line=f"{joined.first:,}",
+            )
+        )
+
+
+def separator_line(sample: str) -> str | None:
+    """Return the delimiter that a first line “sep=;” names, if there is one."""
+    match = _SEPARATOR_LINE.match(sample)
+    if match is None:
+        return None
+    return "\t" if match["sign"] == "\\t" else match["sign"]
 
 
 def sniff_delimiter(sample: str) -> tuple[str, float]:
@@ -47,24 +85,125 @@ def sniff_delimiter(sample: str) -> tuple[str, float]:
         The delimiter, or NO_DELIMITER where the text is one column, commas and all; and the share
         of rows that have as many cells as the first.
     """
+    if sign := separator_line(sample):
+        return sign, 1.0
     best, best_score = NO_DELIMITER, (0.0, 0)
     for delimiter in DELIMITERS:
-        counts: list[int] = []
-        try:
-            for cells in csv.reader(io.StringIO(sample), delimiter=delimiter):
-                if cells:
-                    counts.append(len(cells))
-                if len(counts) == _NUM_SAMPLE_ROWS:
-                    break
-        except csv.Error:
+        rows = _sample_rows(sample, delimiter)
+        if rows is None:
             continue
+        if width := _width_of_broken(rows, delimiter, has_quotes='"' in sample):
+            rows = [cells for _, cells in _put_together(enumerate(rows), width, _Joined())]
         # The header decides where it can: texts hold more commas than names of columns do.
+        start = next((n for n, cells in enumerate(rows) if len(cells) > 1), 0)
+        counts = [len(cells) for cells in rows[start:]]
         if not counts or counts[0] < 2:
             continue
-        score = (round(counts.count(counts[0]) / len(counts), 1), counts[0])
+        share = round(counts.count(counts[0]) / len(counts), 1)
+        # Titles above it have no delimiter; neither has prose.
+        if start and (len(counts) < 4 or share < 0.9 or not any(map(is_known_name, rows[start]))):
+            continue
+        score = (share, counts[0])
         if score > best_score:
             best, best_score = delimiter, score
     return best, best_score[0]
+
+
+def _sample_rows(
+    sample: str, delimiter: str, num_rows: int = _NUM_SAMPLE_ROWS
+) -> list[Cells] | None:
+    rows: list[Cells] = []
+    try:
+        for cells in csv.reader(io.StringIO(sample), delimiter=delimiter):
+            if cells:
+                rows.append(cells)
+            if len(rows) == num_rows:
+                break
+    except csv.Error:
+        return None
+    return rows
+
+
+# --- line breaks in cells without quotes -----------------------------------------------------
+
+
+class _Joined:
+    """How many lines went on with a cell of the row before, and which was the first."""
+
+    def __init__(self) -> None:
+        self.count, self.first = 0, 0
+
+    def add(self, line: int) -> None:
+        self.count += 1
+        self.first = self.first or line
+
+
+def _broken_width(sample: str, delimiter: str) -> int:
+    """Return how many cells whole rows have, where lines break within cells; else 0."""
+    if delimiter == NO_DELIMITER or '"' in sample:
+        return 0
+    rows = _sample_rows(sample, delimiter, 400)
+    return _width_of_broken(rows, delimiter, has_quotes=False) if rows else 0
+
+
+def _width_of_broken(rows: list[Cells], delimiter: str, *, has_quotes: bool) -> int:
+    if has_quotes or delimiter == NO_DELIMITER:
+        return 0
+    wide = [len(cells) for cells in rows if len(cells) > 1]
+    if not wide:
+        return 0
+    width = wide[0]
+    first = next(cells for cells in rows if len(cells) > 1)
+    is_table = delimiter != "," or width > 2
+    if max(wide) > width or not is_table or not any(map(is_known_name, first)):
+        # Names of an export may be unknown by themselves: their last words say it.
+        last_words = any(is_known_name(str(c).replace("_", " ").split(" ")[-1]) for c in first if c)
+        if max(wide) > width or not is_table or not last_words:
+            return 0
+    joined = _Joined()
+    made = [
+        cells
+        for _, cells in _put_together(enumerate(rows), width, joined)
+        if len(cells) > 1 or not is_total_line(str(cells[0]))
+    ]
+    if joined.count < _MIN_JOINED or joined.count * 10 < len(rows):
+        return 0
+    num_whole = sum(len(cells) == width for cells in made)
+    questions = any(len(cells) == 1 and str(cells[0]).rstrip().endswith("?") for cells in rows)
+    return width if num_whole * 20 >= len(made) * 19 and not (width == 2 and questions) else 0
+
+
+def _put_together(
+    rows: Iterable[tuple[int, Cells]], width: int, joined: _Joined
+) -> Iterator[tuple[int, Cells]]:
+    """Join a row to the one before where that makes a row of the table's width."""
+    waiting: tuple[int, Cells] | None = None
+    num_lines = 0
+    for line, cells in rows:
+        if waiting is None:
+            if len(cells) == width:
+                waiting = (line, cells)
+            else:
+                yield line, cells
+            continue
+        number, before = waiting
+        is_rest = len(before) < width and len(before) + len(cells) - 1 <= width
+        goes_on = len(cells) == 1 and not is_total_line(str(cells[0]))
+        if (is_rest or goes_on) and len(cells) < width:
+            joined.add(line)
+            waiting = (number, [*before[:-1], f"{before[-1]}\n{cells[0]}", *cells[1:]])
+            num_lines += 1
+            if num_lines > _MAX_JOINED or len(waiting[1][-1]) > MAX_CELL_CHARACTERS:
+                raise Unreadable(
+                    f"From line {number:,} on, a text has line breaks without quotes around it and "
+                    "does not end; put quotes around texts with line breaks, or save the file as "
+                    "XLSX."
+                )
+            continue
+        yield waiting
+        waiting, num_lines = (line, cells), 0
+    if waiting is not None:
+        yield waiting
 
 
 def sample_of(text: io.TextIOBase) -> str:
@@ -76,23 +215,32 @@ def sample_of(text: io.TextIOBase) -> str:
     return sample
 
 
-def _csv_rows(text: io.TextIOBase, delimiter: str) -> Iterator[tuple[int, Cells]]:
+def _csv_rows(text: io.TextIOBase, delimiter: str, num_skipped: int) -> Iterator[tuple[int, Cells]]:
     csv.field_size_limit(MAX_CELL_CHARACTERS)
     reader = csv.reader(text, delimiter=delimiter, strict=True)
+    before = num_skipped + 1
     while True:
-        line = reader.line_num + 1
+        line = reader.line_num + before
         try:
             cells = next(reader)
         except StopIteration:
             return
         except csv.Error as error:
-            raise Unreadable(_csv_fault(str(error), line, reader.line_num, delimiter)) from None
+            raise Unreadable(
+                _csv_fault(str(error), line, reader.line_num + before - 1, delimiter)
+            ) from None
         if len(cells) > MAX_COLUMNS:
             raise Unreadable(
                 f"Line {line:,} has {len(cells):,} cells; at most {MAX_COLUMNS:,} columns can be "
                 "read: keep only the columns with questions and answers."
             )
         if cells:
+            # Exports that were glued keep the mark of a file's start, and behind it the quotes.
+            if cells[0][:1] == "\ufeff":
+                cells[0] = cells[0].strip('\ufeff"')
+            # A row of several lines: breaks within its cells are written as everywhere.
+            if reader.line_num + before - 1 > line:
+                cells = [cell.replace("\r\n", "\n").replace("\r", "\n") for cell in cells]
             yield line, cells
 
 
@@ -108,69 +256,3 @@ def _csv_fault(message: str, first: int, last: int, delimiter: str) -> str:
             f"put a {DELIMITERS.get(delimiter, 'delimiter')} after it, or save the file as XLSX."
         )
     return f"Line {first:,} cannot be read as a table row; correct it or save the file as XLSX."
-
-
-def with_header(rows: Iterator[tuple[int, Cells]], has_header: bool | None, place: str) -> Rows:
-    """Take the first row for the columns' names, unless it looks like an example."""
-    number, first = next(rows, (0, []))
-    if not first:
-        raise Unreadable("This file is blank; upload one with examples.")
-    warnings: list[str] = []
-    if has_header is None:
-        has_header = not _looks_like_data(first)
-        if not has_header:
-            warnings.append(
-                f"The first {place} looks like an example and not like column names, so the "
-                "columns are numbered; if it does have the names, say so below."
-            )
-    names, unnamed = _names(first if has_header else [""] * len(first), warnings, has_header)
-
-    def following() -> Iterator[tuple[int, dict[str, Any] | LeftOut]]:
-        if not has_header:
-            yield number, dict(zip(names, first, strict=True))
-        width = len(names)
-        blanks = [""] * width
-        for at, cells in rows:
-            if len(cells) > width and any(cells[width:]):
-                yield at, LeftOut("too_many_cells")
-            else:
-                yield at, dict(zip(names, cells + blanks[len(cells) :], strict=False))
-
-    return Rows(names, following(), unnamed, has_header, warnings)
-
-
-def _names(header: Cells, warnings: list[str], has_header: bool) -> tuple[list[str], set[str]]:
-    names: list[str] = []
-    unnamed: set[str] = set()
-    doubled: list[str] = []
-    for position, cell in enumerate(header, start=1):
-        wanted = " ".join(str(cell).split())[:MAX_NAME_CHARACTERS] or f"Column {position}"
-        name, count = wanted, 1
-        while name in names:
-            count += 1
-            name = f"{wanted} ({count})"
-        if count == 2:
-            doubled.append(wanted)
-        if has_header and not str(cell).strip():
-            unnamed.add(name)
-        names.append(name)
-    if doubled:
-        shown = ", ".join(f"“{name}”" for name in doubled[:3])
-        warnings.append(
-            f"Several columns are called {shown}; the later ones are numbered, e.g. "
-            f"“{doubled[0]} (2)”."
-        )
-    return names, unnamed
-
-
-def _looks_like_data(cells: Cells) -> bool:
-    texts = [str(cell).strip() for cell in cells]
-    if any(is_known_name(text) for text in texts):
-        return False
-    return any(
-        len(text) > 100
-        or "\n" in text
-        or text.endswith(("?", "？", "؟", "."))
-        or re.fullmatch(r"-?\d+([.,]\d+)?", text)
-        for text in texts
-    )

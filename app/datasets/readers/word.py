@@ -1,32 +1,75 @@
 """DOCX -> blocks: its XML read as a stream, entities refused: nothing grows or is fetched.
 
 python-docx would hold the whole document as a tree, many times its size; this holds a paragraph.
+What a reader of the document sees is kept: raised digits, signs and equations as Unicode. What is
+struck out, hidden or deleted is left out and counted.
 """
 
 import re
 import zipfile
 import zlib
 from collections.abc import Iterator
-from typing import IO, Any
-from xml.parsers import expat
+from typing import IO, NamedTuple
 
+from app.datasets.readers import signs
 from app.datasets.readers.blocks import MAX_BLOCK_CHARACTERS, Block
+from app.datasets.readers.equations import Equation
 from app.datasets.readers.files import File
+from app.datasets.readers.grids import Seen
 from app.datasets.readers.unreadable import Unreadable
+from app.datasets.readers.xml_stream import XmlStream
 
-_MAX_DEPTH = 200
-_CHUNK_BYTES = 64 * 1024
 _DAMAGED = "This Word document is damaged; open it in Word, save it again and upload that."
-# Deleted, replaced or never shown: not part of what a reader of the document sees.
-_SKIPPED = frozenset({"del", "moveFrom", "Fallback", "instrText", "delText", "rt", "sectPr"})
+# Deleted or moved away, and said; or never shown.
+_DELETED = frozenset({"del", "moveFrom"})
+_SKIPPED = frozenset({"Fallback", "instrText", "delText", "rt", "sectPr", *_DELETED})
+_MAX_NOTES_CHARACTERS = 16 * 1024**2
+# Where symbol fonts have their signs.
+_PRIVATE = re.compile("[\uf000-\uf0ff]")
+# Word's tables have no more columns.
+_MAX_SPAN = 63
+# Half points by which a manual raise or drop is more than a nudge.
+_RAISED_BY = 4
+SENTENCES = {
+    "struck": (
+        "In 1 place text is struck out and was left out (paragraph {row}).",
+        "In {n} places text is struck out and was left out (first in paragraph {row}).",
+    ),
+    "hidden_text": (
+        "In 1 place text is hidden and was left out (paragraph {row}).",
+        "In {n} places text is hidden and was left out (first in paragraph {row}).",
+    ),
+    "deleted": (
+        "In 1 place text was deleted while changes were tracked, and was left out "
+        "(paragraph {row}).",
+        "In {n} places text was deleted while changes were tracked, and was left out "
+        "(first in paragraph {row}).",
+    ),
+    "sign": (
+        "1 sign of a symbol font is not known and was left out (paragraph {row}); write it as a "
+        "letter.",
+        "{n} signs of a symbol font are not known and were left out (first in paragraph {row}); "
+        "write them as letters.",
+    ),
+    "merged": (
+        "1 cell of a table was filled with the text of the merged cell that it belongs to "
+        "(paragraph {row}).",
+        "{n} cells of tables were filled with the text of the merged cells that they belong to "
+        "(first in paragraph {row}).",
+    ),
+}
 
 
-def word_blocks(file: File) -> Iterator[Block]:
+def word_blocks(file: File, seen: Seen) -> Iterator[Block]:
     """Read a Word document into headings, paragraphs and tables, numbered by paragraph.
+
+    Args:
+        seen: Counts afresh what is left out.
 
     Raises:
         Unreadable: it is damaged, or holds what Word never writes.
     """
+    seen.clear()
     try:
         with file.open() as packed, zipfile.ZipFile(packed) as archive:
             names = [
@@ -34,83 +77,66 @@ def word_blocks(file: File) -> Iterator[Block]:
             ]
             if not names:
                 raise Unreadable(_DAMAGED)
-            levels = _heading_levels(archive)
+            styles = _read_styles(archive)
+            notes = _read_notes(archive, styles, seen)
             with archive.open(names[0]) as body:
-                yield from _Body(levels).blocks(body)
+                yield from _Body(styles, seen, notes).blocks(body)
     except (zipfile.BadZipFile, OSError, EOFError, NotImplementedError, zlib.error):
         raise Unreadable(_DAMAGED) from None
 
 
-class _Xml:
-    """A parser that refuses document types, and with them entities of any kind."""
+class _Look(NamedTuple):
+    """What a style or a run says of its text; None: as what is around it."""
 
-    def __init__(self) -> None:
-        self.parser = expat.ParserCreate(namespace_separator=" ")
-        self.parser.buffer_text = True
-        self.parser.StartDoctypeDeclHandler = self._refuse
-        self.parser.StartElementHandler = self._start
-        self.parser.EndElementHandler = self._end
-        self.parser.CharacterDataHandler = self._text
-        self.depth = 0
+    is_struck: bool | None = None
+    is_hidden: bool | None = None
+    raises: str | None = None
+    symbols: str | None = None
 
-    def feed(self, stream: IO[bytes]) -> Iterator[None]:
-        """Parse a stream; yields after each chunk."""
-        try:
-            while chunk := stream.read(_CHUNK_BYTES):
-                self.parser.Parse(chunk, False)
-                yield
-            self.parser.Parse(b"", True)
-        except expat.ExpatError as error:
-            raise Unreadable(
-                f"This Word document is damaged (its text breaks off at line {error.lineno:,} of "
-                "its XML); open it in Word, save it again and upload that."
-            ) from None
-        yield
+    def over(self, below: "_Look") -> "_Look":
+        """Return this, with another's word where this says nothing."""
+        own = {name: value for name, value in self._asdict().items() if value is not None}
+        return below._replace(**own)
 
-    def _refuse(self, *_: Any) -> None:
-        raise Unreadable(
-            "This Word document has a document type of its own (DTD), which Word never writes; "
-            "open it in Word, save it again and upload that."
-        )
-
-    def _start(self, name: str, attributes: dict[str, str]) -> None:
-        self.depth += 1
-        if self.depth > _MAX_DEPTH:
-            raise Unreadable(
-                f"This Word document is nested more than {_MAX_DEPTH} levels deep; copy its text "
-                "into a new document and upload that."
-            )
-        self.start(
-            name.rpartition(" ")[2], {k.rpartition(" ")[2]: v for k, v in attributes.items()}
-        )
-
-    def _end(self, name: str) -> None:
-        self.depth -= 1
-        self.end(name.rpartition(" ")[2])
-
-    def _text(self, data: str) -> None:
-        self.text(data)
-
-    def start(self, name: str, attributes: dict[str, str]) -> None: ...
-
-    def end(self, name: str) -> None: ...
-
-    def text(self, data: str) -> None: ...
+    def hearing(self, name: str, attributes: dict[str, str]) -> "_Look":
+        """Return this with what one property says."""
+        value = attributes.get("val", "")
+        is_on = value not in ("0", "false", "off", "none")
+        match name:
+            case "strike" | "dstrike":
+                return self._replace(is_struck=is_on)
+            case "vanish":
+                return self._replace(is_hidden=is_on)
+            case "vertAlign":
+                return self._replace(raises=value if value != "baseline" else "")
+            case "position" if re.fullmatch(r"-?\d{1,4}", value) and abs(int(value)) >= _RAISED_BY:
+                return self._replace(raises="superscript" if int(value) > 0 else "subscript")
+            case "rFonts":
+                font = attributes.get("ascii") or attributes.get("hAnsi") or ""
+                if font:
+                    return self._replace(symbols=font if signs.is_symbol_font(font) else "")
+        return self
 
 
-class _Styles(_Xml):
-    """Which paragraph styles are headings; their ids are translated, their names are not."""
+class _Word(XmlStream):
+    what, program = "Word document", "Word"
+
+
+class _Styles(_Word):
+    """Which paragraph styles are headings, and how styles show text; ids are translated."""
 
     def __init__(self) -> None:
         super().__init__()
         self.levels: dict[str, int] = {}
         self.bases: dict[str, str] = {}
+        self.looks: dict[str, _Look] = {}
         self.id = ""
+        self.in_style = False
 
     def start(self, name: str, attributes: dict[str, str]) -> None:
         value = attributes.get("val", "")
         if name == "style":
-            self.id = attributes.get("styleId", "")
+            self.id, self.in_style = attributes.get("styleId", ""), True
         elif name == "name":
             if match := re.fullmatch(r"heading (\d)", value.lower()):
                 self.levels[self.id] = int(match[1])
@@ -120,22 +146,54 @@ class _Styles(_Xml):
             self.bases[self.id] = value
         elif name == "outlineLvl" and value.isdecimal() and int(value) < 9:
             self.levels.setdefault(self.id, int(value) + 1)
+        elif self.in_style:
+            before = self.looks.get(self.id, _Look())
+            after = before.hearing(name, attributes)
+            if after != before:
+                self.looks[self.id] = after
+
+    def end(self, name: str) -> None:
+        if name == "style":
+            self.in_style = False
+
+    def finish(self) -> None:
+        """Give styles what those they are based on say."""
+        for style in self.bases:
+            base, steps = style, 0
+            look = self.looks.get(style, _Look())
+            while base in self.bases and steps < 20:
+                base, steps = self.bases[base], steps + 1
+                if base in self.levels:
+                    self.levels.setdefault(style, self.levels[base])
+                look = look.over(self.looks.get(base, _Look()))
+            if look != _Look():
+                self.looks[style] = look
+
+    def look(self, style: str) -> _Look:
+        return self.looks.get(style, _Look())
 
 
-def _heading_levels(archive: zipfile.ZipFile) -> dict[str, int]:
-    if "word/styles.xml" not in archive.namelist():
-        return {}
+def _read_styles(archive: zipfile.ZipFile) -> _Styles:
     styles = _Styles()
-    with archive.open("word/styles.xml") as stream:
-        for _ in styles.feed(stream):
-            pass
-    for style in styles.bases:
-        base, steps = style, 0
-        while base not in styles.levels and base in styles.bases and steps < 20:
-            base, steps = styles.bases[base], steps + 1
-        if base in styles.levels:
-            styles.levels.setdefault(style, styles.levels[base])
-    return styles.levels
+    if "word/styles.xml" in archive.namelist():
+        with archive.open("word/styles.xml") as stream:
+            styles.read(stream)
+        styles.finish()
+    return styles
+
+
+def _read_notes(archive: zipfile.ZipFile, styles: _Styles, seen: Seen) -> dict[str, str]:
+    """Return the texts of footnotes and endnotes by their kind and number."""
+    notes: dict[str, str] = {}
+    for kind in ("footnote", "endnote"):
+        if f"word/{kind}s.xml" not in archive.namelist():
+            continue
+        reader = _Notes(kind, styles, seen)
+        with archive.open(f"word/{kind}s.xml") as stream:
+            for _ in reader.blocks(stream):
+                pass
+        notes |= reader.own
+    return notes
 
 
 class _Paragraph:
@@ -143,22 +201,34 @@ class _Paragraph:
         self.parts: list[str] = []
         self.level = 0
         self.is_list = False
+        self.look = _Look()
+        self.lost = False  # something was left out of it
 
     def text(self) -> str:
         return "".join(self.parts).strip()
 
 
-class _Body(_Xml):
-    def __init__(self, levels: dict[str, int]) -> None:
+class _Cell:
+    def __init__(self) -> None:
+        self.texts: list[str] = []
+        self.span = 1
+        self.goes_on = False  # it is merged with the cell above
+
+
+class _Body(_Word):
+    def __init__(self, styles: _Styles, seen: Seen, notes: dict[str, str]) -> None:
         super().__init__()
-        self.levels = levels
+        self.styles, self.seen, self.notes = styles, seen, notes
         self.ready: list[Block] = []
         self.number = 0
         self.skipping = 0
+        self.skipped = ""
         self.in_text = 0
+        self.in_run = False
+        self.look = _Look()
+        self.equation: Equation | None = None
         self.paragraphs: list[_Paragraph] = []  # a text box stands inside a paragraph
-        self.table: list[list[list[str]]] = []
-        self.table_depth = 0
+        self.tables: list[list[list[_Cell]]] = []  # a table may stand in a cell
         self.size = 0
 
     def blocks(self, stream: IO[bytes]) -> Iterator[Block]:
@@ -166,57 +236,126 @@ class _Body(_Xml):
             yield from self.ready
             self.ready.clear()
 
-    def start(self, name: str, attributes: dict[str, str]) -> None:  # noqa: PLR0912 - one a tag
+    def start(self, name: str, attributes: dict[str, str]) -> None:  # noqa: PLR0912, PLR0915 - a tag each
         if self.skipping or name in _SKIPPED:
             self.skipping += 1
+            if self.skipping == 1:
+                self.skipped = name
             return
         value = attributes.get("val", "")
+        if self.equation is not None:
+            self.equation.start(name, attributes)
+            self.in_text += name == "t"
+            return
         match name:
             case "p":
                 self.paragraphs.append(_Paragraph())
                 self.number += 1
+            case "r":
+                self.in_run = True
+                self.look = self.paragraphs[-1].look if self.paragraphs else _Look()
             case "t":
                 self.in_text += 1
-            case "tab":
+            case "oMath":
+                self.equation = Equation()
+            case "tab" if self.in_run:
                 self._add("\t")
             case "br" | "cr":
                 self._add("\n")
             case "noBreakHyphen":
                 self._add("-")
+            case "sym":
+                self._add_symbol(attributes.get("char", ""), attributes.get("font", ""))
+            case "footnoteReference" | "endnoteReference":
+                note = self.notes.get(f"{name.removesuffix('Reference')} {attributes.get('id')}")
+                if note:
+                    self._add(f" [{note}]")
             case "pStyle" if self.paragraphs:
-                self.paragraphs[-1].level = self.levels.get(value, 0)
+                self.paragraphs[-1].level = self.styles.levels.get(value, 0)
+                self.paragraphs[-1].look = self.styles.look(value)
             case "outlineLvl" if self.paragraphs and value.isdecimal() and int(value) < 9:
                 self.paragraphs[-1].level = int(value) + 1
             case "numPr" if self.paragraphs:
                 self.paragraphs[-1].is_list = True
+            case "rStyle" if self.in_run:
+                self.look = self.styles.look(value).over(self.look)
             case "tbl":
-                self.table_depth += 1
-                if self.table_depth == 1:
-                    self.table, self.size = [], 0
-            case "tr" if self.table_depth == 1:
-                self.table.append([])
-            case "tc" if self.table_depth == 1 and self.table:
-                self.table[-1].append([])
+                self.tables.append([])
+                if len(self.tables) == 1:
+                    self.size = 0
+            case "tr" if self.tables:
+                self.tables[-1].append([])
+            case "tc" if self.tables and self.tables[-1]:
+                self.tables[-1][-1].append(_Cell())
+            case "gridSpan" if (cell := self._cell()) and value.isdecimal() and len(value) < 3:
+                cell.span = min(max(int(value), 1), _MAX_SPAN)
+            case "vMerge" if cell := self._cell():
+                cell.goes_on = value != "restart"
+            case _ if self.in_run:
+                self.look = self.look.hearing(name, attributes)
 
     def end(self, name: str) -> None:
         if self.skipping:
             self.skipping -= 1
             return
+        if self.equation is not None:
+            self.in_text -= name == "t"
+            if (written := self.equation.end(name)) is not None:
+                self.equation = None
+                self._add_equation(written)
+            return
         match name:
             case "t":
                 self.in_text -= 1
+            case "r":
+                self.in_run = False
             case "p" if self.paragraphs:
                 self._end_paragraph(self.paragraphs.pop())
-            case "tbl":
-                self.table_depth -= 1
-                if self.table_depth == 0:
-                    rows = [["\n".join(cell) for cell in row] for row in self.table]
-                    self.ready.append(Block("table", self.number, rows=rows))
-                    self.table = []
+            case "tbl" if self.tables:
+                self._end_table(self._filled(self.tables.pop()))
 
     def text(self, data: str) -> None:
-        if self.in_text and not self.skipping:
-            self._add(data)
+        if self.skipping:
+            if self.skipped in (*_DELETED, "delText") and data.strip():
+                self.seen.add("deleted", self.number)
+        elif self.equation is not None:
+            if self.in_text:
+                self.equation.text(data)
+        elif self.in_text:
+            self._add_text(data)
+
+    def _add_text(self, data: str) -> None:
+        look = self.look
+        if look.is_struck or look.is_hidden:
+            if data.strip():
+                self.seen.add("struck" if look.is_struck else "hidden_text", self.number)
+                if self.paragraphs:
+                    self.paragraphs[-1].lost = True
+            return
+        if look.symbols or (not data.isascii() and _PRIVATE.search(data)):
+            data, num_unknown = signs.in_font(data, look.symbols or "")
+            for _ in range(min(num_unknown, 100)):
+                self.seen.add("sign", self.number)
+        if look.raises:
+            data = signs.raised(data) if look.raises == "superscript" else signs.lowered(data)
+        self._add(data)
+
+    def _add_symbol(self, char: str, font: str) -> None:
+        code = int(char, 16) if re.fullmatch(r"[0-9A-Fa-f]{1,6}", char) else -1
+        sign = signs.symbol(code, font) if 0 <= code <= 0x10FFFF else ""
+        if self.look.is_struck or self.look.is_hidden:
+            self.seen.add("struck" if self.look.is_struck else "hidden_text", self.number)
+        elif sign:
+            self._add(sign)
+        else:
+            self.seen.add("sign", self.number)
+
+    def _add_equation(self, written: str) -> None:
+        before = (
+            self.paragraphs[-1].parts[-1] if self.paragraphs and self.paragraphs[-1].parts else ""
+        )
+        glued = before[-1:].isdecimal() and re.match(r"\d", written)
+        self._add(f" {written}" if glued else written)
 
     def _add(self, text: str) -> None:
         if self.paragraphs:
@@ -228,11 +367,17 @@ class _Body(_Xml):
                     "up, then upload the document again."
                 )
 
+    def _cell(self) -> _Cell | None:
+        row = self.tables[-1][-1] if self.tables and self.tables[-1] else []
+        return row[-1] if row else None
+
     def _end_paragraph(self, paragraph: _Paragraph) -> None:
         text = paragraph.text()
-        if self.table_depth:
-            if text and self.table and self.table[-1]:
-                self.table[-1][-1].append(text)
+        if paragraph.lost:  # blanks stood on both sides of what was left out
+            text = re.sub(" {2,}", " ", text)
+        if self.tables:
+            if text and (cell := self._cell()):
+                cell.texts.append(text)
             return
         self.size = 0
         if not text:
@@ -245,3 +390,56 @@ class _Body(_Xml):
             self.ready.append(
                 Block("text", self.number, f"- {text}" if paragraph.is_list else text)
             )
+
+    def _filled(self, table: list[list[_Cell]]) -> list[list[str]]:
+        """Return a table's texts; a cell that is merged with the one above has its text."""
+        rows: list[list[str]] = []
+        for cells in table:
+            row: list[str] = []
+            for cell in cells:
+                text, column = "\n".join(cell.texts), len(row)
+                if cell.goes_on and not text and rows and column < len(rows[-1]):
+                    text = rows[-1][column]
+                    if text:
+                        self.seen.add("merged", self.number)
+                row += [text] + [""] * (cell.span - 1)
+            rows.append(row)
+        return rows
+
+    def _end_table(self, rows: list[list[str]]) -> None:
+        if not self.tables:
+            self.ready.append(Block("table", self.number, rows=rows))
+        elif cell := self._cell():
+            cell.texts += [" | ".join(row) for row in rows if any(row)]
+
+
+class _Notes(_Body):
+    """The notes at the foot of pages or at the end, by their numbers."""
+
+    def __init__(self, kind: str, styles: _Styles, seen: Seen) -> None:
+        super().__init__(styles, seen, {})
+        self.kind = kind
+        self.notes_of: dict[str, list[str]] = {}
+        self.id = ""
+        self.total = 0
+
+    @property
+    def own(self) -> dict[str, str]:
+        return {key: " ".join(texts) for key, texts in self.notes_of.items() if texts}
+
+    def start(self, name: str, attributes: dict[str, str]) -> None:
+        if name == self.kind and not self.skipping:
+            self.id = f"{self.kind} {attributes.get('id')}"
+            self.notes_of[self.id] = []
+        super().start(name, attributes)
+
+    def _end_paragraph(self, paragraph: _Paragraph) -> None:
+        text = " ".join(paragraph.text().split())
+        self.size = 0
+        self.total += len(text)
+        if self.total > _MAX_NOTES_CHARACTERS:
+            raise Unreadable(
+                "The footnotes of this Word document have more than 16 MB of text; leave them out."
+            )
+        if text and self.id:
+            self.notes_of[self.id].append(text)

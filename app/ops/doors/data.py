@@ -34,6 +34,19 @@ EncodingOption = Annotated[
 SheetOption = Annotated[
     str | None, typer.Option(help="The sheet to read; * reads all of them as one table")
 ]
+HeaderRowOption = Annotated[
+    int | None,
+    typer.Option(
+        min=0, help="The row with the column names, 0 for none; the default is to find it"
+    ),
+]
+HiddenOption = Annotated[
+    Literal["leave_out", "take_in"], typer.Option(help="Hidden or filtered rows and columns")
+]
+MergedOption = Annotated[
+    Literal["fill", "leave_blank"],
+    typer.Option(help="The blank cells that belong to a merged cell above them"),
+]
 WayOption = Annotated[
     Literal["pairs", "text"] | None,
     typer.Option(help="For a document: its own questions and answers, or its text in pieces"),
@@ -52,6 +65,9 @@ def data_inspect(
     system: SystemOption = "",
     encoding: EncodingOption = None,
     sheet: SheetOption = None,
+    header_row: HeaderRowOption = None,
+    hidden: HiddenOption = "leave_out",
+    merged: MergedOption = "fill",
     way: WayOption = None,
     chunk_tokens: ChunkOption = None,
     overlap_tokens: OverlapOption = 0,
@@ -61,6 +77,9 @@ def data_inspect(
     from app.ops import data_command
 
     read_as = _read_as(encoding, sheet, way, chunk_tokens, overlap_tokens)
+    read_as = read_as.model_copy(
+        update={"header_row": header_row, "hidden": hidden, "merged": merged}
+    )
     with data_command.as_file(file) as path:
         report = data_command.read(path, read_as, mapping or [], system, with_checks=True)
     if as_json:
@@ -77,6 +96,9 @@ def data_add(
     system: SystemOption = "",
     encoding: EncodingOption = None,
     sheet: SheetOption = None,
+    header_row: HeaderRowOption = None,
+    hidden: HiddenOption = "leave_out",
+    merged: MergedOption = "fill",
     way: WayOption = None,
     chunk_tokens: ChunkOption = None,
     overlap_tokens: OverlapOption = 0,
@@ -96,6 +118,9 @@ def data_add(
     from app.ops import data_command
 
     read_as = _read_as(encoding, sheet, way, chunk_tokens, overlap_tokens)
+    read_as = read_as.model_copy(
+        update={"header_row": header_row, "hidden": hidden, "merged": merged}
+    )
     settings_of(data_dir)
     with data_command.as_file(file) as path:
         report = data_command.read(path, read_as, mapping or [], system, with_checks=False)

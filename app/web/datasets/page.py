@@ -33,6 +33,7 @@ from app.datasets.readers.documents import (
     MAX_CHUNK_TOKENS,
     MIN_CHUNK_TOKENS,
 )
+from app.datasets.readers.headers import MAX_HEADER_ROW
 from app.datasets.readers.reading import (
     ALL_SHEETS,
     Inspection,
@@ -58,6 +59,7 @@ ROLE_WORDS = {
     ColumnRole.HISTORY: "Earlier turns",
     ColumnRole.KEY: "Conversation name or number",
     ColumnRole.SPEAKER: "Who speaks",
+    ColumnRole.ANSWER_TO_NAME: "Answer to the column’s name",
     ColumnRole.IGNORE: "Ignore",
 }
 SPEAKERS = {
@@ -322,12 +324,32 @@ def read_as_from(form: ReadAsForm) -> ReadAs:
         encoding=form.encoding if form.encoding in encodings.CHOICES else None,
         delimiter=form.delimiter if form.delimiter in DELIMITERS else None,
         sheet=form.sheet or None,
-        has_header={"yes": True, "no": False}.get(form.has_header),
+        header_row=header_row_from(form),
+        hidden="take_in" if form.hidden == "take_in" else "leave_out",
+        merged="leave_blank" if form.merged == "leave_blank" else "fill",
         form={"table": "table", "document": "document"}.get(form.form),
         way={"pairs": "pairs", "text": "text"}.get(form.way),
         chunk_tokens=chunk,
         overlap_tokens=whole_number(form.overlap_tokens, 0, (0, chunk // 2), "overlap_tokens"),
     )
+
+
+def header_row_from(form: ReadAsForm) -> int | None:
+    """Read which row has the column names; 0 says that none has.
+
+    Raises:
+        Invalid: it is no number of a row; with the field `header_row`.
+    """
+    typed = form.header_row.strip()
+    if not typed:
+        return None
+    if not (typed.isdecimal() and len(typed) < 6 and int(typed) <= MAX_HEADER_ROW):
+        raise Invalid(
+            f"Write the number of the row with the column names, at most {MAX_HEADER_ROW:,}, or 0 "
+            "if there are none.",
+            field="header_row",
+        )
+    return int(typed)
 
 
 def whole_number(typed: str, default: int, bounds: tuple[int, int], field: str) -> int:
@@ -365,7 +387,7 @@ def columns_page(
         conversations, problem = [], invalid.message
     return ColumnsPage(
         kept=kept,
-        typed_read_as=typed_read_as or ReadAsForm(),
+        typed_read_as=typed_read_as or _typed(version),
         inspection=inspection,
         form=form,
         heads=list(zip(form.column, form.role, strict=False)),
@@ -379,6 +401,13 @@ def columns_page(
         delimiters=DELIMITERS,
         all_sheets=ALL_SHEETS,
     )
+
+
+def _typed(version: DatasetVersion) -> ReadAsForm:
+    """Fill the form with how a person asked for the file to be read."""
+    wished = ReadAs.model_validate(version.read_as or {})
+    row = "" if wished.header_row is None else str(wished.header_row)
+    return ReadAsForm(header_row=row, hidden=wished.hidden, merged=wished.merged)
 
 
 def _conversations(inspection: Inspection, mapping: Mapping) -> list[PreviewConversation]:

@@ -1,7 +1,7 @@
 """/v1/files: training files in, results out."""
 
 import json
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 from fastapi import Query, Request
 from fastapi.concurrency import run_in_threadpool
@@ -23,7 +23,10 @@ from app.core.models import (
     VersionStatus,
 )
 from app.datasets import parts, statuses, stored_files, uploads, versions
+from app.datasets.mapping import Hidden, Merged
 from app.datasets.privacy import reviews
+from app.datasets.readers.headers import MAX_HEADER_ROW
+from app.datasets.readers.reading import ReadAs
 from app.people import auth
 from app.people.auth import TokenUser
 from app.web.multipart import Received, received
@@ -45,7 +48,17 @@ def described_form(**fields: dict[str, Any]) -> dict[str, Any]:
 BYTES = {"type": "string", "format": "binary"}
 
 
-@router.post("", openapi_extra=described_form(purpose={"const": PURPOSE}, file=BYTES, x_privacy={}))
+@router.post(
+    "",
+    openapi_extra=described_form(
+        purpose={"const": PURPOSE},
+        file=BYTES,
+        x_privacy={},
+        x_header_row={},
+        x_hidden={},
+        x_merged={},
+    ),
+)
 async def create_file(request: Request, db: Db, user: TokenUser) -> File:
     """Keep a training file; reading it goes to the cpu queue."""
     # Ends the transaction that the token was looked up in: an upload may take an hour.
@@ -59,6 +72,7 @@ async def create_file(request: Request, db: Db, user: TokenUser) -> File:
 def _keep(request: Request, db: Session, user: User, form: Received) -> File:
     _check(form)
     decision = creation.privacy(_privacy(form))
+    read_as = ReadAs(**_reading(form))
     retries.serialize(db, user, form.filename, form.file.sha256)
     if retries.is_retry(request):
         earlier = stored_files.just_sent(db, user, form.filename, form.file.sha256, retries.WINDOW)
@@ -66,7 +80,14 @@ def _keep(request: Request, db: Session, user: User, form: Received) -> File:
             return show(db, earlier)
     name = form.filename.rpartition(".")[0][: versions.MAX_NAME_LENGTH]
     version = uploads.add_dataset(
-        db, user, form.keep(), form.filename, name, auto_confirm=True, decision=decision
+        db,
+        user,
+        form.keep(),
+        form.filename,
+        name,
+        auto_confirm=True,
+        decision=decision,
+        read_as=read_as,
     )
     return show(db, version.file)
 
@@ -87,6 +108,27 @@ def no_expiry() -> BadRequest:
         "expires_after: files do not expire here; delete the file when you are done.",
         "expires_after",
     )
+
+
+def _reading(form: Received) -> dict[str, Any]:
+    """Read how a sheet is to be read: x_header_row, x_hidden and x_merged."""
+    said: dict[str, Any] = {}
+    if row := form.fields.get("x_header_row", "").strip():
+        if not (row.isdecimal() and len(row) < 6 and int(row) <= MAX_HEADER_ROW):
+            raise BadRequest(
+                f"x_header_row: give the number of the row with the column names, at most "
+                f"{MAX_HEADER_ROW}, or 0 where there are none.",
+                field="x_header_row",
+            )
+        said["header_row"] = int(row)
+    for name, choices in (("hidden", get_args(Hidden)), ("merged", get_args(Merged))):
+        if chosen := form.fields.get(f"x_{name}"):
+            if chosen not in choices:
+                raise BadRequest(
+                    f"x_{name}: give “{choices[0]}” or “{choices[1]}”.", field=f"x_{name}"
+                )
+            said[name] = chosen
+    return said
 
 
 def _privacy(form: Received) -> Privacy | None:
@@ -209,8 +251,14 @@ def _file(
         x_num_test=parts.num_test(version) if version else None,
         x_num_validation=version.num_validation if version else None,
         x_left_out=version.left_out if version else None,
+        x_notes=_notes(version) if version else None,
         x_privacy=_gate(version, gates.get(version.id)) if version else None,
     )
+
+
+def _notes(version: DatasetVersion) -> list[str]:
+    inspection = versions.inspection_of(version)
+    return inspection.warnings if inspection is not None else []
 
 
 def _gate(version: DatasetVersion, review: PrivacyReview | None) -> FilePrivacy:

@@ -9,6 +9,8 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 from pydantic_core import PydanticKnownError
 
 from app.core.models import Arm, EvaluationStatus, JudgingStatus
+from app.datasets.mapping import Hidden, Merged
+from app.datasets.readers.headers import MAX_HEADER_ROW
 from app.evaluation.verdict import Difference
 from app.jobs.practice import ChosenBy
 
@@ -161,6 +163,8 @@ class File(BaseModel):
     x_num_test: int | None
     x_num_validation: int | None  # as stored: those to check, or of two parts those to test
     x_left_out: dict[str, Any] | None
+    # Sentences: what was left out or is unsure in how the file was read.
+    x_notes: list[str] | None
     x_privacy: FilePrivacy | None
 
 
@@ -177,6 +181,10 @@ class CompleteUpload(_Request):
     part_ids: Annotated[list[Text], Field(min_length=1, max_length=10_000)]
     md5: Annotated[Text, Field(pattern=r"^[0-9A-Fa-f]{32}$")] | None = None
     x_privacy: Privacy | None = None
+    # How a sheet is read, as for POST /files.
+    x_header_row: Annotated[int, Field(strict=True, ge=0, le=MAX_HEADER_ROW)] | None = None
+    x_hidden: Hidden = "leave_out"
+    x_merged: Merged = "fill"
 
 
 class Upload(BaseModel):

@@ -9,6 +9,7 @@ from app.core.errors import AppError
 from app.core.models import StoredFile, User
 from app.datasets import part_uploads, stored_files, uploads, versions
 from app.datasets.part_uploads import PartUpload
+from app.datasets.readers.reading import ReadAs
 from app.people.auth import TokenUser
 from app.web.multipart import Received, received
 from app.web.v1 import creation, files, transport
@@ -61,7 +62,16 @@ def complete_upload(db: Db, user: TokenUser, upload_id: str, body: CompleteUploa
             name = now.filename.rpartition(".")[0][: versions.MAX_NAME_LENGTH]
             try:
                 version = uploads.add_dataset(
-                    db, user, stored, now.filename, name, auto_confirm=True, decision=decision
+                    db,
+                    user,
+                    stored,
+                    now.filename,
+                    name,
+                    auto_confirm=True,
+                    decision=decision,
+                    read_as=ReadAs(
+                        header_row=body.x_header_row, hidden=body.x_hidden, merged=body.x_merged
+                    ),
                 )
             except AppError:
                 part_uploads.give_up(now)  # its bytes are gone

@@ -249,6 +249,44 @@ def test_sheets_and_encodings_are_shown_and_can_be_switched(
     assert '<option value="cp850" selected>' in page.text
 
 
+def test_a_person_says_where_a_sheets_names_are_and_what_is_hidden(
+    client: TestClient, db: Session, member: User, broker: str
+) -> None:
+    book = files.workbook(
+        {
+            "A": [
+                ("x1", "y1"),
+                ("Heading one", "Heading two"),
+                *[(f"Where is {n}?", "There.") for n in "abcd"],
+            ]
+        },
+        hidden_rows={"A": [4]},
+    )
+    address = client.post("/datasets/upload", files={"file": ("x.xlsx", book)}).url.path
+    read_all(db)
+    page = client.get(address)
+    assert "1 row is hidden or filtered out and was left out" in page.text
+    assert "The names were read from row 1." in page.text
+    wrong = client.post(f"{address}/read-again", data={"header_row": "two"})
+    assert wrong.status_code == 422
+    assert "Write the number of the row with the column names" in wrong.text
+    chosen = {"header_row": "2", "hidden": "take_in", "merged": "leave_blank"}
+    client.post(f"{address}/read-again", data=chosen)
+    read_all(db)
+    page = client.get(address)
+    assert "Heading one" in page.text
+    assert "is hidden" not in page.text
+    assert re.search(r'name="header_row"[^>]*value="2"', page.text)
+    assert '<option value="take_in" selected>' in page.text
+    columns = {"column": ["Heading one", "Heading two"], "role": ["question", "answer"]}
+    client.post(f"{address}/confirm", data=columns)
+    version = db.get_one(DatasetVersion, int(address.rsplit("/", 1)[-1]))
+    db.refresh(version)
+    assert version.mapping is not None
+    kept = {name: version.mapping[name] for name in ("header_row", "hidden", "merged")}
+    assert kept == {"header_row": 2, "hidden": "take_in", "merged": "leave_blank"}
+
+
 def test_an_upload_comes_in_pieces(
     client: TestClient, db: Session, member: User, broker: str
 ) -> None:

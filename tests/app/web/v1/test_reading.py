@@ -10,7 +10,7 @@ from app.datasets import examples
 from app.datasets.privacy import reviews
 from app.datasets.privacy.reviews import Decision
 from app.jobs import inputs, protocol
-from tests import factories
+from tests import factories, files
 from tests.app.web.v1.test_files import upload, version_of
 from tests.app.web.v1.test_jobs import WORKER
 from worker.cpu import privacy, reading
@@ -47,6 +47,19 @@ def test_a_sure_mapping_is_accepted_and_the_waiting_job_can_begin(api: OpenAI, d
     assert (job.model_extra["x_rows"], job.model_extra["x_chosen_by"]) == (sizes, "practice")
     assert protocol.claim(db, WORKER) is not None
     assert read.model_extra["x_privacy"]["status"] == "decided"
+
+
+def test_what_was_left_out_of_a_sheet_is_told(api: OpenAI, db: Session) -> None:
+    rows = [("question", "answer"), *[(f"Where is room {n}?", f"Up {n}.") for n in range(12)]]
+    book = files.workbook({"A": rows}, hidden_rows={"A": [3, 4]})
+    sent = api.files.create(file=("a.xlsx", book), purpose="fine-tune")
+    read_all()
+    told = api.files.retrieve(sent.id).model_extra or {}
+    assert told["x_left_out"] == {"hidden": 2}
+    assert told["x_notes"] == [
+        "2 rows are hidden or filtered out and were left out; take hidden rows in if they belong "
+        "here."
+    ]
 
 
 def test_what_points_to_people_has_to_be_decided_on(api: OpenAI, db: Session) -> None:

@@ -14,7 +14,7 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from app.core import settings, storage
-from app.core.models import Role, StoredFile
+from app.core.models import DatasetVersion, Role, StoredFile
 from app.datasets import part_uploads
 from tests import factories
 from tests.app.web.v1.conftest import connect
@@ -150,6 +150,15 @@ def test_what_a_killed_process_left_is_joined_by_the_next_try(api: OpenAI, db: S
     again = api.uploads.complete(upload_id, part_ids=ids)
     assert again.file == done.file
     assert len(db.scalars(select(StoredFile)).all()) == 1
+
+
+def test_how_a_sheet_is_read_can_be_said_at_the_end(api: OpenAI, db: Session) -> None:
+    upload_id = begin(api)
+    ids = [add(api, upload_id, piece) for piece in PIECES]
+    said = {"x_header_row": 0, "x_hidden": "take_in"}
+    api.uploads.complete(upload_id, part_ids=ids, extra_body=said)
+    version = db.scalars(select(DatasetVersion)).one()
+    assert version.read_as == {"header_row": 0, "hidden": "take_in"}
 
 
 def test_parts_that_are_not_the_file_are_refused_and_kept(api: OpenAI, db: Session) -> None:

@@ -1,0 +1,140 @@
+"""Word's equations (OMML) as a line of text: ½, r², √(x + 1), ∑_(i=1)^n i."""
+
+import re
+
+from app.datasets.readers import signs
+
+_STRUCTURES = frozenset(
+    {
+        "oMath",
+        "f",
+        "sSup",
+        "sSub",
+        "sSubSup",
+        "sPre",
+        "rad",
+        "nary",
+        "d",
+        "func",
+        "limLow",
+        "limUpp",
+    }
+    | {"acc", "bar", "m", "mr", "eqArr", "box", "borderBox", "groupChr", "phant"}
+)
+_ARGUMENTS = frozenset({"num", "den", "e", "sup", "sub", "deg", "fName", "lim"})
+_PROPERTIES = frozenset({"chr", "begChr", "endChr", "sepChr", "type", "degHide"})
+_SIMPLE = re.compile(r"[\w.,°%′µ]*")
+
+
+class _Frame:
+    def __init__(self, tag: str) -> None:
+        self.tag = tag
+        self.parts: list[str] = []
+        self.arguments: dict[str, list[str]] = {}
+        self.properties: dict[str, str] = {}
+
+    def add(self, text: str) -> None:
+        """Put a text behind the others; a fraction is not glued to a number before it."""
+        glued = self.parts and self.parts[-1][-1:].isdecimal() and re.match(r"\d+/\d", text)
+        self.parts.append(f" {text}" if glued else text)
+
+    def get(self, name: str) -> str:
+        return "".join(self.arguments.get(name, []))
+
+
+class Equation:
+    """An equation that is being read; it is over when its outermost tag ends."""
+
+    def __init__(self) -> None:
+        self._frames = [_Frame("oMath")]
+
+    def start(self, name: str, attributes: dict[str, str]) -> None:
+        """Begin a part of the equation, or hear how it is written."""
+        if name in _STRUCTURES or name in _ARGUMENTS:
+            self._frames.append(_Frame(name))
+        elif name in _PROPERTIES:
+            self._frames[-1].properties[name] = attributes.get("val", "")
+
+    def text(self, data: str) -> None:
+        """Hear letters."""
+        self._frames[-1].add(data)
+
+    def end(self, name: str) -> str | None:
+        """End a part; the equation as a text where it was the last."""
+        frame = self._frames[-1]
+        if frame.tag != name:
+            return None
+        self._frames.pop()
+        written = _written(frame)
+        if not self._frames:
+            return written
+        if name in _ARGUMENTS:
+            self._frames[-1].arguments.setdefault(name, []).append(written)
+        elif name == "mr":
+            self._frames[-1].arguments.setdefault("mr", []).append(
+                ", ".join(frame.arguments.get("e", []))
+            )
+        else:
+            self._frames[-1].add(written)
+        return None
+
+
+def _written(frame: _Frame) -> str:  # noqa: PLR0912 - one a kind of part
+    get, base = frame.get, frame.get("e")
+    match frame.tag:
+        case "f":
+            above, below = get("num"), get("den")
+            if vulgar := signs.VULGAR.get(f"{above}/{below}"):
+                return vulgar
+            return f"{_bracketed(above)}/{_bracketed(below)}"
+        case "sSup":
+            return base + _upper(get("sup"))
+        case "sSub":
+            return base + _lower(get("sub"))
+        case "sSubSup" | "sPre":
+            return base + _lower(get("sub")) + _upper(get("sup"))
+        case "rad":
+            degree = get("deg").strip()
+            root = {"": "√", "2": "√", "3": "∛", "4": "∜"}.get(degree, f"{_upper(degree)}√")
+            return root + _bracketed(base)
+        case "nary":
+            sign = frame.properties.get("chr", "∫")
+            return f"{sign}{_lower(get('sub'))}{_upper(get('sup'))} {base}"
+        case "d":
+            begin, end = (
+                frame.properties.get(key, sign) for key, sign in (("begChr", "("), ("endChr", ")"))
+            )
+            inner = frame.properties.get("sepChr", "|").join(frame.arguments.get("e", []))
+            return f"{begin}{inner}{end}"
+        case "func":
+            return f"{get('fName')} {base}"
+        case "limLow":
+            return base + _lower(get("lim"))
+        case "limUpp":
+            return base + _upper(get("lim"))
+        case "acc":
+            return base + frame.properties.get("chr", "\u0302")
+        case "m":
+            return f"[{'; '.join(frame.arguments.get('mr', []))}]"
+        case "eqArr":
+            return "\n".join(frame.arguments.get("e", []))
+        case "phant":
+            return ""
+    return "".join(frame.parts) + base
+
+
+def _bracketed(text: str) -> str:
+    is_simple = _SIMPLE.fullmatch(text) or (text[:1] == "(" and text.find(")") == len(text) - 1)
+    return text if is_simple else f"({text})"
+
+
+def _upper(text: str) -> str:
+    if not text:
+        return ""
+    return signs.power(text) or f"^{_bracketed(text)}"
+
+
+def _lower(text: str) -> str:
+    if not text:
+        return ""
+    return signs.index(text) or f"_{_bracketed(text)}"

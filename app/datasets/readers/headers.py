@@ -1,0 +1,508 @@
+"""Where a table's column names are: below titles, in two rows, above a hint, repeated amid rows.
+
+The first rows are looked at; what is passed over is counted and said, and a person may name the
+row (`header_row`).
+"""
+
+import itertools
+import re
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+from app.core.sentences import counted
+from app.datasets.column_names import is_known_name, plain
+from app.datasets.mapping import LeftOut
+from app.datasets.readers.unreadable import Unreadable
+
+MAX_NAME_CHARACTERS = 200
+# A person may name a row up to here; by itself the header is looked for further up.
+MAX_HEADER_ROW = 1000
+_NUM_LOOKED_AT = 40
+_MAX_ABOVE = 15
+_MAX_NAME_LENGTH = 60
+_MAX_TOTALS = 20
+# Hidden rows above the first that is shown.
+_MAX_HELD = 100_000
+# At the ends of a name nobody sees them.
+_INVISIBLE = " \t\r\n\u00a0\u00ad\u180e\u200b\u200c\u200d\u200e\u200f\u2060\u3000\ufeff"
+
+Cells = list[Any]
+Numbered = tuple[int, Cells | LeftOut]
+
+_HINT_WORDS = (
+    r"\(.*\)|\[.*\]|<.*>|e\.\s?g\..*|for example.*|example:.*|z\.\s?b\..*|beispiel:.*",
+    r"p(ar)? ?ex\..*|exemple ?:.*|p\. ?ej\..*|ejemplo:.*|ad es\..*|esempio:.*",
+    r"bijv\..*|voorbeeld:.*",
+    r"(please |bitte )?(enter|write|type|fill in|put|choose|select)\b.*|bitte .*",
+    r"hier .*(eintragen|eingeben|schreiben).*|(saisir|écrire|indiquer|escribir|scrivere)\b.*",
+    r"max(\.|imum|imal)? ?\d+.*|(free )?text|freitext|string|number|integer|date|datum|zahl",
+    r"(required|optional|mandatory|pflichtfeld|obligatoire|facultatif|obligatorio|opcional"
+    r"|verplicht)\s*\*?",
+)
+_HINT = re.compile(rf"\s*({'|'.join(_HINT_WORDS)})\s*$", re.IGNORECASE | re.DOTALL)
+_TOTAL_WORDS = (
+    r"(grand |sub)?totals?|sum|average|mean|median|count|gesamt(summe)?|summe|insgesamt|mittelwert",
+    r"durchschnitt|anzahl|total général|totaux|somme|moyenne|nombre|totale|somma|media|promedio",
+    r"suma|totaal|som|gemiddelde|aantal|totalt|snitt|razem|średnia|итого|всего|合计|总计|合計",
+)
+_TOTAL = re.compile(
+    rf"\s*({'|'.join(_TOTAL_WORDS)})\b\s*[:：=]?\s*[\d.,:% ]*"
+    r"(rows?|entries|zeilen|einträge|lignes|filas|righe|rijen)?\s*$",
+    re.IGNORECASE,
+)
+_FIGURE = re.compile(r"[-+(]?[\d.,:/ ]*\d[\d.,:/ ]*\)?\s*[%€$£]?")
+
+
+@dataclass
+class Rows:
+    """Named columns and numbered rows; a row that cannot be one is a LeftOut."""
+
+    columns: list[str]
+    rows: Iterator[tuple[int, dict[str, Any] | LeftOut]]
+    # Columns that the file gives no name: dropped where they stay blank.
+    unnamed: set[str] = field(default_factory=set)
+    has_header: bool = True
+    # Which row has the names; 0 where none does.
+    header_row: int = 0
+    warnings: list[str] = field(default_factory=list)
+    # What only the rows tell: said once they are read.
+    closing: list[str] = field(default_factory=list)
+
+
+class _Found(NamedTuple):
+    """Where the names are, by their places among the filled rows."""
+
+    first: int | None  # none: no row has names
+    num_above: int = 0  # rows that are no part of the table
+    upper: int | None = None  # a row of groups of columns above the names
+    lower: int | None = None  # or the names' second row below them
+
+
+def with_header(
+    rows: Iterator[Numbered],
+    place: str,
+    *,
+    header_row: int | None = None,
+    has_header: bool | None = None,
+    groups: Iterable[tuple[int, int, int]] = (),
+    dropped: Iterable[int] = (),
+) -> Rows:
+    """Find the row with the columns' names; the rows below it follow.
+
+    Args:
+        place: What a row's number counts: “line” or “row”.
+        header_row: The number of the row with the names, as a person said; 0: there is none.
+        has_header: Without a number: the first row has them, or none has.
+        groups: Merged cells that span columns: row, first and last column.
+        dropped: Places of columns that are left out.
+    """
+    head = _first(rows, header_row or 0)
+    filled = [
+        (at, cells)
+        for at, (_, cells) in enumerate(head)
+        if not isinstance(cells, LeftOut) and any(cells)
+    ]
+    if not filled:
+        raise Unreadable(
+            "All rows of this sheet are hidden; show them, or take hidden rows in."
+            if any(isinstance(cells, LeftOut) for _, cells in head)
+            else "This file is blank; upload one with examples."
+        )
+    spans = [(row, left, right) for row, left, right in groups if right > left]
+    table = _Table(head, filled, spans, place, set(dropped))
+    found = table.chosen(header_row, has_header)
+    return table.rows(found, rows, is_wished=header_row is not None or has_header is not None)
+
+
+def _first(rows: Iterator[Numbered], number: int) -> list[Numbered]:
+    """Take the rows that are looked at: some that are filled, and all up to a wished one."""
+    head: list[Numbered] = []
+    num_filled = 0
+    for at, cells in rows:
+        head.append((at, cells))
+        num_filled += not isinstance(cells, LeftOut)
+        is_enough = num_filled >= _NUM_LOOKED_AT and (at >= number or num_filled > MAX_HEADER_ROW)
+        if is_enough or len(head) > _MAX_HELD:
+            break
+    return head
+
+
+class _Table:
+    def __init__(
+        self,
+        head: list[Numbered],
+        filled: list[tuple[int, Cells]],
+        spans: list[tuple[int, int, int]],
+        place: str,
+        dropped: set[int],
+    ) -> None:
+        self.head, self.filled, self.spans, self.place = head, filled, spans, place
+        self.dropped = dropped
+        self.texts = [[str(cell).strip() for cell in cells] for _, cells in filled]
+        self.num_filled = [sum(map(bool, texts)) for texts in self.texts]
+        self.known = [
+            len({t.casefold() for t in texts if _is_name(t) and is_known_name(t)})
+            if at == 0 or not any(t.endswith((".", "?", "!")) for t in texts)
+            else 0
+            for at, texts in enumerate(self.texts[:_MAX_ABOVE])
+        ]
+        # What has nothing below it names nothing.
+        if 1 < len(self.filled) <= _MAX_ABOVE:
+            self.known[-1] = 0
+        # How many cells most rows have; of equals the most.
+        counts = Counter(self.num_filled)
+        self.width = max(counts, key=lambda number: (counts[number], number))
+
+    def number(self, at: int) -> int:
+        return self.head[self.filled[at][0]][0]
+
+    def chosen(self, header_row: int | None, has_header: bool | None) -> _Found:
+        if header_row == 0 or (header_row is None and has_header is False):
+            return _Found(None)
+        if header_row is not None:
+            at = next((n for n in range(len(self.filled)) if self.number(n) == header_row), None)
+            if at is None:
+                raise Unreadable(
+                    f"There is nothing in {self.place} {header_row:,}, so it cannot have the "
+                    "column names; choose another."
+                )
+            return self._with_groups(at)
+        if has_header:
+            return _Found(0)
+        at = self._search()
+        if at is None:
+            return _Found(None, num_above=self._num_titles())
+        return self._with_groups(at)
+
+    def _search(self) -> int | None:
+        """Return which row most likely has the names, if any."""
+        best = max(self.known, default=0)
+        if best >= 2:
+            return self.known.index(best) if self.known[0] < 2 else 0
+        titles = self._num_titles()
+        named = [
+            at
+            for at, known in enumerate(self.known)
+            if known and self.num_filled[at] * 5 >= self.width * 3 and at <= titles + 1
+        ]
+        if named:
+            return named[0]
+        if self.known and self.known[0]:
+            return 0
+        is_data = looks_like_data(self.texts[titles]) and not self._asks(titles)
+        return None if is_data else titles
+
+    def _asks(self, at: int) -> bool:
+        """Say whether names are questions, as in a form: what stands below them is none."""
+        texts, below = self.texts[at], self.texts[at + 1 :]
+        asking = [n for n, text in enumerate(texts) if text.endswith(("?", "？", "؟"))]
+        others = [text for n, text in enumerate(texts) if n not in asking]
+        if not asking or len(below) < 3 or not any(others) or looks_like_data(others):
+            return False
+        answers = [_at(row, n) for row in below for n in asking]
+        return sum(text.endswith(("?", "？", "؟")) for text in answers) * 10 < len(answers) * 3
+
+    def _num_titles(self) -> int:
+        """Return how many rows above the table have a single cell, as titles do."""
+        if self.width < 2 or self.num_filled[0] > 1:
+            return 0
+        found = next(
+            (
+                at
+                for at, number in enumerate(self.num_filled[:_MAX_ABOVE])
+                if number >= 2 and number * 5 >= self.width * 3
+            ),
+            0,
+        )
+        return found if self.num_filled[found] > 1 else 0
+
+    def _with_groups(self, at: int) -> _Found:
+        if at > 0 and self._groups(at - 1, at):
+            return _Found(at, at - 1, upper=at - 1)
+        if at + 1 < len(self.filled) and self._goes_on(at):
+            return _Found(at, at, lower=at + 1)
+        return _Found(at, at)
+
+    def _groups(self, above: int, below: int) -> bool:
+        """Say whether a row names groups of the columns that the row below it names."""
+        if self.number(below) != self.number(above) + 1:
+            return False
+        upper, lower = self.texts[above], self.texts[below]
+        spanned = self._spans_of(above)
+        if any(left == 0 and right >= len(lower) - 1 for left, right in spanned):
+            return False  # a title over the whole table
+        if self.num_filled[above] < 2 and not spanned:
+            return False
+        gaps = [n for n, text in enumerate(lower) if text and not _at(upper, n)]
+        return bool(gaps) and not looks_like_data(upper)
+
+    def _goes_on(self, at: int) -> bool:
+        """Say whether the row below the names is their second row."""
+        upper, lower = self.texts[at], self.texts[at + 1]
+        if self.number(at + 1) != self.number(at) + 1 or looks_like_data(lower):
+            return False
+        width = max(len(upper), len(lower))
+        gaps = [n for n in range(width) if not _at(upper, n)]
+        if not gaps or not all(_at(lower, n) for n in gaps):
+            return False
+        if not all(_is_name(text) and not _FIGURE.fullmatch(text) for text in lower if text):
+            return False
+        covered = {n for left, right in self._spans_of(at) for n in range(left, right + 1)}
+        if covered and all(n in covered for n in gaps):
+            return True
+        # Without merged cells: words that name, unlike the rows below, and come again.
+        shown = [text for text in lower if text]
+        below = self.texts[at + 2 : at + 8]
+        is_unlike = any(any(not _is_name(t) or looks_like_data([t]) for t in row) for row in below)
+        return len(gaps) < width - 1 and is_unlike and len(set(shown)) < len(shown)
+
+    def _spans_of(self, at: int) -> list[tuple[int, int]]:
+        number = self.number(at)
+        return [(left, right) for row, left, right in self.spans if row == number]
+
+    def _names(self, found: _Found) -> list[str]:
+        assert found.first is not None
+        texts = self.texts[found.first]
+        if found.upper is not None:
+            return _combined(self.texts[found.upper], texts, self._spans_of(found.upper))
+        if found.lower is not None:
+            return _combined(texts, self.texts[found.lower], self._spans_of(found.first))
+        return texts
+
+    def rows(self, found: _Found, rest: Iterator[Numbered], *, is_wished: bool) -> Rows:
+        warnings: list[str] = []
+        if found.first is None:
+            first = self.texts[found.num_above]
+            if not is_wished:
+                warnings.append(
+                    f"The first {self.place} looks like an example and not like column names, so "
+                    "the columns are numbered; if it does have the names, say so below."
+                    if not found.num_above
+                    else f"{self.place.capitalize()} {self.number(found.num_above):,} looks like "
+                    "an example and not like column names, so the columns are numbered; if a row "
+                    "has the names, say so below."
+                )
+            header, begins = [""] * len(first), self.filled[found.num_above][0]
+            number = 0
+        else:
+            header = self._names(found)
+            last = found.first if found.lower is None else found.lower
+            begins = self.filled[last][0] + 1
+            number = self.number(found.first)
+        if found.num_above and not is_wished:
+            warnings.append(self._above(found, number))
+        names, unnamed = _names(header, warnings, found.first is not None)
+        body = itertools.chain(self.head[begins:], rest)
+        kept = [n for n in range(len(names)) if n not in self.dropped]
+        hidden = [names[n] for n in range(len(names)) if n in self.dropped and header[n]]
+        if hidden:
+            shown = ", ".join(f"“{name}”" for name in hidden[:3])
+            shown += ", …" if len(hidden) > 3 else ""
+            warnings.append(
+                counted(
+                    len(hidden),
+                    "1 hidden column was left out ({shown}).",
+                    "{n} hidden columns were left out ({shown}).",
+                    shown=shown,
+                )
+            )
+        table = Rows([names[n] for n in kept], iter(()), unnamed, found.first is not None, number)
+        table.warnings = warnings
+        again = _Again(header, kept) if found.first is not None else None
+        table.rows = _following(body, names, kept if self.dropped else None, again)
+        return table
+
+    def _above(self, found: _Found, number: int) -> str:
+        if number == 0:
+            return counted(
+                found.num_above,
+                "1 {place} above the table is not used.",
+                "{n} {place}s above the table are not used.",
+                place=self.place,
+            )
+        return counted(
+            found.num_above,
+            "The column names are in {place} {row}; the {place} with text above it is not used.",
+            "The column names are in {place} {row}; the {n} {place}s with text above it are not "
+            "used.",
+            place=self.place,
+            row=f"{number:,}",
+        )
+
+
+def _following(
+    body: Iterator[Numbered], names: list[str], kept: list[int] | None, again: "_Again | None"
+) -> Iterator[tuple[int, dict[str, Any] | LeftOut]]:
+    """Name the cells of the rows below the names, or of all where there are none.
+
+    A hint below the names, the names when they come again, and totals at the end are left out.
+    """
+    width = len(names)
+    blanks = [""] * width
+    some = None if kept is None else [(n, names[n]) for n in kept]
+    totals: list[tuple[int, dict[str, Any]]] = []
+    may_be_hint = again is not None
+    for at, cells in body:
+        if isinstance(cells, LeftOut):
+            yield at, cells
+            continue
+        if len(cells) > width and any(cells[width:]):
+            yield at, LeftOut("too_many_cells")
+            continue
+        if some is None:
+            row = dict(zip(names, cells + blanks[len(cells) :], strict=False))
+        else:
+            row = {name: cells[n] if n < len(cells) else "" for n, name in some}
+        if may_be_hint:
+            may_be_hint = False
+            texts = [value for value in row.values() if value]
+            if texts and all(len(text) <= 300 and _HINT.match(text) for text in texts):
+                yield at, LeftOut("hint")
+                continue
+        if again is not None and again.is_like(cells) and again.is_same(row):
+            yield at, LeftOut("header_again")
+            continue
+        # A total has a word and figures: no long text at its end.
+        is_short = width > 1 and len(cells[-1]) <= _MAX_NAME_LENGTH
+        if is_short and len(totals) < _MAX_TOTALS and _is_total(row):
+            totals.append((at, row))
+            continue
+        if totals:
+            yield from totals
+            totals = []
+        yield at, row
+    for at, _ in totals:
+        yield at, LeftOut("total")
+
+
+class _Again:
+    """Knows the header when it comes again amid the rows."""
+
+    def __init__(self, header: list[str], kept: list[int]) -> None:
+        self._names = [_compared(header[n]) for n in kept if header[n]]
+        self._first = next((n for n in kept if header[n]), 0)
+        self._length = len(self._names[0]) if self._names else 0
+
+    def is_like(self, cells: Cells) -> bool:
+        """Say whether a row may be it, by the length of a name: asked of each row."""
+        if len(cells) <= self._first:
+            return False
+        # Marks and quotes may stand around it.
+        return -3 < len(cells[self._first]) - self._length < 6
+
+    def is_same(self, row: dict[str, Any]) -> bool:
+        """Say whether a row is the header."""
+        cells = [_compared(value) for value in row.values() if value]
+        return len(cells) > 1 and cells == self._names
+
+
+def _compared(text: str) -> str:
+    # Exports that were glued keep the mark of a file's start, and with it the quotes.
+    return text.strip('\ufeff" \t').casefold()
+
+
+def is_total_line(text: str) -> bool:
+    """Say whether a text is a total, such as “Total: 24 rows”."""
+    return len(text) <= _MAX_NAME_LENGTH and _TOTAL.match(text) is not None
+
+
+def _is_total(row: dict[str, Any]) -> bool:
+    values = iter(row.values())
+    first = next((value for value in values if value), None)
+    if not isinstance(first, str) or not is_total_line(first):
+        return False
+    others = [str(value).strip() for value in values if value]
+    return all(len(text) <= _MAX_NAME_LENGTH and _FIGURE.fullmatch(text) for text in others)
+
+
+def _at(texts: list[str], n: int) -> str:
+    return texts[n] if n < len(texts) else ""
+
+
+def _is_name(text: str) -> bool:
+    return len(text) <= _MAX_NAME_LENGTH and "\n" not in text
+
+
+def _combined(upper: list[str], lower: list[str], spans: list[tuple[int, int]]) -> list[str]:
+    """Put two rows of names together: the lower alone where that says which column it is."""
+    width = max(len(upper), len(lower))
+    group = list(upper) + [""] * (width - len(upper))
+    if spans:
+        for left, right in spans:
+            group[left : right + 1] = [_at(upper, left)] * (min(right, width - 1) + 1 - left)
+    else:
+        for n in range(1, width):
+            if not group[n] and _at(lower, n):
+                group[n] = group[n - 1]
+    counts = Counter(_compared(text) for text in lower if text)
+    names = []
+    for n in range(width):
+        name, above = _at(lower, n), group[n]
+        if not name or not above or _compared(name) == _compared(above):
+            names.append(name or _at(upper, n))
+        elif is_known_name(above) and not is_known_name(name):
+            names.append(f"{above} ({name})")
+        elif counts[_compared(name)] > 1:
+            names.append(f"{name} ({above})")
+        else:
+            names.append(name)
+    return names
+
+
+def _names(header: Cells, warnings: list[str], has_header: bool) -> tuple[list[str], set[str]]:
+    names: list[str] = []
+    unnamed: set[str] = set()
+    doubled: list[str] = []
+    for position, cell in enumerate(header, start=1):
+        wanted = " ".join(str(cell).strip(_INVISIBLE).split())[:MAX_NAME_CHARACTERS]
+        wanted = wanted or f"Column {position}"
+        name, count = wanted, 1
+        while name in names:
+            count += 1
+            name = f"{wanted} ({count})"
+        if count == 2:
+            doubled.append(wanted)
+        if has_header and not str(cell).strip(_INVISIBLE):
+            unnamed.add(name)
+        names.append(name)
+    if doubled:
+        shown = ", ".join(f"“{name}”" for name in doubled[:3])
+        warnings.append(
+            f"Several columns are called {shown}; the later ones are numbered, e.g. "
+            f"“{doubled[0]} (2)”."
+        )
+    return names, unnamed
+
+
+def looks_like_data(cells: Cells) -> bool:
+    """Say whether a row reads like an example and not like the names of columns."""
+    texts = [str(cell).strip() for cell in cells]
+    if any(len(text) <= MAX_NAME_CHARACTERS and is_known_name(text) for text in texts):
+        return False
+    if len([text for text in texts if text]) > 2 and _is_form(texts):
+        return False
+    return any(
+        len(text) > 100
+        or "\n" in text
+        or text.endswith(("?", "？", "؟", "."))
+        or re.fullmatch(r"-?\d+([.,]\d+)?", text)
+        for text in texts
+    )
+
+
+# What forms call the columns that they add by themselves.
+_FORM_NAMES = frozenset(
+    {"timestamp", "time_stamp", "email_address", "username", "start_time", "completion_time"}
+    | {"response_id", "respondent_id", "submission_id", "submitted_at", "submission_date"}
+    | {"zeitstempel", "e_mail_adresse", "benutzername", "startzeit", "fertigstellungszeit"}
+    | {"horodateur", "adresse_e_mail", "nom_d_utilisateur", "marca_temporal", "nombre_de_usuario"}
+    | {"direccion_de_correo_electronico", "informazioni_cronologiche", "indirizzo_email"}
+    | {"tijdstempel", "e_mailadres", "carimbo_de_data_hora"}
+)
+
+
+def _is_form(texts: list[str]) -> bool:
+    """Say whether names are those of a form, where questions name the columns."""
+    return any(plain(text) in _FORM_NAMES for text in texts)
