@@ -111,7 +111,8 @@ security: setup-dev $(SECURITY)/.ready ## attack it, about two hours: 20,000 req
 		tests/app/datasets/readers/test_hostile_files.py tests/ops/test_no_egress.py
 
 sbom: setup $(SECURITY)/.ready ## write what is installed to sbom.json, as CycloneDX
-	$(SECURITY)/bin/cyclonedx-py environment $(BIN)/python --pyproject pyproject.toml \
+	@# The converter stands aside, and comes along where Python looks for modules.
+	PYTHONPATH=$(CURDIR)/$(CONVERTER) $(SECURITY)/bin/cyclonedx-py environment $(BIN)/python --pyproject pyproject.toml \
 		--output-format JSON --output-reproducible --output-file sbom.json
 
 setup-hashes: ## make .venv with PyPI's own files alone, each compared with its hash (with CUDA, 5 GB)

@@ -69,7 +69,8 @@ def test_over_https_no_other_site_can_set_the_cookie(
             assert "; Secure" in each
             assert "domain" not in each.lower()
         assert browser.get("/account").url.path == "/account"
-        browser.post("/sign-out")
+        left = browser.post("/sign-out", follow_redirects=False)
+        assert left.headers["clear-site-data"] == '"cache", "storage"'
         assert not browser.cookies.get("__Host-etude_session")
         # One of the name without the prefix may be from anybody.
         browser.cookies.set(auth.COOKIE, auth.open_session(db, ada))
