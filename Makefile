@@ -24,7 +24,7 @@ export PYTHONDONTWRITEBYTECODE :=
 
 .DEFAULT_GOAL := help
 .PHONY: help setup setup-dev proxies run demo test test-long faults test-gpu test-versions test-vllm check fmt lint types migrations lock revision migrate \
-	golden architecture glossary bench bench-estimate bench-ask bench-evaluate bench-verdicts bench-live bench-start bench-data bench-queue bench-week bench-doctor chaos chaos-short chaos-control \
+	golden architecture glossary bench bench-estimate bench-ask bench-evaluate bench-verdicts bench-live bench-start bench-data bench-pages bench-queue bench-week bench-doctor chaos chaos-short chaos-control \
 	security sbom setup-hashes clean
 
 help: ## show the targets
@@ -111,7 +111,8 @@ security: setup-dev $(SECURITY)/.ready ## attack it, about two hours: 20,000 req
 		tests/app/datasets/readers/test_hostile_files.py tests/ops/test_no_egress.py
 
 sbom: setup $(SECURITY)/.ready ## write what is installed to sbom.json, as CycloneDX
-	$(SECURITY)/bin/cyclonedx-py environment $(BIN)/python --pyproject pyproject.toml \
+	@# The converter stands aside, and comes along where Python looks for modules.
+	PYTHONPATH=$(CURDIR)/$(CONVERTER) $(SECURITY)/bin/cyclonedx-py environment $(BIN)/python --pyproject pyproject.toml \
 		--output-format JSON --output-reproducible --output-file sbom.json
 
 setup-hashes: ## make .venv with PyPI's own files alone, each compared with its hash (with CUDA, 5 GB)
@@ -166,6 +167,9 @@ bench-verdicts: setup-dev ## train on real samples and count right answers; BENC
 
 bench-data: setup-dev ## file to examples, in rows per second
 	$(BIN)/python -m bench.data
+
+bench-pages: setup-dev ## pages here beside BENCH_ARGS="--against FOLDER", another commit's checkout
+	$(BIN)/python -m bench.pages $(BENCH_ARGS)
 
 bench-queue: setup-dev ## 64 simulated workers, 10,000 jobs and 500 streams on one web process
 	$(BIN)/python -m bench.queue $(BENCH_ARGS)

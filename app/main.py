@@ -314,5 +314,5 @@ async def _error_page(
 def _user_of(request: Request) -> User | None:
     # The page has something to say also while nobody can say who asks.
     with suppress(SQLAlchemyError), db.session() as session:
-        return auth.user_of_session(session, request.cookies.get(auth.COOKIE, ""))
+        return auth.user_of_session(session, auth.cookie_of(request))
     return None

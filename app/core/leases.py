@@ -91,6 +91,7 @@ PRIVACY = Rules(
     ReviewStatus.FAILED,
     "Looking for personal details was cut off {strikes} times, perhaps because the machine ran out "
     "of memory; start it again, or ask your administrator to look at the worker's log.",
+    by_person=True,
 )
 CHECKS = Rules(
     DatasetCheck,
@@ -98,6 +99,7 @@ CHECKS = Rules(
     CheckStatus.FAILED,
     "Checking these examples was cut off {strikes} times, perhaps because the machine ran out of "
     "memory; ask your administrator to look at the worker's log.",
+    by_person=True,
 )
 FIXES = Rules(
     FixRun,
@@ -216,19 +218,23 @@ def _in_turn(rules: Rules) -> Select[int]:
     if not rules.by_person:
         order = (table.attempt, table.id) if rules.takes_turns else (table.id,)
         return select(table.id).order_by(*order)
-    if table is DatasetVersion:
-        owner = Dataset.owner_id
-        turn = func.max(DatasetVersion.claimed_at).label("turn")
-        turns = select(owner, turn).join(DatasetVersion.dataset).group_by(owner).subquery()
-        rows = select(DatasetVersion.id).join(DatasetVersion.dataset)
-    else:
-        owner = QuestionList.owner_id
-        turn = func.max(QuestionList.claimed_at).label("turn")
-        turns = select(owner, turn).group_by(owner).subquery()
-        rows = select(QuestionList.id)
-    return rows.outerjoin(turns, turns.c.owner_id == owner).order_by(
+    owner = QuestionList.owner_id if table is QuestionList else Dataset.owner_id
+    turn = func.max(table.__table__.c.claimed_at).label("turn")
+    turns = _with_owner(select(owner, turn), table).group_by(owner).subquery()
+    rows = _with_owner(select(table.id), table)
+    in_turn: Select[int] = rows.outerjoin(turns, turns.c.owner_id == owner).order_by(
         turns.c.turn.nulls_first(), table.id
     )
+    return in_turn
+
+
+def _with_owner(rows: Any, table: Any) -> Any:
+    """Join a table's rows with what says whose they are."""
+    if table is QuestionList:
+        return rows
+    if table is not DatasetVersion:
+        rows = rows.select_from(table).join(DatasetVersion, DatasetVersion.id == table.version_id)
+    return rows.join(DatasetVersion.dataset)
 
 
 def renew(db: Session, lease: Lease, progress: Json | None = None, **columns: Any) -> None:

@@ -13,8 +13,14 @@ def environment() -> dict[str, str]:
     return {isolation.VARIABLE: "required"} if settings.get().walls == "required" else {}
 
 
+def standing(chosen: settings.Settings) -> list[isolation.Wall]:
+    """Say which walls stand around children that read what lies in the data directory."""
+    read = (chosen.storage_dir, chosen.models_dir, chosen.jobs_dir, chosen.cache_dir)
+    return isolation.standing(*(folder for folder in read if folder.exists()))
+
+
 def tell() -> None:
     """Name each wall that will not stand around the children of this process."""
-    for wall in isolation.standing():
+    for wall in standing(settings.get()):
         if not wall.stands:
             _log.warning("wall_missing", wall=wall.name, why=wall.why, walls=settings.get().walls)

@@ -93,11 +93,6 @@ def start(user: User, filename: str, size_bytes: int) -> PartUpload:
     uploads.require_size(size_bytes, "bytes")
     _root().mkdir(parents=True, exist_ok=True)
     remove_stale()
-    under_way = (one for one in _all() if one.owner_id == user.id and one.status == "pending")
-    if sum(1 for _ in under_way) >= uploads.MAX_OPEN_UPLOADS:
-        raise Conflict(
-            f"You have {uploads.MAX_OPEN_UPLOADS} uploads under way; complete or cancel one first."
-        )
     upload = PartUpload(
         id=f"upload_{secrets.token_hex(16)}",
         owner_id=user.id,
@@ -105,8 +100,11 @@ def start(user: User, filename: str, size_bytes: int) -> PartUpload:
         size_bytes=size_bytes,
         created_at=time.time(),
     )
-    upload.folder.mkdir()
-    upload.save()
+    with uploads.one_start(_root()):
+        mine = (one for one in _all() if one.owner_id == user.id and one.status == "pending")
+        uploads.require_few([one.size_bytes for one in mine], size_bytes)
+        upload.folder.mkdir()
+        upload.save()
     try:
         uploads.promise_room(size_bytes, upload.folder, _info(upload.folder))
     except BaseException:

@@ -11,7 +11,7 @@ import os
 import re
 import secrets
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
@@ -31,6 +31,8 @@ from app.people.auth import can_edit
 # A killed web process leaves a half-written file behind; nobody can still be sending it after this.
 STALE_SECONDS = 24 * 3600
 MAX_OPEN_UPLOADS = 20
+# As many of the largest files may one person's unfinished uploads hold room for.
+_MAX_OPEN_FILES = 4
 _ID = re.compile(r"[0-9a-f]{32}")
 # By name alone, to save people a long upload; what a file really is, the reader finds by content.
 _ENDINGS = frozenset(
@@ -90,11 +92,6 @@ def start(user: User, filename: str, name: str, size_bytes: int) -> Upload:
     folder = _folder()
     folder.mkdir(parents=True, exist_ok=True)
     remove_stale()
-    if sum(upload.owner_id == user.id for upload in _all()) >= MAX_OPEN_UPLOADS:
-        raise Conflict(
-            f"You have {MAX_OPEN_UPLOADS} uploads under way; finish or cancel one first.",
-            field="file",
-        )
     upload = Upload(
         id=secrets.token_hex(16),
         owner_id=user.id,
@@ -102,14 +99,40 @@ def start(user: User, filename: str, name: str, size_bytes: int) -> Upload:
         name=name[: versions.MAX_NAME_LENGTH],
         size_bytes=size_bytes,
     )
-    upload.data.touch()
-    _info(upload.id).write_text(upload.model_dump_json(), encoding="utf-8")
+    with one_start(folder):
+        under_way = [each.size_bytes for each in _all() if each.owner_id == user.id]
+        require_few(under_way, size_bytes, "file")
+        upload.data.touch()
+        _info(upload.id).write_text(upload.model_dump_json(), encoding="utf-8")
     try:
         promise_room(size_bytes, upload.data, _info(upload.id))
     except BaseException:
         cancel(upload)
         raise
     return upload
+
+
+@contextmanager
+def one_start(folder: Path) -> Iterator[None]:
+    """Let one upload begin at a time: sixty at once are counted one after the other."""
+    with (folder / "starting").open("a") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+def require_few(under_way: Sequence[int], size_bytes: int, field: str = "") -> None:
+    """Refuse one more unfinished upload of a person, who has some of these sizes.
+
+    Raises:
+        Conflict: they are too many, or would hold too much of the disk together; with the field.
+    """
+    if len(under_way) >= MAX_OPEN_UPLOADS:
+        what = f"You have {MAX_OPEN_UPLOADS} uploads under way"
+    elif sum(under_way) + size_bytes > _MAX_OPEN_FILES * settings.get().max_upload_bytes:
+        what = "Your unfinished uploads would hold too much room together"
+    else:
+        return
+    raise Conflict(f"{what}; complete or cancel one first.", field=field or None)
 
 
 def get(user: User, upload_id: str) -> Upload:

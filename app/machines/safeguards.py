@@ -9,13 +9,14 @@ from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
 from app.core import clock, outbound, settings
+from app.core import walls as children
 from app.core.models import OutboundCount, Role, User, Webhook
 from app.people.auth import require_role
-from app.training import isolation
 
 _FORGET_AFTER = timedelta(days=7)
 # By the names that app/training/isolation gives them: what each is called here, and keeps out.
 _WALLS = {
+    "user": ("No user of rank", "They are not root, and own nothing but what they write."),
     "privileges": ("No rights", "They have no administrator's rights, and can gain none."),
     "files": (
         "No other files",
@@ -73,7 +74,7 @@ def walls() -> tuple[Wall, ...]:
     """Say which walls stand on this machine; asked of the kernel once a process."""
     return tuple(
         Wall(title, wall.stands, keeps_out if wall.stands else f"{wall.why}. {_ASK}")
-        for wall in isolation.standing()
+        for wall in children.standing(settings.get())
         for title, keeps_out in [_WALLS[wall.name]]
     )
 

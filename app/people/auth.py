@@ -39,6 +39,19 @@ TOKEN_PREFIX = "etude-"  # noqa: S105 - a mark to recognise tokens by, not a tok
 _EMAIL = re.compile(r"[^@\s]+@[^@\s]+")
 
 
+def cookie_name(name: str) -> str:
+    """Return what a cookie of ours is called here.
+
+    Over https no other site of the domain, and nothing on plain http, may set one of that name.
+    """
+    return f"__Host-{name}" if settings.get().secure_cookies else name
+
+
+def cookie_of(request: Request, name: str = COOKIE) -> str:
+    """Return what the browser sent of a cookie of ours; empty where it did not."""
+    return request.cookies.get(cookie_name(name), "")
+
+
 # --- the person behind a request -----------------------------------------------------------
 
 
@@ -50,7 +63,7 @@ def current_user(request: Request, db: Db) -> User:
     """
     # What a page of ours asks again by itself would keep a forgotten browser signed in for ever.
     is_by_itself = request.method in ("GET", "HEAD") and "hx-request" in request.headers
-    secret = request.cookies.get(COOKIE, "")
+    secret = cookie_of(request)
     user = user_of_session(db, secret, is_use=not is_by_itself)
     if user is None:
         raise NotSignedIn("Please sign in first.")

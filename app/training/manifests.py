@@ -15,6 +15,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+from app.training import isolation
+
 NAME = "MANIFEST.json"
 _HEX_SHA256 = re.compile(r"[0-9a-f]{64}")
 _AT_FDCWD, _RENAME_EXCHANGE = -100, 2  # renameat2(2)
@@ -32,12 +34,14 @@ def write_manifest(folder: Path, **extra: Any) -> str:
             raise ValueError(f"{path} is a link; a manifest names only real files.")
         name = path.relative_to(folder).as_posix()
         if path.is_file() and name != NAME:
+            isolation.let_in(path)  # safetensors keeps what it writes to its owner alone
             _sync(path)
             files[name] = {"size_bytes": path.stat().st_size, "sha256": file_sha256(path)}
     body = json.dumps({"files": files, **extra}, indent=2, sort_keys=True) + "\n"
     manifest = folder / NAME
     manifest.write_text(body, encoding="utf-8")
     _sync(manifest)
+    isolation.let_in(folder)
     _sync(folder)
     return hashlib.sha256(body.encode()).hexdigest()
 

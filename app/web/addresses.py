@@ -19,16 +19,30 @@ async def check(request: Request) -> None:  # in no thread: it waits for nothing
         HTTPException: 404, for there is no such page.
         Invalid: 422, where it is wrong behind the question mark.
     """
-    route = request.scope.get("route")
-    numbers = _numbers(route.dependant) if isinstance(route, APIRoute) else frozenset()
-    for name, value in request.path_params.items():
-        if not is_text(value) or (name in numbers and not _is_number(str(value))):
-            raise HTTPException(404)
+    await check_path(request)
+    numbers = _numbers_of(request)
     for name, value in request.query_params.multi_items():
         if not is_text(name) or not is_text(value):
             raise Invalid("The address holds a character that is no text.")
         if name in numbers and not _is_number(value):
             raise Invalid(f"{name}: this is not a number that Etude uses.")
+
+
+async def check_path(request: Request) -> None:
+    """Refuse only what stands in the path: `/v1` says itself what is wrong behind it.
+
+    Raises:
+        HTTPException: 404, for there is no such page.
+    """
+    numbers = _numbers_of(request)
+    for name, value in request.path_params.items():
+        if not is_text(value) or (name in numbers and not _is_number(str(value))):
+            raise HTTPException(404)
+
+
+def _numbers_of(request: Request) -> frozenset[str]:
+    route = request.scope.get("route")
+    return _numbers(route.dependant) if isinstance(route, APIRoute) else frozenset()
 
 
 def _numbers(dependant: Dependant) -> frozenset[str]:

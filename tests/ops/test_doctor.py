@@ -3,6 +3,7 @@
 import json
 import os
 import socket
+import stat
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -23,7 +24,7 @@ from app.ops.doctor import SystemFinding, machine
 from app.ops.embedded import folder
 from app.ops.embedded.servers import redis_client
 from app.ops.embedded.valkey import Valkey
-from app.training import manifests
+from app.training import isolation, manifests
 from app.training.isolation import Wall
 from tests.factories import first_user, make_base_model, make_job
 from tests.small_disk import small_disk
@@ -85,8 +86,21 @@ def test_walls_that_cannot_stand(site: settings.Settings) -> None:
     (said,) = machine.walls(site.model_copy(update={"walls": "required"}), found)
     assert said.state == "wrong"
     assert said.sentence.endswith("Nothing is read or trained without.")
+    # For want of a user of their own nothing is refused.
+    found = [Wall(isolation.USER, False, "what they need lies where root alone may read")]
+    (said,) = machine.walls(site.model_copy(update={"walls": "required"}), found)
+    assert (said.state, "root alone may read." in said.sentence) == ("note", True)
     (said,) = machine.walls(site, [Wall("files", True), Wall("network", True, "by sockets")])
     assert said.state == "ok"
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root has children of other users")
+def test_folders_are_open_to_roots_children_and_nobody_else(site: settings.Settings) -> None:
+    assert stat.S_IMODE(site.storage_dir.stat().st_mode) == 0o750
+    assert stat.S_IMODE(site.secrets_dir.stat().st_mode) == 0o700
+    assert "permissions" not in unwell(site)
+    os.chown(site.storage_dir, -1, 0)
+    assert "can be read by other people" in unwell(site)["permissions"]
 
 
 def test_old_and_unwanted_packages(

@@ -42,7 +42,16 @@ VALUES = (
         "C:\\x",
     ),
     *("<probe-a>", '"><probe-b>', "javascript:probe()", "http://127.0.0.1:1/", "//example.org"),
-    *("{{ 7 * 191 }}", "%s%n%d", "${x}", "(" * 200, "a" * 20_000, "=1+1", "a,b\n", "2026-02-31"),
+    *(
+        "{{ 7043 * 9173 }}",
+        "%s%n%d",
+        "${x}",
+        "(" * 200,
+        "a" * 20_000,
+        "=1+1",
+        "a,b\n",
+        "2026-02-31",
+    ),
     *("ana@house.example", "@", "clinic", "quick", "base", "tuned", "ft:x", "file-1", "member"),
 )
 # A page that waits for a process that does not run here says so (503).

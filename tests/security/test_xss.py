@@ -20,7 +20,8 @@ CORPUS = (
     "</textarea><probe-f>", "</script><probe-g>", "</style><probe-h>", "]]><probe-i>",
     '" onprobe="1', "' onprobe='1", "` onprobe=1 ", "<svg/onload=probe()>", "<img src=x onprobe=1>",
     "<a href=javascript:probe()>", "<iframe srcdoc='<probe-j>'>", "<math><mi//xlink:href='data:x'>",
-    "{{ 7 * 191 }}", "{% raw %}", "${7 * 191}", "<!--", "<![CDATA[", "<probe-k\x0bonprobe=1>",
+    "{{ 7043 * 9173 }}", "{% raw %}", "${7043 * 9173}", "<!--", "<![CDATA[",
+    "<probe-k\x0bonprobe=1>",
     "\u2028<probe-l>", "＜probe-m＞", "&lt;probe-n&gt;", "<%00probe-o>", "\\u003cprobe-p\\u003e",
 )  # fmt: skip
 PAYLOAD = " ".join(CORPUS)
@@ -63,7 +64,7 @@ def faults(html: str) -> tuple[list[str], bool]:
     reader.feed(html)
     reader.close()
     said = " ".join(reader.words)
-    if "1337" in said and "7 * 191" not in said:
+    if "64605439" in said and "7043 * 9173" not in said:
         reader.found.append("a template of theirs was worked out")
     return reader.found, "probe" in said
 

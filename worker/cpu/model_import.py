@@ -14,6 +14,7 @@ from app.core import db, disk, leases, outbound, settings, storage
 from app.core.child import BrokeOff, Child
 from app.core.leases import Lease, LeaseLost
 from app.core.models import BaseModel, Json, ModelStatus
+from app.training import isolation
 from worker import leased
 from worker.leased import LeaseHolder
 
@@ -47,6 +48,7 @@ def _import(holder: LeaseHolder, model: BaseModel) -> None:
     try:
         answer = _convert(holder, {"source": model.source, "target": str(work / folder)})
         if "result" in answer:
+            isolation.take_back(work / folder)
             (work / folder).rename(target)
             storage.sync_folder(target.parent)
         with db.session() as session:

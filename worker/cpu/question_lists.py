@@ -38,6 +38,7 @@ from app.datasets.readers.reader import ReaderRequest
 from app.datasets.readers.sheets import Sheet
 from app.datasets.readers.unreadable import Unreadable
 from app.evaluation import lookups
+from app.training import isolation
 from app.training.answers import AnswerRequest, Refused
 from worker import leased
 from worker.leased import LeaseHolder, Unfinished
@@ -73,11 +74,13 @@ def _fetch_sheet(session: Session, lease: Lease) -> bytes | None:
 def _read(holder: LeaseHolder, data: bytes) -> None:
     values = settings.get()
     values.run_dir.mkdir(parents=True, exist_ok=True)
+    isolation.let_in(values.run_dir)
     try:
         # In memory's place: the reader opens it by its name.
         with tempfile.NamedTemporaryFile(dir=values.run_dir, prefix="sheet-") as file:
             file.write(data)
             file.flush()
+            isolation.let_in(Path(file.name))
             sheet = _sheet(holder, Path(file.name))
     except Unreadable as error:
         raise Unfinished(str(error)) from error

@@ -13,7 +13,7 @@ import structlog
 
 from app.core import settings
 from app.core.child import BrokeOff, Child
-from app.training import manifests
+from app.training import isolation, manifests
 from app.training.config import TrainerSpec
 from worker.gpu import trainer_process
 from worker.trainer import packed_copy
@@ -72,6 +72,7 @@ def _pack(spec: TrainerSpec, cache: Path, is_sharded: bool) -> None:
         ) as child:
             for _ in child.lines():
                 pass
+        isolation.take_back(request.target)
         request.target.rename(packed)
         manifests.verify_once(packed, cache)
     except BrokeOff as error:

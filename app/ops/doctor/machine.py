@@ -18,6 +18,7 @@ from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
 
 from app.core import settings
+from app.core import walls as children
 from app.ops.doctor.finding import SystemFinding, guarded, note, ok, wrong
 from app.ops.embedded import folder
 from app.ops.embedded.postgres import Postgres
@@ -47,6 +48,10 @@ UNWANTED = ("kernels", "flower")
 _DRIVERS = {"12": 525, "13": 580}
 # By the names that app/training/isolation gives them: what one is for, and how to have it.
 _WALLS = {
+    "user": (
+        "Trainers and readers of files run as root",
+        "Run Etude as a user of its own; or install it where others than root may read.",
+    ),
     "privileges": (
         "Trainers and readers of files keep rights of the system's",
         "Run Etude as a user of its own, not as root.",
@@ -74,7 +79,7 @@ def checks(chosen: settings.Settings) -> Iterator[SystemFinding]:
     yield from guarded("permissions", lambda: _permissions(chosen))
     yield from guarded("port", lambda: _port(chosen))
     yield from guarded("gpu", _gpu)
-    yield from guarded("isolation", lambda: walls(chosen, isolation.standing()))
+    yield from guarded("isolation", lambda: walls(chosen, children.standing(chosen)))
     yield from guarded("leftovers", lambda: _leftovers(chosen))
 
 
@@ -200,7 +205,7 @@ def _permissions(chosen: settings.Settings) -> Iterator[SystemFinding]:
     open_to_others = [
         path
         for path in (*closed, *chosen.secrets_dir.glob("*"))
-        if path.exists() and path.stat().st_mode & 0o077
+        if path.exists() and path.stat().st_mode & _not_for(path.stat().st_gid)
     ]
     for path in open_to_others:
         what = stat.filemode(path.stat().st_mode)
@@ -220,6 +225,11 @@ def _permissions(chosen: settings.Settings) -> Iterator[SystemFinding]:
         )
     if not open_to_others and not foreign:
         yield ok("permissions", "data and secrets are closed to other people of this machine")
+
+
+def _not_for(group: int) -> int:
+    # Of root's children each is a user of its own, and their group may read where they have to.
+    return 0o007 if group == isolation.CHILDREN else 0o077
 
 
 def _port(chosen: settings.Settings) -> Iterator[SystemFinding]:
@@ -328,7 +338,7 @@ def walls(chosen: settings.Settings, found: Sequence[Wall]) -> Iterator[SystemFi
     for wall in down:
         title, advice = _WALLS[wall.name]
         what = f"{title}: {wall.why}."
-        if chosen.walls == "required":
+        if chosen.walls == "required" and wall.name != isolation.USER:
             yield wrong("isolation", f"{what} Nothing is read or trained without.", advice)
         else:
             yield note("isolation", what, advice)

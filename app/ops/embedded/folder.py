@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import IO
 
 from app.core.settings import Settings
+from app.training import isolation
 
 FOLDERS = (
     "postgres",
@@ -23,6 +24,8 @@ FOLDERS = (
     "logs",
     "cache",
 )
+# What children read, and of root's each is a user of its own.
+_FOR_CHILDREN = ("run", "storage", "models", "jobs", "cache")
 # Stands in a data directory until a restore into it is whole.
 RESTORING = "RESTORING"
 # A Unix socket's path has room for 107 bytes, of which the file name takes some.
@@ -48,6 +51,8 @@ def prepare(settings: Settings) -> None:
         settings.data_dir.mkdir(parents=True, exist_ok=True)
         for name in FOLDERS:
             (settings.data_dir / name).mkdir(mode=0o700, exist_ok=True)
+        for name in ("", *_FOR_CHILDREN):
+            isolation.let_in(settings.data_dir / name)
     except OSError as error:
         raise SystemExit(
             f"The data directory {settings.data_dir} cannot be used ({error.strerror}): "

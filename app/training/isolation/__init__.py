@@ -1,9 +1,10 @@
 """Walls around a child: what reads strangers' files, or trains on people's data, reaches only that.
 
 `confine` takes away, in this process and whatever it starts, all that a kind of child does not
-need: capabilities, files, system calls, the network, and more of the machine than its share. A
-kernel or a container may not let a wall stand; `standing` says which do, and ETUDE_WALLS=required
-refuses to go on without (docs/decisions/0025-walls-around-children.md). Standard library only.
+need: root's name, capabilities, files, system calls, the network, and more of the machine than its
+share. A kernel or a container may not let a wall stand; `standing` says which do, and
+ETUDE_WALLS=required refuses to go on without (docs/decisions/0025-walls-around-children.md).
+Standard library only.
 """
 
 import json
@@ -19,18 +20,33 @@ from pathlib import Path
 from typing import NamedTuple
 
 from app.training.isolation import kernel, landlock, limits, network, places, privileges, seccomp
+from app.training.isolation import user as users
 from app.training.isolation.landlock import READ, WRITE, Rule
 from app.training.isolation.limits import Limits
 from app.training.isolation.seccomp import Network
 
-__all__ = ["Limits", "Needs", "Wall", "WallsMissing", "can_leave_network", "confine"]
-__all__ += ["die_with", "leave_network", "refuse_network", "standing"]
+__all__ = [
+    "CHILDREN",
+    "USER",
+    "Limits",
+    "Needs",
+    "Wall",
+    "WallsMissing",
+    "can_leave_network",
+    "confine",
+]
+__all__ += ["die_with", "leave_network", "let_in", "refuse_network", "standing", "take_back"]
 
 VARIABLE = "ETUDE_WALLS"
 _REQUIRED = "required"
+# Nobody is refused for want of this one: where Python lies in root's own folder, no other user can
+# run at all, and the other walls stand around root's children, too.
+USER = "user"
 _PROBE_SECONDS = 30
 
 leave_network = network.leave_network
+let_in, take_back = users.let_in, users.take_back
+CHILDREN = users.GROUP
 can_leave_network = network.can_leave_network
 
 
@@ -49,6 +65,9 @@ class Needs:
     is_of_a_group: bool = False
     # Whether it starts those. Each raises the wall around files itself, with its own part of /proc.
     is_launcher: bool = False
+    # Of root's children each has a user of its own. Those that go on in one folder, one after the
+    # other or together, name the work by which they share theirs.
+    work: int | None = None
     limits: Limits = field(default_factory=Limits)
 
 
@@ -74,10 +93,14 @@ def confine(needs: Needs) -> list[Wall]:
     """
     if not needs.programs:
         _settle_temporary_files(needs)
-    users = _user_namespace()
+    namespace = _user_namespace()
     has_left = needs.network != "anywhere" and not needs.is_of_a_group and network.leave_network()
-    limits.limit(needs.limits, counts_alone=_user_namespace() != users)
+    was_root = os.geteuid() == 0
+    user = _own_user(needs)
+    counts_alone = _user_namespace() != namespace or (was_root and user.stands)
+    limits.limit(needs.limits, counts_alone=counts_alone)
     walls = [
+        user,
         _raise("privileges", privileges.drop),
         _raise("files", lambda: _refuse_files(needs), landlock.missing),
         _raise("system calls", lambda: _refuse_calls(needs), seccomp.missing),
@@ -85,7 +108,7 @@ def confine(needs: Needs) -> list[Wall]:
     walls.append(_network_wall(needs, has_left, walls[-1].stands))
     if os.environ.get(VARIABLE) == _REQUIRED:
         for wall in walls:
-            if not wall.stands:
+            if not wall.stands and wall.name != USER:
                 raise WallsMissing(_sentence(wall))
     return walls
 
@@ -109,11 +132,15 @@ def refuse_network() -> None:
 
 
 @lru_cache
-def standing() -> list[Wall]:
-    """Say which walls stand on this machine, by raising them around a process that ends at once."""
+def standing(*reads: Path) -> list[Wall]:
+    """Say which walls stand on this machine, by raising them around a process that ends at once.
+
+    Args:
+        reads: Folders that children have to read.
+    """
     try:
         tried = subprocess.run(
-            [sys.executable, "-m", __name__],
+            [sys.executable, "-m", __name__, *map(str, reads)],
             capture_output=True,
             cwd=Path(__file__).resolve().parents[3],
             env={"PATH": os.environ.get("PATH", "")},
@@ -124,7 +151,8 @@ def standing() -> list[Wall]:
     except (OSError, subprocess.SubprocessError, ValueError) as error:
         why = f"the process that should try it did not end well ({type(error).__name__})"
         return [
-            Wall(name, False, why) for name in ("privileges", "files", "system calls", "network")
+            Wall(name, False, why)
+            for name in (USER, "privileges", "files", "system calls", "network")
         ]
 
 
@@ -135,6 +163,17 @@ def _settle_temporary_files(needs: Needs) -> None:
     """
     tempfile.tempdir = str(needs.writes[0]) if needs.writes else sys.prefix
     os.environ |= {"TMPDIR": tempfile.tempdir, "TORCHINDUCTOR_CACHE_DIR": sys.prefix}
+
+
+def _own_user(needs: Needs) -> Wall:
+    if os.geteuid() != 0:
+        return Wall(USER, True)  # the one that Etude has is nobody's but Etude's
+    number = users.own(needs.work)
+    return _raise(
+        USER,
+        lambda: users.become(number, needs.writes),
+        lambda: users.why_not(number, needs.reads),
+    )
 
 
 def _refuse_files(needs: Needs) -> None:

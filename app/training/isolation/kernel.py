@@ -8,7 +8,7 @@ libc = ctypes.CDLL(None, use_errno=True)
 libc.syscall.restype = ctypes.c_long
 
 # prctl(2)
-PR_SET_PDEATHSIG, PR_SET_NO_NEW_PRIVS = 1, 38
+PR_SET_PDEATHSIG, _PR_GET_PDEATHSIG, PR_SET_NO_NEW_PRIVS = 1, 2, 38
 
 
 def call(number: int, *arguments: Any) -> int:
@@ -31,6 +31,13 @@ def prctl(option: int, *arguments: int) -> int:
     if result < 0:
         raise _error()
     return result
+
+
+def death_signal() -> int:
+    """Return the signal that this process gets when its parent ends; 0: none."""
+    number = ctypes.c_int(0)
+    libc.prctl(ctypes.c_int(_PR_GET_PDEATHSIG), ctypes.byref(number), 0, 0, 0)
+    return number.value
 
 
 def machine() -> str:

@@ -1,7 +1,6 @@
 """No capability, and no program that could give one back.
 
-As root, a process without capabilities still owns root's files; what it may open is for landlock.py
-to say.
+As root, a process without capabilities still owns root's files: hence user.py, and landlock.py.
 """
 
 import ctypes
@@ -28,11 +27,11 @@ class _Sets(ctypes.Structure):
     )
 
 
-def drop() -> None:
-    """Give up all capabilities, for whatever this thread starts as well.
+def forbid() -> None:
+    """Let nothing that is started give capabilities back.
 
     Raises:
-        OSError: the kernel kept some.
+        OSError: the kernel knows no such thing.
     """
     kernel.prctl(kernel.PR_SET_NO_NEW_PRIVS, 1)
     with suppress(OSError):  # only who may change the bounding set can; nobody else needs to
@@ -40,6 +39,15 @@ def drop() -> None:
             kernel.prctl(_PR_CAPBSET_DROP, capability)
     with suppress(OSError):  # there are none to clear before Linux 4.3
         kernel.prctl(_PR_CAP_AMBIENT, _PR_CAP_AMBIENT_CLEAR_ALL)
+
+
+def drop() -> None:
+    """Give up all capabilities, for whatever this thread starts as well.
+
+    Raises:
+        OSError: the kernel kept some.
+    """
+    forbid()
     header, none = _Header(_CAPABILITY_VERSION_3, 0), (_Sets * 2)()
     if kernel.libc.capset(ctypes.byref(header), ctypes.byref(none)) != 0:
         number = ctypes.get_errno()

@@ -27,7 +27,7 @@ _signing_in = CapacityLimiter(4)
 @router.get("/sign-in")
 def show_sign_in(db: Db, request: Request, next: str = "/") -> Response:
     """Ask for e-mail and password."""
-    if auth.user_of_session(db, request.cookies.get(auth.COOKIE, "")):
+    if auth.user_of_session(db, auth.cookie_of(request)):
         return RedirectResponse(_inside(next), status_code=303)
     return _sign_in_page(db, request, SignInForm(next=next))
 
@@ -39,7 +39,7 @@ async def sign_in(request: Request, form: Annotated[SignInForm, Form()]) -> Resp
 
 
 def _sign_in(request: Request, form: SignInForm) -> Response:
-    known, is_shared = request.cookies.get(browsers.COOKIE, ""), bool(form.shared)
+    known, is_shared = auth.cookie_of(request, browsers.COOKIE), bool(form.shared)
     with database.session() as db:
         try:
             user, cookie = auth.sign_in(
@@ -48,7 +48,7 @@ def _sign_in(request: Request, form: SignInForm) -> Response:
                 form.password,
                 address_of(request),
                 known=known,
-                replaces=request.cookies.get(auth.COOKIE, ""),
+                replaces=auth.cookie_of(request),
                 browser=_browser(request),
                 is_shared=is_shared,
             )
@@ -66,10 +66,10 @@ def _sign_in(request: Request, form: SignInForm) -> Response:
 @router.post("/sign-out")
 def sign_out(db: Db, request: Request) -> Response:
     """End this browser's session."""
-    auth.sign_out(db, request.cookies.get(auth.COOKIE, ""))
+    auth.sign_out(db, auth.cookie_of(request))
     db.commit()
     response = RedirectResponse("/sign-in", status_code=303)
-    response.delete_cookie(auth.COOKIE)
+    response.delete_cookie(auth.cookie_name(auth.COOKIE), secure=settings.get().secure_cookies)
     response.headers["Clear-Site-Data"] = '"cache", "storage"'
     return response
 
@@ -92,7 +92,7 @@ def set_up(db: Db, request: Request, secret: str, form: Annotated[SetupForm, For
     except (Invalid, Conflict) as error:
         db.rollback()
         return _setup_page(request, secret, person, form, error)
-    auth.sign_out(db, request.cookies.get(auth.COOKIE, ""))
+    auth.sign_out(db, auth.cookie_of(request))
     cookie = auth.open_session(db, user, browser=_browser(request))
     db.commit()
     return _with_session("/", cookie)
@@ -109,7 +109,7 @@ def change_password(
     db: Db, request: Request, user: CurrentUser, form: Annotated[PasswordForm, Form()]
 ) -> Response:
     """Replace the password; every other browser is signed out."""
-    before = sessions.get(db, request.cookies.get(auth.COOKIE, ""))
+    before = sessions.get(db, auth.cookie_of(request))
     is_shared = before is not None and before.is_shared
     try:
         _same_twice(form.password, form.password_again)
@@ -125,7 +125,7 @@ def change_password(
 @router.post("/account/sessions/others/end")
 def end_other_sessions(db: Db, request: Request, user: CurrentUser) -> Response:
     """Sign out everywhere but here."""
-    sessions.end_others(db, user, request.cookies.get(auth.COOKIE, ""))
+    sessions.end_others(db, user, auth.cookie_of(request))
     db.commit()
     return RedirectResponse("/account?said=others", status_code=303)
 
@@ -200,7 +200,7 @@ def _account_page(
     token: str = "",
     error: AppError | None = None,
 ) -> Response:
-    cookie = request.cookies.get(auth.COOKIE, "")
+    cookie = auth.cookie_of(request)
     shown = account_page(db, user, cookie, said=said, token=token, error=error)
     return page("account/show.html", user, status=error.status if error else 200, page=shown)
 
@@ -215,7 +215,7 @@ def _with_session(target: str, cookie: str, *, is_shared: bool = False) -> Respo
 
 def _set_cookie(response: Response, name: str, value: str, max_age: int | None) -> None:
     response.set_cookie(
-        name,
+        auth.cookie_name(name),
         value,
         max_age=max_age,
         secure=settings.get().secure_cookies,

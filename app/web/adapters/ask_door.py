@@ -25,7 +25,7 @@ T = TypeVar("T")
 
 async def aside(request: Request, work: Callable[[Session, User], T]) -> T:
     """Do some work as who asks; no connection of the database is held while words come."""
-    cookie = request.cookies.get(auth.COOKIE, "")
+    cookie = auth.cookie_of(request)
 
     def run() -> T:
         with database.session() as session:

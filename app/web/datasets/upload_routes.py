@@ -73,7 +73,7 @@ async def write(
     """Append a piece; the last one makes the dataset, and the answer says where it is."""
     if content_type != "application/offset+octet-stream":
         raise Invalid("A piece is sent as application/offset+octet-stream.")
-    cookie = request.cookies.get(auth.COOKIE, "")
+    cookie = auth.cookie_of(request)
     upload = await run_in_threadpool(_owned, cookie, upload_id)
     offset = await _append(request, upload, upload_offset)
     headers = {"Upload-Offset": str(offset)}

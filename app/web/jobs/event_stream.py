@@ -41,7 +41,7 @@ async def stream(
     last_event_id: Annotated[str, Header()] = "",
 ) -> Response:
     """Send the job's points and sentences after a sequence number, and stay until it is over."""
-    cookie = request.cookies.get(auth.COOKIE, "")
+    cookie = auth.cookie_of(request)
     try:
         await aside(_check, cookie, job_id)
     except AppError as error:

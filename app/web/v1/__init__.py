@@ -2,8 +2,9 @@
 
 from importlib.metadata import version
 
-from fastapi import FastAPI
+from fastapi import Depends, FastAPI
 
+from app.web import addresses
 from app.web.v1 import (
     chat,
     errors,
@@ -39,6 +40,7 @@ def install(app: FastAPI) -> None:
         version=version("etude"),
         description="Etude in the shape of OpenAI's API. Fields that begin with `x_` are its own.",
         servers=[{"url": "/v1"}],
+        dependencies=[Depends(addresses.check_path)],
         responses={"4XX": {"model": ErrorAnswer, "description": "What was wrong, and where."}},
         docs_url=None,
         redoc_url=None,

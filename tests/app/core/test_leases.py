@@ -9,7 +9,14 @@ from sqlalchemy.orm import Session
 from app.core import db as database
 from app.core import leases
 from app.core.leases import BASE_MODELS, VERSIONS, LeaseLost
-from app.core.models import BaseModel, DatasetVersion, ModelStatus, VersionStatus
+from app.core.models import (
+    BaseModel,
+    DatasetCheck,
+    DatasetVersion,
+    ModelStatus,
+    PrivacyReview,
+    VersionStatus,
+)
 from tests.factories import make_base_model, make_dataset_version, make_user
 
 
@@ -151,3 +158,28 @@ def test_people_take_turns_however_much_one_of_them_has_sent(db: Session) -> Non
     ]
     taken = [claim(db, f"cpu-{number}").id for number in range(6)]
     assert taken == [of_many[0], of_few[0], of_many[1], of_few[1], *of_many[2:]]
+
+
+@pytest.mark.parametrize(
+    ("rules", "make"),
+    [(leases.PRIVACY, PrivacyReview), (leases.CHECKS, DatasetCheck)],
+    ids=["privacy", "checks"],
+)
+def test_peoples_data_is_looked_at_in_turn(
+    rules: leases.Rules, make: type[PrivacyReview] | type[DatasetCheck], db: Session
+) -> None:
+    many, few = make_user(db), make_user(db)
+    whose = []
+    for user in (many, many, many, few):
+        version = make_dataset_version(db, user=user, decided=False)
+        row = make(version_id=version.id)
+        db.add(row)
+        db.commit()
+        whose.append(row.id)
+    taken = []
+    for number in range(4):
+        lease = leases.claim(db, rules, f"cpu-{number}")
+        db.commit()
+        assert lease is not None
+        taken.append(lease.id)
+    assert taken == [whose[0], whose[3], whose[1], whose[2]]

@@ -7,7 +7,9 @@ was taken over would try.
 import errno
 import json
 import os
+import signal
 import socket
+import stat
 import struct
 import subprocess
 import sys
@@ -141,7 +143,7 @@ attempt("thread", thread)
 attempt("own file", lambda: read(site["mine"]))
 attempt("own folder", lambda: append(site["writable"]) if site["writable"] else None)
 print(json.dumps({
-    "tried": tried,
+    "tried": tried, "users": [*os.getresuid()], "groups": [*os.getresgid(), *os.getgroups()],
     "caps": {k: int(status[k], 16) for k in ("CapEff", "CapPrm", "CapInh", "CapBnd", "CapAmb")},
     "no_new_privs": status["NoNewPrivs"].strip(),
     "limits": {name: resource.getrlimit(getattr(resource, name))[1] for name in
@@ -286,9 +288,15 @@ def site(folder: Path) -> Iterator[dict[str, Any]]:
 
 
 def run(
-    program: str, *arguments: str, cwd: str | Path = ROOT, **options: Any
+    program: str,
+    *arguments: str,
+    cwd: str | Path = ROOT,
+    opened: Path | None = None,
+    **options: Any,
 ) -> "subprocess.CompletedProcess[str]":
     command = [sys.executable, "-c", program, *arguments]
+    if opened is not None and os.geteuid() == 0:
+        command[1:1] = ["-m", "tests.opened", str(opened)]
     return subprocess.run(command, capture_output=True, text=True, cwd=cwd, **options)
 
 
@@ -301,7 +309,9 @@ def behind_walls(kind: str, place: dict[str, Any]) -> dict[str, Any]:
     before += "site = json.loads(sys.argv[2])\n"
     program = before + KINDS[kind] + HOSTILE.replace("site = json.loads(sys.argv[2])\n", "")
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    done = run(program, kind, json.dumps(place), cwd=place["data"], env=environment)
+    data = Path(place["data"])
+    data.chmod(0o755)
+    done = run(program, kind, json.dumps(place), cwd=data, env=environment, opened=data)
     assert done.returncode == 0, done.stderr
     found: dict[str, Any] = json.loads(done.stdout)
     return found
@@ -320,6 +330,10 @@ def judge(kind: str, folder: Path) -> None:
     assert set(found["caps"].values()) == {0} or os.geteuid() != 0
     assert found["caps"]["CapEff"] == found["caps"]["CapPrm"] == found["caps"]["CapAmb"] == 0
     assert found["no_new_privs"] == "1"
+    if os.geteuid() == 0:
+        (number,) = set(found["users"])
+        assert number > isolation.CHILDREN
+        assert set(found["groups"]) == {isolation.CHILDREN}
     limits = found["limits"]
     assert limits["RLIMIT_CORE"] == 0
     assert 0 < limits["RLIMIT_NOFILE"] <= 4096
@@ -331,7 +345,7 @@ def judge(kind: str, folder: Path) -> None:
 
 
 walled = pytest.mark.skipif(
-    not all(wall.stands for wall in isolation.standing()),
+    not all(wall.stands or wall.name == isolation.USER for wall in isolation.standing()),
     reason="this machine cannot raise all walls",
 )
 
@@ -354,7 +368,8 @@ def test_nothing_but_a_loopback_is_left(user: int) -> None:
 
 def test_which_walls_stand_is_found_out_once() -> None:
     found = isolation.standing()
-    assert [wall.name for wall in found] == ["privileges", "files", "system calls", "network"]
+    names = [wall.name for wall in found]
+    assert names == [isolation.USER, "privileges", "files", "system calls", "network"]
     assert all(wall.stands or wall.why for wall in found)
     assert isolation.standing() is found
 
@@ -380,7 +395,7 @@ def test_without_namespaces_sockets_are_refused() -> None:
     done = run(CONTAINER)
     assert done.returncode == 0, done.stderr
     *walls, refused = json.loads(done.stdout)
-    assert [stands for _, stands, _ in walls] == [True] * 4
+    assert [stands for name, stands, _ in walls if name != isolation.USER] == [True] * 4
     assert walls[-1][2] == "no network namespace; sockets are refused instead"
     assert refused == "refused"
 
@@ -492,6 +507,127 @@ def test_processes_are_limited_where_they_may_be_started() -> None:
         pytest.skip("this kernel lets no process of a user leave the network")
     assert done.returncode == 0, done.stderr
     assert 500 < int(done.stdout) < 1024
+
+
+# Landlock is not there, so all that holds it is that it is somebody else.
+SOMEBODY = """
+import errno, json, os, signal, sys
+from pathlib import Path
+from app.training import isolation
+from app.training.isolation import landlock
+place, other, work = json.loads(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3]) or None
+landlock.missing = lambda: "not here"
+isolation.die_with(os.getppid())
+walls = isolation.confine(isolation.Needs(
+    writes=[Path(place["work"])], programs=True, work=work,
+    limits=isolation.Limits(file_bytes=None, open_files=4096)))
+tried = {}
+
+def attempt(name, deed):
+    try:
+        deed()
+        tried[name] = ""
+    except OSError as error:
+        tried[name] = errno.errorcode[error.errno]
+
+attempt("secret", lambda: open(place["secret"]).read())
+attempt("write beside", lambda: open(place["other"], "a").close())
+attempt("passwords", lambda: open("/etc/shadow").read())
+attempt("parent's environment", lambda: open(f"/proc/{os.getppid()}/environ").read())
+attempt("signal", lambda: os.kill(other, 0))
+attempt("back to root", lambda: os.setuid(0))
+attempt("own", lambda: open(place["work"] + "/mine", "a").close())
+attempt("own file of before", lambda: open(place["work"] + "/old", "a").close())
+children = []
+try:
+    while len(children) < (0 if work else 3000):
+        pid = os.fork()
+        if pid == 0:
+            os.read(0, 1)
+            os._exit(0)
+        children.append(pid)
+except BlockingIOError:
+    pass
+for pid in children:
+    os.kill(pid, signal.SIGKILL)
+    os.waitpid(pid, 0)
+print(json.dumps([walls[0], tried, len(children), isolation.kernel.death_signal()]))
+"""
+
+
+def somebody(place: dict[str, Any], other: int, work: int = 0) -> list[Any]:
+    data = Path(place["data"])
+    data.chmod(0o755)
+    arguments = (json.dumps(place), str(other), str(work))
+    with subprocess.Popen(["cat"], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as silent:
+        waits = patience.seconds(60)
+        environment = {**os.environ, isolation.VARIABLE: "auto"}
+        done = run(
+            SOMEBODY,
+            *arguments,
+            stdin=silent.stdout,
+            timeout=waits,
+            opened=data,
+            env=environment,
+        )
+    assert done.returncode == 0, done.stderr
+    found: list[Any] = json.loads(done.stdout)
+    return found
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can be somebody else")
+def test_roots_child_is_a_user_of_its_own(tmp_path: Path) -> None:
+    # It ends with us: its standard input is ours to hold.
+    other = subprocess.Popen(["cat"], stdin=subprocess.PIPE, user=NOBODY)
+    with site(tmp_path) as place, other:
+        Path(place["secret"]).chmod(0o600)
+        old = Path(place["work"], "old")
+        old.touch(0o600)
+        wall, tried, num_children, death_signal = somebody(place, other.pid)
+        assert wall == [isolation.USER, True, ""]
+        assert tried == {
+            **dict.fromkeys(("secret", "write beside", "passwords"), "EACCES"),
+            "parent's environment": "EACCES",
+            "signal": "EPERM",
+            "back to root": "EPERM",
+            "own": "",
+            "own file of before": "",
+        }
+        assert 500 < num_children < 1024, "its processes are counted, and no others"
+        assert death_signal == signal.SIGKILL, "it still ends with its parent"
+        # Those who go on in one folder are one user; what is done there is taken back.
+        users = []
+        for work in (7, 7, 8):
+            assert somebody(place, other.pid, work)[1]["own"] == ""
+            users.append(old.stat().st_uid)
+        assert users[0] == users[1] != users[2]
+        isolation.take_back(Path(place["work"]))
+        assert {path.stat().st_uid for path in Path(place["work"]).iterdir()} == {0}
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root has files of root's")
+def test_where_root_alone_may_read_the_child_stays_root_and_says_so(tmp_path: Path) -> None:
+    closed = tmp_path / "model"
+    closed.mkdir(0o700)
+    program = """
+import json, sys
+from pathlib import Path
+from app.training import isolation
+sys.path[:] = [place for place in sys.path if place]
+print(json.dumps(isolation.confine(isolation.Needs(reads=[Path(sys.argv[1])]))[0]))
+"""
+    data = tmp_path
+    data.chmod(0o755)
+    refused = [isolation.USER, False, "what they need lies where root alone may read"]
+    environment = {**os.environ, isolation.VARIABLE: "required"}
+    done = run(program, str(closed), opened=data, env=environment)
+    assert done.stdout, done.stderr
+    assert json.loads(done.stdout) == refused
+    isolation.let_in(closed)
+    assert stat.S_IMODE(closed.stat().st_mode) == 0o750
+    done = run(program, str(closed), opened=data, env=environment)
+    assert done.stdout, done.stderr
+    assert json.loads(done.stdout) == [isolation.USER, True, ""]
 
 
 def decide(program: list[bytes], machine: int, number: int, *arguments: int) -> int:

@@ -7,7 +7,9 @@ from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 from starlette.testclient import TestClient
 
+from app.core import settings
 from app.core.models import ApiToken, Role, User
+from app.main import create_app
 from app.people import auth
 from tests.app.web.pages import ORIGIN, sign_in
 from tests.factories import PASSWORD, make_user
@@ -45,6 +47,35 @@ def test_the_cookie_is_for_the_browser_alone(client: TestClient, db: Session) ->
     cookie = answer.headers["set-cookie"].lower()
     assert "httponly" in cookie
     assert "samesite=lax" in cookie
+
+
+def test_over_https_no_other_site_can_set_the_cookie(
+    database_url: str, db: Session, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ETUDE_SECURE_COOKIES", "true")
+    settings.get.cache_clear()
+    ada = make_user(db, email="ada@house.example", password=PASSWORD)
+    with TestClient(create_app(), base_url="https://127.0.0.1") as browser:
+        browser.headers["Origin"] = "https://127.0.0.1"
+        form = {"email": "ada@house.example", "password": PASSWORD}
+        answer = browser.post("/sign-in", data=form, follow_redirects=False)
+        said = answer.headers.get_list("set-cookie")
+        assert [each.partition("=")[0] for each in said] == [
+            "__Host-etude_session",
+            "__Host-etude_known_browser",
+        ]
+        for each in said:  # what browsers ask of a name with this prefix
+            assert "; Path=/;" in each
+            assert "; Secure" in each
+            assert "domain" not in each.lower()
+        assert browser.get("/account").url.path == "/account"
+        left = browser.post("/sign-out", follow_redirects=False)
+        assert left.headers["clear-site-data"] == '"cache", "storage"'
+        assert not browser.cookies.get("__Host-etude_session")
+        # One of the name without the prefix may be from anybody.
+        browser.cookies.set(auth.COOKIE, auth.open_session(db, ada))
+        db.commit()
+        assert browser.get("/account").status_code == 401
 
 
 def test_guessing_a_password_is_slowed_down(client: TestClient, db: Session) -> None:

@@ -1,0 +1,199 @@
+"""How long pages take here and in another checkout, or with other settings; JSON last.
+
+    python -m bench.pages --against FOLDER [--rounds 200]
+    python -m bench.pages --with ETUDE_NAME=VALUE [--rounds 200]
+
+FOLDER is another checkout, e.g. of `git worktree add FOLDER COMMIT`; without it both sides are this
+one, and what differs is what --with sets for the second. Each side is a web of its own with a
+database of its own and the same rows. Every page is asked for once a side and round, the sides in
+turns, so that what else the machine does falls on both. Beside the wall's clock stands the time of
+the processor that the web and its children took for a page: that is what a change costs on a
+machine that others use, too.
+"""
+
+import argparse
+import http.client
+import itertools
+import json
+import os
+import statistics
+import subprocess
+import sys
+import time
+from collections import defaultdict
+from contextlib import closing, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parents[1]
+WARM_ROUNDS = 5
+START_SECONDS = 120
+# What a side runs in its own checkout: servers, a web, a person with data and a job.
+SIDE = """
+import json, os, sys, tempfile
+from pathlib import Path
+sys.path.insert(0, os.getcwd())
+with tempfile.TemporaryDirectory(prefix="etude-p") as folder:
+    Path(folder).chmod(0o711)
+    from bench.live import etude
+    with etude(Path(folder), queues=()) as address:
+        from app.core import db
+        from app.core.models import Role
+        from app.people import auth
+        from tests import factories
+        with db.session() as session:
+            user = factories.make_user(session, role=Role.ADMIN)
+            version = factories.make_dataset_version(session, user=user, num_train=400)
+            job = factories.make_job(session, user=user, version=version)
+            secret = auth.open_session(session, user)
+            session.commit()
+            pages = ["/", "/datasets", f"/versions/{version.id}",
+                     f"/versions/{version.id}/examples", "/jobs", "/jobs/new", f"/jobs/{job.id}",
+                     "/adapters", "/queue", "/account"]
+        print(json.dumps({"address": address, "cookie": f"{auth.COOKIE}={secret}", "pages": pages}),
+              flush=True)
+        sys.stdin.read()
+"""
+
+
+@dataclass
+class Side:
+    name: str
+    process: "subprocess.Popen[str]"
+    address: str
+    cookie: str
+    pages: list[str]
+
+    def ask(self, page: str) -> float:
+        """Return how many milliseconds a page takes."""
+        began = time.monotonic()
+        host = self.address.removeprefix("http://")
+        with closing(http.client.HTTPConnection(host, timeout=60)) as connection:
+            connection.request("GET", page, headers={"Cookie": self.cookie, "Accept": "text/html"})
+            answer = connection.getresponse()
+            answer.read()
+        if answer.status != http.client.OK:
+            raise SystemExit(f"{self.name}: {page} is answered with {answer.status}.")
+        return 1000 * (time.monotonic() - began)
+
+    def processor_ms(self) -> float:
+        """Return what the web and its children have taken of the processor so far."""
+        found = [pid for pid in _below(self.process.pid) if _is_web(pid)]
+        family = {child for pid in found for child in (pid, *_below(pid))}
+        ticks = sum(sum(map(int, _stat(pid)[11:13])) for pid in family)
+        return 1000 * ticks / os.sysconf("SC_CLK_TCK")
+
+
+def main() -> None:
+    options = _options()
+    changed = dict(each.split("=", 1) for each in options.changed)
+    sides = [
+        _start("here", ROOT, {}),
+        _start("other", Path(options.against).resolve(), changed),
+    ]
+    try:
+        result = measure(sides, options.rounds)
+    finally:
+        for side in sides:
+            side.process.communicate()
+    for page, row in result["pages"].items():
+        print(f"{page:28} {row['here_ms']:7.1f} ms here {row['other_ms']:7.1f} ms other")
+    print(json.dumps(result))
+
+
+def measure(sides: list[Side], rounds: int) -> dict[str, Any]:
+    """Ask for all pages in turns."""
+    took: dict[tuple[str, str], list[float]] = defaultdict(list)
+    work: dict[str, float] = dict.fromkeys([side.name for side in sides], 0.0)
+    pages = sides[0].pages
+    for number in range(-WARM_ROUNDS, rounds):
+        for turn, place in enumerate(range(len(pages))):
+            # Who is first changes from page to page, and from round to round.
+            for side in sides if (number + turn) % 2 else reversed(sides):
+                before = side.processor_ms()
+                milliseconds = side.ask(side.pages[place])
+                if number >= 0:
+                    took[side.name, pages[place]].append(milliseconds)
+                    work[side.name] += side.processor_ms() - before
+    return {
+        "rounds": rounds,
+        "processor_ms_a_page": {
+            name: round(spent / rounds / len(pages), 2) for name, spent in work.items()
+        },
+        "median_ms": {
+            side.name: round(
+                statistics.median(itertools.chain(*(took[side.name, page] for page in pages))), 2
+            )
+            for side in sides
+        },
+        "pages": {
+            page: {
+                f"{side.name}_ms": round(statistics.median(took[side.name, page]), 2)
+                for side in sides
+            }
+            for page in pages
+        },
+    }
+
+
+def _start(name: str, folder: Path, environment: dict[str, str]) -> Side:
+    process = subprocess.Popen(
+        [sys.executable, "-c", SIDE],
+        cwd=folder,
+        env=os.environ | {"PYTHONPATH": str(folder)} | environment,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdout is not None
+    said = process.stdout.readline()
+    if not said:
+        raise SystemExit(f"The web of {folder} does not start.")
+    side = Side(name, process, **json.loads(said))
+    until = time.monotonic() + START_SECONDS
+    while time.monotonic() < until:
+        with suppress(ConnectionError):
+            side.ask("/healthz")
+            return side
+        time.sleep(0.2)
+    raise SystemExit(f"The web of {folder} does not answer.")
+
+
+def _below(pid: int) -> list[int]:
+    try:
+        children = [int(each) for each in _children(pid)]
+    except OSError:  # it has ended
+        return []
+    return [each for child in children for each in (child, *_below(child))]
+
+
+def _children(pid: int) -> list[str]:
+    tasks = Path(f"/proc/{pid}/task")
+    return [each for task in tasks.iterdir() for each in (task / "children").read_text().split()]
+
+
+def _is_web(pid: int) -> bool:
+    try:
+        return b"uvicorn" in Path(f"/proc/{pid}/cmdline").read_bytes()
+    except OSError:
+        return False
+
+
+def _stat(pid: int) -> list[str]:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except OSError:
+        return ["0"] * 20
+
+
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0])
+    parser.add_argument("--against", default=str(ROOT), metavar="FOLDER")
+    parser.add_argument("--with", action="append", default=[], dest="changed", metavar="NAME=VALUE")
+    parser.add_argument("--rounds", type=int, default=200)
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    main()
