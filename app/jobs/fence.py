@@ -84,4 +84,9 @@ def write(
 
 def until() -> ColumnElement[Any]:
     """Say, in a query, when a lease that is renewed now runs out."""
-    return clock.NOW + timedelta(seconds=settings.get().lease_seconds)
+    return clock.NOW + lease()
+
+
+def lease() -> timedelta:
+    """Return for how long a job is held by one heartbeat."""
+    return timedelta(seconds=settings.get().lease_seconds)

@@ -14,16 +14,38 @@ from datetime import UTC, datetime
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, TypeAdapter, ValidationError
-from sqlalchemy import Row, cast, func, select, text, update
-from sqlalchemy.dialects.postgresql import JSONB, insert
+from sqlalchemy import (
+    BigInteger,
+    ColumnElement,
+    DateTime,
+    Float,
+    Integer,
+    Interval,
+    Row,
+    Select,
+    Text,
+    bindparam,
+    cast,
+    column,
+    func,
+    or_,
+    select,
+    text,
+    true,
+    update,
+)
+from sqlalchemy.dialects.postgresql import ARRAY, JSONB, Insert, insert
 from sqlalchemy.orm import Session
+from sqlalchemy.types import TypeEngine
 
+from app.core import clock
 from app.core.models import (
     Attempt,
     Checkpoint,
     Desired,
     Job,
     JobEvent,
+    JobStatus,
     Json,
     Metric,
 )
@@ -61,6 +83,75 @@ _STEP_METRICS = ("loss", "learning_rate", "grad_norm", "tokens_per_second", "num
 _CUT = ("num_truncated", "num_cut_tokens", "num_cut_answers")
 _PAIR_METRICS = ("preferred_share", "preference_margin")  # of pairs alone
 CSV_COLUMNS = ("step", "train_loss", "train_accuracy", "valid_loss", "valid_mean_token_accuracy")
+
+
+_POINT: dict[str, TypeEngine[Any]] = {
+    "number": Integer(),
+    "step": Integer(),
+    "name": Text(),
+    "value": Float(),
+    "at": DateTime(timezone=True),
+}
+
+
+def _or_again(new: Insert) -> Insert:
+    again = {name: new.excluded[name] for name in ("value", "attempt", "seq", "at")}
+    return new.on_conflict_do_update(index_elements=["job_id", "step", "name"], set_=again)
+
+
+def _build_ingest() -> Select[int, Desired, None]:
+    # Not by the columns' names: those of a parameter become columns that an UPDATE sets.
+    def given(name: str, kind: TypeEngine[Any]) -> ColumnElement[Any]:
+        return cast(bindparam(f"its_{name}", type_=kind), kind)
+
+    attempt, num_events = given("attempt", Integer()), given("num_events", Integer())
+    last_step = given("last_step", Integer())
+    by = given("worker_id", Text())
+    held = (
+        update(Job)
+        .where(
+            Job.id == bindparam("its_job_id"),
+            Job.attempt == attempt,
+            Job.status == JobStatus.RUNNING,
+            or_(by.is_(None), Job.worker_id == by),
+        )
+        .values(
+            lease_until=clock.NOW + bindparam("its_lease", type_=Interval),
+            event_seq=Job.event_seq + num_events,
+            trained_tokens=Job.trained_tokens + given("num_tokens", BigInteger()),
+            step=func.coalesce(last_step, Job.step),
+        )
+        .returning(Job.id, Job.event_seq, Job.desired)
+        .cte("held")
+    )
+    point = (
+        func.unnest(*(bindparam(f"its_{name}", type_=ARRAY(kind)) for name, kind in _POINT.items()))
+        .table_valued(*(column(name, kind) for name, kind in _POINT.items()), name="point")
+        .render_derived()
+    )
+    p = point.c
+    seq = held.c.event_seq - num_events + p.number
+    rows = select(held.c.id, attempt, seq, p.step, p.name, p.value, p.at).join_from(
+        held, point, true()
+    )
+    names = ["job_id", "attempt", "seq", "step", "name", "value", "at"]
+    added = _or_again(insert(Metric).from_select(names, rows)).cte("added")
+    heard = (
+        update(Attempt)
+        .where(Attempt.job_id == held.c.id, Attempt.number == attempt)
+        .values(
+            spool_offset=bindparam("its_spool_offset"),
+            last_step=func.coalesce(last_step, Attempt.last_step),
+        )
+        .cte("heard")
+    )
+    bell = func.pg_notify(stream.CHANNEL, bindparam("its_topic", type_=Text))
+    return select(held.c.event_seq, held.c.desired, bell).add_cte(added, heard)
+
+
+# A heartbeat and what it brings in one statement, built once: every job that trains sends it with
+# each of its steps.
+_INGEST = _build_ingest()
 
 
 @dataclass(frozen=True)
@@ -107,24 +198,33 @@ def ingest(
     Raises:
         Fenced: another worker may have the job.
     """
-    tokens = sum(event.num_tokens for event in events if isinstance(event, StepEvent))
-    values: Json = {
-        "event_seq": Job.event_seq + len(events),
-        "trained_tokens": Job.trained_tokens + tokens,
+    steps = [event for event in events if isinstance(event, StepEvent)]
+    points = _points(events)
+    its: Json = {
+        "job_id": job_id,
+        "attempt": attempt,
+        "worker_id": worker_id,
+        "lease": fence.lease(),
+        "num_events": len(events),
+        "num_tokens": sum(event.num_tokens for event in steps),
+        "last_step": steps[-1].step if steps else None,
+        "spool_offset": spool_offset,
+        "topic": stream.topic(job_id),
+        **{name: [point[name] for point in points] for name in _POINT},
     }
+    told = db.execute(_INGEST, {f"its_{name}": value for name, value in its.items()}).one_or_none()
+    if told is None:
+        raise fence.Fenced(f"job {job_id}, attempt {attempt}")
+    # What a step does not bring comes seldom, and is written by itself.
+    values: Json = {}
     for event in events:
-        values |= _columns(event)
-    desired = fence.hold(db, job_id, attempt, worker_id, **values)
-    _write_rows(db, job_id, attempt, events, is_told=False)
-    steps = [event.step for event in events if isinstance(event, StepEvent)]
-    db.execute(
-        update(Attempt)
-        .where(Attempt.job_id == job_id, Attempt.number == attempt)
-        .values({"spool_offset": spool_offset} | ({"last_step": steps[-1]} if steps else {}))
-        .execution_options(synchronize_session=False)
-    )
+        if not isinstance(event, StepEvent):
+            values |= _columns(event)
+    if values:
+        fence.write(db, job_id, attempt, values, worker_id)
+    _write_rest(db, job_id, attempt, events, told.event_seq, is_told=False)
     db.flush()
-    stream.wake(db, job_id)
+    desired: Desired = told.desired
     return desired
 
 
@@ -156,18 +256,29 @@ def _write_rows(
 ) -> None:
     """Write events as points, checkpoints and sentences; their numbers have been drawn."""
     last_seq = db.scalars(select(Job.event_seq).where(Job.id == job_id)).one()
-    metrics: dict[tuple[int, str], Json] = {}
-    for seq, event in enumerate(events, start=last_seq - len(events) + 1):
-        for row in _metrics(job_id, attempt, seq, event):
-            metrics[row["step"], row["name"]] = row
-    if metrics:
-        # A trainer that went back to a checkpoint does steps again: the newer number counts.
-        new = insert(Metric)
-        again = {name: new.excluded[name] for name in ("value", "attempt", "seq", "at")}
-        keys = ["job_id", "step", "name"]
-        db.execute(
-            new.on_conflict_do_update(index_elements=keys, set_=again), list(metrics.values())
-        )
+    points = _points(events)
+    if points:
+        first = last_seq - len(events)
+        rows = [
+            {**point, "seq": first + point["number"], "job_id": job_id, "attempt": attempt}
+            for point in points
+        ]
+        names = ("job_id", "attempt", "seq", "step", "name", "value", "at")
+        new = insert(Metric).values({name: bindparam(name) for name in names})
+        db.execute(_or_again(new), rows)
+    _write_rest(db, job_id, attempt, events, last_seq, is_told=is_told)
+
+
+def _write_rest(
+    db: Session,
+    job_id: int,
+    attempt: int,
+    events: Sequence[TrainerEvent],
+    last_seq: int,
+    *,
+    is_told: bool,
+) -> None:
+    """Write checkpoints and sentences, of which most steps have none."""
     asked = ""
     if any(isinstance(event, PlanEvent | EvaluationEvent) for event in events):
         asked = practice.chosen_by(db.get_one(Job, job_id))
@@ -188,6 +299,18 @@ def _write_rows(
                     data=data,
                 )
             )
+
+
+def _points(events: Sequence[TrainerEvent]) -> list[Json]:
+    """Return the points of events, each with the number of its event among them, from 1.
+
+    A trainer that went back to a checkpoint does steps again: the newer number counts.
+    """
+    points: dict[tuple[int, str], Json] = {}
+    for number, event in enumerate(events, start=1):
+        for point in _metrics(number, event):
+            points[point["step"], point["name"]] = point
+    return list(points.values())
 
 
 def after(db: Session, job: Job, seq: int, limit: int = 2000) -> list[StreamItem]:
@@ -286,7 +409,7 @@ def _columns(event: TrainerEvent) -> Json:
             return {}
 
 
-def _metrics(job_id: int, attempt: int, seq: int, event: TrainerEvent) -> list[Json]:
+def _metrics(number: int, event: TrainerEvent) -> list[Json]:
     values: dict[str, float]
     if isinstance(event, StepEvent):
         values = {name: float(getattr(event, name)) for name in _STEP_METRICS}
@@ -295,9 +418,9 @@ def _metrics(job_id: int, attempt: int, seq: int, event: TrainerEvent) -> list[J
         values = {"validation_loss": event.loss} | _of_pairs(event, "validation_")
     else:
         return []
-    row = {"job_id": job_id, "step": event.step, "attempt": attempt, "seq": seq}
+    at = _time(event.at)
     return [
-        {**row, "at": _time(event.at), "name": name, "value": value}
+        {"number": number, "step": event.step, "name": name, "value": value, "at": at}
         for name, value in values.items()
         if math.isfinite(value)  # JSON knows no infinity, and a chart cannot draw one
     ]
