@@ -34,7 +34,7 @@ from sqlalchemy.dialects.postgresql import ARRAY, JSONB
 from sqlalchemy.orm import Session
 
 from app import notices
-from app.core import clock, settings
+from app.core import clock, settings, wakeup
 from app.core.models import (
     Attempt,
     Checkpoint,
@@ -151,7 +151,7 @@ def _build_take() -> Select[Any]:
         .cte("said")
     )
     bell = func.pg_notify(CHANNEL, bindparam("its_topic", type_=Text))
-    return select(*begun.c, bell).add_cte(taken, said)
+    return select(*begun.c, bell, wakeup.bell("held")).add_cte(taken, said)
 
 
 # One statement, built once: it is asked for while the queue is held.
