@@ -3,6 +3,7 @@
 import threading
 import time
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 from sqlalchemy import func, text
@@ -104,7 +105,9 @@ def test_a_sweep_is_needed_while_a_job_waits_or_is_held(
     db: Session, status: JobStatus, *, is_needed: bool
 ) -> None:
     assert db.scalar(sweep._IS_NEEDED) is False
-    held = {"worker_id": "w@test", "lease_until": func.now()} if status == "running" else {}
+    held: dict[str, Any] = {}
+    if status is JobStatus.RUNNING:
+        held = {"worker_id": "w@test", "lease_until": func.now()}
     make_job(db, status=status, **held)
     assert db.scalar(sweep._IS_NEEDED) is is_needed
 

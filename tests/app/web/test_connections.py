@@ -1,18 +1,15 @@
 """The web server as strangers meet it: slow ones, many of them, and requests of two lengths."""
 
-import os
 import socket
-import subprocess
-import sys
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, closing, contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
-import httpx2
 import pytest
 
 from tests import patience
+from tests.app.web.serving import is_well, serving
 
 pytestmark = pytest.mark.timeout(200)
 # A quarter of them for one client.
@@ -29,36 +26,12 @@ def limit_seconds() -> float:
 @pytest.fixture
 def port(database_url: str, broker: str, tmp_path: Path) -> Iterator[int]:
     """The port of `etude web`, as it runs at a site, with short limits."""
-    with closing(socket.socket()) as probe:
-        probe.bind(("127.0.0.1", 0))
-        number: int = probe.getsockname()[1]
-    log = (tmp_path / "web.log").open("wb")
     waits = ("REQUEST_HEADER", "REQUEST_BODY", "RESPONSE_READER")
     limits = {f"ETUDE_{name}_SECONDS": str(limit_seconds()) for name in waits}
     # This machine is a stranger like any other.
     limits |= {"ETUDE_MAX_CONNECTIONS": str(MAX_CONNECTIONS), "ETUDE_TRUSTED_PROXIES": "[]"}
-    process = subprocess.Popen(
-        [sys.executable, "-m", "app.cli", "web"],
-        env=os.environ | limits | {"ETUDE_PORT": str(number)},
-        stdout=log,
-        stderr=log,
-    )
-    deadline = time.monotonic() + patience.seconds(60)
-    while not _is_well(number):
-        assert process.poll() is None, (tmp_path / "web.log").read_text()
-        assert time.monotonic() < deadline, (tmp_path / "web.log").read_text()
-        time.sleep(0.1)
-    yield number
-    process.terminate()
-    process.wait()
-    log.close()
-
-
-def _is_well(port: int) -> bool:
-    try:
-        return httpx2.get(f"http://127.0.0.1:{port}/healthz", timeout=5).status_code == 200
-    except httpx2.TransportError:
-        return False
+    with serving(tmp_path, **limits) as (number, _):
+        yield number
 
 
 @contextmanager
@@ -175,7 +148,7 @@ def test_one_client_gets_its_part_of_the_connections(port: int) -> None:
         newest.sendall(b"\r\n")
         assert newest.recv(65536).startswith(b"HTTP/1.1 200")
     deadline = time.monotonic() + patience.seconds(20)
-    while not _is_well(port):
+    while not is_well(port):
         assert time.monotonic() < deadline, "a place that is left is never given again"
 
 
