@@ -56,7 +56,9 @@ def hold(
     return write(db, job_id, attempt, {"lease_until": until(), **values}, worker_id)
 
 
-def mine(job_id: int, attempt: int) -> list[ColumnElement[bool]]:
+def mine(
+    job_id: int | ColumnElement[int], attempt: int | ColumnElement[int]
+) -> list[ColumnElement[bool]]:
     """Say, in a query, that an attempt still holds its job."""
     return [Job.id == job_id, Job.attempt == attempt, Job.status == JobStatus.RUNNING]
 

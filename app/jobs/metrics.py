@@ -11,7 +11,7 @@ from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, NamedTuple
 
 from pydantic import Field, TypeAdapter, ValidationError
 from sqlalchemy import (
@@ -21,7 +21,6 @@ from sqlalchemy import (
     Float,
     Integer,
     Interval,
-    Row,
     Select,
     Text,
     bindparam,
@@ -45,7 +44,6 @@ from app.core.models import (
     Desired,
     Job,
     JobEvent,
-    JobStatus,
     Json,
     Metric,
 )
@@ -110,12 +108,11 @@ def _build_ingest() -> Select[int, Desired, None]:
     held = (
         update(Job)
         .where(
-            Job.id == bindparam("its_job_id"),
-            Job.attempt == attempt,
-            Job.status == JobStatus.RUNNING,
+            *fence.mine(bindparam("its_job_id", type_=Integer), attempt),
             or_(by.is_(None), Job.worker_id == by),
         )
         .values(
+            attempt=attempt,
             lease_until=clock.NOW + bindparam("its_lease", type_=Interval),
             event_seq=Job.event_seq + num_events,
             trained_tokens=Job.trained_tokens + given("num_tokens", BigInteger()),
@@ -316,34 +313,18 @@ def _points(events: Sequence[TrainerEvent]) -> list[Json]:
 def after(db: Session, job: Job, seq: int, limit: int = 2000) -> list[StreamItem]:
     """Return what came after a number, in order; a step's metrics are one item.
 
-    What has come since `job` was read is left to the next call. Points and sentences are read one
-    after the other: of a number in between, only the sentence would be seen.
+    What has come since `job` was read is left to the next call.
     """
-    job_id, up_to = job.id, job.event_seq
-    values = func.json_object_agg(Metric.name, Metric.value)
-    # The first of both together are among the first of each.
-    points = db.execute(
-        select(Metric.seq, Metric.step, Metric.at, values)
-        .where(Metric.job_id == job_id, Metric.seq > seq, Metric.seq <= up_to)
-        .group_by(Metric.seq, Metric.step, Metric.at)
-        .order_by(Metric.seq)
-        .limit(limit)
-    )
-    events = db.execute(
-        select(JobEvent.seq, JobEvent.at, JobEvent.level, JobEvent.kind, JobEvent.message,
-               JobEvent.data)
-        .where(JobEvent.job_id == job_id, JobEvent.seq > seq, JobEvent.seq <= up_to)
-        .order_by(JobEvent.seq)
-        .limit(limit)
-    )  # fmt: skip
+    found = db.execute(
+        _AFTER, {"job_id": job.id, "after": seq, "up_to": job.event_seq, "most": limit}
+    ).one()
     items = {
         number: StreamItem(
-            "metric",
-            number,
-            {"seq": number, "step": step, "at": at.isoformat(), "values": values},
+            "metric", number, {"seq": number, "step": step, "at": at, "values": values}
         )
-        for number, step, at, values in points
+        for number, step, at, values in found.points or ()
     }
+    events = [_Told(*row) for row in found.events or ()]
     for event in events:
         item = _item(event)
         if event.seq in items:
@@ -509,7 +490,53 @@ def _keep_checkpoint(db: Session, job_id: int, attempt: int, event: CheckpointEv
     )
 
 
-def _item(event: Row[int, datetime, str, str, str, Json | None]) -> StreamItem:
+def _build_after() -> Select[Any]:
+    job_id, most = (bindparam(name, type_=Integer) for name in ("job_id", "most"))
+    after, up_to = (bindparam(name, type_=BigInteger) for name in ("after", "up_to"))
+    # The first of both together are among the first of each.
+    point = (
+        select(
+            Metric.seq,
+            Metric.step,
+            Metric.at,
+            func.json_object_agg(Metric.name, Metric.value).label("values"),
+        )
+        .where(Metric.job_id == job_id, Metric.seq > after, Metric.seq <= up_to)
+        .group_by(Metric.seq, Metric.step, Metric.at)
+        .order_by(Metric.seq)
+        .limit(most)
+        .subquery()
+    )
+    event = (
+        select(*(getattr(JobEvent, name) for name in _Told._fields))
+        .where(JobEvent.job_id == job_id, JobEvent.seq > after, JobEvent.seq <= up_to)
+        .order_by(JobEvent.seq)
+        .limit(most)
+        .subquery()
+    )
+    points, events = (
+        select(func.json_agg(func.json_build_array(*rows.c))).scalar_subquery()
+        for rows in (point, event)
+    )
+    return select(points.label("points"), events.label("events"))
+
+
+class _Told(NamedTuple):
+    """A sentence, as the stream sends it."""
+
+    seq: int
+    at: str
+    level: str
+    kind: str
+    message: str
+    data: Json | None
+
+
+# One statement, built once: each step of a job that is watched asks it.
+_AFTER = _build_after()
+
+
+def _item(event: _Told) -> StreamItem:
     if event.kind == "resumed" and event.data:
         return StreamItem("rewind", event.seq, {"seq": event.seq, "step": event.data["step"]})
     return StreamItem(
@@ -517,7 +544,7 @@ def _item(event: Row[int, datetime, str, str, str, Json | None]) -> StreamItem:
         event.seq,
         {
             "seq": event.seq,
-            "at": event.at.isoformat(),
+            "at": event.at,
             "level": event.level,
             "kind": event.kind,
             "message": event.message,
