@@ -12,8 +12,8 @@ def tree(root: int) -> list[int]:
     """Return a process and all that live below it."""
     found = [root]
     for pid in found:  # it grows meanwhile
-        for path in Path(f"/proc/{pid}/task").glob("*/children"):
-            with suppress(OSError):  # a thread that ended meanwhile
+        with suppress(OSError):  # it, or a thread of it, ended meanwhile
+            for path in Path(f"/proc/{pid}/task").glob("*/children"):
                 found += map(int, path.read_text().split())
     return found
 
