@@ -24,7 +24,7 @@ export PYTHONDONTWRITEBYTECODE :=
 
 .DEFAULT_GOAL := help
 .PHONY: help setup setup-dev proxies run demo test test-long faults test-gpu test-versions test-vllm check fmt lint types migrations lock revision migrate \
-	golden architecture glossary bench bench-estimate bench-ask bench-evaluate bench-verdicts bench-live bench-start bench-data bench-pages bench-queue bench-week bench-doctor chaos chaos-short chaos-control \
+	golden architecture glossary bench bench-estimate bench-ask bench-evaluate bench-verdicts bench-live bench-start bench-data bench-pages bench-queue bench-idle bench-week bench-doctor chaos chaos-short chaos-control \
 	security sbom setup-hashes clean
 
 help: ## show the targets
@@ -171,8 +171,11 @@ bench-data: setup-dev ## file to examples, in rows per second
 bench-pages: setup-dev ## pages here beside BENCH_ARGS="--against FOLDER", another commit's checkout
 	$(BIN)/python -m bench.pages $(BENCH_ARGS)
 
-bench-queue: setup-dev ## 64 simulated workers, 10,000 jobs and 500 streams on one web process
+bench-queue: setup-dev ## what claims, heartbeats, points and pages cost, and where they break; BENCH_ARGS="--short"
 	$(BIN)/python -m bench.queue $(BENCH_ARGS)
+
+bench-idle: setup-dev ## what Etude costs while nobody does anything, in percent of one core
+	$(BIN)/python -m bench.idle $(BENCH_ARGS)
 
 bench-week: setup-dev ## a simulated week of a clinic: waiting times with and without fair share
 	$(BIN)/python -m bench.week

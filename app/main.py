@@ -2,6 +2,7 @@
 
 import asyncio
 import gc
+import os
 import socket
 import time
 from collections.abc import AsyncIterator, Mapping
@@ -73,6 +74,7 @@ from app.web.questions import routes as questions
 from app.web.queue import routes as queue_routes
 from app.web.render import STATIC_DIR, page
 from app.web.safeguards import routes as safeguards_routes
+from app.web.shedding import Lateness, Shedding
 from app.web.streams import listening
 
 log = structlog.get_logger()
@@ -139,6 +141,7 @@ def create_app() -> FastAPI:
     app.add_middleware(CrossOriginGuard)
     app.add_middleware(HostGuard)
     app.add_middleware(Crashes, answer=_crash)
+    app.add_middleware(Shedding)
     app.add_middleware(SecurityHeaders)
     app.add_middleware(RequestLog)
     app.add_middleware(ForwardedClient)
@@ -167,15 +170,21 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     async with listening(settings.get().database_url) as hub:
         app.state.hub = hub
         app.state.reads = {}
-        counting = asyncio.create_task(_record_outbound())
+        app.state.lateness = Lateness()
+        beside = [
+            asyncio.create_task(_record_outbound()),
+            asyncio.create_task(app.state.lateness.run()),
+        ]
         yield
-        counting.cancel()
+        for task in beside:
+            task.cancel()
         await app.state.rate_limit.close()
 
 
 async def _record_outbound() -> None:
     chosen = settings.get()
-    name = f"web-{chosen.port}@{socket.gethostname()}"
+    number = os.environ.get("ETUDE_WEB_NUMBER", "")  # of several, each counts for itself
+    name = f"web-{chosen.port}{number and f'-{number}'}@{socket.gethostname()}"
     while outbound.watched_since() is not None:
         await run_in_threadpool(_try_record, name)
         await asyncio.sleep(chosen.heartbeat_seconds)

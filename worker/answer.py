@@ -133,7 +133,16 @@ class Answering:
                 _log.warning("answering.database_away", error=type(error).__name__)
             except Exception:
                 _log.exception("answering.watch_failed")
+            await self._until_due()
+
+    async def _until_due(self) -> None:
+        if not self.desk.is_idle:
             await asyncio.sleep(self.settings.watch_seconds)
+            return
+        self.desk.news.clear()
+        idle_seconds = max(self.settings.watch_seconds, self.settings.sweep_seconds)
+        with suppress(TimeoutError):
+            await asyncio.wait_for(self.desk.news.wait(), idle_seconds)
 
     # --- one connection
 

@@ -17,6 +17,7 @@ from celery.signals import (
 
 from app.core import db, logs, outbound, settings, wakeup, walls
 from worker import identity, sweep
+from worker.bell import Bell
 from worker.cpu import outbox
 from worker.gpu import trainer_process
 
@@ -31,6 +32,8 @@ app.conf.update(
     accept_content=["json"],
     broker_transport_options={
         **wakeup.BROKER_OPTIONS,
+        # For how long one question to the broker waits for a hint; a hint ends it at once.
+        "polling_interval": 5,
         "socket_timeout": 10,
         "socket_connect_timeout": 3,
         "health_check_interval": 25,
@@ -54,6 +57,10 @@ app.conf.update(
     worker_max_tasks_per_child=1000,
     timezone="UTC",
 )
+
+
+# Rings in the pool's child alone: the main process forks and has no thread.
+_bell = Bell()
 
 
 @setup_logging.connect  # type: ignore[untyped-decorator]
@@ -83,15 +90,17 @@ def _begin_child(**_: Any) -> None:
     # The thread lives here and not in the main process: that one forks, and a fork beside a
     # running thread may copy a lock that nobody will ever release.
     queue_name: wakeup.Queue = "gpu" if "gpu" in app.amqp.queues.consume_from else "cpu"
-    sweep.start(queue_name)
+    _bell.start()
+    sweep.start(queue_name, _bell)
     if queue_name == "gpu":
         trainer_process.keep_warm()
     else:
-        outbox.start()
+        outbox.start(_bell)
 
 
 @worker_process_shutdown.connect  # type: ignore[untyped-decorator]
 def _end_child(**_: Any) -> None:
     sweep.stop()
     outbox.stop()
+    _bell.stop()
     trainer_process.let_go()

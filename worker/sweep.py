@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from typing import Literal
 
 import structlog
-from sqlalchemy import exists, func, select, update
+from sqlalchemy import Select, exists, func, or_, select, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session
@@ -22,7 +22,7 @@ from app import notices
 from app.adapters import conversations, question_lists, sharing
 from app.adapters import registry as adapters
 from app.core import clock, db, leases, migrations, settings, wakeup
-from app.core.models import Job, Worker, WorkerState
+from app.core.models import Job, JobStatus, Worker, WorkerState
 from app.datasets import part_uploads
 from app.evaluation import evaluations, judging
 from app.jobs import inputs, protocol
@@ -34,14 +34,29 @@ from app.training.clock import boot_seconds
 from app.training.plan.machine import DeviceInfo
 from worker import identity
 from worker.answering import conversion
+from worker.bell import Bell
 from worker.gpu import gauges
 from worker.gpu.layer_rate import LayerRate
 
 _CLEAN_SECONDS = 600.0
 _LOCK_SECONDS = 5.0
+# While nothing is held, whoever has fallen silent is looked for all the same.
+_QUIET_REAP_SECONDS = 30.0
 
 _log = structlog.get_logger()
 _stopping = threading.Event()
+
+
+def _build_is_needed() -> Select[bool]:
+    at_work = {JobStatus.QUEUED, JobStatus.RUNNING}
+    found = [exists().where(Job.status == status) for status in sorted(at_work)]
+    for rules in leases.RULES:
+        statuses = [*rules.held_from, *rules.held_from.values()]
+        found.append(exists().where(rules.table.status.in_(statuses)))
+    return select(or_(*found))
+
+
+_IS_NEEDED = _build_is_needed()
 
 
 class _Work:
@@ -64,10 +79,10 @@ def busy() -> Iterator[None]:
         _work.is_busy = False
 
 
-def start(queue_name: Literal["gpu", "cpu"]) -> None:
+def start(queue_name: Literal["gpu", "cpu"], bell: Bell) -> None:
     """Begin to sweep, in a thread of this process."""
     _stopping.clear()
-    threading.Thread(target=_Sweep(queue_name).run, name="sweep", daemon=True).start()
+    threading.Thread(target=_Sweep(queue_name, bell).run, name="sweep", daemon=True).start()
 
 
 def stop() -> None:
@@ -76,8 +91,9 @@ def stop() -> None:
 
 
 class _Sweep:
-    def __init__(self, queue_name: Literal["gpu", "cpu"]) -> None:
+    def __init__(self, queue_name: Literal["gpu", "cpu"], bell: Bell) -> None:
         self.queue = queue_name
+        self.bell = bell
         self.settings = settings.get()
         self.worker = identity.me()
         self.gauges = gauges.Gauges()
@@ -88,13 +104,15 @@ class _Sweep:
         # Since when the database has answered without a break; nobody is reaped before that has
         # lasted: after an outage the living must have time to say so.
         self.answering_since: float | None = None
-        self.beat_at = self.swept_at = float("-inf")
+        self.beat_at = self.swept_at = self.reaped_at = float("-inf")
+        # Whether anything waits or is held, on this site.
+        self.is_needed = True
         self.cleaned_at = self.ticked_at = boot_seconds()
         self.waiting_since: float | None = None
 
     def run(self) -> None:
         """Sweep until told to stop; a database out of reach is met again the next time."""
-        while not _stopping.wait(self.settings.watch_seconds):
+        while not self._pause():
             if boot_seconds() - self.ticked_at > self.settings.self_fence_seconds:
                 # The machine slept, or we were held up: so were those who hold jobs here.
                 self.answering_since = None
@@ -112,15 +130,34 @@ class _Sweep:
                 _log.exception("sweep.failed")
             self.ticked_at = boot_seconds()
 
+    def _pause(self) -> bool:
+        """Wait for the next tick; says whether to stop.
+
+        Where nothing waits and nothing is held, a tick only finds what was not rung for, and a
+        claim rings (app/jobs/protocol.py): from then on a worker's death shows within a second.
+        """
+        chosen = self.settings
+        seconds = chosen.watch_seconds
+        if self.bell.is_listening and not self.is_needed:
+            seconds = max(seconds, min(chosen.sweep_seconds, chosen.self_fence_seconds / 2))
+        self.bell.wait("held", seconds)
+        return _stopping.is_set()
+
     def _tick(self, session: Session) -> None:
-        self._take_back(session)
-        self._give_way(session)
+        self.is_needed = bool(session.scalar(_IS_NEEDED))
         now = boot_seconds()
-        if now - self.beat_at >= self.settings.heartbeat_seconds:
+        is_beat = now - self.beat_at >= self.settings.heartbeat_seconds
+        if self.is_needed:
+            self._take_back(session)
+        if self.is_needed or is_beat:
+            self._give_way(session)
+        if is_beat:
             self._say_alive(session)
             self.beat_at = now
         if now - self.swept_at >= self.settings.sweep_seconds:
-            self._reap(session)
+            if self.is_needed or now - self.reaped_at >= _QUIET_REAP_SECONDS:
+                self._reap(session)
+                self.reaped_at = now
             # What waits must be visible to whom we ring for.
             session.commit()
             self._ring(session)
@@ -227,7 +264,7 @@ class _Sweep:
 
     def _ring(self, session: Session) -> None:
         """Ring for what waits while we are idle; start afresh where that brings nothing."""
-        if _work.is_busy or identity.is_draining() or not self._has_work(session):
+        if not self.is_needed or self._is_at_work() or not self._has_work(session):
             self.waiting_since = None
             return
         if not wakeup.hint(self.queue, self.worker.id):
@@ -237,6 +274,9 @@ class _Sweep:
             _log.error("worker.deaf", queue=self.queue)
             os.kill(os.getppid(), signal.SIGTERM)
             self.waiting_since = None
+
+    def _is_at_work(self) -> bool:
+        return _work.is_busy or identity.is_draining()
 
     def _has_work(self, session: Session) -> bool:
         if self.queue == "gpu":

@@ -8,7 +8,8 @@ from typing import Annotated, Any
 import psycopg
 import structlog
 from fastapi import Depends
-from psycopg import errors
+from psycopg import errors, sql
+from psycopg.conninfo import make_conninfo
 from sqlalchemy import ColumnElement, Engine, Text, create_engine, func, make_url, select, text
 from sqlalchemy.exc import ArgumentError, DBAPIError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
@@ -18,6 +19,8 @@ from app.core import settings
 from app.core.errors import AppError, DiskFull, Invalid, Unavailable
 
 MIN_SERVER_VERSION = 150000  # PostgreSQL 15
+# What takes longer than this while a job is held waits for somebody's lock; it is tried again.
+HOLDING_SECONDS = 5.0
 
 _log = structlog.get_logger()
 
@@ -28,8 +31,11 @@ def engine() -> Engine:
     return make_engine(settings.get().database_url)
 
 
-def make_engine(url: str, **options: object) -> Engine:
+def make_engine(url: str, server_options: str = "", **options: object) -> Engine:
     """Make an engine for a PostgreSQL address.
+
+    Args:
+        server_options: Of its sessions, beside the time zone; e.g. `-c statement_timeout=5000`.
 
     Raises:
         SystemExit: the address is not one of PostgreSQL.
@@ -55,7 +61,7 @@ def make_engine(url: str, **options: object) -> Engine:
         hide_parameters=True,  # what stands in people's rows is for no log
         connect_args={
             "connect_timeout": 5,
-            "options": "-c timezone=UTC",
+            "options": f"-c timezone=UTC {server_options}".strip(),
             # A machine that vanishes says nothing: without these a worker would wait for minutes,
             # and hear of it long after another has taken its job over. They count for TCP alone.
             "tcp_user_timeout": 10_000,
@@ -171,8 +177,9 @@ def session() -> Iterator[Session]:
 
 @lru_cache
 def _watching_engine() -> Engine:
-    options = {"pool_pre_ping": False, "pool_size": 4, "isolation_level": "AUTOCOMMIT"}
-    return make_engine(settings.get().database_url, **options)
+    return make_engine(
+        settings.get().database_url, pool_pre_ping=False, pool_size=4, isolation_level="AUTOCOMMIT"
+    )
 
 
 @contextmanager
@@ -186,9 +193,54 @@ def watching() -> Iterator[Session]:
         yield db
 
 
+@lru_cache
+def _holding_engine() -> Engine:
+    # A supervisor asks so all the time that what each of its transactions says about itself, and
+    # whether the connection still lives, would be half of what it asks.
+    limits = {
+        "statement_timeout": HOLDING_SECONDS,
+        "idle_in_transaction_session_timeout": settings.get().lease_seconds,
+    }
+    server_options = " ".join(f"-c {name}={round(1000 * s)}" for name, s in limits.items())
+    return make_engine(
+        settings.get().database_url, server_options, pool_pre_ping=False, pool_size=4
+    )
+
+
+@contextmanager
+def holding(*, glance: bool = False) -> Iterator[Session]:
+    """Open a session for what is written again and again for a job that is held.
+
+    Its statements do not wait for long, and where we stand still amid a transaction, the server
+    ends it: nobody could take back, or cancel, a job whose row we have locked. A connection that
+    died while it lay idle shows as an error (`is_away`); the next try gets a new one.
+
+    Args:
+        glance: Each statement stands alone and sees what was committed before it.
+    """
+    made = _holding_engine()
+    if glance:
+        made = made.execution_options(isolation_level="AUTOCOMMIT")
+    with Session(made, expire_on_commit=False) as db:
+        yield db
+
+
+@contextmanager
+def listener(channel: str) -> Iterator[psycopg.Connection]:
+    """Open a connection that hears what is rung on a channel."""
+    url = make_url(settings.get().database_url).set(drivername="postgresql+psycopg")
+    # Not the URL as text: SQLAlchemy writes a space as "+", which libpq takes for a plus.
+    address = make_conninfo(**url.get_dialect()().create_connect_args(url)[1])
+    with psycopg.connect(
+        address, autocommit=True, connect_timeout=5, application_name="etude-bell"
+    ) as connection:
+        connection.execute(sql.SQL("LISTEN {}").format(sql.Identifier(channel)))
+        yield connection
+
+
 def forget() -> None:
     """Close this process's connections; the next go to the address that then holds."""
-    for made in (engine, _watching_engine):
+    for made in (engine, _watching_engine, _holding_engine):
         if made.cache_info().currsize:
             made().dispose()
         made.cache_clear()

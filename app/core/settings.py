@@ -35,6 +35,8 @@ class Settings(BaseSettings):
     session_hours: float = Field(default=12, gt=0)
     session_idle_minutes: float = Field(default=120, gt=0)
     shared_idle_minutes: float = Field(default=15, gt=0)
+    # How many processes answer on the port; each takes its part of the connections.
+    web_processes: int = Field(default=1, ge=1, le=8)
     # What one connection may take (app/web/connections.py).
     max_connections: int = Field(default=1000, ge=4)
     request_header_seconds: float = Field(default=10, gt=0)
@@ -202,6 +204,11 @@ class Settings(BaseSettings):
     def local_address(self) -> str:
         host = f"[{self.local_host}]" if ":" in self.local_host else self.local_host
         return f"http://{host}:{self.port}"
+
+    @property
+    def connections_each(self) -> int:
+        """How many connections one process of the web keeps open."""
+        return max(4, self.max_connections // self.web_processes)
 
     @property
     def storage_dir(self) -> Path:

@@ -2,19 +2,26 @@
 
 It carries no job id and may be lost, doubled or late: PostgreSQL holds the truth, and the sweep
 in every worker (worker/sweep.py) rings again for rows that wait.
+
+What a worker's own threads wait for, PostgreSQL rings itself, at commit (`bell`, worker/bell.py).
 """
 
 from functools import lru_cache
-from typing import Literal
+from typing import Literal, get_args
 
 import structlog
 from celery import Celery
 from kombu.exceptions import OperationalError
+from sqlalchemy import ColumnElement, func
 
 from app.core import settings
 from app.training import failpoints
 
 Queue = Literal["gpu", "cpu"]
+# A job is held from now on, so that sweeps look more often; a message is to leave.
+Topic = Literal["held", "outbox"]
+TOPICS: tuple[Topic, ...] = get_args(Topic)
+CHANNEL = "etude_work"
 
 # Nothing is parked in Redis while a task runs: with early acknowledgement there is nothing to
 # give back, and without the parking there is neither Lua nor a sweep of Celery's own.
@@ -22,6 +29,11 @@ BROKER_OPTIONS = {"ack_emulation": False, "global_keyprefix": "etude:"}
 _TIMEOUT_SECONDS = 1
 
 _log = structlog.get_logger()
+
+
+def bell(topic: Topic) -> ColumnElement[None]:
+    """Build what rings, once its transaction is committed, for the threads that wait for it."""
+    return func.pg_notify(CHANNEL, topic)
 
 
 def hint(queue: Queue, worker: str = "") -> bool:

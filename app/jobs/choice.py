@@ -4,7 +4,8 @@
 fitting job of each department by an index, and locks it: nothing is as long as the queue.
 """
 
-from datetime import datetime, timedelta
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from typing import Any, NamedTuple
 
@@ -13,8 +14,8 @@ from sqlalchemy import (
     ColumnElement,
     Float,
     Integer,
-    Row,
     Select,
+    Text,
     all_,
     bindparam,
     cast,
@@ -48,9 +49,37 @@ from app.training.plan.machine import DeviceInfo
 # A worker that has not been heard of for so long is taken for gone.
 WORKER_SILENCE = timedelta(seconds=60)
 _EXPECTED = Job.plan["seconds"].as_float()
-_WORKERS = select(
-    Worker.id, Worker.host, Worker.devices, Worker.hardware, Worker.state, Worker.last_seen
-).where(Worker.host == bindparam("host"), Worker.queue == "gpu")
+
+
+class _Here(NamedTuple):
+    """A worker of a machine, as it last said of itself."""
+
+    id: str
+    host: str
+    devices: list[str]
+    hardware: dict[str, Any] | None
+    state: WorkerState
+    last_seen: datetime
+
+
+def _build_here() -> Select[Any]:
+    # One statement for what stands in two tables, and a row also where neither has any.
+    host = bindparam("host", type_=Text)
+    last_seen = func.extract("epoch", Worker.last_seen)
+    worker = func.json_build_array(
+        Worker.id, Worker.host, Worker.devices, Worker.hardware, Worker.state, last_seen
+    )
+    workers = select(func.json_agg(worker)).where(Worker.host == host, Worker.queue == "gpu")
+    quarantined = select(func.json_agg(QuarantinedDevice.device)).where(
+        QuarantinedDevice.host == host
+    )
+    return select(
+        workers.scalar_subquery().label("workers"),
+        quarantined.scalar_subquery().label("quarantined"),
+    )
+
+
+_HERE = _build_here()
 _QUARANTINED = select(QuarantinedDevice.device).where(QuarantinedDevice.host == bindparam("host"))
 
 
@@ -71,9 +100,12 @@ def choose(
         to_take: Lock its row; the caller holds the queue's lock. Who only asks locks nothing: a
             claim would pass over it.
     """
-    here = {row.id: row for row in db.execute(_WORKERS, {"host": host})}
+    found = db.execute(_HERE, {"host": host}).one()
+    here = {each.id: each for each in map(_here, found.workers or ())}
     me = here.pop(worker_id, None)
-    if (me is not None and me.state is WorkerState.DRAINING) or _is_quarantined(db, host, devices):
+    if me is not None and me.state is WorkerState.DRAINING:
+        return None
+    if not set(devices).isdisjoint(found.quarantined or ()):
         return None
     everyone = shares.standings(db)
     mine = offer_of(host, devices, me.hardware if me else None)
@@ -92,7 +124,13 @@ def is_out(db: Session, worker_id: str, host: str, devices: tuple[str, ...]) -> 
     return state is WorkerState.DRAINING or _is_quarantined(db, host, devices)
 
 
-def _is_active(worker: Row[Any], now: datetime) -> bool:
+def _here(row: Sequence[Any]) -> _Here:
+    worker_id, host, devices, hardware, state, last_seen = row
+    seen_at = datetime.fromtimestamp(last_seen, UTC)
+    return _Here(worker_id, host, devices, hardware, WorkerState(state), seen_at)
+
+
+def _is_active(worker: _Here, now: datetime) -> bool:
     is_here: bool = now - worker.last_seen < WORKER_SILENCE
     return is_here and worker.state is WorkerState.ACTIVE
 
@@ -101,7 +139,7 @@ def _is_quarantined(db: Session, host: str, devices: tuple[str, ...]) -> bool:
     return not set(devices).isdisjoint(db.scalars(_QUARANTINED, {"host": host}))
 
 
-def worker_offer(worker: Worker | Row[Any]) -> scheduling.Offer:
+def worker_offer(worker: Worker | _Here) -> scheduling.Offer:
     """Return what a worker has."""
     return offer_of(worker.host, tuple(worker.devices), worker.hardware)
 

@@ -56,7 +56,9 @@ def hold(
     return write(db, job_id, attempt, {"lease_until": until(), **values}, worker_id)
 
 
-def mine(job_id: int, attempt: int) -> list[ColumnElement[bool]]:
+def mine(
+    job_id: int | ColumnElement[int], attempt: int | ColumnElement[int]
+) -> list[ColumnElement[bool]]:
     """Say, in a query, that an attempt still holds its job."""
     return [Job.id == job_id, Job.attempt == attempt, Job.status == JobStatus.RUNNING]
 
@@ -84,4 +86,9 @@ def write(
 
 def until() -> ColumnElement[Any]:
     """Say, in a query, when a lease that is renewed now runs out."""
-    return clock.NOW + timedelta(seconds=settings.get().lease_seconds)
+    return clock.NOW + lease()
+
+
+def lease() -> timedelta:
+    """Return for how long a job is held by one heartbeat."""
+    return timedelta(seconds=settings.get().lease_seconds)

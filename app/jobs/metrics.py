@@ -11,13 +11,33 @@ from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, NamedTuple
 
 from pydantic import Field, TypeAdapter, ValidationError
-from sqlalchemy import Row, cast, func, select, text, update
-from sqlalchemy.dialects.postgresql import JSONB, insert
+from sqlalchemy import (
+    BigInteger,
+    ColumnElement,
+    DateTime,
+    Float,
+    Integer,
+    Interval,
+    Select,
+    Text,
+    bindparam,
+    cast,
+    column,
+    func,
+    or_,
+    select,
+    text,
+    true,
+    update,
+)
+from sqlalchemy.dialects.postgresql import ARRAY, JSONB, Insert, insert
 from sqlalchemy.orm import Session
+from sqlalchemy.types import TypeEngine
 
+from app.core import clock
 from app.core.models import (
     Attempt,
     Checkpoint,
@@ -60,6 +80,74 @@ _JSON_NULL = text("'null'::jsonb")
 _STEP_METRICS = ("loss", "learning_rate", "grad_norm", "tokens_per_second", "num_tokens", "epoch")
 _PAIR_METRICS = ("preferred_share", "preference_margin")  # of pairs alone
 CSV_COLUMNS = ("step", "train_loss", "train_accuracy", "valid_loss", "valid_mean_token_accuracy")
+
+
+_POINT: dict[str, TypeEngine[Any]] = {
+    "number": Integer(),
+    "step": Integer(),
+    "name": Text(),
+    "value": Float(),
+    "at": DateTime(timezone=True),
+}
+
+
+def _or_again(new: Insert) -> Insert:
+    again = {name: new.excluded[name] for name in ("value", "attempt", "seq", "at")}
+    return new.on_conflict_do_update(index_elements=["job_id", "step", "name"], set_=again)
+
+
+def _build_ingest() -> Select[int, Desired, None]:
+    # Not by the columns' names: those of a parameter become columns that an UPDATE sets.
+    def given(name: str, kind: TypeEngine[Any]) -> ColumnElement[Any]:
+        return cast(bindparam(f"its_{name}", type_=kind), kind)
+
+    attempt, num_events = given("attempt", Integer()), given("num_events", Integer())
+    last_step = given("last_step", Integer())
+    by = given("worker_id", Text())
+    held = (
+        update(Job)
+        .where(
+            *fence.mine(bindparam("its_job_id", type_=Integer), attempt),
+            or_(by.is_(None), Job.worker_id == by),
+        )
+        .values(
+            attempt=attempt,
+            lease_until=clock.NOW + bindparam("its_lease", type_=Interval),
+            event_seq=Job.event_seq + num_events,
+            trained_tokens=Job.trained_tokens + given("num_tokens", BigInteger()),
+            step=func.coalesce(last_step, Job.step),
+        )
+        .returning(Job.id, Job.event_seq, Job.desired)
+        .cte("held")
+    )
+    point = (
+        func.unnest(*(bindparam(f"its_{name}", type_=ARRAY(kind)) for name, kind in _POINT.items()))
+        .table_valued(*(column(name, kind) for name, kind in _POINT.items()), name="point")
+        .render_derived()
+    )
+    p = point.c
+    seq = held.c.event_seq - num_events + p.number
+    rows = select(held.c.id, attempt, seq, p.step, p.name, p.value, p.at).join_from(
+        held, point, true()
+    )
+    names = ["job_id", "attempt", "seq", "step", "name", "value", "at"]
+    added = _or_again(insert(Metric).from_select(names, rows)).cte("added")
+    heard = (
+        update(Attempt)
+        .where(Attempt.job_id == held.c.id, Attempt.number == attempt)
+        .values(
+            spool_offset=bindparam("its_spool_offset"),
+            last_step=func.coalesce(last_step, Attempt.last_step),
+        )
+        .cte("heard")
+    )
+    bell = func.pg_notify(stream.CHANNEL, bindparam("its_topic", type_=Text))
+    return select(held.c.event_seq, held.c.desired, bell).add_cte(added, heard)
+
+
+# A heartbeat and what it brings in one statement, built once: every job that trains sends it with
+# each of its steps.
+_INGEST = _build_ingest()
 
 
 @dataclass(frozen=True)
@@ -106,24 +194,33 @@ def ingest(
     Raises:
         Fenced: another worker may have the job.
     """
-    tokens = sum(event.num_tokens for event in events if isinstance(event, StepEvent))
-    values: Json = {
-        "event_seq": Job.event_seq + len(events),
-        "trained_tokens": Job.trained_tokens + tokens,
+    steps = [event for event in events if isinstance(event, StepEvent)]
+    points = _points(events)
+    its: Json = {
+        "job_id": job_id,
+        "attempt": attempt,
+        "worker_id": worker_id,
+        "lease": fence.lease(),
+        "num_events": len(events),
+        "num_tokens": sum(event.num_tokens for event in steps),
+        "last_step": steps[-1].step if steps else None,
+        "spool_offset": spool_offset,
+        "topic": stream.topic(job_id),
+        **{name: [point[name] for point in points] for name in _POINT},
     }
+    told = db.execute(_INGEST, {f"its_{name}": value for name, value in its.items()}).one_or_none()
+    if told is None:
+        raise fence.Fenced(f"job {job_id}, attempt {attempt}")
+    # What a step does not bring comes seldom, and is written by itself.
+    values: Json = {}
     for event in events:
-        values |= _columns(event)
-    desired = fence.hold(db, job_id, attempt, worker_id, **values)
-    _write_rows(db, job_id, attempt, events, is_told=False)
-    steps = [event.step for event in events if isinstance(event, StepEvent)]
-    db.execute(
-        update(Attempt)
-        .where(Attempt.job_id == job_id, Attempt.number == attempt)
-        .values({"spool_offset": spool_offset} | ({"last_step": steps[-1]} if steps else {}))
-        .execution_options(synchronize_session=False)
-    )
+        if not isinstance(event, StepEvent):
+            values |= _columns(event)
+    if values:
+        fence.write(db, job_id, attempt, values, worker_id)
+    _write_rest(db, job_id, attempt, events, told.event_seq, is_told=False)
     db.flush()
-    stream.wake(db, job_id)
+    desired: Desired = told.desired
     return desired
 
 
@@ -155,18 +252,29 @@ def _write_rows(
 ) -> None:
     """Write events as points, checkpoints and sentences; their numbers have been drawn."""
     last_seq = db.scalars(select(Job.event_seq).where(Job.id == job_id)).one()
-    metrics: dict[tuple[int, str], Json] = {}
-    for seq, event in enumerate(events, start=last_seq - len(events) + 1):
-        for row in _metrics(job_id, attempt, seq, event):
-            metrics[row["step"], row["name"]] = row
-    if metrics:
-        # A trainer that went back to a checkpoint does steps again: the newer number counts.
-        new = insert(Metric)
-        again = {name: new.excluded[name] for name in ("value", "attempt", "seq", "at")}
-        keys = ["job_id", "step", "name"]
-        db.execute(
-            new.on_conflict_do_update(index_elements=keys, set_=again), list(metrics.values())
-        )
+    points = _points(events)
+    if points:
+        first = last_seq - len(events)
+        rows = [
+            {**point, "seq": first + point["number"], "job_id": job_id, "attempt": attempt}
+            for point in points
+        ]
+        names = ("job_id", "attempt", "seq", "step", "name", "value", "at")
+        new = insert(Metric).values({name: bindparam(name) for name in names})
+        db.execute(_or_again(new), rows)
+    _write_rest(db, job_id, attempt, events, last_seq, is_told=is_told)
+
+
+def _write_rest(
+    db: Session,
+    job_id: int,
+    attempt: int,
+    events: Sequence[TrainerEvent],
+    last_seq: int,
+    *,
+    is_told: bool,
+) -> None:
+    """Write checkpoints and sentences, of which most steps have none."""
     asked: practice.ChosenBy = "practice"
     if any(isinstance(event, PlanEvent | EvaluationEvent) for event in events):
         asked = practice.chosen_by(db.get_one(Job, job_id))
@@ -189,37 +297,33 @@ def _write_rows(
             )
 
 
+def _points(events: Sequence[TrainerEvent]) -> list[Json]:
+    """Return the points of events, each with the number of its event among them, from 1.
+
+    A trainer that went back to a checkpoint does steps again: the newer number counts.
+    """
+    points: dict[tuple[int, str], Json] = {}
+    for number, event in enumerate(events, start=1):
+        for point in _metrics(number, event):
+            points[point["step"], point["name"]] = point
+    return list(points.values())
+
+
 def after(db: Session, job: Job, seq: int, limit: int = 2000) -> list[StreamItem]:
     """Return what came after a number, in order; a step's metrics are one item.
 
-    What has come since `job` was read is left to the next call. Points and sentences are read one
-    after the other: of a number in between, only the sentence would be seen.
+    What has come since `job` was read is left to the next call.
     """
-    job_id, up_to = job.id, job.event_seq
-    values = func.json_object_agg(Metric.name, Metric.value)
-    # The first of both together are among the first of each.
-    points = db.execute(
-        select(Metric.seq, Metric.step, Metric.at, values)
-        .where(Metric.job_id == job_id, Metric.seq > seq, Metric.seq <= up_to)
-        .group_by(Metric.seq, Metric.step, Metric.at)
-        .order_by(Metric.seq)
-        .limit(limit)
-    )
-    events = db.execute(
-        select(JobEvent.seq, JobEvent.at, JobEvent.level, JobEvent.kind, JobEvent.message,
-               JobEvent.data)
-        .where(JobEvent.job_id == job_id, JobEvent.seq > seq, JobEvent.seq <= up_to)
-        .order_by(JobEvent.seq)
-        .limit(limit)
-    )  # fmt: skip
+    found = db.execute(
+        _AFTER, {"job_id": job.id, "after": seq, "up_to": job.event_seq, "most": limit}
+    ).one()
     items = {
         number: StreamItem(
-            "metric",
-            number,
-            {"seq": number, "step": step, "at": at.isoformat(), "values": values},
+            "metric", number, {"seq": number, "step": step, "at": at, "values": values}
         )
-        for number, step, at, values in points
+        for number, step, at, values in found.points or ()
     }
+    events = [_Told(*row) for row in found.events or ()]
     for event in events:
         item = _item(event)
         if event.seq in items:
@@ -285,7 +389,7 @@ def _columns(event: TrainerEvent) -> Json:
             return {}
 
 
-def _metrics(job_id: int, attempt: int, seq: int, event: TrainerEvent) -> list[Json]:
+def _metrics(number: int, event: TrainerEvent) -> list[Json]:
     values: dict[str, float]
     if isinstance(event, StepEvent):
         values = {name: float(getattr(event, name)) for name in _STEP_METRICS}
@@ -294,9 +398,9 @@ def _metrics(job_id: int, attempt: int, seq: int, event: TrainerEvent) -> list[J
         values = {"validation_loss": event.loss} | _of_pairs(event, "validation_")
     else:
         return []
-    row = {"job_id": job_id, "step": event.step, "attempt": attempt, "seq": seq}
+    at = _time(event.at)
     return [
-        {**row, "at": _time(event.at), "name": name, "value": value}
+        {"number": number, "step": event.step, "name": name, "value": value, "at": at}
         for name, value in values.items()
         if math.isfinite(value)  # JSON knows no infinity, and a chart cannot draw one
     ]
@@ -360,7 +464,53 @@ def _keep_checkpoint(db: Session, job_id: int, attempt: int, event: CheckpointEv
     )
 
 
-def _item(event: Row[int, datetime, str, str, str, Json | None]) -> StreamItem:
+def _build_after() -> Select[Any]:
+    job_id, most = (bindparam(name, type_=Integer) for name in ("job_id", "most"))
+    after, up_to = (bindparam(name, type_=BigInteger) for name in ("after", "up_to"))
+    # The first of both together are among the first of each.
+    point = (
+        select(
+            Metric.seq,
+            Metric.step,
+            Metric.at,
+            func.json_object_agg(Metric.name, Metric.value).label("values"),
+        )
+        .where(Metric.job_id == job_id, Metric.seq > after, Metric.seq <= up_to)
+        .group_by(Metric.seq, Metric.step, Metric.at)
+        .order_by(Metric.seq)
+        .limit(most)
+        .subquery()
+    )
+    event = (
+        select(*(getattr(JobEvent, name) for name in _Told._fields))
+        .where(JobEvent.job_id == job_id, JobEvent.seq > after, JobEvent.seq <= up_to)
+        .order_by(JobEvent.seq)
+        .limit(most)
+        .subquery()
+    )
+    points, events = (
+        select(func.json_agg(func.json_build_array(*rows.c))).scalar_subquery()
+        for rows in (point, event)
+    )
+    return select(points.label("points"), events.label("events"))
+
+
+class _Told(NamedTuple):
+    """A sentence, as the stream sends it."""
+
+    seq: int
+    at: str
+    level: str
+    kind: str
+    message: str
+    data: Json | None
+
+
+# One statement, built once: each step of a job that is watched asks it.
+_AFTER = _build_after()
+
+
+def _item(event: _Told) -> StreamItem:
     if event.kind == "resumed" and event.data:
         return StreamItem("rewind", event.seq, {"seq": event.seq, "step": event.data["step"]})
     return StreamItem(
@@ -368,7 +518,7 @@ def _item(event: Row[int, datetime, str, str, str, Json | None]) -> StreamItem:
         event.seq,
         {
             "seq": event.seq,
-            "at": event.at.isoformat(),
+            "at": event.at,
             "level": event.level,
             "kind": event.kind,
             "message": event.message,

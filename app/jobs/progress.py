@@ -31,14 +31,18 @@ _PHASES = {
 }
 
 
-def figures(db: Session, job: Job) -> dict[str, Any]:
-    """Return what the job's page shows and its stream sends: numbers, and the words for them."""
+def figures(db: Session, job: Job, asked: str = "") -> dict[str, Any]:
+    """Return what the job's page shows and its stream sends: numbers, and the words for them.
+
+    Args:
+        asked: What its losses are measured on, where that is known (practice.chosen_by).
+    """
     course = _course(db, job)
     tests, shares = course.tests, course.shares
     seconds = _seconds_left(job, course)
     texts = {
         "status": status_word(job),
-        "sentence": sentence(db, job, tests, shares),
+        "sentence": sentence(db, job, tests, shares, asked),
         "step": f"{job.step:,}",
         "total_steps": f"{job.total_steps:,}" if job.total_steps else "",
         "elapsed": elapsed(job),
@@ -145,7 +149,11 @@ def _course(db: Session, job: Job) -> _Course:
 
 
 def sentence(
-    db: Session, job: Job, tests: list[tuple[int, float]], shares: list[tuple[int, float]]
+    db: Session,
+    job: Job,
+    tests: list[tuple[int, float]],
+    shares: list[tuple[int, float]],
+    asked: str = "",
 ) -> str:
     """Say what is happening, as a colleague would."""
     if job.status is JobStatus.FAILED:
@@ -161,7 +169,7 @@ def sentence(
     if job.desired is Desired.CANCEL:
         return "Stopping. The machine will be free in a few seconds."
     about_phase = _PHASES.get(job.phase or "", ("", "Training is about to start."))[1]
-    return about_phase or _learning(practice.chosen_by(job), tests, dict(shares))
+    return about_phase or _learning(asked or practice.chosen_by(job), tests, dict(shares))
 
 
 def _learning(asked: str, tests: list[tuple[int, float]], shares: dict[int, float]) -> str:

@@ -12,24 +12,45 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import delete, exists, func, select, update
+from sqlalchemy import (
+    BigInteger,
+    Integer,
+    Interval,
+    Select,
+    Text,
+    any_,
+    bindparam,
+    case,
+    cast,
+    delete,
+    exists,
+    func,
+    insert,
+    literal,
+    select,
+    update,
+)
+from sqlalchemy.dialects.postgresql import ARRAY, JSONB
 from sqlalchemy.orm import Session
 
 from app import notices
-from app.core import clock, settings
+from app.core import clock, settings, wakeup
 from app.core.models import (
     Attempt,
     Checkpoint,
     Desired,
     Job,
+    JobEvent,
     JobStatus,
     Json,
     Metric,
+    QuarantinedDevice,
     Worker,
+    WorkerState,
 )
-from app.jobs import choice, fence, inputs, shares
-from app.jobs.fence import Claim
-from app.jobs.stream import say
+from app.jobs import choice, fence, shares
+from app.jobs.fence import Claim, Fenced
+from app.jobs.stream import CHANNEL, say, topic
 
 _LET_GO: Json = {"worker_id": None, "lease_until": None, "phase": None, "progress": None}
 
@@ -52,48 +73,90 @@ def claim(db: Session, worker: WorkerInfo) -> Claim | None:
     What an earlier attempt reported beyond its last checkpoint will be reported again, so it is
     deleted, and streams are told to rewind.
     """
-    inputs.fail_hopeless(db)
     shares.lock(db)
     first = choice.choose(db, worker.id, worker.host, worker.devices, to_take=True)
     if first is None:
         return None
     row = db.execute(
+        _TAKE,
+        {
+            "its_job_id": first,
+            "its_worker_id": worker.id,
+            "its_lease": fence.lease(),
+            "its_host": worker.host,
+            "its_boot_id": worker.boot_id,
+            "its_pid": worker.supervisor_pid,
+            "its_started": worker.supervisor_started,
+            "its_devices": list(worker.devices),
+            "its_topic": topic(first),
+        },
+    ).one()
+    claimed = Claim(row.job_id, row.number, worker.id, row.resume_step, row.started_at)
+    if row.number > 1:
+        _rewind(db, row.job_id, row.resume_step)
+        _say_if_elsewhere(db, claimed, worker)
+    return claimed
+
+
+def _build_take() -> Select[Any]:
+    worker_id = cast(bindparam("its_worker_id"), Text)
+    is_first = Job.attempt == 0
+    taken = (
         update(Job)
-        .where(Job.id == first, Job.status == JobStatus.QUEUED)
+        .where(Job.id == bindparam("its_job_id"), Job.status == JobStatus.QUEUED)
         .values(
             status=JobStatus.RUNNING,
             attempt=Job.attempt + 1,
-            worker_id=worker.id,
-            lease_until=fence.until(),
+            worker_id=worker_id,
+            lease_until=clock.NOW + bindparam("its_lease", type_=Interval),
             started_at=func.coalesce(Job.started_at, clock.NOW),
             phase="starting",
             step=Job.durable_step,
             awaits_scan=False,
+            # A later attempt says where it goes on; the number of that is drawn there.
+            event_seq=Job.event_seq + case((is_first, 1), else_=0),
         )
-        .returning(Job.id, Job.attempt, Job.durable_step)
-        .execution_options(synchronize_session=False)
-    ).one()
-    attempt = Attempt(
-        job_id=row.id,
-        number=row.attempt,
-        worker_id=worker.id,
-        host=worker.host,
-        boot_id=worker.boot_id,
-        supervisor_pid=worker.supervisor_pid,
-        supervisor_started=worker.supervisor_started,
-        devices=list(worker.devices),
-        resume_step=row.durable_step,
-        started_at=clock.NOW,
+        .returning(Job.id, Job.attempt, Job.durable_step, Job.event_seq)
+        .cte("taken")
     )
-    db.add(attempt)
-    db.flush()
-    claimed = Claim(row.id, row.attempt, worker.id, row.durable_step, attempt.started_at)
-    if row.attempt == 1:
-        say(db, row.id, "status", "A machine is free; training starts.")
-    else:
-        _rewind(db, row.id, row.durable_step)
-        _say_if_elsewhere(db, claimed, worker)
-    return claimed
+    t = taken.c
+    attempt: dict[str, Any] = {
+        "job_id": t.id,
+        "number": t.attempt,
+        "worker_id": worker_id,
+        "host": bindparam("its_host", type_=Text),
+        "boot_id": bindparam("its_boot_id", type_=Text),
+        "supervisor_pid": bindparam("its_pid", type_=Integer),
+        "supervisor_started": bindparam("its_started", type_=BigInteger),
+        "devices": bindparam("its_devices", type_=JSONB),
+        "resume_step": t.durable_step,
+        "started_at": clock.NOW,
+    }
+    begun = (
+        insert(Attempt)
+        .from_select(list(attempt), select(*attempt.values()))
+        .returning(Attempt.job_id, Attempt.number, Attempt.resume_step, Attempt.started_at)
+        .cte("begun")
+    )
+    sentence: dict[str, Any] = {
+        "job_id": t.id,
+        "seq": t.event_seq,
+        "at": clock.NOW,
+        "level": literal("info"),
+        "kind": literal("status"),
+        "message": literal("A machine is free; training starts."),
+    }
+    said = (
+        insert(JobEvent)
+        .from_select(list(sentence), select(*sentence.values()).where(t.attempt == 1))
+        .cte("said")
+    )
+    bell = func.pg_notify(CHANNEL, bindparam("its_topic", type_=Text))
+    return select(*begun.c, bell, wakeup.bell("held")).add_cte(taken, said)
+
+
+# One statement, built once: it is asked for while the queue is held.
+_TAKE = _build_take()
 
 
 def _say_if_elsewhere(db: Session, claimed: Claim, worker: WorkerInfo) -> None:
@@ -127,6 +190,49 @@ def has_claimable(db: Session, worker: WorkerInfo | Worker) -> bool:
 def is_out(db: Session, worker: WorkerInfo) -> bool:
     """Say whether a worker is to give its job back: drained, or a device of it quarantined."""
     return choice.is_out(db, worker.id, worker.host, worker.devices)
+
+
+def wishes(db: Session, claimed: Claim, worker: WorkerInfo) -> tuple[Desired, bool]:
+    """Return what people want of a job, and whether its worker is to give it back anyway.
+
+    It is where the worker is drained, a device of it quarantined, or the job's hours are over.
+
+    Raises:
+        Fenced: another worker may have the job, or it is gone.
+    """
+    row = db.execute(
+        _WISHES,
+        {
+            "job_id": claimed.job_id,
+            "attempt": claimed.attempt,
+            "worker_id": worker.id,
+            "host": worker.host,
+            "devices": list(worker.devices),
+        },
+    ).one_or_none()
+    if row is None:
+        raise Fenced(f"job {claimed.job_id} is gone")
+    is_out = row.state is WorkerState.DRAINING or row.is_quarantined
+    return row.desired, is_out or shares.is_over(row.hours or [], row.now)
+
+
+def _build_wishes() -> Select[Any]:
+    quarantined = exists().where(
+        QuarantinedDevice.host == bindparam("host"),
+        QuarantinedDevice.device == any_(bindparam("devices", type_=ARRAY(Text))),
+    )
+    state = select(Worker.state).where(Worker.id == bindparam("worker_id")).scalar_subquery()
+    return select(
+        Job.desired,
+        state.label("state"),
+        quarantined.label("is_quarantined"),
+        shares.hours_of(Job).label("hours"),
+        clock.NOW.label("now"),
+    ).where(Job.id == bindparam("job_id"), Job.attempt == bindparam("attempt"))
+
+
+# Every supervisor asks it once a second.
+_WISHES = _build_wishes()
 
 
 def unheard(db: Session, worker: WorkerInfo) -> Claim | None:

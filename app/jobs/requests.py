@@ -5,9 +5,13 @@ administrators may act; strangers are told that it does not exist. In the queue 
 act on the jobs of every department (`get_any`).
 """
 
-from sqlalchemy import Select, select
+from collections.abc import Sequence
+from itertools import islice
+
+from sqlalchemy import Select, func, select
 from sqlalchemy import delete as sql_delete
-from sqlalchemy.orm import Session
+from sqlalchemy.orm import Session, defer, lazyload, selectinload
+from sqlalchemy.orm.interfaces import ORMOption
 
 from app.base_models import registry as base_models
 from app.core import audit, clock
@@ -36,6 +40,17 @@ from app.people.auth import can_edit
 from app.training.config import TrainConfig
 
 MAX_NAME_LENGTH = 200
+# For a list of names: a job's settings and all that it learns from are larger than all else of it.
+BARE: tuple[ORMOption, ...] = (
+    lazyload(Job.version),
+    lazyload(Job.base_model),
+    defer(Job.samples),
+    defer(Job.config),
+    defer(Job.lineage),
+    defer(Job.practised_before),
+)
+# The same where data and starting model are named beside it.
+IN_LIST: tuple[ORMOption, ...] = (*BARE[2:], selectinload(Job.owner))
 
 
 def visible(user: User) -> Select[Job]:
@@ -100,9 +115,10 @@ def list_jobs(
     labels: dict[str, str] | None = None,
     before_id: int | None = None,
     limit: int = 100,
+    options: Sequence[ORMOption] = (),
 ) -> list[Job]:
     """List jobs, the newest first: those of some statuses, with some labels, older than one."""
-    query = visible(user).order_by(Job.id.desc()).limit(limit)
+    query = visible(user).options(*options).order_by(Job.id.desc()).limit(limit)
     if statuses:
         query = query.where(Job.status.in_(statuses))
     if labels:
@@ -114,16 +130,22 @@ def list_jobs(
 
 def next_in_queue(db: Session, user: User, queue: Outlook, limit: int) -> tuple[list[Job], int]:
     """Return the first jobs that wait and a person may see, and how many more there are."""
-    positions = {job_id: position for position, (job_id, _) in enumerate(queue.waiting)}
     # The queue may be some seconds old: what waits is what the table says.
-    waiting = visible(user).where(Job.status == JobStatus.QUEUED)
-    job_ids = sorted(
-        db.scalars(waiting.with_only_columns(Job.id)),
-        key=lambda job_id: (positions.get(job_id, len(positions)), job_id),
-    )
-    first = job_ids[:limit]
-    by_id = {job.id: job for job in db.scalars(waiting.where(Job.id.in_(first)))}
-    return [by_id[job_id] for job_id in first if job_id in by_id], len(job_ids) - len(first)
+    waiting = visible(user).where(Job.status == JobStatus.QUEUED).options(*BARE)
+    num_waiting = db.scalar(waiting.with_only_columns(func.count(Job.id))) or 0
+    mine = (job_id for job_id, department in queue.waiting if department == user.department_id)
+    found: dict[int, Job] = {}
+    # One that has begun since leaves room for the next.
+    while len(found) < limit and (some := list(islice(mine, limit))):
+        found |= {job.id: job for job in db.scalars(waiting.where(Job.id.in_(some)))}
+    known = {job_id: place for place, (job_id, _) in enumerate(queue.waiting)} if found else {}
+    order = sorted(found, key=lambda job_id: known[job_id])[:limit]
+    if len(order) < min(limit, num_waiting):  # the newest are not in it yet
+        more = waiting.where(Job.id.not_in(order)).order_by(Job.id).limit(limit - len(order))
+        later = list(db.scalars(more))
+        found |= {job.id: job for job in later}
+        order += [job.id for job in later]
+    return [found[job_id] for job_id in order], num_waiting - len(order)
 
 
 def create(

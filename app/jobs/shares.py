@@ -1,13 +1,27 @@
 """What departments and people may have and have had: their standing in the queue, and the charge.
 
-A claim reads three small tables: departments with one fading number each, rules, and the month's
-device-seconds a person. A charge is made as an attempt ends, under the lock that claims take: so
-neither a claim nor another charge reads or writes in between.
+A claim reads three small tables in one statement: departments with one fading number each, rules,
+and the month's device-seconds a person. A charge is made as an attempt ends, under the lock that
+claims take: so neither a claim nor another charge reads or writes in between.
 """
 
-from datetime import datetime
+from collections.abc import Iterable, Sequence
+from datetime import UTC, datetime, time, timedelta
+from typing import Any
 
-from sqlalchemy import Float, bindparam, cast, func, outerjoin, select, true, update
+from sqlalchemy import (
+    ColumnElement,
+    Date,
+    Float,
+    Select,
+    cast,
+    func,
+    literal_column,
+    or_,
+    outerjoin,
+    select,
+    update,
+)
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
@@ -32,26 +46,51 @@ from app.jobs.scheduling import (
     faded,
 )
 
-# Built once: a claim asks them under the queue's lock.
-_NOW = select(clock.NOW.label("now")).cte("now")
-_DEPARTMENTS = select(  # a row at least: what the clock says
-    _NOW.c.now, Department.id, Department.name, Department.used_seconds, Department.used_at
-).select_from(outerjoin(_NOW, Department, true()))
-_RULES = select(QueueRule)
-_USE = select(DeviceUse.department_id, DeviceUse.user_id, DeviceUse.seconds).where(
-    DeviceUse.month == bindparam("month")
-)
-_RUNNING = (
-    select(
-        Job.department_id,
-        Job.owner_id,
-        Attempt.started_at,
-        func.jsonb_array_length(Attempt.devices).label("num_devices"),
-        Job.plan["seconds"].as_float().label("expected"),
+
+def _build_standings() -> Select[Any]:
+    def rows(*columns: Any) -> ColumnElement[Any]:
+        return func.json_agg(func.json_build_array(*columns))
+
+    def epoch(at: Any) -> ColumnElement[Any]:
+        return func.extract("epoch", at)
+
+    departments = select(
+        rows(Department.id, Department.name, Department.used_seconds, epoch(Department.used_at))
     )
-    .join(Attempt, (Attempt.job_id == Job.id) & (Attempt.number == Job.attempt))
-    .where(Job.status == JobStatus.RUNNING)
-)
+    rule = func.to_jsonb(literal_column(QueueRule.__tablename__))
+    named = func.coalesce(func.nullif(User.name, ""), User.email)
+    rules = select(rows(rule, named)).select_from(
+        outerjoin(QueueRule, User, User.id == QueueRule.user_id)
+    )
+    # The site's month is not always the server's: which of the two it is shows afterwards.
+    lately = cast(clock.NOW - timedelta(days=40), Date)
+    use = select(
+        rows(DeviceUse.department_id, DeviceUse.user_id, DeviceUse.seconds, DeviceUse.month)
+    ).where(DeviceUse.month >= lately)
+    running = (
+        select(
+            rows(
+                Job.department_id,
+                Job.owner_id,
+                epoch(Attempt.started_at),
+                func.jsonb_array_length(Attempt.devices),
+                Job.plan["seconds"].as_float(),
+            )
+        )
+        .join(Attempt, (Attempt.job_id == Job.id) & (Attempt.number == Job.attempt))
+        .where(Job.status == JobStatus.RUNNING)
+    )
+    return select(
+        clock.NOW.label("now"),
+        departments.scalar_subquery().label("departments"),
+        rules.scalar_subquery().label("rules"),
+        use.scalar_subquery().label("use"),
+        running.scalar_subquery().label("running"),
+    )
+
+
+# Built once: a claim asks it under the queue's lock.
+_STANDINGS = _build_standings()
 _LOCK = 0x45747564654C  # "EtudeL": the queue is read and changed by one at a time
 
 
@@ -68,57 +107,80 @@ def lock(db: Session) -> None:
 
 def rule_of(row: QueueRule) -> Rule:
     """Read a rule."""
-    limits_hours = row.opens is not None or row.weekends
+    return _rule(
+        row.share, row.max_running, row.max_queued, row.month_hours,
+        row.opens, row.closes, row.weekends,
+    )  # fmt: skip
+
+
+def _rule(
+    share: float,
+    max_running: int | None,
+    max_queued: int | None,
+    month_hours: float | None,
+    opens: time | None,
+    closes: time | None,
+    weekends: bool,
+) -> Rule:
+    limits_hours = opens is not None or weekends
     return Rule(
-        share=row.share,
-        max_running=row.max_running,
-        max_queued=row.max_queued,
-        month_seconds=None if row.month_hours is None else row.month_hours * 3600,
-        hours=OpeningHours(row.opens, row.closes, row.weekends) if limits_hours else None,
+        share=share,
+        max_running=max_running,
+        max_queued=max_queued,
+        month_seconds=None if month_hours is None else month_hours * 3600,
+        hours=OpeningHours(opens, closes, weekends) if limits_hours else None,
     )
 
 
 def standings(db: Session) -> Standings:
     """Return how everyone stands in the queue now."""
     chosen = settings.get()
-    rows = db.execute(_DEPARTMENTS).all()
-    now = rows[0].now
+    found = db.execute(_STANDINGS).one()
+    now = found.now
     everyone = Standings(now, chosen.zone(), is_fair=chosen.fair_share)
     half_life = chosen.share_half_life_days * 86400
-    for row in rows:
-        if row.id is None:
-            continue
-        recent = faded(row.used_seconds, (now - row.used_at).total_seconds(), half_life)
-        everyone.departments[row.id] = Standing(recent_seconds=recent, name=row.name)
-    for rule in db.scalars(_RULES):
-        if rule.department_id is not None:
-            everyone.department(rule.department_id).rule = rule_of(rule)
-        elif rule.user_id is not None:
-            everyone.people[rule.user_id] = Standing(rule_of(rule))
-    if everyone.people:
-        named = select(User.id, User.name, User.email).where(User.id.in_(everyone.people))
-        for user_id, name, email in db.execute(named):
-            everyone.people[user_id].name = name or email
-    _count_month(db, everyone)
-    _count_running(db, everyone)
+    for department_id, name, used_seconds, used_at in found.departments or ():
+        recent = faded(used_seconds, now.timestamp() - used_at, half_life)
+        everyone.departments[department_id] = Standing(recent_seconds=recent, name=name)
+    for row, name in found.rules or ():
+        rule = _rule(
+            row["share"], row["max_running"], row["max_queued"], row["month_hours"],
+            _time(row["opens"]), _time(row["closes"]), row["weekends"],
+        )  # fmt: skip
+        if row["department_id"] is not None:
+            everyone.department(row["department_id"]).rule = rule
+        elif row["user_id"] is not None:
+            everyone.people[row["user_id"]] = Standing(rule, name=name)
+    _count_month(everyone, found.use or ())
+    _count_running(everyone, found.running or ())
     return everyone
 
 
-def time_is_up(db: Session, job_id: int) -> bool:
-    """Say whether a running job has reached the end of its hours."""
-    rows = db.scalars(
-        select(QueueRule)
-        .join(
-            Job,
-            (QueueRule.department_id == Job.department_id) | (QueueRule.user_id == Job.owner_id),
+def hours_of(job: type[Job]) -> ColumnElement[Any]:
+    """Say, in a query, what hours a job has: a list of (opens, closes, weekends), or null."""
+    row = func.json_build_array(QueueRule.opens, QueueRule.closes, QueueRule.weekends)
+    return (
+        select(func.json_agg(row))
+        .where(
+            or_(QueueRule.department_id == job.department_id, QueueRule.user_id == job.owner_id),
+            or_(QueueRule.opens.is_not(None), QueueRule.weekends),
         )
-        .where(Job.id == job_id)
-    ).all()
-    hours = [rule.hours for rule in map(rule_of, rows) if rule.hours is not None]
-    if not hours:
-        return False
-    local = clock.read(db).astimezone(settings.get().zone())
-    return not all(each.is_open(local) for each in hours)
+        .correlate(job)
+        .scalar_subquery()
+    )
+
+
+def is_over(hours: Sequence[Sequence[Any]], now: datetime) -> bool:
+    """Say whether a running job has reached the end of its hours, as `hours_of` found them."""
+    local = now.astimezone(settings.get().zone())
+    return not all(
+        OpeningHours(_time(opens), _time(closes), weekends).is_open(local)
+        for opens, closes, weekends in hours
+    )
+
+
+def _time(text: str | None) -> time | None:
+    return None if text is None else time.fromisoformat(text)
 
 
 def charge(db: Session, job_id: int, begin: datetime, end: datetime, num_devices: int) -> None:
@@ -155,25 +217,27 @@ def charge(db: Session, job_id: int, begin: datetime, end: datetime, num_devices
         db.execute(new.on_conflict_do_update(index_elements=keys, set_={"seconds": total}))
 
 
-def _count_month(db: Session, everyone: Standings) -> None:
-    month = everyone.local.date().replace(day=1)
-    for row in db.execute(_USE, {"month": month}):
-        everyone.department(row.department_id).month_seconds += row.seconds
-        if row.user_id in everyone.people:
-            everyone.people[row.user_id].month_seconds += row.seconds
+def _count_month(everyone: Standings, use: Iterable[Sequence[Any]]) -> None:
+    month = everyone.local.date().replace(day=1).isoformat()
+    for department_id, user_id, seconds, of_month in use:
+        if of_month == month:
+            everyone.department(department_id).month_seconds += seconds
+            if user_id in everyone.people:
+                everyone.people[user_id].month_seconds += seconds
 
 
-def _count_running(db: Session, everyone: Standings) -> None:
+def _count_running(everyone: Standings, running: Iterable[Sequence[Any]]) -> None:
     month = everyone.local.date().replace(day=1)
-    for row in db.execute(_RUNNING):
-        elapsed = max(0.0, (everyone.now - row.started_at).total_seconds())
-        expected = max(elapsed, row.expected if row.expected is not None else UNKNOWN_SECONDS)
+    for department_id, owner_id, started, num_devices, plan_seconds in running:
+        started_at = datetime.fromtimestamp(started, UTC)
+        elapsed = max(0.0, (everyone.now - started_at).total_seconds())
+        expected = max(elapsed, plan_seconds if plan_seconds is not None else UNKNOWN_SECONDS)
         this_month = sum(
             seconds
-            for first, seconds in by_month(row.started_at, everyone.now, everyone.zone)
+            for first, seconds in by_month(started_at, everyone.now, everyone.zone)
             if first == month
         )
-        person = everyone.people.get(row.owner_id)
-        for standing in filter(None, (everyone.department(row.department_id), person)):
-            standing.begin(row.num_devices * expected)
-            standing.month_seconds += row.num_devices * this_month
+        person = everyone.people.get(owner_id)
+        for standing in filter(None, (everyone.department(department_id), person)):
+            standing.begin(num_devices * expected)
+            standing.month_seconds += num_devices * this_month

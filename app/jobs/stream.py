@@ -47,13 +47,14 @@ def say(
     """
     db.flush()
     told = {"job_id": job_id, "level": level, "kind": kind, "message": message, "data": data}
-    db.execute(_SAY, told | {"topic": _topic(job_id)}).one()
+    db.execute(_SAY, told | {"topic": topic(job_id)}).one()
 
 
 def wake(db: Session, job_id: int) -> None:
     """Ring for the event streams of a job, at commit."""
-    db.execute(select(func.pg_notify(CHANNEL, _topic(job_id))))
+    db.execute(select(func.pg_notify(CHANNEL, topic(job_id))))
 
 
-def _topic(job_id: int) -> str:
+def topic(job_id: int) -> str:
+    """Return what the streams of a job wait for."""
     return f"job:{job_id}"

@@ -1,12 +1,14 @@
 """What `/metrics` tells Prometheus: the queue, the workers and their devices, and this web process.
 
 Numbers of the site are read from PostgreSQL at each scrape, so every web process tells the same;
-those of the process itself are counted where they arise. No name of a person, job or dataset is a
-label.
+those of the web itself are counted where they arise, and added up where it has several processes.
+No name of a person, job or dataset is a label.
 """
 
 import hmac
+import os
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 from prometheus_client import CollectorRegistry, Gauge, Histogram, generate_latest
@@ -15,6 +17,7 @@ from prometheus_client.core import (
     GaugeMetricFamily,
     Metric,
 )
+from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
 from prometheus_client.registry import Collector
 from sqlalchemy import case, func, select
 from sqlalchemy.exc import SQLAlchemyError
@@ -36,6 +39,8 @@ from app.core.models import (
 )
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+# Names a folder where the web has several processes (app/ops/up.py); the library reads it as well.
+_SHARED = "PROMETHEUS_MULTIPROC_DIR"
 _registry = CollectorRegistry(auto_describe=False)
 _requests = Histogram(
     "etude_http_request_seconds",
@@ -44,7 +49,12 @@ _requests = Histogram(
     buckets=(0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 10),
     registry=_registry,
 )
-_streams = Gauge("etude_event_streams_open", "Pages that follow a job.", registry=_registry)
+_streams = Gauge(
+    "etude_event_streams_open",
+    "Pages that follow a job.",
+    registry=_registry,
+    multiprocess_mode="livesum",
+)
 # What a device may say (app/machines/devices.py), as a metric: name, help.
 _READINGS = {
     "memory_used_bytes": ("etude_device_memory_used_bytes", "Memory in use."),
@@ -79,7 +89,22 @@ def may_read(authorization: str) -> bool:
 
 def render() -> bytes:
     """Write all measurements in Prometheus' text format."""
-    return generate_latest(_registry)
+    shared = os.environ.get(_SHARED)
+    if not shared:
+        return generate_latest(_registry)
+    # Whichever process is asked adds up what all of them have counted.
+    _forget_streams_of_the_dead(Path(shared))
+    counted = CollectorRegistry(auto_describe=False)
+    MultiProcessCollector(counted)
+    counted.register(_site)
+    return generate_latest(counted)
+
+
+def _forget_streams_of_the_dead(folder: Path) -> None:
+    for file in folder.glob("gauge_live*_*.db"):
+        pid = file.stem.rpartition("_")[2]
+        if not Path(f"/proc/{pid}").exists():
+            mark_process_dead(int(pid), str(folder))
 
 
 class _Site(Collector):
@@ -100,7 +125,8 @@ class _Site(Collector):
         yield from metrics
 
 
-_registry.register(_Site())
+_site = _Site()
+_registry.register(_site)
 
 
 def _queue(session: Session) -> Iterator[Metric]:

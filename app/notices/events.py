@@ -7,7 +7,7 @@ from sqlalchemy import ColumnElement, func, select, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
-from app.core import clock, settings
+from app.core import clock, settings, wakeup
 from app.core.models import (
     Adapter,
     Asking,
@@ -203,6 +203,7 @@ def _tell(
         if new is not None and mails and settings.get().smtp_host and wants_mail(user, kind):
             content = {"title": title, "link": link}
             db.add(Outgoing(channel=Channel.MAIL, user_id=user.id, content=content))
+            db.execute(select(wakeup.bell("outbox")))
     db.flush()
 
 
@@ -229,6 +230,7 @@ def _call(db: Session, kind: NoticeKind, key: str, about: Json, link: str) -> No
             .values(row)
             .on_conflict_do_nothing(index_elements=["webhook_id", "key"])
         )
+        db.execute(select(wakeup.bell("outbox")))
 
 
 def _short(name: str) -> str:

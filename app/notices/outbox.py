@@ -8,7 +8,7 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import timedelta
 
-from sqlalchemy import and_, delete, func, literal, or_, select, update
+from sqlalchemy import ColumnElement, and_, delete, exists, func, literal, or_, select, update
 from sqlalchemy.orm import Session
 
 from app import notices
@@ -41,6 +41,19 @@ class Message:
         return f"webhook {self.webhook_id}" if self.webhook_id is not None else MAIL_SERVER
 
 
+def is_due(db: Session) -> bool:
+    """Say whether a message is to be sent now."""
+    return bool(db.scalar(select(exists().where(*_due()))))
+
+
+def _due() -> list[ColumnElement[bool]]:
+    return [
+        Outgoing.sent_at.is_(None),
+        Outgoing.gave_up_at.is_(None),
+        Outgoing.send_after <= clock.NOW,
+    ]
+
+
 def take(db: Session, busy: Collection[str] = ()) -> Message | None:
     """Take the message that has waited longest; the caller commits before it sends.
 
@@ -52,12 +65,7 @@ def take(db: Session, busy: Collection[str] = ()) -> Message | None:
     free = or_(Outgoing.webhook_id.not_in(hooks), and_(mails, literal(MAIL_SERVER not in busy)))
     due = (
         select(Outgoing.id)
-        .where(
-            Outgoing.sent_at.is_(None),
-            Outgoing.gave_up_at.is_(None),
-            Outgoing.send_after <= clock.NOW,
-            free,
-        )
+        .where(*_due(), free)
         .order_by(Outgoing.send_after)
         .limit(1)
         .with_for_update(skip_locked=True)

@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 from sqlalchemy import func, select, update
 from sqlalchemy.orm import Session
 
-from app.core import audit, secrets, settings
+from app.core import audit, secrets, settings, wakeup
 from app.core.errors import Invalid, NotFound
 from app.core.models import Channel, Outgoing, Role, User, Webhook
 from app.notices import receivers
@@ -87,6 +87,7 @@ def send_test(db: Session, admin: User, webhook: Webhook) -> None:
     require_role(admin, Role.ADMIN)
     content = {"object": "event", "type": "etude.test", "data": {}}
     db.add(Outgoing(channel=Channel.WEBHOOK, webhook_id=webhook.id, content=content))
+    db.execute(select(wakeup.bell("outbox")))
     db.flush()
 
 

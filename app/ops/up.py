@@ -7,6 +7,7 @@ prints goes to its file below logs/.
 
 import http.client
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -46,13 +47,14 @@ class Child:
     start_at: float = 0.0  # not before then
     backoff_seconds: float = _FIRST_BACKOFF_SECONDS
 
-    def start(self, logs: Path) -> None:
-        self.process = processes.start(
-            # The database goes down with us: there would be nobody to hand a job back to.
-            processes.bound(self.command, signal.SIGKILL),
-            logs / f"{self.name}.log",
-            self.environment,
-        )
+    def start(self, logs: Path | None) -> None:
+        """Start it, with its output in a file below `logs`; without such a folder, in ours."""
+        # The database goes down with us: there would be nobody to hand a job back to.
+        command = processes.bound(self.command, signal.SIGKILL)
+        if logs is None:
+            self.process = subprocess.Popen(command, env=self.environment, start_new_session=True)
+        else:
+            self.process = processes.start(command, logs / f"{self.name}.log", self.environment)
         self.started_at = time.monotonic()
 
     def has_ended(self) -> bool:
@@ -118,6 +120,21 @@ def run(chosen: settings.Settings) -> None:
             _stop_children(children, stop)
             servers.stop()
         _say(f"Stopped. Your data stays in {chosen.data_dir}.")
+
+
+def run_web(chosen: settings.Settings) -> None:
+    """Start the processes of the web alone, where there are several, and keep them running."""
+    stop = _Stop()
+    for sign in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(sign, stop)
+    children = _web(chosen, dict(os.environ))
+    try:
+        for child in children:
+            child.start(None)
+        while not stop.asked.wait(_LOOK_SECONDS):
+            _mend_children(children, None)
+    finally:
+        _stop_children(children, stop)
 
 
 @contextmanager
@@ -214,8 +231,7 @@ def _prepare_database(environment: dict[str, str], owner_url: str) -> str | None
 def _children(chosen: settings.Settings, environment: dict[str, str]) -> list[Child]:
     host = socket.gethostname()
     drain = chosen.drain_seconds + 15
-    web = [sys.executable, "-m", "app.cli", "web"]
-    children = [Child("web", web, environment, grace_seconds=10)]
+    children = _web(chosen, environment)
     devices = accelerators()
     trained_on = {f"gpu-{index}": device for index, device in enumerate(devices)}
     if len(devices) > 1:
@@ -234,6 +250,26 @@ def _children(chosen: settings.Settings, environment: dict[str, str]) -> list[Ch
     answering = {"ETUDE_WORKER_ID": f"answer-0@{host}", "ETUDE_DEVICE": ",".join(devices)}
     children.append(Child("answer", answer_command(), environment | answering, grace_seconds=10))
     return children
+
+
+def _web(chosen: settings.Settings, environment: dict[str, str]) -> list[Child]:
+    command = [sys.executable, "-m", "app.cli", "web"]
+    if chosen.web_processes == 1:
+        return [Child("web", command, environment, grace_seconds=10)]
+    # What they count for /metrics, each in files of its own; what is there is an earlier start's.
+    counts = chosen.run_dir / "web-counts"
+    shutil.rmtree(counts, ignore_errors=True)
+    counts.mkdir(parents=True)
+    environment = environment | {"PROMETHEUS_MULTIPROC_DIR": str(counts)}
+    return [
+        Child(
+            "web" if number == 1 else f"web-{number}",
+            command,
+            environment | {"ETUDE_WEB_NUMBER": str(number)},
+            grace_seconds=10,
+        )
+        for number in range(1, chosen.web_processes + 1)
+    ]
 
 
 def _announce(
@@ -269,17 +305,21 @@ def _announce(
 
 def _mend(chosen: settings.Settings, servers: Servers, children: list[Child], stop: _Stop) -> None:
     """Start again whatever has died."""
-    for child in children:
-        if child.has_ended():
-            _note_death(child)
-        if child.process is None and time.monotonic() >= child.start_at:
-            child.start(chosen.logs_dir)
+    _mend_children(children, chosen.logs_dir)
     try:
         for name in servers.revive():
             _say(f"{name} had stopped and is running again.")
     except SystemExit as error:
         _say(f"{error} Trying again.")
         stop.asked.wait(5)
+
+
+def _mend_children(children: list[Child], logs: Path | None) -> None:
+    for child in children:
+        if child.has_ended():
+            _note_death(child)
+        if child.process is None and time.monotonic() >= child.start_at:
+            child.start(logs)
 
 
 def _note_death(child: Child) -> None:

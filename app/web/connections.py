@@ -31,7 +31,7 @@ _FULL = (
 def allow_files() -> None:
     """Let this process open as many files as its connections need, as far as the system lets it."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    needed = settings.get().max_connections + _OTHER_FILES
+    needed = settings.get().connections_each + _OTHER_FILES
     if hard != resource.RLIM_INFINITY:
         needed = min(needed, hard)
     if soft != resource.RLIM_INFINITY and soft < needed:
@@ -107,7 +107,7 @@ class LimitedProtocol(H11Protocol):
         return self.cycle is answered and self.conn.their_state is h11.SEND_BODY
 
     def _is_one_too_many(self) -> bool:
-        limit = settings.get().max_connections
+        limit = settings.get().connections_each
         if len(self.connections) > limit:
             return True
         address = self.client[0] if self.client else ""

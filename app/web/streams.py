@@ -9,7 +9,7 @@ import signal
 import threading
 from collections import defaultdict
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, contextmanager, suppress
 from typing import Any
 
 import psycopg
@@ -38,7 +38,7 @@ class Hub:
         self._conninfo = make_conninfo(**url.get_dialect()().create_connect_args(url)[1])
         self._waiting: dict[str, set[asyncio.Event]] = defaultdict(set)
         self.is_listening = False
-        self.is_closing = False
+        self._closing = asyncio.Event()
 
     @contextmanager
     def subscribe(self, topic: str) -> Iterator[asyncio.Event]:
@@ -63,9 +63,18 @@ class Hub:
             return
         event.clear()
 
+    @property
+    def is_closing(self) -> bool:
+        return self._closing.is_set()
+
+    async def rest(self, seconds: float) -> None:
+        """Let some time pass, whatever happens; only the end of this process cuts it short."""
+        with suppress(TimeoutError):
+            await asyncio.wait_for(self._closing.wait(), seconds)
+
     def close(self) -> None:
         """Tell every stream to end; the web process is about to stop."""
-        self.is_closing = True
+        self._closing.set()
         self._wake_all()
 
     async def run(self) -> None:

@@ -15,7 +15,7 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from app.core.models import Job, JobStatus
-from app.jobs import fence
+from app.jobs import fence, metrics
 from worker.celery_app import app
 from worker.gpu import hold, supervisor
 
@@ -35,6 +35,20 @@ def _write_as_whoever(
     return _write(db, job_id, attempt, values)
 
 
+_ingest = metrics.ingest
+
+
+def _ingest_as_whoever(
+    db: Session,
+    job_id: int,
+    attempt: int,
+    events: Any,
+    spool_offset: int,
+    _worker_id: str | None = None,
+) -> Any:
+    return _ingest(db, job_id, attempt, events, spool_offset)
+
+
 def _ask(self: supervisor.Supervisor, session: Session) -> None:
     self.pump.desired = session.scalars(
         select(Job.desired).where(Job.id == self.claim.job_id)
@@ -51,6 +65,8 @@ def _leave_alone(_job_id: int) -> None:
 
 fence.mine = _whoever
 fence.write = _write_as_whoever
+metrics._INGEST = metrics._build_ingest()  # with that fence
+metrics.ingest = _ingest_as_whoever
 supervisor.Supervisor._ask = _ask
 hold.JobHold.may_be_lost = _never_lost
 supervisor.kill_leftovers = _leave_alone

@@ -88,6 +88,13 @@ class Listener(threading.Thread):
                 elif name == "data" and kind == "end":
                     self.ended = json.loads(value)["status"]
 
+    def wait_for_a_step(self) -> None:
+        """Wait until it is connected: a job may be quicker than its page opens."""
+        deadline = time.monotonic() + patience.seconds(60)
+        while not self.steps:
+            assert self.is_alive() and time.monotonic() < deadline
+            time.sleep(0.02)
+
 
 def test_f29_pages_and_programs_are_told_to_come_back_and_open_pages_go_on(
     house: House, postgres: Postgres
@@ -99,6 +106,7 @@ def test_f29_pages_and_programs_are_told_to_come_back_and_open_pages_go_on(
         listener = Listener(f"{web.address}{address}/events", web.headers())
         listener.start()
         house.until_step(job, 5)
+        listener.wait_for_a_step()
         house.db.rollback()
         page = web.headers() | {"Accept": "text/html"}
         with away(postgres):

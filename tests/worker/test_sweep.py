@@ -17,6 +17,7 @@ from tests.factories import (
     make_zipped_adapter,
 )
 from worker import sweep
+from worker.bell import Bell
 
 
 def test_conversations_over_their_time_are_removed(db: Session, broker: str) -> None:
@@ -42,7 +43,7 @@ def test_an_evaluation_rings_for_those_who_train_alone(
     db: Session, broker: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("ETUDE_WORKER_ID", "w@test")
-    gpu, cpu = sweep._Sweep("gpu"), sweep._Sweep("cpu")
+    gpu, cpu = sweep._Sweep("gpu", Bell()), sweep._Sweep("cpu", Bell())
     assert not gpu._has_work(db)
     job = make_job(db, status=JobStatus.SUCCEEDED)
     evaluations.request_after_job(db, make_adapter(db, job=job))
@@ -54,7 +55,7 @@ def test_a_judging_rings_for_those_who_train_alone_and_ends_in_a_day(
     db: Session, broker: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("ETUDE_WORKER_ID", "w@test")
-    gpu, cpu = sweep._Sweep("gpu"), sweep._Sweep("cpu")
+    gpu, cpu = sweep._Sweep("gpu", Bell()), sweep._Sweep("cpu", Bell())
     made = make_evaluation(db)
     user, judge = make_user(db, role=Role.MEMBER), make_base_model(db, name="house/judge")
     row = judging.request(db, user, made, judge)

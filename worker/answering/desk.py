@@ -29,11 +29,13 @@ class Desk:
         self.queue = Queue(settings.get().answer_queue)
         self.pool = Pool(self.look)
         self.site = Site() if settings.get().inference_url else None
+        self.news = asyncio.Event()  # somebody has asked: what others do matters again
 
     async def serve(self, asked: Asked) -> None:
         """Answer one request into its outbox; whatever goes wrong is its last event."""
         try:
             self.queue.join(asked)
+            self.news.set()
             self.look()
             await self._serve(asked)
         except Refusal as refusal:
@@ -134,6 +136,11 @@ class Desk:
             is_full = model is not None and model.is_open and not model.has_room(asked)
             asked.tell_waiting(ahead[id(model)] + is_full, model.doing if model is not None else "")
             ahead[id(model)] += 1
+
+    @property
+    def is_idle(self) -> bool:
+        """Say whether nobody asks and no model is held, so that little can change."""
+        return self.site is None and not self.pool.models and not len(self.queue)
 
     def state(self) -> AnswererState:
         return AnswererState(

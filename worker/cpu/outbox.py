@@ -18,6 +18,7 @@ from app.core import db, settings
 from app.core.models import Channel
 from app.notices import calls, mail, outbox
 from app.notices.outbox import Message
+from worker.bell import Bell
 
 _log = structlog.get_logger()
 _stopping = threading.Event()
@@ -26,10 +27,10 @@ _MAX_AT_ONCE = 64
 _LOOK_SECONDS = 0.5
 
 
-def start() -> None:
-    """Begin to send, in a thread of this process."""
+def start(bell: Bell) -> None:
+    """Begin to send, in a thread of this process, whenever the bell rings and now and then."""
     _stopping.clear()
-    threading.Thread(target=_run, name="outbox", daemon=True).start()
+    threading.Thread(target=_run, args=(bell,), name="outbox", daemon=True).start()
 
 
 def stop() -> None:
@@ -54,14 +55,23 @@ def send_due() -> int:
             busy.discard(told.get(timeout=_LOOK_SECONDS))
 
 
-def _run() -> None:
-    while not _stopping.wait(settings.get().watch_seconds):
+def _run(bell: Bell) -> None:
+    while not _stopping.is_set():
+        chosen = settings.get()
+        # What is to be tried again falls due without a ring.
+        bell.wait("outbox", chosen.sweep_seconds if bell.is_listening else chosen.watch_seconds)
         try:
-            send_due()
+            if _is_due():
+                send_due()
         except DBAPIError as error:
             _log.warning("outbox.database_away", error=str(error.orig).strip())
         except Exception:
             _log.exception("outbox.failed")
+
+
+def _is_due() -> bool:
+    with db.watching() as session:
+        return outbox.is_due(session)
 
 
 def _take(busy: Collection[str]) -> Message | None:

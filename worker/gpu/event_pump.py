@@ -6,13 +6,13 @@ from collections.abc import Callable
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from app.core import settings
+from app.core import db, settings
 from app.core.models import Attempt, Desired
 from app.jobs import fence, metrics
 from app.training import failpoints
 from app.training.clock import boot_seconds
 from app.training.events import CheckpointEvent, DoneEvent, FailedEvent
-from worker.gpu import energy, hold
+from worker.gpu import energy
 from worker.gpu.hold import JobHold
 from worker.gpu.trainer_process import Trainer
 
@@ -62,14 +62,14 @@ class EventPump:
         since = time.monotonic() - self._flushed_at
         due = self._pending and since >= self._settings.metrics_flush_seconds
         if due or since >= self._settings.heartbeat_seconds:
-            self._hold.attempt(self._flush)
+            self._hold.attempt(self._flush, db.holding)
         while is_last and self._pending:
-            self._hold.persist(self._flush, "flush")
+            self._hold.persist(self._flush, "flush", db.holding)
 
     def beat_if_due(self) -> None:
         """Renew the lease where nothing is reported yet."""
         if time.monotonic() - self._flushed_at >= self._settings.heartbeat_seconds:
-            self._hold.attempt(self._flush)
+            self._hold.attempt(self._flush, db.holding)
 
     def note_last_energy(self) -> None:
         """Write what the devices have taken up to the end."""
@@ -83,7 +83,6 @@ class EventPump:
     def _flush(self, session: Session) -> None:
         """Write what is pending, in one transaction with the heartbeat."""
         sent_at, claim = boot_seconds(), self._hold.claim
-        hold.limit(session)
         if self._hold.is_uncertain:
             stored = session.scalar(
                 select(Attempt.spool_offset).where(

@@ -7,7 +7,7 @@ over meanwhile, it is given up in time.
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 
 import structlog
 from sqlalchemy import func, make_url, select
@@ -20,8 +20,6 @@ from app.training import failpoints
 from app.training.clock import boot_seconds
 
 POLL_SECONDS = 0.04
-# What takes longer than this waits for somebody's lock; it is tried again.
-_STATEMENT_SECONDS = 5
 
 _log = structlog.get_logger()
 
@@ -42,13 +40,17 @@ class JobHold:
         self._must_fence = must_fence(self._settings)
         self._away_until = 0.0
 
-    def attempt(self, operation: Callable[[Session], object]) -> bool:
+    def attempt(
+        self,
+        operation: Callable[[Session], object],
+        session: Callable[[], AbstractContextManager[Session]] = db.session,
+    ) -> bool:
         """Do something in a session of its own; says whether the database could be reached."""
         if time.monotonic() < self._away_until:
             return False
         try:
-            with db.session() as session:
-                operation(session)
+            with session() as opened:
+                operation(opened)
         except DBAPIError as error:
             if not db.is_away(error):
                 raise
@@ -58,7 +60,12 @@ class JobHold:
             return False
         return True
 
-    def persist(self, operation: Callable[[Session], object], name: str) -> None:
+    def persist(
+        self,
+        operation: Callable[[Session], object],
+        name: str,
+        session: Callable[[], AbstractContextManager[Session]] = db.session,
+    ) -> None:
         """Do something that must happen, however long the database is away.
 
         Args:
@@ -69,14 +76,14 @@ class JobHold:
             Abandoned: it is away for so long that another worker may have the job.
         """
 
-        def once(session: Session) -> None:
+        def once(opened: Session) -> None:
             # The answer to a commit was lost. An attempt that holds its job no more was ended, by
             # that commit or by another worker: either way there is nothing left to do.
-            if not self.is_uncertain or protocol.held_on(session, self.claim):
-                operation(session)
-                failpoints.commit(session, name)
+            if not self.is_uncertain or protocol.held_on(opened, self.claim):
+                operation(opened)
+                failpoints.commit(opened, name)
 
-        while not self.attempt(once):
+        while not self.attempt(once, session):
             if self.may_be_lost():
                 raise Abandoned
             time.sleep(POLL_SECONDS)
@@ -116,9 +123,8 @@ class JobHold:
         def beat() -> None:
             while not over.wait(self._settings.heartbeat_seconds):
                 # Fenced, or away: whoever writes the end finds out.
-                with suppress(fence.Fenced, DBAPIError), db.session() as session:
+                with suppress(fence.Fenced, DBAPIError), db.holding() as session:
                     sent_at = boot_seconds()
-                    limit(session)
                     fence.heartbeat(session, self.claim)
                     session.commit()
                     self.held_at = sent_at
@@ -141,12 +147,12 @@ def must_fence(chosen: settings.Settings) -> bool:
     return not (host in ("", "localhost", "127.0.0.1", "::1") or host.startswith("/"))
 
 
-def limit(session: Session, statement_seconds: float = _STATEMENT_SECONDS) -> None:
+def limit(session: Session, statement_seconds: float) -> None:
     """Let this transaction's statements not wait for long: the trainer has to be watched.
 
     Where we stand still within it, the server ends it: nobody could take back, or cancel, a job
     whose row we have locked.
     """
-    db.limit_silence(session, settings.get().lease_seconds)
     milliseconds = str(round(1000 * statement_seconds))
-    session.execute(select(func.set_config("statement_timeout", milliseconds, True)))
+    wanted = func.set_config("statement_timeout", milliseconds, True)
+    session.execute(select(db.silence_limit(settings.get().lease_seconds), wanted))

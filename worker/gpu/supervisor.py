@@ -11,14 +11,13 @@ from contextlib import ExitStack, closing
 from dataclasses import dataclass
 
 import structlog
-from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from app.adapters import registry as adapters
 from app.core import db, disk, settings
 from app.core.models import Desired, Job
 from app.evaluation import evaluations
-from app.jobs import fence, metrics, practice, protocol, shares
+from app.jobs import fence, metrics, practice, protocol
 from app.jobs.stream import say
 from app.machines import devices
 from app.training import failpoints
@@ -289,7 +288,7 @@ class Supervisor:
         trainer.cap_log()
         # Also while the database is away.
         self.is_draining = self.is_draining or identity.is_draining()
-        self.hold.attempt(self._ask)
+        self.hold.attempt(self._ask, lambda: db.holding(glance=True))
         if self.pump.desired is Desired.CANCEL:
             self._kill(trainer, "cancel")
         elif (self.is_draining or self.pump.desired is Desired.PAUSE) and self.stop_at is None:
@@ -297,20 +296,8 @@ class Supervisor:
             trainer.ask_to_stop()
 
     def _ask(self, session: Session) -> None:
-        hold.limit(session)
-        desired = session.scalar(
-            select(Job.desired).where(
-                Job.id == self.claim.job_id, Job.attempt == self.claim.attempt
-            )
-        )
-        if desired is None:
-            raise fence.Fenced(f"job {self.claim.job_id} is gone")
-        self.pump.desired = desired
-        self.is_draining = (
-            identity.is_draining()
-            or protocol.is_out(session, self.worker)
-            or shares.time_is_up(session, self.claim.job_id)
-        )
+        self.pump.desired, is_over = protocol.wishes(session, self.claim, self.worker)
+        self.is_draining = identity.is_draining() or is_over
 
     def _check_clocks(self, trainer: Trainer) -> None:
         if (

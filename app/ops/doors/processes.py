@@ -26,32 +26,22 @@ def up(
 
 def web() -> None:
     """Start only the web; DATABASE_URL and REDIS_URL name the servers."""
-    with loading():
-        import uvicorn
+    from app.core import logs
 
-        from app.core import logs
-        from app.web.connections import LimitedProtocol, allow_files
+    chosen = settings_with_servers()
+    is_one_of_several = "ETUDE_WEB_NUMBER" in os.environ
+    if chosen.web_processes > 1 and not is_one_of_several:
+        from app.ops import up as supervisor
+
+        supervisor.run_web(chosen)
+        return
+    with loading():
+        from app.web import server
 
         import_module(_WEB)  # uvicorn would, with the collector in its way
 
-    chosen = settings_with_servers()
     logs.configure(chosen.log_level, chosen.log_format)
-    allow_files()
-    uvicorn.run(
-        f"{_WEB}:create_lasting_app",
-        factory=True,
-        host=chosen.host,
-        port=chosen.port,
-        access_log=False,
-        log_config=None,  # its own form of lines would stand beside ours
-        server_header=False,
-        http=LimitedProtocol,
-        ws="none",
-        proxy_headers=False,  # app/web/proxies.py reads them, of the proxies that are ours
-        log_level=chosen.log_level.lower(),
-        # Open event streams end at once; browsers come back to the next process by themselves.
-        timeout_graceful_shutdown=3,
-    )
+    server.serve(is_one_of_several=is_one_of_several)
 
 
 def worker(queue: Annotated[Literal["gpu", "cpu"], typer.Argument(help="gpu or cpu")]) -> None:

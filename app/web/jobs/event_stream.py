@@ -12,6 +12,7 @@ from typing import Annotated
 from fastapi import APIRouter, Header, Query, Request
 from fastapi.responses import PlainTextResponse, Response, StreamingResponse
 from sqlalchemy.exc import SQLAlchemyError
+from starlette.datastructures import State
 
 from app.core import db, settings
 from app.core.errors import AppError, NotSignedIn
@@ -25,6 +26,7 @@ from app.web.jobs.stream_reads import (
     encode,
     shared,
 )
+from app.web.shedding import Lateness
 from app.web.streams import Hub
 
 router = APIRouter()
@@ -50,15 +52,16 @@ async def stream(
     # A browser that reconnects by itself asks for the same address again, with this header.
     seq = int(last_event_id) if last_event_id.isascii() and last_event_id.isdigit() else after
     return StreamingResponse(
-        _events(request.app.state.hub, request.app.state.reads, cookie, job_id, seq),
+        _events(request.app.state, cookie, job_id, seq),
         media_type="text/event-stream",
         headers=_HEADERS,
     )
 
 
-async def _events(
-    hub: Hub, reads: dict[int, SharedReads], cookie: str, job_id: int, seq: int
-) -> AsyncIterator[str]:
+async def _events(state: State, cookie: str, job_id: int, seq: int) -> AsyncIterator[str]:
+    hub: Hub = state.hub
+    reads: dict[int, SharedReads] = state.reads
+    lateness: Lateness = state.lateness
     checked_at = sent_at = time.monotonic()
     figures = ""
     yield "retry: 1000\n\n"
@@ -90,6 +93,10 @@ async def _events(
                 sent_at = now
             if read is None or read.has_all:
                 await hub.wait(news, patience)
+                # What comes meanwhile is read together: nothing is left out.
+                rest = lateness.stream_gap - (time.monotonic() - sent_at)
+                if rest > 0:
+                    await hub.rest(rest)
 
 
 async def _read(mine: SharedReads, seq: int, cookie: str | None) -> StreamRead | None:

@@ -25,7 +25,9 @@ _PAGE_JOBS = 50
 def list_jobs(db: Db, user: CurrentUser, before: str = "") -> Response:
     """Show the department's jobs, the newest first, or those older than one."""
     before_id = int(before) if before.isdecimal() and len(before) < 10 else None
-    jobs = requests.list_jobs(db, user, before_id=before_id, limit=_PAGE_JOBS + 1)
+    jobs = requests.list_jobs(
+        db, user, before_id=before_id, limit=_PAGE_JOBS + 1, options=requests.IN_LIST
+    )
     shown = jobs[:_PAGE_JOBS]
     listed = ListPage(
         rows=progress.in_list(db, shown),

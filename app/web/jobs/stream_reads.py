@@ -19,7 +19,7 @@ from sqlalchemy.orm import defer, lazyload
 from app.core import db
 from app.core.errors import NotFound
 from app.core.models import Job
-from app.jobs import metrics, progress
+from app.jobs import metrics, practice, progress
 
 T = TypeVar("T")
 
@@ -68,6 +68,8 @@ class SharedReads:
         self._begun: dict[int, asyncio.Task[StreamRead]] = {}
         self._following: dict[int, asyncio.Task[StreamRead]] = {}
         self._figures: Figures | None = None
+        # Of which attempt, and what its losses are measured on: all that a read needs of the data.
+        self._asked = (0, "")
 
     async def after(self, seq: int) -> StreamRead:
         """Read what came after a sequence number; all that was there before the call is seen.
@@ -115,7 +117,12 @@ class SharedReads:
             items = metrics.after(session, job, seq, BATCH)
             kept, now = self._figures, time.monotonic()
             if kept is None or kept.state != state or now - kept.at >= FIGURES_SECONDS:
-                kept = Figures(encode("job", progress.figures(session, job)), now, state)
+                # Which rows are asked is settled before a job's first step.
+                if job.phase == "training" and self._asked[0] != job.attempt:
+                    self._asked = job.attempt, practice.chosen_by(job)
+                asked = self._asked[1] if self._asked[0] == job.attempt else ""
+                figures = progress.figures(session, job, asked)
+                kept = Figures(encode("job", figures), now, state)
                 self._figures = kept
         return StreamRead(
             text="".join(encode(item.event, item.data, item.seq) for item in items),

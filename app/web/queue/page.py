@@ -17,7 +17,7 @@ from app.core.models import (
     User,
     Worker,
 )
-from app.jobs import choice, progress, queue_view, rights
+from app.jobs import choice, progress, queue_view, requests, rights
 from app.jobs.moments import in_words
 from app.machines import devices as machines
 
@@ -92,7 +92,7 @@ def queue_page(db: Session, user: User, error: AppError | None = None) -> QueueP
         job.id: job
         for job in db.scalars(
             select(Job)
-            .options(selectinload(Job.owner))
+            .options(selectinload(Job.owner), *requests.BARE)
             .where(Job.id.in_(running_ids + waiting_ids[:MOST_ROWS]))
         )
     }

@@ -19,6 +19,7 @@ from app.core.models import (
     Attempt,
     DatasetVersion,
     Department,
+    Desired,
     DeviceUse,
     Job,
     JobStatus,
@@ -264,11 +265,14 @@ def test_hours_on_the_clock_of_the_house(
     row.opens = (now - timedelta(hours=1)).time().replace(second=0, microsecond=0)
     db.commit()
     assert protocol.has_claimable(db, WORKER)
-    assert site.claim() == job.id
-    assert not shares.time_is_up(db, job.id)
+    claimed = protocol.claim(db, WORKER)
+    db.commit()
+    assert claimed is not None
+    assert claimed.job_id == job.id
+    assert protocol.wishes(db, claimed, WORKER) == (Desired.RUN, False)
     row.closes = (now - timedelta(minutes=1)).time().replace(second=0, microsecond=0)
     db.commit()
-    assert shares.time_is_up(db, job.id)
+    assert protocol.wishes(db, claimed, WORKER) == (Desired.RUN, True)
 
 
 def test_a_worker_gets_what_it_can_hold(site: Site, db: Session) -> None:

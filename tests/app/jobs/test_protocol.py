@@ -138,6 +138,7 @@ def test_a_job_whose_data_failed_fails_with_that_reason(db: Session) -> None:
     version = make_dataset_version(db, status=VersionStatus.FAILED, reason="Line 3 has no answer.")
     job = make_job(db, version=version)
     assert protocol.claim(db, WORKER) is None
+    assert inputs.fail_hopeless(db) == [job.id]  # the sweep does so
     db.commit()
     assert fresh(db, job).status is JobStatus.FAILED
     assert job.reason is not None and "Line 3 has no answer." in job.reason

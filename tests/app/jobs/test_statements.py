@@ -6,8 +6,9 @@ from contextlib import contextmanager
 from sqlalchemy import event
 from sqlalchemy.orm import Session
 
-from app.core.models import Job, JobStatus
-from app.jobs import fence, protocol
+from app.core.models import Desired, Job, JobStatus
+from app.jobs import fence, metrics, protocol
+from app.training.events import StepEvent
 from tests.factories import make_job
 
 WORKER = protocol.WorkerInfo("gpu-0@here", "here", "boot", 1234, 99, ("cpu",))
@@ -36,7 +37,7 @@ def test_a_claim_asks_few_statements(db: Session) -> None:
         claimed = protocol.claim(db, WORKER)
         db.commit()
     assert claimed is not None
-    assert len(sent) == 12, "\n\n".join(sent)
+    assert len(sent) == 5, "\n\n".join(sent)
     with counted(db) as sent:
         fence.heartbeat(db, claimed)
         db.commit()
@@ -45,9 +46,26 @@ def test_a_claim_asks_few_statements(db: Session) -> None:
     assert job.attempt == 1
 
 
+def test_a_step_is_one_statement(db: Session) -> None:
+    make_job(db, status=JobStatus.QUEUED)
+    db.commit()
+    claimed = protocol.claim(db, WORKER)
+    db.commit()
+    assert claimed is not None
+    step = StepEvent(at=1.0, step=1, epoch=0.1, loss=2.0, learning_rate=1e-3, grad_norm=1.0,
+                     num_tokens=100, tokens_per_second=50.0)  # fmt: skip
+    with counted(db) as sent:
+        metrics.ingest(db, claimed.job_id, claimed.attempt, [step], spool_offset=120)
+        db.commit()
+    assert len(sent) == 1, "\n\n".join(sent)
+    with counted(db) as sent:
+        assert protocol.wishes(db, claimed, WORKER) == (Desired.RUN, False)
+    assert len(sent) == 1, "\n\n".join(sent)
+
+
 def test_an_empty_queue_costs_fewer(db: Session) -> None:
     with counted(db) as sent:
         assert protocol.claim(db, WORKER) is None
         db.commit()
     assert db.query(Job).count() == 0
-    assert len(sent) == 9, "\n\n".join(sent)
+    assert len(sent) == 4, "\n\n".join(sent)

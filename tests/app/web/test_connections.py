@@ -1,21 +1,17 @@
 """The web server as strangers meet it: slow ones, many of them, and requests of two lengths."""
 
-import os
 import socket
-import subprocess
-import sys
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, closing, contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from functools import cache
-from pathlib import Path
 
-import httpx2
 import pytest
 
 from app.ops.embedded.postgres import Postgres
 from app.ops.embedded.valkey import Valkey
 from tests import patience
+from tests.app.web.serving import is_well, serving
 from tests.conftest import own_database
 
 pytestmark = pytest.mark.timeout(200)
@@ -37,45 +33,15 @@ def port(
 ) -> Iterator[int]:
     """The port of one `etude web` for the file, as it runs at a site, with short limits."""
     folder = tmp_path_factory.mktemp("web")
-    with pytest.MonkeyPatch.context() as patch, own_database(postgres, patch):
-        patch.setenv("ETUDE_DATA_DIR", str(folder / "var"))
-        patch.setenv("REDIS_URL", valkey.url)
-        with serving(folder / "web.log") as number:
-            yield number
-
-
-@contextmanager
-def serving(path: Path) -> Iterator[int]:
-    with closing(socket.socket()) as probe:
-        probe.bind(("127.0.0.1", 0))
-        number: int = probe.getsockname()[1]
-    log = path.open("wb")
     waits = ("REQUEST_HEADER", "REQUEST_BODY", "RESPONSE_READER")
     limits = {f"ETUDE_{name}_SECONDS": str(limit_seconds()) for name in waits}
     # This machine is a stranger like any other.
     limits |= {"ETUDE_MAX_CONNECTIONS": str(MAX_CONNECTIONS), "ETUDE_TRUSTED_PROXIES": "[]"}
-    process = subprocess.Popen(
-        [sys.executable, "-m", "app.cli", "web"],
-        env=os.environ | limits | {"ETUDE_PORT": str(number)},
-        stdout=log,
-        stderr=log,
-    )
-    deadline = time.monotonic() + patience.seconds(60)
-    while not _is_well(number):
-        assert process.poll() is None, path.read_text()
-        assert time.monotonic() < deadline, path.read_text()
-        time.sleep(0.1)
-    yield number
-    process.terminate()
-    process.wait()
-    log.close()
-
-
-def _is_well(port: int) -> bool:
-    try:
-        return httpx2.get(f"http://127.0.0.1:{port}/healthz", timeout=5).status_code == 200
-    except httpx2.TransportError:
-        return False
+    with pytest.MonkeyPatch.context() as patch, own_database(postgres, patch):
+        patch.setenv("ETUDE_DATA_DIR", str(folder / "var"))
+        patch.setenv("REDIS_URL", valkey.url)
+        with serving(folder, **limits) as (number, _):
+            yield number
 
 
 @contextmanager
@@ -192,7 +158,7 @@ def test_one_client_gets_its_part_of_the_connections(port: int) -> None:
         newest.sendall(b"\r\n")
         assert newest.recv(65536).startswith(b"HTTP/1.1 200")
     deadline = time.monotonic() + patience.seconds(20)
-    while not _is_well(port):
+    while not is_well(port):
         assert time.monotonic() < deadline, "a place that is left is never given again"
 
 
