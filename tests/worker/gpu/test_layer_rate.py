@@ -9,6 +9,7 @@ from sqlalchemy.orm import Session
 from app.core.models import Worker
 from tests import patience
 from worker import sweep
+from worker.bell import Bell
 from worker.gpu import layer_rate
 from worker.gpu.layer_rate import LayerRate
 
@@ -32,7 +33,7 @@ def test_a_worker_says_it_of_its_hardware_as_soon_as_it_is_known(
 ) -> None:
     monkeypatch.setenv("ETUDE_WORKER_ID", "gpu-0@test")
     layer_rate._keep(3e9)
-    mine = sweep._Sweep("gpu")
+    mine = sweep._Sweep("gpu", Bell())
 
     def said() -> float:
         mine._say_alive(db)
