@@ -75,7 +75,7 @@ def _allow(seconds: float) -> None:
 def _answer(formats: "_Formats", request: Json) -> Json:
     try:
         if "model" in request:
-            chat = formats.get(request["model"]["folder"], request["model"]["hash"])
+            chat = formats.get(request["model"]["folder"], request["model"]["hash"], request)
             return {"said": _ABOUT_MODELS[request["do"]](chat, request)}
         return {"said": _ABOUT_PATTERNS[request["do"]](request)}
     except ChatError as error:
@@ -95,13 +95,15 @@ class _Formats:
         self._kept: OrderedDict[tuple[str, str | None], ChatFormat] = OrderedDict()
         self._tell = tell
 
-    def get(self, folder: str, manifest_sha256: str | None) -> ChatFormat:
+    def get(self, folder: str, manifest_sha256: str | None, asked: Json) -> ChatFormat:
         key = (folder, manifest_sha256)
         chat = self._kept.get(key)
-        if chat is None:
+        if chat is None or chat.must_prepare(asked):
             self._tell()
             _allow(LOAD_SECONDS)
-            chat = self._kept[key] = self._load(folder)
+            chat = self._kept[key] = chat or self._load(folder)
+            if chat.must_prepare(asked):
+                chat.words.prepare()
             _allow(REQUEST_SECONDS)
             if len(self._kept) > _MAX_FORMATS:
                 self._kept.popitem(last=False)
@@ -133,24 +135,8 @@ def _segments(chat: ChatFormat, asked: Json) -> list[list[Any]]:
 
 
 def _cut(chat: ChatFormat, asked: Json) -> Json:
-    messages, tools, length = asked["messages"], asked["tools"], asked["length"]
-    segments = chat.segments(messages, tools)
-    text = "".join(segment.text for segment in segments)
-    encoding = chat.tokenizer.encode(text, add_special_tokens=False)
-    ids, first, last = list(encoding.ids), 0, len(text)
-    if len(ids) > length and asked["is_cut"]:
-        kept = chat.encode(messages, length, tools).token_ids
-        begin = next(
-            (at for at in range(len(ids) - length + 1) if ids[at : at + length] == kept), 0
-        )
-        first = encoding.offsets[begin][0]
-        last = encoding.offsets[begin + length - 1][1]
-    return {
-        "segments": [list(segment) for segment in segments],
-        "num_tokens": len(ids),
-        "first": first,
-        "last": last,
-    }
+    measured = chat.measure(asked["messages"], asked["tools"], asked["length"])
+    return measured._asdict() | {"segments": [list(piece) for piece in measured.segments]}
 
 
 def _lengths(chat: ChatFormat, asked: Json) -> Json:
