@@ -25,6 +25,7 @@ from app.core.models import DatasetVersion, User
 from app.datasets import versions
 from app.datasets.privacy import reviews
 from app.datasets.privacy.reviews import Decision
+from app.datasets.readers.reading import ReadAs
 from app.people.auth import can_edit
 
 # A killed web process leaves a half-written file behind; nobody can still be sending it after this.
@@ -285,18 +286,22 @@ def add_dataset(
     *,
     auto_confirm: bool = False,
     decision: Decision | None = None,
+    read_as: ReadAs | None = None,
 ) -> DatasetVersion:
     """Make a dataset of stored bytes, commit and wake a worker; the bytes go if that fails.
 
     Args:
         auto_confirm: Nobody is there to ask: a mapping that is sure is taken, another an error.
         decision: What to do with personal details, where that is known before they are found.
+        read_as: What a person says of how it is to be read.
 
     Raises:
         Forbidden, Invalid: as for versions.add and reviews.state.
     """
     try:
         version = versions.add(db, user, stored, filename, name.strip(), auto_confirm=auto_confirm)
+        if read_as is not None:
+            version.read_as = read_as.model_dump(mode="json", exclude_defaults=True)
         if decision is not None:
             reviews.state(db, user, version, decision)
         db.commit()

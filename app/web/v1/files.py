@@ -20,8 +20,11 @@ from app.core.models import (
     User,
     VersionStatus,
 )
-from app.datasets import parts, statuses, stored_files, uploads, versions
+from app.datasets import examples, parts, statuses, stored_files, uploads, versions
+from app.datasets.mapping import MAX_WORDS
 from app.datasets.privacy import reviews
+from app.datasets.readers.reading import ReadAs
+from app.datasets.turns import TurnRole
 from app.people import auth
 from app.people.auth import TokenUser
 from app.web.multipart import Received, received
@@ -43,7 +46,17 @@ def described_form(**fields: dict[str, Any]) -> dict[str, Any]:
 BYTES = {"type": "string", "format": "binary"}
 
 
-@router.post("", openapi_extra=described_form(purpose={"const": PURPOSE}, file=BYTES, x_privacy={}))
+@router.post(
+    "",
+    openapi_extra=described_form(
+        purpose={"const": PURPOSE},
+        file=BYTES,
+        x_privacy={},
+        x_roles={},
+        x_speakers={},
+        x_placeholders={},
+    ),
+)
 async def create_file(request: Request, db: Db, user: TokenUser) -> File:
     """Keep a training file; reading it goes to the cpu queue."""
     # Ends the transaction that the token was looked up in: an upload may take an hour.
@@ -57,6 +70,11 @@ async def create_file(request: Request, db: Db, user: TokenUser) -> File:
 def _keep(request: Request, db: Session, user: User, form: Received) -> File:
     _check(form)
     decision = creation.privacy(_privacy(form))
+    read_as = ReadAs(
+        roles=_meanings(form, "x_roles"),
+        speakers=_meanings(form, "x_speakers"),
+        placeholders=form.fields.get("x_placeholders", "").casefold() in ("1", "true"),
+    )
     retries.serialize(db, user, form.filename, form.file.sha256)
     if retries.is_retry(request):
         earlier = stored_files.just_sent(db, user, form.filename, form.file.sha256, retries.WINDOW)
@@ -64,7 +82,14 @@ def _keep(request: Request, db: Session, user: User, form: Received) -> File:
             return show(db, earlier)
     name = form.filename.rpartition(".")[0][: versions.MAX_NAME_LENGTH]
     version = uploads.add_dataset(
-        db, user, form.keep(), form.filename, name, auto_confirm=True, decision=decision
+        db,
+        user,
+        form.keep(),
+        form.filename,
+        name,
+        auto_confirm=True,
+        decision=decision,
+        read_as=read_as,
     )
     return show(db, version.file)
 
@@ -88,17 +113,7 @@ def no_expiry() -> BadRequest:
 
 
 def _privacy(form: Received) -> Privacy | None:
-    """Read x_privacy: JSON in one field, or, as OpenAI's client sends it, a field for each key."""
-    sent: Any = {
-        name.removeprefix("x_privacy[").removesuffix("]"): value
-        for name, value in form.fields.items()
-        if name.startswith("x_privacy[")
-    }
-    if "x_privacy" in form.fields:
-        try:
-            sent = json.loads(form.fields["x_privacy"])
-        except ValueError:
-            raise BadRequest("x_privacy: it is no JSON object.", field="x_privacy") from None
+    sent = _object(form, "x_privacy")
     if not sent:
         return None
     try:
@@ -107,6 +122,38 @@ def _privacy(form: Received) -> Privacy | None:
         problem = error.errors(include_url=False)[0]
         field = ".".join(["x_privacy", *map(str, problem["loc"])])
         raise BadRequest(f"{field}: {sentence(problem)}.", field=field) from None
+
+
+def _object(form: Received, field: str) -> Any:
+    """Read JSON in one field, or, as OpenAI's client sends an object, a field for each key."""
+    sent: Any = {
+        name.removeprefix(f"{field}[").removesuffix("]"): value
+        for name, value in form.fields.items()
+        if name.startswith(f"{field}[")
+    }
+    if field in form.fields:
+        try:
+            sent = json.loads(form.fields[field])
+        except ValueError:
+            raise BadRequest(f"{field}: it is no JSON object.", field=field) from None
+    return sent
+
+
+def _meanings(form: Received, field: str) -> dict[str, TurnRole]:
+    """Read what words for roles or for speakers mean: {"teacher": "assistant"}."""
+    sent = _object(form, field)
+    known = list(TurnRole)
+    if (
+        not isinstance(sent, dict)
+        or len(sent) > MAX_WORDS
+        or any(role not in known for role in sent.values())
+    ):
+        raise BadRequest(
+            f"{field}: give an object of at most {MAX_WORDS} words, each with one of "
+            f"{', '.join(TurnRole)}.",
+            field=field,
+        )
+    return {word: TurnRole(role) for word, role in sent.items()}
 
 
 @router.get("")
@@ -194,8 +241,15 @@ def _file(
         x_num_test=parts.num_test(version) if version else None,
         x_num_validation=version.num_validation if version else None,
         x_left_out=version.left_out if version else None,
+        x_notes=_notes(version) if version else None,
         x_privacy=_gate(version, gates.get(version.id)) if version else None,
     )
+
+
+def _notes(version: DatasetVersion) -> list[str]:
+    if version.status is not VersionStatus.READY:
+        return []
+    return [*examples.left_out_sentences(version), *examples.note_sentences(version)]
 
 
 def _gate(version: DatasetVersion, review: PrivacyReview | None) -> FilePrivacy:

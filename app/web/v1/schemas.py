@@ -141,6 +141,8 @@ class File(BaseModel):
     x_num_test: int | None
     x_num_validation: int | None  # as stored: those to check, or of two parts those to test
     x_left_out: dict[str, Any] | None
+    # Sentences: why rows were left out, and what was passed over in the others.
+    x_notes: list[str] | None
     x_privacy: FilePrivacy | None
 
 
