@@ -347,6 +347,11 @@ def _near(
     return select(*rows.c).select_from(layer.join(rows, true())).subquery("effective")
 
 
+def counted_rows(version: DatasetVersion) -> list[ColumnElement[bool]]:
+    """Say of an example that it is one of the version's, and not of a layer that is replaced."""
+    return _counts(version, Example.version_id)
+
+
 def _counts(
     version: DatasetVersion, layer: ColumnElement[int] | InstrumentedAttribute[int]
 ) -> list[ColumnElement[bool]]:

@@ -406,15 +406,14 @@ class ChatFormat:
 
         A template without a place for that, but which looks for it in an answer, finds it there.
         """
-        said = turn.get("content") or ""
-        match = _THINKS.match(said) if turn["role"] == "assistant" else None
+        said, match = turn.get("content") or "", _thinks(turn)
         thoughts = [turn.pop(THOUGHT, None)]
         if self.thought_key is None:
             looks = match is not None and "</think>" in self.template_text
             return dict(self.words.hold(turn, but=_THINK_WORDS if looks else ()))
         if match is not None:
             turn["content"] = said[match.end() :].lstrip("\n")
-            thoughts.append((match["marked"] or match["bare"] or "").strip("\n"))
+            thoughts.append(_thought(match))
         known = dict.fromkeys(thought for thought in thoughts if thought is not None)
         if known:
             turn[self.thought_key] = "\n\n".join(known)
@@ -525,6 +524,20 @@ def _read(path: Path, max_bytes: int) -> str:
             sentence = _TOO_LONG if max_bytes == MAX_TEMPLATE_BYTES else _TOO_LARGE
             raise ChatError(sentence.format(file=path.name))
         return file.read()
+
+
+def thought_within(turn: Message) -> str:
+    """Return what an answer begins with that was thought before it; empty where nothing is."""
+    match = _thinks(turn)
+    return _thought(match) if match else ""
+
+
+def _thinks(turn: Message) -> re.Match[str] | None:
+    return _THINKS.match(turn.get("content") or "") if turn["role"] == "assistant" else None
+
+
+def _thought(match: re.Match[str]) -> str:
+    return (match["marked"] or match["bare"] or "").strip("\n")
 
 
 def cut_text(encoded: Encoded, max_length_tokens: int) -> list[Encoded]:

@@ -146,6 +146,7 @@ def _publish(
             left_out=read.left_out.counts,
             inspection=inspection.model_dump(mode="json"),
             token_lengths=None,
+            model_fits=None,
             reason=None,
             ready_at=clock.NOW,
         )

@@ -24,6 +24,7 @@ from app.core.confined.kept import LOAD_SECONDS, REQUEST_SECONDS, Json
 from app.core.confined.patterns import Verdict
 from app.training import isolation
 from app.training.chat import ChatError, ChatFormat
+from app.training.fitting import drops_thoughts, fit
 
 _MEMORY_BYTES = 1536 * 1024**2
 _MAX_OPEN_FILES = 64
@@ -155,6 +156,22 @@ def _lengths(chat: ChatFormat, asked: Json) -> Json:
     return {"lengths": lengths, "problem": problem}
 
 
+def _fits(chat: ChatFormat, asked: Json) -> list[Json]:
+    said = []
+    for messages, tools in zip(asked["conversations"], asked["tools"], strict=True):
+        found = fit(chat, messages, tools, joins=True)
+        drops = found.messages is not None and drops_thoughts(chat, found.messages, tools)
+        said.append(
+            {
+                "is_taken": found.messages is not None and not found.is_joined,
+                "is_joined": found.is_joined,
+                "drops_thoughts": drops,
+                "problem": found.problem,
+            }
+        )
+    return said
+
+
 def _num_tokens(chat: ChatFormat, asked: Json) -> list[int]:
     encodings = chat.tokenizer.encode_batch(asked["texts"], add_special_tokens=False)
     return [len(encoding.ids) for encoding in encodings]
@@ -165,6 +182,7 @@ _ABOUT_MODELS: dict[str, Callable[[ChatFormat, Json], Any]] = {
     "segments": _segments,
     "cut": _cut,
     "lengths": _lengths,
+    "fits": _fits,
     "prompt": lambda chat, asked: len(chat.encode_prompt(asked["messages"], asked["tools"])),
     "texts": _num_tokens,
 }

@@ -31,6 +31,15 @@ class Lengths(NamedTuple):
     problem: str  # why the first of them was refused; empty where none was
 
 
+class Fits(NamedTuple):
+    """What a template does with a conversation."""
+
+    is_taken: bool
+    is_joined: bool  # it takes it once turns are joined
+    drops_thoughts: bool  # what was thought before an answer is not learned
+    problem: str  # why it does not take it as it is
+
+
 class ConfinedChat:
     """What ChatFormat tells, for a model's folder; each call asks the child."""
 
@@ -70,6 +79,13 @@ class ConfinedChat:
             "lengths", conversations=conversations, tools=tools, length=max_length_tokens
         )
         return Lengths(said["lengths"], said["problem"])
+
+    def fits(
+        self, conversations: Sequence[Sequence[Message]], tools: Sequence[Tools | None]
+    ) -> list[Fits]:
+        """Say of each conversation whether the template takes it."""
+        said = self._ask("fits", conversations=conversations, tools=tools)
+        return [Fits(**one) for one in said]
 
     def num_prompt_tokens(self, messages: Sequence[Message], tools: Tools | None = None) -> int:
         """Count the tokens after which the model is to answer."""

@@ -23,7 +23,7 @@ from app.core.models import (
     Split,
     VersionStatus,
 )
-from app.datasets import changes, examples, lengths, parts, versions
+from app.datasets import changes, examples, fits, lengths, parts, versions
 from app.datasets import mapping as mappings
 from app.datasets.conversations import assemble
 from app.datasets.mapping import ColumnRole, Mapping
@@ -201,6 +201,7 @@ class ModelView:
     splits: list[tuple[str, str]]  # which sets can be leafed through, each with its name
     seen: "Seen | None"
     lengths: Lengths
+    unfit: list[str]  # what the model does not take of it, or drops, a sentence each
 
 
 class Seen(NamedTuple):
@@ -521,6 +522,7 @@ def model_view(
             *((one.value, name) for one, name in parts.names(version).items()),
         ],
         seen=_seen(db, version, model, split, position),
+        unfit=fits.sentences(db, version, model) if model is not None else [],
         lengths=Lengths(
             histogram=histogram,
             num_counted=sum(histogram.counts) if histogram else 0,

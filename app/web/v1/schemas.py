@@ -261,6 +261,7 @@ class Estimate(BaseModel):
     starts: tuple[int, int] | None = None
     ends: tuple[int, int] | None = None
     why: str  # it would wait
+    notes: list[str] = []  # what the starting model does not take of the data; sentences
 
 
 class PlannedJob(FineTuningJob):

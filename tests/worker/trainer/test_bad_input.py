@@ -17,7 +17,7 @@ from app.training import events as train_events
 from app.training.config import TrainerSpec
 from app.training.manifests import write_manifest
 from tests.small_disk import fill, small_disk
-from tests.worker.trainer.conftest import events, losses, make_job
+from tests.worker.trainer.conftest import TEMPLATES, events, losses, make_job
 from worker.trainer.__main__ import take
 from worker.trainer.commands import Commands
 
@@ -157,6 +157,27 @@ def test_a_question_longer_than_the_context_is_cut_and_said(
     assert events(tmp_path, kind="plan")[0]["num_truncated"] == 1
     notes = [event["message"] for event in events(tmp_path, kind="note")]
     assert any("reads at most 512 tokens at once" in note for note in notes)
+
+
+@pytest.mark.parametrize(("how", "num_joined"), [("join", 1), ("leave_out", 0)])
+def test_a_chat_that_the_template_refuses_fails_no_job(
+    tmp_path: Path, tiny_model: Path, how: str, num_joined: int
+) -> None:
+    model, folder = tmp_path / "model", tmp_path / "job"
+    shutil.copytree(tiny_model, model)
+    shutil.copy(TEMPLATES / "gemma.jinja", model / "chat_template.jinja")
+    make_job(folder, model, unfit_rows=how, **QUICK)
+    good = talk("Where?", "Here.")
+    write_examples(folder, [good, [good[0], *good], [good[1], *good]])
+    body = json.loads((folder / "config.json").read_text())
+    body["base_model_manifest_sha256"] = write_manifest(model)
+    (folder / "config.json").write_text(json.dumps(body))
+    assert train(folder) == train_events.EXIT_DONE
+    (said,) = [
+        note["message"] for note in events(folder, kind="note") if "Left out" in note["message"]
+    ]
+    assert f"Turns joined in: {num_joined}. Left out: {2 - num_joined}." in said
+    assert "roles must alternate" in said
 
 
 @pytest.fixture
