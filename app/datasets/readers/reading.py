@@ -16,6 +16,7 @@ from app.datasets.mapping import MAX_WORDS, LeftOut, Mapping
 from app.datasets.notes import Note
 from app.datasets.readers import (
     archives,
+    chat_exports,
     documents,
     encodings,
     json_rows,
@@ -275,12 +276,12 @@ def _first_characters(text: io.TextIOWrapper) -> str:
 
 
 def _open_json(text: io.TextIOWrapper, inspection: Inspection) -> Source:
-    rows: Iterator[NumberedRow]
+    rows: Iterator[tuple[int, dict[str, Any]]]
     if json_rows.is_jsonl(text):
         inspection.format, rows = "jsonl", json_rows.read_jsonl(text)
     else:
         inspection.format, inspection.place, rows = "json", "entry", json_rows.read_json(text)
-    return Source(inspection, rows)
+    return Source(inspection, chat_exports.opened(rows))
 
 
 def _open_csv(

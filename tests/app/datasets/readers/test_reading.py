@@ -209,7 +209,11 @@ BAD: dict[str, tuple[bytes | str, str]] = {
         "[" + '{"q": "word"}, ' * 200_000 + '{"q" 3}]',
         "Line 1, character 3,000,007, is not valid",
     ),
-    "json trailing comma": ('[{"q": 1},\n]', "Line 2 is not valid JSON: there is a comma before"),
+    "backslash quotes": (
+        b'"q","a"\n"Where?","He said \\"no\\", as ever."\n',
+        'Line 2 has a quote (") in the middle of a quoted text; write it twice (""), also where a '
+        "backslash",
+    ),
     "json cut off": ('[{"q": 1},\n{"q": "abc', "closing quote is missing"),
     "json no list end": ('[{"q": 1}\n', "Line 2 is not valid JSON"),
     "json more after": ('[{"q": 1}]\n{"q": 2}', "there is more after the end"),
