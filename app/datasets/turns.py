@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 from enum import StrEnum
 from typing import Any
 
-from app.training.chat import THOUGHT
+from app.training.thoughts import THOUGHT
 
 Message = dict[str, Any]
 Noted = set[tuple[str, str]]

@@ -23,7 +23,9 @@ from jinja2.parser import Parser
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 from tokenizers import Tokenizer
 
+from app.training import thoughts
 from app.training.control_words import ControlWords
+from app.training.thoughts import THOUGHT
 
 IGNORE_INDEX = -100
 # Strangers write them; the longest that is known has a third of it.
@@ -33,15 +35,8 @@ Message = Mapping[str, Any]
 Tools = Sequence[Mapping[str, Any]]  # OpenAI's: {"type": "function", "function": {"name", …}}
 # Stands in for a message's content to find where a template puts it; no text has it.
 _SENTINEL = "\ue000etude\ue001"
-# What an assistant thought before it answered, as Etude keeps it in a turn; and how templates name
-# it, the first that one knows being meant.
-THOUGHT = "reasoning_content"
+# How templates name what was thought before an answer, the first that one knows being meant.
 _THOUGHT_KEYS = (THOUGHT, "reasoning", "thinking")
-_THINK_WORDS = ("<think>", "</think>")
-# An answer that begins with what was thought; some have lost the first of its two marks.
-_THINKS = re.compile(
-    r"\s*<think>(?P<marked>.*?)</think>|(?P<bare>(?:(?!</?think>).)*)\n</think>(?=\s*\n)", re.DOTALL
-)
 # What is for Etude and not for a template.
 _OURS = frozenset({"weight", "rejected"})
 # Templates that say what day it is get this one, Llama 3.1's own: a job that goes on tomorrow, or
@@ -406,15 +401,15 @@ class ChatFormat:
 
         A template without a place for that, but which looks for it in an answer, finds it there.
         """
-        said, match = turn.get("content") or "", _thinks(turn)
-        thoughts = [turn.pop(THOUGHT, None)]
+        said, match = turn.get("content") or "", thoughts.match(turn)
+        thought = [turn.pop(THOUGHT, None)]
         if self.thought_key is None:
             looks = match is not None and "</think>" in self.template_text
-            return dict(self.words.hold(turn, but=_THINK_WORDS if looks else ()))
+            return dict(self.words.hold(turn, but=thoughts.WORDS if looks else ()))
         if match is not None:
             turn["content"] = said[match.end() :].lstrip("\n")
-            thoughts.append(_thought(match))
-        known = dict.fromkeys(thought for thought in thoughts if thought is not None)
+            thought.append(thoughts.of(match))
+        known = dict.fromkeys(each for each in thought if each is not None)
         if known:
             turn[self.thought_key] = "\n\n".join(known)
         return dict(self.words.hold(turn))
@@ -524,20 +519,6 @@ def _read(path: Path, max_bytes: int) -> str:
             sentence = _TOO_LONG if max_bytes == MAX_TEMPLATE_BYTES else _TOO_LARGE
             raise ChatError(sentence.format(file=path.name))
         return file.read()
-
-
-def thought_within(turn: Message) -> str:
-    """Return what an answer begins with that was thought before it; empty where nothing is."""
-    match = _thinks(turn)
-    return _thought(match) if match else ""
-
-
-def _thinks(turn: Message) -> re.Match[str] | None:
-    return _THINKS.match(turn.get("content") or "") if turn["role"] == "assistant" else None
-
-
-def _thought(match: re.Match[str]) -> str:
-    return (match["marked"] or match["bare"] or "").strip("\n")
 
 
 def cut_text(encoded: Encoded, max_length_tokens: int) -> list[Encoded]:

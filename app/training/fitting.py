@@ -8,16 +8,8 @@ job.
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from app.training.chat import (
-    THOUGHT,
-    ChatError,
-    ChatFormat,
-    Message,
-    Tools,
-    is_pair,
-    thought_within,
-    worse,
-)
+from app.training import thoughts
+from app.training.chat import ChatError, ChatFormat, Message, Tools, is_pair, worse
 
 _SIMPLE = {"role", "content", "weight"}
 
@@ -91,7 +83,6 @@ def _opens(joined: list[dict[str, Any]], turn: Message) -> bool:
 
 def drops_thoughts(chat: ChatFormat, messages: Sequence[Message], tools: Tools | None) -> bool:
     """Say whether something that was thought before an answer is not in what the model learns."""
-    thoughts = [str(message[THOUGHT]) for message in messages if message.get(THOUGHT)]
-    thoughts += filter(None, map(thought_within, messages))
-    text = chat.render(messages, tools=tools) if thoughts else ""
-    return any(thought.strip() not in text for thought in thoughts)
+    thought = [each for message in messages for each in thoughts.all_of(message)]
+    text = chat.render(messages, tools=tools) if thought else ""
+    return any(each.strip() not in text for each in thought)
