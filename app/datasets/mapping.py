@@ -333,12 +333,13 @@ def apply(
             else list(_strings([messages, tools]))
         )
         joined = "".join(texts)
-        if "\0" in joined or not _is_unicode(joined):
+        is_latin = _is_latin(joined)
+        if "\0" in joined or not (is_latin or _is_unicode(joined)):
             return LeftOut("bad_characters")
     except No as no:
         return LeftOut(no.reason, no.word)
     written_out.note(texts, joined, noted)
-    return messages if joined.isascii() and "\r" not in joined else all_settled(messages)
+    return messages if is_latin and "\r" not in joined else all_settled(messages)
 
 
 def tools_of(mapping: Mapping, row: dict[str, Any]) -> list[dict[str, Any]] | None:
@@ -431,7 +432,8 @@ def is_text(messages: list[Message]) -> bool:
 def _messages(mapping: Mapping, row: dict[str, Any], noted: Noted) -> list[Message]:
     if not any(row.values()) and all(value is None or value == "" for value in row.values()):
         raise No("blank")
-    if not all(row_is_learned(row.get(n), n, noted) for n in mapping.named(ColumnRole.WEIGHT)):
+    flags = mapping.named(ColumnRole.WEIGHT)
+    if flags and not all(row_is_learned(row.get(name), name, noted) for name in flags):
         raise No("not_learned")
     match mapping.kind:
         case ExampleKind.TEXT:
@@ -593,6 +595,15 @@ def _strings(value: Any) -> Iterator[str]:
     elif isinstance(value, list):
         for one in value:
             yield from _strings(one)
+
+
+def _is_latin(text: str) -> bool:
+    """Say whether all letters are of those whose one form is the composed one; quick to ask."""
+    try:
+        text.encode("latin-1")
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _is_unicode(text: str) -> bool:

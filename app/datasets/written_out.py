@@ -23,12 +23,12 @@ _WHOLE = re.compile(
     r"|(?:.*\n)?(### (?:Instruction|Human):).*### (?:Response|Assistant):)",
     re.DOTALL,
 )
-_SIGNS = ("<", "[INST]", "[/INST]", "### ")
 
 
 def note(texts: Iterable[str], joined: str, noted: Noted) -> None:
     """Note what is in a row's texts; `joined` is all of them, since most have nothing."""
-    if not any(sign in joined for sign in _SIGNS):
+    # Asked of every row: one after the other is quicker than a loop.
+    if "<" not in joined and "[" not in joined and "#" not in joined:
         return
     for text in texts:
         if whole := _WHOLE.match(text):
