@@ -403,6 +403,7 @@ def rows_that(reason: str, number: int, words: dict[str, int] | None = None) -> 
     said = counted(number, *LEFT_OUT[reason])
     if not words:
         return said
-    named = [f"“{word}” {count:,}×" for word, count in sorted(words.items(), key=lambda w: -w[1])]
+    by_count = sorted(words.items(), key=lambda item: -item[1])
+    named = [f"“{word}”" if number == 1 else f"“{word}” {count:,}×" for word, count in by_count]
     more = [] if len(named) <= _NUM_NAMED_WORDS else ["…"]
     return f"{said}: {', '.join(named[:_NUM_NAMED_WORDS] + more)}"
