@@ -45,8 +45,10 @@ def main() -> None:
     _allow(0)
     for line in sys.stdin:
         asked = json.loads(line)
-        _allow(LOAD_SECONDS if chat.must_prepare(asked) else REQUEST_SECONDS)
+        _allow(REQUEST_SECONDS)
         try:
+            if chat.must_prepare(asked):
+                _allow(LOAD_SECONDS)
             _tell(id=asked["id"], **encode(chat, asked))
         except (ChatError, ValueError, TypeError, KeyError) as error:
             _tell(id=asked["id"], error=str(error).splitlines()[0])
