@@ -345,7 +345,7 @@ class ChatFormat:
         """What tells turns from what is said in them, and calls of tools from words."""
         # Some templates put a role's name between the signs of a control word.
         turns = [{"role": role, "content": "a"} for role in ("user", "assistant", "system")]
-        written = [self._try(turns[:number], None) or "" for number in range(1, 4)]
+        written = [self._try(turns[:number], None) or "" for number in (2, 3)]
         return ControlWords(self.tokenizer, "\n".join([self.template_text, *written]))
 
     def must_prepare(self, asked: Any) -> bool:
