@@ -93,7 +93,7 @@ def test_only_children_use_what_strangers_wrote() -> None:
     uses = {
         "ChatFormat": {
             *("app.core.confined.__main__", "app.datasets.doctor.lengths"),
-            *("worker.answering.wording", "worker.cpu.model_conversion"),
+            *("app.training.fitting", "worker.answering.wording", "worker.cpu.model_conversion"),
         },
         "SitePattern": {"app.datasets.privacy.scanner", "app.datasets.privacy.__main__"},
     }
@@ -107,7 +107,9 @@ def test_only_children_use_what_strangers_wrote() -> None:
     # Pages have templates of our own; `regex` compiles what people of the site wrote.
     libraries = {
         "jinja2": {"app.training.chat", "app.web.render"},
-        "tokenizers": {"app.training.chat", "app.training.spelling"},
+        "tokenizers": {
+            *("app.training.chat", "app.training.control_words", "app.training.spelling"),
+        },
         "regex": {"app.core.confined.__main__", "app.datasets.privacy.scanner"},
     }
     for name, allowed in libraries.items():

@@ -8,15 +8,17 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
+from app.datasets.column_names import HARMLESS, plain
 from app.datasets.mapping import (
     ColumnRole,
     LeftOut,
     Mapping,
-    Message,
     apply,
     key_of,
     turns_of,
 )
+from app.datasets.notes import Notes
+from app.datasets.turns import Message, Noted
 
 Row = dict[str, Any]
 
@@ -30,19 +32,26 @@ class Made(NamedTuple):
 
 
 def assemble(
-    mapping: Mapping, rows: Callable[[], Iterator[tuple[int, Row | LeftOut]]]
+    mapping: Mapping,
+    rows: Callable[[], Iterator[tuple[int, Row | LeftOut]]],
+    notes: Notes | None = None,
 ) -> Iterator[Made]:
     """Turn rows into examples' messages.
 
     Args:
+        mapping: What the columns are.
         rows: Opens the rows at their start.
+        notes: Counts what is passed over in rows that are used.
     """
+    notes = Notes() if notes is None else notes
+    unused = [
+        column.name
+        for column in mapping.columns
+        if column.role is ColumnRole.IGNORE and plain(column.name) not in HARMLESS
+    ]
     if not mapping.named(ColumnRole.KEY):
         for number, row in rows():
-            if isinstance(row, LeftOut):
-                yield Made(number, row, None)
-            else:
-                yield Made(number, apply(mapping, row), row)
+            yield _alone(mapping, number, row, unused, notes)
         return
     # A key's hash stands for it: a million are held for as long as the file is read.
     left = Counter(hash(key_of(mapping, row)) for _, row in rows() if isinstance(row, dict))
@@ -57,15 +66,38 @@ def assemble(
             waiting.setdefault(hash(key), []).append((number, row))
             left[hash(key)] -= 1
             if left[hash(key)] <= 0:
-                yield from _conversation(mapping, waiting.pop(hash(key)))
+                yield from _conversation(mapping, waiting.pop(hash(key)), unused, notes)
 
 
-def _conversation(mapping: Mapping, rows: list[tuple[int, Row]]) -> Iterator[Made]:
+def _alone(
+    mapping: Mapping, number: int, row: Row | LeftOut, unused: list[str], notes: Notes
+) -> Made:
+    if isinstance(row, LeftOut):
+        return Made(number, row, None)
+    noted: Noted = set()
+    made = apply(mapping, row, noted)
+    if isinstance(made, list):
+        if unused:
+            noted.update(("column", name) for name in unused if _is_filled(row.get(name)))
+        if noted:
+            notes.add(number, noted)
+    return Made(number, made, row)
+
+
+def _is_filled(value: Any) -> bool:
+    return value not in (None, "", [], {})
+
+
+def _conversation(  # noqa: PLR0912 - a branch for each shape of a turn
+    mapping: Mapping, rows: list[tuple[int, Row]], unused: list[str], notes: Notes
+) -> Iterator[Made]:
     messages: list[Message] = []
     system: list[str] = []
     broken: dict[int, LeftOut] = {}
+    noted_of: dict[int, Noted] = {}
     for number, row in rows:
-        turns = turns_of(mapping, row)
+        noted = noted_of[number] = {("column", n) for n in unused if _is_filled(row.get(n))}
+        turns = turns_of(mapping, row, noted)
         if isinstance(turns, LeftOut):
             broken[number] = turns
             continue
@@ -86,6 +118,9 @@ def _conversation(mapping: Mapping, rows: list[tuple[int, Row]]) -> Iterator[Mad
         for number, _ in rows:
             yield Made(number, broken.get(number, reason), None)
         return
+    for number, noted in noted_of.items():
+        if noted:
+            notes.add(number, noted)
     if whole := "\n\n".join(system) or mapping.system.strip():
         messages.insert(0, {"role": "system", "content": whole})
     yield Made(rows[0][0], messages, None)

@@ -40,12 +40,14 @@ from app.core.models import (
     VersionStatus,
 )
 from app.core.sentences import counted
+from app.datasets import notes
 from app.datasets.mapping import LEFT_OUT
 from app.datasets.parts import Drawn
 from app.datasets.versions import inspection_of, mapping_of
 
 # How many rows are named for each reason to leave one out.
 NUM_NAMED_ROWS = 5
+_MAX_WORDS, _NUM_NAMED_WORDS = 100, 8
 MAX_PAGE = 200
 STREAM_ROWS = 2000
 _COPY_BYTES = 128 * 1024
@@ -68,12 +70,16 @@ class LeftOutRows:
 
     counts: dict[str, int] = field(default_factory=dict)
     first_rows: dict[str, list[int]] = field(default_factory=dict)
+    words: dict[str, dict[str, int]] = field(default_factory=dict)  # that were met in them
 
-    def add(self, number: int, reason: str) -> None:
+    def add(self, number: int, reason: str, word: str = "") -> None:
         self.counts[reason] = self.counts.get(reason, 0) + 1
         named = self.first_rows.setdefault(reason, [])
         if len(named) < NUM_NAMED_ROWS:
             named.append(number)
+        words = self.words.setdefault(reason, {}) if word else {}
+        if word and (word in words or len(words) < _MAX_WORDS):
+            words[word] = words.get(word, 0) + 1
 
 
 def write(db: Session, version: DatasetVersion, spool: Iterable[bytes], drawn: Drawn) -> Written:
@@ -341,6 +347,11 @@ def _near(
     return select(*rows.c).select_from(layer.join(rows, true())).subquery("effective")
 
 
+def counted_rows(version: DatasetVersion) -> list[ColumnElement[bool]]:
+    """Say of an example that it is one of the version's, and not of a layer that is replaced."""
+    return _counts(version, Example.version_id)
+
+
 def _counts(
     version: DatasetVersion, layer: ColumnElement[int] | InstrumentedAttribute[int]
 ) -> list[ColumnElement[bool]]:
@@ -370,10 +381,29 @@ def left_out_sentences(version: DatasetVersion) -> list[str]:
         rows = inspection.left_out_rows.get(reason, []) if inspection else []
         numbers = ", ".join(f"{row:,}" for row in rows) + (", …" if number > len(rows) else "")
         where = f" ({inspection.place} {numbers})" if inspection and rows else ""
-        sentences.append(f"{rows_that(reason, number)}{where}.")
+        words = inspection.left_out_words.get(reason) if inspection else None
+        sentences.append(f"{rows_that(reason, number, words)}{where}.")
     return sentences
 
 
-def rows_that(reason: str, number: int) -> str:
-    """Say e.g. “12 rows have no answer”; reasons are the keys of LEFT_OUT."""
-    return counted(number, *LEFT_OUT[reason])
+def note_sentences(version: DatasetVersion) -> list[str]:
+    """Say what was passed over in rows that became examples, one sentence for each kind."""
+    inspection = inspection_of(version)
+    return notes.sentences(inspection.notes, inspection.place) if inspection else []
+
+
+def rows_that(reason: str, number: int, words: dict[str, int] | None = None) -> str:
+    """Say e.g. “12 rows have no answer”; reasons are the keys of LEFT_OUT.
+
+    Args:
+        reason: Why they were left out.
+        number: How many.
+        words: What was met in them, with its count.
+    """
+    said = counted(number, *LEFT_OUT[reason])
+    if not words:
+        return said
+    by_count = sorted(words.items(), key=lambda item: -item[1])
+    named = [f"“{word}”" if number == 1 else f"“{word}” {count:,}×" for word, count in by_count]
+    more = [] if len(named) <= _NUM_NAMED_WORDS else ["…"]
+    return f"{said}: {', '.join(named[:_NUM_NAMED_WORDS] + more)}"

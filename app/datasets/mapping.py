@@ -1,6 +1,5 @@
 """Columns -> messages: what each column is, and one row turned into an example's messages."""
 
-import json
 from collections.abc import Iterator
 from enum import StrEnum
 from functools import cached_property
@@ -10,12 +9,66 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from app.core.errors import Invalid
 from app.core.kinds import ExampleKind
+from app.datasets import written_out
+from app.datasets.turns import (
+    SPEAKERS,
+    Message,
+    No,
+    Noted,
+    TurnRole,
+    all_settled,
+    are_turns,
+    is_seen,
+    list_of,
+    parsed,
+    plain_word,
+    read_turns,
+    row_is_learned,
+    text_of,
+)
 
 MAX_SYSTEM_LENGTH = 8000
 # What becomes of hidden rows and columns of a sheet, and of the blank cells below merged ones.
 Hidden = Literal["leave_out", "take_in"]
 Merged = Literal["fill", "leave_blank"]
 MAX_SPEAKER_LENGTH = 200
+MAX_WORDS = 100
+# Written by programs where a person wrote nothing. In a place for more text they are no text.
+PLACEHOLDERS = frozenset(
+    {
+        "nan",
+        "none",
+        "null",
+        "n/a",
+        "#n/a",
+        "na",
+        "<na>",
+        "nil",
+        "undefined",
+        "<noinput>",
+        "[]",
+        "{}",
+    }
+    | {
+        "-",
+        "--",
+        "\u2013",
+        "\u2014",
+        ".",
+        "not specified",
+        "nicht angegeben",
+        "keine angabe",
+        "k. a.",
+    }
+    | {
+        "k.a.",
+        "ohne angabe",
+        "non renseigné",
+        "no especificado",
+        "non specificato",
+        "niet opgegeven",
+    }
+)
 
 # Why rows became no examples, of one and of {n}; DatasetVersion.left_out counts by these keys.
 LEFT_OUT = {
@@ -55,6 +108,14 @@ LEFT_OUT = {
     "not_text": (
         "1 row has a picture or a sound; only text can be learned",
         "{n} rows have a picture or a sound; only text can be learned",
+    ),
+    "bad_content": (
+        "1 row has a turn whose content is neither text nor parts with text",
+        "{n} rows have a turn whose content is neither text nor parts with text",
+    ),
+    "not_learned": (
+        "1 row says of itself that it is not to be learned",
+        "{n} rows say of themselves that they are not to be learned",
     ),
     "too_many_cells": (
         "1 row has more cells than there are columns",
@@ -121,6 +182,8 @@ class ColumnRole(StrEnum):
     SPEAKER = "speaker"
     # Of a form: the column's name is the question, and its cells answer it.
     ANSWER_TO_NAME = "answer_to_name"
+    # Whether the row is learned: 0 means that it is not.
+    WEIGHT = "weight"
     IGNORE = "ignore"
 
 
@@ -145,6 +208,17 @@ class Mapping(BaseModel):
     header_row: int | None = None
     hidden: Hidden | None = None
     merged: Merged | None = None
+    # What words for roles mean, in turns, and whose words stand in the column that says who speaks;
+    # before those that are known.
+    roles: dict[str, TurnRole] = Field(default={}, max_length=MAX_WORDS)
+    speakers: dict[str, TurnRole] = Field(default={}, max_length=MAX_WORDS)
+    # Words such as “nan” are meant where more text could be.
+    placeholders: bool = False
+
+    @field_validator("roles", "speakers")
+    @classmethod
+    def _plain(cls, value: dict[str, TurnRole]) -> dict[str, TurnRole]:
+        return {plain_word(word): role for word, role in value.items()}
 
     @field_validator("columns", mode="before")
     @classmethod
@@ -154,7 +228,7 @@ class Mapping(BaseModel):
         return value
 
     @property
-    def roles(self) -> dict[str, ColumnRole]:
+    def column_roles(self) -> dict[str, ColumnRole]:
         return {column.name: column.role for column in self.columns}
 
     def named(self, role: ColumnRole) -> list[str]:
@@ -259,68 +333,52 @@ class Mapping(BaseModel):
 
 
 class LeftOut(NamedTuple):
-    """This row becomes no example; `reason` is a key of LEFT_OUT."""
+    """This row becomes no example; `reason` is a key of LEFT_OUT, and `word` what was met."""
 
     reason: str
+    word: str = ""
 
 
-Message = dict[str, Any]
-# How other programs call the three speakers.
-_SPEAKERS = {
-    "system": "system",
-    "developer": "system",
-    "user": "user",
-    "human": "user",
-    "prompter": "user",
-    "assistant": "assistant",
-    "gpt": "assistant",
-    "chatgpt": "assistant",
-    "model": "assistant",
-    "bot": "assistant",
+# How exports of help desks and consultations call who speaks, beside the words for roles.
+_ROLES_OF_PEOPLE = {
+    word: role
+    for role, words in (
+        (TurnRole.USER, "customer client patient student pupil visitor question"),
+        (TurnRole.ASSISTANT, "agent support answer nurse doctor teacher"),
+    )
+    for word in words.split()
 }
-# How exports of help desks and consultations call them, where a column says who speaks.
-_ROLES_OF_PEOPLE = _SPEAKERS | {
-    "ai": "assistant",
-    "customer": "user",
-    "client": "user",
-    "patient": "user",
-    "student": "user",
-    "pupil": "user",
-    "visitor": "user",
-    "question": "user",
-    "agent": "assistant",
-    "support": "assistant",
-    "answer": "assistant",
-    "nurse": "assistant",
-    "doctor": "assistant",
-    "teacher": "assistant",
-}
-_TOOLS = frozenset({"tool", "function", "ipython", "observation"})
 
 
-class _No(Exception):
-    def __init__(self, reason: str) -> None:
-        super().__init__(reason)
-        self.reason = reason
+def apply(
+    mapping: Mapping, row: dict[str, Any], noted: Noted | None = None
+) -> list[Message] | LeftOut:
+    """Turn one row into an example's messages, or say why it becomes none.
 
-
-def apply(mapping: Mapping, row: dict[str, Any]) -> list[Message] | LeftOut:
-    """Turn one row into an example's messages, or say why it becomes none."""
+    Args:
+        mapping: What the columns are.
+        row: Its cells.
+        noted: Gets what is passed over in a row that is used.
+    """
+    noted = set() if noted is None else noted
     try:
-        messages = _messages(mapping, row)
+        messages = _messages(mapping, row, noted)
         tools = tools_of(mapping, row)
         # PostgreSQL's JSON takes neither, and no tokenizer means anything by them.
         is_plain = tools is None and all(len(message) == 2 for message in messages)
-        joined = "".join(
+        texts = (
             [message["content"] for message in messages]
             if is_plain
-            else _strings([messages, tools])
+            else list(_strings([messages, tools]))
         )
-        if "\0" in joined or not _is_unicode(joined):
+        joined = "".join(texts)
+        is_latin = _is_latin(joined)
+        if "\0" in joined or not (is_latin or _is_unicode(joined)):
             return LeftOut("bad_characters")
-    except _No as no:
-        return LeftOut(no.reason)
-    return messages
+    except No as no:
+        return LeftOut(no.reason, no.word)
+    written_out.note(texts, joined, noted)
+    return messages if is_latin and "\r" not in joined else all_settled(messages)
 
 
 def tools_of(mapping: Mapping, row: dict[str, Any]) -> list[dict[str, Any]] | None:
@@ -333,10 +391,10 @@ def tools_of(mapping: Mapping, row: dict[str, Any]) -> list[dict[str, Any]] | No
         return None
     cells = [row.get(name) for name in names]
     if mapping.kind is ExampleKind.PREFERENCE:
-        asked = [_parsed(row.get(name)) for name in mapping.named(ColumnRole.QUESTION)]
+        asked = [parsed(row.get(name)) for name in mapping.named(ColumnRole.QUESTION)]
         cells += [value.get("tools") for value in asked if isinstance(value, dict)]
-    tools = [_tool(tool) for cell in cells for tool in _list(_parsed(cell) or [], "tools")]
-    return tools or None
+    tools = [_tool(tool) for cell in cells for tool in list_of(parsed(cell) or [], "tools")]
+    return all_settled(tools) or None
 
 
 def _tool(value: Any) -> dict[str, Any]:
@@ -344,46 +402,64 @@ def _tool(value: Any) -> dict[str, Any]:
     tool = tool if "function" in tool else {"type": "function", "function": tool}
     function = tool["function"]
     if not isinstance(function, dict) or not isinstance(function.get("name"), str):
-        raise _No("tools")
+        raise No("tools")
     return tool
 
 
 def key_of(mapping: Mapping, row: dict[str, Any]) -> tuple[str, ...] | None:
     """Return which conversation a row belongs to, if it says so."""
     try:
-        key = tuple(_text(row.get(name)).strip() for name in mapping.named(ColumnRole.KEY))
-    except _No:
+        key = tuple(text_of(row.get(name)).strip() for name in mapping.named(ColumnRole.KEY))
+    except No:
         return None
     return key if all(key) else None
 
 
-def turns_of(mapping: Mapping, row: dict[str, Any]) -> list[Message] | LeftOut:
+def turns_of(
+    mapping: Mapping, row: dict[str, Any], noted: Noted | None = None
+) -> list[Message] | LeftOut:
     """Return what a row adds to its conversation: a system message and turns, or none of it."""
+    noted = set() if noted is None else noted
     try:
         turns: list[Message] = []
-        if system := _joined(row, mapping.named(ColumnRole.SYSTEM)):
+        if system := _more(row, mapping.named(ColumnRole.SYSTEM), mapping, noted):
             turns.append({"role": "system", "content": system})
         speakers = mapping.named(ColumnRole.SPEAKER)
         if not speakers:
             for role, column in (("user", ColumnRole.QUESTION), ("assistant", ColumnRole.ANSWER)):
-                if text := _joined(row, mapping.named(column)):
+                if is_seen(text := _joined(row, mapping.named(column))):
                     turns.append({"role": role, "content": text})
-        elif text := _joined(row, mapping.named(ColumnRole.TEXT)):
-            speaker = _text(row.get(speakers[0])).strip().casefold()
-            role = _role_of(speaker, mapping.answers_by.strip().casefold())
-            turns.append({"role": role, "content": text})
-    except _No as no:
-        return LeftOut(no.reason)
-    return turns if is_text(turns) else LeftOut("bad_characters")
+        elif is_seen(text := _joined(row, mapping.named(ColumnRole.TEXT))):
+            role = _role_of(plain_word(text_of(row.get(speakers[0]))), mapping)
+            turns.append({"role": role.value, "content": text})
+    except No as no:
+        return LeftOut(no.reason, no.word)
+    if not is_text(turns):
+        return LeftOut("bad_characters")
+    written_out.note(
+        [turn["content"] for turn in turns], "".join(turn["content"] for turn in turns), noted
+    )
+    settled: list[Message] = all_settled(turns)
+    return settled
 
 
-def _role_of(speaker: str, answers_by: str) -> str:
-    known = _ROLES_OF_PEOPLE.get(speaker)
-    if answers_by:
-        return "assistant" if speaker == answers_by else "system" if known == "system" else "user"
-    if known is None:
-        raise _No("unknown_speaker")
+def _role_of(speaker: str, mapping: Mapping) -> TurnRole:
+    if speaker in mapping.speakers:
+        return mapping.speakers[speaker]
+    known = SPEAKERS.get(speaker) or _ROLES_OF_PEOPLE.get(speaker)
+    if answers_by := plain_word(mapping.answers_by):
+        if speaker == answers_by:
+            return TurnRole.ASSISTANT
+        return TurnRole.SYSTEM if known is TurnRole.SYSTEM else TurnRole.USER
+    if known is None or known is TurnRole.TOOL:
+        raise No("unknown_speaker", speaker)
     return known
+
+
+def knows_speaker(word: str) -> bool:
+    """Say whether it is plain what a word in a column that says who speaks means."""
+    plain = plain_word(word)
+    return plain in _ROLES_OF_PEOPLE or SPEAKERS.get(plain, TurnRole.TOOL) is not TurnRole.TOOL
 
 
 def is_text(messages: list[Message]) -> bool:
@@ -392,230 +468,171 @@ def is_text(messages: list[Message]) -> bool:
     return "\0" not in joined and _is_unicode(joined)
 
 
-def _messages(mapping: Mapping, row: dict[str, Any]) -> list[Message]:
+def _messages(mapping: Mapping, row: dict[str, Any], noted: Noted) -> list[Message]:
     if not any(row.values()) and all(value is None or value == "" for value in row.values()):
-        raise _No("blank")
+        raise No("blank")
+    flags = mapping.named(ColumnRole.WEIGHT)
+    if flags and not all(row_is_learned(row.get(name), name, noted) for name in flags):
+        raise No("not_learned")
     match mapping.kind:
         case ExampleKind.TEXT:
             text = _joined(row, mapping.named(ColumnRole.TEXT))
-            if not text:
-                raise _No("empty_text")
+            if not is_seen(text):
+                raise No("empty_text")
             return [{"role": "text", "content": text}]
         case ExampleKind.CHAT if columns := mapping.named(ColumnRole.MESSAGES):
-            messages = _turns(row.get(columns[0]))
+            messages = read_turns(row.get(columns[0]), mapping.roles, noted)
             _require_answer(messages)
         case ExampleKind.PREFERENCE:
-            messages = _preference(mapping, row)
+            messages = _preference(mapping, row, noted)
         case _:
-            messages = [*_earlier(mapping, row), *_pair(mapping, row)]
+            messages = [*_earlier(mapping, row, noted), *_pair(mapping, row, noted)]
+    columns = mapping.named(ColumnRole.SYSTEM)
+    system = _more(row, columns, mapping, noted) if columns else ""
     if messages[0]["role"] != "system":
-        system = _joined(row, mapping.named(ColumnRole.SYSTEM)) or mapping.system.strip()
-        if system:
+        if system := system or mapping.system.strip():
             messages.insert(0, {"role": "system", "content": system})
+    elif system and system != messages[0]["content"].strip():
+        messages[0]["content"] = f"{system}\n\n{messages[0]['content']}"
     return messages
 
 
-def _pair(mapping: Mapping, row: dict[str, Any]) -> list[Message]:
+def _pair(mapping: Mapping, row: dict[str, Any], noted: Noted) -> list[Message]:
     if names := mapping.named(ColumnRole.ANSWER_TO_NAME):
         turns: list[Message] = []
         for name in names:
-            if answer := _joined(row, [name]):
+            answer = _joined(row, [name])
+            if is_seen(answer):
                 turns.append({"role": "user", "content": name})
                 turns.append({"role": "assistant", "content": answer})
         if not turns:
-            raise _No("empty_answer")
+            raise No("empty_answer")
         return turns
-    question = _joined(row, mapping.named(ColumnRole.QUESTION))
+    question = _asked(row, mapping, noted)
     answer = _joined(row, mapping.named(ColumnRole.ANSWER))
-    if not question:
-        raise _No("empty_question")
-    if not answer:
-        raise _No("empty_answer")
+    if not is_seen(question):
+        raise No("empty_question")
+    if not is_seen(answer):
+        raise No("empty_answer")
     return [{"role": "user", "content": question}, {"role": "assistant", "content": answer}]
 
 
-def _earlier(mapping: Mapping, row: dict[str, Any]) -> list[Message]:
+def _asked(row: dict[str, Any], mapping: Mapping, noted: Noted) -> str:
+    """Join the columns of the question, all but one of which may stay blank."""
+    names = mapping.named(ColumnRole.QUESTION)
+    return _joined(row, names) if len(names) == 1 else _more(row, names, mapping, noted)
+
+
+def _earlier(mapping: Mapping, row: dict[str, Any], noted: Noted) -> list[Message]:
     columns = mapping.named(ColumnRole.HISTORY)
-    return _earlier_turns(row.get(columns[0])) if columns else []
+    value = row.get(columns[0]) if columns else None
+    if isinstance(value, str) and _stands_for_nothing(value, mapping, noted):
+        return []
+    return _earlier_turns(value, mapping.roles, noted) if columns else []
+
+
+def _more(row: dict[str, Any], names: list[str], mapping: Mapping, noted: Noted) -> str:
+    """Join columns that may be blank, without the words that programs write there instead."""
+    texts = [text_of(row.get(name)).strip() for name in names]
+    return "\n\n".join(
+        text for text in texts if text and not _stands_for_nothing(text, mapping, noted)
+    )
+
+
+def _stands_for_nothing(text: str, mapping: Mapping, noted: Noted) -> bool:
+    word = text.strip()
+    # An empty list is no word that anybody meant.
+    if mapping.placeholders or len(word) > 20 or word.casefold() not in PLACEHOLDERS:
+        return False
+    noted.add(("placeholder", word))
+    return True
 
 
 def holds_earlier_turns(value: Any) -> bool:
     """Tell turns that went before a question from, say, a patient's history."""
     try:
-        return bool(_earlier_turns(value))
-    except _No:
+        return bool(_earlier_turns(value, {}, set()))
+    except No:
         return False
 
 
-def _earlier_turns(value: Any) -> list[Message]:
-    value = _parsed(value)
+def _earlier_turns(value: Any, roles: dict[str, TurnRole], noted: Noted) -> list[Message]:
+    value = parsed(value)
     if value in (None, []) or (isinstance(value, str) and not value.strip()):
         return []
-    if _are_turns(value):
-        return _turns(value)
+    if are_turns(value):
+        return read_turns(value, roles, noted)
     turns: list[Message] = []
-    for pair in _list(value, "bad_history"):
+    for pair in list_of(value, "bad_history"):
         if not (isinstance(pair, list) and len(pair) == 2):
-            raise _No("bad_history")
-        question, answer = (_text(text).strip() for text in pair)
+            raise No("bad_history")
+        question, answer = (text_of(text).strip() for text in pair)
         if not (question and answer):
-            raise _No("bad_history")
+            raise No("bad_history")
         turns += [{"role": "user", "content": question}, {"role": "assistant", "content": answer}]
     return turns
 
 
 def _joined(row: dict[str, Any], names: list[str]) -> str:
     if len(names) == 1:  # nearly always
-        return _text(row.get(names[0])).strip()
-    return "\n\n".join(filter(None, (_text(row.get(name)).strip() for name in names)))
+        return text_of(row.get(names[0])).strip()
+    return "\n\n".join(filter(None, (text_of(row.get(name)).strip() for name in names)))
 
 
-def _text(value: Any) -> str:
-    if isinstance(value, str):
-        return value
-    if value is None:
-        return ""
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    if isinstance(value, int | float):
-        return str(value)
-    raise _No("nested")
-
-
-def _preference(mapping: Mapping, row: dict[str, Any]) -> list[Message]:
+def _preference(mapping: Mapping, row: dict[str, Any], noted: Noted) -> list[Message]:
     """Make a chat whose last answer is the better one, with the worse beside it."""
     asked: list[Message] = []
     questions = mapping.named(ColumnRole.QUESTION)
     for name in questions:
-        value = _parsed(row.get(name))
+        value = parsed(row.get(name))
         if isinstance(value, dict):  # OpenAI's `input`
             value = value.get("messages")
-        if _are_turns(value):
-            asked += _turns(value)
-    if not asked and (text := _joined(row, questions)):
+        if are_turns(value):
+            asked += read_turns(value, mapping.roles, noted)
+    if not asked and is_seen(text := _asked(row, mapping, noted)):
         asked = [{"role": "user", "content": text}]
     better, worse = (
-        _answered(asked, row.get(mapping.named(role)[0]), reason)
+        _answered(asked, row.get(mapping.named(role)[0]), reason, mapping.roles, noted)
         for role, reason in (
             (ColumnRole.BETTER, "empty_answer"),
             (ColumnRole.WORSE, "empty_worse"),
         )
     )
     if better[:-1] != worse[:-1]:
-        raise _No("other_turns")
+        raise No("other_turns")
     if not any(message["role"] == "user" for message in better):
-        raise _No("empty_question")
+        raise No("empty_question")
     good, bad = better[-1], worse[-1]
     if good.get("tool_calls") or bad.get("tool_calls"):
-        raise _No("tools")
+        raise No("tools")
     if good["content"] == bad["content"]:
-        raise _No("same_answers")
+        raise No("same_answers")
     good.pop("weight", None)
     return [*better[:-1], {**good, "rejected": bad["content"]}]
 
 
-def _answered(asked: list[Message], value: Any, reason: str) -> list[Message]:
+def _answered(
+    asked: list[Message], value: Any, reason: str, roles: dict[str, TurnRole], noted: Noted
+) -> list[Message]:
     """Return a whole conversation that ends with an answer: a text, its turn, or all turns."""
-    if not _are_turns(_parsed(value)):
-        text = _text(value).strip()
-        if not text:
-            raise _No(reason)
+    if not are_turns(parsed(value)):
+        text = text_of(value).strip()
+        if not is_seen(text):
+            raise No(reason)
         turns: list[Message] = [{"role": "assistant", "content": text}]
     else:
-        turns = _turns(value)
+        turns = read_turns(value, roles, noted)
     if turns[-1]["role"] != "assistant":
-        raise _No(reason)
+        raise No(reason)
     return [*asked, *turns] if turns[0]["role"] == "assistant" else turns
-
-
-def _are_turns(value: Any) -> bool:
-    """Tell turns from a text that only looks like a list, such as the answer “[1, 2]”."""
-    return (
-        isinstance(value, list)
-        and bool(value)
-        and all(isinstance(turn, dict) and {"role", "from"} & turn.keys() for turn in value)
-    )
-
-
-def _turns(value: Any) -> list[Message]:
-    turns = _list(_parsed(value), "bad_messages")
-    if not turns:
-        raise _No("bad_messages")
-    return [_turn(turn) for turn in turns]
 
 
 def _require_answer(messages: list[Message]) -> None:
     answers = [message for message in messages if message["role"] == "assistant"]
+    if not answers:
+        raise No("empty_answer")
     if not any(message.get("weight", 1) for message in answers):
-        raise _No("empty_answer")
-
-
-def _parsed(value: Any) -> Any:
-    """Read JSON in a cell of a table; what is none stays as it is."""
-    if isinstance(value, str) and value.lstrip()[:1] in ("[", "{"):
-        try:
-            return json.loads(value)
-        except (ValueError, RecursionError):
-            return value
-    return value
-
-
-def _list(value: Any, reason: str) -> list[Any]:
-    if not isinstance(value, list):
-        raise _No(reason)
-    return value
-
-
-def _turn(turn: Any) -> Message:
-    if not isinstance(turn, dict):
-        raise _No("bad_messages")
-    speaker = turn.get("role", turn.get("from"))
-    if not isinstance(speaker, str):
-        raise _No("bad_messages")
-    content = turn.get("content", turn.get("value"))
-    if speaker in _TOOLS:
-        kept = {
-            key: turn[key] for key in ("tool_call_id", "name") if isinstance(turn.get(key), str)
-        }
-        return {"role": "tool", "content": _content(content), **kept}
-    if speaker == "function_call":  # ShareGPT's: a turn that is a call
-        calls, content, role = _calls([{"function": _parsed(content)}]), "", "assistant"
-    elif speaker in _SPEAKERS:
-        role = _SPEAKERS[speaker]
-        single = turn.get("function_call")  # OpenAI's older form
-        calls = _calls(turn.get("tool_calls") or ([{"function": single}] if single else []))
-    else:
-        raise _No("unknown_role")
-    content = _content(content)
-    if calls and role != "assistant":
-        raise _No("tools")
-    if not content.strip() and role != "system" and not calls:
-        raise _No("empty_answer" if role == "assistant" else "empty_question")
-    message: Message = {"role": role, "content": content}
-    if calls:
-        message["tool_calls"] = calls
-    # OpenAI's: 0 means that this answer is read but not learned.
-    if role == "assistant" and "weight" in turn and turn["weight"] in (0, 1):
-        message["weight"] = int(turn["weight"])
-    return message
-
-
-def _calls(value: Any) -> list[dict[str, Any]]:
-    """Read calls of tools; arguments become JSON in a string, as OpenAI has them."""
-    calls = []
-    for call in _list(value, "tools"):
-        function = call.get("function") if isinstance(call, dict) else None
-        if not isinstance(function, dict) or not isinstance(function.get("name"), str):
-            raise _No("tools")
-        arguments = _parsed(function.get("arguments") or {})
-        if not isinstance(arguments, dict):
-            raise _No("tools")
-        made: dict[str, Any] = {"id": call["id"]} if isinstance(call.get("id"), str) else {}
-        text = json.dumps(arguments, ensure_ascii=False)
-        calls.append(
-            made | {"type": "function", "function": {"name": function["name"], "arguments": text}}
-        )
-    return calls
+        raise No("not_learned")
 
 
 def _strings(value: Any) -> Iterator[str]:
@@ -629,13 +646,13 @@ def _strings(value: Any) -> Iterator[str]:
             yield from _strings(one)
 
 
-def _content(value: Any) -> str:
-    if isinstance(value, list):
-        parts = [part for part in value if isinstance(part, dict)]
-        if len(parts) < len(value) or any(part.get("type") != "text" for part in parts):
-            raise _No("not_text")
-        return "".join(_text(part.get("text")) for part in parts)
-    return _text(value)
+def _is_latin(text: str) -> bool:
+    """Say whether all letters are of those whose one form is the composed one; quick to ask."""
+    try:
+        text.encode("latin-1")
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _is_unicode(text: str) -> bool:

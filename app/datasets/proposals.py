@@ -7,7 +7,8 @@ from typing import Any, NamedTuple
 from app.datasets.column_names import CONTEXT, HARMLESS, KEYS, ROLES, SAID, plain
 from app.datasets.conversations import assemble
 from app.datasets.mapping import Column, ColumnRole, LeftOut, Mapping, holds_earlier_turns
-from app.datasets.readers.reading import Inspection
+from app.datasets.readers.reading import Inspection, ReadAs
+from app.datasets.turns import FLAGS, is_flag
 
 _ASKS = ("?", "？", "؟")
 
@@ -18,8 +19,20 @@ class Proposal(NamedTuple):
     why: str  # a sentence for the person who confirms it
 
 
-def propose(inspection: Inspection) -> Proposal:  # noqa: PLR0912 - a branch for each shape
-    """Propose a mapping from the names of the columns, else from what is in them."""
+def propose(inspection: Inspection, read_as: ReadAs | None = None) -> Proposal:
+    """Propose a mapping from the names of the columns, else from what is in them.
+
+    Args:
+        inspection: What is in the file.
+        read_as: What a person said of words in it.
+    """
+    proposal = _propose(inspection)
+    (read_as or ReadAs()).explain(proposal.mapping)
+    is_sure = proposal.is_sure and _fits(proposal.mapping, inspection)
+    return proposal._replace(is_sure=is_sure)
+
+
+def _propose(inspection: Inspection) -> Proposal:  # noqa: PLR0912 - a branch for each shape
     roles = dict.fromkeys(inspection.columns, ColumnRole.IGNORE)
     by_role, is_sure = _by_name(inspection.columns)
     if inspection.is_document:
@@ -44,6 +57,9 @@ def propose(inspection: Inspection) -> Proposal:  # noqa: PLR0912 - a branch for
         for name in by_role.get(ColumnRole.TOOLS, []):
             roles[name] = ColumnRole.TOOLS
             why += f" “{name}” says what the model may call."
+        for name in by_role.get(ColumnRole.SYSTEM, [])[:1]:
+            roles[name] = ColumnRole.SYSTEM
+            why += f" “{name}” looks like the instruction."
     elif ColumnRole.QUESTION in by_role and ColumnRole.ANSWER in by_role:
         question, answer = by_role[ColumnRole.QUESTION][0], by_role[ColumnRole.ANSWER][0]
         roles[question], roles[answer] = ColumnRole.QUESTION, ColumnRole.ANSWER
@@ -72,10 +88,20 @@ def propose(inspection: Inspection) -> Proposal:  # noqa: PLR0912 - a branch for
         return _of_form(inspection, roles, asked)
     else:
         return _by_content(inspection, roles)
+    for name in inspection.columns:
+        if roles[name] is ColumnRole.IGNORE and _is_flag(inspection, name):
+            roles[name] = ColumnRole.WEIGHT
+            why += f" “{name}” says which rows are learned: 0 means not."
     if any(plain(name) not in HARMLESS for name in roles if roles[name] is ColumnRole.IGNORE):
         why += " The other columns are not used."
     mapping = _mapping(inspection, roles)
-    return Proposal(mapping, is_sure and _fits(mapping, inspection), why)
+    return Proposal(mapping, is_sure, why)
+
+
+def _is_flag(inspection: Inspection, name: str) -> bool:
+    values = [row.values.get(name) for row in inspection.preview]
+    filled = [value for value in values if value not in (None, "")]
+    return plain(name) in FLAGS and bool(filled) and all(map(is_flag, filled))
 
 
 def _asked(inspection: Inspection, by_role: dict[ColumnRole, list[str]]) -> list[str]:

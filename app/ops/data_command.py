@@ -25,18 +25,20 @@ from app.core.child import BrokeOff
 from app.core.errors import Invalid
 from app.core.models import DatasetVersion, Severity, User
 from app.core.sentences import counted
-from app.datasets import examples, versions
+from app.datasets import examples, notes, versions
 from app.datasets.doctor import kinds
 from app.datasets.doctor import process as doctor
 from app.datasets.doctor.kinds import KINDS
 from app.datasets.doctor.request import DoctorRequest
-from app.datasets.mapping import Column, ColumnRole, Mapping, Message
+from app.datasets.mapping import Column, ColumnRole, Mapping
+from app.datasets.notes import Note
 from app.datasets.privacy.check import NUM_NAMED_ROWS, PrivacyCheck
 from app.datasets.readers import reader
 from app.datasets.readers.documents import approximate_tokens
 from app.datasets.readers.process import ReaderProcess, seconds_for
 from app.datasets.readers.reading import Inspection, ReadAs
 from app.datasets.readers.unreadable import Unreadable
+from app.datasets.turns import Message
 from app.training.config import PRESETS
 
 NUM_SHOWN = 3
@@ -112,6 +114,7 @@ def read(
         inspection = Inspection.model_validate(answer["inspection"])
         proposed = Mapping.model_validate(answer["mapping"])
         mapping = _mapping(inspection, roles) if roles else proposed
+        read_as.explain(mapping)
         mapping.system = system
         report = Report(file=path.name, inspection=inspection, mapping=mapping)
         try:
@@ -157,6 +160,7 @@ def _build(path: Path, read_as: ReadAs, report: Report, *, with_checks: bool) ->
             if isinstance(message, dict):
                 if "left_out" in message:
                     left_out.add(*message["left_out"])
+                report.inspection.notes += map(Note.model_validate, message.get("notes", ()))
                 continue
             _, row, body, tools = message.rstrip(b"\n").split(b"\t")
             messages: list[Message] = json.loads(body)
@@ -169,10 +173,17 @@ def _build(path: Path, read_as: ReadAs, report: Report, *, with_checks: bool) ->
                 file.write(examples.as_copied(len(rows) - 1, body, tools))
         report.num_examples, report.left_out = len(lengths), left_out.counts
         report.inspection.left_out_rows = left_out.first_rows
+        report.inspection.left_out_words = left_out.words
         if lengths:
             ordered = sorted(lengths)
             report.median_tokens, report.max_tokens = ordered[len(ordered) // 2], ordered[-1]
         report.findings += _left_out(left_out)
+        report.findings += [
+            ReportFinding(
+                severity="note", what=f"{notes.sentence(note)}.", count=note.count, rows=note.rows
+            )
+            for note in report.inspection.notes
+        ]
         if personal is not None and rows:
             report.findings += [
                 ReportFinding(severity="warn", what=what, count=count, rows=first)
@@ -187,7 +198,7 @@ def _left_out(left_out: examples.LeftOutRows) -> list[ReportFinding]:
     return [
         ReportFinding(
             severity="note",
-            what=f"Left out: {examples.rows_that(reason, count)}.",
+            what=f"Left out: {examples.rows_that(reason, count, left_out.words.get(reason))}.",
             count=count,
             rows=left_out.first_rows.get(reason, []),
         )

@@ -23,6 +23,10 @@ from jinja2.parser import Parser
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 from tokenizers import Tokenizer
 
+from app.training import thoughts
+from app.training.control_words import ControlWords
+from app.training.thoughts import THOUGHT
+
 IGNORE_INDEX = -100
 # Strangers write them; the longest that is known has a third of it.
 MAX_TEMPLATE_BYTES = 64 * 1024
@@ -32,8 +36,8 @@ Tools = Sequence[Mapping[str, Any]]  # OpenAI's: {"type": "function", "function"
 # Stands in for a message's content to find where a template puts it; no text has it.
 _SENTINEL = "\ue000etude\ue001"
 _PROBE = [{"role": "user", "content": "a"}, {"role": "assistant", "content": _SENTINEL}]
-# Candidates for what stands for a control word that somebody typed while a template is rendered.
-_MARKS = tuple(f"\ue000{number}\ue001" for number in range(1000))
+# How templates name what was thought before an answer, the first that one knows being meant.
+_THOUGHT_KEYS = (THOUGHT, "reasoning", "thinking")
 # What is for Etude and not for a template.
 _OURS = frozenset({"weight", "rejected"})
 # Templates that say what day it is get this one, Llama 3.1's own: a job that goes on tomorrow, or
@@ -59,6 +63,14 @@ class Segment(NamedTuple):
     is_trained: bool
 
 
+class _Settled(NamedTuple):
+    """A conversation in the form that a template takes, and rendered."""
+
+    messages: list[dict[str, Any]]
+    tools: Tools | None
+    text: str
+
+
 class Encoded(NamedTuple):
     """One example as the trainer sees it; labels are not shifted."""
 
@@ -75,6 +87,15 @@ class Encoded(NamedTuple):
         """Return how long the one sequence is, or the two of a pair."""
         better = self.num_better_tokens
         return [better, len(self.token_ids) - better] if better else [len(self.token_ids)]
+
+
+class Measured(NamedTuple):
+    """A conversation as the model sees it, and which of its characters a length leaves in it."""
+
+    segments: list[Segment]
+    num_tokens: int
+    first: int  # what stands before is cut off
+    last: int  # and so is what stands from here on
 
 
 class ChatFormat:
@@ -135,9 +156,14 @@ class ChatFormat:
         Raises:
             ChatError: the template refuses these messages.
         """
+        return self.words.show(self._rendered(messages, add_generation_prompt, tools))
+
+    def _rendered(
+        self, messages: Sequence[Message], add_generation_prompt: bool, tools: Tools | None
+    ) -> str:
         if _is_text(messages):
-            return str(messages[0]["content"])
-        return self._settle(messages, add_generation_prompt, tools)[1]
+            return str(self.words.hold(messages[0]["content"]))
+        return self._settle(messages, add_generation_prompt, tools).text
 
     def segments(self, messages: Sequence[Message], tools: Tools | None = None) -> list[Segment]:
         """Cut what the model sees into trained and untrained text, in order.
@@ -149,10 +175,18 @@ class ChatFormat:
         Raises:
             ChatError: the template refuses these messages or hides where answers begin.
         """
+        return self._shown(self._segments(messages, tools))
+
+    def _shown(self, segments: Sequence[Segment]) -> list[Segment]:
+        return [Segment(self.words.show(text), is_trained) for text, is_trained in segments]
+
+    def _segments(self, messages: Sequence[Message], tools: Tools | None) -> list[Segment]:
+        """Do what `segments` does, with marks for control words that people wrote."""
         if _is_text(messages):
-            return [Segment(self._begin_of_text + self.render(messages) + self.end_token, True)]
-        plain, text = self._settle(messages, False, tools)
-        _check_tools(messages, tools, text)
+            text = self._rendered(messages, False, None)
+            return [Segment(self._begin_of_text + text + self.end_token, True)]
+        plain, tools, text = self._settle(messages, False, tools)
+        _check_tools(plain, tools, text)
         pieces: list[Segment] = []
         position = 0
         weights = [message.get("weight", 1) for message in messages[-len(plain) :]]
@@ -208,15 +242,36 @@ class ChatFormat:
         given = repeat(None) if tools is None else tools
         # strict would ask the endless None for one more
         pairs = zip(conversations, given, strict=False)
-        cut = [self.segments(messages, offered) for messages, offered in pairs]
-        texts = ["".join(segment.text for segment in segments) for segments in cut]
-        batch = self.tokenizer.encode_batch(texts, add_special_tokens=False)
+        cut = [self._segments(messages, offered) for messages, offered in pairs]
+        batch = self.words.encode(["".join(s.text for s in segments) for segments in cut])
         if isinstance(max_length_tokens, int):
             max_length_tokens = [max_length_tokens] * len(cut)
         return [
-            _truncate(list(encoding.ids), _labels(encoding, segments), limit, self._bos_id)
+            _truncate(
+                list(encoding.ids), _labels(encoding, self._shown(segments)), limit, self._bos_id
+            )
             for encoding, segments, limit in zip(batch, cut, max_length_tokens, strict=True)
         ]
+
+    def measure(
+        self, messages: Sequence[Message], tools: Tools | None, max_length_tokens: int
+    ) -> Measured:
+        """Return how long a conversation is, and which part of its text a length leaves of it.
+
+        Raises:
+            ChatError: as `segments`.
+        """
+        segments = self._segments(messages, tools)
+        shown = self._shown(segments)
+        encoding = self.words.encode(["".join(s.text for s in segments)])[0]
+        offsets, num_tokens = encoding.offsets, len(encoding.ids)
+        if num_tokens <= max_length_tokens:
+            return Measured(shown, num_tokens, 0, sum(len(s.text) for s in shown))
+        labels = _labels(encoding, shown)
+        begin = _num_cut_before(labels, max_length_tokens)
+        first = begin + _keeps_sign(encoding.ids, labels, begin, self._bos_id)
+        end = offsets[min(begin + max_length_tokens, num_tokens) - 1][1]
+        return Measured(shown, num_tokens, offsets[first][0], end)
 
     def encode_pairs(
         self,
@@ -242,58 +297,15 @@ class ChatFormat:
         ]
 
     def encode_prompt(self, messages: Sequence[Message], tools: Tools | None = None) -> list[int]:
-        """Return the token ids after which the model is to answer, or to go on with a text."""
-        text = self.render(messages, add_generation_prompt=True, tools=tools)
-        if _is_text(messages):
-            text = self._begin_of_text + text
-        return list(self.tokenizer.encode(text, add_special_tokens=False).ids)
-
-    def encode_typed(self, messages: Sequence[Message], tools: Tools | None = None) -> list[int]:
-        """Do what `encode_prompt` does for words that somebody typed.
-
-        A template's control words lose their power in there: `<|im_end|>` in a question is the ten
-        letters, and ends nobody's turn. Everything else is encoded as it was for training.
+        """Return the token ids after which the model is to answer, or to go on with a text.
 
         Raises:
             ChatError: the template refuses these messages.
         """
-        held: list[str] = []
-        # No text holds it, so nobody can type what stands for a control word.
-        mark = next(m for m in _MARKS if m not in json.dumps([messages, tools], ensure_ascii=False))
-
-        def hold(match: re.Match[str]) -> str:
-            held.append(match[0])
-            return mark
-
-        safe_messages = [
-            # A model's own words may hold what it thought and called, which templates look for.
-            _replaced(
-                turn,
-                self._special_words if turn["role"] == "assistant" else self._control_words,
-                hold,
-            )
-            for turn in messages
-        ]
-        safe_tools = _replaced(tools, self._control_words, hold)
-        if not held:
-            return self.encode_prompt(messages, tools)
-        text = self.render(safe_messages, add_generation_prompt=True, tools=safe_tools)
+        text = self._rendered(messages, True, tools)
         if _is_text(messages):
             text = self._begin_of_text + text
-        # A template may leave a turn out or say it twice: count what came through.
-        pieces = text.split(mark)
-        if len(pieces) - 1 != len(held):
-            raise ChatError(
-                "The question holds control words of this model's chat template; leave them out."
-            )
-        ids = self._ids(pieces[0])
-        for word, piece in zip(held, pieces[1:], strict=True):
-            # Cut in two it is no control word any more.
-            ids += self._ids(word[0]) + self._ids(word[1:]) + self._ids(piece)
-        return ids
-
-    def _ids(self, text: str) -> list[int]:
-        return list(self.tokenizer.encode(text, add_special_tokens=False).ids)
+        return list(self.words.encode([text])[0].ids)
 
     def decode(self, token_ids: Sequence[int]) -> str:
         """Turn an answer's token ids back into text, without special tokens."""
@@ -336,31 +348,41 @@ class ChatFormat:
         return tuple(token.content for token in added if token.special)
 
     @cached_property
-    def _special_words(self) -> re.Pattern[str]:
-        return _any_of(self._special_tokens)
+    def words(self) -> ControlWords:
+        """What tells turns from what is said in them, and calls of tools from words."""
+        # Some templates put a role's name between the signs of a control word.
+        turns = [{"role": role, "content": "a"} for role in ("user", "assistant", "system")]
+        written = [self._try(turns[:number], None) or "" for number in (2, 3)]
+        return ControlWords(self.tokenizer, "\n".join([self.template_text, *written]))
+
+    def must_prepare(self, asked: Any) -> bool:
+        """Say whether texts in there have control words, and what encodes these is not made yet."""
+        return not self.words.is_ready and self.words.are_in(asked)
 
     @cached_property
-    def _control_words(self) -> re.Pattern[str]:
-        """Match what tells turns from what is said in them, and calls of tools from words."""
-        added = self.tokenizer.get_added_tokens_decoder().values()
-        return _any_of(t.content for t in added if t.special or t.content in self.template_text)
+    def thought_key(self) -> str | None:
+        """How the template calls what was thought before an answer, if it has a place for that."""
+        named = rf"(?:\.|\[['\"])({'|'.join(_THOUGHT_KEYS)})\b"
+        known = set(re.findall(named, self.template_text))
+        return next((key for key in _THOUGHT_KEYS if key in known), None)
 
     def _ends_a_turn(self, text: str) -> bool:
         return not self.end_token or text.endswith(self._special_tokens)
 
     def _settle(
         self, messages: Sequence[Message], add_generation_prompt: bool, tools: Tools | None
-    ) -> tuple[list[dict[str, Any]], str]:
+    ) -> _Settled:
         """Put a conversation into the form that the template takes.
 
         Returns:
             The messages in that form, of which a system turn may have gone into the first
-            question, and their text.
+            question; the tools; and their text. Marks stand for control words in all of them.
 
         Raises:
             ChatError: it takes them in none.
         """
-        variants = [_plain(messages)]
+        tools = self.words.hold(tools)
+        variants = [[self._held(turn) for turn in _plain(messages)]]
         if any(m.get("tool_calls") for m in variants[0]):
             # Mistral's wants ids of nine letters, which OpenAI's are not.
             variants.append(_with_short_ids(variants[0]))
@@ -378,8 +400,26 @@ class ChatFormat:
             else:
                 # Mistral's says it before the last question alone, so not at all before an answer.
                 if system in text:
-                    return variant, text
+                    return _Settled(variant, tools, text)
         raise problem or ChatError("The starting model's chat template drops the system turn.")
+
+    def _held(self, turn: dict[str, Any]) -> dict[str, Any]:
+        """Put marks for control words into a turn, and what was thought where its template has it.
+
+        A template without a place for that, but which looks for it in an answer, finds it there.
+        """
+        said, match = turn.get("content") or "", thoughts.match(turn)
+        thought = [turn.pop(THOUGHT, None)]
+        if self.thought_key is None:
+            looks = match is not None and "</think>" in self.template_text
+            return dict(self.words.hold(turn, but=thoughts.WORDS if looks else ()))
+        if match is not None:
+            turn["content"] = said[match.end() :].lstrip("\n")
+            thought.append(thoughts.of(match))
+        known = dict.fromkeys(each for each in thought if each is not None)
+        if known:
+            turn[self.thought_key] = "\n\n".join(known)
+        return dict(self.words.hold(turn))
 
     def _render(
         self, messages: Sequence[Message], add_generation_prompt: bool, tools: Tools | None
@@ -512,22 +552,6 @@ def _read(path: Path, max_bytes: int) -> str:
         return file.read()
 
 
-def _any_of(words: Iterable[str]) -> re.Pattern[str]:
-    longest_first = sorted((word for word in words if word.strip()), key=len, reverse=True)
-    return re.compile("|".join(map(re.escape, longest_first)) or r"(?!)")
-
-
-def _replaced(value: Any, words: re.Pattern[str], hold: Callable[[re.Match[str]], str]) -> Any:
-    """Replace words in every text within a turn or within tools; keys are left as they are."""
-    if isinstance(value, str):
-        return words.sub(hold, value)
-    if isinstance(value, Mapping):
-        return {key: _replaced(one, words, hold) for key, one in value.items()}
-    if isinstance(value, Sequence):
-        return [_replaced(one, words, hold) for one in value]
-    return value
-
-
 def cut_text(encoded: Encoded, max_length_tokens: int) -> list[Encoded]:
     """Cut plain text that was encoded whole into pieces, each token of which is learned once.
 
@@ -570,29 +594,39 @@ def _truncate(token_ids: list[int], labels: list[int], limit: int, bos: int | No
     excess = len(token_ids) - limit
     if excess <= 0:
         return Encoded(token_ids, labels, 0)
-    last_answer = max((i for i, label in enumerate(labels) if label != IGNORE_INDEX), default=0)
-    while last_answer > 0 and labels[last_answer - 1] != IGNORE_INDEX:
-        last_answer -= 1
-    cut = min(excess, last_answer)
+    cut = _num_cut_before(labels, limit)
     lost = labels[:cut] + labels[cut + limit :]
     num_lost = sum(label != IGNORE_INDEX for label in lost)
     ids, kept = _cut(token_ids, labels, cut, limit, bos)
     return Encoded(ids, kept, excess, num_lost)
 
 
+def _num_cut_before(labels: list[int], limit: int) -> int:
+    """Count the tokens to be cut off the beginning: no more than stand before the last answer."""
+    last_answer = max((i for i, label in enumerate(labels) if label != IGNORE_INDEX), default=0)
+    while last_answer > 0 and labels[last_answer - 1] != IGNORE_INDEX:
+        last_answer -= 1
+    return min(len(labels) - limit, last_answer)
+
+
 def _cut(
     token_ids: list[int], labels: list[int], cut: int, limit: int, bos: int | None
 ) -> tuple[list[int], list[int]]:
-    """Cut the beginning off, and keep the sign that a text begins in the place of a token.
+    """Cut the beginning off, and keep the sign that a text begins in the place of a token."""
+    ids, kept = token_ids[cut : cut + limit], labels[cut : cut + limit]
+    if _keeps_sign(token_ids, labels, cut, bos):
+        ids[0] = token_ids[0]
+    return ids, kept
+
+
+def _keeps_sign(token_ids: list[int], labels: list[int], cut: int, bos: int | None) -> bool:
+    """Say whether the sign that a text begins takes the place of the first token behind a cut.
 
     Models lean on that sign (Gemma hardly works without). Where it stands before each turn as well,
     as SmolLM2's does, it means something else.
     """
-    ids, kept = token_ids[cut : cut + limit], labels[cut : cut + limit]
     is_sign = bos is not None and token_ids[0] == bos and bos not in token_ids[1:]
-    if cut and is_sign and kept[0] == IGNORE_INDEX:
-        ids[0] = token_ids[0]
-    return ids, kept
+    return bool(cut) and is_sign and labels[cut] == IGNORE_INDEX
 
 
 def _plain(messages: Sequence[Message]) -> list[dict[str, Any]]:

@@ -12,6 +12,7 @@ Objective = Literal["supervised", "dpo"]
 OptimizerKind = Literal["adamw", "adamw_8bit", "paged_adamw", "paged_adamw_8bit"]
 Optimizer = Literal["auto", "adamw", "adamw_8bit", "paged_adamw", "paged_adamw_8bit"]
 Schedule = Literal["cosine", "linear", "constant"]
+UnfitRows = Literal["join", "leave_out"]
 Targets = Literal["all", "attention", "feed_forward"]
 
 
@@ -224,6 +225,14 @@ class TrainConfig(BaseModel):
         unit="tokens",
         ge=0,
         le=1048576,
+        is_advanced=True,
+    )
+    unfit_rows: UnfitRows = _setting(
+        "join",
+        "Chats that the model cannot take",
+        "Some starting models want question and answer to take turns, or know no instruction amid "
+        "a chat. Turns that follow each other are joined, or their rows are left out; a row that "
+        "does not fit either way is always left out.",
         is_advanced=True,
     )
     seed: int = _setting(

@@ -109,6 +109,11 @@ class MappingForm(Form):
     seed: str = "0"
     # Who gives the answers, where a column says who speaks.
     answers_by: str = ""
+    # What a word for a role, or for a speaker, means: `teacher=assistant` each; `teacher=` says
+    # nothing yet.
+    roles: Annotated[list[str], Field(max_length=200)] = []
+    speakers: Annotated[list[str], Field(max_length=200)] = []
+    placeholders: bool = False
 
 
 class ReadAsForm(Form):

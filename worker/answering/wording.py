@@ -47,6 +47,8 @@ def main() -> None:
         asked = json.loads(line)
         _allow(REQUEST_SECONDS)
         try:
+            if chat.must_prepare(asked):
+                _allow(LOAD_SECONDS)
             _tell(id=asked["id"], **encode(chat, asked))
         except (ChatError, ValueError, TypeError, KeyError) as error:
             _tell(id=asked["id"], error=str(error).splitlines()[0])
@@ -70,7 +72,7 @@ def confine(folder: Path, cache_dir: Path) -> None:
 def encode(chat: ChatFormat, asked: dict[str, Any]) -> dict[str, Any]:
     """Return the ids of a prompt; of a conversation to be scored, its answer's behind them."""
     if not asked["is_score"]:
-        ids = chat.encode_typed(asked["messages"], asked["tools"])
+        ids = chat.encode_prompt(asked["messages"], asked["tools"])
         return {"token_ids": ids, "num_prompt": len(ids)}
     encoded = chat.encode(asked["messages"], 2**62, asked["tools"])
     scored = [i for i, label in enumerate(encoded.labels) if label != IGNORE_INDEX]

@@ -9,7 +9,7 @@ The file is parsed in a child process (app/datasets/readers/reader.py) that know
 import math
 import os
 from array import array
-from typing import IO, Any, Literal
+from typing import IO, Any, Literal, NamedTuple
 
 import structlog
 from sqlalchemy.orm import Session
@@ -20,6 +20,7 @@ from app.core.models import DatasetVersion, VersionStatus
 from app.core.sentences import counted
 from app.datasets import deletion, examples, parts, versions
 from app.datasets.doctor import checks
+from app.datasets.notes import Note
 from app.datasets.privacy import reviews
 from app.datasets.readers.process import ReaderProcess, seconds_for
 from app.datasets.readers.reader import ReaderRequest
@@ -97,7 +98,7 @@ def _inspect(holder: LeaseHolder, version: DatasetVersion) -> None:
 
 
 def _build(holder: LeaseHolder, version: DatasetVersion) -> None:
-    ranks, left_out = array("Q"), examples.LeftOutRows()
+    ranks, left_out, notes = array("Q"), examples.LeftOutRows(), list[Note]()
     with spool.nameless() as file, _reader(holder.lease, version) as reader:
         for message in holder.hear(reader, reader.messages(holder.tell)):
             if isinstance(message, bytes):
@@ -105,23 +106,32 @@ def _build(holder: LeaseHolder, version: DatasetVersion) -> None:
                 file.write(message)
             elif "left_out" in message:
                 left_out.add(*message["left_out"])
+            elif "notes" in message:
+                notes = [Note.model_validate(note) for note in message["notes"]]
         _refuse_too_few(len(ranks), left_out, version)
         file.seek(0)
         holder.tell({"rows": len(ranks), "phase": "writing"})
-        _publish(holder.lease, version, ranks, left_out, file)
+        _publish(holder.lease, version, ranks, _Read(left_out, notes), file)
+
+
+class _Read(NamedTuple):
+    left_out: examples.LeftOutRows
+    notes: list[Note]
 
 
 def _publish(
     lease: Lease,
     version: DatasetVersion,
     ranks: "array[int]",
-    left_out: examples.LeftOutRows,
+    read: _Read,
     file: IO[bytes],
 ) -> None:
     drawn = parts.draw(ranks, version.validation_share)
     inspection = versions.inspection_of(version)
     assert inspection is not None
-    inspection.left_out_rows = left_out.first_rows
+    inspection.left_out_rows = read.left_out.first_rows
+    inspection.left_out_words = read.left_out.words
+    inspection.notes = read.notes
     # One transaction: all examples and the status that says so, or none of it.
     with db.session() as session:
         written = examples.write(session, version, file, drawn)
@@ -133,9 +143,10 @@ def _publish(
             num_validation=written.num_validation,
             num_test=written.num_test,
             examples_sha256=written.sha256,
-            left_out=left_out.counts,
+            left_out=read.left_out.counts,
             inspection=inspection.model_dump(mode="json"),
             token_lengths=None,
+            model_fits=None,
             reason=None,
             ready_at=clock.NOW,
         )
@@ -172,7 +183,8 @@ def _refuse_too_few(
     ]
     if left_out.counts:
         reason, rows = max(left_out.counts.items(), key=lambda item: item[1])
-        sentences.append(f"{examples.rows_that(reason, rows)}.")
+        words = left_out.words.get(reason)
+        sentences.append(f"{examples.rows_that(reason, rows, words)}.")
     sentences.append(
         f"Training needs at least {wanted}: add more questions with answers and upload the file "
         "again, or choose other columns."

@@ -201,7 +201,7 @@ class Answering:
         self, request_id: int, adapter: str | None, request: AnswerRequest
     ) -> list[_Answer]:
         limits = request.limits
-        prompt = self._chat.encode_typed(request.messages, request.tools)
+        prompt = self._chat.encode_prompt(request.messages, request.tools)
         room = self._engine.context_tokens - len(prompt)
         if room < (limits.max_new_tokens or 1):
             raise _Refusal(_too_long(len(prompt), limits.max_new_tokens, self._engine))

@@ -3,7 +3,7 @@
 import json
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ from app.training.chat import (
     is_pair,
 )
 from app.training.config import TrainConfig
+from app.training.fitting import fit
 from app.training.plan.shape import LengthHistogram
 from worker.trainer import failures
 
@@ -65,6 +66,9 @@ class Data:
     questions: list[Question]
     num_cut_texts: int = 0  # plain texts that became several examples
     num_pieces: int = 0  # how many those are now
+    num_joined: int = 0  # whose turns were joined, because the template refuses them as they are
+    num_refused: int = 0  # left out, because it refuses them anyhow
+    problem: str = ""  # the first reason for either
 
     def histogram(self) -> LengthHistogram:
         # Of a pair the longer half: the plan knows that there are two.
@@ -113,9 +117,16 @@ def prepare(
     questions: list[Question] = []
     cut = {split: Cut() for split in splits}
     counts: Counter[str] = Counter()
+    problem = ""
     for begin in range(0, len(examples), _BATCH):
         part = examples[begin : begin + _BATCH]
-        for example, pieces in zip(part, _encode(chat, part, config), strict=True):
+        try:
+            encoded = _encode(chat, part, config)
+        except ChatError as error:
+            problem = problem or str(error)
+            part = _fitting(chat, part, config, counts)
+            encoded = _encode(chat, part, config)
+        for example, pieces in zip(part, encoded, strict=True):
             if limit == context_tokens and any(_loses_its_answer(example, p) for p in pieces):
                 raise failures.dataset_invalid(
                     f"Example {example.index + 1}: the starting model reads at most {limit} "
@@ -132,6 +143,10 @@ def prepare(
             splits[example.split] += useful
             if example.split == "validation" and len(questions) < num_questions:
                 questions += _question(example)
+    if not splits["train"] and problem:
+        raise failures.dataset_invalid(
+            f"The starting model cannot take any of the practice examples: {problem}"
+        )
     if not splits["train"]:
         raise failures.dataset_invalid(
             "No practice example has an answer to learn from; look at the dataset's columns."
@@ -144,7 +159,26 @@ def prepare(
         questions,
         counts["cut_texts"],
         counts["pieces"],
+        counts["joined"],
+        counts["refused"],
+        problem,
     )
+
+
+def _fitting(
+    chat: ChatFormat, part: list[_Read], config: TrainConfig, counts: Counter[str]
+) -> list[_Read]:
+    """Return the examples that the template takes, some with their turns joined."""
+    taken = []
+    for example in part:
+        found = fit(chat, example.messages, example.tools, joins=config.unfit_rows == "join")
+        if found.messages is None:
+            counts["refused"] += 1
+            continue
+        counts["joined"] += found.is_joined
+        messages = [dict(message) for message in found.messages]
+        taken.append(replace(example, messages=messages))
+    return taken
 
 
 def _read(path: Path) -> list[_Read]:
@@ -232,33 +266,27 @@ def evaluation_examples(
 
 
 def _encode(chat: ChatFormat, part: list[_Read], config: TrainConfig) -> list[list[Encoded]]:
-    """Encode each example; a long plain text becomes several."""
+    """Encode each example; a long plain text becomes several.
+
+    Raises:
+        ChatError: the template refuses one of them.
+    """
     limit = config.max_length_tokens
     conversations, tools = [e.messages for e in part], [e.tools for e in part]
-    try:
-        if config.objective == "dpo":
-            lone = next((e for e in part if not is_pair(e.messages)), None)
-            if lone is not None:
-                raise failures.dataset_invalid(
-                    "This job learns from better and worse answers, and example "
-                    f"{lone.index + 1} has no worse one; choose other data, or learn from the "
-                    "right answers."
-                )
-            return [[pair] for pair in chat.encode_pairs(conversations, limit, tools)]
-        limits = [_WHOLE if e.is_text else limit for e in part]
-        return [
-            cut_text(one, limit) if example.is_text else [one]
-            for example, one in zip(
-                part, chat.encode_many(conversations, limits, tools), strict=True
+    if config.objective == "dpo":
+        lone = next((e for e in part if not is_pair(e.messages)), None)
+        if lone is not None:
+            raise failures.dataset_invalid(
+                "This job learns from better and worse answers, and example "
+                f"{lone.index + 1} has no worse one; choose other data, or learn from the "
+                "right answers."
             )
-        ]
-    except ChatError:
-        for example in part:
-            try:
-                chat.segments(example.messages, example.tools)
-            except ChatError as error:
-                raise failures.dataset_invalid(f"Example {example.index + 1}: {error}") from error
-        raise
+        return [[pair] for pair in chat.encode_pairs(conversations, limit, tools)]
+    limits = [_WHOLE if e.is_text else limit for e in part]
+    return [
+        cut_text(one, limit) if example.is_text else [one]
+        for example, one in zip(part, chat.encode_many(conversations, limits, tools), strict=True)
+    ]
 
 
 def _loses_its_answer(example: _Read, piece: Encoded) -> bool:

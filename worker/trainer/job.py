@@ -207,6 +207,14 @@ def _tell(
             else f"{examples.num_left_out} examples were left out: nothing in them is an answer, "
             "or their answer was cut off.",
         )
+    if examples.num_joined or examples.num_refused:
+        log.write(
+            NoteEvent,
+            level="warn",
+            message=f"{spec.base_model_name} does not take all chats as they are. Turns joined in: "
+            f"{examples.num_joined:,}. Left out: {examples.num_refused:,}. The first reason: "
+            f"{examples.problem}",
+        )
     if examples.num_cut_texts:
         most = f"{most_tokens(config, model_config):,}"
         log.write(

@@ -24,6 +24,7 @@ from app.core.confined.kept import LOAD_SECONDS, REQUEST_SECONDS, Json
 from app.core.confined.patterns import Verdict
 from app.training import isolation
 from app.training.chat import ChatError, ChatFormat
+from app.training.fitting import drops_thoughts, fit
 
 _MEMORY_BYTES = 1536 * 1024**2
 _MAX_OPEN_FILES = 64
@@ -75,7 +76,7 @@ def _allow(seconds: float) -> None:
 def _answer(formats: "_Formats", request: Json) -> Json:
     try:
         if "model" in request:
-            chat = formats.get(request["model"]["folder"], request["model"]["hash"])
+            chat = formats.get(request["model"]["folder"], request["model"]["hash"], request)
             return {"said": _ABOUT_MODELS[request["do"]](chat, request)}
         return {"said": _ABOUT_PATTERNS[request["do"]](request)}
     except ChatError as error:
@@ -95,13 +96,15 @@ class _Formats:
         self._kept: OrderedDict[tuple[str, str | None], ChatFormat] = OrderedDict()
         self._tell = tell
 
-    def get(self, folder: str, manifest_sha256: str | None) -> ChatFormat:
+    def get(self, folder: str, manifest_sha256: str | None, asked: Json) -> ChatFormat:
         key = (folder, manifest_sha256)
         chat = self._kept.get(key)
-        if chat is None:
+        if chat is None or chat.must_prepare(asked):
             self._tell()
             _allow(LOAD_SECONDS)
-            chat = self._kept[key] = self._load(folder)
+            chat = self._kept[key] = chat or self._load(folder)
+            if chat.must_prepare(asked):
+                chat.words.prepare()
             _allow(REQUEST_SECONDS)
             if len(self._kept) > _MAX_FORMATS:
                 self._kept.popitem(last=False)
@@ -133,24 +136,8 @@ def _segments(chat: ChatFormat, asked: Json) -> list[list[Any]]:
 
 
 def _cut(chat: ChatFormat, asked: Json) -> Json:
-    messages, tools, length = asked["messages"], asked["tools"], asked["length"]
-    segments = chat.segments(messages, tools)
-    text = "".join(segment.text for segment in segments)
-    encoding = chat.tokenizer.encode(text, add_special_tokens=False)
-    ids, first, last = list(encoding.ids), 0, len(text)
-    if len(ids) > length and asked["is_cut"]:
-        kept = chat.encode(messages, length, tools).token_ids
-        begin = next(
-            (at for at in range(len(ids) - length + 1) if ids[at : at + length] == kept), 0
-        )
-        first = encoding.offsets[begin][0]
-        last = encoding.offsets[begin + length - 1][1]
-    return {
-        "segments": [list(segment) for segment in segments],
-        "num_tokens": len(ids),
-        "first": first,
-        "last": last,
-    }
+    measured = chat.measure(asked["messages"], asked["tools"], asked["length"])
+    return measured._asdict() | {"segments": [list(piece) for piece in measured.segments]}
 
 
 def _lengths(chat: ChatFormat, asked: Json) -> Json:
@@ -169,6 +156,22 @@ def _lengths(chat: ChatFormat, asked: Json) -> Json:
     return {"lengths": lengths, "problem": problem}
 
 
+def _fits(chat: ChatFormat, asked: Json) -> list[Json]:
+    said = []
+    for messages, tools in zip(asked["conversations"], asked["tools"], strict=True):
+        found = fit(chat, messages, tools, joins=True)
+        drops = found.messages is not None and drops_thoughts(chat, found.messages, tools)
+        said.append(
+            {
+                "is_taken": found.messages is not None and not found.is_joined,
+                "is_joined": found.is_joined,
+                "drops_thoughts": drops,
+                "problem": found.problem,
+            }
+        )
+    return said
+
+
 def _num_tokens(chat: ChatFormat, asked: Json) -> list[int]:
     encodings = chat.tokenizer.encode_batch(asked["texts"], add_special_tokens=False)
     return [len(encoding.ids) for encoding in encodings]
@@ -179,6 +182,7 @@ _ABOUT_MODELS: dict[str, Callable[[ChatFormat, Json], Any]] = {
     "segments": _segments,
     "cut": _cut,
     "lengths": _lengths,
+    "fits": _fits,
     "prompt": lambda chat, asked: len(chat.encode_prompt(asked["messages"], asked["tools"])),
     "texts": _num_tokens,
 }

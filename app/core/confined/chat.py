@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from app.core.confined.kept import Ended, child
-from app.training.chat import ChatError, Message, Segment, Tools
+from app.training.chat import ChatError, Measured, Message, Segment, Tools
 
 _LATE = (
     "The starting model's chat template or tokenizer takes too long on this; choose another "
@@ -31,13 +31,13 @@ class Lengths(NamedTuple):
     problem: str  # why the first of them was refused; empty where none was
 
 
-class Cut(NamedTuple):
-    """A conversation as the model sees it, and which of its characters a length leaves in it."""
+class Fits(NamedTuple):
+    """What a template does with a conversation."""
 
-    segments: list[Segment]
-    num_tokens: int
-    first: int  # what stands before is cut off
-    last: int  # and so is what stands from here on
+    is_taken: bool
+    is_joined: bool  # it takes it once turns are joined
+    drops_thoughts: bool  # what was thought before an answer is not learned
+    problem: str  # why it does not take it as it is
 
 
 class ConfinedChat:
@@ -60,20 +60,13 @@ class ConfinedChat:
         said = self._ask("segments", messages=messages, tools=tools)
         return [Segment(text, is_trained) for text, is_trained in said]
 
-    def cut(
-        self,
-        messages: Sequence[Message],
-        tools: Tools | None,
-        max_length_tokens: int,
-        *,
-        is_cut: bool,
-    ) -> Cut:
-        """Say what a length would leave of a conversation; `is_cut`: whether it loses anything."""
-        said = self._ask(
-            "cut", messages=messages, tools=tools, length=max_length_tokens, is_cut=is_cut
-        )
+    def measure(
+        self, messages: Sequence[Message], tools: Tools | None, max_length_tokens: int
+    ) -> Measured:
+        """Say how long a conversation is, and what a length would leave of it."""
+        said = self._ask("cut", messages=messages, tools=tools, length=max_length_tokens)
         segments = [Segment(text, is_trained) for text, is_trained in said["segments"]]
-        return Cut(segments, said["num_tokens"], said["first"], said["last"])
+        return Measured(**said | {"segments": segments})
 
     def lengths(
         self,
@@ -86,6 +79,13 @@ class ConfinedChat:
             "lengths", conversations=conversations, tools=tools, length=max_length_tokens
         )
         return Lengths(said["lengths"], said["problem"])
+
+    def fits(
+        self, conversations: Sequence[Sequence[Message]], tools: Sequence[Tools | None]
+    ) -> list[Fits]:
+        """Say of each conversation whether the template takes it."""
+        said = self._ask("fits", conversations=conversations, tools=tools)
+        return [Fits(**one) for one in said]
 
     def num_prompt_tokens(self, messages: Sequence[Message], tools: Tools | None = None) -> int:
         """Count the tokens after which the model is to answer."""

@@ -102,6 +102,8 @@ class DatasetVersion(Leased, Base):
     left_out: Mapped[Json | None]
     # Token lengths by base model id: app.training.plan.shape.LengthHistogram as JSON.
     token_lengths: Mapped[Json | None]
+    # What starting models take of it, by their id: app.datasets.fits.Fits as JSON.
+    model_fits: Mapped[Json | None]
     # SHA-256 over the examples, in order: what a model card can name. Of a long derived version it
     # is known once a job has read all of it.
     examples_sha256: Mapped[str | None]

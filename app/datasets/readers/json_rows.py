@@ -8,12 +8,15 @@ from typing import Any, BinaryIO, NoReturn, cast
 from pydantic_core import from_json
 
 from app.datasets.readers.unreadable import Unreadable
+from app.datasets.turns import are_turns
 
 MAX_ENTRY_CHARACTERS = 16 * 1024**2
 MAX_DEPTH = 64
 # A file that is one object around a list has to be held as a whole.
 _MAX_WRAPPED_CHARACTERS = 128 * 1024**2
 _CHUNK_CHARACTERS = 1024**2
+# How programs call the parts of a file that holds several.
+_SPLITS = {"train", "training", "test", "testing", "validation", "valid", "val", "dev", "eval"}
 
 Row = dict[str, Any]
 
@@ -27,16 +30,23 @@ _decoder = json.JSONDecoder(parse_constant=_no_number)
 
 def is_jsonl(text: io.TextIOBase) -> bool:
     """Say whether the first line that is not blank is an object of its own; then rewind."""
+    line = ""
     try:
         for line in iter(lambda: text.readline(MAX_ENTRY_CHARACTERS), ""):
             if line.strip():
-                return isinstance(_decoder.decode(line.strip()), dict)
+                value = _decoder.decode(_without_comma(line))
+                return isinstance(value, dict) and (_goes_on(text) or len(_entries(value)) == 1)
     except (ValueError, RecursionError):
         # One object over many lines, or a fault in line 1: told apart by what follows it.
-        return _second_line_is_object(text)
+        return line.lstrip()[:1] != "[" and _second_line_is_object(text)
     finally:
         text.seek(0)
     return False
+
+
+def _goes_on(text: io.TextIOBase) -> bool:
+    """Say whether anything but blanks follows."""
+    return any(piece.strip() for piece in iter(lambda: text.read(_CHUNK_CHARACTERS), ""))
 
 
 def _second_line_is_object(text: io.TextIOBase) -> bool:
@@ -44,6 +54,11 @@ def _second_line_is_object(text: io.TextIOBase) -> bool:
         return isinstance(_decoder.decode(text.readline(MAX_ENTRY_CHARACTERS).strip()), dict)
     except (ValueError, RecursionError):
         return False
+
+
+def _without_comma(line: str) -> str:
+    """Return a line without the comma that some programs put between objects."""
+    return line.strip().removesuffix(",")
 
 
 def read_jsonl(text: io.TextIOWrapper) -> Iterator[tuple[int, Row]]:
@@ -78,7 +93,7 @@ def _by_the_letter(line: bytes | str, number: int) -> Any:
     """Read what the quick parser refuses: it may be right after all, or the fault has a place."""
     text = line if isinstance(line, str) else line.decode()
     try:
-        return _decoder.decode(text.strip())
+        return _decoder.decode(_without_comma(text))
     except json.JSONDecodeError as error:
         indent = len(text) - len(text.lstrip())
         raise Unreadable(_syntax(number, error.pos + indent + 1, error.msg)) from None
@@ -134,22 +149,35 @@ class _Stream:
         self.at_end = False
 
     def entries(self) -> Iterator[tuple[int, Row]]:
-        if self._next() == "]":
-            return
+        """Yield what is in the list, and in the lists behind it: some programs write one a line."""
         while True:
+            yield from self._list()
+            if not self._next():
+                return
+            if self._next() != "[":
+                raise Unreadable(_syntax(self.line, None, "Extra data"))
+            self._advance(self.position + 1)
+
+    def _list(self) -> Iterator[tuple[int, Row]]:
+        while self._next() != "]":  # also behind a last comma
             value = self._value()
             yield self.number, _checked(value, self.number, self._place)
             self.number += 1
             character = self._next()
-            self._advance(self.position + 1)
-            if character == "]":
-                break
-            if character != ",":
+            if character not in (",", "]"):
                 raise Unreadable(_syntax(self.line, None, "Expecting ',' delimiter"))
-            if self._next() == "]":
-                raise Unreadable(_syntax(self.line, None, "Illegal trailing comma"))
-        if self._next():
-            raise Unreadable(_syntax(self.line, None, "Extra data"))
+            if character == ",":
+                self._advance(self.position + 1)
+        self._advance(self.position + 1)
+
+    def sequence(self) -> Iterator[tuple[int, Row]]:
+        """Yield objects that stand one behind the other, with or without commas between them."""
+        while self._next():
+            value = self._value()
+            yield self.number, _checked(value, self.number, self._place)
+            self.number += 1
+            if self._next() == ",":
+                self._advance(self.position + 1)
 
     def _place(self, number: int) -> str:
         return f"Entry {number:,} (line {self.line:,})"
@@ -235,22 +263,58 @@ def _wrapped(text: io.TextIOBase) -> Iterator[tuple[int, Row]]:
     try:
         value = _decoder.decode(whole)
     except json.JSONDecodeError as error:
-        raise Unreadable(_syntax(error.lineno, error.colno, error.msg)) from None
+        if not error.msg.startswith("Extra data"):
+            raise Unreadable(_syntax(error.lineno, error.colno, error.msg)) from None
+        # Objects that follow each other, each over several lines.
+        stream = _Stream(io.StringIO(whole), 1)
+        stream.before = 0
+        yield from stream.sequence()
+        return
     except RecursionError:
         raise Unreadable(_deep(f"The object in line {1 + whole.count(chr(10), 0, lead)}")) from None
     except ValueError as error:
         raise Unreadable(_bad_number("The object", error)) from None
-    lists = [
-        entries
-        for entries in (value.values() if isinstance(value, dict) else [])
+    for number, entry in enumerate(_entries(value), start=1):
+        yield number, _checked(entry, number, _entry_place)
+
+
+def _entries(value: Any) -> list[Any]:
+    """Return the rows of an object that is a whole file; else it is the only one itself."""
+    if not isinstance(value, dict) or {"messages", "conversations"} & value.keys():
+        return [value]
+    lists = {
+        name: entries
+        for name, entries in value.items()
         if isinstance(entries, list)
         and entries
         and all(isinstance(entry, dict) for entry in entries)
-    ]
-    is_conversation = isinstance(value, dict) and {"messages", "conversations"} & value.keys()
-    entries = lists[0] if len(lists) == 1 and not is_conversation else [value]
-    for number, entry in enumerate(entries, start=1):
-        yield number, _checked(entry, number, _entry_place)
+        and not are_turns(entries)
+    }
+    if len(lists) == 1:
+        return next(iter(lists.values()))
+    if lists and len(lists) == len(value) and {name.casefold() for name in lists} <= _SPLITS:
+        # A column says which part a row is from; which rows test is for a person to choose.
+        return [{"split": name, **entry} for name, entries in lists.items() for entry in entries]
+    return _by_columns(value) or [value]
+
+
+def _by_columns(value: dict[str, Any]) -> list[Any]:
+    """Return the rows of columns, as pandas writes them: lists, or objects by number; or by id."""
+    columns = list(value.values())
+    if len(columns) < 2:
+        return []
+    if all(isinstance(cells, list) and len(cells) > 1 for cells in columns):
+        if any(len(cells) != len(columns[0]) for cells in columns):
+            return []
+        return [dict(zip(value, cells, strict=True)) for cells in zip(*columns, strict=True)]
+    if all(isinstance(cells, dict) and cells for cells in columns):
+        keys = columns[0].keys()
+        if any(cells.keys() != keys for cells in columns):
+            return []
+        if all(key.isdecimal() for key in keys):
+            return [{name: cells[key] for name, cells in value.items()} for key in keys]
+        return [{"id": name, **cells} for name, cells in value.items()]
+    return []
 
 
 def _checked(value: Any, number: int, where: Callable[[int], str]) -> Row:

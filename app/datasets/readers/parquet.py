@@ -100,12 +100,21 @@ class _Cells:
         if isinstance(value, list | tuple):
             return [self.value(part, number) for part in value]
         if isinstance(value, dict):
-            return {str(name): self.value(part, number) for name, part in value.items()}
+            return self._struct(value, number)
         if isinstance(value, datetime.date | datetime.time):
             return value.isoformat()
         if isinstance(value, decimal.Decimal):
             return format(value, "f")
         return str(value)
+
+    def _struct(self, value: dict[str, Any], number: int) -> dict[str, Any] | None:
+        """Drop what a struct has no value for: other rows' fields stand there as nulls.
+
+        One that has none at all is none itself.
+        """
+        parts = {str(name): self.value(part, number) for name, part in value.items()}
+        filled = {name: part for name, part in parts.items() if part is not None}
+        return filled if filled or not parts else None
 
 
 def _damaged(error: Exception, number: int = 0) -> str:

@@ -3,8 +3,8 @@
 A ReaderRequest on standard input, lines on standard output. An example is four cells
 between tabs, which the parent need not parse: rank, row, messages as JSON, and tools as JSON or
 nothing. All other lines are JSON objects: {"rows": 5000} while it works, {"left_out": [row,
-reason]}, and at the end one of {"inspection": …, "mapping": …}, {"end": rows}, {"sheet": …} or
-{"unreadable": sentence}.
+reason, word]}, and at the end one of {"inspection": …, "mapping": …}, {"end": rows, "notes": …},
+{"sheet": …} or {"unreadable": sentence}.
 It stands within walls (app/training/isolation): of files it reads that one and Python's own.
 """
 
@@ -19,11 +19,13 @@ from pydantic_core import to_json
 
 from app.datasets import sameness
 from app.datasets.conversations import assemble
-from app.datasets.mapping import LeftOut, Mapping, Message, tools_of
+from app.datasets.mapping import LeftOut, Mapping, tools_of
+from app.datasets.notes import Notes
 from app.datasets.proposals import propose
 from app.datasets.readers.reading import NumberedRow, ReadAs, inspect, open_rows
 from app.datasets.readers.sheets import read_sheet
 from app.datasets.readers.unreadable import Unreadable
+from app.datasets.turns import Message
 from app.training import isolation
 
 _PROGRESS_ROWS = 2000
@@ -97,7 +99,7 @@ def confine(request: ReaderRequest) -> None:
 
 def _inspect(request: ReaderRequest) -> None:
     inspection = inspect(request.path, request.read_as, lambda rows: _say({"rows": rows}))
-    proposal = propose(inspection)
+    proposal = propose(inspection, request.read_as)
     inspection.is_sure, inspection.why = proposal.is_sure, proposal.why
     _say(
         {
@@ -109,23 +111,23 @@ def _inspect(request: ReaderRequest) -> None:
 
 def _build(request: ReaderRequest) -> None:
     assert request.mapping is not None
-    num_rows, write = 0, sys.stdout.buffer.write
+    num_rows, write, notes = 0, sys.stdout.buffer.write, Notes()
 
     def rows() -> Iterator[NumberedRow]:
         with open_rows(request.path, request.read_as) as source:
             yield from source.rows
 
-    for number, messages, row in assemble(request.mapping, rows):
+    for number, messages, row in assemble(request.mapping, rows, notes):
         num_rows += 1
         if isinstance(messages, LeftOut):
-            _say({"left_out": [number, messages.reason]})
+            _say({"left_out": [number, messages.reason, messages.word]})
         else:
             tools = tools_of(request.mapping, row) if row is not None else None
             cells = (rank(messages, request.seed), number, _body(messages))
             write(b"%d\t%d\t%b\t%b\n" % (*cells, _body(tools) if tools else b""))
         if num_rows % _PROGRESS_ROWS == 0:
             _say({"rows": num_rows})
-    _say({"end": num_rows})
+    _say({"end": num_rows, "notes": [note.model_dump() for note in notes.found]})
 
 
 def _body(value: list[Any]) -> bytes:

@@ -13,9 +13,11 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from app.core.sentences import counted
-from app.datasets.mapping import Hidden, LeftOut, Merged
+from app.datasets.mapping import MAX_WORDS, Hidden, LeftOut, Mapping, Merged
+from app.datasets.notes import Note
 from app.datasets.readers import (
     archives,
+    chat_exports,
     documents,
     encodings,
     headers,
@@ -31,6 +33,7 @@ from app.datasets.readers.files import File
 from app.datasets.readers.grids import Seen
 from app.datasets.readers.sniffing import sniff
 from app.datasets.readers.unreadable import Unreadable
+from app.datasets.turns import TurnRole, parsed, plain_word, unknown_roles
 
 Format = Literal[
     "csv",
@@ -54,6 +57,8 @@ NUM_PREVIEW_ROWS = 20
 PREVIEW_CHARACTERS = 2000
 MAX_WARNINGS = 12
 _PROGRESS_ROWS = 5000
+# A list of something else may have a role in each entry, and a new word in each role.
+_MAX_ROLE_WORDS = 1000
 
 NumberedRow = tuple[int, dict[str, Any] | LeftOut]
 DocumentUse = Literal["pairs", "text"]
@@ -86,12 +91,24 @@ class ReadAs(BaseModel):
         le=documents.MAX_CHUNK_TOKENS,
     )
     overlap_tokens: int = Field(default=0, ge=0)
+    # What words for roles and for speakers mean: for the mapping that is proposed.
+    roles: dict[str, TurnRole] = Field(default={}, max_length=MAX_WORDS)
+    speakers: dict[str, TurnRole] = Field(default={}, max_length=MAX_WORDS)
+    placeholders: bool = False
 
     @model_validator(mode="after")
     def _overlap_fits(self) -> "ReadAs":
         if self.overlap_tokens * 2 > self.chunk_tokens:
             raise ValueError("pieces may overlap by at most half of their length")
         return self
+
+    def explain(self, mapping: Mapping) -> None:
+        """Put into a mapping what a person said of words."""
+        mapping.roles, mapping.speakers = (
+            {plain_word(word): role for word, role in chosen.items()}
+            for chosen in (self.roles, self.speakers)
+        )
+        mapping.placeholders = self.placeholders
 
 
 class PreviewRow(BaseModel):
@@ -143,6 +160,13 @@ class Inspection(BaseModel):
     is_sure: bool = False
     # The first rows that became no example, by reason; known once the examples are built.
     left_out_rows: dict[str, list[int]] = {}
+    # What was met in them, by reason: {"unknown_role": {"teacher": 2}}.
+    left_out_words: dict[str, dict[str, int]] = {}
+    # What was passed over in rows that did; known then, too.
+    notes: list[Note] = []
+    # Words for roles in lists of turns that a person has to say the meaning of, by column: in how
+    # many turns of the whole file.
+    unknown_roles: dict[str, dict[str, int]] = {}
 
     @property
     def is_document(self) -> bool:
@@ -282,12 +306,12 @@ def _first_characters(text: io.TextIOWrapper) -> str:
 
 
 def _open_json(text: io.TextIOWrapper, inspection: Inspection) -> Source:
-    rows: Iterator[NumberedRow]
+    rows: Iterator[tuple[int, dict[str, Any]]]
     if json_rows.is_jsonl(text):
         inspection.format, rows = "jsonl", json_rows.read_jsonl(text)
     else:
         inspection.format, inspection.place, rows = "json", "entry", json_rows.read_json(text)
-    return Source(inspection, rows)
+    return Source(inspection, chat_exports.opened(rows))
 
 
 def _open_csv(
@@ -515,6 +539,7 @@ def inspect(path: Path, read_as: ReadAs, report: Callable[[int], None]) -> Inspe
         filled: set[str] = set()
         left_out: list[int] = []
         passed_over: Counter[str] = Counter()
+        words: dict[str, Counter[str]] = {}
         for number, row in source.rows:
             inspection.num_rows += 1
             if inspection.num_rows % _PROGRESS_ROWS == 0:
@@ -526,6 +551,7 @@ def inspect(path: Path, read_as: ReadAs, report: Callable[[int], None]) -> Inspe
                 continue
             if not row.keys() <= columns.keys():
                 columns |= dict.fromkeys(row)
+            _count_roles(words, row)
             if len(filled) < len(columns):
                 filled.update(name for name, value in row.items() if value not in (None, ""))
             if len(columns) > num_columns:
@@ -544,6 +570,9 @@ def inspect(path: Path, read_as: ReadAs, report: Callable[[int], None]) -> Inspe
         raise Unreadable(_no_rows(inspection))
     _judge(inspection, left_out)
     _tell_passed_over(inspection, passed_over)
+    inspection.unknown_roles = {
+        name: dict(found.most_common(MAX_WORDS)) for name, found in words.items()
+    }
     inspection.columns = [name for name in columns if name in filled or name not in source.unnamed]
     if not inspection.columns:
         raise Unreadable("This file has only empty cells; fill them, then upload it again.")
@@ -552,6 +581,17 @@ def inspect(path: Path, read_as: ReadAs, report: Callable[[int], None]) -> Inspe
     blank = [] if inspection.is_document else [n for n in inspection.columns if n not in filled]
     inspection.warnings += [f"The column “{name}” is blank in every row." for name in blank[:3]]
     return inspection
+
+
+def _count_roles(words: dict[str, Counter[str]], row: dict[str, Any]) -> None:
+    for name, value in row.items():
+        # Asked of every cell: the first letters of a text tell a list in it.
+        if type(value) is not list and not (type(value) is str and value[:2] == "[{"):
+            continue
+        for role in unknown_roles(parsed(value)):
+            found = words.setdefault(name, Counter())
+            if role in found or len(found) < _MAX_ROLE_WORDS:
+                found[role] += 1
 
 
 def _no_rows(inspection: Inspection) -> str:

@@ -252,7 +252,8 @@ def _csv_fault(message: str, first: int, last: int, delimiter: str) -> str:
         )
     if "expected after" in message:
         return (
-            f'Line {last:,} has a quote (") in the middle of a quoted text; write it twice ("") or '
+            f'Line {last:,} has a quote (") in the middle of a quoted text; write it twice (""), '
+            'also where a backslash stands before it (\\"), or '
             f"put a {DELIMITERS.get(delimiter, 'delimiter')} after it, or save the file as XLSX."
         )
     return f"Line {first:,} cannot be read as a table row; correct it or save the file as XLSX."

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 
     from app.core.models import User
     from app.datasets.readers.reading import ReadAs
+    from app.datasets.turns import TurnRole
 
 data_app = typer.Typer(help="Files to learn from.", no_args_is_help=True)
 
@@ -55,6 +56,26 @@ ChunkOption = Annotated[
     int | None,
     typer.Option(help="Length of a piece of text in tokens, estimated; the default is 512"),
 ]
+RolesOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--roles",
+        metavar="WORD=WHO",
+        help="Whose turns a word for a role means, e.g. teacher=assistant; repeat it for each",
+    ),
+]
+SpeakersOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--speakers",
+        metavar="WORD=WHO",
+        help="The same, where a column says who speaks, e.g. Anna=user",
+    ),
+]
+PlaceholdersOption = Annotated[
+    bool,
+    typer.Option("--placeholders", help="Words such as “nan” are meant and added to a question"),
+]
 OverlapOption = Annotated[int, typer.Option(help="Tokens repeated from the previous piece")]
 
 
@@ -71,6 +92,9 @@ def data_inspect(
     way: WayOption = None,
     chunk_tokens: ChunkOption = None,
     overlap_tokens: OverlapOption = 0,
+    roles: RolesOption = None,
+    speakers: SpeakersOption = None,
+    placeholders: PlaceholdersOption = False,
     as_json: Json = False,
 ) -> None:
     """Read a file, say what is in it and what Etude would make of it; store nothing."""
@@ -80,6 +104,8 @@ def data_inspect(
     read_as = read_as.model_copy(
         update={"header_row": header_row, "hidden": hidden, "merged": merged}
     )
+    read_as.roles, read_as.speakers = _meanings(roles), _meanings(speakers)
+    read_as.placeholders = placeholders
     with data_command.as_file(file) as path:
         report = data_command.read(path, read_as, mapping or [], system, with_checks=True)
     if as_json:
@@ -102,6 +128,9 @@ def data_add(
     way: WayOption = None,
     chunk_tokens: ChunkOption = None,
     overlap_tokens: OverlapOption = 0,
+    roles: RolesOption = None,
+    speakers: SpeakersOption = None,
+    placeholders: PlaceholdersOption = False,
     test_percent: Annotated[
         float, typer.Option(help="Share of examples kept for testing, in percent")
     ] = 10,
@@ -121,6 +150,8 @@ def data_add(
     read_as = read_as.model_copy(
         update={"header_row": header_row, "hidden": hidden, "merged": merged}
     )
+    read_as.roles, read_as.speakers = _meanings(roles), _meanings(speakers)
+    read_as.placeholders = placeholders
     settings_of(data_dir)
     with data_command.as_file(file) as path:
         report = data_command.read(path, read_as, mapping or [], system, with_checks=False)
@@ -183,6 +214,21 @@ def _read_as(
         chunk_tokens=chunk_tokens,
         overlap_tokens=overlap_tokens,
     )
+
+
+def _meanings(pairs: list[str] | None) -> "dict[str, TurnRole]":
+    from app.datasets.turns import TurnRole
+
+    meanings = {}
+    for pair in pairs or []:
+        word, _, who = pair.rpartition("=")
+        if not word or who not in list(TurnRole):
+            raise SystemExit(
+                f"etude: “{pair}” says nobody; write WORD=WHO, where WHO is one of "
+                f"{', '.join(TurnRole)}."
+            )
+        meanings[word] = TurnRole(who)
+    return meanings
 
 
 def _first_administrator(session: "Session") -> "User":

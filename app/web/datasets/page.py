@@ -23,7 +23,7 @@ from app.core.models import (
     Split,
     VersionStatus,
 )
-from app.datasets import changes, examples, lengths, parts, versions
+from app.datasets import changes, examples, fits, lengths, parts, versions
 from app.datasets import mapping as mappings
 from app.datasets.conversations import assemble
 from app.datasets.mapping import ColumnRole, Mapping
@@ -39,6 +39,7 @@ from app.datasets.readers.reading import (
     Inspection,
     ReadAs,
 )
+from app.datasets.turns import TurnRole, plain_word
 from app.training.chat import ChatError, Segment, is_pair
 from app.training.chat import worse as worse_of
 from app.training.plan.shape import LengthHistogram
@@ -60,6 +61,7 @@ ROLE_WORDS = {
     ColumnRole.KEY: "Conversation name or number",
     ColumnRole.SPEAKER: "Who speaks",
     ColumnRole.ANSWER_TO_NAME: "Answer to the column’s name",
+    ColumnRole.WEIGHT: "Whether it is learned (0: no)",
     ColumnRole.IGNORE: "Ignore",
 }
 SPEAKERS = {
@@ -69,6 +71,17 @@ SPEAKERS = {
     "tool": "Tool",
     "text": "Text",
 }
+# What a word for a role may stand for.
+TURN_ROLES = [
+    ("", "not chosen: its rows are left out"),
+    *(
+        (role.value, words)
+        for role, words in zip(
+            TurnRole, ("the instruction", "who asks", "who answers", "a tool"), strict=True
+        )
+    ),
+]
+NUM_WORDS = 40
 DELIMITERS = {",": "a comma", ";": "a semicolon", "\t": "a tab", "|": "a vertical bar"}
 _BUSY = (
     VersionStatus.UPLOADED,
@@ -139,6 +152,8 @@ class ColumnsPage:
     heads: list[tuple[str, str]]
     role_options: list[tuple[str, str]]
     rows: list[PreviewRow]
+    words: list["UnknownWord"]  # that nobody but a person can explain
+    turn_roles: list[tuple[str, str]]
     answer_speakers: list[tuple[str, str]]
     conversations: list[PreviewConversation]
     problem: str
@@ -146,6 +161,15 @@ class ColumnsPage:
     encodings: dict[str, str]
     delimiters: dict[str, str]
     all_sheets: str
+
+
+class UnknownWord(NamedTuple):
+    """A word for a role or a speaker, in how many turns, and what a person says that it means."""
+
+    field: str
+    word: str
+    num_turns: int
+    meaning: str
 
 
 @dataclass(frozen=True)
@@ -179,6 +203,7 @@ class ModelView:
     splits: list[tuple[str, str]]  # which sets can be leafed through, each with its name
     seen: "Seen | None"
     lengths: Lengths
+    unfit: list[str]  # what the model does not take of it, or drops, a sentence each
 
 
 class Seen(NamedTuple):
@@ -247,6 +272,9 @@ def form_of(version: DatasetVersion) -> MappingForm:
         role=[column.role.value for column in mapping.columns],
         system=mapping.system,
         answers_by=mapping.answers_by,
+        roles=[f"{word}={role}" for word, role in mapping.roles.items()],
+        speakers=[f"{word}={role}" for word, role in mapping.speakers.items()],
+        placeholders=mapping.placeholders,
         test_percent=f"{version.validation_share * 100:g}",
         seed=str(version.split_seed),
     )
@@ -274,8 +302,24 @@ def mapping_from(form: MappingForm) -> Mapping:
             "columns": columns,
             "system": form.system.strip(),
             "answers_by": form.answers_by.strip(),
+            "roles": turn_roles(form.roles, "roles"),
+            "speakers": turn_roles(form.speakers, "speakers"),
+            "placeholders": form.placeholders,
         }
     )
+
+
+def turn_roles(chosen: list[str], field: str) -> dict[str, TurnRole]:
+    """Read what words mean, `teacher=assistant` each; one without a meaning says nothing.
+
+    Raises:
+        Invalid: a meaning is none, or there are too many; with the field.
+    """
+    pairs = [each.rpartition("=") for each in chosen]
+    meant = {word: role for word, _, role in pairs if word and role}
+    if len(meant) > mappings.MAX_WORDS or not set(meant.values()) <= set(TurnRole):
+        raise Invalid("Choose who each word stands for.", field=field)
+    return {word: TurnRole(role) for word, role in meant.items()}
 
 
 def share_from(form: MappingForm | SplitForm) -> float:
@@ -394,6 +438,11 @@ def columns_page(
         role_options=[(role.value, words) for role, words in ROLE_WORDS.items()],
         rows=[_row(row, form.column) for row in inspection.preview[:NUM_SHOWN_ROWS]],
         answer_speakers=_speakers(inspection, form),
+        words=[
+            *_words("roles", form.roles, _unknown_roles(inspection, form)),
+            *_words("speakers", form.speakers, _unknown_speakers(inspection, form)),
+        ],
+        turn_roles=TURN_ROLES,
         conversations=conversations,
         problem=problem,
         speakers=SPEAKERS,
@@ -416,7 +465,8 @@ def _conversations(inspection: Inspection, mapping: Mapping) -> list[PreviewConv
     made = assemble(mapping, lambda: iter(rows))
     for number, messages, _ in islice(made, NUM_PREVIEW_CONVERSATIONS):
         if isinstance(messages, mappings.LeftOut):
-            text = f"Left out: {examples.rows_that(messages.reason, 1)}."
+            met = {messages.word: 1} if messages.word else None
+            text = f"Left out: {examples.rows_that(messages.reason, 1, met)}."
             shown.append(PreviewConversation(number, [], text))
         else:
             shown.append(PreviewConversation(number, messages))
@@ -435,6 +485,36 @@ def _speakers(inspection: Inspection, form: MappingForm) -> list[tuple[str, str]
     chosen = {form.answers_by: None} if form.answers_by else {}
     options = [(each, each) for each in (names | chosen) if len(each) <= 200]
     return [("", "assistant, agent, support and the like"), *options]
+
+
+def _unknown_roles(inspection: Inspection, form: MappingForm) -> dict[str, int]:
+    """Count the words for roles that a person has to explain, in the columns with turns."""
+    found: dict[str, int] = {}
+    for name, role in zip(form.column, form.role, strict=False):
+        if role != ColumnRole.IGNORE.value:
+            for word, number in inspection.unknown_roles.get(name, {}).items():
+                found[word] = found.get(word, 0) + number
+    return found
+
+
+def _unknown_speakers(inspection: Inspection, form: MappingForm) -> dict[str, int]:
+    """Count who speaks in the first rows and is not known; who gives the answers is."""
+    columns = dict(zip(form.role, form.column, strict=False))
+    name = columns.get(ColumnRole.SPEAKER.value)
+    if name is None or form.answers_by:
+        return {}
+    said = [plain_word(_cell(row.values.get(name))) for row in inspection.preview]
+    return {word: said.count(word) for word in said if word and not mappings.knows_speaker(word)}
+
+
+def _words(field: str, chosen: list[str], found: dict[str, int]) -> list[UnknownWord]:
+    meant = {word: role for word, _, role in (each.rpartition("=") for each in chosen)}
+    words = {**found, **dict.fromkeys(meant.keys() - found.keys(), 0)}
+    by_count = sorted(words.items(), key=lambda item: (-item[1], item[0]))
+    return [
+        UnknownWord(field, word, number, meant.get(word, ""))
+        for word, number in by_count[:NUM_WORDS]
+    ]
 
 
 def _row(row: reading.PreviewRow, columns: list[str]) -> PreviewRow:
@@ -471,6 +551,7 @@ def model_view(
             *((one.value, name) for one, name in parts.names(version).items()),
         ],
         seen=_seen(db, version, model, split, position),
+        unfit=fits.sentences(db, version, model) if model is not None else [],
         lengths=Lengths(
             histogram=histogram,
             num_counted=sum(histogram.counts) if histogram else 0,

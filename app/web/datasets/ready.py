@@ -34,6 +34,7 @@ class ReadyPage:
     curve: CurveCard | None  # would more rows help?
     num_left_out: int
     left_out: list[str]
+    notes: list[str]  # what was passed over in rows that became examples
     has_file_rows: bool  # its examples are rows of a file, whose columns may be chosen anew
     row_word: str
     made: str  # how this version, just made, differs from the one before
@@ -64,6 +65,7 @@ def ready_page(
         curve=curve_page.card(db, user, version, f"/versions/{version.id}/learning-curve"),
         num_left_out=sum((version.left_out or {}).values()),
         left_out=examples.left_out_sentences(version),
+        notes=examples.note_sentences(version),
         has_file_rows=inspection is not None,
         row_word=inspection.place if inspection else "row",
         made=changes.described(version) if made else "",

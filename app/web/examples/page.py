@@ -53,6 +53,7 @@ ORDER_WORDS = {
 }
 DEFAULT_LENGTH = PRESETS["balanced"].config.max_length_tokens
 _MAX_LENGTH = 131_072
+_WHOLE = 2**31
 
 
 # An example's marks: what the doctor found of it, and the other example that it concerns.
@@ -356,7 +357,8 @@ def seen(model: BaseModel | None, example: Example, length: int) -> Seen:
 
 def _seen(chat: ConfinedChat, example: Example, length: int) -> Seen:
     # Plain texts are cut into pieces, none of which is lost; of pairs both answers are cut alike.
-    cut = chat.cut(example.messages, example.tools, length, is_cut=_loses(example))
+    whole = length if _loses(example) else _WHOLE
+    cut = chat.measure(example.messages, example.tools, whole)
     text = "".join(segment.text for segment in cut.segments)
     first, last = cut.first, cut.last
     pieces = []

@@ -1,5 +1,6 @@
 """What the page shows on which a job is made: the choices there are, and what they would need."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -18,7 +19,7 @@ from app.core.models import (
     User,
     VersionStatus,
 )
-from app.datasets import examples, parts, versions
+from app.datasets import examples, fits, parts, versions
 from app.datasets.doctor import checks, language_names
 from app.datasets.privacy import reviews
 from app.jobs import afterwards, energy, plans, progress, proposals
@@ -47,6 +48,7 @@ class Estimate:
     rate: str = ""  # which learning rate, and why
     taken: energy.Before | None = None  # where similar jobs say something of it
     afterwards: str = ""  # what its adapter answers once it is there
+    unfit: Sequence[str] = ()  # what the model does not take of the data, a sentence each
 
     @property
     def time(self) -> str:
@@ -218,7 +220,8 @@ def estimate(db: Session, user: User, form: JobForm) -> Estimate:
         )
     except AppError as error:  # e.g. the model's template refuses these examples
         return Estimate(None, None, error.message, rate)
-    db.commit()  # the token lengths that were counted for it
+    unfit = fits.sentences(db, version, model) if model.status is ModelStatus.READY else []
+    db.commit()  # what was counted for it
     if plan is None:
         sentence = "The estimate appears here once the starting model has been imported."
         return Estimate(None, None, sentence, rate)
@@ -227,7 +230,7 @@ def estimate(db: Session, user: User, form: JobForm) -> Estimate:
     then = ""
     if examples.kind(db, version) is not ExampleKind.TEXT:
         then = afterwards.sentence(parts.num_test(version), plan.seconds)
-    return Estimate(plan, device, "", rate, taken, then)
+    return Estimate(plan, device, "", rate, taken, then, unfit)
 
 
 def chosen_start(db: Session, user: User, form: JobForm) -> Start | None:

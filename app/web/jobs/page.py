@@ -254,6 +254,8 @@ def in_words(name: str, value: object) -> str:
         ("schedule", "cosine"): "along half a cosine",
         ("schedule", "linear"): "in a straight line",
         ("schedule", "constant"): "constant",
+        ("unfit_rows", "join"): "turns are joined",
+        ("unfit_rows", "leave_out"): "their rows are left out",
         ("lora_targets", "all"): "all layers",
         ("lora_targets", "attention"): "attention layers",
         ("lora_targets", "feed_forward"): "feed-forward layers",

@@ -22,11 +22,12 @@ from app.core.models import (
     User,
     VersionStatus,
 )
-from app.datasets import parts, statuses, stored_files, uploads, versions
-from app.datasets.mapping import Hidden, Merged
+from app.datasets import examples, parts, statuses, stored_files, uploads, versions
+from app.datasets.mapping import MAX_WORDS, Hidden, Merged
 from app.datasets.privacy import reviews
 from app.datasets.readers.headers import MAX_HEADER_ROW
 from app.datasets.readers.reading import ReadAs
+from app.datasets.turns import TurnRole
 from app.people import auth
 from app.people.auth import TokenUser
 from app.web.multipart import Received, received
@@ -57,6 +58,9 @@ BYTES = {"type": "string", "format": "binary"}
         x_header_row={},
         x_hidden={},
         x_merged={},
+        x_roles={},
+        x_speakers={},
+        x_placeholders={},
     ),
 )
 async def create_file(request: Request, db: Db, user: TokenUser) -> File:
@@ -72,7 +76,12 @@ async def create_file(request: Request, db: Db, user: TokenUser) -> File:
 def _keep(request: Request, db: Session, user: User, form: Received) -> File:
     _check(form)
     decision = creation.privacy(_privacy(form))
-    read_as = ReadAs(**_reading(form))
+    read_as = ReadAs(
+        **_reading(form),
+        roles=_meanings(form, "x_roles"),
+        speakers=_meanings(form, "x_speakers"),
+        placeholders=form.fields.get("x_placeholders", "").casefold() in ("1", "true"),
+    )
     retries.serialize(db, user, form.filename, form.file.sha256)
     if retries.is_retry(request):
         earlier = stored_files.just_sent(db, user, form.filename, form.file.sha256, retries.WINDOW)
@@ -132,17 +141,7 @@ def _reading(form: Received) -> dict[str, Any]:
 
 
 def _privacy(form: Received) -> Privacy | None:
-    """Read x_privacy: JSON in one field, or, as OpenAI's client sends it, a field for each key."""
-    sent: Any = {
-        name.removeprefix("x_privacy[").removesuffix("]"): value
-        for name, value in form.fields.items()
-        if name.startswith("x_privacy[")
-    }
-    if "x_privacy" in form.fields:
-        try:
-            sent = json.loads(form.fields["x_privacy"])
-        except ValueError:
-            raise BadRequest("x_privacy: it is no JSON object.", field="x_privacy") from None
+    sent = _object(form, "x_privacy")
     if not sent:
         return None
     try:
@@ -151,6 +150,38 @@ def _privacy(form: Received) -> Privacy | None:
         problem = error.errors(include_url=False)[0]
         field = ".".join(["x_privacy", *map(str, problem["loc"])])
         raise BadRequest(f"{field}: {sentence(problem)}.", field=field) from None
+
+
+def _object(form: Received, field: str) -> Any:
+    """Read JSON in one field, or, as OpenAI's client sends an object, a field for each key."""
+    sent: Any = {
+        name.removeprefix(f"{field}[").removesuffix("]"): value
+        for name, value in form.fields.items()
+        if name.startswith(f"{field}[")
+    }
+    if field in form.fields:
+        try:
+            sent = json.loads(form.fields[field])
+        except ValueError:
+            raise BadRequest(f"{field}: it is no JSON object.", field=field) from None
+    return sent
+
+
+def _meanings(form: Received, field: str) -> dict[str, TurnRole]:
+    """Read what words for roles or for speakers mean: {"teacher": "assistant"}."""
+    sent = _object(form, field)
+    known = list(TurnRole)
+    if (
+        not isinstance(sent, dict)
+        or len(sent) > MAX_WORDS
+        or any(role not in known for role in sent.values())
+    ):
+        raise BadRequest(
+            f"{field}: give an object of at most {MAX_WORDS} words, each with one of "
+            f"{', '.join(TurnRole)}.",
+            field=field,
+        )
+    return {word: TurnRole(role) for word, role in sent.items()}
 
 
 @router.get("")
@@ -258,7 +289,10 @@ def _file(
 
 def _notes(version: DatasetVersion) -> list[str]:
     inspection = versions.inspection_of(version)
-    return inspection.warnings if inspection is not None else []
+    read = inspection.warnings if inspection is not None else []
+    if version.status is not VersionStatus.READY:
+        return read
+    return [*read, *examples.left_out_sentences(version), *examples.note_sentences(version)]
 
 
 def _gate(version: DatasetVersion, review: PrivacyReview | None) -> FilePrivacy:

@@ -13,8 +13,10 @@ from app.core.models import (
     Desired,
     Job,
     JobStatus,
+    ModelStatus,
     VersionStatus,
 )
+from app.datasets import fits
 from app.datasets.privacy import reviews
 from app.jobs import cuts, plans, practice, queue_view
 from app.training.config import TrainConfig, proposed_learning_rate
@@ -51,6 +53,13 @@ def planned(db: Session, job: Job) -> PlannedJob:
     return PlannedJob.model_validate(known | {"x_estimate": _estimate(db, job, line)})
 
 
+def _notes(db: Session, job: Job) -> list[str]:
+    model = job.base_model
+    if job.version.status is not VersionStatus.READY or model.status is not ModelStatus.READY:
+        return []
+    return fits.sentences(db, job.version, model)
+
+
 def _estimate(db: Session, job: Job, line: queue_view.Outlook) -> Estimate:
     times = line.times.get(job.id)
     estimate = Estimate(
@@ -58,6 +67,7 @@ def _estimate(db: Session, job: Job, line: queue_view.Outlook) -> Estimate:
         starts=_both(times.starts) if times else None,
         ends=_both(times.ends) if times and times.ends else None,
         why=line.why(job.id),
+        notes=_notes(db, job),
     )
     if job.plan is None:
         return estimate

@@ -163,7 +163,7 @@ class File(BaseModel):
     x_num_test: int | None
     x_num_validation: int | None  # as stored: those to check, or of two parts those to test
     x_left_out: dict[str, Any] | None
-    # Sentences: what was left out or is unsure in how the file was read.
+    # Sentences: how the file was read, why rows were left out, what was passed over in the others.
     x_notes: list[str] | None
     x_privacy: FilePrivacy | None
 
@@ -291,6 +291,7 @@ class Estimate(BaseModel):
     starts: tuple[int, int] | None = None
     ends: tuple[int, int] | None = None
     why: str  # it would wait
+    notes: list[str] = []  # what the starting model does not take of the data; sentences
 
 
 class PlannedJob(FineTuningJob):

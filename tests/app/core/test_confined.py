@@ -57,7 +57,7 @@ def test_the_child_says_what_the_model_s_own_words_are(models_dir: Path) -> None
     assert asked.num_tokens(["What?", ""]) == [5, 0]
     found = asked.lengths([TURNS, TURNS], [None, None], 1000)
     assert found == ([len(own.encode(TURNS, 1000).token_ids)] * 2, "")
-    cut = asked.cut(TURNS, None, 10, is_cut=True)
+    cut = asked.measure(TURNS, None, 10)
     text = "".join(segment.text for segment in cut.segments)
     kept_ids = own.encode(TURNS, 10).token_ids
     assert cut.num_tokens == len(own.encode(TURNS, 1000).token_ids)

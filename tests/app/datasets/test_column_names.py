@@ -51,7 +51,7 @@ def test_question_and_answer_are_known_in_every_language(language: str) -> None:
         }
     )
     proposal = propose(found)
-    assert proposal.mapping.roles == {question: "question", answer: "answer"}
+    assert proposal.mapping.column_roles == {question: "question", answer: "answer"}
     assert proposal.is_sure
 
 
@@ -81,6 +81,6 @@ def test_a_history_of_turns_is_told_from_a_patients(value: object, role: str) ->
     )
     proposal = propose(found)
     assert proposal.is_sure
-    assert proposal.mapping.roles == {
+    assert proposal.mapping.column_roles == {
         "instruction": "question", "output": "answer", "history": role
     }  # fmt: skip

@@ -121,11 +121,15 @@ def test_conversations_are_proposed_where_a_key_repeats() -> None:
         {"ticket_id": "7", "sender": "agent", "message": "Hello"},
     ]
     proposal = propose(inspection(rows))
-    assert proposal.mapping.roles == {"ticket_id": "key", "sender": "speaker", "message": "text"}
+    assert proposal.mapping.column_roles == {
+        "ticket_id": "key",
+        "sender": "speaker",
+        "message": "text",
+    }
     assert not proposal.is_sure
     assert "Rows with the same “ticket_id” seem to be one conversation" in proposal.why
     pairs = [{"case": "1", "question": "A?", "answer": "B"}] * 2
-    assert propose(inspection(pairs)).mapping.roles["case"] == "key"
+    assert propose(inspection(pairs)).mapping.column_roles["case"] == "key"
     # An id of its own in each row says nothing about conversations.
     single = [{"case": str(n), "question": "A?", "answer": "B"} for n in range(3)]
-    assert propose(inspection(single)).mapping.roles["case"] == "ignore"
+    assert propose(inspection(single)).mapping.column_roles["case"] == "ignore"

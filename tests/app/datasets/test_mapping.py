@@ -91,7 +91,7 @@ def test_weights_are_kept() -> None:
         turn("assistant", "D", weight=1),
     ]
     assert apply(CHAT, {"m": talk})[1:] == talk
-    assert apply(CHAT, {"m": talk[:2]}) == LeftOut("empty_answer")
+    assert apply(CHAT, {"m": talk[:2]}) == LeftOut("not_learned")
 
 
 def test_text() -> None:
@@ -203,7 +203,9 @@ def test_all_pairs_of_a_question_stand_on_the_same_side() -> None:
     ],
 )
 def test_rows_that_become_no_example(mapping: Mapping, row: dict[str, Any], reason: str) -> None:
-    assert apply(mapping, row) == LeftOut(reason)
+    left_out = apply(mapping, row)
+    assert isinstance(left_out, LeftOut)
+    assert left_out.reason == reason
     assert reason in LEFT_OUT
 
 

@@ -17,7 +17,7 @@ from app.training import events as train_events
 from app.training.config import TrainerSpec
 from app.training.manifests import write_manifest
 from tests.small_disk import fill, small_disk
-from tests.worker.trainer.conftest import events, losses, make_job
+from tests.worker.trainer.conftest import TEMPLATES, events, losses, make_job
 from worker.trainer.__main__ import take
 from worker.trainer.commands import Commands
 
@@ -171,6 +171,27 @@ def test_rows_that_check_are_counted_apart_where_they_are_cut(
     assert [plan[f"num_{name}"] for name in told][::2] == [1, 0]
     assert [plan[f"num_checked_{name}"] for name in told][::2] == [2, 1]
     assert plan["num_checked_cut_tokens"] > plan["num_cut_tokens"] > 172
+
+
+@pytest.mark.parametrize(("how", "num_joined"), [("join", 1), ("leave_out", 0)])
+def test_a_chat_that_the_template_refuses_fails_no_job(
+    tmp_path: Path, tiny_model: Path, how: str, num_joined: int
+) -> None:
+    model, folder = tmp_path / "model", tmp_path / "job"
+    shutil.copytree(tiny_model, model)
+    shutil.copy(TEMPLATES / "gemma.jinja", model / "chat_template.jinja")
+    make_job(folder, model, unfit_rows=how, **QUICK)
+    good = talk("Where?", "Here.")
+    write_examples(folder, [good, [good[0], *good], [good[1], *good]])
+    body = json.loads((folder / "config.json").read_text())
+    body["base_model_manifest_sha256"] = write_manifest(model)
+    (folder / "config.json").write_text(json.dumps(body))
+    assert train(folder) == train_events.EXIT_DONE
+    (said,) = [
+        note["message"] for note in events(folder, kind="note") if "Left out" in note["message"]
+    ]
+    assert f"Turns joined in: {num_joined}. Left out: {2 - num_joined}." in said
+    assert "roles must alternate" in said
 
 
 @pytest.fixture

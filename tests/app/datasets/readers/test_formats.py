@@ -109,7 +109,7 @@ def test_parquet_with_texts_lists_and_what_is_no_text(tmp_path: Path) -> None:
         "raw": {"bytes": 2},
     }
     assert values(found)[1]["raw"] == "ü"
-    assert propose(found).mapping.roles["messages"] is ColumnRole.MESSAGES
+    assert propose(found).mapping.column_roles["messages"] is ColumnRole.MESSAGES
     with pytest.raises(Unreadable, match="This Parquet file is damaged or incomplete"):
         read(tmp_path, content[:-40])
 

@@ -180,7 +180,7 @@ def test_a_tab_may_be_named_too(tmp_path: Path) -> None:
 )
 def test_names_are_known_whatever_is_added_to_them(tmp_path: Path, names: tuple[str, str]) -> None:
     found = read(tmp_path, csv(",".join(names), *(f'{q},"{a}"' for q, a in PAIRS)))
-    roles = list(propose(found).mapping.roles.values())
+    roles = list(propose(found).mapping.column_roles.values())
     assert roles == [ColumnRole.QUESTION, ColumnRole.ANSWER]
     assert len(made(tmp_path, found)[0]) == 3
 
@@ -215,7 +215,7 @@ def test_several_questions_of_a_form_are_one_conversation(tmp_path: Path) -> Non
 
 def test_a_time_stamp_is_never_an_answer(tmp_path: Path) -> None:
     lines = [f"2026-11-0{n} 08:00,p{n}@example.org,Where is room {n} of ours?" for n in range(1, 5)]
-    roles = propose(read(tmp_path, csv("When,Mail,Said", *lines))).mapping.roles
+    roles = propose(read(tmp_path, csv("When,Mail,Said", *lines))).mapping.column_roles
     assert roles["When"] is roles["Mail"] is ColumnRole.IGNORE
 
 

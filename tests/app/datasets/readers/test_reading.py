@@ -209,7 +209,11 @@ BAD: dict[str, tuple[bytes | str, str]] = {
         "[" + '{"q": "word"}, ' * 200_000 + '{"q" 3}]',
         "Line 1, character 3,000,007, is not valid",
     ),
-    "json trailing comma": ('[{"q": 1},\n]', "Line 2 is not valid JSON: there is a comma before"),
+    "backslash quotes": (
+        b'"q","a"\n"Where?","He said \\"no\\", as ever."\n',
+        'Line 2 has a quote (") in the middle of a quoted text; write it twice (""), also where a '
+        "backslash",
+    ),
     "json cut off": ('[{"q": 1},\n{"q": "abc', "closing quote is missing"),
     "json no list end": ('[{"q": 1}\n', "Line 2 is not valid JSON"),
     "json more after": ('[{"q": 1}]\n{"q": 2}', "there is more after the end"),
@@ -320,7 +324,9 @@ def test_columns_are_proposed_by_name(
         }
     )
     proposal = propose(found)
-    assert {n: r for n, r in proposal.mapping.roles.items() if r != "ignore" or n in roles} == roles
+    assert {
+        n: r for n, r in proposal.mapping.column_roles.items() if r != "ignore" or n in roles
+    } == roles
     assert proposal.is_sure is is_sure
 
 
@@ -329,17 +335,17 @@ def test_unknown_names_are_judged_by_content_and_never_sure(tmp_path: Path) -> N
         tmp_path, "foo;bar\nLong words of wisdom, all of them;Why now?\nAnd more so;Who?\n"
     )
     proposal = propose(found)
-    assert proposal.mapping.roles == {"foo": ColumnRole.ANSWER, "bar": ColumnRole.QUESTION}
+    assert proposal.mapping.column_roles == {"foo": ColumnRole.ANSWER, "bar": ColumnRole.QUESTION}
     assert not proposal.is_sure
     turns = [{"from": "human", "value": "Hi"}, {"from": "gpt", "value": "Hello"}]
     sure = propose(read(tmp_path, json.dumps({"messages": turns, "tools": [LOOK]})))
-    assert sure.mapping.roles == {"messages": ColumnRole.MESSAGES, "tools": ColumnRole.TOOLS}
+    assert sure.mapping.column_roles == {"messages": ColumnRole.MESSAGES, "tools": ColumnRole.TOOLS}
     assert sure.is_sure
     good, bad = ([{"role": "assistant", "content": text}] for text in ("Good", "Bad"))
     asked = {"messages": [{"role": "user", "content": "Hi"}]}
     openai = {"input": asked, "preferred_output": good, "non_preferred_output": bad}
     sure = propose(read(tmp_path, json.dumps(openai)))
-    assert list(sure.mapping.roles.values()) == ["question", "better", "worse"]
+    assert list(sure.mapping.column_roles.values()) == ["question", "better", "worse"]
     assert sure.is_sure
     proposal = propose(read(tmp_path, json.dumps({"thread": turns})))
-    assert proposal.mapping.roles == {"thread": ColumnRole.MESSAGES}
+    assert proposal.mapping.column_roles == {"thread": ColumnRole.MESSAGES}

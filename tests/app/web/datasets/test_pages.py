@@ -221,6 +221,31 @@ def test_rows_become_conversations_by_a_key_and_a_chosen_speaker(
     assert first.flags == {"row": 2}
 
 
+def test_a_person_says_what_words_for_roles_mean(
+    client: TestClient, db: Session, member: User, broker: str
+) -> None:
+    talk = '{"messages": [{"role": "Pupil", "content": "Q%d?"}, {"role": "ai", "content": "A."}]}\n'
+    rows = "".join(talk % number for number in range(15))
+    page = client.post("/datasets/upload", files={"file": ("x.jsonl", rows)})
+    address = page.url.path
+    read_all(db)
+    page = client.get(address)
+    assert "“pupil”" in page.text
+    assert "15 turns" in page.text
+    form = {"column": ["messages"], "role": ["messages"], "roles": ["pupil=user"]}
+    preview = client.post(f"{address}/preview", data=form)
+    assert re.search(r'<option value="pupil=user" selected>', preview.text)
+    assert re.search(r"turn-user.*?Q0\?", preview.text, re.DOTALL)
+    wrong = client.post(f"{address}/confirm", data=form | {"roles": ["pupil=nobody"]})
+    assert wrong.status_code == 422
+    client.post(f"{address}/confirm", data=form)
+    read_all(db)
+    version = db.scalars(select(DatasetVersion)).one()
+    assert version.status == "ready"
+    assert version.mapping is not None
+    assert version.mapping["roles"] == {"pupil": "user"}
+
+
 def test_sheets_and_encodings_are_shown_and_can_be_switched(
     client: TestClient, db: Session, member: User, broker: str
 ) -> None:

@@ -1,5 +1,7 @@
 """From a program's file to examples, with the real reader and nobody there to be asked."""
 
+import json
+
 import openai
 import pytest
 from openai import OpenAI
@@ -11,7 +13,7 @@ from app.datasets.privacy import reviews
 from app.datasets.privacy.reviews import Decision
 from app.jobs import inputs, protocol
 from tests import factories, files
-from tests.app.web.v1.test_files import upload, version_of
+from tests.app.web.v1.test_files import DECIDED, upload, version_of
 from tests.app.web.v1.test_jobs import WORKER
 from worker.cpu import privacy, reading
 
@@ -216,3 +218,34 @@ def test_an_unsure_mapping_is_an_error_that_says_so(api: OpenAI, db: Session) ->
     assert failed.status_details in over.error.message
     with pytest.raises(openai.BadRequestError):
         api.fine_tuning.jobs.create(model="house/tiny", training_file=sent)
+
+
+def test_words_for_roles_are_explained_and_what_is_passed_over_is_told(api: OpenAI) -> None:
+    lines = [
+        {
+            "messages": [
+                {"role": "Student", "content": f"Where is room {number}?"},
+                {"role": "Teacher", "content": f"On floor {number}.", "mood": "kind"},
+            ]
+        }
+        for number in range(40)
+    ]
+    content = "\n".join(map(json.dumps, lines)).encode()
+    roles = {"student": "user", "teacher": "assistant"}
+    sent = api.files.create(
+        file=("a.jsonl", content),
+        purpose="fine-tune",
+        extra_body={**DECIDED, "x_roles": roles},
+    ).id
+    unsaid = upload(api, "b.jsonl", content + b"\n")
+    read_all()
+    read = api.files.retrieve(sent)
+    assert read.status == "processed"
+    assert (read.model_extra or {})["x_notes"] == [
+        "40 rows have turns with fields that are not used: “mood” (line 1, 2, 3, 4, 5, …)."
+    ]
+    assert api.files.retrieve(unsaid).status == "error"
+    with pytest.raises(openai.BadRequestError, match="x_roles: give an object"):
+        api.files.create(
+            file=("c.jsonl", content), purpose="fine-tune", extra_body={"x_roles": {"a": "nobody"}}
+        )
