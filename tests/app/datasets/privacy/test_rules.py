@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-from app.datasets.privacy import checksums, names
+from app.datasets.privacy import checksums, passage
 from app.datasets.privacy.findings import Kind
 from app.datasets.privacy.scanner import Scanner, SitePattern
 from app.datasets.privacy.words import GIVEN_NAMES, SURNAMES
@@ -149,5 +149,5 @@ def test_a_language_is_told_by_its_small_words() -> None:
         ("en", "Where is the ward?"), ("de", "Wo ist die Station?"), ("fr", "Où est le service ?"),
         ("es", "¿Dónde está la planta?"), ("nl", "Waar is de afdeling?"),
     ):  # fmt: skip
-        assert names.language(text) == code
-    assert names.language("4711") is None
+        assert passage.language(text) == code
+    assert passage.language("4711") is None
