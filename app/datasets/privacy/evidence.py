@@ -46,6 +46,10 @@ _SCIENCE = re.compile(
     r"|sthenia|mnesia|gnosia|phasia|praxia|lexia|lalia|phagia|pnea|pnoe|cardia|genic|gen|oid|oids|phyte|spora|ella|ella[es]?|cyte|blast"
     r"|derm[ai]a?|phobia|mania|esthesia|ästhesie|kinesia|tonia|rexia|dipsia|acea[en]?|idae|ium|ii|ens|ensis|icus|ica|icum|oides)$"
 )
+_SURELY_SCIENCE = re.compile(
+    r"\w{3}(?:osis|itis|ectomy|otomy|emia|coccus|bacter|virus|mycin|cillin|zumab|ximab|limumab|tinib|zomib|ciclib|plasty|scopy"
+    r"|graphy|pathy|plasia|trophy|algia|sclerosis|therapy|genesis|lysis|thrin|thic|statin|sartan|trexate|prazole|gliptin)$"
+)
 _INNER_CAPITAL = re.compile(
     r"(?<!\bMc)(?<!\bMac)(?<!\bDe)(?<!\bLe)(?<!\bLa)(?<!\bDi)(?<!\bDu)(?<!\bFitz)(?<=[a-z])[A-Z]|[A-Z]{2}s?$|^[A-Z]{2}"
 )
@@ -69,6 +73,8 @@ def is_thing(passage: Passage, first: int, last: int) -> bool:
             passage.is_given(w) or passage.is_surname(w) for w in words[first : last + 1]
         )
     if _EN_ADJECTIVE.search(tail.text):
+        return True
+    if first == last and _SURELY_SCIENCE.search(head.low) and not passage.is_surname(head):
         return True
     follows, before = passage.after(last), passage.before(first)
     if _names_a_thing(passage, last):

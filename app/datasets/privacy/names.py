@@ -15,6 +15,7 @@ from app.datasets.privacy.passage import FIRST_LAST, LABELS, Passage, declines
 from app.datasets.privacy.words import (
     ALSO_WORDS,
     NOT_NAMES,
+    OF,
     ORG_HEADS,
     ORG_TAILS,
     PARTICLES,
@@ -27,7 +28,7 @@ _SURNAME_FIRST = re.compile(
 )
 _STAND_IN = re.compile(r"\[[^\]\n]{1,40} \d+\]")
 # As likely as this, words are taken for a name; much likelier, for one wherever they stand.
-LIKELY, SURE = 0.4, 0.9
+LIKELY, SURE = 0.45, 0.9
 MAX_TOKENS = 5
 
 
@@ -185,7 +186,7 @@ def _several(
     head = words[0]
     persons = [passage.is_person(word) for word in words]
     if cue >= 2 or tail == 2:
-        return True, True
+        return True, cue == 3 or any(persons)
     if evidence.is_thing(passage, positions[0], positions[-1]) or any(
         word.text in passage.things for word in words
     ):
@@ -210,11 +211,12 @@ def _single(
         return titled or not (is_other or is_common), not is_common
     if word.text in passage.things:
         return False, False
-    if passage.is_given(word) and word.text not in ALSO_WORDS:
+    if passage.is_given(word) and word.text not in ALSO_WORDS and not word.is_shouted:
         return not (has_article and passage.has_tall_nouns and is_common), True
     if is_other and not (cue == 2 or (cue and tail and passage.is_given(word))):
         return False, False
-    if cue == 2:
+    before = passage.before(position)
+    if cue == 2 and not (is_common and before is not None and before.low in OF):
         if passage.has_tall_nouns and is_common:
             return not declines(word.text), False
         return True, not is_common
@@ -226,6 +228,8 @@ def _single(
 def _weighed(
     passage: Passage, positions: list[int], cue: int, tail: int, *, has_article: bool
 ) -> tuple[bool, bool]:
+    if all(passage.words[at].low in NOT_NAMES for at in positions):  # "Guten Morgen"
+        return False, False
     chance = evidence.chance(passage, positions, cue, tail, has_article=has_article)
     is_sure = chance >= SURE and all(passage.is_person(passage.words[at]) for at in positions)
     return chance >= LIKELY, is_sure

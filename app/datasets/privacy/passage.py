@@ -309,8 +309,10 @@ class Passage:
             or (between == ". " and len(last.low) <= MAX_SHORT_TITLE)
         ):
             return 3
-        if last.low in CALLED and not (position > 1 and self.words[position - 2].low in RELATIONS):
-            return 1
+        if last.low in CALLED:
+            # "my son is called Ole", but "a protein called factor VIII".
+            leads = {each.low for each in self.words[max(0, position - 4) : position - 1]}
+            return 1 if leads.isdisjoint(RELATIONS | _WHO) else 2
         if last.low in RELATIONS and between in (" ", ", ", "\u00a0"):
             # "Mein Kind Fieber": nouns stand there too.
             return 2
@@ -338,6 +340,9 @@ class Passage:
 
 
 MAX_SHORT_TITLE = 4
+_WHO = frozenset(
+    ["he", "she", "who", "i", "er", "sie", "ich", "il", "elle", "él", "ella", "hij", "zij"]
+)
 
 
 def _is_introduced(before: str) -> bool:
