@@ -29,6 +29,8 @@ _SURNAME_FIRST = re.compile(
 _STAND_IN = re.compile(r"\[[^\]\n]{1,40} \d+\]")
 # As likely as this, words are taken for a name; much likelier, for one wherever they stand.
 LIKELY, SURE = 0.45, 0.9
+# Where somebody is named for sure, others are named more often than in a textbook.
+LIKELY_IN_COMPANY = 0.15
 MAX_TOKENS = 5
 
 
@@ -70,6 +72,11 @@ def find(text: str, code: str | None, anchors: Sequence[Span] = ()) -> list[Span
         if is_sure:
             words = passage.words[first : last + 1]
             known |= {w.text for w in words if len(w.text) > 2 and w.is_capital}
+    if known:
+        for first, last in passage.unsure:
+            start, end = passage.words[first].start, passage.words[last].end
+            if not any(s.start < end and start < s.end for s in spans):
+                spans.append(Span(start, end, Kind.NAME))
     spans += list(_again(passage, spans, known))
     return spans
 
@@ -231,6 +238,8 @@ def _weighed(
     if all(passage.words[at].low in NOT_NAMES for at in positions):  # "Guten Morgen"
         return False, False
     chance = evidence.chance(passage, positions, cue, tail, has_article=has_article)
+    if LIKELY_IN_COMPANY <= chance < LIKELY:
+        passage.unsure.append((positions[0], positions[-1]))
     is_sure = chance >= SURE and all(passage.is_person(passage.words[at]) for at in positions)
     return chance >= LIKELY, is_sure
 

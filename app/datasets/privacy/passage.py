@@ -169,6 +169,8 @@ class Passage:
         self.anchors = anchors
         # Words that are no person here: eponyms, species (evidence.py).
         self.things: frozenset[str] = frozenset()
+        # Where words stand that may be a name, first and last: not likely enough alone (names.py).
+        self.unsure: list[tuple[int, int]] = []
         # Words that stand in small letters here: their capital elsewhere comes from the sentence.
         self.small = frozenset(word.text for word in self.words if word.text.islower())
 
