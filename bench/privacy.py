@@ -13,7 +13,7 @@ import tempfile
 import time
 from pathlib import Path
 
-PEOPLE = Path(__file__).parents[1] / "tests" / "privacy" / "people.jsonl"
+PEOPLE = Path(__file__).parents[1] / "tests/app/datasets/privacy/people.jsonl"
 
 
 def main() -> None:

@@ -275,7 +275,9 @@ def privacy(keep: str | None, decision: str | None) -> JsonObject | None:
         Invalid: there are two.
     """
     if keep is not None and decision is not None:
-        raise Invalid("Keep personal details, or have them replaced or blanked out: not both.")
+        raise Invalid(
+            "Keep personal details, or say with --privacy what to do with them: not both."
+        )
     if keep is not None:
         return {"decision": "keep", "reason": keep}
     return {"decision": decision} if decision is not None else None

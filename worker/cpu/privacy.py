@@ -30,12 +30,13 @@ from app.core.models import (
     PrivacyReview,
     ReviewStatus,
 )
+from app.core.sentences import counted
 from app.datasets import changes, examples
 from app.datasets.changes import Change
 from app.datasets.privacy import reviews, texts
 from app.datasets.privacy.findings import Kind
 from app.datasets.privacy.request import ScanRequest
-from app.datasets.privacy.reviews import Decision
+from app.datasets.privacy.reviews import Action, Decision
 from app.datasets.privacy.stand_ins import StandIns
 from app.jobs import inputs
 from worker import leased
@@ -44,6 +45,10 @@ from worker.leased import LeaseHolder, Unfinished
 
 log = structlog.get_logger()
 _BATCH = 500
+_WHY: dict[Action, str] = {
+    "replace": "{found} replaced by stand-ins",
+    "blank": "{found} blanked",
+}
 
 
 def review_next(worker_id: str) -> bool:
@@ -88,18 +93,22 @@ def _publish(lease: Lease, version: DatasetVersion, file: IO[bytes]) -> None:
     # One transaction: all findings and the status that says so, or none of it.
     with db.session() as session:
         session.execute(delete(PrivacyFinding).where(PrivacyFinding.version_id == version.id))
-        connection: Any = session.connection().connection.driver_connection
-        columns = 'version_id, index, text, start, "end", kind, key'
-        with connection.cursor().copy(f"COPY privacy_finding ({columns}) FROM STDIN") as copy:
-            for line in file:
-                index, hits = json.loads(line)
-                for text, start, end, kind, key in hits:
-                    copy.write_row((version.id, index, text, start, end, kind, key))
+        _store(session, version.id, file)
         review = session.get_one(PrivacyReview, lease.id)
         values = reviews.after_scan(session, session.get_one(DatasetVersion, version.id), review)
         leases.release(session, lease, values.pop("status"), reason=None, **values)
         inputs.fail_hopeless(session)  # who waited for this search hears of it with its result
         session.commit()
+
+
+def _store(session: Session, version_id: int, file: IO[bytes]) -> None:
+    connection: Any = session.connection().connection.driver_connection
+    columns = 'version_id, index, text, start, "end", kind, key'
+    with connection.cursor().copy(f"COPY privacy_finding ({columns}) FROM STDIN") as copy:
+        for line in file:
+            index, hits = json.loads(line)
+            for text, start, end, kind, key in hits:
+                copy.write_row((version_id, index, text, start, end, kind, key))
 
 
 def _child(version: DatasetVersion) -> Child:
@@ -181,15 +190,20 @@ def _replace(holder: LeaseHolder, version: DatasetVersion) -> None:
         decision = Decision.model_validate(review.decision)
         used = _used(session, base)
         stand_ins = StandIns(used, _names(reading, base, decision))
-        made = _changes(reading, base, decision, stand_ins, holder)
         why = _why(session, base, decision)
-        following = changes.derive(session, user, base, made, why, patience_seconds=None)
+        with spool.nameless() as still_there:
+            made = _changes(reading, base, decision, stand_ins, holder, still_there)
+            following = changes.derive(session, user, base, made, why, patience_seconds=None)
+            still_there.seek(0)
+            _store(session, following.id, still_there)
         done = reviews.of(session, following.id)
         if done is None:
             done = PrivacyReview(version_id=following.id)
             session.add(done)
         done.status = ReviewStatus.DECIDED
-        done.found, done.num_examples = _kept(session, base, decision), 0
+        # What was kept is listed as kept in the version that follows, too.
+        done.done = reviews.standing(session, following)
+        done.found, done.num_examples = reviews.counts_of(done.done, "keep"), 0
         done.decision, done.decided_by_id = review.decision, user.id
         done.decided_at, done.stand_ins = review.decided_at, stand_ins.used
         session.flush()
@@ -205,33 +219,59 @@ def _changes(
     decision: Decision,
     stand_ins: StandIns,
     holder: LeaseHolder,
+    still_there: IO[bytes],
 ) -> Iterator[Change]:
+    """Yield what becomes of each example, and write down where what is kept stands afterwards."""
     num_changed = 0
     for example, findings in _findings_by_example(reading, base):
-        said = _said(example)
-        whole = texts.read(said)
-        # From the end, so that earlier places stay where they are.
-        written = list(whole)
-        for finding in findings:
-            if decision.action(finding.kind, finding.key) == "replace":
-                # Numbers are given out in reading order.
-                stand_ins.of(Kind(finding.kind), whole[finding.text][finding.start : finding.end])
-        for finding in reversed(findings):
-            action = decision.action(finding.kind, finding.key)
-            if action == "keep":
-                continue
-            text = written[finding.text]
-            value = whole[finding.text][finding.start : finding.end]
-            stand_in = stand_ins.of(Kind(finding.kind), value) if action == "replace" else "___"
-            written[finding.text] = text[: finding.start] + stand_in + text[finding.end :]
         num_changed += 1
         if num_changed % _BATCH == 0:
             holder.tell({"examples": num_changed})
             holder.check()
+        actions = [decision.action(finding.kind, finding.key) for finding in findings]
+        if "leave_out" in actions:
+            yield Change(example.index, is_removed=True)
+            continue
+        if set(actions) == {"keep"}:
+            continue
+        said = _said(example)
+        written, kept = _rewritten(texts.read(said), findings, actions, stand_ins)
+        if kept:
+            still_there.write(json.dumps([example.index, kept]).encode() + b"\n")
         changed = texts.write(said, written)
         num_turns = len(example.messages)
         tools = changed[num_turns:] if example.tools else None
         yield Change(example.index, changed[:num_turns], tools=tools)
+
+
+def _rewritten(
+    whole: list[str], findings: list[PrivacyFinding], actions: list[Action], stand_ins: StandIns
+) -> tuple[list[str], list[tuple[int, int, int, str, str]]]:
+    """Return an example's texts without what goes, and where in them the rest of it stands."""
+    parts: list[list[str]] = [[] for _ in whole]
+    taken = [0 for _ in whole]  # how much of each text is in its parts
+    lengths = [0 for _ in whole]
+    kept = []
+
+    def put(at: int, piece: str) -> None:
+        parts[at].append(piece)
+        lengths[at] += len(piece)
+
+    for finding, action in zip(findings, actions, strict=True):
+        at, text = finding.text, whole[finding.text]
+        value = text[finding.start : finding.end]
+        put(at, text[taken[at] : finding.start])
+        if action == "keep":
+            start = lengths[at]
+            kept.append((at, start, start + len(value), finding.kind, finding.key))
+            put(at, value)
+        else:
+            # Numbers are given out in reading order.
+            put(at, stand_ins.of(Kind(finding.kind), value) if action == "replace" else "___")
+        taken[at] = finding.end
+    for at, text in enumerate(whole):
+        put(at, text[taken[at] :])
+    return ["".join(each) for each in parts], kept
 
 
 def _said(example: Example) -> list[Any]:
@@ -263,7 +303,7 @@ def _names(reading: Session, base: DatasetVersion, decision: Decision) -> set[st
         for finding in findings:
             if (
                 finding.kind == Kind.NAME.value
-                and decision.action(finding.kind, finding.key) != "keep"
+                and decision.action(finding.kind, finding.key) == "replace"
             ):
                 names.add(whole[finding.text][finding.start : finding.end])
     return names
@@ -278,26 +318,13 @@ def _used(session: Session, base: DatasetVersion) -> dict[str, int]:
     return used
 
 
-def _kept(session: Session, base: DatasetVersion, decision: Decision) -> dict[str, int]:
-    return {
-        kind: number
-        for kind, number in reviews.count(session, base).items()
-        if decision.kinds.get(Kind(kind), decision.default) == "keep"
-    }
-
-
 def _why(session: Session, base: DatasetVersion, decision: Decision) -> str:
-    done: dict[str, dict[str, int]] = {"replace": {}, "blank": {}}
-    for kind, number in reviews.count(session, base).items():
-        action = decision.kinds.get(Kind(kind), decision.default)
-        if action in done:
-            done[action][kind] = number
-    match {action: reviews.list_counts(counts) for action, counts in done.items() if counts}:
-        case {"replace": replaced, "blank": blanked}:
-            return f"{replaced} replaced by stand-ins, {blanked} blanked"
-        case {"replace": replaced}:
-            return f"{replaced} replaced by stand-ins"
-        case {"blank": blanked}:
-            return f"{blanked} blanked"
-        case _:  # decided value by value
-            return "some personal details taken out"
+    done = reviews.done_by(session, base, decision)
+    said = [
+        words.format(found=reviews.list_counts(counts))
+        for action, words in _WHY.items()
+        if (counts := reviews.counts_of(done, action))
+    ]
+    if num_rows := reviews.rows_left_out(session, base, decision):
+        said.append(counted(num_rows, "1 example left out", "{n} examples left out"))
+    return ", ".join(said)

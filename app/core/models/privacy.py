@@ -46,6 +46,9 @@ class PrivacyReview(Leased, Base):
     num_examples: Mapped[int] = mapped_column(default=0, server_default="0")
     # app.datasets.privacy.reviews.Decision as JSON.
     decision: Mapped[Json | None]
+    # What became of what was found: {"name": {"replace": 6, "keep": 1}}. Of a version made by a
+    # decision: what was kept and still stands in it.
+    done: Mapped[Json | None]
     # Made before the findings were seen: by a program, or for a sample of ours.
     is_stated: Mapped[bool] = mapped_column(default=False, server_default=text("false"))
     decided_by_id: Mapped[int | None] = mapped_column(ForeignKey("user_account.id"))

@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 from sqlalchemy import ColumnElement, and_, delete, exists, func, select, update
-from sqlalchemy.orm import Mapped, Session, object_session
+from sqlalchemy.orm import Mapped, Session, aliased, object_session
 
 from app import notices
 from app.core import audit, clock, settings
@@ -23,12 +23,14 @@ from app.core.models import (
     User,
     VersionStatus,
 )
-from app.core.sentences import listed
+from app.core.sentences import counted, listed
 from app.datasets import examples, versions
 from app.datasets.privacy.findings import WORDS, Kind
 from app.datasets.privacy.stand_ins import key_of
 
-Action = Literal["replace", "blank", "keep"]
+Action = Literal["replace", "blank", "leave_out", "keep"]
+# By kind and by action, how many findings.
+Done = dict[str, dict[str, int]]
 MIN_REASON = 8
 MAX_REASON = 500
 MAX_SAID = 3
@@ -143,7 +145,7 @@ def check(
         if review.status is ReviewStatus.REPLACED and review.result_version_id is not None:
             following = db.get_one(DatasetVersion, review.result_version_id)
             raise Conflict(
-                f"The personal details in this version were replaced in version "
+                f"The personal details in this version were taken out in version "
                 f"{following.number}; choose that one.",
                 field=field,
                 code=UNDECIDED,
@@ -213,11 +215,12 @@ def settled(
 
 
 def decide(db: Session, user: User, version: DatasetVersion, decision: Decision) -> PrivacyReview:
-    """Settle what happens to what was found; replacing and blanking is a worker's.
+    """Settle what happens to what was found; whatever changes the rows is a worker's.
 
     Raises:
         Forbidden: viewers look only.
-        Invalid: something is kept without a reason; with the field `reason`.
+        Invalid: something is kept without a reason, or too few rows would be left; with the field
+            `reason`.
         Conflict: it is not looked through yet, or decided already.
     """
     versions.require_editor(user)
@@ -225,6 +228,7 @@ def decide(db: Session, user: User, version: DatasetVersion, decision: Decision)
     review = _locked(db, version)
     if review is None or review.status is not ReviewStatus.UNDECIDED:
         raise Conflict("This version is not waiting for a decision; reload the page.")
+    _check_what_is_left(db, version, decision)
     _settle(db, user, version, review, decision)
     return review
 
@@ -271,28 +275,28 @@ def after_scan(db: Session, version: DatasetVersion, review: PrivacyReview) -> d
     subject = f"dataset version {version.id}"
     if not counts:
         audit.record(db, review.decided_by, "privacy.clear", subject, found={})
-        clear = {"status": ReviewStatus.DECIDED, "decided_at": clock.NOW}
+        # What was kept in an earlier version and still stands here is not forgotten.
+        clear = {"status": ReviewStatus.DECIDED, "decided_at": clock.NOW, "done": kept(db, version)}
         return values | clear
     if review.decision is None:
         notices.decision_needed(db, version)
         return values | {"status": ReviewStatus.UNDECIDED}
     decision = Decision.model_validate(review.decision)
-    _record(db, review.decided_by, version, decision, counts)
-    done = ReviewStatus.REQUESTED if decision.changes else ReviewStatus.DECIDED
-    return values | {"status": done}
+    done = _record(db, review.decided_by, version, decision, counts)
+    status = ReviewStatus.REQUESTED if decision.changes else ReviewStatus.DECIDED
+    return values | {"status": status, "done": _with_earlier(done, kept(db, version))}
 
 
 def _settle(
     db: Session, user: User, version: DatasetVersion, review: PrivacyReview, decision: Decision
 ) -> None:
     _sign(review, user, decision)
-    actions = {
-        action for kind, key in _keys(db, version) for action in [decision.action(kind, key)]
-    }
+    done = _record(db, user, version, decision, review.found or {})
+    actions = {action for by_action in done.values() for action in by_action}
+    review.done = _with_earlier(done, kept(db, version))
     review.status = ReviewStatus.REQUESTED if actions - {"keep"} else ReviewStatus.DECIDED
     db.flush()
     notices.decision_made(db, version)
-    _record(db, user, version, decision, review.found or {})
 
 
 def _sign(review: PrivacyReview, user: User, decision: Decision) -> None:
@@ -307,17 +311,8 @@ def _record(
     version: DatasetVersion,
     decision: Decision,
     counts: dict[str, int],
-) -> None:
-    done: dict[str, dict[str, int]] = {}
-    rows = db.execute(
-        _open(version, PrivacyFinding.kind, PrivacyFinding.key, func.count()).group_by(
-            PrivacyFinding.kind, PrivacyFinding.key
-        )
-    )
-    for kind, key, number in rows:
-        by_action = done.setdefault(kind, {})
-        action = decision.action(kind, key)
-        by_action[action] = by_action.get(action, 0) + number
+) -> Done:
+    done = done_by(db, version, decision)
     audit.record(
         db,
         user,
@@ -327,6 +322,53 @@ def _record(
         done=done,
         reason=_masked(db, version, decision.reason),
     )
+    return done
+
+
+def _with_earlier(done: Done, earlier: Done) -> Done:
+    whole = {kind: dict(by_action) for kind, by_action in done.items()}
+    for kind, by_action in earlier.items():
+        mine = whole.setdefault(kind, {})
+        mine["keep"] = mine.get("keep", 0) + by_action["keep"]
+    return whole
+
+
+def done_by(db: Session, version: DatasetVersion, decision: Decision) -> Done:
+    """Count what a decision does with the open findings, value by value."""
+    done: Done = {}
+    rows = db.execute(
+        _open(version, PrivacyFinding.kind, PrivacyFinding.key, func.count()).group_by(
+            PrivacyFinding.kind, PrivacyFinding.key
+        )
+    )
+    for kind, key, number in rows:
+        by_action = done.setdefault(kind, {})
+        action = decision.action(kind, key)
+        by_action[action] = by_action.get(action, 0) + number
+    return {kind: done[kind] for kind in Kind if kind in done}
+
+
+def _check_what_is_left(db: Session, version: DatasetVersion, decision: Decision) -> None:
+    going = rows_left_out(db, version, decision)
+    if not going:
+        return
+    left, wanted = version.num_rows - going, settings.get().min_examples
+    if left < wanted:
+        raise Invalid(
+            f"Leaving out {counted(going, '1 example', '{n} examples')} would leave "
+            f"{counted(left, '1', '{n}')}, and training needs at least {wanted}; replace or blank "
+            "out some of the details.",
+            field="reason",
+        )
+
+
+def rows_left_out(db: Session, version: DatasetVersion, decision: Decision) -> int:
+    """Count the examples that a decision leaves out."""
+    keys = [key for kind, key in _keys(db, version) if decision.action(kind, key) == "leave_out"]
+    if not keys:
+        return 0
+    query = _open(version, PrivacyFinding.index).where(PrivacyFinding.key.in_(keys))
+    return db.scalars(select(func.count()).select_from(query.distinct().subquery())).one()
 
 
 def _check_reason(decision: Decision) -> None:
@@ -383,7 +425,15 @@ def _locked(db: Session, version: DatasetVersion) -> PrivacyReview | None:
 
 def _open(version: DatasetVersion, *columns: Any) -> Any:
     """Select of the findings that nobody has decided about: of rows that count in this version."""
-    layers = open_layers(version)
+    return _of_layers(version, open_layers(version), *columns)
+
+
+def _standing(version: DatasetVersion, *columns: Any) -> Any:
+    """Select of all findings in rows that count in this version, decided about or not."""
+    return _of_layers(version, examples.layers(version), *columns)
+
+
+def _of_layers(version: DatasetVersion, layers: list[int], *columns: Any) -> Any:
     if layers == [version.id]:  # its own rows: none is newer
         return select(*columns).where(PrivacyFinding.version_id == version.id)
     newer = select(Example.index).where(
@@ -424,6 +474,23 @@ def count(db: Session, version: DatasetVersion) -> dict[str, int]:
     return {kind.value: rows[kind.value] for kind in Kind if kind.value in rows}
 
 
+def kept(db: Session, version: DatasetVersion) -> Done:
+    """Count, by kind, what was kept in an earlier version and still stands in this one."""
+    still_open = open_layers(version)
+    layers = [layer for layer in examples.layers(version) if layer not in still_open]
+    return _kept(db, _of_layers(version, layers, PrivacyFinding.kind, func.count()))
+
+
+def standing(db: Session, version: DatasetVersion) -> Done:
+    """Count, by kind, what stands in a version that was made by a decision: it was kept."""
+    return _kept(db, _standing(version, PrivacyFinding.kind, func.count()))
+
+
+def _kept(db: Session, query: Any) -> Done:
+    rows = db.execute(query.group_by(PrivacyFinding.kind))
+    return {kind: {"keep": number} for kind, number in rows}
+
+
 def num_examples(db: Session, version: DatasetVersion) -> int:
     """Count the examples that hold an open finding."""
     query = _open(version, PrivacyFinding.index).distinct().subquery()
@@ -431,10 +498,21 @@ def num_examples(db: Session, version: DatasetVersion) -> int:
 
 
 def values(db: Session, version: DatasetVersion, kind: Kind, limit: int) -> list[Any]:
-    """Return the most frequent values of a kind: key, number, and where one of each stands."""
+    """Return the most frequent values of a kind: key, how often, and where one of each stands.
+
+    Of a version that was decided about: the values that were kept in it.
+    """
     first_index = func.min(PrivacyFinding.index)
+    number_of_rows = func.count(PrivacyFinding.index.distinct())
     query = (
-        _open(version, PrivacyFinding.key, func.count().label("number"), first_index.label("index"))
+        _shown(
+            db,
+            version,
+            PrivacyFinding.key,
+            func.count().label("number"),
+            number_of_rows.label("num_examples"),
+            first_index.label("index"),
+        )
         .where(PrivacyFinding.kind == kind.value)
         .group_by(PrivacyFinding.key)
         .order_by(func.count().desc(), first_index)
@@ -443,11 +521,40 @@ def values(db: Session, version: DatasetVersion, kind: Kind, limit: int) -> list
     return list(db.execute(query).all())
 
 
+def places(
+    db: Session, version: DatasetVersion, keys: Sequence[str], limit: int
+) -> list[PrivacyFinding]:
+    """Return the first findings of each of these values, at most `limit` of each, in order."""
+    order = (PrivacyFinding.index, PrivacyFinding.text, PrivacyFinding.start)
+    # One place an example: a second sentence of the same row tells less.
+    of_row = func.row_number().over(
+        partition_by=(PrivacyFinding.key, PrivacyFinding.index), order_by=order[1:]
+    )
+    first = _shown(db, version, PrivacyFinding, of_row.label("of_row")).where(
+        PrivacyFinding.key.in_(keys)
+    )
+    inner = first.subquery()
+    finding = aliased(PrivacyFinding, inner)
+    nth = func.row_number().over(
+        partition_by=inner.c.key, order_by=(inner.c.index, inner.c.text, inner.c.start)
+    )
+    ranked = select(finding, nth.label("nth")).where(inner.c.of_row == 1).subquery()
+    chosen = aliased(PrivacyFinding, ranked)
+    query = select(chosen).where(ranked.c.nth <= limit)
+    return list(db.scalars(query.order_by(ranked.c.index, ranked.c.text, ranked.c.start)))
+
+
 def at(db: Session, version: DatasetVersion, indices: Sequence[int]) -> list[PrivacyFinding]:
     """Return the open findings of some examples, in order."""
     query = _open(version, PrivacyFinding).where(PrivacyFinding.index.in_(indices))
     order = (PrivacyFinding.index, PrivacyFinding.text, PrivacyFinding.start)
     return list(db.scalars(query.order_by(*order)))
+
+
+def _shown(db: Session, version: DatasetVersion, *columns: Any) -> Any:
+    review = of(db, version.id)
+    is_decided = review is not None and review.status is ReviewStatus.DECIDED
+    return (_standing if is_decided else _open)(version, *columns)
 
 
 def indices(db: Session, version: DatasetVersion, after: int, limit: int) -> list[int]:
@@ -483,6 +590,11 @@ def forget(db: Session, version_ids: Sequence[int]) -> None:
 def patterns(db: Session) -> list[PrivacyPattern]:
     """Return the site's own patterns."""
     return list(db.scalars(select(PrivacyPattern).order_by(PrivacyPattern.name)))
+
+
+def counts_of(done: Done, action: Action) -> dict[str, int]:
+    """Return, by kind, how many findings an action was taken with."""
+    return {kind: by_action[action] for kind, by_action in done.items() if by_action.get(action)}
 
 
 def list_counts(counts: dict[str, int]) -> str:

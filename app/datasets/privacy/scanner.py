@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 import regex
 
-from app.datasets.privacy import addresses, names, numbers
+from app.datasets.privacy import addresses, names, numbers, passage
 from app.datasets.privacy.findings import ORDER, Kind, Span
 
 # A site's pattern that needs longer for one text is given up for this text.
@@ -54,7 +54,7 @@ class Scanner:
 
     def _of(self, text: str) -> list[Span]:
         spans = [*numbers.find(text), *addresses.find(text), *self._site_patterns(text)]
-        called = names.find(text, names.language(text), spans)
+        called = names.find(text, passage.language(text), spans)
         for name in called:
             match = numbers.AFTER_NAME.match(text, name.end)
             if match:

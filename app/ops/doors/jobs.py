@@ -53,8 +53,11 @@ def job_create(
         ),
     ] = None,
     privacy: Annotated[
-        Literal["replace", "blank"] | None,
-        typer.Option(help="Have personal details replaced by stand-ins, or blanked out"),
+        Literal["replace", "blank", "leave_out"] | None,
+        typer.Option(
+            help="Have personal details replaced by stand-ins or blanked out, or leave the rows "
+            "with them out"
+        ),
     ] = None,
     watch: Watch = False,
     data_dir: DataDir = None,

@@ -299,5 +299,6 @@ def _gate(version: DatasetVersion, review: PrivacyReview | None) -> FilePrivacy:
     return FilePrivacy(
         status=review.status.value if review else "none",
         found=review.found if review else None,
+        done=review.done if review else None,
         page=f"/versions/{version.id}/privacy",
     )

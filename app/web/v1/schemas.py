@@ -104,7 +104,7 @@ class Options(BaseModel):
 class Privacy(_Request):
     """`x_privacy`: what the token's owner decides about personal details in the data."""
 
-    decision: Literal["replace", "blank", "keep"]
+    decision: Literal["replace", "blank", "leave_out", "keep"]
     reason: Annotated[Text, Field(max_length=500)] = ""
 
 
@@ -144,6 +144,8 @@ class FilePrivacy(BaseModel):
 
     status: str
     found: dict[str, int] | None
+    # What was done, by kind and decision; of a version that came of one: what was kept in it.
+    done: dict[str, dict[str, int]] | None
     page: str
 
 

@@ -134,7 +134,7 @@ def test_a_version_is_scanned_decided_and_replaced(db: Session) -> None:
     done = review_of(db, following)
     assert (done.status, done.decided_by_id) == (ReviewStatus.DECIDED, user.id)
     assert start(db, user, following).version_id == following.id
-    with pytest.raises(Conflict, match="replaced in version 2"):
+    with pytest.raises(Conflict, match="taken out in version 2"):
         start(db, user, version)
     db.rollback()
     [event] = events(db, "privacy.decide")
@@ -210,6 +210,73 @@ def test_one_value_may_be_kept_where_its_kind_is_replaced(db: Session) -> None:
     following = db.get_one(DatasetVersion, look(db, version).result_version_id)
     assert said(db, following, 2) == list(SAID[2])
     assert "Thyra" not in said(db, following, 1)[0]
+
+
+def test_the_record_tells_what_was_kept_by_its_value_and_every_later_version_does(
+    db: Session,
+) -> None:
+    user = first_user(db)
+    version = make_version(db)
+    look(db, version)
+    # Of her names, the surname alone is kept: it stands in a row that changes beside it.
+    key = key_of(Kind.NAME, "blomqvist")
+    values: dict[str, reviews.Action] = {key: "keep", key_of(Kind.NAME, "quillfeather"): "keep"}
+    reviews.decide(db, user, version, Decision(values=values, reason="They wrote the leaflet."))
+    db.commit()
+    review = look(db, version)
+    assert (review.done or {})["name"] == {"replace": 3, "keep": 4}
+    second = db.get_one(DatasetVersion, review.result_version_id)
+    assert (second.changes or {})["why"] == (
+        "3 names, 1 phone number and 1 site-specific detail replaced by stand-ins"
+    )
+    assert said(db, second, 0)[1] == "Yes. Call Mrs Blomqvist on [Phone number 1]."
+    kept = {row.key: row.number for row in reviews.values(db, second, Kind.NAME, 10)}
+    assert kept == {key: 1, key_of(Kind.NAME, "Quillfeather"): 3}
+    [place] = reviews.places(db, second, [key], 3)
+    text = said(db, second, 0)[place.text]
+    assert text[place.start : place.end] == "Blomqvist", "where it stands now"
+    assert (review_of(db, second).done, review_of(db, second).found) == (
+        {"name": {"keep": 4}},
+        {"name": 4},
+    )
+    # An edit elsewhere asks nobody, and forgets nothing.
+    plain = [{"role": "user", "content": "Where is it?"}, {"role": "assistant", "content": "Here."}]
+    third = changes.derive(db, user, second, [Change(3, plain)], "by hand")
+    db.commit()
+    review = look(db, third)
+    assert (review.status, review.done) == (ReviewStatus.DECIDED, {"name": {"keep": 4}})
+
+
+def test_rows_may_be_left_out(db: Session) -> None:
+    user = first_user(db)
+    version = make_version(db)
+    look(db, version)
+    key = key_of(Kind.OTHER, "PX1234")
+    decision = Decision(
+        kinds={Kind.NAME: "keep"}, values={key: "leave_out"}, reason="All invented."
+    )
+    reviews.decide(db, user, version, decision)
+    db.commit()
+    review = look(db, version)
+    second = db.get_one(DatasetVersion, review.result_version_id)
+    assert examples.get(db, second, 1) is None
+    assert second.num_rows == version.num_rows - 1
+    assert (second.changes or {})["why"] == (
+        "1 phone number replaced by stand-ins, 1 example left out"
+    )
+    assert said(db, second, 0)[0] == SAID[0][0]
+    # The two names of the row that went stand nowhere any more.
+    assert review_of(db, second).done == {"name": {"keep": 5}}
+
+
+def test_leaving_out_too_much_is_said_at_once(db: Session, monkeypatch: pytest.MonkeyPatch) -> None:
+    version = make_version(db)
+    look(db, version)
+    monkeypatch.setenv("ETUDE_MIN_EXAMPLES", str(version.num_rows - 1))
+    settings.get.cache_clear()
+    with pytest.raises(Invalid, match="Leaving out 3 examples would leave") as caught:
+        reviews.decide(db, first_user(db), version, Decision(default="leave_out"))
+    assert caught.value.field == "reason"
 
 
 def test_a_decision_stated_beforehand_is_carried_out_and_the_job_follows(db: Session) -> None:

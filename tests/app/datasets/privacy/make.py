@@ -15,7 +15,7 @@ from typing import Any
 from faker import Faker
 
 from app.datasets.privacy.words import GIVEN_NAMES, SURNAMES
-from tests.app.datasets.privacy import sentences, sentences_held_out
+from tests.app.datasets.privacy import sentences, sentences_held_out, sentences_kept_back
 
 PEOPLE = Path(__file__).with_name("people.jsonl")
 HELD_OUT = Path(__file__).with_name("held_out.jsonl")
@@ -216,10 +216,10 @@ def fill(line: str, values: dict[str, str]) -> tuple[list[str], list[list[Any]]]
     return turns, key
 
 
-def people(seed: int, *, held_out: bool = False) -> list[dict[str, Any]]:
-    """Make the whole file, or the one of the sentences that no rule was written for."""
+def filled(lines_by_language: dict[str, list[str]], seed: int) -> list[dict[str, Any]]:
+    """Fill sentences in, each a few times."""
     rows = []
-    for code, lines in (sentences_held_out if held_out else sentences).LINES.items():
+    for code, lines in lines_by_language.items():
         maker = Maker(code, seed)
         for round_ in range(ROUNDS):
             for line in lines:
@@ -227,6 +227,17 @@ def people(seed: int, *, held_out: bool = False) -> list[dict[str, Any]]:
                     continue
                 turns, key = fill(line, maker.values())
                 rows.append({"language": code, "turns": turns, "key": key})
+    return rows
+
+
+def kept_back(seed: int = 101) -> list[dict[str, Any]]:
+    """Make the rows of the sentences that are kept back."""
+    return filled(sentences_kept_back.LINES, seed)
+
+
+def people(seed: int, *, held_out: bool = False) -> list[dict[str, Any]]:
+    """Make the whole file, or the one of the sentences that no rule was written for."""
+    rows = filled((sentences_held_out if held_out else sentences).LINES, seed)
     for locale, name, words in () if held_out else ABROAD:
         faker = Faker(locale)
         faker.seed_instance(seed)

@@ -2,17 +2,22 @@
 
 Recall counts a value as found where findings of its kind cover all of its letters and digits;
 precision counts a finding as right where it lies, by half or more, on values of its kind.
-`--misses` prints what went wrong, `--write` puts the tables into docs/privacy.md.
+`--misses` prints what went wrong, `--write` puts the tables into docs/privacy.md. `--texts FILE.csv`
+counts the rows of a file that names nobody in which a name is found, apart by the half that the
+weights were learned from (learn.py) and the half that they were not.
 """
 
 import argparse
+import csv
 import json
 from collections import Counter
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from app.datasets.privacy.findings import Kind
 from app.datasets.privacy.scanner import Scanner
-from tests.app.datasets.privacy.make import HELD_OUT, PEOPLE
+from tests.app.datasets.privacy.learn import is_first_half
+from tests.app.datasets.privacy.make import HELD_OUT, PEOPLE, kept_back
 
 DOCS = Path(__file__).parents[4] / "docs" / "privacy.md"
 STRUCTURED = (
@@ -81,6 +86,21 @@ def measure(rows: list[dict[str, Any]], *, show: bool = False) -> dict[tuple[str
     }
 
 
+def rate(path: Path) -> dict[str, float]:
+    """Return the share of rows of a file of questions and answers in which a name is found."""
+    scanner = Scanner()
+    rows, hits = Counter[str](), Counter[str]()
+    with path.open(newline="", encoding="utf-8") as file:
+        for row in csv.DictReader(file):
+            half = "learned from" if is_first_half(row["Focus"]) else "not learned from"
+            found = scanner.scan([row["Question"], row["Answer"]])
+            has_name = any(span.kind is Kind.NAME for spans in found for span in spans)
+            for part in (half, "all"):
+                rows[part] += 1
+                hits[part] += has_name
+    return {part: hits[part] / rows[part] for part in rows}
+
+
 def _places(spans: list[Any], kind: str) -> set[int]:
     return {i for span in spans if span.kind.value == kind for i in range(span.start, span.end)}
 
@@ -112,19 +132,25 @@ def main() -> None:
     parser.add_argument("file", nargs="?", type=Path, default=PEOPLE)
     parser.add_argument("--misses", action="store_true")
     parser.add_argument("--write", action="store_true")
+    parser.add_argument("--texts", type=Path, help="questions and answers that name nobody, as CSV")
     options = parser.parse_args()
+    if options.texts is not None:
+        print({part: round(share, 4) for part, share in rate(options.texts).items()})
+        return
     scores = measure(load(options.file), show=options.misses)
     text = table(scores) + f"\n\nStructured identifiers together: recall {structured(scores):.4f}."
     print(text)
     if options.write:
         held_out = measure(load(HELD_OUT))
+        kept = measure(kept_back())
         page = DOCS.read_text()
         head, _, rest = page.partition("<!-- measured -->\n")
         tail = rest.partition("<!-- end -->")[2]
         tables = (
             f"**The file** (`people.jsonl`):\n\n{text}\n\n"
-            f"**Sentences that no rule was written for** (`held_out.jsonl`):\n\n{table(held_out)}\n\n"
-            f"Structured identifiers together: recall {structured(held_out):.4f}.\n"
+            f"**Sentences held out of the first rules, and read for these** (`held_out.jsonl`):\n\n{table(held_out)}\n\n"
+            f"Structured identifiers together: recall {structured(held_out):.4f}.\n\n"
+            f"**Sentences kept back** (`sentences_kept_back.py`):\n\n{table(kept)}\n"
         )
         DOCS.write_text(f"{head}<!-- measured -->\n{tables}<!-- end -->{tail}")
 

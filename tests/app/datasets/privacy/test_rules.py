@@ -1,15 +1,20 @@
 """The rules of the privacy gate: checksums by published numbers, names by context, and how well."""
 
+import csv
 import re
+from pathlib import Path
 
+import openpyxl
 import pytest
 
-from app.datasets.privacy import checksums, names
+from app.datasets.privacy import checksums, passage
 from app.datasets.privacy.findings import Kind
 from app.datasets.privacy.scanner import Scanner, SitePattern
 from app.datasets.privacy.words import GIVEN_NAMES, SURNAMES
 from tests.app.datasets.privacy import measure
-from tests.app.datasets.privacy.make import HELD_OUT, KINDS, PEOPLE
+from tests.app.datasets.privacy.make import HELD_OUT, KINDS, PEOPLE, kept_back
+
+EXAMPLES = Path(__file__).parents[4] / "examples"
 
 
 @pytest.fixture(scope="module")
@@ -89,10 +94,47 @@ def test_a_published_number_holds_and_a_slip_does_not(is_valid: object, number: 
         # A slip in an id that is called one points to somebody all the same.
         ("Steuer-ID 86095742710", [("86095742710", "national_id")]),
         ("We ask [Name 3] and [Name 12] to come.", []),
+        # What is called after somebody is nobody.
+        ("Hodgkin lymphoma is treated in two steps. People with Hodgkin's often recover.", []),
+        ("Merkel cell carcinoma is rare; the Barthel index is not used.", []),
+        ("Her score on the Karnofsky scale fell; IGF-I, LDL-C and an ELISA were normal.", []),
+        ("Giardia lamblia lives in water. Giardia is found by a test.", []),
+        ("Ask your doctor. Treatment may help.", []),
+        ("My son is called Quillfeather.", [("Quillfeather", "name")]),
+        (
+            "My son Thyra is well; Thyra's test is on Monday.",
+            [("Thyra", "name"), ("Thyra", "name")],
+        ),
+        ("Medicare and the Food and Drug Administration list side effects.", []),
+        ("Duke William of Normandy landed. The Normans said: Guten Morgen.", [("William", "name")]),
     ],
 )
 def test_what_is_found(scanner: Scanner, text: str, expected: list[tuple[str, str]]) -> None:
     assert found(scanner, text) == expected
+
+
+def test_our_samples_name_whom_they_name(scanner: Scanner) -> None:
+    """Uploaded as files they pass the gate as anybody's file does."""
+    book = openpyxl.load_workbook(EXAMPLES / "school-exercises.xlsx")
+    sheet = book.worksheets[0]
+    rows = [[str(cell) for cell in row if cell] for row in sheet.iter_rows(values_only=True)]
+    met = {
+        value
+        for row in rows
+        for text in row
+        for value, kind in found(scanner, text)
+        if kind == "name"
+    }
+    assert {"Isaac Newton", "Christopher Columbus", "Ida", "Tom"} <= met
+    assert met.isdisjoint({"Normandy", "Guten Morgen", "Marshall Plan", "Western Roman Empire"})
+    with (EXAMPLES / "clinic-faq.csv").open(newline="", encoding="utf-8") as file:
+        faq = [[row["question"], row["answer"]] for row in csv.DictReader(file)]
+    marked = [
+        row
+        for row in faq
+        if any(kind == "name" for text in row for _, kind in found(scanner, text))
+    ]
+    assert len(marked) <= 12, "places of an invented town, in 239 rows"
 
 
 def test_the_question_says_what_the_answer_holds(scanner: Scanner) -> None:
@@ -136,12 +178,16 @@ def test_the_invented_people_have_names_that_the_rules_do_not_know() -> None:
 def test_the_rules_are_as_good_as_the_docs_say() -> None:
     scores = measure.measure(measure.load())
     assert measure.structured(scores) >= 0.99
-    assert scores["name", "all"].recall >= 0.90
-    assert scores["name", "all"].precision >= 0.80
+    assert scores["name", "all"].recall >= 0.96
+    assert scores["name", "all"].precision >= 0.95
     held_out = measure.measure(measure.load(HELD_OUT))
     assert measure.structured(held_out) >= 0.99
-    assert held_out["name", "all"].recall >= 0.90
-    assert held_out["name", "all"].precision >= 0.80
+    for code in ("en", "de", "fr", "es", "nl"):
+        assert held_out["name", code].recall >= 0.90, code
+    assert held_out["name", "all"].precision >= 0.90
+    kept = measure.measure(kept_back())["name", "all"]
+    assert kept.recall >= 0.86
+    assert kept.precision >= 0.92
 
 
 def test_a_language_is_told_by_its_small_words() -> None:
@@ -149,5 +195,5 @@ def test_a_language_is_told_by_its_small_words() -> None:
         ("en", "Where is the ward?"), ("de", "Wo ist die Station?"), ("fr", "Où est le service ?"),
         ("es", "¿Dónde está la planta?"), ("nl", "Waar is de afdeling?"),
     ):  # fmt: skip
-        assert names.language(text) == code
-    assert names.language("4711") is None
+        assert passage.language(text) == code
+    assert passage.language("4711") is None

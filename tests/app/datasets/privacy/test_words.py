@@ -20,6 +20,9 @@ def test_every_file_is_read_once_and_whole() -> None:
     ]
     assert len(read) == len(list(FOLDER.rglob("*.txt")))
     lines = [line for path in FOLDER.rglob("*.txt") for line in path.read_text("utf-8").split("\n")]
+    read = [words for words in read if words is not lists["NOT_NAMES"]] + [
+        lists["NOT_NAMES"] - lists["PLACES"]
+    ]
     assert sum(map(len, read)) == sum(bool(line) and not line.startswith("#") for line in lines)
     assert all(line == line.strip() for line in lines)
 
@@ -28,4 +31,4 @@ def test_an_installed_etude_has_them() -> None:
     settings = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))
     patterns = settings["tool"]["setuptools"]["package-data"]["app.datasets.privacy"]
     packed = {path for pattern in patterns for path in FOLDER.parent.glob(pattern)}
-    assert packed == set(FOLDER.rglob("*.txt"))
+    assert packed == {*FOLDER.rglob("*.txt"), FOLDER.parent / "weights.json"}

@@ -9,6 +9,7 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 from starlette.testclient import TestClient
 
+from app.core import settings
 from app.core.models import (
     DatasetVersion,
     Example,
@@ -115,8 +116,66 @@ def test_keeping_asks_for_a_sentence_and_keeps_what_was_chosen(
     client.post(f"/versions/{version.id}/privacy", data={**form, "reason": "It is our own desk."})
     assert status(db, version) is ReviewStatus.DECIDED
     page = client.get(f"/versions/{version.id}").text
-    assert "Personal details: decided (1 name and 1 phone number)." in page
+    assert "Personal details: 1 name and 1 phone number kept." in page
     assert "Train a model with this" in page
+    kept = client.get(f"/versions/{version.id}/privacy").text
+    assert "Kept in it: 1 name and 1 phone number." in kept
+    assert "Call <mark>&lt;b&gt;Thyra&lt;/b&gt;</mark> on 555-0143 today." in kept
+    assert "Replaced with stand-ins" not in kept
+    assert "No personal details were found" not in kept
+
+
+def test_one_decision_settles_a_value_in_all_its_examples(
+    client: TestClient, db: Session, member: User
+) -> None:
+    version = make_dataset_version(db, user=member, decided=False)
+    for index in range(6):
+        row = db.get_one(Example, (version.id, index))
+        row.messages = [
+            {"role": "user", "content": f"No. {index}: ask Thyra, or Thyra's son."},
+            {"role": "assistant", "content": "Her number is 943 476 5919."},
+        ]
+        places = [(Kind.NAME, 0, 11, 16), (Kind.NAME, 0, 21, 26), (Kind.NATIONAL_ID, 1, 14, 26)]
+        for kind, text, start, end in places:
+            value = row.messages[text]["content"][start:end]
+            db.add(
+                PrivacyFinding(
+                    version_id=version.id, index=index, text=text, start=start, end=end,
+                    kind=kind.value, key=key_of(kind, value),
+                )
+            )  # fmt: skip
+    found = {"name": 12, "national_id": 6}
+    db.add(
+        PrivacyReview(
+            version_id=version.id, status=ReviewStatus.UNDECIDED, found=found, num_examples=6
+        )
+    )
+    db.commit()
+    page = " ".join(client.get(f"/versions/{version.id}/privacy").text.split())
+    assert page.count('name="value-') == 2, "a choice for each value, not for each place"
+    assert page.index(">6 national IDs<") < page.index(">12 names<"), "the most dangerous first"
+    assert "12 times in 6 examples" in page
+    assert page.count("<mark>Thyra</mark>") == 3, "in three examples"
+    assert "2 more examples" in page
+    assert "Leave 6 examples out" in page
+
+
+def test_what_one_button_leaves_out_is_checked(
+    client: TestClient, db: Session, member: User, broker: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    version = scanned(db, member)
+    address = f"/versions/{version.id}/privacy"
+    assert client.post(address, data={"do": "keep"}).status_code == 422
+    assert client.post(address, data={"do": "sell"}).status_code == 422
+    monkeypatch.setenv("ETUDE_MIN_EXAMPLES", str(version.num_rows))
+    settings.get.cache_clear()
+    refused = client.post(address, data={"do": "leave_out"})
+    assert refused.status_code == 422
+    assert "Leaving out 1 example would leave" in refused.text
+    monkeypatch.setenv("ETUDE_MIN_EXAMPLES", "2")
+    settings.get.cache_clear()
+    client.post(address, data={"do": "leave_out"})
+    assert status(db, version) is ReviewStatus.REQUESTED
 
 
 def test_strangers_find_no_gate_and_viewers_cannot_decide(
