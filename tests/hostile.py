@@ -159,7 +159,7 @@ def _json() -> Iterator[Case]:
     )
     yield "number of 30 digits", line + b'{"question": ' + b"9" * 30 + b', "answer": "x"}\n', READ
     yield "doubled keys", b'{"question": "a", "question": "b", "answer": "c"}\n' * 3, READ
-    yield "comma at the end", b'[{"q": 1},\n]', "a comma before"
+    yield "comma at the end", b'[{"q": 1},\n]', READ
     yield "comment", b'[{"q": 1}, // no\n{"q": 2}]', "is not valid JSON"
     yield "single quotes", b"{'question': 'x'}\n" * 3, "is not valid JSON"
     yield "open text", line + b'{"question": "x', "Line 2"

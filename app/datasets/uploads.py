@@ -115,7 +115,7 @@ def start(user: User, filename: str, name: str, size_bytes: int) -> Upload:
 @contextmanager
 def one_start(folder: Path) -> Iterator[None]:
     """Let one upload begin at a time: sixty at once are counted one after the other."""
-    with (folder / "starting").open("a") as lock:
+    with folder.with_suffix(".lock").open("a") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         yield
 

@@ -33,9 +33,7 @@ _UNREADABLE = (
     "The model's tokenizer cannot be read; ask your administrator to import the model again."
 )
 # A pattern has to answer on this at once: where it does not, it would not on people's texts.
-_TRIAL = "".join(
-    f"Patient {n} aaaaaaaaaaaaaaaaaaaa 0000000000000000 -----------. " for n in range(40)
-)
+_TRIAL = "".join(f"Patient {n} {'a' * 32} {'0' * 32} {'-' * 32}. " for n in range(40))
 _TRIAL_SECONDS = 0.2
 
 

@@ -108,7 +108,8 @@ def test_a_hint_trains_the_job_and_publishes_its_adapter(
     assert job.measured is not None
     assert job.measured["tokens_per_second"] == 20 * 100 / 1.0
     assert (job.measured["peak_bytes"], job.measured["save_seconds"]) == (1000, 0.25)
-    assert job.samples == [{"question": "q", "reference": "r", "base": "b", "tuned": "t"}]
+    whole = {"is_base_cut": False, "is_tuned_cut": False}
+    assert job.samples == [{"question": "q", "reference": "r", "base": "b", "tuned": "t", **whole}]
     assert db.scalars(select(Checkpoint.step).order_by(Checkpoint.step)).all() == [10, 20]
 
     adapter = db.scalars(select(Adapter)).one()

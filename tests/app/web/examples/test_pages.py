@@ -430,6 +430,7 @@ def _pages(client: TestClient, db: Session, words: list[str], name: str) -> dict
     out = io.StringIO()
     table = csv.writer(out)
     table.writerow([question, answer, words[2][:60]])
+    table.writerow(["Where?", "Here.", ""])  # a row of words in <> alone would only be a hint
     for place in range(0, 200, 2):
         table.writerow([words[place], words[place + 1], words[-place - 1]])
     filename = words[3].replace("/", "").replace("\\", "")[:80] + ".csv"

@@ -60,7 +60,8 @@ def test_what_was_left_out_of_a_sheet_is_told(api: OpenAI, db: Session) -> None:
     assert told["x_left_out"] == {"hidden": 2}
     assert told["x_notes"] == [
         "2 rows are hidden or filtered out and were left out; take hidden rows in if they belong "
-        "here."
+        "here.",
+        "2 rows are hidden or filtered out in their sheet (row 3, 4).",
     ]
 
 
