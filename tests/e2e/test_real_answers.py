@@ -333,6 +333,10 @@ def test_a_client_that_goes_frees_its_slot(house: RealHouse, api: OpenAI) -> Non
 
 
 def test_an_adapter_that_goes_ends_its_answers(house: RealHouse, api: OpenAI) -> None:
+    # However little it has to say, it goes on until the schema is kept.
+    text = {"type": "string", "minLength": 1500}
+    schema = {"type": "object", "properties": {"text": text}, "required": ["text"]}
+    long = {"type": "json_schema", "json_schema": {"name": "long", "schema": schema}}
     for withdrawn in (True, False):
         adapter = house.add_adapter()
         stream = ask(
@@ -341,6 +345,7 @@ def test_an_adapter_that_goes_ends_its_answers(house: RealHouse, api: OpenAI) ->
             "Count to a thousand.",
             model=adapter.public_name,
             max_tokens=3000,
+            response_format=long,
             stream=True,
         )
         next(iter(stream))

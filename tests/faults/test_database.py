@@ -214,7 +214,7 @@ def test_f34_a_deadlock_is_tried_again(house: House) -> None:
         other.execute("SELECT 1 FROM attempt WHERE job_id = %s FOR UPDATE", [job.id])
         waits = (
             "SELECT 1 FROM pg_stat_activity WHERE wait_event_type = 'Lock' "
-            "AND datname = current_database() AND query ILIKE 'UPDATE attempt%'"
+            "AND datname = current_database() AND query ILIKE 'WITH held%'"
         )
         house.wait_for(lambda: watching.execute(waits).fetchone())
         other.execute("SELECT 1 FROM job WHERE id = %s FOR UPDATE", [job.id])
