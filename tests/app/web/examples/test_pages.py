@@ -430,8 +430,8 @@ def _pages(client: TestClient, db: Session, words: list[str], name: str) -> dict
     out = io.StringIO()
     table = csv.writer(out)
     table.writerow([question, answer, words[2][:60]])
-    table.writerow(["Where?", "Here.", ""])  # a row of words in <> alone would only be a hint
-    for place in range(0, 200, 2):
+    # A row of words in <> alone, below the names, would be taken for a hint.
+    for place in (*range(20, 200, 2), *range(0, 20, 2)):
         table.writerow([words[place], words[place + 1], words[-place - 1]])
     filename = words[3].replace("/", "").replace("\\", "")[:80] + ".csv"
     client.post(
