@@ -39,7 +39,11 @@ class Web:
         self.port, self.process = port, process
         self.address = f"http://127.0.0.1:{port}"
         self.headers = {"Cookie": f"{auth.COOKIE}={cookie}"}
-        self.client = httpx2.Client(headers=self.headers, timeout=patience.seconds(60))
+        # Each on a connection of its own: one kept open may be closed as a request is sent.
+        apart = httpx2.Limits(max_keepalive_connections=0)
+        self.client = httpx2.Client(
+            headers=self.headers, timeout=patience.seconds(60), limits=apart
+        )
 
     @contextmanager
     def standing_still(self) -> Iterator[None]:
@@ -108,6 +112,7 @@ def test_pages_are_refused_for_a_while_and_work_is_not(
             db.execute(text("LOCK TABLE job IN ACCESS EXCLUSIVE MODE"))
             with web.standing_still():
                 early = [pool.submit(web.get) for _ in range(NUM_ASKING // 2)]
+            time.sleep(0.4)  # until it has seen how late it is, and before that has passed
             late = [pool.submit(web.get) for _ in range(NUM_ASKING // 2)]
             wait(late, patience.seconds(5), FIRST_COMPLETED)
             db.rollback()
