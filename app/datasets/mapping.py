@@ -35,39 +35,12 @@ MAX_SPEAKER_LENGTH = 200
 MAX_WORDS = 100
 # Written by programs where a person wrote nothing. In a place for more text they are no text.
 PLACEHOLDERS = frozenset(
-    {
-        "nan",
-        "none",
-        "null",
-        "n/a",
-        "#n/a",
-        "na",
-        "<na>",
-        "nil",
-        "undefined",
-        "<noinput>",
-        "[]",
-        "{}",
-    }
-    | {
-        "-",
-        "--",
-        "\u2013",
-        "\u2014",
-        ".",
-        "not specified",
-        "nicht angegeben",
-        "keine angabe",
-        "k. a.",
-    }
-    | {
-        "k.a.",
-        "ohne angabe",
-        "non renseigné",
-        "no especificado",
-        "non specificato",
-        "niet opgegeven",
-    }
+    [
+        *("nan", "none", "null", "n/a", "#n/a", "na", "<na>", "nil", "undefined", "<noinput>"),
+        *("[]", "{}", "-", "--", "\u2013", "\u2014", ".", "not specified", "nicht angegeben"),
+        *("keine angabe", "k. a.", "k.a.", "ohne angabe", "non renseigné", "no especificado"),
+        *("non specificato", "niet opgegeven"),
+    ]
 )
 
 # Why rows became no examples, of one and of {n}; DatasetVersion.left_out counts by these keys.

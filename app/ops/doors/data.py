@@ -1,7 +1,7 @@
 """`etude data`: files to learn from."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -100,12 +100,19 @@ def data_inspect(
     """Read a file, say what is in it and what Etude would make of it; store nothing."""
     from app.ops import data_command
 
-    read_as = _read_as(encoding, sheet, way, chunk_tokens, overlap_tokens)
-    read_as = read_as.model_copy(
-        update={"header_row": header_row, "hidden": hidden, "merged": merged}
+    read_as = _read_as(
+        chunk_tokens,
+        overlap_tokens,
+        encoding=encoding,
+        sheet=sheet,
+        way=way,
+        header_row=header_row,
+        hidden=hidden,
+        merged=merged,
+        roles=_meanings(roles),
+        speakers=_meanings(speakers),
+        placeholders=placeholders,
     )
-    read_as.roles, read_as.speakers = _meanings(roles), _meanings(speakers)
-    read_as.placeholders = placeholders
     with data_command.as_file(file) as path:
         report = data_command.read(path, read_as, mapping or [], system, with_checks=True)
     if as_json:
@@ -146,12 +153,19 @@ def data_add(
     """
     from app.ops import data_command
 
-    read_as = _read_as(encoding, sheet, way, chunk_tokens, overlap_tokens)
-    read_as = read_as.model_copy(
-        update={"header_row": header_row, "hidden": hidden, "merged": merged}
+    read_as = _read_as(
+        chunk_tokens,
+        overlap_tokens,
+        encoding=encoding,
+        sheet=sheet,
+        way=way,
+        header_row=header_row,
+        hidden=hidden,
+        merged=merged,
+        roles=_meanings(roles),
+        speakers=_meanings(speakers),
+        placeholders=placeholders,
     )
-    read_as.roles, read_as.speakers = _meanings(roles), _meanings(speakers)
-    read_as.placeholders = placeholders
     settings_of(data_dir)
     with data_command.as_file(file) as path:
         report = data_command.read(path, read_as, mapping or [], system, with_checks=False)
@@ -187,13 +201,7 @@ def data_add(
         typer.echo(f"{added}; confirm its columns there, or name them with --mapping.")
 
 
-def _read_as(
-    encoding: str | None,
-    sheet: str | None,
-    way: Literal["pairs", "text"] | None,
-    chunk_tokens: int | None,
-    overlap_tokens: int,
-) -> "ReadAs":
+def _read_as(chunk_tokens: int | None, overlap_tokens: int, **chosen: Any) -> "ReadAs":
     from app.datasets.readers.documents import (
         DEFAULT_CHUNK_TOKENS,
         MAX_CHUNK_TOKENS,
@@ -207,13 +215,7 @@ def _read_as(
         raise SystemExit(
             f"etude: --chunk-tokens is from {low} to {high}, --overlap-tokens from 0 to its half."
         )
-    return ReadAs(
-        encoding=encoding,
-        sheet=sheet,
-        way=way,
-        chunk_tokens=chunk_tokens,
-        overlap_tokens=overlap_tokens,
-    )
+    return ReadAs(chunk_tokens=chunk_tokens, overlap_tokens=overlap_tokens, **chosen)
 
 
 def _meanings(pairs: list[str] | None) -> "dict[str, TurnRole]":
