@@ -22,7 +22,7 @@ from app.core.models import (
 from app.datasets import examples, fits, parts, versions
 from app.datasets.doctor import checks, language_names
 from app.datasets.privacy import reviews
-from app.jobs import afterwards, energy, plans, progress, proposals
+from app.jobs import afterwards, energy, model_proposals, plans, progress
 from app.jobs import start as starting
 from app.training.config import INHERITED, PRESETS, Preset
 from app.training.plan.choose import Plan
@@ -265,9 +265,9 @@ def _proposal(
     languages = report.languages if report else {}
     spoken = max(languages, key=lambda one: languages[one]) if languages else ""
     here = frozenset(model.name for model in models)
-    rows = proposals.THOUSAND_ROWS.of_so_many(version.num_train, version.num_validation)
-    found = proposals.offers(catalog.entries(), here, devices, rows)
-    proposal = proposals.propose(found, language_names.code_of(spoken), spoken)
+    rows = model_proposals.THOUSAND_ROWS.of_so_many(version.num_train, version.num_validation)
+    found = model_proposals.offers(catalog.entries(), here, devices, rows)
+    proposal = model_proposals.propose(found, language_names.code_of(spoken), spoken)
     if proposal is None or proposal.offer.is_here:
         return ""
     return f"For this data we would take {proposal.offer.entry.label}. {proposal.reason}"

@@ -9,8 +9,8 @@ from app.base_models import catalog
 from app.base_models import registry as base_models
 from app.core import settings
 from app.core.models import BaseModel, ModelStatus, Role, User
-from app.jobs import plans, progress, proposals
-from app.jobs.proposals import Offer, Proposal
+from app.jobs import model_proposals, plans, progress
+from app.jobs.model_proposals import Offer, Proposal
 from app.training.plan.machine import DeviceInfo
 
 
@@ -49,7 +49,7 @@ def models_page(
     devices = plans.devices(db)
     models = base_models.list_models(db)
     ready = frozenset(model.name for model in models if model.status is ModelStatus.READY)
-    found = proposals.offers(catalog.entries(), ready, devices)
+    found = model_proposals.offers(catalog.entries(), ready, devices)
     names = {model.name for model in models}
     others = [_line(offer) for offer in found if offer.entry.name not in names]
     return ModelsPage(
@@ -61,7 +61,7 @@ def models_page(
         errors=errors or {},
         others=others,
         num_too_large=sum(line.is_too_large for line in others),
-        proposal=proposals.propose(found, None),
+        proposal=model_proposals.propose(found, None),
     )
 
 

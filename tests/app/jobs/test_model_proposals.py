@@ -1,7 +1,7 @@
 """What is proposed: the largest that fits, ends within a night and speaks the data's language."""
 
 from app.base_models import catalog
-from app.jobs import proposals
+from app.jobs import model_proposals
 from app.training.plan.machine import DeviceInfo
 from app.training.plan.shape import LengthHistogram
 
@@ -12,9 +12,9 @@ CARD = DeviceInfo(
 
 
 def names(on: list[DeviceInfo], language: str | None = None, rows: int = 1) -> str:
-    histogram = proposals.THOUSAND_ROWS.of_so_many(900 * rows, 100 * rows)
-    offers = proposals.offers(catalog.entries(), frozenset(), on, histogram)
-    proposal = proposals.propose(offers, language)
+    histogram = model_proposals.THOUSAND_ROWS.of_so_many(900 * rows, 100 * rows)
+    offers = model_proposals.offers(catalog.entries(), frozenset(), on, histogram)
+    proposal = model_proposals.propose(offers, language)
     return proposal.offer.entry.name if proposal else ""
 
 
@@ -40,12 +40,12 @@ def test_what_an_offer_says_of_time_and_memory() -> None:
         upper_bounds=[64], counts=[10], num_train=9, num_validation=1, total_tokens=400,
         max_tokens=64,
     )  # fmt: skip
-    small, *_, large = proposals.offers(
+    small, *_, large = model_proposals.offers(
         catalog.entries(), frozenset([catalog.entries()[0].name]), [LAPTOP], histogram
     )
     assert small.is_here and not large.is_here
     assert [fits for _, fits in small.fits + large.fits] == ["yes", "no"]
     assert small.words_per_second is not None and large.words_per_second is not None
     assert small.words_per_second > 50 * large.words_per_second
-    on_card = proposals.offers(catalog.entries(), frozenset(), [CARD], histogram)[0]
+    on_card = model_proposals.offers(catalog.entries(), frozenset(), [CARD], histogram)[0]
     assert on_card.words_per_second is None, "it was not measured"
