@@ -84,8 +84,9 @@ def test_inspect_tells_and_stores_nothing(tmp_path: Path) -> None:
         ("east/a.csv", 30),
     ]
     assert report["num_examples"] == 31
-    (few,) = (found for found in report["findings"] if found["what"] == "Few examples")
-    assert (few["severity"], few["rows"]) == ("warn", [])
+    read, few = report["findings"][:2]
+    assert (read["severity"], read["count"], read["rows"]) == ("note", 31, [1, 2, 3, 4, 5])
+    assert (few["severity"], few["what"], few["rows"]) == ("warn", "Few examples", [])
     assert report["examples"][0] == [{"content": "B", "role": "text"}]
 
 
