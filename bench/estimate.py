@@ -15,9 +15,11 @@ import json
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
+from app.core import settings
 from app.training.config import TrainerSpec
 from app.training.plan import choose, speed
 from app.training.plan.choose import Plan
@@ -26,6 +28,7 @@ from app.training.plan.shape import LengthHistogram, Shape, count_parameters
 from bench import comparison, report, workload
 from bench.comparison import Arm
 from bench.train import RESULTS, whole_job
+from worker.gpu.cpu_load import CpuLoad
 from worker.gpu.trainer_process import environment
 
 TOTAL_STEPS = 8
@@ -115,9 +118,10 @@ def describe(imitate: str) -> DeviceInfo:
     ended = subprocess.run(
         command, env=os.environ | environment(), capture_output=True, text=True, check=True
     )
-    # The load of the last minute; the layer's own is hardly in it.
     update: dict[str, Any] = {"layer_rate": json.loads(ended.stdout)["rate"]}
-    update["load"] = round(os.getloadavg()[0], 2)
+    load = CpuLoad()
+    time.sleep(settings.get().heartbeat_seconds)
+    update["load"] = round(load.read(), 2)
     if imitate:
         update["has_bfloat16"] = False
     return this_cpu().model_copy(update=update)

@@ -5,7 +5,6 @@ from the worker's start, so what came before is not known.
 """
 
 import ctypes
-import os
 import time
 from collections.abc import Callable
 from contextlib import suppress
@@ -15,6 +14,7 @@ from app.machines.devices import DeviceReading, Readings
 from app.training.plan.machine import this_cpu, total_memory
 from worker import identity
 from worker.gpu import nvml
+from worker.gpu.cpu_load import CpuLoad
 
 T = TypeVar("T")
 _NO_WAIT_MS = 1
@@ -24,6 +24,7 @@ class Gauges:
     """Asks this worker's devices, again and again."""
 
     def __init__(self) -> None:
+        self._cpu_load = CpuLoad()
         self._nvml: Any = None  # the module, once the driver has answered
         self._handles: list[Any] = []
         self._names: dict[int | str | None, str] = {}  # by address and by UUID
@@ -35,7 +36,7 @@ class Gauges:
     def read(self) -> Readings:
         """Return how the devices are; a driver that does not answer is a sentence, not an error."""
         if identity.on_cpu():
-            return Readings(devices=[_cpu()])
+            return Readings(devices=[_cpu(self._cpu_load.read())])
         try:
             return Readings(devices=self._gpus())
         except (
@@ -129,10 +130,9 @@ def _address(handle: Any) -> int | None:
     return ctypes.cast(handle, ctypes.c_void_p).value
 
 
-def _cpu() -> DeviceReading:
+def _cpu(load: float) -> DeviceReading:
     cpu = this_cpu()
     total = total_memory()
-    load = os.getloadavg()[0]
     return DeviceReading(
         device="cpu",
         kind="cpu",

@@ -21,12 +21,12 @@ from app.training.plan.shape import (
 OPTIMIZER_SECONDS: dict[OptimizerKind, float] = {
     "adamw": 1.0, "paged_adamw": 1.01, "adamw_8bit": 1.02, "paged_adamw_8bit": 1.03,
 }  # fmt: skip
-_START_SECONDS = {"cpu": 12.0, "cuda": 20.0}
+_START_SECONDS = {"cpu": 6.0, "cuda": 20.0}
 _SAMPLE_SECONDS = {"cpu": 8.0, "cuda": 6.0}
 # What whole steps reach beside a layer that is timed alone (worker/trainer/products.py), whose
-# passes between the products are torch's own: 1.06 in float32 and 1.19 in bfloat16 were measured by
-# processor time on two cores of a busy EPYC; threads that wait for each other take a part of that.
-_WHOLE_STEP = 1.05
+# passes between the products are torch's own: measured on two cores of an EPYC, in bfloat16 and in
+# float32 (`make bench-estimate`).
+_WHOLE_STEP = {True: 1.22, False: 1.05}
 # Floating-point operations a second reached in whole steps: a core of a CPU on which nobody has
 # timed a layer yet, or a GPU by name.
 # In float32 79e9 were measured with 512-bit units, which most CPUs without bfloat16 lack.
@@ -76,10 +76,10 @@ def job_seconds(
     """
     train_tokens = trained_tokens(histogram, config)
     mean = _mean_tokens(histogram, config)
-    # An evaluation runs forwards only, and is kept to a fair share of the training.
+    # An evaluation runs forwards only; the first is of the model as it was.
     num_checked = histogram.num_validation or min(histogram.num_train, PRACTICE_CHECKED)
     seen = mean * num_checked * (config.num_evaluations + 1) / 3
-    seconds = (train_tokens + min(seen, 0.25 * train_tokens)) * per_token
+    seconds = (train_tokens + seen) * per_token
     num_adapter = shape.num_adapter(config)
     start = _START_SECONDS[device.kind] + num_adapter / 30e6 + shape.num_linear / 150e6
     return seconds + (start + _SAMPLE_SECONDS[device.kind]) / device.share
@@ -134,7 +134,8 @@ def operations(shape: Shape, num_adapter: int, checkpointing: bool) -> float:
 
 def _rate(device: DeviceInfo, resident: Resident) -> float:
     if device.kind == "cpu":
+        is_bfloat16 = device.has_bfloat16 and resident != "fp32"
         if device.layer_rate:
-            return device.layer_rate * _WHOLE_STEP
-        return _CPU_RATE[device.has_bfloat16 and resident != "fp32"] * device.num_cores
+            return device.layer_rate * _WHOLE_STEP[is_bfloat16]
+        return _CPU_RATE[is_bfloat16] * device.num_cores
     return next((r for name, r in _GPU_RATES.items() if name in device.name), _UNKNOWN_GPU_RATE)

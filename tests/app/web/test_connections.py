@@ -130,6 +130,19 @@ def test_what_is_sent_after_the_answer_is_not_listened_to_for_long(port: int) ->
         drip(there, b"x" * 100)
 
 
+@pytest.mark.parametrize("line", [b"GET /%s HTTP/1.1\r\n", b"GET / HTTP/1.1\r\nX-More: %s\r\n"])
+def test_a_head_without_an_end_is_not_kept(port: int, line: bytes) -> None:
+    """A long address is looked up as any other; one that fills the memory is not read on."""
+    with connected(port) as there:
+        there.sendall(line % (b"x" * 30_000) + b"Host: 127.0.0.1\r\nConnection: close\r\n\r\n")
+        assert rest(there).startswith((b"HTTP/1.1 404", b"HTTP/1.1 303"))
+    with connected(port) as there:
+        with suppress(ConnectionError):
+            there.sendall(line % (b"x" * 20_000_000) + b"Host: 127.0.0.1\r\n\r\n")
+        assert not rest(there).startswith((b"HTTP/1.1 5", b"HTTP/1.1 2", b"HTTP/1.1 3"))
+    assert is_well(port)
+
+
 @pytest.mark.parametrize("first", [b"Content-Length: 4\r\n", b"Transfer-Encoding: chunked\r\n"])
 def test_a_request_of_two_lengths_is_refused(port: int, first: bytes) -> None:
     other = {b"C": b"Transfer-Encoding: chunked\r\n", b"T": b"Content-Length: 4\r\n"}[first[:1]]
