@@ -24,7 +24,7 @@ app = typer.Typer(
 )
 for command in (
     *(processes.up, processes.web, processes.worker, processes.answer),
-    *(keeping.migrate, keeping.backup, keeping.restore, keeping.doctor),
+    *(keeping.migrate, keeping.backup, keeping.restore, keeping.doctor, keeping.upgrade_check),
     *(asking.ask, asking.evaluate),
 ):
     app.command()(command)

@@ -36,9 +36,18 @@ class Etude:
     """One `etude up` on a data directory and a free port."""
 
     def __init__(
-        self, data_dir: Path, user: str = "us", environment: dict[str, str] | None = None
+        self,
+        data_dir: Path,
+        user: str = "us",
+        environment: dict[str, str] | None = None,
+        code: Path | None = None,
     ) -> None:
+        """
+        Args:
+            code: Another checkout than this one, to run that one's code.
+        """
         self.data_dir = data_dir
+        self.code = code
         self.environment = environment or BARE
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
@@ -55,6 +64,7 @@ class Etude:
             text=True,
             timeout=patience.seconds(120),
             env=self.environment,
+            cwd=self.code,
         )
 
     def start(self) -> None:
@@ -70,6 +80,7 @@ class Etude:
                 stdout=output,
                 stderr=output,
                 env=self.environment,
+                cwd=self.code,
             )
 
     def wait_until_ready(self) -> None:

@@ -2,6 +2,7 @@
 
 from functools import lru_cache
 from pathlib import Path
+from typing import NamedTuple
 
 from alembic import command
 from alembic.config import Config
@@ -55,6 +56,27 @@ def current(connection: Connection) -> str | None:
 def head() -> str:
     """Return the revision that this code needs."""
     return str(_scripts().get_current_head())
+
+
+class Step(NamedTuple):
+    """One change of the tables."""
+
+    revision: str
+    title: str
+    path: Path
+
+
+def steps_from(present: str | None) -> list[Step]:
+    """List what an upgrade would run on a database, the first one first.
+
+    Args:
+        present: A revision that this code knows; nothing for a database without tables.
+    """
+    found = list(_scripts().iterate_revisions("head", present or "base"))
+    return [
+        Step(each.revision, each.doc.partition("\n")[0], Path(each.path))
+        for each in reversed(found)
+    ]
 
 
 def is_outgrown(connection: Connection) -> bool:

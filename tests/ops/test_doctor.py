@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from datetime import timedelta
+from importlib import metadata
 from pathlib import Path
 
 import pytest
@@ -29,6 +30,8 @@ from app.training.isolation import Wall
 from tests.factories import first_user, make_base_model, make_job
 from tests.small_disk import small_disk
 
+VERSION = metadata.version("etude")
+
 
 @pytest.fixture
 def site(db: Session, broker: str, data_dir: Path) -> Iterator[settings.Settings]:
@@ -37,7 +40,7 @@ def site(db: Session, broker: str, data_dir: Path) -> Iterator[settings.Settings
     folder.prepare(chosen)
     for queue in ("gpu", "cpu"):
         db.add(Worker(id=f"{queue}-0@here", queue=queue, host="here", boot_id="", devices=["cpu"],
-                      version="1", last_seen=func.clock_timestamp()))  # fmt: skip
+                      version=VERSION, last_seen=func.clock_timestamp()))  # fmt: skip
     answering.claim(db, "answer-0@here", "127.0.0.1:1", "secret")
     db.commit()
     yield chosen
@@ -264,6 +267,13 @@ def test_a_silent_worker_and_a_deaf_one(site: settings.Settings, db: Session) ->
     db.delete(worker)
     db.commit()
     assert "No gpu worker has ever been seen" in unwell(site)["workers"]
+
+
+def test_a_worker_of_another_version(site: settings.Settings, db: Session) -> None:
+    assert "runs Etude" not in notes(site)
+    db.get_one(Worker, "gpu-0@here").version = "0.0.9"
+    db.commit()
+    assert f"gpu-0@here runs Etude 0.0.9, and this is {VERSION}." in notes(site)
 
 
 def test_what_was_left_behind(site: settings.Settings, valkey: Valkey) -> None:

@@ -6,13 +6,13 @@ work.py     what Etude holds: models, adapters, files; workers, the queue, what 
 """
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 from app.core import settings
 from app.ops.doctor import machine, service, work
 from app.ops.doctor.finding import SystemFinding
 
-__all__ = ["SystemFinding", "examine", "run"]
+__all__ = ["SystemFinding", "examine", "run", "tell"]
 
 _WORDS = {"ok": "ok   ", "note": "note ", "wrong": "WRONG"}
 
@@ -25,8 +25,18 @@ def run(
     say: Callable[[str], object] = print,
 ) -> int:
     """Say what was found; returns 0 where nothing is wrong, else 1."""
+    return tell(examine(chosen, deep=deep), as_json=as_json, say=say)
+
+
+def tell(
+    found: Iterable[SystemFinding],
+    *,
+    as_json: bool = False,
+    say: Callable[[str], object] = print,
+) -> int:
+    """Print findings as they come; returns 0 where nothing is wrong, else 1."""
     findings = []
-    for finding in examine(chosen, deep=deep):
+    for finding in found:
         findings.append(finding)
         if not as_json:
             say(f"  {_WORDS[finding.state]} {finding.sentence}")

@@ -17,7 +17,7 @@ from pathlib import Path
 from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
 
-from app.core import settings
+from app.core import data_format, settings
 from app.core import walls as children
 from app.ops.doctor.finding import SystemFinding, guarded, note, ok, wrong
 from app.ops.embedded import folder
@@ -74,6 +74,7 @@ _WALLS = {
 def checks(chosen: settings.Settings) -> Iterator[SystemFinding]:
     yield from guarded("python", _python)
     yield from guarded("packages", _packages)
+    yield from guarded("format", lambda: data_format_of(chosen))
     yield from guarded("disk", lambda: _disk(chosen))
     yield from guarded("memory", lambda: memory(Path("/proc/meminfo").read_text()))
     yield from guarded("permissions", lambda: _permissions(chosen))
@@ -81,6 +82,14 @@ def checks(chosen: settings.Settings) -> Iterator[SystemFinding]:
     yield from guarded("gpu", _gpu)
     yield from guarded("isolation", lambda: walls(chosen, children.standing(chosen)))
     yield from guarded("leftovers", lambda: _leftovers(chosen))
+
+
+def data_format_of(chosen: settings.Settings) -> Iterator[SystemFinding]:
+    """Say whether this version knows how the files in the data directory lie."""
+    data_format.require_known(chosen.data_dir)
+    said = data_format.read(chosen.data_dir)
+    used = f"; Etude {said.etude} used them last" if said else ""
+    yield ok("format", f"this version ({version('etude')}) knows how the files lie{used}")
 
 
 def holder(chosen: settings.Settings) -> str | None:

@@ -5,6 +5,7 @@ import socket
 from collections.abc import Callable, Iterator
 from contextlib import closing, suppress
 from datetime import timedelta
+from importlib.metadata import version
 from pathlib import Path
 
 from sqlalchemy import func, select
@@ -190,6 +191,12 @@ def _workers(session: Session, chosen: settings.Settings) -> Iterator[SystemFind
                 "workers",
                 f"Worker {worker.id} takes no jobs: it is paused for maintenance.",
                 "Let it take jobs again on the Queue page once maintenance is done.",
+            )
+        elif worker.version != version("etude"):
+            yield note(
+                "workers",
+                f"Worker {worker.id} runs Etude {worker.version}, and this is {version('etude')}.",
+                "Start it anew in this version (docs/upgrading.md).",
             )
         else:
             yield ok("workers", f"worker {worker.id} is running ({worker.version})")

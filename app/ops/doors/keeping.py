@@ -66,3 +66,12 @@ def doctor(
     from app.ops import doctor as examination
 
     raise SystemExit(examination.run(settings_of(data_dir), as_json=as_json, deep=deep))
+
+
+def upgrade_check(data_dir: DataDir = None, as_json: Json = False) -> None:
+    """Say what an update to this version would do here, and what stands in its way."""
+    from app.ops import doctor as examination
+    from app.ops import upgrade_check as check
+
+    findings = check.checks(settings_of(data_dir))
+    raise SystemExit(examination.tell(findings, as_json=as_json))

@@ -57,10 +57,11 @@ def settings_of(data_dir: Path | None, **given: object) -> "Settings":
 
 
 def settings_with_servers() -> "Settings":
-    from app.core import db, outbound, settings
+    from app.core import data_format, db, outbound, settings
 
     os.environ |= outbound.NO_TELEMETRY
     chosen = settings.get()
+    data_format.require_known(chosen.data_dir)
     for name, value in (("DATABASE_URL", chosen.database_url), ("REDIS_URL", chosen.redis_url)):
         if not value:
             raise SystemExit(

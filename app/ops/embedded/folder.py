@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
 
+from app.core import data_format
 from app.core.settings import Settings
 from app.training import isolation
 
@@ -40,8 +41,9 @@ def prepare(settings: Settings) -> None:
     """Make the data directory and its folders, closed to other people of the machine.
 
     Raises:
-        SystemExit: we may not write there, or a restore into it was cut off.
+        SystemExit: we may not write there, a newer Etude has, or a restore into it was cut off.
     """
+    data_format.require_known(settings.data_dir)
     if (settings.data_dir / RESTORING).exists():
         raise SystemExit(
             f"A restore into {settings.data_dir} was cut off, so it is incomplete: delete that "
@@ -53,6 +55,7 @@ def prepare(settings: Settings) -> None:
             (settings.data_dir / name).mkdir(mode=0o700, exist_ok=True)
         for name in ("", *_FOR_CHILDREN):
             isolation.let_in(settings.data_dir / name)
+        data_format.mark(settings.data_dir)
     except OSError as error:
         raise SystemExit(
             f"The data directory {settings.data_dir} cannot be used ({error.strerror}): "
