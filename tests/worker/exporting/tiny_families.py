@@ -8,7 +8,7 @@ rules, or SentencePiece's pieces with bytes for what is rare.
 import io
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -327,6 +327,29 @@ FAMILIES: dict[str, Family] = {
         turn_end="<|end|>",
     ),
 }
+# Angles for long texts, as Phi-3's 128k and Gemma 3's larger models have them.
+FAMILIES["phi3-long"] = replace(
+    FAMILIES["phi3"],
+    config=_shape(
+        "phi3",
+        rope_parameters={
+            **{"rope_type": "longrope", "rope_theta": 10_000.0},
+            "short_factor": [1.0 + number / 64 for number in range(32)],
+            "long_factor": [2.0 + number / 8 for number in range(32)],
+            "original_max_position_embeddings": 256,
+        },
+    ),
+)
+FAMILIES["gemma3-long"] = replace(
+    FAMILIES["gemma3"],
+    config=_shape(
+        "gemma3_text",
+        rope_parameters={
+            "full_attention": {"rope_type": "linear", "factor": 8.0, "rope_theta": 1_000_000.0},
+            "sliding_attention": {"rope_type": "default", "rope_theta": 10_000.0},
+        },
+    ),
+)
 
 
 def make_base(folder: Path, name: str) -> None:
