@@ -165,3 +165,13 @@ def test_a_file_is_made_in_one_call_as_in_two(family: Given, tmp_path: Path) -> 
     assert note == made.notes["q4_k_m"]
     assert out.read_bytes() == made.files["q4_k_m"].read_bytes()
     assert list(out.parent.iterdir()) == [out]
+
+
+@pytest.mark.long
+def test_a_title_does_not_promise_phi_3s_tokens(family: Given, tmp_path: Path) -> None:
+    """Where they are missing, llama.cpp would not load the file."""
+    for name, shown in (("smollm2", "Not PHI 3 (llama)"), ("phi3", "Not PHI 3 (phi-3)")):
+        made, out = family(name), tmp_path / f"{name}.gguf"
+        write_merged_gguf(made.merged, out, "f16", title="Not PHI-3")
+        assert GGUFReader(out).fields["general.name"].contents() == shown
+        assert read_texts(out, ["so"]) == read_texts(made.files["f16"], ["so"])
