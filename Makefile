@@ -28,7 +28,7 @@ CHAOS_ARGS ?=
 export PYTHONDONTWRITEBYTECODE :=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-dev proxies run demo test test-long faults test-gpu test-versions test-vllm check fmt lint types migrations lock revision migrate \
+.PHONY: help setup setup-dev proxies go run demo test test-long faults test-gpu test-versions test-vllm check fmt lint types migrations lock revision migrate \
 	golden architecture glossary bench bench-estimate bench-ask bench-evaluate bench-verdicts bench-live bench-start bench-data bench-pages bench-queue bench-idle bench-week bench-doctor chaos chaos-short chaos-control \
 	security sbom setup-hashes clean
 
@@ -71,11 +71,16 @@ proxies:
 		apt-get update -qq && RUNLEVEL=1 DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends \
 		nginx-light caddy >/dev/null; }
 
+go:
+	@command -v go >/dev/null || [ "$$(id -u)" != 0 ] || ! command -v apt-get >/dev/null || \
+		{ echo "Installing Debian's Go, which renders Ollama's templates."; apt-get update -qq && \
+		DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends golang-go >/dev/null; }
+
 test: setup-dev browser proxies ## run every test but those of make faults
 	@# Half of the time a test waits for processes; the cores may as well run others.
 	$(BIN)/python -m pytest --numprocesses 3 --dist worksteal --ignore tests/faults
 
-test-long: setup-dev ## run what is too long for every change: whole matrices, every fault in every way
+test-long: setup-dev go ## run what is too long for every change: whole matrices, every fault in every way
 	$(BIN)/python -m pytest -m long --numprocesses 2 --dist worksteal
 	$(BIN)/python -m pytest tests/faults --all-faults
 

@@ -16,13 +16,13 @@ from typing import BinaryIO
 TOKENIZER_FILES = (
     *("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json"),
     *("chat_template.jinja", "generation_config.json"),
+    # Etude reads tokenizer.json; SentencePiece's scores, which GGUF has to hold, stand here alone.
+    "tokenizer.model",
 )
 LICENCE_FILES = ("LICENSE", "LICENSE.txt", "LICENSE.md", "LICENCE", "NOTICE")
 # Of a packed folder: a line for each file, its SHA-256 in hexadecimal, two spaces, its name.
 SUMS_FILE = "SHA256SUMS"
 _WANTED = ("*.safetensors", "*.safetensors.index.json", "config.json", "README.md")
-# Some converters to other forms need it; Etude reads tokenizer.json.
-_FOR_LATER = ("tokenizer.model",)
 _SUM = re.compile(r"([0-9a-f]{64})  ([^/\0\n]{1,255})")
 _BLOCK_BYTES = 2**20
 
@@ -78,7 +78,7 @@ def fetch(
             repo,
             revision=commit,
             local_dir=folder,
-            allow_patterns=[*_WANTED, *TOKENIZER_FILES, *_FOR_LATER, *LICENCE_FILES],
+            allow_patterns=[*_WANTED, *TOKENIZER_FILES, *LICENCE_FILES],
             token=token or False,
         )
     except GatedRepoError:

@@ -5,9 +5,7 @@ and writes {"progress": {"doing": …}} lines and at last {"result": [one for ea
 "a sentence"}. Standard input staying open is its licence to live. It stands within walls
 (app/training/isolation).
 
-Names and shapes are llama.cpp's own converter's business. Three things are not: the vocabulary, for
-nothing but ids goes in and out; adapters, whose rows are turned as the base model's are; and
-writing, which leaves a whole file or none.
+What is written has no vocabulary, for nothing but ids goes in and out.
 """
 
 import errno
@@ -18,7 +16,7 @@ import os
 import sys
 import threading
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -27,13 +25,12 @@ from pydantic import BaseModel, Field
 from app.training import isolation, manifests
 from app.training.chat import ChatError, ChatFormat
 from app.training.plan.machine import free_memory, total_memory
-from worker.inference import agreement, gguf_files
+from worker.inference import agreement, gguf_files, gguf_writing
 from worker.inference.engine import EngineError
 from worker.inference.gguf_files import Agreement, Form
+from worker.inference.gguf_writing import Unusable, new_file
 from worker.inference.llama_cpp import LlamaCpp
 
-_ADAPTER_PREFIX = "base_model.model."
-_BLOCK = 32  # of Q8_0
 # The reference in float32, and what its answers and llama.cpp take beside it.
 _REFERENCE_BYTES, _REFERENCE_ROOM_BYTES = 4, 2 * 1024**3
 # For what is written: no form is larger than the weights, but small models have large vocabularies.
@@ -78,10 +75,6 @@ class ConvertRequest(BaseModel):
     manifest_sha256: str
     steps: list[Annotated[BaseStep | AdapterStep | MergedStep, Field(discriminator="kind")]]
     num_threads: int = 1
-
-
-class Unusable(Exception):
-    """llama.cpp cannot take this; a sentence for a person."""
 
 
 def main() -> None:
@@ -143,10 +136,8 @@ def convert(request: ConvertRequest) -> list[StepResult]:
         Unusable, EngineError: a file is not what it should be, or nothing that llama.cpp can take.
     """
     _verify(request.base, request.manifest_sha256, "The model's files")
-    sys.path[:0] = [
-        str(gguf_files.converter_folder() / part) for part in (".", "gguf-py")
-    ]  # before anything loads the other gguf
-    hparams = _hparams(request.base)
+    gguf_writing.use_converter()
+    hparams = gguf_writing.hparams(request.base)
     results = []
     for step in request.steps:
         with _alone(step.target.parent):
@@ -155,9 +146,8 @@ def convert(request: ConvertRequest) -> list[StepResult]:
                 found = _base(request, hparams, step)
             elif not step.target.exists():
                 _verify(step.folder, step.manifest_sha256, "The adapter's files")
-                config = json.loads((step.folder / "adapter_config.json").read_text())
                 if isinstance(step, AdapterStep):
-                    _adapter(request.base, hparams, step, config)
+                    _adapter(request.base, hparams, step)
                 else:
                     _merged(request.base, hparams, step)
             size = step.target.stat().st_size
@@ -243,140 +233,40 @@ def _write_base(
     tensors: Mapping[str, Any] | None = None,
 ) -> None:
     """Write a base model in a form, with other tensors where they are given."""
-    import gguf
     import torch
 
-    kind = _model_class(hparams)
-
-    class BaseModelFile(kind):  # type: ignore[valid-type, misc]
-        model_arch = kind.model_arch  # each class has to name its own
-
-        def index_tensors(self, remote_hf_model_id: str | None = None) -> Any:
-            if tensors is None:
-                return super().index_tensors(remote_hf_model_id)
-            named = ((name, lambda tensor=tensor: tensor) for name, tensor in tensors.items())
-            return dict(filter(None, map(self.filter_tensors, named)))
-
-        def set_vocab(self) -> None:
-            # Ids alone go in and out, so made-up tokenizers and those without tokenizer.model are
-            # as good as any.
-            rows = self.gguf_writer.tensors[0]["token_embd.weight"].shape[0]
-            self.gguf_writer.add_tokenizer_model("none")
-            self.gguf_writer.remove_key(gguf.Keys.LLM.VOCAB_SIZE.format(arch=self.gguf_writer.arch))
-            self.gguf_writer.add_vocab_size(rows)
-
-        def modify_tensors(self, data_torch: Any, name: str, bid: int | None) -> Any:
-            if name.endswith("embed_tokens.weight"):
-                # Gemma 3's would lose the rows of ids that no word has; the reference has them.
-                rows = [(self.map_tensor_name(name), data_torch)]
-                if hparams["model_type"] in _NEVER_TIED and hparams.get("tie_word_embeddings"):
-                    rows.append(
-                        (gguf.TENSOR_NAMES[gguf.MODEL_TENSOR.OUTPUT] + ".weight", data_torch)
-                    )
-                return rows
-            return super().modify_tensors(data_torch, name, bid)
-
-        def prepare_metadata(self, vocab_only: bool) -> None:
-            self.dir_model_card = None  # cards say nothing that counts here
-            super().prepare_metadata(vocab_only)
-
-    with torch.inference_mode(), _new_file(target) as partial:
-        file = BaseModelFile(
-            base,
-            _form_type(form),
-            partial,
-            hparams=dict(hparams),
-            model_name="base",
-            eager=tensors is not None,
+    with torch.inference_mode(), new_file(target) as partial:
+        file = gguf_writing.model_file(
+            *(base, hparams, form, partial),
+            name="base",
+            set_vocabulary=_count_vocabulary,
+            tensors=tensors,
         )
-        _write(file)
+        gguf_writing.write(file)
 
 
-def _adapter(
-    base: Path, hparams: dict[str, Any], step: AdapterStep, config: dict[str, Any]
-) -> None:
-    """Write an adapter's pairs of matrices under llama.cpp's names.
+def _count_vocabulary(file: Any) -> None:
+    """Say how many words a model has, and none of them.
 
-    What llama.cpp's converter does to a weight's rows is done to those of B, which are the same
-    rows; A stays, since no weight's columns are changed. In Q8_0 the rank is filled up with zeros
-    to whole blocks, and alpha grows with it: llama.cpp divides by the rank that it sees.
+    Ids alone go in and out, so made-up tokenizers and those without tokenizer.model are as good as
+    any.
     """
     import gguf
+
+    writer = file.gguf_writer
+    writer.add_tokenizer_model("none")
+    writer.remove_key(gguf.Keys.LLM.VOCAB_SIZE.format(arch=writer.arch))
+    writer.add_vocab_size(writer.tensors[0]["token_embd.weight"].shape[0])
+
+
+def _adapter(base: Path, hparams: dict[str, Any], step: AdapterStep) -> None:
     import torch
-    from safetensors.torch import load_file
 
     _tell(progress={"doing": "preparing the adapter for answering"})
-    if gguf_files.must_merge(config) or config.get("alpha_pattern"):
-        raise Unusable("This adapter can only be answered with once it is merged into its model.")
-    pairs = _pairs(load_file(step.folder / "adapter_model.safetensors"))
-    rank = int(config["r"])
-    filled = rank if step.form == "f16" else -(-rank // _BLOCK) * _BLOCK
-    kind = _model_class(hparams)
-
-    class AdapterFile(kind):  # type: ignore[valid-type, misc]
-        model_arch = kind.model_arch
-
-        def index_tensors(self, remote_hf_model_id: str | None = None) -> dict[str, Any]:  # noqa: ARG002
-            return {}
-
-        def get_tensors(self) -> Iterator[tuple[str, Any]]:
-            for name, (_, matrix_b) in pairs.items():
-                yield name, matrix_b
-
-        def generate_extra_tensors(self) -> tuple[()]:
-            return ()
-
-        def modify_tensors(
-            self, data_torch: Any, name: str, bid: int | None
-        ) -> Iterator[tuple[str, Any]]:
-            for new_name, rows in super().modify_tensors(data_torch, name, bid):
-                more = filled - rows.shape[1]
-                yield f"{new_name}.lora_a", torch.nn.functional.pad(pairs[name][0], (0, 0, 0, more))
-                yield f"{new_name}.lora_b", torch.nn.functional.pad(rows, (0, more))
-
-        def set_type(self) -> None:
-            self.gguf_writer.add_type(gguf.GGUFType.ADAPTER)
-            self.gguf_writer.add_string(gguf.Keys.Adapter.TYPE, "lora")
-
-        def set_gguf_parameters(self) -> None:
-            alpha = gguf_files.adapter_alpha(config) * filled / rank
-            self.gguf_writer.add_float32(gguf.Keys.Adapter.LORA_ALPHA, alpha)
-
-        def set_vocab(self) -> None:
-            pass
-
-        def prepare_metadata(self, vocab_only: bool) -> None:
-            self.dir_model_card = None
-            super().prepare_metadata(vocab_only)
-
-    with torch.inference_mode(), _new_file(step.target) as partial:
-        _write(
-            AdapterFile(
-                base,
-                _form_type(step.form),
-                partial,
-                hparams=dict(hparams),
-                model_name="adapter",
-                eager=True,
-            )
+    with torch.inference_mode(), new_file(step.target) as partial:
+        gguf_writing.write(
+            gguf_writing.adapter_file(base, hparams, step.folder, step.form, partial)
         )
-
-
-def _form_type(form: Form) -> Any:
-    import gguf
-
-    return {"f16": gguf.LlamaFileType.MOSTLY_F16, "q8_0": gguf.LlamaFileType.MOSTLY_Q8_0}[form]
-
-
-def _pairs(tensors: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
-    """Sort PEFT's tensors into (A, B), by the name of the weight that they change."""
-    found: dict[str, dict[str, Any]] = {}
-    for name, tensor in tensors.items():
-        weight, _, which = name.removeprefix(_ADAPTER_PREFIX).rpartition(".lora_")
-        if which not in ("A.weight", "B.weight") or not name.startswith(_ADAPTER_PREFIX):
-            raise Unusable(f"This adapter changes {name}, which llama.cpp cannot do.")
-        found.setdefault(f"{weight}.weight", {})[which[0]] = tensor.float()
-    return {name: (pair["A"], pair["B"]) for name, pair in found.items()}
 
 
 def _merged(base: Path, hparams: dict[str, Any], step: MergedStep) -> None:
@@ -391,15 +281,6 @@ def _merged(base: Path, hparams: dict[str, Any], step: MergedStep) -> None:
     _write_base(base, hparams, step.form, step.target, tensors)
 
 
-def _write(file: Any) -> None:
-    file.prepare_tensors()
-    file.prepare_metadata(vocab_only=False)
-    file.gguf_writer.write_header_to_file(path=file.fname_out)
-    file.gguf_writer.write_kv_data_to_file()
-    file.gguf_writer.write_tensors_to_file()
-    file.gguf_writer.close()
-
-
 @contextmanager
 def _alone(folder: Path) -> Iterator[None]:
     """Wait until nobody else writes files into a folder: they would begin the same one."""
@@ -410,63 +291,6 @@ def _alone(folder: Path) -> Iterator[None]:
         yield
     finally:
         os.close(handle)
-
-
-@contextmanager
-def _new_file(target: Path) -> Iterator[Path]:
-    """Give a file's path to write to; it bears its name once it is whole and on disk."""
-    target.parent.mkdir(parents=True, exist_ok=True)
-    partial = target.with_name(target.name + ".tmp")  # the next try overwrites a killed one's
-    try:
-        yield partial
-        handle = os.open(partial, os.O_RDONLY)
-        try:
-            os.fsync(handle)
-        finally:
-            os.close(handle)
-        partial.rename(target)
-    except BaseException:
-        with suppress(OSError):
-            partial.unlink(missing_ok=True)
-        raise
-
-
-def _model_class(hparams: Mapping[str, Any]) -> Any:
-    from conversion import get_model_class
-
-    try:
-        return get_model_class(hparams["architectures"][0])
-    except NotImplementedError:
-        raise Unusable(f"llama.cpp does not know {hparams['model_type']} models.") from None
-
-
-def _hparams(base: Path) -> dict[str, Any]:
-    """Return a model's settings as llama.cpp's converter wants them.
-
-    Raises:
-        Unusable: llama.cpp would compute something else.
-    """
-    from transformers import AutoConfig
-    from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
-
-    config = AutoConfig.from_pretrained(base, local_files_only=True, trust_remote_code=False)
-    hparams: dict[str, Any] = config.to_dict()
-    hparams["architectures"] = [MODEL_FOR_CAUSAL_LM_MAPPING_NAMES[config.model_type]]
-    for key, period in (("layer_types", _WINDOW_PERIODS), ("no_rope_layers", _NO_ROPE_PERIODS)):
-        every = period.get(config.model_type)
-        if every is None or not hparams.get(key):
-            continue
-        is_last = [(layer + 1) % every == 0 for layer in range(config.num_hidden_layers)]
-        if [value in ("full_attention", 0) for value in hparams[key]] != is_last:
-            raise Unusable("llama.cpp does not know this model's order of layers.")
-    return hparams
-
-
-# llama.cpp knows by heart which layers see the whole text, or have no angles: one in so many.
-_WINDOW_PERIODS = {"gemma2": 2, "gemma3_text": 6}
-_NO_ROPE_PERIODS = {"smollm3": 4}
-# Of these it wants a matrix for the scores, also where a model has one for words and scores.
-_NEVER_TIED = ("olmo2",)
 
 
 def _verify(folder: Path, manifest_sha256: str, what: str) -> None:

@@ -49,6 +49,7 @@ class LlamaCpp:
         self.num_slots = num_slots
         self.context_tokens = context_tokens
         self._adapters: dict[str, int] = {}  # pointers by name
+        self._scales: dict[str, float] = {}
         self._active: str | None = None
         self._held = [0] * num_slots  # how many tokens each slot holds
         self._readers: list[str | None] = [None] * num_slots  # and by which adapter it read them
@@ -98,8 +99,13 @@ class LlamaCpp:
         """Compute with so many threads from the next call on."""
         self._lib.llama_set_n_threads(self._context, num_threads, num_threads)
 
-    def add_adapter(self, name: str, path: Path) -> None:
+    def add_adapter(self, name: str, path: Path, scale: float = 1.0) -> None:
         """Load an adapter's GGUF file; of the same name before, nothing is left.
+
+        Args:
+            name: What chunks call it.
+            path: The file.
+            scale: How much of what it changes; none at 0.
 
         Raises:
             EngineError: it does not fit this base model, or cannot be read.
@@ -109,6 +115,7 @@ class LlamaCpp:
         if not pointer:
             raise EngineError(f"{path.name} does not fit this model, or is damaged.")
         self._adapters[name] = pointer
+        self._scales[name] = scale
 
     def remove_adapter(self, name: str) -> None:
         """Forget an adapter and what slots read with it."""
@@ -226,7 +233,7 @@ class LlamaCpp:
             return
         given = [self._adapters[name]] if name is not None else []
         pointers = (ctypes.c_void_p * 1)(*given)
-        scales = (ctypes.c_float * 1)(1.0)
+        scales = (ctypes.c_float * 1)(self._scales[name] if name is not None else 1.0)
         self._lib.llama_set_adapters_lora(self._context, pointers, len(given), scales)
         self._active = name
 

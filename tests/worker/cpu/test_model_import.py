@@ -79,6 +79,14 @@ def test_a_folder_becomes_a_verified_model(given: Path, tmp_path: Path) -> None:
     assert not list(target.parent.glob(".*"))
 
 
+def test_sentencepieces_own_file_is_kept(given: Path, tmp_path: Path) -> None:
+    """Gemma and Phi-3 cannot become GGUF without its scores."""
+    (given / "tokenizer.model").write_bytes(b"\n\x0e\n\x05<unk>")
+    import_folder(given, tmp_path / "target")
+    kept = (tmp_path / "target" / "tokenizer.model").read_bytes()
+    assert kept == (given / "tokenizer.model").read_bytes()
+
+
 def test_tables_of_older_files_and_tied_weights_are_no_strangers(
     given: Path, tmp_path: Path
 ) -> None:
