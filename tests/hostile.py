@@ -15,7 +15,7 @@ import zipfile
 import zlib
 from collections.abc import Iterator
 
-from tests import files
+from tests import files, hostile_documents
 
 READ, REFUSED, EITHER = "(read)", "(refused)", "(read or refused)"
 Case = tuple[str, bytes, str]
@@ -29,6 +29,7 @@ def corpus() -> Iterator[Case]:
     """Yield each file with what becomes of it."""
     for group in (_magic, _tables, _json, _archives, _xlsx, _xls, _ods, _parquet, _word, _pdf):
         yield from group()
+    yield from hostile_documents.corpus()
 
 
 def _magic() -> Iterator[Case]:

@@ -25,6 +25,7 @@ from app.datasets.readers import (
     parquet,
     pdf,
     tables,
+    unread,
     word,
     workbooks,
 )
@@ -240,12 +241,13 @@ def _open(file: File, read_as: ReadAs, stack: ExitStack) -> Source:
                 lambda: word.word_blocks(file, seen),
                 _new_inspection("docx", "paragraph"),
                 read_as,
-                lambda: seen.sentences(word.SENTENCES),
+                seen,
             )
         case "pdf":
+            seen = Seen()
             # Twice: once to see whether there are questions in it.
             return _open_document(
-                lambda: pdf.pdf_blocks(file), _new_inspection("pdf", "page"), read_as
+                lambda: pdf.pdf_blocks(file, seen), _new_inspection("pdf", "page"), read_as, seen
             )
         case "text":
             return _open_text(file, read_as, stack)
@@ -344,9 +346,9 @@ def _open_document(
     blocks: Callable[[], Iterator[Block]],
     inspection: Inspection,
     read_as: ReadAs,
-    said: Callable[[], list[str]] = list,
+    seen: Seen | None = None,
 ) -> Source:
-    """Open a document; `said` tells what its reader left out, once it was read."""
+    """Open a document; `seen` is what its reader left out, once it was read."""
     inspection.way = read_as.way or ("pairs" if documents.has_pairs(blocks) else "text")
     inspection.chunk_tokens, inspection.overlap_tokens = (
         read_as.chunk_tokens,
@@ -362,7 +364,8 @@ def _open_document(
 
     def telling() -> Iterator[NumberedRow]:
         yield from rows
-        inspection.warnings += said()
+        if seen is not None:
+            inspection.warnings += seen.sentences(unread.sentences(inspection.place))
 
     return Source(inspection, telling())
 

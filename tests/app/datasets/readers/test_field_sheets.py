@@ -106,3 +106,17 @@ def test_a_handout_of_word_as_its_reader_sees_it() -> None:
     for hidden in ("five", "HIDDEN", "STRUCK", "Two litres"):
         assert hidden not in whole
     assert "3 places text was deleted" in said
+
+
+def test_columns_of_a_pdf_are_not_read_across() -> None:
+    texts, _, said = examples("extra-04b-columns-line-by-line.pdf")
+    whole = " ".join("\n".join(texts).split())
+    end = "including exceptional circumstances during examinations."
+    for question, answer in (
+        ("When does the school library open?", "At half past seven, on every school day."),
+        ("Where does the chess club meet?", "In room 12, every Friday after lessons."),
+        ("What does the yellow flag at the pool mean?", "Swim only between the ropes."),
+    ):
+        notice = f"The notice beside the entrance explains this arrangement thoroughly, {end}"
+        assert f"{question} {answer} {notice}" in whole
+    assert "side by side" not in said
