@@ -51,6 +51,9 @@ def examples(name: str) -> tuple[list[str], Counter[str], str]:
         ("extra-02b-ehr-pipe-unquoted.txt", 24, {}),
         ("extra-03b-quiz.docx", 10, {}),
         ("extra-07-google-forms.csv", 24, {}),
+        ("extra-11-faq.html", 24, {}),
+        ("extra-12b-html-in-truth.xls", 24, {}),
+        ("extra-12f-faq.odt", 24, {}),
         ("var-02-1-sep-tab.csv", 24, {}),
         ("var-03-1-header-twice.csv", 24, {"header_again": 1}),
         ("var-04-1-names.csv", 24, {}),
@@ -91,6 +94,9 @@ def test_as_many_examples_as_the_field_has(
         ("extra-02b-ehr-pipe-unquoted.txt",
          ["Four books, for three weeks.\nPlease call if it gets worse."]),
         ("extra-03b-quiz.docx", ["Four books, for three weeks."]),
+        ("extra-11-faq.html", ["Four books, for three weeks.", "Swim only between the ropes."]),
+        ("extra-12b-html-in-truth.xls", ["Four books, for three weeks."]),
+        ("extra-12f-faq.odt", ["Four books, for three weeks.", "Swim only between the ropes."]),
     ],
 )  # fmt: skip
 def test_what_is_shown_is_learned(name: str, answers: list[str]) -> None:
