@@ -63,6 +63,9 @@ _QUESTION_CLASS = re.compile(
 _NOT_SHOWN = re.compile(r"display\s*:\s*none|visibility\s*:\s*hidden", re.IGNORECASE)
 _LINE_THROUGH = re.compile(r"text-decoration(?:-line)?\s*:[^;]*line-through", re.IGNORECASE)
 _RAISED = re.compile(r"vertical-align\s*:\s*(super|sub)\b", re.IGNORECASE)
+_NOTE = re.compile(r"\b(?:doc-)?(?:foot|end|rear)note\b")
+# How Word marks the sign of a list's item, which is text in its pages.
+_LIST_SIGN = re.compile(r"mso-list\s*:\s*ignore", re.IGNORECASE)
 _CHOICE = re.compile(r"[a-h]\) |☐ ")
 _BLANKS = re.compile(r"[ \t\r\n\f]+")
 _EXCEL_FORMAT = re.compile(r"mso-number-format\s*:\s*([\"']?)((?:\\.|[^;\"'])+)\1", re.IGNORECASE)
@@ -107,6 +110,8 @@ class Facts:
         layout: Tables that only put things into their places, by their node's number.
         controlled: Ids of what buttons and headings unfold.
         tags: The tags of elements with ids.
+        sources: Ids of what else such marks lead to.
+        notes: The nodes of notes at the foot that a mark leads to, by their ids.
         main: The number of the node with the main text; none where the page does not say.
         path: The numbers of the nodes around it.
     """
@@ -115,6 +120,8 @@ class Facts:
         self.layout: set[int] = set()
         self.controlled: set[str] = set()
         self.tags: dict[str, str] = {}
+        self.notes: dict[str, Any] = {}
+        marked: set[str] = set()
         self.main: int | None = None
         self.path: set[int] = set()
         mains: list[Any] = []
@@ -137,6 +144,12 @@ class Facts:
             elif tag == "main" or node.attributes.get("role") == "main":
                 mains.append(node)
             self._see_opener(tag, node.attributes)
+            if _NOTE.search(_purpose(node.attributes)) and (each := node.attributes.get("id")):
+                self.notes[each] = node
+            if tag in ("a", "sup") and _is_note_mark(tag, node):
+                marked.update(_leads_to(node))
+        self.notes = {each: note for each, note in self.notes.items() if each in marked}
+        self.sources = marked - self.notes.keys()
         if len(mains) == 1:
             self.main = mains[0].mem_id
             above = mains[0].parent
@@ -220,9 +233,16 @@ class Page:
     """Reads a tree into blocks, or with `keeps_tables` into the tables that it holds."""
 
     def __init__(
-        self, facts: Facts, seen: Seen, number: int | None = None, *, keeps_tables: bool = False
+        self,
+        facts: Facts,
+        seen: Seen,
+        number: int | None = None,
+        *,
+        keeps_tables: bool = False,
+        is_note: bool = False,
     ) -> None:
         self.facts, self.seen, self.keeps_tables = facts, seen, keeps_tables
+        self.is_note = is_note
         self.fixed_number = number  # of all blocks; else paragraphs are counted
         self.number = number or 0
         self.ready: list[Block] = []
@@ -235,10 +255,11 @@ class Page:
         self.table: Table | None = None
         self.pending_terms: list[str] = []
         self.equation: MathMl | None = None
-        self.is_main = facts.main is None
+        self.is_main = facts.main is None or is_note
         self.main_depth = -1  # how many elements are open around the main part
         self.radios: dict[str, int] = {}
         self.could_unfold = False  # the last block was a heading
+        self.last_level = _OPENER_LEVEL  # of a heading
         self.strong_at: int | None = None
         self.is_pre = False  # some of the paragraph has its own line breaks
 
@@ -346,7 +367,8 @@ class Page:
             case _ if not is_inside and self.table is None:
                 own = self._asking(own, attributes)
         if (attributes.get("id") or "") in self.facts.controlled and not own.is_heading:
-            own = own._replace(closes=own.closes or _OPENER_LEVEL)
+            level = self.last_level if self.could_unfold else _OPENER_LEVEL
+            own = own._replace(closes=own.closes or level)
         self.heading += own.is_heading > 0
         return own
 
@@ -379,7 +401,9 @@ class Page:
             return False
         return not any(self.facts.tags.get(each) in _BESIDE for each in _targets(attributes))
 
-    def _is_read(self, tag: str, attributes: Attributes, node: Any) -> bool:
+    def _is_read(  # noqa: PLR0912 - one a reason
+        self, tag: str, attributes: Attributes, node: Any
+    ) -> bool:
         if tag in _PICTURES:
             alt = (attributes.get("alt") or "").strip()
             if alt and len(alt) <= 2 and not alt.isascii():  # an emoji, a tick
@@ -391,6 +415,15 @@ class Page:
             return False
         if tag in _UNSEEN:
             return False
+        if (each := attributes.get("id") or "") in self.facts.notes and not self.is_note:
+            return False  # it stands where it is referred to
+        if each in self.facts.sources and tag in ("li", "p", "div", "aside", "dd", "tr"):
+            self._see("foot_note")
+            return False
+        if _LIST_SIGN.search(attributes.get("style") or ""):
+            sign = node.text(deep=True).strip()
+            self._put(f"{sign} " if any(map(str.isalnum, sign)) else "- ")
+            return False
         if tag == "button" and not self.heading and not self._is_opener(tag, attributes):
             return False
         if "mw-editsection" in (attributes.get("class") or ""):
@@ -398,16 +431,29 @@ class Page:
         if not self.is_main:
             return self._leads_to_main(node)
         role = attributes.get("role")
-        if (tag in _BESIDE or role in _BESIDE_ROLES) and not self._is_within(tag):
+        is_beside = tag in _BESIDE or role in _BESIDE_ROLES
+        if is_beside and not self.is_note and not self._is_within(tag):
             if _has_text(node):
                 self._see("beside")
             return False
-        if tag == "sup" and _is_note_mark(node):
-            self._see("note_mark")
+        if _is_note_mark(tag, node):
+            self._mark_note(node)
             return False
         if self._is_hidden(attributes) and tag != "tr":
             return self._unfolds(attributes, node)
         return True
+
+    def _mark_note(self, node: Any) -> None:
+        """Write a note where its mark stands; a mark whose note is not known is left out."""
+        targets = _leads_to(node)
+        note = next((self.facts.notes[each] for each in targets if each in self.facts.notes), None)
+        if note is None or self.is_note:
+            self._see("note_mark")
+            return
+        page = Page(self.facts, self.seen, max(self.number, 1), is_note=True)
+        text = " ".join(" ".join(block.text.split()) for block in page.blocks(note))
+        if text:
+            self._put(f" [{text}]")
 
     def _leads_to_main(self, node: Any) -> bool:
         if node.mem_id == self.facts.main:
@@ -421,9 +467,8 @@ class Page:
 
     def _is_within(self, tag: str) -> bool:
         """Say whether a box beside the text stands in an article, as a hint or its sources do."""
-        return tag in ("aside", "footer") and any(
-            each.tag in ("main", "article", "blockquote") for each in self.open
-        )
+        around = {"aside": ("main", "article"), "footer": ("blockquote",)}.get(tag, ())
+        return any(each.tag in around for each in self.open)
 
     def _is_hidden(self, attributes: Attributes) -> bool:
         return "hidden" in attributes or bool(_NOT_SHOWN.search(attributes.get("style") or ""))
@@ -601,7 +646,7 @@ class Page:
             return
         self._count()
         self._end_terms()
-        self.could_unfold, self.radios = True, {}
+        self.could_unfold, self.radios, self.last_level = True, {}, own.is_heading
         if len(heading) > _MAX_HEADING_CHARACTERS and own.is_heading == _OPENER_LEVEL:
             self.ready.append(Block("text", self.number, heading))
         else:
@@ -702,14 +747,28 @@ def _has_text(node: Any) -> bool:
     return bool(node.text(deep=True).strip())
 
 
-def _is_note_mark(node: Any) -> bool:
+def _purpose(attributes: Attributes) -> str:
+    return f"{attributes.get('epub:type') or ''} {attributes.get('role') or ''}"
+
+
+def _leads_to(mark: Any) -> list[str]:
+    links = [mark, mark.parent] if mark.tag == "a" else [mark.parent, *mark.css("a")]
+    links = [link for link in links if link is not None and link.tag == "a"]
+    return [(link.attributes.get("href") or "").lstrip("#") for link in links]
+
+
+def _is_note_mark(tag: str, node: Any) -> bool:
     """Say whether a raised number leads to a note: behind a figure it would be a power."""
-    text = node.text(deep=True).strip()
+    if tag == "a":
+        return "noteref" in _purpose(node.attributes)
+    text = node.text(deep=True).strip() if tag == "sup" else ""
     return (
-        len(text) <= 6
+        tag == "sup"
+        and len(text) <= 6
         and bool(re.fullmatch(r"[\[(]?[\d*†‡,–a-z]{1,5}[\])]?", text))
         and any(
-            (link.attributes.get("href") or "").startswith("#") or "noteref" in str(link.attributes)
-            for link in node.css("a")
+            (link.attributes.get("href") or "").startswith("#")
+            or "noteref" in _purpose(link.attributes)
+            for link in (*node.css("a"), node.parent)
         )
     )

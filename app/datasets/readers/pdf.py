@@ -23,6 +23,8 @@ _BOLD_WEIGHT = 600
 # A page with fewer letters holds a picture of text, a title or nothing.
 _FEW_CHARACTERS = 20
 _FEW_LINES = 3
+# Heights of a line: so far above the last one begins the next column.
+_FAR_UP = 3
 _SENTENCE_ENDS = (".", "!", "?", ":", "…", "。", "？", "！", "؟", "।")
 # How PDFium writes a hyphen at a line's end.
 _HYPHENS = ("\x02", "\ufffe", "\u00ad", "-", "\u2010")
@@ -90,6 +92,8 @@ def _breaks(before: Line, line: Line) -> bool:
     if before.page != line.page or line.jumps:
         return before.text.endswith(_SENTENCE_ENDS)
     height = max(before.top - before.bottom, 1.0)
+    if line.bottom - before.top > _FAR_UP * height and line.text[:1].islower():
+        return before.text.endswith(_SENTENCE_ENDS)  # a sentence goes on in the next column
     # Another column begins higher up; an ordinary line follows closely below.
     return not 0 <= before.bottom - line.top < height * 0.9 and not (
         abs(before.bottom - line.bottom) < height

@@ -43,7 +43,7 @@ _SIGNS = {
 _SPECIAL = {b"~": "\u00a0", b"_": "-", b"-": "", b"{": "{", b"}": "}", b"\\": "\\"}
 # Groups whose words are no text of the document; of some it is said how many there are.
 _COUNTED = {"pict": "picture", "shppict": "picture", "object": "object", "do": "object",
-            "annotation": "comment"}  # fmt: skip
+            "annotation": "comment", "NeXTGraphic": "picture"}  # fmt: skip
 _SKIPPED = frozenset(
     {"colortbl", "info", "header", "headerl", "headerr", "headerf", "footer", "footerl", "footerr"}
     | {"footerf", "xe", "tc", "tcn", "rxe", "nonshppict", "themedata", "ftnsep", "ftnsepc", "ftncn"}

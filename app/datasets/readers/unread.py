@@ -54,6 +54,10 @@ _SENTENCES = {
         "1 raised mark that points to a note was left out ({place} {row}).",
         "{n} raised marks that point to notes were left out (first in {place} {row}).",
     ),
+    "foot_note": (
+        "1 note or source at the foot of the page was not read.",
+        "{n} notes and sources at the foot of the page were not read.",
+    ),
     "index": (
         "1 table of contents or index was not read.",
         "{n} tables of contents or indexes were not read.",

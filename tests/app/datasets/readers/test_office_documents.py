@@ -279,14 +279,15 @@ def test_chapters_of_an_e_book_in_the_books_order(tmp_path: Path) -> None:
     chapters = {
         "z.xhtml": "<h1>Eating</h1><p>After the <a id='x'/>test.</p><script/><p>Not before.</p>",
         "a.xhtml": "<p>Nobody asked.</p><h1>Parking</h1><p>Behind the house.</p>",
-        "m n.xhtml": "<h1>Dogs</h1><p>No.</p>",
+        "m n.xhtml": "<h1>Dogs</h1><p>No 10<sup>3</sup><a epub:type='noteref' href='#n'>1</a>.</p>"
+        "<aside epub:type='footnote' id='n'><p>Nor 10<sup>2</sup> cats.</p></aside>",
     }
     found = read(tmp_path, document_files.epub(chapters))
     assert (found.format, found.place, found.way) == ("epub", "chapter", "pairs")
     assert pairs(found) == [
         (1, "Eating", "After the test.\n\nNot before."),
         (2, "Parking", "Behind the house."),
-        (3, "Dogs", "No."),
+        (3, "Dogs", "No 10³ [Nor 10² cats.]."),
     ]
     assert "1 paragraph has no question above it" in str(found.warnings)
 

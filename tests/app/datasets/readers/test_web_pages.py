@@ -76,6 +76,33 @@ def test_only_the_main_part_of_a_page_that_has_one(tmp_path: Path) -> None:
     assert "2 parts of the page" in " ".join(found.warnings)
 
 
+def test_an_answer_ends_where_its_panel_ends(tmp_path: Path) -> None:
+    page = (
+        "<html><body><nav><button aria-expanded=false aria-controls=n>Menu</button>"
+        "<nav id=n>x</nav></nav>"
+        "<h2><button aria-expanded=false aria-controls=c>Price</button></h2>"
+        "<div id=c><p>Nothing<sup><a href='#s1'>1</a></sup>.</p></div><p>Stray.</p>"
+        "<h2>Source</h2><p>Word<!-- of 2027 -->.</p><ol><li id=s1>A source.</li></ol>"
+        "<p style='mso-list:l0'><span style='mso-list:Ignore'>·  </span>Item</p></body></html>"
+    )
+    found = read(tmp_path, page, way="pairs")
+    assert pairs(found) == [("Price", "Nothing."), ("Source", "Word.\n\n- Item")]
+    said = " ".join(found.warnings)
+    assert "1 paragraph has no question above it" in said
+    assert "1 note or source at the foot of the page was not read" in said
+
+
+def test_notes_stand_where_they_are_referred_to(tmp_path: Path) -> None:
+    page = (
+        "<html><body><h2>Dose?</h2><p>10<a role=doc-noteref href='#n1'>1</a> mg</p>"
+        "<aside role=doc-footnote id=n1>At most 10<sup>2</sup>.</aside>"
+        "<aside role=doc-footnote id=n2>Nobody refers to it.</aside></body></html>"
+    )
+    found = read(tmp_path, page, way="pairs")
+    assert pairs(found) == [("Dose?", "10 [At most 10².] mg")]
+    assert "1 part of the page beside its main text" in " ".join(found.warnings)
+
+
 def test_signs_and_what_is_left_out(tmp_path: Path) -> None:
     learned, said = text(
         tmp_path,
