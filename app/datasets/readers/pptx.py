@@ -34,11 +34,12 @@ class _Relation(NamedTuple):
     target: str  # a part's name
 
 
-def pptx_blocks(file: File, seen: Seen) -> Iterator[Block]:
+def pptx_blocks(file: File, seen: Seen, *, takes_hidden: bool = False) -> Iterator[Block]:
     """Read a presentation into headings, paragraphs and tables, numbered by slide.
 
     Args:
         seen: Counts afresh what is left out.
+        takes_hidden: Whether hidden slides are slides as others; else they are left out.
 
     Raises:
         Unreadable: it is damaged, or holds what PowerPoint never writes.
@@ -48,7 +49,13 @@ def pptx_blocks(file: File, seen: Seen) -> Iterator[Block]:
         with file.open() as packed, zipfile.ZipFile(packed) as archive:
             names = set(archive.namelist())
             for number, name in enumerate(_slides(archive, names), start=1):
-                yield from _slide_blocks(archive, names, name, number, seen)
+                slide = _Slide(number, seen)
+                with archive.open(name) as stream:
+                    slide.read(stream)
+                if slide.is_hidden and not takes_hidden:
+                    seen.add("hidden_slide", number)
+                else:
+                    yield from _slide_blocks(archive, names, name, slide, seen)
     except (zipfile.BadZipFile, OSError, EOFError, NotImplementedError, zlib.error):
         raise Unreadable(_DAMAGED) from None
 
@@ -84,14 +91,9 @@ def _relations(archive: zipfile.ZipFile, names: set[str], part: str) -> dict[str
 
 
 def _slide_blocks(
-    archive: zipfile.ZipFile, names: set[str], name: str, number: int, seen: Seen
+    archive: zipfile.ZipFile, names: set[str], name: str, slide: "_Slide", seen: Seen
 ) -> Iterator[Block]:
-    slide = _Slide(number, seen)
-    with archive.open(name) as stream:
-        slide.read(stream)
-    if slide.is_hidden:
-        seen.add("hidden_slide", number)
-        return
+    number = slide.number
     slide.tell()
     if not slide.title:
         yield Block("end", number, level=1)  # else it would belong to the slide before

@@ -7,6 +7,7 @@ import re
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -151,7 +152,7 @@ class Inspection(BaseModel):
     has_header: bool = True
     # Of a table: the number of the row with the names, 0 where none has; unknown to old versions.
     header_row: int | None = None
-    # Of a workbook; unknown to old versions, which had hidden rows and no filled cells.
+    # Of a workbook or slides; unknown to old versions, which had hidden rows and no filled cells.
     hidden: Hidden | None = None
     merged: Merged | None = None
     # Of a document: the way that was taken, and how long the pieces of text are.
@@ -247,11 +248,12 @@ def _open(file: File, read_as: ReadAs, stack: ExitStack) -> Source:
             return Source(inspection, rows)
         case "docx" | "odt" | "rtf" | "pptx" | "epub" | "pdf":
             place, blocks = _DOCUMENTS[kind]
-            seen = Seen()
+            inspection, seen = _new_inspection(kind, place), Seen()
+            if kind == "pptx":
+                inspection.hidden = read_as.hidden
+                blocks = partial(pptx.pptx_blocks, takes_hidden=read_as.hidden == "take_in")
             # Twice: once to see whether there are questions in it.
-            return _open_document(
-                lambda: blocks(file, seen), _new_inspection(kind, place), read_as, seen
-            )
+            return _open_document(lambda: blocks(file, seen), inspection, read_as, seen)
         case "html":
             return _open_page(file, read_as, stack)
         case "gzip":

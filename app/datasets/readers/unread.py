@@ -31,9 +31,9 @@ _SENTENCES = {
         "(first in {place} {row}).",
     ),
     "hidden_slide": (
-        "1 slide is hidden and was left out (slide {row}); show it in PowerPoint if it belongs "
+        "1 slide is hidden and was left out (slide {row}); take hidden slides in if it belongs "
         "here.",
-        "{n} slides are hidden and were left out (first slide {row}); show them in PowerPoint if "
+        "{n} slides are hidden and were left out (first slide {row}); take hidden slides in if "
         "they belong here.",
     ),
     "speaker_notes": (

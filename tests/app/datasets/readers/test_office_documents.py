@@ -235,6 +235,12 @@ def test_slides_in_their_order_with_notes(tmp_path: Path) -> None:
     assert "1 slide is hidden and was left out (slide 3)" in said
     assert "The notes of 1 slide were read" in said
     assert "Secret" not in str(found.preview)
+    shown = read(
+        tmp_path, document_files.pptx(slides, notes, hidden=[2]), hidden="take_in", way="text"
+    )
+    assert "Secret" in str(shown.preview)
+    assert "hidden" not in " ".join(shown.warnings)
+    assert shown.read_as(ReadAs()).hidden == "take_in"
 
 
 def test_slides_keep_raised_signs_and_count_what_they_leave_out(tmp_path: Path) -> None:
