@@ -148,7 +148,10 @@ def _lines(file: File, seen: Seen) -> list[Line]:
             for number in range(len(document)):
                 page = document[number]
                 text = page.get_textpage()
-                lines += _page_lines(text, number + 1, seen)
+                found = _page_lines(text, number + 1, seen)
+                if not found:
+                    seen.add("no_text", number + 1)
+                lines += found
                 text.close()
                 page.close()
     except pypdfium2.PdfiumError as error:

@@ -71,6 +71,12 @@ _SENTENCES = {
         "1 chart or embedded object was not read ({place} {row}).",
         "{n} charts or embedded objects were not read (first in {place} {row}).",
     ),
+    "no_text": (
+        "1 page has no text, as a picture of a page has none (page {row}); run text recognition "
+        "(OCR) over the PDF if that page belongs here.",
+        "{n} pages have no text, as pictures of pages have none (first page {row}); run text "
+        "recognition (OCR) over the PDF if those pages belong here.",
+    ),
     "order": (
         "On 1 page texts stand side by side, and a PDF does not say whether as columns or as a "
         "table (page {row}); check below what is learned of it, or upload the document that the "

@@ -242,6 +242,12 @@ class _Body(_Word):
                 note = self.notes.get(f"{name.removesuffix('Reference')} {attributes.get('id')}")
                 if note:
                     self._add(f" [{note}]")
+            case "blip" | "imagedata":
+                self.seen.add("picture", self.number)
+            case "chart" | "relIds":  # of a drawing whose words stand elsewhere
+                self.seen.add("object", self.number)
+            case "commentReference":
+                self.seen.add("comment", self.number)
             case "pStyle" if self.paragraphs:
                 self.paragraphs[-1].level = self.styles.levels.get(value, 0)
                 self.paragraphs[-1].look = self.styles.look(value)

@@ -60,6 +60,13 @@ def test_short_cells_are_rows_of_a_table(tmp_path: Path) -> None:
     assert not any("side by side" in warning for warning in found.warnings)
 
 
+def test_pages_without_text_are_counted(tmp_path: Path) -> None:
+    pages = [[("Some text of the first page.", 60, 700)], [], [("And of the last.", 60, 700)], []]
+    found = read(tmp_path, document_files.placed_pdf(pages), way="text")
+    assert "2 pages have no text" in " ".join(found.warnings)
+    assert "(first page 2)" in " ".join(found.warnings)
+
+
 def test_an_unsure_order_is_said(tmp_path: Path) -> None:
     rows = [
         (LEFT[3 * n : 3 * n + 3], RIGHT[3 * n : 3 * n + 3]) for n in range(3)
