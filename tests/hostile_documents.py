@@ -203,7 +203,7 @@ def _html() -> Iterator[Case]:
     yield "nested page", b"<html>" + b"<div>" * 300_000 + b"x", "1,000 levels"
     yield "nested bold", b"<html>" + b"<b>" * 50_000 + b"x", EITHER
     yield "links in links", page + b"<a href=x>" * 20_000 + b"x", EITHER
-    yield "lists in lists", page + b"<ul><li>" * 5000 + b"x", "1,000 levels"
+    yield "lists in lists of a page", page + b"<ul><li>" * 5000 + b"x", "1,000 levels"
     yield "tables in tables of a page", page + b"<table><tr><td>" * 300 + b"x", EITHER
     yield "page of forms", page + b"<table><form><p>" * 3000, EITHER
     huge = b"<p title='" + b"a" * 8_000_000 + b"'>x</p>"
