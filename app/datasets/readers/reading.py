@@ -293,6 +293,8 @@ def _open_page(file: File, read_as: ReadAs, stack: ExitStack) -> Source:
         inspection.warnings.append(_guessed(encoding.name))
     if is_table:
         book = workbooks.Workbook(file, "html", stack, page)
+        if not book.sheets:
+            raise Unreadable("This web page has no table with text in it; read it as a document.")
         return _open_book(book, inspection, read_as)
     return _open_document(page.blocks, inspection, read_as, page.seen)
 
@@ -469,9 +471,10 @@ def _open_book(book: workbooks.Workbook, inspection: Inspection, read_as: ReadAs
             "sheet",
         )
     if len(book.sheets) > 1:
+        what = "page has {} tables" if kind == "html" else "workbook has {} sheets"
         inspection.warnings.append(
-            f"The workbook has {len(book.sheets)} sheets; “{inspection.sheet}” was read and the "
-            "others were not."
+            f"The {what.format(len(book.sheets))}; “{inspection.sheet}” was read and the others "
+            "were not."
         )
     return _of_table(inspection, book.rows(inspection.sheet, **chosen))
 

@@ -193,6 +193,22 @@ def test_a_table_of_a_page_is_read_as_a_sheet(tmp_path: Path) -> None:
     assert pairs(as_text)[:2] == [("Where?", "There"), ("Where?", "And here")]
 
 
+def test_one_of_several_tables_is_read_and_that_is_said(tmp_path: Path) -> None:
+    table = "<table><caption>{}</caption><tr><th>{}<th>answer<tr><td>Where?<td>There</table>"
+    page = "<html xmlns:x='urn:schemas-microsoft-com:office:excel'><body>"
+    page += table.format("Ward", "question") + table.format("", "Frage")
+    found = read(tmp_path, page)
+    assert (found.sheet, found.sheets, found.columns) == (
+        "Ward",
+        ["Ward", "Table 2"],
+        ["question", "answer"],
+    )
+    assert "The page has 2 tables; “Ward” was read" in " ".join(found.warnings)
+    assert read(tmp_path, page, sheet="Table 2").columns == ["Frage", "answer"]
+    with pytest.raises(Unreadable, match="has no table with text in it"):
+        read(tmp_path, "<html><body><p>Text.</p></body></html>", form="table")
+
+
 def test_pages_that_are_none(tmp_path: Path) -> None:
     with pytest.raises(Unreadable, match="only shows others in frames"):
         read(tmp_path, "<html><frameset><frame src='a.htm'></frameset></html>")
