@@ -21,7 +21,7 @@ _CHUNK_BYTES = 256 * 1024
 # The longest piece that is read at once: a control word, or letters up to the next one.
 _MAX_PIECE_BYTES = 64 * 1024
 _MAX_CELLS = 1000
-_MAX_FONTS = 100_000
+_MAX_FONTS = 20_000
 # Half points by which a manual raise or drop is more than a nudge.
 _RAISED_BY = 4
 _TOKEN = re.compile(
