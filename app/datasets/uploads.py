@@ -38,10 +38,12 @@ _ID = re.compile(r"[0-9a-f]{32}")
 _ENDINGS = frozenset(
     {"csv", "tsv", "tab", "json", "jsonl", "ndjson", "xlsx", "xlsm", "xlsb", "xls", "ods"}
     | {"parquet", "txt", "text", "md", "markdown", "docx", "docm", "pdf", "zip", ""}
+    | {"odt", "ott", "rtf", "pptx", "pptm", "ppsx", "html", "htm", "xhtml", "epub", "xml", "gz"}
 )
 READABLE = (
-    "tables (CSV, TSV, Excel, ODS, JSON, JSONL, Parquet), documents (Word, PDF with text, "
-    "Markdown, TXT) and ZIP archives of them"
+    "tables (CSV, TSV, Excel, ODS, JSON, JSONL, Parquet), documents (Word, ODT, RTF, PowerPoint, "
+    "HTML, EPUB, PDF with text, Markdown, TXT), ZIP archives of them, "
+    "and any one of them packed by gzip"
 )
 # So much room is asked for at once where nobody has said how long a file will be.
 _ROOM_STEP_BYTES = 64 * 1024**2

@@ -17,12 +17,16 @@ _CELL = re.compile(r"(?<!\\)\|")
 
 
 class Block(NamedTuple):
-    """A piece of a document; `number` is its line, paragraph or page, from 1."""
+    """A piece of a document; `number` is its line, paragraph or page, from 1.
 
-    kind: Literal["heading", "text", "table"]
+    At an “end”, what stood under headings of its level or below is over: what follows belongs to
+    none of them.
+    """
+
+    kind: Literal["heading", "text", "table", "end"]
     number: int
     text: str = ""
-    level: int = 0  # of a heading: 1 is the highest
+    level: int = 0  # of a heading or an end: 1 is the highest
     rows: list[list[str]] = []  # noqa: RUF012 - of a table; never changed
     # The table's first row holds names: Markdown cannot write one without.
     has_header: bool = False

@@ -87,6 +87,11 @@ class _Pairs:
                 self.headings.pop()
             self._ask(block.text, block.number, "heading")
             self.headings.append((block.level, block.text))
+        elif block.kind == "end":
+            if self.headings and self.headings[-1][0] >= block.level:
+                yield from self.flush()
+            while self.headings and self.headings[-1][0] >= block.level:
+                self.headings.pop()
         elif block.kind == "table":
             yield from self._table(block)
         else:
@@ -302,6 +307,10 @@ def texts(
                 headings.pop()
             headings.append((block.level, block.text))
             chunk.add(block.number, block.text, headings, is_heading=True)
+            continue
+        if block.kind == "end":
+            while headings and headings[-1][0] >= block.level:
+                headings.pop()
             continue
         text = table_text(block) if block.kind == "table" else block.text
         for piece in _pieces(text, chunk_tokens - overlap_tokens):

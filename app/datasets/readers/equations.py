@@ -86,20 +86,20 @@ def _written(frame: _Frame) -> str:  # noqa: PLR0912 - one a kind of part
             above, below = get("num"), get("den")
             if vulgar := signs.VULGAR.get(f"{above}/{below}"):
                 return vulgar
-            return f"{_bracketed(above)}/{_bracketed(below)}"
+            return f"{bracketed(above)}/{bracketed(below)}"
         case "sSup":
-            return base + _upper(get("sup"))
+            return base + upper(get("sup"))
         case "sSub":
-            return base + _lower(get("sub"))
+            return base + lower(get("sub"))
         case "sSubSup" | "sPre":
-            return base + _lower(get("sub")) + _upper(get("sup"))
+            return base + lower(get("sub")) + upper(get("sup"))
         case "rad":
             degree = get("deg").strip()
-            root = {"": "√", "2": "√", "3": "∛", "4": "∜"}.get(degree, f"{_upper(degree)}√")
-            return root + _bracketed(base)
+            root = {"": "√", "2": "√", "3": "∛", "4": "∜"}.get(degree, f"{upper(degree)}√")
+            return root + bracketed(base)
         case "nary":
             sign = frame.properties.get("chr", "∫")
-            return f"{sign}{_lower(get('sub'))}{_upper(get('sup'))} {base}"
+            return f"{sign}{lower(get('sub'))}{upper(get('sup'))} {base}"
         case "d":
             begin, end = (
                 frame.properties.get(key, sign) for key, sign in (("begChr", "("), ("endChr", ")"))
@@ -109,9 +109,9 @@ def _written(frame: _Frame) -> str:  # noqa: PLR0912 - one a kind of part
         case "func":
             return f"{get('fName')} {base}"
         case "limLow":
-            return base + _lower(get("lim"))
+            return base + lower(get("lim"))
         case "limUpp":
-            return base + _upper(get("lim"))
+            return base + upper(get("lim"))
         case "acc":
             return base + frame.properties.get("chr", "\u0302")
         case "m":
@@ -123,18 +123,21 @@ def _written(frame: _Frame) -> str:  # noqa: PLR0912 - one a kind of part
     return "".join(frame.parts) + base
 
 
-def _bracketed(text: str) -> str:
+def bracketed(text: str) -> str:
+    """Put a text into brackets unless it is one number or word."""
     is_simple = _SIMPLE.fullmatch(text) or (text[:1] == "(" and text.find(")") == len(text) - 1)
     return text if is_simple else f"({text})"
 
 
-def _upper(text: str) -> str:
+def upper(text: str) -> str:
+    """Write a power: in raised signs where there are such, else behind a ^."""
     if not text:
         return ""
-    return signs.power(text) or f"^{_bracketed(text)}"
+    return signs.power(text) or f"^{bracketed(text)}"
 
 
-def _lower(text: str) -> str:
+def lower(text: str) -> str:
+    """Write an index: in lowered signs where there are such, else behind a _."""
     if not text:
         return ""
-    return signs.index(text) or f"_{_bracketed(text)}"
+    return signs.index(text) or f"_{bracketed(text)}"

@@ -1,4 +1,4 @@
-"""A file to read: on the disk or an entry of an archive; opened anew as often as needed."""
+"""A file to read: on the disk, within an archive or packed; opened anew as often as needed."""
 
 import io
 import zipfile
@@ -36,8 +36,26 @@ class File:
         return io.TextIOWrapper(self.open(), encoding=encoding, newline="")
 
 
+class Inner(File):
+    """A file that is no file of the disk: `path` is what it stands in."""
+
+    def held(self) -> io.BytesIO:
+        """Hold the whole file in memory.
+
+        Raises:
+            Unreadable: it is too large for that.
+        """
+        if self.size_bytes > MAX_HELD_BYTES:
+            raise Unreadable(
+                f"This file would unpack to {self.size_bytes / 1e6:,.0f} MB, and inside an archive "
+                f"at most {MAX_HELD_BYTES / 1e6:,.0f} MB can be read; upload it by itself."
+            )
+        with self.open() as file:
+            return io.BytesIO(file.read())
+
+
 @dataclass(frozen=True)
-class Entry(File):
+class Entry(Inner):
     """A file inside a ZIP archive; `path` is the archive. Inflated as it is read."""
 
     archive: zipfile.ZipFile
@@ -50,17 +68,3 @@ class Entry(File):
     def open(self) -> BinaryIO:
         """Open the entry; it never gives more bytes than the archive declares for it."""
         return cast(BinaryIO, self.archive.open(self.info))
-
-    def held(self) -> io.BytesIO:
-        """Hold the whole entry in memory.
-
-        Raises:
-            Unreadable: it is too large for that.
-        """
-        if self.size_bytes > MAX_HELD_BYTES:
-            raise Unreadable(
-                f"This file would unpack to {self.size_bytes / 1e6:,.0f} MB, and inside an archive "
-                f"at most {MAX_HELD_BYTES / 1e6:,.0f} MB can be read; upload it by itself."
-            )
-        with self.open() as file:
-            return io.BytesIO(file.read())

@@ -116,6 +116,14 @@ _SENTENCES = {
         "1 note (comment) at a cell was not read.",
         "{n} notes (comments) at cells were not read.",
     ),
+    "picture": (
+        "1 picture in the table was not read.",
+        "{n} pictures in the table were not read.",
+    ),
+    "note_mark": (
+        "1 raised mark that points to a note was left out (row {row}).",
+        "{n} raised marks that point to notes were left out (first in row {row}).",
+    ),
     "filled": (
         "1 cell was filled with the text of the merged cell that it belongs to (row {row}).",
         "{n} cells were filled with the text of the merged cells that they belong to (first in "

@@ -1,12 +1,11 @@
 """ODS: its content read as a stream; a cell's text stands in the file as the sheet shows it."""
 
-import re
 import zipfile
 from collections.abc import Iterator
-from typing import NamedTuple
 
 from app.datasets.readers import number_formats, signs
 from app.datasets.readers.grids import MAX_ROWS, Area, GridRow, Seen, too_long
+from app.datasets.readers.odf import BLANKS, Look, Styles, count_of
 from app.datasets.readers.tables import MAX_CELL_CHARACTERS, MAX_COLUMNS
 from app.datasets.readers.unreadable import Unreadable
 from app.datasets.readers.xml_stream import XmlStream
@@ -14,89 +13,11 @@ from app.datasets.readers.xml_stream import XmlStream
 DAMAGED = (
     "This workbook is damaged ({what}); open it in LibreOffice, save it again and upload that."
 )
-_MAX_STYLES = 100_000
 _MAX_MERGED = 100_000
-_BLANKS = re.compile(r"[ \t\r\n]+")
 # Beside the cells' own text, or not shown at all.
 _SKIPPED = frozenset(
     {"annotation", "shapes", "tracked-changes", "frame", "custom-shape", "ruby-text"}
 )
-
-
-class _Look(NamedTuple):
-    """What a style says of text, of columns or of a table; None: as its parent does."""
-
-    is_struck: bool | None = None
-    raises: str | None = None
-    symbols: str | None = None
-    is_hidden: bool | None = None
-
-    def over(self, below: "_Look") -> "_Look":
-        """Return this style, with another's word where this one says nothing."""
-        own = {name: value for name, value in self._asdict().items() if value is not None}
-        return below._replace(**own)
-
-
-class _Styles(XmlStream):
-    what, program = "workbook", "LibreOffice"
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.looks: dict[str, _Look] = {}
-        self.parents: dict[str, str] = {}
-        self.name = ""
-        self.fonts: dict[str, str] = {}
-
-    def start(self, name: str, attributes: dict[str, str]) -> None:
-        if name == "style":
-            self.name = f"{attributes.get('family', '')}:{attributes.get('name', '')}"
-            self.looks[self.name] = _Look()
-            if len(self.looks) > _MAX_STYLES:
-                raise Unreadable(DAMAGED.format(what="it has more styles than any program writes"))
-            if parent := attributes.get("parent-style-name"):
-                self.parents[self.name] = f"{attributes.get('family', '')}:{parent}"
-        elif name == "font-face":
-            self.fonts[attributes.get("name", "")] = attributes.get("font-family", "").strip("'\"")
-        elif name == "text-properties" and self.name:
-            look = self.looks[self.name]
-            through = attributes.get("text-line-through-style") or attributes.get(
-                "text-line-through-type"
-            )
-            if through is not None:
-                look = look._replace(is_struck=through != "none")
-            if position := attributes.get("text-position"):
-                look = look._replace(raises=_raises(position))
-            if attributes.get("display") == "none":
-                look = look._replace(is_hidden=True)
-            font = attributes.get("font-name", attributes.get("font-family", ""))
-            font = self.fonts.get(font, font).strip("'\"")
-            if font:
-                look = look._replace(symbols=font if signs.is_symbol_font(font) else "")
-            self.looks[self.name] = look
-        elif name == "table-properties" and self.name and attributes.get("display") == "false":
-            self.looks[self.name] = self.looks[self.name]._replace(is_hidden=True)
-
-    def end(self, name: str) -> None:
-        if name == "style":
-            self.name = ""
-
-    def look(self, family: str, name: str | None) -> _Look:
-        """Return what a style says, with what its parents say."""
-        found, key = _Look(), f"{family}:{name}"
-        for _ in range(20):
-            own = self.looks.get(key)
-            if own is None:
-                break
-            found = found.over(own)
-            key = self.parents.get(key, "")
-        return found
-
-
-def _raises(position: str) -> str:
-    first = position.split(maxsplit=1)[0] if position.strip() else ""
-    if first == "super" or (first.endswith("%") and not first.startswith(("-", "0%"))):
-        return "superscript"
-    return "subscript" if first == "sub" or first.startswith("-") else ""
 
 
 class OdsBook:
@@ -106,7 +27,7 @@ class OdsBook:
         self._archive = archive
         if "content.xml" not in archive.namelist():
             raise Unreadable(DAMAGED.format(what="it has no content"))
-        self._styles = _Styles()
+        self._styles = Styles("workbook")
         if "styles.xml" in archive.namelist():
             with archive.open("styles.xml") as stream:
                 self._styles.read(stream)
@@ -140,7 +61,7 @@ class _Table:
 class OdsSheet:
     """A sheet; its rows can be read as often as needed."""
 
-    def __init__(self, archive: zipfile.ZipFile, styles: _Styles, table: _Table) -> None:
+    def __init__(self, archive: zipfile.ZipFile, styles: Styles, table: _Table) -> None:
         self._archive, self._styles, self._table = archive, styles, table
         self.hidden_columns: set[int] = set()
         self.seen = Seen()
@@ -170,7 +91,7 @@ class _Content(XmlStream):
 
     def __init__(
         self,
-        styles: _Styles,
+        styles: Styles,
         wanted: int | None = None,
         seen: Seen | None = None,
         hidden_columns: set[int] | None = None,
@@ -194,7 +115,7 @@ class _Content(XmlStream):
         self.paragraphs: list[str] = []
         self.parts: list[str] | None = None
         self.size = 0
-        self.looks: list[_Look] = []
+        self.looks: list[Look] = []
         self.seen_in_cell: set[str] = set()
 
     @property
@@ -221,17 +142,17 @@ class _Content(XmlStream):
                     )
                     self.columns = self.number = 0
             case "table-column":
-                times = _times(attributes, "number-columns-repeated")
+                times = count_of(attributes, "number-columns-repeated")
                 if self.is_wanted and attributes.get("visibility", "visible") != "visible":
                     last = min(self.columns + times, MAX_COLUMNS)
                     self.hidden_columns.update(range(self.columns, last))
                 self.columns += times
             case "table-row":
-                self.times = _times(attributes, "number-rows-repeated")
+                self.times = count_of(attributes, "number-rows-repeated")
                 self.row_is_hidden = attributes.get("visibility", "visible") != "visible"
                 self.cells, self.column = [], 0
             case "table-cell" | "covered-table-cell":
-                self.repeats = _times(attributes, "number-columns-repeated")
+                self.repeats = count_of(attributes, "number-columns-repeated")
                 self.cell = attributes if name == "table-cell" else None
                 self.paragraphs, self.size, self.seen_in_cell = [], 0, set()
                 self.looks = [self.styles.look("table-cell", attributes.get("style-name"))]
@@ -244,7 +165,7 @@ class _Content(XmlStream):
                 above = self.looks[-1]
                 self.looks.append(look.over(above))
             case "s" if self.parts is not None:
-                self._add(" " * min(_times(attributes, "c"), 1000))
+                self._add(" " * min(count_of(attributes, "c"), 1000))
             case "tab" if self.parts is not None:
                 self._add("\t")
             case "line-break" if self.parts is not None:
@@ -275,7 +196,7 @@ class _Content(XmlStream):
     def text(self, data: str) -> None:
         if self.parts is None or self.skipping:
             return
-        shown = _BLANKS.sub(" ", data)
+        shown = BLANKS.sub(" ", data)
         if shown.startswith(" ") and (not self.parts or self.parts[-1].endswith((" ", "\n"))):
             shown = shown[1:]
         self._add(shown)
@@ -299,8 +220,8 @@ class _Content(XmlStream):
         self.parts.append(text)
 
     def _note_span(self, attributes: dict[str, str]) -> None:
-        rows = _times(attributes, "number-rows-spanned")
-        columns = _times(attributes, "number-columns-spanned")
+        rows = count_of(attributes, "number-rows-spanned")
+        columns = count_of(attributes, "number-columns-spanned")
         if (rows > 1 or columns > 1) and self.column < MAX_COLUMNS:
             merged = self.tables[-1].merged
             row = self.number + 1
@@ -367,8 +288,3 @@ class _Content(XmlStream):
             row = GridRow(self.number + 1, self.cells, self.row_is_hidden)
             self.ready.append((row, self.times))
         self.number += self.times
-
-
-def _times(attributes: dict[str, str], name: str) -> int:
-    text = attributes.get(name, "1")
-    return max(int(text), 1) if text.isdecimal() and len(text) < 11 else 1

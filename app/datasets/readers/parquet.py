@@ -5,7 +5,7 @@ import decimal
 from collections.abc import Iterator
 from typing import Any
 
-from app.datasets.readers.files import Entry, File
+from app.datasets.readers.files import File, Inner
 from app.datasets.readers.tables import MAX_CELL_CHARACTERS, MAX_COLUMNS
 from app.datasets.readers.unreadable import Unreadable
 
@@ -33,7 +33,7 @@ def open_parquet(file: File) -> tuple[list[str], Iterator[tuple[int, dict[str, A
     pa.set_cpu_count(1)
     try:
         source = (
-            pa.BufferReader(file.held().getvalue()) if isinstance(file, Entry) else str(file.path)
+            pa.BufferReader(file.held().getvalue()) if isinstance(file, Inner) else str(file.path)
         )
         opened = pq.ParquetFile(source, memory_map=False, pre_buffer=False)
         names = list(opened.schema_arrow.names)

@@ -10,6 +10,7 @@ import structlog
 from app.core import settings
 from app.core.child import BrokeOff, Child
 from app.core.sentences import counted
+from app.datasets.readers import gzipped
 from app.datasets.readers.reader import ReaderRequest
 from app.datasets.readers.unreadable import Unreadable
 
@@ -81,7 +82,7 @@ class ReaderProcess(Child):
 
 def seconds_for(task: str, path: Path) -> float:
     """Return how long a task of the reading process may take for a file."""
-    size = path.stat().st_size
+    size = gzipped.size_hint(path)
     return settings.get().reading_seconds(size, builds=task == "build")
 
 

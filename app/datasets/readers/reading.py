@@ -7,6 +7,7 @@ import re
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -20,11 +21,18 @@ from app.datasets.readers import (
     chat_exports,
     documents,
     encodings,
+    epub,
+    gzipped,
     headers,
     json_rows,
+    odt,
     parquet,
     pdf,
+    pptx,
+    rtf,
     tables,
+    unread,
+    web_page,
     word,
     workbooks,
 )
@@ -48,9 +56,13 @@ Format = Literal[
     "docx",
     "pdf",
     "zip",
+    "odt",
+    "rtf",
+    "pptx",
+    "html",
+    "spreadsheetml",
+    "epub",
 ]
-DOCUMENTS = frozenset({"markdown", "text", "docx", "pdf"})
-WORKBOOKS = frozenset({"xlsx", "xls", "ods"})
 # Instead of a sheet's name, which cannot hold this sign: all of them as one table.
 ALL_SHEETS = "*"
 NUM_PREVIEW_ROWS = 20
@@ -140,7 +152,7 @@ class Inspection(BaseModel):
     has_header: bool = True
     # Of a table: the number of the row with the names, 0 where none has; unknown to old versions.
     header_row: int | None = None
-    # Of a workbook; unknown to old versions, which had hidden rows and no filled cells.
+    # Of a workbook or slides; unknown to old versions, which had hidden rows and no filled cells.
     hidden: Hidden | None = None
     merged: Merged | None = None
     # Of a document: the way that was taken, and how long the pieces of text are.
@@ -228,27 +240,70 @@ def _open(file: File, read_as: ReadAs, stack: ExitStack) -> Source:
     match kind:
         case "zip":
             return _open_archive(file, read_as, stack)
-        case "xlsx" | "xls" | "ods":
+        case "xlsx" | "xls" | "ods" | "spreadsheetml":
             return _open_workbook(file, kind, read_as, stack)
         case "parquet":
             inspection = _new_inspection("parquet", "row")
             inspection.columns, rows = parquet.open_parquet(file)
             return Source(inspection, rows)
-        case "docx":
-            seen = Seen()
-            return _open_document(
-                lambda: word.word_blocks(file, seen),
-                _new_inspection("docx", "paragraph"),
-                read_as,
-                lambda: seen.sentences(word.SENTENCES),
-            )
-        case "pdf":
+        case "docx" | "odt" | "rtf" | "pptx" | "epub" | "pdf":
+            place, blocks = _DOCUMENTS[kind]
+            inspection, seen = _new_inspection(kind, place), Seen()
+            if kind == "pptx":
+                inspection.hidden = read_as.hidden
+                blocks = partial(pptx.pptx_blocks, takes_hidden=read_as.hidden == "take_in")
             # Twice: once to see whether there are questions in it.
-            return _open_document(
-                lambda: pdf.pdf_blocks(file), _new_inspection("pdf", "page"), read_as
-            )
+            return _open_document(lambda: blocks(file, seen), inspection, read_as, seen)
+        case "html":
+            return _open_page(file, read_as, stack)
+        case "gzip":
+            return _open_gzip(file, read_as, stack)
         case "text":
             return _open_text(file, read_as, stack)
+
+
+# What the number of a block counts, and what reads the file into blocks.
+_DOCUMENTS: dict[str, tuple[str, Callable[[File, Seen], Iterator[Block]]]] = {
+    "docx": ("paragraph", word.word_blocks),
+    "odt": ("paragraph", odt.odt_blocks),
+    "rtf": ("paragraph", rtf.rtf_blocks),
+    "pptx": ("slide", pptx.pptx_blocks),
+    "epub": ("chapter", epub.epub_blocks),
+    "pdf": ("page", pdf.pdf_blocks),
+}
+
+
+def _open_gzip(file: File, read_as: ReadAs, stack: ExitStack) -> Source:
+    inner = gzipped.unpacked(file)
+    if sniff(inner) == "zip":
+        raise Unreadable(
+            "This is a ZIP archive packed by gzip; upload the ZIP as it was before that."
+        )
+    return _open(inner, read_as, stack)
+
+
+def _open_page(file: File, read_as: ReadAs, stack: ExitStack) -> Source:
+    """Open a web page as a document, or the tables of one that is nothing else as a workbook."""
+    encoding = web_page.encoding_of(file, read_as.encoding, is_checked=read_as.is_checked)
+    page = web_page.WebPage(file, encoding.name)
+    is_table = page.is_table() if read_as.form is None else read_as.form == "table"
+    inspection = _new_inspection("html", "row" if is_table else "paragraph")
+    inspection.encoding, inspection.encoding_is_guess = encoding.name, encoding.is_guess
+    if encoding.is_guess:
+        inspection.warnings.append(_guessed(encoding.name))
+    if is_table:
+        book = workbooks.Workbook(file, "html", stack, page)
+        if not book.sheets:
+            raise Unreadable("This web page has no table with text in it; read it as a document.")
+        return _open_book(book, inspection, read_as)
+    return _open_document(page.blocks, inspection, read_as, page.seen)
+
+
+def _guessed(encoding: str) -> str:
+    return (
+        f"The file does not say its encoding, so it was read as {encodings.CHOICES[encoding]} "
+        f"({encoding}): check that accents and umlauts are right below, and choose another if not."
+    )
 
 
 def _new_inspection(format_: Format, place: str) -> Inspection:
@@ -263,11 +318,7 @@ def _open_text(file: File, read_as: ReadAs, stack: ExitStack) -> Source:
     inspection = _new_inspection("csv", "line")
     inspection.encoding, inspection.encoding_is_guess = encoding.name, encoding.is_guess
     if encoding.is_guess:
-        name = encodings.CHOICES[encoding.name]
-        inspection.warnings.append(
-            f"The file does not say its encoding, so it was read as {name} ({encoding.name}): "
-            "check that accents and umlauts are right below, and choose another if not."
-        )
+        inspection.warnings.append(_guessed(encoding.name))
     text = stack.enter_context(file.text(encoding.name))
     start = _first_characters(text)
     if not start:
@@ -344,9 +395,9 @@ def _open_document(
     blocks: Callable[[], Iterator[Block]],
     inspection: Inspection,
     read_as: ReadAs,
-    said: Callable[[], list[str]] = list,
+    seen: Seen | None = None,
 ) -> Source:
-    """Open a document; `said` tells what its reader left out, once it was read."""
+    """Open a document; `seen` is what its reader left out, once it was read."""
     inspection.way = read_as.way or ("pairs" if documents.has_pairs(blocks) else "text")
     inspection.chunk_tokens, inspection.overlap_tokens = (
         read_as.chunk_tokens,
@@ -362,7 +413,8 @@ def _open_document(
 
     def telling() -> Iterator[NumberedRow]:
         yield from rows
-        inspection.warnings += said()
+        if seen is not None:
+            inspection.warnings += seen.sentences(unread.sentences(inspection.place))
 
     return Source(inspection, telling())
 
@@ -388,10 +440,17 @@ def _pairs(blocks: Callable[[], Iterator[Block]], inspection: Inspection) -> Ite
 
 
 def _open_workbook(
-    file: File, kind: Literal["xlsx", "xls", "ods"], read_as: ReadAs, stack: ExitStack
+    file: File,
+    kind: Literal["xlsx", "xls", "ods", "spreadsheetml"],
+    read_as: ReadAs,
+    stack: ExitStack,
 ) -> Source:
     book = workbooks.Workbook(file, kind, stack)
-    inspection = _new_inspection(kind, "row")
+    return _open_book(book, _new_inspection(kind, "row"), read_as)
+
+
+def _open_book(book: workbooks.Workbook, inspection: Inspection, read_as: ReadAs) -> Source:
+    kind = inspection.format
     inspection.sheets = book.sheets
     inspection.hidden, inspection.merged = read_as.hidden, read_as.merged
     chosen = read_as.model_dump(include={"header_row", "has_header", "hidden", "merged"})
@@ -412,9 +471,10 @@ def _open_workbook(
             "sheet",
         )
     if len(book.sheets) > 1:
+        what = "page has {} tables" if kind == "html" else "workbook has {} sheets"
         inspection.warnings.append(
-            f"The workbook has {len(book.sheets)} sheets; “{inspection.sheet}” was read and the "
-            "others were not."
+            f"The {what.format(len(book.sheets))}; “{inspection.sheet}” was read and the others "
+            "were not."
         )
     return _of_table(inspection, book.rows(inspection.sheet, **chosen))
 

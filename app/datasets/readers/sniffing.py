@@ -2,19 +2,26 @@
 
 import stat
 import zipfile
-from typing import Literal
+from typing import Literal, cast
 
+from app.datasets.readers import markup
 from app.datasets.readers.files import File
 from app.datasets.readers.unreadable import Unreadable
 
-Kind = Literal["text", "xlsx", "ods", "xls", "parquet", "docx", "pdf", "zip"]
+Kind = Literal[
+    "text", "xlsx", "ods", "xls", "parquet", "docx", "pdf", "zip",
+    "odt", "rtf", "pptx", "html", "spreadsheetml", "epub", "gzip",
+]  # fmt: skip
 MAX_ZIP_ENTRIES = 10_000
 MAX_UNPACKED_BYTES = 2 * 1024**3
 # A sheet of ordinary rows shrinks 5 to 30 times; repeated rows up to about 100 times.
 MAX_ZIP_RATIO = 200
 SMALL_BYTES = 50 * 1024**2
 
-_USE = "use CSV, Excel, JSON, Parquet, Word, PDF with text, Markdown or plain text"
+_USE = (
+    "use CSV, Excel, JSON, Parquet, Word, OpenDocument, PowerPoint, RTF, HTML, EPUB, PDF with "
+    "text, Markdown or plain text"
+)
 _NAMES = (
     (b"\x89PNG", "a picture (PNG)"),
     (b"\xff\xd8\xff", "a picture (JPEG)"),
@@ -25,7 +32,6 @@ _NAMES = (
     (b"SQLite format 3\0", "an SQLite database"),
     (b"MZ", "a Windows program"),
     (b"\x7fELF", "a program"),
-    (b"\x1f\x8b", "a gzip archive; unpack it first"),
     (b"BZh", "a bzip2 archive; unpack it first"),
     (b"\xfd7zXZ", "an xz archive; unpack it first"),
     (b"\x28\xb5\x2f\xfd", "a zstd archive; unpack it first"),
@@ -35,7 +41,6 @@ _NAMES = (
     (b"RIFF", "audio or video"),
     (b"ID3", "audio (MP3)"),
     (b"OggS", "audio (Ogg)"),
-    (b"{\\rtf", "an RTF document"),
     (b"PARE", "an encrypted Parquet file"),
     (b"\x80\x02", "a Python pickle"),
     (b"\x80\x03", "a Python pickle"),
@@ -65,6 +70,10 @@ def sniff(file: File) -> Kind:
         return _zip(file)
     if head.startswith(b"PAR1"):
         return "parquet"
+    if head.startswith(b"\x1f\x8b"):
+        return "gzip"
+    if head.removeprefix(b"\xef\xbb\xbf").lstrip(b" \t\r\n").startswith(b"{\\rtf"):
+        return "rtf"
     # Printers and mail programs put a little before it; readers accept that, and so do we.
     if b"%PDF-" in head[:1024]:
         return "pdf"
@@ -73,10 +82,10 @@ def sniff(file: File) -> Kind:
         name = "audio or video (MP4)"
     if name is None and head[257:262] == b"ustar":
         name = "a tar archive; unpack it first"
-    if name is None and head.lstrip(b"\xef\xbb\xbf \t\r\n")[:14].lower().startswith(
-        (b"<!doctype html", b"<html", b"<?xml")
-    ):
-        name = "a web page or XML"
+    if name is None and (kind := markup.of(head)) is not None:
+        if kind in ("html", "spreadsheetml"):
+            return cast(Kind, kind)
+        name = kind
     if name is not None:
         raise Unreadable(f"This is {name}, which has no rows that can be read here; {_USE}.")
     return "text"
@@ -119,9 +128,15 @@ def _zip(file: File) -> Kind:
     elif mimetype.startswith(f"{_ODF}spreadsheet".encode()):
         kind = "ods"
     elif any(name.startswith("ppt/") for name in names):
-        raise Unreadable("This is a PowerPoint presentation; save its text as DOCX or PDF.")
+        kind = "pptx"
+    elif mimetype.startswith(f"{_ODF}text".encode()):
+        kind = "odt"
+    elif mimetype.startswith(b"application/epub+zip") or "META-INF/container.xml" in names:
+        kind = "epub"
     elif mimetype.startswith(_ODF.encode()):
-        raise Unreadable("This is an OpenDocument text or drawing; save it as DOCX or PDF.")
+        raise Unreadable(
+            "This is an OpenDocument presentation or drawing; save it as PPTX, ODT or PDF."
+        )
     if any(entry.flag_bits & 1 for entry in entries):
         raise Unreadable("This archive is protected by a password; remove it and upload it again.")
     if kind != "zip":

@@ -30,34 +30,6 @@ _PRIVATE = re.compile("[\uf000-\uf0ff]")
 _MAX_SPAN = 63
 # Half points by which a manual raise or drop is more than a nudge.
 _RAISED_BY = 4
-SENTENCES = {
-    "struck": (
-        "In 1 place text is struck out and was left out (paragraph {row}).",
-        "In {n} places text is struck out and was left out (first in paragraph {row}).",
-    ),
-    "hidden_text": (
-        "In 1 place text is hidden and was left out (paragraph {row}).",
-        "In {n} places text is hidden and was left out (first in paragraph {row}).",
-    ),
-    "deleted": (
-        "In 1 place text was deleted while changes were tracked, and was left out "
-        "(paragraph {row}).",
-        "In {n} places text was deleted while changes were tracked, and was left out "
-        "(first in paragraph {row}).",
-    ),
-    "sign": (
-        "1 sign of a symbol font is not known and was left out (paragraph {row}); write it as a "
-        "letter.",
-        "{n} signs of a symbol font are not known and were left out (first in paragraph {row}); "
-        "write them as letters.",
-    ),
-    "merged": (
-        "1 cell of a table was filled with the text of the merged cell that it belongs to "
-        "(paragraph {row}).",
-        "{n} cells of tables were filled with the text of the merged cells that they belong to "
-        "(first in paragraph {row}).",
-    ),
-}
 
 
 def word_blocks(file: File, seen: Seen) -> Iterator[Block]:
@@ -270,6 +242,12 @@ class _Body(_Word):
                 note = self.notes.get(f"{name.removesuffix('Reference')} {attributes.get('id')}")
                 if note:
                     self._add(f" [{note}]")
+            case "blip" | "imagedata":
+                self.seen.add("picture", self.number)
+            case "chart" | "relIds":  # of a drawing whose words stand elsewhere
+                self.seen.add("object", self.number)
+            case "commentReference":
+                self.seen.add("comment", self.number)
             case "pStyle" if self.paragraphs:
                 self.paragraphs[-1].level = self.styles.levels.get(value, 0)
                 self.paragraphs[-1].look = self.styles.look(value)

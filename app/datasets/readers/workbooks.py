@@ -7,14 +7,16 @@ from contextlib import ExitStack, contextmanager
 from typing import Any, Protocol
 
 from app.datasets.mapping import Hidden, Merged
-from app.datasets.readers.files import Entry, File
+from app.datasets.readers.files import File, Inner
 from app.datasets.readers.grids import Area, GridRow, Seen, table_rows
 from app.datasets.readers.headers import Rows, with_header
 from app.datasets.readers.ods import OdsBook
 from app.datasets.readers.unreadable import Unreadable
+from app.datasets.readers.web_page import HtmlBook, WebPage
 from app.datasets.readers.xls import XlsBook
 from app.datasets.readers.xlsb import XlsbBook
 from app.datasets.readers.xlsx import XlsxBook
+from app.datasets.readers.xml_2003 import Xml2003Book
 
 _LOCKED = (
     "This workbook is protected by a password; open it in Excel, remove the password and upload it "
@@ -47,9 +49,12 @@ class _Book(Protocol):
 class Workbook:
     """A workbook that is open for as long as the stack is; its sheets are read one at a time."""
 
-    def __init__(self, file: File, kind: str, stack: ExitStack) -> None:
+    def __init__(
+        self, file: File, kind: str, stack: ExitStack, page: WebPage | None = None
+    ) -> None:
+        """Open a workbook, or the tables of a page as one."""
         with _whole():
-            self._book = _opened(file, kind, stack)
+            self._book = HtmlBook(page) if page is not None else _opened(file, kind, stack)
             self.sheets = self._book.sheets
 
     def first_filled(self) -> str:
@@ -127,7 +132,9 @@ def _telling(
 def _opened(file: File, kind: str, stack: ExitStack) -> _Book:
     if kind == "xls":
         return XlsBook(file, _LOCKED)
-    source = file.held() if isinstance(file, Entry) else file.path
+    if kind == "spreadsheetml":
+        return Xml2003Book(file)
+    source = file.held() if isinstance(file, Inner) else file.path
     archive = stack.enter_context(zipfile.ZipFile(source))
     if kind == "ods":
         return OdsBook(archive)

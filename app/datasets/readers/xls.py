@@ -7,7 +7,7 @@ import xlrd
 from xlrd.biffh import XLRDError
 
 from app.datasets.readers import number_formats, signs
-from app.datasets.readers.files import Entry, File
+from app.datasets.readers.files import File, Inner
 from app.datasets.readers.grids import Area, GridRow, Seen, check_length
 from app.datasets.readers.number_formats import NumberFormat
 from app.datasets.readers.tables import MAX_COLUMNS
@@ -31,7 +31,7 @@ class XlsBook:
     """A workbook, held whole as xlrd reads it."""
 
     def __init__(self, file: File, locked: str) -> None:
-        content = file.held() if isinstance(file, Entry) else None
+        content = file.held() if isinstance(file, Inner) else None
         try:
             self._book = xlrd.open_workbook(
                 None if content is not None else str(file.path),

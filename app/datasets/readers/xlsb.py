@@ -14,7 +14,7 @@ from python_calamine import (
 )
 
 from app.datasets.readers import number_formats
-from app.datasets.readers.files import Entry, File
+from app.datasets.readers.files import File, Inner
 from app.datasets.readers.grids import Area, GridRow, Seen, check_length
 from app.datasets.readers.tables import MAX_COLUMNS
 from app.datasets.readers.unreadable import Unreadable
@@ -29,7 +29,7 @@ class XlsbBook:
         try:
             self._book = (
                 CalamineWorkbook.from_filelike(file.held())
-                if isinstance(file, Entry)
+                if isinstance(file, Inner)
                 else CalamineWorkbook.from_path(str(file.path))
             )
         except PasswordError:

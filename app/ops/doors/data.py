@@ -42,7 +42,8 @@ HeaderRowOption = Annotated[
     ),
 ]
 HiddenOption = Annotated[
-    Literal["leave_out", "take_in"], typer.Option(help="Hidden or filtered rows and columns")
+    Literal["leave_out", "take_in"],
+    typer.Option(help="Hidden or filtered rows and columns, and hidden slides"),
 ]
 MergedOption = Annotated[
     Literal["fill", "leave_blank"],

@@ -164,6 +164,20 @@ def test_word(tmp_path: Path) -> None:
         read(tmp_path, files.docx("<w:p>" * 300 + "</w:p>" * 300))
 
 
+def test_pictures_charts_and_comments_of_word_are_counted(tmp_path: Path) -> None:
+    drawing = '<w:p><w:r><w:drawing><a:blip xmlns:a="a"/></w:drawing></w:r></w:p>'
+    chart = '<w:p><w:r><w:drawing><c:chart xmlns:c="c"/></w:drawing></w:r></w:p>'
+    comment = '<w:p><w:r><w:t>Text.</w:t></w:r><w:r><w:commentReference w:id="1"/></w:r></w:p>'
+    found = read(tmp_path, files.docx(drawing * 2 + chart + comment), way="text")
+    said = " ".join(found.warnings)
+    for sentence in (
+        "2 pictures were not read",
+        "1 chart or embedded object was not read (paragraph 3)",
+        "1 comment was not read",
+    ):
+        assert sentence in said, sentence
+
+
 def test_pdf(tmp_path: Path) -> None:
     page = [
         ("When may I eat?", 14),

@@ -51,6 +51,9 @@ def examples(name: str) -> tuple[list[str], Counter[str], str]:
         ("extra-02b-ehr-pipe-unquoted.txt", 24, {}),
         ("extra-03b-quiz.docx", 10, {}),
         ("extra-07-google-forms.csv", 24, {}),
+        ("extra-11-faq.html", 24, {}),
+        ("extra-12b-html-in-truth.xls", 24, {}),
+        ("extra-12f-faq.odt", 24, {}),
         ("var-02-1-sep-tab.csv", 24, {}),
         ("var-03-1-header-twice.csv", 24, {"header_again": 1}),
         ("var-04-1-names.csv", 24, {}),
@@ -91,6 +94,9 @@ def test_as_many_examples_as_the_field_has(
         ("extra-02b-ehr-pipe-unquoted.txt",
          ["Four books, for three weeks.\nPlease call if it gets worse."]),
         ("extra-03b-quiz.docx", ["Four books, for three weeks."]),
+        ("extra-11-faq.html", ["Four books, for three weeks.", "Swim only between the ropes."]),
+        ("extra-12b-html-in-truth.xls", ["Four books, for three weeks."]),
+        ("extra-12f-faq.odt", ["Four books, for three weeks.", "Swim only between the ropes."]),
     ],
 )  # fmt: skip
 def test_what_is_shown_is_learned(name: str, answers: list[str]) -> None:
@@ -106,3 +112,17 @@ def test_a_handout_of_word_as_its_reader_sees_it() -> None:
     for hidden in ("five", "HIDDEN", "STRUCK", "Two litres"):
         assert hidden not in whole
     assert "3 places text was deleted" in said
+
+
+def test_columns_of_a_pdf_are_not_read_across() -> None:
+    texts, _, said = examples("extra-04b-columns-line-by-line.pdf")
+    whole = " ".join("\n".join(texts).split())
+    end = "including exceptional circumstances during examinations."
+    for question, answer in (
+        ("When does the school library open?", "At half past seven, on every school day."),
+        ("Where does the chess club meet?", "In room 12, every Friday after lessons."),
+        ("What does the yellow flag at the pool mean?", "Swim only between the ropes."),
+    ):
+        notice = f"The notice beside the entrance explains this arrangement thoroughly, {end}"
+        assert f"{question} {answer} {notice}" in whole
+    assert "side by side" not in said

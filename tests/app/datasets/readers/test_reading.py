@@ -245,7 +245,7 @@ BAD: dict[str, tuple[bytes | str, str]] = {
     "docx": (zip_of(word__document_xml=b"<x/>"), "has no text"),
     "sqlite": (b"SQLite format 3\0" + bytes(80), "an SQLite database"),
     "exe": (b"MZ\x90\0" + bytes(80), "a Windows program"),
-    "html": (b"<!DOCTYPE html><table>", "a web page"),
+    "html": (b"<!DOCTYPE html><table>", "has no text"),
     "pickle": (b"\x80\x04\x95" + bytes(20), "a Python pickle"),
     "parquet": (b"PAR1" + bytes(20), "This Parquet file is damaged"),
 }
