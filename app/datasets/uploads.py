@@ -38,10 +38,12 @@ _ID = re.compile(r"[0-9a-f]{32}")
 _ENDINGS = frozenset(
     {"csv", "tsv", "tab", "json", "jsonl", "ndjson", "xlsx", "xlsm", "xlsb", "xls", "ods"}
     | {"parquet", "txt", "text", "md", "markdown", "docx", "docm", "pdf", "zip", ""}
+    | {"eml", "mbox", "vtt", "srt", "gift", "xml", "apkg", "colpkg"}
 )
 READABLE = (
     "tables (CSV, TSV, Excel, ODS, JSON, JSONL, Parquet), documents (Word, PDF with text, "
-    "Markdown, TXT) and ZIP archives of them"
+    "Markdown, TXT), chats, mail and transcripts (WhatsApp, Teams, Slack, EML, MBOX, VTT, SRT), "
+    "quizzes and cards (Moodle, QTI, Aiken, Anki) and ZIP archives of them"
 )
 # So much room is asked for at once where nobody has said how long a file will be.
 _ROOM_STEP_BYTES = 64 * 1024**2

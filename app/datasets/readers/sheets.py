@@ -71,7 +71,10 @@ def read_sheet(path: Path, max_rows: int) -> Sheet:
             found.append(cells)
             names.update(dict.fromkeys(cells))  # JSON names its columns row by row
             if len(names) > MAX_COLUMNS:
-                raise Unreadable(f"This sheet has more than {MAX_COLUMNS:,} columns.")
+                raise Unreadable(
+                    f"This sheet has more than {MAX_COLUMNS:,} columns; keep only those that are "
+                    "needed."
+                )
         warnings = source.inspection.warnings
         # Named by nobody and with nothing in it.
         columns = [
@@ -80,7 +83,9 @@ def read_sheet(path: Path, max_rows: int) -> Sheet:
             if name not in source.unnamed or any(cells.get(name) for cells in found)
         ]
     if not found:
-        raise Unreadable("This sheet has no rows with questions.")
+        raise Unreadable(
+            "This sheet has no rows with questions; write each question in a row of its own."
+        )
     rows = [[cells.get(name, "") for name in columns] for cells in found]
     return Sheet(
         columns=[_clean(name) for name in columns],

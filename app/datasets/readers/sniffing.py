@@ -4,10 +4,13 @@ import stat
 import zipfile
 from typing import Literal
 
+from app.datasets.readers import anki, mail, named_kinds, quiz_xml
 from app.datasets.readers.files import File
 from app.datasets.readers.unreadable import Unreadable
 
-Kind = Literal["text", "xlsx", "ods", "xls", "parquet", "docx", "pdf", "zip"]
+Kind = Literal[
+    "text", "xlsx", "ods", "xls", "parquet", "docx", "pdf", "zip", "mail", "quiz_xml", "anki"
+]
 MAX_ZIP_ENTRIES = 10_000
 MAX_UNPACKED_BYTES = 2 * 1024**3
 # A sheet of ordinary rows shrinks 5 to 30 times; repeated rows up to about 100 times.
@@ -16,12 +19,6 @@ SMALL_BYTES = 50 * 1024**2
 
 _USE = "use CSV, Excel, JSON, Parquet, Word, PDF with text, Markdown or plain text"
 _NAMES = (
-    (b"\x89PNG", "a picture (PNG)"),
-    (b"\xff\xd8\xff", "a picture (JPEG)"),
-    (b"GIF8", "a picture (GIF)"),
-    (b"BM\x00", "a picture (BMP)"),
-    (b"II*\0", "a picture (TIFF)"),
-    (b"MM\0*", "a picture (TIFF)"),
     (b"SQLite format 3\0", "an SQLite database"),
     (b"MZ", "a Windows program"),
     (b"\x7fELF", "a program"),
@@ -32,9 +29,6 @@ _NAMES = (
     (b"7z\xbc\xaf", "a 7z archive; unpack it first"),
     (b"Rar!", "a RAR archive; unpack it first"),
     (b"ARROW1", "an Arrow file"),
-    (b"RIFF", "audio or video"),
-    (b"ID3", "audio (MP3)"),
-    (b"OggS", "audio (Ogg)"),
     (b"{\\rtf", "an RTF document"),
     (b"PARE", "an encrypted Parquet file"),
     (b"\x80\x02", "a Python pickle"),
@@ -68,9 +62,13 @@ def sniff(file: File) -> Kind:
     # Printers and mail programs put a little before it; readers accept that, and so do we.
     if b"%PDF-" in head[:1024]:
         return "pdf"
+    if refusal := named_kinds.refusal_of(head):
+        raise Unreadable(refusal)
+    if mail.looks_like_mail(head):
+        return "mail"
+    if quiz_xml.is_quiz(head):
+        return "quiz_xml"
     name = next((name for magic, name in _NAMES if head.startswith(magic)), None)
-    if name is None and head[4:8] == b"ftyp":
-        name = "audio or video (MP4)"
     if name is None and head[257:262] == b"ustar":
         name = "a tar archive; unpack it first"
     if name is None and head.lstrip(b"\xef\xbb\xbf \t\r\n")[:14].lower().startswith(
@@ -92,6 +90,11 @@ def _ole(file: File) -> Kind:
         )
     if any(name.encode("utf-16-le") in start for name in ("Workbook\0", "Book\0")):
         return "xls"
+    if "__substg1.0_".encode("utf-16-le") in start:
+        raise Unreadable(
+            "This is a mail of Outlook (MSG), which cannot be read here; open it in Outlook, save "
+            "it as EML or text, or drag it into another mail program, and upload that."
+        )
     raise Unreadable(
         "This is a document in Office's old format (before 2007), not a workbook; open it and "
         "save it as DOCX, XLSX or CSV."
@@ -118,12 +121,17 @@ def _zip(file: File) -> Kind:
         kind = "docx"
     elif mimetype.startswith(f"{_ODF}spreadsheet".encode()):
         kind = "ods"
+    elif not names.isdisjoint(anki.COLLECTIONS):
+        kind = "anki"
     elif any(name.startswith("ppt/") for name in names):
         raise Unreadable("This is a PowerPoint presentation; save its text as DOCX or PDF.")
     elif mimetype.startswith(_ODF.encode()):
         raise Unreadable("This is an OpenDocument text or drawing; save it as DOCX or PDF.")
     if any(entry.flag_bits & 1 for entry in entries):
-        raise Unreadable("This archive is protected by a password; remove it and upload it again.")
+        raise Unreadable(
+            "This archive is protected by a password; pack its files again without one, then "
+            "upload that."
+        )
     if kind != "zip":
         _check_package(entries, file)
     return kind
