@@ -28,6 +28,7 @@ from app.datasets.readers import (
     headers,
     json_rows,
     named_kinds,
+    option_rows,
     parquet,
     pdf,
     quiz_xml,
@@ -267,7 +268,7 @@ def _open(file: File, read_as: ReadAs, stack: ExitStack) -> Source:
         case "parquet":
             inspection = _new_inspection("parquet", "row")
             inspection.columns, rows = parquet.open_parquet(file)
-            return Source(inspection, rows)
+            return _of_option_table(Source(inspection, rows), read_as)
         case "mail" | "quiz_xml" | "anki":
             return _of_export(exports.open_file(kind, file, read_as.options))
         case "docx":
@@ -392,7 +393,11 @@ def _open_json(text: io.TextIOWrapper, inspection: Inspection, read_as: ReadAs) 
     if chat_exports.holds_messages(first[1]):
         inspection.pause_minutes = read_as.pause_minutes
     seen = Seen()
-    rows = chat_exports.opened(itertools.chain([first], objects), read_as.pause_minutes, seen)
+    objects = itertools.chain([first], objects)
+    rows = chat_exports.opened(objects, read_as.pause_minutes, seen)
+    if choice := option_rows.option_columns(first[1]):
+        inspection.options = read_as.options
+        rows = option_rows.rows(rows, choice, read_as.options)
     said = fragments.sentences(inspection.place)
     return Source(inspection, _telling(rows, inspection, lambda: seen.sentences(said)))
 
@@ -405,7 +410,24 @@ def _open_csv(
     table = tables.read_csv(
         text, sample, delimiter, header_row=read_as.header_row, has_header=read_as.has_header
     )
-    return _of_chat_table(_of_table(inspection, table), read_as)
+    return _of_known_table(_of_table(inspection, table), read_as)
+
+
+def _of_known_table(source: Source, read_as: ReadAs) -> Source:
+    """Read tables that are multiple choice, or messages, as what they are."""
+    return _of_chat_table(_of_option_table(source, read_as), read_as)
+
+
+def _of_option_table(source: Source, read_as: ReadAs) -> Source:
+    """Put the right option of each row into one column; leave other tables as they are."""
+    inspection = source.inspection
+    choice = option_rows.option_columns(inspection.columns)
+    if choice is None:
+        return source
+    rows = option_rows.rows(source.rows, choice, read_as.options)
+    inspection.columns = option_rows.kept_columns(inspection.columns, choice)
+    inspection.options = read_as.options
+    return Source(inspection, rows, source.unnamed)
 
 
 def _of_chat_table(source: Source, read_as: ReadAs) -> Source:
@@ -510,7 +532,7 @@ def _open_workbook(
     if inspection.sheet == ALL_SHEETS:
         filled = book.columns(**chosen)
         return _joined(
-            [(name, _sheet_opener(book, name, chosen, kind)) for name in filled],
+            [(name, _sheet_opener(book, name, chosen, kind, read_as)) for name in filled],
             inspection,
             "sheet",
         )
@@ -519,13 +541,15 @@ def _open_workbook(
             f"The workbook has {len(book.sheets)} sheets; “{inspection.sheet}” was read and the "
             "others were not."
         )
-    return _of_chat_table(_of_table(inspection, book.rows(inspection.sheet, **chosen)), read_as)
+    return _of_known_table(_of_table(inspection, book.rows(inspection.sheet, **chosen)), read_as)
 
 
 def _sheet_opener(
-    book: workbooks.Workbook, name: str, chosen: dict[str, Any], kind: Format
+    book: workbooks.Workbook, name: str, chosen: dict[str, Any], kind: Format, read_as: ReadAs
 ) -> Callable[[ExitStack], Source]:
-    return lambda _: _of_table(_new_inspection(kind, "row"), book.rows(name, **chosen))
+    return lambda _: _of_option_table(
+        _of_table(_new_inspection(kind, "row"), book.rows(name, **chosen)), read_as
+    )
 
 
 def _open_archive(file: File, read_as: ReadAs, stack: ExitStack) -> Source:
@@ -795,7 +819,10 @@ def _judge(inspection: Inspection, left_out: list[int]) -> None:
 
 
 def _tell_passed_over(inspection: Inspection, counts: Counter[str]) -> None:
-    for reason, (one, many) in _PASSED_OVER.items():
+    words = _PASSED_OVER
+    if not inspection.is_document:
+        words = words | _OF_QUIZ
+    for reason, (one, many) in words.items():
         if counts[reason]:
             inspection.warnings.append(counted(counts[reason], one, many))
 
@@ -852,6 +879,17 @@ _PASSED_OVER = {
     "total": (
         "1 row at the end is a total and was left out.",
         "{n} rows at the end are totals and were left out.",
+    ),
+}
+
+
+# Of a document a person marks the right ones; a quiz says it in its own way.
+_OF_QUIZ = {
+    "options": (
+        "1 question does not say which of its options is right, and was left out; set the right "
+        "one in the quiz and export it again.",
+        "{n} questions do not say which of their options are right, and were left out; set the "
+        "right ones in the quiz and export it again.",
     ),
 }
 

@@ -645,3 +645,90 @@ def test_clutter_of_an_archive_is_passed_over_and_listed(tmp_path: Path) -> None
     # A README alone may be what is meant.
     alone = "# Where?\n\nThere.\n\n# Who?\n\nWe.\n\n# When?\n\nNow.\n"
     assert len(rows(tmp_path, files.zip_of({"README.md": alone}))[1]) == 3
+
+
+# --- tables of multiple choice ---------------------------------------------------------------
+
+CHOICES = [
+    ("How much?", ("1 g", "100 mg", "2 g"), 1),
+    ("Who?", ("the nurse", "nobody", "the cook"), 0),
+    ("When?", ("never", "at noon", "at eight"), 2),
+]
+
+
+@pytest.mark.parametrize(
+    ("header", "right"),
+    [
+        ("Question,Option A,Option B,Option C,Correct answer", "abc"),
+        ("Frage,Antwort A,Antwort B,Antwort C,Richtig", "A) B) C)".split()),  # noqa: SIM905
+        ("question,A,B,C,answer", "ABC"),
+        ("Question - max 120 characters,Answer 1 - max 75,Answer 2 - max 75,Answer 3 - max 75,"
+         "Correct answer(s) - choose at least one", "123"),
+        ("question,opa,opb,opc,cop", "012"),
+        ("question,choice_1,choice_2,choice_3,answer", None),
+    ],
+)  # fmt: skip
+def test_of_a_table_with_options_the_right_one_is_the_answer(
+    tmp_path: Path, header: str, right: Any
+) -> None:
+    lines = [header] + [
+        ",".join([asked, *texts, right[n] if right else texts[n]]) for asked, texts, n in CHOICES
+    ]
+    found, made = rows(tmp_path, "\n".join(lines))
+    assert [row[-1] for row in made] == [texts[n] for _, texts, n in CHOICES]
+    assert found.options == "leave_out"
+    assert found.columns[-1] == "answer"
+    proposal = propose(found)
+    assert {c.role.value for c in proposal.mapping.columns} == {"question", "answer"}
+    assert proposal.is_sure == ("max" not in header)
+    _, made = rows(tmp_path, "\n".join(lines), options="letters")
+    assert made[0] == ("How much?\n\na) 1 g\nb) 100 mg\nc) 2 g", "b) 100 mg")
+
+
+def test_wrong_answers_beside_a_right_one(tmp_path: Path) -> None:
+    table = "question,correct_answer,incorrect_1,incorrect_2\nWho?,the nurse,nobody,the cook\n"
+    assert rows(tmp_path, table)[1] == [("Who?", "the nurse")]
+    listed = rows(tmp_path, table, options="list")[1][0][0]
+    assert listed == "Who?\n\n- nobody\n- the cook\n- the nurse"
+
+
+def test_a_right_answer_that_is_not_plain_is_left_out(tmp_path: Path) -> None:
+    table = "question,option a,option b,correct\nWho?,I,you,A\nWhy?,x,y,Z\nHow?,p,q,\nIf?,r,,B\n"
+    found, made = rows(tmp_path, table)
+    assert made == [("Who?", "I"), "options", "options", "options"]
+    assert found.warnings == [
+        "3 questions do not say which of their options are right, and were left out; set the "
+        "right ones in the quiz and export it again."
+    ]
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        lambda n, texts: {"choices": list(texts), "answer": n},
+        lambda n, texts: {
+            "choices": {"text": list(texts), "label": ["A", "B", "C"]}, "answerKey": "ABC"[n]
+        },
+        lambda n, texts: {
+            "options": dict(zip("ABC", texts, strict=True)), "answer_idx": "ABC"[n],
+            "answer": texts[n],
+        },
+        lambda n, texts: {"choices": list(texts), "answer": texts[n]},
+    ],
+)  # fmt: skip
+def test_options_in_lists_of_json(tmp_path: Path, row: Any) -> None:
+    lines = [{"question": asked, **row(n, texts)} for asked, texts, n in CHOICES]
+    _, made = rows(tmp_path, files.jsonl(lines))
+    assert made == [(asked, texts[n]) for asked, texts, n in CHOICES]
+
+
+def test_other_tables_keep_their_columns(tmp_path: Path) -> None:
+    for header in (
+        "question,answer,answer 2",
+        "q,a",
+        "question,better answer,label",
+        "a,b,c,answer",
+    ):
+        columns = header.split(",")
+        found, _ = rows(tmp_path, f"{header}\n" + ",".join("xyzw"[: len(columns)]) + "\n")
+        assert (found.options, found.columns) == (None, columns), header
