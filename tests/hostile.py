@@ -1,4 +1,4 @@
-"""More than 150 files that are broken or meant to do harm: name -> bytes, made afresh each time.
+"""More than 400 files that are broken or meant to do harm: name -> bytes, made afresh each time.
 
 READ says that a file is read, REFUSED that it is not, EITHER that both are right; another string is
 part of the sentence with which it is refused. tests/app/datasets/readers/test_hostile_files.py

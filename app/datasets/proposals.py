@@ -194,6 +194,9 @@ def _turns(
             f"Rows with the same “{keys[0]}” seem to be one conversation: “{speaker}” says who "
             f"speaks and “{said[0]}” what is said; please check."
         )
+        people = {str(row.values.get(speaker) or "") for row in inspection.preview}
+        if not any(plain_word(who) in ANSWERING for who in people):
+            why += " Choose below who gives the answers."
         if who := _who_answers(inspection, speaker, said[0]):
             mapping = _mapping(inspection, roles)
             mapping.answers_by = who

@@ -94,6 +94,14 @@ def refusal_of(head: bytes) -> str | None:
         return f"This is a {media.sort} ({media.name}), {_WRITE_DOWN[media.sort]}."
     if head[128:132] == b"DICM":
         return f"This is a picture (DICOM, of a patient), {_WRITE_DOWN['picture']}."
+    is_xml = head.lstrip(b"\xef\xbb\xbf \r\n\t").startswith(b"<")
+    is_record = is_xml and b"urn:hl7-org:v3" in head
+    if is_record or (is_xml and b"http://hl7.org/fhir" in head):
+        return (
+            f"This is {'a clinical document (HL7 CDA)' if is_record else 'FHIR in XML'}, the "
+            "record of a patient, and no questions with answers to learn from; put those into a table "
+            "with a column for each, without the patients’ names."
+        )
     if _HL7.match(head):
         return (
             "These are HL7 messages, the records of patients as clinical systems send them, and no "

@@ -14,7 +14,9 @@ _BLANK = r"[ \t\u00a0\u202f]"
 _START = re.compile(
     r"[\u200e\u200f\ufeff]*(?P<bracket>\[)?"
     r"(?P<date>\d{1,4}(?P<mark>[./-])\d{1,2}(?P=mark)\d{2,4})[.,]{0,2}" + _BLANK + "{1,2}"
+    r"(?:(?:à|às|at|um|om|alle|kl\.?)" + _BLANK + ")?"
     r"(?P<time>\d{1,2}[:.]\d{2}(?:[:.]\d{2})?)"
+    r"(?:" + _BLANK + r"Uhr)?"
     r"(?:" + _BLANK + r"?(?P<half>[AaPp])\.?" + _BLANK + r"?[Mm]\.?)?"
     r"(?(bracket)\]" + _BLANK + r"?|" + _BLANK + r"[-–]" + _BLANK + r")(?P<rest>.*)"
 )

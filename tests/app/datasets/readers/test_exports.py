@@ -266,6 +266,29 @@ def test_whatsapp_of_android_with_the_month_first(tmp_path: Path) -> None:
     ]
 
 
+@pytest.mark.parametrize(
+    "line",
+    [
+        "27.03.26, 08:00 - {}: {}",
+        "27.03.2026, 08:00 Uhr - {}: {}",
+        "27/03/2026 à 08:00 - {}: {}",
+        "27/3/26 8:00 a. m. - {}: {}",
+        "2026-03-27, 08:00 - {}: {}",
+        "[27/03/2026, 8:00:00\u202fAM] {}: {}",
+        "27.3.2026 8.00 - {}: {}",
+    ],
+)
+def test_dates_of_whatsapp_in_many_languages(tmp_path: Path, line: str) -> None:
+    text = "\n".join([line.format("Ana", "Wann?"), line.format("Desk", "Um acht.")])
+    found, made = rows(tmp_path, text)
+    assert found.format == "whatsapp"
+    assert [row[1:] for row in made] == [
+        ("Ana", "Wann?", "2026-03-27 08:00"),
+        ("Desk", "Um acht.", "2026-03-27 08:00"),
+    ]
+    assert propose(found).why.endswith("Choose below who gives the answers.")
+
+
 def test_a_person_may_read_a_chat_as_a_text(tmp_path: Path) -> None:
     found, _ = rows(tmp_path, exports.WHATSAPP, form="document")
     assert (found.format, found.way) == ("text", "text")
@@ -594,6 +617,8 @@ REFUSED = {
     "mov": (b"\0\0\0\x14ftypqt  \0\0\0\0", "a film (QuickTime)"),
     "webm": (b"\x1a\x45\xdf\xa3" + bytes(20), "a film (WebM or Matroska)"),
     "hl7": (b"MSH|^~\\&|LAB|H|||20260327||ORU^R01|1|P|2.5\rPID|1||7\r", "HL7 messages"),
+    "cda": (b'<?xml version="1.0"?><ClinicalDocument xmlns="urn:hl7-org:v3"/>', "(HL7 CDA)"),
+    "fhir xml": (b'<Patient xmlns="http://hl7.org/fhir"><id/></Patient>', "FHIR in XML"),
     "vcard": (b"BEGIN:VCARD\r\nVERSION:3.0\r\n", "contacts (vCard)"),
     "calendar": (b"BEGIN:VCALENDAR\r\n", "a calendar (iCalendar)"),
     "fhir": (
