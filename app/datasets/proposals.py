@@ -178,7 +178,10 @@ def _turns(
 ) -> Proposal | None:
     """Propose conversations of several rows, where a column names one for several of them."""
     keys = [
-        name for name in inspection.columns if plain(name) in KEYS and _repeats(inspection, name)
+        name
+        for name in inspection.columns
+        # Pauses and threads divide a chat, however few of its rows are looked at.
+        if plain(name) in KEYS and (inspection.pause_minutes or _repeats(inspection, name))
     ]
     if len(keys) != 1:
         return None

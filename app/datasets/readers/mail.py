@@ -238,10 +238,29 @@ def _decoded(part: email.message.Message) -> str | None:
         return ""
     for encoding in (part.get_content_charset() or "utf-8", "utf-8", "cp1252"):
         try:
-            return payload.decode(encoding)
+            text = payload.decode(encoding)
         except (LookupError, ValueError):
             continue
+        is_flowed = str(part.get_param("format", "")).lower() == "flowed"
+        return _unflowed(text) if is_flowed else text
     return None
+
+
+def _unflowed(text: str) -> str:
+    """Join the lines of a paragraph that a program broke: those that end with a blank."""
+    lines: list[str] = []
+    depth = -1  # of the quotation that goes on; -1: none does
+    for line in text.replace("\r\n", "\n").split("\n"):
+        said = line.lstrip(">")
+        own_depth = len(line) - len(said)
+        said = said.removeprefix(" ")
+        if own_depth == depth:
+            lines[-1] += said
+        else:
+            lines.append(f"{'>' * own_depth}{' ' if own_depth else ''}{said}")
+        goes_on = said.endswith(" ") and said != "-- "
+        depth = own_depth if goes_on else -1
+    return "\n".join(line if line == "-- " else line.rstrip(" ") for line in lines)
 
 
 # --- what is said, and what is quoted --------------------------------------------------------

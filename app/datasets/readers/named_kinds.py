@@ -99,8 +99,8 @@ def refusal_of(head: bytes) -> str | None:
     if is_record or (is_xml and b"http://hl7.org/fhir" in head):
         return (
             f"This is {'a clinical document (HL7 CDA)' if is_record else 'FHIR in XML'}, the "
-            "record of a patient, and no questions with answers to learn from; put those into a table "
-            "with a column for each, without the patients’ names."
+            "record of a patient, and no questions with answers to learn from; put those into a "
+            "table with a column for each, without the patients’ names."
         )
     if _HL7.match(head):
         return (

@@ -326,7 +326,7 @@ def _material(node: _Node, seen: Seen, number: int, leave: frozenset[str] = froz
         for one in part.parts:
             if not isinstance(one, _Node) or one.name in leave:
                 continue
-            if one.name in ("mattext", "matemtext"):
+            if one.name in ("mattext", "matemtext", "matformattedtext"):
                 text = one.text()
                 is_html = "html" in one.attributes.get("texttype", "") or fragments.is_marked_up(
                     text

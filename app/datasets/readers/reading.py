@@ -554,8 +554,9 @@ def _sheet_opener(
 
 def _open_archive(file: File, read_as: ReadAs, stack: ExitStack) -> Source:
     entries, passed = stack.enter_context(archives.open_entries(file))
-    entries, without_questions = _quizzes_apart(entries)
-    passed += without_questions
+    for apart in (_chat_apart, _quizzes_apart):
+        entries, beside = apart(entries)
+        passed += beside
     inspection = _new_inspection("zip", "row")
     if passed:
         inspection.warnings.append(
@@ -571,13 +572,30 @@ def _open_archive(file: File, read_as: ReadAs, stack: ExitStack) -> Source:
     return _joined(parts, inspection, "file")
 
 
+def _chat_apart(entries: list[Entry]) -> tuple[list[Entry], list[archives.PassedOver]]:
+    """Take from a chat of WhatsApp what was sent along with it, of whatever kind."""
+    chats_in_it = [entry for entry in entries if _CHAT.search(entry.info.filename)]
+    if not chats_in_it:
+        return entries, []
+    passed = [
+        archives.PassedOver(archives.shown(entry.info.filename), "sent in the chat")
+        for entry in entries
+        if entry not in chats_in_it
+    ]
+    return chats_in_it, passed
+
+
+# What WhatsApp calls it: “_chat.txt”, or by the people in it.
+_CHAT = re.compile(r"(^|/)(_chat|[^/]*whatsapp[^/]*)\.txt$", re.IGNORECASE)
+
+
 def _quizzes_apart(
     entries: list[Entry],
 ) -> tuple[list[Entry], list[archives.PassedOver]]:
     """Take the XML from a package of a quiz that only says what else is in it."""
     heads: dict[Entry, bytes] = {}
     for entry in entries:
-        if entry.info.filename.lower().endswith(".xml"):
+        if entry.info.filename.lower().endswith((".xml", ".dat")):
             with _named(archives.shown(entry.info.filename)):
                 heads[entry] = entry.head(named_kinds.HEAD_BYTES)
     if not any(map(quiz_xml.is_quiz, heads.values())):

@@ -172,6 +172,32 @@ def test_a_package_of_qti_is_one_quiz(tmp_path: Path) -> None:
     assert "“imsmanifest.xml” (about the quiz)" in found.warnings[0]
 
 
+def test_a_pool_of_blackboard(tmp_path: Path) -> None:
+    def block(text: str) -> str:
+        return (
+            f"<flow_mat><material><mat_extension><mat_formattedtext type='HTML'>{text}"
+            "</mat_formattedtext></mat_extension></material></flow_mat>"
+        )
+
+    labels = "".join(
+        f"<flow_label><response_label ident='{n}'>{block(text)}</response_label></flow_label>"
+        for n, text in enumerate(("1 g", "100 mg"))
+    )
+    pool = (
+        "<?xml version='1.0'?><questestinterop><assessment><section><item><presentation>"
+        f"<flow>{block('&lt;p&gt;How much?&lt;/p&gt;')}<response_lid ident='response' "
+        f"rcardinality='Single'><render_choice>{labels}</render_choice></response_lid></flow>"
+        "</presentation><resprocessing><respcondition title='correct'><conditionvar>"
+        "<varequal respident='response'>1</varequal></conditionvar>"
+        "<setvar variablename='SCORE' action='Set'>SCORE.max</setvar></respcondition>"
+        "<respcondition title='incorrect'><conditionvar><other/></conditionvar>"
+        "<setvar variablename='SCORE' action='Set'>0.0</setvar></respcondition></resprocessing>"
+        "</item></section></assessment></questestinterop>"
+    )
+    package = {"imsmanifest.xml": "<manifest/>", "res1.dat": pool, "res2.dat": "<CATEGORIES/>"}
+    assert rows(tmp_path, files.zip_of(package))[1] == [("", "How much?", "100 mg")]
+
+
 def test_other_text_with_braces_is_no_quiz(tmp_path: Path) -> None:
     for text in (
         "Use {name} and {place}.\n\nDear {name}, welcome.\n\nBye {name}.",
@@ -242,6 +268,29 @@ def test_whatsapp_by_speaker_and_by_pause(tmp_path: Path) -> None:
     ]
     assert not propose(found).is_sure
     assert rows(tmp_path, exports.WHATSAPP, pause_minutes=1000)[1][-1][0] == "1"
+
+
+def test_whatsapp_with_what_was_sent_in_it(tmp_path: Path) -> None:
+    sent = {
+        "IMG-1.jpg": b"\xff\xd8\xff\xe0",
+        "PTT-1.opus": b"OggS\0",
+        "Ana.vcf": b"BEGIN:VCARD\r\n",
+    }
+    found, made = rows(tmp_path, files.zip_of({**sent, "_chat.txt": exports.WHATSAPP}))
+    assert made == rows(tmp_path, exports.WHATSAPP)[1]
+    assert found.warnings[0] == (
+        "In this ZIP “IMG-1.jpg” (a picture), “PTT-1.opus” (a sound) and “Ana.vcf” (sent in the "
+        "chat) were passed over."
+    )
+
+
+def test_conversations_of_one_row_are_no_questions_with_answers(tmp_path: Path) -> None:
+    text = "".join(
+        f"[{day}.3.26, 08:00:00] {'AB'[day % 2]}: Hello {day}.\n" for day in range(1, 28)
+    )
+    found, _ = rows(tmp_path, text)
+    roles = {column.name: column.role.value for column in propose(found).mapping.columns}
+    assert roles == {"conversation": "key", "speaker": "speaker", "text": "text", "date": "ignore"}
 
 
 def test_a_person_says_who_of_the_speakers_is_the_assistant(tmp_path: Path) -> None:
@@ -456,6 +505,12 @@ def test_history_as_outlook_writes_it(tmp_path: Path) -> None:
         "Von: X\nGesendet: Y\n\nalt"
     )
     assert rows(tmp_path, exports.eml(body))[1][0][-2:] == ("At eight.", "Wann?")
+
+
+def test_lines_that_a_program_broke_are_joined(tmp_path: Path) -> None:
+    body = "At \neight \nsharp.\n\n> When \n> do visits\n> end?\n-- \nDesk\n"
+    mail = exports.eml(body, Content_Type="text/plain; charset=utf-8; format=flowed")
+    assert rows(tmp_path, mail)[1][0][-2:] == ("At eight sharp.", "When do visits\nend?")
 
 
 def test_answers_between_quoted_lines_are_said(tmp_path: Path) -> None:
