@@ -159,6 +159,8 @@ def _chats() -> Iterator[Case]:
     yield "whatsapp of colons", line * 2 + b"[27.3.26, 08:00] " + b":" * 90_000 + b"\n", READ
     yield "whatsapp of media", line * 2 + b"[27.3.26, 08:00] A: " + b"<a" * 90_000 + b"\n", READ
     yield "whatsapp of words", line * 2 + b"[27.3.26, 08:00] A: " + b"a " * 90_000 + b"\n", READ
+    blanks = line * 2 + b"[27.3.26, 08:00] A: x" + b" " * 900_000 + b"x\n"
+    yield "whatsapp of blanks", blanks, READ
     yield "slack", exports.slack(), READ
     day = {"users.json": "[]", "ward/2026-09-21.json": "[" * 100_000}
     yield "slack that is no json", files.zip_of(day), "not valid JSON"
@@ -186,6 +188,7 @@ def _transcripts() -> Iterator[Case]:
     yield "vtt of nothing", b"WEBVTT\n\nNOTE x\n", "has no text"
     yield "vtt of voices", b"WEBVTT\n\n" + cue + b"<v A>x" * 100_000 + b"\n", READ
     yield "vtt of open voices", b"WEBVTT\n\n" + cue + b"<v A>x<v " * 50_000 + b"\n", READ
+    yield "vtt of blanks", b"WEBVTT\n\n" + cue + b"<v" + b" " * 900_000 + b"x\n", EITHER
     yield "vtt of tags", b"WEBVTT\n\n" + cue + b"<c" * 200_000 + b"\n", READ
     yield "vtt of one cue", b"WEBVTT\n\n" + cue + b"words\n" * 300_000, "more than 1 MB"
     yield "vtt of times", b"WEBVTT\n\n" + cue * 100_000 + b"x\n", READ
@@ -277,3 +280,6 @@ def _names() -> Iterator[Case]:
     yield "hl7", b"MSH|^~\\&|LAB|\r" * 9, "HL7 messages"
     yield "msg", files.compound({"__substg1.0_1000001F": b"x" * 5000}), "a mail of Outlook"
     yield "dicom", bytes(128) + b"DICM" + bytes(99), "DICOM"
+    yield "comments without end", b"<!-- -->" * 100_000, EITHER
+    yield "beginnings of xml", b"<?xml ?>" * 100_000, EITHER
+    yield "document types", b"<!DOCTYPE " * 100_000, EITHER

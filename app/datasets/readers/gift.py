@@ -42,7 +42,8 @@ def looks_like_gift(sample: str) -> bool:
             continue
         opens = _OPENS.search(text)
         within = text[opens.end() :].lstrip() if opens else ""
-        is_answer = within[:1] in ("=", "~", "#") or _TRUTH.match(within.partition("}")[0] + " ")
+        truth = _TRUTH.fullmatch(within.partition("}")[0])
+        is_answer = within[:1] in ("=", "~", "#") or truth is not None
         if opens and "}" in within and is_answer and len(_OPENS.findall(text)) == 1:
             num_known += 1
         elif _TITLE.match(text) is None:

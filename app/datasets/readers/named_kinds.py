@@ -54,6 +54,14 @@ _IN_FTYP = (
     ((b"qt  ",), "film", "QuickTime"),
     ((b"3gp", b"3g2"), "film", "3GP"),
 )
+# Pages may have such pictures, and speak of such records: only the outermost element counts.
+_BEGINS = (
+    rb"(?:\xef\xbb\xbf)?\s*(?:<\?xml[^>]{0,200}\?>\s*)?(?:<\?[^>]{0,500}\?>\s*){0,5}"
+    rb"(?:<!--(?:(?!-->).){0,2000}-->\s*){0,3}(?:<!DOCTYPE[^>]{0,500}>\s*)?"
+)
+_SVG = re.compile(_BEGINS + rb"<(?:\w+:)?svg[\s>]", re.DOTALL)
+_CDA = re.compile(_BEGINS + rb"<[^>]{0,2000}xmlns(?::\w+)?=[\"']urn:hl7-org:v3", re.DOTALL)
+_FHIR = re.compile(_BEGINS + rb"<[^>]{0,2000}xmlns=[\"']http://hl7\.org/fhir[\"']", re.DOTALL)
 _HL7 = re.compile(rb"[\x0b\s]*(?:MSH|FHS|BHS)\|[^\w\s]{3,5}\|")
 
 
@@ -82,10 +90,7 @@ def media_of(head: bytes) -> Named | None:
     # Of a bitmap the size is anything; what follows it is 0.
     if head.startswith(b"BM") and (head[2:4] == b"\0\0" or head[6:10] == bytes(4)):
         return Named("picture", "BMP")
-    start = head.removeprefix(b"\xef\xbb\xbf").lstrip()[:HEAD_BYTES]
-    if start.startswith(b"<svg") or (start.startswith(b"<?xml") and b"<svg" in start):
-        return Named("picture", "SVG")
-    return None
+    return Named("picture", "SVG") if _SVG.match(head) else None
 
 
 def refusal_of(head: bytes) -> str | None:
@@ -94,11 +99,10 @@ def refusal_of(head: bytes) -> str | None:
         return f"This is a {media.sort} ({media.name}), {_WRITE_DOWN[media.sort]}."
     if head[128:132] == b"DICM":
         return f"This is a picture (DICOM, of a patient), {_WRITE_DOWN['picture']}."
-    is_xml = head.lstrip(b"\xef\xbb\xbf \r\n\t").startswith(b"<")
-    is_record = is_xml and b"urn:hl7-org:v3" in head
-    if is_record or (is_xml and b"http://hl7.org/fhir" in head):
+    is_document = _CDA.match(head)
+    if is_document or _FHIR.match(head):
         return (
-            f"This is {'a clinical document (HL7 CDA)' if is_record else 'FHIR in XML'}, the "
+            f"This is {'a clinical document (HL7 CDA)' if is_document else 'FHIR in XML'}, the "
             "record of a patient, and no questions with answers to learn from; put those into a "
             "table with a column for each, without the patients’ names."
         )

@@ -12,7 +12,7 @@ from app.datasets.readers.unreadable import Unreadable
 _MAX_CUE_CHARACTERS = 1024**2
 _TIME = r"(?:(\d{1,3}):)?(\d{1,2}):(\d{2})[.,](\d{3})"
 _TIMES = re.compile(rf"\s*{_TIME}\s*-->\s*{_TIME}(?:\s.*)?")
-_VOICE = re.compile(r"<v(?:\.[^\s<>]*)?\s+([^<>]{1,200})>", re.IGNORECASE)
+_VOICE = re.compile(r"<v(?:\.[^\s<>]{0,200})?[ \t]{1,9}([^<>]{1,200})>", re.IGNORECASE)
 _TAG = re.compile(r"</?[a-zA-Z][^<>]*>|<\d[\d:.]*>|\{\\[^{}]{1,40}\}")
 # “Anna Smith: …”, as Zoom and many others write it.
 _NAME = re.compile(r"(?:>>|-|–)?\s*\[?([^\W\d_][^:\[\]\n.!?]{0,50})\]?:\s+(\S.*)", re.DOTALL)

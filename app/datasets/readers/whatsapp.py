@@ -38,7 +38,7 @@ _GONE = re.compile(
     re.IGNORECASE,
 )
 _EDITED = re.compile(
-    r"\s*[\u200e]?<[^<>]{5,60}(edited|bearbeitet|modifié|editó|modificat[oa])[^<>]{0,20}>$"
+    r"\u200e?<[^<>]{5,60}(edited|bearbeitet|modifié|editó|modificat[oa])[^<>]{0,20}>$"
 )
 
 

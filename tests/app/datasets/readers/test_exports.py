@@ -9,6 +9,7 @@ import pytest
 from app.datasets.conversations import assemble
 from app.datasets.mapping import LeftOut
 from app.datasets.proposals import propose
+from app.datasets.readers import named_kinds
 from app.datasets.readers.reading import Inspection, ReadAs, inspect, open_rows
 from app.datasets.readers.unreadable import Unreadable
 from tests import exports, files
@@ -201,6 +202,7 @@ def test_a_pool_of_blackboard(tmp_path: Path) -> None:
 def test_other_text_with_braces_is_no_quiz(tmp_path: Path) -> None:
     for text in (
         "Use {name} and {place}.\n\nDear {name}, welcome.\n\nBye {name}.",
+        "Dear {title},\n\nyour {form} came to {floor}.\n\nThank you, {first name}.",
         "question,answer\nWhat is {=x}?,A brace\nAnd {~y}?,Another\n",
         "h1 {\n color: red\n}\n\np {\n margin: 0\n}\n",
     ):
@@ -686,6 +688,14 @@ REFUSED = {
     ),
     "msg": (files.compound({"__substg1.0_1000001F": b"x" * 5000}), "a mail of Outlook (MSG)"),
 }  # fmt: skip
+
+
+def test_a_page_with_a_picture_in_it_is_no_picture() -> None:
+    page = b"<!DOCTYPE html><html><head><link href='http://hl7.org/fhir'/></head><svg/></html>"
+    for head in (page, b"<?xml version='1.0'?>" + page):
+        assert named_kinds.refusal_of(head) is None
+    framed = b'<?xml version="1.0"?><!-- a --><!DOCTYPE svg PUBLIC "x" "y">\n<svg width="1"/>'
+    assert "SVG" in (named_kinds.refusal_of(framed) or "")
 
 
 @pytest.mark.parametrize("name", REFUSED)
