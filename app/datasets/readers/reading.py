@@ -106,6 +106,8 @@ class ReadAs(BaseModel):
         ge=chats.MIN_PAUSE_MINUTES,
         le=chats.MAX_PAUSE_MINUTES,
     )
+    # Columns as the file has them, for sheets that people get back: neither a quiz nor a chat.
+    as_it_stands: bool = False
     # Of a text file: rows and columns, or prose.
     form: Literal["table", "document"] | None = None
     # Of a document: its own questions and answers, or its text in pieces.
@@ -317,7 +319,7 @@ def _open_text(file: File, read_as: ReadAs, stack: ExitStack) -> Source:
         # A chat's first date may stand in brackets, too.
         if _starts_json(start) and not exports.begins_with_a_date(sample):
             return _open_json(text, inspection, read_as)
-        if kind := exports.text_format(sample):
+        if not read_as.as_it_stands and (kind := exports.text_format(sample)):
             return _open_exported_text(kind, text, sample, inspection, read_as)
     is_document = (
         not tables.separator_line(sample) and documents.looks_like_document(sample)
@@ -395,7 +397,7 @@ def _open_json(text: io.TextIOWrapper, inspection: Inspection, read_as: ReadAs) 
     seen = Seen()
     objects = itertools.chain([first], objects)
     rows = chat_exports.opened(objects, read_as.pause_minutes, seen)
-    if choice := option_rows.option_columns(first[1]):
+    if not read_as.as_it_stands and (choice := option_rows.option_columns(first[1])):
         inspection.options = read_as.options
         rows = option_rows.rows(rows, choice, read_as.options)
     said = fragments.sentences(inspection.place)
@@ -422,7 +424,7 @@ def _of_option_table(source: Source, read_as: ReadAs) -> Source:
     """Put the right option of each row into one column; leave other tables as they are."""
     inspection = source.inspection
     choice = option_rows.option_columns(inspection.columns)
-    if choice is None:
+    if choice is None or read_as.as_it_stands:
         return source
     rows = option_rows.rows(source.rows, choice, read_as.options)
     inspection.columns = option_rows.kept_columns(inspection.columns, choice)
@@ -433,7 +435,7 @@ def _of_option_table(source: Source, read_as: ReadAs) -> Source:
 def _of_chat_table(source: Source, read_as: ReadAs) -> Source:
     """Say of a table of messages which conversation each belongs to; leave others as they are."""
     inspection = source.inspection
-    chat = team_chats.chat_columns(inspection.columns)
+    chat = None if read_as.as_it_stands else team_chats.chat_columns(inspection.columns)
     first = next(source.rows, None) if chat is not None else None
     if chat is None or first is None:
         return source

@@ -97,7 +97,7 @@ def read_sheet(path: Path, max_rows: int) -> Sheet:
 
 def _how_to_read(path: Path) -> ReadAs:
     """Read a file with a question in each line as one column, its commas being of the questions."""
-    read_as = ReadAs(form="table")
+    read_as = ReadAs(form="table", as_it_stands=True)
     with open_rows(path, read_as) as source:
         is_nameless = source.inspection.format == "csv" and not source.inspection.has_header
         if not is_nameless or source.inspection.delimiter not in (",", ";"):
@@ -107,7 +107,7 @@ def _how_to_read(path: Path) -> ReadAs:
             # In prose a space follows a comma.
             if any(text and not text.startswith(" ") for text in later):
                 return read_as
-    return ReadAs(form="table", delimiter=NO_DELIMITER, has_header=False)
+    return ReadAs(form="table", as_it_stands=True, delimiter=NO_DELIMITER, has_header=False)
 
 
 def propose_column(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> int:

@@ -11,6 +11,7 @@ from app.datasets.mapping import LeftOut
 from app.datasets.proposals import propose
 from app.datasets.readers import named_kinds
 from app.datasets.readers.reading import Inspection, ReadAs, inspect, open_rows
+from app.datasets.readers.sheets import read_sheet
 from app.datasets.readers.unreadable import Unreadable
 from tests import exports, files
 
@@ -810,6 +811,13 @@ def test_options_in_lists_of_json(tmp_path: Path, row: Any) -> None:
     lines = [{"question": asked, **row(n, texts)} for asked, texts, n in CHOICES]
     _, made = rows(tmp_path, files.jsonl(lines))
     assert made == [(asked, texts[n]) for asked, texts, n in CHOICES]
+
+
+def test_a_list_of_questions_comes_back_with_the_columns_it_had(tmp_path: Path) -> None:
+    path = tmp_path / "list.csv"
+    for header in ("question,option a,option b,correct", "ThreadId,Sender,SentTime,Content"):
+        path.write_text(f"{header}\nWho?,I,2026-03-27,A\n")
+        assert read_sheet(path, 10).columns == header.split(",")
 
 
 def test_other_tables_keep_their_columns(tmp_path: Path) -> None:
