@@ -1,4 +1,4 @@
-"""More than 150 files that are broken or meant to do harm: name -> bytes, made afresh each time.
+"""More than 400 files that are broken or meant to do harm: name -> bytes, made afresh each time.
 
 READ says that a file is read, REFUSED that it is not, EITHER that both are right; another string is
 part of the sentence with which it is refused. tests/app/datasets/readers/test_hostile_files.py
@@ -15,7 +15,7 @@ import zipfile
 import zlib
 from collections.abc import Iterator
 
-from tests import files, hostile_documents
+from tests import files, hostile_documents, hostile_exports
 
 READ, REFUSED, EITHER = "(read)", "(refused)", "(read or refused)"
 Case = tuple[str, bytes, str]
@@ -30,6 +30,7 @@ def corpus() -> Iterator[Case]:
     for group in (_magic, _tables, _json, _archives, _xlsx, _xls, _ods, _parquet, _word, _pdf):
         yield from group()
     yield from hostile_documents.corpus()
+    yield from hostile_exports.corpus()
 
 
 def _magic() -> Iterator[Case]:
@@ -174,9 +175,9 @@ def _json() -> Iterator[Case]:
     yield "new names in each line", b"".join(b'{"k%d": 1}\n' % n for n in range(1500)), "1,000"
     yield "empty list", b"[]", "empty list"
     yield "empty object", b"{}", "only empty cells"
-    yield "list of lists", b"[[1, 2], [3]]", "is not an object"
-    yield "list of texts", b'["a", "b"]', "is not an object"
-    yield "list among lines", line + b"[1]\n", "Line 2 is not an object"
+    yield "list of lists", b"[[1, 2], [3]]", "is a list and not an object"
+    yield "list of texts", b'["a", "b"]', "is a text and not an object"
+    yield "list among lines", line + b"[1]\n", "Line 2 is a list and not an object"
     yield "entry of 20 MB", b'[{"q": "' + b"x" * 20_000_000 + b'"}]', "longer than 16 MB"
     yield "line of 20 MB", line + b'{"q": "' + b"x" * 20_000_000 + b'"}\n', "longer than 16 MB"
     yield "wrapped and broken", b'{"data": [{"q": 1}, {"q": }]}', "is not valid JSON"
@@ -242,7 +243,7 @@ def _archives() -> Iterator[Case]:
     flipped = bytearray(good)
     flipped[40] ^= 0xFF
     yield "flipped bits", bytes(flipped), REFUSED
-    yield "wrong checksum", _checksum(good), REFUSED
+    yield "wrong checksum", _checksum(good), "do not match its checksum"
     yield "cut off", good[:-30], "damaged or incomplete"
     yield "only a start", b"PK\x03\x04" + bytes(26), "damaged or incomplete"
     yield "only an end", b"PK\x05\x06" + bytes(18), "has no files in it"
@@ -262,17 +263,19 @@ def _archives() -> Iterator[Case]:
         files.zip_of({"a.csv": HEAD + GOOD, "b.csv": b"x,y\n1,2\n"}),
         "differ from",
     )
+    yield "a picture beside", files.zip_of({"a.csv": HEAD + GOOD, "b.png": b"\x89PNG"}), READ
+    yield "pictures alone", files.zip_of({"b.png": b"\x89PNG"}), "only “b.png” (a picture)"
     yield (
-        "a picture beside",
-        files.zip_of({"a.csv": HEAD + GOOD, "b.png": b"\x89PNG"}),
-        "In “b.png”",
+        "office leftovers",
+        files.zip_of({"a/~$a.docx": b"x", "~WRL1.tmp": b"x", "Icon\r": b"", "a.csv": HEAD + GOOD}),
+        READ,
     )
     yield (
         "a broken one beside",
         files.zip_of({"a.csv": HEAD + GOOD, "b.csv": b'q,a\n"x'}),
         "In “b.csv”",
     )
-    yield "an empty one beside", files.zip_of({"a.csv": HEAD + GOOD, "b.csv": b""}), "In “b.csv”"
+    yield "an empty one beside", files.zip_of({"a.csv": HEAD + GOOD, "b.csv": b""}), READ
     yield "slides without a slide", files.zip_of({"ppt/presentation.xml": b"<p/>"}), "has no text"
     yield "formulas in a name", _entry("=cmd|' C calc'!A0.csv"), READ
 

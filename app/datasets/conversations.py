@@ -112,9 +112,16 @@ def _conversation(  # noqa: PLR0912 - a branch for each shape of a turn
                 messages.append(turn)
     while messages and messages[-1]["role"] != "assistant":
         messages.pop()  # nobody answered what was said last
-    if broken or not messages:
+    is_asked = any(message["role"] == "user" for message in messages)
+    if broken or not messages or not is_asked:
         # A conversation with a hole in it teaches the wrong thing: none of it is used.
-        reason = LeftOut("broken_conversation" if broken else "no_answer_in_conversation")
+        reason = LeftOut(
+            "broken_conversation"
+            if broken
+            else "no_question_in_conversation"
+            if messages
+            else "no_answer_in_conversation"
+        )
         for number, _ in rows:
             yield Made(number, broken.get(number, reason), None)
         return

@@ -31,6 +31,8 @@ MAX_SYSTEM_LENGTH = 8000
 # What becomes of hidden rows and columns of a sheet, and of the blank cells below merged ones.
 Hidden = Literal["leave_out", "take_in"]
 Merged = Literal["fill", "leave_blank"]
+# What stands below a question of a quiz: nothing, its options, or its options with letters.
+Options = Literal["leave_out", "list", "letters"]
 MAX_SPEAKER_LENGTH = 200
 MAX_WORDS = 100
 # Written by programs where a person wrote nothing. In a place for more text they are no text.
@@ -110,6 +112,26 @@ LEFT_OUT = {
         "1 question has options and does not say which is right",
         "{n} questions have options and do not say which is right",
     ),
+    "no_right_answer": (
+        "1 question has no right answer in the file",
+        "{n} questions have no right answer in the file",
+    ),
+    "question_kind": (
+        "1 question is of a kind that cannot be read as text, such as dragging or several gaps",
+        "{n} questions are of kinds that cannot be read as text, such as dragging or several gaps",
+    ),
+    "broken_question": (
+        "1 question has braces that do not close",
+        "{n} questions have braces that do not close",
+    ),
+    "notice": (
+        "1 row is a notice of the program, which nobody said",
+        "{n} rows are notices of the program, which nobody said",
+    ),
+    "no_speaker": (
+        "1 row does not say who speaks",
+        "{n} rows do not say who speaks",
+    ),
     "total": (
         "1 row at the end is a total",
         "{n} rows at the end are totals",
@@ -129,6 +151,10 @@ LEFT_OUT = {
     "no_answer_in_conversation": (
         "1 row has no answer in the whole conversation",
         "{n} rows have no answer in the whole conversation",
+    ),
+    "no_question_in_conversation": (
+        "1 row is in a conversation in which nobody asks anything",
+        "{n} rows are in conversations in which nobody asks anything",
     ),
     "bad_characters": (
         "1 row has characters that are not text (NUL or half a character)",
@@ -181,6 +207,9 @@ class Mapping(BaseModel):
     header_row: int | None = None
     hidden: Hidden | None = None
     merged: Merged | None = None
+    # How the options of a quiz are shown, and how long a pause begins a new conversation.
+    options: Options | None = None
+    pause_minutes: int | None = None
     # What words for roles mean, in turns, and whose words stand in the column that says who speaks;
     # before those that are known.
     roles: dict[str, TurnRole] = Field(default={}, max_length=MAX_WORDS)
@@ -321,6 +350,10 @@ _ROLES_OF_PEOPLE = {
     )
     for word in words.split()
 }
+# Words for people whose turns are learned unless somebody says otherwise.
+ANSWERING = frozenset(
+    word for word, role in (SPEAKERS | _ROLES_OF_PEOPLE).items() if role is TurnRole.ASSISTANT
+)
 
 
 def apply(

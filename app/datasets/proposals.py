@@ -6,9 +6,16 @@ from typing import Any, NamedTuple
 
 from app.datasets.column_names import CONTEXT, HARMLESS, KEYS, ROLES, SAID, plain
 from app.datasets.conversations import assemble
-from app.datasets.mapping import Column, ColumnRole, LeftOut, Mapping, holds_earlier_turns
+from app.datasets.mapping import (
+    ANSWERING,
+    Column,
+    ColumnRole,
+    LeftOut,
+    Mapping,
+    holds_earlier_turns,
+)
 from app.datasets.readers.reading import Inspection, ReadAs
-from app.datasets.turns import FLAGS, is_flag
+from app.datasets.turns import FLAGS, TurnRole, is_flag, plain_word
 
 _ASKS = ("?", "？", "؟")
 
@@ -27,8 +34,13 @@ def propose(inspection: Inspection, read_as: ReadAs | None = None) -> Proposal:
         read_as: What a person said of words in it.
     """
     proposal = _propose(inspection)
-    (read_as or ReadAs()).explain(proposal.mapping)
-    is_sure = proposal.is_sure and _fits(proposal.mapping, inspection)
+    chosen = read_as or ReadAs()
+    chosen.explain(proposal.mapping)
+    # Whoever says who speaks has looked at the file.
+    is_told = bool(proposal.mapping.named(ColumnRole.SPEAKER)) and (
+        TurnRole.ASSISTANT in chosen.speakers.values()
+    )
+    is_sure = (proposal.is_sure or is_told) and _fits(proposal.mapping, inspection)
     return proposal._replace(is_sure=is_sure)
 
 
@@ -39,6 +51,8 @@ def _propose(inspection: Inspection) -> Proposal:  # noqa: PLR0912 - a branch fo
         return _of_document(inspection, roles)
     if turns := _turns(inspection, roles, by_role):
         return turns
+    if inspection.format == "mail":
+        return _of_mail(inspection, roles)
     if ColumnRole.BETTER in by_role and ColumnRole.WORSE in by_role:
         better, worse = by_role[ColumnRole.BETTER][0], by_role[ColumnRole.WORSE][0]
         roles[better], roles[worse] = ColumnRole.BETTER, ColumnRole.WORSE
@@ -164,7 +178,10 @@ def _turns(
 ) -> Proposal | None:
     """Propose conversations of several rows, where a column names one for several of them."""
     keys = [
-        name for name in inspection.columns if plain(name) in KEYS and _repeats(inspection, name)
+        name
+        for name in inspection.columns
+        # Pauses and threads divide a chat, however few of its rows are looked at.
+        if plain(name) in KEYS and (inspection.pause_minutes or _repeats(inspection, name))
     ]
     if len(keys) != 1:
         return None
@@ -180,6 +197,14 @@ def _turns(
             f"Rows with the same “{keys[0]}” seem to be one conversation: “{speaker}” says who "
             f"speaks and “{said[0]}” what is said; please check."
         )
+        people = {str(row.values.get(speaker) or "") for row in inspection.preview}
+        if not any(plain_word(who) in ANSWERING for who in people):
+            why += " Choose below who gives the answers."
+        if who := _who_answers(inspection, speaker, said[0]):
+            mapping = _mapping(inspection, roles)
+            mapping.answers_by = who
+            why += f" “{who}” seems to give the answers, since the other asks."
+            return Proposal(mapping, False, why)
     elif len(by_role.get(ColumnRole.QUESTION, [])) == len(by_role.get(ColumnRole.ANSWER, [])) == 1:
         roles |= {
             keys[0]: ColumnRole.KEY,
@@ -193,6 +218,35 @@ def _turns(
     else:
         return None
     return Proposal(_mapping(inspection, roles), False, why)
+
+
+def _of_mail(inspection: Inspection, roles: dict[str, ColumnRole]) -> Proposal:
+    """Propose what a mail quotes as the question, and what it says as the answer."""
+    if "quoted" in roles and any(row.values.get("quoted") for row in inspection.preview):
+        roles["quoted"], roles["text"] = ColumnRole.QUESTION, ColumnRole.ANSWER
+        why = (
+            "What a mail quotes looks like the question, and what it says itself like the answer; "
+            "please check."
+        )
+    else:
+        roles["text"] = ColumnRole.TEXT
+        why = "These mails quote no others, so their text is used as it is; please check."
+    return Proposal(_mapping(inspection, roles), False, why)
+
+
+def _who_answers(inspection: Inspection, speaker: str, said: str) -> str:
+    """Return who answers where the words say the opposite: a teacher who asks, and one other."""
+    asks: dict[str, list[bool]] = {}
+    for row in inspection.preview:
+        who, text = row.values.get(speaker), row.values.get(said)
+        if isinstance(who, str) and isinstance(text, str) and who and text:
+            asks.setdefault(who, []).append(text.rstrip().endswith(_ASKS))
+    if len(asks) != 2:
+        return ""
+    one, other = sorted(asks, key=lambda who: sum(asks[who]) / len(asks[who]))
+    known = ANSWERING & {plain_word(other)}
+    mostly_asks = sum(asks[other]) * 2 > len(asks[other]) and not any(asks[one])
+    return one if known and mostly_asks else ""
 
 
 def _goes_before(inspection: Inspection, name: str) -> bool:

@@ -39,11 +39,13 @@ _ENDINGS = frozenset(
     {"csv", "tsv", "tab", "json", "jsonl", "ndjson", "xlsx", "xlsm", "xlsb", "xls", "ods"}
     | {"parquet", "txt", "text", "md", "markdown", "docx", "docm", "pdf", "zip", ""}
     | {"odt", "ott", "rtf", "pptx", "pptm", "ppsx", "html", "htm", "xhtml", "epub", "xml", "gz"}
+    | {"eml", "mbox", "vtt", "srt", "gift", "apkg", "colpkg"}
 )
 READABLE = (
     "tables (CSV, TSV, Excel, ODS, JSON, JSONL, Parquet), documents (Word, ODT, RTF, PowerPoint, "
-    "HTML, EPUB, PDF with text, Markdown, TXT), ZIP archives of them, "
-    "and any one of them packed by gzip"
+    "HTML, EPUB, PDF with text, Markdown, TXT), chats, mail and transcripts (WhatsApp, Teams, "
+    "Slack, EML, MBOX, VTT, SRT), quizzes and cards (Moodle, QTI, Aiken, Anki), ZIP archives of "
+    "them, and any one of them packed by gzip"
 )
 # So much room is asked for at once where nobody has said how long a file will be.
 _ROOM_STEP_BYTES = 64 * 1024**2

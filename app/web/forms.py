@@ -123,6 +123,8 @@ class ReadAsForm(Form):
     header_row: str = ""
     hidden: str = ""
     merged: str = ""
+    options: str = ""
+    pause_minutes: str = ""
     form: str = ""
     way: str = ""
     chunk_tokens: str = ""

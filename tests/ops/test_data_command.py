@@ -13,7 +13,7 @@ from sqlalchemy.orm import Session
 from app import cli
 from app.core.models import DatasetVersion, Role, Split, VersionStatus
 from app.datasets import examples
-from tests import files, patience
+from tests import exports, files, patience
 from tests.factories import make_user
 from worker.cpu import reading
 
@@ -44,6 +44,21 @@ def test_how_a_sheet_is_read_can_be_said(tmp_path: Path) -> None:
     assert "1 row is hidden or filtered out" in told.stdout
     refused = etude("inspect", str(book), "--header-row", "9")
     assert "There is nothing in row 9" in refused.stderr
+
+
+def test_a_quiz_and_a_chat_are_read_as_they_are_asked_for(tmp_path: Path) -> None:
+    quiz, chat = tmp_path / "quiz.txt", tmp_path / "chat.txt"
+    quiz.write_text(exports.AIKEN)
+    told = json.loads(etude("inspect", str(quiz), "--options", "letters", "--json").stdout)
+    assert told["mapping"]["options"] == "letters"
+    assert told["examples"][0][1]["content"] == "b) Blood pressure"
+    chat.write_text(exports.WHATSAPP)
+    who = ("--speakers", "Desk=assistant", "--speakers", "Ana=user", "--speakers", "Ben=user")
+    told = json.loads(etude("inspect", str(chat), *who, "--json").stdout)
+    assert (told["num_examples"], told["mapping"]["pause_minutes"]) == (2, 240)
+    assert told["inspection"]["is_sure"]
+    told = json.loads(etude("inspect", str(chat), *who, "--pause-minutes", "1000", "--json").stdout)
+    assert (told["num_examples"], told["mapping"]["pause_minutes"]) == (1, 1000)
 
 
 def test_inspect_tells_and_stores_nothing(tmp_path: Path) -> None:

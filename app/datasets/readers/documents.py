@@ -13,9 +13,10 @@ from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 from app.datasets.column_names import ROLES, is_known_name, plain
-from app.datasets.mapping import ColumnRole, LeftOut
+from app.datasets.mapping import ColumnRole, LeftOut, Options
 from app.datasets.readers import tables
 from app.datasets.readers.blocks import TABLE_RULE, Block
+from app.datasets.readers.quizzes import with_options
 
 PAIR_COLUMNS = ["section", "question", "answer", "found_in"]
 TEXT_COLUMNS = ["section", "text"]
@@ -51,28 +52,32 @@ class Counts:
 
     def __init__(self) -> None:
         self.num_unused = 0  # paragraphs and tables under no question
+        self.num_with_options = 0  # questions
 
 
 def pairs(
-    blocks: Callable[[], Iterator[Block]], counts: Counts
+    blocks: Callable[[], Iterator[Block]], counts: Counts, options: Options = "leave_out"
 ) -> Iterator[tuple[int, Row | LeftOut]]:
     """Find the questions and answers that the document itself sets down.
 
     Args:
         blocks: Opens the document at its start; once more where options need a key to them.
+        options: How what there was to choose from is shown.
     """
-    finder = _Pairs(counts, lambda: answer_key(blocks()))
+    finder = _Pairs(counts, lambda: answer_key(blocks()), options)
     for block in blocks():
         yield from finder.see(block)
     yield from finder.flush()
 
 
 class _Pairs:
-    def __init__(self, counts: Counts, find_key: Callable[[], dict[int, str]]) -> None:
+    def __init__(
+        self, counts: Counts, find_key: Callable[[], dict[int, str]], options: Options
+    ) -> None:
         self.counts = counts
         self.find_key = find_key
+        self.options = options
         self.key: dict[int, str] | None = None
-        self.num_with_options = 0
         self.headings: list[tuple[int, str]] = []
         self.question = ""
         self.number = 0
@@ -101,10 +106,12 @@ class _Pairs:
         answer = "\n\n".join(self.answer).strip()
         options = _options("\n".join(self.answer)) if self.is_open and self.question else None
         if options:
-            self.num_with_options += 1
+            self.counts.num_with_options += 1
             right = options.right or options.texts.get(self._of_key())
             if right:
-                yield self.number, self._row(self.question, right, self.found_in)
+                texts = list(options.texts.values())
+                asked, answer = with_options(self.question, texts, [right], self.options)
+                yield self.number, self._row(asked, answer, self.found_in)
             else:
                 yield self.number, LeftOut("options")
         elif _is_key(answer):
@@ -119,7 +126,7 @@ class _Pairs:
         if self.key is None:
             self.key = self.find_key()
         numbered = re.match(r"\s*(\d{1,3})[.)]", self.question)
-        return self.key.get(int(numbered[1]) if numbered else self.num_with_options, "")
+        return self.key.get(int(numbered[1]) if numbered else self.counts.num_with_options, "")
 
     def _ask(self, question: str, number: int, found_in: str) -> None:
         self.question, self.number, self.found_in = question, number, found_in

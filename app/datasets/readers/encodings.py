@@ -98,7 +98,9 @@ def detect(file: File, chosen: str | None = None, *, is_checked: bool = False) -
 
 def _checked(file: File, name: str, head: bytes) -> str:
     if name not in CHOICES and name not in {mark[1] for mark in _MARKS}:
-        raise Unreadable(f"“{name}” is not an encoding that can be chosen here.")
+        raise Unreadable(
+            f"“{name}” is not an encoding that can be chosen here; choose another, such as utf-8."
+        )
     if name == "utf-8" and head.startswith(codecs.BOM_UTF8):
         name = "utf-8-sig"
     fault = _first_fault(file, name)
@@ -106,7 +108,7 @@ def _checked(file: File, name: str, head: bytes) -> str:
         raise Unreadable(_nul(fault))
     if fault is not None:
         raise Unreadable(
-            f"Line {fault.line:,} is not {name}; choose another encoding for this file, "
+            f"Line {fault.line:,} cannot be read as {name}; choose another encoding for this file, "
             "or save it as UTF-8."
         )
     return name

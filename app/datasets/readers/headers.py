@@ -166,7 +166,7 @@ class _Table:
             if at is None:
                 raise Unreadable(
                     f"There is nothing in {self.place} {header_row:,}, so it cannot have the "
-                    "column names; choose another."
+                    "column names; choose another row."
                 )
             return self._with_groups(at)
         if has_header:

@@ -7,6 +7,8 @@ from typing import Any, BinaryIO, NoReturn, cast
 
 from pydantic_core import from_json
 
+from app.datasets.column_names import is_known_name
+from app.datasets.readers import chat_exports
 from app.datasets.readers.unreadable import Unreadable
 from app.datasets.turns import are_turns
 
@@ -35,7 +37,7 @@ def is_jsonl(text: io.TextIOBase) -> bool:
         for line in iter(lambda: text.readline(MAX_ENTRY_CHARACTERS), ""):
             if line.strip():
                 value = _decoder.decode(_without_comma(line))
-                return isinstance(value, dict) and (_goes_on(text) or len(_entries(value)) == 1)
+                return isinstance(value, dict) and (_goes_on(text) or _entries(value)[0] is value)
     except (ValueError, RecursionError):
         # One object over many lines, or a fault in line 1: told apart by what follows it.
         return line.lstrip()[:1] != "[" and _second_line_is_object(text)
@@ -280,54 +282,120 @@ def _wrapped(text: io.TextIOBase) -> Iterator[tuple[int, Row]]:
 
 def _entries(value: Any) -> list[Any]:
     """Return the rows of an object that is a whole file; else it is the only one itself."""
-    if not isinstance(value, dict) or {"messages", "conversations"} & value.keys():
+    if not isinstance(value, dict):
         return [value]
-    lists = {
-        name: entries
-        for name, entries in value.items()
-        if isinstance(entries, list)
-        and entries
-        and all(isinstance(entry, dict) for entry in entries)
-        and not are_turns(entries)
-    }
+    chat_exports.refuse_records(value)
+    if {"messages", "conversations"} & value.keys():
+        return [value]
+    if splits := _splits(value):
+        return splits
+    if isinstance(value.get("data"), dict) and (splits := _splits(value["data"])):
+        return splits
+    lists = {name: entries for name, entries in value.items() if _is_list_of_rows(entries)}
     if len(lists) == 1:
         return next(iter(lists.values()))
-    if lists and len(lists) == len(value) and {name.casefold() for name in lists} <= _SPLITS:
-        # A column says which part a row is from; which rows test is for a person to choose.
-        return [{"split": name, **entry} for name, entries in lists.items() for entry in entries]
     return _by_columns(value) or [value]
 
 
+def _is_list_of_rows(value: Any) -> bool:
+    return (
+        isinstance(value, list)
+        and bool(value)
+        and all(isinstance(entry, dict) for entry in value)
+        and (not are_turns(value) or chat_exports.holds_messages(value[0]))
+        # Google's turns have parts instead of a content.
+        and not all("parts" in entry for entry in value)
+    )
+
+
+def _splits(value: dict[str, Any]) -> list[Any]:
+    """Return the rows of parts such as `train` and `test`, whatever is said beside them.
+
+    A column says which part a row is from; which rows test is for a person to choose.
+    """
+    parts = {name: part for name, part in value.items() if name.casefold() in _SPLITS}
+    rows: list[Any] = []
+    for name, part in parts.items():
+        entries = part
+        if isinstance(part, dict):
+            entries = _by_columns(part)
+        elif part and not _is_list_of_rows(part):
+            return []
+        rows += [{"split": name, **entry} for entry in entries or []]
+    others = [part for name, part in value.items() if name not in parts]
+    is_whole = len(parts) > 1 and not any(map(_is_list_of_rows, others))
+    return rows if is_whole else []
+
+
 def _by_columns(value: dict[str, Any]) -> list[Any]:
-    """Return the rows of columns, as pandas writes them: lists, or objects by number; or by id."""
+    """Return the rows of columns, as pandas writes them, of objects by their ids, or of pairs."""
     columns = list(value.values())
     if len(columns) < 2:
         return []
+    if _is_split(value):
+        return [dict(zip(value["columns"], cells, strict=True)) for cells in value["data"]]
     if all(isinstance(cells, list) and len(cells) > 1 for cells in columns):
         if any(len(cells) != len(columns[0]) for cells in columns):
             return []
         return [dict(zip(value, cells, strict=True)) for cells in zip(*columns, strict=True)]
     if all(isinstance(cells, dict) and cells for cells in columns):
-        keys = columns[0].keys()
-        if any(cells.keys() != keys for cells in columns):
-            return []
+        return _by_keys(value, columns)
+    if len(columns) > 2 and all(isinstance(text, str) for text in columns) and _are_asked(value):
+        return [{"question": asked, "answer": text} for asked, text in value.items()]
+    return []
+
+
+def _is_split(value: dict[str, Any]) -> bool:
+    """Tell pandas' form “split”: names of columns beside lists of cells."""
+    names, rows = value.get("columns"), value.get("data")
+    return (
+        isinstance(names, list)
+        and isinstance(rows, list)
+        and bool(rows)
+        and all(isinstance(name, str) for name in names)
+        and all(isinstance(cells, list) and len(cells) == len(names) for cells in rows)
+    )
+
+
+def _by_keys(value: dict[str, Any], columns: list[dict[str, Any]]) -> list[Any]:
+    """Return the rows of objects in an object: columns with cells by number, or rows by id."""
+    keys = columns[0].keys()
+    if all(cells.keys() == keys for cells in columns):
         if all(key.isdecimal() for key in keys):
             return [{name: cells[key] for name, cells in value.items()} for key in keys]
         return [{"id": name, **cells} for name, cells in value.items()]
+    # Some fields may be left out where they are empty; what is known is in all of them.
+    shared = set(keys).intersection(*(cells.keys() for cells in columns[1:]))
+    if any(map(is_known_name, shared)):
+        return [{"id": name, **cells} for name, cells in value.items()]
     return []
+
+
+def _are_asked(value: dict[str, Any]) -> bool:
+    """Tell questions with their answers from the fields of one example."""
+    others = [name for name in value if not name.rstrip().endswith(("?", "？", "؟"))]
+    return len(others) * 2 < len(value) and not any(map(is_known_name, others))
 
 
 def _checked(value: Any, number: int, where: Callable[[int], str]) -> Row:
     if not isinstance(value, dict):
         raise Unreadable(
-            f"{where(number)} is not an object with named fields such as "
-            '{"question": …, "answer": …}; each example needs to be one.'
+            f"{where(number)} is {_what_it_is(value)} and not an object with named fields; write "
+            'each example as {"question": …, "answer": …}, then upload the file again.'
         )
     for part in value.values():
         # Asked of every cell: a type is told apart quicker than a union.
         if (type(part) is dict or type(part) is list) and _depth_over(part, 1):
             raise Unreadable(_deep(where(number)))
     return value
+
+
+def _what_it_is(value: Any) -> str:
+    if value is None or isinstance(value, bool):
+        return f"“{json.dumps(value)}”"
+    return (
+        "a list" if isinstance(value, list) else "a text" if isinstance(value, str) else "a number"
+    )
 
 
 def _depth_over(value: Any, depth: int) -> bool:
@@ -345,7 +413,7 @@ _PLAIN = {
     "Unterminated string starting at": "a text's closing quote is missing",
     "Invalid control character at": "a text has a line break or a tab; write \\n or \\t",
     "Invalid \\escape": "a backslash in a text must be written \\\\",
-    "Extra data": "there is more after the end of the value",
+    "Extra data": "something stands behind the end of the list or object",
     "Illegal trailing comma": "there is a comma before the closing bracket",
 }
 

@@ -61,9 +61,9 @@ class ReaderProcess(Child):
         _log.error("reader_broke_off", code=error.code, tail=error.tail[-2000:])
         if error.is_silent:
             return (
-                f"Reading this file did not get on for {_in_words(self._idle_seconds)}, so it was "
-                "stopped. Open the file in the program it comes from, save it again and upload "
-                "that; or save a workbook as CSV."
+                f"Reading this file made no progress for {_in_words(self._idle_seconds)}, so it "
+                "was stopped; open the file in the program it comes from, save it again and upload "
+                "that, or save a workbook as CSV."
             )
         if error.is_late:
             return (

@@ -4,6 +4,8 @@ import io
 import itertools
 import math
 import re
+import zipfile
+import zlib
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -14,30 +16,38 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from app.core.sentences import counted
-from app.datasets.mapping import MAX_WORDS, Hidden, LeftOut, Mapping, Merged
+from app.datasets.mapping import MAX_WORDS, Hidden, LeftOut, Mapping, Merged, Options
 from app.datasets.notes import Note
 from app.datasets.readers import (
     archives,
     chat_exports,
+    chats,
     documents,
     encodings,
     epub,
+    exports,
+    fragments,
     gzipped,
     headers,
     json_rows,
+    named_kinds,
     odt,
+    option_rows,
     parquet,
     pdf,
     pptx,
+    quiz_xml,
     rtf,
+    slack,
     tables,
+    team_chats,
     unread,
     web_page,
     word,
     workbooks,
 )
 from app.datasets.readers.blocks import Block, text_blocks
-from app.datasets.readers.files import File
+from app.datasets.readers.files import Entry, File
 from app.datasets.readers.grids import Seen
 from app.datasets.readers.sniffing import sniff
 from app.datasets.readers.unreadable import Unreadable
@@ -55,6 +65,14 @@ Format = Literal[
     "text",
     "docx",
     "pdf",
+    "gift",
+    "aiken",
+    "quiz",
+    "anki",
+    "whatsapp",
+    "subtitles",
+    "mail",
+    "slack",
     "zip",
     "odt",
     "rtf",
@@ -93,6 +111,15 @@ class ReadAs(BaseModel):
     # Of a workbook: rows and columns that are hidden or filtered out, and merged cells.
     hidden: Hidden = "leave_out"
     merged: Merged = "fill"
+    # Of a quiz: what stands below a question; of a chat: how long a pause begins a new one.
+    options: Options = "leave_out"
+    pause_minutes: int = Field(
+        default=chats.DEFAULT_PAUSE_MINUTES,
+        ge=chats.MIN_PAUSE_MINUTES,
+        le=chats.MAX_PAUSE_MINUTES,
+    )
+    # Columns as the file has them, for sheets that people get back: neither a quiz nor a chat.
+    as_it_stands: bool = False
     # Of a text file: rows and columns, or prose.
     form: Literal["table", "document"] | None = None
     # Of a document: its own questions and answers, or its text in pieces.
@@ -155,6 +182,9 @@ class Inspection(BaseModel):
     # Of a workbook or slides; unknown to old versions, which had hidden rows and no filled cells.
     hidden: Hidden | None = None
     merged: Merged | None = None
+    # Of what has options to choose from, and of what pauses divide.
+    options: Options | None = None
+    pause_minutes: int | None = None
     # Of a document: the way that was taken, and how long the pieces of text are.
     way: DocumentUse | None = None
     chunk_tokens: int = documents.DEFAULT_CHUNK_TOKENS
@@ -187,7 +217,13 @@ class Inspection(BaseModel):
     @property
     def reading(self) -> dict[str, Any]:
         """What a mapping keeps of how the file was read."""
-        return {"header_row": self.header_row, "hidden": self.hidden, "merged": self.merged}
+        return {
+            "header_row": self.header_row,
+            "hidden": self.hidden,
+            "merged": self.merged,
+            "options": self.options,
+            "pause_minutes": self.pause_minutes,
+        }
 
     def read_as(self, chosen: ReadAs) -> ReadAs:
         """Say how to read the file again just as it was read, whatever would be guessed today."""
@@ -207,7 +243,8 @@ class Inspection(BaseModel):
                 "sheet": self.sheet,
                 "hidden": self.hidden or "take_in",
                 "merged": self.merged or "leave_blank",
-                "form": "document" if self.is_document else "table",
+                # Subtitles that name nobody are a document, and no plain text.
+                "form": "document" if self.is_document and self.format != "subtitles" else "table",
                 "way": self.way,
             }
         )
@@ -245,7 +282,9 @@ def _open(file: File, read_as: ReadAs, stack: ExitStack) -> Source:
         case "parquet":
             inspection = _new_inspection("parquet", "row")
             inspection.columns, rows = parquet.open_parquet(file)
-            return Source(inspection, rows)
+            return _of_option_table(Source(inspection, rows), read_as)
+        case "mail" | "quiz_xml" | "anki":
+            return _of_export(exports.open_file(kind, file, read_as.options))
         case "docx" | "odt" | "rtf" | "pptx" | "epub" | "pdf":
             place, blocks = _DOCUMENTS[kind]
             inspection, seen = _new_inspection(kind, place), Seen()
@@ -322,10 +361,17 @@ def _open_text(file: File, read_as: ReadAs, stack: ExitStack) -> Source:
     text = stack.enter_context(file.text(encoding.name))
     start = _first_characters(text)
     if not start:
-        raise Unreadable("This file is blank; upload one with examples.")
-    if read_as.form != "document" and _starts_json(start):
-        return _open_json(text, inspection)
+        raise Unreadable(
+            "This file is blank: it has nothing but spaces and line breaks; upload one with "
+            "examples."
+        )
     sample = tables.sample_of(text)
+    if read_as.form != "document":
+        # A chat's first date may stand in brackets, too.
+        if _starts_json(start) and not exports.begins_with_a_date(sample):
+            return _open_json(text, inspection, read_as)
+        if not read_as.as_it_stands and (kind := exports.text_format(sample)):
+            return _open_exported_text(kind, text, sample, inspection, read_as)
     is_document = (
         not tables.separator_line(sample) and documents.looks_like_document(sample)
         if read_as.form is None and read_as.delimiter is None
@@ -356,13 +402,57 @@ def _first_characters(text: io.TextIOWrapper) -> str:
     return piece.strip()
 
 
-def _open_json(text: io.TextIOWrapper, inspection: Inspection) -> Source:
-    rows: Iterator[tuple[int, dict[str, Any]]]
+def _open_exported_text(
+    kind: exports.ExportFormat,
+    text: io.TextIOWrapper,
+    sample: str,
+    inspection: Inspection,
+    read_as: ReadAs,
+) -> Source:
+    export = exports.open_text(kind, text, sample, read_as.options, read_as.pause_minutes)
+    if export is not None:
+        return _of_export(export, inspection)
+    inspection.format = kind
+    return _open_document(lambda: exports.subtitle_blocks(text), inspection, read_as)
+
+
+def _of_export(export: exports.Export, inspection: Inspection | None = None) -> Source:
+    inspection = inspection or _new_inspection(export.format, export.place)
+    inspection.format, inspection.place = export.format, export.place
+    inspection.columns = export.columns
+    inspection.options, inspection.pause_minutes = export.options, export.pause_minutes
+    # What an export may leave blank is no column where it always is.
+    unnamed = set(export.columns) - exports.ESSENTIAL
+    return Source(inspection, _telling(export.rows, inspection, export.said), unnamed)
+
+
+def _telling(
+    rows: Iterator[NumberedRow], inspection: Inspection, said: Callable[[], list[str]]
+) -> Iterator[NumberedRow]:
+    """Yield rows, and say afterwards what their reader left out."""
+    yield from rows
+    inspection.warnings += said()
+
+
+def _open_json(text: io.TextIOWrapper, inspection: Inspection, read_as: ReadAs) -> Source:
+    objects: Iterator[tuple[int, dict[str, Any]]]
     if json_rows.is_jsonl(text):
-        inspection.format, rows = "jsonl", json_rows.read_jsonl(text)
+        inspection.format, objects = "jsonl", json_rows.read_jsonl(text)
     else:
-        inspection.format, inspection.place, rows = "json", "entry", json_rows.read_json(text)
-    return Source(inspection, chat_exports.opened(rows))
+        inspection.format, inspection.place, objects = "json", "entry", json_rows.read_json(text)
+    first = next(objects, None)
+    if first is None:
+        return Source(inspection, iter(()))
+    if chat_exports.holds_messages(first[1]):
+        inspection.pause_minutes = read_as.pause_minutes
+    seen = Seen()
+    objects = itertools.chain([first], objects)
+    rows = chat_exports.opened(objects, read_as.pause_minutes, seen)
+    if not read_as.as_it_stands and (choice := option_rows.option_columns(first[1])):
+        inspection.options = read_as.options
+        rows = option_rows.rows(rows, choice, read_as.options)
+    said = fragments.sentences(inspection.place)
+    return Source(inspection, _telling(rows, inspection, lambda: seen.sentences(said)))
 
 
 def _open_csv(
@@ -373,7 +463,44 @@ def _open_csv(
     table = tables.read_csv(
         text, sample, delimiter, header_row=read_as.header_row, has_header=read_as.has_header
     )
-    return _of_table(inspection, table)
+    return _of_known_table(_of_table(inspection, table), read_as)
+
+
+def _of_known_table(source: Source, read_as: ReadAs) -> Source:
+    """Read tables that are multiple choice, or messages, as what they are."""
+    return _of_chat_table(_of_option_table(source, read_as), read_as)
+
+
+def _of_option_table(source: Source, read_as: ReadAs) -> Source:
+    """Put the right option of each row into one column; leave other tables as they are."""
+    inspection = source.inspection
+    choice = option_rows.option_columns(inspection.columns)
+    if choice is None or read_as.as_it_stands:
+        return source
+    rows = option_rows.rows(source.rows, choice, read_as.options)
+    inspection.columns = option_rows.kept_columns(inspection.columns, choice)
+    inspection.options = read_as.options
+    return Source(inspection, rows, source.unnamed)
+
+
+def _of_chat_table(source: Source, read_as: ReadAs) -> Source:
+    """Say of a table of messages which conversation each belongs to; leave others as they are."""
+    inspection = source.inspection
+    chat = None if read_as.as_it_stands else team_chats.chat_columns(inspection.columns)
+    first = next(source.rows, None) if chat is not None else None
+    if chat is None or first is None:
+        return source
+    source.rows = itertools.chain([first], source.rows)
+    if not isinstance(first[1], dict) or chats.seconds_of(first[1].get(chat.time)) is None:
+        return source
+    seen = Seen()
+    rows = team_chats.table_rows(source.rows, chat, read_as.pause_minutes, seen)
+    said = fragments.sentences(inspection.place)
+    inspection.columns = team_chats.table_columns(inspection.columns, chat)
+    inspection.pause_minutes = read_as.pause_minutes
+    return Source(
+        inspection, _telling(rows, inspection, lambda: seen.sentences(said)), source.unnamed
+    )
 
 
 def _of_table(inspection: Inspection, table: headers.Rows) -> Source:
@@ -409,22 +536,24 @@ def _open_document(
         rows = documents.texts(blocks(), read_as.chunk_tokens, read_as.overlap_tokens)
     else:
         inspection.columns = list(documents.PAIR_COLUMNS)
-        rows = _pairs(blocks, inspection)
+        rows = _pairs(blocks, inspection, read_as.options)
 
-    def telling() -> Iterator[NumberedRow]:
-        yield from rows
-        if seen is not None:
-            inspection.warnings += seen.sentences(unread.sentences(inspection.place))
-
-    return Source(inspection, telling())
+    if seen is None:
+        return Source(inspection, rows)
+    left_out = partial(seen.sentences, unread.sentences(inspection.place))
+    return Source(inspection, _telling(rows, inspection, left_out))
 
 
-def _pairs(blocks: Callable[[], Iterator[Block]], inspection: Inspection) -> Iterator[NumberedRow]:
+def _pairs(
+    blocks: Callable[[], Iterator[Block]], inspection: Inspection, options: Options
+) -> Iterator[NumberedRow]:
     counts = documents.Counts()
-    for number, row in documents.pairs(blocks, counts):
+    for number, row in documents.pairs(blocks, counts, options):
         if isinstance(row, dict):
             inspection.found_in[row["found_in"]] = inspection.found_in.get(row["found_in"], 0) + 1
         yield number, row
+    if counts.num_with_options:
+        inspection.options = options
     if counts.num_unused:
         many = counts.num_unused
         inspection.warnings.append(
@@ -466,7 +595,7 @@ def _open_book(book: workbooks.Workbook, inspection: Inspection, read_as: ReadAs
     if inspection.sheet == ALL_SHEETS:
         filled = book.columns(**chosen)
         return _joined(
-            [(name, _sheet_opener(book, name, chosen, kind)) for name in filled],
+            [(name, _sheet_opener(book, name, chosen, kind, read_as)) for name in filled],
             inspection,
             "sheet",
         )
@@ -476,22 +605,82 @@ def _open_book(book: workbooks.Workbook, inspection: Inspection, read_as: ReadAs
             f"The {what.format(len(book.sheets))}; “{inspection.sheet}” was read and the others "
             "were not."
         )
-    return _of_table(inspection, book.rows(inspection.sheet, **chosen))
+    return _of_known_table(_of_table(inspection, book.rows(inspection.sheet, **chosen)), read_as)
 
 
 def _sheet_opener(
-    book: workbooks.Workbook, name: str, chosen: dict[str, Any], kind: Format
+    book: workbooks.Workbook, name: str, chosen: dict[str, Any], kind: Format, read_as: ReadAs
 ) -> Callable[[ExitStack], Source]:
-    return lambda _: _of_table(_new_inspection(kind, "row"), book.rows(name, **chosen))
+    return lambda _: _of_option_table(
+        _of_table(_new_inspection(kind, "row"), book.rows(name, **chosen)), read_as
+    )
 
 
 def _open_archive(file: File, read_as: ReadAs, stack: ExitStack) -> Source:
-    entries = stack.enter_context(archives.open_entries(file))
+    entries, passed = stack.enter_context(archives.open_entries(file))
+    for apart in (_chat_apart, _quizzes_apart):
+        entries, beside = apart(entries)
+        passed += beside
     inspection = _new_inspection("zip", "row")
+    if passed:
+        inspection.warnings.append(
+            f"In this ZIP {archives.listed_over(passed)} "
+            + ("was" if len(passed) == 1 else "were")
+            + " passed over."
+        )
+    if slack.is_export(entries):
+        return _open_slack(entries, inspection, read_as)
     parts = [
         (archives.shown(entry.info.filename), _entry_opener(entry, read_as)) for entry in entries
     ]
     return _joined(parts, inspection, "file")
+
+
+def _chat_apart(entries: list[Entry]) -> tuple[list[Entry], list[archives.PassedOver]]:
+    """Take from a chat of WhatsApp what was sent along with it, of whatever kind."""
+    chats_in_it = [entry for entry in entries if _CHAT.search(entry.info.filename)]
+    if not chats_in_it:
+        return entries, []
+    passed = [
+        archives.PassedOver(archives.shown(entry.info.filename), "sent in the chat")
+        for entry in entries
+        if entry not in chats_in_it
+    ]
+    return chats_in_it, passed
+
+
+# What WhatsApp calls it: “_chat.txt”, or by the people in it.
+_CHAT = re.compile(r"(^|/)(_chat|[^/]*whatsapp[^/]*)\.txt$", re.IGNORECASE)
+
+
+def _quizzes_apart(
+    entries: list[Entry],
+) -> tuple[list[Entry], list[archives.PassedOver]]:
+    """Take the XML from a package of a quiz that only says what else is in it."""
+    heads: dict[Entry, bytes] = {}
+    for entry in entries:
+        if entry.info.filename.lower().endswith((".xml", ".dat")):
+            with _named(archives.shown(entry.info.filename)):
+                heads[entry] = entry.head(named_kinds.HEAD_BYTES)
+    if not any(map(quiz_xml.is_quiz, heads.values())):
+        return entries, []
+    beside = [entry for entry, head in heads.items() if not quiz_xml.is_quiz(head)]
+    passed = [
+        archives.PassedOver(archives.shown(entry.info.filename), "about the quiz")
+        for entry in beside
+    ]
+    return [entry for entry in entries if entry not in beside], passed
+
+
+def _open_slack(entries: list[Entry], inspection: Inspection, read_as: ReadAs) -> Source:
+    inspection.format, inspection.place = "slack", "message"
+    inspection.columns = list(chats.COLUMNS)
+    inspection.pause_minutes = read_as.pause_minutes
+    unread = slack.unread(entries)
+    if unread:
+        inspection.warnings.append(f"In this export {archives.listed_over(unread)} was not read.")
+    rows = chats.rows(slack.messages(entries), read_as.pause_minutes)
+    return Source(inspection, rows, set(chats.COLUMNS) - exports.ESSENTIAL)
 
 
 def _entry_opener(entry: File, read_as: ReadAs) -> Callable[[ExitStack], Source]:
@@ -507,7 +696,8 @@ def _joined(
         columns = _columns(first)
     name = noun if noun not in columns else f"{noun} (2)"
     for key in (
-        "encoding", "encoding_is_guess", "delimiter", "has_header", "header_row", "way"
+        "encoding", "encoding_is_guess", "delimiter", "has_header", "header_row", "way", "options",
+        "pause_minutes",
     ):  # fmt: skip
         setattr(inspection, key, getattr(first.inspection, key))
     inspection.chunk_tokens = first.inspection.chunk_tokens
@@ -529,6 +719,9 @@ def _joined(
                     part.num_rows += 1
                     if isinstance(row, dict) and name:
                         row = {name: label, **row}  # noqa: PLW2901 - the same row, with its origin
+                        if source.inspection.pause_minutes and "conversation" in row:
+                            # Each file counts its own.
+                            row["conversation"] = f"{label} · {row['conversation']}"
                     yield number, row
             _tell(inspection, source, label)
 
@@ -566,6 +759,13 @@ def _named(name: str) -> Iterator[None]:
     """Say in which part something was wrong."""
     try:
         yield
+    except (zipfile.BadZipFile, zlib.error, EOFError):
+        raise archives.damaged(name) from None
+    except NotImplementedError:
+        raise Unreadable(
+            f"“{name}” in this archive is packed in a way that is not known here; pack the files "
+            "again as an ordinary ZIP."
+        ) from None
     except Unreadable as error:
         message = str(error)
         raise Unreadable(f"In “{name}”: {message}") from None
@@ -662,6 +862,8 @@ def _no_rows(inspection: Inspection) -> str:
         )
     if inspection.way == "text":
         return "This document has no text; upload one with text in it."
+    if inspection.format in exports.NOTHING:
+        return exports.NOTHING[inspection.format]
     if inspection.columns:
         return (
             "This file has column names but no rows below them; add examples and upload it again."
@@ -699,7 +901,10 @@ def _judge(inspection: Inspection, left_out: list[int]) -> None:
 
 
 def _tell_passed_over(inspection: Inspection, counts: Counter[str]) -> None:
-    for reason, (one, many) in _PASSED_OVER.items():
+    words = _PASSED_OVER
+    if not inspection.is_document:
+        words = words | _OF_QUIZ
+    for reason, (one, many) in words.items():
         if counts[reason]:
             inspection.warnings.append(counted(counts[reason], one, many))
 
@@ -725,9 +930,48 @@ _PASSED_OVER = {
         "{n} questions have options to choose from and do not say which is right, so they were "
         "left out; mark the right ones with a star, or write them as the answers.",
     ),
+    "no_right_answer": (
+        "1 question has no right answer in the file and was left out.",
+        "{n} questions have no right answer in the file and were left out.",
+    ),
+    "question_kind": (
+        "1 question is of a kind that cannot be read as text, such as dragging or several gaps, "
+        "and was left out.",
+        "{n} questions are of kinds that cannot be read as text, such as dragging or several gaps, "
+        "and were left out.",
+    ),
+    "broken_question": (
+        "1 question has braces that do not close, and was left out.",
+        "{n} questions have braces that do not close, and were left out.",
+    ),
+    "notice": (
+        "1 row is a notice of the program, which nobody said, and was left out.",
+        "{n} rows are notices of the program, which nobody said, and were left out.",
+    ),
+    "no_speaker": (
+        "1 row does not say who speaks and was left out.",
+        "{n} rows do not say who speaks and were left out.",
+    ),
+    "not_text": (
+        "1 message is a picture or a sound and was left out; look whether what follows it still "
+        "makes sense.",
+        "{n} messages are pictures or sounds and were left out; look whether what follows them "
+        "still makes sense.",
+    ),
     "total": (
         "1 row at the end is a total and was left out.",
         "{n} rows at the end are totals and were left out.",
+    ),
+}
+
+
+# Of a document a person marks the right ones; a quiz says it in its own way.
+_OF_QUIZ = {
+    "options": (
+        "1 question does not say which of its options is right, and was left out; set the right "
+        "one in the quiz and export it again.",
+        "{n} questions do not say which of their options are right, and were left out; set the "
+        "right ones in the quiz and export it again.",
     ),
 }
 

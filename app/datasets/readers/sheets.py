@@ -71,7 +71,10 @@ def read_sheet(path: Path, max_rows: int) -> Sheet:
             found.append(cells)
             names.update(dict.fromkeys(cells))  # JSON names its columns row by row
             if len(names) > MAX_COLUMNS:
-                raise Unreadable(f"This sheet has more than {MAX_COLUMNS:,} columns.")
+                raise Unreadable(
+                    f"This sheet has more than {MAX_COLUMNS:,} columns; keep only those that are "
+                    "needed."
+                )
         warnings = source.inspection.warnings
         # Named by nobody and with nothing in it.
         columns = [
@@ -80,7 +83,9 @@ def read_sheet(path: Path, max_rows: int) -> Sheet:
             if name not in source.unnamed or any(cells.get(name) for cells in found)
         ]
     if not found:
-        raise Unreadable("This sheet has no rows with questions.")
+        raise Unreadable(
+            "This sheet has no rows with questions; write each question in a row of its own."
+        )
     rows = [[cells.get(name, "") for name in columns] for cells in found]
     return Sheet(
         columns=[_clean(name) for name in columns],
@@ -92,7 +97,7 @@ def read_sheet(path: Path, max_rows: int) -> Sheet:
 
 def _how_to_read(path: Path) -> ReadAs:
     """Read a file with a question in each line as one column, its commas being of the questions."""
-    read_as = ReadAs(form="table")
+    read_as = ReadAs(form="table", as_it_stands=True)
     with open_rows(path, read_as) as source:
         is_nameless = source.inspection.format == "csv" and not source.inspection.has_header
         if not is_nameless or source.inspection.delimiter not in (",", ";"):
@@ -102,7 +107,7 @@ def _how_to_read(path: Path) -> ReadAs:
             # In prose a space follows a comma.
             if any(text and not text.startswith(" ") for text in later):
                 return read_as
-    return ReadAs(form="table", delimiter=NO_DELIMITER, has_header=False)
+    return ReadAs(form="table", as_it_stands=True, delimiter=NO_DELIMITER, has_header=False)
 
 
 def propose_column(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> int:

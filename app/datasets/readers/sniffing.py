@@ -4,12 +4,12 @@ import stat
 import zipfile
 from typing import Literal, cast
 
-from app.datasets.readers import markup
+from app.datasets.readers import anki, mail, markup, named_kinds, quiz_xml
 from app.datasets.readers.files import File
 from app.datasets.readers.unreadable import Unreadable
 
 Kind = Literal[
-    "text", "xlsx", "ods", "xls", "parquet", "docx", "pdf", "zip",
+    "text", "xlsx", "ods", "xls", "parquet", "docx", "pdf", "zip", "mail", "quiz_xml", "anki",
     "odt", "rtf", "pptx", "html", "spreadsheetml", "epub", "gzip",
 ]  # fmt: skip
 MAX_ZIP_ENTRIES = 10_000
@@ -23,12 +23,6 @@ _USE = (
     "text, Markdown or plain text"
 )
 _NAMES = (
-    (b"\x89PNG", "a picture (PNG)"),
-    (b"\xff\xd8\xff", "a picture (JPEG)"),
-    (b"GIF8", "a picture (GIF)"),
-    (b"BM\x00", "a picture (BMP)"),
-    (b"II*\0", "a picture (TIFF)"),
-    (b"MM\0*", "a picture (TIFF)"),
     (b"SQLite format 3\0", "an SQLite database"),
     (b"MZ", "a Windows program"),
     (b"\x7fELF", "a program"),
@@ -38,9 +32,6 @@ _NAMES = (
     (b"7z\xbc\xaf", "a 7z archive; unpack it first"),
     (b"Rar!", "a RAR archive; unpack it first"),
     (b"ARROW1", "an Arrow file"),
-    (b"RIFF", "audio or video"),
-    (b"ID3", "audio (MP3)"),
-    (b"OggS", "audio (Ogg)"),
     (b"PARE", "an encrypted Parquet file"),
     (b"\x80\x02", "a Python pickle"),
     (b"\x80\x03", "a Python pickle"),
@@ -68,6 +59,26 @@ def sniff(file: File) -> Kind:
         return _ole(file)
     if head.startswith(_ZIP):
         return _zip(file)
+    if kind := _by_first_bytes(head):
+        return kind
+    if refusal := named_kinds.refusal_of(head):
+        raise Unreadable(refusal)
+    if mail.looks_like_mail(head):
+        return "mail"
+    if quiz_xml.is_quiz(head):
+        return "quiz_xml"
+    name = next((name for magic, name in _NAMES if head.startswith(magic)), None)
+    if name is None and head[257:262] == b"ustar":
+        name = "a tar archive; unpack it first"
+    name = name or markup.of(head)
+    if name in ("html", "spreadsheetml"):
+        return cast(Kind, name)
+    if name is not None:
+        raise Unreadable(f"This is {name}, which has no rows that can be read here; {_USE}.")
+    return "text"
+
+
+def _by_first_bytes(head: bytes) -> Kind | None:
     if head.startswith(b"PAR1"):
         return "parquet"
     if head.startswith(b"\x1f\x8b"):
@@ -75,20 +86,7 @@ def sniff(file: File) -> Kind:
     if head.removeprefix(b"\xef\xbb\xbf").lstrip(b" \t\r\n").startswith(b"{\\rtf"):
         return "rtf"
     # Printers and mail programs put a little before it; readers accept that, and so do we.
-    if b"%PDF-" in head[:1024]:
-        return "pdf"
-    name = next((name for magic, name in _NAMES if head.startswith(magic)), None)
-    if name is None and head[4:8] == b"ftyp":
-        name = "audio or video (MP4)"
-    if name is None and head[257:262] == b"ustar":
-        name = "a tar archive; unpack it first"
-    if name is None and (kind := markup.of(head)) is not None:
-        if kind in ("html", "spreadsheetml"):
-            return cast(Kind, kind)
-        name = kind
-    if name is not None:
-        raise Unreadable(f"This is {name}, which has no rows that can be read here; {_USE}.")
-    return "text"
+    return "pdf" if b"%PDF-" in head[:1024] else None
 
 
 def _ole(file: File) -> Kind:
@@ -101,6 +99,11 @@ def _ole(file: File) -> Kind:
         )
     if any(name.encode("utf-16-le") in start for name in ("Workbook\0", "Book\0")):
         return "xls"
+    if "__substg1.0_".encode("utf-16-le") in start:
+        raise Unreadable(
+            "This is a mail of Outlook (MSG), which cannot be read here; open it in Outlook, save "
+            "it as EML or text, or drag it into another mail program, and upload that."
+        )
     raise Unreadable(
         "This is a document in Office's old format (before 2007), not a workbook; open it and "
         "save it as DOCX, XLSX or CSV."
@@ -127,6 +130,8 @@ def _zip(file: File) -> Kind:
         kind = "docx"
     elif mimetype.startswith(f"{_ODF}spreadsheet".encode()):
         kind = "ods"
+    elif not names.isdisjoint(anki.COLLECTIONS):
+        kind = "anki"
     elif any(name.startswith("ppt/") for name in names):
         kind = "pptx"
     elif mimetype.startswith(f"{_ODF}text".encode()):
@@ -138,7 +143,10 @@ def _zip(file: File) -> Kind:
             "This is an OpenDocument presentation or drawing; save it as PPTX, ODT or PDF."
         )
     if any(entry.flag_bits & 1 for entry in entries):
-        raise Unreadable("This archive is protected by a password; remove it and upload it again.")
+        raise Unreadable(
+            "This archive is protected by a password; pack its files again without one, then "
+            "upload that."
+        )
     if kind != "zip":
         _check_package(entries, file)
     return kind

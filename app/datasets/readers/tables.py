@@ -2,6 +2,7 @@
 
 import csv
 import io
+import itertools
 import re
 from collections.abc import Iterable, Iterator
 from typing import Any
@@ -43,11 +44,11 @@ def read_csv(
     num_skipped = int(separator_line(sample) is not None)
     if num_skipped:
         text.readline()
-    rows: Iterator[Numbered] = _csv_rows(text, delimiter, num_skipped)
+    rows: Iterator[Numbered] = csv_rows(text, delimiter, num_skipped)
     width = _broken_width(sample, delimiter)
     joined = _Joined()
     if width:
-        rows = _put_together(_csv_rows(text, delimiter, num_skipped), width, joined)
+        rows = _put_together(csv_rows(text, delimiter, num_skipped), width, joined)
     table = with_header(rows, "line", header_row=header_row, has_header=has_header)
     if width:
         table.rows = _telling(table.rows, table, joined)
@@ -215,7 +216,12 @@ def sample_of(text: io.TextIOBase) -> str:
     return sample
 
 
-def _csv_rows(text: io.TextIOBase, delimiter: str, num_skipped: int) -> Iterator[tuple[int, Cells]]:
+def csv_rows(text: io.TextIOBase, delimiter: str, num_skipped: int) -> Iterator[tuple[int, Cells]]:
+    """Yield the cells of rows with the numbers of their lines, of which some were read before.
+
+    Raises:
+        Unreadable: quotes are wrong, or a row or a cell is larger than any honest one.
+    """
     csv.field_size_limit(MAX_CELL_CHARACTERS)
     reader = csv.reader(text, delimiter=delimiter, strict=True)
     before = num_skipped + 1
@@ -226,9 +232,9 @@ def _csv_rows(text: io.TextIOBase, delimiter: str, num_skipped: int) -> Iterator
         except StopIteration:
             return
         except csv.Error as error:
-            raise Unreadable(
-                _csv_fault(str(error), line, reader.line_num + before - 1, delimiter)
-            ) from None
+            last = reader.line_num + before - 1
+            fault = _csv_fault(str(error), line, last, delimiter, _has_backslash(text, last))
+            raise Unreadable(fault) from None
         if len(cells) > MAX_COLUMNS:
             raise Unreadable(
                 f"Line {line:,} has {len(cells):,} cells; at most {MAX_COLUMNS:,} columns can be "
@@ -244,16 +250,28 @@ def _csv_rows(text: io.TextIOBase, delimiter: str, num_skipped: int) -> Iterator
             yield line, cells
 
 
-def _csv_fault(message: str, first: int, last: int, delimiter: str) -> str:
+def _has_backslash(text: io.TextIOBase, line: int) -> bool:
+    """Say whether a line writes a quote as other programs do, with a backslash before it."""
+    text.seek(0)
+    return any('\\"' in each for each in itertools.islice(text, line - 1, line))
+
+
+def _csv_fault(message: str, first: int, last: int, delimiter: str, has_backslash: bool) -> str:
     if "field limit" in message or "unexpected end" in message:
         return (
             f'Line {first:,} opens a quote (") that is never closed, or holds a text of more than '
             "1 MB; close the quote or shorten the text, then upload the file again."
         )
+    if "expected after" in message and has_backslash:
+        return (
+            f'Line {last:,} has a quote with a backslash before it (\\"), which only some programs '
+            'read; write each such quote twice instead (""), or save the file as XLSX, then upload '
+            "it again."
+        )
     if "expected after" in message:
         return (
-            f'Line {last:,} has a quote (") in the middle of a quoted text; write it twice (""), '
-            'also where a backslash stands before it (\\"), or '
-            f"put a {DELIMITERS.get(delimiter, 'delimiter')} after it, or save the file as XLSX."
+            f'Line {last:,} has a quote (") inside a text that is itself in quotes; write that '
+            f'quote twice (""), or put a {DELIMITERS.get(delimiter, "delimiter")} behind it if the '
+            "text ends there, or save the file as XLSX."
         )
     return f"Line {first:,} cannot be read as a table row; correct it or save the file as XLSX."

@@ -49,6 +49,16 @@ MergedOption = Annotated[
     Literal["fill", "leave_blank"],
     typer.Option(help="The blank cells that belong to a merged cell above them"),
 ]
+OptionsOption = Annotated[
+    Literal["leave_out", "list", "letters"],
+    typer.Option(help="What stands below a question of a quiz: nothing, its options, or with a)"),
+]
+PauseOption = Annotated[
+    int,
+    typer.Option(
+        min=1, max=43_200, help="How long a pause begins a new conversation of a chat, in minutes"
+    ),
+]
 WayOption = Annotated[
     Literal["pairs", "text"] | None,
     typer.Option(help="For a document: its own questions and answers, or its text in pieces"),
@@ -90,6 +100,8 @@ def data_inspect(
     header_row: HeaderRowOption = None,
     hidden: HiddenOption = "leave_out",
     merged: MergedOption = "fill",
+    options: OptionsOption = "leave_out",
+    pause_minutes: PauseOption = 240,
     way: WayOption = None,
     chunk_tokens: ChunkOption = None,
     overlap_tokens: OverlapOption = 0,
@@ -110,6 +122,8 @@ def data_inspect(
         header_row=header_row,
         hidden=hidden,
         merged=merged,
+        options=options,
+        pause_minutes=pause_minutes,
         roles=_meanings(roles),
         speakers=_meanings(speakers),
         placeholders=placeholders,
@@ -133,6 +147,8 @@ def data_add(
     header_row: HeaderRowOption = None,
     hidden: HiddenOption = "leave_out",
     merged: MergedOption = "fill",
+    options: OptionsOption = "leave_out",
+    pause_minutes: PauseOption = 240,
     way: WayOption = None,
     chunk_tokens: ChunkOption = None,
     overlap_tokens: OverlapOption = 0,
@@ -163,6 +179,8 @@ def data_add(
         header_row=header_row,
         hidden=hidden,
         merged=merged,
+        options=options,
+        pause_minutes=pause_minutes,
         roles=_meanings(roles),
         speakers=_meanings(speakers),
         placeholders=placeholders,

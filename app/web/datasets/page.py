@@ -28,6 +28,11 @@ from app.datasets import mapping as mappings
 from app.datasets.conversations import assemble
 from app.datasets.mapping import ColumnRole, Mapping
 from app.datasets.readers import encodings, reading
+from app.datasets.readers.chats import (
+    DEFAULT_PAUSE_MINUTES,
+    MAX_PAUSE_MINUTES,
+    MIN_PAUSE_MINUTES,
+)
 from app.datasets.readers.documents import (
     DEFAULT_CHUNK_TOKENS,
     MAX_CHUNK_TOKENS,
@@ -371,11 +376,22 @@ def read_as_from(form: ReadAsForm) -> ReadAs:
         header_row=header_row_from(form),
         hidden="take_in" if form.hidden == "take_in" else "leave_out",
         merged="leave_blank" if form.merged == "leave_blank" else "fill",
+        options=_options_from(form.options),
+        pause_minutes=whole_number(
+            form.pause_minutes,
+            DEFAULT_PAUSE_MINUTES,
+            (MIN_PAUSE_MINUTES, MAX_PAUSE_MINUTES),
+            "pause_minutes",
+        ),
         form={"table": "table", "document": "document"}.get(form.form),
         way={"pairs": "pairs", "text": "text"}.get(form.way),
         chunk_tokens=chunk,
         overlap_tokens=whole_number(form.overlap_tokens, 0, (0, chunk // 2), "overlap_tokens"),
     )
+
+
+def _options_from(chosen: str) -> mappings.Options:
+    return "list" if chosen == "list" else "letters" if chosen == "letters" else "leave_out"
 
 
 def header_row_from(form: ReadAsForm) -> int | None:
@@ -456,7 +472,13 @@ def _typed(version: DatasetVersion) -> ReadAsForm:
     """Fill the form with how a person asked for the file to be read."""
     wished = ReadAs.model_validate(version.read_as or {})
     row = "" if wished.header_row is None else str(wished.header_row)
-    return ReadAsForm(header_row=row, hidden=wished.hidden, merged=wished.merged)
+    return ReadAsForm(
+        header_row=row,
+        hidden=wished.hidden,
+        merged=wished.merged,
+        options=wished.options,
+        pause_minutes=str(wished.pause_minutes),
+    )
 
 
 def _conversations(inspection: Inspection, mapping: Mapping) -> list[PreviewConversation]:

@@ -22,9 +22,11 @@ from app.core.models import (
     User,
     VersionStatus,
 )
+from app.core.sentences import listed
 from app.datasets import examples, parts, statuses, stored_files, uploads, versions
-from app.datasets.mapping import MAX_WORDS, Hidden, Merged
+from app.datasets.mapping import MAX_WORDS, Hidden, Merged, Options
 from app.datasets.privacy import reviews
+from app.datasets.readers.chats import MAX_PAUSE_MINUTES, MIN_PAUSE_MINUTES
 from app.datasets.readers.headers import MAX_HEADER_ROW
 from app.datasets.readers.reading import ReadAs
 from app.datasets.turns import TurnRole
@@ -58,6 +60,8 @@ BYTES = {"type": "string", "format": "binary"}
         x_header_row={},
         x_hidden={},
         x_merged={},
+        x_options={},
+        x_pause_minutes={},
         x_roles={},
         x_speakers={},
         x_placeholders={},
@@ -120,7 +124,7 @@ def no_expiry() -> BadRequest:
 
 
 def _reading(form: Received) -> dict[str, Any]:
-    """Read how a sheet is to be read: x_header_row, x_hidden and x_merged."""
+    """Read how a file is to be read: x_header_row, x_hidden, x_merged, x_options and so on."""
     said: dict[str, Any] = {}
     if row := form.fields.get("x_header_row", "").strip():
         if not (row.isdecimal() and len(row) < 6 and int(row) <= MAX_HEADER_ROW):
@@ -130,12 +134,22 @@ def _reading(form: Received) -> dict[str, Any]:
                 field="x_header_row",
             )
         said["header_row"] = int(row)
-    for name, choices in (("hidden", get_args(Hidden)), ("merged", get_args(Merged))):
+    if pause := form.fields.get("x_pause_minutes", "").strip():
+        if not (pause.isdecimal() and MIN_PAUSE_MINUTES <= int(pause[:9]) <= MAX_PAUSE_MINUTES):
+            raise BadRequest(
+                f"x_pause_minutes: give a number from {MIN_PAUSE_MINUTES} to {MAX_PAUSE_MINUTES}.",
+                field="x_pause_minutes",
+            )
+        said["pause_minutes"] = int(pause)
+    for name, choices in (
+        ("hidden", get_args(Hidden)),
+        ("merged", get_args(Merged)),
+        ("options", get_args(Options)),
+    ):
         if chosen := form.fields.get(f"x_{name}"):
             if chosen not in choices:
-                raise BadRequest(
-                    f"x_{name}: give “{choices[0]}” or “{choices[1]}”.", field=f"x_{name}"
-                )
+                either = listed([f"“{choice}”" for choice in choices], "{most} or {last}")
+                raise BadRequest(f"x_{name}: give {either}.", field=f"x_{name}")
             said[name] = chosen
     return said
 

@@ -10,6 +10,12 @@ from pydantic_core import PydanticKnownError
 
 from app.core.models import Arm, EvaluationStatus, JudgingStatus
 from app.datasets.mapping import Hidden, Merged
+from app.datasets.mapping import Options as QuizOptions
+from app.datasets.readers.chats import (
+    DEFAULT_PAUSE_MINUTES,
+    MAX_PAUSE_MINUTES,
+    MIN_PAUSE_MINUTES,
+)
 from app.datasets.readers.headers import MAX_HEADER_ROW
 from app.evaluation.verdict import Difference
 from app.jobs.practice import ChosenBy
@@ -187,6 +193,10 @@ class CompleteUpload(_Request):
     x_header_row: Annotated[int, Field(strict=True, ge=0, le=MAX_HEADER_ROW)] | None = None
     x_hidden: Hidden = "leave_out"
     x_merged: Merged = "fill"
+    x_options: QuizOptions = "leave_out"
+    x_pause_minutes: Annotated[
+        int, Field(strict=True, ge=MIN_PAUSE_MINUTES, le=MAX_PAUSE_MINUTES)
+    ] = DEFAULT_PAUSE_MINUTES
 
 
 class Upload(BaseModel):

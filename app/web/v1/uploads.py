@@ -70,7 +70,11 @@ def complete_upload(db: Db, user: TokenUser, upload_id: str, body: CompleteUploa
                     auto_confirm=True,
                     decision=decision,
                     read_as=ReadAs(
-                        header_row=body.x_header_row, hidden=body.x_hidden, merged=body.x_merged
+                        header_row=body.x_header_row,
+                        hidden=body.x_hidden,
+                        merged=body.x_merged,
+                        options=body.x_options,
+                        pause_minutes=body.x_pause_minutes,
                     ),
                 )
             except AppError:

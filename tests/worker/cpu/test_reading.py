@@ -153,7 +153,8 @@ def test_a_bad_file_fails_with_its_sentence_and_can_be_read_in_another_way(db: S
     db.commit()
     assert read(db, version).status is VersionStatus.FAILED
     assert version.reason == (
-        "Line 2 is not utf-8; choose another encoding for this file, or save it as UTF-8."
+        "Line 2 cannot be read as utf-8; choose another encoding for this file, or save it as "
+        "UTF-8."
     )
     assert (version.inspection, version.lease_until, num_examples(db, version)) == (None, None, 0)
     versions.read_again(db, first_user(db), version, ReadAs(encoding="cp1252"))
@@ -223,7 +224,7 @@ def test_a_file_that_does_not_get_on_is_given_up(
     version = read(db, upload(db, HEADER + rows(1000)))
     assert version.status is VersionStatus.FAILED
     assert version.reason is not None
-    assert "did not get on" in version.reason
+    assert "made no progress" in version.reason
     # What comes after it is read as if nothing had been.
     monkeypatch.delenv("ETUDE_READER_IDLE_SECONDS")
     settings.get.cache_clear()

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from app.core.errors import Invalid
 from app.datasets.readers.reading import ReadAs
 from app.ops import data_command
 from app.ops.data_command import Report
@@ -26,6 +27,9 @@ def read(pattern: str, folder: Path, **chosen: Any) -> Report:
     ("pattern", "num_examples", "left_out", "noted"),
     [
         ("bug-08-*", 24, {}, {"placeholder": 14}),
+        ("bug-15-*", 24, {}, {}),
+        ("bug-18-*", 12, {}, {}),
+        ("bug-19-*", 24, {}, {}),
         ("bug-24-*", 22, {"unknown_role": 2}, {}),
         ("bug-25-*", 24, {}, {}),
         ("bug-29-*", 24, {}, {}),
@@ -40,7 +44,17 @@ def read(pattern: str, folder: Path, **chosen: Any) -> Report:
             {},
         ),
         ("bug-38-*", 23, {"bad_characters": 1}, {}),
+        ("bug-42-*", 12, {}, {}),
+        ("bug-43-*", 24, {}, {"column": 24}),
+        ("extra-05a-*", 14, {}, {}),
+        ("extra-05b-*", 24, {}, {}),
+        ("extra-06-*", 24, {}, {"column": 24}),
+        ("extra-09a-*", 1, {}, {}),
+        ("extra-10a-*", 1, {}, {"column": 1}),
         ("var-08-*", 24, {}, {"placeholder": 24}),
+        ("var-15-*", 24, {}, {}),
+        ("var-18-*", 24, {}, {}),
+        ("var-19-*", 24, {}, {}),
         ("var-24-*", 24, {}, {}),
         ("var-29-*", 24, {}, {}),
         ("var-30-*", 24, {}, {}),
@@ -49,6 +63,9 @@ def read(pattern: str, folder: Path, **chosen: Any) -> Report:
         ("var-34-*", 12, {"not_learned": 12}, {}),
         ("var-35-*", 12, {"empty_answer": 12}, {}),
         ("var-38-*", 24, {}, {}),
+        ("var-42-*", 12, {}, {}),
+        ("var-43-*", 24, {}, {}),
+        ("var-x6-*", 24, {}, {}),
     ],
 )
 def test_a_file_of_the_field(
@@ -66,3 +83,41 @@ def test_a_file_of_the_field(
 def test_a_person_says_who_the_students_are(tmp_path: Path) -> None:
     report = read("bug-24-*", tmp_path, roles={"student": "user", "Teacher": "assistant"})
     assert (report.num_examples, report.left_out) == (24, {})
+
+
+@pytest.mark.parametrize("pattern", ["extra-08a-*", "extra-08c-*"])
+def test_a_person_says_who_of_a_chat_is_the_assistant(pattern: str, tmp_path: Path) -> None:
+    assert read(pattern, tmp_path).num_examples == 0
+    report = read(pattern, tmp_path, speakers={"Office": "assistant", "Parent": "user"})
+    assert report.num_examples == 1
+    said = [turn["content"] for turn in report.examples[0]]
+    assert said[0] == "When does the school library open?"
+    assert said[1].startswith("At half past seven, on every school day.")
+    assert not any("<p>" in text or "encrypted" in text for text in said)
+
+
+def test_a_lesson_is_learned_without_times_and_by_the_one_who_answers(tmp_path: Path) -> None:
+    (messages,) = read("extra-09a-*", tmp_path).examples
+    assert [turn["role"] for turn in messages[:2]] == ["user", "assistant"]
+    assert messages[0]["content"] == "When does the school library open?"
+    assert not any("-->" in turn["content"] or "<v" in turn["content"] for turn in messages)
+
+
+def test_a_quiz_and_cards_have_right_answers_alone(tmp_path: Path) -> None:
+    for pattern in ("extra-05a-*", "extra-05b-*", "extra-06-*", "var-x6-*"):
+        for messages in read(pattern, tmp_path).examples:
+            joined = " ".join(turn["content"] for turn in messages)
+            for wrong in ("Nobody knows", "On Sunday", "<", "[sound", "{{", "\t", "school\n"):
+                assert wrong not in joined, pattern
+
+
+def test_a_mail_answers_what_it_quotes(tmp_path: Path) -> None:
+    (messages,) = read("extra-10a-*", tmp_path).examples
+    assert messages[0]["content"].startswith("When does the school library open?")
+    assert "Grüße" in messages[1]["content"]
+    assert ">" not in messages[1]["content"]
+
+
+def test_a_backslash_before_a_quote_is_named_with_its_line(tmp_path: Path) -> None:
+    with pytest.raises(Invalid, match="Line 2 has a quote with a backslash before it"):
+        read("bug-06-*", tmp_path)

@@ -133,4 +133,4 @@ def test_files_are_read_or_refused_in_a_sentence_within_their_limits(
         assert list(folder.iterdir()) == [path], name
     nursery.end()
     assert wrong == {}
-    assert len(names) == len(set(names)) > 150
+    assert len(names) == len(set(names)) > 400

@@ -62,7 +62,7 @@ def test_one_conversation_is_one_row(tmp_path: Path) -> None:
     [
         ('{\n"q": 1\n}\n{\n"q": }\n', "Line 5, character 6, is not valid JSON"),
         ('[{"q": 1}]\n[{"q" 2}]', "Line 2"),
-        ('[{"q": 1}]\nend', "Line 2 is not valid JSON: there is more"),
+        ('[{"q": 1}]\nend', "Line 2 is not valid JSON: something stands behind"),
         ('[{"q": 1},,{"q": 2}]', "Line 1, character 11, is not valid JSON"),
     ],
 )

@@ -211,15 +211,15 @@ BAD: dict[str, tuple[bytes | str, str]] = {
     ),
     "backslash quotes": (
         b'"q","a"\n"Where?","He said \\"no\\", as ever."\n',
-        'Line 2 has a quote (") in the middle of a quoted text; write it twice (""), also where a '
-        "backslash",
+        'Line 2 has a quote with a backslash before it (\\"), which only some programs read; write '
+        "each such quote twice",
     ),
     "json cut off": ('[{"q": 1},\n{"q": "abc', "closing quote is missing"),
     "json no list end": ('[{"q": 1}\n', "Line 2 is not valid JSON"),
-    "json more after": ('[{"q": 1}]\n{"q": 2}', "there is more after the end"),
+    "json more after": ('[{"q": 1}]\n{"q": 2}', "something stands behind the end"),
     "json object syntax": ('{"data": [\n{"q": 1},\n{"q": }]}', "Line 3, character 7, is not valid"),
-    "json not objects": ('["a", "b"]', "Entry 1 (line 1) is not an object"),
-    "jsonl list line": ('{"q": 1}\n[1, 2]\n', "Line 2 is not an object"),
+    "json not objects": ('["a", "b"]', "Entry 1 (line 1) is a text and not an object"),
+    "jsonl list line": ('{"q": 1}\n[1, 2]\n', "Line 2 is a list and not an object"),
     "json nan": ('{"q": 1}\n{"q": NaN}\n', "Line 2 is not valid JSON: NaN is not a number"),
     "deep json": (
         '{"q": 1}\n{"q": ' + "[" * 100 + "]" * 100 + "}",
@@ -265,7 +265,7 @@ def test_bad_files_end_in_one_sentence(tmp_path: Path, name: str) -> None:
 
 
 def test_a_chosen_encoding_that_does_not_fit_is_named_with_its_line(tmp_path: Path) -> None:
-    with pytest.raises(Unreadable, match="Line 2 is not utf-8; choose another"):
+    with pytest.raises(Unreadable, match="Line 2 cannot be read as utf-8; choose another"):
         read(tmp_path, table(",", "cp1252"), encoding="utf-8")
     with pytest.raises(Unreadable, match="not an encoding that can be chosen"):
         read(tmp_path, table(","), encoding="rot13")

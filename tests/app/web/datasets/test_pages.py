@@ -26,7 +26,7 @@ from app.core.models import (
 )
 from app.datasets import changes, examples, uploads
 from app.datasets.changes import Change
-from tests import files
+from tests import exports, files
 from tests.app.web.pages import EXAMPLES, PIECE, TUS, sign_in
 from tests.factories import make_base_model, make_dataset_version, make_department, make_user
 from tests.small_disk import small_disk
@@ -310,6 +310,49 @@ def test_a_person_says_where_a_sheets_names_are_and_what_is_hidden(
     assert version.mapping is not None
     kept = {name: version.mapping[name] for name in ("header_row", "hidden", "merged")}
     assert kept == {"header_row": 2, "hidden": "take_in", "merged": "leave_blank"}
+
+
+def test_a_person_says_how_a_quiz_and_a_chat_are_read(
+    client: TestClient, db: Session, member: User, broker: str
+) -> None:
+    quiz = exports.AIKEN.encode()
+    address = client.post("/datasets/upload", files={"file": ("quiz.txt", quiz)}).url.path
+    read_all(db)
+    page = client.get(address)
+    assert '<option value="document">a document: text with headings</option>' in page.text
+    assert '<option value="leave_out" selected>' in page.text
+    client.post(f"{address}/read-again", data={"form": "table", "options": "letters"})
+    read_all(db)
+    assert "b) Blood pressure" in client.get(address).text
+
+    days = "".join(
+        f"\n[{day}.4.26, 08:00:00] Ana: When on day {day}?\n[{day}.4.26, 18:00:00] Desk: At {day}."
+        for day in range(1, 25)
+    )
+    chat = (exports.WHATSAPP + days).encode()
+    address = client.post("/datasets/upload", files={"file": ("_chat.txt", chat)}).url.path
+    read_all(db)
+    wrong = client.post(f"{address}/read-again", data={"pause_minutes": "soon"})
+    assert wrong.status_code == 422
+    assert "Write a whole number from 1 to 43,200" in wrong.text
+    client.post(f"{address}/read-again", data={"pause_minutes": "700"})
+    read_all(db)
+    page = client.get(address)
+    assert re.search(r'name="pause_minutes"[^>]*value="700"', page.text)
+    names = ["conversation", "speaker", "text", "date"]
+    columns = {"column": names, "role": ["key", "speaker", "text", "ignore"]}
+    who = {"speakers": ["desk=assistant", "ana=user", "ben=user"]}
+    client.post(f"{address}/confirm", data={**columns, **who})
+    version = db.get_one(DatasetVersion, int(address.rsplit("/", 1)[-1]))
+    db.refresh(version)
+    assert version.mapping is not None
+    assert version.mapping["pause_minutes"] == 700
+    read_all(db)
+    db.refresh(version)
+    assert (version.status.value, version.reason) == ("ready", None)
+    # 10 hours from question to answer are no pause, and 14 until the next day are.
+    assert db.scalar(select(func.count()).where(Example.version_id == version.id)) == 26
+    assert version.left_out == {"notice": 2, "not_text": 1}
 
 
 def test_an_upload_comes_in_pieces(

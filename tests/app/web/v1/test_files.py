@@ -132,6 +132,17 @@ def test_how_a_sheet_is_read_can_be_said(api: OpenAI, db: Session) -> None:
         assert raised.value.param == next(iter(wrong))
 
 
+def test_how_a_quiz_or_a_chat_is_read_can_be_said(api: OpenAI, db: Session) -> None:
+    said = {"x_options": "letters", "x_pause_minutes": 30, "x_speakers": {"Desk": "assistant"}}
+    sent = api.files.create(file=("a.csv", CSV), purpose="fine-tune", extra_body=said)
+    kept = {"options": "letters", "pause_minutes": 30, "speakers": {"Desk": "assistant"}}
+    assert version_of(db, sent.id).read_as == kept
+    for wrong in ({"x_options": "all"}, {"x_pause_minutes": 0}, {"x_pause_minutes": 99_999}):
+        with pytest.raises(openai.BadRequestError) as raised:
+            api.files.create(file=("b.csv", CSV), purpose="fine-tune", extra_body=wrong)
+        assert raised.value.param == next(iter(wrong))
+
+
 def test_an_empty_file_is_refused_and_leaves_nothing(api: OpenAI, db: Session) -> None:
     with pytest.raises(openai.BadRequestError, match="empty"):
         upload(api, content=b"")

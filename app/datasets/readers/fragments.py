@@ -1,0 +1,147 @@
+"""Pieces of HTML, as cards, questions, mails and chats have them -> what a person sees."""
+
+import html
+import re
+
+from app.datasets.readers.grids import Seen
+from app.datasets.readers.signs import lowered, raised
+
+# Neither a tag nor its attributes go over another tag's beginning: each letter is looked at once.
+_TAG = re.compile(r"<(/?)([a-zA-Z][a-zA-Z0-9]*)(?:\s[^<>]*|/)?>")
+_PARAGRAPHS = frozenset(
+    {"p", "h1", "h2", "h3", "h4", "h5", "h6", "table", "ul", "ol", "dl", "blockquote"}
+    | {"pre", "hr", "section"}
+)
+_LINES = frozenset({"br", "div", "tr", "dt", "dd", "article", "header", "footer"})
+_UNSAID = frozenset({"script", "style", "head", "title", "template", "noscript", "object", "svg"})
+_STRUCK = frozenset({"s", "strike", "del"})
+_PICTURES, _SOUNDS = frozenset(("img",)), frozenset(("audio", "video", "iframe", "embed"))
+
+
+def sentences(place: str) -> dict[str, tuple[str, str]]:
+    """Return how to say what was left out of HTML; `place` is what rows are numbered by."""
+    return {
+        "picture": (
+            f"1 picture stands within a text and was left out ({place} {{row}}).",
+            f"{{n}} pictures stand within texts and were left out (first in {place} {{row}}).",
+        ),
+        "sound": (
+            f"1 sound or film stands within a text and was left out ({place} {{row}}).",
+            f"{{n}} sounds or films stand within texts and were left out (first in {place} "
+            "{row}).",
+        ),
+        "struck": (
+            f"In 1 place text is struck out and was left out ({place} {{row}}).",
+            f"In {{n}} places text is struck out and was left out (first in {place} {{row}}).",
+        ),
+    }
+
+
+def is_marked_up(text: str) -> bool:
+    """Say whether a text has tags of HTML."""
+    return "<" in text and _TAG.search(text) is not None
+
+
+def seen_text(markup: str, seen: Seen, row: int) -> str:
+    """Return what a person sees of a piece of HTML.
+
+    Args:
+        markup: The piece; anything that is no tag counts as text.
+        seen: Counts what is left out: pictures, sounds, and text that is struck out.
+        row: Where the piece stands.
+    """
+    return _Writer(seen, row).write(_without_comments(markup))
+
+
+def _without_comments(markup: str) -> str:
+    kept, end = [], 0
+    while (start := markup.find("<!--", end)) >= 0 and (stop := markup.find("-->", start)) >= 0:
+        kept.append(markup[end:start])
+        end = stop + 3
+    return "".join([*kept, markup[end:]]) if kept or end else markup
+
+
+class _Writer:
+    def __init__(self, seen: Seen, row: int) -> None:
+        self.seen, self.row = seen, row
+        self.pieces: list[str] = []
+        self.scripts: list[tuple[str, int]] = []  # raised and lowered text: where it begins
+        self.silent = ""  # the tag within which nothing counts
+        self.is_as_typed = 0
+        self.was_as_typed = False
+
+    def write(self, markup: str) -> str:
+        end = 0
+        for tag in _TAG.finditer(markup):
+            self._say(markup[end : tag.start()])
+            self._tag(tag[2].lower(), closes=bool(tag[1]))
+            end = tag.end()
+        self._say(markup[end:])
+        text = "".join(self.pieces)
+        if not self.was_as_typed:
+            text = re.sub(r" {2,}", " ", text)
+        lines = [line.strip(" ") for line in text.split("\n")]
+        return re.sub(r"\n{3,}", "\n\n", "\n".join(lines)).strip()
+
+    def _say(self, text: str) -> None:
+        if not text or self.silent:
+            return
+        text = html.unescape(text).replace("\u00a0", " ")
+        if not self.is_as_typed:
+            text = re.sub(r"[ \t\r\n\f]+", " ", text)
+            if not self.pieces or self.pieces[-1].endswith("\n"):
+                text = text.lstrip(" ")
+        if text:
+            self.pieces.append(text)
+
+    def _tag(self, name: str, *, closes: bool) -> None:  # noqa: PLR0912 - a branch for each kind
+        if self.silent:
+            if closes and name == self.silent:
+                self.silent = ""
+        elif name in _UNSAID:
+            self.silent = "" if closes else name
+        elif name in _STRUCK:
+            if not closes:
+                self.silent = name
+                self.seen.add("struck", self.row)
+        elif name in _PICTURES:
+            self.seen.add("picture", self.row)
+        elif name in _SOUNDS:
+            if not closes:
+                self.seen.add("sound", self.row)
+        elif name in ("sup", "sub"):
+            self._script(name, closes=closes)
+        elif name in _PARAGRAPHS:
+            self._break(2)
+            if name == "pre":
+                self.is_as_typed = max(0, self.is_as_typed + (-1 if closes else 1))
+                self.was_as_typed = True
+        elif name == "br":
+            self.pieces.append("\n")
+        elif name == "li":
+            self._break(1)
+            if not closes:
+                self.pieces.append("- ")
+        elif name in ("td", "th") and closes:
+            self.pieces.append(" | ")
+        elif name in _LINES:
+            if name == "tr" and closes and self.pieces and self.pieces[-1] == " | ":
+                self.pieces.pop()
+            self._break(1)
+
+    def _script(self, name: str, *, closes: bool) -> None:
+        if not closes:
+            self.scripts.append((name, len(self.pieces)))
+        elif self.scripts and self.scripts[-1][0] == name:
+            _, start = self.scripts.pop()
+            text = "".join(self.pieces[start:])
+            self.pieces[start:] = [raised(text) if name == "sup" else lowered(text)]
+
+    def _break(self, num_ends: int) -> None:
+        """See to it that a line ends here, or a paragraph."""
+        if not self.pieces:
+            return
+        tail = "".join(self.pieces[-2:])
+        has = len(tail) - len(tail.rstrip("\n"))
+        if has < num_ends:
+            self.pieces.append("\n" * (num_ends - has))

@@ -1,0 +1,210 @@
+"""Tables of multiple choice: options in columns or lists, and a cell that says which is right.
+
+The cell names it by its letter, by its number or by its words; what it means is told by the first
+rows together. A row of which that is not plain becomes no example.
+"""
+
+import itertools
+import re
+from collections.abc import Iterable, Iterator
+from typing import Any, Literal, NamedTuple
+
+from app.datasets.column_names import ROLES, plain
+from app.datasets.mapping import ColumnRole, LeftOut, Options
+from app.datasets.readers.quizzes import with_options
+
+_OPTION = re.compile(
+    r"(?:answer_option|answer|option|choice|alternative|antwort(?:moglichkeit)?|reponse|respuesta"
+    r"|opcion|risposta|opzione|antwoord|resposta|svar)_?([a-h]|[1-9])(?:_.*)?|op([a-h])|([a-h])"
+)
+_WRONG = re.compile(
+    r"(?:incorrect|wrong|false|falsche?|distractor|distraktor|incorrecta?|mauvaise|sbagliata)"
+    r"(?:_(?:answer|option|antwort|reponse|respuesta|risposta))?(?:_?\d)?"
+)
+# The first that a file has; a letter or a number before words.
+_RIGHT = (
+    *("answer_key", "answer_idx", "answer_index", "correct_option", "correct_answer", "correct"),
+    *("correct_answers", "right_answer", "right", "cop", "key", "richtig", "richtige_antwort"),
+    *("losung", "bonne_reponse", "reponse_correcte", "correcta", "respuesta_correcta", "corretta"),
+    *("risposta_corretta", "juist", "juiste_antwoord", "solution", "answer", "antwort", "label"),
+)
+_LISTS = frozenset({"choices", "options", "answer_choices", "answer_options"})
+_LETTERS = re.compile(r"\W*([a-h])\W*(?:(?:and|und|et|y|e|en)?\W*([a-h])\W*){0,7}", re.IGNORECASE)
+_NUM_LOOKED_AT = 200
+
+Row = dict[str, Any]
+Means = Literal["words", "letters", "from 0", "from 1"]
+
+
+class OptionColumns(NamedTuple):
+    """Which columns ask, offer and say what is right; `listed` has all options in one cell."""
+
+    question: str
+    options: list[str]
+    listed: str | None
+    right: str
+
+
+class _Read(NamedTuple):
+    number: int
+    row: Row | LeftOut
+    labels: list[str]
+    texts: list[str]
+    right: str
+
+
+def option_columns(columns: Iterable[str]) -> OptionColumns | None:
+    """Find the columns of multiple choice; none where it is not plain that it is."""
+    names = {name: plain(name) for name in columns}
+    options = [name for name, word in names.items() if _OPTION.fullmatch(word)]
+    wrong = [name for name, word in names.items() if _WRONG.fullmatch(word)]
+    listed = [name for name, word in names.items() if word in _LISTS]
+    offered = {*options, *wrong, *listed}
+    by_word = {word: name for name, word in names.items() if name not in offered}
+    right = next((by_word[word] for word in _RIGHT if word in by_word), None)
+    right = right or next((n for w, n in by_word.items() if w.startswith("correct_answer")), None)
+    asked = [
+        name
+        for name, word in names.items()
+        if name not in offered
+        and name != right
+        and ColumnRole.QUESTION in (ROLES.get(word), ROLES.get(word.split("_")[0]))
+    ]
+    is_choice = len(options) > 1 or len(wrong) > 0 or len(listed) == 1
+    if right is None or len(asked) != 1 or not is_choice:
+        return None
+    only = listed[0] if listed and not options and not wrong else None
+    return OptionColumns(asked[0], [] if only else options + wrong, only, right)
+
+
+def kept_columns(columns: Iterable[str], found: OptionColumns) -> list[str]:
+    """Return the columns of the rows that `rows` yields."""
+    gone = {*found.options, found.listed, found.right, "answer"}
+    return [*(name for name in columns if name not in gone), "answer"]
+
+
+def rows(
+    given: Iterator[tuple[int, Row | LeftOut]], found: OptionColumns, options: Options
+) -> Iterator[tuple[int, Row | LeftOut]]:
+    """Put into each row the right answer in its words, and the options as they are asked for."""
+    read = (_read(number, row, found) for number, row in given)
+    first = list(itertools.islice(read, _NUM_LOOKED_AT))
+    means = _meaning([one for one in first if one.right], is_listed=found.listed is not None)
+    for one in itertools.chain(first, read):
+        if isinstance(one.row, LeftOut):
+            yield one.number, one.row
+            continue
+        right = _right(one, means)
+        question = one.row.get(found.question)
+        if not right or not isinstance(question, str):
+            is_blank = not any(value not in (None, "") for value in one.row.values())
+            yield one.number, LeftOut("blank" if is_blank else "options")
+            continue
+        texts = [text for text in one.texts if text]
+        texts += [text for text in right if text not in texts]
+        asked, answer = with_options(question, texts, right, options, is_shuffled=False)
+        gone = {*found.options, found.listed, found.right, "answer"}
+        kept = {name: value for name, value in one.row.items() if name not in gone}
+        yield one.number, {**kept, found.question: asked, "answer": answer}
+
+
+def _read(number: int, row: Row | LeftOut, found: OptionColumns) -> _Read:
+    if isinstance(row, LeftOut):
+        return _Read(number, row, [], [], "")
+    offered = _listed(row.get(found.listed)) if found.listed else _of_columns(row, found.options)
+    value = row.get(found.right)
+    if isinstance(value, list) and all(isinstance(one, str | int) for one in value):
+        value = ", ".join(map(str, value))
+    is_cell = isinstance(value, str | int | float) and not isinstance(value, bool)
+    text = str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)
+    return _Read(number, row, *offered, text.strip() if is_cell else "")
+
+
+def _of_columns(row: Row, options: list[str]) -> tuple[list[str], list[str]]:
+    labels, texts = [], []
+    for name in options:
+        match = _OPTION.fullmatch(plain(name))
+        text = row.get(name)
+        # A blank column keeps its place: the fourth of three options is none.
+        labels.append(next(filter(None, match.groups()), "") if match else "")
+        texts.append("" if text is None else str(text).strip())
+    return labels, texts
+
+
+def _listed(value: Any) -> tuple[list[str], list[str]]:
+    """Read a list of options; an object of them by letters; or one of texts and labels."""
+    if isinstance(value, dict) and isinstance(value.get("text"), list):
+        labels = value.get("label")
+        texts = [str(text).strip() for text in value["text"]]
+        named = [str(label).lower() for label in labels] if isinstance(labels, list) else []
+        return named if len(named) == len(texts) else [""] * len(texts), texts
+    if isinstance(value, dict):
+        return [str(key).lower() for key in value], [str(text).strip() for text in value.values()]
+    texts = [str(text).strip() for text in value] if isinstance(value, list) else []
+    return [chr(ord("a") + place) for place in range(len(texts))][:26], texts[:26]
+
+
+def _meaning(read: list[_Read], *, is_listed: bool) -> Means | None:
+    """Say how the cells name what is right, by all of the first rows; none where they differ."""
+    if not read:
+        return None
+    if all(_by_words(one) for one in read):
+        return "words"
+    if all(_by_letters(one) for one in read):
+        return "letters"
+    numbers = [number for one in read for number in _numbers(one)]
+    if not all(_numbers(one) for one in read):
+        return "letters" if not any(_numbers(one) for one in read) else None
+    if 0 in numbers:
+        return "from 0"
+    is_last = any(number == len(one.texts) for one in read for number in _numbers(one))
+    # Lists are counted from 0 where programs made them, and columns from 1 by people.
+    return "from 1" if is_last or not is_listed else "from 0"
+
+
+def _right(one: _Read, means: Means | None) -> list[str]:
+    found: list[str] = []
+    match means:
+        case "words":
+            found = _by_words(one)
+        case "letters":
+            found = _by_letters(one) or _by_words(one)
+        case "from 0" | "from 1":
+            first = 0 if means == "from 0" else 1
+            places = [number - first for number in _numbers(one)]
+            is_within = all(0 <= place < len(one.texts) for place in places)
+            found = [one.texts[place] for place in places] if is_within else []
+    return found if all(found) else []
+
+
+def _by_words(one: _Read) -> list[str]:
+    by_word = {text.casefold(): text for text in one.texts if text}
+    if one.right.casefold() in by_word:
+        return [by_word[one.right.casefold()]]
+    # Where columns have wrong answers alone, the right one stands in none of them.
+    if not any(one.labels) and one.right and not one.right.isdecimal():
+        return [one.right]
+    parts = [part.strip().casefold() for part in re.split(r"[;\n|]", one.right)]
+    return [by_word[part] for part in parts] if all(part in by_word for part in parts) else []
+
+
+def _by_letters(one: _Read) -> list[str]:
+    labels = dict(zip(one.labels, one.texts, strict=False))
+    if one.right.casefold() in labels:
+        return [labels[one.right.casefold()]]
+    last = re.fullmatch(r".*_([a-h])|(?:option|answer|antwort) ?([a-h])", one.right.casefold())
+    letters = [letter for letter in (last.groups() if last else ()) if letter]
+    if not letters and len(one.right) < 40 and _LETTERS.fullmatch(one.right):
+        letters = re.findall(r"\b[a-h]\b", one.right.casefold())
+    if not letters:
+        return []
+    if not {"a", "b"} <= labels.keys():  # they have numbers, or none
+        labels = dict(zip("abcdefgh", one.texts, strict=False))
+    return [labels[letter] for letter in letters] if set(letters) <= labels.keys() else []
+
+
+def _numbers(one: _Read) -> list[int]:
+    """Return the numbers of a cell such as “2” or “1, 3”."""
+    parts = re.split(r"[\s,;]+", one.right.strip())
+    is_number = all(part.isdecimal() and len(part) < 3 for part in parts)
+    return [int(part) for part in parts] if is_number else []

@@ -1,0 +1,832 @@
+"""What programs export: quizzes, cards, chats between people and with models, transcripts, mail."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from app.datasets.conversations import assemble
+from app.datasets.mapping import LeftOut
+from app.datasets.proposals import propose
+from app.datasets.readers import named_kinds
+from app.datasets.readers.reading import Inspection, ReadAs, inspect, open_rows
+from app.datasets.readers.sheets import read_sheet
+from app.datasets.readers.unreadable import Unreadable
+from tests import exports, files
+
+
+def rows(folder: Path, content: bytes | str, **read_as: Any) -> tuple[Inspection, list[Any]]:
+    """The inspection, and each row's values or the reason why it is left out."""
+    path = folder / "picture.png"
+    path.write_bytes(content.encode() if isinstance(content, str) else content)
+    chosen = ReadAs.model_validate(read_as)
+    found = inspect(path, chosen, lambda rows: None)
+    with open_rows(path, found.read_as(chosen)) as source:
+        made = [
+            (row.reason if isinstance(row, LeftOut) else tuple(row.values()))
+            for _, row in source.rows
+        ]
+    assert len(made) == found.num_rows
+    return found, made
+
+
+def talk(folder: Path, content: bytes | str, **read_as: Any) -> list[list[str]]:
+    """What becomes of a chat by the mapping that is proposed: the texts of its conversations."""
+    path = folder / "chat"
+    path.write_bytes(content.encode() if isinstance(content, str) else content)
+    chosen = ReadAs.model_validate(read_as)
+    found = inspect(path, chosen, lambda rows: None)
+    mapping = propose(found, chosen).mapping
+
+    def again() -> Any:
+        with open_rows(path, chosen) as source:
+            yield from source.rows
+
+    return [
+        [f"{turn['role'][0]}: {turn['content']}" for turn in made.messages]
+        for made in assemble(mapping, again)
+        if isinstance(made.messages, list)
+    ]
+
+
+# --- quizzes ---------------------------------------------------------------------------------
+
+
+def test_gift_learns_right_answers_alone(tmp_path: Path) -> None:
+    found, made = rows(tmp_path, exports.GIFT)
+    assert (found.format, found.place, found.columns) == (
+        "gift",
+        "line",
+        ["section", "question", "answer"],
+    )
+    assert made == [
+        ("Ward/Drugs", "How much aspirin?", "100 mg"),
+        ("Ward/Drugs", "Which drugs thin the blood? 5 < 10³", "Heparin\nWarfarin"),
+        ("Ward/Drugs", "Match them.", "heart: pulse\nlung: breath"),
+        ("Ward/Drugs", "Two plus two is _____, always.", "four"),
+        ("Ward/Drugs", "The ward is open at night.", "False"),
+        ("Ward/Drugs", "How many beds?", "12"),
+        "no_right_answer",
+        "no_right_answer",
+        ("Ward/Drugs", "Escapes: is 1 = 1 and {x}?", "yes: it ~is"),
+    ]
+    assert [row.number for row in found.preview][:3] == [4, 10, 16]
+    assert "1 question has several right answers, of which the first was taken." in found.warnings
+    assert "2 questions have no right answer in the file and were left out." in found.warnings
+
+
+@pytest.mark.parametrize(
+    ("options", "question", "answer"),
+    [
+        ("leave_out", "What is measured in mmHg?", "Blood pressure"),
+        (
+            "list",
+            "What is measured in mmHg?\n\n- Weight\n- Blood pressure\n- Height",
+            "Blood pressure",
+        ),
+        (
+            "letters",
+            "What is measured in mmHg?\n\na) Weight\nb) Blood pressure\nc) Height",
+            "b) Blood pressure",
+        ),
+    ],
+)
+def test_options_are_shown_as_a_person_chooses(
+    tmp_path: Path, options: str, question: str, answer: str
+) -> None:
+    found, made = rows(tmp_path, exports.AIKEN, options=options)
+    assert (found.format, found.options, found.reading["options"]) == ("aiken", options, options)
+    assert made[0] == ("", question, answer)
+    assert made[1:] == [
+        ("", made[1][1], f"{'b) ' if options == 'letters' else ''}The one who\nfinds the person"),
+        "options",
+        "options",
+    ]
+
+
+def test_the_place_of_the_right_option_says_nothing(tmp_path: Path) -> None:
+    quiz = "".join(f"Question {n}? {{=right ~wrong ~bad ~none of them}}\n\n" for n in range(40))
+    _, made = rows(tmp_path, quiz, options="letters")
+    letters = {row[2][0] for row in made}
+    assert letters == {"a", "b", "c"}
+    # What is said of the other options stays behind them.
+    assert all(row[1].endswith("d) none of them") for row in made)
+    assert made == rows(tmp_path, quiz, options="letters")[1]
+
+
+def test_a_quiz_in_word_shows_its_options_too(tmp_path: Path) -> None:
+    lines = ("How much?", "a) 1 g", "b) 100 mg *", "c) 2 g") * 4
+    body = "".join(
+        files.paragraph(f"{n // 4 + 1}. {line}" if n % 4 == 0 else line)
+        for n, line in enumerate(lines)
+    )
+    found, made = rows(tmp_path, files.docx(body), options="letters")
+    assert (found.way, found.options) == ("pairs", "letters")
+    assert made[0][1:3] == ("1. How much?\n\na) 1 g\nb) 100 mg\nc) 2 g", "b) 100 mg")
+    assert rows(tmp_path, files.docx(body))[1][0][1:3] == ("1. How much?", "100 mg")
+
+
+def test_moodle_xml(tmp_path: Path) -> None:
+    found, made = rows(tmp_path, exports.MOODLE)
+    assert (found.format, found.place) == ("quiz", "question")
+    assert made == [
+        ("Ward", "How much aspirin?", "100 mg"),
+        ("Ward", "Which two?", "Heparin\nWarfarin"),
+        ("Ward", "Open at night.", "False"),
+        ("Ward", "Match.", "heart: pulse"),
+        ("Ward", "Beds?", "12"),
+        "no_right_answer",
+        "question_kind",
+    ]
+    assert (
+        "2 pictures stand within texts and were left out (first in question 2)." in found.warnings
+    )
+
+
+def test_qti_1(tmp_path: Path) -> None:
+    assert rows(tmp_path, exports.QTI1)[1] == [
+        ("", "How much?", "100 mg"),
+        ("", "Which two?", "Heparin\nWarfarin"),
+        ("", "Unit of pressure?", "mmHg"),
+        "no_right_answer",
+        "options",
+    ]
+
+
+@pytest.mark.parametrize("version", [2, 3])
+def test_qti_2_and_3(tmp_path: Path, version: int) -> None:
+    _, made = rows(tmp_path, exports.qti2(version), options="list")
+    assert made == [("", "On the ward:\n\nHow much?\n\n- 1 g\n- 100 mg", "100 mg")]
+
+
+def test_a_package_of_qti_is_one_quiz(tmp_path: Path) -> None:
+    package = files.zip_of(
+        {
+            "imsmanifest.xml": "<?xml version='1.0'?><manifest/>",
+            "assessment_meta.xml": "<quiz xmlns='http://canvas.example'/>",
+            "items/1.xml": exports.qti2(),
+            "items/2.xml": exports.qti2(),
+        }
+    )
+    found, made = rows(tmp_path, package)
+    assert [row[-1] for row in made] == ["100 mg", "100 mg"]
+    assert "“imsmanifest.xml” (about the quiz)" in found.warnings[0]
+
+
+def test_a_pool_of_blackboard(tmp_path: Path) -> None:
+    def block(text: str) -> str:
+        return (
+            f"<flow_mat><material><mat_extension><mat_formattedtext type='HTML'>{text}"
+            "</mat_formattedtext></mat_extension></material></flow_mat>"
+        )
+
+    labels = "".join(
+        f"<flow_label><response_label ident='{n}'>{block(text)}</response_label></flow_label>"
+        for n, text in enumerate(("1 g", "100 mg"))
+    )
+    pool = (
+        "<?xml version='1.0'?><questestinterop><assessment><section><item><presentation>"
+        f"<flow>{block('&lt;p&gt;How much?&lt;/p&gt;')}<response_lid ident='response' "
+        f"rcardinality='Single'><render_choice>{labels}</render_choice></response_lid></flow>"
+        "</presentation><resprocessing><respcondition title='correct'><conditionvar>"
+        "<varequal respident='response'>1</varequal></conditionvar>"
+        "<setvar variablename='SCORE' action='Set'>SCORE.max</setvar></respcondition>"
+        "<respcondition title='incorrect'><conditionvar><other/></conditionvar>"
+        "<setvar variablename='SCORE' action='Set'>0.0</setvar></respcondition></resprocessing>"
+        "</item></section></assessment></questestinterop>"
+    )
+    package = {"imsmanifest.xml": "<manifest/>", "res1.dat": pool, "res2.dat": "<CATEGORIES/>"}
+    assert rows(tmp_path, files.zip_of(package))[1] == [("", "How much?", "100 mg")]
+
+
+def test_other_text_with_braces_is_no_quiz(tmp_path: Path) -> None:
+    for text in (
+        "Use {name} and {place}.\n\nDear {name}, welcome.\n\nBye {name}.",
+        "Dear {title},\n\nyour {form} came to {floor}.\n\nThank you, {first name}.",
+        "question,answer\nWhat is {=x}?,A brace\nAnd {~y}?,Another\n",
+        "h1 {\n color: red\n}\n\np {\n margin: 0\n}\n",
+    ):
+        assert rows(tmp_path, text)[0].format != "gift", text
+
+
+# --- cards -----------------------------------------------------------------------------------
+
+
+def test_anki_as_text(tmp_path: Path) -> None:
+    text = (
+        "#separator:tab\n#html:true\n#deck column:1\n#tags column:4\n"
+        'Ward\t"<div>How much?</div>"\t100&nbsp;mg<br>[sound:a.mp3]<img src="x">\tdrugs\n'
+        "Ward\tThe {{c1::heart::organ}} beats {{c2::70}} times\tmore or less\tbody\n"
+    )
+    found, made = rows(tmp_path, text)
+    assert (found.format, found.columns) == (
+        "anki",
+        ["question", "answer", "tags", "deck", "field 3"],
+    )
+    assert made == [
+        ("How much?", "100 mg", "Ward", "drugs"),
+        ("The [organ] beats 70 times", "heart", "more or less", "Ward", "body"),
+        ("The heart beats […] times", "70", "more or less", "Ward", "body"),
+    ]
+    assert "1 picture stands within a text and was left out (line 5)." in found.warnings
+    assert "1 sound or film stands within a text and was left out (line 5)." in found.warnings
+
+
+@pytest.mark.parametrize("name", ["collection.anki2", "collection.anki21", "collection.anki21b"])
+def test_anki_packages_old_and_new(tmp_path: Path, name: str) -> None:
+    # The newer ones have an old one beside them that only says “update Anki”.
+    more: dict[str, bytes | str] = {} if name == "collection.anki2" else {"collection.anki2": b"x"}
+    notes = [("<b>How much?</b>", "100 mg", "the book"), ("Who?", "I", "")]
+    found, made = rows(tmp_path, exports.apkg(notes, name=name, more=more))
+    assert (found.format, found.place) == ("anki", "note")
+    assert found.columns == ["question", "answer", "tags", "Source"]
+    assert made == [("How much?", "100 mg", "the book", "ward"), ("Who?", "I", "ward")]
+
+
+def test_quizlet_and_other_cards_without_names_of_columns(tmp_path: Path) -> None:
+    found, made = rows(tmp_path, "How much?\t100 mg\nWho?\tThe nurse\nWhen?\tAt eight\n")
+    assert (found.format, found.has_header) == ("csv", False)
+    assert made[0] == ("How much?", "100 mg")
+
+
+# --- chats between people --------------------------------------------------------------------
+
+
+def test_whatsapp_by_speaker_and_by_pause(tmp_path: Path) -> None:
+    found, made = rows(tmp_path, exports.WHATSAPP)
+    assert (found.format, found.columns, found.pause_minutes) == (
+        "whatsapp",
+        ["conversation", "speaker", "text", "date"],
+        240,
+    )
+    assert made == [
+        "notice",
+        ("1", "Ana", "When do visits end?", "2026-03-27 08:00"),
+        ("1", "Desk", "At eight.\nPlease ring twice.", "2026-03-27 08:01"),
+        "not_text",
+        "notice",
+        ("2", "Ben", "Note: is the lift broken?", "2026-03-27 20:00"),
+        ("2", "Desk", "Yes; until Monday.", "2026-03-27 20:01"),
+    ]
+    assert not propose(found).is_sure
+    assert rows(tmp_path, exports.WHATSAPP, pause_minutes=1000)[1][-1][0] == "1"
+
+
+def test_whatsapp_with_what_was_sent_in_it(tmp_path: Path) -> None:
+    sent = {
+        "IMG-1.jpg": b"\xff\xd8\xff\xe0",
+        "PTT-1.opus": b"OggS\0",
+        "Ana.vcf": b"BEGIN:VCARD\r\n",
+    }
+    found, made = rows(tmp_path, files.zip_of({**sent, "_chat.txt": exports.WHATSAPP}))
+    assert made == rows(tmp_path, exports.WHATSAPP)[1]
+    assert found.warnings[0] == (
+        "In this ZIP “IMG-1.jpg” (a picture), “PTT-1.opus” (a sound) and “Ana.vcf” (sent in the "
+        "chat) were passed over."
+    )
+
+
+def test_conversations_of_one_row_are_no_questions_with_answers(tmp_path: Path) -> None:
+    text = "".join(
+        f"[{day}.3.26, 08:00:00] {'AB'[day % 2]}: Hello {day}.\n" for day in range(1, 28)
+    )
+    found, _ = rows(tmp_path, text)
+    roles = {column.name: column.role.value for column in propose(found).mapping.columns}
+    assert roles == {"conversation": "key", "speaker": "speaker", "text": "text", "date": "ignore"}
+
+
+def test_a_person_says_who_of_the_speakers_is_the_assistant(tmp_path: Path) -> None:
+    assert talk(tmp_path, exports.WHATSAPP) == []
+    chosen = {"Desk": "assistant", "Ana": "user", "Ben": "user"}
+    assert talk(tmp_path, exports.WHATSAPP, speakers=chosen) == [
+        ["u: When do visits end?", "a: At eight.\nPlease ring twice."],
+        ["u: Note: is the lift broken?", "a: Yes; until Monday."],
+    ]
+    # A conversation in which nobody but the assistant speaks teaches no answer.
+    alone = {"Desk": "user", "Ana": "user", "Ben": "assistant"}
+    assert talk(tmp_path, exports.WHATSAPP, speakers=alone) == []
+
+
+def test_whatsapp_of_android_with_the_month_first(tmp_path: Path) -> None:
+    _, made = rows(tmp_path, exports.WHATSAPP_ANDROID)
+    assert made == [
+        "notice",
+        ("1", "Ana", "When do visits end?", "2026-03-27 23:59"),
+        ("1", "Desk", "At eight.", "2026-03-28 00:01"),
+        "not_text",
+    ]
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "27.03.26, 08:00 - {}: {}",
+        "27.03.2026, 08:00 Uhr - {}: {}",
+        "27/03/2026 à 08:00 - {}: {}",
+        "27/3/26 8:00 a. m. - {}: {}",
+        "2026-03-27, 08:00 - {}: {}",
+        "[27/03/2026, 8:00:00\u202fAM] {}: {}",
+        "27.3.2026 8.00 - {}: {}",
+    ],
+)
+def test_dates_of_whatsapp_in_many_languages(tmp_path: Path, line: str) -> None:
+    text = "\n".join([line.format("Ana", "Wann?"), line.format("Desk", "Um acht.")])
+    found, made = rows(tmp_path, text)
+    assert found.format == "whatsapp"
+    assert [row[1:] for row in made] == [
+        ("Ana", "Wann?", "2026-03-27 08:00"),
+        ("Desk", "Um acht.", "2026-03-27 08:00"),
+    ]
+    assert propose(found).why.endswith("Choose below who gives the answers.")
+
+
+def test_a_person_may_read_a_chat_as_a_text(tmp_path: Path) -> None:
+    found, _ = rows(tmp_path, exports.WHATSAPP, form="document")
+    assert (found.format, found.way) == ("text", "text")
+
+
+def test_teams_as_a_table_with_html(tmp_path: Path) -> None:
+    table = (
+        "MessageId,ThreadId,Sender,SentTime,Content\n"
+        '1,t1,Ana,2026-03-27T08:00,"<p>When do<br>visits end?</p>"\n'
+        '2,t1,Desk,2026-03-27T08:01,"<p>At <s>six</s> eight.</p>"\n'
+        '3,t1,Ben,2026-03-28T08:00,"<p>And today?</p>"\n'
+        '4,t1,Desk,2026-03-28T08:01,"<p>At 10<sup>30</sup>.</p>"\n'
+    )
+    found, _ = rows(tmp_path, table)
+    assert found.columns == ["conversation", "MessageId", "Sender", "SentTime", "Content"]
+    assert "In 1 place text is struck out and was left out (line 3)." in found.warnings
+    chosen = {"Desk": "assistant", "Ana": "user", "Ben": "user"}
+    assert talk(tmp_path, table, speakers=chosen) == [
+        ["u: When do\nvisits end?", "a: At eight."],
+        ["u: And today?", "a: At 10³⁰."],
+    ]
+
+
+def test_teams_of_microsoft_graph_comes_newest_first(tmp_path: Path) -> None:
+    def message(minute: int, who: str, text: str, **more: Any) -> dict[str, Any]:
+        return {
+            "createdDateTime": f"2026-03-27T08:{minute:02}:00Z",
+            "from": {"user": {"displayName": who}} if who else None,
+            "body": {"contentType": "html", "content": text},
+            "chatId": "c",
+            **more,
+        }
+
+    found, made = rows(
+        tmp_path,
+        json.dumps(
+            {
+                "value": [
+                    message(5, "", "", messageType="systemEventMessage"),
+                    message(2, "Desk", "<p>At eight.</p>"),
+                    message(1, "Ana", "<p>When do visits end?</p>"),
+                ]
+            }
+        ),
+    )
+    assert found.pause_minutes == 240
+    assert made == [
+        ("c · 1", "Ana", "When do visits end?", "2026-03-27 08:01"),
+        ("c · 1", "Desk", "At eight.", "2026-03-27 08:02"),
+        "notice",
+    ]
+
+
+def test_slack(tmp_path: Path) -> None:
+    found, made = rows(tmp_path, exports.slack())
+    assert (found.format, found.place) == ("slack", "message")
+    assert made[0] == "notice"
+    thread = "ward 1790000001.0 · 1"
+    assert made[1][:3] == (thread, "Ana", "Is the form & @U2?") or made[1][1] == "Ana"
+    assert made[2][:3] == ("ward · 1", "U3", "Another matter?")
+    assert made[3][:3] == (thread, "Desk", "Yes.")
+    assert made[4] == "not_text"
+    assert "“channels.json” (about the channels)" in found.warnings[0]
+
+
+def test_telegram(tmp_path: Path) -> None:
+    chat = {
+        "name": "Ward",
+        "type": "private_group",
+        "id": 1,
+        "messages": [
+            {"id": 1, "type": "service", "date": "2026-03-27T08:00:00", "text": "", "actor": "Ana"},
+            {"id": 2, "type": "message", "date": "2026-03-27T08:01:00", "from": "Ana",
+             "text": ["When do ", {"type": "bold", "text": "visits"}, " end?"]},
+            {"id": 3, "type": "message", "date": "2026-03-27T08:02:00", "from": "Desk",
+             "text": "At eight."},
+        ],
+    }  # fmt: skip
+    assert rows(tmp_path, json.dumps(chat))[1] == [
+        "notice",
+        ("1", "Ana", "When do visits end?", "2026-03-27 08:01"),
+        ("1", "Desk", "At eight.", "2026-03-27 08:02"),
+    ]
+
+
+# --- transcripts -----------------------------------------------------------------------------
+
+
+def test_vtt_by_speaker(tmp_path: Path) -> None:
+    found, made = rows(tmp_path, exports.VTT)
+    assert (found.format, found.place) == ("subtitles", "line")
+    assert made == [
+        ("1", "Anna Smith", "What is a pulse & where? Tell me.", "0:00:00"),
+        ("1", "Ben", "The beat.", "0:00:04"),
+        ("1", "Anna Smith", "Right.", "0:00:04"),
+    ]
+
+
+def test_srt_with_names_before_what_is_said(tmp_path: Path) -> None:
+    assert rows(tmp_path, exports.SRT)[1] == [
+        ("1", "Anna", "What is a pulse?", "0:00:00"),
+        ("1", "Ben", "The beat of the heart. as you feel it.", "0:00:03"),
+        ("1", "Anna", "Right.", "0:00:06"),
+    ]
+
+
+def test_subtitles_that_name_nobody_are_a_document(tmp_path: Path) -> None:
+    found, made = rows(tmp_path, exports.SRT_OF_NOBODY)
+    assert (found.format, found.way) == ("subtitles", "text")
+    assert made == [("", "Wash your hands before you begin.\n\nThen dry them.")]
+
+
+def test_of_two_speakers_the_one_who_asks_does_not_answer(tmp_path: Path) -> None:
+    vtt = "WEBVTT\n\n" + "".join(
+        f"00:0{n}:00.000 --> 00:0{n}:01.000\n<v Teacher>What is {n}?\n\n"
+        f"00:0{n}:02.000 --> 00:0{n}:03.000\n<v Pupil>It is {n}.\n\n"
+        for n in range(3)
+    )
+    assert talk(tmp_path, vtt) == [
+        [
+            "u: What is 0?",
+            "a: It is 0.",
+            "u: What is 1?",
+            "a: It is 1.",
+            "u: What is 2?",
+            "a: It is 2.",
+        ]
+    ]
+
+
+# --- mail ------------------------------------------------------------------------------------
+
+
+def test_a_mail_is_decoded_and_its_history_stands_apart(tmp_path: Path) -> None:
+    body = (
+        "At eight.\n-- \nDesk, ward 3\n"
+        "On 26 Mar 2026 Ana\n<ana@example.org> wrote:\n> When?\n>> Older.\n"
+    )
+    found, made = rows(tmp_path, exports.eml(body))
+    assert (found.format, found.place) == ("mail", "message")
+    assert made == [
+        (
+            "<2@example.org>",
+            "Re: Grüße",
+            "Desk",
+            "ana@example.org",
+            "2026-03-27 08:00",
+            "At eight.",
+            "When?",
+        )
+    ]
+    assert "1 signature below a line “--” was left out (message 1)." in found.warnings
+    assert any("older mails are quoted" in warning for warning in found.warnings)
+    proposal = propose(found)
+    assert not proposal.is_sure
+    assert {c.name: c.role.value for c in proposal.mapping.columns if c.role != "ignore"} == {
+        "quoted": "question",
+        "text": "answer",
+    }
+
+
+def test_history_as_outlook_writes_it(tmp_path: Path) -> None:
+    body = (
+        "At eight.\n\nVon: Ana\nGesendet: Montag\nAn: Desk\nBetreff: Besuch\n\nWann?\n\n"
+        "Von: X\nGesendet: Y\n\nalt"
+    )
+    assert rows(tmp_path, exports.eml(body))[1][0][-2:] == ("At eight.", "Wann?")
+
+
+def test_lines_that_a_program_broke_are_joined(tmp_path: Path) -> None:
+    body = "At \neight \nsharp.\n\n> When \n> do visits\n> end?\n-- \nDesk\n"
+    mail = exports.eml(body, Content_Type="text/plain; charset=utf-8; format=flowed")
+    assert rows(tmp_path, mail)[1][0][-2:] == ("At eight sharp.", "When do visits\nend?")
+
+
+def test_answers_between_quoted_lines_are_said(tmp_path: Path) -> None:
+    body = "> When?\nAt eight.\n> Where?\nHere.\n"
+    assert rows(tmp_path, exports.eml(body))[1][0][-2:] == ("At eight.\nHere.", "When?\nWhere?")
+
+
+def test_mail_of_html_alone_with_an_attachment(tmp_path: Path) -> None:
+    body = (
+        "--b\nContent-Type: text/html; charset=iso-8859-1\n"
+        "Content-Transfer-Encoding: quoted-printable\n\n"
+        "<p>Um acht, Gr=FC=DFe</p><blockquote><p>Wann?</p></blockquote>\n"
+        "--b\nContent-Type: image/png\nContent-Disposition: attachment; filename=a.png\n\nx\n"
+        "--b--\n"
+    )
+    found, made = rows(tmp_path, exports.eml(body, Content_Type="multipart/mixed; boundary=b"))
+    assert made[0][-2:] == ("Um acht, Grüße", "Wann?")
+    assert "1 attachment was not read (message 1)." in found.warnings
+
+
+def test_a_mailbox_is_conversations_in_the_order_of_time(tmp_path: Path) -> None:
+    asked = exports.eml(
+        "When?\n>From us\n", Message_ID="<1@example.org>", From="Ana <ana@example.org>",
+        Date="Thu, 26 Mar 2026 08:00:00 +0100",
+    )  # fmt: skip
+    answer = exports.eml("At eight.\n\nOn Thu Ana wrote:\n> When?\n", In_Reply_To="<1@example.org>")
+    box = exports.mbox(answer, asked)
+    found, made = rows(tmp_path, box)
+    assert [(row[0], row[2], row[-2]) for row in made] == [
+        ("<1@example.org>", "Ana", "When?\nFrom us"),
+        ("<1@example.org>", "Desk", "At eight."),
+    ]
+    assert [row.number for row in found.preview] == [2, 1]
+    assert talk(tmp_path, box, speakers={"Desk": "assistant", "Ana": "user"}) == [
+        ["u: When?\nFrom us", "a: At eight."]
+    ]
+
+
+# --- chats with models, and other JSON ------------------------------------------------------
+
+
+def only_turns(made: list[Any]) -> list[tuple[str, Any]]:
+    return [(turn["role"], turn["content"]) for turn in made[0][0]]
+
+
+def test_open_webui_shows_the_branch_that_was_seen_last(tmp_path: Path) -> None:
+    nodes = {
+        "1": {"id": "1", "parentId": None, "role": "user", "content": "How much?"},
+        "2": {"id": "2", "parentId": "1", "role": "assistant", "content": "1 g"},
+        "3": {"id": "3", "parentId": "1", "role": "assistant", "content": "100 mg"},
+    }
+    chat = {"title": "t", "history": {"messages": nodes, "currentId": "3"}, "messages": []}
+    _, made = rows(tmp_path, json.dumps([{"id": "a", "title": "t", "chat": chat}]))
+    assert only_turns(made) == [("user", "How much?"), ("assistant", "100 mg")]
+
+
+def test_gemini_of_ai_studio_with_its_thoughts(tmp_path: Path) -> None:
+    chat = exports.chunked(
+        ("user", "How much?"), ("thought", "Hm."), ("model", "100"), ("model", "mg")
+    )
+    _, made = rows(tmp_path, json.dumps(chat))
+    assert only_turns(made) == [("user", "How much?"), ("model", "100\n\nmg")]
+    assert made[0][0][1]["reasoning_content"] == "Hm."
+    assert made[0][1] == "Be brief."
+
+
+def test_gemini_of_google_takeout(tmp_path: Path) -> None:
+    activity = [
+        {"header": "Gemini Apps", "title": "Prompted How much?", "time": "2026-03-27T08:00:00Z",
+         "products": ["Gemini Apps"], "safeHtmlItem": [{"html": "<p>100&nbsp;mg</p>"}]},
+        {"header": "Gemini Apps", "title": "Used Gemini Apps", "products": ["Gemini Apps"]},
+    ]  # fmt: skip
+    assert rows(tmp_path, json.dumps(activity))[1] == [
+        ("How much?", "100 mg", "2026-03-27T08:00:00Z"),
+        "notice",
+    ]
+
+
+def test_gemini_as_its_api_has_turns(tmp_path: Path) -> None:
+    line = {
+        "systemInstruction": {"parts": [{"text": "Be brief."}]},
+        "contents": [
+            {"role": "user", "parts": [{"text": "How much?"}]},
+            {"role": "model", "parts": [{"text": "100 mg"}]},
+        ],
+    }
+    found, made = rows(tmp_path, f"{json.dumps(line)}\n{json.dumps(line)}\n")
+    assert found.columns == ["messages", "system"]
+    assert (len(made), made[0][1]) == (2, "Be brief.")
+    assert propose(found).is_sure
+    assert len(rows(tmp_path, json.dumps(line))[1]) == 1
+
+
+def test_squad(tmp_path: Path) -> None:
+    asked = [
+        {"id": "1", "question": "How much?", "answers": [{"text": "100 mg", "answer_start": 0}]},
+        {"id": "2", "question": "Why?", "answers": [], "is_impossible": True},
+    ]
+    squad = {
+        "version": "2",
+        "data": [{"title": "Drugs", "paragraphs": [{"context": "c", "qas": asked}]}],
+    }
+    assert rows(tmp_path, json.dumps(squad))[1] == [
+        ("Drugs", "c", "How much?", "100 mg"),
+        "no_right_answer",
+    ]
+    flat = {
+        "id": "1",
+        "question": "How much?",
+        "answers": {"text": ["100 mg"], "answer_start": [0]},
+    }
+    assert rows(tmp_path, json.dumps(flat) + "\n" + json.dumps(flat))[1][0][-1] == "100 mg"
+
+
+@pytest.mark.parametrize(
+    "shape",
+    [
+        {"train": [{"question": "a", "answer": "b"}], "test": [], "info": "x"},
+        {"train": {"question": ["a", "c"], "answer": ["b", "d"]}, "test": []},
+        {"data": {"train": [{"question": "a", "answer": "b"}], "dev": []}},
+        {"columns": ["question", "answer"], "index": [0], "data": [["a", "b"]]},
+        {
+            "q1": {"question": "a", "answer": "b"},
+            "q2": {"question": "c", "answer": "d", "note": "n"},
+        },
+    ],
+)
+def test_objects_that_hold_all_rows(tmp_path: Path, shape: Any) -> None:
+    for text in (json.dumps(shape), json.dumps(shape, indent=1)):
+        found, made = rows(tmp_path, text)
+        assert {"question", "answer"} <= set(found.columns)
+        assert {"a", "b"} <= set(made[0])
+
+
+def test_an_object_of_questions_with_their_answers(tmp_path: Path) -> None:
+    assert rows(tmp_path, json.dumps({"How much?": "100 mg", "Who?": "I", "When?": "Now"}))[1] == [
+        ("How much?", "100 mg"),
+        ("Who?", "I"),
+        ("When?", "Now"),
+    ]
+    # The fields of one example are none.
+    assert len(rows(tmp_path, json.dumps({"question": "a", "answer": "b", "note": "c"}))[1]) == 1
+
+
+# --- what is refused by its name, and what is passed over -----------------------------------
+
+REFUSED = {
+    "webp": (b"RIFF\x10\0\0\0WEBPVP8 ", "a picture (WebP)"),
+    "heic": (b"\0\0\0\x18ftypheic\0\0\0\0", "a picture (HEIC)"),
+    "avif": (b"\0\0\0\x18ftypavif\0\0\0\0", "a picture (AVIF)"),
+    "svg": (b'<?xml version="1.0"?>\n<svg xmlns="x"/>', "a picture (SVG)"),
+    "bmp": (b"BM\x36\x10\0\0\0\0\0\0\x36\0\0\0", "a picture (BMP)"),
+    "dicom": (bytes(128) + b"DICM" + bytes(20), "a picture (DICOM, of a patient)"),
+    "wav": (b"RIFF\x10\0\0\0WAVEfmt ", "a sound (WAV)"),
+    "mp3 without a tag": (b"\xff\xfb\x90\x64" + bytes(20), "a sound (MP3)"),
+    "m4a": (b"\0\0\0\x18ftypM4A \0\0\0\0", "a sound (M4A)"),
+    "flac": (b"fLaC" + bytes(20), "a sound (FLAC)"),
+    "avi": (b"RIFF\x10\0\0\0AVI LIST", "a film (AVI)"),
+    "mov": (b"\0\0\0\x14ftypqt  \0\0\0\0", "a film (QuickTime)"),
+    "webm": (b"\x1a\x45\xdf\xa3" + bytes(20), "a film (WebM or Matroska)"),
+    "hl7": (b"MSH|^~\\&|LAB|H|||20260327||ORU^R01|1|P|2.5\rPID|1||7\r", "HL7 messages"),
+    "cda": (b'<?xml version="1.0"?><ClinicalDocument xmlns="urn:hl7-org:v3"/>', "(HL7 CDA)"),
+    "fhir xml": (b'<Patient xmlns="http://hl7.org/fhir"><id/></Patient>', "FHIR in XML"),
+    "vcard": (b"BEGIN:VCARD\r\nVERSION:3.0\r\n", "contacts (vCard)"),
+    "calendar": (b"BEGIN:VCALENDAR\r\n", "a calendar (iCalendar)"),
+    "fhir": (
+        b'{"resourceType": "QuestionnaireResponse", "item": []}', "FHIR (QuestionnaireResponse)"
+    ),
+    "fhir lines": (b'{"resourceType": "Patient"}\n{"resourceType": "Patient"}\n', "FHIR (Patient)"),
+    "fhir bundle": (
+        b'{"resourceType": "Bundle", "entry": [{"resource": {"resourceType": "Patient"}}]}',
+        "FHIR (Bundle)",
+    ),
+    "msg": (files.compound({"__substg1.0_1000001F": b"x" * 5000}), "a mail of Outlook (MSG)"),
+}  # fmt: skip
+
+
+def test_a_page_with_a_picture_in_it_is_no_picture() -> None:
+    page = b"<!DOCTYPE html><html><head><link href='http://hl7.org/fhir'/></head><svg/></html>"
+    for head in (page, b"<?xml version='1.0'?>" + page):
+        assert named_kinds.refusal_of(head) is None
+    framed = b'<?xml version="1.0"?><!-- a --><!DOCTYPE svg PUBLIC "x" "y">\n<svg width="1"/>'
+    assert "SVG" in (named_kinds.refusal_of(framed) or "")
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_what_holds_nothing_to_learn_is_called_by_its_name(tmp_path: Path, name: str) -> None:
+    content, expected = REFUSED[name]
+    path = tmp_path / "table.csv"
+    path.write_bytes(content)
+    with pytest.raises(Unreadable) as refused:
+        inspect(path, ReadAs(), lambda rows: None)
+    message = str(refused.value)
+    assert expected in message
+    assert message.endswith(".")
+    assert ". " not in message
+    assert len(message) < 300
+
+
+def test_clutter_of_an_archive_is_passed_over_and_listed(tmp_path: Path) -> None:
+    table = "question,answer\n" + "Where?,There\n" * 3
+    clutter = {
+        "__MACOSX/._a.csv": b"x",
+        "Icon\r": b"",
+        "README.md": b"# About",
+        "a.png": b"\x89PNG",
+        "empty.csv": b"",
+        "song.mp3": b"ID3\4",
+        "~$a.docx": b"x",
+        "~WRL0001.tmp": b"x",
+    }
+    found, made = rows(tmp_path, files.zip_of({**clutter, "desk/a.csv": table}))
+    assert len(made) == 3
+    assert [part.name for part in found.parts] == ["desk/a.csv"]
+    assert found.warnings == [
+        "In this ZIP “Icon�” (left behind by a program), “__MACOSX/._a.csv” (left behind by a "
+        "program), “a.png” (a picture), “empty.csv” (empty), “song.mp3” (a sound) and 3 more were "
+        "passed over."
+    ]
+    # A README alone may be what is meant.
+    alone = "# Where?\n\nThere.\n\n# Who?\n\nWe.\n\n# When?\n\nNow.\n"
+    assert len(rows(tmp_path, files.zip_of({"README.md": alone}))[1]) == 3
+
+
+# --- tables of multiple choice ---------------------------------------------------------------
+
+CHOICES = [
+    ("How much?", ("1 g", "100 mg", "2 g"), 1),
+    ("Who?", ("the nurse", "nobody", "the cook"), 0),
+    ("When?", ("never", "at noon", "at eight"), 2),
+]
+
+
+@pytest.mark.parametrize(
+    ("header", "right"),
+    [
+        ("Question,Option A,Option B,Option C,Correct answer", "abc"),
+        ("Frage,Antwort A,Antwort B,Antwort C,Richtig", "A) B) C)".split()),  # noqa: SIM905
+        ("question,A,B,C,answer", "ABC"),
+        ("Question - max 120 characters,Answer 1 - max 75,Answer 2 - max 75,Answer 3 - max 75,"
+         "Correct answer(s) - choose at least one", "123"),
+        ("question,opa,opb,opc,cop", "012"),
+        ("question,choice_1,choice_2,choice_3,answer", None),
+    ],
+)  # fmt: skip
+def test_of_a_table_with_options_the_right_one_is_the_answer(
+    tmp_path: Path, header: str, right: Any
+) -> None:
+    lines = [header] + [
+        ",".join([asked, *texts, right[n] if right else texts[n]]) for asked, texts, n in CHOICES
+    ]
+    found, made = rows(tmp_path, "\n".join(lines))
+    assert [row[-1] for row in made] == [texts[n] for _, texts, n in CHOICES]
+    assert found.options == "leave_out"
+    assert found.columns[-1] == "answer"
+    proposal = propose(found)
+    assert {c.role.value for c in proposal.mapping.columns} == {"question", "answer"}
+    assert proposal.is_sure == ("max" not in header)
+    _, made = rows(tmp_path, "\n".join(lines), options="letters")
+    assert made[0] == ("How much?\n\na) 1 g\nb) 100 mg\nc) 2 g", "b) 100 mg")
+
+
+def test_wrong_answers_beside_a_right_one(tmp_path: Path) -> None:
+    table = "question,correct_answer,incorrect_1,incorrect_2\nWho?,the nurse,nobody,the cook\n"
+    assert rows(tmp_path, table)[1] == [("Who?", "the nurse")]
+    listed = rows(tmp_path, table, options="list")[1][0][0]
+    assert listed == "Who?\n\n- nobody\n- the cook\n- the nurse"
+
+
+def test_a_right_answer_that_is_not_plain_is_left_out(tmp_path: Path) -> None:
+    table = "question,option a,option b,correct\nWho?,I,you,A\nWhy?,x,y,Z\nHow?,p,q,\nIf?,r,,B\n"
+    found, made = rows(tmp_path, table)
+    assert made == [("Who?", "I"), "options", "options", "options"]
+    assert found.warnings == [
+        "3 questions do not say which of their options are right, and were left out; set the "
+        "right ones in the quiz and export it again."
+    ]
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        lambda n, texts: {"choices": list(texts), "answer": n},
+        lambda n, texts: {
+            "choices": {"text": list(texts), "label": ["A", "B", "C"]}, "answerKey": "ABC"[n]
+        },
+        lambda n, texts: {
+            "options": dict(zip("ABC", texts, strict=True)), "answer_idx": "ABC"[n],
+            "answer": texts[n],
+        },
+        lambda n, texts: {"choices": list(texts), "answer": texts[n]},
+    ],
+)  # fmt: skip
+def test_options_in_lists_of_json(tmp_path: Path, row: Any) -> None:
+    lines = [{"question": asked, **row(n, texts)} for asked, texts, n in CHOICES]
+    _, made = rows(tmp_path, files.jsonl(lines))
+    assert made == [(asked, texts[n]) for asked, texts, n in CHOICES]
+
+
+def test_a_list_of_questions_comes_back_with_the_columns_it_had(tmp_path: Path) -> None:
+    path = tmp_path / "list.csv"
+    for header in ("question,option a,option b,correct", "ThreadId,Sender,SentTime,Content"):
+        path.write_text(f"{header}\nWho?,I,2026-03-27,A\n")
+        assert read_sheet(path, 10).columns == header.split(",")
+
+
+def test_other_tables_keep_their_columns(tmp_path: Path) -> None:
+    for header in (
+        "question,answer,answer 2",
+        "q,a",
+        "question,better answer,label",
+        "a,b,c,answer",
+    ):
+        columns = header.split(",")
+        found, _ = rows(tmp_path, f"{header}\n" + ",".join("xyzw"[: len(columns)]) + "\n")
+        assert (found.options, found.columns) == (None, columns), header
