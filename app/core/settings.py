@@ -16,8 +16,10 @@ from pydantic import Field, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 # Where containers are given what no environment should hold: a file each, named as the setting.
-_SECRET_FILES = ("/run/secrets", "/run/etude/owner", "/run/etude/database", "/run/etude/broker")
-_SECRET_FILES += ("/run/etude/metrics",)
+_SECRET_FILES = (
+    *("/run/secrets", "/run/etude/owner", "/run/etude/database", "/run/etude/broker"),
+    "/run/etude/metrics",
+)
 # Not settings, and yet no mistakes: what says who a process is, what the command line reads, what
 # docker-compose.yml reads of .env, and what tests and benchmarks set.
 _OTHERS = frozenset(

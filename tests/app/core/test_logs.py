@@ -1,6 +1,7 @@
 """The log: an outage is told once a minute, with how much was left out."""
 
 import io
+import time
 from collections.abc import Iterator
 
 import pytest
@@ -21,7 +22,7 @@ def test_an_outage_is_not_a_line_a_second(
     written: io.StringIO, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     now = [1000.0]
-    monkeypatch.setattr(logs.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(time, "monotonic", lambda: now[0])
     log = structlog.get_logger()
     for _ in range(70):
         log.warning("sweep.database_away", error="refused")
