@@ -132,6 +132,7 @@ def create_app() -> FastAPI:
         app.include_router(router)
     app.add_api_route("/healthz", _healthz, include_in_schema=False)
     app.add_api_route("/readyz", _readyz, include_in_schema=False)
+    app.add_api_route("/readyz/web", _readyz_web, include_in_schema=False)
     app.add_api_route("/metrics", _metrics, include_in_schema=False)
     v1.install(app)
     app.mount("/static", _StaticFiles(directory=STATIC_DIR), name="static")
@@ -220,7 +221,15 @@ async def _healthz() -> PlainTextResponse:
 
 def _readyz(request: Request) -> JSONResponse:
     """Answer 200 only when everything that Etude depends on is well."""
-    checks = readiness.examine(request.app.state.hub)
+    return _as_answer(readiness.examine(request.app.state.hub))
+
+
+def _readyz_web(request: Request) -> JSONResponse:
+    """Answer 200 only when the web has what it needs; workers and broker may be away."""
+    return _as_answer(readiness.examine_web(request.app.state.hub))
+
+
+def _as_answer(checks: dict[str, str]) -> JSONResponse:
     is_ready = all(value == readiness.OK for value in checks.values())
     return JSONResponse({"ready": is_ready, **checks}, status_code=200 if is_ready else 503)
 

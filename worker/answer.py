@@ -20,7 +20,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from app.adapters import answering
 from app.adapters.answering import FINAL, READ_BYTES, LineTooLong, read_line
-from app.core import db, leases, logs, outbound, settings, walls
+from app.core import beats, db, leases, logs, outbound, settings, walls
 from app.machines import safeguards
 from app.training import failpoints
 from app.training.answers import REQUEST, Event
@@ -119,6 +119,7 @@ class Answering:
             answering.renew(session, self.hold, state)
             safeguards.record(session, self.hold.worker_id)
             session.commit()
+        beats.tell()
 
     def _release(self) -> None:
         with db.session() as session:
@@ -224,8 +225,9 @@ def main() -> None:
     chosen = settings.get()
     logs.configure(chosen.log_level, chosen.log_format)
     logging.getLogger("httpx2").setLevel(logging.WARNING)  # it tells each request
-    os.environ.setdefault("ETUDE_WORKER_ID", f"answer-0@{socket.gethostname()}")
+    os.environ.setdefault("ETUDE_WORKER_ID", f"answer-0@{identity.host()}")
     outbound.watch()
+    settings.tell_unknown()
     walls.tell()
     asyncio.run(Answering().run())
 

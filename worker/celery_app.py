@@ -70,17 +70,16 @@ def _log(**_: Any) -> None:
 
 @worker_init.connect  # type: ignore[untyped-decorator]
 def _begin(**_: Any) -> None:
-    """In the main process: a drain that was asked of an earlier one is over."""
+    """In the main process."""
     outbound.watch()  # here, so that the pool's child counts on the same board
-    identity.drain_file().unlink(missing_ok=True)
+    settings.tell_unknown()
     walls.tell()
 
 
 @worker_shutting_down.connect  # type: ignore[untyped-decorator]
 def _drain(**_: Any) -> None:
     """In the main process: Celery waits for the task, so ask its supervisor to save its place."""
-    identity.drain_file().parent.mkdir(parents=True, exist_ok=True)
-    identity.drain_file().touch()
+    identity.drain()
 
 
 @worker_process_init.connect  # type: ignore[untyped-decorator]
@@ -104,3 +103,5 @@ def _end_child(**_: Any) -> None:
     outbox.stop()
     _bell.stop()
     trainer_process.let_go()
+    if identity.is_draining():
+        sweep.say_goodbye()

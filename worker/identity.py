@@ -1,5 +1,6 @@
 """Who this worker is, and whether another process of this machine still lives; no torch."""
 
+import mmap
 import os
 import socket
 import subprocess
@@ -7,15 +8,26 @@ from contextlib import suppress
 from importlib.metadata import version
 from pathlib import Path
 
-from app.core import processes, settings
+from app.core import processes, worker_names
 from app.core.models import Attempt
 from app.jobs.protocol import WorkerInfo
 from app.training.plan.machine import DeviceInfo, share_cpu, this_cpu
+
+# Whether this worker is to end: shared by a process with what it forks, and gone with them.
+_ending = mmap.mmap(-1, 1)
 
 
 def worker_id() -> str:
     """Return this worker's name, e.g. `gpu-0@host`; it does one thing at a time."""
     return os.environ["ETUDE_WORKER_ID"]
+
+
+def host() -> str:
+    """Return what numbers of processes and names of devices are of: this machine or container.
+
+    A container's own host name goes with it; `etude worker` gives it one that stays.
+    """
+    return os.environ.get("ETUDE_WORKER_HOST") or socket.gethostname()
 
 
 def devices() -> tuple[str, ...]:
@@ -36,7 +48,7 @@ def me() -> WorkerInfo:
     assert started is not None
     return WorkerInfo(
         id=worker_id(),
-        host=socket.gethostname(),
+        host=host(),
         boot_id=boot_id(),
         supervisor_pid=os.getpid(),
         supervisor_started=started,
@@ -72,18 +84,26 @@ def children(pid: int) -> list[int]:
 
 
 def is_alive(attempt: Attempt) -> bool:
-    """Say whether the supervisor of an attempt on this machine still lives."""
-    same_boot = attempt.boot_id == boot_id()
-    return same_boot and processes.start_ticks(attempt.supervisor_pid) == attempt.supervisor_started
+    """Say whether the supervisor of an attempt lives, as far as this machine can know.
+
+    Of another container's processes only this is known: whether they still bear their worker's name
+    (app/core/worker_names.py). Whoever asks has locked the attempt's job before.
+    """
+    if attempt.boot_id != boot_id():
+        return attempt.host != host()  # of this machine before it was started again, or of another
+    if attempt.host != host():
+        return not worker_names.is_free(attempt.worker_id)
+    return processes.start_ticks(attempt.supervisor_pid) == attempt.supervisor_started
 
 
-def drain_file(worker: str = "") -> Path:
-    """Return the file whose presence asks this worker to save its job's place and end."""
-    return settings.get().run_dir / f"{worker or worker_id()}.drain"
+def drain() -> None:
+    """Ask this worker, in whichever of its processes, to save its job's place and to end."""
+    _ending[0] = 1
 
 
-def is_draining(worker: str = "") -> bool:
-    return drain_file(worker).exists()
+def is_draining() -> bool:
+    """Say whether this worker was asked to end."""
+    return _ending[0] == 1
 
 
 def physical_devices() -> list[str]:

@@ -141,7 +141,7 @@ class LeaseHolder:
         values = settings.get()
         beat_at, told = time.monotonic(), self._progress
         while not self._end.wait(min(values.watch_seconds, values.heartbeat_seconds)):
-            self._drains = identity.is_draining(self.lease.worker_id)
+            self._drains = identity.is_draining()
             # Somebody may be watching a page: news does not wait for the heartbeat.
             is_news = self._progress is not told
             if is_news or time.monotonic() - beat_at >= values.heartbeat_seconds:

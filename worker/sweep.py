@@ -10,6 +10,7 @@ import signal
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Literal
 
 import structlog
@@ -21,7 +22,8 @@ from sqlalchemy.orm import Session
 from app import notices
 from app.adapters import conversations, question_lists, sharing
 from app.adapters import registry as adapters
-from app.core import clock, db, leases, migrations, settings, wakeup
+from app.base_models import registry as base_models
+from app.core import beats, clock, db, leases, migrations, settings, wakeup
 from app.core.models import Job, JobStatus, Worker, WorkerState
 from app.datasets import part_uploads
 from app.evaluation import evaluations, judging
@@ -42,6 +44,13 @@ _CLEAN_SECONDS = 600.0
 _LOCK_SECONDS = 5.0
 # While nothing is held, whoever has fallen silent is looked for all the same.
 _QUIET_REAP_SECONDS = 30.0
+
+# The kernel shows them in containers that may not use them, too.
+_CARDS = Path("/proc/driver/nvidia/gpus")
+_UNUSED = (
+    "This machine has an NVIDIA GPU, but this worker trains on the processor. With Docker, set "
+    "COMPOSE_PROFILES=gpu in .env; elsewhere, run etude doctor."
+)
 
 _log = structlog.get_logger()
 _stopping = threading.Event()
@@ -64,6 +73,7 @@ class _Work:
 
     is_busy = False
     looked_at = float("-inf")  # when a hint last arrived
+    thread: threading.Thread | None = None  # that sweeps
 
 
 _work = _Work()
@@ -82,12 +92,25 @@ def busy() -> Iterator[None]:
 def start(queue_name: Literal["gpu", "cpu"], bell: Bell) -> None:
     """Begin to sweep, in a thread of this process."""
     _stopping.clear()
-    threading.Thread(target=_Sweep(queue_name, bell).run, name="sweep", daemon=True).start()
+    _work.thread = threading.Thread(target=_Sweep(queue_name, bell).run, name="sweep", daemon=True)
+    _work.thread.start()
 
 
 def stop() -> None:
     """Let the thread end before the interpreter does."""
     _stopping.set()
+
+
+def say_goodbye() -> None:
+    """Say that this worker ends because it was told to; without a database nobody hears of it."""
+    if _work.thread is not None:
+        _work.thread.join(_LOCK_SECONDS)  # it may be saying just now that we live
+    try:
+        with db.session() as session:
+            devices.leave(session, identity.worker_id())
+            session.commit()
+    except DBAPIError as error:
+        _log.warning("sweep.database_away", error=str(error.orig).strip())
 
 
 class _Sweep:
@@ -121,6 +144,8 @@ class _Sweep:
                     self._tick(session)
                     session.commit()
                 self.gauges.new_xids.clear()  # written down; else they are told the next time
+                if self.beat_at >= self.ticked_at:
+                    beats.tell()
                 self.answering_since = self.answering_since or boot_seconds()
             except DBAPIError as error:
                 self.answering_since = None
@@ -167,9 +192,11 @@ class _Sweep:
             self.cleaned_at = now
 
     def _take_back(self, session: Session) -> None:
-        """Take back at once what dead workers of this machine held."""
+        """Take back at once what dead workers of this machine, in any container of it, held."""
         self._limit(session)
-        taken = protocol.take_back(session, self.worker.host, identity.is_alive)
+        taken = protocol.take_back(
+            session, self.worker.host, identity.is_alive, boot_id=self.worker.boot_id
+        )
         if taken:
             failpoints.commit(session, "take_back")
         else:
@@ -181,8 +208,7 @@ class _Sweep:
         """Save the places of our jobs and take no more once the tables are a newer Etude's."""
         if not identity.is_draining() and migrations.is_outgrown(session.connection()):
             _log.error("worker.outgrown", why="a newer Etude has changed the tables")
-            identity.drain_file().parent.mkdir(parents=True, exist_ok=True)
-            identity.drain_file().touch()
+            identity.drain()
             self.problem = "A newer Etude runs on this site: start this worker in its version."
 
     def _limit(self, session: Session) -> None:
@@ -229,13 +255,23 @@ class _Sweep:
     def _readings(self, session: Session) -> devices.Readings:
         """Look at the devices, and take out of use what its driver has given up."""
         readings = self.gauges.read()
-        readings.problem = self.problem or readings.problem
+        readings.problem = self.problem or readings.problem or self._unused()
         for device, xid in self.gauges.new_xids:
             if xid in devices.FATAL_XIDS:
                 why = f"The driver reported Xid {xid}: {devices.FATAL_XIDS[xid]}."
                 if devices.take_out(session, self.worker.id, self.worker.host, device, why):
                     _log.error("device.taken_out", device=device, xid=xid)
         return readings
+
+    def _unused(self) -> str:
+        """Say where a GPU of this machine is not used though nobody has forbidden it."""
+        if self.queue != "gpu" or not identity.on_cpu() or "CUDA_VISIBLE_DEVICES" in os.environ:
+            return ""
+        try:
+            has_card = any(_CARDS.iterdir())
+        except OSError:
+            return ""
+        return _UNUSED if has_card else ""
 
     def _reap(self, session: Session) -> None:
         inputs.fail_hopeless(session)
@@ -296,6 +332,7 @@ def _waits(session: Session, rules: leases.Rules) -> bool:
 
 def clean(session: Session) -> None:
     """Remove what is over its time, and what no row points to: folders of jobs and adapters."""
+    base_models.try_again_for_room(session)
     adapters.purge(session)
     conversion.purge(session)
     part_uploads.remove_stale()

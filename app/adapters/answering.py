@@ -358,7 +358,10 @@ def use_of(db: Session, host: str, boot_id: str) -> Use:
         .order_by(Job.id)
     )
     trained = tuple(Training(row.id, tuple(row.devices)) for row in rows)
-    out = select(QuarantinedDevice.device).where(QuarantinedDevice.host == host)
+    beside = select(Worker.host).where(Worker.boot_id == boot_id)
+    out = select(QuarantinedDevice.device).where(
+        (QuarantinedDevice.host == host) | QuarantinedDevice.host.in_(beside)
+    )
     evaluating = (
         select(Worker.devices)
         .join(Evaluation, Evaluation.worker_id == Worker.id)

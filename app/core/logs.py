@@ -6,6 +6,7 @@ What a line is about stands on it by itself: `request_id` while a request is ans
 
 import logging
 import sys
+import time
 from collections.abc import Iterable
 from typing import IO, Literal
 
@@ -18,6 +19,20 @@ _SHARED: tuple[Processor, ...] = (
     structlog.processors.format_exc_info,
     structlog.processors.TimeStamper(fmt="iso"),
 )
+# While something is away every thread that wants it meets that, again and again.
+_OUTAGES = frozenset(
+    {
+        "answering.database_away",
+        "answering.not_renewed",
+        "bell.not_listening",
+        "database.away",
+        "queue.hint_lost",
+        "rate_limit.broker_away",
+        "streams.not_listening",
+        "sweep.database_away",
+    }
+)
+_OUTAGE_SECONDS = 60.0
 
 
 def configure(
@@ -40,8 +55,35 @@ def configure(
         wrapper_class=structlog.make_filtering_bound_logger(number),
         # Through the same handler as the libraries: two writers would tear each other's lines.
         logger_factory=structlog.stdlib.LoggerFactory(),
-        processors=[*_SHARED, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
+        processors=[
+            _Seldom(_OUTAGES, _OUTAGE_SECONDS),
+            *_SHARED,
+            structlog.stdlib.ProcessorFormatter.wrap_for_formatter,
+        ],
     )
+
+
+class _Seldom:
+    """Lets a line of some kinds through once in a while; the next says how many it stands for."""
+
+    def __init__(self, events: frozenset[str], seconds: float) -> None:
+        self._events, self._seconds = events, seconds
+        self._written_at: dict[str, float] = {}
+        self._left_out: dict[str, int] = {}
+
+    def __call__(
+        self, _: object, __: str, event: structlog.typing.EventDict
+    ) -> structlog.typing.EventDict:
+        name, now = event["event"], time.monotonic()
+        if name not in self._events:
+            return event
+        if now - self._written_at.get(name, float("-inf")) < self._seconds:
+            self._left_out[name] = self._left_out.get(name, 0) + 1
+            raise structlog.DropEvent
+        self._written_at[name] = now
+        if left_out := self._left_out.pop(name, 0):
+            event["left_out"] = left_out  # lines like this one since the last
+        return event
 
 
 def _renderer(form: Literal["logfmt", "json"]) -> Iterable[Processor]:

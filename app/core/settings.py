@@ -1,15 +1,38 @@
 """Every environment variable, typed and read once; a bad value stops the start."""
 
+import difflib
 import ipaddress
+import os
 from contextlib import suppress
-from datetime import UTC, datetime, tzinfo
+from datetime import UTC, datetime, time, tzinfo
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal
+from urllib.parse import quote, urlsplit
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
+import structlog
 from pydantic import Field, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
+
+# Where containers are given what no environment should hold: a file each, named as the setting.
+_SECRET_FILES = (
+    *("/run/secrets", "/run/etude/owner", "/run/etude/database", "/run/etude/broker"),
+    "/run/etude/metrics",
+)
+# Not settings, and yet no mistakes: what says who a process is, what the command line reads, what
+# docker-compose.yml reads of .env, and what tests and benchmarks set.
+_OTHERS = frozenset(
+    {"WORKER_ID", "WORKER_HOST", "DEVICE", "MACHINE", "WEB_NUMBER", "URL", "TOKEN", "FAILPOINTS"}
+    | {"PUBLISH", "REVISION", "TLS", "CERTIFICATES", "MODELS", "BACKUPS", "SECRETS", "VERSION"}
+    | {"HTTP_PORT", "HTTPS_PORT", "MONITORING_PUBLISH", "PROXY_NETWORK", "PROXY_ADDRESS"}
+    | {"WEB_MEMORY", "DATABASE_MEMORY", "BROKER_MEMORY", "CPU_WORKER_MEMORY", "TRAINER_MEMORY"}
+    | {"ANSWER_MEMORY", "POSTGRES_PASSWORD", "POSTGRES_APP_PASSWORD", "VALKEY_PASSWORD", "IMAGE"}
+    | {"REQUIRE_BROWSER", "GPU_PYTHON", "STEPS", "COMPLETE"}
+)
+_OTHERS_BEGIN = ("TEST_", "BENCH_")
+
+_log = structlog.get_logger()
 
 
 class Settings(BaseSettings):
@@ -23,10 +46,18 @@ class Settings(BaseSettings):
     # Who owns the tables: migrates, backs up and restores. Empty: DATABASE_URL's role does both.
     database_owner_url: str = Field(default="", validation_alias="DATABASE_OWNER_URL", repr=False)
     redis_url: str = Field(default="", validation_alias="REDIS_URL")
+    # Passwords that do not stand in these addresses, for files in /run/secrets.
+    database_password: str = Field(default="", validation_alias="DATABASE_PASSWORD", repr=False)
+    database_owner_password: str = Field(
+        default="", validation_alias="DATABASE_OWNER_PASSWORD", repr=False
+    )
+    redis_password: str = Field(default="", validation_alias="REDIS_PASSWORD", repr=False)
     host: str = "127.0.0.1"
     port: int = Field(default=8000, ge=1, le=65535)
     # Names under which browsers may reach us besides the bound address (DNS rebinding guard).
     allowed_hosts: list[str] = []
+    # The machine's own name, where a process cannot find it out: in a container.
+    server_name: str = ""
     # Set where a proxy ends TLS in front of us: the session cookie is then sent over https only.
     secure_cookies: bool = False
     # Proxies in front of us, whose X-Forwarded-For and X-Forwarded-Proto are believed.
@@ -108,6 +139,11 @@ class Settings(BaseSettings):
     mail_from: str = ""
     outbox_retry_seconds: list[float] = [5, 60, 300, 1800, 7200, 18000, 36000, 86400]
 
+    # A backup every night at this time of the site, and how many are kept; empty: none by itself.
+    backup_at: str = ""
+    backup_dir: Path = Path("backups")
+    backup_keep: int = Field(default=7, ge=1)
+
     # Measurements: /metrics answers to who has this token; without one to nobody.
     metrics_token: str = Field(default="", repr=False)
     # What energy costs at this site; 0: no money is shown.
@@ -153,9 +189,11 @@ class Settings(BaseSettings):
     stream_check_seconds: float = Field(default=25, gt=0)
     # How often a worker looks whether people want its job stopped, or another one here has died.
     watch_seconds: float = Field(default=1, gt=0)
+    # A file that workers touch at each heartbeat that the database has taken; empty: none.
+    beat_file: str = ""
     # Whether a trainer is stopped when its worker cannot reach the database for
-    # self_fence_seconds. auto: not where the database is on this machine, since nobody else could
-    # take the job over then.
+    # self_fence_seconds. auto: not where the database, or every worker that trains, is on this
+    # machine, since nobody else could take the job over then.
     fence_on_db_loss: Literal["auto", "yes", "no"] = "auto"
     # An idle worker whose hints bring nothing for so long is started afresh.
     deaf_seconds: float = Field(default=60, gt=0)
@@ -173,6 +211,16 @@ class Settings(BaseSettings):
             except (ZoneInfoNotFoundError, ValueError, OSError):
                 raise ValueError("there is no such time zone; one is Europe/Berlin") from None
         return name
+
+    @field_validator("backup_at")
+    @classmethod
+    def _known_time(cls, text: str) -> str:
+        if text:
+            try:
+                time.fromisoformat(text)
+            except ValueError:
+                raise ValueError("this is no time of day; one is 02:30") from None
+        return text
 
     @field_validator("trusted_proxies")
     @classmethod
@@ -251,8 +299,9 @@ def load(**values: Any) -> Settings:
     Raises:
         SystemExit: a value cannot be used; the message names the variable.
     """
+    files = [folder for folder in _SECRET_FILES if Path(folder).is_dir()]
     try:
-        settings = Settings(**values)
+        settings = Settings(_secrets_dir=files or None, **values)
     except ValidationError as error:
         lines = [
             f"{_variable(str(problem['loc'][0]))}: {problem['msg']} (it is {problem['input']!r})"
@@ -265,6 +314,12 @@ def load(**values: Any) -> Settings:
             "a worker has to stop before another may take over its job."
         )
     settings.data_dir = settings.data_dir.expanduser().absolute()
+    for url, password in (
+        ("database_url", settings.database_password),
+        ("database_owner_url", settings.database_owner_password),
+        ("redis_url", settings.redis_password),
+    ):
+        setattr(settings, url, _with_password(getattr(settings, url), password))
     return settings
 
 
@@ -272,6 +327,36 @@ def load(**values: Any) -> Settings:
 def get() -> Settings:
     """Return the settings of this process."""
     return load()
+
+
+def unknown() -> list[str]:
+    """Say of each `ETUDE_…` variable that no part of Etude reads what it may be meant to be."""
+    known = {f"ETUDE_{name.upper()}" for name in Settings.model_fields}
+    known |= {f"ETUDE_{name}" for name in _OTHERS}
+    others = tuple(f"ETUDE_{name}" for name in _OTHERS_BEGIN)
+    said = []
+    for name in sorted(os.environ):
+        if not name.upper().startswith("ETUDE_") or name.upper() in known:
+            continue
+        if not name.startswith(others):
+            like = difflib.get_close_matches(name.upper(), sorted(known), 1)
+            said.append(f"{name} is no setting of Etude" + (f"; {like[0]} is" if like else ""))
+    return said
+
+
+def tell_unknown() -> None:
+    """Warn in the log of variables that look like settings and are none."""
+    for sentence in unknown():
+        _log.warning("settings.unknown", what=sentence)
+
+
+def _with_password(url: str, password: str) -> str:
+    """Put a password into an address that has a name and none."""
+    parts = urlsplit(url)
+    name, at, place = parts.netloc.rpartition("@")
+    if not password or not at or ":" in name:
+        return url
+    return parts._replace(netloc=f"{name}:{quote(password, safe='')}@{place}").geturl()
 
 
 def _machines_zone() -> tzinfo:

@@ -478,12 +478,22 @@ def reap(db: Session) -> list[int]:
     return [row.id for row in expired]
 
 
-def take_back(db: Session, host: str, is_alive: Callable[[Attempt], bool]) -> list[int]:
-    """Take back at once what dead workers of this machine held; no lease has to run out."""
+def take_back(
+    db: Session, host: str, is_alive: Callable[[Attempt], bool], *, boot_id: str | None = None
+) -> list[int]:
+    """Take back at once what dead workers of this machine held; no lease has to run out.
+
+    Args:
+        is_alive: Asked while the attempt's job is locked.
+        boot_id: Of this machine, to look at its other hosts as well: its containers.
+    """
+    is_here = Attempt.host == host
+    if boot_id is not None:
+        is_here = is_here | (Attempt.boot_id == boot_id)
     rows = db.execute(
         select(Job.id, Job.attempt, Attempt)
         .join(Attempt, (Attempt.job_id == Job.id) & (Attempt.number == Job.attempt))
-        .where(Job.status == JobStatus.RUNNING, Attempt.host == host, Attempt.ended_at.is_(None))
+        .where(Job.status == JobStatus.RUNNING, is_here, Attempt.ended_at.is_(None))
         .with_for_update(skip_locked=True, of=Job)
     ).all()
     dead = [row for row in rows if not is_alive(row.Attempt)]

@@ -4,6 +4,7 @@ import threading
 import time
 from dataclasses import dataclass, field
 from datetime import datetime
+from math import ceil
 from typing import Any
 
 import structlog
@@ -182,6 +183,7 @@ def _queued(db: Session) -> list[Row[Any]]:
                 version.status.label("version_status"),
                 held_out.status.label("held_out_status"),
                 BaseModel.status.label("model_status"),
+                _LAST_OUTCOME.label("last_outcome"),
                 reviews.settled(Job.version_id, Job.awaits_scan).label("is_settled"),
                 reviews.settled(Job.validation_version_id, Job.awaits_scan).label(
                     "is_held_out_settled"
@@ -197,6 +199,12 @@ def _queued(db: Session) -> list[Row[Any]]:
     )
 
 
+_LAST_OUTCOME = (
+    select(Attempt.outcome)
+    .where(Attempt.job_id == Job.id, Attempt.number == Job.attempt)
+    .correlate(Job)
+    .scalar_subquery()
+)
 # What a job's position and length follow from.
 _COLUMNS = (
     Job.id,
@@ -354,6 +362,12 @@ def _reason(row: Row[Any], queue: Outlook) -> str:
         is_department = standing is parts.everyone.department(row.department_id)
         return _blocked(kind, standing, is_department)
     if job.after_seconds > 0:
+        if row.last_outcome == "disk_full":
+            minutes = counted(ceil(job.after_seconds / 60), "1 minute", "{n} minutes")
+            return (
+                "It waits for room on the disk of its machine: ask your administrator to free some "
+                f"space. It tries again in {minutes}."
+            )
         return "It was interrupted and will be tried again soon."
     if not any(parts.everyone.now - worker.last_seen < choice.WORKER_SILENCE
                for worker in parts.workers):  # fmt: skip

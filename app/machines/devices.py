@@ -10,7 +10,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Literal
 
 from pydantic import BaseModel, Field
-from sqlalchemy import distinct, func, select
+from sqlalchemy import distinct, func, select, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
@@ -76,6 +76,7 @@ class Readings(BaseModel):
 
     devices: list[DeviceReading] = Field(default_factory=list)
     problem: str = ""  # why a GPU could not be asked
+    has_left: bool = False  # the worker was told to end, and did: nobody needs to look after it
 
 
 def get_worker(db: Session, admin: User, worker_id: str) -> Worker:
@@ -90,6 +91,17 @@ def get_worker(db: Session, admin: User, worker_id: str) -> Worker:
     if worker is None:
         raise NotFound("There is no such worker; it may have a new name.")
     return worker
+
+
+def leave(db: Session, worker_id: str) -> None:
+    """Note that a worker has ended because it was told to; its next start takes that back."""
+    gone = Readings(has_left=True).model_dump()
+    db.execute(update(Worker).where(Worker.id == worker_id).values(readings=gone))
+
+
+def has_left(worker: Worker) -> bool:
+    """Say whether a worker ended because it was told to."""
+    return bool((worker.readings or {}).get("has_left"))
 
 
 def drain(db: Session, admin: User, worker: Worker) -> None:

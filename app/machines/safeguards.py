@@ -10,10 +10,12 @@ from sqlalchemy.orm import Session
 
 from app.core import clock, outbound, settings
 from app.core import walls as children
-from app.core.models import OutboundCount, Role, User, Webhook
+from app.core.models import AuditEvent, OutboundCount, Role, User, Webhook
+from app.core.sentences import counted
 from app.people.auth import require_role
 
 _FORGET_AFTER = timedelta(days=7)
+_NIGHTLY = timedelta(hours=26)
 # By the names that app/training/isolation gives them: what each is called here, and keeps out.
 _WALLS = {
     "user": ("No user of rank", "They are not root, and own nothing but what they write."),
@@ -65,6 +67,16 @@ class Tried:
     unexpected: dict[str, int]
 
 
+@dataclass(frozen=True)
+class Backup:
+    """The last backup that was taken, of which the audit log knows."""
+
+    at: datetime | None
+    age: str  # in words
+    place: str  # a file, or "standard output"
+    is_late: bool  # one is wanted every night, and there is none so young
+
+
 def may_see(user: User) -> None:
     """Refuse everyone but administrators."""
     require_role(user, Role.ADMIN)
@@ -95,6 +107,33 @@ def openings(db: Session) -> list[Opening]:
         _opening("A database of the site", "DATABASE_URL", _on(_elsewhere(chosen.database_url))),
         _opening("A broker of the site", "REDIS_URL", _on(_elsewhere(chosen.redis_url))),
     ]
+
+
+def last_backup(db: Session) -> Backup:
+    """Return what the audit log knows of backups."""
+    taken = db.execute(
+        select(AuditEvent.at, AuditEvent.detail, clock.NOW.label("now"))
+        .where(AuditEvent.action == "backup.take")
+        .order_by(AuditEvent.id.desc())
+        .limit(1)
+    ).one_or_none()
+    is_wanted = bool(settings.get().backup_at)
+    if taken is None:
+        began, now = db.execute(select(func.min(AuditEvent.at), clock.NOW)).one()
+        has_had_a_night = began is not None and now - began > _NIGHTLY
+        return Backup(None, "", "", is_wanted and has_had_a_night)
+    age = taken.now - taken.at
+    is_late = is_wanted and age > _NIGHTLY
+    return Backup(taken.at, _in_words(age), str(taken.detail.get("to", "")), is_late)
+
+
+def _in_words(age: timedelta) -> str:
+    hours = age.total_seconds() / 3600
+    if hours < 1:
+        return "less than an hour"
+    if hours < 48:
+        return counted(round(hours), "1 hour", "{n} hours")
+    return counted(age.days, "1 day", "{n} days")
 
 
 def record(db: Session, process: str) -> None:

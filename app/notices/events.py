@@ -160,7 +160,11 @@ def silent_workers(db: Session) -> None:
     """Tell of workers that have not been heard of for longer than a lease; each silence once."""
     silence = timedelta(seconds=settings.get().lease_seconds)
     rows = db.execute(
-        select(Worker.id, Worker.last_seen).where(Worker.last_seen < clock.NOW - silence)
+        select(Worker.id, Worker.last_seen).where(
+            Worker.last_seen < clock.NOW - silence,
+            # Who was told to end needs nobody.
+            ~func.coalesce(Worker.readings["has_left"].as_boolean(), False),
+        )
     ).all()
     for worker_id, last_seen in rows:
         key = f"worker {worker_id} silent {last_seen:%Y-%m-%dT%H:%M:%S}"

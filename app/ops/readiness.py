@@ -9,6 +9,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from app.core import clock, db, migrations, settings
 from app.core.models import Worker
+from app.jobs import standstill
 from app.ops.embedded.servers import redis_client
 from app.web.streams import Hub
 
@@ -25,8 +26,21 @@ def examine(hub: Hub) -> dict[str, str]:
     }
 
 
+def examine_web(hub: Hub) -> dict[str, str]:
+    """Ask for what the web itself needs to show pages; workers may be away."""
+    answers = {"database": OK, "live pages": OK if hub.is_listening else "hear nothing"}
+    try:
+        with db.session() as session:
+            if migrations.current(session.connection()) != migrations.head():
+                answers["database"] = "its tables are not those of this version"
+    except SQLAlchemyError:
+        answers["database"] = "does not answer"
+    return answers
+
+
 def _database_and_workers() -> dict[str, str]:
     answers = {"database": OK, "gpu worker": "none is alive", "cpu worker": "none is alive"}
+    answers["queue"] = OK
     silence = timedelta(seconds=settings.get().lease_seconds)
     try:
         with db.session() as session:
@@ -35,6 +49,8 @@ def _database_and_workers() -> dict[str, str]:
             alive = select(Worker.queue).where(Worker.last_seen > clock.NOW - silence)
             for queue in set(session.scalars(alive)):
                 answers[f"{queue} worker"] = OK
+            if still := standstill.standing_still(session):
+                answers["queue"] = standstill.in_words(still)
     except SQLAlchemyError:
         answers["database"] = "does not answer"
     return answers

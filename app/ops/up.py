@@ -29,6 +29,7 @@ _LOOK_SECONDS = 0.5
 _FIRST_BACKOFF_SECONDS, _MAX_BACKOFF_SECONDS = 0.5, 30.0
 # A child that lived this long and then died starts again at once.
 _HEALTHY_SECONDS = 60
+_OF_THE_OWNER = ("DATABASE_OWNER_URL", "DATABASE_OWNER_PASSWORD")
 # A slow disk reads some hundred modules the first time.
 _WEB_START_SECONDS = 120
 
@@ -97,6 +98,8 @@ def run(chosen: settings.Settings) -> None:
         if signal.getsignal(sign) is not signal.SIG_IGN:
             signal.signal(sign, stop)
     folder.prepare(chosen)
+    for sentence in settings.unknown():
+        _say(f"Note: {sentence}.")
     with _data_dir(chosen):
         _check_port(chosen)
         servers = Servers(chosen)
@@ -197,7 +200,7 @@ def _environment(chosen: settings.Settings, servers: Servers) -> dict[str, str]:
     return (
         usual
         # None of them is told who owns the tables.
-        | {name: value for name, value in os.environ.items() if name != "DATABASE_OWNER_URL"}
+        | {name: value for name, value in os.environ.items() if name not in _OF_THE_OWNER}
         | outbound.NO_TELEMETRY
         | {
             "DATABASE_URL": servers.database_url,

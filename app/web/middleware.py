@@ -11,6 +11,7 @@ import socket
 import time
 from collections.abc import Awaitable, Callable, Iterable
 from functools import lru_cache
+from urllib.parse import urlsplit
 
 import structlog
 from starlette.datastructures import Headers, MutableHeaders
@@ -144,8 +145,9 @@ class HostGuard:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http" and not is_our_host(Headers(scope=scope).get("host", "")):
             response = PlainTextResponse(
-                "Etude does not know this name. Use the address that it printed when it started, "
-                "or add the name to ETUDE_ALLOWED_HOSTS.\n",
+                "Etude does not know this name. Use the address that it printed when it started; "
+                "or, on the server, set ETUDE_SERVER_NAME to this name, or add it to "
+                "ETUDE_ALLOWED_HOSTS.\n",
                 status_code=421,
             )
             await response(scope, receive, send)
@@ -160,10 +162,14 @@ def is_our_host(host: str) -> bool:
         # Rebinding needs a name that an attacker controls; an address cannot be rebound.
         ipaddress.ip_address(name.strip("[]"))
     except ValueError:
-        return name in _our_names() or name in {
-            allowed.lower() for allowed in settings.get().allowed_hosts
-        }
+        return name in _our_names() or name in _chosen_names()
     return True
+
+
+def _chosen_names() -> set[str]:
+    chosen = settings.get()
+    of_links = urlsplit(chosen.public_url).hostname or ""
+    return {each.lower() for each in (*chosen.allowed_hosts, chosen.server_name, of_links) if each}
 
 
 @lru_cache

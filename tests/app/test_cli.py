@@ -114,6 +114,27 @@ def test_a_person_without_a_password_gets_a_link(db: Session, database_url: str)
     assert invited.email == "bea@house.example"
 
 
+def test_a_link_has_the_address_that_people_open(db: Session, database_url: str) -> None:
+    site = {"DATABASE_URL": database_url, "ETUDE_PUBLIC_URL": "https://etude.example/"}
+    added = etude("user", "add", "bea@house.example", **site)
+    assert "Let them open https://etude.example/setup/" in added.stdout
+    again = etude("user", "reset", "bea@house.example", **site)
+    assert again.stdout.startswith("https://etude.example/setup/")
+
+
+def test_a_backup_on_standard_output_is_closed_to_others(
+    db: Session, database_url: str, tmp_path: Path
+) -> None:
+    path = tmp_path / "etude.tar"
+    command = [sys.executable, "-m", "app.cli", "backup", "-"]
+    with path.open("wb") as out:
+        path.chmod(0o644)
+        subprocess.run(command, stdout=out, check=True)
+    assert path.stat().st_mode & 0o777 == 0o600
+    piped = subprocess.run(command, capture_output=True, check=True)
+    assert b"umask 077" in piped.stderr
+
+
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [

@@ -20,6 +20,7 @@ from app.core import audit, migrations, secrets, settings
 from app.core import db as database
 from app.core.models import Answerer, Job, StoredFile, Worker
 from app.core.processes import start_ticks
+from app.machines import devices
 from app.ops import doctor
 from app.ops.doctor import SystemFinding, machine
 from app.ops.embedded import folder
@@ -257,7 +258,7 @@ def test_a_silent_worker_and_a_deaf_one(site: settings.Settings, db: Session) ->
     job.version.file.deleted_at = func.now()
     db.execute(Job.__table__.update().values(run_after=func.now() - timedelta(hours=1)))  # type: ignore[attr-defined]
     db.commit()
-    assert "gpu-0@here has nothing to do: it does not hear of them" in unwell(site)["line"]
+    assert "gpu-0@here is free and takes none" in unwell(site)["line"]
     worker = db.get_one(Worker, "gpu-0@here")
     worker.last_seen = func.now() - timedelta(minutes=10)
     db.commit()
@@ -274,6 +275,47 @@ def test_a_worker_of_another_version(site: settings.Settings, db: Session) -> No
     db.get_one(Worker, "gpu-0@here").version = "0.0.9"
     db.commit()
     assert f"gpu-0@here runs Etude 0.0.9, and this is {VERSION}." in notes(site)
+
+
+def test_who_was_told_to_end_is_not_missed(site: settings.Settings, db: Session) -> None:
+    worker = db.get_one(Worker, "gpu-0@here")
+    worker.last_seen = func.now() - timedelta(hours=2)
+    db.add(Worker(id="gpu-1@here", queue="gpu", host="here", boot_id="", devices=["cpu"],
+                  version="1", last_seen=func.clock_timestamp()))  # fmt: skip
+    devices.leave(db, "gpu-0@here")
+    db.commit()
+    assert unwell(site) == {}
+    devices.leave(db, "gpu-1@here")
+    db.commit()
+    assert "Every gpu worker was stopped." in unwell(site)["workers"]
+
+
+def test_a_backup_that_is_wanted_and_not_there(
+    site: settings.Settings, db: Session, owner: Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert "No backup has been taken." in notes(site)
+    monkeypatch.setenv("ETUDE_BACKUP_AT", "02:30")
+    settings.get.cache_clear()
+    wanting = settings.get()
+    audit.record(db, None, "user.add", "somebody")
+    db.commit()
+    assert "backups" not in unwell(wanting), "its first night has not come yet"
+    owner.execute(text("ALTER TABLE audit_event DISABLE TRIGGER USER"))
+    owner.execute(text("UPDATE audit_event SET at = at - interval '27 hours'"))
+    assert "and none was ever taken" in unwell(wanting)["backups"]
+    audit.record(db, None, "backup.take", "everything", to="/backups/etude.tar")
+    db.commit()
+    said = [f.sentence for f in doctor.examine(wanting) if f.check == "backups"]
+    assert said == ["the last backup is less than an hour old (/backups/etude.tar)"]
+    owner.execute(text("UPDATE audit_event SET at = at - interval '50 hours'"))
+    assert "the last is 2 days old" in unwell(wanting)["backups"]
+
+
+def test_a_variable_that_nothing_reads(
+    site: settings.Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ETUDE_TIMEZONE", "Europe/Berlin")
+    assert "ETUDE_TIMEZONE is no setting of Etude; ETUDE_TIME_ZONE is." in notes(site)
 
 
 def test_what_was_left_behind(site: settings.Settings, valkey: Valkey) -> None:

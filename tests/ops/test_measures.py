@@ -219,6 +219,19 @@ def test_each_dependency_is_asked(
     assert client.get("/healthz").status_code == 200
 
 
+def test_a_job_that_nobody_takes(client: TestClient, db: Session, broker: str) -> None:
+    well(client, db)
+    make_job(db, run_after=func.now() - timedelta(hours=1))
+    db.commit()
+    assert ready(client) == {"queue": "Jobs wait, but gpu-0@here is free and takes none."}
+
+
+def test_the_web_alone_needs_its_database_and_no_worker(client: TestClient, db: Session) -> None:
+    hub = client.app.state.hub  # type: ignore[attr-defined]
+    wait_until(lambda: client.get("/healthz").is_success and hub.is_listening)
+    assert client.get("/readyz/web").json() == {"ready": True, "database": "ok", "live pages": "ok"}
+
+
 def test_a_broker_that_stops(
     client: TestClient,
     db: Session,
@@ -240,6 +253,8 @@ def test_a_broker_that_stops(
 def test_a_database_that_is_away(client: TestClient, broker: str, gone: None) -> None:
     wrong = ready(client)
     assert wrong["database"] == "does not answer"
+    of_web = client.get("/readyz/web")
+    assert (of_web.status_code, of_web.json()["database"]) == (503, "does not answer")
     assert client.get("/healthz").status_code == 200
     hub = client.app.state.hub  # type: ignore[attr-defined]
     wait_until(lambda: not hub.is_listening)

@@ -1,5 +1,6 @@
 """Real workers for tests: `etude worker gpu` with short timings and the stand-in trainer."""
 
+import mmap
 import os
 import signal
 import subprocess
@@ -17,6 +18,7 @@ from app.core import settings
 from app.core.models import Attempt, Job
 from app.ops.up import worker_command
 from tests import patience
+from worker import identity
 
 ROOT = Path(__file__).parents[2]
 T = TypeVar("T")
@@ -78,6 +80,12 @@ def is_running(pid: int) -> bool:
     except FileNotFoundError:
         return False
     return stat.rpartition(")")[2].split()[0] not in "ZX"
+
+
+@pytest.fixture(autouse=True)
+def _not_ending(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a test asks this very process to do is no matter of the next test."""
+    monkeypatch.setattr(identity, "_ending", mmap.mmap(-1, 1))
 
 
 class WorkerProcess:

@@ -89,8 +89,7 @@ def test_a_worker_that_is_to_end_hands_the_row_back_without_a_strike(
     settings.get.cache_clear()
 
     def go_on(holder: LeaseHolder, version: DatasetVersion) -> None:
-        identity.drain_file(ME).parent.mkdir(parents=True)
-        identity.drain_file(ME).touch()
+        identity.drain()
         while True:
             holder.check()
 

@@ -1,7 +1,6 @@
 """The models in memory, one child each: brought there on demand, closed when idle or in the way."""
 
 import asyncio
-import socket
 from collections import Counter
 from collections.abc import AsyncGenerator, Callable, Coroutine
 from contextlib import suppress
@@ -573,7 +572,7 @@ def withdrawn() -> Refusal:
 
 def _look(adapter_ids: set[int]) -> tuple[Use, set[int], set[int]]:
     with db.watching() as session:
-        use = answering.use_of(session, socket.gethostname(), identity.boot_id())
+        use = answering.use_of(session, identity.host(), identity.boot_id())
         gone = answering.gone(session, adapter_ids)
         bases = answering.ready_manifests(session)
     return use, gone, {each for each in bases if not conversion.is_compared(bases[each])}

@@ -1,5 +1,6 @@
 """Import the next waiting base model: convert it in a child, keep it under the fence."""
 
+import errno
 import json
 import os
 import re
@@ -10,17 +11,20 @@ from pathlib import Path
 import structlog
 from sqlalchemy.orm import Session
 
+from app.base_models import registry
 from app.core import db, disk, leases, outbound, settings, storage
 from app.core.child import BrokeOff, Child
 from app.core.leases import Lease, LeaseLost
 from app.core.models import BaseModel, Json, ModelStatus
 from app.training import isolation
 from worker import leased
-from worker.leased import LeaseHolder
+from worker.leased import LeaseHolder, Unfinished
 
 _log = structlog.get_logger()
 # Hub downloads of large models on thin lines.
 _TIMEOUT_SECONDS = 6 * 3600
+# With less of it free nothing that fails to be written needs another reason.
+_FULL_BYTES = 16 * 1024**2
 # The way out of the site, or to a mirror within it.
 _FOR_THE_HUB = ("https_proxy", "no_proxy", "ssl_cert_file", "hf_endpoint")
 
@@ -41,11 +45,11 @@ def _import(holder: LeaseHolder, model: BaseModel) -> None:
     target = settings.get().models_dir / folder
     # The child may write here alone: what it reads comes from strangers.
     work = target.with_name(f".{folder}.work")
-    target.parent.mkdir(parents=True, exist_ok=True)
-    _sweep_leavings(rf"{stem}-\d+")
-    work.mkdir()
     is_kept = False
     try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        _sweep_leavings(rf"{stem}-\d+")
+        work.mkdir()
         answer = _convert(holder, {"source": model.source, "target": str(work / folder)})
         if "result" in answer:
             isolation.take_back(work / folder)
@@ -55,6 +59,10 @@ def _import(holder: LeaseHolder, model: BaseModel) -> None:
             _keep(session, lease, folder, answer)
             session.commit()
         is_kept = "result" in answer
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        raise Unfinished(registry.no_room(None, _free_bytes())) from None
     except LeaseLost:  # another worker has it, or it was cancelled
         _log.warning("model_import.lost", model=name)
         raise
@@ -102,18 +110,31 @@ def _convert(holder: LeaseHolder, request: Json) -> Json:
                 elif "progress" in message:
                     holder.tell(message["progress"])
                 else:
-                    return message
+                    return _explained_by_disk(message)
         except disk.NoRoom as error:
-            return {
-                "error": f"Importing this model needs {error.needed_bytes / 1e9:,.1f} GB of free "
-                f"disk space, and {error.free_bytes / 1e9:,.1f} GB are free; make room on the "
-                "server's disk, then import it again."
-            }
+            return {"error": registry.no_room(error.needed_bytes, error.free_bytes)}
         except BrokeOff as error:
             _log.error("model_import.broke_off", code=error.code, tail=error.tail[-2000:])
             if error.is_late:
                 return {"error": "Importing this model took too long and was stopped."}
+            return _explained_by_disk({})
+        except OSError as error:
+            if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+                raise
+            return {"error": registry.no_room(None, _free_bytes())}
     return {}
+
+
+def _explained_by_disk(answer: Json) -> Json:
+    """Say that the disk is full where it is: whoever writes there dies of it in many ways."""
+    free = _free_bytes()
+    if "result" in answer or free >= _FULL_BYTES:
+        return answer
+    return {"error": registry.no_room(None, free)}
+
+
+def _free_bytes() -> int:
+    return shutil.disk_usage(settings.get().data_dir).free
 
 
 def environment(kind: str) -> dict[str, str]:

@@ -8,18 +8,23 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
+from datetime import timedelta
 
 import structlog
-from sqlalchemy import func, make_url, select
+from sqlalchemy import exists, func, make_url, select
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session
 
-from app.core import db, settings
+from app.core import clock, db, settings
+from app.core.models import Worker
 from app.jobs import fence, protocol
 from app.training import failpoints
 from app.training.clock import boot_seconds
+from worker import identity
 
 POLL_SECONDS = 0.04
+# A worker elsewhere that was seen so lately may take a job over while we cannot see it.
+_ELSEWHERE_LATELY = timedelta(hours=1)
 
 _log = structlog.get_logger()
 
@@ -144,7 +149,25 @@ def must_fence(chosen: settings.Settings) -> bool:
         return chosen.fence_on_db_loss == "yes"
     url = make_url(chosen.database_url)
     host = url.host or str(url.query.get("host", ""))
-    return not (host in ("", "localhost", "127.0.0.1", "::1") or host.startswith("/"))
+    if host in ("", "localhost", "127.0.0.1", "::1") or host.startswith("/"):
+        return False
+    # What a name leads to may be a container of this machine, where an outage of the database is
+    # one for all: what counts is whether somebody elsewhere trains.
+    return _trains_elsewhere()
+
+
+def _trains_elsewhere() -> bool:
+    elsewhere = exists().where(
+        Worker.queue == "gpu",
+        Worker.boot_id != identity.boot_id(),
+        Worker.host != identity.host(),  # a row of our own, from before this machine was restarted
+        Worker.last_seen > clock.NOW - _ELSEWHERE_LATELY,
+    )
+    try:
+        with db.holding(glance=True) as session:
+            return bool(session.scalar(select(elsewhere)))
+    except DBAPIError:
+        return True
 
 
 def limit(session: Session, statement_seconds: float) -> None:

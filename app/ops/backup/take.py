@@ -19,7 +19,7 @@ from app.ops.backup import bundle, file_holds, tables
 # then was deleted by hand, or is a checkpoint that the job does without.
 _TRIES = 5
 _SPARE_BYTES = 64 * 1024**2
-_NAME = re.compile(r"etude-\d{8}T\d{6}Z\.tar")
+NAME = re.compile(r"etude-\d{8}T\d{6}Z\.tar")
 
 
 @dataclass(frozen=True)
@@ -91,7 +91,7 @@ def newest(folder: Path) -> Path:
     Raises:
         SystemExit: there is none.
     """
-    backups = sorted(path for path in folder.iterdir() if _NAME.fullmatch(path.name))
+    backups = sorted(path for path in folder.iterdir() if NAME.fullmatch(path.name))
     if not backups:
         raise SystemExit(f"etude: there is no backup in {folder} (etude-….tar).")
     return backups[-1]

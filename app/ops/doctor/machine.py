@@ -79,6 +79,7 @@ def checks(chosen: settings.Settings) -> Iterator[SystemFinding]:
     yield from guarded("memory", lambda: memory(Path("/proc/meminfo").read_text()))
     yield from guarded("permissions", lambda: _permissions(chosen))
     yield from guarded("port", lambda: _port(chosen))
+    yield from guarded("settings", _settings)
     yield from guarded("gpu", _gpu)
     yield from guarded("isolation", lambda: walls(chosen, children.standing(chosen)))
     yield from guarded("leftovers", lambda: _leftovers(chosen))
@@ -113,9 +114,11 @@ def _python() -> Iterator[SystemFinding]:
 
 def _packages() -> Iterator[SystemFinding]:
     wanted = [Requirement(text) for text in requires("etude") or []]
+    # The image of the web has nothing that trains; whoever made it says so (Dockerfile).
+    extras = ("",) if os.environ.get("ETUDE_IMAGE") == "web" else ("", "train")
     for each in wanted:
         if each.marker is not None and not any(
-            each.marker.evaluate({"extra": extra}) for extra in ("", "train")
+            each.marker.evaluate({"extra": extra}) for extra in extras
         ):
             continue
         try:
@@ -146,6 +149,14 @@ def _packages() -> Iterator[SystemFinding]:
             f"The package {name} is installed beside Etude, which widens what an attacker can do.",
             f"Remove it: `pip uninstall {name}`.",
         )
+
+
+def _settings() -> Iterator[SystemFinding]:
+    unknown = settings.unknown()
+    for sentence in unknown:
+        yield note("settings", f"{sentence}.", "Nothing reads it: correct its name, or remove it.")
+    if not unknown:
+        yield ok("settings", "every ETUDE_… variable is known")
 
 
 def _disk(chosen: settings.Settings) -> Iterator[SystemFinding]:
@@ -269,6 +280,14 @@ def _gpu() -> Iterator[SystemFinding]:
     if not has_card:
         yield ok("gpu", "training on the CPU; no GPU was found")
         return
+    if "ETUDE_IMAGE" in os.environ and shutil.which("nvidia-smi") is None:
+        yield note(
+            "gpu",
+            "This machine has an NVIDIA GPU, which this container may not use.",
+            "The worker that trains may with COMPOSE_PROFILES=gpu in .env; the Queue page shows "
+            "what it trains on.",
+        )
+        return
     command = ["nvidia-smi", "--format=csv,noheader,nounits"]
     command.append(
         "--query-gpu=name,driver_version,memory.total,memory.used,ecc.errors.uncorrected.volatile.total"
@@ -378,9 +397,6 @@ def _leftovers(chosen: settings.Settings) -> Iterator[SystemFinding]:
             "A backup was killed and left links that keep deleted files on the disk.",
             f"The next backup removes them; or delete {held} yourself.",
         )
-    drains = [path.stem for path in chosen.run_dir.glob("*.drain")]
-    if drains and who is None:
-        yield ok("leftovers", "requests to drain are left and count no more at the next start")
     yield ok("leftovers", f"the data directory is {f'held by {who}' if who else 'free'}")
 
 

@@ -29,7 +29,8 @@ from app.core.models import (
 )
 from app.core.processes import start_ticks
 from app.core.sentences import counted, listed
-from app.jobs import protocol
+from app.jobs import standstill
+from app.machines import devices, safeguards
 from app.ops.doctor.finding import SystemFinding, guarded, note, ok, wrong
 from app.ops.doctor.service import Reached
 from app.training import manifests
@@ -45,6 +46,10 @@ _UNDELIVERED = {
         "{n} calls to webhooks could not be delivered yet: {error}",
     ),
 }
+_START = {
+    "gpu": "Start one: etude worker gpu. With Docker, set COMPOSE_PROFILES=gpu or cpu in .env.",
+    "cpu": "Start one: etude worker cpu. With Docker it is the service “cpu-worker”.",
+}
 _RESTART = "Restart it (`etude up` does so by itself); its log is in logs/ of the data directory."
 
 
@@ -56,6 +61,7 @@ def checks(chosen: settings.Settings, reached: Reached, *, deep: bool) -> Iterat
         yield from _guarded("workers", lambda session: _workers(session, chosen))
         yield from _guarded("line", lambda session: _queue(session, chosen))
         yield from _guarded("answering", _answering)
+    yield from _guarded("backups", lambda session: _backups(session, chosen))
     yield from _guarded("notices", _notices)
     if deep:
         yield from _guarded("audit", _audit)
@@ -180,7 +186,9 @@ def _workers(session: Session, chosen: settings.Settings) -> Iterator[SystemFind
     silence = clock.NOW - Worker.last_seen
     rows = session.execute(select(Worker, func.extract("epoch", silence)).order_by(Worker.id)).all()
     for worker, seconds in rows:
-        if seconds > chosen.lease_seconds:
+        if devices.has_left(worker):
+            yield ok("workers", f"worker {worker.id} was stopped, and takes nothing")
+        elif seconds > chosen.lease_seconds:
             yield wrong(
                 "workers",
                 f"Worker {worker.id} has not responded for {seconds / 60:,.0f} minutes.",
@@ -201,8 +209,11 @@ def _workers(session: Session, chosen: settings.Settings) -> Iterator[SystemFind
         else:
             yield ok("workers", f"worker {worker.id} is running ({worker.version})")
     for queue in ("gpu", "cpu"):
-        if not any(worker.queue == queue for worker, _ in rows):
-            yield wrong("workers", f"No {queue} worker has ever been seen.", _RESTART)
+        of_queue = [worker for worker, _ in rows if worker.queue == queue]
+        if not of_queue:
+            yield wrong("workers", f"No {queue} worker has ever been seen.", _START[queue])
+        elif all(devices.has_left(worker) for worker in of_queue):
+            yield wrong("workers", f"Every {queue} worker was stopped.", _START[queue])
 
 
 def _queue(session: Session, chosen: settings.Settings) -> Iterator[SystemFinding]:
@@ -233,29 +244,34 @@ def _queue(session: Session, chosen: settings.Settings) -> Iterator[SystemFindin
         .select_from(Job)
         .where(Job.status == JobStatus.QUEUED, Job.run_after < now - patience)
     ).one()
-    idle = session.scalars(
-        select(Worker).where(
-            Worker.queue == "gpu",
-            Worker.state == WorkerState.ACTIVE,
-            Worker.last_seen > now - timedelta(seconds=chosen.lease_seconds),
-            ~select(Job.id).where(Job.worker_id == Worker.id).exists(),
-        )
-    ).all()
-    deaf = [worker.id for worker in idle if waiting and protocol.has_claimable(session, worker)]
-    if deaf:
+    still = standstill.standing_still(session)
+    if still:
         yield wrong(
             "line",
-            counted(
-                len(deaf),
-                "Jobs wait ({jobs}), but {workers} has nothing to do: it does not hear of them.",
-                "Jobs wait ({jobs}), but {workers} have nothing to do: they do not hear of them.",
-                jobs=waiting,
-                workers=listed(deaf),
-            ),
-            "Restart what does not hear; if it happens again, check its log and the broker's.",
+            standstill.in_words(still),
+            "Restart it; if it happens again, look at its log and the broker's.",
         )
     elif not stuck:
         yield ok("line", f"{waiting} jobs have waited for longer than {patience.seconds} s")
+
+
+def _backups(session: Session, chosen: settings.Settings) -> Iterator[SystemFinding]:
+    backup = safeguards.last_backup(session)
+    if backup.is_late:
+        since = "none was ever taken" if backup.at is None else f"the last is {backup.age} old"
+        yield wrong(
+            "backups",
+            f"A backup is wanted every night at {chosen.backup_at}, and {since}.",
+            "Look at the log of `etude backup --nightly` (docker compose logs backup).",
+        )
+    elif backup.at is None:
+        yield note(
+            "backups",
+            "No backup has been taken.",
+            "See docs/operations.md: etude backup FOLDER, or every night by ETUDE_BACKUP_AT.",
+        )
+    else:
+        yield ok("backups", f"the last backup is {backup.age} old ({backup.place})")
 
 
 def _notices(session: Session) -> Iterator[SystemFinding]:

@@ -1,5 +1,8 @@
 """`etude migrate`, `backup`, `restore` and `doctor`: what looks after a site."""
 
+import os
+import stat
+import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -23,23 +26,72 @@ def migrate(data_dir: DataDir = None, as_json: Json = False) -> None:
 def backup(
     target: Annotated[
         str, typer.Argument(help="A new file, a folder to put it in, or - for a pipe")
-    ],
+    ] = "",
     without_models: Annotated[
         bool, typer.Option("--without-models", help="Leave out models that can be downloaded again")
+    ] = False,
+    nightly: Annotated[
+        bool,
+        typer.Option(
+            "--nightly", help="Stay, and take one each night (the ETUDE_BACKUP_… settings)"
+        ),
     ] = False,
     data_dir: DataDir = None,
     as_json: Json = False,
 ) -> None:
     """Back up database and files into one file, while everything runs."""
     from app.ops import backup as backups
-    from app.ops.embedded import servers
+    from app.ops.embedded import folder, servers
 
+    if nightly:
+        _back_up_nightly(target, data_dir)
+        return
+    if not target:
+        raise SystemExit("etude: name a new file, a folder to put it in, or - for a pipe.")
     if as_json and target == "-":
         raise SystemExit("etude: standard output is the backup itself; leave --json out.")
-    with servers.database(settings_of(data_dir), migrate=False):
+    if target == "-":
+        _close_output()
+    chosen = settings_of(data_dir)
+    if chosen.database_url:
+        folder.prepare(chosen, folder.OF_PARTS)
+    with servers.database(chosen, migrate=False):
         path = None if target == "-" else Path(target)
         summary = backups.take(path, with_models=not without_models)
     say(summary.sentences(), as_json, err=not as_json)
+
+
+def _back_up_nightly(target: str, data_dir: Path | None) -> None:
+    from app.core import db, logs
+    from app.ops.backup import nightly
+    from app.ops.embedded import folder
+
+    if target:
+        raise SystemExit("etude: --nightly takes its folder from ETUDE_BACKUP_DIR; leave it out.")
+    chosen = settings_of(data_dir)
+    if not chosen.database_url:
+        raise SystemExit(
+            "etude: --nightly is for servers of your own (DATABASE_URL); beside `etude up`, let "
+            "cron call `etude backup FOLDER`."
+        )
+    logs.configure(chosen.log_level, chosen.log_format)
+    db.check_server(chosen.database_owner_url or chosen.database_url)
+    folder.prepare(chosen, folder.OF_PARTS)
+    nightly.run(chosen)
+
+
+def _close_output() -> None:
+    """See to it that a backup on standard output is no file that others may read."""
+    output = sys.stdout.fileno()
+    status = os.fstat(output)
+    if stat.S_ISREG(status.st_mode) and status.st_uid == os.geteuid():
+        os.fchmod(output, stat.S_IMODE(status.st_mode) & 0o600)
+    elif stat.S_ISFIFO(status.st_mode):
+        typer.echo(
+            "It holds all that people uploaded: whoever writes it to a file should close that to "
+            "others (umask 077).",
+            err=True,
+        )
 
 
 def restore(

@@ -5,7 +5,16 @@ from typing import Annotated, Literal
 
 import typer
 
-from app.ops.doors.shared import DataDir, Email, Json, database_of, find_user, print_json, print_row
+from app.ops.doors.shared import (
+    DataDir,
+    Email,
+    Json,
+    database_of,
+    find_user,
+    print_json,
+    print_row,
+    setup_address,
+)
 
 user_app = typer.Typer(help="People and programs that may sign in.", no_args_is_help=True)
 token_app = typer.Typer(help="Tokens for programs (/v1).", no_args_is_help=True)
@@ -27,7 +36,7 @@ def user_add(
     data_dir: DataDir = None,
     as_json: Json = False,
 ) -> None:
-    """Add an account. Without a password it prints a one-time link's path for the person."""
+    """Add an account. Without a password it prints a one-time link for the person."""
     password = sys.stdin.readline().rstrip("\r\n") if password_stdin else None
     with database_of(data_dir) as session:
         from app.core.models import Role
@@ -38,13 +47,13 @@ def user_add(
         )
         link = None if service or password is not None else auth.create_setup_link(session, user)
         session.commit()
+    address = None if link is None else setup_address(link)
     if as_json:
-        path = None if link is None else f"/setup/{link}"
-        print_json({"email": user.email, "role": role, "link": path})
+        print_json({"email": user.email, "role": role, "link": address})
         return
     typer.echo(f"Added {user.email} as {role}.")
-    if link is not None:
-        typer.echo(f"Let them open /setup/{link} once, within {auth.LINK_HOURS} hours.")
+    if address is not None:
+        typer.echo(f"Let them open {address} once, within {auth.LINK_HOURS} hours.")
 
 
 @user_app.command("list")
@@ -79,7 +88,7 @@ def user_list(data_dir: DataDir = None, as_json: Json = False) -> None:
 
 @user_app.command("reset")
 def user_reset(email: Email, data_dir: DataDir = None, as_json: Json = False) -> None:
-    """Print the path of a one-time link with which a person sets a new password."""
+    """Print a one-time link with which a person sets a new password."""
     with database_of(data_dir) as session:
         from app.people import auth
 
@@ -87,9 +96,9 @@ def user_reset(email: Email, data_dir: DataDir = None, as_json: Json = False) ->
         link = auth.create_setup_link(session, user)
         session.commit()
     if as_json:
-        print_json({"email": user.email, "link": f"/setup/{link}"})
+        print_json({"email": user.email, "link": setup_address(link)})
     else:
-        typer.echo(f"/setup/{link}")
+        typer.echo(setup_address(link))
 
 
 @token_app.command("create")

@@ -11,6 +11,8 @@ from app.ops.doors.shared import DataDir, settings_of, settings_with_servers
 from app.training.loading import loading
 
 _WEB = "app.main"
+# An earlier process of the same name may need a moment to end.
+_NAME_SECONDS = 15.0
 
 
 def up(
@@ -26,7 +28,7 @@ def up(
 
 def web() -> None:
     """Start only the web; DATABASE_URL and REDIS_URL name the servers."""
-    from app.core import logs
+    from app.core import logs, settings
 
     chosen = settings_with_servers()
     is_one_of_several = "ETUDE_WEB_NUMBER" in os.environ
@@ -41,16 +43,20 @@ def web() -> None:
         import_module(_WEB)  # uvicorn would, with the collector in its way
 
     logs.configure(chosen.log_level, chosen.log_format)
+    settings.tell_unknown()
     server.serve(is_one_of_several=is_one_of_several)
 
 
 def worker(queue: Annotated[Literal["gpu", "cpu"], typer.Argument(help="gpu or cpu")]) -> None:
-    """Start one worker; ETUDE_WORKER_ID names it and ETUDE_DEVICE is what it trains on."""
+    """Start one worker; ETUDE_DEVICE is what it trains on (cuda: the GPU of its own number)."""
     from app.ops.up import worker_command
 
     settings_with_servers()
-    os.environ.setdefault("ETUDE_WORKER_ID", f"{queue}-0@{os.uname().nodename}")
-    os.environ.setdefault("ETUDE_DEVICE", "cuda:0" if queue == "gpu" else "cpu")
+    number = _bear_name(queue)
+    if queue == "cpu":
+        os.environ.setdefault("ETUDE_DEVICE", "cpu")
+    elif os.environ.get("ETUDE_DEVICE", "cuda") == "cuda":
+        os.environ["ETUDE_DEVICE"] = _gpu_of(number)
     command = worker_command(queue, os.environ["ETUDE_WORKER_ID"])
     os.execv(sys.executable, command)  # noqa: S606 - no shell is wanted
 
@@ -60,6 +66,44 @@ def answer() -> None:
     from app.ops.up import accelerators, answer_command
 
     settings_with_servers()
-    os.environ.setdefault("ETUDE_WORKER_ID", f"answer-0@{os.uname().nodename}")
+    _bear_name("answer")
     os.environ.setdefault("ETUDE_DEVICE", ",".join(accelerators()))
     os.execv(sys.executable, answer_command())  # noqa: S606 - no shell is wanted
+
+
+def _bear_name(kind: str) -> int:
+    """Take the name of ETUDE_WORKER_ID, or the first that is free, for what this process becomes.
+
+    Returns:
+        Its number; 0 of a name that somebody chose.
+    """
+    from app.core import worker_names
+
+    try:
+        if chosen := os.environ.get("ETUDE_WORKER_ID"):
+            worker_names.take(chosen, wait_seconds=_NAME_SECONDS)
+            return 0
+        machine = os.environ.get("ETUDE_MACHINE")
+        name = worker_names.take_next(kind, machine or os.uname().nodename)
+    except worker_names.Taken as error:
+        raise SystemExit(f"etude: {error}") from None
+    os.environ["ETUDE_WORKER_ID"] = name.text
+    if machine:  # the host name of a container goes with it
+        os.environ.setdefault("ETUDE_WORKER_HOST", f"{machine}-{kind}-{name.number}")
+    return name.number
+
+
+def _gpu_of(number: int) -> str:
+    from app.ops.up import accelerators
+
+    devices = accelerators()
+    if devices == ["cpu"]:
+        raise SystemExit(
+            "etude: no GPU is visible here. Install NVIDIA's driver and, for Docker, its container "
+            "toolkit; or train on the processor: ETUDE_DEVICE=cpu, or COMPOSE_PROFILES=cpu in .env."
+        )
+    if number >= len(devices):
+        raise SystemExit(
+            f"etude: this machine has {len(devices)} GPUs, and each has a worker already."
+        )
+    return devices[number]

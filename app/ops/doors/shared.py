@@ -58,6 +58,7 @@ def settings_of(data_dir: Path | None, **given: object) -> "Settings":
 
 def settings_with_servers() -> "Settings":
     from app.core import data_format, db, outbound, settings
+    from app.ops.embedded import folder
 
     os.environ |= outbound.NO_TELEMETRY
     chosen = settings.get()
@@ -69,6 +70,7 @@ def settings_with_servers() -> "Settings":
                 "to start parts one by one, name your servers."
             )
     db.check_server(chosen.database_url)
+    folder.prepare(chosen, folder.OF_PARTS)
     return chosen
 
 
@@ -79,6 +81,13 @@ def database_of(data_dir: Path | None) -> Iterator["Session"]:
 
     with servers.database(settings_of(data_dir)), db.session() as session:
         yield session
+
+
+def setup_address(link: str) -> str:
+    """Return a one-time link as people open it; its path alone where no address is known."""
+    from app.core import settings
+
+    return f"{settings.get().public_url.rstrip('/')}/setup/{link}"
 
 
 def find_user(session: "Session", email: str) -> "User":

@@ -5,7 +5,7 @@ import hashlib
 import os
 import stat
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
@@ -25,6 +25,8 @@ FOLDERS = (
     "logs",
     "cache",
 )
+# What web and workers use, where the servers are of one's own.
+OF_PARTS = tuple(name for name in FOLDERS if name not in ("postgres", "valkey"))
 # What children read, and of root's each is a user of its own.
 _FOR_CHILDREN = ("run", "storage", "models", "jobs", "cache")
 # Stands in a data directory until a restore into it is whole.
@@ -37,7 +39,7 @@ class Busy(Exception):
     """Another process owns the data directory; the text says which."""
 
 
-def prepare(settings: Settings) -> None:
+def prepare(settings: Settings, names: Sequence[str] = FOLDERS) -> None:
     """Make the data directory and its folders, closed to other people of the machine.
 
     Raises:
@@ -51,8 +53,9 @@ def prepare(settings: Settings) -> None:
         )
     try:
         settings.data_dir.mkdir(parents=True, exist_ok=True)
-        for name in FOLDERS:
+        for name in names:
             (settings.data_dir / name).mkdir(mode=0o700, exist_ok=True)
+            _close(settings.data_dir / name)
         for name in ("", *_FOR_CHILDREN):
             isolation.let_in(settings.data_dir / name)
         data_format.mark(settings.data_dir)
@@ -66,6 +69,14 @@ def prepare(settings: Settings) -> None:
             f"The data directory {settings.data_dir} belongs to another user: start Etude as that "
             "user, or give another one with --data-dir."
         )
+
+
+def _close(folder: Path) -> None:
+    """Close a folder of ours to others, where something made it that did not think of it."""
+    status = folder.stat()
+    others = 0o007 if status.st_gid == isolation.CHILDREN else 0o077
+    if status.st_uid == os.geteuid() and status.st_mode & others:
+        folder.chmod(stat.S_IMODE(status.st_mode) & ~others)
 
 
 def socket_folder(settings: Settings, name: str) -> Path:

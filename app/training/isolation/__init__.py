@@ -198,7 +198,11 @@ def _network_wall(needs: Needs, has_left: bool, refuses_sockets: bool) -> Wall:
         return Wall("network", True)
     if needs.network == "none" and refuses_sockets:
         return Wall("network", True, "no network namespace; sockets are refused instead")
-    return Wall("network", False, "this kernel lets no process leave the network")
+    return Wall(
+        "network",
+        False,
+        "neither this kernel nor, in a container, its profile lets a process leave the network",
+    )
 
 
 def _raise(

@@ -17,7 +17,7 @@ from app.core.models import (
     User,
     Worker,
 )
-from app.jobs import choice, progress, queue_view, requests, rights
+from app.jobs import choice, progress, queue_view, requests, rights, standstill
 from app.jobs.moments import in_words
 from app.machines import devices as machines
 
@@ -56,6 +56,7 @@ class Machine:
 
     worker: Worker
     is_here: bool
+    has_left: bool  # it ended because it was told to
     job: Job | None  # that it trains, where the person may know its name
     is_busy: bool
     devices: list[Device]
@@ -74,8 +75,10 @@ class QueuePage:
     num_other_waiting: int
     num_more: int  # that wait, and are more than anyone reads
     machines: list[Machine]
-    workers: list[tuple[Worker, bool]]  # and whether it was heard of lately
+    workers: list[tuple[Worker, bool, bool]]  # whether it was heard of lately, or ended in order
     hosts: list[str]
+    standing_still: list[str]  # names of workers that take no job although they could
+    standstill: str  # that, in a sentence; empty where all goes on
     now: datetime
     error: AppError | None
 
@@ -104,6 +107,7 @@ def queue_page(db: Session, user: User, error: AppError | None = None) -> QueueP
     running = [rows[each] for each in running_ids if each in rows]
     waiting = [rows[each] for each in waiting_ids[:MOST_ROWS] if each in rows]
     workers = list(db.scalars(select(Worker).order_by(Worker.queue.desc(), Worker.id)))
+    still = standstill.standing_still(db) if outlook.waiting else []
     workers = [worker for worker in workers if outlook.now - worker.last_seen < _FORGOTTEN]
     return QueuePage(
         is_admin=is_admin,
@@ -116,9 +120,16 @@ def queue_page(db: Session, user: User, error: AppError | None = None) -> QueueP
         num_more=len(waiting_ids) - len(waiting),
         machines=_machines(db, workers, {row.job.worker_id: row.job for row in running}, outlook),
         workers=[
-            (worker, outlook.now - worker.last_seen < choice.WORKER_SILENCE) for worker in workers
+            (
+                worker,
+                outlook.now - worker.last_seen < choice.WORKER_SILENCE,
+                machines.has_left(worker),
+            )
+            for worker in workers
         ],
         hosts=sorted({worker.host for worker in workers}),
+        standing_still=still,
+        standstill=standstill.in_words(still) if still else "",
         now=outlook.now,
         error=error,
     )
@@ -162,6 +173,7 @@ def _machines(
             Machine(
                 worker=worker,
                 is_here=is_here,
+                has_left=machines.has_left(worker),
                 job=known.get(worker.id),
                 is_busy=worker.id in busy,
                 devices=[

@@ -36,6 +36,7 @@ class SafeguardsPage:
     openings: list[safeguards.Opening]
     processes: list[Process]
     num_unexpected: int
+    backup: safeguards.Backup
 
 
 def safeguards_page(db: Session, admin: User) -> SafeguardsPage:
@@ -55,7 +56,12 @@ def safeguards_page(db: Session, admin: User) -> SafeguardsPage:
     ]
     num_unexpected = sum(sum(each.tried.unexpected.values()) for each in processes)
     return SafeguardsPage(
-        _lead(openings, num_unexpected), safeguards.walls(), openings, processes, num_unexpected
+        _lead(openings, num_unexpected),
+        safeguards.walls(),
+        openings,
+        processes,
+        num_unexpected,
+        safeguards.last_backup(db),
     )
 
 

@@ -281,6 +281,28 @@ def test_dead_workers_of_this_machine_are_taken_back_at_once(db: Session) -> Non
     assert fresh(db, living).status is fresh(db, elsewhere).status is JobStatus.RUNNING
 
 
+def test_what_other_containers_of_the_machine_held_is_taken_back_by_their_proof(
+    db: Session,
+) -> None:
+    dead, living, elsewhere = make_job(db), make_job(db), make_job(db)
+    claim(db, replace(WORKER, id="gpu-1@compose", host="compose-gpu-1"))
+    claim(db, replace(WORKER, id="gpu-2@compose", host="compose-gpu-2"))
+    claim(db, replace(OTHER, boot_id="another"))
+    asked: list[str] = []
+
+    def lives(attempt: Attempt) -> bool:
+        asked.append(attempt.worker_id)
+        return attempt.worker_id == "gpu-2@compose"
+
+    taken = protocol.take_back(db, "compose-gpu-0", lives, boot_id="boot")
+    db.commit()
+    assert taken == [dead.id]
+    assert sorted(asked) == ["gpu-1@compose", "gpu-2@compose"], (
+        "of another machine nothing is known"
+    )
+    assert fresh(db, living).status is fresh(db, elsewhere).status is JobStatus.RUNNING
+
+
 def test_a_new_attempt_takes_back_what_will_be_said_again(db: Session) -> None:
     job = make_job(db)
     held = claim(db)

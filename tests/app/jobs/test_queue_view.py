@@ -15,6 +15,7 @@ from app.core.models import (
     JudgingStatus,
     Worker,
 )
+from app.jobs import protocol
 from app.jobs.queue_view import outlook, with_what_is_not_kept
 from app.training.plan.machine import DeviceInfo
 from tests import patience
@@ -122,3 +123,14 @@ def test_what_is_judged_holds_its_device(db: Session, worker: Worker) -> None:
     job = make_job(db, plan=PLAN)
     queue = with_what_is_not_kept(db)
     assert queue.times[job.id].starts == (queue.now, queue.now + timedelta(seconds=90))
+
+
+def test_a_job_that_waits_for_disk_says_so(db: Session, worker: Worker) -> None:
+    job = make_job(db, plan=PLAN)
+    claimed = protocol.claim(db, protocol.WorkerInfo(worker.id, "here", "b", 1, 1, ("cpu",)))
+    assert claimed is not None
+    protocol.requeue(db, claimed, outcome="disk_full", why="Full.", strike=False, delay_seconds=600)
+    db.commit()
+    why = with_what_is_not_kept(db).why(job.id)
+    assert why.startswith("It waits for room on the disk of its machine")
+    assert why.endswith("It tries again in 10 minutes.")

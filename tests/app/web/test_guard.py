@@ -128,6 +128,19 @@ def test_a_name_that_was_allowed_is_answered(
     assert answer.status_code == 200
 
 
+def test_the_servers_own_name_and_that_of_links_are_answered(
+    monkeypatch: pytest.MonkeyPatch, client: TestClient
+) -> None:
+    refused = client.get("/sign-in", headers={"Host": "ward.example"})
+    assert refused.status_code == 421
+    assert "set ETUDE_SERVER_NAME to this name" in refused.text
+    monkeypatch.setenv("ETUDE_SERVER_NAME", "Ward.example")
+    monkeypatch.setenv("ETUDE_PUBLIC_URL", "https://etude.example:8443/")
+    settings.get.cache_clear()
+    for name in ("ward.example", "ward.example:8000", "etude.example:8443"):
+        assert client.get("/sign-in", headers={"Host": name}).status_code == 200, name
+
+
 def test_a_form_longer_than_any_of_ours_is_not_read(client: TestClient, db: Session) -> None:
     sign_in(client, db, make_user(db))
     answer = client.post("/account/tokens", data={"name": "x" * 3_000_000})

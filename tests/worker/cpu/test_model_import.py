@@ -1,6 +1,7 @@
 """Base models come from strangers: what is taken, what is refused, and that imports are fenced."""
 
 import contextlib
+import errno
 import hashlib
 import importlib.util
 import json
@@ -610,6 +611,40 @@ def test_a_model_that_the_disk_has_no_room_for_is_refused_before_it_is_copied(
     assert status_of(db, model) is ModelStatus.FAILED
     assert "GB of free disk space" in (model.reason or "")
     assert list(settings.get().models_dir.iterdir()) == []
+    # Somebody makes room: the sweep lets it wait again.
+    monkeypatch.setenv("ETUDE_DISK_RESERVE_BYTES", "0")
+    settings.get.cache_clear()
+    assert base_models.try_again_for_room(db) == 1
+    db.commit()
+    assert model_import.import_next("cpu-0@test")
+    assert status_of(db, model) is ModelStatus.READY
+    assert base_models.try_again_for_room(db) == 0
+
+
+def test_a_disk_that_is_full_is_the_reason_whatever_broke_of_it(
+    db: Session, data_dir: Path, given: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object, **__: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    model = base_models.add(db, None, {"kind": "folder", "path": str(given)}, "house/tiny")
+    db.commit()
+    with monkeypatch.context() as broken:
+        broken.setattr(model_import.disk, "Reservation", full)
+        assert model_import.import_next("cpu-0@test")
+    assert status_of(db, model) is ModelStatus.FAILED
+    assert "needs more free disk space" in (model.reason or "")
+
+
+def test_the_starter_model_is_tried_again_at_each_start(db: Session) -> None:
+    model = base_models.add_starter(db)
+    model.status, model.reason, model.strikes = ModelStatus.FAILED, "It was cut off.", 3
+    db.commit()
+    assert base_models.add_starter(db).status is ModelStatus.WAITING
+    assert (model.reason, model.strikes) == (None, 0)
+    model.status, model.reason = ModelStatus.FAILED, base_models.CANCELLED
+    db.commit()
+    assert base_models.add_starter(db).status is ModelStatus.FAILED, "somebody did not want it"
 
 
 def test_a_worker_that_is_to_end_gives_the_model_back(
@@ -617,8 +652,7 @@ def test_a_worker_that_is_to_end_gives_the_model_back(
 ) -> None:
     monkeypatch.setenv("ETUDE_WATCH_SECONDS", "0.05")
     settings.get.cache_clear()
-    identity.drain_file().parent.mkdir(parents=True)
-    identity.drain_file().touch()
+    identity.drain()
     model = base_models.add(db, None, {"kind": "folder", "path": str(given)}, "house/tiny")
     db.commit()
     assert model_import.import_next("cpu-0@test")

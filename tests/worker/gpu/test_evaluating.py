@@ -306,8 +306,7 @@ def test_a_worker_that_is_to_end_hands_it_back_without_a_strike(
     db: Session, row: Evaluation, model: BaseModel
 ) -> None:
     order(model, "echo wait=60")
-    identity.drain_file().parent.mkdir(parents=True, exist_ok=True)
-    thread = during(model, "ask ", identity.drain_file().touch)
+    thread = during(model, "ask ", identity.drain)
     assert evaluate_next(ME)
     thread.join()
     db.expire_all()

@@ -4,7 +4,7 @@ import re
 from datetime import UTC, datetime, timedelta
 
 import pytest
-from sqlalchemy import select, update
+from sqlalchemy import func, select, update
 from sqlalchemy.orm import Session
 from starlette.testclient import TestClient
 
@@ -24,6 +24,7 @@ from app.core.models import (
 )
 from app.jobs import moments
 from app.jobs.forecast import Times
+from app.machines import devices
 from app.machines.devices import DeviceReading, Readings
 from app.training.plan.machine import DeviceInfo
 from app.web.queue import page as queue_page
@@ -199,6 +200,30 @@ def test_deeds_are_kept_in_the_audit_log(client: TestClient, db: Session, owner:
         ("worker.drain", "worker gpu-0@here"),
         ("worker.activate", "worker gpu-0@here"),
     ]
+
+
+def test_a_free_worker_that_takes_nothing_is_told(
+    client: TestClient, db: Session, owner: User
+) -> None:
+    worker = make_worker(db)
+    job = make_job(db, user=owner)
+    job.run_after = func.clock_timestamp() - timedelta(hours=1)
+    db.commit()
+    sign_in(client, db, owner)
+    said = " ".join(client.get("/queue").text.split())
+    assert (
+        "Jobs wait, but gpu-0@here is free and takes none. Please tell your administrator." in said
+    )
+    assert "Takes no jobs" in said
+    sign_in(client, db, make_user(db, role=Role.ADMIN))
+    assert "Restart that worker" in client.get("/queue").text
+    devices.leave(db, worker.id)
+    worker.last_seen = func.clock_timestamp() - timedelta(hours=1)
+    db.commit()
+    said = client.get("/queue").text
+    assert "Stopped" in said
+    assert "Not responding" not in said
+    assert "takes none" not in said
 
 
 def test_only_administrators_touch_machines_and_limits(

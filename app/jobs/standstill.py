@@ -1,0 +1,58 @@
+"""Workers that stand still: they are free, a job waits that they could train, and nothing happens.
+
+A worker that misses its hints starts afresh by itself (ETUDE_DEAF_SECONDS). What is found here has
+waited for twice as long: whatever it is, somebody has to look. It is judged by the tables alone,
+since a worker that is in error about itself could not say so.
+"""
+
+from datetime import timedelta
+
+from sqlalchemy import exists, select
+from sqlalchemy.orm import Session
+
+from app.core import clock, settings
+from app.core.models import (
+    Attempt,
+    Desired,
+    Evaluation,
+    Job,
+    JobStatus,
+    Judging,
+    OutboundCount,
+    Worker,
+    WorkerState,
+)
+from app.core.sentences import counted, listed
+from app.jobs import protocol
+
+
+def standing_still(db: Session) -> list[str]:
+    """Return the names of the workers that take no job although they could."""
+    chosen = settings.get()
+    since = clock.NOW - timedelta(seconds=2 * chosen.deaf_seconds)
+    has_waited = exists().where(
+        Job.status == JobStatus.QUEUED, Job.desired == Desired.RUN, Job.run_after < since
+    )
+    if not db.scalar(select(has_waited)):
+        return []
+    free = select(Worker).where(
+        Worker.queue == "gpu",
+        Worker.state == WorkerState.ACTIVE,
+        Worker.last_seen > clock.NOW - timedelta(seconds=chosen.lease_seconds),
+        *(~exists().where(table.worker_id == Worker.id) for table in (Job, Evaluation, Judging)),
+        # Between two jobs, and after its start, each is free for a moment.
+        ~exists().where(Attempt.worker_id == Worker.id, Attempt.ended_at > since),
+        ~exists().where(OutboundCount.process == Worker.id, OutboundCount.started_at > since),
+    )
+    idle = db.scalars(free.order_by(Worker.id))
+    return [worker.id for worker in idle if protocol.has_claimable(db, worker)]
+
+
+def in_words(names: list[str]) -> str:
+    """Say in a sentence which workers take nothing."""
+    return counted(
+        len(names),
+        "Jobs wait, but {workers} is free and takes none.",
+        "Jobs wait, but {workers} are free and take none.",
+        workers=listed(names),
+    )

@@ -1,0 +1,66 @@
+"""Settings that come by files, and variables that are none."""
+
+from pathlib import Path
+
+import pytest
+
+from app.core import settings
+
+KNOWN = {
+    "DATABASE_URL": "postgresql://etude_app@db/etude",
+    "REDIS_URL": "redis://etude@broker:6379/0",
+}
+
+
+@pytest.fixture
+def files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setattr(settings, "_SECRET_FILES", (str(tmp_path), "/nowhere"))
+    for name, value in KNOWN.items():
+        monkeypatch.setenv(name, value)
+    return tmp_path
+
+
+def test_passwords_come_by_files_into_addresses_that_have_none(files: Path) -> None:
+    (files / "database_password").write_text("a/b@c d\n")
+    (files / "redis_password").write_text("word")
+    (files / "etude_smtp_password").write_text("post")
+    chosen = settings.load()
+    assert chosen.database_url == "postgresql://etude_app:a%2Fb%40c%20d@db/etude"
+    assert chosen.redis_url == "redis://etude:word@broker:6379/0"
+    assert chosen.smtp_password == "post"
+    assert chosen.database_owner_url == ""
+    for secret in ("a/b", "a%2Fb", "post"):
+        assert secret not in repr(chosen).replace(chosen.database_url, "")
+
+
+def test_an_address_with_a_password_keeps_it(files: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (files / "database_password").write_text("other")
+    monkeypatch.setenv("DATABASE_URL", "postgresql://etude:own@db/etude")
+    assert settings.load().database_url == "postgresql://etude:own@db/etude"
+    monkeypatch.setenv("DATABASE_URL", "postgresql:///etude?host=/run/pg")
+    assert settings.load().database_url == "postgresql:///etude?host=/run/pg"
+
+
+def test_the_environment_wins(files: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (files / "etude_metrics_token").write_text("from the file")
+    assert settings.load().metrics_token == "from the file"
+    monkeypatch.setenv("ETUDE_METRICS_TOKEN", "from the environment")
+    assert settings.load().metrics_token == "from the environment"
+
+
+def test_what_is_no_setting_is_told_with_what_it_may_be(monkeypatch: pytest.MonkeyPatch) -> None:
+    before = settings.unknown()
+    monkeypatch.setenv("ETUDE_PRIVACY_GATES", "off")
+    monkeypatch.setenv("ETUDE_SMTP_HOST", "mail.example.org")
+    monkeypatch.setenv("ETUDE_WORKER_ID", "gpu-0@here")
+    monkeypatch.setenv("ETUDE_QQQQQQQQ", "1")
+    assert [each for each in settings.unknown() if each not in before] == [
+        "ETUDE_PRIVACY_GATES is no setting of Etude; ETUDE_PRIVACY_GATE is",
+        "ETUDE_QQQQQQQQ is no setting of Etude",
+    ]
+
+
+def test_a_time_of_day_is_checked(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ETUDE_BACKUP_AT", "half past two")
+    with pytest.raises(SystemExit, match=r"ETUDE_BACKUP_AT: .*this is no time of day"):
+        settings.load()
