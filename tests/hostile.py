@@ -164,7 +164,7 @@ def _json() -> Iterator[Case]:
     yield "single quotes", b"{'question': 'x'}\n" * 3, "is not valid JSON"
     yield "open text", line + b'{"question": "x', "Line 2"
     yield "cut off list", b'[{"q": 1}, {"q": "abc', "closing quote"
-    yield "more after the list", b'[{"q": 1}] x', "more after the end"
+    yield "more after the list", b'[{"q": 1}] x', "behind the end of the list"
     yield "line break in a text", b'{"question": "a\nb"}\n', REFUSED
     yield "half a pair of letters", b'{"question": "\\ud83d", "answer": "x"}\n' * 3, READ
     yield "nul escaped", b'{"question": "a\\u0000b", "answer": "x"}\n' * 3, READ

@@ -93,7 +93,7 @@ def _quiz_xml() -> Iterator[Case]:
     yield "moodle of fractions", exports.MOODLE.replace('"100"', '"1e999"').encode(), READ
     yield "moodle of numbers that are none", exports.MOODLE.replace('"100"', '"nan"').encode(), READ
     yield "qti of comments", head + b"<!--" * 1000 + b"-->" + b"<quiz/>", EITHER
-    yield "another xml", head + b"<feed><entry/></feed>", "a web page or XML"
+    yield "another xml", head + b"<feed><entry/></feed>", "a news feed (Atom)"
     items = {f"{n}.xml": exports.qti2() for n in range(300)}
     yield (
         "package of 300 questions",
