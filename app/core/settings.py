@@ -6,6 +6,7 @@ from datetime import UTC, datetime, tzinfo
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal
+from urllib.parse import urlsplit
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from pydantic import Field, ValidationError, field_validator
@@ -108,6 +109,14 @@ class Settings(BaseSettings):
     mail_from: str = ""
     outbox_retry_seconds: list[float] = [5, 60, 300, 1800, 7200, 18000, 36000, 86400]
 
+    # The house's own MLflow: jobs' figures and settings go there, and no rows. Empty: nothing does.
+    mlflow_url: str = ""
+    mlflow_experiment: str = Field(default="Etude", min_length=1)
+    # How it is signed in to there: a token, or a name with a password.
+    mlflow_token: str = Field(default="", repr=False)
+    mlflow_user: str = ""
+    mlflow_password: str = Field(default="", repr=False)
+
     # Measurements: /metrics answers to who has this token; without one to nobody.
     metrics_token: str = Field(default="", repr=False)
     # What energy costs at this site; 0: no money is shown.
@@ -173,6 +182,17 @@ class Settings(BaseSettings):
             except (ZoneInfoNotFoundError, ValueError, OSError):
                 raise ValueError("there is no such time zone; one is Europe/Berlin") from None
         return name
+
+    @field_validator("mlflow_url")
+    @classmethod
+    def _plain_address(cls, url: str) -> str:
+        if url:
+            parts = urlsplit(url)
+            if parts.scheme not in ("http", "https") or not parts.hostname or parts.query:
+                raise ValueError("an address starts with http:// or https:// and names a host")
+            if parts.username or parts.password:
+                raise ValueError("name and password go into settings of their own")
+        return url
 
     @field_validator("trusted_proxies")
     @classmethod
