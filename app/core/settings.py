@@ -76,6 +76,8 @@ class Settings(BaseSettings):
     starter_model: bool = True
     hub_downloads: bool = False
     hub_token: str = Field(default="", repr=False)
+    # How large a model may be that an administrator uploads in the browser.
+    max_model_upload_bytes: int = Field(default=64 * 1024**3, gt=0)
 
     # How long questions to a model and its answers are kept after the last one; 0: not at all.
     conversation_days: float = Field(default=30, ge=0)

@@ -10,6 +10,8 @@ from pathlib import Path
 import structlog
 from sqlalchemy.orm import Session
 
+from app.base_models import registry as base_models
+from app.base_models import uploads
 from app.core import db, disk, leases, outbound, settings, storage
 from app.core.child import BrokeOff, Child
 from app.core.leases import Lease, LeaseLost
@@ -46,8 +48,13 @@ def _import(holder: LeaseHolder, model: BaseModel) -> None:
     work.mkdir()
     is_kept = False
     try:
-        answer = _convert(holder, {"source": model.source, "target": str(work / folder)})
+        if base_models.has_its_files(model):
+            source = _readable(model.source)
+            answer = _convert(holder, {"source": source, "target": str(work / folder)})
+        else:
+            answer = {"error": "The uploaded files of this model are gone; upload it again."}
         if "result" in answer:
+            answer["result"]["source"] = model.source | _learned(answer["result"]["source"])
             isolation.take_back(work / folder)
             (work / folder).rename(target)
             storage.sync_folder(target.parent)
@@ -55,6 +62,8 @@ def _import(holder: LeaseHolder, model: BaseModel) -> None:
             _keep(session, lease, folder, answer)
             session.commit()
         is_kept = "result" in answer
+        if is_kept or answer.get("is_theirs", "error" in answer):
+            _forget_upload(model.source)
     except LeaseLost:  # another worker has it, or it was cancelled
         _log.warning("model_import.lost", model=name)
         raise
@@ -62,6 +71,26 @@ def _import(holder: LeaseHolder, model: BaseModel) -> None:
         shutil.rmtree(work, ignore_errors=True)
         if not is_kept:
             _sweep_leavings(re.escape(folder))
+
+
+def _readable(source: Json) -> Json:
+    """Return a source as the child reads it: what was uploaded lies in a folder."""
+    if source["kind"] != "upload":
+        return source
+    folder = base_models.uploaded_folder(source["id"])
+    for path in (folder.parents[1], folder.parent, folder, *folder.iterdir()):
+        isolation.let_in(path)
+    return {"kind": "folder", "path": str(folder)}
+
+
+def _learned(source: Json) -> Json:
+    """Return what the child found out about a source: a commit, or a file's name and hash."""
+    return {name: source[name] for name in ("revision", "gguf") if name in source}
+
+
+def _forget_upload(source: Json) -> None:
+    if source["kind"] == "upload":
+        uploads.forget(source["id"])
 
 
 def _keep(session: Session, lease: Lease, folder: str, answer: Json) -> None:
@@ -107,12 +136,16 @@ def _convert(holder: LeaseHolder, request: Json) -> Json:
             return {
                 "error": f"Importing this model needs {error.needed_bytes / 1e9:,.1f} GB of free "
                 f"disk space, and {error.free_bytes / 1e9:,.1f} GB are free; make room on the "
-                "server's disk, then import it again."
+                "server's disk, then import it again.",
+                "is_theirs": False,
             }
         except BrokeOff as error:
             _log.error("model_import.broke_off", code=error.code, tail=error.tail[-2000:])
             if error.is_late:
-                return {"error": "Importing this model took too long and was stopped."}
+                return {
+                    "error": "Importing this model took too long and was stopped.",
+                    "is_theirs": False,
+                }
     return {}
 
 

@@ -25,8 +25,10 @@ from safetensors.torch import load_file, save_file
 from sqlalchemy.orm import Session
 
 from app.base_models import registry as base_models
+from app.base_models import uploads
 from app.base_models.folders import ModelFolder, Outside
 from app.base_models.hub import NotAsPacked
+from app.base_models.wanted_files import Offered
 from app.core import settings
 from app.core.errors import Conflict, Forbidden, Invalid
 from app.core.models import BaseModel, ModelStatus, Role
@@ -594,6 +596,65 @@ def test_a_hub_import_with_a_full_disk_can_be_tried_again(
     db.commit()
     assert model_import.import_next("cpu-0@test")
     assert (status_of(db, model), model.reason) == (ModelStatus.READY, None)
+
+
+def uploaded(db: Session, folder: Path, name: str = "house/tiny") -> BaseModel:
+    """A model whose files have come from a browser, waiting for its import."""
+    admin = make_user(db, role=Role.ADMIN)
+    files = [
+        Offered(path=path.name, size_bytes=path.stat().st_size) for path in sorted(folder.iterdir())
+    ]
+    upload = uploads.start(db, admin, name, files)
+    for number, file in enumerate(upload.files):
+        shutil.copyfile(folder / file.chosen.path, upload.part(number))
+    model = uploads.finish(db, admin, upload)
+    db.commit()
+    return model
+
+
+def test_what_was_uploaded_is_imported_and_goes(db: Session, data_dir: Path, given: Path) -> None:
+    model = uploaded(db, given)
+    folder = base_models.uploaded_folder(model.source["id"])
+    source = dict(model.source)
+    assert model_import.import_next("cpu-0@test")
+    assert (status_of(db, model), model.reason) == (ModelStatus.READY, None)
+    assert manifests.verify_manifest(base_models.folder(model)) == model.manifest_sha256
+    assert model.source == source
+    assert not folder.parent.exists()
+
+
+def test_an_uploaded_file_with_another_hash_is_told_and_all_of_it_goes(
+    db: Session, data_dir: Path, given: Path
+) -> None:
+    sums = [f"{manifests.file_sha256(path)}  {path.name}\n" for path in sorted(given.iterdir())]
+    (given / "SHA256SUMS").write_text("".join(sums))
+    weights = bytearray((given / "model.safetensors").read_bytes())
+    weights[-1] ^= 1
+    (given / "model.safetensors").write_bytes(weights)
+    model = uploaded(db, given)
+    assert model_import.import_next("cpu-0@test")
+    assert status_of(db, model) is ModelStatus.FAILED
+    assert "model.safetensors is not the file that was packed" in (model.reason or "")
+    assert not base_models.has_its_files(model)
+    with pytest.raises(Conflict, match="are gone; upload it again"):
+        base_models.import_again(db, make_user(db, role=Role.ADMIN), model)
+
+
+def test_an_uploaded_model_stays_where_the_disk_alone_was_full(
+    db: Session, data_dir: Path, given: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = uploaded(db, given)
+    monkeypatch.setenv("ETUDE_DISK_RESERVE_BYTES", str(2**60))
+    settings.get.cache_clear()
+    assert model_import.import_next("cpu-0@test")
+    assert status_of(db, model) is ModelStatus.FAILED
+    assert "GB of free disk space" in (model.reason or "")
+    monkeypatch.setenv("ETUDE_DISK_RESERVE_BYTES", "0")
+    settings.get.cache_clear()
+    base_models.import_again(db, make_user(db, role=Role.ADMIN), model)
+    db.commit()
+    assert model_import.import_next("cpu-0@test")
+    assert status_of(db, model) is ModelStatus.READY
 
 
 def test_an_import_killed_half_way_is_done_again(db: Session, data_dir: Path, given: Path) -> None:
