@@ -5,6 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 CONVERTER := $(VENV)/llama.cpp
 VLLM := .venvs/vllm
+LOGGERS := .venvs/loggers
 SECURITY := .venvs/security
 # The lock is a list of constraints: it pins whatever pip needs, and a CPU build of torch that pip
 # finds locally (PIP_FIND_LINKS) may answer for torch==2.13.0 without dragging CUDA along.
@@ -28,7 +29,7 @@ CHAOS_ARGS ?=
 export PYTHONDONTWRITEBYTECODE :=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-dev proxies go run demo test test-long faults test-gpu test-versions test-vllm check fmt lint types migrations lock revision migrate \
+.PHONY: help setup setup-dev proxies go run demo test test-long faults test-gpu test-versions test-vllm test-loggers check fmt lint types migrations lock revision migrate \
 	golden architecture glossary bench bench-estimate bench-ask bench-evaluate bench-verdicts bench-live bench-start bench-data bench-pages bench-queue bench-idle bench-week bench-doctor chaos chaos-short chaos-control \
 	security sbom setup-hashes clean
 
@@ -102,6 +103,16 @@ $(VLLM)/.ready:
 
 test-vllm: setup-dev $(VLLM)/.ready ## let a real vLLM answer through Etude, on this processor (3.5 GB, installed aside)
 	ETUDE_TEST_VLLM=$(CURDIR)/$(VLLM)/bin/python $(BIN)/python -m pytest -m long tests/e2e/test_vllm.py
+
+$(LOGGERS)/.ready:
+	$(PYTHON) -m venv $(LOGGERS)
+	@# TensorBoard still asks setuptools for a module that newer ones no longer have.
+	$(LOGGERS)/bin/python -m pip install --quiet --disable-pip-version-check \
+		mlflow==3.17.2 tensorboard==2.21.0 'setuptools<81'
+	@touch $@
+
+test-loggers: setup-dev $(LOGGERS)/.ready ## let a real MLflow and TensorBoard's reader hear of jobs (0.8 GB, installed aside)
+	ETUDE_TEST_LOGGERS=$(CURDIR)/$(LOGGERS)/bin/python $(BIN)/python -m pytest -m long tests/ops/test_real_loggers.py
 
 # Tools whose needs are not ours stand aside. All four agree with each other in these versions.
 $(SECURITY)/.ready:

@@ -66,6 +66,7 @@ from app.web.middleware import (
     SecurityHeaders,
 )
 from app.web.models import routes as models
+from app.web.models import upload_routes as model_uploads
 from app.web.notices import routes as notices
 from app.web.people import routes as people
 from app.web.privacy import routes as privacy
@@ -106,6 +107,7 @@ PAGE_ROUTERS = (
     curve_routes.router,
     vote_routes.router,
     queue_routes.router,
+    model_uploads.router,
     models.router,
     notices.router,
     safeguards_routes.router,

@@ -214,6 +214,8 @@ def _origin(base: BaseModel) -> str:
             return f"{file or 'a GGUF file'}, which Etude brings along"
         case "hub":
             return f"{_one_line(str(base.source['repo']))} on the Hugging Face Hub"
+        case "upload":
+            return file or "an uploaded folder, whose files the manifest below names"
         case _:
             name = _one_line(Path(base.source["path"]).name)
             return file or f"a folder called {name}, whose files the manifest below names"

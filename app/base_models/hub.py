@@ -66,6 +66,7 @@ def fetch(
     Raises:
         NotFetched: the hub cannot be reached, has no such model, or wants a token.
     """
+    import httpx2
     from huggingface_hub import HfApi, snapshot_download
     from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, RepositoryNotFoundError
 
@@ -81,6 +82,11 @@ def fetch(
             allow_patterns=[*_WANTED, *TOKENIZER_FILES, *LICENCE_FILES],
             token=token or False,
         )
+        # Its library compares sizes alone.
+        for file in files:
+            digest, name = file.lfs.sha256 if file.lfs else None, file.rfilename
+            if digest is not None and (folder / name).is_file():
+                _require_hash(folder / name, digest, repo)
     except GatedRepoError:
         raise NotFetched(
             f"{repo} is given only to people who accepted its licence: accept it on its page at "
@@ -91,7 +97,7 @@ def fetch(
             f"{repo} could not be downloaded: the hub has no such model, or shows it only with a "
             "token of an account that may see it (ETUDE_HUB_TOKEN)."
         ) from None
-    except (HfHubHTTPError, OSError, ValueError) as error:
+    except (HfHubHTTPError, httpx2.HTTPError, OSError, ValueError) as error:
         first = (str(error).strip().splitlines() or ["no answer"])[0]
         raise NotFetched(f"{repo} could not be downloaded: {first}") from None
     return commit or ""
@@ -151,6 +157,17 @@ def verify(
                 raise NotAsPacked(
                     f"{name} is not the file that was packed, its SHA-256 differs: copy it again."
                 )
+
+
+def _require_hash(path: Path, digest: str, repo: str) -> None:
+    """Remove a file that is not what the hub says it is: the next call fetches it anew."""
+    with path.open("rb") as file:
+        if _sha256(file) == digest:
+            return
+    path.unlink()
+    raise NotFetched(
+        f"{path.name} of {repo} arrived damaged, its SHA-256 is not the hub's: try again."
+    )
 
 
 def _sha256(file: BinaryIO) -> str:

@@ -20,7 +20,7 @@ CANCELLED = "The import was cancelled."
 # Stands in each reason that passes by itself, once somebody has made room.
 _FREE_SPACE = "free disk space"
 _NAME = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")
-_SOURCE_KINDS = ("starter", "folder", "hub")
+_SOURCE_KINDS = ("starter", "folder", "hub", "upload")
 
 
 def list_models(db: Session) -> list[BaseModel]:
@@ -71,7 +71,8 @@ def add(db: Session, actor: User | None, source: Json, name: str) -> BaseModel:
 
     Args:
         actor: An administrator; None for the command line on the server.
-        source: {"kind": "starter" | "folder" | "hub", "path"?, "repo"?, "revision"?}.
+        source: {"kind": "starter" | "folder" | "hub" | "upload", "path"?, "repo"?, "revision"?,
+            "id"?}.
 
     Raises:
         Forbidden: only administrators may.
@@ -93,18 +94,71 @@ def add(db: Session, actor: User | None, source: Json, name: str) -> BaseModel:
         )
     if source["kind"] == "folder" and not Path(str(source.get("path", ""))).exists():
         raise Invalid(f"There is nothing at {source.get('path')} on the server.", field="path")
-    if not _NAME.fullmatch(name) or len(name) > 100:
-        raise Invalid(
-            "A model's name may use letters, digits, `.`, `-` and `_`, and at most one `/`.",
-            field="name",
-        )
+    _require_plain(name)
     if db.scalars(select(BaseModel.id).where(BaseModel.name == name)).first():
-        raise Conflict(f"There is already a starting model called {name}.", field="name")
+        raise _taken(name)
     model = BaseModel(name=name, label=name.rpartition("/")[2], source=source)
     db.add(model)
     db.flush()
     audit.record(db, actor, "model.add", f"base model {model.id}", name=name, kind=source["kind"])
     return model
+
+
+def require_name(db: Session, name: str) -> None:
+    """Refuse a name that no model could be uploaded under.
+
+    Raises:
+        Invalid: it is none that a model may have; with the field `name`.
+        Conflict: a model has it whose import did not fail; with the field.
+    """
+    _require_plain(name)
+    there = db.scalars(select(BaseModel).where(BaseModel.name == name)).one_or_none()
+    if there is not None and there.status is not ModelStatus.FAILED:
+        raise _taken(name)
+
+
+def add_again(db: Session, actor: User, source: Json, name: str) -> tuple[BaseModel, str]:
+    """Register an uploaded model, also in the place of one whose import has failed.
+
+    Returns:
+        The model, and the id of the upload that it was to come from before; or "".
+
+    Raises:
+        Forbidden, Invalid, Conflict: as `add`.
+    """
+    query = select(BaseModel).where(BaseModel.name == name).with_for_update()
+    model = db.scalars(query).one_or_none()
+    if model is None:
+        return add(db, actor, source, name), ""
+    if model.status is not ModelStatus.FAILED:
+        raise _taken(name)
+    before = str(model.source.get("id", ""))
+    model.source = source
+    db.flush()
+    import_again(db, actor, model)
+    return model, before
+
+
+def uploaded_folder(upload_id: str) -> Path:
+    """Return where the files of a model lie that was uploaded; they go once it is imported."""
+    return settings.get().storage_dir / "model-uploads" / upload_id / "files"
+
+
+def has_its_files(model: BaseModel) -> bool:
+    """Say whether an import can be tried again: what was uploaded may be gone."""
+    return model.source["kind"] != "upload" or uploaded_folder(model.source["id"]).is_dir()
+
+
+def _require_plain(name: str) -> None:
+    if not _NAME.fullmatch(name) or len(name) > 100:
+        raise Invalid(
+            "A model's name may use letters, digits, `.`, `-` and `_`, and at most one `/`.",
+            field="name",
+        )
+
+
+def _taken(name: str) -> Conflict:
+    return Conflict(f"There is already a starting model called {name}.", field="name")
 
 
 def add_starter(db: Session) -> BaseModel:
@@ -136,6 +190,8 @@ def import_again(db: Session, actor: User, model: BaseModel) -> None:
     db.refresh(model, with_for_update=True)
     if model.status is not ModelStatus.FAILED:
         raise Conflict(f"{model.label} did not fail to import, so there is nothing to try again.")
+    if not has_its_files(model):
+        raise Conflict(f"The uploaded files of {model.label} are gone; upload it again.")
     _wait_again(model)
     db.flush()
     audit.record(db, actor, "model.import_again", f"base model {model.id}")

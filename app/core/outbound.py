@@ -22,7 +22,9 @@ from urllib.parse import urlsplit
 
 from app.core import settings
 
-Purpose = Literal["hub", "mail", "webhooks", "inference", "answering", "database", "broker"]
+Purpose = Literal[
+    "hub", "mail", "webhooks", "mlflow", "inference", "answering", "database", "broker"
+]
 
 # What libraries know as a wish for quiet; those that are not installed may come as dependencies.
 NO_TELEMETRY = {
@@ -199,6 +201,7 @@ def _servers() -> list[tuple[str, int, Purpose]]:
         (chosen.database_url, 5432, "database"),
         (chosen.inference_url, 80, "inference"),
         (mail, 25, "mail"),
+        (chosen.mlflow_url, 80, "mlflow"),
     )
     named = []
     for url, port, purpose in urls:

@@ -106,6 +106,8 @@ class Settings(BaseSettings):
     starter_model: bool = True
     hub_downloads: bool = False
     hub_token: str = Field(default="", repr=False)
+    # How large a model may be that an administrator uploads in the browser.
+    max_model_upload_bytes: int = Field(default=64 * 1024**3, gt=0)
 
     # How long questions to a model and its answers are kept after the last one; 0: not at all.
     conversation_days: float = Field(default=30, ge=0)
@@ -143,6 +145,14 @@ class Settings(BaseSettings):
     backup_at: str = ""
     backup_dir: Path = Path("backups")
     backup_keep: int = Field(default=7, ge=1)
+
+    # The house's own MLflow: jobs' figures and settings go there, and no rows. Empty: nothing does.
+    mlflow_url: str = ""
+    mlflow_experiment: str = Field(default="Etude", min_length=1)
+    # How it is signed in to there: a token, or a name with a password.
+    mlflow_token: str = Field(default="", repr=False)
+    mlflow_user: str = ""
+    mlflow_password: str = Field(default="", repr=False)
 
     # Measurements: /metrics answers to who has this token; without one to nobody.
     metrics_token: str = Field(default="", repr=False)
@@ -221,6 +231,17 @@ class Settings(BaseSettings):
             except ValueError:
                 raise ValueError("this is no time of day; one is 02:30") from None
         return text
+
+    @field_validator("mlflow_url")
+    @classmethod
+    def _plain_address(cls, url: str) -> str:
+        if url:
+            parts = urlsplit(url)
+            if parts.scheme not in ("http", "https") or not parts.hostname or parts.query:
+                raise ValueError("an address starts with http:// or https:// and names a host")
+            if parts.username or parts.password:
+                raise ValueError("name and password go into settings of their own")
+        return url
 
     @field_validator("trusted_proxies")
     @classmethod

@@ -20,7 +20,7 @@ from typing import Literal
 
 from pydantic import BaseModel
 
-from app.core import disk, settings, storage
+from app.core import disk, pieces, settings, storage
 from app.core.errors import Conflict, Invalid, NotFound, TooLarge
 from app.core.models import User
 from app.datasets import uploads, versions
@@ -100,7 +100,7 @@ def start(user: User, filename: str, size_bytes: int) -> PartUpload:
         size_bytes=size_bytes,
         created_at=time.time(),
     )
-    with uploads.one_start(_root()):
+    with pieces.one_at_a_time(_root()):
         mine = (one for one in _all() if one.owner_id == user.id and one.status == "pending")
         uploads.require_few([one.size_bytes for one in mine], size_bytes)
         upload.folder.mkdir()

@@ -1,25 +1,20 @@
 """From a person's disk to a dataset: a file in pieces or in one go, then the rows for it.
 
-Pieces go on after any break: the server's half of tus 1.0 (app/web/datasets/upload_routes.py
-speaks it). How much is there is the file's own size, so that a killed process leaves nothing to
-disagree with; a lock lets one request write.
+Pieces go on after any break (app/core/pieces.py; app/web/tus.py speaks it).
 """
 
-import fcntl
 import hashlib
 import os
 import re
 import secrets
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from pathlib import Path
-from typing import BinaryIO
 
 from pydantic import BaseModel
 from sqlalchemy.orm import Session
 
-from app.core import disk, settings, storage, wakeup
+from app.core import disk, pieces, settings, storage, wakeup
 from app.core.errors import Conflict, DiskFull, Forbidden, Invalid, NotFound, TooLarge
 from app.core.models import DatasetVersion, User
 from app.datasets import versions
@@ -103,7 +98,7 @@ def start(user: User, filename: str, name: str, size_bytes: int) -> Upload:
         name=name[: versions.MAX_NAME_LENGTH],
         size_bytes=size_bytes,
     )
-    with one_start(folder):
+    with pieces.one_at_a_time(folder):
         under_way = [each.size_bytes for each in _all() if each.owner_id == user.id]
         require_few(under_way, size_bytes, "file")
         upload.data.touch()
@@ -114,14 +109,6 @@ def start(user: User, filename: str, name: str, size_bytes: int) -> Upload:
         cancel(upload)
         raise
     return upload
-
-
-@contextmanager
-def one_start(folder: Path) -> Iterator[None]:
-    """Let one upload begin at a time: sixty at once are counted one after the other."""
-    with folder.with_suffix(".lock").open("a") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        yield
 
 
 def require_few(under_way: Sequence[int], size_bytes: int, field: str = "") -> None:
@@ -149,29 +136,6 @@ def get(user: User, upload_id: str) -> Upload:
     if upload is None or upload.owner_id != user.id:
         raise NotFound("This upload no longer exists; start it again.")
     return upload
-
-
-@contextmanager
-def writing(upload: Upload, offset: int) -> Iterator[BinaryIO]:
-    """Lend the file for one piece that begins at an offset; nobody else may write meanwhile.
-
-    Raises:
-        Conflict: another request is writing, or the piece does not follow from what is there.
-        NotFound: the upload ended meanwhile.
-    """
-    try:
-        file = upload.data.open("r+b")
-    except FileNotFoundError:
-        raise NotFound("This upload no longer exists; start it again.") from None
-    with file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise Conflict("Another request writes to this upload.", code="locked") from None
-        there = file.seek(0, os.SEEK_END)
-        if offset != there:
-            raise Conflict(f"This upload holds {there} bytes, not {offset}.", code="offset")
-        yield file
 
 
 def finish(upload: Upload) -> storage.Stored:

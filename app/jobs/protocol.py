@@ -92,6 +92,7 @@ def claim(db: Session, worker: WorkerInfo) -> Claim | None:
         },
     ).one()
     claimed = Claim(row.job_id, row.number, worker.id, row.resume_step, row.started_at)
+    notices.job_started(db, claimed.job_id)
     if row.number > 1:
         _rewind(db, row.job_id, row.resume_step)
         _say_if_elsewhere(db, claimed, worker)

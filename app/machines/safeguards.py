@@ -102,6 +102,11 @@ def openings(db: Session) -> list[Opening]:
         _opening("Mail", "ETUDE_SMTP_HOST", _on(chosen.smtp_host)),
         _opening("Webhooks", "page “Webhooks and e-mail”", webhooks if num_webhooks else ""),
         _opening(
+            "Figures and settings of jobs, for the site's MLflow",
+            "ETUDE_MLFLOW_URL",
+            _on(_host(chosen.mlflow_url)),
+        ),
+        _opening(
             "A model server of the site", "ETUDE_INFERENCE_URL", _on(_host(chosen.inference_url))
         ),
         _opening("A database of the site", "DATABASE_URL", _on(_elsewhere(chosen.database_url))),

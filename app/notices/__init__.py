@@ -6,6 +6,8 @@
     outbox.py    what is to leave: taken, sent, tried again (worker/cpu/outbox.py does it)
     mail.py      one mail over SMTP
     calls.py     one signed call
+    mlflow.py    a job's figures and settings, for the house's own MLflow
+    connections.py  one connection to a receiver, looked at before it is made and ended in time
 
 Nothing of what is in people's data is ever in one: names that people gave to jobs and data are told
 to people of the site alone, and programs get ids.
@@ -17,6 +19,7 @@ from app.notices.events import (
     decision_needed,
     evaluations_go,
     job_ended,
+    job_started,
     list_answered,
     machine_unhealthy,
     not_delivered,
@@ -30,6 +33,7 @@ __all__ = [
     "decision_needed",
     "evaluations_go",
     "job_ended",
+    "job_started",
     "list_answered",
     "machine_unhealthy",
     "not_delivered",

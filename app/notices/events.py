@@ -3,8 +3,8 @@
 from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
 
-from sqlalchemy import ColumnElement, func, select, update
-from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy import ColumnElement, cast, func, select, update
+from sqlalchemy.dialects.postgresql import JSONB, insert
 from sqlalchemy.orm import Session
 
 from app.core import clock, settings, wakeup
@@ -50,6 +50,15 @@ _EVENTS = {
 _MAX_NAME = 80
 
 
+def job_started(db: Session, job_id: int) -> None:
+    """Have the house's MLflow, if there is one, told of a job from now on; once is enough."""
+    if not settings.get().mlflow_url:
+        return
+    row = {"channel": Channel.MLFLOW, "job_id": job_id, "content": {}}
+    db.execute(insert(Outgoing).values(row).on_conflict_do_nothing(index_elements=["job_id"]))
+    db.execute(select(wakeup.bell("outbox")))
+
+
 def job_ended(db: Session, job_id: int, result: str = "", counts: Json | None = None) -> None:
     """Tell a job's owner that it is finished or has failed; why, stands on its page alone.
 
@@ -71,6 +80,21 @@ def job_ended(db: Session, job_id: int, result: str = "", counts: Json | None = 
     _tell(db, [db.get_one(User, job.owner_id)], kind, key, title, link)
     about = {"id": job.public_id} | ({"x_evaluation": counts} if counts else {})
     _call(db, kind, key, about, link)
+    if counts:
+        _add_figures(db, job_id, counts)
+
+
+def _add_figures(db: Session, job_id: int, counts: Json) -> None:
+    """Have MLflow told how many answers are right, where it was told of the job."""
+    figures = {
+        f"evaluation/{name}": value for name, value in counts.items() if isinstance(value, int)
+    }
+    told = Outgoing.content.concat(cast({"figures": figures}, JSONB))
+    db.execute(
+        update(Outgoing)
+        .where(Outgoing.job_id == job_id)
+        .values(content=told, sent_at=None, send_after=clock.NOW)
+    )
 
 
 def evaluations_go(db: Session, *conditions: ColumnElement[bool]) -> None:
@@ -175,8 +199,11 @@ def silent_workers(db: Session) -> None:
 def not_delivered(db: Session, message: Outgoing) -> None:
     """Tell the administrators that a notice was given up; on the page alone: no circles."""
     key = f"outgoing {message.public_id}"
-    is_mail = message.channel is Channel.MAIL
-    title = "An e-mail could not be delivered" if is_mail else "A webhook could not be delivered"
+    title = {
+        Channel.MAIL: "An e-mail could not be delivered",
+        Channel.WEBHOOK: "A webhook could not be delivered",
+        Channel.MLFLOW: "A job's figures could not be sent to MLflow; Etude goes on trying",
+    }[message.channel]
     _tell(db, _administrators(db), NoticeKind.NOT_DELIVERED, key, title, "/webhooks", mails=False)
 
 

@@ -35,8 +35,10 @@ _MAX_FORM_BYTES = 2 * 1024**2
 # What has to come in ETUDE_REQUEST_BODY_SECONDS, unless it is the end.
 _PROGRESS_BYTES = 16 * 1024
 # These read their body piece by piece and count it themselves.
-_STREAMED_PATHS = ("/uploads", "/datasets/upload", "/v1/files")
-_STREAMED = re.compile(r"/v1/uploads/[^/]+/parts|/adapters/[0-9]+/lists")
+_STREAMED_PATHS = ("/uploads", "/datasets/upload", "/models/upload", "/v1/files")
+_STREAMED = re.compile(
+    r"/v1/uploads/[^/]+/parts|/adapters/[0-9]+/lists|/models/uploads/[0-9a-f]+/[0-9]+"
+)
 
 
 class RequestLog:

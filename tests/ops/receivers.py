@@ -58,7 +58,7 @@ def mail_server() -> Iterator[Mailbox]:
         def say(self, line: str) -> None:
             self.wfile.write(f"{line}\r\n".encode())
 
-    with _serving(socketserver.ThreadingTCPServer(("127.0.0.1", 0), Session)) as port:
+    with serving(socketserver.ThreadingTCPServer(("127.0.0.1", 0), Session)) as port:
         box.port = port
         yield box
 
@@ -93,7 +93,7 @@ def receiver() -> Iterator[Calls]:
         def log_message(self, *_: object) -> None:
             pass
 
-    with _serving(ThreadingHTTPServer(("127.0.0.1", 0), Handler)) as port:
+    with serving(ThreadingHTTPServer(("127.0.0.1", 0), Handler)) as port:
         calls.url = f"http://127.0.0.1:{port}/etude?from=ward"
         yield calls
 
@@ -112,7 +112,7 @@ def dripping_receiver() -> Iterator[str]:
 
     server = socketserver.ThreadingTCPServer(("127.0.0.1", 0), Handler)
     server.daemon_threads = True
-    with _serving(server) as port:
+    with serving(server) as port:
         try:
             yield f"http://127.0.0.1:{port}/"
         finally:
@@ -120,7 +120,7 @@ def dripping_receiver() -> Iterator[str]:
 
 
 @contextmanager
-def _serving(server: socketserver.TCPServer) -> Iterator[int]:
+def serving(server: socketserver.TCPServer) -> Iterator[int]:
     server.socket.listen()
     thread = threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True)
     thread.start()

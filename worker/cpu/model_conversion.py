@@ -3,8 +3,9 @@
 The child of worker/cpu/model_import.py: the only place outside the trainer that imports torch. It
 reads one JSON line {"source", "target"} on standard input, writes {"progress": …} lines, what it
 tried to reach ({"outbound": …}), and at last {"result": …} or {"error": "a sentence"} on standard
-output. At {"needs": bytes} it waits for one more line, which says that the disk has room for them.
-Standard input staying open is its licence to live: at its end the worker is gone, and so are we.
+output, with `is_theirs` false where the files are not to blame. At {"needs": bytes} it waits for
+one more line, which says that the disk has room for them. Standard input staying open is its
+licence to live: at its end the worker is gone, and so are we.
 
 A model's files come from strangers (CVE-2026-4372, CVE-2026-5241 and their like): nothing of them
 is executed, configuration keys are those of transformers' own class for the model type, values are
@@ -28,6 +29,7 @@ from typing import Any
 
 from app.base_models import hub
 from app.base_models.folders import ModelFolder, Outside
+from app.base_models.wanted_files import PICKLES
 from app.core import outbound
 from app.core.confined.within import TooSlow, is_panic, within
 from app.training import isolation, manifests
@@ -39,7 +41,6 @@ SUPPORTED_TYPES = (
     *("llama", "mistral", "qwen2", "qwen3", "gemma", "gemma2", "gemma3_text", "phi3", "smollm3"),
     *("granite", "olmo2"),
 )
-_PICKLES = {".bin", ".pt", ".pth", ".ckpt", ".pkl", ".h5", ".msgpack", ".npz"}
 # Keys of tokenizer_config.json that hold no program and no place to load one from.
 _TOKENIZER_KEYS = frozenset(
     {"add_bos_token", "add_eos_token", "add_prefix_space", "added_tokens_decoder"}
@@ -71,11 +72,13 @@ def main() -> None:
     ) as error:  # fmt: skip
         # What a template refuses with is a stranger's: of any length, over any number of lines.
         said = " ".join(str(error).split())[:400]
-        _tell(error=said if said.endswith(".") else f"{said}.")
+        is_theirs = not isinstance(error, isolation.WallsMissing)
+        _tell(error=said if said.endswith(".") else f"{said}.", is_theirs=is_theirs)
     except MemoryError:
-        _tell(error="This machine has too little memory to convert this model.")
+        _tell(error="This machine has too little memory to convert this model.", is_theirs=False)
     except OSError as error:
-        _tell(error=f"The model's files could not be read or written: {error}.")
+        said = f"The model's files could not be read or written: {error}."
+        _tell(error=said, is_theirs=False)
     except Exception as error:
         # Whatever a library makes of what a stranger wrote; its trace is for the log alone.
         traceback.print_exc()
@@ -260,7 +263,7 @@ def _gguf_file(path: Path, origin: ModelFolder) -> str | None:
         raise Unusable(f"{path} holds {len(files)} GGUF files; name one of them.")
     if files:
         return files[0]
-    if any(Path(name).suffix in _PICKLES for name in origin.names()):
+    if any(Path(name).suffix in PICKLES for name in origin.names()):
         raise Unusable(
             "This model comes as pickle files (.bin, .pt), which can run programs; "
             "get its safetensors form."

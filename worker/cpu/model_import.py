@@ -11,7 +11,7 @@ from pathlib import Path
 import structlog
 from sqlalchemy.orm import Session
 
-from app.base_models import registry
+from app.base_models import registry, uploads
 from app.core import db, disk, leases, outbound, settings, storage
 from app.core.child import BrokeOff, Child
 from app.core.leases import Lease, LeaseLost
@@ -50,8 +50,13 @@ def _import(holder: LeaseHolder, model: BaseModel) -> None:
         target.parent.mkdir(parents=True, exist_ok=True)
         _sweep_leavings(rf"{stem}-\d+")
         work.mkdir()
-        answer = _convert(holder, {"source": model.source, "target": str(work / folder)})
+        if registry.has_its_files(model):
+            source = _readable(model.source)
+            answer = _convert(holder, {"source": source, "target": str(work / folder)})
+        else:
+            answer = {"error": "The uploaded files of this model are gone; upload it again."}
         if "result" in answer:
+            answer["result"]["source"] = model.source | _learned(answer["result"]["source"])
             isolation.take_back(work / folder)
             (work / folder).rename(target)
             storage.sync_folder(target.parent)
@@ -59,6 +64,8 @@ def _import(holder: LeaseHolder, model: BaseModel) -> None:
             _keep(session, lease, folder, answer)
             session.commit()
         is_kept = "result" in answer
+        if is_kept or answer.get("is_theirs", "error" in answer):
+            _forget_upload(model.source)
     except OSError as error:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT):
             raise
@@ -70,6 +77,26 @@ def _import(holder: LeaseHolder, model: BaseModel) -> None:
         shutil.rmtree(work, ignore_errors=True)
         if not is_kept:
             _sweep_leavings(re.escape(folder))
+
+
+def _readable(source: Json) -> Json:
+    """Return a source as the child reads it: what was uploaded lies in a folder."""
+    if source["kind"] != "upload":
+        return source
+    folder = registry.uploaded_folder(source["id"])
+    for path in (folder.parents[1], folder.parent, folder, *folder.iterdir()):
+        isolation.let_in(path)
+    return {"kind": "folder", "path": str(folder)}
+
+
+def _learned(source: Json) -> Json:
+    """Return what the child found out about a source: a commit, or a file's name and hash."""
+    return {name: source[name] for name in ("revision", "gguf") if name in source}
+
+
+def _forget_upload(source: Json) -> None:
+    if source["kind"] == "upload":
+        uploads.forget(source["id"])
 
 
 def _keep(session: Session, lease: Lease, folder: str, answer: Json) -> None:
@@ -112,16 +139,19 @@ def _convert(holder: LeaseHolder, request: Json) -> Json:
                 else:
                     return _explained_by_disk(message)
         except disk.NoRoom as error:
-            return {"error": registry.no_room(error.needed_bytes, error.free_bytes)}
+            return _no_room(error.needed_bytes, error.free_bytes)
         except BrokeOff as error:
             _log.error("model_import.broke_off", code=error.code, tail=error.tail[-2000:])
             if error.is_late:
-                return {"error": "Importing this model took too long and was stopped."}
+                return {
+                    "error": "Importing this model took too long and was stopped.",
+                    "is_theirs": False,
+                }
             return _explained_by_disk({})
         except OSError as error:
             if error.errno not in (errno.ENOSPC, errno.EDQUOT):
                 raise
-            return {"error": registry.no_room(None, _free_bytes())}
+            return _no_room(None, _free_bytes())
     return {}
 
 
@@ -130,7 +160,12 @@ def _explained_by_disk(answer: Json) -> Json:
     free = _free_bytes()
     if "result" in answer or free >= _FULL_BYTES:
         return answer
-    return {"error": registry.no_room(None, free)}
+    return _no_room(None, free)
+
+
+def _no_room(needed_bytes: int | None, free_bytes: int) -> Json:
+    """Refuse for want of room, which says nothing against the files."""
+    return {"error": registry.no_room(needed_bytes, free_bytes), "is_theirs": False}
 
 
 def _free_bytes() -> int:

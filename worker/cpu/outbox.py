@@ -16,7 +16,8 @@ from sqlalchemy.exc import DBAPIError
 
 from app.core import db, settings
 from app.core.models import Channel
-from app.notices import calls, mail, outbox
+from app.notices import calls, mail, mlflow, outbox
+from app.notices.connections import Refused
 from app.notices.outbox import Message
 from worker.bell import Bell
 
@@ -97,8 +98,11 @@ def _tell(message: Message, told: "SimpleQueue[str]") -> None:
 def _send(message: Message) -> None:
     log = _log.bind(message=message.public_id, channel=message.channel.value, tries=message.tries)
     try:
+        if message.channel is Channel.MLFLOW:
+            _tell_mlflow(message)
+            return
         answer = (mail if message.channel is Channel.MAIL else calls).send(message)
-    except (OSError, http.client.HTTPException, calls.Refused, ValueError) as error:
+    except (OSError, http.client.HTTPException, Refused, ValueError) as error:
         log.warning("outbox.not_sent", error=type(error).__name__)
         with db.session() as session:
             outbox.failed(session, message, _words(error))
@@ -108,6 +112,17 @@ def _send(message: Message) -> None:
         with db.session() as session:
             outbox.sent(session, message, answer)
             session.commit()
+
+
+def _tell_mlflow(message: Message) -> None:
+    with db.session() as session:
+        news = mlflow.read(session, message)
+    if news is None:
+        return  # its job was deleted, and the message with it
+    progress = mlflow.send(message, news)
+    with db.session() as session:
+        outbox.went_on(session, message, progress)
+        session.commit()
 
 
 def _words(error: Exception) -> str:

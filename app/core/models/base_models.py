@@ -27,8 +27,8 @@ class BaseModel(Leased, Base):
     name: Mapped[str] = mapped_column(unique=True)
     label: Mapped[str]
     status: Mapped[ModelStatus] = mapped_column(enum_of(ModelStatus), default=ModelStatus.WAITING)
-    # Where an import reads from: {"kind": "folder" | "starter" | "hub", "path"?, "repo"?,
-    # "revision"?}; of a GGUF file afterwards also {"gguf": {"name", "sha256"}}.
+    # Where an import reads from: {"kind": "folder" | "starter" | "hub" | "upload", "path"?,
+    # "repo"?, "revision"?, "id"?}; of a GGUF file afterwards also {"gguf": {"name", "sha256"}}.
     source: Mapped[Json]
     folder: Mapped[str | None]
     # SHA-256 of the MANIFEST.json that names every file.

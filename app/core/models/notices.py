@@ -26,6 +26,7 @@ class NoticeKind(StrEnum):
 class Channel(StrEnum):
     MAIL = "mail"
     WEBHOOK = "webhook"
+    MLFLOW = "mlflow"
 
 
 class Notice(Base):
@@ -74,9 +75,14 @@ class Outgoing(Base):
     channel: Mapped[Channel] = mapped_column(enum_of(Channel))
     user_id: Mapped[int | None] = mapped_column(ForeignKey("user_account.id", ondelete="CASCADE"))
     webhook_id: Mapped[int | None] = mapped_column(ForeignKey("webhook.id", ondelete="CASCADE"))
+    # Of which MLflow is told, bit by bit while it goes on.
+    job_id: Mapped[int | None] = mapped_column(
+        ForeignKey("job.id", ondelete="CASCADE"), unique=True
+    )
     # The same is told to the same webhook once.
     key: Mapped[str | None]
-    # mail: {"title", "link"}; webhook: what is sent, but for the id.
+    # mail: {"title", "link"}; webhook: what is sent, but for the id; mlflow: how far it got
+    # (app/notices/mlflow.py).
     content: Mapped[Json]
     created_at: Mapped[datetime] = mapped_column(server_default=func.now())
     send_after: Mapped[datetime] = mapped_column(server_default=func.now())
@@ -86,7 +92,7 @@ class Outgoing(Base):
     gave_up_at: Mapped[datetime | None]
     __table_args__ = (
         UniqueConstraint("webhook_id", "key"),
-        CheckConstraint("(user_id IS NULL) <> (webhook_id IS NULL)", name="whom"),
+        CheckConstraint("num_nonnulls(user_id, webhook_id, job_id) = 1", name="whom"),
         Index(
             "ix_outgoing_due",
             "send_after",

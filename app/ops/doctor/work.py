@@ -45,6 +45,10 @@ _UNDELIVERED = {
         "1 call to a webhook could not be delivered yet: {error}",
         "{n} calls to webhooks could not be delivered yet: {error}",
     ),
+    Channel.MLFLOW: (
+        "The figures of 1 job could not be sent to MLflow yet: {error}",
+        "The figures of {n} jobs could not be sent to MLflow yet: {error}",
+    ),
 }
 _START = {
     "gpu": "Start one: etude worker gpu. With Docker, set COMPOSE_PROFILES=gpu or cpu in .env.",
@@ -285,7 +289,8 @@ def _notices(session: Session) -> Iterator[SystemFinding]:
         yield note(
             "notices",
             counted(number, *_UNDELIVERED[channel], error=error),
-            "See /webhooks; for mails look at the ETUDE_SMTP_… settings.",
+            "See /webhooks; for mails look at the ETUDE_SMTP_… settings, for MLflow at "
+            "ETUDE_MLFLOW_….",
         )
     if not rows:
         yield ok("notices", "every notice was delivered or waits for its first try")

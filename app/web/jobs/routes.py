@@ -1,15 +1,17 @@
 """Jobs: the list, a job's page, and what people do to a job."""
 
+from collections.abc import Iterator
 from typing import Annotated
 
 from fastapi import APIRouter, Form, Response
-from fastapi.responses import PlainTextResponse, RedirectResponse
+from fastapi.responses import PlainTextResponse, RedirectResponse, StreamingResponse
 
+from app.core import db as database
 from app.core import wakeup
 from app.core.db import Db
 from app.core.errors import AppError
 from app.core.models import Job
-from app.jobs import metrics, progress, requests
+from app.jobs import metrics, progress, requests, tensorboard
 from app.people.auth import CurrentUser, can_edit
 from app.training import failpoints
 from app.web.jobs.page import ListPage, job_page
@@ -56,6 +58,25 @@ def download_metrics(db: Db, user: CurrentUser, job_id: int) -> Response:
         metrics.csv(db, job.id),
         media_type="text/csv",
         headers={"Content-Disposition": f'attachment; filename="job-{job.id}-metrics.csv"'},
+    )
+
+
+@router.get("/{job_id}/tensorboard")
+def download_event_file(db: Db, user: CurrentUser, job_id: int) -> Response:
+    """Hand over the curves and settings as an event file, which TensorBoard opens."""
+    job = requests.get(db, user, job_id)
+
+    def body() -> Iterator[bytes]:
+        # The request's own session ends before its body does.
+        with database.session() as session:
+            there = session.get(Job, job_id)
+            if there is not None:
+                yield from tensorboard.event_file(session, there)
+
+    return StreamingResponse(
+        body(),
+        media_type="application/octet-stream",
+        headers={"Content-Disposition": f'attachment; filename="{tensorboard.filename(job)}"'},
     )
 
 

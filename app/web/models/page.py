@@ -5,8 +5,9 @@ from typing import Literal
 
 from sqlalchemy.orm import Session
 
-from app.base_models import catalog
+from app.base_models import catalog, uploads
 from app.base_models import registry as base_models
+from app.base_models.uploads import ModelUpload
 from app.core import settings
 from app.core.models import BaseModel, ModelStatus, Role, User
 from app.jobs import model_proposals, plans, progress
@@ -32,6 +33,8 @@ class OfferLine:
 @dataclass(frozen=True)
 class ModelsPage:
     models: list[tuple[BaseModel, Literal["yes", "tight", "no"] | None]]  # whether it fits
+    gone: set[int]  # of those, whose uploaded files are no longer here to be imported again
+    uploads: list[ModelUpload]  # under way
     is_admin: bool
     may_download: bool
     cancelled: str  # the reason of a model whose import somebody cancelled
@@ -54,6 +57,8 @@ def models_page(
     others = [_line(offer) for offer in found if offer.entry.name not in names]
     return ModelsPage(
         models=[(model, plans.fits(model, devices)) for model in models],
+        gone={model.id for model in models if not base_models.has_its_files(model)},
+        uploads=uploads.under_way(user),
         is_admin=user.role is Role.ADMIN,
         may_download=settings.get().hub_downloads,
         cancelled=base_models.CANCELLED,

@@ -1,19 +1,23 @@
 """Starting models: what there is to choose from, and, for administrators, adding one."""
 
-from typing import Annotated
+from functools import partial
+from typing import Annotated, Any
 
-from fastapi import APIRouter, Form, Response
+from fastapi import APIRouter, Form, Request, Response
+from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import RedirectResponse
 from sqlalchemy.orm import Session
 
-from app.base_models import catalog
+from app.base_models import catalog, uploads
 from app.base_models import registry as base_models
+from app.base_models.wanted_files import Offered
 from app.core import wakeup
 from app.core.db import Db
 from app.core.errors import AppError, NotFound
 from app.core.models import Json, Role, User
 from app.people.auth import CurrentUser, require_role
 from app.web.models.page import models_page
+from app.web.multipart import Received, received
 from app.web.render import page
 
 router = APIRouter(prefix="/models")
@@ -36,6 +40,35 @@ def add(
     require_role(user, Role.ADMIN)
     path, name = path.strip(), name.strip()
     return _add(db, user, {"kind": "folder", "path": path}, name, {"path": path, "name": name})
+
+
+@router.post("/upload")
+async def upload(request: Request, db: Db, user: CurrentUser) -> Response:
+    """Take one GGUF file whole from a plain form; browsers with JavaScript send pieces."""
+    require_role(user, Role.ADMIN)
+    await run_in_threadpool(db.commit)  # an upload may take an hour
+    name = ""
+    try:
+        async with received(request, "file") as form:
+            name = form.fields.get("upload_name", "").strip()
+            await run_in_threadpool(_adopt, db, user, form, name)
+    except AppError as error:
+        await run_in_threadpool(db.rollback)
+        field = "upload_name" if error.field == "name" else "upload"
+        said: dict[str, Any] = {
+            "status": error.status,
+            "typed": {"upload_name": name},
+            "errors": {field: error.message},
+        }
+        return await run_in_threadpool(partial(_page, db, user, **said))
+    wakeup.hint("cpu")
+    return RedirectResponse("/models", status_code=303)
+
+
+def _adopt(db: Session, user: User, form: Received, name: str) -> None:
+    chosen = Offered(path=form.filename, size_bytes=form.file.size_bytes)
+    uploads.adopt(db, user, name, chosen, form.file.move_to)
+    db.commit()
 
 
 @router.post("/hub")

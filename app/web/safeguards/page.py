@@ -13,6 +13,7 @@ _PURPOSES = {
     "hub": "downloads of models",
     "mail": "mail",
     "webhooks": "webhooks",
+    "mlflow": "the site's MLflow",
     "inference": "the site's model server",
     "answering": "the process that answers",
     "database": "the database",

@@ -56,7 +56,8 @@ def refuse_unsupported(body: CreateJob) -> None:
         raise unsupported(f"method: leave everything but `{body.method.type}` out.", "method")
     if body.integrations:
         raise unsupported(
-            "integrations: nothing leaves this server; read the job's events instead.",
+            "integrations: nothing leaves this server at a request's wish; read the job's events "
+            "instead.",
             "integrations",
         )
 

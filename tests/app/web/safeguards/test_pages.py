@@ -42,6 +42,7 @@ def test_what_is_switched_on_is_named(
     for name, value in {
         "ETUDE_HUB_DOWNLOADS": "true",
         "ETUDE_SMTP_HOST": "mail.house.example",
+        "ETUDE_MLFLOW_URL": "https://mlflow.house.example/",
         "ETUDE_INFERENCE_URL": "http://user:secret@vllm.house.example:8000/",
         "REDIS_URL": "redis://:secret@valkey.house.example:6379/0",
     }.items():
@@ -52,11 +53,11 @@ def test_what_is_switched_on_is_named(
     page = client.get(ADDRESS).text
     for said in (
         "On: models may be downloaded", "On: mail.house.example", "On: 1 address",
-        "On: vllm.house.example", "On: valkey.house.example",
+        "On: mlflow.house.example", "On: vllm.house.example", "On: valkey.house.example",
     ):  # fmt: skip
         assert said in page
     assert "secret" not in page
-    assert "downloads of models, mail, webhooks, a model server of the site" in page
+    assert "downloads of models, mail, webhooks, figures and settings of jobs, for the site" in page
 
 
 def test_what_was_tried_is_shown_and_what_is_unexpected_first(

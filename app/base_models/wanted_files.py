@@ -1,0 +1,142 @@
+"""Which files of a model's folder are wanted; what its list of names shows is said at once.
+
+Whoever uploads gigabytes hears before the first of them that a folder is not the right one. What
+the names do not show, the import finds (worker/cpu/model_conversion.py).
+"""
+
+import re
+from collections.abc import Iterable, Sequence
+from pathlib import PurePosixPath
+
+from pydantic import BaseModel, Field
+
+from app.base_models import hub
+from app.core.errors import Invalid
+
+PICKLES = frozenset({".bin", ".pt", ".pth", ".ckpt", ".pkl", ".h5", ".msgpack", ".npz"})
+_BESIDE = frozenset(
+    {*hub.TOKENIZER_FILES, *hub.LICENCE_FILES, hub.SUMS_FILE, "config.json", "README.md"}
+    | {"model.safetensors.index.json", "tokenizer.model"}
+)
+_SHARD = re.compile(r"(?P<stem>.+)-(?P<number>\d{5})-of-(?P<total>\d{5})(?P<ending>\.\w+)")
+# A sender's name becomes one of ours only where it is as plain as this.
+_PLAIN = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,150}")
+_MAX_SHARDS = 500
+
+
+class Offered(BaseModel):
+    """A file that somebody chose: where it lies below their folder, and which one it is."""
+
+    path: str = Field(max_length=1000)
+    size_bytes: int = Field(ge=0)
+    modified: int = 0  # in milliseconds, as the browser says
+
+    @property
+    def name(self) -> str:
+        return PurePosixPath(self.path).name
+
+
+def choose(offered: Iterable[Offered]) -> list[Offered]:
+    """Return the files that a model needs, each once.
+
+    Raises:
+        Invalid: they are no model that Etude takes, or one of them is missing; with the field
+            `files`.
+    """
+    everything = list(offered)
+    files = {file.path: file for file in everything if "/" not in file.path}
+    weights = [name for name in files if name.endswith(".safetensors")]
+    ggufs = [name for name in files if name.endswith(".gguf")]
+    if weights:
+        _require_whole(files.keys(), weights)
+    elif ggufs:
+        _require_one(ggufs)
+    else:
+        raise _no_weights(files, everything)
+    names = sorted({*weights, *([] if weights else ggufs), *(files.keys() & _BESIDE)})
+    for name in names:
+        if files[name].size_bytes == 0:
+            raise _wrong(f"{name} is empty; copy it again.")
+        if not _PLAIN.fullmatch(name) and name not in ggufs:
+            raise _wrong(
+                f"The name “{name[:80]}” has characters that a model's files do not have; use the "
+                "names that its makers gave them."
+            )
+    return [files[name] for name in names]
+
+
+def stored_name(name: str) -> str:
+    """Return the name that a file gets here; only a GGUF file may have had another."""
+    plain = re.sub(r"[^A-Za-z0-9._-]+", "-", name).lstrip(".-_")[-150:]
+    return plain if _PLAIN.fullmatch(plain) else "model.gguf"
+
+
+def _require_whole(names: Iterable[str], weights: Sequence[str]) -> None:
+    there = set(names)
+    if "config.json" not in there:
+        if "adapter_config.json" in there:
+            raise _wrong(
+                "This is an adapter, which changes another model, and no starting model; choose "
+                "the folder of the model itself."
+            )
+        raise _wrong(
+            "The folder has no config.json, which says what kind of model it is; choose the "
+            "folder with the model's original files."
+        )
+    if "tokenizer.json" not in there:
+        raise _wrong(
+            "The folder has no tokenizer.json, without which Etude reads no text; choose the "
+            "folder with the model's original files."
+        )
+    missing = _missing_shards(weights)
+    if missing:
+        more = f" and {len(missing) - 1} more" if len(missing) > 1 else ""
+        are = "are" if more else "is"
+        raise _wrong(f"{missing[0]}{more} {are} missing; copy the whole folder again.")
+
+
+def _missing_shards(names: Iterable[str]) -> list[str]:
+    """Return the parts that the numbers of the others speak of."""
+    there = {name: match for name in names if (match := _SHARD.fullmatch(name))}
+    missing = []
+    for stem, total, ending in {(m["stem"], m["total"], m["ending"]) for m in there.values()}:
+        for number in range(1, min(int(total), _MAX_SHARDS) + 1):
+            name = f"{stem}-{number:05}-of-{total}{ending}"
+            if name not in there:
+                missing.append(name)
+    return sorted(missing)
+
+
+def _require_one(ggufs: Sequence[str]) -> None:
+    if any(_SHARD.fullmatch(name) for name in ggufs):
+        raise _wrong(
+            "This GGUF file comes in several parts, and Etude takes it in one; join them first "
+            "with llama.cpp's llama-gguf-split --merge."
+        )
+    if len(ggufs) > 1:
+        raise _wrong(f"These are {len(ggufs)} GGUF files; choose one of them.")
+
+
+def _no_weights(files: Iterable[str], everything: Sequence[Offered]) -> Invalid:
+    if not everything:
+        return _wrong("Choose the model's folder, or one GGUF file.")
+    endings = (".safetensors", ".gguf")
+    within = {
+        str(PurePosixPath(file.path).parent) for file in everything if file.path.endswith(endings)
+    } - {"."}
+    if within:
+        named = f"“{sorted(within)[0][:80]}”"
+        return _wrong(f"The model's files lie in {named} within this folder; choose that one.")
+    if any(PurePosixPath(name).suffix in PICKLES for name in files):
+        return _wrong(
+            "This model comes as pickle files (.bin, .pt), which can run programs; get its "
+            "safetensors form."
+        )
+    return _wrong(
+        "Here are neither safetensors files nor a GGUF file; choose the folder with the model's "
+        "original files."
+    )
+
+
+def _wrong(sentence: str) -> Invalid:
+    return Invalid(sentence, field="files")
