@@ -3,8 +3,8 @@
 From the ground up: training, core, people, notices, machines and base_models, datasets, jobs,
 adapters, evaluation, web and worker, ops, main and cli. Never upward between these wings; no circle
 between modules, not even by an import inside a function or for types alone; web and worker never
-each other; web and ops never torch; the trainer and inference of `app` only `training`. Inference
-may use the trainer's layers, which know nothing of a job.
+each other; web and ops never torch; the trainer, inference and exporting of `app` only `training`.
+Inference may use the trainer's layers, which know nothing of a job; exporting may use inference.
 """
 
 import ast
@@ -17,6 +17,7 @@ from tests.architecture import ROOT, WINGS, imported, imports, modules, wing_of
 HEAVY = {"torch", "transformers", "peft", "bitsandbytes", "accelerate"}
 # A child of the cpu worker that loads a model; its parent does not import it.
 LOADS_MODELS = {"worker.cpu.model_conversion"}
+COMPUTES = ("worker.trainer", "worker.inference", "worker.exporting")
 
 
 def test_no_wing_imports_upward() -> None:
@@ -49,21 +50,21 @@ def test_no_modules_import_in_a_circle() -> None:
 
 
 def test_what_computes_knows_the_application_by_its_training_wing_alone() -> None:
-    for wing in ("worker.trainer", "worker.inference"):
+    for wing in COMPUTES:
         for module, others in imports().items():
             if is_below(module, wing):
                 known = [wing, "app.training"]
                 if wing == "worker.inference":
                     known.append("worker.trainer.layers")
+                if wing == "worker.exporting":
+                    known.append("worker.inference")
                 strangers = [other for other in others if not is_below(other, *known)]
                 assert strangers == [], module
     assert any(is_below(module, "worker.trainer") for module in imports())
 
 
 def test_only_what_computes_imports_torch() -> None:
-    allowed = {
-        module for module in modules() if is_below(module, "worker.trainer", "worker.inference")
-    }
+    allowed = {module for module in modules() if is_below(module, *COMPUTES)}
     for module in set(modules()) - allowed - LOADS_MODELS:
         found = {name.split(".")[0] for name in imported(module)} & HEAVY
         assert not found, f"{module} imports {found}"
@@ -71,7 +72,7 @@ def test_only_what_computes_imports_torch() -> None:
 
 def test_neither_web_nor_workers_load_torch() -> None:
     """What imports bring along: each process's modules are loaded, and torch is not among them."""
-    names = [m for m in modules() if not is_below(m, "worker.trainer", "worker.inference")]
+    names = [m for m in modules() if not is_below(m, *COMPUTES)]
     names = [name for name in names if not name.endswith("__main__")]
     assert {"app.main", "worker.gpu.supervisor"} <= set(names)
     program = (
@@ -101,7 +102,7 @@ def test_only_children_use_what_strangers_wrote() -> None:
         found = {
             module
             for module in modules()
-            if name in named(module) and not is_below(module, "worker.trainer", "worker.inference")
+            if name in named(module) and not is_below(module, *COMPUTES)
         }
         assert found == allowed, name
     # Pages have templates of our own; `regex` compiles what people of the site wrote.
@@ -114,7 +115,7 @@ def test_only_children_use_what_strangers_wrote() -> None:
     }
     for name, allowed in libraries.items():
         found = {m for m in modules() if name in {each.split(".")[0] for each in imported(m)}}
-        found = {m for m in found if not is_below(m, "worker.trainer", "worker.inference")}
+        found = {m for m in found if not is_below(m, *COMPUTES)}
         assert found == allowed, name
 
 
