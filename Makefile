@@ -6,6 +6,7 @@ BIN := $(VENV)/bin
 CONVERTER := $(VENV)/llama.cpp
 VLLM := .venvs/vllm
 LOGGERS := .venvs/loggers
+TRANSFORMERS4 := .venvs/transformers4
 SECURITY := .venvs/security
 # The lock is a list of constraints: it pins whatever pip needs, and a CPU build of torch that pip
 # finds locally (PIP_FIND_LINKS) may answer for torch==2.13.0 without dragging CUDA along.
@@ -29,7 +30,7 @@ CHAOS_ARGS ?=
 export PYTHONDONTWRITEBYTECODE :=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-dev proxies go run demo test test-long faults test-gpu test-versions test-vllm test-loggers check fmt lint types migrations lock revision migrate \
+.PHONY: help setup setup-dev proxies go run demo test test-long faults test-gpu test-versions test-vllm test-loggers test-transformers4 check fmt lint types migrations lock revision migrate \
 	golden architecture glossary bench bench-estimate bench-ask bench-evaluate bench-verdicts bench-live bench-start bench-data bench-pages bench-queue bench-idle bench-week bench-doctor chaos chaos-short chaos-control \
 	security sbom setup-hashes clean
 
@@ -113,6 +114,19 @@ $(LOGGERS)/.ready:
 
 test-loggers: setup-dev $(LOGGERS)/.ready ## let a real MLflow and TensorBoard's reader hear of jobs (0.8 GB, installed aside)
 	ETUDE_TEST_LOGGERS=$(CURDIR)/$(LOGGERS)/bin/python $(BIN)/python -m pytest -m long tests/ops/test_real_loggers.py
+
+# As somebody may still have it. Torch and what is small come from our own environment, behind it.
+$(TRANSFORMERS4)/.ready: | setup-dev
+	$(BIN)/python -m venv $(TRANSFORMERS4)
+	$(TRANSFORMERS4)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps \
+		transformers==4.57.3 tokenizers==0.22.1 huggingface-hub==0.36.0 peft==0.18.0
+	$(BIN)/python -c "import sysconfig; print(sysconfig.get_path('purelib'))" \
+		> "$$($(TRANSFORMERS4)/bin/python -c "import sysconfig; print(sysconfig.get_path('purelib'))")/ours.pth"
+	@touch $@
+
+test-transformers4: setup-dev $(TRANSFORMERS4)/.ready ## open exports with transformers 4.57, installed aside
+	ETUDE_TEST_TRANSFORMERS_4=$(CURDIR)/$(TRANSFORMERS4)/bin/python $(BIN)/python -m pytest -m long \
+		tests/worker/exporting/test_old_transformers.py
 
 # Tools whose needs are not ours stand aside. All four agree with each other in these versions.
 $(SECURITY)/.ready:

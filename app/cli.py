@@ -14,7 +14,7 @@ from typing import Annotated
 import typer
 
 from app.core.errors import AppError
-from app.ops.doors import asking, data, jobs, keeping, models, people, processes
+from app.ops.doors import asking, data, jobs, keeping, models, people, processes, taking
 
 app = typer.Typer(
     help="Teach a language model with your own data.",
@@ -25,7 +25,7 @@ app = typer.Typer(
 for command in (
     *(processes.up, processes.web, processes.worker, processes.answer),
     *(keeping.migrate, keeping.backup, keeping.restore, keeping.doctor, keeping.upgrade_check),
-    *(asking.ask, asking.evaluate),
+    *(asking.ask, asking.evaluate, taking.export),
 ):
     app.command()(command)
 for name, commands in (

@@ -33,6 +33,7 @@ from app.web import addresses, v1
 from app.web.account import routes as account
 from app.web.adapters import (
     ask_routes,
+    export_routes,
     feedback_routes,
     list_routes,
     plain_routes,
@@ -94,6 +95,7 @@ PAGE_ROUTERS = (
     jobs.router,
     event_stream.router,
     adapters.router,
+    export_routes.router,
     ask_routes.router,
     list_routes.router,
     plain_routes.router,

@@ -20,7 +20,7 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session
 
 from app import notices
-from app.adapters import conversations, question_lists, sharing
+from app.adapters import conversations, exports, question_lists, sharing
 from app.adapters import registry as adapters
 from app.base_models import registry as base_models
 from app.core import beats, clock, db, leases, migrations, settings, wakeup
@@ -334,6 +334,7 @@ def clean(session: Session) -> None:
     """Remove what is over its time, and what no row points to: folders of jobs and adapters."""
     base_models.try_again_for_room(session)
     adapters.purge(session)
+    exports.purge(session)
     conversion.purge(session)
     part_uploads.remove_stale()
     outbox.forget_old(session)

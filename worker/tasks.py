@@ -14,6 +14,7 @@ from worker import identity, sweep
 from worker.celery_app import app
 from worker.cpu import (
     checking,
+    exporting,
     fixing,
     model_import,
     privacy,
@@ -59,6 +60,7 @@ def look_cpu() -> None:
         fixing.fix_next,
         questions.ask_next,
         question_lists.answer_next,
+        exporting.export_next,
     )
     beside = [_Beside(do_next, me) for do_next in works]
     with sweep.busy():

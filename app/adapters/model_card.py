@@ -6,7 +6,6 @@ from pathlib import Path
 
 from sqlalchemy.orm import object_session
 
-from app.core import settings
 from app.core.models import BaseModel, DatasetVersion, Job
 from app.datasets.questions import reviewing
 from app.jobs import cuts, practice
@@ -104,6 +103,7 @@ terms of both apply to it.
 # Stands in a card until somebody has counted.
 NOT_COUNTED = "How many of its answers are right has not been counted."
 _WELL = "## How well it did\n"
+_USE, _AFTER_USE = "## How to use it\n", "## Intended use and limits\n"
 _WHO_CHOSE = {
     "check": """\
 The model never learned from the check set, which chose
@@ -148,7 +148,7 @@ def write(job: Job, done: DoneEvent) -> str:
         version=metadata.version("etude"),
         origin=_origin(base),
         base_yaml=f"base_model: {json.dumps(repo)}\n" if repo else "",
-        base_python=_base_python(base, repo),
+        base_python=_base_python(repo),
         revision=f", revision={json.dumps(revision)}" if (revision := _revision(base)) else "",
         end_tokens=", ".join(map(str, done.end_token_ids)) or "not known",
         ends=f", eos_token_id={done.end_token_ids}" if done.end_token_ids else "",
@@ -221,13 +221,12 @@ def _origin(base: BaseModel) -> str:
             return file or f"a folder called {name}, whose files the manifest below names"
 
 
-def _base_python(base: BaseModel, repo: str | None) -> str:
+def _base_python(repo: str | None) -> str:
     """Write in Python where the starting model is read from."""
-    kept = settings.get().models_dir / base.folder if base.folder else None
-    here = json.dumps(str(kept), ensure_ascii=False) if kept else '"…"'
+    # No path of this machine: a card travels further than the people who may know it.
     if repo is None:
-        return f"base = {here}  # where this Etude keeps the starting model, or a copy of that"
-    return f"base = {json.dumps(repo)}  # offline: {here}, where this Etude keeps it"
+        return 'base = "starting-model"  # the folder of the starting model, as this Etude keeps it'
+    return f"base = {json.dumps(repo)}  # offline: the folder in which you have it"
 
 
 def with_count(card: str, counted: str) -> str:
@@ -235,6 +234,14 @@ def with_count(card: str, counted: str) -> str:
     if NOT_COUNTED in card:
         return card.replace(NOT_COUNTED, counted, 1)
     return card.replace(_WELL, f"{_WELL}\n{counted}\n", 1)
+
+
+def with_use(card: str, use: str) -> str:
+    """Return a card with another way to use what it is about, also where it had none."""
+    before, found, after = card.partition(_USE)
+    if not found:
+        return f"{card.rstrip()}\n\n{use}"
+    return f"{before}{use}\n{_AFTER_USE}{after.partition(_AFTER_USE)[2]}"
 
 
 def _started_from(job: Job) -> str:

@@ -26,6 +26,8 @@ from app.core.models import (
     DatasetVersion,
     Evaluation,
     EvaluationStatus,
+    Export,
+    ExportStatus,
     FixRun,
     FixStatus,
     Json,
@@ -54,6 +56,7 @@ class Rules:
         | type[QuestionList]
         | type[Evaluation]
         | type[Judging]
+        | type[Export]
     )
     held_from: dict[StrEnum, StrEnum]  # waiting status -> held status
     failed: StrEnum
@@ -147,6 +150,13 @@ JUDGINGS = Rules(
     "machine ran out of memory; choose a smaller model, or ask your administrator to look at the "
     "worker's log.",
 )
+EXPORTS = Rules(
+    Export,
+    {ExportStatus.WAITING: ExportStatus.MAKING},
+    ExportStatus.FAILED,
+    "Making this was cut off {strikes} times, perhaps because the machine ran out of memory; try "
+    "it again, or ask your administrator to look at the worker's log.",
+)
 # What gpu workers do between two jobs; all else is for cpu workers.
 ON_GPU = (EVALUATIONS, JUDGINGS)
 RULES = (
@@ -160,6 +170,7 @@ RULES = (
     QUESTION_LISTS,
     EVALUATIONS,
     JUDGINGS,
+    EXPORTS,
 )
 
 

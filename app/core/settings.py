@@ -179,6 +179,8 @@ class Settings(BaseSettings):
     # For tests: other programs that speak the child's side of docs/life-of-an-answer.md.
     answer_module: str = "worker.inference"
     answer_convert_module: str = "worker.inference.convert"
+    # For tests: another program that speaks the child's side of worker/cpu/exporting.py.
+    export_module: str = "worker.exporting"
 
     # The job protocol (docs/life-of-a-job.md); tests shorten these.
     heartbeat_seconds: float = Field(default=10, gt=0)

@@ -99,6 +99,20 @@ class Api:
                 raise Unreachable(f"The answer broke off ({_reason(error)}).") from None
         raise Unreachable("The answer broke off; please ask again.")
 
+    def download(self, path: str) -> Iterator[bytes]:
+        """Yield a file's bytes as they come; whether all have come, the caller has to see.
+
+        Raises:
+            Answered: it is refused.
+            Unreachable: it breaks off.
+        """
+        with self._send("GET", path) as response:
+            try:
+                while piece := response.read(_CHUNK_BYTES):
+                    yield piece
+            except (OSError, HTTPException) as error:
+                raise Unreachable(f"The download broke off ({_reason(error)}).") from None
+
     def upload(self, path: Path, purpose: str, **fields: str) -> JsonObject:
         """Send a file from the disk as it is read; it is never in memory as a whole."""
         with path.open("rb") as file:

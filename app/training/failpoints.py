@@ -64,6 +64,14 @@ NAMES = (
     "judge.keep.committed",
     "judge.finish.before_commit",
     "judge.finish.committed",
+    # a worker that makes an export
+    "export.claimed",
+    "export.made",
+    "export.proved",
+    "export.packed",
+    "export.placed",
+    "export.before_commit",
+    "export.committed",
     # the trainer
     "spool.written",
     "checkpoint.written",

@@ -15,7 +15,7 @@ from contextlib import contextmanager, suppress
 from datetime import timedelta
 from itertools import count, pairwise
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 import httpx2
 import psycopg
@@ -53,6 +53,7 @@ _number = count(1)
 PACE = patience.factor()
 CONSTANTS = STAND_IN | {
     "ETUDE_TRAINER_MODULE": "tests.worker.stand_in_trainer",
+    "ETUDE_EXPORT_MODULE": "tests.worker.stand_in_exporter",
     "ETUDE_HEARTBEAT_SECONDS": "0.2",
     "ETUDE_SELF_FENCE_SECONDS": f"{PACE:.2f}",
     "ETUDE_LEASE_SECONDS": f"{1.5 * PACE:.2f}",
@@ -93,6 +94,7 @@ class House:
             **environment,
         }
         self.worker = self.make_worker()
+        self.cpu_worker: WorkerProcess | None = None
         self.web: Web | None = None
         self.answerer: AnswerProcess | None = None
 
@@ -119,6 +121,8 @@ class House:
 
     def end(self) -> None:
         self.worker.end()
+        if self.cpu_worker is not None:
+            self.cpu_worker.end()
         if self.answerer is not None:
             self.answerer.end()
         if self.web is not None:
@@ -159,8 +163,8 @@ class House:
         self.db.execute(update(Job).where(Job.id == job.id).values(lease_until=past))
         self.db.commit()
 
-    def ring(self) -> bool:
-        return wakeup.ring(self.broker.url, "gpu")
+    def ring(self, queue: Literal["gpu", "cpu"] = "gpu") -> bool:
+        return wakeup.ring(self.broker.url, queue)
 
     def wait_for(self, look: Callable[[], T | None], seconds: float = 60) -> T:
         """Look, in a fresh transaction each time, until there is something to see."""
@@ -245,6 +249,14 @@ class House:
     def spool_size(self, job: Job) -> int:
         attempt = self.data_dir / "jobs" / str(job.id) / "attempts" / str(job.attempt)
         return (attempt / "events.jsonl").stat().st_size
+
+    def start_cpu_worker(self) -> WorkerProcess:
+        """Start the worker that does what takes no GPU; the one that is there stays."""
+        if self.cpu_worker is None:
+            name = {"ETUDE_WORKER_ID": "cpu-0@test"}
+            self.cpu_worker = WorkerProcess("cpu", self.folder, environment=self.environment | name)
+            self.cpu_worker.start()
+        return self.cpu_worker
 
     def start_answering(self) -> AnswerProcess:
         """Start the process that answers; one that was there is gone before."""

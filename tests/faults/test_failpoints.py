@@ -28,7 +28,7 @@ from app.ops.embedded.postgres import Postgres
 from app.training import failpoints
 from app.training.answers import Event
 from tests import patience
-from tests.faults import evaluating, judging
+from tests.faults import evaluating, exporting, judging
 from tests.faults.conftest import opened
 from tests.faults.house import (
     LEASE_AND_GRACE,
@@ -197,6 +197,14 @@ def a_judging(house: House, name: str, action: str) -> None:
     scene.finish()
 
 
+def an_export(house: House, name: str, action: str) -> None:
+    """What is handed over at last is whole and proved, and only one of it lies there."""
+    failpoints.arm(house.failpoints, name, action)
+    row = exporting.begin(house)
+    struck(house, name)
+    exporting.finish(house, row)
+
+
 SCENES: dict[str, Callable[[House, str, str], None]] = {
     "web.submit": a_submission,
     "hint": a_submission,
@@ -214,6 +222,7 @@ SCENES: dict[str, Callable[[House, str, str], None]] = {
     "judge": a_judging,
     "judge.keep": a_judging,
     "judge.finish": a_judging,
+    "export": an_export,
     "answer": an_answer,
     "answer.claim": an_answer,
 }

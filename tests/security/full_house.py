@@ -1,11 +1,13 @@
 """A house with a row of every noun that pages show, and the address of each of its pages."""
 
 import re
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
+from typing import Any
 
 from sqlalchemy import text
 from sqlalchemy.orm import Session
 
+from app.core import storage
 from app.core.models import (
     AdapterUse,
     AnswerReport,
@@ -17,6 +19,9 @@ from app.core.models import (
     ConversationAnswer,
     ConversationTurn,
     ExampleKind,
+    Export,
+    ExportForm,
+    ExportStatus,
     Feedback,
     Finish,
     KeptQuestion,
@@ -27,6 +32,7 @@ from app.core.models import (
     OutboundCount,
     Outgoing,
     PrivacyPattern,
+    Quantization,
     QuarantinedDevice,
     QuestionAnswer,
     QuestionList,
@@ -98,7 +104,16 @@ def furnish(db: Session) -> User:
         base_model_id=adapter.base_model_id,
     )
     hook = Webhook(name="Ward", url="https://hooks.house.example/x", last_answer="200")
-    db.add_all([vote, talk, listed, curve, hook])
+    taken = Export(
+        department_id=admin.department_id,
+        owner_id=admin.id,
+        adapter_id=adapter.id,
+        form=ExportForm.MERGED,
+        quantization=Quantization.BF16,
+        status=ExportStatus.READY,
+        **_stored_export(),
+    )
+    db.add_all([vote, talk, listed, curve, hook, taken])
     db.flush()
     turn = ConversationTurn(conversation_id=talk.id, question="Where?")
     db.add(turn)
@@ -174,6 +189,26 @@ def furnish(db: Session) -> User:
     return admin
 
 
+def _stored_export() -> dict[str, Any]:
+    """What a worker writes down of an export that is ready."""
+    stored = storage.put("exports", [b"a zip"])
+    return {
+        "storage_key": stored.key,
+        "size_bytes": stored.size_bytes,
+        "sha256": stored.sha256,
+        "filename": "ward-merged.zip",
+        "kept_until": datetime.now(UTC) + timedelta(days=7),
+        "notes": ["One row is kept in 8 bits."],
+        "agreement": [
+            {
+                **{"program": "transformers 5", "quantization": "bf16", "num_rows": 8},
+                **{"num_positions": 400, "same_share": 0.99, "loss": 2.01, "reference_loss": 2.0},
+                **{"bound": {"same_share": 0.98, "loss": 0.02}, "rows": "test rows"},
+            }
+        ],
+    }
+
+
 def addresses(db: Session) -> list[str]:
     """Return the address of each page and each download, once for every row that it can be of."""
     patterns = [
@@ -204,6 +239,7 @@ _TABLES = {
     "notice_id": "notice",
     "round_id": "vote_round",
     "curve_id": "learning_curve",
+    "export_id": "export",
 }
 _WORDS = {"index": ["0", "1"], "kind": ["duplicates"], "sample": ["clinic"], "secret": ["x"]}
 

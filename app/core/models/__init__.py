@@ -37,6 +37,7 @@ from app.core.models.evaluations import (
     Standing,
 )
 from app.core.models.examples import Example, SearchBits, Split
+from app.core.models.exports import Export, ExportForm, ExportStatus, Quantization
 from app.core.models.feedback import Feedback
 from app.core.models.jobs import (
     Adapter,
@@ -102,6 +103,9 @@ __all__ = [
     "EvaluationStatus",
     "Example",
     "ExampleKind",
+    "Export",
+    "ExportForm",
+    "ExportStatus",
     "Feedback",
     "Finding",
     "Finish",
@@ -131,6 +135,7 @@ __all__ = [
     "PrivacyPattern",
     "PrivacyReview",
     "ProposedPair",
+    "Quantization",
     "QuarantinedDevice",
     "QuestionAnswer",
     "QuestionList",

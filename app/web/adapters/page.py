@@ -13,6 +13,7 @@ from app.evaluation import lookups, reading
 from app.jobs import practice
 from app.people.auth import can_edit
 from app.training import manifests
+from app.web.adapters.export_page import TakeAlong, take_along
 from app.web.evaluation import page as evaluation_pages
 from app.web.evaluation.page import Box
 
@@ -50,6 +51,8 @@ class AdapterPage:
     num_said: int  # what people said of its answers that is not data yet
     may_share: bool
     looking_up: LookupCard
+    taking: TakeAlong | None  # the forms in which it can be taken along
+    export_error: str  # why one of them could not be asked for
     is_released: bool
     is_withdrawn: bool
     typed: str | None  # a name that was refused, as typed
@@ -62,7 +65,13 @@ def _asked(adapter: Adapter) -> str:
 
 
 def adapter_page(
-    db: Session, user: User, adapter: Adapter, *, typed: str | None = None, error: str = ""
+    db: Session,
+    user: User,
+    adapter: Adapter,
+    *,
+    typed: str | None = None,
+    error: str = "",
+    export_error: str = "",
 ) -> AdapterPage:
     """Gather what an adapter's page shows; `typed` and `error` are of a name that was refused."""
     archive = adapter.archive_file
@@ -94,6 +103,8 @@ def adapter_page(
             newer=lookups.newer_version(db, adapter),
             can_begin=_can_look_up(db, user, adapter),
         ),
+        taking=take_along(db, user, adapter),
+        export_error=export_error,
         is_released=adapter.release is Release.RELEASED,
         is_withdrawn=adapter.release is Release.WITHDRAWN,
         typed=typed,

@@ -9,6 +9,7 @@ from app.web.v1 import (
     chat,
     errors,
     evaluations,
+    exports,
     files,
     fine_tuning,
     general_questions,
@@ -26,6 +27,7 @@ _ROUTES = {
     "Files in parts": uploads,
     "Models": models,
     "Evaluations": evaluations,
+    "Exports": exports,
     "General questions": general_questions,
 }
 

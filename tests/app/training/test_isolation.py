@@ -187,6 +187,22 @@ from worker.inference.convert import BaseStep, ConvertRequest, confine
 step = BaseStep(target=Path(site["work"], "base.gguf"))
 confine(ConvertRequest(base=site["folder"], manifest_sha256="", steps=[step]))
 """,
+    "export": """
+from pathlib import Path
+from worker.exporting.__main__ import confine
+from worker.exporting.requests import Make, Sources
+sources = Sources(base=site["folder"], base_sha256="", base_name="", adapter=site["folder"],
+                  adapter_sha256="")
+confine(Make(sources=sources, form="merged", quantization="bf16", name="", out=site["work"]))
+""",
+    "export opened": """
+from pathlib import Path
+from worker.exporting.__main__ import confine
+from worker.exporting.requests import Prove, Sources
+sources = Sources(base=site["folder"], base_sha256="", base_name="", adapter=site["folder"],
+                  adapter_sha256="")
+confine(Prove(sources=sources, form="merged", quantization="bf16", out=site["work"], rows=[]))
+""",
     "wording": """
 from pathlib import Path
 from worker.answering.wording import confine
@@ -234,7 +250,15 @@ isolation.leave_network()
 confine(Path(site["work"]), spec.model_copy(update={"num_devices": 2}), is_rank=True)
 """,
 }
-WRITES = {"import", "convert", "packing", "trainer", "trainer on a GPU", "trainer of a group"}
+WRITES = {
+    "import",
+    "export",
+    "convert",
+    "packing",
+    "trainer",
+    "trainer on a GPU",
+    "trainer of a group",
+}
 RUNS_PROGRAMS = {"inference on a GPU", "trainer on a GPU"}
 READS_CACHE = {"wording", "inference", "inference on a GPU", "trainer", "trainer on a GPU"}
 READS_CACHE |= {"trainer of a group"}

@@ -1,0 +1,61 @@
+"""The README.md of an export: the adapter's card, its proof, and how this form is used.
+
+No path of this machine is in it, and none of the people's rows.
+"""
+
+from collections.abc import Sequence
+
+from app.adapters import exports, model_card, programs, registry
+from app.core.models import Adapter, Export, Json
+
+
+def write(adapter: Adapter, row: Export, agreement: Sequence[Json], notes: Sequence[str]) -> str:
+    """Write the card of what was just proved.
+
+    Args:
+        agreement: One for each time that a foreign program opened it, as its row keeps them.
+        notes: Sentences about this very file.
+    """
+    path = registry.folder(adapter) / "README.md"
+    card = path.read_text(encoding="utf-8") if path.is_file() else f"# {row.adapter_id}\n"
+    if adapter.counted:
+        card = model_card.with_count(card, adapter.counted)
+    form = exports.FORMS[row.form]
+    lines = [
+        "## What this is",
+        "",
+        f"{form.name}, {exports.QUANTIZATION_WORDS[row.quantization]}. {form.about}",
+        *(f"\n{sentence}" for sentence in notes),
+        "",
+        "## How near it is to the adapter as it was trained",
+        "",
+        *_table(agreement),
+        "",
+        "The reference is transformers with PEFT in float32 on the starting model's 16-bit weights."
+        " Training on a starting model in 4 bits and leaving those 4 bits costs a little of its "
+        "own, which is in none of these figures.",
+        "",
+        "## How to use it",
+        "",
+    ]
+    for program in programs.for_form(adapter, row.form):
+        lines += [f"### {program.name}", ""]
+        for step in program.steps:
+            lines += [step.words, ""]
+            if step.command:
+                kind = "python" if step.is_python else "sh"
+                lines += [f"```{kind}", step.command.rstrip("\n"), "```", ""]
+        lines += [*(f"- {trap}" for trap in program.traps), ""]
+    return model_card.with_use(card, "\n".join(lines))
+
+
+def _table(agreement: Sequence[Json]) -> list[str]:
+    rows = ["| opened by | numbers | same likeliest word | loss | reference's | judged over |"]
+    rows.append("| --- | --- | --- | --- | --- | --- |")
+    for each in agreement:
+        rows.append(
+            f"| {each['program']} | {each['quantization']} | {each['same_share'] * 100:.1f} % | "
+            f"{each['loss']:.4f} | {each['reference_loss']:.4f} | {each['num_positions']:,} words "
+            f"of {each['num_rows']} {each['rows']} |"
+        )
+    return rows

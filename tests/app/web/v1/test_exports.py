@@ -1,0 +1,69 @@
+"""Exports for programs: asked for, followed, cancelled and fetched."""
+
+import pytest
+from openai import (
+    APIStatusError,
+    NotFoundError,
+    OpenAI,
+    PermissionDeniedError,
+    UnprocessableEntityError,
+)
+from sqlalchemy.orm import Session
+
+from app.core.models import ExportStatus, Role, User
+from tests.app.web.adapters.test_exports import ready
+from tests.app.web.v1.conftest import connect
+from tests.factories import make_adapter, make_department, make_user
+
+
+def post(api: OpenAI, path: str, **body: object) -> dict[str, object]:
+    return api.post(path, body=body, cast_to=dict)
+
+
+def test_a_program_asks_follows_and_cancels(api: OpenAI, db: Session, user: User) -> None:
+    adapter = make_adapter(db, user=user)
+    made = post(api, "/x_exports", model=adapter.public_name, format="ollama")
+    assert (made["status"], made["quantization"]) == ("waiting", "q8_0")
+    assert (made["object"], made["bytes"], made["agreement"]) == ("x_export", None, [])
+    same = post(api, "/x_exports", model=adapter.public_name, format="ollama")
+    assert same["id"] == made["id"]
+    listed = api.get(f"/x_exports?model={adapter.public_name}", cast_to=dict)
+    assert [each["id"] for each in listed["data"]] == [made["id"]]
+    assert post(api, f"/x_exports/{made['id']}/cancel")["status"] == "cancelled"
+    with pytest.raises(APIStatusError) as refused:
+        post(api, f"/x_exports/{made['id']}/cancel")
+    assert refused.value.status_code == 409
+
+
+def test_what_is_ready_is_fetched(api: OpenAI, db: Session, user: User) -> None:
+    adapter = make_adapter(db, user=user)
+    row = ready(db, adapter, b"all of it")
+    shown = api.get(f"/x_exports/{row.public_id}", cast_to=dict)
+    assert (shown["bytes"], shown["sha256"]) == (9, row.sha256)
+    assert shown["agreement"][0]["num_positions"] == 412
+    content = api.get(f"/x_exports/{row.public_id}/content", cast_to=bytes)
+    assert content == b"all of it"
+    row.status, row.storage_key = ExportStatus.GONE, None
+    db.commit()
+    with pytest.raises(APIStatusError) as refused:
+        api.get(f"/x_exports/{row.public_id}/content", cast_to=bytes)
+    assert refused.value.status_code == 409
+
+
+def test_strangers_viewers_and_odd_wishes_are_refused(
+    api: OpenAI, db: Session, user: User, address: str
+) -> None:
+    adapter = make_adapter(db, user=user)
+    row = ready(db, adapter)
+    for body in ({"format": "zip"}, {"format": "merged", "quantization": "q8_0"}, {}):
+        with pytest.raises((UnprocessableEntityError, APIStatusError)) as odd:
+            post(api, "/x_exports", model=adapter.public_name, **body)
+        assert odd.value.status_code in (400, 422)
+    viewer = connect(db, address, make_user(db, role=Role.VIEWER))
+    with viewer, pytest.raises(PermissionDeniedError):
+        post(viewer, "/x_exports", model=adapter.public_name, format="adapter")
+    elsewhere = make_user(db, department=make_department(db))
+    with connect(db, address, elsewhere) as stranger:
+        for path in (f"/x_exports/{row.public_id}", f"/x_exports/{row.public_id}/content"):
+            with pytest.raises(NotFoundError):
+                stranger.get(path, cast_to=dict)

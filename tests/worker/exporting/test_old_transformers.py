@@ -1,0 +1,91 @@
+"""What is taken along is read by transformers 4.57 as it is by ours: words, numbers and ends.
+
+ETUDE_TEST_TRANSFORMERS_4 names the Python that has it; `make test-transformers4` installs one.
+"""
+
+import json
+import os
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from app.training.chat import ChatFormat
+from tests.worker.conftest import ROOT
+from tests.worker.inference import tiny_models
+from worker.exporting import agreement, making, plain
+from worker.exporting.requests import Make, Sources
+
+OLD = os.environ.get("ETUDE_TEST_TRANSFORMERS_4", "")
+QUESTION = "Hello, can you help me?"
+
+pytestmark = [
+    pytest.mark.long,
+    pytest.mark.timeout(600),
+    pytest.mark.skipif(not OLD, reason="none here: `make test-transformers4` installs it"),
+]
+
+
+def read_by_old(model: Path, adapter: Path | None, rows: list[list[int]], text: str) -> Any:
+    asked = {
+        **{"model": str(model), "adapter": str(adapter) if adapter else None, "rows": rows},
+        **{"starts": [8] * len(rows), "texts": [text], "question": QUESTION},
+    }
+    done = subprocess.run(
+        [OLD, "-I", str(ROOT / "worker/exporting/plain.py")],
+        input=json.dumps(asked),
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def test_it_is_another_version() -> None:
+    said = subprocess.run(
+        [OLD, "-c", "import transformers; print(transformers.__version__)"],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert said.stdout.startswith("4.57")
+
+
+@pytest.mark.parametrize("form", ["adapter", "merged", "vllm"])
+@pytest.mark.parametrize("family", tiny_models.FAMILIES)
+def test_it_says_the_same(family: str, form: Any, tmp_path: Path) -> None:
+    base, adapter, out = tmp_path / "base", tmp_path / "adapter", tmp_path / "out"
+    sources = Sources(
+        base=base,
+        base_sha256=tiny_models.make_base(base, family),
+        base_name="house/tiny",
+        adapter=adapter,
+        adapter_sha256=tiny_models.make_adapter(adapter, base),
+    )
+    out.mkdir()
+    quantization: Any = "bf16" if form == "merged" else "as_trained"
+    request = Make(sources=sources, form=form, quantization=quantization, name="ward", out=out)
+    making.make(request, lambda *_: None)
+    folder = out / making.EXPORT
+    model = {"adapter": base, "merged": folder, "vllm": folder / "base"}[form]
+    alone = {"adapter": folder, "merged": None, "vllm": folder / "adapter"}[form]
+    if form == "adapter":  # whoever has the starting model has it as that version reads it
+        model = tmp_path / "theirs"
+        model.mkdir()
+        from worker.exporting import settings_files
+
+        settings_files.write_base(base, model)
+    rows = [ids[:40] for ids in tiny_models.prompts(6)]
+    chat = ChatFormat.load(base)
+    text = chat.render([{"role": "user", "content": QUESTION}], add_generation_prompt=True)
+    found = read_by_old(model, alone, rows, text)
+    reference = plain.scores(plain.load(str(base), str(adapter)), rows, [8] * len(rows))
+    held = agreement.compare("transformers 4.57", quantization, found["scores"], reference)
+    assert held.is_fit, held
+    assert abs(held.loss_difference) < 0.01
+    tokens = found["tokens"]
+    assert tokens["ids"] == [list(chat.tokenizer.encode(text, add_special_tokens=False).ids)]
+    assert tokens["asked"] == tokens["ids"][0]
+    assert set(tokens["ends"]) >= chat.end_token_ids
+    assert tokens["template"] == chat.template_text

@@ -1,0 +1,83 @@
+"""How near an export's words are to the reference's: its bounds, and what was found.
+
+The reference is transformers with PEFT in float32 on the 16-bit weights. Words that sound well say
+nothing: q and k whose rows were not turned passed the loose bounds of 8 bits, hence 16 bits are
+judged first, by the strict ones (decision 38).
+"""
+
+from collections.abc import Sequence
+
+from pydantic import BaseModel
+
+# Enough for a share to mean something; fewer are judged all the same, and said.
+ENOUGH_POSITIONS = 300
+Scores = Sequence[tuple[Sequence[int], Sequence[float]]]
+
+
+class Bound(BaseModel):
+    """At least so many of the likeliest tokens are the reference's, and so far is the loss."""
+
+    same_share: float
+    loss: float
+
+
+_BOUNDS = {
+    "as_trained": Bound(same_share=0.98, loss=0.02),
+    "bf16": Bound(same_share=0.98, loss=0.02),
+    "f16": Bound(same_share=0.98, loss=0.02),
+    "q8_0": Bound(same_share=0.95, loss=0.05),
+    "q4_k_m": None,  # shown without one: four bits are a choice
+}
+
+
+class Agreement(BaseModel):
+    """What a program that is not ours found of the held-out answers, beside the reference."""
+
+    program: str  # e.g. "transformers 5.23.0 and PEFT 0.19.1"
+    quantization: str
+    num_rows: int
+    num_positions: int
+    same_share: float  # of positions with the reference's likeliest token, from 0 to 1
+    loss: float  # mean over positions, in nats
+    reference_loss: float
+    bound: Bound | None
+
+    @property
+    def loss_difference(self) -> float:
+        return self.loss - self.reference_loss
+
+    @property
+    def is_fit(self) -> bool:
+        if self.bound is None:
+            return True
+        is_near = abs(self.loss_difference) <= self.bound.loss
+        return is_near and self.same_share >= self.bound.same_share
+
+    def shortfall(self) -> str:
+        """Say by how much it falls short, for a person."""
+        assert self.bound is not None
+        return (
+            f"Opened by {self.program}, {self.same_share * 100:.1f} % of its likeliest words are "
+            f"the adapter's own (at least {self.bound.same_share * 100:.0f} % are wanted) and its "
+            f"loss differs by {self.loss_difference:+.3f} (at most {self.bound.loss:.2f}), over "
+            f"{self.num_positions:,} words. So it is not offered; please tell your administrator."
+        )
+
+
+def compare(program: str, quantization: str, found: Scores, reference: Scores) -> Agreement:
+    """Hold what a program found against the reference, position by position."""
+    positions = [
+        (own, reference_own) for (own, _), (reference_own, _) in zip(found, reference, strict=True)
+    ]
+    same = sum(a == b for own, other in positions for a, b in zip(own, other, strict=True))
+    num = sum(len(own) for own, _ in positions)
+    return Agreement(
+        program=program,
+        quantization=quantization,
+        num_rows=len(found),
+        num_positions=num,
+        same_share=same / num,
+        loss=-sum(sum(logprobs) for _, logprobs in found) / num,
+        reference_loss=-sum(sum(logprobs) for _, logprobs in reference) / num,
+        bound=_BOUNDS[quantization],
+    )

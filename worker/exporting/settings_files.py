@@ -1,0 +1,131 @@
+"""The small files beside weights, as transformers 4.57 and 5 and vLLM read them alike.
+
+What each of them needs was found by trying (docs/exports.md): a tokenizer class that 4.57 knows,
+the rotation's base in both places where versions look for it, and a generation_config.json that
+names the end of a turn, without which answers run on to their limit.
+"""
+
+import json
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from app.training.chat import ChatFormat
+
+LICENCES = ("LICENSE", "LICENSE.txt", "LICENSE.md", "LICENCE", "NOTICE")
+_TOKENIZER_FILES = (
+    *("tokenizer.json", "special_tokens_map.json", "added_tokens.json", "vocab.json"),
+    *("merges.txt", "tokenizer.model", "chat_template.jinja"),
+)
+# It reads tokenizer.json as it stands, in 4 and in 5; a class of a model's own may change it.
+_TOKENIZER_CLASS = "PreTrainedTokenizerFast"
+# What of a model's own wishes for generating is passed on.
+_GENERATION_KEYS = frozenset(
+    {"bos_token_id", "pad_token_id", "do_sample", "temperature", "top_k", "top_p", "min_p"}
+    | {"repetition_penalty", "max_length", "max_new_tokens"}
+)
+_NEVER = ("quantization_config", "auto_map", "_name_or_path")
+
+
+def copy_licences(base: Path, folder: Path) -> None:
+    """Copy the starting model's licence and its notice, whatever they are called."""
+    for name in LICENCES:
+        if (base / name).is_file():
+            shutil.copyfile(base / name, folder / name)
+
+
+def write_tokenizer(base: Path, folder: Path) -> None:
+    """Copy a starting model's tokenizer and chat template, under a class that 4.57 knows."""
+    for name in _TOKENIZER_FILES:
+        if (base / name).is_file():
+            shutil.copyfile(base / name, folder / name)
+    config = _read(base / "tokenizer_config.json")
+    write_json(folder / "tokenizer_config.json", tokenizer_config(config))
+
+
+def tokenizer_config(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a tokenizer's settings as both versions read them."""
+    said = dict(config) | {"tokenizer_class": _TOKENIZER_CLASS}
+    # transformers 5 writes a list under a name that is a table in 4.
+    if isinstance(said.get("extra_special_tokens"), list):
+        said["additional_special_tokens"] = said.pop("extra_special_tokens")
+    return said
+
+
+def model_config(config: Mapping[str, Any], dtype: str = "bfloat16") -> dict[str, Any]:
+    """Return a model's settings as both versions read them.
+
+    Args:
+        config: A config.json of either.
+        dtype: In which numbers the weights are written.
+    """
+    said = {key: value for key, value in config.items() if key not in _NEVER}
+    said |= {"dtype": dtype, "torch_dtype": dtype}
+    rotation = said.get("rope_parameters")
+    if not isinstance(rotation, dict):
+        if "rope_theta" in said and said.get("model_type") != "gemma3_text":
+            scaling = said.get("rope_scaling") or {}
+            kind = scaling.get("rope_type", scaling.get("type", "default"))
+            own = {"rope_theta": said["rope_theta"], "rope_type": kind}
+            said["rope_parameters"] = {k: v for k, v in scaling.items() if k != "type"} | own
+        return said
+    whole = rotation.get("full_attention", rotation)
+    if isinstance(whole, dict) and "rope_theta" in whole:
+        said["rope_theta"] = whole["rope_theta"]
+        kind = whole.get("rope_type", "default")
+        if kind != "default":  # 4 takes none for the default
+            said["rope_scaling"] = {k: v for k, v in whole.items() if k != "rope_theta"}
+    window = rotation.get("sliding_attention")
+    if isinstance(window, dict) and "rope_theta" in window:
+        said["rope_local_base_freq"] = window["rope_theta"]
+    return said
+
+
+def write_generation_config(base: Path, folder: Path) -> None:
+    """Say how an answer ends: by each token at which one was learned to end, and the model's own.
+
+    Raises:
+        ChatError: the chat template cannot be used.
+    """
+    path = base / "generation_config.json"
+    given = _read(path) if path.is_file() else {}
+    config = _read(base / "config.json")
+    own = given.get("eos_token_id", config.get("eos_token_id"))
+    ends = {*ChatFormat.load(base).end_token_ids, *(own if isinstance(own, list) else [own])}
+    said = {key: value for key, value in given.items() if key in _GENERATION_KEYS}
+    for key in ("bos_token_id", "pad_token_id"):
+        if said.get(key) is None and config.get(key) is not None:
+            said[key] = config[key]
+    write_json(
+        folder / "generation_config.json", {k: v for k, v in said.items() if v is not None}
+        | {"eos_token_id": sorted(ends - {None})}
+    )  # fmt: skip
+
+
+def write_base(base: Path, folder: Path) -> None:
+    """Copy a starting model, weights and all, with settings that other programs read."""
+    for path in sorted(base.glob("*.safetensors")):
+        shutil.copyfile(path, folder / path.name)
+    index = base / "model.safetensors.index.json"
+    if index.is_file():
+        shutil.copyfile(index, folder / index.name)
+    dtype = str(_read(base / "config.json").get("dtype", "bfloat16"))
+    write_all(base, folder, dtype)
+
+
+def write_all(base: Path, folder: Path, dtype: str) -> None:
+    """Write everything of a model but its weights."""
+    write_json(folder / "config.json", model_config(_read(base / "config.json"), dtype))
+    write_tokenizer(base, folder)
+    write_generation_config(base, folder)
+    copy_licences(base, folder)
+
+
+def write_json(path: Path, value: Mapping[str, Any]) -> None:
+    path.write_text(json.dumps(value, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+
+
+def _read(path: Path) -> dict[str, Any]:
+    said: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    return said
