@@ -14,7 +14,7 @@ from queue import Empty, SimpleQueue
 import structlog
 from sqlalchemy.exc import DBAPIError
 
-from app.core import db, settings
+from app.core import db, plain_errors, settings
 from app.core.models import Channel
 from app.notices import calls, mail, outbox
 from app.notices.outbox import Message
@@ -101,15 +101,10 @@ def _send(message: Message) -> None:
     except (OSError, http.client.HTTPException, calls.Refused, ValueError) as error:
         log.warning("outbox.not_sent", error=type(error).__name__)
         with db.session() as session:
-            outbox.failed(session, message, _words(error))
+            outbox.failed(session, message, plain_errors.words(error))
             session.commit()
     else:
         log.info("outbox.sent")
         with db.session() as session:
             outbox.sent(session, message, answer)
             session.commit()
-
-
-def _words(error: Exception) -> str:
-    said = str(error).strip().splitlines()
-    return said[0] if said else type(error).__name__
