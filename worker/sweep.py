@@ -21,6 +21,7 @@ from sqlalchemy.orm import Session
 from app import notices
 from app.adapters import conversations, question_lists, sharing
 from app.adapters import registry as adapters
+from app.base_models import registry as base_models
 from app.core import clock, db, leases, migrations, settings, wakeup
 from app.core.models import Job, JobStatus, Worker, WorkerState
 from app.datasets import part_uploads
@@ -297,6 +298,7 @@ def _waits(session: Session, rules: leases.Rules) -> bool:
 def clean(session: Session) -> None:
     """Remove what is over its time, and what no row points to: folders of jobs and adapters."""
     adapters.purge(session)
+    base_models.purge(session)
     conversion.purge(session)
     part_uploads.remove_stale()
     outbox.forget_old(session)

@@ -21,6 +21,10 @@ from worker.leased import LeaseHolder
 _log = structlog.get_logger()
 # Hub downloads of large models on thin lines.
 _TIMEOUT_SECONDS = 6 * 3600
+_OTHERS = (
+    "A starting model of this name was here before, with other weights, and adapters were made "
+    "with those; import this one under another name."
+)
 # The way out of the site, or to a mirror within it.
 _FOR_THE_HUB = ("https_proxy", "no_proxy", "ssl_cert_file", "hf_endpoint")
 
@@ -52,9 +56,9 @@ def _import(holder: LeaseHolder, model: BaseModel) -> None:
             (work / folder).rename(target)
             storage.sync_folder(target.parent)
         with db.session() as session:
-            _keep(session, lease, folder, answer)
+            has_kept = _keep(session, lease, folder, answer)
             session.commit()
-        is_kept = "result" in answer
+        is_kept = has_kept
     except LeaseLost:  # another worker has it, or it was cancelled
         _log.warning("model_import.lost", model=name)
         raise
@@ -64,18 +68,25 @@ def _import(holder: LeaseHolder, model: BaseModel) -> None:
             _sweep_leavings(re.escape(folder))
 
 
-def _keep(session: Session, lease: Lease, folder: str, answer: Json) -> None:
+def _keep(session: Session, lease: Lease, folder: str, answer: Json) -> bool:
+    """Write down how an import ended; returns whether its folder is of use."""
     result = answer.get("result")
+    before = session.get_one(BaseModel, lease.id).manifest_sha256
+    if result is not None and before not in (None, result["manifest_sha256"]):
+        # It was deleted, and its adapters would answer with weights that they do not know.
+        leases.release(session, lease, ModelStatus.FAILED, reason=_OTHERS)
+        return False
     if result is None:
         reason = answer.get("error") or (
             "Importing this model ended without a word, perhaps because the machine ran out of "
             "memory; choose a smaller model, or look at the worker's log."
         )
         leases.release(session, lease, ModelStatus.FAILED, reason=reason)
-        return
+        return False
     licence = result.pop("licence")
     values = result | ({"licence": licence} if licence else {})
     leases.release(session, lease, ModelStatus.READY, folder=folder, reason=None, **values)
+    return True
 
 
 def _convert(holder: LeaseHolder, request: Json) -> Json:

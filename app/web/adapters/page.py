@@ -5,7 +5,7 @@ from typing import Any
 
 from sqlalchemy.orm import Session
 
-from app.adapters import feedback, lineage, sharing
+from app.adapters import feedback, lineage, sharing, states
 from app.adapters import registry as adapters
 from app.core.errors import AppError
 from app.core.models import Adapter, DatasetVersion, Release, StoredFile, User
@@ -19,7 +19,7 @@ from app.web.evaluation.page import Box
 
 @dataclass(frozen=True)
 class ListPage:
-    adapters: list[Adapter]  # the newest first
+    adapters: list[tuple[Adapter, states.Standing]]  # the newest first
     num_left_to_curves: int  # adapters of learning curves, which stand on the curves' pages
     can_ask: bool
     can_ask_some: bool  # on their pages for everybody
@@ -51,7 +51,7 @@ class AdapterPage:
     may_share: bool
     looking_up: LookupCard
     is_released: bool
-    is_withdrawn: bool
+    standing: states.Standing
     typed: str | None  # a name that was refused, as typed
     error: str
 
@@ -95,7 +95,7 @@ def adapter_page(
             can_begin=_can_look_up(db, user, adapter),
         ),
         is_released=adapter.release is Release.RELEASED,
-        is_withdrawn=adapter.release is Release.WITHDRAWN,
+        standing=states.of(adapter),
         typed=typed,
         error=error,
     )

@@ -3,12 +3,13 @@
 from dataclasses import dataclass
 from typing import Literal
 
+from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
-from app.base_models import catalog
+from app.base_models import catalog, states
 from app.base_models import registry as base_models
 from app.core import settings
-from app.core.models import BaseModel, ModelStatus, Role, User
+from app.core.models import Adapter, BaseModel, ModelStatus, Role, User
 from app.jobs import model_proposals, plans, progress
 from app.jobs.model_proposals import Offer, Proposal
 from app.training.plan.machine import DeviceInfo
@@ -30,11 +31,20 @@ class OfferLine:
 
 
 @dataclass(frozen=True)
+class ModelLine:
+    """A model that is here, or on its way."""
+
+    model: BaseModel
+    standing: states.Standing
+    fits: Literal["yes", "tight", "no"] | None  # whether it can be trained here
+    num_adapters: int  # made with it, of all departments
+
+
+@dataclass(frozen=True)
 class ModelsPage:
-    models: list[tuple[BaseModel, Literal["yes", "tight", "no"] | None]]  # whether it fits
+    models: list[ModelLine]
     is_admin: bool
     may_download: bool
-    cancelled: str  # the reason of a model whose import somebody cancelled
     typed: dict[str, str]  # into a form that was refused, by field
     errors: dict[str, str]  # by field
     others: list[OfferLine]  # of the catalogue, without those that are here
@@ -48,21 +58,30 @@ def models_page(
     """Gather every starting model, and whether training it fits the site's memory."""
     devices = plans.devices(db)
     models = base_models.list_models(db)
+    used = _num_adapters(db)
     ready = frozenset(model.name for model in models if model.status is ModelStatus.READY)
     found = model_proposals.offers(catalog.entries(), ready, devices)
     names = {model.name for model in models}
     others = [_line(offer) for offer in found if offer.entry.name not in names]
     return ModelsPage(
-        models=[(model, plans.fits(model, devices)) for model in models],
+        models=[
+            ModelLine(model, states.of(model), plans.fits(model, devices), used.get(model.id, 0))
+            for model in models
+        ],
         is_admin=user.role is Role.ADMIN,
         may_download=settings.get().hub_downloads,
-        cancelled=base_models.CANCELLED,
         typed=typed or {},
         errors=errors or {},
         others=others,
         num_too_large=sum(line.is_too_large for line in others),
         proposal=model_proposals.propose(found, None),
     )
+
+
+def _num_adapters(db: Session) -> dict[int, int]:
+    """Count the adapters of each starting model, by its id."""
+    rows = db.execute(select(Adapter.base_model_id, func.count()).group_by(Adapter.base_model_id))
+    return dict(rows.all())
 
 
 def _line(offer: Offer) -> OfferLine:
