@@ -19,6 +19,7 @@ from fastapi.responses import JSONResponse, PlainTextResponse, RedirectResponse,
 from fastapi.staticfiles import StaticFiles
 from sqlalchemy.exc import SQLAlchemyError
 from starlette.exceptions import HTTPException
+from starlette.routing import Match
 from starlette.types import Scope
 
 from app.core import db, outbound, settings
@@ -29,7 +30,7 @@ from app.datasets import uploads
 from app.machines import prometheus, safeguards
 from app.ops import readiness
 from app.people import auth
-from app.web import addresses, v1
+from app.web import addresses, list_stream, v1
 from app.web.account import routes as account
 from app.web.adapters import (
     ask_routes,
@@ -76,6 +77,7 @@ from app.web.questions import routes as questions
 from app.web.queue import routes as queue_routes
 from app.web.render import STATIC_DIR, page
 from app.web.safeguards import routes as safeguards_routes
+from app.web.settings import routes as settings_routes
 from app.web.shedding import Lateness, Shedding
 from app.web.streams import listening
 
@@ -94,6 +96,7 @@ PAGE_ROUTERS = (
     new_job.router,  # before jobs: /jobs/new is no job's number
     jobs.router,
     event_stream.router,
+    list_stream.router,
     adapters.router,
     export_routes.router,
     ask_routes.router,
@@ -113,6 +116,7 @@ PAGE_ROUTERS = (
     models.router,
     notices.router,
     safeguards_routes.router,
+    settings_routes.router,
     help_routes.router,
 )
 
@@ -280,6 +284,8 @@ async def _unreadable_request(request: Request, error: Exception) -> Response:
 
 async def _http_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
+    if error.status_code == 405 and request.method == "GET" and (above := _page_above(request)):
+        return RedirectResponse(above, status_code=303)
     sentences = {
         404: "There is no such page. The address may be wrong, or it was deleted.",
         405: "This address does not accept that kind of request. Go back and try again.",
@@ -290,6 +296,20 @@ async def _http_error(request: Request, error: Exception) -> Response:
         sentences.get(error.status_code, error.detail),
         error.headers,
     )
+
+
+def _page_above(request: Request) -> str:
+    """Find the page that a form belongs to: who reloads its answer, or opens its address, sees it.
+
+    Returns:
+        The page's address, or nothing where this is no address of a form.
+    """
+    path = request.url.path
+    while path := path.rpartition("/")[0]:
+        scope = {"type": "http", "path": path, "method": "GET", "headers": []}
+        if any(route.matches(scope)[0] is Match.FULL for route in request.app.routes):
+            return path
+    return ""
 
 
 async def _database_error(request: Request, error: Exception) -> Response:

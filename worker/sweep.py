@@ -335,6 +335,7 @@ def clean(session: Session) -> None:
     base_models.try_again_for_room(session)
     adapters.purge(session)
     exports.purge(session)
+    base_models.purge(session)
     conversion.purge(session)
     part_uploads.remove_stale()
     outbox.forget_old(session)

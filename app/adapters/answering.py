@@ -18,8 +18,9 @@ from sqlalchemy import select, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
-from app.adapters import registry
+from app.adapters import registry, states
 from app.base_models import registry as base_models
+from app.base_models import states as model_states
 from app.core import clock, outbound, settings
 from app.core.errors import AppError, NotFound, Unavailable
 from app.core.leases import LeaseLost
@@ -113,7 +114,7 @@ def find(db: Session, base_model_id: int | None = None) -> Found:
     if not rows:
         raise Unavailable(
             "No process answers questions at the moment; it may be starting. Please try again in a "
-            "few seconds, or ask your administrator whether `etude answer` runs.",
+            "few seconds, or ask your administrator whether “etude answer” runs.",
             code="not_answering",
         )
     best = min(rows, key=lambda row: rank(row.state))
@@ -233,7 +234,7 @@ def look_up(db: Session, request: Request) -> Wanted:
     """Return the files that a request is answered with; who may ask was checked by who sent it.
 
     Raises:
-        NotFound: the model or the adapter is not there, or not of that model.
+        NotFound: the model or the adapter is not there, or not of that model; or it was withdrawn.
         Unavailable: the model is still being imported.
         Conflict: its import failed.
     """
@@ -253,13 +254,8 @@ def look_up(db: Session, request: Request) -> Wanted:
                 field="model",
                 code="model_not_found",
             )
-        if adapter.release is Release.WITHDRAWN:
-            raise NotFound(
-                f"“{adapter.name}” was withdrawn, so nobody can ask it at the moment.",
-                field="model",
-                code="model_not_found",
-            )
-    if base.status.value in ("waiting", "importing"):
+        states.require_askable(adapter)
+    if model_states.of(base).is_coming:
         raise Unavailable(
             f"{base.label} is still being imported; ask it once that is done.", field="model"
         )

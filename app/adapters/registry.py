@@ -13,7 +13,7 @@ import zipfile
 from pathlib import Path
 
 from sqlalchemy import ColumnElement, Select, and_, exists, func, select
-from sqlalchemy.orm import Session
+from sqlalchemy.orm import Session, selectinload
 
 from app import notices
 from app.adapters import model_card
@@ -170,7 +170,8 @@ def by_public_name(db: Session, user: User, name: str) -> Adapter:
 
 def list_adapters(db: Session, user: User) -> list[Adapter]:
     """List the department's adapters, the newest first; those of curves stand on their pages."""
-    return list(db.scalars(visible(user).where(~_left_to_curve()).order_by(Adapter.id.desc())))
+    shown = visible(user).where(~_left_to_curve()).options(selectinload(Adapter.archive_file))
+    return list(db.scalars(shown.order_by(Adapter.id.desc())))
 
 
 def num_left_to_curves(db: Session, user: User) -> int:

@@ -12,9 +12,9 @@ from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
 from app import notices
-from app.adapters import exports
+from app.adapters import exports, states
 from app.core import audit, clock, settings
-from app.core.errors import Conflict, Forbidden, Invalid, NotFound, TooMany
+from app.core.errors import Conflict, Forbidden, Invalid, NotFound, Problems, TooMany
 from app.core.models import (
     Adapter,
     AdapterUse,
@@ -75,17 +75,12 @@ def require_asking(user: User, adapter: Adapter) -> None:
     """Refuse whoever may not ask an adapter.
 
     Raises:
-        NotFound: it belongs to another department, or was withdrawn.
+        NotFound: it belongs to another department, was withdrawn, or its starting model is gone.
         Forbidden: it was not released to viewers.
     """
     if adapter.department_id != user.department_id:
         raise NotFound("There is no such model; it may have been deleted.", field="model")
-    if adapter.release is Release.WITHDRAWN:
-        raise NotFound(
-            f"“{adapter.name}” was withdrawn, so nobody can ask it at the moment.",
-            field="model",
-            code="model_not_found",
-        )
+    states.require_askable(adapter, may_wait=True)
     if adapter.release is not Release.RELEASED and not can_edit(user):
         raise Forbidden(
             f"“{adapter.name}” has not been released to you yet; ask the person who trained it.",
@@ -114,20 +109,22 @@ def release(
     """
     require_sharing(user, adapter)
     purpose, limits, reason = _clean(purpose), _clean(limits), _clean(reason)
+    problems = Problems()
     if not purpose:
-        raise Invalid("Say what this model is for, in a sentence or two.", field="purpose")
+        problems.add("Say what this model is for, in a sentence or two.", "purpose")
     if not limits:
-        raise Invalid("Say what it must not be used for, or where it goes wrong.", field="limits")
+        problems.add("Say what it must not be used for, or where it goes wrong.", "limits")
     for field, text in (("purpose", purpose), ("limits", limits), ("reason", reason)):
         if len(text) > MAX_TEXT:
-            raise Invalid(f"Use at most {MAX_TEXT:,} characters.", field=field)
+            problems.add(f"Use at most {MAX_TEXT:,} characters.", field)
     if not 1 <= asks_per_day <= MAX_ASKS_PER_DAY:
-        raise Invalid(f"Enter a number from 1 to {MAX_ASKS_PER_DAY:,}.", field="asks_per_day")
+        problems.add(f"Enter a number from 1 to {MAX_ASKS_PER_DAY:,}.", "asks_per_day")
     if keeps_questions and not may_keep():
-        raise Invalid(
+        problems.add(
             "This site keeps nothing of what is asked; ask your administrator about it.",
-            field="keeps_questions",
+            "keeps_questions",
         )
+    problems.check()
     if not keeps_questions:
         db.execute(delete(KeptQuestion).where(KeptQuestion.adapter_id == adapter.id))
     adapter.release, adapter.purpose, adapter.limits = Release.RELEASED, purpose, limits

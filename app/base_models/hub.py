@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
+from app.core import plain_errors
+
 TOKENIZER_FILES = (
     *("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json"),
     *("chat_template.jinja", "generation_config.json"),
@@ -98,8 +100,7 @@ def fetch(
             "token of an account that may see it (ETUDE_HUB_TOKEN)."
         ) from None
     except (HfHubHTTPError, httpx2.HTTPError, OSError, ValueError) as error:
-        first = (str(error).strip().splitlines() or ["no answer"])[0]
-        raise NotFetched(f"{repo} could not be downloaded: {first}") from None
+        raise NotFetched(f"{repo} could not be downloaded: {plain_errors.words(error)}.") from None
     return commit or ""
 
 

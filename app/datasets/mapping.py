@@ -77,8 +77,8 @@ LEFT_OUT = {
         "{n} rows have a turn by someone other than system, user, assistant or tool",
     ),
     "tools": (
-        "1 row calls tools in a way that cannot be read; OpenAI's `tools` and `tool_calls` can",
-        "{n} rows call tools in a way that cannot be read; OpenAI's `tools` and `tool_calls` can",
+        "1 row calls tools in a way that cannot be read; OpenAI's “tools” and “tool_calls” can",
+        "{n} rows call tools in a way that cannot be read; OpenAI's “tools” and “tool_calls” can",
     ),
     "not_text": (
         "1 row has a picture or a sound; only text can be learned",

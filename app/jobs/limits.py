@@ -7,7 +7,7 @@ from sqlalchemy import func, select, text
 from sqlalchemy.orm import Session
 
 from app.core import audit
-from app.core.errors import Invalid, NotFound, TooMany
+from app.core.errors import Invalid, NotFound, Problems, TooMany
 from app.core.models import Department, Job, JobStatus, QueueRule, Role, User
 from app.jobs import shares
 from app.jobs.scheduling import Rule
@@ -122,7 +122,27 @@ def checked(wanted: Wanted) -> dict[str, object]:
     Raises:
         Invalid: a value cannot be used; with its field.
     """
-    opens, closes = _clock(wanted.opens, "opens"), _clock(wanted.closes, "closes")
+    problems, values = Problems(), dict[str, object]()
+    with problems:
+        values["share"] = _number(wanted.share or "1", "share", _LEAST_SHARE, _MOST_SHARE)
+    for name, typed in (("max_running", wanted.max_running), ("max_queued", wanted.max_queued)):
+        with problems:
+            values[name] = _count(typed, name, least=0)
+    with problems:
+        values["month_hours"] = _number(wanted.month_hours, "month_hours", 0, _MOST_HOURS)
+    with problems:
+        values["opens"], values["closes"] = _times(wanted)
+    problems.check()
+    return values | {"weekends": wanted.weekends}
+
+
+def _times(wanted: Wanted) -> tuple[time | None, time | None]:
+    problems = Problems()
+    with problems:
+        opens = _clock(wanted.opens, "opens")
+    with problems:
+        closes = _clock(wanted.closes, "closes")
+    problems.check()
     if (opens is None) != (closes is None):
         missing = "opens" if opens is None else "closes"
         raise Invalid("Enter both times, or neither.", field=missing)
@@ -130,15 +150,7 @@ def checked(wanted: Wanted) -> dict[str, object]:
         raise Invalid(
             "Both times are the same; leave both empty to allow any time.", field="closes"
         )
-    return {
-        "share": _number(wanted.share or "1", "share", _LEAST_SHARE, _MOST_SHARE),
-        "max_running": _count(wanted.max_running, "max_running", least=0),
-        "max_queued": _count(wanted.max_queued, "max_queued", least=0),
-        "month_hours": _number(wanted.month_hours, "month_hours", 0, _MOST_HOURS),
-        "opens": opens,
-        "closes": closes,
-        "weekends": wanted.weekends,
-    }
+    return opens, closes
 
 
 def _count(typed: str, field: str, least: int) -> int | None:

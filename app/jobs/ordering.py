@@ -6,9 +6,8 @@ from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from app.core import audit
-from app.core.errors import Conflict
 from app.core.models import Job, JobStatus, Role, User
-from app.core.status_words import of_status
+from app.jobs import states
 from app.jobs.stream import say
 from app.people.auth import require_role
 
@@ -73,8 +72,7 @@ def _move(
 ) -> None:
     require_role(admin, Role.ADMIN)
     db.refresh(job, with_for_update={"of": Job})
-    if job.status is not JobStatus.QUEUED:
-        raise Conflict(f"This job is no longer in the queue: {of_status(job.status).word}.")
+    states.require(job, "move")
     before, job.priority = job.priority, to(job.priority)
     db.flush()
     say(db, job.id, "status", sentence.format(who=admin.name or admin.email))

@@ -12,23 +12,28 @@ from sqlalchemy import ColumnElement, and_, func, select
 from sqlalchemy.dialects.postgresql import aggregate_order_by
 from sqlalchemy.orm import Session
 
-from app.core.models import Desired, Job, JobStatus, Metric, Worker
-from app.core.status_words import PAUSED, STOPPING, of_status
+from app.core.models import Job, JobStatus, Metric, Worker
 from app.datasets import parts
-from app.jobs import choice, practice, queue_view
+from app.jobs import choice, practice, queue_view, states
+from app.jobs.moments import in_words
+from app.jobs.states import State
 
 # The speed of the last steps says more about the next ones than that of the first.
 _RECENT_STEPS = 30
 
-_PHASES = {
-    "loading": ("Loading", "Loading the starting model. This takes a moment."),
-    "preparing": ("Preparing", "Preparing the examples for the model."),
-    "probing": ("Preparing", "Trying the longest examples first, to check that memory is enough."),
-    "training": ("Training", ""),
-    "evaluating": ("Training", ""),
-    "sampling": ("Finishing", "Answering a few questions, to compare before and after."),
-    "saving": ("Saving", "Saving what has been learned so far."),  # amid training, too
+# What is happening in it, as a colleague would say; of the others more is known (`sentence`).
+_SENTENCES = {
+    State.STARTING: "Training is about to start.",
+    State.LOADING: "Loading the starting model. This takes a moment.",
+    State.PREPARING: "Preparing the examples for the model.",
+    State.FINISHING: "Answering a few questions, to compare before and after.",
+    State.SAVING: "Saving what has been learned so far.",
+    State.PAUSING: "Pausing: it saves what it has learned, so that it can resume from there.",
+    State.PAUSED: "Paused: it uses no machine and will resume where it stopped.",
+    State.STOPPING: "Stopping. The machine will be free in a few seconds.",
+    State.FAILED: "Training failed. The reason, and what may help, is below.",
 }
+_PROBING = "Trying the longest examples first, to check that memory is enough."
 
 
 def figures(db: Session, job: Job, asked: str = "") -> dict[str, Any]:
@@ -39,14 +44,19 @@ def figures(db: Session, job: Job, asked: str = "") -> dict[str, Any]:
     """
     course = _course(db, job)
     tests, shares = course.tests, course.shares
-    seconds = _seconds_left(job, course)
+    standing = states.of(job)
+    queue = queue_view.outlook(db) if standing.state is State.WAITING else None
+    seconds = _seconds(job, course)
     texts = {
-        "status": status_word(job),
-        "sentence": sentence(db, job, tests, shares, asked),
+        "status": standing.word,
+        "promise": standing.promise,
+        "sentence": sentence(job, tests, shares, asked, queue),
         "step": f"{job.step:,}",
         "total_steps": f"{job.total_steps:,}" if job.total_steps else "",
-        "elapsed": elapsed(job),
-        "time_left": duration(seconds) if seconds is not None else "",
+        "elapsed": elapsed(job) if standing.is_moving or standing.is_over else "",
+        "starts": in_words(queue.times.get(job.id), queue.now, starts=True) if queue else "",
+        "takes": duration(seconds) if seconds is not None and standing.time == "start" else "",
+        "time_left": duration(seconds) if seconds is not None and standing.time == "left" else "",
         "test_loss": f"{tests[-1][1]:.2f}" if tests else "",
         "first_test_loss": f"{tests[0][1]:.2f}" if len(tests) > 1 else "",
         "preferred": _percent(shares[-1][1]) if shares else "",
@@ -57,6 +67,8 @@ def figures(db: Session, job: Job, asked: str = "") -> dict[str, Any]:
     return {
         "status": job.status.value,
         "desired": job.desired.value,
+        "kind": standing.kind,
+        "is_moving": standing.is_moving,
         "phase": job.phase,
         "step": job.step,
         "total_steps": job.total_steps,
@@ -72,8 +84,8 @@ def elapsed(job: Job) -> str:
     return duration((until - job.started_at).total_seconds())
 
 
-def in_list(db: Session, rows: list[Job]) -> list[tuple[Job, str, list[float]]]:
-    """Pair each job with its word and its losses in between, in one query for all."""
+def in_list(db: Session, rows: list[Job]) -> list[tuple[Job, states.Standing, list[float]]]:
+    """Pair each job with how it stands and its losses in between, in one query for all."""
     losses: dict[int, list[float]] = {job.id: [] for job in rows}
     for job_id, value in db.execute(
         select(Metric.job_id, Metric.value)
@@ -81,18 +93,7 @@ def in_list(db: Session, rows: list[Job]) -> list[tuple[Job, str, list[float]]]:
         .order_by(Metric.job_id, Metric.step)
     ):
         losses[job_id].append(value)
-    return [(job, status_word(job), losses[job.id]) for job in rows]
-
-
-def status_word(job: Job) -> str:
-    """Say in one word how a job stands."""
-    if job.status is JobStatus.RUNNING:
-        if job.desired is Desired.CANCEL:
-            return STOPPING.word
-        return _PHASES.get(job.phase or "", ("Starting", ""))[0]
-    if job.status is JobStatus.QUEUED and job.desired is Desired.PAUSE:
-        return PAUSED.word
-    return of_status(job.status).word
+    return [(job, states.of(job), losses[job.id]) for job in rows]
 
 
 @dataclass(frozen=True)
@@ -149,27 +150,25 @@ def _course(db: Session, job: Job) -> _Course:
 
 
 def sentence(
-    db: Session,
     job: Job,
     tests: list[tuple[int, float]],
     shares: list[tuple[int, float]],
-    asked: str = "",
+    asked: str,
+    queue: queue_view.Outlook | None,
 ) -> str:
-    """Say what is happening, as a colleague would."""
-    if job.status is JobStatus.FAILED:
-        return "Training failed. The reason, and what may help, is below."
-    if job.status is JobStatus.CANCELLED:
+    """Say what is happening, as a colleague would; of a job that waits the queue says why."""
+    state = states.of(job).state
+    if state is State.CANCELLED:
         if not job.step:
             return "Cancelled before the first step; no adapter was made."
         return f"Cancelled at step {job.step:,}; no adapter was made."
-    if job.status is JobStatus.SUCCEEDED:
+    if state is State.SUCCEEDED:
         return _outcome(job, tests, dict(shares))
-    if job.status is JobStatus.QUEUED:
-        return why_it_waits(job, queue_view.outlook(db))
-    if job.desired is Desired.CANCEL:
-        return "Stopping. The machine will be free in a few seconds."
-    about_phase = _PHASES.get(job.phase or "", ("", "Training is about to start."))[1]
-    return about_phase or _learning(asked or practice.chosen_by(job), tests, dict(shares))
+    if queue is not None:
+        return queue.why(job.id)
+    if state is State.PREPARING and job.phase == "probing":
+        return _PROBING
+    return _SENTENCES.get(state) or _learning(asked or practice.chosen_by(job), tests, dict(shares))
 
 
 def _learning(asked: str, tests: list[tuple[int, float]], shares: dict[int, float]) -> str:
@@ -231,9 +230,8 @@ def _percent(share: float) -> str:
 
 def why_it_waits(job: Job, queue: queue_view.Outlook) -> str:
     """Say why a job does not train yet."""
-    if job.desired is Desired.PAUSE:
-        return "Paused: it uses no machine and will resume where it stopped."
-    return queue.why(job.id)
+    state = states.of(job).state
+    return _SENTENCES[state] if state is State.PAUSED else queue.why(job.id)
 
 
 def has_worker(db: Session, queue: str) -> bool:
@@ -247,11 +245,15 @@ def has_worker(db: Session, queue: str) -> bool:
     )
 
 
-def _seconds_left(job: Job, course: _Course) -> float | None:
-    """Work out from the last steps how long training still takes; None where nobody can know."""
+def _seconds(job: Job, course: _Course) -> float | None:
+    """Work out how long training still takes, once it has begun; None where nobody can know.
+
+    Its last steps say it, and before the second one the plan does.
+    """
     foreseen = float(job.plan["seconds"]) if job.plan and "seconds" in job.plan else None
     if job.status is JobStatus.QUEUED:
-        return foreseen
+        # What was planned is for all of it: of one that goes on nobody knows the rest.
+        return None if job.durable_step else foreseen
     if job.status is not JobStatus.RUNNING or not job.total_steps:
         return None
     if course.seconds_per_step is None:

@@ -13,9 +13,10 @@ from sqlalchemy import delete as sql_delete
 from sqlalchemy.orm import Session, defer, lazyload, selectinload
 from sqlalchemy.orm.interfaces import ORMOption
 
+from app import notices
 from app.base_models import registry as base_models
 from app.core import audit, clock
-from app.core.errors import Conflict, Forbidden, Invalid, NotFound
+from app.core.errors import Forbidden, Invalid, NotFound
 from app.core.models import (
     Adapter,
     DatasetVersion,
@@ -27,12 +28,11 @@ from app.core.models import (
     ModelStatus,
     Role,
     User,
-    VersionStatus,
 )
-from app.core.status_words import of_status
 from app.datasets import examples, versions
+from app.datasets import states as data_states
 from app.datasets.privacy import reviews
-from app.jobs import limits, plans, practice, start
+from app.jobs import limits, plans, practice, start, states
 from app.jobs.queue_view import Outlook
 from app.jobs.rights import require_control
 from app.jobs.stream import say
@@ -40,6 +40,7 @@ from app.people.auth import can_edit
 from app.training.config import TrainConfig
 
 MAX_NAME_LENGTH = 200
+MAX_REASON_LENGTH = 300
 # For a list of names: a job's settings and all that it learns from are larger than all else of it.
 BARE: tuple[ORMOption, ...] = (
     lazyload(Job.version),
@@ -193,7 +194,7 @@ def create(
     for data, field in ((version, "version_id"), (held_out, "validation_version_id")):
         if data is None:
             continue
-        _usable(data, field)
+        _require_usable(db, data, field)
         if config.objective == "dpo":
             _require_pairs(db, data)
         if privacy is not None:
@@ -223,7 +224,7 @@ def create(
     job = Job(
         department_id=user.department_id,
         owner_id=user.id,
-        name=_checked_name(name),
+        name=check_name(name),
         version_id=version.id,
         validation_version_id=validation_version_id,
         base_model_id=base_model.id,
@@ -260,24 +261,34 @@ def create(
     return job
 
 
-def cancel(db: Session, user: User, job: Job) -> None:
+def cancel(db: Session, user: User, job: Job, why: str = "") -> None:
     """Stop a job for good: at once where it waits, within seconds where it runs.
+
+    Args:
+        why: A sentence for the owner, where it is somebody else's job; may be empty.
 
     Raises:
         Forbidden: it is not theirs to decide.
         Conflict: the job is over.
+        Invalid: the sentence is too long; with the field `why`.
     """
     require_control(user, job, "cancel")
-    _lock_live(db, job, "This job has already ended, so it cannot be cancelled.")
-    job.desired, job.desired_by_id = Desired.CANCEL, user.id
+    why = _checked_reason(why)
+    _lock(db, job)
+    if job.desired is Desired.CANCEL and not job.status.is_final:
+        return  # asked for twice
+    states.require(job, "cancel")
+    who = user.name or user.email
+    job.desired, job.desired_by_id, job.reason = Desired.CANCEL, user.id, why or None
     if job.status is JobStatus.QUEUED:
         job.status = JobStatus.CANCELLED
         job.finished_at = clock.NOW
-        _flush_and_say(db, job, "status", "Cancelled before it started.")
+        said = f"{who} cancelled this job before it started."
     else:
-        _flush_and_say(
-            db, job, "status", f"{user.name or user.email} cancelled this job; it is stopping."
-        )
+        said = f"{who} cancelled this job; it is stopping."
+    _flush_and_say(db, job, "status", f"{said} “{why}”" if why else said)
+    if user.id != job.owner_id:
+        notices.job_cancelled(db, job, user, why)
     audit.record(db, user, "job.cancel", f"job {job.id}")
 
 
@@ -289,9 +300,10 @@ def pause(db: Session, user: User, job: Job) -> None:
         Conflict: the job is over, or being cancelled.
     """
     require_control(user, job, "pause")
-    _lock_live(db, job, "This job has already ended, so it cannot be paused.")
-    if job.desired is Desired.CANCEL:
-        raise Conflict("This job is being cancelled, so it can no longer be paused.")
+    _lock(db, job)
+    if job.desired is Desired.PAUSE and not job.status.is_final:
+        return  # asked for twice
+    states.require(job, "pause")
     job.desired, job.desired_by_id = Desired.PAUSE, user.id
     _flush_and_say(db, job, "status", "Paused. It will resume where it stopped.")
     audit.record(db, user, "job.pause", f"job {job.id}")
@@ -305,9 +317,8 @@ def resume(db: Session, user: User, job: Job) -> None:
         Conflict: the job is not paused.
     """
     require_control(user, job, "resume")
-    _lock_live(db, job, "This job has already ended, so it cannot be resumed.")
-    if job.desired is not Desired.PAUSE:
-        raise Conflict("This job is not paused, so there is nothing to resume.")
+    _lock(db, job)
+    states.require(job, "resume")
     job.desired, job.desired_by_id = Desired.RUN, user.id
     _flush_and_say(db, job, "status", "Back in the queue.")
     audit.record(db, user, "job.resume", f"job {job.id}")
@@ -322,11 +333,7 @@ def retry(db: Session, user: User, job: Job) -> Job:
         Invalid: its data or model are gone.
     """
     require_control(user, job, "try again")
-    if job.status not in (JobStatus.FAILED, JobStatus.CANCELLED):
-        raise Conflict(
-            "Only a failed or cancelled job can be tried again. "
-            f"This one: {of_status(job.status).word}."
-        )
+    states.require(job, "try again")
     return create(
         db,
         user,
@@ -353,7 +360,7 @@ def rename(db: Session, user: User, job: Job, name: str) -> None:
         Invalid: the name is empty or too long.
     """
     require_control(user, job, "rename")
-    job.name = _checked_name(name)
+    job.name = check_name(name)
     db.flush()
     audit.record(db, user, "job.rename", f"job {job.id}")
 
@@ -368,27 +375,18 @@ def delete(db: Session, user: User, job: Job) -> None:
         Conflict: the job is not over.
     """
     require_control(user, job, "delete")
-    db.refresh(job, with_for_update={"of": Job})
-    if not job.status.is_final:
-        raise Conflict("This job has not ended yet; cancel it first, then delete it.")
+    _lock(db, job)
+    states.require(job, "delete")
     db.execute(sql_delete(Job).where(Job.id == job.id))
     db.expunge(job)
     audit.record(db, user, "job.delete", f"job {job.id}")
 
 
-def _usable(version: DatasetVersion, field: str) -> None:
-    name = version.dataset.name
-    if version.dataset.deleted_at is not None:
-        raise Invalid(f"The data “{name}” was deleted; choose other data.", field=field)
-    if version.status is VersionStatus.FAILED:
-        raise Invalid(
-            f"The data “{name}” cannot be used: {version.reason}"
-            if version.reason
-            else f"The data “{name}” cannot be used.",
-            field=field,
-        )
-    if version.status is VersionStatus.MAPPING:
-        raise Invalid(f"The columns of “{name}” are not confirmed yet; do that first.", field=field)
+def _require_usable(db: Session, version: DatasetVersion, field: str) -> None:
+    """Refuse what will never be learned from as it is; what the gate holds, `check` refuses."""
+    standing = data_states.of(db, version)
+    if standing.is_unusable:
+        raise Invalid(standing.why_not, field=field)
 
 
 def _require_pairs(db: Session, version: DatasetVersion) -> None:
@@ -401,7 +399,12 @@ def _require_pairs(db: Session, version: DatasetVersion) -> None:
         )
 
 
-def _checked_name(name: str) -> str:
+def check_name(name: str) -> str:
+    """Return a job's name without stray blanks.
+
+    Raises:
+        Invalid: it is missing, or too long; with the field `name`.
+    """
     name = " ".join(name.split())
     if not name:
         raise Invalid("Give the job a name.", field="name")
@@ -410,11 +413,16 @@ def _checked_name(name: str) -> str:
     return name
 
 
-def _lock_live(db: Session, job: Job, refusal: str) -> None:
+def _checked_reason(why: str) -> str:
+    why = " ".join(why.split())
+    if len(why) > MAX_REASON_LENGTH:
+        raise Invalid(f"Use at most {MAX_REASON_LENGTH} characters.", field="why")
+    return why
+
+
+def _lock(db: Session, job: Job) -> None:
     # Under the row's lock: a worker claiming or ending it now waits, or has been first.
     db.refresh(job, with_for_update={"of": Job})
-    if job.status.is_final:
-        raise Conflict(refusal)
 
 
 def _flush_and_say(db: Session, job: Job, kind: str, message: str) -> None:

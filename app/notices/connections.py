@@ -162,7 +162,7 @@ def _resolved(host: str, port: int, seconds: float) -> list[str]:
             infos = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
             found.put([str(each[4][0]) for each in infos])
         except (OSError, UnicodeError) as error:
-            found.put(OSError(str(error)))
+            found.put(error if isinstance(error, OSError) else OSError("nobody knows this name"))
 
     threading.Thread(target=resolve, name="resolving", daemon=True).start()
     try:

@@ -32,6 +32,7 @@ from app.core.models import (
 WORDS = {
     NoticeKind.JOB_SUCCEEDED: "One of my jobs has finished",
     NoticeKind.JOB_FAILED: "One of my jobs has failed",
+    NoticeKind.JOB_CANCELLED: "Somebody else cancelled one of my jobs",
     NoticeKind.DECISION_NEEDED: "My data needs a decision about personal details",
     NoticeKind.ANSWER_REPORTED: "A colleague reported an answer of one of my models",
     NoticeKind.QUESTIONS_READY: "Questions that a model wrote or answered for me are ready",
@@ -95,6 +96,14 @@ def _add_figures(db: Session, job_id: int, counts: Json) -> None:
         .where(Outgoing.job_id == job_id)
         .values(content=told, sent_at=None, send_after=clock.NOW)
     )
+
+
+def job_cancelled(db: Session, job: Job, by: User, why: str) -> None:
+    """Tell a job's owner that somebody else cancelled it: who, and why where that was said."""
+    title = f"{by.name or by.email} cancelled “{_short(job.name)}”"
+    title += f": “{why}”" if why else ""
+    key, link = f"job {job.id} cancelled", f"/jobs/{job.id}"
+    _tell(db, [db.get_one(User, job.owner_id)], NoticeKind.JOB_CANCELLED, key, title, link)
 
 
 def evaluations_go(db: Session, *conditions: ColumnElement[bool]) -> None:

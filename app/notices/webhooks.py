@@ -14,7 +14,7 @@ from sqlalchemy import func, select, update
 from sqlalchemy.orm import Session
 
 from app.core import audit, secrets, settings, wakeup
-from app.core.errors import Invalid, NotFound
+from app.core.errors import Invalid, NotFound, Problems
 from app.core.models import Channel, Outgoing, Role, User, Webhook
 from app.notices import receivers
 from app.people.auth import require_role
@@ -53,10 +53,13 @@ def add(db: Session, admin: User, name: str, url: str) -> Webhook:
     """
     require_role(admin, Role.ADMIN)
     name, url = " ".join(name.split()), url.strip()
+    problems = Problems()
     if not name or len(name) > 80:
-        raise Invalid("Enter a name of 1 to 80 characters.", field="name")
-    check_url(url)
-    _check_literal(urlsplit(url).hostname or "")
+        problems.add("Enter a name of 1 to 80 characters.", "name")
+    with problems:
+        check_url(url)
+        _check_literal(urlsplit(url).hostname or "")
+    problems.check()
     webhook = Webhook(name=name, url=url)
     db.add(webhook)
     db.flush()

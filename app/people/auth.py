@@ -20,6 +20,7 @@ from app.core.errors import (
     Invalid,
     NotFound,
     NotSignedIn,
+    Problems,
 )
 from app.core.models import (
     ApiToken,
@@ -230,6 +231,18 @@ def change_password(db: Session, user: User, old: str, new: str, address: str = 
 # --- accounts and one-time links -----------------------------------------------------------
 
 
+def checked_email(email: str) -> str:
+    """Return an address as it is kept.
+
+    Raises:
+        Invalid: it cannot be one; with the field `email`.
+    """
+    email = email.strip().lower()
+    if not _EMAIL.fullmatch(email) or len(email) > 254:
+        raise Invalid("Enter an e-mail address such as name@example.org.", field="email")
+    return email
+
+
 def create_user(
     db: Session,
     actor: User | None,
@@ -246,9 +259,13 @@ def create_user(
         Invalid: the address cannot be one, or the password is too weak.
         Conflict: the address has an account already.
     """
-    email = email.strip().lower()
-    if not _EMAIL.fullmatch(email) or len(email) > 254:
-        raise Invalid("Enter an e-mail address such as name@example.org.", field="email")
+    problems = Problems()
+    with problems:
+        email = checked_email(email)
+    if password is not None:
+        with problems:
+            passwords.check(password, email)
+    problems.check()
     if db.scalars(select(User.id).where(User.email == email)).first():
         raise Conflict(f"{email} already has an account.", field="email")
     department_id = (

@@ -6,7 +6,7 @@ from sqlalchemy import delete, select
 from sqlalchemy.orm import Session
 
 from app.core import audit
-from app.core.errors import Conflict, Invalid, NotFound
+from app.core.errors import Conflict, Invalid, NotFound, Problems
 from app.core.models import Role, User, WebSession
 from app.people import auth
 
@@ -48,7 +48,13 @@ def invite(db: Session, admin: User, email: str, name: str, role: str) -> tuple[
         Invalid, Conflict: with the field it is about.
     """
     auth.require_role(admin, Role.ADMIN)
-    person = auth.create_user(db, admin, email, _role(role), name=name.strip()[:120])
+    problems = Problems()
+    with problems:
+        auth.checked_email(email)
+    with problems:
+        wanted = _role(role)
+    problems.check()
+    person = auth.create_user(db, admin, email, wanted, name=name.strip()[:120])
     return person, auth.create_setup_link(db, person, admin)
 
 

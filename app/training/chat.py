@@ -81,6 +81,7 @@ class Encoded(NamedTuple):
     # Of a pair: how many tokens belong to the better answer, behind which the worse stands with the
     # same question before it.
     num_better_tokens: int = 0
+    num_cut_end_tokens: int = 0  # of those cut, the ones at the end; the others stand before it
 
     @property
     def lengths(self) -> list[int]:
@@ -598,7 +599,8 @@ def _truncate(token_ids: list[int], labels: list[int], limit: int, bos: int | No
     lost = labels[:cut] + labels[cut + limit :]
     num_lost = sum(label != IGNORE_INDEX for label in lost)
     ids, kept = _cut(token_ids, labels, cut, limit, bos)
-    return Encoded(ids, kept, excess, num_lost)
+    num_at_end = max(0, len(token_ids) - cut - limit)
+    return Encoded(ids, kept, excess, num_lost, num_cut_end_tokens=num_at_end)
 
 
 def _num_cut_before(labels: list[int], limit: int) -> int:

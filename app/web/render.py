@@ -16,7 +16,6 @@ from app.core.errors import AppError
 from app.core.glossary import meaning_of
 from app.core.models import DatasetVersion, User
 from app.core.sentences import counted
-from app.core.status_words import of_status
 from app.datasets import parts
 from app.notices import inbox
 from app.people.auth import can_edit
@@ -128,7 +127,6 @@ def environment() -> Environment:
     env.globals["set_of"] = parts.name
     env.globals["TEST_CHOSE"] = parts.TEST_CHOSE
     env.globals["static"] = static
-    env.globals["of_status"] = of_status
     env.globals["meaning_of"] = meaning_of
     env.globals["ui"] = env.get_template("ui.html").module
     return env

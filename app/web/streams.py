@@ -54,14 +54,19 @@ class Hub:
             if not self._waiting[topic]:
                 del self._waiting[topic]
 
-    async def wait(self, event: asyncio.Event, at_most_seconds: float) -> None:
-        """Wait for an event, or until it is time to look without being told."""
+    async def wait(self, event: asyncio.Event, at_most_seconds: float) -> bool:
+        """Wait for an event, or until it is time to look without being told.
+
+        Returns:
+            Whether there was one; where nobody would ring, it may be so.
+        """
         patience = CALM_SECONDS if self.is_listening else ALONE_SECONDS
         try:
             await asyncio.wait_for(event.wait(), min(patience, at_most_seconds))
         except TimeoutError:
-            return
+            return not self.is_listening
         event.clear()
+        return True
 
     @property
     def is_closing(self) -> bool:

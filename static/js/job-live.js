@@ -5,7 +5,7 @@ const LOG_LENGTH = 200;
 for (const page of document.querySelectorAll("[data-job-stream]")) live(page);
 
 function live(page) {
-  const status = page.dataset.status;
+  const kind = page.dataset.kind;
   let refreshing = null;
 
   // Parts that the server draws, e.g. what the model says now; a burst of news asks once.
@@ -28,16 +28,16 @@ function live(page) {
       if (place.textContent !== text) place.textContent = text;
     }
     for (const bar of page.querySelectorAll("[data-progress]")) {
-      if (detail.total_steps) {
-        bar.max = detail.total_steps;
+      if (detail.total_steps || !detail.is_moving) {
+        bar.max = detail.total_steps || 1;
         bar.value = detail.step;
       } else {
         bar.removeAttribute("value");
       }
       bar.textContent = detail.texts.step;
     }
-    // Buttons, headings and the adapter depend on the status: the server knows which ones.
-    if (detail.status !== status) location.reload();
+    // Buttons, times and the adapter depend on it: the server knows which ones.
+    if (detail.kind !== kind) location.reload();
   });
 
   page.addEventListener("job:metric", ({ detail }) => {
@@ -68,7 +68,7 @@ function live(page) {
   page.addEventListener("job:connection", ({ detail }) => {
     page.querySelector("[data-connection]").hidden = detail.isOpen;
   });
-  page.addEventListener("job:end", ({ detail }) => {
-    if (detail.status !== status) location.reload();
+  page.addEventListener("job:end", () => {
+    if (page.dataset.isFinal === undefined) location.reload();
   });
 }

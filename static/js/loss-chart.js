@@ -59,6 +59,12 @@ function show(card) {
       columns.beside_validation_loss,
     ]);
     for (const [name, plot] of extras) plot.setData([columns.step, columns[name]]);
+    // Axes without points would show a scale from 0 to 1 that means nothing.
+    const isEmpty = columns.step.length === 0;
+    if (isEmpty !== card.classList.contains("is-empty")) {
+      card.classList.toggle("is-empty", isEmpty);
+      if (!isEmpty) fit(loss);
+    }
     card.dataset.numPoints = String(points.size);
     card.dataset.lastStep = String(columns.lastStep ?? "");
     if (card.classList.contains("shows-table")) fillTable(card.querySelector("tbody"), columns);

@@ -14,7 +14,9 @@ document.addEventListener("click", (event) => {
   const closer = event.target.closest("[data-closes]");
   if (opener) {
     event.preventDefault();
-    document.getElementById(opener.dataset.opens).showModal();
+    const dialog = document.getElementById(opener.dataset.opens);
+    dialog.showModal();
+    dialog.querySelector("[data-closes]")?.focus(); // the harmless one
   } else if (closer) {
     event.preventDefault();
     closer.closest("dialog").close();

@@ -88,7 +88,10 @@ def test_a_command_uses_the_database_of_etude_up(here: Path, is_up: settings.Set
     assert (added.stdout, added.stderr) == ("Added bot@house.example as member.\n", "")
     assert etude("migrate", "--data-dir", str(here)).returncode == 0
     models = etude("models", "list", "--data-dir", str(here))
-    assert models.stdout.split("\t")[:2] == ["HuggingFaceTB/SmolLM2-135M-Instruct", "waiting"]
+    assert models.stdout.split("\t")[:2] == [
+        "HuggingFaceTB/SmolLM2-135M-Instruct",
+        "Waiting to be imported",
+    ]
     assert Postgres(is_up).pid() == before
 
 

@@ -10,14 +10,14 @@ from collections.abc import Iterator
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
-from playwright.sync_api import Browser, BrowserContext, Page
+from playwright.sync_api import Browser, BrowserContext, Page, expect
 from sqlalchemy.orm import Session
 
-from app.core.models import Role
+from app.core.models import JobStatus, Role
 from app.people import auth
 from tests import patience
 from tests.e2e.test_ask import address
-from tests.factories import make_user
+from tests.factories import make_job, make_user
 from tests.security.full_house import addresses, furnish
 
 __all__ = ["address"]
@@ -63,10 +63,47 @@ def test_an_empty_house(browser: Browser, db: Session, address: str, looks: Look
     with _Walk(browser, address, cookie, looks) as walk:
         for path in ("/", "/datasets", "/datasets/new", "/jobs", "/jobs/new", "/adapters"):
             walk.look(path)
-        for path in ("/lists", "/queue", "/models", "/notices", "/people", "/nothing-here"):
+        for path in (
+            "/lists",
+            "/queue",
+            "/models",
+            "/notices",
+            "/people",
+            "/settings",
+            "/nothing-here",
+        ):
             walk.look(path)
     with _Walk(browser, address, "", looks) as stranger:
         stranger.look("/sign-in")
+
+
+def test_a_cancel_on_the_queue_page_is_silent(
+    browser: Browser, db: Session, address: str, looks: Looks
+) -> None:
+    """Also once the page has put a fresh queue into itself."""
+    admin = make_user(db, role=Role.ADMIN)
+    job = make_job(db, user=make_user(db), name="Nights")
+    make_job(db, user=admin, version=job.version, name="Days")
+    cookie = auth.open_session(db, admin)
+    db.commit()
+    with _Walk(browser, address, cookie, looks) as walk:
+        page, said = walk.page()
+        page.goto(f"{address}/queue")
+        page.locator("li", has_text="Nights").locator("summary").click()
+        page.get_by_role("button", name="Cancel…").first.click()
+        dialog = page.locator("dialog[open]")
+        assert page.evaluate("document.activeElement.textContent") == "Go back"
+        dialog.get_by_label("Why? (optional)").fill("We need the machine.")
+        dialog.get_by_role("button", name="Cancel the job").click()
+        expect(page.get_by_text("1 job is waiting.")).to_be_visible()
+        for _ in range(2):
+            with page.expect_response("**/queue"):
+                pass
+        page.get_by_role("link", name="Days").click()
+        expect(page.get_by_role("heading", level=1)).to_have_text("Days")
+        assert said == []
+    db.expire_all()
+    assert (job.status, job.reason) == (JobStatus.CANCELLED, "We need the machine.")
 
 
 class _Walk:
@@ -92,13 +129,18 @@ class _Walk:
         if kind is None:
             assert not self._problems, "\n".join(["", *self._problems])
 
-    def look(self, path: str) -> None:
-        """Open a page; a file to take home is none."""
+    def page(self) -> tuple[Page, list[str]]:
+        """Open a window; returns also what is written to its console."""
         page = self._context.new_page()
         page.set_default_timeout(patience.milliseconds(60))
         said: list[str] = []
         page.on("console", lambda message: said.append(f"{message.type}: {message.text}"))
         page.on("pageerror", lambda error: said.append(str(error)))
+        return page, said
+
+    def look(self, path: str) -> None:
+        """Open a page; a file to take home is none."""
+        page, said = self.page()
         try:
             if not self._opens(page, path):
                 return

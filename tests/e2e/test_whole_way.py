@@ -133,7 +133,7 @@ def watch_it_learn(house: House, page: Page) -> int:
     time to look, on a quick machine as on a slow one.
     """
     # A new status loads the page afresh; there are no points before the model is loaded.
-    expect(page.locator("[data-job-stream]")).to_have_attribute("data-status", "running")
+    expect(page.locator("[data-job-stream]")).to_have_attribute("data-kind", "moving")
     page.evaluate("window.isTheSamePage = true")
     chart_shows(page, None)
     (attempt,) = wait_until(page, lambda: list(house.data_dir.glob("jobs/*/attempts/1")))

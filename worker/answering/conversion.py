@@ -143,7 +143,8 @@ def request(base: WantedBase, adapter: WantedAdapter | None, target: Path) -> di
 
 def purge(db: Session) -> int:
     """Remove files of models and adapters that are gone, and what an earlier version made."""
-    bases = {base.id: base for base in db.scalars(select(BaseModel)) if base.manifest_sha256}
+    kept_models = select(BaseModel).where(BaseModel.deleted_at.is_(None))
+    bases = {base.id: base for base in db.scalars(kept_models) if base.manifest_sha256}
     kept = {
         gguf_files.base_gguf(folder(), str(base.manifest_sha256), _FORM) for base in bases.values()
     }

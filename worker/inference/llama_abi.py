@@ -203,14 +203,14 @@ def _library() -> Path:
     folders = spec.submodule_search_locations if spec else None
     files = [file for folder in folders or () for file in Path(folder).glob("xllamacpp*.so")]
     if not files:
-        raise EngineError("llama.cpp is not installed (xllamacpp); `make setup` installs it.")
+        raise EngineError("llama.cpp is not installed (xllamacpp); “make setup” installs it.")
     return files[0]
 
 
 def _unknown(what: str) -> EngineError:
     return EngineError(
         f"This build of llama.cpp is not the one that Etude knows ({what}); install xllamacpp "
-        f"{VERSION}, as `make setup` does."
+        f"{VERSION}, as “make setup” does."
     )
 
 

@@ -41,6 +41,8 @@ class BaseModel(Leased, Base):
     num_parameters: Mapped[int | None] = mapped_column(BigInteger)
     size_bytes: Mapped[int | None] = mapped_column(BigInteger)
     created_at: Mapped[datetime] = mapped_column(server_default=func.now())
+    # Its files are gone from then on; the row stays for the jobs and adapters made with it.
+    deleted_at: Mapped[datetime | None]
     __table_args__ = (
         CheckConstraint("(status = 'importing') = (lease_until IS NOT NULL)", name="lease"),
     )

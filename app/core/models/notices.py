@@ -16,6 +16,7 @@ class NoticeKind(StrEnum):
 
     JOB_SUCCEEDED = "job_succeeded"
     JOB_FAILED = "job_failed"
+    JOB_CANCELLED = "job_cancelled"  # by somebody else
     DECISION_NEEDED = "decision_needed"
     QUESTIONS_READY = "questions_ready"
     MACHINE_ILL = "machine_ill"

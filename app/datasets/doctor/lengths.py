@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from app.core.confined.within import TooSlow, is_panic, within
+from app.core.sentences import counted, listed
 from app.datasets.doctor import rows as reading
 from app.datasets.doctor.findings import CheckFinding
 from app.datasets.doctor.report import BARS
@@ -99,7 +100,7 @@ class Lengths:
     def _counted(self, finding: CheckFinding, model_folder: str) -> CheckFinding:
         with within(_TEMPLATE_SECONDS):
             chat = ChatFormat.load(model_folder)
-        num_lost = num_answers = 0
+        num_lost = num_begun = num_ended = 0
         for start in range(0, len(self._maybe_cut), _BATCH):
             batch = self._maybe_cut[start : start + _BATCH]
             again = [reading.again(self._file, offset) for _, offset in batch]
@@ -114,11 +115,17 @@ class Lengths:
                 if one.num_cut_tokens:
                     finding.rows.append(index)
                     num_lost += one.num_cut_tokens
-                    num_answers += one.num_cut_answer_tokens > 0
-        many = "1 answer" if num_answers == 1 else f"{num_answers:,} answers"
-        answers = f", and with them the end of {many}" if num_answers else ""
-        finding.detail = {"limit": f"{self._limit:,}", "lost": f"{num_lost:,}", "answers": answers}
+                    num_begun += one.num_cut_tokens > one.num_cut_end_tokens
+                    num_ended += one.num_cut_end_tokens > 0
+        places = [f"the beginning of {_examples(num_begun)}"] * bool(num_begun)
+        places += [f"the end of the answer in {_examples(num_ended)}"] * bool(num_ended)
+        where = f": {listed(places)}" if places else ""
+        finding.detail = {"limit": f"{self._limit:,}", "lost": f"{num_lost:,}", "answers": where}
         return finding
+
+
+def _examples(number: int) -> str:
+    return counted(number, "1 example", "{n} examples")
 
 
 def _finding(kind: str, indices: NDArray[Any], **detail: str) -> CheckFinding:

@@ -5,7 +5,7 @@ from sqlalchemy.orm import Session
 from app.core import audit
 from app.core.confined import patterns as confined
 from app.core.confined.patterns import Verdict
-from app.core.errors import Invalid, NotFound
+from app.core.errors import Invalid, NotFound, Problems
 from app.core.models import PrivacyPattern, Role, User
 from app.datasets.privacy.findings import Kind
 from app.people.auth import require_role
@@ -31,10 +31,22 @@ def add(db: Session, user: User, name: str, kind: str, pattern: str, sample: str
     """
     require_role(user, Role.ADMIN)
     name, pattern = " ".join(name.split()), pattern.strip()
+    problems = Problems()
     if not name or len(name) > MAX_NAME:
-        raise Invalid(f"Give it a name of at most {MAX_NAME} characters.", field="name")
+        problems.add(f"Give it a name of at most {MAX_NAME} characters.", "name")
     if kind not in list(Kind):
-        raise Invalid("Choose what it finds.", field="kind")
+        problems.add("Choose what it finds.", "kind")
+    with problems:
+        _check_pattern(pattern, sample)
+    problems.check()
+    row = PrivacyPattern(name=name, kind=kind, pattern=pattern)
+    db.add(row)
+    db.flush()
+    audit.record(db, user, "privacy.pattern.add", f"pattern {row.id}", kind=kind)
+    return row
+
+
+def _check_pattern(pattern: str, sample: str) -> None:
     if not pattern or len(pattern) > MAX_PATTERN:
         raise Invalid(f"Write a pattern of at most {MAX_PATTERN} characters.", field="pattern")
     trial = confined.attempt(pattern, sample)
@@ -44,11 +56,6 @@ def add(db: Session, user: User, name: str, kind: str, pattern: str, sample: str
         raise Invalid(_REFUSED[trial.verdict], field="pattern")
     if trial.verdict is Verdict.MISSES_SAMPLE:
         raise Invalid("The pattern does not find this example.", field="sample")
-    row = PrivacyPattern(name=name, kind=kind, pattern=pattern)
-    db.add(row)
-    db.flush()
-    audit.record(db, user, "privacy.pattern.add", f"pattern {row.id}", kind=kind)
-    return row
 
 
 def delete(db: Session, user: User, pattern_id: int) -> None:

@@ -24,7 +24,7 @@ from app.core.models import (
     VersionStatus,
 )
 from app.core.sentences import counted, listed
-from app.datasets import examples, versions
+from app.datasets import examples, states, versions
 from app.datasets.privacy.findings import WORDS, Kind
 from app.datasets.privacy.stand_ins import key_of
 
@@ -35,13 +35,7 @@ MIN_REASON = 8
 MAX_REASON = 500
 MAX_SAID = 3
 UNDECIDED = "privacy_undecided"
-PENDING = (
-    ReviewStatus.STATED,
-    ReviewStatus.WAITING,
-    ReviewStatus.SCANNING,
-    ReviewStatus.REQUESTED,
-    ReviewStatus.REPLACING,
-)
+PENDING = states.PENDING
 
 # What a job that waits for the search does not get past.
 HOPELESS = (ReviewStatus.UNDECIDED, ReviewStatus.FAILED)
@@ -134,34 +128,26 @@ def check(
     Raises:
         Conflict: nobody has decided about it yet; with the code `privacy_undecided`.
     """
-    if settings.get().privacy_gate != "required":
-        return False
     review = of(db, version.id)
-    if review is not None:
-        if review.status is ReviewStatus.DECIDED:
-            return False
-        if review.is_stated and review.status in PENDING:
-            return False
-        if review.status is ReviewStatus.REPLACED and review.result_version_id is not None:
-            following = db.get_one(DatasetVersion, review.result_version_id)
-            raise Conflict(
-                f"The personal details in this version were taken out in version "
-                f"{following.number}; choose that one.",
-                field=field,
-                code=UNDECIDED,
-            )
+    if states.passes_gate(review):
+        return False
+    standing = states.standing(version, review)
+    if review is not None and review.result_version_id is not None:
+        following = db.get_one(DatasetVersion, review.result_version_id)
+        raise Conflict(
+            f"The personal details in this version were taken out in version "
+            f"{following.number}; choose that one.",
+            field=field,
+            code=UNDECIDED,
+        )
     # It is searched as soon as it is read (`begin`).
     is_coming = (
         version.status is not VersionStatus.READY if review is None else review.status in PENDING
     )
     if may_wait and is_coming:
         return True
-    raise Conflict(
-        f"Decide about the personal details in “{version.dataset.name}”, version {version.number}, "
-        f"before training; do so on the page /versions/{version.id}/privacy.",
-        field=field,
-        code=UNDECIDED,
-    )
+    page = f"See the page /versions/{version.id}/privacy."
+    raise Conflict(f"{standing.why_not} {page}", field=field, code=UNDECIDED)
 
 
 def found_sentence(version: DatasetVersion, found: dict[str, int]) -> str:
@@ -171,19 +157,8 @@ def found_sentence(version: DatasetVersion, found: dict[str, int]) -> str:
     return (
         f"{details} found in “{version.dataset.name}”, version {version.number}: "
         f"{list_counts(found)}. Decide about them on the page /versions/{version.id}/privacy, or "
-        "send `x_privacy` with the job; then make it again."
+        "send x_privacy with the job; then make it again."
     )
-
-
-def undecided(db: Session, choices: Sequence[DatasetVersion]) -> set[int]:
-    """Return the ids of the versions that `check` would refuse."""
-    refused = set()
-    for version in choices:
-        try:
-            check(db, version)
-        except Conflict:
-            refused.add(version.id)
-    return refused
 
 
 def pending(db: Session, version_ids: Sequence[int]) -> dict[int, bool]:

@@ -97,7 +97,9 @@ def _answering(session: Session) -> Iterator[SystemFinding]:
 
 def _models(session: Session, chosen: settings.Settings, *, deep: bool) -> Iterator[SystemFinding]:
     num_whole = 0
-    for model in session.scalars(select(BaseModel).order_by(BaseModel.id)):
+    for model in session.scalars(
+        select(BaseModel).where(BaseModel.deleted_at.is_(None)).order_by(BaseModel.id)
+    ):
         again = f"Import “{model.label}” again: etude models add, under another name."
         if model.status is ModelStatus.FAILED:
             yield note("models", f"“{model.label}” could not be imported: {model.reason}", again)

@@ -16,6 +16,7 @@ def models_list(data_dir: DataDir = None, as_json: Json = False) -> None:
     """Show the starting models and how their import stands."""
     with database_of(data_dir) as session:
         from app.base_models import registry as base_models
+        from app.base_models import states
 
         models = base_models.list_models(session)
     if as_json:
@@ -34,7 +35,7 @@ def models_list(data_dir: DataDir = None, as_json: Json = False) -> None:
         return
     for model in models:
         size = f"{model.size_bytes / 1e6:,.0f} MB" if model.size_bytes else "-"
-        cells = [model.name, model.status.value, size, model.licence or "-"]
+        cells = [model.name, states.of(model).word, size, model.licence or "-"]
         print_row(*cells, *([model.reason] if model.reason else []))
 
 
@@ -86,6 +87,25 @@ def models_cancel(
         print_json({"name": model.name, "status": model.status.value})
     else:
         typer.echo(f"The import of {model.name} is cancelled.")
+
+
+@models_app.command("delete")
+def models_delete(
+    name: Annotated[str, typer.Argument(help="The model's name, as `etude models list` shows it")],
+    data_dir: DataDir = None,
+    as_json: Json = False,
+) -> None:
+    """Delete a starting model that nothing needs; adapters made with it stay, and rest."""
+    with database_of(data_dir) as session:
+        from app.base_models import registry as base_models
+
+        model = base_models.by_name(session, name)
+        base_models.delete(session, None, model)
+        session.commit()
+    if as_json:
+        print_json({"name": model.name, "status": "deleted"})
+    else:
+        typer.echo(f"{model.name} is deleted; a worker removes its files.")
 
 
 @models_app.command("catalog")

@@ -9,11 +9,12 @@ from fastapi.responses import RedirectResponse
 from app.core import db as database
 from app.core import settings
 from app.core.db import Db
-from app.core.errors import AppError, Conflict, Invalid, TooMany
+from app.core.errors import AppError, Conflict, Invalid, Problems, TooMany
 from app.core.models import User
 from app.notices import inbox
-from app.people import auth, browsers, sessions
+from app.people import auth, browsers, passwords, sessions
 from app.people.auth import CurrentUser
+from app.web import once
 from app.web.account.page import SetupPage, SignInPage, account_page
 from app.web.forms import MailForm, NameForm, PasswordForm, SetupForm, SignInForm
 from app.web.proxies import address_of, is_exposed
@@ -84,11 +85,15 @@ def show_setup(db: Db, request: Request, secret: str) -> Response:
 def set_up(db: Db, request: Request, secret: str, form: Annotated[SetupForm, Form()]) -> Response:
     """Set the password, make the first administrator if there is none, and sign in."""
     person = auth.setup_link_user(db, secret)
+    problems = Problems()
     try:
-        _same_twice(form.password, form.password_again)
-        user = auth.use_setup_link(
-            db, secret, email=form.email, name=form.name.strip(), password=form.password
-        )
+        with problems:
+            _same_twice(form.password, form.password_again)
+        with problems:
+            user = auth.use_setup_link(
+                db, secret, email=form.email, name=form.name.strip(), password=form.password
+            )
+        problems.check()
     except (Invalid, Conflict) as error:
         db.rollback()
         return _setup_page(request, secret, person, form, error)
@@ -100,8 +105,9 @@ def set_up(db: Db, request: Request, secret: str, form: Annotated[SetupForm, For
 
 @router.get("/account")
 def show_account(db: Db, request: Request, user: CurrentUser, said: str = "") -> Response:
-    """Show a person their own account."""
-    return _account_page(db, request, user, said=said)
+    """Show a person their own account, and a new token, this once."""
+    token = once.taken(request, user).get("token", "")
+    return once.forget(request, _account_page(db, request, user, said=said, token=token))
 
 
 @router.post("/account/password")
@@ -111,8 +117,13 @@ def change_password(
     """Replace the password; every other browser is signed out."""
     before = sessions.get(db, auth.cookie_of(request))
     is_shared = before is not None and before.is_shared
+    problems = Problems()
     try:
-        _same_twice(form.password, form.password_again)
+        with problems:
+            _same_twice(form.password, form.password_again)
+        with problems:
+            passwords.check(form.password, user.email)
+        problems.check()
         auth.change_password(db, user, form.old_password, form.password, address_of(request))
     except (Invalid, TooMany) as error:
         db.rollback()
@@ -150,13 +161,13 @@ def choose_mail(db: Db, user: CurrentUser, form: Annotated[MailForm, Form()]) ->
 def create_token(
     db: Db, request: Request, user: CurrentUser, form: Annotated[NameForm, Form()]
 ) -> Response:
-    """Make an API token and show it, this once."""
+    """Make an API token; the account's page then shows it, this once."""
     if not form.name.strip():
         error = Invalid("Say what the token is for, so that you can recognise it.", field="name")
         return _account_page(db, request, user, error=error)
     token = auth.create_token(db, user, form.name)
     db.commit()
-    return _account_page(db, request, user, token=token)
+    return once.show_at("/account", user, token=token)
 
 
 @router.post("/account/tokens/{token_id}/revoke")

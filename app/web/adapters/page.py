@@ -5,7 +5,7 @@ from typing import Any
 
 from sqlalchemy.orm import Session
 
-from app.adapters import feedback, lineage, sharing
+from app.adapters import feedback, lineage, sharing, states
 from app.adapters import registry as adapters
 from app.core.errors import AppError
 from app.core.models import Adapter, DatasetVersion, Release, StoredFile, User
@@ -20,7 +20,7 @@ from app.web.evaluation.page import Box
 
 @dataclass(frozen=True)
 class ListPage:
-    adapters: list[Adapter]  # the newest first
+    adapters: list[tuple[Adapter, states.Standing]]  # the newest first
     num_left_to_curves: int  # adapters of learning curves, which stand on the curves' pages
     can_ask: bool
     can_ask_some: bool  # on their pages for everybody
@@ -54,7 +54,7 @@ class AdapterPage:
     taking: TakeAlong | None  # the forms in which it can be taken along
     export_error: str  # why one of them could not be asked for
     is_released: bool
-    is_withdrawn: bool
+    standing: states.Standing
     typed: str | None  # a name that was refused, as typed
     error: str
 
@@ -106,7 +106,7 @@ def adapter_page(
         taking=take_along(db, user, adapter),
         export_error=export_error,
         is_released=adapter.release is Release.RELEASED,
-        is_withdrawn=adapter.release is Release.WITHDRAWN,
+        standing=states.of(adapter),
         typed=typed,
         error=error,
     )

@@ -6,6 +6,7 @@ from fastapi import APIRouter, Form, Response
 from fastapi.responses import FileResponse, RedirectResponse
 
 from app.adapters import registry as adapters
+from app.adapters import states
 from app.core import storage
 from app.core.db import Db
 from app.core.errors import AppError
@@ -24,7 +25,7 @@ def list_adapters(db: Db, user: CurrentUser) -> Response:
     made = adapters.list_adapters(db, user)
     is_any_released = any(adapter.release is Release.RELEASED for adapter in made)
     shown = ListPage(
-        made,
+        [(adapter, states.of(adapter)) for adapter in made],
         num_left_to_curves=adapters.num_left_to_curves(db, user),
         can_ask=can_edit(user),
         can_ask_some=is_any_released,

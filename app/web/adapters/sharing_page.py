@@ -4,20 +4,14 @@ from dataclasses import dataclass
 
 from sqlalchemy.orm import Session
 
-from app.adapters import sharing
+from app.adapters import sharing, states
 from app.adapters.sharing import Day
 from app.core import settings
 from app.core.errors import AppError, Invalid
-from app.core.models import Adapter, AnswerReport, KeptQuestion, Release, User
+from app.core.models import Adapter, AnswerReport, KeptQuestion, User
 from app.core.sentences import counted
 from app.evaluation import releasing
 from app.web.forms import ShareForm
-
-_STATES = {
-    Release.PRIVATE: ("Not shared", "wait"),
-    Release.RELEASED: ("Released to colleagues", "good"),
-    Release.WITHDRAWN: ("Withdrawn everywhere", "bad"),
-}
 
 
 @dataclass(frozen=True)
@@ -52,7 +46,7 @@ def sharing_page(
     error: AppError | None = None,
 ) -> SharingPage:
     """Gather the page; `form` and `error` are of words that were refused."""
-    state, dot = _STATES[adapter.release]
+    state, dot = states.of_release(adapter.release)
     return SharingPage(
         adapter=adapter,
         state=state,

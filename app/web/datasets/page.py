@@ -12,8 +12,9 @@ from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from app.base_models import registry as base_models
+from app.core import settings
 from app.core.confined.chat import ConfinedChat
-from app.core.errors import AppError, Invalid
+from app.core.errors import AppError, Invalid, Problems
 from app.core.models import (
     BaseModel,
     Dataset,
@@ -23,7 +24,8 @@ from app.core.models import (
     Split,
     VersionStatus,
 )
-from app.datasets import changes, examples, fits, lengths, parts, versions
+from app.core.sentences import counted
+from app.datasets import changes, examples, fits, lengths, parts, states, versions
 from app.datasets import mapping as mappings
 from app.datasets.conversations import assemble
 from app.datasets.mapping import ColumnRole, Mapping
@@ -44,6 +46,7 @@ from app.datasets.readers.reading import (
     Inspection,
     ReadAs,
 )
+from app.datasets.states import Standing
 from app.datasets.turns import TurnRole, plain_word
 from app.training.chat import ChatError, Segment, is_pair
 from app.training.chat import worse as worse_of
@@ -88,6 +91,7 @@ TURN_ROLES = [
 ]
 NUM_WORDS = 40
 DELIMITERS = {",": "a comma", ";": "a semicolon", "\t": "a tab", "|": "a vertical bar"}
+# A worker has them, or is about to.
 _BUSY = (
     VersionStatus.UPLOADED,
     VersionStatus.INSPECTING,
@@ -98,9 +102,9 @@ _BUSY = (
 
 @dataclass(frozen=True)
 class ListPage:
-    """datasets/list.html: a department's datasets."""
+    """datasets/list.html: a department's datasets, with their newest versions."""
 
-    datasets: list[Dataset]
+    datasets: list[tuple[DatasetVersion, Standing]]
     can_edit: bool
 
 
@@ -116,7 +120,8 @@ class NewPage:
 class Housekeeping:
     """What each page of a version shows beside its own: other versions, and the name to change."""
 
-    history: list[tuple[DatasetVersion, str]]
+    standing: Standing
+    history: list[tuple[DatasetVersion, Standing, str]]
     typed_name: str
 
 
@@ -162,6 +167,7 @@ class ColumnsPage:
     answer_speakers: list[tuple[str, str]]
     conversations: list[PreviewConversation]
     problem: str
+    too_few: str  # whatever the columns are, no examples will be made of it
     speakers: dict[str, str]
     encodings: dict[str, str]
     delimiters: dict[str, str]
@@ -233,10 +239,24 @@ def num_ahead(db: Session, version: DatasetVersion) -> int:
     return db.scalar(select(func.count()).select_from(DatasetVersion).where(*ahead)) or 0
 
 
-def housekeeping(version: DatasetVersion, typed_name: str | None = None) -> Housekeeping:
+def list_page(db: Session, datasets: list[Dataset], *, can_edit: bool) -> ListPage:
+    """Return what the list shows: of each dataset its newest version."""
+    newest = [dataset.versions[-1] for dataset in datasets]
+    known = states.of_many(db, newest)
+    return ListPage([(version, known[version.id]) for version in newest], can_edit)
+
+
+def housekeeping(
+    db: Session, version: DatasetVersion, typed_name: str | None = None
+) -> Housekeeping:
     """Return what each page of a version shows beside its own."""
     dataset = version.dataset
-    return Housekeeping(history(dataset), dataset.name if typed_name is None else typed_name)
+    known = states.of_many(db, dataset.versions)
+    return Housekeeping(
+        standing=known[version.id],
+        history=[(one, known[one.id], words) for one, words in history(dataset)],
+        typed_name=dataset.name if typed_name is None else typed_name,
+    )
 
 
 def busy_page(db: Session, version: DatasetVersion, kept: Housekeeping) -> BusyPage:
@@ -291,24 +311,30 @@ def mapping_from(form: MappingForm) -> Mapping:
     Raises:
         Invalid: with the field it is about.
     """
+    problems = Problems()
     if len(form.column) != len(form.role) or not set(form.role) <= {
         role.value for role in ColumnRole
     }:
-        raise Invalid("Choose what each column is.", field="columns")
+        problems.add("Choose what each column is.", "columns")
     if len(form.system) > mappings.MAX_SYSTEM_LENGTH:
-        raise Invalid(f"Use at most {mappings.MAX_SYSTEM_LENGTH:,} characters.", field="system")
+        problems.add(f"Use at most {mappings.MAX_SYSTEM_LENGTH:,} characters.", "system")
+    if len(form.answers_by) > mappings.MAX_SPEAKER_LENGTH:
+        problems.add("Choose who gives the answers.", "answers_by")
+    with problems:
+        roles = turn_roles(form.roles, "roles")
+    with problems:
+        speakers = turn_roles(form.speakers, "speakers")
+    problems.check()
     columns = [
         {"name": name, "role": role} for name, role in zip(form.column, form.role, strict=True)
     ]
-    if len(form.answers_by) > mappings.MAX_SPEAKER_LENGTH:
-        raise Invalid("Choose who gives the answers.", field="answers_by")
     return Mapping.model_validate(
         {
             "columns": columns,
             "system": form.system.strip(),
             "answers_by": form.answers_by.strip(),
-            "roles": turn_roles(form.roles, "roles"),
-            "speakers": turn_roles(form.speakers, "speakers"),
+            "roles": roles,
+            "speakers": speakers,
             "placeholders": form.placeholders,
         }
     )
@@ -363,17 +389,21 @@ def read_as_from(form: ReadAsForm) -> ReadAs:
     Raises:
         Invalid: pieces of text cannot be cut like this; with the field it is about.
     """
-    chunk = whole_number(
-        form.chunk_tokens,
-        DEFAULT_CHUNK_TOKENS,
-        (MIN_CHUNK_TOKENS, MAX_CHUNK_TOKENS),
-        "chunk_tokens",
-    )
+    problems = Problems()
+    chunk = DEFAULT_CHUNK_TOKENS
+    with problems:
+        bounds = (MIN_CHUNK_TOKENS, MAX_CHUNK_TOKENS)
+        chunk = whole_number(form.chunk_tokens, DEFAULT_CHUNK_TOKENS, bounds, "chunk_tokens")
+    with problems:
+        overlap = whole_number(form.overlap_tokens, 0, (0, chunk // 2), "overlap_tokens")
+    with problems:
+        header_row = header_row_from(form)
+    problems.check()
     return ReadAs(
         encoding=form.encoding if form.encoding in encodings.CHOICES else None,
         delimiter=form.delimiter if form.delimiter in DELIMITERS else None,
         sheet=form.sheet or None,
-        header_row=header_row_from(form),
+        header_row=header_row,
         hidden="take_in" if form.hidden == "take_in" else "leave_out",
         merged="leave_blank" if form.merged == "leave_blank" else "fill",
         options=_options_from(form.options),
@@ -386,7 +416,7 @@ def read_as_from(form: ReadAsForm) -> ReadAs:
         form={"table": "table", "document": "document"}.get(form.form),
         way={"pairs": "pairs", "text": "text"}.get(form.way),
         chunk_tokens=chunk,
-        overlap_tokens=whole_number(form.overlap_tokens, 0, (0, chunk // 2), "overlap_tokens"),
+        overlap_tokens=overlap,
     )
 
 
@@ -461,10 +491,26 @@ def columns_page(
         turn_roles=TURN_ROLES,
         conversations=conversations,
         problem=problem,
+        too_few=_too_few(inspection),
         speakers=SPEAKERS,
         encodings=encodings.CHOICES,
         delimiters=DELIMITERS,
         all_sheets=ALL_SHEETS,
+    )
+
+
+def _too_few(inspection: Inspection) -> str:
+    """Say that a file has too few rows for training, before anybody chooses its columns."""
+    wanted = settings.get().min_examples
+    if inspection.way or inspection.num_rows >= wanted:  # a text can be cut into more pieces
+        return ""
+    return counted(
+        inspection.num_rows,
+        "This has only 1 row, and training needs at least {wanted}. Add rows to the file and "
+        "upload it again.",
+        "This has only {n} rows, and training needs at least {wanted}. Add rows to the file and "
+        "upload it again.",
+        wanted=wanted,
     )
 
 

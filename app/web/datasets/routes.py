@@ -9,13 +9,13 @@ from sqlalchemy.orm import Session
 
 from app.core import storage, wakeup
 from app.core.db import Db
-from app.core.errors import AppError, Invalid, NotFound
+from app.core.errors import AppError, Invalid, NotFound, Problems
 from app.core.models import DatasetVersion, User, VersionStatus
 from app.datasets import deletion, uploads, versions
 from app.datasets.privacy.reviews import Decision
 from app.people.auth import CurrentUser, can_edit
 from app.web.datasets import page as dataset_page
-from app.web.datasets.page import ListPage, NewPage
+from app.web.datasets.page import NewPage
 from app.web.datasets.ready import ready_page
 from app.web.forms import MappingForm, NameForm, ReadAsForm, row_number
 from app.web.multipart import Received, received
@@ -34,7 +34,8 @@ SAMPLE_REASON = "A sample that comes with Etude; every person in it is invented.
 @router.get("/datasets")
 def list_datasets(db: Db, user: CurrentUser) -> Response:
     """Show the department's datasets, the newest first."""
-    shown = ListPage(versions.list_datasets(db, user), can_edit(user))
+    found = versions.list_datasets(db, user)
+    shown = dataset_page.list_page(db, found, can_edit=can_edit(user))
     return page("datasets/list.html", user, shown)
 
 
@@ -173,15 +174,16 @@ def confirm(
 ) -> Response:
     """Settle the columns; the cpu queue makes the examples."""
     version = versions.get_version(db, user, version_id)
+    problems = Problems()
     try:
-        built = versions.confirm(
-            db,
-            user,
-            version,
-            dataset_page.mapping_from(form),
-            dataset_page.share_from(form),
-            seed=dataset_page.seed_from(form),
-        )
+        with problems:
+            mapping = dataset_page.mapping_from(form)
+        with problems:
+            share = dataset_page.share_from(form)
+        with problems:
+            seed = dataset_page.seed_from(form)
+        problems.check()
+        built = versions.confirm(db, user, version, mapping, share, seed=seed)
     except AppError as error:
         db.rollback()
         return _version_page(db, user, version, form=form, change=True, error=error)
@@ -226,7 +228,7 @@ def _version_page(
     typed_name: str | None = None,
     typed_read_as: ReadAsForm | None = None,
 ) -> Response:
-    kept = dataset_page.housekeeping(version, typed_name)
+    kept = dataset_page.housekeeping(db, version, typed_name)
     is_asked = version.status is VersionStatus.MAPPING or (
         change and version.status in (VersionStatus.READY, VersionStatus.FAILED)
     )

@@ -7,9 +7,10 @@ from sqlalchemy.orm import Session
 from app.core.errors import Invalid
 from app.core.models import Arm, DatasetVersion, EvaluationStatus, LearningCurve, User
 from app.core.sentences import counted
-from app.core.status_words import StatusWord, of_status
+from app.core.status_words import StatusWord
 from app.evaluation import curves, reading, words
 from app.evaluation.curves import Outlook, Point
+from app.jobs import states
 from app.people.auth import can_edit
 from app.web.evaluation.page import Bar, Link, bar_of
 
@@ -142,7 +143,8 @@ def _state(point: Point) -> StatusWord:
         return StatusWord("Deleted", "wait")
     if point.evaluation is not None:
         return words.STATUSES[point.evaluation.status]
-    return of_status(point.job.status)
+    standing = states.of(point.job)
+    return StatusWord(standing.word, standing.dot)
 
 
 def _problem(point: Point) -> str:

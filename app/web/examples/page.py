@@ -29,6 +29,7 @@ from app.core.models import (
     User,
     VersionStatus,
 )
+from app.core.sentences import listed
 from app.datasets import browsing, changes, comparing, examples, parts, versions
 from app.datasets.browsing import Matches, SortOrder, Wish
 from app.datasets.changes import Change
@@ -37,6 +38,7 @@ from app.datasets.doctor import checks, fixes
 from app.datasets.doctor.checks import Said
 from app.datasets.doctor.fixes import Changed, Fix
 from app.datasets.doctor.report import Report, bars_of
+from app.jobs import states
 from app.training.chat import ChatError
 from app.training.config import PRESETS
 from app.web.datasets import page as dataset_page
@@ -164,7 +166,7 @@ class DoctorCard:
 class Uses:
     """Which jobs and adapters a version went into, and where else its file's rows are."""
 
-    jobs: list[tuple[Job, Adapter | None]]
+    jobs: list[tuple[Job, states.Standing, Adapter | None]]
     elsewhere: list[DatasetVersion]
 
 
@@ -261,6 +263,8 @@ class Seen(NamedTuple):
     pieces: list[Piece]
     num_tokens: int
     num_cut_tokens: int
+    where_cut: str  # in words
+    last_cut: int | None  # the place of the last piece that is cut off
     problem: str
 
 
@@ -347,12 +351,12 @@ def example_page(
 def seen(model: BaseModel | None, example: Example, length: int) -> Seen:
     """Show an example as a starting model sees it, and what a job of this length would cut off."""
     if model is None:
-        return Seen([], 0, 0, "This shows what a starting model sees, once one is ready.")
+        return Seen([], 0, 0, "", None, "This shows what a starting model sees, once one is ready.")
     try:
         chat = ConfinedChat(base_models.folder(model), model.manifest_sha256)
         return _seen(chat, example, length)
     except ChatError as error:
-        return Seen([], 0, 0, f"{model.label} cannot take this example: {error}")
+        return Seen([], 0, 0, "", None, f"{model.label} cannot take this example: {error}")
 
 
 def _seen(chat: ConfinedChat, example: Example, length: int) -> Seen:
@@ -371,7 +375,11 @@ def _seen(chat: ConfinedChat, example: Example, length: int) -> Seen:
             pieces.append(Piece(text[start:stop], segment.is_trained, is_cut))
         position = end
     num_cut = max(cut.num_tokens - length, 0) if _loses(example) else 0
-    return Seen(pieces, cut.num_tokens, num_cut, "")
+    places = ["at the beginning"] * (first > 0) + ["at the end"] * (last < len(text))
+    last_cut = max((n for n, piece in enumerate(pieces) if piece.is_cut), default=None)
+    return Seen(
+        pieces, cut.num_tokens, num_cut, listed(places) if places else "", last_cut, problem=""
+    )
 
 
 def _loses(example: Example) -> bool:
@@ -501,7 +509,7 @@ def uses_of(db: Session, user: User, version: DatasetVersion) -> Uses:
         .order_by(DatasetVersion.id.desc())
         .limit(50)
     ).all()
-    return Uses([(job, job.adapter) for job in jobs], list(elsewhere))
+    return Uses([(job, states.of(job), job.adapter) for job in jobs], list(elsewhere))
 
 
 def leave_out_page(chosen: list[Example]) -> LeaveOutPage:

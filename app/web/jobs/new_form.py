@@ -10,7 +10,7 @@ from typing import Any, get_args
 from annotated_types import Ge, Gt, Le, Lt
 from pydantic import ValidationError
 
-from app.core.errors import Invalid
+from app.core.errors import Problems
 from app.core.models import BaseModel, Job
 from app.training.config import (
     PRESETS,
@@ -155,10 +155,14 @@ class JobForm:
             Invalid: one of them is missing.
         """
         version, base_model = row_number(self.version_id), row_number(self.base_model_id)
+        problems = Problems()
         if version is None:
-            raise Invalid("Choose the data to learn from.", field="version_id")
+            problems.add("Choose the data to learn from.", "version_id")
         if base_model is None:
-            raise Invalid("Choose a starting model.", field="base_model_id")
+            problems.add("Choose a starting model.", "base_model_id")
+        problems.check()
+        assert version is not None
+        assert base_model is not None
         return version, base_model, row_number(self.validation_version_id)
 
 

@@ -1,7 +1,7 @@
 """What the page shows on which a job is made: the choices there are, and what they would need."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from sqlalchemy.orm import Session
@@ -9,6 +9,7 @@ from sqlalchemy.orm import Session
 from app.adapters import registry as adapters
 from app.base_models import catalog
 from app.base_models import registry as base_models
+from app.base_models import states as model_states
 from app.core.errors import AppError
 from app.core.models import (
     Adapter,
@@ -20,8 +21,8 @@ from app.core.models import (
     VersionStatus,
 )
 from app.datasets import examples, fits, parts, versions
+from app.datasets import states as data_states
 from app.datasets.doctor import checks, language_names
-from app.datasets.privacy import reviews
 from app.jobs import afterwards, energy, model_proposals, plans, progress
 from app.jobs import start as starting
 from app.training.config import INHERITED, PRESETS, Preset
@@ -39,6 +40,15 @@ _USABLE = (
 
 
 @dataclass(frozen=True)
+class Obstacle:
+    """Why the chosen data may not be learned from, and where something is done about it."""
+
+    sentence: str
+    words: str = ""  # of the button; empty: it has to be waited for
+    address: str = ""
+
+
+@dataclass(frozen=True)
 class Estimate:
     """What the chosen job would need; or, in `sentence`, why nobody can say yet."""
 
@@ -49,6 +59,7 @@ class Estimate:
     taken: energy.Before | None = None  # where similar jobs say something of it
     afterwards: str = ""  # what its adapter answers once it is there
     unfit: Sequence[str] = ()  # what the model does not take of the data, a sentence each
+    obstacle: Obstacle | None = None  # whatever it would need, it cannot start
 
     @property
     def time(self) -> str:
@@ -93,15 +104,15 @@ class NewJobPage:
     errors: dict[str, str]  # by field
     versions: list[DatasetVersion]
     held_out: DatasetVersion | None
-    undecided: set[int]  # versions about whose personal details nobody has decided
-    gate_version: str  # the one of them that was chosen
+    stands: dict[int, data_states.Standing]  # how each of them stands, by its id
     start: Start | None
-    models: list[tuple[BaseModel, Literal["yes", "tight", "no"] | None]]  # whether it fits
+    # How each stands, and whether it fits.
+    models: list[tuple[BaseModel, model_states.Standing, Literal["yes", "tight", "no"] | None]]
     proposal: str  # which one to take for the chosen data, where one of the catalogue is better
     presets: list[Preset]
     fields: list[SettingField]
     pairs: Pairs
-    is_changed: bool  # the settings differ from the preset
+    settings_open: bool  # something in them differs from the preset, or is wrong
     advanced_open: bool
     estimate: Estimate
 
@@ -112,7 +123,6 @@ def new_job_page(
     form: JobForm,
     *,
     errors: dict[str, str] | None = None,
-    gate_version: str = "",
 ) -> NewJobPage:
     """Fill in what the form leaves open, and gather what there is to choose from."""
     wrong = dict(errors or {})
@@ -129,10 +139,10 @@ def new_job_page(
     if start is not None:
         form.base_model_id = str(start.adapter.base_model_id)
         models = [model for model in models if model.id == start.adapter.base_model_id]
-    undecided = reviews.undecided(db, choices)
+    stands = data_states.of_many(db, choices)
     if not form.version_id and choices:
         # The newest that may be learned from.
-        first = next((one for one in choices if one.id not in undecided), choices[0])
+        first = next((one for one in choices if stands[one.id].may_learn), choices[0])
         form.version_id = str(first.id)
     ready = [model for model in models if model.status is ModelStatus.READY]
     if not form.base_model_id and ready:
@@ -149,10 +159,9 @@ def new_job_page(
         errors=wrong,
         versions=choices,
         held_out=next((one for one in choices if str(one.id) == form.validation_version_id), None),
-        undecided=set(undecided),
-        gate_version=gate_version,
+        stands=stands,
         start=start,
-        models=[(model, plans.fits(model, devices)) for model in models],
+        models=[(model, model_states.of(model), plans.fits(model, devices)) for model in models],
         proposal="" if start else _proposal(chosen_version, models, devices, db),
         presets=list(PRESETS.values()),
         fields=[
@@ -161,8 +170,9 @@ def new_job_page(
             if field.name not in PAIR_FIELDS and not (start and field.name in INHERITED)
         ],
         pairs=asked,
-        is_changed=any(
-            name not in PAIR_FIELDS and not (start and name in INHERITED) for name in form.changes
+        settings_open=any(
+            name not in PAIR_FIELDS and not (start and name in INHERITED)
+            for name in (*form.changes, *(field.name for field in FIELDS if field.name in wrong))
         ),
         advanced_open=any(
             field.is_advanced and (field.name in form.changes or field.name in wrong)
@@ -191,7 +201,28 @@ def kind(db: Session, user: User, form: JobForm) -> ExampleKind | None:
 
 
 def estimate(db: Session, user: User, form: JobForm) -> Estimate:
-    """Say what the chosen job would need."""
+    """Say what the chosen job would need, and whether it may start at all."""
+    return replace(_estimate(db, user, form), obstacle=_obstacle(db, user, form))
+
+
+def _obstacle(db: Session, user: User, form: JobForm) -> Obstacle | None:
+    chosen = (row_number(form.version_id), row_number(form.validation_version_id))
+    for version_id in filter(None, chosen):
+        try:
+            version = versions.get_version(db, user, version_id)
+        except AppError as error:
+            return Obstacle(error.message)
+        standing = data_states.of(db, version)
+        if standing.may_learn:
+            continue
+        if standing.step is None:
+            return Obstacle(standing.why_not)
+        address = f"/versions/{version.id}{standing.step.below}"
+        return Obstacle(standing.why_not, standing.step.words, address)
+    return None
+
+
+def _estimate(db: Session, user: User, form: JobForm) -> Estimate:
     model = chosen_model(db, form)
     try:
         start = chosen_start(db, user, form)

@@ -9,9 +9,8 @@ from sqlalchemy.orm import Session
 from app.adapters import registry as adapters
 from app.core import wakeup
 from app.core.db import Db
-from app.core.errors import AppError
+from app.core.errors import AppError, Invalid
 from app.core.models import ExampleKind, Role, User
-from app.datasets.privacy import reviews
 from app.jobs import requests
 from app.people.auth import CurrentUser, require_role
 from app.training import failpoints
@@ -81,8 +80,12 @@ def create(db: Db, user: CurrentUser, form: SentForm) -> Response:
         errors["objective"] = "Choose what the model should learn from these pairs."
         config = None
     try:
+        requests.check_name(form.name)
+    except Invalid as error:
+        errors["name"] = error.message
+    try:
         version_id, base_model_id, validation_version_id = form.ids()
-        if config is not None:
+        if config is not None and not errors:
             job = requests.create(
                 db,
                 user,
@@ -98,9 +101,7 @@ def create(db: Db, user: CurrentUser, form: SentForm) -> Response:
             return RedirectResponse(f"/jobs/{job.id}", status_code=303)
     except AppError as error:
         db.rollback()
-        errors[error.field or "form"] = error.message
-        if error.code == reviews.UNDECIDED:
-            return _page(db, user, form, errors=errors, status=422, gate_version=form.version_id)
+        errors |= {each.field or "form": each.message for each in error.all}
     return _page(db, user, form, errors=errors, status=422)
 
 
@@ -129,7 +130,6 @@ def _page(
     *,
     errors: dict[str, str] | None = None,
     status: int = 200,
-    gate_version: str = "",
 ) -> Response:
-    shown = new_page.new_job_page(db, user, form, errors=errors, gate_version=gate_version)
+    shown = new_page.new_job_page(db, user, form, errors=errors)
     return page("jobs/new.html", user, status=status, page=shown)

@@ -7,6 +7,7 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from app.adapters import lineage
+from app.adapters import states as adapter_states
 from app.core.models import (
     Adapter,
     Attempt,
@@ -20,7 +21,7 @@ from app.core.models import (
 )
 from app.datasets import versions
 from app.evaluation import reading
-from app.jobs import afterwards, cuts, energy, metrics, practice, progress, rights
+from app.jobs import afterwards, cuts, energy, metrics, practice, progress, rights, states
 from app.people.auth import can_edit
 from app.training.config import PRESETS, Preset, TrainConfig
 from app.web.evaluation import curve_page
@@ -48,7 +49,7 @@ class Setting(NamedTuple):
 class ListPage:
     """The department's jobs, the newest first."""
 
-    rows: list[tuple[Job, str, list[float]]]  # with its status and its losses in between
+    rows: list[tuple[Job, states.Standing, list[float]]]  # with its losses in between
     older: int | None  # the job before which the next page begins
     is_older: bool
     can_edit: bool
@@ -66,6 +67,9 @@ class JobPage:
     """One job: how it stands, its curve, its settings and its log."""
 
     job: Job
+    standing: states.Standing
+    adapter: adapter_states.Standing | None  # how its adapter stands
+    cancelled_by: str  # who cancelled it, where that was not its owner
     judged: Box | None  # how many answers of its adapter are right
     curve: CurveCard | None  # would more rows help?
     texts: dict[str, str]  # the figures in words, as the stream sends them anew
@@ -92,8 +96,7 @@ class JobPage:
     afterwards: str  # what its adapter is to answer once it is there
     can_edit: bool
     can_act: bool
-    can_pause: bool
-    can_retry: bool
+    asks_why: bool  # whoever cancels it may say why to its owner
     typed: str | None  # a name that was refused, as typed
     error: str
 
@@ -125,6 +128,9 @@ def job_page(
     judged = reading.of_adapter(db, job.adapter.id) if job.adapter else None
     return JobPage(
         job=job,
+        standing=states.of(job),
+        adapter=adapter_states.of(job.adapter) if job.adapter else None,
+        cancelled_by=_cancelled_by(db, job),
         judged=evaluation_pages.box(judged),
         curve=_curve(db, user, job),
         texts=progress.figures(db, job)["texts"],
@@ -151,11 +157,15 @@ def job_page(
         afterwards=_afterwards(job, sizes.test),
         can_edit=can_edit(user),
         can_act=rights.may_control(user, job),
-        can_pause=not job.status.is_final and job.desired.value == "run",
-        can_retry=job.status in (JobStatus.FAILED, JobStatus.CANCELLED),
+        asks_why=user.id != job.owner_id,
         typed=typed,
         error=error,
     )
+
+
+def _cancelled_by(db: Session, job: Job) -> str:
+    by = db.get(User, job.desired_by_id) if job.status is JobStatus.CANCELLED else None
+    return "" if by is None or by.id == job.owner_id else by.name or by.email
 
 
 def _curve(db: Session, user: User, job: Job) -> CurveCard | None:

@@ -81,9 +81,11 @@ def download_event_file(db: Db, user: CurrentUser, job_id: int) -> Response:
 
 
 @router.post("/{job_id}/cancel")
-def cancel(db: Db, user: CurrentUser, job_id: int) -> RedirectResponse:
-    """Stop a job for good."""
-    requests.cancel(db, user, requests.get(db, user, job_id))
+def cancel(
+    db: Db, user: CurrentUser, job_id: int, why: Annotated[str, Form()] = ""
+) -> RedirectResponse:
+    """Stop a job for good; its owner is told by whom, and why."""
+    requests.cancel(db, user, requests.get(db, user, job_id), why)
     failpoints.commit(db, "web.cancel")
     return _to(job_id)
 

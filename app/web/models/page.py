@@ -3,13 +3,14 @@
 from dataclasses import dataclass
 from typing import Literal
 
+from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
-from app.base_models import catalog, uploads
+from app.base_models import catalog, states, uploads
 from app.base_models import registry as base_models
 from app.base_models.uploads import ModelUpload
 from app.core import settings
-from app.core.models import BaseModel, ModelStatus, Role, User
+from app.core.models import Adapter, BaseModel, ModelStatus, Role, User
 from app.jobs import model_proposals, plans, progress
 from app.jobs.model_proposals import Offer, Proposal
 from app.training.plan.machine import DeviceInfo
@@ -31,13 +32,22 @@ class OfferLine:
 
 
 @dataclass(frozen=True)
+class ModelLine:
+    """A model that is here, or on its way."""
+
+    model: BaseModel
+    standing: states.Standing
+    fits: Literal["yes", "tight", "no"] | None  # whether it can be trained here
+    num_adapters: int  # made with it, of all departments
+    has_its_files: bool  # False: what was uploaded is no longer here to be imported again
+
+
+@dataclass(frozen=True)
 class ModelsPage:
-    models: list[tuple[BaseModel, Literal["yes", "tight", "no"] | None]]  # whether it fits
-    gone: set[int]  # of those, whose uploaded files are no longer here to be imported again
+    models: list[ModelLine]
     uploads: list[ModelUpload]  # under way
     is_admin: bool
     may_download: bool
-    cancelled: str  # the reason of a model whose import somebody cancelled
     typed: dict[str, str]  # into a form that was refused, by field
     errors: dict[str, str]  # by field
     others: list[OfferLine]  # of the catalogue, without those that are here
@@ -51,23 +61,37 @@ def models_page(
     """Gather every starting model, and whether training it fits the site's memory."""
     devices = plans.devices(db)
     models = base_models.list_models(db)
+    used = _num_adapters(db)
     ready = frozenset(model.name for model in models if model.status is ModelStatus.READY)
     found = model_proposals.offers(catalog.entries(), ready, devices)
     names = {model.name for model in models}
     others = [_line(offer) for offer in found if offer.entry.name not in names]
     return ModelsPage(
-        models=[(model, plans.fits(model, devices)) for model in models],
-        gone={model.id for model in models if not base_models.has_its_files(model)},
+        models=[
+            ModelLine(
+                model,
+                states.of(model),
+                plans.fits(model, devices),
+                used.get(model.id, 0),
+                has_its_files=base_models.has_its_files(model),
+            )
+            for model in models
+        ],
         uploads=uploads.under_way(user),
         is_admin=user.role is Role.ADMIN,
         may_download=settings.get().hub_downloads,
-        cancelled=base_models.CANCELLED,
         typed=typed or {},
         errors=errors or {},
         others=others,
         num_too_large=sum(line.is_too_large for line in others),
         proposal=model_proposals.propose(found, None),
     )
+
+
+def _num_adapters(db: Session) -> dict[int, int]:
+    """Count the adapters of each starting model, by its id."""
+    rows = db.execute(select(Adapter.base_model_id, func.count()).group_by(Adapter.base_model_id))
+    return dict(rows.all())
 
 
 def _line(offer: Offer) -> OfferLine:

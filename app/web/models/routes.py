@@ -13,7 +13,7 @@ from app.base_models import registry as base_models
 from app.base_models.wanted_files import Offered
 from app.core import wakeup
 from app.core.db import Db
-from app.core.errors import AppError, NotFound
+from app.core.errors import AppError, Conflict, NotFound
 from app.core.models import Json, Role, User
 from app.people.auth import CurrentUser, require_role
 from app.web.models.page import models_page
@@ -127,6 +127,19 @@ def cancel_import(db: Db, user: CurrentUser, model_id: int) -> RedirectResponse:
     """Stop an import that waits or goes on."""
     base_models.cancel_import(db, user, base_models.get_model(db, model_id))
     db.commit()
+    return RedirectResponse("/models", status_code=303)
+
+
+@router.post("/{model_id}/delete")
+def delete(db: Db, user: CurrentUser, model_id: int) -> Response:
+    """Delete a starting model; what was made with it stays."""
+    try:
+        base_models.delete(db, user, base_models.get_model(db, model_id))
+    except Conflict as error:  # what still needs it, on the page of all models
+        db.rollback()
+        return _page(db, user, status=error.status, errors={"form": error.message})
+    db.commit()
+    wakeup.hint("cpu")  # the worker removes the files
     return RedirectResponse("/models", status_code=303)
 
 

@@ -2,7 +2,7 @@
 
 from typing import Annotated
 
-from fastapi import APIRouter, Form, Response
+from fastapi import APIRouter, Form, Request, Response
 from fastapi.responses import RedirectResponse
 
 from app.core.db import Db
@@ -10,6 +10,7 @@ from app.core.errors import AppError
 from app.core.models import User, Webhook
 from app.notices import inbox, webhooks
 from app.people.auth import CurrentUser
+from app.web import once
 from app.web.forms import WebhookForm
 from app.web.notices.page import notices_page, webhooks_page
 from app.web.render import fragment, num_unread, page
@@ -46,21 +47,23 @@ def follow(db: Db, user: CurrentUser, notice_id: int) -> Response:
 
 
 @router.get("/webhooks")
-def show_webhooks(db: Db, user: CurrentUser) -> Response:
+def show_webhooks(db: Db, request: Request, user: CurrentUser) -> Response:
     """Show the addresses that hear of what happens, and what did not get through."""
-    return _webhooks(db, user)
+    new = once.taken(request, user)
+    shown = webhooks.get(db, user, int(new["webhook"])) if new else None
+    return once.forget(request, _webhooks(db, user, shown=shown))
 
 
 @router.post("/webhooks")
 def add(db: Db, user: CurrentUser, form: Annotated[WebhookForm, Form()]) -> Response:
-    """Add an address and show its secret."""
+    """Add an address; the page then shows its secret, this once."""
     try:
         webhook = webhooks.add(db, user, form.name, form.url)
     except AppError as error:
         db.rollback()
         return _webhooks(db, user, form=form, error=error)
     db.commit()
-    return _webhooks(db, user, shown=webhook)
+    return once.show_at("/webhooks", user, webhook=str(webhook.id))
 
 
 @router.post("/webhooks/again")
@@ -73,11 +76,11 @@ def try_again(db: Db, user: CurrentUser) -> Response:
 
 @router.post("/webhooks/{webhook_id}/secret")
 def renew_secret(db: Db, user: CurrentUser, webhook_id: int) -> Response:
-    """Give an address another secret and show it, this once."""
+    """Give an address another secret; the page then shows it, this once."""
     webhook = webhooks.get(db, user, webhook_id)
     webhooks.renew_secret(db, user, webhook)
     db.commit()
-    return _webhooks(db, user, shown=webhook)
+    return once.show_at("/webhooks", user, webhook=str(webhook.id))
 
 
 @router.post("/webhooks/{webhook_id}/test")

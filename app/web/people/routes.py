@@ -10,6 +10,7 @@ from app.core.errors import AppError
 from app.core.models import User
 from app.people import members
 from app.people.auth import CurrentUser
+from app.web import once
 from app.web.forms import PersonForm, RoleForm
 from app.web.people.page import people_page
 from app.web.render import page
@@ -18,32 +19,35 @@ router = APIRouter(prefix="/people")
 
 
 @router.get("")
-def list_people(db: Db, user: CurrentUser) -> Response:
-    """Show who has an account."""
-    return _list(db, user)
+def list_people(db: Db, request: Request, user: CurrentUser) -> Response:
+    """Show who has an account, and a new one-time link, this once."""
+    new = once.taken(request, user)
+    link_for = members.get(db, user, int(new["person"])) if new else None
+    shown = _list(db, user, link_for=link_for, link=new.get("link", ""))
+    return once.forget(request, shown)
 
 
 @router.post("")
 def invite(
     db: Db, request: Request, user: CurrentUser, form: Annotated[PersonForm, Form()]
 ) -> Response:
-    """Add a person and show the one-time link, this once."""
+    """Add a person; the list then shows the one-time link, this once."""
     try:
         person, secret = members.invite(db, user, form.email, form.name, form.role)
     except AppError as error:
         db.rollback()
         return _list(db, user, form=form, error=error)
     db.commit()
-    return _list(db, user, link_for=person, link=_address(request, secret))
+    return _with_link(request, user, person, secret)
 
 
 @router.post("/{user_id}/link")
 def new_link(db: Db, request: Request, user: CurrentUser, user_id: int) -> Response:
-    """Make a new one-time link for somebody, and show it this once."""
+    """Make a new one-time link for somebody; the list then shows it, this once."""
     person = members.get(db, user, user_id)
     secret = members.new_link(db, user, person)
     db.commit()
-    return _list(db, user, link_for=person, link=_address(request, secret))
+    return _with_link(request, user, person, secret)
 
 
 @router.post("/{user_id}/role")
@@ -95,5 +99,6 @@ def _list(
     return page("people/list.html", user, status=error.status if error else 200, page=shown)
 
 
-def _address(request: Request, secret: str) -> str:
-    return str(request.url_for("set_up", secret=secret))
+def _with_link(request: Request, admin: User, person: User, secret: str) -> Response:
+    link = str(request.url_for("set_up", secret=secret))
+    return once.show_at("/people", admin, person=str(person.id), link=link)

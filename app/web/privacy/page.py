@@ -15,7 +15,7 @@ from app.core.models import (
     Role,
     User,
 )
-from app.datasets import examples
+from app.datasets import examples, states
 from app.datasets.privacy import reviews, texts
 from app.datasets.privacy.findings import WORDS, Kind
 from app.datasets.privacy.reviews import Action, Decision
@@ -213,7 +213,7 @@ def gate_of(db: Session, version: DatasetVersion) -> Gate:
     return Gate(
         mode=mode,
         review=review,
-        is_open=mode != "required" or is_decided,
+        is_open=states.standing(version, review).may_learn,
         found_words=reviews.list_counts(review.found) if review and review.found else "",
         kept_words=reviews.list_counts(kept)
         if is_decided and (kept := reviews.counts_of(_done(db, version, review), "keep"))

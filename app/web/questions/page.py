@@ -18,7 +18,7 @@ from app.core.models import (
     Verdict,
 )
 from app.core.status_words import StatusWord
-from app.datasets import examples, statuses, versions
+from app.datasets import examples, states, versions
 from app.datasets.questions import asking, reviewing, runs
 from app.web.datasets import page as dataset_page
 from app.web.forms import AskingForm, SplitForm, VerdictForm
@@ -182,7 +182,7 @@ def ask_page(
     return AskPage(
         ended=[_ended(each) for each in askings if each is not going],
         going=going,
-        going_status=statuses.ASKING[going.status] if going else None,
+        going_status=states.ASKING[going.status] if going else None,
         can_ask=runs.can_ask(db, version),
         models=[(str(model.id), _model_words(model)) for model in models],
         warning=_warning(models),
@@ -202,7 +202,7 @@ def _ended(each: Asking) -> Ended:
     refused = sorted(each.refused.items(), key=lambda item: -item[1])
     return Ended(
         asking=each,
-        status=statuses.ASKING[each.status],
+        status=states.ASKING[each.status],
         refused=[(number, asking.REASONS[reason]) for reason, number in refused],
     )
 

@@ -9,7 +9,6 @@ from sqlalchemy.orm import Session, selectinload
 from app.core.errors import AppError
 from app.core.models import (
     Department,
-    Desired,
     Job,
     JobStatus,
     QuarantinedDevice,
@@ -17,7 +16,7 @@ from app.core.models import (
     User,
     Worker,
 )
-from app.jobs import choice, progress, queue_view, requests, rights, standstill
+from app.jobs import choice, queue_view, requests, rights, standstill, states
 from app.jobs.moments import in_words
 from app.machines import devices as machines
 
@@ -32,15 +31,15 @@ class Row:
     """One job in the queue."""
 
     job: Job
+    standing: states.Standing
     position: int | None
-    word: str
     why: str
     starts: str
     ends: str
     department: str
     can_act: bool
     is_mine: bool  # of the person's department: its page may be opened
-    is_paused: bool  # while it waits
+    asks_why: bool  # whoever cancels it may say why to its owner
 
 
 @dataclass(frozen=True)
@@ -136,19 +135,19 @@ def queue_page(db: Session, user: User, error: AppError | None = None) -> QueueP
 
 
 def _row(user: User, job: Job, outlook: queue_view.Outlook, department: str) -> Row:
-    times = outlook.times.get(job.id)
+    times, standing = outlook.times.get(job.id), states.of(job)
     is_running = job.status is JobStatus.RUNNING
     return Row(
         job=job,
+        standing=standing,
         position=outlook.positions.get(job.id),
-        word=progress.status_word(job),
         why="" if is_running else outlook.why(job.id),
         starts="" if is_running else in_words(times, outlook.now, starts=True),
-        ends=in_words(times, outlook.now, starts=False),
+        ends="" if standing.time == "none" else in_words(times, outlook.now, starts=False),
         department=department,
         can_act=rights.may_control(user, job),
         is_mine=job.department_id == user.department_id,
-        is_paused=job.status is JobStatus.QUEUED and job.desired is Desired.PAUSE,
+        asks_why=user.id != job.owner_id,
     )
 
 

@@ -24,7 +24,6 @@ router = APIRouter(prefix="/queue")
 _OPERATIONS: dict[str, Callable[[Session, User, Job], None]] = {
     "pause": requests.pause,
     "resume": requests.resume,
-    "cancel": requests.cancel,
     "raise": ordering.raise_,
     "lower": ordering.lower,
     "top": ordering.to_top,
@@ -37,9 +36,16 @@ def show(db: Db, user: CurrentUser) -> Response:
     return _page(db, user)
 
 
+@router.post("/jobs/{job_id}/cancel")
+def cancel(db: Db, user: CurrentUser, job_id: int, why: Annotated[str, Form()] = "") -> Response:
+    """Stop a job for good; its owner is told by whom, and why."""
+    requests.cancel(db, user, requests.get_any(db, user, job_id), why)
+    return _done(db)
+
+
 @router.post("/jobs/{job_id}/{operation}")
 def do(db: Db, user: CurrentUser, job_id: int, operation: str) -> Response:
-    """Pause, resume, cancel or move a job; an administrator those of every department."""
+    """Pause, resume or move a job; an administrator those of every department."""
     if operation not in _OPERATIONS:
         raise NotFound("There is no such page.")
     _OPERATIONS[operation](db, user, requests.get_any(db, user, job_id))

@@ -11,19 +11,17 @@ from sqlalchemy import asc, desc
 from sqlalchemy.orm import Session
 
 from app.adapters import files as adapter_files
-from app.core import settings
 from app.core.db import Db
 from app.core.errors import Forbidden, NotFound
 from app.core.models import (
     DatasetVersion,
     PrivacyReview,
-    ReviewStatus,
     StoredFile,
     User,
     VersionStatus,
 )
 from app.core.sentences import listed
-from app.datasets import examples, parts, statuses, stored_files, uploads, versions
+from app.datasets import examples, parts, states, stored_files, uploads, versions
 from app.datasets.mapping import MAX_WORDS, Hidden, Merged, Options
 from app.datasets.privacy import reviews
 from app.datasets.readers.chats import MAX_PAUSE_MINUTES, MIN_PAUSE_MINUTES
@@ -270,17 +268,11 @@ def show(db: Session, file: StoredFile) -> File:
 def _file(
     file: StoredFile, version: DatasetVersion | None, gates: dict[int, PrivacyReview]
 ) -> File:
-    status: Literal["uploaded", "processed", "error"] = "processed"
+    status: states.InV1 = "processed"
     details = None
-    if version is not None and version.status is VersionStatus.FAILED:
-        status, details = "error", version.reason
-    elif version is not None and version.status is not VersionStatus.READY:
-        status, details = "uploaded", statuses.SENTENCES[version.status]
-    elif version is not None and (review := gates.get(version.id)) is not None:
-        if review.status in (ReviewStatus.WAITING, ReviewStatus.SCANNING):
-            status, details = "uploaded", statuses.SEARCHED
-        elif review.status is ReviewStatus.FAILED and settings.get().privacy_gate == "required":
-            status, details = "error", review.reason
+    if version is not None:
+        standing = states.standing(version, gates.get(version.id))
+        status, details = standing.in_v1, standing.details
     return File(
         id=file.public_id,
         bytes=file.size_bytes,

@@ -18,7 +18,7 @@ from app.core.models import (
 )
 from app.datasets import fits
 from app.datasets.privacy import reviews
-from app.jobs import cuts, plans, practice, queue_view
+from app.jobs import cuts, plans, practice, queue_view, states
 from app.training.config import TrainConfig, proposed_learning_rate
 from app.training.plan.choose import Plan
 from app.web.v1.schemas import (
@@ -162,21 +162,13 @@ def _state(
     job: Job, held_out: DatasetVersion | None, pending: dict[int, bool]
 ) -> tuple[JobState, str]:
     """Return OpenAI's status and our finer word beside it."""
-    if job.status.is_final:
-        return job.status.value, job.status.value  # the words are the same
-    if job.status is JobStatus.RUNNING:
-        wish = {Desired.CANCEL: "cancelling", Desired.PAUSE: "pausing"}.get(job.desired)
-        return "running", wish or job.phase or "running"
-    if job.desired is Desired.PAUSE:
-        return "queued", "paused"
     versions = [job.version] + ([held_out] if held_out else [])
-    if any(
+    is_data_coming = any(
         version.status is not VersionStatus.READY
         or (version.id in pending and (job.awaits_scan or pending[version.id]))
         for version in versions
-    ):
-        return "validating_files", "validating_files"
-    return "queued", "waiting"
+    )
+    return states.in_v1(job, is_data_coming)
 
 
 def _error(job: Job) -> JobError | None:

@@ -6,10 +6,11 @@ from sqlalchemy.orm import Session
 
 from app.adapters import asking, conversations
 from app.adapters import registry as adapters
+from app.adapters import states as adapter_states
 from app.base_models import registry as base_models
 from app.core.db import Db
 from app.core.errors import Forbidden, NotFound
-from app.core.models import Adapter, AdapterKind, BaseModel, ModelStatus, Release, User
+from app.core.models import Adapter, AdapterKind, BaseModel, ModelStatus, User
 from app.people.auth import TokenUser
 from app.web.v1 import evaluations, transport
 from app.web.v1.paging import Page, page
@@ -102,7 +103,7 @@ def _adapter(adapter: Adapter) -> Model:
         owned_by=f"org-{adapter.department_id}",
         x_kind=_KINDS[adapter.kind],
         x_label=adapter.name,
-        x_status="withdrawn" if adapter.release is Release.WITHDRAWN else "ready",
+        x_status=adapter_states.in_v1(adapter),
         x_reason=None,
         x_base_model=adapter.base_model.name,
         x_started_from=[one["public_name"] for one in adapter.lineage],

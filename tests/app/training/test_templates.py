@@ -178,11 +178,15 @@ def test_what_is_too_long_loses_its_beginning_and_not_its_answer(name: str) -> N
     assert cut.token_ids[0] == whole.token_ids[0 if has_sign else -60]
     assert labelled(form, cut) == f"{family.last}answer{family.end}"
     assert (cut.num_cut_tokens, cut.num_cut_answer_tokens) == (len(whole.token_ids) - 60, 0)
+    assert cut.num_cut_end_tokens == 0
     long = form.encode([turn("user", "q"), turn("assistant", "a" * 300)], 60)
     assert len(long.token_ids) == 60
     assert long.num_cut_answer_tokens > 200
+    assert long.num_cut_end_tokens > 200
     earlier = [turn("user", "q"), turn("assistant", "b" * 100), *TURNS[2:]]
-    assert form.encode(earlier, 60).num_cut_answer_tokens > 0
+    shorter = form.encode(earlier, 60)
+    assert shorter.num_cut_answer_tokens > 0
+    assert shorter.num_cut_end_tokens == 0, "an earlier answer is lost, and the last one is whole"
 
 
 @EVERY

@@ -874,3 +874,32 @@ def test_who_may_add_models_and_under_which_names(db: Session, given: Path) -> N
     with pytest.raises(Conflict):
         base_models.add(db, admin, source, "house/tiny")
     assert db.query(BaseModel).count() == 1
+
+
+def test_a_deleted_model_comes_back_with_the_same_weights_alone(
+    db: Session, data_dir: Path, given: Path
+) -> None:
+    """Its adapters would answer with weights that they do not know."""
+    source = {"kind": "folder", "path": str(given)}
+    model = base_models.add(db, None, source, "house/tiny")
+    db.commit()
+    assert model_import.import_next("cpu-0")
+    db.refresh(model)
+    manifest = model.manifest_sha256
+    for _ in range(2):
+        base_models.delete(db, None, model)
+        base_models.purge(db)
+        assert base_models.add(db, None, source, "house/tiny").id == model.id
+        db.commit()
+        assert model_import.import_next("cpu-0")
+        db.refresh(model)
+        if model.status is ModelStatus.FAILED:
+            break
+        assert (model.status, model.manifest_sha256) == (ModelStatus.READY, manifest)
+        weights = load_file(given / "model.safetensors")
+        weights["model.norm.weight"] = weights["model.norm.weight"] * 2
+        save_file(weights, given / "model.safetensors", metadata={"format": "pt"})
+    assert model.status is ModelStatus.FAILED
+    assert "import this one under another name" in (model.reason or "")
+    assert list(settings.get().models_dir.iterdir()) == [], "nothing of it stays on the disk"
+    assert model.manifest_sha256 == manifest

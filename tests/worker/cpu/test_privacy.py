@@ -94,7 +94,7 @@ def said(db: Session, version: DatasetVersion, index: int) -> list[str]:
 def test_a_version_is_scanned_decided_and_replaced(db: Session) -> None:
     user = first_user(db)
     version = make_version(db)
-    with pytest.raises(Conflict, match="Decide about the personal details") as caught:
+    with pytest.raises(Conflict, match="is still being searched") as caught:
         start(db, user, version)
     assert (caught.value.code, f"/versions/{version.id}/privacy" in caught.value.message) == (
         "privacy_undecided",

@@ -122,6 +122,8 @@ def test_a_token_is_shown_once_and_can_be_stopped(client: TestClient, db: Sessio
     token = re.findall(r"<code class=\"secret\">(etude-[\w-]+)</code>", made.text)[0]
     assert auth.user_of_token(db, token) is not None
     assert token not in client.get("/account").text
+    # Who reloads the page, or opens the form's own address, sees the account's page.
+    assert "Your account" in client.get("/account/tokens").text
     number = db.scalars(select(ApiToken.id)).one()
     client.post(f"/account/tokens/{number}/revoke")
     db.expire_all()
@@ -147,6 +149,9 @@ def test_an_administrator_invites_and_the_link_works_once(client: TestClient, db
     form["email"] = "bea@house.example"
     page = client.post("/people", data=form)
     link = re.findall(r"http://127\.0\.0\.1(/setup/[\w-]+)", page.text)[0]
+    assert page.request.method == "GET", "reloading it sends no form"
+    again = client.get("/people")
+    assert "/setup/" not in again.text, "it is shown once"
     client.cookies.clear()
     assert "bea@house.example" in client.get(link).text
     passwords = {"password": PASSWORD, "password_again": PASSWORD}
@@ -154,6 +159,41 @@ def test_an_administrator_invites_and_the_link_works_once(client: TestClient, db
     assert client.post(link, data=passwords).status_code == 404
     bea = db.scalars(select(User).where(User.email == "bea@house.example")).one()
     assert bea.role is Role.VIEWER
+
+
+def test_a_reset_link_is_shown_to_who_asked_for_it_alone(client: TestClient, db: Session) -> None:
+    admin, other = make_user(db, role=Role.ADMIN), make_user(db, role=Role.ADMIN)
+    person = make_user(db)
+    sign_in(client, db, admin)
+    answer = client.post(f"/people/{person.id}/link", follow_redirects=False)
+    assert (answer.status_code, answer.headers["location"]) == (303, "/people")
+    assert "HttpOnly" in answer.headers["set-cookie"]
+    assert "/setup/" not in answer.headers["set-cookie"]
+    once = client.cookies["etude_once"]
+    sign_in(client, db, other)
+    client.cookies.set("etude_once", once)
+    assert "/setup/" not in client.get("/people").text, "it is signed for another"
+    sign_in(client, db, admin)
+    client.cookies.set("etude_once", once.replace(once[:4], "0000"))
+    assert "/setup/" not in client.get("/people").text, "it was changed on the way"
+    opened = client.get(f"/people/{person.id}/link")
+    assert opened.status_code == 200
+    assert "Add a person" in opened.text
+
+
+def test_all_that_is_wrong_with_a_form_is_said_at_once(client: TestClient, db: Session) -> None:
+    sign_in(client, db, make_user(db, role=Role.ADMIN))
+    wrong = client.post("/people", data={"email": "nobody", "name": "Bea", "role": "queen"})
+    assert wrong.status_code == 422
+    assert 'id="email-wrong"' in wrong.text
+    assert 'id="role-wrong"' in wrong.text
+    assert "2 things are missing or wrong" in wrong.text
+    person = make_user(db)
+    link = auth.create_setup_link(db, person, None)
+    db.commit()
+    page = client.post(f"/setup/{link}", data={"password": "short", "password_again": "other"})
+    assert 'id="password-wrong"' in page.text
+    assert 'id="password_again-wrong"' in page.text
 
 
 @pytest.mark.parametrize("role", [Role.MEMBER, Role.LEAD, Role.VIEWER])

@@ -106,7 +106,7 @@ def test_a_file_becomes_examples_without_javascript(
     client.post(f"/versions/{version.id}/confirm", data=form)
     read_all(db)
     page = client.get(f"/versions/{version.id}")
-    assert "30 examples are ready" in page.text
+    assert "30 examples were made" in page.text
     # Too few rows to set some apart that check.
     assert (version.num_train, version.num_validation, version.num_test) == (24, 0, 6)
     assert "too few examples to set some apart as a check set" in page.text
@@ -489,7 +489,7 @@ def test_versions_are_listed_with_what_changed(
     changed = changes.derive(db, member, base, left_out, "doubled rows taken out")
     db.commit()
     page = client.get(f"/versions/{changed.id}").text
-    assert "22 examples are ready" in page
+    assert "22 examples were made" in page
     assert "from version 1: doubled rows taken out (2 examples left out)" in page
     assert f'<a href="/versions/{base.id}">Version 1</a>' in page
     assert "24 examples are ready" in client.get(f"/versions/{base.id}").text

@@ -119,7 +119,7 @@ def test_not_of_pairs_not_by_viewers_and_not_before_the_privacy_gate(
     pairs, texts = make_dataset_version(db), make_texts(db, decided=False)
     with pytest.raises(Conflict, match="only about plain text"):
         runs.start(db, user, pairs, model)
-    with pytest.raises(Conflict, match="Decide about the personal details"):
+    with pytest.raises(Conflict, match="Search “Handbook” for personal details"):
         runs.start(db, user, texts, model)
     with pytest.raises(Forbidden):
         runs.start(db, make_user(db, role=Role.VIEWER), texts, model)

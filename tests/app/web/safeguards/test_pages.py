@@ -23,7 +23,7 @@ def test_only_administrators_see_it(client: TestClient, db: Session) -> None:
         assert ADDRESS not in client.get("/account").text
     sign_in(client, db, make_user(db, role=Role.ADMIN))
     assert client.get(ADDRESS).status_code == 200
-    assert ADDRESS in client.get("/account").text
+    assert ADDRESS in client.get("/settings").text
 
 
 def test_with_nothing_switched_on_it_says_that_nothing_leaves(

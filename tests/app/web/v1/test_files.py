@@ -57,7 +57,7 @@ def test_status_tells_how_the_reading_went(api: OpenAI, db: Session) -> None:
     file_id = upload(api)
     version = version_of(db, file_id)
     version.status, version.num_train = VersionStatus.READY, 18
-    db.commit()
+    factories.pass_gate(db, version)
     ready = api.files.retrieve(file_id)
     assert ready.status == "processed"
     assert ready.model_extra is not None

@@ -1,0 +1,111 @@
+"""Each way in which a job can stand: what it is called, promised, and may be done with it."""
+
+from datetime import UTC, datetime, timedelta
+from itertools import product
+from typing import Any
+
+import pytest
+from sqlalchemy.orm import Session
+
+from app.core.errors import Conflict
+from app.core.models import Desired, Job, JobStatus, Role
+from app.jobs import ordering, progress, requests, states
+from app.jobs.states import Operation, State
+from tests.factories import make_job, make_user
+
+PHASES = (None, *states._PHASES, "something new")
+OPERATIONS: tuple[Operation, ...] = ("cancel", "delete", "move", "pause", "resume", "try again")
+# A queued job that is to be cancelled is cancelled at once.
+STANDS = [
+    (status, desired)
+    for status, desired in product(JobStatus, Desired)
+    if (status, desired) != (JobStatus.QUEUED, Desired.CANCEL)
+]
+
+
+def job_that(status: JobStatus, desired: Desired, phase: str | None = None) -> Job:
+    return Job(status=status, desired=desired, phase=phase, durable_step=0, step=0)
+
+
+def test_each_state_has_its_words() -> None:
+    met = {
+        states.state_of(status, desired, phase)
+        for (status, desired), phase in product(STANDS, PHASES)
+    }
+    assert met == set(State) == set(states.WORDS)
+    assert len({word for word, _ in states.WORDS.values()}) == len(State), "two have one name"
+
+
+@pytest.mark.parametrize(("status", "desired"), STANDS)
+def test_nothing_is_promised_that_is_not_so(status: JobStatus, desired: Desired) -> None:
+    for phase in PHASES:
+        how = states.of(job_that(status, desired, phase))
+        trains_on = status is JobStatus.RUNNING and desired is Desired.RUN
+        assert how.is_moving == trains_on
+        assert ("training continues" in how.promise) == trains_on
+        assert (how.time == "left") == trains_on
+        assert (how.time == "start") == (how.state is State.WAITING)
+        assert how.is_over == status.is_final
+        assert not (how.promise and how.is_over)
+
+
+@pytest.mark.parametrize("operation", OPERATIONS)
+@pytest.mark.parametrize(("status", "desired"), STANDS)
+def test_what_is_offered_is_done_and_nothing_else(
+    db: Session, status: JobStatus, desired: Desired, operation: Operation
+) -> None:
+    admin = make_user(db, role=Role.ADMIN)
+    held: dict[str, Any] = {"worker_id": "gpu-0", "lease_until": _soon(), "attempt": 1}
+    job = make_job(
+        db,
+        user=admin,
+        status=status,
+        desired=desired,
+        **(held if status is JobStatus.RUNNING else {}),
+    )
+    may = operation in states.of(job).may
+    do = {
+        "cancel": requests.cancel,
+        "delete": requests.delete,
+        "move": ordering.raise_,
+        "pause": requests.pause,
+        "resume": requests.resume,
+        "try again": requests.retry,
+    }[operation]
+    # The same asked for twice is no error: an answer may have been lost on its way.
+    is_again = (operation, desired) in (("pause", Desired.PAUSE), ("cancel", Desired.CANCEL))
+    if may or (is_again and not status.is_final):
+        do(db, admin, job)
+        return
+    with pytest.raises(Conflict) as refusal:
+        do(db, admin, job)
+    assert refusal.value.message.startswith(("This job", "Only a"))
+
+
+def _soon() -> datetime:
+    return datetime.now(UTC) + timedelta(hours=1)
+
+
+def test_the_word_of_v1_for_each() -> None:
+    said = {
+        (status.value, desired.value): states.in_v1(job_that(status, desired), False)
+        for status, desired in STANDS
+    }
+    assert said["queued", "run"] == ("queued", "waiting")
+    assert said["queued", "pause"] == ("queued", "paused")
+    assert said["running", "pause"] == ("running", "pausing")
+    assert said["running", "cancel"] == ("running", "cancelling")
+    assert said["succeeded", "run"] == ("succeeded", "succeeded")
+    coming = states.in_v1(job_that(JobStatus.QUEUED, Desired.RUN), True)
+    assert coming == ("validating_files", "validating_files")
+
+
+def test_figures_hold_no_time_that_is_not_the_jobs(db: Session) -> None:
+    plan = {"seconds": 240.0}
+    waits = progress.figures(db, make_job(db, plan=plan))["texts"]
+    assert (waits["time_left"], waits["takes"]) == ("—", "about 4 min")
+    paused = progress.figures(db, make_job(db, plan=plan, desired=Desired.PAUSE))
+    texts = paused["texts"]
+    assert {texts[name] for name in ("time_left", "takes", "starts", "elapsed")} == {"—"}
+    assert not paused["is_moving"]
+    assert "does not train" in texts["promise"]
