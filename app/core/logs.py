@@ -26,6 +26,7 @@ _OUTAGES = frozenset(
         "answering.not_renewed",
         "bell.not_listening",
         "database.away",
+        "outbox.database_away",
         "queue.hint_lost",
         "rate_limit.broker_away",
         "streams.not_listening",

@@ -7,7 +7,7 @@ since a worker that is in error about itself could not say so.
 
 from datetime import timedelta
 
-from sqlalchemy import exists, select
+from sqlalchemy import exists, func, select
 from sqlalchemy.orm import Session
 
 from app.core import clock, settings
@@ -39,6 +39,7 @@ def standing_still(db: Session) -> list[str]:
         Worker.queue == "gpu",
         Worker.state == WorkerState.ACTIVE,
         Worker.last_seen > clock.NOW - timedelta(seconds=chosen.lease_seconds),
+        ~func.coalesce(Worker.readings["has_left"].as_boolean(), False),  # it was told to end
         *(~exists().where(table.worker_id == Worker.id) for table in (Job, Evaluation, Judging)),
         # Between two jobs, and after its start, each is free for a moment.
         ~exists().where(Attempt.worker_id == Worker.id, Attempt.ended_at > since),

@@ -56,6 +56,7 @@ class Machine:
     worker: Worker
     is_here: bool
     has_left: bool  # it ended because it was told to
+    is_still: bool  # it takes no job although it could
     job: Job | None  # that it trains, where the person may know its name
     is_busy: bool
     devices: list[Device]
@@ -117,7 +118,9 @@ def queue_page(db: Session, user: User, error: AppError | None = None) -> QueueP
         num_other_running=len(outlook.running) - len(running_ids),
         num_other_waiting=len(outlook.waiting) - len(waiting_ids),
         num_more=len(waiting_ids) - len(waiting),
-        machines=_machines(db, workers, {row.job.worker_id: row.job for row in running}, outlook),
+        machines=_machines(
+            db, workers, {row.job.worker_id: row.job for row in running}, outlook, still
+        ),
         workers=[
             (
                 worker,
@@ -152,7 +155,11 @@ def _row(user: User, job: Job, outlook: queue_view.Outlook, department: str) -> 
 
 
 def _machines(
-    db: Session, workers: list[Worker], known: dict[str | None, Job], outlook: queue_view.Outlook
+    db: Session,
+    workers: list[Worker],
+    known: dict[str | None, Job],
+    outlook: queue_view.Outlook,
+    still: list[str],
 ) -> list[Machine]:
     quarantined = machines.quarantined(db)
     busy = set(db.scalars(select(Job.worker_id).where(Job.status == JobStatus.RUNNING)))
@@ -173,6 +180,7 @@ def _machines(
                 worker=worker,
                 is_here=is_here,
                 has_left=machines.has_left(worker),
+                is_still=worker.id in still,
                 job=known.get(worker.id),
                 is_busy=worker.id in busy,
                 devices=[

@@ -81,6 +81,10 @@ def test_a_worker_that_has_just_begun_is_silent_or_paused(db: Session, worker: W
     worker.last_seen = LONG_AGO
     db.commit()
     assert still(db) == []
+    worker.last_seen, worker.readings = func.clock_timestamp(), {"has_left": True}
+    db.commit()
+    assert still(db) == [], "it was told to end"
+    worker.readings = None
     worker.last_seen, worker.state = func.clock_timestamp(), WorkerState.DRAINING
     db.commit()
     assert still(db) == []

@@ -30,7 +30,7 @@ from app.base_models import uploads
 from app.base_models.folders import ModelFolder, Outside
 from app.base_models.hub import NotAsPacked
 from app.base_models.wanted_files import Offered
-from app.core import settings
+from app.core import disk, settings
 from app.core.errors import Conflict, Forbidden, Invalid
 from app.core.models import BaseModel, ModelStatus, Role
 from app.training import manifests
@@ -829,7 +829,7 @@ def test_a_disk_that_is_full_is_the_reason_whatever_broke_of_it(
     model = base_models.add(db, None, {"kind": "folder", "path": str(given)}, "house/tiny")
     db.commit()
     with monkeypatch.context() as broken:
-        broken.setattr(model_import.disk, "Reservation", full)
+        broken.setattr(disk, "Reservation", full)
         assert model_import.import_next("cpu-0@test")
     assert status_of(db, model) is ModelStatus.FAILED
     assert "needs more free disk space" in (model.reason or "")
@@ -840,7 +840,10 @@ def test_the_starter_model_is_tried_again_at_each_start(db: Session) -> None:
     model.status, model.reason, model.strikes = ModelStatus.FAILED, "It was cut off.", 3
     db.commit()
     assert base_models.add_starter(db).status is ModelStatus.WAITING
-    assert (model.reason, model.strikes) == (None, 0)
+    db.commit()
+    db.refresh(model)
+    assert not model.reason
+    assert model.strikes == 0
     model.status, model.reason = ModelStatus.FAILED, base_models.CANCELLED
     db.commit()
     assert base_models.add_starter(db).status is ModelStatus.FAILED, "somebody did not want it"

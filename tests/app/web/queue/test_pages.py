@@ -216,7 +216,7 @@ def test_a_free_worker_that_takes_nothing_is_told(
     )
     assert "Takes no jobs" in said
     sign_in(client, db, make_user(db, role=Role.ADMIN))
-    assert "Restart that worker" in client.get("/queue").text
+    assert "Restart each worker named here" in client.get("/queue").text
     devices.leave(db, worker.id)
     worker.last_seen = func.clock_timestamp() - timedelta(hours=1)
     db.commit()
