@@ -108,7 +108,7 @@ def add(db: Session, actor: User | None, source: Json, name: str) -> BaseModel:
             "folder to the server and add it from there.",
             field="source",
         )
-    if source["kind"] == "folder" and not Path(str(source.get("path", ""))).exists():
+    if source["kind"] == "folder" and not _is_there(str(source.get("path", ""))):
         raise Invalid(f"There is nothing at {source.get('path')} on the server.", field="path")
     _require_plain(name)
     model = db.scalars(
@@ -172,6 +172,13 @@ def uploaded_folder(upload_id: str) -> Path:
 def has_its_files(model: BaseModel) -> bool:
     """Say whether an import can be tried again: what was uploaded may be gone."""
     return model.source["kind"] != "upload" or uploaded_folder(model.source["id"]).is_dir()
+
+
+def _is_there(path: str) -> bool:
+    try:
+        return Path(path).exists()
+    except (OSError, ValueError):  # no folder can be called so
+        return False
 
 
 def _require_plain(name: str) -> None:

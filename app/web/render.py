@@ -19,6 +19,7 @@ from app.core.sentences import counted
 from app.datasets import parts
 from app.notices import inbox
 from app.people.auth import can_edit
+from app.web import stepper
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
@@ -62,8 +63,16 @@ def version_page(
     version: DatasetVersion,
     content: "DataclassInstance",
     error: AppError | None = None,
+    *,
+    here: stepper.Name = "Data",
 ) -> HTMLResponse:
-    """Render a page about a version of data; `error` is what was wrong with its form."""
+    """Render a page about a version of data.
+
+    Args:
+        error: What was wrong with its form.
+        here: The step of the work that the page belongs to.
+    """
+    db = object_session(version)
     return page(
         template,
         user,
@@ -73,6 +82,7 @@ def version_page(
         dataset=version.dataset,
         can_edit=can_edit(user),
         error=error,
+        stepper=stepper.of_version(db, version, here) if db is not None else None,
     )
 
 

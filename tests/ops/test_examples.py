@@ -2,9 +2,10 @@
 
 An example is a fenced block that names a language. `python` blocks of a page are one program, in
 their order; `sh` blocks are given to a shell that has `etude` and `make` (which only says what it
-would do); `json` is sent to `/v1`, or is its error body; `ini` names settings. What the examples
-take for granted stands in `etude`: the file, the model and the adapters that they name. A new
-example is run without further ado.
+would do), and where `docker compose` and `git` do nothing: deploy/smoke.sh runs the former for
+real. `json` is sent to `/v1`, or is its error body; `ini` names settings. What the examples take
+for granted stands in `etude`: the file, the model and the adapters that they name. A new example is
+run without further ado.
 """
 
 import json
@@ -90,6 +91,7 @@ class House:
             "etude-…": self.token,
             "/backups": str(self.folder / "backups"),
             "/new/place": str(self.folder / "new"),
+            "/old/place": str(self.folder / "old"),
         }
         for general, here in own.items():
             text = text.replace(general, here)
@@ -152,11 +154,14 @@ def lay_out(folder: Path) -> None:
     """Lay out what is there where a person types: files, `etude`, and programs of elsewhere."""
     (folder / "ward.csv").write_text(WARD)
     shutil.copytree(ROOT / "examples", folder / "examples")
+    shutil.copyfile(ROOT / ".env.example", folder / ".env.example")
     (folder / "backups").mkdir()
     programs = {
         "etude": UP,
         "python": f'#!/bin/sh\nexec {sys.executable} "$@"\n',
         "make": f'#!/bin/sh\nexec {shutil.which("make")} -n -C {ROOT} "$@" > /dev/null\n',
+        "docker": '#!/bin/sh\n[ "$1" = compose ]\n',
+        "git": '#!/bin/sh\n[ "$1" = pull ]\n',
         # A machine elsewhere is this one.
         "ssh": '#!/bin/sh\nshift\nexec sh -c "$*"\n',
         # Named by an example for a site's own model; it finds nothing.

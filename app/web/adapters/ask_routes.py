@@ -21,6 +21,7 @@ from app.core.models import Adapter, Conversation, User
 from app.datasets.privacy import typed
 from app.evaluation import lookups
 from app.people.auth import CurrentUser, can_edit
+from app.web import stepper
 from app.web.adapters import ask_page
 from app.web.adapters.ask_door import (
     answerer,
@@ -206,7 +207,9 @@ def _show(
     shown = ask_page.ask_page(
         db, user, adapter, known, conversation=conversation, tests_after=tests_after
     )
-    return page("adapters/ask.html", user, page=shown)
+    return page(
+        "adapters/ask.html", user, page=shown, stepper=stepper.of_adapter(db, adapter, "Use")
+    )
 
 
 def _begin(
@@ -394,7 +397,13 @@ def _refused(db: Session, user: User, adapter_id: int, form: AskForm, error: App
         form=form,
         error=error,
     )
-    return page("adapters/ask.html", user, status=error.status, page=shown)
+    return page(
+        "adapters/ask.html",
+        user,
+        status=error.status,
+        page=shown,
+        stepper=stepper.of_adapter(db, adapter, "Use"),
+    )
 
 
 def _show_history(
@@ -405,4 +414,6 @@ def _show_history(
     history = [*ask_page.history_from(form), turn]
     left = form.model_copy(update={"question": "", "example": ""})
     shown = ask_page.ask_page(db, user, adapter, known, history=history, form=left)
-    return page("adapters/ask.html", user, page=shown)
+    return page(
+        "adapters/ask.html", user, page=shown, stepper=stepper.of_adapter(db, adapter, "Use")
+    )

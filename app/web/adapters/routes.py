@@ -13,6 +13,7 @@ from app.core.errors import AppError
 from app.core.models import Adapter, Release, User
 from app.evaluation import cards
 from app.people.auth import CurrentUser, can_edit
+from app.web import stepper
 from app.web.adapters.page import ListPage, adapter_page
 from app.web.render import page
 
@@ -85,4 +86,10 @@ def _show(
     error: str = "",
 ) -> Response:
     shown = adapter_page(db, user, adapter, typed=typed, error=error)
-    return page("adapters/show.html", user, status=status, page=shown)
+    return page(
+        "adapters/show.html",
+        user,
+        status=status,
+        page=shown,
+        stepper=stepper.of_adapter(db, adapter, "Use"),
+    )

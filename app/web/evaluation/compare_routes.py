@@ -124,7 +124,7 @@ def _show(
         others=[one for one in adapters.list_adapters(db, user) if one.id not in there],
         going_on=list(waiting),
     )
-    return version_page("evaluation/compare.html", user, version, shown, error)
+    return version_page("evaluation/compare.html", user, version, shown, error, here="Result")
 
 
 def _line(line: Line) -> LineView:

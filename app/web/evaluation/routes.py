@@ -16,6 +16,7 @@ from app.datasets import examples, versions
 from app.evaluation import dont_know, evaluations, lookups, marking, reading, report
 from app.evaluation.report import Report
 from app.people.auth import CurrentUser, can_edit
+from app.web import stepper
 from app.web.evaluation import page as evaluation_pages
 from app.web.render import fragment, page
 
@@ -89,7 +90,9 @@ def show(db: Db, user: CurrentUser, evaluation_id: int) -> Response:
     """Show the count, what it means and what to look at first."""
     evaluation = reading.get(db, user, evaluation_id)
     shown = evaluation_pages.evaluation_page(db, user, evaluation)
-    return page("evaluation/show.html", user, page=shown)
+    return page(
+        "evaluation/show.html", user, page=shown, stepper=stepper.of_evaluation(db, evaluation)
+    )
 
 
 @router.get("/{evaluation_id}/answers")
@@ -107,7 +110,9 @@ def answers(
     shown = evaluation_pages.answers_page(
         db, user, evaluation, arm=arm, mark=mark, part=part, after=after
     )
-    return page("evaluation/answers.html", user, page=shown)
+    return page(
+        "evaluation/answers.html", user, page=shown, stepper=stepper.of_evaluation(db, evaluation)
+    )
 
 
 @router.post("/{evaluation_id}/look-up")

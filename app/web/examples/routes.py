@@ -65,7 +65,7 @@ def change_selected(
         if split is None and not form.sure:
             versions.require_editor(user)
             asked = examples_page.leave_out_page(chosen)
-            return version_page("examples/leave_out.html", user, version, asked)
+            return version_page("examples/leave_out.html", user, version, asked, here="Check")
         made = changes.derive(
             db,
             user,
@@ -140,7 +140,7 @@ def show_fix(db: Db, user: CurrentUser, version_id: int) -> Response:
     """Show how far a worker is with putting something right."""
     version = _ready(db, user, version_id)
     shown = examples_page.fix_page(db, version)
-    return version_page("examples/fix.html", user, version, shown)
+    return version_page("examples/fix.html", user, version, shown, here="Check")
 
 
 @router.post("/check")

@@ -15,6 +15,7 @@ from app.jobs import requests
 from app.people.auth import CurrentUser, require_role
 from app.training import failpoints
 from app.training.config import TrainConfig
+from app.web import stepper
 from app.web.forms import sent_fields
 from app.web.jobs import new_page
 from app.web.jobs.new_form import JobForm
@@ -132,4 +133,11 @@ def _page(
     status: int = 200,
 ) -> Response:
     shown = new_page.new_job_page(db, user, form, errors=errors)
-    return page("jobs/new.html", user, status=status, page=shown)
+    chosen = next((one for one in shown.versions if str(one.id) == form.version_id), None)
+    return page(
+        "jobs/new.html",
+        user,
+        status=status,
+        page=shown,
+        stepper=stepper.of_new_job(db, chosen) if chosen else None,
+    )

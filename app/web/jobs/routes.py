@@ -14,6 +14,7 @@ from app.core.models import Job
 from app.jobs import metrics, progress, requests, tensorboard
 from app.people.auth import CurrentUser, can_edit
 from app.training import failpoints
+from app.web import stepper
 from app.web.jobs.page import ListPage, job_page
 from app.web.render import page
 
@@ -152,4 +153,4 @@ def _show(
     error: str = "",
 ) -> Response:
     shown = job_page(db, user, job, beside=beside, typed=typed, error=error)
-    return page("jobs/show.html", user, status=status, page=shown)
+    return page("jobs/show.html", user, status=status, page=shown, stepper=stepper.of_job(db, job))

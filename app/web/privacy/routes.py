@@ -116,7 +116,7 @@ def _gate(
     error: AppError | None = None,
 ) -> Response:
     shown = privacy_page.gate_page(db, user, version, form)
-    return version_page("privacy/show.html", user, version, shown, error)
+    return version_page("privacy/show.html", user, version, shown, error, here="Personal details")
 
 
 def _patterns(

@@ -5,9 +5,20 @@ import re
 from sqlalchemy.orm import Session
 from starlette.testclient import TestClient
 
-from app.web.v1 import chat, evaluations, files, fine_tuning, general_questions, models, uploads
+from app.web.v1 import (
+    chat,
+    evaluations,
+    exports,
+    files,
+    fine_tuning,
+    general_questions,
+    models,
+    uploads,
+)
 from tests.app.web.pages import sign_in
 from tests.factories import make_user
+
+MODULES = (chat, evaluations, exports, files, fine_tuning, general_questions, models, uploads)
 
 
 def test_the_reference_is_for_people_who_are_signed_in(client: TestClient, db: Session) -> None:
@@ -40,7 +51,7 @@ def test_the_description_has_every_call_and_says_how_to_sign_in(
     assert described["components"]["securitySchemes"]["token"]["scheme"] == "bearer"
     served = {
         (method, getattr(route, "path", ""))
-        for module in (chat, evaluations, files, fine_tuning, general_questions, models, uploads)
+        for module in MODULES
         for route in module.router.routes
         for method in getattr(route, "methods", ())
     }

@@ -1,0 +1,173 @@
+"""The six steps at the top of each page about a piece of work, from a file to its use."""
+
+from datetime import UTC, datetime
+
+import pytest
+from sqlalchemy.orm import Session
+from starlette.testclient import TestClient
+
+from app.core.models import (
+    CheckStatus,
+    DatasetCheck,
+    JobStatus,
+    PrivacyReview,
+    Release,
+    ReviewStatus,
+    User,
+    VersionStatus,
+)
+from app.evaluation.arms import Arm
+from app.web import stepper
+from app.web.stepper import Stepper
+from tests.app.web.pages import sign_in
+from tests.factories import (
+    make_adapter,
+    make_dataset_version,
+    make_evaluation,
+    make_job,
+    make_user,
+)
+
+
+@pytest.fixture
+def user(db: Session) -> User:
+    return make_user(db)
+
+
+def states_of(found: Stepper | None) -> dict[str, str]:
+    assert found is not None
+    return {step.name: step.state for step in found.steps}
+
+
+def notes_of(found: Stepper | None) -> dict[str, str]:
+    assert found is not None
+    return {step.name: step.note for step in found.steps}
+
+
+def test_from_a_file_to_its_use(db: Session, user: User) -> None:
+    version = make_dataset_version(db, user=user, num_test=4)
+    version.status = VersionStatus.UPLOADED
+    db.flush()
+    found = stepper.of_version(db, version, "Data")
+    assert states_of(found) == {
+        "Data": "next", "Check": "later", "Personal details": "later",
+        "Train": "later", "Result": "later", "Use": "later",
+    }  # fmt: skip
+    assert found.number == 1
+    assert notes_of(found)["Data"] == "being read"
+
+    version.status = VersionStatus.READY
+    check = DatasetCheck(version_id=version.id, status=CheckStatus.WAITING)
+    db.add(check)
+    db.flush()
+    found = stepper.of_version(db, version, "Data")
+    assert states_of(found)["Data"] == "done"
+    assert (states_of(found)["Check"], notes_of(found)["Check"]) == ("next", "being checked")
+    check.status = CheckStatus.DONE
+    db.flush()
+    assert notes_of(stepper.of_version(db, version, "Data"))["Check"] == "nothing stands out"
+
+    job = make_job(db, user=user, version=version)
+    assert notes_of(stepper.of_version(db, version, "Data"))["Train"] == "waiting"
+    # Its own page says so itself, and goes on to say it.
+    assert notes_of(stepper.of_job(db, job))["Train"] == ""
+    job.status = JobStatus.FAILED
+    assert states_of(stepper.of_job(db, job))["Train"] == "wrong"
+    # Whoever makes another one begins anew.
+    assert states_of(stepper.of_new_job(db, version))["Train"] == "next"
+
+    trained = make_job(
+        db, user=user, version=version, status=JobStatus.SUCCEEDED, finished_at=datetime.now(UTC)
+    )
+    adapter = make_adapter(db, job=trained)
+    found = stepper.of_adapter(db, adapter, "Use")
+    assert states_of(found)["Train"] == "done"
+    assert (states_of(found)["Result"], states_of(found)["Use"]) == ("next", "next")
+    marks = {Arm.TUNED: "r" * 29 + "w" * 12, Arm.BASE: "w" * 41, Arm.LOOKUP: "w" * 41}
+    evaluation = make_evaluation(db, adapter=adapter, marks=marks)
+    found = stepper.of_evaluation(db, evaluation)
+    assert notes_of(found)["Result"] == "29 of 41 right"
+    assert found is not None
+    assert (found.here, found.number) == ("Result", 5)
+    adapter.release = Release.RELEASED
+    assert notes_of(stepper.of_adapter(db, adapter, "Use"))["Use"] == "released to colleagues"
+
+
+@pytest.mark.parametrize(
+    ("status", "done", "state", "note"),
+    [
+        (ReviewStatus.SCANNING, None, "next", "being searched"),
+        (ReviewStatus.UNDECIDED, None, "next", "your decision is needed"),
+        (ReviewStatus.FAILED, None, "wrong", "the search failed"),
+        (ReviewStatus.DECIDED, {}, "done", "none found"),
+        (ReviewStatus.DECIDED, {"name": {"keep": 2}}, "done", "2 kept"),
+    ],
+)
+def test_what_the_gate_makes_of_it(
+    db: Session,
+    user: User,
+    status: ReviewStatus,
+    done: dict[str, dict[str, int]] | None,
+    state: str,
+    note: str,
+) -> None:
+    version = make_dataset_version(db, user=user)
+    review = db.query(PrivacyReview).filter_by(version_id=version.id).one_or_none()
+    if review is None:
+        review = PrivacyReview(version_id=version.id)
+        db.add(review)
+    review.status, review.done = ReviewStatus.DECIDED, done
+    db.flush()
+    if status is ReviewStatus.SCANNING:
+        review.status = ReviewStatus.WAITING  # held by nobody
+    else:
+        review.status = status
+    db.flush()
+    found = stepper.of_version(db, version, "Personal details")
+    step = found.steps[2]
+    assert (step.state, step.note) == (state, note)
+    # What is held has no next step but the decision.
+    assert (states_of(found)["Train"] == "next") == (state == "done")
+
+
+def test_what_was_taken_out_in_another_version_is_counted(db: Session, user: User) -> None:
+    before = make_dataset_version(db, user=user)
+    after = make_dataset_version(db, user=user)
+    for version in (before, after):
+        db.query(PrivacyReview).filter_by(version_id=version.id).delete()
+    db.add(
+        PrivacyReview(
+            version_id=before.id, status=ReviewStatus.REPLACED, result_version_id=after.id,
+            done={"name": {"replace": 30, "keep": 1}, "phone": {"replace": 7}},
+        )
+    )  # fmt: skip
+    db.add(
+        PrivacyReview(version_id=after.id, status=ReviewStatus.DECIDED, done={"name": {"keep": 1}})
+    )
+    db.flush()
+    step = stepper.of_version(db, after, "Data").steps[2]
+    assert step.note == "37 taken out, 1 kept"
+    assert "newer version" in stepper.of_version(db, before, "Data").steps[2].note
+
+
+def test_each_page_of_the_work_shows_where_it_is(
+    client: TestClient, db: Session, user: User
+) -> None:
+    version = make_dataset_version(db, user=user, num_test=4)
+    job = make_job(db, user=user, version=version)
+    adapter = make_adapter(db, job=job)
+    evaluation = make_evaluation(db, adapter=adapter)
+    sign_in(client, db, user)
+    for address, number in (
+        (f"/versions/{version.id}", 1),
+        (f"/versions/{version.id}/privacy", 3),
+        (f"/jobs/new?version={version.id}", 4),
+        (f"/jobs/{job.id}", 4),
+        (f"/evaluations/{evaluation.id}", 5),
+        (f"/adapters/{adapter.id}", 6),
+        (f"/adapters/{adapter.id}/ask", 6),
+    ):
+        text = client.get(address).text
+        assert f"Step {number} of 6" in text, address
+        assert text.count('aria-current="step"') == 2, address  # for a desk, and for a phone
+    assert "Step " not in client.get("/").text
