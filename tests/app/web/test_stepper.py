@@ -7,6 +7,7 @@ from sqlalchemy.orm import Session
 from starlette.testclient import TestClient
 
 from app.core.models import (
+    Arm,
     CheckStatus,
     DatasetCheck,
     JobStatus,
@@ -16,7 +17,6 @@ from app.core.models import (
     User,
     VersionStatus,
 )
-from app.evaluation.arms import Arm
 from app.web import stepper
 from app.web.stepper import Stepper
 from tests.app.web.pages import sign_in
@@ -48,7 +48,8 @@ def test_from_a_file_to_its_use(db: Session, user: User) -> None:
     version = make_dataset_version(db, user=user, num_test=4)
     version.status = VersionStatus.UPLOADED
     db.flush()
-    found = stepper.of_version(db, version, "Data")
+    found: Stepper | None = stepper.of_version(db, version, "Data")
+    assert found is not None
     assert states_of(found) == {
         "Data": "next", "Check": "later", "Personal details": "later",
         "Train": "later", "Result": "later", "Use": "later",
