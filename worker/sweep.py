@@ -130,7 +130,7 @@ class _Sweep:
         self.beat_at = self.swept_at = self.reaped_at = float("-inf")
         # Whether anything waits or is held, on this site.
         self.is_needed = True
-        self.cleaned_at = self.ticked_at = boot_seconds()
+        self.cleaned_at = self.ticked_at = self.tick_began = boot_seconds()
         self.waiting_since: float | None = None
 
     def run(self) -> None:
@@ -146,6 +146,8 @@ class _Sweep:
                 self.gauges.new_xids.clear()  # written down; else they are told the next time
                 if self.beat_at >= self.ticked_at:
                     beats.tell()
+                if self._is_held_up():
+                    self.answering_since = None
                 self.answering_since = self.answering_since or boot_seconds()
             except DBAPIError as error:
                 self.answering_since = None
@@ -169,6 +171,7 @@ class _Sweep:
         return _stopping.is_set()
 
     def _tick(self, session: Session) -> None:
+        self.tick_began = boot_seconds()
         self.is_needed = bool(session.scalar(_IS_NEEDED))
         now = boot_seconds()
         is_beat = now - self.beat_at >= self.settings.heartbeat_seconds
@@ -217,9 +220,15 @@ class _Sweep:
         What fails begins the wait anew that the living are given to say so.
         """
         db.limit_silence(session, self.settings.lease_seconds)
-        seconds = min(_LOCK_SECONDS, self.settings.self_fence_seconds / 2)
-        wanted = func.set_config("lock_timeout", str(round(1000 * seconds)), True)
+        wanted = func.set_config("lock_timeout", str(round(1000 * self._lock_seconds())), True)
         session.execute(select(wanted))
+
+    def _lock_seconds(self) -> float:
+        return min(_LOCK_SECONDS, self.settings.self_fence_seconds / 2)
+
+    def _is_held_up(self) -> bool:
+        """Say whether this tick waited for a locked table: nobody could say that they live."""
+        return boot_seconds() - self.tick_began > self._lock_seconds()
 
     def _say_alive(self, session: Session) -> None:
         safeguards.record(session, self.worker.id)
@@ -276,7 +285,8 @@ class _Sweep:
     def _reap(self, session: Session) -> None:
         inputs.fail_hopeless(session)
         if (
-            self.answering_since is None
+            self._is_held_up()
+            or self.answering_since is None
             or boot_seconds() - self.answering_since < self.settings.reaper_patience_seconds
         ):
             return

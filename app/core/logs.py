@@ -34,6 +34,8 @@ _OUTAGES = frozenset(
     }
 )
 _OUTAGE_SECONDS = 60.0
+# So many characters of an error tell it from another, which may name a port or a process later on.
+_TOLD_APART, _MOST_KINDS = 32, 100
 
 
 def configure(
@@ -65,22 +67,29 @@ def configure(
 
 
 class _Seldom:
-    """Lets a line of some kinds through once in a while; the next says how many it stands for."""
+    """Lets a line of some kinds through once in a while; the next says how many it stands for.
+
+    Lines of one kind that give another error are another thing: a deadlock amid an outage is said.
+    """
 
     def __init__(self, events: frozenset[str], seconds: float) -> None:
         self._events, self._seconds = events, seconds
-        self._written_at: dict[str, float] = {}
-        self._left_out: dict[str, int] = {}
+        self._written_at: dict[tuple[str, str], float] = {}
+        self._left_out: dict[tuple[str, str], int] = {}
 
     def __call__(
         self, _: object, __: str, event: structlog.typing.EventDict
     ) -> structlog.typing.EventDict:
-        name, now = event["event"], time.monotonic()
-        if name not in self._events:
+        now = time.monotonic()
+        if event["event"] not in self._events:
             return event
+        name = (event["event"], str(event.get("error", ""))[:_TOLD_APART])
         if now - self._written_at.get(name, float("-inf")) < self._seconds:
             self._left_out[name] = self._left_out.get(name, 0) + 1
             raise structlog.DropEvent
+        if len(self._written_at) >= _MOST_KINDS:  # errors with a number in them, say
+            self._written_at.clear()
+            self._left_out.clear()
         self._written_at[name] = now
         if left_out := self._left_out.pop(name, 0):
             event["left_out"] = left_out  # lines like this one since the last

@@ -310,7 +310,7 @@ def test_f31_what_was_claimed_and_not_heard_of_is_gone_on_with(house: House) -> 
     started = processes.start_ticks(os.getpid())
     assert started is not None
     me = protocol.WorkerInfo(
-        "gpu-5@here", "here", identity.boot_id(), os.getpid(), started, ("cpu",)
+        "gpu-5@here", identity.host(), identity.boot_id(), os.getpid(), started, ("cpu",)
     )
     job = house.make_held_job(me, "steps=2 every=1")
     claim = protocol.unheard(house.db, me)
