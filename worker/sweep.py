@@ -203,7 +203,7 @@ class _Sweep:
         if taken:
             failpoints.commit(session, "take_back")
         else:
-            session.commit()  # it has locked the rows that it looked at
+            session.commit()  # its limits were for this alone
         for job_id in taken:
             _log.warning("job.taken_back", job=job_id)
 

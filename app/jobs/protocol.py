@@ -485,17 +485,25 @@ def take_back(
     """Take back at once what dead workers of this machine held; no lease has to run out.
 
     Args:
-        is_alive: Asked while the attempt's job is locked.
+        is_alive: Asked of each, and once more of who seems dead, while the attempt's job is locked:
+            what the living hold is not locked even for a moment, in which they could not find it.
         boot_id: Of this machine, to look at its other hosts as well: its containers.
     """
     is_here = Attempt.host == host
     if boot_id is not None:
         is_here = is_here | (Attempt.boot_id == boot_id)
-    rows = db.execute(
+    held = (
         select(Job.id, Job.attempt, Attempt)
         .join(Attempt, (Attempt.job_id == Job.id) & (Attempt.number == Job.attempt))
         .where(Job.status == JobStatus.RUNNING, is_here, Attempt.ended_at.is_(None))
+    )
+    seem_dead = [row.id for row in db.execute(held) if not is_alive(row.Attempt)]
+    if not seem_dead:
+        return []
+    rows = db.execute(
+        held.where(Job.id.in_(seem_dead))
         .with_for_update(skip_locked=True, of=Job)
+        .execution_options(populate_existing=True)
     ).all()
     dead = [row for row in rows if not is_alive(row.Attempt)]
     for row in dead:
