@@ -27,7 +27,7 @@ from app.training.plan.machine import DeviceInfo, this_cpu
 from app.training.plan.shape import LengthHistogram, Shape, count_parameters
 from bench import comparison, report, workload
 from bench.comparison import Arm
-from bench.train import RESULTS, whole_job
+from bench.train import NUM_EVALUATIONS, RESULTS, whole_job
 from worker.gpu.cpu_load import CpuLoad
 from worker.gpu.trainer_process import environment
 
@@ -54,7 +54,10 @@ def main() -> None:
     said = make_plan(model, histogram, spec, device)
     whole = None
     if not (arguments.imitate or arguments.quick):
-        whole = {"said_seconds": said.seconds} | whole_job(job)
+        config = spec.config.model_copy(update={"num_evaluations": NUM_EVALUATIONS})
+        of_whole = spec.model_copy(update={"config": config})
+        of_job = make_plan(model, histogram, of_whole, device)
+        whole = {"said_seconds": of_job.seconds} | whole_job(job)
         whole["ratio"] = whole["said_seconds"] / whole["seconds"]
     arm = Arm(
         "etude",
