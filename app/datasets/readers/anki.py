@@ -5,14 +5,13 @@ import json
 import re
 import sqlite3
 import zipfile
-import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any, BinaryIO, cast
 
 from app.datasets.mapping import LeftOut
 from app.datasets.readers import fragments
-from app.datasets.readers.files import File
+from app.datasets.readers.files import DAMAGES, File
 from app.datasets.readers.grids import Seen
 from app.datasets.readers.tables import csv_rows
 from app.datasets.readers.unreadable import Unreadable
@@ -207,7 +206,7 @@ def _collection(file: File) -> bytes:
                 raise Unreadable(_too_large())
             with archive.open(name) as entry:
                 return _held(cast(BinaryIO, entry), is_zstd=name == COLLECTIONS[0])
-    except (zipfile.BadZipFile, OSError, EOFError, NotImplementedError, zlib.error, ValueError):
+    except (*DAMAGES, ValueError):
         raise Unreadable(_DAMAGED) from None
 
 

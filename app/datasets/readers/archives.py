@@ -2,14 +2,13 @@
 
 import re
 import zipfile
-import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import NamedTuple
 
 from app.core.sentences import listed
 from app.datasets.readers import named_kinds
-from app.datasets.readers.files import Entry, File
+from app.datasets.readers.files import DAMAGES, Entry, File
 from app.datasets.readers.sniffing import (
     MAX_ZIP_RATIO,
     SMALL_BYTES,
@@ -88,7 +87,7 @@ def _unread(entry: Entry) -> str:
         return "empty"
     try:
         media = named_kinds.media_of(entry.head(named_kinds.HEAD_BYTES))
-    except (zipfile.BadZipFile, OSError, EOFError, NotImplementedError, RuntimeError, zlib.error):
+    except (*DAMAGES, RuntimeError):
         return ""  # said where it is read
     return f"a {media.sort}" if media else ""
 

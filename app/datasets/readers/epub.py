@@ -3,12 +3,11 @@
 import posixpath
 import re
 import zipfile
-import zlib
 from collections.abc import Iterator
 from urllib.parse import unquote
 
 from app.datasets.readers.blocks import Block
-from app.datasets.readers.files import Entry, File
+from app.datasets.readers.files import DAMAGES, Entry, File
 from app.datasets.readers.grids import Seen
 from app.datasets.readers.html_page import Facts, Page
 from app.datasets.readers.unreadable import Unreadable
@@ -41,7 +40,7 @@ def epub_blocks(file: File, seen: Seen) -> Iterator[Block]:
             book = _opened(archive, names)
             for number, name in enumerate(book, start=1):
                 yield from _chapter(Entry(file.path, archive, names[name]), number, seen)
-    except (zipfile.BadZipFile, OSError, EOFError, NotImplementedError, zlib.error):
+    except DAMAGES:
         raise Unreadable(_DAMAGED) from None
 
 

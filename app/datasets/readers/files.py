@@ -2,6 +2,7 @@
 
 import io
 import zipfile
+import zlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, cast
@@ -10,6 +11,8 @@ from app.datasets.readers.unreadable import Unreadable
 
 # Formats that need their whole file at hand have to fit into the reading process.
 MAX_HELD_BYTES = 256 * 1024**2
+# What zipfile raises of a package that is cut off, damaged, or packed in an unknown way.
+DAMAGES = (zipfile.BadZipFile, OSError, EOFError, NotImplementedError, zlib.error)
 
 
 @dataclass(frozen=True)

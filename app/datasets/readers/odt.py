@@ -6,13 +6,12 @@ counted.
 
 import re
 import zipfile
-import zlib
 from collections.abc import Iterator
 from typing import IO
 
 from app.datasets.readers import signs
 from app.datasets.readers.blocks import MAX_BLOCK_CHARACTERS, Block
-from app.datasets.readers.files import File
+from app.datasets.readers.files import DAMAGES, File
 from app.datasets.readers.grids import Seen
 from app.datasets.readers.mathml import MathMl
 from app.datasets.readers.odf import BLANKS, Look, Styles, count_of
@@ -58,7 +57,7 @@ def odt_blocks(file: File, seen: Seen) -> Iterator[Block]:
                     styles.read(stream)
             with archive.open("content.xml") as body:
                 yield from _Body(archive, styles, seen).blocks(body)
-    except (zipfile.BadZipFile, OSError, EOFError, NotImplementedError, zlib.error):
+    except DAMAGES:
         raise Unreadable(_DAMAGED) from None
 
 

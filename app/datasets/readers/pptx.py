@@ -7,14 +7,13 @@ struck out or hidden is left out and counted.
 import posixpath
 import re
 import zipfile
-import zlib
 from collections.abc import Iterator
 from typing import NamedTuple
 
 from app.datasets.readers import signs
 from app.datasets.readers.blocks import MAX_BLOCK_CHARACTERS, Block
 from app.datasets.readers.equations import Equation
-from app.datasets.readers.files import File
+from app.datasets.readers.files import DAMAGES, File
 from app.datasets.readers.grids import Seen
 from app.datasets.readers.unreadable import Unreadable
 from app.datasets.readers.xml_stream import XmlStream
@@ -56,7 +55,7 @@ def pptx_blocks(file: File, seen: Seen, *, takes_hidden: bool = False) -> Iterat
                     seen.add("hidden_slide", number)
                 else:
                     yield from _slide_blocks(archive, names, name, slide, seen)
-    except (zipfile.BadZipFile, OSError, EOFError, NotImplementedError, zlib.error):
+    except DAMAGES:
         raise Unreadable(_DAMAGED) from None
 
 

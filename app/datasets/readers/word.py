@@ -7,14 +7,13 @@ struck out, hidden or deleted is left out and counted.
 
 import re
 import zipfile
-import zlib
 from collections.abc import Iterator
 from typing import IO, NamedTuple
 
 from app.datasets.readers import signs
 from app.datasets.readers.blocks import MAX_BLOCK_CHARACTERS, Block
 from app.datasets.readers.equations import Equation
-from app.datasets.readers.files import File
+from app.datasets.readers.files import DAMAGES, File
 from app.datasets.readers.grids import Seen
 from app.datasets.readers.unreadable import Unreadable
 from app.datasets.readers.xml_stream import XmlStream
@@ -53,7 +52,7 @@ def word_blocks(file: File, seen: Seen) -> Iterator[Block]:
             notes = _read_notes(archive, styles, seen)
             with archive.open(names[0]) as body:
                 yield from _Body(styles, seen, notes).blocks(body)
-    except (zipfile.BadZipFile, OSError, EOFError, NotImplementedError, zlib.error):
+    except DAMAGES:
         raise Unreadable(_DAMAGED) from None
 
 

@@ -1,13 +1,12 @@
 """Sheets of workbooks of any kind as tables: what they show, never their formulas or macros."""
 
 import zipfile
-import zlib
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Any, Protocol
 
 from app.datasets.mapping import Hidden, Merged
-from app.datasets.readers.files import File, Inner
+from app.datasets.readers.files import DAMAGES, File, Inner
 from app.datasets.readers.grids import Area, GridRow, Seen, table_rows
 from app.datasets.readers.headers import Rows, with_header
 from app.datasets.readers.ods import OdsBook
@@ -148,5 +147,5 @@ def _whole() -> Iterator[None]:
     """Say in a sentence what is wrong with a package."""
     try:
         yield
-    except (zipfile.BadZipFile, OSError, EOFError, NotImplementedError, zlib.error):
+    except DAMAGES:
         raise Unreadable(_DAMAGED) from None
