@@ -93,7 +93,7 @@ def main() -> None:
     if "failure" in measured:
         sys.exit(f"It could not be trained: {measured['failure']}")
     body["ratio"] = said.tokens_per_second / measured["tokens_per_second"]
-    if not (arguments.no_results or arguments.quick):
+    if not arguments.no_results:
         path = RESULTS / f"estimate-{kind}-{body['date']}.json"
         path.write_text(json.dumps(body, indent=1) + "\n")
         report.write()
@@ -163,7 +163,7 @@ def _given(arguments: argparse.Namespace) -> list[str]:
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--imitate", choices=["avx2"], default="", help="do without newer ones")
-    parser.add_argument("--quick", action="store_true", help="no whole job; writes no results")
+    parser.add_argument("--quick", action="store_true", help="no whole job")
     parser.add_argument("--steps", type=int, default=4, help="measured ones")
     parser.add_argument("--no-results", action="store_true", help="only print")
     return parser.parse_args()
