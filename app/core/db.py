@@ -1,5 +1,7 @@
 """Engine, session factory and the Db dependency."""
 
+import select as sockets
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import lru_cache
@@ -10,8 +12,18 @@ import structlog
 from fastapi import Depends
 from psycopg import errors, sql
 from psycopg.conninfo import make_conninfo
-from sqlalchemy import ColumnElement, Engine, Text, create_engine, func, make_url, select, text
-from sqlalchemy.exc import ArgumentError, DBAPIError, OperationalError
+from sqlalchemy import (
+    ColumnElement,
+    Engine,
+    Text,
+    create_engine,
+    event,
+    func,
+    make_url,
+    select,
+    text,
+)
+from sqlalchemy.exc import ArgumentError, DBAPIError, InvalidatePoolError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.orm import Session, sessionmaker
 
@@ -21,6 +33,8 @@ from app.core.errors import AppError, DiskFull, Invalid, Unavailable
 MIN_SERVER_VERSION = 150000  # PostgreSQL 15
 # What takes longer than this while a job is held waits for somebody's lock; it is tried again.
 HOLDING_SECONDS = 5.0
+# A connection that lay idle for less is looked at, not asked, before it is used.
+_TRUSTED_SECONDS = 5.0
 
 _log = structlog.get_logger()
 
@@ -28,7 +42,38 @@ _log = structlog.get_logger()
 @lru_cache
 def engine() -> Engine:
     """Return this process's engine. A dead connection is replaced before it is used."""
-    return make_engine(settings.get().database_url)
+    made = make_engine(settings.get().database_url, pool_pre_ping=False)
+    event.listen(made, "checkin", _note_idle)
+    event.listen(made, "checkout", _check_life)
+    return made
+
+
+def _note_idle(_connection: psycopg.Connection | None, record: Any) -> None:
+    record.info["idle_since"] = time.monotonic()
+
+
+def _check_life(connection: psycopg.Connection, record: Any, _proxy: Any) -> None:
+    """Find out whether a connection still lives, and ask the server only where that is open.
+
+    A server that ends says so, and its socket can be read then: a look costs nothing, where a
+    question before each page cost a way to the server and back. A machine that vanished says
+    nothing, so what lay idle for longer is asked.
+
+    Raises:
+        InvalidatePoolError: it is dead; the pool takes another.
+    """
+    since = record.info.get("idle_since")
+    if since is None:  # made for this use
+        return
+    look = sockets.poll()
+    look.register(connection.pgconn.socket, sockets.POLLIN)
+    if time.monotonic() - since < _TRUSTED_SECONDS and not look.poll(0):
+        return
+    try:
+        connection.execute("")
+        connection.rollback()
+    except psycopg.Error as error:
+        raise InvalidatePoolError from error
 
 
 def make_engine(url: str, server_options: str = "", **options: object) -> Engine:
