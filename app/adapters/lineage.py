@@ -22,6 +22,8 @@ class Ancestor:
 
 def ancestors(db: Session, entries: Sequence[dict[str, Any]]) -> list[Ancestor]:
     """Return those that a job's or an adapter's lineage names, the nearest first."""
+    if not entries:
+        return []
     wanted = [entry["adapter_id"] for entry in entries]
     there = {
         row.id: row.name

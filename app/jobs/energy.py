@@ -1,6 +1,6 @@
 """What a job takes in energy and money: beforehand as a range from like jobs, then as measured."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from sqlalchemy import func, select
@@ -51,17 +51,13 @@ class Shown(NamedTuple):
     covers: str
 
 
-def measured(db: Session, job: Job) -> Measured | None:
+def measured(attempts: Sequence[Attempt]) -> Measured | None:
     """Add up a job's attempts; nothing where none was measured."""
-    joules, number, source, attempts = db.execute(
-        select(
-            func.sum(Attempt.energy_joules),
-            func.count(Attempt.energy_joules),
-            func.max(Attempt.energy_source),
-            func.count(),
-        ).where(Attempt.job_id == job.id)
-    ).one()
-    return Measured(joules or 0.0, source or "", number == attempts) if number else None
+    known = [each.energy_joules for each in attempts if each.energy_joules is not None]
+    if not known:
+        return None
+    source = max(each.energy_source or "" for each in attempts)
+    return Measured(sum(known), source, len(known) == len(attempts))
 
 
 def likely(
@@ -142,9 +138,9 @@ def before(
     )
 
 
-def shown(db: Session, job: Job) -> Shown:
-    """Put both in words for the job's page."""
-    guess, used_energy = estimate(db, job), measured(db, job)
+def shown(db: Session, job: Job, attempts: Sequence[Attempt]) -> Shown:
+    """Put both in words for the job's page, given all attempts of the job."""
+    guess, used_energy = estimate(db, job), measured(attempts)
     if used_energy is not None:
         form = "{used}" if used_energy.is_whole else "at least {used}"
         said, cost = (form.format(used=words(used_energy.joules)) for words in (_kwh, _money))

@@ -3,15 +3,23 @@
 import hashlib
 from datetime import UTC, datetime, timedelta
 
-from sqlalchemy import ColumnElement, and_, case, delete, select, update
+from sqlalchemy import ColumnElement, and_, case, delete, func, select, update
 from sqlalchemy.orm import Session
 
 from app.core import audit, clock, settings
 from app.core.errors import NotFound
-from app.core.models import User, WebSession
+from app.core.models import Notice, User, WebSession
 
 # Often enough for limits of minutes, and no write for every page.
 _NOTED_EVERY = timedelta(minutes=1)
+_UNREAD = "num_unread"
+_NUM_UNREAD = (
+    select(func.count())
+    .select_from(Notice)
+    .where(Notice.user_id == WebSession.user_id, Notice.read_at.is_(None))
+    .correlate(WebSession)
+    .scalar_subquery()
+)
 
 
 def digest(secret: str) -> bytes:
@@ -30,11 +38,28 @@ def counts_still() -> ColumnElement[bool]:
 
 
 def get(db: Session, secret: str) -> WebSession | None:
-    """Return the session of a cookie, if it still counts."""
+    """Return the session of a cookie, if it still counts.
+
+    How many notices its person has not read comes along: each page shows it (`num_unread`).
+    """
     if not secret:
         return None
-    query = select(WebSession).where(WebSession.token_hash == digest(secret), counts_still())
-    return db.scalars(query).first()
+    row = db.execute(
+        select(WebSession, _NUM_UNREAD).where(
+            WebSession.token_hash == digest(secret), counts_still()
+        )
+    ).first()
+    if row is None:
+        return None
+    signed_in, number = row
+    db.info[_UNREAD, signed_in.user_id] = number
+    return signed_in
+
+
+def num_unread(db: Session, user: User) -> int | None:
+    """Return how many notices a person had not read when the request began; None: not looked."""
+    number: int | None = db.info.get((_UNREAD, user.id))
+    return number
 
 
 def note_use(db: Session, signed_in: WebSession) -> None:

@@ -18,6 +18,7 @@ from app.core.models import DatasetVersion, User
 from app.core.sentences import counted
 from app.datasets import parts
 from app.notices import inbox
+from app.people import sessions
 from app.people.auth import can_edit
 from app.web import stepper
 
@@ -47,7 +48,7 @@ def page(
         headers: What goes with it.
         context: Further names for the template.
     """
-    bell = num_unread(user)
+    bell = _at_the_bell(user)
     known = (
         {field.name: getattr(content, field.name) for field in fields(content)} if content else {}
     )
@@ -86,10 +87,13 @@ def version_page(
     )
 
 
-def num_unread(user: User | None) -> int:
-    """Count the notices that the bell at the top speaks of; none on a page without a session."""
+def _at_the_bell(user: User | None) -> int:
+    """Return what the bell at the top speaks of; none on a page without a session."""
     db = object_session(user) if user is not None else None
-    return inbox.num_unread(db, user) if db is not None and user is not None else 0
+    if db is None or user is None:
+        return 0
+    known = sessions.num_unread(db, user)
+    return inbox.num_unread(db, user) if known is None else known
 
 
 def fragment(

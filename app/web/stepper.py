@@ -99,11 +99,12 @@ def of_evaluation(db: Session, evaluation: Evaluation) -> Stepper | None:
 def _stepper(
     db: Session, here: Name, version: DatasetVersion, job: Job | None, adapter: Adapter | None
 ) -> Stepper:
-    standing = states.of(db, version)
+    review, before = reviews.around(db, version.id)
+    standing = states.beside([version], {version.id: review} if review else {})[version.id]
     makers: list[Callable[[], Step]] = [
         lambda: _data(version, standing),
         lambda: _check(db, version, standing),
-        lambda: _details(db, version, standing),
+        lambda: _details(version, standing, review, before),
         lambda: _train(version, standing, job),
         lambda: _result(db, adapter),
         lambda: _use(adapter),
@@ -142,8 +143,13 @@ def _check(db: Session, version: DatasetVersion, standing: states.Standing) -> S
     return Step("Check", "done", note if found else "nothing stands out", address)
 
 
-def _details(db: Session, version: DatasetVersion, standing: states.Standing) -> Step:
-    """Say how the privacy gate stands."""
+def _details(
+    version: DatasetVersion,
+    standing: states.Standing,
+    review: PrivacyReview | None,
+    before: PrivacyReview | None,
+) -> Step:
+    """Say how the privacy gate stands, given the version's review and that which made it."""
     if not standing.has_rows:
         return Step("Personal details", "later")
     address = f"/versions/{version.id}/privacy"
@@ -160,17 +166,12 @@ def _details(db: Session, version: DatasetVersion, standing: states.Standing) ->
             return Step("Personal details", "next", "not searched yet", address)
         case states.State.REPLACED:
             return Step("Personal details", "done", "taken out in a newer version", address)
-    review = reviews.of(db, version.id)
     if review is None or review.status is not ReviewStatus.DECIDED:
         return Step("Personal details", "done", "not searched", address)
-    return Step("Personal details", "done", _decided(db, version, review), address)
+    return Step("Personal details", "done", _decided(review, before), address)
 
 
-def _decided(db: Session, version: DatasetVersion, review: PrivacyReview) -> str:
-    # What was taken out of a version stands in the one that it was made from.
-    before = db.scalars(
-        select(PrivacyReview).where(PrivacyReview.result_version_id == version.id).limit(1)
-    ).first()
+def _decided(review: PrivacyReview, before: PrivacyReview | None) -> str:
     kept = _sum(review, lambda action: action == "keep")
     taken_out = _sum(before, lambda action: action != "keep") if before is not None else 0
     said = [f"{taken_out:,} taken out"] * bool(taken_out) + [f"{kept:,} kept"] * bool(kept)

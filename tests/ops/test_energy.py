@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
-from sqlalchemy import update
+from sqlalchemy import select, update
 from sqlalchemy.orm import Session
 from starlette.testclient import TestClient
 
@@ -58,6 +58,11 @@ def test_a_driver_that_was_loaded_again_begins_at_nought() -> None:
     assert meter.sample() == 35
 
 
+def shown(db: Session, job: Job) -> energy.Shown:
+    attempts = select(Attempt).where(Attempt.job_id == job.id)
+    return energy.shown(db, job, list(db.scalars(attempts)))
+
+
 def test_attempts_are_summed_and_money_is_shown(
     db: Session, client: TestClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -67,12 +72,12 @@ def test_attempts_are_summed_and_money_is_shown(
         like = make_job(db, status=JobStatus.SUCCEEDED, trained_tokens=3_600_000)
         add_attempt(db, like, 1, joules)
     job = make_job(db, status=JobStatus.SUCCEEDED, plan=plan, measured=measured)
-    assert energy.shown(db, job)[:3] == (
+    assert shown(db, job)[:3] == (
         "1.00 to 2.00 kWh", "not measured on this machine", ""
     )  # fmt: skip
     add_attempt(db, job, 1, 1.8e6)
     add_attempt(db, job, 2, 3.6e6)
-    assert energy.shown(db, job).measured == "1.50 kWh"
+    assert shown(db, job).measured == "1.50 kWh"
     add_attempt(db, job, 3, None)
     monkeypatch.setenv("ETUDE_PRICE_PER_KWH", "0.3")
     settings.get.cache_clear()
@@ -141,6 +146,6 @@ def test_what_like_jobs_took_is_said_before_the_start(
 def test_small_numbers_have_a_smaller_unit(db: Session) -> None:
     job = make_job(db, status=JobStatus.SUCCEEDED)
     add_attempt(db, job, 1, 900.0, "cpu")
-    shown = energy.shown(db, job)
-    assert (shown.predicted, shown.measured, shown.measured_cost) == ("—", "0.25 Wh", "")
-    assert shown.covers == "everything that ran on the processor"
+    said = shown(db, job)
+    assert (said.predicted, said.measured, said.measured_cost) == ("—", "0.25 Wh", "")
+    assert said.covers == "everything that ran on the processor"

@@ -60,7 +60,7 @@ class PrivacyReview(Leased, Base):
     created_at: Mapped[datetime] = mapped_column(server_default=func.now())
     # When a worker last took it: people's data is looked at in turn.
     claimed_at: Mapped[datetime | None]
-    decided_by: Mapped[User | None] = relationship(lazy="joined")
+    decided_by: Mapped[User | None] = relationship()
     __table_args__ = (
         Index(None, "status"),
         CheckConstraint(

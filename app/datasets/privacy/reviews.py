@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
-from sqlalchemy import ColumnElement, and_, delete, exists, func, select, update
+from sqlalchemy import ColumnElement, and_, delete, exists, func, or_, select, update
 from sqlalchemy.orm import Mapped, Session, aliased, object_session
 
 from app import notices
@@ -71,6 +71,19 @@ def of(db: Session, version_id: int) -> PrivacyReview | None:
     return db.scalars(
         select(PrivacyReview).where(PrivacyReview.version_id == version_id)
     ).one_or_none()
+
+
+def around(db: Session, version_id: int) -> tuple[PrivacyReview | None, PrivacyReview | None]:
+    """Return a version's review, and that of the version from which it was made by a decision.
+
+    What was taken out of a version stands in the latter.
+    """
+    both = or_(
+        PrivacyReview.version_id == version_id, PrivacyReview.result_version_id == version_id
+    )
+    found = list(db.scalars(select(PrivacyReview).where(both)))
+    own = next((each for each in found if each.version_id == version_id), None)
+    return own, next((each for each in found if each is not own), None)
 
 
 def of_many(db: Session, version_ids: Sequence[int]) -> dict[int, PrivacyReview]:

@@ -21,7 +21,17 @@ from app.core.models import (
 )
 from app.datasets import versions
 from app.evaluation import reading
-from app.jobs import afterwards, cuts, energy, metrics, practice, progress, rights, states
+from app.jobs import (
+    afterwards,
+    cuts,
+    energy,
+    metrics,
+    practice,
+    progress,
+    requests,
+    rights,
+    states,
+)
 from app.people.auth import can_edit
 from app.training.config import PRESETS, Preset, TrainConfig
 from app.web.evaluation import curve_page
@@ -111,7 +121,6 @@ def job_page(
     error: str = "",
 ) -> JobPage:
     """Gather what a job's page shows; `typed` and `error` are of a name that was refused."""
-    db.refresh(job)
     points = curve_points(db, job)
     config = TrainConfig.model_validate(job.config)
     preset = closest_preset(config, job.base_model.config)
@@ -122,7 +131,9 @@ def job_page(
         .order_by(JobEvent.seq.desc())
         .limit(_NUM_LOG_LINES)
     )
-    attempts = select(Attempt).where(Attempt.job_id == job.id).order_by(Attempt.number)
+    attempts = list(
+        db.scalars(select(Attempt).where(Attempt.job_id == job.id).order_by(Attempt.number))
+    )
     held_out = db.get(DatasetVersion, held_out_id) if held_out_id else None
     sizes = practice.sizes(job, held_out)
     judged = reading.of_adapter(db, job.adapter.id) if job.adapter else None
@@ -144,9 +155,9 @@ def job_page(
         learns_preferences=config.objective == "dpo",
         cut=_cut(db, job),
         log=list(db.scalars(log)),
-        attempts=list(db.scalars(attempts)),
-        device=_device(db, job),
-        energy=energy.shown(db, job),
+        attempts=attempts,
+        device=_device(job, attempts),
+        energy=energy.shown(db, job, attempts),
         held_out=held_out,
         retry_of=db.get(Job, job.retry_of_id) if job.retry_of_id else None,
         started_from=lineage.ancestors(db, job.lineage),
@@ -294,7 +305,8 @@ def _others(db: Session, user: User, job: Job) -> list[Job]:
     rows = select(Job).where(
         Job.department_id == user.department_id, Job.id != job.id, Job.step > 0
     )
-    return list(db.scalars(rows.order_by(same_data, Job.id.desc()).limit(_NUM_OTHERS)))
+    chosen = rows.order_by(same_data, Job.id.desc()).limit(_NUM_OTHERS)
+    return list(db.scalars(chosen.options(*requests.BARE)))
 
 
 def _cut(db: Session, job: Job) -> str:
@@ -303,11 +315,11 @@ def _cut(db: Session, job: Job) -> str:
     return cuts.sentence(found, practice.chosen_by(job)) if found else ""
 
 
-def _device(db: Session, job: Job) -> str:
+def _device(job: Job, attempts: list[Attempt]) -> str:
     if job.status is not JobStatus.RUNNING:
         return ""
-    attempt = db.get(Attempt, (job.id, job.attempt))
-    names = [str(device) for device in attempt.devices] if attempt else []
+    here = next((each for each in attempts if each.number == job.attempt), None)
+    names = [str(device) for device in here.devices] if here else []
     return ", ".join(
         "the CPU" if name == "cpu" else name.replace("cuda:", "GPU ") for name in names
     )
