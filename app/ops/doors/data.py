@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from sqlalchemy.orm import Session
 
     from app.core.models import User
-    from app.datasets.readers.reading import ReadAs
+    from app.datasets.readers.inspections import ReadAs
     from app.datasets.turns import TurnRole
 
 data_app = typer.Typer(help="Files to learn from.", no_args_is_help=True)
@@ -226,7 +226,7 @@ def _read_as(chunk_tokens: int | None, overlap_tokens: int, **chosen: Any) -> "R
         MAX_CHUNK_TOKENS,
         MIN_CHUNK_TOKENS,
     )
-    from app.datasets.readers.reading import ReadAs
+    from app.datasets.readers.inspections import ReadAs
 
     low, high = MIN_CHUNK_TOKENS, MAX_CHUNK_TOKENS
     chunk_tokens = DEFAULT_CHUNK_TOKENS if chunk_tokens is None else chunk_tokens

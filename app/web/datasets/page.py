@@ -29,7 +29,7 @@ from app.datasets import changes, examples, fits, lengths, parts, states, versio
 from app.datasets import mapping as mappings
 from app.datasets.conversations import assemble
 from app.datasets.mapping import ColumnRole, Mapping
-from app.datasets.readers import encodings, reading
+from app.datasets.readers import encodings, inspections
 from app.datasets.readers.chats import (
     DEFAULT_PAUSE_MINUTES,
     MAX_PAUSE_MINUTES,
@@ -41,11 +41,7 @@ from app.datasets.readers.documents import (
     MIN_CHUNK_TOKENS,
 )
 from app.datasets.readers.headers import MAX_HEADER_ROW
-from app.datasets.readers.reading import (
-    ALL_SHEETS,
-    Inspection,
-    ReadAs,
-)
+from app.datasets.readers.inspections import ALL_SHEETS, Inspection, ReadAs
 from app.datasets.states import Standing
 from app.datasets.turns import TurnRole, plain_word
 from app.training.chat import ChatError, Segment, is_pair
@@ -585,7 +581,7 @@ def _words(field: str, chosen: list[str], found: dict[str, int]) -> list[Unknown
     ]
 
 
-def _row(row: reading.PreviewRow, columns: list[str]) -> PreviewRow:
+def _row(row: inspections.PreviewRow, columns: list[str]) -> PreviewRow:
     return PreviewRow(row.number, [_cell(row.values.get(name)) for name in columns])
 
 

@@ -26,7 +26,7 @@ from app.datasets.mapping import MAX_WORDS, Hidden, Merged, Options
 from app.datasets.privacy import reviews
 from app.datasets.readers.chats import MAX_PAUSE_MINUTES, MIN_PAUSE_MINUTES
 from app.datasets.readers.headers import MAX_HEADER_ROW
-from app.datasets.readers.reading import ReadAs
+from app.datasets.readers.inspections import ReadAs
 from app.datasets.turns import TurnRole
 from app.people import auth
 from app.people.auth import TokenUser

@@ -9,7 +9,7 @@ from app.core.errors import AppError
 from app.core.models import StoredFile, User
 from app.datasets import part_uploads, stored_files, uploads, versions
 from app.datasets.part_uploads import PartUpload
-from app.datasets.readers.reading import ReadAs
+from app.datasets.readers.inspections import ReadAs
 from app.people.auth import TokenUser
 from app.web.multipart import Received, received
 from app.web.v1 import creation, files, transport

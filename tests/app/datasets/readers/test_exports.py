@@ -10,7 +10,8 @@ from app.datasets.conversations import assemble
 from app.datasets.mapping import LeftOut
 from app.datasets.proposals import propose
 from app.datasets.readers import named_kinds
-from app.datasets.readers.reading import Inspection, ReadAs, inspect, open_rows
+from app.datasets.readers.inspections import Inspection, ReadAs
+from app.datasets.readers.reading import inspect, open_rows
 from app.datasets.readers.sheets import read_sheet
 from app.datasets.readers.unreadable import Unreadable
 from tests import exports, files
