@@ -593,6 +593,58 @@ def test_gemini_of_google_takeout(tmp_path: Path) -> None:
     ]
 
 
+def test_gemini_of_google_takeout_as_a_web_page(tmp_path: Path) -> None:
+    date = "Mar 27, 2026, 8:00:00\u202fAM CET"
+    page = exports.activity(
+        exports.activity_cell(
+            f"Prompted&nbsp;How much &amp; how often<br>below 20 kg?<br>{date}<br>"
+            "<p>10 mg/kg, up to 10<sup>3</sup> mg</p><ul><li>with water</li></ul>"
+        ),
+        exports.activity_cell(
+            "Eingegebener Prompt:&nbsp;Was ist Asthma?<br>27.03.2026, 08:00:00 MEZ<br><p>Eng.</p>"
+        ),
+        exports.activity_cell(
+            "Prompted&nbsp;What is this?<br>Attached 1 file.<br>-&nbsp;<a href='a.png'>a.png</a>"
+            f"<br>{date}<br><p>A knee.</p>"
+        ),
+        # A language of which nobody wrote down the words: told by what stands below it.
+        exports.activity_cell(
+            "Gav instruktionen&nbsp;vilken?<br>4 juli 2026 09:15:00 CEST<br><p>Den.</p>"
+        ),
+        exports.activity_cell(f"Used&nbsp;Gemini Apps<br>{date}<br>"),
+        exports.activity_cell(f"Created Gemini Canvas titled&nbsp;Plan<br>{date}<br><p>1.</p>"),
+        exports.activity_cell(f"Watched&nbsp;<a href=x>Film</a><br>{date}<br>", "YouTube"),
+    )
+    found, made = rows(tmp_path, page)
+    assert (found.format, found.place, found.columns) == (
+        "html",
+        "entry",
+        ["question", "answer", "date"],
+    )
+    assert made == [
+        (
+            "How much & how often\nbelow 20 kg?",
+            "10 mg/kg, up to 10³ mg\n\n- with water",
+            "Mar 27, 2026, 8:00:00 AM CET",
+        ),
+        ("Was ist Asthma?", "Eng.", "27.03.2026, 08:00:00 MEZ"),
+        ("What is this?", "A knee.", "Mar 27, 2026, 8:00:00 AM CET"),
+        ("vilken?", "Den.", "4 juli 2026 09:15:00 CEST"),
+        "notice",
+        "notice",
+        "notice",
+    ]
+    assert propose(found).is_sure
+    assert any("1 question was asked with a file" in said for said in found.warnings)
+    # As Takeout packs it, with what it puts beside everything; and read as a document on request.
+    packed = {
+        "Takeout/archive_browser.html": "<html><h1>Your archive</h1></html>",
+        "Takeout/My Activity/Gemini Apps/MyActivity.html": page,
+    }
+    assert rows(tmp_path, files.zip_of(packed))[1] == made
+    assert rows(tmp_path, page, form="document")[0].is_document
+
+
 def test_gemini_as_its_api_has_turns(tmp_path: Path) -> None:
     line = {
         "systemInstruction": {"parts": [{"text": "Be brief."}]},
