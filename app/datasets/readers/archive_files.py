@@ -9,6 +9,7 @@ from app.datasets.readers.files import Entry, File
 from app.datasets.readers.inspections import Inspection, ReadAs, new_inspection
 from app.datasets.readers.joining import joined, named
 from app.datasets.readers.sources import Source
+from app.datasets.readers.unreadable import Unreadable
 
 OpenFile = Callable[[File, ReadAs, ExitStack], Source]
 
@@ -28,11 +29,23 @@ def open_archive(file: File, read_as: ReadAs, stack: ExitStack, open_file: OpenF
         )
     if slack.is_export(entries):
         return _open_slack(entries, inspection, read_as)
+    names = [archives.shown(entry.info.filename) for entry in entries]
+    _check_names(read_as, names)
+    inspection.files = read_as.files
     parts = [
-        (archives.shown(entry.info.filename), _entry_opener(entry, read_as, open_file))
-        for entry in entries
+        (name, _entry_opener(entry, read_as.of_file(name), open_file))
+        for name, entry in zip(names, entries, strict=True)
     ]
-    return joined(parts, inspection, "file")
+    return joined(parts, inspection, "file", read_as)
+
+
+def _check_names(read_as: ReadAs, names: list[str]) -> None:
+    for name in read_as.files:
+        if name not in names:
+            raise Unreadable(
+                f"“{name[:80]}”, for which something was chosen, is not among the files that are "
+                "read of this ZIP; write its name as it stands there, with its folder."
+            )
 
 
 def _chat_apart(entries: list[Entry]) -> tuple[list[Entry], list[archives.PassedOver]]:

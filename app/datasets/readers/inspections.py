@@ -39,8 +39,20 @@ Format = Literal[
 ]
 # Instead of a sheet's name, which cannot hold this sign: all of them as one table.
 ALL_SHEETS = "*"
+MAX_CHOSEN_FILES = 1000
 NUM_PREVIEW_ROWS = 20
 DocumentUse = Literal["pairs", "text"]
+
+
+class FileChoices(BaseModel):
+    """What a person chose for one file of a ZIP; what is not said is as for all of them."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    options: Options | None = None
+    pause_minutes: int | None = Field(
+        default=None, ge=chats.MIN_PAUSE_MINUTES, le=chats.MAX_PAUSE_MINUTES
+    )
 
 
 class ReadAs(BaseModel):
@@ -67,6 +79,8 @@ class ReadAs(BaseModel):
         ge=chats.MIN_PAUSE_MINUTES,
         le=chats.MAX_PAUSE_MINUTES,
     )
+    # Of a ZIP: the last two for single files of it, by their names.
+    files: dict[str, FileChoices] = Field(default={}, max_length=MAX_CHOSEN_FILES)
     # Columns as the file has them, for sheets that people get back: neither a quiz nor a chat.
     as_it_stands: bool = False
     # Of a text file: rows and columns, or prose.
@@ -90,6 +104,11 @@ class ReadAs(BaseModel):
             raise ValueError("pieces may overlap by at most half of their length")
         return self
 
+    def of_file(self, name: str) -> "ReadAs":
+        """Say how one file of a ZIP is to be read."""
+        chosen = self.files.get(name, FileChoices()).model_dump(exclude_none=True)
+        return self.model_copy(update={"files": {}, **chosen})
+
     def explain(self, mapping: Mapping) -> None:
         """Put into a mapping what a person said of words."""
         mapping.roles, mapping.speakers = (
@@ -109,6 +128,9 @@ class Part(BaseModel):
 
     name: str
     num_rows: int = 0
+    # How it was read, of what has options to choose from and of what pauses divide.
+    options: Options | None = None
+    pause_minutes: int | None = None
 
 
 class Inspection(BaseModel):
@@ -134,6 +156,8 @@ class Inspection(BaseModel):
     # Of what has options to choose from, and of what pauses divide.
     options: Options | None = None
     pause_minutes: int | None = None
+    # What was chosen for single files of a ZIP.
+    files: dict[str, FileChoices] = {}
     # Of a document: the way that was taken, and how long the pieces of text are.
     way: DocumentUse | None = None
     chunk_tokens: int = documents.DEFAULT_CHUNK_TOKENS
@@ -172,6 +196,7 @@ class Inspection(BaseModel):
             "merged": self.merged,
             "options": self.options,
             "pause_minutes": self.pause_minutes,
+            "files": {n: one.model_dump(exclude_none=True) for n, one in self.files.items()},
         }
 
     def read_as(self, chosen: ReadAs) -> ReadAs:

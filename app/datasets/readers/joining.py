@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 
 from app.datasets.readers import archives
-from app.datasets.readers.inspections import Inspection, Part
+from app.datasets.readers.inspections import Inspection, Part, ReadAs
 from app.datasets.readers.sources import NumberedRow, Source
 from app.datasets.readers.unreadable import Unreadable
 
@@ -15,7 +15,10 @@ MAX_WARNINGS = 12
 
 
 def joined(
-    parts: list[tuple[str, Callable[[ExitStack], Source]]], inspection: Inspection, noun: str
+    parts: list[tuple[str, Callable[[ExitStack], Source]]],
+    inspection: Inspection,
+    noun: str,
+    read_as: ReadAs,
 ) -> Source:
     """Read several tables one after the other as one; a column says which each row is from."""
     with ExitStack() as stack, named(parts[0][0]):
@@ -23,12 +26,11 @@ def joined(
         columns = _columns(first)
     name = noun if noun not in columns else f"{noun} (2)"
     for key in (
-        "encoding", "encoding_is_guess", "delimiter", "has_header", "header_row", "way", "options",
-        "pause_minutes",
+        "encoding", "encoding_is_guess", "delimiter", "has_header", "header_row", "way",
+        "chunk_tokens", "overlap_tokens",
     ):  # fmt: skip
         setattr(inspection, key, getattr(first.inspection, key))
-    inspection.chunk_tokens = first.inspection.chunk_tokens
-    inspection.overlap_tokens = first.inspection.overlap_tokens
+    _note_choices(inspection, first.inspection, read_as)
     if len(parts) == 1:
         name = ""
     inspection.columns = [*([name] if name else []), *first.inspection.columns]
@@ -51,8 +53,19 @@ def joined(
                             row["conversation"] = f"{label} · {row['conversation']}"
                     yield number, row
             _tell(inspection, source, label)
+            part.options = source.inspection.options
+            part.pause_minutes = source.inspection.pause_minutes
+            _note_choices(inspection, source.inspection, read_as)
 
     return Source(inspection, rows(), first.unnamed)
+
+
+def _note_choices(inspection: Inspection, of_part: Inspection, read_as: ReadAs) -> None:
+    """Offer what one quiz or one chat among others needs, as it was chosen for all of them."""
+    if of_part.options:
+        inspection.options = read_as.options
+    if of_part.pause_minutes:
+        inspection.pause_minutes = read_as.pause_minutes
 
 
 def _columns(source: Source) -> list[str]:

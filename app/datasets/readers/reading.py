@@ -37,7 +37,13 @@ def open_rows(path: Path, read_as: ReadAs) -> Iterator[Source]:
         Unreadable: now or while the rows are read; one sentence.
     """
     with ExitStack() as stack:
-        yield _open(File(path), read_as, stack)
+        source = _open(File(path), read_as, stack)
+        if read_as.files and source.inspection.format != "zip":
+            raise Unreadable(
+                "Something was chosen for single files of a ZIP, and this is none whose files are "
+                "read one by one; say it for the whole file."
+            )
+        yield source
 
 
 def _open(file: File, read_as: ReadAs, stack: ExitStack) -> Source:

@@ -43,6 +43,7 @@ def open_book(book: workbooks.Workbook, inspection: Inspection, read_as: ReadAs)
             [(name, _sheet_opener(book, name, chosen, kind, read_as)) for name in filled],
             inspection,
             "sheet",
+            read_as,
         )
     if len(book.sheets) > 1:
         what = "page has {} tables" if kind == "html" else "workbook has {} sheets"

@@ -75,6 +75,10 @@ def complete_upload(db: Db, user: TokenUser, upload_id: str, body: CompleteUploa
                         merged=body.x_merged,
                         options=body.x_options,
                         pause_minutes=body.x_pause_minutes,
+                        files=body.x_files,
+                        roles=body.x_roles,
+                        speakers=body.x_speakers,
+                        placeholders=body.x_placeholders,
                     ),
                 )
             except AppError:

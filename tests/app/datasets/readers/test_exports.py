@@ -645,6 +645,38 @@ def test_gemini_of_google_takeout_as_a_web_page(tmp_path: Path) -> None:
     assert rows(tmp_path, page, form="document")[0].is_document
 
 
+def test_each_file_of_a_zip_may_be_read_in_its_own_way(tmp_path: Path) -> None:
+    quizzes = files.zip_of({"ward/a.txt": exports.AIKEN, "ward/b.txt": exports.AIKEN})
+    of_b = {"files": {"ward/b.txt": {"options": "letters"}}}
+    found, made = rows(tmp_path, quizzes, options="list", **of_b)
+    answers = [row[-1] for row in made if isinstance(row, tuple)]
+    assert answers[: len(answers) // 2] == ["Blood pressure", "The one who\nfinds the person"]
+    assert answers[len(answers) // 2 :] == [f"b) {answer}" for answer in answers[:2]]
+    assert (found.options, [part.options for part in found.parts]) == ("list", ["list", "letters"])
+    assert propose(found).mapping.files == of_b["files"]
+
+    late = exports.WHATSAPP
+    chats = files.zip_of({"x_chat.txt": late, "y_chat.txt": late})
+    found, made = rows(tmp_path, chats, files={"x_chat.txt": {"pause_minutes": 1000}})
+    names = {row[1] for row in made if isinstance(row, tuple)}
+    assert names == {"x_chat.txt · 1", "y_chat.txt · 1", "y_chat.txt · 2"}
+    assert found.pause_minutes == 240
+
+    # A quiz among tables is enough to ask how options are shown.
+    table = "question,answer\nWhere?,There\nWhen?,Now\n"
+    found, _ = rows(tmp_path, files.zip_of({"a.csv": table, "b.json": json.dumps(CHOICE)}))
+    assert found.options == "leave_out"
+
+    for content in (quizzes, exports.AIKEN):
+        with pytest.raises(Unreadable, match="was chosen"):
+            rows(tmp_path, content, files={"b.txt": {"options": "list"}})
+
+
+CHOICE = [
+    {"question": f"Q{n}?", "options": ["x", "y"], "correct": "AB"[n % 2]} for n in range(4)
+]  # fmt: skip
+
+
 def test_gemini_as_its_api_has_turns(tmp_path: Path) -> None:
     line = {
         "systemInstruction": {"parts": [{"text": "Be brief."}]},
