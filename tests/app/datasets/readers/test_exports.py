@@ -249,6 +249,14 @@ def test_quizlet_and_other_cards_without_names_of_columns(tmp_path: Path) -> Non
     found, made = rows(tmp_path, "How much?\t100 mg\nWho?\tThe nurse\nWhen?\tAt eight\n")
     assert (found.format, found.has_header) == ("csv", False)
     assert made[0] == ("How much?", "100 mg")
+    words = "mitosis\tdivision of a cell\nmeiosis\tdivision into gametes\ngene\ta piece of DNA\n"
+    found, made = rows(tmp_path, words)
+    assert (len(made), found.has_header) == (3, False)
+    # Too short to tell: the first row counts as names, and it is said.
+    found, made = rows(tmp_path, "osmosis\twater moves\ngene\tDNA piece\ncell\tliving unit\n")
+    assert len(made) == 2
+    assert any("if that line is an example" in said for said in found.warnings)
+    assert len(rows(tmp_path, "osmosis\twater moves\ngene\tDNA piece\n", header_row=0)[1]) == 2
 
 
 # --- chats between people --------------------------------------------------------------------
