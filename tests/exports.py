@@ -308,3 +308,25 @@ def chunked(*turns: tuple[str, str]) -> dict[str, Any]:
         "systemInstruction": {"parts": [{"text": "Be brief."}]},
         "chunkedPrompt": {"chunks": chunks},
     }
+
+
+def activity_cell(done: str, product: str = "Gemini Apps") -> str:
+    """A cell of My Activity as Google Takeout writes it in HTML; `done` is what its middle has."""
+    column = "content-cell mdl-cell mdl-cell--6-col mdl-typography--body-1"
+    return (
+        '<div class="outer-cell mdl-cell mdl-cell--12-col mdl-shadow--2dp"><div class="mdl-grid">'
+        '<div class="header-cell mdl-cell mdl-cell--12-col">'
+        f'<p class="mdl-typography--title">{product}<br></p></div>'
+        f'<div class="{column}">{done}</div>'
+        f'<div class="{column} mdl-typography--text-right"></div>'
+        '<div class="content-cell mdl-cell mdl-cell--12-col mdl-typography--caption">'
+        f"<b>Products:</b><br>&emsp;{product}<br></div></div></div>"
+    )
+
+
+def activity(*cells: str) -> str:
+    """A page of My Activity."""
+    return (
+        "<html><head><title>My Activity History</title><style>.x{}</style></head>"
+        f'<body><div class="mdl-grid">{"".join(cells)}</div></body></html>'
+    )

@@ -4,7 +4,7 @@ import gzip
 import zlib
 from collections.abc import Iterator
 
-from tests import document_files, files
+from tests import document_files, exports, files
 
 READ, REFUSED, EITHER = "(read)", "(refused)", "(read or refused)"
 Case = tuple[str, bytes, str]
@@ -245,6 +245,13 @@ def _html() -> Iterator[Case]:
         b"<table><tr><td><script>1</script>q<td>a" + b"<tr><td>x<td>y" * 5,
         READ,
     )
+    cell = exports.activity_cell
+    odd = [cell(""), cell("<br>" * 9), cell("2026 8:00:00<br>x"), cell("a&nbsp;b<br><a <br>-<a x")]
+    yield "activity of odd cells", exports.activity(*odd * 50).encode(), READ
+    within = '<div class="outer-cell">' * 500 + cell("Prompted&nbsp;a<br>1.1.2026 8:00:00<br>b")
+    yield "activity in activity", exports.activity(within).encode(), EITHER
+    many = cell("Prompted&nbsp;" + "a<br>" * 20_000 + "1.1.2026 8:00:00<br>b")
+    yield "activity of many lines", exports.activity(many).encode(), READ
     yield "page of 60 MB", b"<html>" + b"<p>x</p>\n" * 6_700_000, "at most"
     yield "page of mathematics", page + b"<math>" + b"<msup>" * 900 + b"<mi>x", EITHER
 

@@ -210,6 +210,8 @@ class Mapping(BaseModel):
     # How the options of a quiz are shown, and how long a pause begins a new conversation.
     options: Options | None = None
     pause_minutes: int | None = None
+    # The same of single files of a ZIP, where they were chosen: {"a.gift": {"options": "letters"}}.
+    files: dict[str, dict[str, Any]] = {}
     # What words for roles mean, in turns, and whose words stand in the column that says who speaks;
     # before those that are known.
     roles: dict[str, TurnRole] = Field(default={}, max_length=MAX_WORDS)

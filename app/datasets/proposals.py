@@ -14,7 +14,7 @@ from app.datasets.mapping import (
     Mapping,
     holds_earlier_turns,
 )
-from app.datasets.readers.reading import Inspection, ReadAs
+from app.datasets.readers.inspections import Inspection, ReadAs
 from app.datasets.turns import FLAGS, TurnRole, is_flag, plain_word
 
 _ASKS = ("?", "？", "؟")

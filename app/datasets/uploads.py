@@ -20,7 +20,7 @@ from app.core.models import DatasetVersion, User
 from app.datasets import versions
 from app.datasets.privacy import reviews
 from app.datasets.privacy.reviews import Decision
-from app.datasets.readers.reading import ReadAs
+from app.datasets.readers.inspections import ReadAs
 from app.people.auth import can_edit
 
 # A killed web process leaves a half-written file behind; nobody can still be sending it after this.

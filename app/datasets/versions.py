@@ -21,7 +21,7 @@ from app.core.models import (
     VersionStatus,
 )
 from app.datasets.mapping import Mapping
-from app.datasets.readers.reading import Inspection, ReadAs
+from app.datasets.readers.inspections import Inspection, ReadAs
 from app.people.auth import can_edit
 
 MAX_NAME_LENGTH = 120

@@ -35,8 +35,8 @@ from app.datasets.notes import Note
 from app.datasets.privacy.check import NUM_NAMED_ROWS, PrivacyCheck
 from app.datasets.readers import reader
 from app.datasets.readers.documents import approximate_tokens
+from app.datasets.readers.inspections import Inspection, ReadAs
 from app.datasets.readers.process import ReaderProcess, seconds_for
-from app.datasets.readers.reading import Inspection, ReadAs
 from app.datasets.readers.unreadable import Unreadable
 from app.datasets.turns import Message
 from app.training.config import PRESETS

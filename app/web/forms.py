@@ -125,6 +125,10 @@ class ReadAsForm(Form):
     merged: str = ""
     options: str = ""
     pause_minutes: str = ""
+    # Of a ZIP, for each file that has any of both: its name, and what was chosen for it.
+    files: Annotated[list[str], Field(max_length=1000)] = []
+    files_options: Annotated[list[str], Field(max_length=1000)] = []
+    files_pause_minutes: Annotated[list[str], Field(max_length=1000)] = []
     form: str = ""
     way: str = ""
     chunk_tokens: str = ""

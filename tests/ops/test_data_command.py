@@ -52,6 +52,16 @@ def test_a_quiz_and_a_chat_are_read_as_they_are_asked_for(tmp_path: Path) -> Non
     told = json.loads(etude("inspect", str(quiz), "--options", "letters", "--json").stdout)
     assert told["mapping"]["options"] == "letters"
     assert told["examples"][0][1]["content"] == "b) Blood pressure"
+    both = tmp_path / "both.zip"
+    both.write_bytes(files.zip_of({"a.txt": exports.AIKEN, "b.txt": exports.AIKEN}))
+    told = json.loads(
+        etude("inspect", str(both), "--files", "b.txt:options=letters", "--json").stdout
+    )
+    assert told["mapping"]["files"] == {"b.txt": {"options": "letters"}}
+    assert told["examples"][0][1]["content"] == "Blood pressure"
+    assert told["examples"][2][1]["content"] == "b) Blood pressure"
+    refused = etude("inspect", str(both), "--files", "b.txt=letters")
+    assert "--files takes NAME:options=" in refused.stderr
     chat.write_text(exports.WHATSAPP)
     who = ("--speakers", "Desk=assistant", "--speakers", "Ana=user", "--speakers", "Ben=user")
     told = json.loads(etude("inspect", str(chat), *who, "--json").stdout)

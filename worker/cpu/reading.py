@@ -22,9 +22,9 @@ from app.datasets import deletion, examples, parts, versions
 from app.datasets.doctor import checks
 from app.datasets.notes import Note
 from app.datasets.privacy import reviews
+from app.datasets.readers.inspections import ReadAs
 from app.datasets.readers.process import ReaderProcess, seconds_for
 from app.datasets.readers.reader import ReaderRequest
-from app.datasets.readers.reading import ReadAs
 from app.datasets.readers.unreadable import Unreadable
 from worker import leased
 from worker.cpu import spool

@@ -85,9 +85,9 @@ class DatasetVersion(Leased, Base):
     )
     # No person is there to ask (the API): a mapping that is sure is taken, another is an error.
     auto_confirm: Mapped[bool] = mapped_column(default=False, server_default=text("false"))
-    # How a person says to read the file: readers.reading.ReadAs as JSON; none: by content.
+    # How a person says to read the file: readers.inspections.ReadAs as JSON; none: by content.
     read_as: Mapped[Json | None]
-    # What the reader found: readers.reading.Inspection as JSON.
+    # What the reader found: readers.inspections.Inspection as JSON.
     inspection: Mapped[Json | None]
     # Columns -> messages: app.datasets.mapping.Mapping as JSON; proposed, then confirmed.
     mapping: Mapped[Json | None]

@@ -26,7 +26,8 @@ _CLUTTER = re.compile(
 )
 _ABOUT = re.compile(
     r"(^|/)(read[ _-]?me|lies[ _-]?mich|lisez[ _-]?moi|licen[cs]e|copying|changelog)"
-    r"(\.(txt|md|markdown|rst|html?|pdf))?$",
+    r"(\.(txt|md|markdown|rst|html?|pdf))?$"
+    r"|(^|/)archive_browser\.html$",  # what Google Takeout puts beside everything
     re.IGNORECASE,
 )
 _NUM_NAMED = 5

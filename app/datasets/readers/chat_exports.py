@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from app.datasets.mapping import LeftOut
-from app.datasets.readers import chats, fragments, team_chats
+from app.datasets.readers import chats, gemini, team_chats
 from app.datasets.readers.chats import Said
 from app.datasets.readers.grids import Seen
 from app.datasets.readers.unreadable import Unreadable
@@ -96,7 +96,7 @@ def _opened(number: int, row: Row, seen: Seen) -> Rows:
             {"messages": row["contents"], **({"system": system} if system else {}), **rest},
         )
     elif isinstance(row.get("products"), list) and "title" in row and "header" in row:
-        yield number, _gemini_activity(row, seen, number)
+        yield number, gemini.of_json(row, seen, number)
     elif isinstance(row.get("paragraphs"), list):
         yield from _squad(number, row)
     elif isinstance(answers := row.get("answers"), dict) and isinstance(answers.get("text"), list):
@@ -228,32 +228,6 @@ def _ai_studio(row: Row, prompt: Row) -> Row:
         messages.append(turn)
     system = _system(row)
     return {"messages": messages, **({"system": system} if system else {})}
-
-
-# What Google's activity writes before what was asked, in the languages of its pages.
-_PROMPTED = (
-    "Prompted ", "Asked ", "Said ", "Eingegebener Prompt: ", "Prompt: ", "Gefragt: ",
-    "Requête : ", "Petición: ", "Prompt inserito: ", "Opdracht gegeven: ",
-)  # fmt: skip
-
-
-def _gemini_activity(row: Row, seen: Seen, number: int) -> Row | LeftOut:
-    """Read what was asked and answered in Gemini, as Google Takeout writes it under My Activity."""
-    title = str(row.get("title") or "")
-    items = row.get("safeHtmlItem")
-    answers = [
-        fragments.seen_text(str(item.get("html") or ""), seen, number)
-        for item in (items if isinstance(items, list) else [])
-        if isinstance(item, dict)
-    ]
-    start = next((start for start in _PROMPTED if title.startswith(start)), "")
-    if not start and not any(answers):  # “Used Gemini”, “Gave feedback”
-        return LeftOut("notice")
-    return {
-        "question": title.removeprefix(start).strip(),
-        "answer": "\n\n".join(filter(None, answers)),
-        "date": str(row.get("time") or ""),
-    }
 
 
 # --- questions about texts -------------------------------------------------------------------

@@ -192,3 +192,11 @@ def _same(sample: bytes, one: str, other: str) -> bool:
         return sample.decode(one) == sample.decode(other)
     except UnicodeDecodeError:
         return False
+
+
+def guessed(encoding: str) -> str:
+    """Say that an encoding is a guess, and ask for a look."""
+    return (
+        f"The file does not say its encoding, so it was read as {CHOICES[encoding]} "
+        f"({encoding}): check that accents and umlauts are right below, and choose another if not."
+    )

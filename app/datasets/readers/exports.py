@@ -1,6 +1,6 @@
 """What programs export that is neither a table nor a document: quizzes, cards, chats and mail.
 
-Each becomes rows; reading.py puts them into a Source beside those of tables and documents.
+Each becomes rows; sources.py puts them into a Source beside those of tables and documents.
 """
 
 import io

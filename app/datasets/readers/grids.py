@@ -7,7 +7,7 @@ from typing import NamedTuple, Protocol
 from app.core.sentences import counted
 from app.datasets.mapping import LeftOut
 from app.datasets.readers.headers import Cells
-from app.datasets.readers.tables import MAX_CELL_CHARACTERS
+from app.datasets.readers.tables import MAX_CELL_CHARACTERS, MAX_COLUMNS
 from app.datasets.readers.unreadable import Unreadable
 
 MAX_ROWS = 1_048_576
@@ -136,22 +136,46 @@ _SENTENCES = {
 }
 
 
-def too_long() -> Unreadable:
-    """Make the error for a cell that holds more than any honest one."""
-    return Unreadable(
-        "A cell of this workbook has more than 1 MB of text; shorten it, then upload the file "
-        "again."
+class BadSheet(Unreadable):
+    """A sheet cannot be read; its name is put into the sentence where it is known."""
+
+    def __init__(self, what: str) -> None:
+        super().__init__(f"A sheet of this workbook {what}")
+        self.what = what
+
+    def of(self, name: str) -> Unreadable:
+        """Say which sheet it is."""
+        return Unreadable(f"The sheet “{name[:60]}” of this workbook {self.what}")
+
+
+def too_wide() -> BadSheet:
+    """Make the error for a sheet with more columns than any honest one."""
+    return BadSheet(
+        f"has more than {MAX_COLUMNS:,} columns; keep only the columns with questions and answers."
     )
 
 
-def check_length(text: str) -> str:
+def too_many_merged(most: int) -> BadSheet:
+    """Make the error for a sheet with more merged cells than any honest one."""
+    return BadSheet(f"has more than {most:,} merged cells; save the rows as CSV and upload that.")
+
+
+def too_long(row: int | None = None) -> BadSheet:
+    """Make the error for a cell that holds more than any honest one."""
+    where = f" in row {row:,}" if row else ""
+    return BadSheet(
+        f"has a cell with more than 1 MB of text{where}; shorten it, then upload the file again."
+    )
+
+
+def check_length(text: str, row: int) -> str:
     """Return a cell's text.
 
     Raises:
         Unreadable: it is too long.
     """
     if len(text) > MAX_CELL_CHARACTERS:
-        raise too_long()
+        raise too_long(row)
     return text
 
 
@@ -173,9 +197,9 @@ def table_rows(
             fill(number, cells)
         num_characters += sum(map(len, cells))
         if num_characters > MAX_SHEET_CHARACTERS:
-            raise Unreadable(
-                "A sheet of this workbook shows more than 2,000 million letters, which looks like "
-                "a trap (one text repeated without end); save the rows as CSV and upload that."
+            raise BadSheet(
+                "shows more than 2,000 million letters, which looks like a trap (one text repeated "
+                "without end); save the rows as CSV and upload that."
             )
         if is_hidden and not takes_hidden:
             yield number, LeftOut("hidden")

@@ -192,7 +192,12 @@ class _Table:
         if self.known and self.known[0]:
             return 0
         is_data = looks_like_data(self.texts[titles]) and not self._asks(titles)
-        return None if is_data else titles
+        return None if is_data or self._is_card(titles) else titles
+
+    def _is_card(self, at: int) -> bool:
+        """Say whether a row is a word and what it means, as lists to learn by heart have them."""
+        texts = [text for text in self.texts[at] if text]
+        return len(texts) == self.width == 2 and texts[1][0].islower() and texts[1].count(" ") > 1
 
     def _asks(self, at: int) -> bool:
         """Say whether names are questions, as in a form: what stands below them is none."""
@@ -203,6 +208,10 @@ class _Table:
             return False
         answers = [_at(row, n) for row in below for n in asking]
         return sum(text.endswith(("?", "？", "؟")) for text in answers) * 10 < len(answers) * 3
+
+    def _may_be_an_example(self, at: int) -> bool:
+        """Say whether two texts that count as names could as well be the first of the rows."""
+        return self.width == 2 and not self.known[at] and len(self.filled) > at + 1
 
     def _num_titles(self) -> int:
         """Return how many rows above the table have a single cell, as titles do."""
@@ -293,6 +302,11 @@ class _Table:
             number = self.number(found.first)
         if found.num_above and not is_wished:
             warnings.append(self._above(found, number))
+        if found.first is not None and not is_wished and self._may_be_an_example(found.first):
+            warnings.append(
+                f"None of the column names in {self.place} {number:,} is known here; if that "
+                f"{self.place} is an example, say below that there are none (0)."
+            )
         names, unnamed = _names(header, warnings, found.first is not None)
         body = itertools.chain(self.head[begins:], rest)
         kept = [n for n in range(len(names)) if n not in self.dropped]

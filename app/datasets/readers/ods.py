@@ -4,7 +4,16 @@ import zipfile
 from collections.abc import Iterator
 
 from app.datasets.readers import number_formats, signs
-from app.datasets.readers.grids import MAX_ROWS, Area, GridRow, Seen, too_long
+from app.datasets.readers.grids import (
+    MAX_ROWS,
+    Area,
+    BadSheet,
+    GridRow,
+    Seen,
+    too_long,
+    too_many_merged,
+    too_wide,
+)
 from app.datasets.readers.odf import BLANKS, Look, Styles, count_of
 from app.datasets.readers.tables import MAX_CELL_CHARACTERS, MAX_COLUMNS
 from app.datasets.readers.unreadable import Unreadable
@@ -207,7 +216,7 @@ class _Content(XmlStream):
             return
         self.size += len(text)
         if self.size > MAX_CELL_CHARACTERS:
-            raise too_long()
+            raise too_long(self.number + 1).of(self.tables[-1].name)
         if (look.is_struck or look.is_hidden) and text.strip():
             self.seen_in_cell.add("struck" if look.is_struck else "hidden_text")
             return
@@ -227,10 +236,7 @@ class _Content(XmlStream):
             row = self.number + 1
             merged.append(Area(row, self.column, row + rows - 1, self.column + columns - 1))
             if len(merged) > _MAX_MERGED:
-                raise Unreadable(
-                    f"A sheet of this workbook has more than {_MAX_MERGED:,} merged cells; save "
-                    "the rows as CSV and upload that."
-                )
+                raise too_many_merged(_MAX_MERGED).of(self.tables[-1].name)
 
     def _end_cell(self) -> None:
         if self.cell is not None and self.is_wanted:
@@ -249,10 +255,7 @@ class _Content(XmlStream):
                     text = ""
             if text:
                 if self.column + self.repeats > MAX_COLUMNS:
-                    raise Unreadable(
-                        f"A sheet of this workbook has more than {MAX_COLUMNS:,} columns; keep "
-                        "only the columns with questions and answers."
-                    )
+                    raise too_wide().of(self.tables[-1].name)
                 self.cells += [""] * (self.column - len(self.cells)) + [text] * self.repeats
         self.column += self.repeats
         self.cell = None
@@ -281,10 +284,10 @@ class _Content(XmlStream):
     def _end_row(self) -> None:
         if self.is_wanted and any(self.cells):
             if self.number + self.times > MAX_ROWS:
-                raise Unreadable(
-                    f"A sheet of this workbook has more than {MAX_ROWS:,} rows, which no sheet "
-                    "has; open the workbook in LibreOffice, save it again and upload that."
-                )
+                raise BadSheet(
+                    f"has more than {MAX_ROWS:,} rows, which no sheet has; open the workbook in "
+                    "LibreOffice, save it again and upload that."
+                ).of(self.tables[-1].name)
             row = GridRow(self.number + 1, self.cells, self.row_is_hidden)
             self.ready.append((row, self.times))
         self.number += self.times

@@ -22,8 +22,10 @@ from app.datasets.conversations import assemble
 from app.datasets.mapping import LeftOut, Mapping, tools_of
 from app.datasets.notes import Notes
 from app.datasets.proposals import propose
-from app.datasets.readers.reading import NumberedRow, ReadAs, inspect, open_rows
+from app.datasets.readers.inspections import ReadAs
+from app.datasets.readers.reading import inspect, open_rows
 from app.datasets.readers.sheets import read_sheet
+from app.datasets.readers.sources import NumberedRow
 from app.datasets.readers.unreadable import Unreadable
 from app.datasets.turns import Message
 from app.training import isolation

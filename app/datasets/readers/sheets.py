@@ -11,7 +11,8 @@ from pydantic import BaseModel
 from app.datasets.column_names import ROLES, plain
 from app.datasets.mapping import ColumnRole, LeftOut
 from app.datasets.readers.headers import MAX_NAME_CHARACTERS
-from app.datasets.readers.reading import ReadAs, open_rows
+from app.datasets.readers.inspections import ReadAs
+from app.datasets.readers.reading import open_rows
 from app.datasets.readers.tables import MAX_COLUMNS, NO_DELIMITER
 from app.datasets.readers.unreadable import Unreadable
 

@@ -5,7 +5,8 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
-from app.datasets.readers import encodings, number_formats
+from app.datasets.mapping import LeftOut
+from app.datasets.readers import encodings, gemini, number_formats
 from app.datasets.readers.blocks import Block
 from app.datasets.readers.files import File
 from app.datasets.readers.grids import Area, GridRow, Seen, check_length
@@ -111,6 +112,15 @@ class WebPage:
             return num_rows > 0
         return num_rows > 2 and in_tables >= _NEARLY_ALL * in_all
 
+    def is_activity(self) -> bool:
+        """Say whether it is what was asked and answered in Gemini, of Google Takeout."""
+        return gemini.is_activity(self._root)
+
+    def activity(self) -> Iterator[tuple[int, dict[str, Any] | LeftOut]]:
+        """Read it as questions and answers, numbered by entry."""
+        self.seen.clear()
+        yield from gemini.of_page(self._root, self.seen)
+
     def tables(self) -> list[Table]:
         """List its tables."""
         page = Page(self._facts, Seen(), keeps_tables=True)
@@ -193,7 +203,7 @@ class HtmlSheet:
                     self.seen.add_format(cell.number_format, number)
             if any(cells):
                 is_hidden = number - 1 in self._table.hidden
-                yield GridRow(number, [check_length(cell) for cell in cells], is_hidden)
+                yield GridRow(number, [check_length(cell, number) for cell in cells], is_hidden)
 
 
 def _is_shown_so(text: str, code: str) -> bool:

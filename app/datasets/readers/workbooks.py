@@ -7,7 +7,7 @@ from typing import Any, Protocol
 
 from app.datasets.mapping import Hidden, Merged
 from app.datasets.readers.files import DAMAGES, File, Inner
-from app.datasets.readers.grids import Area, GridRow, Seen, table_rows
+from app.datasets.readers.grids import Area, BadSheet, GridRow, Seen, table_rows
 from app.datasets.readers.headers import Rows, with_header
 from app.datasets.readers.ods import OdsBook
 from app.datasets.readers.unreadable import Unreadable
@@ -95,7 +95,7 @@ class Workbook:
         """
         if name not in self.sheets:
             raise Unreadable(f"The workbook has no visible sheet “{name}”; choose another.")
-        with _whole():
+        with _whole(name):
             sheet = self._book.sheet(name)
             areas = sheet.merged()
             takes_hidden = hidden == "take_in"
@@ -109,18 +109,18 @@ class Workbook:
                 groups=((area.top, area.left, area.right) for area in areas),
                 dropped=() if takes_hidden else sheet.hidden_columns,
             )
-        table.rows = _telling(table.rows, table, sheet, lambda: self._book.num_notes(name))
+        table.rows = _telling(name, table.rows, table, sheet, lambda: self._book.num_notes(name))
         return table
 
     def _is_filled(self, name: str) -> bool:
-        with _whole():
+        with _whole(name):
             return any(any(row.cells) for row in self._book.sheet(name).rows())
 
 
 def _telling(
-    rows: Iterator[Any], table: Rows, sheet: _Sheet, count_notes: Callable[[], int]
+    name: str, rows: Iterator[Any], table: Rows, sheet: _Sheet, count_notes: Callable[[], int]
 ) -> Iterator[Any]:
-    with _whole():
+    with _whole(name):
         yield from rows
         if num_notes := count_notes():
             sheet.seen.counts["note"] = num_notes
@@ -143,9 +143,11 @@ def _opened(file: File, kind: str, stack: ExitStack) -> _Book:
 
 
 @contextmanager
-def _whole() -> Iterator[None]:
-    """Say in a sentence what is wrong with a package."""
+def _whole(name: str = "") -> Iterator[None]:
+    """Say in a sentence what is wrong with a package, or with a sheet of that name."""
     try:
         yield
+    except BadSheet as error:
+        raise error.of(name) if name else error from None
     except DAMAGES:
         raise Unreadable(_DAMAGED) from None

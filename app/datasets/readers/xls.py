@@ -116,7 +116,9 @@ class XlsSheet:
         else:
             text = str(value).replace("\r\n", "\n").replace("\r", "\n")
         written = self._written(text, style, row, column)
-        return check_length(format_.show_text(written)) if kind == xlrd.XL_CELL_TEXT else written
+        if kind != xlrd.XL_CELL_TEXT:
+            return written
+        return check_length(format_.show_text(written), row + 1)
 
     def _style(self, index: int | None) -> Any:
         styles = self._book.xf_list

@@ -15,7 +15,7 @@ from python_calamine import (
 
 from app.datasets.readers import number_formats
 from app.datasets.readers.files import File, Inner
-from app.datasets.readers.grids import Area, GridRow, Seen, check_length
+from app.datasets.readers.grids import Area, GridRow, Seen, check_length, too_wide
 from app.datasets.readers.tables import MAX_COLUMNS
 from app.datasets.readers.unreadable import Unreadable
 
@@ -75,16 +75,13 @@ class XlsbSheet:
         self.seen = Seen()
         sheet = self._sheet
         if sheet.end is not None and sheet.end[1] - (sheet.start or (0, 0))[1] >= MAX_COLUMNS:
-            raise Unreadable(
-                f"A sheet of this workbook has more than {MAX_COLUMNS:,} columns; keep only the "
-                "columns with questions and answers."
-            )
+            raise too_wide()
         for number, row in enumerate(sheet.iter_rows(), start=1):
             yield GridRow(number, [self._shown(value, number) for value in row])
 
     def _shown(self, value: Any, row: int) -> str:
         if isinstance(value, str):
-            return check_length(value)
+            return check_length(value, row)
         if isinstance(value, bool):
             return "TRUE" if value else "FALSE"
         self.seen.add("no_formats", row)

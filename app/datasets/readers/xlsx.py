@@ -11,7 +11,16 @@ from collections.abc import Iterator
 from typing import IO, NamedTuple
 
 from app.datasets.readers import number_formats, signs
-from app.datasets.readers.grids import MAX_ROWS, Area, GridRow, Seen, check_length, too_long
+from app.datasets.readers.grids import (
+    MAX_ROWS,
+    Area,
+    GridRow,
+    Seen,
+    check_length,
+    too_long,
+    too_many_merged,
+    too_wide,
+)
 from app.datasets.readers.number_formats import NumberFormat
 from app.datasets.readers.tables import MAX_CELL_CHARACTERS, MAX_COLUMNS
 from app.datasets.readers.unreadable import Unreadable
@@ -335,10 +344,7 @@ class XlsxSheet:
                         if area is not None:
                             found.append(area)
                         if len(found) > _MAX_MERGED:
-                            raise Unreadable(
-                                f"A sheet of this workbook has more than {_MAX_MERGED:,} merged "
-                                "cells; save the rows as CSV and upload that."
-                            )
+                            raise too_many_merged(_MAX_MERGED)
                     rest = text[text.rfind(b"<") :][-_TAIL_BYTES:]
                 else:
                     rest = text[-_TAIL_BYTES:]
@@ -415,7 +421,7 @@ class _Rows:
         parser.CharacterDataHandler = self._text
         for _ in base.feed(stream):
             if self.collects and sum(map(len, self.parts)) > MAX_CELL_CHARACTERS:
-                raise too_long()
+                raise too_long(self.number)
             yield
 
     def _text(self, data: str) -> None:
@@ -474,7 +480,7 @@ class _Rows:
                 if column == len(cells):
                     cells.append(text)
                 elif column >= MAX_COLUMNS:
-                    raise _too_wide()
+                    raise too_wide()
                 else:
                     cells += [""] * (column + 1 - len(cells))
                     cells[column] = text
@@ -541,7 +547,7 @@ class _Rows:
             case _:
                 text = _plain(value)
         if isinstance(text, str) and style.font is _PLAIN:
-            return check_length(style.format.show_text(text)) if text else ""
+            return check_length(style.format.show_text(text), self.number) if text else ""
         return self._rich(text, style)
 
     def _blank(self) -> str:
@@ -568,7 +574,7 @@ class _Rows:
         try:
             date = datetime.datetime.fromisoformat(value).replace(tzinfo=None)
         except ValueError:
-            return check_length(value)
+            return check_length(value, self.number)
         if style.format.is_general:
             return value
         first = datetime.datetime.fromisoformat("1904-01-01" if self.is_1904 else "1899-12-30")
@@ -597,7 +603,7 @@ class _Rows:
         if is_struck:
             self.seen.add("struck", self.number)
             written = written.strip()
-        return check_length(style.format.show_text(written)) if written else ""
+        return check_length(style.format.show_text(written), self.number) if written else ""
 
 
 def _is_hidden(attributes: dict[str, str], size: str) -> bool:
@@ -613,11 +619,4 @@ def _no_place(place: str) -> Unreadable:
     return Unreadable(
         f"A cell of this workbook is at “{shown}”, where no sheet has one; open the workbook in "
         "Excel, save it again and upload that."
-    )
-
-
-def _too_wide() -> Unreadable:
-    return Unreadable(
-        f"A sheet of this workbook has more than {MAX_COLUMNS:,} columns; keep only the columns "
-        "with questions and answers."
     )

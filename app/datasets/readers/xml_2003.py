@@ -6,7 +6,17 @@ from typing import NamedTuple
 
 from app.datasets.readers import number_formats, signs
 from app.datasets.readers.files import File
-from app.datasets.readers.grids import MAX_ROWS, Area, GridRow, Seen, check_length, too_long
+from app.datasets.readers.grids import (
+    MAX_ROWS,
+    Area,
+    BadSheet,
+    GridRow,
+    Seen,
+    check_length,
+    too_long,
+    too_many_merged,
+    too_wide,
+)
 from app.datasets.readers.number_formats import NumberFormat
 from app.datasets.readers.tables import MAX_CELL_CHARACTERS, MAX_COLUMNS
 from app.datasets.readers.unreadable import Unreadable
@@ -203,10 +213,7 @@ class _Content(XmlStream):
                 Area(self.number, self.column, self.number + down, self.column + self.across)
             )
             if len(merged) > _MAX_MERGED:
-                raise Unreadable(
-                    f"A sheet of this workbook has more than {_MAX_MERGED:,} merged cells; save "
-                    "the rows as CSV and upload that."
-                )
+                raise too_many_merged(_MAX_MERGED).of(self.sheets[-1].name)
 
     def end(self, name: str) -> None:
         if self.in_comment:
@@ -246,7 +253,7 @@ class _Content(XmlStream):
             data = signs.lowered(data)
         self.size += len(data)
         if self.size > MAX_CELL_CHARACTERS:
-            raise too_long()
+            raise self._of_sheet(too_long(self.number))
         self.parts.append(data)
 
     @property
@@ -263,12 +270,9 @@ class _Content(XmlStream):
         if not shown:
             return
         if self.column >= MAX_COLUMNS:
-            raise Unreadable(
-                f"A sheet of this workbook has more than {MAX_COLUMNS:,} columns; keep only the "
-                "columns with questions and answers."
-            )
+            raise self._of_sheet(too_wide())
         self.cells += [""] * (self.column + 1 - len(self.cells))
-        self.cells[self.column] = check_length(shown)
+        self.cells[self.column] = check_length(shown, self.number)
 
     def _shown(self, value: str) -> str:
         if not value.strip() and self.kind != "String":
@@ -308,11 +312,16 @@ class _Content(XmlStream):
             self.formats[code] = found
         return self.formats[code]
 
+    def _of_sheet(self, error: BadSheet) -> Unreadable:
+        return error.of(self.sheets[-1].name) if self.sheets else error
+
     def _end_row(self) -> None:
         if self.number > MAX_ROWS:
-            raise Unreadable(
-                f"A sheet of this workbook has more than {MAX_ROWS:,} rows, which no sheet has; "
-                "open the workbook in Excel, save it as XLSX and upload that."
+            raise self._of_sheet(
+                BadSheet(
+                    f"has more than {MAX_ROWS:,} rows, which no sheet has; open the workbook in "
+                    "Excel, save it as XLSX and upload that."
+                )
             )
         if self._is_wanted and any(self.cells):
             self.ready.append(GridRow(self.number, self.cells, self.row_is_hidden))

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from sqlalchemy.orm import Session
 
     from app.core.models import User
-    from app.datasets.readers.reading import ReadAs
+    from app.datasets.readers.inspections import FileChoices, ReadAs
     from app.datasets.turns import TurnRole
 
 data_app = typer.Typer(help="Files to learn from.", no_args_is_help=True)
@@ -87,6 +87,14 @@ PlaceholdersOption = Annotated[
     bool,
     typer.Option("--placeholders", help="Words such as “nan” are meant and added to a question"),
 ]
+FilesOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--files",
+        metavar="NAME:CHOICE=VALUE",
+        help="The last two for one file of a ZIP, e.g. a.gift:options=letters; repeat it for each",
+    ),
+]
 OverlapOption = Annotated[int, typer.Option(help="Tokens repeated from the previous piece")]
 
 
@@ -102,6 +110,7 @@ def data_inspect(
     merged: MergedOption = "fill",
     options: OptionsOption = "leave_out",
     pause_minutes: PauseOption = 240,
+    files: FilesOption = None,
     way: WayOption = None,
     chunk_tokens: ChunkOption = None,
     overlap_tokens: OverlapOption = 0,
@@ -124,6 +133,7 @@ def data_inspect(
         merged=merged,
         options=options,
         pause_minutes=pause_minutes,
+        files=_files(files),
         roles=_meanings(roles),
         speakers=_meanings(speakers),
         placeholders=placeholders,
@@ -149,6 +159,7 @@ def data_add(
     merged: MergedOption = "fill",
     options: OptionsOption = "leave_out",
     pause_minutes: PauseOption = 240,
+    files: FilesOption = None,
     way: WayOption = None,
     chunk_tokens: ChunkOption = None,
     overlap_tokens: OverlapOption = 0,
@@ -181,6 +192,7 @@ def data_add(
         merged=merged,
         options=options,
         pause_minutes=pause_minutes,
+        files=_files(files),
         roles=_meanings(roles),
         speakers=_meanings(speakers),
         placeholders=placeholders,
@@ -226,7 +238,7 @@ def _read_as(chunk_tokens: int | None, overlap_tokens: int, **chosen: Any) -> "R
         MAX_CHUNK_TOKENS,
         MIN_CHUNK_TOKENS,
     )
-    from app.datasets.readers.reading import ReadAs
+    from app.datasets.readers.inspections import ReadAs
 
     low, high = MIN_CHUNK_TOKENS, MAX_CHUNK_TOKENS
     chunk_tokens = DEFAULT_CHUNK_TOKENS if chunk_tokens is None else chunk_tokens
@@ -235,6 +247,25 @@ def _read_as(chunk_tokens: int | None, overlap_tokens: int, **chosen: Any) -> "R
             f"etude: --chunk-tokens is from {low} to {high}, --overlap-tokens from 0 to its half."
         )
     return ReadAs(chunk_tokens=chunk_tokens, overlap_tokens=overlap_tokens, **chosen)
+
+
+def _files(said: list[str] | None) -> "dict[str, FileChoices]":
+    from pydantic import ValidationError
+
+    from app.datasets.readers.inspections import FileChoices
+
+    chosen: dict[str, dict[str, str]] = {}
+    for each in said or []:
+        rest, _, value = each.rpartition("=")
+        name, _, choice = rest.rpartition(":")
+        chosen.setdefault(name, {})[choice] = value
+    try:
+        return {name: FileChoices.model_validate(choices) for name, choices in chosen.items()}
+    except ValidationError:
+        raise SystemExit(
+            "etude: --files takes NAME:options=leave_out, list or letters, and "
+            "NAME:pause_minutes= with 1 to 43200, where NAME is as it stands in the ZIP."
+        ) from None
 
 
 def _meanings(pairs: list[str] | None) -> "dict[str, TurnRole]":

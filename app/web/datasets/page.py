@@ -29,7 +29,7 @@ from app.datasets import changes, examples, fits, lengths, parts, states, versio
 from app.datasets import mapping as mappings
 from app.datasets.conversations import assemble
 from app.datasets.mapping import ColumnRole, Mapping
-from app.datasets.readers import encodings, reading
+from app.datasets.readers import encodings, inspections
 from app.datasets.readers.chats import (
     DEFAULT_PAUSE_MINUTES,
     MAX_PAUSE_MINUTES,
@@ -41,11 +41,7 @@ from app.datasets.readers.documents import (
     MIN_CHUNK_TOKENS,
 )
 from app.datasets.readers.headers import MAX_HEADER_ROW
-from app.datasets.readers.reading import (
-    ALL_SHEETS,
-    Inspection,
-    ReadAs,
-)
+from app.datasets.readers.inspections import ALL_SHEETS, FileChoices, Inspection, ReadAs
 from app.datasets.states import Standing
 from app.datasets.turns import TurnRole, plain_word
 from app.training.chat import ChatError, Segment, is_pair
@@ -398,6 +394,10 @@ def read_as_from(form: ReadAsForm) -> ReadAs:
         overlap = whole_number(form.overlap_tokens, 0, (0, chunk // 2), "overlap_tokens")
     with problems:
         header_row = header_row_from(form)
+    with problems:
+        pause_minutes = _pause_from(form.pause_minutes)
+    with problems:
+        files = _files_from(form)
     problems.check()
     return ReadAs(
         encoding=form.encoding if form.encoding in encodings.CHOICES else None,
@@ -407,17 +407,31 @@ def read_as_from(form: ReadAsForm) -> ReadAs:
         hidden="take_in" if form.hidden == "take_in" else "leave_out",
         merged="leave_blank" if form.merged == "leave_blank" else "fill",
         options=_options_from(form.options),
-        pause_minutes=whole_number(
-            form.pause_minutes,
-            DEFAULT_PAUSE_MINUTES,
-            (MIN_PAUSE_MINUTES, MAX_PAUSE_MINUTES),
-            "pause_minutes",
-        ),
+        pause_minutes=pause_minutes,
+        files=files,
         form={"table": "table", "document": "document"}.get(form.form),
         way={"pairs": "pairs", "text": "text"}.get(form.way),
         chunk_tokens=chunk,
         overlap_tokens=overlap,
     )
+
+
+def _pause_from(typed: str) -> int:
+    bounds = (MIN_PAUSE_MINUTES, MAX_PAUSE_MINUTES)
+    return whole_number(typed, DEFAULT_PAUSE_MINUTES, bounds, "pause_minutes")
+
+
+def _files_from(form: ReadAsForm) -> dict[str, FileChoices]:
+    """Read what was chosen for single files of a ZIP; what was left alone is as for all of them."""
+    files = {}
+    for name, shown, pause in zip(
+        form.files, form.files_options, form.files_pause_minutes, strict=False
+    ):
+        options = _options_from(shown) if shown else None
+        minutes = _pause_from(pause) if pause.strip() else None
+        if options or minutes:
+            files[name] = FileChoices(options=options, pause_minutes=minutes)
+    return files
 
 
 def _options_from(chosen: str) -> mappings.Options:
@@ -524,6 +538,9 @@ def _typed(version: DatasetVersion) -> ReadAsForm:
         merged=wished.merged,
         options=wished.options,
         pause_minutes=str(wished.pause_minutes),
+        files=list(wished.files),
+        files_options=[one.options or "" for one in wished.files.values()],
+        files_pause_minutes=[str(one.pause_minutes or "") for one in wished.files.values()],
     )
 
 
@@ -585,7 +602,7 @@ def _words(field: str, chosen: list[str], found: dict[str, int]) -> list[Unknown
     ]
 
 
-def _row(row: reading.PreviewRow, columns: list[str]) -> PreviewRow:
+def _row(row: inspections.PreviewRow, columns: list[str]) -> PreviewRow:
     return PreviewRow(row.number, [_cell(row.values.get(name)) for name in columns])
 
 

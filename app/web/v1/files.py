@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal, get_args
 from fastapi import Query, Request
 from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import FileResponse, Response
-from pydantic import ValidationError
+from pydantic import TypeAdapter, ValidationError
 from sqlalchemy import asc, desc
 from sqlalchemy.orm import Session
 
@@ -26,7 +26,7 @@ from app.datasets.mapping import MAX_WORDS, Hidden, Merged, Options
 from app.datasets.privacy import reviews
 from app.datasets.readers.chats import MAX_PAUSE_MINUTES, MIN_PAUSE_MINUTES
 from app.datasets.readers.headers import MAX_HEADER_ROW
-from app.datasets.readers.reading import ReadAs
+from app.datasets.readers.inspections import FileChoices, ReadAs
 from app.datasets.turns import TurnRole
 from app.people import auth
 from app.people.auth import TokenUser
@@ -34,7 +34,15 @@ from app.web.multipart import Received, received
 from app.web.v1 import creation, retries, transport
 from app.web.v1.errors import BadRequest, sentence, unsupported
 from app.web.v1.paging import After, Limit10000, Page, page, unknown_after
-from app.web.v1.schemas import Deleted, File, FilePrivacy, Privacy, unix
+from app.web.v1.schemas import (
+    ChosenFiles,
+    Deleted,
+    File,
+    FilePrivacy,
+    Meanings,
+    Privacy,
+    unix,
+)
 
 router = transport.router("/files")
 PURPOSE = "fine-tune"
@@ -46,6 +54,8 @@ def described_form(**fields: dict[str, Any]) -> dict[str, Any]:
     return {"requestBody": {"content": {"multipart/form-data": {"schema": schema}}}}
 
 
+_FILES: TypeAdapter[ChosenFiles] = TypeAdapter(ChosenFiles)
+_MEANINGS: TypeAdapter[Meanings] = TypeAdapter(Meanings)
 BYTES = {"type": "string", "format": "binary"}
 
 
@@ -60,6 +70,7 @@ BYTES = {"type": "string", "format": "binary"}
         x_merged={},
         x_options={},
         x_pause_minutes={},
+        x_files={},
         x_roles={},
         x_speakers={},
         x_placeholders={},
@@ -80,6 +91,7 @@ def _keep(request: Request, db: Session, user: User, form: Received) -> File:
     decision = creation.privacy(_privacy(form))
     read_as = ReadAs(
         **_reading(form),
+        files=_files(form),
         roles=_meanings(form, "x_roles"),
         speakers=_meanings(form, "x_speakers"),
         placeholders=form.fields.get("x_placeholders", "").casefold() in ("1", "true"),
@@ -179,21 +191,26 @@ def _object(form: Received, field: str) -> Any:
     return sent
 
 
+def _files(form: Received) -> dict[str, FileChoices]:
+    """Read what was chosen for single files of a ZIP: {"a.gift": {"options": "letters"}}."""
+    try:
+        return _FILES.validate_python(_object(form, "x_files"))
+    except ValidationError as error:
+        problem = error.errors(include_url=False)[0]
+        field = ".".join(["x_files", *map(str, problem["loc"])])
+        raise BadRequest(f"{field}: {sentence(problem)}.", field="x_files") from None
+
+
 def _meanings(form: Received, field: str) -> dict[str, TurnRole]:
     """Read what words for roles or for speakers mean: {"teacher": "assistant"}."""
-    sent = _object(form, field)
-    known = list(TurnRole)
-    if (
-        not isinstance(sent, dict)
-        or len(sent) > MAX_WORDS
-        or any(role not in known for role in sent.values())
-    ):
+    try:
+        return _MEANINGS.validate_python(_object(form, field))
+    except ValidationError:
         raise BadRequest(
             f"{field}: give an object of at most {MAX_WORDS} words, each with one of "
             f"{', '.join(TurnRole)}.",
             field=field,
-        )
-    return {word: TurnRole(role) for word, role in sent.items()}
+        ) from None
 
 
 @router.get("")

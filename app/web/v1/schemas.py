@@ -9,7 +9,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 from pydantic_core import PydanticKnownError
 
 from app.core.models import Arm, EvaluationStatus, JudgingStatus
-from app.datasets.mapping import Hidden, Merged
+from app.datasets.mapping import MAX_WORDS, Hidden, Merged
 from app.datasets.mapping import Options as QuizOptions
 from app.datasets.readers.chats import (
     DEFAULT_PAUSE_MINUTES,
@@ -17,6 +17,8 @@ from app.datasets.readers.chats import (
     MIN_PAUSE_MINUTES,
 )
 from app.datasets.readers.headers import MAX_HEADER_ROW
+from app.datasets.readers.inspections import MAX_CHOSEN_FILES, FileChoices
+from app.datasets.turns import TurnRole
 from app.evaluation.verdict import Difference
 from app.jobs.practice import ChosenBy
 
@@ -185,6 +187,11 @@ class CreateUpload(_Request):
     expires_after: Any = None
 
 
+# What was chosen for single files of a ZIP, and what words for roles or for speakers mean.
+ChosenFiles = Annotated[dict[Text, FileChoices], Field(max_length=MAX_CHOSEN_FILES)]
+Meanings = Annotated[dict[Text, TurnRole], Field(max_length=MAX_WORDS)]
+
+
 class CompleteUpload(_Request):
     part_ids: Annotated[list[Text], Field(min_length=1, max_length=10_000)]
     md5: Annotated[Text, Field(pattern=r"^[0-9A-Fa-f]{32}$")] | None = None
@@ -197,6 +204,10 @@ class CompleteUpload(_Request):
     x_pause_minutes: Annotated[
         int, Field(strict=True, ge=MIN_PAUSE_MINUTES, le=MAX_PAUSE_MINUTES)
     ] = DEFAULT_PAUSE_MINUTES
+    x_files: ChosenFiles = {}
+    x_roles: Meanings = {}
+    x_speakers: Meanings = {}
+    x_placeholders: bool = False
 
 
 class Upload(BaseModel):

@@ -9,7 +9,7 @@ from app.core.errors import AppError
 from app.core.models import StoredFile, User
 from app.datasets import part_uploads, stored_files, uploads, versions
 from app.datasets.part_uploads import PartUpload
-from app.datasets.readers.reading import ReadAs
+from app.datasets.readers.inspections import ReadAs
 from app.people.auth import TokenUser
 from app.web.multipart import Received, received
 from app.web.v1 import creation, files, transport
@@ -75,6 +75,10 @@ def complete_upload(db: Db, user: TokenUser, upload_id: str, body: CompleteUploa
                         merged=body.x_merged,
                         options=body.x_options,
                         pause_minutes=body.x_pause_minutes,
+                        files=body.x_files,
+                        roles=body.x_roles,
+                        speakers=body.x_speakers,
+                        placeholders=body.x_placeholders,
                     ),
                 )
             except AppError:

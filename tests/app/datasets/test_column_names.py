@@ -3,7 +3,7 @@
 import pytest
 
 from app.datasets.proposals import propose
-from app.datasets.readers.reading import Inspection
+from app.datasets.readers.inspections import Inspection
 
 HEADERS = {
     "English": ("Question", "Answer"),

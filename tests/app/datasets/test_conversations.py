@@ -9,7 +9,7 @@ from app.core.models import ExampleKind
 from app.datasets.conversations import assemble
 from app.datasets.mapping import LEFT_OUT, LeftOut, Mapping
 from app.datasets.proposals import propose
-from app.datasets.readers.reading import Inspection
+from app.datasets.readers.inspections import Inspection
 
 TURNS = Mapping.model_validate(
     {"columns": {"ticket": "key", "who": "speaker", "said": "text", "rule": "system"}}

@@ -19,7 +19,7 @@ from app.core.models import DatasetVersion, Example, Split, VersionStatus
 from app.datasets import deletion, examples, parts, versions
 from app.datasets.mapping import Mapping
 from app.datasets.parts import Drawn
-from app.datasets.readers.reading import ReadAs
+from app.datasets.readers.inspections import ReadAs
 from app.ops.embedded.servers import redis_client
 from tests import patience
 from tests.factories import first_user

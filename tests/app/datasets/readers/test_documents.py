@@ -11,7 +11,8 @@ from app.datasets.mapping import ColumnRole
 from app.datasets.proposals import propose
 from app.datasets.readers.blocks import Block
 from app.datasets.readers.documents import approximate_tokens, texts
-from app.datasets.readers.reading import Inspection, ReadAs, inspect, open_rows
+from app.datasets.readers.inspections import Inspection, ReadAs
+from app.datasets.readers.reading import inspect, open_rows
 from app.datasets.readers.unreadable import Unreadable
 from tests import files
 

@@ -10,7 +10,8 @@ from app.datasets.conversations import assemble
 from app.datasets.mapping import LeftOut
 from app.datasets.proposals import propose
 from app.datasets.readers import named_kinds
-from app.datasets.readers.reading import Inspection, ReadAs, inspect, open_rows
+from app.datasets.readers.inspections import Inspection, ReadAs
+from app.datasets.readers.reading import inspect, open_rows
 from app.datasets.readers.sheets import read_sheet
 from app.datasets.readers.unreadable import Unreadable
 from tests import exports, files
@@ -248,6 +249,14 @@ def test_quizlet_and_other_cards_without_names_of_columns(tmp_path: Path) -> Non
     found, made = rows(tmp_path, "How much?\t100 mg\nWho?\tThe nurse\nWhen?\tAt eight\n")
     assert (found.format, found.has_header) == ("csv", False)
     assert made[0] == ("How much?", "100 mg")
+    words = "mitosis\tdivision of a cell\nmeiosis\tdivision into gametes\ngene\ta piece of DNA\n"
+    found, made = rows(tmp_path, words)
+    assert (len(made), found.has_header) == (3, False)
+    # Too short to tell: the first row counts as names, and it is said.
+    found, made = rows(tmp_path, "osmosis\twater moves\ngene\tDNA piece\ncell\tliving unit\n")
+    assert len(made) == 2
+    assert any("if that line is an example" in said for said in found.warnings)
+    assert len(rows(tmp_path, "osmosis\twater moves\ngene\tDNA piece\n", header_row=0)[1]) == 2
 
 
 # --- chats between people --------------------------------------------------------------------
@@ -590,6 +599,90 @@ def test_gemini_of_google_takeout(tmp_path: Path) -> None:
         ("How much?", "100 mg", "2026-03-27T08:00:00Z"),
         "notice",
     ]
+
+
+def test_gemini_of_google_takeout_as_a_web_page(tmp_path: Path) -> None:
+    date = "Mar 27, 2026, 8:00:00\u202fAM CET"
+    page = exports.activity(
+        exports.activity_cell(
+            f"Prompted&nbsp;How much &amp; how often<br>below 20 kg?<br>{date}<br>"
+            "<p>10 mg/kg, up to 10<sup>3</sup> mg</p><ul><li>with water</li></ul>"
+        ),
+        exports.activity_cell(
+            "Eingegebener Prompt:&nbsp;Was ist Asthma?<br>27.03.2026, 08:00:00 MEZ<br><p>Eng.</p>"
+        ),
+        exports.activity_cell(
+            "Prompted&nbsp;What is this?<br>Attached 1 file.<br>-&nbsp;<a href='a.png'>a.png</a>"
+            f"<br>{date}<br><p>A knee.</p>"
+        ),
+        # A language of which nobody wrote down the words: told by what stands below it.
+        exports.activity_cell(
+            "Gav instruktionen&nbsp;vilken?<br>4 juli 2026 09:15:00 CEST<br><p>Den.</p>"
+        ),
+        exports.activity_cell(f"Used&nbsp;Gemini Apps<br>{date}<br>"),
+        exports.activity_cell(f"Created Gemini Canvas titled&nbsp;Plan<br>{date}<br><p>1.</p>"),
+        exports.activity_cell(f"Watched&nbsp;<a href=x>Film</a><br>{date}<br>", "YouTube"),
+    )
+    found, made = rows(tmp_path, page)
+    assert (found.format, found.place, found.columns) == (
+        "html",
+        "entry",
+        ["question", "answer", "date"],
+    )
+    assert made == [
+        (
+            "How much & how often\nbelow 20 kg?",
+            "10 mg/kg, up to 10³ mg\n\n- with water",
+            "Mar 27, 2026, 8:00:00 AM CET",
+        ),
+        ("Was ist Asthma?", "Eng.", "27.03.2026, 08:00:00 MEZ"),
+        ("What is this?", "A knee.", "Mar 27, 2026, 8:00:00 AM CET"),
+        ("vilken?", "Den.", "4 juli 2026 09:15:00 CEST"),
+        "notice",
+        "notice",
+        "notice",
+    ]
+    assert propose(found).is_sure
+    assert any("1 question was asked with a file" in said for said in found.warnings)
+    # As Takeout packs it, with what it puts beside everything; and read as a document on request.
+    packed = {
+        "Takeout/archive_browser.html": "<html><h1>Your archive</h1></html>",
+        "Takeout/My Activity/Gemini Apps/MyActivity.html": page,
+    }
+    assert rows(tmp_path, files.zip_of(packed))[1] == made
+    assert rows(tmp_path, page, form="document")[0].is_document
+
+
+def test_each_file_of_a_zip_may_be_read_in_its_own_way(tmp_path: Path) -> None:
+    quizzes = files.zip_of({"ward/a.txt": exports.AIKEN, "ward/b.txt": exports.AIKEN})
+    of_b = {"files": {"ward/b.txt": {"options": "letters"}}}
+    found, made = rows(tmp_path, quizzes, options="list", **of_b)
+    answers = [row[-1] for row in made if isinstance(row, tuple)]
+    assert answers[: len(answers) // 2] == ["Blood pressure", "The one who\nfinds the person"]
+    assert answers[len(answers) // 2 :] == [f"b) {answer}" for answer in answers[:2]]
+    assert (found.options, [part.options for part in found.parts]) == ("list", ["list", "letters"])
+    assert propose(found).mapping.files == of_b["files"]
+
+    late = exports.WHATSAPP
+    chats = files.zip_of({"x_chat.txt": late, "y_chat.txt": late})
+    found, made = rows(tmp_path, chats, files={"x_chat.txt": {"pause_minutes": 1000}})
+    names = {row[1] for row in made if isinstance(row, tuple)}
+    assert names == {"x_chat.txt · 1", "y_chat.txt · 1", "y_chat.txt · 2"}
+    assert found.pause_minutes == 240
+
+    # A quiz among tables is enough to ask how options are shown.
+    table = "question,answer\nWhere?,There\nWhen?,Now\n"
+    found, _ = rows(tmp_path, files.zip_of({"a.csv": table, "b.json": json.dumps(CHOICE)}))
+    assert found.options == "leave_out"
+
+    for content in (quizzes, exports.AIKEN):
+        with pytest.raises(Unreadable, match="was chosen"):
+            rows(tmp_path, content, files={"b.txt": {"options": "list"}})
+
+
+CHOICE = [
+    {"question": f"Q{n}?", "options": ["x", "y"], "correct": "AB"[n % 2]} for n in range(4)
+]  # fmt: skip
 
 
 def test_gemini_as_its_api_has_turns(tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from app.core.errors import Invalid
-from app.datasets.readers.reading import ReadAs
+from app.datasets.readers.inspections import ReadAs
 from app.ops import data_command
 from app.ops.data_command import Report
 

@@ -8,7 +8,8 @@ import pytest
 from app.datasets.conversations import assemble
 from app.datasets.mapping import LeftOut
 from app.datasets.proposals import propose
-from app.datasets.readers.reading import ReadAs, inspect, open_rows
+from app.datasets.readers.inspections import ReadAs
+from app.datasets.readers.reading import inspect, open_rows
 
 FIELD = Path(__file__).resolve().parents[5] / "shared/data/field"
 pytestmark = [

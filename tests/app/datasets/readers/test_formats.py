@@ -13,7 +13,8 @@ import pytest
 from app.datasets.mapping import ColumnRole
 from app.datasets.proposals import propose
 from app.datasets.readers import archives, parquet
-from app.datasets.readers.reading import Inspection, ReadAs, inspect, open_rows
+from app.datasets.readers.inspections import Inspection, ReadAs
+from app.datasets.readers.reading import inspect, open_rows
 from app.datasets.readers.unreadable import Unreadable
 from tests import files
 

@@ -10,7 +10,8 @@ import pytest
 from app.datasets.conversations import assemble
 from app.datasets.mapping import ColumnRole, LeftOut
 from app.datasets.proposals import propose
-from app.datasets.readers.reading import Inspection, ReadAs, inspect, open_rows
+from app.datasets.readers.inspections import Inspection, ReadAs
+from app.datasets.readers.reading import inspect, open_rows
 from app.datasets.readers.unreadable import Unreadable
 
 PAIRS = [("When?", "At 8, every day."), ("Who?", "Anyone who asks."), ("Why?", "To learn.")]

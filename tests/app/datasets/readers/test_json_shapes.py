@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 
 from app.datasets.mapping import Mapping, apply
-from app.datasets.readers.reading import ReadAs, open_rows
+from app.datasets.readers.inspections import ReadAs
+from app.datasets.readers.reading import open_rows
 from app.datasets.readers.unreadable import Unreadable
 
 ROWS = [{"question": f"Q{n}?", "answer": f"A{n}."} for n in range(3)]

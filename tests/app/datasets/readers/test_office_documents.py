@@ -5,7 +5,8 @@ from typing import Any
 
 import pytest
 
-from app.datasets.readers.reading import Inspection, ReadAs, inspect
+from app.datasets.readers.inspections import Inspection, ReadAs
+from app.datasets.readers.reading import inspect
 from tests import document_files, files
 from tests.document_files import odt_style, shape, slide_text
 

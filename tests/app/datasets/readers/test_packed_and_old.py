@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 
 from app.datasets.readers import process
-from app.datasets.readers.reading import Inspection, ReadAs, inspect
+from app.datasets.readers.inspections import Inspection, ReadAs
+from app.datasets.readers.reading import inspect
 from app.datasets.readers.unreadable import Unreadable
 from tests import document_files, files
 

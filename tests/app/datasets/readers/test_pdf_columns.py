@@ -3,7 +3,8 @@
 from pathlib import Path
 from typing import Any
 
-from app.datasets.readers.reading import Inspection, ReadAs, inspect
+from app.datasets.readers.inspections import Inspection, ReadAs
+from app.datasets.readers.reading import inspect
 from tests import document_files
 
 

@@ -12,7 +12,8 @@ import pytest
 
 from app.datasets.mapping import ColumnRole
 from app.datasets.proposals import propose
-from app.datasets.readers.reading import Inspection, ReadAs, inspect
+from app.datasets.readers.inspections import Inspection, ReadAs
+from app.datasets.readers.reading import inspect
 from app.datasets.readers.unreadable import Unreadable
 
 Sheet = list[tuple[str | float | datetime.date | None, ...]]

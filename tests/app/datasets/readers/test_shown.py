@@ -15,9 +15,11 @@ from openpyxl.comments import Comment
 from openpyxl.styles import Font
 from openpyxl.worksheet.worksheet import Worksheet
 
-from app.datasets.readers.reading import Inspection, ReadAs, inspect, open_rows
+from app.datasets.readers.inspections import Inspection, ReadAs
+from app.datasets.readers.reading import inspect, open_rows
+from app.datasets.readers.tables import MAX_COLUMNS
 from app.datasets.readers.unreadable import Unreadable
-from tests import files
+from tests import document_files, files
 
 Build = Callable[[Worksheet], None]
 
@@ -504,5 +506,22 @@ def test_a_sheet_that_repeats_a_text_without_end_is_refused(
     monkeypatch.setattr("app.datasets.readers.grids.MAX_SHEET_CHARACTERS", 10_000)
     long = ods_cell("x" * 500)
     many = ods_row(long, long, attributes='table:number-rows-repeated="100"')
-    with pytest.raises(Unreadable, match="which looks like a trap"):
+    with pytest.raises(Unreadable, match=r"The sheet “A” of this .* which looks like a trap"):
         read(tmp_path, ods(HEAD, many))
+
+
+@pytest.mark.parametrize("kind", ["ods", "xlsx", "spreadsheetml"])
+def test_a_sheet_that_cannot_be_read_is_named(tmp_path: Path, kind: str) -> None:
+    sheets = {
+        "Good": [["question", "answer"], ["a", "b"]],
+        "Wide": [["x", *[""] * MAX_COLUMNS, "y"]],
+    }
+    content = {
+        "ods": lambda: files.ods(sheets),
+        "xlsx": lambda: files.workbook(sheets),
+        "spreadsheetml": lambda: document_files.spreadsheetml(
+            {name: document_files.excel_rows(rows) for name, rows in sheets.items()}
+        ),
+    }[kind]()
+    with pytest.raises(Unreadable, match=r"^The sheet “Wide” of this workbook has more than 1,000"):
+        read(tmp_path, content, sheet="Wide")

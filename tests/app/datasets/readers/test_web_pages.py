@@ -6,7 +6,8 @@ from typing import Any
 import pytest
 
 from app.datasets.mapping import LeftOut
-from app.datasets.readers.reading import Inspection, ReadAs, inspect, open_rows
+from app.datasets.readers.inspections import Inspection, ReadAs
+from app.datasets.readers.reading import inspect, open_rows
 from app.datasets.readers.unreadable import Unreadable
 
 

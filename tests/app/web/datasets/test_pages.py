@@ -325,6 +325,21 @@ def test_a_person_says_how_a_quiz_and_a_chat_are_read(
     read_all(db)
     assert "b) Blood pressure" in client.get(address).text
 
+    packed = files.zip_of({"a.txt": quiz, "b.txt": quiz})
+    address = client.post("/datasets/upload", files={"file": ("both.zip", packed)}).url.path
+    read_all(db)
+    assert "Choose for single files" in client.get(address).text
+    each = {"files": ["a.txt", "b.txt"], "files_options": ["", "letters"]}
+    each["files_pause_minutes"] = ["", "soon"]
+    wrong = client.post(f"{address}/read-again", data=each)
+    assert wrong.status_code == 422
+    each["files_pause_minutes"] = ["", ""]
+    client.post(f"{address}/read-again", data=each)
+    read_all(db)
+    page = client.get(address)
+    assert page.text.count("b) Blood pressure") == 1
+    assert page.text.count('<option value="letters" selected>') == 1
+
     days = "".join(
         f"\n[{day}.4.26, 08:00:00] Ana: When on day {day}?\n[{day}.4.26, 18:00:00] Desk: At {day}."
         for day in range(1, 25)

@@ -137,7 +137,19 @@ def test_how_a_quiz_or_a_chat_is_read_can_be_said(api: OpenAI, db: Session) -> N
     sent = api.files.create(file=("a.csv", CSV), purpose="fine-tune", extra_body=said)
     kept = {"options": "letters", "pause_minutes": 30, "speakers": {"Desk": "assistant"}}
     assert version_of(db, sent.id).read_as == kept
-    for wrong in ({"x_options": "all"}, {"x_pause_minutes": 0}, {"x_pause_minutes": 99_999}):
+    of_one = {"a.gift": {"options": "list"}}
+    sent = api.files.create(
+        file=("c.csv", CSV), purpose="fine-tune", extra_body={"x_files": of_one}
+    )
+    assert version_of(db, sent.id).read_as == {"files": of_one}
+    for wrong in (
+        {"x_options": "all"},
+        {"x_pause_minutes": 0},
+        {"x_pause_minutes": 99_999},
+        {"x_files": {"a.gift": {"options": "all"}}},
+        {"x_files": {"a.gift": {"header_row": 1}}},
+        {"x_speakers": {"a\0b": "user"}},
+    ):
         with pytest.raises(openai.BadRequestError) as raised:
             api.files.create(file=("b.csv", CSV), purpose="fine-tune", extra_body=wrong)
         assert raised.value.param == next(iter(wrong))

@@ -155,10 +155,19 @@ def test_what_a_killed_process_left_is_joined_by_the_next_try(api: OpenAI, db: S
 def test_how_a_sheet_is_read_can_be_said_at_the_end(api: OpenAI, db: Session) -> None:
     upload_id = begin(api)
     ids = [add(api, upload_id, piece) for piece in PIECES]
-    said = {"x_header_row": 0, "x_hidden": "take_in"}
+    words = {"x_speakers": {"Desk": "assistant"}, "x_roles": {"Ana": "user"}}
+    of_one = {"x_files": {"a.gift": {"options": "list"}}}
+    said = {"x_header_row": 0, "x_hidden": "take_in", "x_placeholders": True} | words | of_one
     api.uploads.complete(upload_id, part_ids=ids, extra_body=said)
     version = db.scalars(select(DatasetVersion)).one()
-    assert version.read_as == {"header_row": 0, "hidden": "take_in"}
+    assert version.read_as == {
+        "header_row": 0,
+        "hidden": "take_in",
+        "files": {"a.gift": {"options": "list"}},
+        "roles": {"Ana": "user"},
+        "speakers": {"Desk": "assistant"},
+        "placeholders": True,
+    }
 
 
 def test_parts_that_are_not_the_file_are_refused_and_kept(api: OpenAI, db: Session) -> None:

@@ -1,0 +1,123 @@
+"""Texts of any kind -> rows: tables, JSON, what programs export, and documents."""
+
+import io
+import itertools
+import re
+from collections.abc import Iterator
+from contextlib import ExitStack
+from typing import Any
+
+from app.datasets.readers import (
+    chat_exports,
+    documents,
+    encodings,
+    exports,
+    fragments,
+    json_rows,
+    option_rows,
+    tables,
+)
+from app.datasets.readers.blocks import Block, text_blocks
+from app.datasets.readers.document_files import open_document
+from app.datasets.readers.files import File
+from app.datasets.readers.grids import Seen
+from app.datasets.readers.inspections import Inspection, ReadAs, new_inspection
+from app.datasets.readers.sources import Source, of_export, of_known_table, of_table, telling
+from app.datasets.readers.unreadable import Unreadable
+
+
+def open_text(file: File, read_as: ReadAs, stack: ExitStack) -> Source:
+    """Open a text as what its first lines show it to be, unless a person says otherwise."""
+    encoding = encodings.detect(file, read_as.encoding, is_checked=read_as.is_checked)
+    inspection = new_inspection("csv", "line")
+    inspection.encoding, inspection.encoding_is_guess = encoding.name, encoding.is_guess
+    if encoding.is_guess:
+        inspection.warnings.append(encodings.guessed(encoding.name))
+    text = stack.enter_context(file.text(encoding.name))
+    start = _first_characters(text)
+    if not start:
+        raise Unreadable(
+            "This file is blank: it has nothing but spaces and line breaks; upload one with "
+            "examples."
+        )
+    sample = tables.sample_of(text)
+    if read_as.form != "document":
+        # A chat's first date may stand in brackets, too.
+        if _starts_json(start) and not exports.begins_with_a_date(sample):
+            return _open_json(text, inspection, read_as)
+        if not read_as.as_it_stands and (kind := exports.text_format(sample)):
+            return _open_exported_text(kind, text, sample, inspection, read_as)
+    is_document = (
+        not tables.separator_line(sample) and documents.looks_like_document(sample)
+        if read_as.form is None and read_as.delimiter is None
+        else read_as.form == "document"
+    )
+    if not is_document:
+        return _open_csv(text, sample, inspection, read_as)
+    inspection.format = "markdown" if re.search(r"(?m)^ {0,3}#{1,6}[ \t]+\S", sample) else "text"
+
+    def blocks() -> Iterator[Block]:
+        text.seek(0)
+        return text_blocks(text)
+
+    return open_document(blocks, inspection, read_as)
+
+
+def _starts_json(start: str) -> bool:
+    # A text may begin with [a note] as well.
+    return start[0] == "{" or (
+        start[0] == "[" and start[1:].lstrip()[:1] in ("", *'{["]-0123456789tfn')
+    )
+
+
+def _first_characters(text: io.TextIOWrapper) -> str:
+    while (piece := text.read(4096)) and not piece.strip():
+        pass
+    text.seek(0)
+    return piece.strip()
+
+
+def _open_exported_text(
+    kind: exports.ExportFormat,
+    text: io.TextIOWrapper,
+    sample: str,
+    inspection: Inspection,
+    read_as: ReadAs,
+) -> Source:
+    export = exports.open_text(kind, text, sample, read_as.options, read_as.pause_minutes)
+    if export is not None:
+        return of_export(export, inspection)
+    inspection.format = kind
+    return open_document(lambda: exports.subtitle_blocks(text), inspection, read_as)
+
+
+def _open_json(text: io.TextIOWrapper, inspection: Inspection, read_as: ReadAs) -> Source:
+    objects: Iterator[tuple[int, dict[str, Any]]]
+    if json_rows.is_jsonl(text):
+        inspection.format, objects = "jsonl", json_rows.read_jsonl(text)
+    else:
+        inspection.format, inspection.place, objects = "json", "entry", json_rows.read_json(text)
+    first = next(objects, None)
+    if first is None:
+        return Source(inspection, iter(()))
+    if chat_exports.holds_messages(first[1]):
+        inspection.pause_minutes = read_as.pause_minutes
+    seen = Seen()
+    objects = itertools.chain([first], objects)
+    rows = chat_exports.opened(objects, read_as.pause_minutes, seen)
+    if not read_as.as_it_stands and (choice := option_rows.option_columns(first[1])):
+        inspection.options = read_as.options
+        rows = option_rows.rows(rows, choice, read_as.options)
+    said = fragments.sentences(inspection.place)
+    return Source(inspection, telling(rows, inspection, lambda: seen.sentences(said)))
+
+
+def _open_csv(
+    text: io.TextIOWrapper, sample: str, inspection: Inspection, read_as: ReadAs
+) -> Source:
+    delimiter = read_as.delimiter or tables.sniff_delimiter(sample)[0]
+    inspection.delimiter = None if delimiter == tables.NO_DELIMITER else delimiter
+    table = tables.read_csv(
+        text, sample, delimiter, header_row=read_as.header_row, has_header=read_as.has_header
+    )
+    return of_known_table(of_table(inspection, table), read_as)
