@@ -20,6 +20,7 @@ from app.datasets import parts
 from app.notices import inbox
 from app.people.auth import can_edit
 from app.web import stepper
+from app.web.help import places
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
@@ -52,7 +53,9 @@ def page(
         {field.name: getattr(content, field.name) for field in fields(content)} if content else {}
     )
     html = (
-        environment().get_template(template).render(user=user, num_unread=bell, **known, **context)
+        environment()
+        .get_template(template)
+        .render(user=user, num_unread=bell, help_at=places.of(template), **known, **context)
     )
     return HTMLResponse(html, status_code=status, headers=headers)
 
