@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from fastapi.responses import HTMLResponse
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, Undefined
+from markupsafe import Markup
 from sqlalchemy.orm import object_session
 
 from app.core.errors import AppError
@@ -140,9 +141,18 @@ def environment() -> Environment:
     env.globals["set_of"] = parts.name
     env.globals["TEST_CHOSE"] = parts.TEST_CHOSE
     env.globals["static"] = static
+    env.globals["icon_paths"] = icon_paths
     env.globals["meaning_of"] = meaning_of
     env.globals["ui"] = env.get_template("ui.html").module
     return env
+
+
+@lru_cache
+def icon_paths(name: str) -> Markup:
+    """Return what a vendored icon draws, without its frame: `ui.icon` sets the size."""
+    drawn = (STATIC_DIR / "vendor" / "lucide" / f"{name}.svg").read_text(encoding="utf-8")
+    inside = drawn.partition("<svg")[2].partition(">")[2].rpartition("</svg>")[0]
+    return Markup(" ".join(inside.split()))  # noqa: S704 - a file of our own
 
 
 def _is_none(value: object) -> bool:
