@@ -1,5 +1,6 @@
 """The help: each page has a part of it, links hold, and what is searched for stands at the top."""
 
+import ast
 import re
 from pathlib import Path
 
@@ -176,3 +177,30 @@ def test_the_steps_of_the_way_have_a_chapter_each() -> None:
     for chapter in STEPS:
         words = (DOCS / chapter.file).read_text(encoding="utf-8").split()
         assert len(words) < 600, f"{chapter.file} is longer than anybody reads between two patients"
+
+
+def test_nobody_is_sent_to_a_file() -> None:
+    """Sentences for people and programs name chapters; only comments and docstrings name files."""
+    named = [
+        f"{path.relative_to(ROOT)}: {node.value}"
+        for folder in ("app", "worker")
+        for path in sorted((ROOT / folder).rglob("*.py"))
+        for node in _texts(path)
+        if re.search(r"\bdocs/[\w-]+\.md", node.value)
+    ]
+    assert named == []
+
+
+def _texts(path: Path) -> list[ast.Constant]:
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    owners = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
+    docs = {
+        id(node.body[0].value)
+        for node in ast.walk(tree)
+        if isinstance(node, owners) and node.body and isinstance(node.body[0], ast.Expr)
+    }
+    return [
+        node
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in docs
+    ]
