@@ -130,8 +130,6 @@ class _House:
         top = max(0, min(box["y"] for box in found) - 12)
         bottom = max(box["y"] + box["height"] for box in found) + 12
         height = min(bottom - top, MOST_HEIGHT)
-        # Without the bar that stays at the top of the window.
-        self._page.add_style_tag(path=ROOT / "bench" / "screenshots.css")
         clip = {"x": 0, "y": top, "width": WIDTH, "height": height}
         shot: bytes = self._page.screenshot(full_page=True, clip=clip)
         return shot
@@ -335,7 +333,20 @@ class _House:
         job.lease_until = datetime.now(UTC) + timedelta(hours=1)
         job.step, job.total_steps = step, total_steps
         began = datetime.now(UTC) - timedelta(minutes=minutes * step / total_steps)
-        session.add(Attempt(job_id=job.id, number=1, worker_id=worker.id, started_at=began))
+        session.add(
+            Attempt(
+                job_id=job.id,
+                number=1,
+                worker_id=worker.id,
+                host="clinic",
+                boot_id="b",
+                supervisor_pid=1,
+                supervisor_started=1,
+                devices=worker.devices,
+                resume_step=0,
+                started_at=began,
+            )
+        )
         session.commit()
         return job
 

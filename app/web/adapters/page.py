@@ -53,7 +53,7 @@ class AdapterPage:
     may_share: bool
     looking_up: LookupCard
     taking: TakeAlong | None  # the forms in which it can be taken along
-    way: way_page.Way | None  # from its file to its exports
+    way: way_page.Graph | None  # from its file to its exports
     export_error: str  # why one of them could not be asked for
     is_released: bool
     standing: states.Standing

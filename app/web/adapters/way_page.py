@@ -37,7 +37,7 @@ class Node:
 
 
 @dataclass(frozen=True)
-class Way:
+class Graph:
     """All of them, and which comes from which."""
 
     nodes: list[Node]
@@ -51,7 +51,7 @@ def draw(
     started_from: Sequence[lineage.Ancestor],
     trained_from: Sequence[Adapter],
     taking: TakeAlong | None,
-) -> Way | None:
+) -> Graph | None:
     """Put an adapter's origin before it and its exports behind; None where nothing was trained."""
     if not adapter.has_weights:
         return None
@@ -71,7 +71,7 @@ def draw(
     ]
     lines += [(made_by, here), *((here, each) for each in results)]
     nodes = [*data, *origin, made_by, here, *results]
-    return Way(nodes, lines, 1 + max(node.row for node in nodes))
+    return Graph(nodes, lines, 1 + max(node.row for node in nodes))
 
 
 def _data(job: Job) -> list[Node]:

@@ -19,7 +19,8 @@ def section_of(page: str) -> str:
 def test_the_way_leads_from_the_file_to_exports_and_on(client: TestClient, db: Session) -> None:
     user = make_user(db)
     adapter = make_adapter(db, user=user, name="Ward <b>")
-    later = make_adapter(db, user=user, name="Nights", start_adapter_id=adapter.id)
+    later = make_adapter(db, user=user, name="Nights")
+    later.start_adapter_id = adapter.id
     assert adapter.job is not None
     db.add(
         Export(

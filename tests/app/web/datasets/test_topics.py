@@ -1,5 +1,6 @@
 """What the examples are about: on the page once the data may be learned from, and not before."""
 
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -17,7 +18,14 @@ TOPICS = [Topic(words=["copperyard", "ramp"], count=18), Topic(words=["porters<"
 def checked(db: Session, **columns: Any) -> DatasetVersion:
     version = make_dataset_version(db, user=make_user(db), **columns)
     report = Report(num_examples=24, topics=TOPICS, num_topics_of=20)
-    db.add(DatasetCheck(version_id=version.id, status=CheckStatus.DONE, report=report.model_dump()))
+    db.add(
+        DatasetCheck(
+            version_id=version.id,
+            status=CheckStatus.DONE,
+            report=report.model_dump(),
+            checked_at=datetime.now(UTC),
+        )
+    )
     db.commit()
     return version
 
@@ -42,7 +50,7 @@ def test_no_word_of_them_is_shown_before_the_gate_is_decided(
 ) -> None:
     version = checked(db, decided=False)
     if status is not None:
-        found = {"person": 2} if status is ReviewStatus.UNDECIDED else None
+        found = {"name": 2} if status is ReviewStatus.UNDECIDED else None
         db.add(PrivacyReview(version_id=version.id, status=status, found=found))
         db.commit()
     page = page_of(client, db, version)

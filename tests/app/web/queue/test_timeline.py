@@ -22,8 +22,22 @@ NOON = datetime(2026, 12, 1, 12, tzinfo=UTC)
 def make_training(db: Session, job: Job, worker: str) -> None:
     job.status, job.worker_id, job.attempt = JobStatus.RUNNING, worker, 1
     job.step, job.total_steps = 50, 100
+    job.lease_until = datetime.now(UTC) + timedelta(hours=1)
     began = datetime.now(UTC) - timedelta(minutes=30)
-    db.add(Attempt(job_id=job.id, number=1, worker_id=worker, started_at=began))
+    db.add(
+        Attempt(
+            job_id=job.id,
+            number=1,
+            worker_id=worker,
+            host="here",
+            boot_id="b",
+            supervisor_pid=1,
+            supervisor_started=1,
+            devices=["cuda:0"],
+            resume_step=0,
+            started_at=began,
+        )
+    )
     db.execute(update(Worker).where(Worker.id == worker).values(last_seen=datetime.now(UTC)))
     db.commit()
 
