@@ -55,6 +55,7 @@ COPY migrations migrations
 COPY templates templates
 COPY static static
 COPY examples examples
+COPY docs docs
 
 FROM base AS worker
 # bitsandbytes' CPU kernels are linked against the GNU OpenMP library; Triton compiles the trainer's

@@ -31,7 +31,7 @@ export PYTHONDONTWRITEBYTECODE :=
 
 .DEFAULT_GOAL := help
 .PHONY: help setup setup-dev proxies go run demo test test-long faults test-gpu test-versions test-vllm test-loggers test-transformers4 check fmt lint types migrations lock revision migrate \
-	golden architecture glossary bench bench-estimate bench-ask bench-evaluate bench-verdicts bench-live bench-start bench-data bench-pages bench-queue bench-idle bench-week bench-doctor chaos chaos-short chaos-control \
+	golden architecture glossary screenshots bench bench-estimate bench-ask bench-evaluate bench-verdicts bench-live bench-start bench-data bench-pages bench-queue bench-idle bench-week bench-doctor chaos chaos-short chaos-control \
 	security sbom setup-hashes clean
 
 help: ## show the targets
@@ -173,6 +173,9 @@ golden: setup-dev ## pin new golden losses, after a change that is meant to move
 
 glossary: setup ## write docs/glossary.md from app/core/glossary.py
 	$(BIN)/python -m app.core.glossary > docs/glossary.md
+
+screenshots: setup-dev browser ## take the pictures of docs/guide anew, some minutes
+	$(BIN)/python -m bench.screenshots
 
 architecture: setup-dev ## draw docs/architecture.svg from the code's own imports
 	$(BIN)/python -m tests.architecture

@@ -145,7 +145,7 @@ def check_server(url: str) -> None:
         if "password authentication failed" in detail:
             detail += (
                 ". The server keeps the password that it was made with: give that one, or set the "
-                "new one there (docs/deploy.md#passwords)"
+                "new one there (in the help: With Docker Compose, Passwords)"
             )
         raise SystemExit(f"DATABASE_URL {shown} does not work: {detail}") from None
     finally:

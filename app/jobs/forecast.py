@@ -98,6 +98,7 @@ class Times:
 
     starts: tuple[datetime, datetime]
     ends: tuple[datetime, datetime] | None
+    worker_id: str = ""  # where it trains; of one that waits, if all jobs take their longest
 
 
 def _range(measured: list[float]) -> tuple[float, float, float]:
@@ -160,12 +161,13 @@ def foresee(
 ) -> dict[int, Times]:
     """Say when the first jobs in the queue begin and end."""
     quick = _Play(waiting, running, machines, everyone, "low").play()
-    slow = _Play(waiting, running, machines, everyone, "high").play()
+    slowly = _Play(waiting, running, machines, everyone, "high")
+    slow = slowly.play()
     times = {}
     for job_id in quick.keys() & slow.keys():
         (a, b), (c, d) = quick[job_id], slow[job_id]
         ends = None if b is None or d is None else span(everyone, b, d)
-        times[job_id] = Times(span(everyone, a, c), ends)
+        times[job_id] = Times(span(everyone, a, c), ends, slowly.places[job_id])
     return times
 
 
@@ -245,6 +247,7 @@ class _Play:
         self.ends: list[tuple[float, int, str, int, int, float]] = []
         self.numbers = itertools.count()
         self.times: dict[int, tuple[float, float | None]] = {}
+        self.places: dict[int, str] = {}  # the worker that each of them begins on
         for one in running:
             if one.worker_id in self.machines:
                 seconds = None if one.left is None else getattr(one.left, which)
@@ -274,6 +277,7 @@ class _Play:
         self.queues[job.department_id].remove(job)
         seconds = None if job.duration is None else getattr(job.duration, self.which)
         self.times[job.id] = (self.now, self._end(job, seconds))
+        self.places[job.id] = machine.worker_id
         for standing in self._standings(job.department_id, job.owner_id):
             standing.begin(_charged(job))
         self._occupy(machine.worker_id, job.department_id, job.owner_id, seconds)

@@ -69,6 +69,9 @@ class Outlook:
     # Everything that trains, and that waits in the order of the queue: id and department.
     running: list[tuple[int, int]] = field(default_factory=list)
     waiting: list[tuple[int, int]] = field(default_factory=list)
+    # Where each that trains does so, and what else holds a machine: evaluations, for instance.
+    at_work: dict[int, str] = field(default_factory=dict)
+    evaluating: list[forecast.Running] = field(default_factory=list)
 
     def why(self, job_id: int) -> str:
         """Say in one sentence why a job waits."""
@@ -290,6 +293,7 @@ def _running(db: Session, queue: Outlook) -> list[forecast.Running]:
     running = []
     for row in rows:
         queue.running.append((row.id, row.department_id))
+        queue.at_work[row.id] = row.worker_id
         elapsed = (parts.everyone.now - row.started_at).total_seconds()
         total = row.total_steps - row.resume_step if row.total_steps else None
         duration = _duration(row, parts, workers.get(row.worker_id))
@@ -299,9 +303,10 @@ def _running(db: Session, queue: Outlook) -> list[forecast.Running]:
         if rest is not None:
             began = (row.started_at, row.started_at)
             queue.times[row.id] = forecast.Times(
-                began, forecast.span(parts.everyone, rest.low, rest.high)
+                began, forecast.span(parts.everyone, rest.low, rest.high), row.worker_id
             )
-    return running + _evaluating(db)
+    queue.evaluating = _evaluating(db)
+    return running + queue.evaluating
 
 
 def _evaluating(db: Session) -> list[forecast.Running]:

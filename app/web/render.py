@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from fastapi.responses import HTMLResponse
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, Undefined
+from markupsafe import Markup
 from sqlalchemy.orm import object_session
 
 from app.core.errors import AppError
@@ -21,6 +22,7 @@ from app.notices import inbox
 from app.people import sessions
 from app.people.auth import can_edit
 from app.web import stepper
+from app.web.help import places
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
@@ -53,7 +55,9 @@ def page(
         {field.name: getattr(content, field.name) for field in fields(content)} if content else {}
     )
     html = (
-        environment().get_template(template).render(user=user, num_unread=bell, **known, **context)
+        environment()
+        .get_template(template)
+        .render(user=user, num_unread=bell, help_at=places.of(template), **known, **context)
     )
     return HTMLResponse(html, status_code=status, headers=headers)
 
@@ -141,9 +145,18 @@ def environment() -> Environment:
     env.globals["set_of"] = parts.name
     env.globals["TEST_CHOSE"] = parts.TEST_CHOSE
     env.globals["static"] = static
+    env.globals["icon_paths"] = icon_paths
     env.globals["meaning_of"] = meaning_of
     env.globals["ui"] = env.get_template("ui.html").module
     return env
+
+
+@lru_cache
+def icon_paths(name: str) -> Markup:
+    """Return what a vendored icon draws, without its frame: `ui.icon` sets the size."""
+    drawn = (STATIC_DIR / "vendor" / "lucide" / f"{name}.svg").read_text(encoding="utf-8")
+    inside = drawn.partition("<svg")[2].partition(">")[2].rpartition("</svg>")[0]
+    return Markup(" ".join(inside.split()))  # noqa: S704 - a file of our own
 
 
 def _is_none(value: object) -> bool:

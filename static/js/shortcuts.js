@@ -25,7 +25,7 @@ function listen() {
     const isSecond = event.timeStamp - since < SECOND_KEY_MS;
     since = event.key === "g" ? event.timeStamp : 0;
     const keys = isSecond ? `g ${event.key}` : event.key;
-    const place = overview.querySelector(`a[data-keys="${CSS.escape(keys)}"]`);
+    const place = document.querySelector(`a[data-keys="${CSS.escape(keys)}"]`);
     if (place) {
       event.preventDefault();
       place.click();

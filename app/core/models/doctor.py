@@ -41,7 +41,7 @@ class DatasetCheck(Leased, Base):
         ForeignKey("dataset_version.id", ondelete="CASCADE"), unique=True
     )
     status: Mapped[CheckStatus] = mapped_column(enum_of(CheckStatus), default=CheckStatus.WAITING)
-    # app.datasets.doctor.report.Report as JSON: what is said of all examples; no text of theirs.
+    # app.datasets.doctor.report.Report as JSON: what is said of all examples.
     report: Mapped[Json | None]
     # Indexes of the examples from the shortest to the longest, four bytes each.
     by_length: Mapped[bytes | None] = mapped_column(LargeBinary, deferred=True)

@@ -15,7 +15,17 @@ from array import array
 from pathlib import Path
 from typing import Any
 
-from app.datasets.doctor import amount, answers, bits, duplicates, language, lengths, rows, texts
+from app.datasets.doctor import (
+    amount,
+    answers,
+    bits,
+    duplicates,
+    language,
+    lengths,
+    rows,
+    texts,
+    topics,
+)
 from app.datasets.doctor.findings import Family
 from app.datasets.doctor.report import Report
 from app.datasets.doctor.request import DoctorRequest
@@ -63,11 +73,13 @@ def _examine(request: DoctorRequest, language_model: Any) -> None:
         languages,
         repeats,
     ]
+    about = topics.Topics(request.num_examples)
     index = bits.Bits(request.num_examples) if request.writes_bits else None
     num_rows = 0
     for number, batch in enumerate(rows.read(request.file)):
         for family in families:
             family.check(batch)
+        about.check(batch)
         if index is not None:
             index.add(batch)
         num_rows += len(batch)
@@ -85,6 +97,8 @@ def _examine(request: DoctorRequest, language_model: Any) -> None:
         num_examples=num_rows,
         bars=by_length.bars(),
         languages=languages.shares(),
+        topics=about.found(),
+        num_topics_of=about.num_looked_at,
         seconds=round(time.monotonic() - started, 1),
     )
     if repeats.num_sketched < num_rows:

@@ -8,14 +8,27 @@ from pydantic import BaseModel
 BARS = (25, 50, 100, 200, 400, 800, 1600, 3200, 6400, 12800, 25600)
 
 
+class Topic(BaseModel):
+    """A word that many examples have, the words that come with it, and how many have it."""
+
+    words: list[str]
+    count: int
+
+
 class Report(BaseModel):
-    """Numbers for the pages; no text of anybody's rows."""
+    """Numbers for the pages; of anybody's rows no text, but single words that many share.
+
+    Also these are shown only once the privacy gate lets the version be learned from.
+    """
 
     num_examples: int
     # Examples by length in characters, for questions and answers; see BARS.
     bars: dict[str, list[int]] = {}
     # Answers by language, those that are long enough to tell.
     languages: dict[str, int] = {}
+    # What the examples are about, and of how many of them that is counted.
+    topics: list[Topic] = []
+    num_topics_of: int = 0
     # What was not looked at, as sentences.
     notes: list[str] = []
     seconds: float = 0

@@ -99,7 +99,7 @@ def _database(chosen: settings.Settings) -> Iterator[SystemFinding]:
             "database",
             "One role of PostgreSQL both owns the tables and serves requests.",
             "Name the owner in DATABASE_OWNER_URL and another role in DATABASE_URL; the next "
-            "`etude migrate` makes that role and gives it its rights (docs/security.md).",
+            "`etude migrate` makes that role and gives it its rights (in the help: Security).",
         )
 
 

@@ -210,7 +210,7 @@ def _workers(session: Session, chosen: settings.Settings) -> Iterator[SystemFind
             yield note(
                 "workers",
                 f"Worker {worker.id} runs Etude {worker.version}, and this is {version('etude')}.",
-                "Start it anew in this version (docs/upgrading.md).",
+                "Start it anew in this version (in the help: Updating Etude).",
             )
         else:
             yield ok("workers", f"worker {worker.id} is running ({worker.version})")
@@ -274,7 +274,7 @@ def _backups(session: Session, chosen: settings.Settings) -> Iterator[SystemFind
         yield note(
             "backups",
             "No backup has been taken.",
-            "See docs/operations.md: etude backup FOLDER, or every night by ETUDE_BACKUP_AT.",
+            "Run etude backup FOLDER, or every night by ETUDE_BACKUP_AT (in the help: Backups).",
         )
     else:
         yield ok("backups", f"the last backup is {backup.age} old ({backup.place})")

@@ -13,6 +13,7 @@ from app.evaluation import lookups, reading
 from app.jobs import practice
 from app.people.auth import can_edit
 from app.training import manifests
+from app.web.adapters import way_page
 from app.web.adapters.export_page import TakeAlong, take_along
 from app.web.evaluation import page as evaluation_pages
 from app.web.evaluation.page import Box
@@ -52,6 +53,7 @@ class AdapterPage:
     may_share: bool
     looking_up: LookupCard
     taking: TakeAlong | None  # the forms in which it can be taken along
+    way: way_page.Graph | None  # from its file to its exports
     export_error: str  # why one of them could not be asked for
     is_released: bool
     standing: states.Standing
@@ -86,6 +88,9 @@ def adapter_page(
         sentence = "It answers as its starting model does by itself. Nothing was trained."
     elif not judged:
         sentence = verdict(adapter)
+    started_from = lineage.ancestors(db, adapter.lineage)
+    trained_from = lineage.descendants(db, adapter)
+    taking = take_along(db, user, adapter)
     return AdapterPage(
         adapter=adapter,
         verdict=sentence,
@@ -93,8 +98,8 @@ def adapter_page(
         asked=_asked(adapter) if adapter.has_weights else "",
         archive=archive if archive and archive.deleted_at is None else None,
         files=manifests.read_manifest(adapters.folder(adapter))[0] if adapter.has_weights else {},
-        started_from=lineage.ancestors(db, adapter.lineage),
-        trained_from=lineage.descendants(db, adapter),
+        started_from=started_from,
+        trained_from=trained_from,
         can_edit=can_edit(user),
         num_said=feedback.count(db, adapter) if can_edit(user) else 0,
         may_share=sharing.may_share(user, adapter),
@@ -103,7 +108,8 @@ def adapter_page(
             newer=lookups.newer_version(db, adapter),
             can_begin=_can_look_up(db, user, adapter),
         ),
-        taking=take_along(db, user, adapter),
+        taking=taking,
+        way=way_page.draw(adapter, started_from, trained_from, taking),
         export_error=export_error,
         is_released=adapter.release is Release.RELEASED,
         standing=states.of(adapter),

@@ -19,6 +19,7 @@ from app.core.models import (
 from app.jobs import choice, queue_view, requests, rights, standstill, states
 from app.jobs.moments import in_words
 from app.machines import devices as machines
+from app.web.queue import timeline
 
 # More rows than anyone reads; all are counted.
 MOST_ROWS = 100
@@ -79,6 +80,7 @@ class QueuePage:
     hosts: list[str]
     standing_still: list[str]  # names of workers that take no job although they could
     standstill: str  # that, in a sentence; empty where all goes on
+    picture: timeline.Timeline | None  # who trains when; none where nothing does
     now: datetime
     error: AppError | None
 
@@ -132,9 +134,20 @@ def queue_page(db: Session, user: User, error: AppError | None = None) -> QueueP
         hosts=sorted({worker.host for worker in workers}),
         standing_still=still,
         standstill=standstill.in_words(still) if still else "",
+        picture=timeline.draw(
+            outlook,
+            {
+                job_id: timeline.Named(row.job.name, _person(row.job), row.starts, row.ends)
+                for job_id, row in rows.items()
+            },
+        ),
         now=outlook.now,
         error=error,
     )
+
+
+def _person(job: Job) -> str:
+    return job.owner.name or job.owner.email
 
 
 def _row(user: User, job: Job, outlook: queue_view.Outlook, department: str) -> Row:

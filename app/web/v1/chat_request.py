@@ -255,7 +255,7 @@ def _check_tools(body: CreateChatCompletion, names: Sequence[str], is_forced: bo
 def _no_place_for_tools(asked: Asked, field: str) -> BadRequest:
     return unsupported(
         f"{field}: the chat template of {asked.base.name} has no place for tools and their calls "
-        "that Etude could read; docs/api.md says which have.",
+        "that Etude could read; /help/programs says which have.",
         field,
     )
 

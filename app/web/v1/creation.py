@@ -78,7 +78,7 @@ def train_config(
     for name, value in wanted.items():
         if name not in TrainConfig.model_fields:
             raise BadRequest(
-                f"Unknown parameter: x_etude.{name}. docs/api.md lists the settings.",
+                f"Unknown parameter: x_etude.{name}. /help/programs lists the settings.",
                 field=f"x_etude.{name}",
                 code="unknown_parameter",
             )

@@ -191,7 +191,7 @@ def _on_http(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, HTTPException)
     path = request.url.path
     if error.status_code == 404:
-        message = f"There is no {request.method} {path}. docs/api.md lists what is served."
+        message = f"There is no {request.method} {path}. /help/programs lists what is served."
         return body(404, message, code="unknown_url")
     if error.status_code == 400:  # of reading the body, where it is no form
         return body(400, str(error.detail), code=_NO_JSON)

@@ -23,6 +23,16 @@ ROUTES = sorted(
 )
 # For people who have no account yet, or no session any more.
 OPEN = {"/sign-in", "/sign-out", "/setup/{secret}"}
+# The product's own documentation, with nothing of anybody in it.
+OPEN |= {
+    "/help",
+    "/help/search",
+    "/help/glossary",
+    "/help/panel/search",
+    "/help/panel/{chapter}",
+    "/help/pictures/{picture}",
+    "/help/{chapter}",
+}
 HEADERS = {**ORIGIN, **PIECE, "Upload-Length": "10", "Upload-Offset": "0"}
 
 

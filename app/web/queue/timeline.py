@@ -1,0 +1,200 @@
+"""The queue as a picture: which machine trains whose job when, from now until tomorrow morning.
+
+A job stands in the middle of the times that are foreseen for it. Who may not read a job's name on
+the page does not read it here: their picture shows that a machine is taken, and how long.
+"""
+
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+
+from app.core import settings
+from app.core.models import Worker
+from app.jobs.forecast import Times
+from app.jobs.queue_view import Outlook
+
+# Until the first morning that is so far away.
+_MORNING_HOUR, _AT_LEAST = 8, timedelta(hours=10)
+# More bars in a row are thinner than anybody can tell apart; the list above has all jobs.
+MOST_BARS = 40
+_MOST_TICKS = 7
+_STEPS = (1, 2, 3, 4, 6, 12)
+# Percent of the width: a shorter job is still to be seen, and no label is cut at the right edge.
+_LEAST_WIDTH, _LAST_LABEL = 0.6, 94.0
+OTHERS, EVALUATION = "Another department", "An evaluation"
+
+
+@dataclass(frozen=True)
+class Named:
+    """A job that the person may read the name of."""
+
+    name: str
+    person: str
+    starts: str
+    ends: str
+
+
+@dataclass(frozen=True)
+class Bar:
+    """A job on a machine; `left` and `width` in percent of the picture."""
+
+    left: float
+    width: float
+    kind: str  # now, next or others
+    words: str
+    person: str
+    starts: str
+    ends: str
+
+
+@dataclass(frozen=True)
+class Lane:
+    """A machine."""
+
+    name: str
+    worker_id: str
+    bars: list[Bar]
+
+
+@dataclass(frozen=True)
+class Tick:
+    """An hour."""
+
+    left: float
+    words: str
+    is_midnight: bool
+
+
+@dataclass(frozen=True)
+class Timeline:
+    """The picture, and the words that say the same."""
+
+    lanes: list[Lane]
+    ticks: list[Tick]
+    until: str
+
+
+@dataclass(frozen=True)
+class _Window:
+    begins: datetime
+    ends: datetime
+
+    def percent(self, at: datetime) -> float:
+        share = (at - self.begins) / (self.ends - self.begins)
+        return round(100 * min(1.0, max(0.0, share)), 2)
+
+
+def draw(outlook: Outlook, named: dict[int, Named]) -> Timeline | None:
+    """Draw what trains and what is foreseen; None where that is nothing.
+
+    Args:
+        outlook: The queue as it stands.
+        named: The jobs that the person may know, by their ids.
+    """
+    window = _Window(outlook.now, _morning(outlook.now))
+    bars = _bars(outlook, named, window)
+    if not bars:
+        return None
+    ready = {worker.id for worker, _ in outlook.parts.ready}
+    lanes = [
+        Lane(_name(worker), worker.id, _apart(bars.get(worker.id, [])))
+        for worker in outlook.parts.workers
+        # Several devices in common have a worker of their own: shown where it has something to do.
+        if worker.id in bars or (worker.id in ready and len(worker.devices) == 1)
+    ]
+    return Timeline(lanes, _ticks(window), f"{_local(window.ends):%a %H:%M}")
+
+
+def _bars(outlook: Outlook, named: dict[int, Named], window: _Window) -> dict[str, list[Bar]]:
+    found: dict[str, list[Bar]] = {}
+    for job_id, worker_id in outlook.at_work.items():
+        times = outlook.times.get(job_id)
+        ends = _middle(times.ends) if times and times.ends else window.ends  # nobody can say
+        bar = _bar(window, outlook.now, ends, "now", named.get(job_id))
+        found.setdefault(worker_id, []).append(bar)
+    for one in outlook.evaluating:
+        seconds = one.left.usual if one.left else 0.0
+        ends = outlook.now + timedelta(seconds=seconds)
+        bar = Bar(0.0, _width(window, outlook.now, ends), "others", EVALUATION, "", "", "")
+        found.setdefault(one.worker_id, []).append(bar)
+    for job_id, _ in outlook.waiting:
+        times = outlook.times.get(job_id)
+        if times is None or not times.worker_id:
+            continue
+        starts = _middle(times.starts)
+        if starts < window.ends:
+            bar = _bar(window, starts, _end(times, window), "next", named.get(job_id))
+            found.setdefault(times.worker_id, []).append(bar)
+    return found
+
+
+def _bar(window: _Window, starts: datetime, ends: datetime, kind: str, known: Named | None) -> Bar:
+    left, width = window.percent(starts), _width(window, starts, ends)
+    if known is None:
+        return Bar(left, width, "others", OTHERS, "", "", "")
+    return Bar(left, width, kind, known.name, known.person, known.starts, known.ends)
+
+
+def _width(window: _Window, starts: datetime, ends: datetime) -> float:
+    return max(_LEAST_WIDTH, window.percent(ends) - window.percent(starts))
+
+
+def _end(times: Times, window: _Window) -> datetime:
+    return _middle(times.ends) if times.ends else window.ends
+
+
+def _apart(bars: list[Bar]) -> list[Bar]:
+    """Put bars one after the other: quick and slow may disagree about which machine it is."""
+    placed: list[Bar] = []
+    free_from = 0.0
+    for bar in sorted(bars, key=lambda each: (each.left, each.kind != "now"))[:MOST_BARS]:
+        left = max(bar.left, free_from)
+        width = min(max(_LEAST_WIDTH, bar.left + bar.width - left), 100.0 - left)
+        if width <= 0:
+            break
+        values = (bar.kind, bar.words, bar.person, bar.starts, bar.ends)
+        placed.append(Bar(round(left, 2), round(width, 2), *values))
+        free_from = left + width
+    return placed
+
+
+def _middle(span: tuple[datetime, datetime]) -> datetime:
+    return span[0] + (span[1] - span[0]) / 2
+
+
+def _name(worker: Worker) -> str:
+    hardware = worker.hardware or {}
+    name = str(hardware.get("name") or ", ".join(worker.devices))
+    return f"{len(worker.devices)} × {name}" if len(worker.devices) > 1 else name
+
+
+# --- hours ---------------------------------------------------------------------------------
+
+
+def _local(at: datetime) -> datetime:
+    return at.astimezone(settings.get().zone())
+
+
+def _morning(now: datetime) -> datetime:
+    local = _local(now)
+    morning = local.replace(hour=_MORNING_HOUR, minute=0, second=0, microsecond=0)
+    while morning.astimezone(UTC) - now < _AT_LEAST:
+        morning += timedelta(
+            days=1
+        )  # on the wall's clock: the hour stays, also where clocks change
+    return morning.astimezone(UTC)
+
+
+def _ticks(window: _Window) -> list[Tick]:
+    hours = (window.ends - window.begins) / timedelta(hours=1)
+    step = next(each for each in _STEPS if hours / each <= _MOST_TICKS)
+    at = window.begins.replace(minute=0, second=0, microsecond=0)
+    ticks = []
+    while (at := at + timedelta(hours=1)) < window.ends:
+        local, left = _local(at), window.percent(at)
+        if local.minute == 0 and local.hour % step == 0 and left < _LAST_LABEL:
+            is_midnight = local.hour == 0
+            ticks.append(
+                Tick(left, f"{local:%a}" if is_midnight else f"{local:%H:%M}", is_midnight)
+            )
+    # The first stands where "now" does, unless there is room for both.
+    return [tick for tick in ticks if tick.left > 100 - _LAST_LABEL]

@@ -1,0 +1,129 @@
+"""The queue as a picture: who trains when, and whose names are read by whom."""
+
+import itertools
+import re
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from sqlalchemy import update
+from sqlalchemy.orm import Session
+from starlette.testclient import TestClient
+
+from app.core.models import Attempt, Job, JobStatus, Role, Worker
+from app.jobs import queue_view
+from app.web.queue import timeline
+from tests.app.web.pages import sign_in
+from tests.app.web.queue.test_pages import PLAN, make_worker
+from tests.factories import make_department, make_job, make_user
+
+NOON = datetime(2026, 12, 1, 12, tzinfo=UTC)
+
+
+def make_training(db: Session, job: Job, worker: str) -> None:
+    job.status, job.worker_id, job.attempt = JobStatus.RUNNING, worker, 1
+    job.step, job.total_steps = 50, 100
+    job.lease_until = datetime.now(UTC) + timedelta(hours=1)
+    began = datetime.now(UTC) - timedelta(minutes=30)
+    db.add(
+        Attempt(
+            job_id=job.id,
+            number=1,
+            worker_id=worker,
+            host="here",
+            boot_id="b",
+            supervisor_pid=1,
+            supervisor_started=1,
+            devices=["cuda:0"],
+            resume_step=0,
+            started_at=began,
+        )
+    )
+    db.execute(update(Worker).where(Worker.id == worker).values(last_seen=datetime.now(UTC)))
+    db.commit()
+
+
+def picture_of(page: str) -> str:
+    found = re.search(
+        r'<section class="sheet" aria-labelledby="timeline">.*?</section>', page, re.S
+    )
+    return found[0] if found else ""
+
+
+def test_each_machine_has_its_row_and_jobs_follow_each_other(
+    client: TestClient, db: Session
+) -> None:
+    admin = make_user(db, role=Role.ADMIN)
+    make_worker(db, "gpu-0@here", last_seen=datetime.now(UTC))
+    first = make_job(db, user=admin, name="Now", plan=PLAN)
+    make_training(db, first, "gpu-0@here")
+    for name in ("Next", "Then"):
+        make_job(db, user=admin, version=first.version, name=name, plan=PLAN)
+    db.commit()
+    sign_in(client, db, admin)
+    shown = picture_of(client.get("/queue").text)
+    names = re.findall(r'<text class="job-name[^>]*>([^<]+)<', shown)
+    assert names == ["Now", "Next", "Then"]
+    places = re.findall(r'<svg x="([\d.]+)%" y="\d+" width="([\d.]+)%"', shown)
+    ends = 0.0
+    for left, width in places:
+        assert float(left) >= ends - 0.01
+        ends = float(left) + float(width)
+    assert float(places[0][0]) == 0
+    assert ends <= 100
+    # The table says the same, and nothing needs a style of its own.
+    table = re.sub(r"<[^>]+>", " ", shown.partition("<table")[2])
+    assert all(name in table for name in names)
+    assert "style=" not in shown
+
+
+def test_names_are_read_as_on_the_rest_of_the_page(client: TestClient, db: Session) -> None:
+    make_worker(db, "gpu-0@here", last_seen=datetime.now(UTC))
+    mine = make_user(db)
+    other = make_user(db, department=make_department(db))
+    theirs = make_job(db, user=other, name="Their secret", plan=PLAN)
+    make_training(db, theirs, "gpu-0@here")
+    make_job(db, user=other, version=theirs.version, name="Another secret", plan=PLAN)
+    make_job(db, user=mine, name="My own", plan=PLAN)
+    db.commit()
+    sign_in(client, db, mine)
+    shown = picture_of(client.get("/queue").text)
+    assert "secret" not in shown
+    assert other.email not in shown
+    assert shown.count(f">{timeline.OTHERS}</text>") == 2
+    assert ">My own</text>" in shown
+    sign_in(client, db, make_user(db, role=Role.ADMIN))
+    assert "Their secret" in picture_of(client.get("/queue").text)
+
+
+def test_nothing_to_draw_draws_nothing(client: TestClient, db: Session) -> None:
+    make_worker(db)
+    sign_in(client, db, make_user(db))
+    assert picture_of(client.get("/queue").text) == ""
+
+
+def test_a_job_of_which_nobody_knows_the_end_fills_its_row(db: Session) -> None:
+    admin = make_user(db, role=Role.ADMIN)
+    make_worker(db, "gpu-0@here", last_seen=datetime.now(UTC))
+    job = make_job(db, user=admin, name="Endless")
+    make_training(db, job, "gpu-0@here")
+    db.execute(update(Job).values(step=0, total_steps=None))
+    db.commit()
+    outlook = queue_view.with_what_is_not_kept(db)
+    known = {job.id: timeline.Named("Endless", "Ana", "", "")}
+    drawn = timeline.draw(outlook, known)
+    assert drawn is not None
+    (bar,) = drawn.lanes[0].bars
+    assert (bar.left, bar.width, bar.words) == (0, 100, "Endless")
+
+
+@pytest.mark.parametrize("hour", range(24))
+def test_the_picture_ends_on_a_morning_and_its_hours_have_room(hour: int) -> None:
+    now = NOON.replace(hour=hour, minute=17)
+    ends = timeline._morning(now)
+    assert timeline._local(ends).strftime("%H:%M") == "08:00"
+    assert timedelta(hours=10) <= ends - now < timedelta(hours=34)
+    ticks = timeline._ticks(timeline._Window(now, ends))
+    assert 1 <= len(ticks) <= 7
+    lefts = [tick.left for tick in ticks]
+    assert lefts == sorted(lefts)
+    assert all(after - before > 8 for before, after in itertools.pairwise(lefts))
