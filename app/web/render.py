@@ -19,7 +19,8 @@ from app.core.sentences import counted
 from app.datasets import parts
 from app.notices import inbox
 from app.people.auth import can_edit
-from app.web import stepper
+from app.web import confirmations, stepper
+from app.web.datasets import tabs
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
@@ -65,12 +66,14 @@ def version_page(
     error: AppError | None = None,
     *,
     here: stepper.Name = "Data",
+    tab: tabs.Name | None = None,
 ) -> HTMLResponse:
     """Render a page about a version of data.
 
     Args:
         error: What was wrong with its form.
         here: The step of the work that the page belongs to.
+        tab: Which of the version's tabs the page is; None: it is none of them.
     """
     db = object_session(version)
     return page(
@@ -83,6 +86,7 @@ def version_page(
         can_edit=can_edit(user),
         error=error,
         stepper=stepper.of_version(db, version, here) if db is not None else None,
+        tabs=tabs.of(version, tab) if tab else [],
     )
 
 
@@ -137,6 +141,7 @@ def environment() -> Environment:
     env.globals["set_of"] = parts.name
     env.globals["TEST_CHOSE"] = parts.TEST_CHOSE
     env.globals["static"] = static
+    env.globals["just_done"] = confirmations.take
     env.globals["meaning_of"] = meaning_of
     env.globals["ui"] = env.get_template("ui.html").module
     return env

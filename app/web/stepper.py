@@ -126,7 +126,7 @@ def _data(version: DatasetVersion, standing: states.Standing) -> Step:
 def _check(db: Session, version: DatasetVersion, standing: states.Standing) -> Step:
     if not standing.has_rows:
         return Step("Check", "later")
-    address = f"/versions/{version.id}#doctor"
+    address = f"/versions/{version.id}/check"
     check = checks.of(db, version)
     if check is None:
         return Step("Check", "later", "not checked", address)
