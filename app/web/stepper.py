@@ -167,19 +167,11 @@ def _details(db: Session, version: DatasetVersion, standing: states.Standing) ->
 
 
 def _decided(db: Session, version: DatasetVersion, review: PrivacyReview) -> str:
-    # What was taken out of a version stands in the one that it was made from.
-    before = db.scalars(
-        select(PrivacyReview).where(PrivacyReview.result_version_id == version.id).limit(1)
-    ).first()
-    kept = _sum(review, lambda action: action == "keep")
-    taken_out = _sum(before, lambda action: action != "keep") if before is not None else 0
+    by_actions = (review.done or {}).values()
+    kept = sum(by_action.get("keep", 0) for by_action in by_actions)
+    taken_out = reviews.num_taken_out(db, version)
     said = [f"{taken_out:,} taken out"] * bool(taken_out) + [f"{kept:,} kept"] * bool(kept)
     return ", ".join(said) or "none found"
-
-
-def _sum(review: PrivacyReview, is_meant: Callable[[str], bool]) -> int:
-    by_actions = (review.done or {}).values()
-    return sum(n for by_action in by_actions for action, n in by_action.items() if is_meant(action))
 
 
 def _train(version: DatasetVersion, standing: states.Standing, job: Job | None) -> Step:

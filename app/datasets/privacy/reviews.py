@@ -73,6 +73,18 @@ def of(db: Session, version_id: int) -> PrivacyReview | None:
     ).one_or_none()
 
 
+def num_taken_out(db: Session, version: DatasetVersion) -> int:
+    """Count the details that a version lacks since a decision: it was made from one that had them.
+
+    A decision alone says nothing of that: one made beforehand stands where nothing was found, too.
+    """
+    before = db.scalars(
+        select(PrivacyReview).where(PrivacyReview.result_version_id == version.id).limit(1)
+    ).first()
+    by_actions = ((before.done if before else None) or {}).values()
+    return sum(n for each in by_actions for action, n in each.items() if action != "keep")
+
+
 def of_many(db: Session, version_ids: Sequence[int]) -> dict[int, PrivacyReview]:
     """Return the reviews of some versions, by version id."""
     rows = db.scalars(select(PrivacyReview).where(PrivacyReview.version_id.in_(version_ids)))

@@ -124,6 +124,7 @@ class Gate:
     is_open: bool  # a model may learn from the version
     found_words: str
     kept_words: str  # of what was kept and stands in it
+    num_taken_out: int  # of what stood in the version that it was made from
     is_busy: bool
     following: DatasetVersion | None  # in which the details are replaced
 
@@ -218,6 +219,7 @@ def gate_of(db: Session, version: DatasetVersion) -> Gate:
         kept_words=reviews.list_counts(kept)
         if is_decided and (kept := reviews.counts_of(_done(db, version, review), "keep"))
         else "",
+        num_taken_out=reviews.num_taken_out(db, version) if is_decided else 0,
         is_busy=is_busy(review),
         following=db.get(DatasetVersion, review.result_version_id)
         if review and review.result_version_id
