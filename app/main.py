@@ -41,6 +41,7 @@ from app.web.adapters import (
     sharing_routes,
 )
 from app.web.adapters import routes as adapters
+from app.web.confirmations import Confirmations
 from app.web.datasets import routes as datasets
 from app.web.datasets import upload_routes
 from app.web.evaluation import (
@@ -145,6 +146,7 @@ def create_app() -> FastAPI:
     v1.install(app)
     app.mount("/static", _StaticFiles(directory=STATIC_DIR), name="static")
     # The last one added meets a request first.
+    app.add_middleware(Confirmations)
     app.add_middleware(BodyLimit)
     app.add_middleware(BodyGuard)
     app.add_middleware(CrossOriginGuard)

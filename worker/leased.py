@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 import structlog
 from sqlalchemy.orm import Session
 
-from app.core import db, leases, settings
+from app.core import db, leases, plain_errors, settings
 from app.core.child import Child
 from app.core.leases import Lease, LeaseLost, Rules
 from app.core.models import Json
@@ -71,7 +71,7 @@ def run(
     except Draining:  # 5
         _release(lease, lease.came_from)
     except Unfinished as error:  # 6
-        _release(lease, rules.failed, given_up, reason=str(error))
+        _release(lease, rules.failed, given_up, reason=plain_errors.cleaned(str(error)))
     return True
 
 

@@ -250,7 +250,7 @@ def look_up(db: Session, request: Request) -> Wanted:
         adapter = db.get(Adapter, request.adapter_id, populate_existing=True)
         if adapter is None or adapter.base_model_id != base.id:
             raise NotFound(
-                "This adapter does not exist here; it may have been deleted.",
+                "This trained model does not exist here; it may have been deleted.",
                 field="model",
                 code="model_not_found",
             )

@@ -299,7 +299,8 @@ def columns(db: Session, user: User, adapter: Adapter, wish: Wish) -> list[Colum
         other = db.scalars(query).one_or_none()
         if other is None:
             raise Invalid(
-                "The adapter beside it is no longer there; choose another one.", field="beside"
+                "The trained model beside it is no longer there; choose another one.",
+                field="beside",
             )
         chosen.append(Column(1, other.name, other.id))
     return chosen

@@ -341,7 +341,8 @@ def expected_bytes(adapter: Adapter, form: ExportForm, quantization: Quantizatio
     num_weights = adapter.base_model.num_parameters or 0
     match form:
         case ExportForm.ADAPTER:
-            return adapter.size_bytes
+            # The zip of the job, where it is there: tokenizer, template and card go with it.
+            return (adapter.archive_file or adapter).size_bytes
         case ExportForm.VLLM:
             return 2 * num_weights + adapter.size_bytes
         case ExportForm.GGUF:

@@ -152,7 +152,7 @@ def get(db: Session, user: User, adapter_id: int) -> Adapter:
     """
     adapter = db.scalars(visible(user).where(Adapter.id == adapter_id)).one_or_none()
     if adapter is None:
-        raise NotFound("There is no such adapter; it may have been deleted.")
+        raise NotFound("There is no such trained model; it may have been deleted.")
     return adapter
 
 
@@ -203,7 +203,7 @@ def archive(db: Session, user: User, adapter: Adapter) -> StoredFile:
         raise NotFound(NO_FILES.format(name=adapter.name))
     file = adapter.archive_file
     if file is None or file.deleted_at is not None:
-        raise NotFound("This adapter's archive was deleted; train again to get a new one.")
+        raise NotFound("This trained model's archive was deleted; train again to get a new one.")
     audit.record(db, user, "adapter.download", f"adapter {adapter.id}")
     return file
 
@@ -257,7 +257,7 @@ def rename(db: Session, user: User, adapter: Adapter, name: str) -> None:
         Forbidden: the person may only look.
         Invalid: the name is empty or too long.
     """
-    _require_editor(user, "You can look at adapters, but not rename them.")
+    _require_editor(user, "You can look at trained models, but not rename them.")
     name = " ".join(name.split())
     if not name or len(name) > MAX_NAME_LENGTH:
         raise Invalid(f"Enter a name of 1 to {MAX_NAME_LENGTH} characters.", field="name")
@@ -275,7 +275,7 @@ def delete(db: Session, user: User, adapter: Adapter) -> None:
         Forbidden: the person may only look.
         Conflict: a job that is not over starts from it.
     """
-    _require_editor(user, "You can look at adapters, but not delete them.")
+    _require_editor(user, "You can look at trained models, but not delete them.")
     # A job being made at this moment waits for this lock, or is seen below.
     db.refresh(adapter, with_for_update={"of": Adapter})
     job = db.scalars(
@@ -288,7 +288,8 @@ def delete(db: Session, user: User, adapter: Adapter) -> None:
     ).first()
     if job is not None:
         raise Conflict(
-            f"The job “{job.name}” starts from this adapter; wait for it or cancel it, then delete."
+            f"The job “{job.name}” starts from this trained model; wait for it or cancel it, "
+            "then delete."
         )
     files = [file for file in (adapter.metrics_file, adapter.archive_file) if file is not None]
     if adapter.job is not None:  # which says for ever what it yielded

@@ -4,6 +4,7 @@ What they say by themselves is for programmers: numbers, names of classes, addre
 """
 
 import errno
+import os
 import re
 import smtplib
 import socket
@@ -23,7 +24,26 @@ _OF_THE_SYSTEM = {
     errno.EROFS: "the disk cannot be written to",
     errno.EIO: "the disk has a fault",
 }
+_SYSTEM_WORDS = {os.strerror(number): words for number, words in _OF_THE_SYSTEM.items()}
+# A file of the machine: people are told its name, and not where it lies.
+_FILE = re.compile(
+    r"[\"']?(?:/(?:data|dev|etc|home|mnt|opt|proc|root|run|srv|tmp|usr|var)(?:/[^/\s\"':;,()]+)*)"
+    r"/([^/\s\"':;,()]*[^/\s\"':;,().])[\"']?"
+)
 _RAW = re.compile(r"\[Errno -?\d+\]|\w+(Error|Exception|Pool)\(|object at 0x|Traceback")
+
+
+def cleaned(said: str) -> str:
+    """Take out of a sentence what only those who program can read.
+
+    Numbers of errors, marks of code, and folders of the machine come along where a library's words
+    are part of a sentence of ours.
+    """
+    said = re.sub(r"\[Errno -?\d+\] ?", "", said).replace("`", "")
+    said = _FILE.sub(r"“\1”", said)
+    for theirs, ours in _SYSTEM_WORDS.items():
+        said = said.replace(theirs, ours)
+    return said
 
 
 def words(error: BaseException) -> str:
@@ -44,6 +64,6 @@ def words(error: BaseException) -> str:
         return error.strerror[0].lower() + error.strerror[1:]
     first = (str(error).strip().splitlines() or [""])[0]
     if first and not _RAW.search(first):
-        return first
+        return cleaned(first)
     in_time = " in time" if isinstance(error, TimeoutError) else ""
     return f"there was no answer{in_time}"

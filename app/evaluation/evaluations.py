@@ -71,11 +71,13 @@ NO_QUESTIONS = (
     "rows, or upload them with a test set of their own."
 )
 _ALL_PRACTISED = (
-    "There are no test questions: each row of the test set was practised by this adapter, or by "
+    "There are no test questions: each row of the test set was practised by this trained model, "
+    "or by "
     "one before it. Add new rows."
 )
 _UNKNOWN_ROWS = (
-    "Which rows an earlier adapter practised is not known any more, as its data was deleted; what "
+    "Which rows an earlier trained model practised is not known any more, as its data was "
+    "deleted; what "
     "is counted on rows that were practised says nothing."
 )
 _NOBODY = (
@@ -143,7 +145,8 @@ def request(
     db.refresh(adapter, with_for_update={"of": Adapter})
     if adapter.job is None:
         raise Conflict(
-            "The job of this adapter was deleted, so its test questions are not known any more."
+            "The job of this trained model was deleted, so its test questions are not known any "
+            "more."
         )
     versions.get_version(db, user, adapter.job.version_id)
     if adapter.job.validation_version_id is not None:
@@ -151,7 +154,9 @@ def request(
     if adapter.release is Release.WITHDRAWN:
         raise Conflict(WITHDRAWN.format(name=adapter.name))
     if _is_open(db, Evaluation.adapter_id == adapter.id):
-        raise Conflict("This adapter is being evaluated already; wait for it, or cancel that.")
+        raise Conflict(
+            "This trained model is being evaluated already; wait for it, or cancel that."
+        )
     arms = (*_TUNED_ARMS, Arm.TUNED_LOOKUP) if with_tuned_lookup else _TUNED_ARMS
     made = _add(db, adapter, user.id, arms, follows_job=False)
     made.also_asks = [part.value for part in Part if part in also_asks and part in _OF_OURS]

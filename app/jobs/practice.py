@@ -211,7 +211,8 @@ def too_few(name: str, num_test: int, num_new: int) -> str:
     """Say that a test set is no test."""
     new = "none" if num_new == 0 else f"only {num_new}"
     return (
-        f"The adapter “{name}” has already practised these rows: of the {num_test:,} to test on, "
+        f"The trained model “{name}” has already practised these rows: of the {num_test:,} to "
+        "test on, "
         f"{new} would be new to it, and a test needs at least {min(num_test, LEAST_TEST_ROWS)}; "
         "add new rows, or send others to test on."
     )
@@ -227,24 +228,27 @@ def sentences(job: Job) -> list[str]:
     check_moved = found.get("num_check_moved", 0)
     if moved:
         said.append(
-            f"{_rows(moved)} of the test set had been practised by the adapter it starts from, or "
+            f"{_rows(moved)} of the test set had been practised by the trained model it starts "
+            "from, or "
             f"by one before that: this job practises {_them(moved)} again and is not tested on "
             f"{_them(moved)}."
         )
     if check_moved:
         said.append(
-            f"{_rows(check_moved)} of the check set had been practised by the adapter it starts "
+            f"{_rows(check_moved)} of the check set had been practised by the trained model it "
+            "starts "
             f"from, or by one before that: this job practises {_them(check_moved)} again and "
             f"chooses nothing by {_them(check_moved)}."
         )
     if left_out:
         said.append(
-            f"{_rows(left_out)} to test on had been practised by the adapter it starts from, or by "
+            f"{_rows(left_out)} to test on had been practised by the trained model it starts "
+            "from, or by "
             f"one before that, and {'was' if left_out == 1 else 'were'} left out of the test."
         )
     if not found["is_checked"]:
         said.append(
-            "Which rows an earlier adapter practised is not known any more, as its data was "
+            "Which rows an earlier trained model practised is not known any more, as its data was "
             "deleted: some of the rows to test on may be among them, and then the result looks "
             "better than it is."
         )

@@ -160,8 +160,8 @@ def sentence(
     state = states.of(job).state
     if state is State.CANCELLED:
         if not job.step:
-            return "Cancelled before the first step; no adapter was made."
-        return f"Cancelled at step {job.step:,}; no adapter was made."
+            return "Cancelled before the first step; no trained model was made."
+        return f"Cancelled at step {job.step:,}; no trained model was made."
     if state is State.SUCCEEDED:
         return _outcome(job, tests, dict(shares))
     if queue is not None:
@@ -200,13 +200,15 @@ def _learning(asked: str, tests: list[tuple[int, float]], shares: dict[int, floa
 
 def _outcome(job: Job, tests: list[tuple[int, float]], shares: dict[int, float]) -> str:
     if len(tests) < 2:
-        return "Finished: the adapter is ready."
+        return "Finished: the trained model is ready."
     asked = practice.chosen_by(job)
     first, (step, loss) = tests[0][1], min(tests, key=lambda test: test[1])
-    kept = f"The adapter from step {step:,} was kept."
+    kept = f"What it had learned by step {step:,} was kept."
     if asked == "practice":
         step, loss = tests[-1]
-        kept = "No rows were set apart to check on, so the adapter of the last step was kept."
+        kept = (
+            "No rows were set apart to check on, so what it had learned at the last step was kept."
+        )
         if not parts.has_three(job.version):
             kept = "That says nothing about questions that it has not practised."
     if loss >= first:

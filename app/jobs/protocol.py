@@ -395,7 +395,7 @@ def succeed(db: Session, claimed: Claim, *, measured: Json) -> None:
     """
     values = {"measured": measured, "reason": None, "error_code": None, "strikes": 0}
     _end(db, claimed, JobStatus.SUCCEEDED, "succeeded", exit_code=0, **values)
-    say(db, claimed.job_id, "status", "Finished: the adapter is ready.")
+    say(db, claimed.job_id, "status", "Finished: the trained model is ready.")
 
 
 def fail(

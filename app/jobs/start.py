@@ -45,7 +45,8 @@ def inherited(adapter: Adapter) -> dict[str, Any]:
         return {name: getattr(checked, name) for name in INHERITED}
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise Invalid(
-            f"The files of the adapter “{adapter.name}” cannot be read, so nothing can start from "
+            f"The files of the trained model “{adapter.name}” cannot be read, so nothing can "
+            "start from "
             "it; restore them from a backup.",
             field="start_adapter_id",
         ) from error
@@ -82,7 +83,7 @@ def require(
     ).one_or_none()
     if found is None:
         raise NotFound(
-            "There is no such adapter to start from; it may have been deleted.",
+            "There is no such trained model to start from; it may have been deleted.",
             field="start_adapter_id",
         )
     kept = inherited(found)
@@ -91,7 +92,8 @@ def require(
         if getattr(config, name) != value:
             title = TrainConfig.model_fields[name].title
             raise Invalid(
-                f"“{title}” is {value} in the adapter “{found.name}” and stays so in a job that "
+                f"“{title}” is {value} in the trained model “{found.name}” and stays so in a job "
+                "that "
                 "starts from it; leave this setting as it is.",
                 field=name,
             )
@@ -106,7 +108,8 @@ def _require_same_base(adapter: Adapter, base_model: BaseModel) -> None:
         made_on = None
     if made_on is None or made_on != base_model.manifest_sha256:
         raise Invalid(
-            f"The adapter “{adapter.name}” was not trained on the weights of {base_model.label} "
+            f"The trained model “{adapter.name}” was not trained on the weights of "
+            f"{base_model.label} "
             "that are here now, so it cannot be trained further on them; choose the starting model "
             f"that it was made for, {adapter.base_model.label}, as it was then.",
             field="base_model_id",
@@ -132,7 +135,8 @@ def of_job(job: Job) -> Adapter | None:
     """
     if job.lineage and job.start_adapter is None:
         raise Conflict(
-            f"The adapter “{job.lineage[0]['name']}”, from which this job starts, was deleted; "
-            "start a new job from another adapter or from the starting model alone."
+            f"The trained model “{job.lineage[0]['name']}”, from which this job starts, was "
+            "deleted; "
+            "start a new job from another trained model or from the starting model alone."
         )
     return job.start_adapter

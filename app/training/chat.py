@@ -99,6 +99,12 @@ class Measured(NamedTuple):
     last: int  # and so is what stands from here on
 
 
+# One sentence for all that may be wrong with its files: only an administrator can do something.
+UNREADABLE = (
+    "The model's tokenizer cannot be read; ask your administrator to import the model again."
+)
+
+
 class ChatFormat:
     """A model's tokenizer and chat template."""
 
@@ -142,7 +148,7 @@ class ChatFormat:
                 )
             return cls(tokenizer_json, template, config)
         except OSError as error:
-            raise ChatError(f"The model's tokenizer cannot be read: {error.strerror}.") from error
+            raise ChatError(UNREADABLE) from error
         except TemplateError as error:
             raise ChatError(f"The model's chat template cannot be used: {error}") from error
 

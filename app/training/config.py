@@ -316,7 +316,7 @@ PRESETS: dict[str, Preset] = {
         Preset(
             name="thorough",
             label="Thorough",
-            summary="A larger adapter, smaller steps and more patience. Takes longest.",
+            summary="Learns more detail, in smaller steps and with more patience. Takes longest.",
             rate_factor=0.5,
             config=TrainConfig(
                 num_epochs=10,

@@ -21,7 +21,8 @@ from app.datasets import parts
 from app.notices import inbox
 from app.people import sessions
 from app.people.auth import can_edit
-from app.web import stepper
+from app.web import confirmations, stepper
+from app.web.datasets import tabs
 from app.web.help import places
 
 if TYPE_CHECKING:
@@ -70,12 +71,14 @@ def version_page(
     error: AppError | None = None,
     *,
     here: stepper.Name = "Data",
+    tab: tabs.Name | None = None,
 ) -> HTMLResponse:
     """Render a page about a version of data.
 
     Args:
         error: What was wrong with its form.
         here: The step of the work that the page belongs to.
+        tab: Which of the version's tabs the page is; None: it is none of them.
     """
     db = object_session(version)
     return page(
@@ -88,6 +91,7 @@ def version_page(
         can_edit=can_edit(user),
         error=error,
         stepper=stepper.of_version(db, version, here) if db is not None else None,
+        tabs=tabs.of(version, tab) if tab else [],
     )
 
 
@@ -146,6 +150,7 @@ def environment() -> Environment:
     env.globals["TEST_CHOSE"] = parts.TEST_CHOSE
     env.globals["static"] = static
     env.globals["icon_paths"] = icon_paths
+    env.globals["just_done"] = confirmations.take
     env.globals["meaning_of"] = meaning_of
     env.globals["ui"] = env.get_template("ui.html").module
     return env

@@ -127,7 +127,7 @@ def _data(version: DatasetVersion, standing: states.Standing) -> Step:
 def _check(db: Session, version: DatasetVersion, standing: states.Standing) -> Step:
     if not standing.has_rows:
         return Step("Check", "later")
-    address = f"/versions/{version.id}#doctor"
+    address = f"/versions/{version.id}/check"
     check = checks.of(db, version)
     if check is None:
         return Step("Check", "later", "not checked", address)
@@ -172,15 +172,11 @@ def _details(
 
 
 def _decided(review: PrivacyReview, before: PrivacyReview | None) -> str:
-    kept = _sum(review, lambda action: action == "keep")
-    taken_out = _sum(before, lambda action: action != "keep") if before is not None else 0
+    by_actions = (review.done or {}).values()
+    kept = sum(by_action.get("keep", 0) for by_action in by_actions)
+    taken_out = reviews.num_taken_out(before)
     said = [f"{taken_out:,} taken out"] * bool(taken_out) + [f"{kept:,} kept"] * bool(kept)
     return ", ".join(said) or "none found"
-
-
-def _sum(review: PrivacyReview, is_meant: Callable[[str], bool]) -> int:
-    by_actions = (review.done or {}).values()
-    return sum(n for by_action in by_actions for action, n in by_action.items() if is_meant(action))
 
 
 def _train(version: DatasetVersion, standing: states.Standing, job: Job | None) -> Step:

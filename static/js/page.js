@@ -32,3 +32,12 @@ document.addEventListener("keydown", (event) => {
 });
 
 document.querySelector("[data-error-summary]")?.focus();
+
+// A screen reader says what changes on a page, not what was there when it came.
+for (const said of document.querySelectorAll("[data-said]")) {
+  const words = said.textContent;
+  setTimeout(() => {
+    said.textContent = "";
+    said.textContent = words;
+  }, 300);
+}

@@ -1,4 +1,4 @@
-"""An administrator uploads a model on the page Models, in Chromium: breaks, pauses, reloads."""
+"""An administrator uploads a model on its page, in Chromium: breaks, pauses, reloads."""
 
 import re
 import shutil

@@ -28,6 +28,7 @@ from app.ops.embedded.servers import redis_client
 from app.ops.embedded.valkey import Valkey
 from app.training import isolation, manifests
 from app.training.isolation import Wall
+from tests.app.web.jobs.test_event_stream import free_port
 from tests.factories import first_user, make_base_model, make_job
 from tests.small_disk import small_disk
 
@@ -151,6 +152,43 @@ def test_a_port_that_something_else_uses(tmp_path: Path, monkeypatch: pytest.Mon
         monkeypatch.delenv("DATABASE_URL", raising=False)
         chosen = settings.load(data_dir=tmp_path / "new")
         assert "is in use, and not by the Etude" in unwell(chosen)["port"]
+
+
+_UP = """
+import os, socket, sys, time
+from pathlib import Path
+from app.core import settings
+from app.ops.embedded import folder
+chosen = settings.get()
+folder.prepare(chosen)
+server = socket.create_server(("127.0.0.1", int(sys.argv[2])))
+with folder.lock(chosen, "etude up"):
+    print("up", flush=True)
+    time.sleep(600)
+"""
+
+
+def test_a_site_that_is_up_on_another_port_is_well(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ETUDE_DATA_DIR", str(tmp_path))
+    monkeypatch.delenv("DATABASE_URL", raising=False)
+    monkeypatch.setenv("ETUDE_PORT", str(free_port()))
+    port = free_port()
+    up = subprocess.Popen(
+        [sys.executable, "-c", _UP, "--port", str(port)], stdout=subprocess.PIPE, text=True
+    )
+    try:
+        assert up.stdout is not None
+        assert up.stdout.readline() == "up\n"
+        chosen = settings.load(data_dir=tmp_path)
+        (found,) = machine._port(chosen)
+        assert (found.state, found.sentence) == ("ok", f"Etude is up on port {port}")
+    finally:
+        up.kill()
+        up.wait()
+    (found,) = machine._port(chosen)
+    assert found.sentence == f"port {chosen.port} is free"
 
 
 def test_a_driver_that_does_not_work(

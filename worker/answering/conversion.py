@@ -57,7 +57,8 @@ def must_merge(adapter: WantedAdapter) -> bool:
         )
     except (OSError, ValueError) as error:
         raise ChildFailed(
-            "This adapter's files on the server cannot be read; ask your administrator to restore "
+            "This trained model's files on the server cannot be read; ask your administrator to "
+            "restore "
             "them from a backup."
         ) from error
 
@@ -74,7 +75,7 @@ def verify(adapter: WantedAdapter) -> None:
         found = ""
     if found != adapter.manifest_sha256:
         raise ChildFailed(
-            "This adapter's files on the server are not those that were trained; ask your "
+            "This trained model's files on the server are not those that were trained; ask your "
             "administrator to restore them from a backup."
         )
 
@@ -93,7 +94,7 @@ def is_made(base: WantedBase, target: Path) -> bool:
     if found is not None and not found.is_fit:
         raise ChildFailed(
             f"{base.label} cannot be asked: as a file for llama.cpp it says other words than the "
-            "model itself. Ask an adapter of another starting model."
+            "model itself. Ask a trained model of another starting model."
         )
     return found is not None
 
@@ -118,7 +119,7 @@ async def make(
     """
     if await asyncio.to_thread(is_made, base, target):
         return
-    tell("preparing the adapter" if adapter else "preparing the model for answering")
+    tell("preparing the trained model" if adapter else "preparing the model for answering")
     said = await _run(request(base, adapter, target), tell)
     if "error" in said:
         raise ChildFailed(said["error"], is_passing=bool(said.get("is_passing")))

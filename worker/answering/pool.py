@@ -11,7 +11,7 @@ import structlog
 
 from app.adapters import answering
 from app.adapters.answering import LoadedModel, Use, Wanted, WantedAdapter, WantedBase
-from app.core import db, settings
+from app.core import db, plain_errors, settings
 from app.training import failpoints
 from app.training.answers import Event, Request
 from app.training.clock import boot_seconds
@@ -198,7 +198,7 @@ class Pool:
             self._forget(model)
             _log.warning("answering.not_opened", error=str(error))
             raise Refusal(
-                f"{model.base.label} could not be loaded: {error.strerror or 'the disk failed'}.",
+                f"{model.base.label} could not be loaded: {plain_errors.words(error)}.",
                 retry_seconds=30,
             ) from None
         except _Moved:
@@ -328,7 +328,7 @@ class Pool:
             pass  # `prepare` looks whether the model is still there
         except OSError as error:
             raise Refusal(
-                f"The adapter could not be loaded: {error.strerror or 'the disk failed'}.",
+                f"The trained model could not be loaded: {plain_errors.words(error)}.",
                 retry_seconds=30,
             ) from None
         finally:
@@ -563,7 +563,7 @@ def _unusable(failed: ChildFailed) -> Refusal:
 
 def withdrawn() -> Refusal:
     return Refusal(
-        "This adapter was deleted or withdrawn while it answered.",
+        "This trained model was deleted or withdrawn while it answered.",
         status=404,
         code="model_not_found",
         param="model",

@@ -163,7 +163,7 @@ class Site:
         if self._folder is None:
             raise Refusal(
                 "This site's model server answers for starting models alone: its administrator has "
-                "not said in which folder it finds adapters (ETUDE_INFERENCE_ADAPTERS).",
+                "not said in which folder it finds trained models (ETUDE_INFERENCE_ADAPTERS).",
                 code="model_not_usable",
             )
         try:
@@ -171,7 +171,8 @@ class Site:
         except (OSError, ValueError) as error:
             _log.warning("answering.adapter_not_copied", error=str(error))
             raise Refusal(
-                "This adapter could not be copied to the site's model server; your administrator "
+                "This trained model could not be copied to the site's model server; your "
+                "administrator "
                 "finds the reason in the log.",
                 code="model_not_usable",
             ) from None
@@ -182,7 +183,8 @@ class Site:
                 await self._call("POST", "/v1/load_lora_adapter", body)
             except _Declined:
                 raise Refusal(
-                    f"The site's model server cannot use this adapter of {base.label}; it may not "
+                    f"The site's model server cannot use this trained model of {base.label}; it "
+                    "may not "
                     "allow its rank, or not know its kind.",
                     code="model_not_usable",
                 ) from None
@@ -201,7 +203,7 @@ class Site:
                     if asked.request.adapter_id == adapter_id:
                         asked.tell(
                             Refusal(
-                                "This adapter was deleted or withdrawn while it answered.",
+                                "This trained model was deleted or withdrawn while it answered.",
                                 status=404,
                                 code="model_not_found",
                                 param="model",

@@ -19,7 +19,7 @@ from sqlalchemy import delete, func, select
 from sqlalchemy.orm import Session
 
 from app.base_models import registry as base_models
-from app.core import db, leases, settings
+from app.core import db, leases, plain_errors, settings
 from app.core.child import BrokeOff, Child
 from app.core.leases import Lease
 from app.core.models import (
@@ -67,7 +67,7 @@ def _check(holder: LeaseHolder, version: DatasetVersion) -> None:
         if isinstance(error, Unfinished):
             raise
         raise Unfinished(
-            f"The worker could not write to its disk ({error.strerror or error}); ask your "
+            f"The worker could not write to its disk ({plain_errors.words(error)}); ask your "
             "administrator to look at it."
         ) from error
 

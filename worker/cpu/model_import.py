@@ -26,7 +26,8 @@ _TIMEOUT_SECONDS = 6 * 3600
 # With less of it free nothing that fails to be written needs another reason.
 _FULL_BYTES = 16 * 1024**2
 _OTHERS = (
-    "A starting model of this name was here before, with other weights, and adapters were made "
+    "A starting model of this name was here before, with other weights, and trained models were "
+    "made "
     "with those; import this one under another name."
 )
 # The way out of the site, or to a mirror within it.

@@ -28,7 +28,7 @@ from app.adapters import answering, conversations
 from app.adapters import question_lists as lists
 from app.adapters.conversations import Source
 from app.adapters.question_lists import Blank, Question
-from app.core import db, leases, settings
+from app.core import db, leases, plain_errors, settings
 from app.core.errors import AppError, TooMany, Unavailable
 from app.core.leases import Lease
 from app.core.models import Adapter, ExampleKind, Finish, Json, QuestionList, User
@@ -87,7 +87,7 @@ def _read(holder: LeaseHolder, data: bytes) -> None:
     except OSError as error:
         log.exception("sheet_not_read", question_list=holder.lease.id)
         raise Unfinished(
-            f"The worker could not read the file ({error.strerror or error}); "
+            f"The worker could not read the file ({plain_errors.words(error)}); "
             "ask your administrator to look at the disk of this machine."
         ) from error
     with db.session() as session:

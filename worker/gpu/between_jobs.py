@@ -13,7 +13,7 @@ from sqlalchemy import select
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session
 
-from app.core import db
+from app.core import db, plain_errors
 from app.core.errors import AppError
 from app.core.leases import Lease, LeaseLost, Rules
 from app.core.models import Worker, WorkerState
@@ -109,7 +109,7 @@ def _to_its_end(carry: Callable[[], None], lease: Lease, name: str) -> None:
     except OSError as error:
         _log.exception("between_jobs.disk", **{name: lease.id})
         raise Unfinished(
-            f"This machine could not read or write a file ({error.strerror or 'the disk failed'}); "
+            f"This machine could not read or write a file ({plain_errors.words(error)}); "
             "ask your administrator to look at its disk, and then start it again."
         ) from None
     except Exception as error:

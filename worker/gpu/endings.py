@@ -5,6 +5,7 @@ import signal
 from dataclasses import dataclass, replace
 from typing import Literal
 
+from app.core import plain_errors
 from app.training.events import (
     EXIT_CHECKPOINT,
     EXIT_CONFIG,
@@ -120,7 +121,7 @@ DEVICE_BUSY = Interruption(
 
 def failure(exit_code: int, said: FailedEvent | None) -> tuple[str, str]:
     """Return the stable word and the sentence for an end that would only come again."""
-    return (said.code, said.message) if said else _FAILURES[exit_code]
+    return (said.code, plain_errors.cleaned(said.message)) if said else _FAILURES[exit_code]
 
 
 def interruption(exit_code: int, killed: Kill | None) -> Interruption:
@@ -146,8 +147,8 @@ def of_disk(error: Exception) -> Interruption | None:
     if error.errno in _DISK_ERRORS:
         return Interruption(
             "disk_error",
-            f"The data directory cannot be written ({error.strerror}); check the disk and who "
-            "owns the folder. It tries again in ten minutes.",
+            f"The data directory cannot be written ({plain_errors.words(error)}); check the disk "
+            "and who owns the folder. It tries again in ten minutes.",
             strike=False,
             delay_seconds=_DISK_FULL_SECONDS,
         )
@@ -159,7 +160,7 @@ def not_published(error: Exception) -> Interruption:
     if ending := of_disk(error):
         return ending
     if isinstance(error, OSError):
-        why = f"The adapter could not be saved: {error.strerror}."
+        why = f"The trained model could not be saved: {plain_errors.words(error)}."
     else:
-        why = "The adapter's files were incomplete."
+        why = "The trained model's files were incomplete."
     return Interruption("not_published", why, strike=True)

@@ -431,7 +431,7 @@ def _sorts_otherwise(session: Session, job: Job) -> bool:
     name = job.lineage[0]["name"]
     if job.start_adapter is None:
         raise NotTrainable(
-            "adapter_gone", f"The adapter “{name}”, from which this job starts, was deleted."
+            "adapter_gone", f"The trained model “{name}”, from which this job starts, was deleted."
         )
     before, found = job.practised_before, spool.practised_before(job.id)
     if found is None or found == before:

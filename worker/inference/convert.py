@@ -145,7 +145,7 @@ def convert(request: ConvertRequest) -> list[StepResult]:
             if isinstance(step, BaseStep):
                 found = _base(request, hparams, step)
             elif not step.target.exists():
-                _verify(step.folder, step.manifest_sha256, "The adapter's files")
+                _verify(step.folder, step.manifest_sha256, "The trained model's files")
                 if isinstance(step, AdapterStep):
                     _adapter(request.base, hparams, step)
                 else:
@@ -262,7 +262,7 @@ def _count_vocabulary(file: Any) -> None:
 def _adapter(base: Path, hparams: dict[str, Any], step: AdapterStep) -> None:
     import torch
 
-    _tell(progress={"doing": "preparing the adapter for answering"})
+    _tell(progress={"doing": "preparing the trained model for answering"})
     with torch.inference_mode(), new_file(step.target) as partial:
         gguf_writing.write(
             gguf_writing.adapter_file(base, hparams, step.folder, step.form, partial)
@@ -273,7 +273,7 @@ def _merged(base: Path, hparams: dict[str, Any], step: MergedStep) -> None:
     """Write the base model with an adapter merged into its 16-bit weights, in float32."""
     from peft import PeftModel
 
-    _tell(progress={"doing": "merging the adapter into the model"})
+    _tell(progress={"doing": "merging what was learned into the starting model"})
     model = PeftModel.from_pretrained(load_reference(base), step.folder)
     merged = model.merge_and_unload(safe_merge=True)
     tied = set(merged.all_tied_weights_keys) if merged.config.tie_word_embeddings else set()

@@ -128,7 +128,9 @@ def adapter_file(
 
     config = json.loads((adapter / "adapter_config.json").read_text(encoding="utf-8"))
     if gguf_files.must_merge(config) or config.get("alpha_pattern") or config.get("rank_pattern"):
-        raise Unusable("This adapter can only be answered with once it is merged into its model.")
+        raise Unusable(
+            "This trained model can only be answered with once it is merged into its model."
+        )
     pairs = _pairs(load_file(adapter / "adapter_model.safetensors"))
     rank = int(config["r"])
     filled = rank if form == "f16" else -(-rank // _BLOCK) * _BLOCK
@@ -247,7 +249,7 @@ def _pairs(tensors: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
     for name, tensor in tensors.items():
         weight, _, which = name.removeprefix(_ADAPTER_PREFIX).rpartition(".lora_")
         if which not in ("A.weight", "B.weight") or not name.startswith(_ADAPTER_PREFIX):
-            raise Unusable(f"This adapter changes {name}, which llama.cpp cannot do.")
+            raise Unusable(f"This trained model changes {name}, which llama.cpp cannot do.")
         found.setdefault(f"{weight}.weight", {})[which[0]] = tensor.float()
     return {name: (pair["A"], pair["B"]) for name, pair in found.items()}
 

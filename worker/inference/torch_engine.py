@@ -88,7 +88,7 @@ class TorchEngine:
         return cls(model, num_slots, context_tokens)
 
     def add_adapter(self, name: str, path: Path) -> None:
-        with _enough_memory("This adapter does not fit into the memory that is free."):
+        with _enough_memory("This trained model does not fit into the memory that is free."):
             self.adapters.add(name, path)
 
     def remove_adapter(self, name: str) -> None:

@@ -23,7 +23,7 @@ def held_out(state: TrainingState) -> list[Encoded]:
             "warn",
             f"There is no {name} set, so the losses in between are those of practice examples: "
             "they cannot show whether the model has learned or just memorised. Nothing is chosen "
-            "by them: the adapter of the last step is kept.",
+            "by them: what it has learned at the last step is kept.",
         )
         return data.train[:PRACTICE_CHECKED]
     train_tokens = sum(len(e.token_ids) for e in data.train) * num_passes(len(data.train), config)
@@ -74,7 +74,7 @@ def evaluate_base(state: TrainingState, examples: Sequence[Encoded]) -> None:
         Failure: it is no number, so nothing can be learned from there.
     """
     name = state.spec.start.name if state.spec.start else ""
-    what = f"the adapter “{name}”, from which it starts" if name else "without the adapter"
+    what = f"“{name}”, from which it starts" if name else "the starting model alone"
     state.enter("evaluating", f"Evaluating {what}.")
     with state.model.at_start():
         loss = mean_loss(state, examples)

@@ -74,7 +74,7 @@ def base_not_finite(name: str) -> Failure:
     Args:
         name: Of the adapter that it starts from; empty: the starting model itself.
     """
-    what = f"The adapter “{name}”, from which it starts," if name else "The starting model"
+    what = f"The trained model “{name}”, from which it starts," if name else "The starting model"
     return Failure(
         "loss_not_finite",
         f"{what} has no loss on these examples: what it computes is no number, so nothing can be "

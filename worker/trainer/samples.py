@@ -34,7 +34,8 @@ def answer_questions(state: TrainingState) -> list[Sample]:
         if not memory.is_out_of_memory(error):
             raise
     state.note(
-        "warn", "The questions to show were not answered: memory ran out. The adapter is whole."
+        "warn",
+        "The questions to show were not answered: memory ran out. What was learned is whole.",
     )
     return []
 

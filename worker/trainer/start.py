@@ -39,7 +39,8 @@ def put(model: Model, spec: TrainerSpec) -> Model:
         _set_weights(model, load_file(folder / "adapter_model.safetensors"))
     except (ValueError, KeyError, TypeError, OSError, SafetensorError) as error:
         raise failures.start_rejected(
-            f"The adapter “{chosen.name}” does not fit this job ({error}); start from another one, "
+            f"The trained model “{chosen.name}” does not fit this job ({error}); start from "
+            "another one, "
             "or from the starting model alone."
         ) from error
     return replace(model, start={n: p.detach().clone() for n, p in model.adapter.items()})
@@ -61,7 +62,8 @@ def _check_files(chosen: StartAdapter, folder: Path) -> None:
         problem = str(error).rstrip(".")
     if problem:
         raise failures.start_rejected(
-            f"The files of the adapter “{chosen.name}”, from which this job starts, have changed "
+            f"The files of the trained model “{chosen.name}”, from which this job starts, have "
+            "changed "
             f"since it was made ({problem}); restore them from a backup, or start from another one."
         )
 

@@ -23,15 +23,12 @@ import regex
 from app.core.confined.kept import LOAD_SECONDS, REQUEST_SECONDS, Json
 from app.core.confined.patterns import Verdict
 from app.training import isolation
-from app.training.chat import ChatError, ChatFormat
+from app.training.chat import UNREADABLE, ChatError, ChatFormat
 from app.training.fitting import drops_thoughts, fit
 
 _MEMORY_BYTES = 1536 * 1024**2
 _MAX_OPEN_FILES = 64
 _MAX_FORMATS = 4
-_UNREADABLE = (
-    "The model's tokenizer cannot be read; ask your administrator to import the model again."
-)
 # A pattern has to answer on this at once: where it does not, it would not on people's texts.
 _TRIAL = "".join(f"Patient {n} {'a' * 32} {'0' * 32} {'-' * 32}. " for n in range(40))
 _TRIAL_SECONDS = 0.2
@@ -119,7 +116,7 @@ class _Formats:
         except (ChatError, MemoryError):
             raise
         except BaseException:  # tokenizers raises nothing more special, or panics
-            raise ChatError(_UNREADABLE) from None
+            raise ChatError(UNREADABLE) from None
 
     def forget(self) -> None:
         self._kept.clear()

@@ -74,16 +74,25 @@ def of(db: Session, version_id: int) -> PrivacyReview | None:
 
 
 def around(db: Session, version_id: int) -> tuple[PrivacyReview | None, PrivacyReview | None]:
-    """Return a version's review, and that of the version from which it was made by a decision.
-
-    What was taken out of a version stands in the latter.
-    """
+    """Return a version's review, and that of the version from which it was made by a decision."""
     both = or_(
         PrivacyReview.version_id == version_id, PrivacyReview.result_version_id == version_id
     )
     found = list(db.scalars(select(PrivacyReview).where(both)))
     own = next((each for each in found if each.version_id == version_id), None)
     return own, next((each for each in found if each is not own), None)
+
+
+def num_taken_out(before: PrivacyReview | None) -> int:
+    """Count the details that a version lacks since a decision: it was made from one that had them.
+
+    A decision alone says nothing of that: one made beforehand stands where nothing was found, too.
+
+    Args:
+        before: The review of the version from which it was made (`around`).
+    """
+    by_actions = ((before.done if before else None) or {}).values()
+    return sum(n for each in by_actions for action, n in each.items() if action != "keep")
 
 
 def of_many(db: Session, version_ids: Sequence[int]) -> dict[int, PrivacyReview]:

@@ -2,6 +2,7 @@
 
 import fcntl
 import os
+import re
 import shutil
 import socket
 import stat
@@ -264,6 +265,8 @@ def _port(chosen: settings.Settings) -> Iterator[SystemFinding]:
         )
     elif taken:
         yield ok("port", f"port {chosen.port} answers")
+    elif is_up and (other := _started_with(holder(chosen) or "")) is not None:
+        yield ok("port", f"Etude is up on port {other}")
     elif is_up:
         yield note(
             "port",
@@ -272,6 +275,21 @@ def _port(chosen: settings.Settings) -> Iterator[SystemFinding]:
         )
     else:
         yield ok("port", f"port {chosen.port} is free")
+
+
+def _started_with(owner: str) -> int | None:
+    """Return the port that a running Etude was told by --port, if it answers there."""
+    process = re.search(r"process (\d+)", owner)
+    try:
+        said = Path(f"/proc/{process[1] if process else 0}/cmdline").read_text()
+    except (OSError, UnicodeDecodeError):
+        return None
+    port = re.search(r"\0--port[\0=](\d{1,5})\0", said)
+    if port is None:
+        return None
+    with socket.socket() as probe:
+        is_there = probe.connect_ex(("127.0.0.1", int(port[1]))) == 0
+    return int(port[1]) if is_there else None
 
 
 def _gpu() -> Iterator[SystemFinding]:

@@ -162,5 +162,8 @@ def models_pack(
         )
         return
     typer.echo(f"{packed.num_files} files, {packed.size_bytes / 1e9:,.1f} GB, are in {folder}.")
-    typer.echo("Carry the folder to the server. There an administrator adds it on the page Models,")
+    typer.echo(
+        "Carry the folder to the server. There an administrator adds it on the page Starting "
+        "models,"
+    )
     typer.echo(f"or runs: etude models add FOLDER --name {name}")

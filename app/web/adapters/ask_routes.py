@@ -328,7 +328,7 @@ def _plan_kept(db: Session, user: User, adapter_id: int, answer_id: int) -> tupl
     _require_asking(user, adapter)
     conversation, turn, wanted = conversations.answer_of(db, user, adapter, answer_id)
     if wanted.adapter_id is None and not wanted.is_base:
-        raise Invalid("The adapter that gave this answer was deleted.")
+        raise Invalid("The trained model that gave this answer was deleted.")
     known = conversations.source(db, user, adapter)
     test = None
     if turn.example_index is not None:

@@ -137,7 +137,9 @@ def verdict(adapter: Adapter) -> str:
             "ask it some."
         )
     if metrics["validation_loss_after"] >= metrics["validation_loss_before"]:
-        before = "the adapter that it started from" if adapter.lineage else "the starting model"
+        before = (
+            "the trained model that it started from" if adapter.lineage else "the starting model"
+        )
         return (
             f"It does no better on the {asked} questions than {before}. More examples, or "
             f"examples closer to the {asked} questions, may help."

@@ -52,21 +52,24 @@ from app.web.forms import MappingForm, ReadAsForm, SplitForm
 
 NUM_PREVIEW_CONVERSATIONS = 3
 NUM_SHOWN_ROWS = 8
-ROLE_WORDS = {
+# What most files have, first; the rest stands under “More”.
+USUAL_ROLES = {
     ColumnRole.QUESTION: "Question",
     ColumnRole.ANSWER: "Answer",
     ColumnRole.SYSTEM: "Instruction",
+    ColumnRole.MESSAGES: "Whole conversation",
+    ColumnRole.IGNORE: "Ignore",
+}
+FURTHER_ROLES = {
     ColumnRole.BETTER: "Better answer",
     ColumnRole.WORSE: "Worse answer",
-    ColumnRole.MESSAGES: "Whole conversation",
-    ColumnRole.TOOLS: "Tools (functions)",
     ColumnRole.TEXT: "Text",
     ColumnRole.HISTORY: "Earlier turns",
     ColumnRole.KEY: "Conversation name or number",
     ColumnRole.SPEAKER: "Who speaks",
     ColumnRole.ANSWER_TO_NAME: "Answer to the column’s name",
     ColumnRole.WEIGHT: "Whether it is learned (0: no)",
-    ColumnRole.IGNORE: "Ignore",
+    ColumnRole.TOOLS: "Tools (functions)",
 }
 SPEAKERS = {
     "system": "Instruction",
@@ -156,7 +159,8 @@ class ColumnsPage:
     inspection: Inspection
     form: MappingForm
     heads: list[tuple[str, str]]
-    role_options: list[tuple[str, str]]
+    usual_roles: list[tuple[str, str]]
+    further_roles: list[tuple[str, str]]
     rows: list[PreviewRow]
     words: list["UnknownWord"]  # that nobody but a person can explain
     turn_roles: list[tuple[str, str]]
@@ -201,15 +205,21 @@ class Lengths:
 
 
 @dataclass(frozen=True)
-class ModelView:
-    """A version's examples as a starting model sees them."""
+class LengthsView:
+    """How long a version's examples are for one of the starting models that are here."""
 
     models: list[tuple[str, str]]
     model: BaseModel | None
+    lengths: Lengths
+
+
+@dataclass(frozen=True)
+class ModelView(LengthsView):
+    """A version's examples as a starting model sees them."""
+
     split: str
     splits: list[tuple[str, str]]  # which sets can be leafed through, each with its name
     seen: "Seen | None"
-    lengths: Lengths
     unfit: list[str]  # what the model does not take of it, or drops, a sentence each
 
 
@@ -495,7 +505,8 @@ def columns_page(
         inspection=inspection,
         form=form,
         heads=list(zip(form.column, form.role, strict=False)),
-        role_options=[(role.value, words) for role, words in ROLE_WORDS.items()],
+        usual_roles=[(role.value, words) for role, words in USUAL_ROLES.items()],
+        further_roles=[(role.value, words) for role, words in FURTHER_ROLES.items()],
         rows=[_row(row, form.column) for row in inspection.preview[:NUM_SHOWN_ROWS]],
         answer_speakers=_speakers(inspection, form),
         words=[
@@ -619,6 +630,23 @@ def model_view(
     db: Session, version: DatasetVersion, model_id: int | None, split: str, position: int
 ) -> ModelView:
     """Return what a starting model sees of a version, and how long its examples are."""
+    known = lengths_view(db, version, model_id)
+    return ModelView(
+        models=known.models,
+        model=known.model,
+        lengths=known.lengths,
+        split=split if split in list(Split) else "",
+        splits=[
+            ("", "all sets"),
+            *((one.value, name) for one, name in parts.names(version).items()),
+        ],
+        seen=_seen(db, version, known.model, split, position),
+        unfit=fits.sentences(db, version, known.model) if known.model is not None else [],
+    )
+
+
+def lengths_view(db: Session, version: DatasetVersion, model_id: int | None) -> LengthsView:
+    """Return how long a version's examples are for a model; commit after it: counts are kept."""
     models = [model for model in base_models.list_models(db) if model.status is ModelStatus.READY]
     model = next((model for model in models if model.id == model_id), models[0] if models else None)
     histogram, problem = None, ""
@@ -627,16 +655,9 @@ def model_view(
             histogram = lengths.histogram(db, version, model)
         except AppError as error:
             problem = error.message
-    return ModelView(
+    return LengthsView(
         models=[(str(each.id), each.label) for each in models],
         model=model,
-        split=split if split in list(Split) else "",
-        splits=[
-            ("", "all sets"),
-            *((one.value, name) for one, name in parts.names(version).items()),
-        ],
-        seen=_seen(db, version, model, split, position),
-        unfit=fits.sentences(db, version, model) if model is not None else [],
         lengths=Lengths(
             histogram=histogram,
             num_counted=sum(histogram.counts) if histogram else 0,

@@ -15,8 +15,8 @@ from app.datasets import deletion, uploads, versions
 from app.datasets.privacy.reviews import Decision
 from app.people.auth import CurrentUser, can_edit
 from app.web.datasets import page as dataset_page
+from app.web.datasets import ready
 from app.web.datasets.page import NewPage
-from app.web.datasets.ready import ready_page
 from app.web.forms import MappingForm, NameForm, ReadAsForm, row_number
 from app.web.multipart import Received, received
 from app.web.render import ROOT, page, version_page
@@ -112,7 +112,7 @@ def rename(
         db.rollback()
         return _version_page(db, user, version, error=error, typed_name=form.name)
     db.commit()
-    return _to(version)
+    return RedirectResponse(f"/versions/{version.id}/file", status_code=303)
 
 
 @router.post("/datasets/{dataset_id}/delete")
@@ -157,6 +157,37 @@ def show_version(
         position=int(example) if example.isdecimal() and len(example) < 10 else 1,
         made=made,
     )
+
+
+@router.get("/versions/{version_id}/check")
+def show_check(db: Db, user: CurrentUser, version_id: int, model: str = "") -> Response:
+    """Show what the check found, and how long the examples are."""
+    version = versions.get_version(db, user, version_id)
+    if version.status is not VersionStatus.READY:
+        return _to(version)
+    shown = ready.check_tab(db, user, version, model_id=row_number(model))
+    db.commit()  # token lengths that were counted for this page
+    return version_page("datasets/check.html", user, version, shown, here="Check", tab="Check")
+
+
+@router.get("/versions/{version_id}/train")
+def show_before_training(db: Db, user: CurrentUser, version_id: int) -> Response:
+    """Show whether training is needed, whether the data is enough, and what it went into."""
+    version = versions.get_version(db, user, version_id)
+    if version.status is not VersionStatus.READY:
+        return _to(version)
+    shown = ready.train_tab(db, user, version)
+    return version_page("datasets/train.html", user, version, shown, here="Train", tab="Training")
+
+
+@router.get("/versions/{version_id}/file")
+def show_file(db: Db, user: CurrentUser, version_id: int) -> Response:
+    """Show the file's versions, downloads, and what can be done with all of it."""
+    version = versions.get_version(db, user, version_id)
+    if version.status is not VersionStatus.READY:
+        return _to(version)
+    shown = ready.file_tab(db, user, version, dataset_page.housekeeping(db, version))
+    return version_page("datasets/file.html", user, version, shown, tab="File and versions")
 
 
 @router.post("/versions/{version_id}/preview")
@@ -236,11 +267,16 @@ def _version_page(
         columns = dataset_page.columns_page(version, kept, form, typed_read_as)
         return version_page("datasets/columns.html", user, version, columns, error)
     if version.status is VersionStatus.READY:
-        ready = ready_page(
+        if error is not None:  # of its name, or of deleting it
+            file = ready.file_tab(db, user, version, kept)
+            return version_page(
+                "datasets/file.html", user, version, file, error, tab="File and versions"
+            )
+        overview = ready.overview_tab(
             db, user, version, kept, model_id=model_id, split=split, position=position, made=made
         )
         db.commit()  # token lengths that were counted for this page
-        return version_page("datasets/ready.html", user, version, ready, error)
+        return version_page("datasets/overview.html", user, version, overview, tab="Overview")
     busy = dataset_page.busy_page(db, version, kept)
     return version_page("datasets/show.html", user, version, busy, error)
 

@@ -66,7 +66,7 @@ def evaluate_here(
     version = versions.get_version(db, user, version_id)
     try:
         if not (adapter.isascii() and adapter.isdecimal() and len(adapter) < 10):
-            raise Invalid("Choose an adapter.", field="adapter")
+            raise Invalid("Choose a trained model.", field="adapter")
         evaluations.request(db, user, adapters.get(db, user, int(adapter)), version=version)
     except AppError as error:
         db.rollback()
@@ -82,7 +82,7 @@ def compare_with_earlier(db: Db, user: CurrentUser, evaluation_id: int) -> Respo
     evaluation = reading.get(db, user, evaluation_id)
     before = comparing.earlier(db, evaluation)
     if before is None:
-        raise Invalid("There is no earlier adapter of this data.")
+        raise Invalid("There is no earlier trained model of this data.")
     known = [
         one
         for one in comparing.contenders(db, evaluation.version)

@@ -131,7 +131,7 @@ def put_right(
         return _finding_page(db, user, version, kind, form.fix, error)
     db.commit()
     wakeup.hint("cpu")
-    there = f"/versions/{made.id}?made=1" if made else f"/versions/{version.id}"
+    there = f"/versions/{made.id}?made=1" if made else f"/versions/{version.id}/check"
     return RedirectResponse(there, status_code=303)
 
 
@@ -151,7 +151,7 @@ def check_again(db: Db, user: CurrentUser, version_id: int) -> Response:
     checks.again(db, version)
     db.commit()
     wakeup.hint("cpu")
-    return RedirectResponse(f"/versions/{version.id}", status_code=303)
+    return RedirectResponse(f"/versions/{version.id}/check", status_code=303)
 
 
 @router.get("/compare")

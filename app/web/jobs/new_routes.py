@@ -59,7 +59,8 @@ def ask(
     errors = {}
     if job.lineage and job.start_adapter_id is None:
         errors["start_adapter_id"] = (
-            f"The adapter “{job.lineage[0]['name']}”, from which that job started, was deleted: "
+            f"The trained model “{job.lineage[0]['name']}”, from which that job started, was "
+            "deleted: "
             "this one would start from the starting model alone."
         )
     return _page(db, user, JobForm.of_job(job, preset.name), errors=errors)

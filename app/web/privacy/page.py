@@ -124,6 +124,7 @@ class Gate:
     is_open: bool  # a model may learn from the version
     found_words: str
     kept_words: str  # of what was kept and stands in it
+    num_taken_out: int  # of what stood in the version that it was made from
     is_busy: bool
     following: DatasetVersion | None  # in which the details are replaced
 
@@ -208,7 +209,7 @@ def is_busy(review: PrivacyReview | None) -> bool:
 def gate_of(db: Session, version: DatasetVersion) -> Gate:
     """Return what a version's own page says about the gate."""
     mode = settings.get().privacy_gate
-    review = reviews.of(db, version.id)
+    review, before = reviews.around(db, version.id)
     is_decided = review is not None and review.status is ReviewStatus.DECIDED
     return Gate(
         mode=mode,
@@ -218,6 +219,7 @@ def gate_of(db: Session, version: DatasetVersion) -> Gate:
         kept_words=reviews.list_counts(kept)
         if is_decided and (kept := reviews.counts_of(_done(db, version, review), "keep"))
         else "",
+        num_taken_out=reviews.num_taken_out(before) if is_decided else 0,
         is_busy=is_busy(review),
         following=db.get(DatasetVersion, review.result_version_id)
         if review and review.result_version_id

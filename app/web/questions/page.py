@@ -224,12 +224,15 @@ def _parameters(number: int) -> str:
 def _warning(models: list[BaseModel]) -> str:
     """Be honest about what the models of this site can do."""
     if not models:
-        return "No starting model is ready yet; an administrator can add one on the Models page."
+        return (
+            "No starting model is ready yet; an administrator can add one on the Starting models "
+            "page."
+        )
     if models[0].name == base_models.STARTER_NAME:
         return (
             f"The only starting model here is {models[0].label}, a toy to try Etude with. It knows "
             "only English, and not well: expect to reject or rewrite many of its questions. An "
-            "administrator can add a larger model on the Models page."
+            "administrator can add a larger model on the Starting models page."
         )
     if (models[0].num_parameters or _SMALL_PARAMETERS) < _SMALL_PARAMETERS:
         return "The starting models here are small: expect to reject or rewrite many questions."

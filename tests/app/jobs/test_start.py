@@ -147,7 +147,7 @@ def test_strangers_and_other_starting_models_are_refused(
 ) -> None:
     stranger = make_user(db, department=make_department(db))
     theirs = make_dataset_version(db, user=stranger, num_train=30, num_validation=10)
-    with pytest.raises(NotFound, match="no such adapter"):
+    with pytest.raises(NotFound, match="no such trained model"):
         create(db, stranger, first, version=theirs)
     db.rollback()
     other = make_base_model(db, name="house/other")
@@ -167,7 +167,7 @@ def test_an_adapter_from_which_a_job_starts_stays_until_that_is_over(
     db: Session, member: User, first: Adapter
 ) -> None:
     job = create(db, member, first, name="Second try")
-    with pytest.raises(Conflict, match="The job “Second try” starts from this adapter"):
+    with pytest.raises(Conflict, match="The job “Second try” starts from this trained model"):
         adapters.delete(db, member, first)
     db.rollback()
     requests.cancel(db, member, job)
@@ -176,7 +176,9 @@ def test_an_adapter_from_which_a_job_starts_stays_until_that_is_over(
     db.commit()
     db.refresh(job)
     assert job.start_adapter_id is None
-    with pytest.raises(Conflict, match="The adapter “First”, from which this job starts, was"):
+    with pytest.raises(
+        Conflict, match="The trained model “First”, from which this job starts, was"
+    ):
         requests.retry(db, member, job)
 
 
@@ -221,7 +223,7 @@ def test_who_deletes_while_a_job_is_made_waits_and_sees_it(
     db.commit()
     thread.join()
     assert outcome == [
-        "The job “Second” starts from this adapter; wait for it or cancel it, then delete."
+        "The job “Second” starts from this trained model; wait for it or cancel it, then delete."
     ]
 
 
@@ -234,7 +236,8 @@ def test_data_that_the_adapter_knows_is_no_test(db: Session, member: User, first
     with pytest.raises(Invalid) as refused:
         create(db, member, first, version=known)
     assert refused.value.message == (
-        "The adapter “First” has already practised these rows: of the 13 to test on, only 3 would "
+        "The trained model “First” has already practised these rows: of the 13 to test on, only "
+        "3 would "
         "be new to it, and a test needs at least 5; add new rows, or send others to test on."
     )
     assert refused.value.field == "version_id"
@@ -379,14 +382,16 @@ def test_how_many_rows_a_job_practises_and_is_tested_on(
     job.practised_before = {"num_moved": 1, "num_left_out": 0, "is_checked": True}
     assert practice.sizes(job, None) == Sizes(21, 0, 3)
     assert practice.sentences(job) == [
-        "1 row of the test set had been practised by the adapter it starts from, or by one before "
+        "1 row of the test set had been practised by the trained model it starts from, or by one "
+        "before "
         "that: this job practises it again and is not tested on it."
     ]
     held_out = make_dataset_version(db, user=member)
     job.practised_before = {"num_moved": 0, "num_left_out": 2, "is_checked": True}
     assert practice.sizes(job, held_out) == Sizes(24, 0, 22)
     assert practice.sentences(job) == [
-        "2 rows to test on had been practised by the adapter it starts from, or by one before "
+        "2 rows to test on had been practised by the trained model it starts from, or by one "
+        "before "
         "that, and were left out of the test."
     ]
     assert TrainConfig.model_validate(job.config)
@@ -404,7 +409,7 @@ def test_how_many_rows_of_three_parts_a_job_practises_chooses_by_and_is_tested_o
     }  # fmt: skip
     assert practice.sizes(job, None) == Sizes(23, 1, 3)
     assert practice.sentences(job)[1] == (
-        "2 rows of the check set had been practised by the adapter it starts from, or by one "
+        "2 rows of the check set had been practised by the trained model it starts from, or by one "
         "before that: this job practises them again and chooses nothing by them."
     )
     job.practised_before["num_check_moved"] = 3

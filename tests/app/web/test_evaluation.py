@@ -339,7 +339,7 @@ def test_a_learning_curve_by_one_button(client: TestClient, db: Session) -> None
     model = make_base_model(db)
     user = make_user(db, role=Role.MEMBER)
     sign_in(client, db, user)
-    shown = client.get(f"/versions/{version.id}").text
+    shown = client.get(f"/versions/{version.id}/train").text
     assert "Enough data?" in shown
     address = f"/versions/{version.id}/learning-curve"
     assert client.post(address, data={"base_model": ""}).status_code == 422
@@ -365,14 +365,14 @@ def test_a_learning_curve_by_one_button(client: TestClient, db: Session) -> None
     assert "<h1>More rows are likely to help</h1>" in shown
     assert "The true share right lies between 31 and 69%" in shown
     assert "every 5s" not in shown
-    assert "More rows are likely to help." in client.get(f"/versions/{version.id}").text
+    assert "More rows are likely to help." in client.get(f"/versions/{version.id}/train").text
     # Its adapters stand there, and in no list.
     last = jobs[2].adapter
     assert last is not None
     assert f'href="/adapters/{last.id}"' in shown
     listed = " ".join(client.get("/adapters").text.split())
     assert f"/adapters/{last.id}" not in listed
-    assert "3 adapters of learning curves are not listed here" in listed
+    assert "3 trained models of learning curves are not listed here" in listed
     token = auth.create_token(db, user, "tests")
     db.commit()
     bearer = {"Authorization": f"Bearer {token}"}
@@ -396,7 +396,7 @@ def test_small_data_has_no_learning_curve(client: TestClient, db: Session) -> No
     version = make_dataset_version(db, num_train=20, num_validation=0, num_test=10)
     make_base_model(db)
     sign_in(client, db, make_user(db, role=Role.MEMBER))
-    assert "Enough data?" not in client.get(f"/versions/{version.id}").text
+    assert "Enough data?" not in client.get(f"/versions/{version.id}/train").text
 
 
 def test_loss_and_perplexity_stand_under_details(client: TestClient, db: Session) -> None:

@@ -161,7 +161,10 @@ def test_each_page_of_the_work_shows_where_it_is(
     sign_in(client, db, user)
     for address, number in (
         (f"/versions/{version.id}", 1),
+        (f"/versions/{version.id}/check", 2),
         (f"/versions/{version.id}/privacy", 3),
+        (f"/versions/{version.id}/train", 4),
+        (f"/versions/{version.id}/file", 1),
         (f"/jobs/new?version={version.id}", 4),
         (f"/jobs/{job.id}", 4),
         (f"/evaluations/{evaluation.id}", 5),

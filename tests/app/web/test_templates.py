@@ -36,6 +36,7 @@ _FOR_PROGRAMS = (
     "app/adapters/model_card.py",
     "app/core/db.py",
     "app/core/glossary.py",
+    "app/core/plain_errors.py",
     "app/datasets/readers/blocks.py",
     "app/evaluation/marks",
     "app/evaluation/own_questions/not_knowing.py",

@@ -8,6 +8,7 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 from starlette.testclient import TestClient
 
+from app.base_models import registry as base_models
 from app.core.models import (
     Adapter,
     DatasetVersion,
@@ -68,8 +69,9 @@ def test_data_that_the_gate_holds_is_nowhere_called_ready(
         badges = re.findall(r'class="status status-\w+">([^<]+)</span>', client.get(address).text)
         assert ("Ready" in badges) == is_free, address
         assert how.word in badges, address
-    shown = client.get(f"/versions/{version.id}").text
-    assert ("Train a model with this" in shown) == is_free
+    for tab in ("", "/check", "/train", "/file"):
+        shown = client.get(f"/versions/{version.id}{tab}").text
+        assert ("Train a model with this" in shown) == is_free, tab
     form = client.get(f"/jobs/new?version={version.id}").text
     assert ("disabled aria-describedby" in form) == (not is_free)
     assert how.why_not in form
@@ -104,8 +106,11 @@ def test_an_old_version_says_one_thing(client: TestClient, db: Session, owner: U
     page = sign_in(client, db, owner).get(f"/versions/{version.id}").text
     assert "Version 2 takes the place of this one" in page
     assert "Replaced by a newer version" in page
-    for wrong in ("Decide about", "decide about", "Quality check", "is ready for training"):
-        assert wrong not in page
+    for tab in ("", "/check", "/train", "/file"):
+        shown = client.get(f"/versions/{version.id}{tab}").text
+        for wrong in ("Decide about", "decide about", "What was found", "is ready for training"):
+            assert wrong not in shown, tab
+        assert f'href="/versions/{newer.id}">Open version 2' in shown, tab
     assert f'href="/versions/{newer.id}">Open version 2' in page
 
 
@@ -124,6 +129,33 @@ def test_too_few_rows_are_told_of_before_the_columns_are_chosen(
     page = client.get(f"/versions/{version.id}").text
     assert "This has only 2 rows, and training needs at least 10." in page
     assert ">Continue</button>" not in page
+
+
+# What only those who program can read.
+_RAW = ("[Errno", "No such file", "Traceback", "`", "docs/", "object at 0x", "tokenizer.json")
+
+
+def test_a_model_whose_files_are_gone_is_told_of_in_words(
+    client: TestClient, db: Session, owner: User
+) -> None:
+    model = byte_model(db)
+    version = make_dataset_version(db, user=owner)
+    (base_models.folder(model) / "tokenizer.json").unlink()
+    sign_in(client, db, owner)
+    met = []
+    for address in (
+        f"/versions/{version.id}",
+        f"/versions/{version.id}/check",
+        f"/versions/{version.id}/examples/0",
+        f"/jobs/new?version={version.id}",
+    ):
+        page = client.get(address).text
+        assert not [raw for raw in _RAW if raw in page], address
+        met += re.findall(r"The model&#39;s tokenizer cannot be read; ask your", page)
+    assert len(met) >= 3
+    form = {"version_id": version.id, "base_model_id": model.id, "preset": "quick", "name": "x"}
+    refused = client.post("/jobs/new", data=form).text
+    assert not [raw for raw in _RAW if raw in refused]
 
 
 def test_an_example_that_is_cut_is_shown_where_it_is_cut(
@@ -177,7 +209,7 @@ def test_colleagues_who_only_look_find_the_adapter(
     adapter = make_adapter(db, user=owner)
     sign_in(client, db, make_user(db, role=Role.VIEWER))
     page = client.get(f"/jobs/{adapter.job_id}").text
-    assert f'href="/adapters/{adapter.id}">Open the adapter' in page
+    assert f'href="/adapters/{adapter.id}">Open the trained model' in page
     assert "/ask" not in page
 
 
@@ -237,7 +269,7 @@ def test_a_model_is_deleted_and_what_it_made_says_so(
     sign_in(client, db, owner)
     assert client.post(f"/models/{model.id}/delete").status_code == 403
     sign_in(client, db, make_user(db, role=Role.ADMIN))
-    assert "1 adapter was made with it: it stays" in client.get("/models").text
+    assert "1 trained model was made with it: it stays" in client.get("/models").text
     job = make_job(db, user=owner, name="Nights")
     refused = client.post(f"/models/{model.id}/delete")
     assert refused.status_code == 409

@@ -216,7 +216,7 @@ def test_what_goes_wrong_there_is_a_sentence_of_ours(
     vllm.refuses_adapters = True
     event = ask(found, question(model, "words=1", adapter))[-1]
     assert isinstance(event, Refused)
-    assert "cannot use this adapter" in event.message
+    assert "cannot use this trained model" in event.message
     vllm.shutdown()
     vllm.server_close()
     event = ask(found, question(model, "words=1"))[-1]

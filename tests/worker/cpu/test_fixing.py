@@ -48,7 +48,7 @@ def test_a_worker_makes_the_version_and_the_page_leads_to_it(
     browser = sign_in(client, db, first_user(db))
     here = f"/versions/{version.id}"
     answer = browser.post(f"{here}/findings/spaces", data={"fix": "mend"}, follow_redirects=False)
-    assert (answer.status_code, answer.headers["location"]) == (303, here)
+    assert (answer.status_code, answer.headers["location"]) == (303, f"{here}/check")
     assert f'hx-get="{here}/fix"' in browser.get(here).text
     assert "A new version is being made: extra spaces removed." in browser.get(f"{here}/fix").text
     # Twice is once.

@@ -81,7 +81,11 @@ def test_a_file_of_200_megabytes_is_simply_read(
         # As if it had been searched, and nothing found: else no page says that it may be used.
         db.execute(update(PrivacyReview).values(status=ReviewStatus.DECIDED))
         db.commit()
-        for path in (f"/versions/{version.id}", f"/jobs/new?version={version.id}"):
+        for path in (
+            f"/versions/{version.id}",
+            f"/versions/{version.id}/check",
+            f"/jobs/new?version={version.id}",
+        ):
             began = time.monotonic()
             page = browser.get(path)
             assert page.status_code == 200

@@ -477,7 +477,7 @@ def test_it_fails_with_a_sentence_where_it_may_not_be_asked_any_more(
     elif what == "closed":
         owner.disabled_at = func.now()
     else:
-        answerer.script = lambda request: refusing("This adapter does not exist here.", 404)
+        answerer.script = lambda request: refusing("This trained model does not exist here.", 404)
     db.commit()
     assert answer_next()
     db.refresh(row)

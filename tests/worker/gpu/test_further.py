@@ -83,7 +83,7 @@ def test_from_one_adapter_to_the_next(
     }
     # Said once, though there were two attempts.
     assert [note for note in notes(db, job) if "practised" in note] == [
-        "10 rows of the test set had been practised by the adapter it starts from, or by one "
+        "10 rows of the test set had been practised by the trained model it starts from, or by one "
         "before that: this job practises them again and is not tested on them."
     ]
     second = job.adapter
@@ -152,5 +152,5 @@ def test_a_job_whose_adapter_is_gone_does_not_begin_without_it(
     job = make_job(db, lineage=start.lineage(adapter))
     train(db, job)
     assert (job.status, job.error_code) == (JobStatus.FAILED, "adapter_gone")
-    assert job.reason == "The adapter “First”, from which this job starts, was deleted."
+    assert job.reason == "The trained model “First”, from which this job starts, was deleted."
     assert not db.scalars(select(Adapter).where(Adapter.job_id == job.id)).all()

@@ -174,7 +174,7 @@ def test_with_no_rows_that_check_the_adapter_of_the_last_step_is_kept(
     log = " ".join(event.message for event in db.scalars(select(JobEvent).order_by(JobEvent.seq)))
     assert "Planned: 10 steps over 20 examples. " in log
     assert "There is no check set" in log
-    assert "the adapter of the last step is kept" in log
+    assert "what it has learned at the last step is kept" in log
     assert "best so far" not in log
     sentence = progress.figures(db, job)["texts"]["sentence"]
-    assert "so the adapter of the last step was kept." in sentence
+    assert "so what it had learned at the last step was kept." in sentence

@@ -391,7 +391,7 @@ def test_without_rows_that_check_the_last_step_is_kept_and_it_is_said(
     assert all(torch.equal(last[name], result[name]) for name in last)
     notes = " ".join(event["message"] for event in events(tmp_path, kind="note"))
     assert "There is no check set" in notes
-    assert "the adapter of the last step is kept" in notes
+    assert "what it has learned at the last step is kept" in notes
     # What it practised is not shown as if it were new to it.
     assert events(tmp_path, kind="samples")[0]["samples"] == []
 

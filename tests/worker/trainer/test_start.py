@@ -227,7 +227,7 @@ def test_an_adapter_of_another_shape_is_refused(
     with pytest.raises(failures.Failure) as caught:
         make_state(tmp_path, further(tmp_path, tiny_model, first, **given))
     assert why in caught.value.message
-    assert caught.value.message.startswith("The adapter “rooms” does not fit this job (")
+    assert caught.value.message.startswith("The trained model “rooms” does not fit this job (")
 
 
 def test_an_adapter_of_other_weights_is_refused(

@@ -303,7 +303,7 @@ def test_a_ready_version_is_checked_without_training(browser: TestClient, db: Se
     used = make_base_model(db, name="house/used", folder="used")
     version = make_dataset_version(db)
     make_job(db, version=version, base_model=used, status=JobStatus.SUCCEEDED)
-    shown = browser.get(f"/versions/{version.id}").text
+    shown = browser.get(f"/versions/{version.id}/train").text
     assert "Check without training" in shown
     # The model of the last job is preset.
     assert f'<option value="{used.id}" selected>used</option>' in shown
@@ -311,7 +311,7 @@ def test_a_ready_version_is_checked_without_training(browser: TestClient, db: Se
     assert f'action="{address}"' in shown
     begun = browser.post(address, data={"base_model": str(used.id)})
     assert "Is training needed?" in begun.text
-    again = browser.get(f"/versions/{version.id}").text
+    again = browser.get(f"/versions/{version.id}/train").text
     assert "See the last check" in again
 
 
@@ -323,18 +323,18 @@ def test_there_is_nothing_to_check_in_text_and_nothing_to_press_for_viewers(
     chat = make_dataset_version(db)
     untested = make_dataset_version(db, num_validation=4, num_test=0)
     sign_in(client, db, owner)
-    assert "Check without training" in client.get(f"/versions/{chat.id}").text
+    assert "Check without training" in client.get(f"/versions/{chat.id}/train").text
     for version in (text, untested):
-        assert "Check without training" not in client.get(f"/versions/{version.id}").text
+        assert "Check without training" not in client.get(f"/versions/{version.id}/train").text
     sign_in(client, db, make_user(db, role=Role.VIEWER))
-    assert "Check without training" not in client.get(f"/versions/{chat.id}").text
+    assert "Check without training" not in client.get(f"/versions/{chat.id}/train").text
 
 
 def test_what_was_found_last_is_said_to_everybody(client: TestClient, db: Session) -> None:
     made = untrained(db, "r" * 24, "w" * 24)
     version = db.get_one(DatasetVersion, made.version_id)
     sign_in(client, db, make_user(db, role=Role.VIEWER))
-    shown = client.get(f"/versions/{version.id}").text
+    shown = client.get(f"/versions/{version.id}/train").text
     assert "24 of 24 answers are right by looking them up in your data." in shown
 
 

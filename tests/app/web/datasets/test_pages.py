@@ -26,6 +26,8 @@ from app.core.models import (
 )
 from app.datasets import changes, examples, uploads
 from app.datasets.changes import Change
+from app.datasets.mapping import ColumnRole
+from app.web.datasets import page as dataset_page
 from tests import exports, files
 from tests.app.web.pages import EXAMPLES, PIECE, TUS, sign_in
 from tests.factories import make_base_model, make_dataset_version, make_department, make_user
@@ -111,6 +113,23 @@ def test_a_file_becomes_examples_without_javascript(
     assert (version.num_train, version.num_validation, version.num_test) == (24, 0, 6)
     assert "too few examples to set some apart as a check set" in page.text
     assert f"/versions/{version.id}/privacy" in page.text
+
+
+def test_what_most_files_have_comes_first_and_the_button_is_in_view(
+    client: TestClient, db: Session, member: User, broker: str
+) -> None:
+    assert {*dataset_page.USUAL_ROLES, *dataset_page.FURTHER_ROLES} == set(ColumnRole)
+    client.post("/datasets/upload", files={"file": ("rooms.csv", CSV.encode())})
+    read_all(db)
+    version = db.scalars(select(DatasetVersion)).one()
+    page = client.get(f"/versions/{version.id}").text
+    (first, more) = re.findall(
+        r'name="role".*?>(.*?)<optgroup label="More">(.*?)</optgroup>', page, re.DOTALL
+    )[0]
+    words = re.findall(r"<option[^>]*>([^<]*)</option>", first)
+    assert words == ["Question", "Answer", "Instruction", "Whole conversation", "Ignore"]
+    assert "Better answer" in more
+    assert re.search(r'class="actions in-view"><button class="button"', page)
 
 
 def test_a_sample_is_read_like_any_file(
@@ -468,7 +487,7 @@ def test_a_viewer_looks_and_changes_nothing(client: TestClient, db: Session) -> 
     page = client.get(f"/versions/{version.id}").text
     assert "What is rule 0?" in page or "24 examples" in page
     assert "Train a model with this" not in page
-    assert "/delete" not in page
+    assert "/delete" not in client.get(f"/versions/{version.id}/file").text
     assert client.get("/datasets/new").status_code == 403
     assert client.post("/datasets/sample/clinic").status_code == 403
     answer = client.post("/datasets/upload", files={"file": ("a.csv", CSV.encode())})
@@ -490,6 +509,7 @@ def test_a_dataset_is_renamed_and_deleted(client: TestClient, db: Session, membe
     client.post(f"/datasets/{version.dataset_id}/rename", data={"name": "Rules"})
     page = client.get(f"/versions/{version.id}").text
     assert "<h1>Rules</h1>" in page
+    page = client.get(f"/versions/{version.id}/file").text
     assert "24 examples" in re.findall(r"<dialog.*?</dialog>", page, re.DOTALL)[0]
     assert client.post(f"/datasets/{version.dataset_id}/delete").url.path == "/datasets"
     assert client.get(f"/versions/{version.id}").status_code == 404
@@ -505,6 +525,7 @@ def test_versions_are_listed_with_what_changed(
     db.commit()
     page = client.get(f"/versions/{changed.id}").text
     assert "22 examples were made" in page
+    page = client.get(f"/versions/{changed.id}/file").text
     assert "from version 1: doubled rows taken out (2 examples left out)" in page
     assert f'<a href="/versions/{base.id}">Version 1</a>' in page
     assert "24 examples are ready" in client.get(f"/versions/{base.id}").text
@@ -524,6 +545,7 @@ def test_the_page_shows_what_the_model_will_learn(
     test_set = client.get(f"/versions/{version.id}?split=validation&example=99").text
     assert "Example 4 of 4" in test_set
     assert "What is rule 23?" in test_set
+    page = client.get(f"/versions/{version.id}/check").text
     lengths = re.findall(r'<td class="num">(\d+)</td>', page)
     assert sum(map(int, lengths)) == 24
     db.refresh(version)
@@ -531,7 +553,7 @@ def test_the_page_shows_what_the_model_will_learn(
     assert "reads at most" not in page
     model.config = {"max_position_embeddings": 64}
     db.commit()
-    page = client.get(f"/versions/{version.id}").text
+    page = client.get(f"/versions/{version.id}/check").text
     assert "tiny reads at most 64 tokens at once." in page
 
 

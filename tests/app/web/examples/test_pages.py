@@ -208,8 +208,8 @@ def test_a_version_says_where_it_was_used(client: TestClient, db: Session, membe
     version = make_dataset_version(db)
     other = make_dataset_version(db, name="The same file")
     make_job(db, version=version, base_model=make_base_model(db))
-    page = client.get(f"/versions/{version.id}").text
-    assert "Ward questions, first try" in page
+    assert "Ward questions, first try" in client.get(f"/versions/{version.id}/train").text
+    page = client.get(f"/versions/{version.id}/file").text
     assert f'href="/versions/{other.id}">The same file, version 1' in page
 
 
@@ -218,7 +218,16 @@ def test_others_neither_see_nor_change_examples(
 ) -> None:
     version = make_dataset_version(db, user=make_user(db))
     mark(db, version, "duplicate", {3: 1})
-    paths = ["examples", "examples/3", "findings/duplicate", "compare", "download"]
+    paths = [
+        "check",
+        "train",
+        "file",
+        "examples",
+        "examples/3",
+        "findings/duplicate",
+        "compare",
+        "download",
+    ]
     sign_in(client, db, make_user(db, department=make_department(db)))
     for path in paths:
         assert client.get(f"/versions/{version.id}/{path}").status_code == 404, path
@@ -251,10 +260,10 @@ def test_the_doctors_card_leads_to_a_version_put_right(
     form = {"column": ["question", "answer"], "role": ["question", "answer"], "test_percent": "0"}
     client.post(f"/versions/{version.id}/confirm", data=form)
     reading.read_next("cpu-0")
-    page = client.get(f"/versions/{version.id}").text
+    page = client.get(f"/versions/{version.id}/check").text
     assert "The check starts soon." in page
     assert checking.check_next("cpu-0")
-    page = client.get(f"/versions/{version.id}").text
+    page = client.get(f"/versions/{version.id}/check").text
     assert "Not ready for training yet: one thing to fix first. 2 more are worth a look." in page
     assert "With 14 examples, first try a good instruction" in page
     finding = client.get(f"/versions/{version.id}/findings/duplicate").text
@@ -460,6 +469,8 @@ def _pages(client: TestClient, db: Session, words: list[str], name: str) -> dict
     here = f"/versions/{version.id}"
     mark(db, version, "conflict", {3: 1, 9: 1})
     pages["ready"] = client.get(here).text
+    for tab in ("check", "train", "file"):
+        pages[tab] = client.get(f"{here}/{tab}").text
     pages["list"] = client.get("/datasets").text
     pages["wrong name"] = client.post(
         f"/datasets/{version.dataset_id}/rename", data={"name": words[7] * 30}

@@ -158,16 +158,16 @@ def test_a_job_says_what_its_losses_are_measured_on_and_what_chose(
     told_of_tests = "the test set chose the checkpoint, too"
     if asked == "check":
         assert "its loss on the check questions fell from 3.00 to 1.00" in page
-        assert "The adapter from step 10 was kept." in page
+        assert "What it had learned by step 10 was kept." in page
         assert "(20 examples to practise, 5 to check, 6 to test)" in " ".join(page.split())
         assert told_of_tests not in page + shown
     elif asked == "test":
-        assert "The adapter from step 10 was kept." in page
+        assert "What it had learned by step 10 was kept." in page
         assert told_of_tests in page
         assert told_of_tests in shown
     else:
         assert "its loss on the practice questions fell from 3.00 to 2.00" in page
-        assert "the adapter of the last step was kept" in page
+        assert "what it had learned at the last step was kept" in page
         assert "which says nothing about new questions" in shown
         assert "what was practised is not shown as if it were new" in page
 

@@ -126,7 +126,9 @@ def test_data_that_it_knows_is_refused_beside_the_data(
     form = form_of(db, owner, first, version_id=str(known.id))
     answer = client.post("/jobs/new", data=form)
     assert answer.status_code == 422
-    assert re.search(r'id="version_id-error">The adapter “Ward &amp; co” has already', answer.text)
+    assert re.search(
+        r'id="version_id-error">The trained model “Ward &amp; co” has already', answer.text
+    )
     assert f'name="start_adapter_id" value="{first.id}"' in answer.text  # filled in as it was
 
 
@@ -173,7 +175,7 @@ def test_pages_say_what_came_from_what_and_what_before_means(
     assert "3 rows of the test set had been practised" in waiting
     refused = client.post(f"/adapters/{first.id}/delete")
     assert refused.status_code == 409
-    assert "The job “Second” starts from this adapter" in refused.text
+    assert "The job “Second” starts from this trained model" in refused.text
     db.refresh(job)
     job.status, job.samples = (
         JobStatus.SUCCEEDED,
@@ -190,14 +192,14 @@ def test_pages_say_what_came_from_what_and_what_before_means(
     assert f'Trained further from it: <a href="/adapters/{second.id}">Second</a>' in (
         client.get(f"/adapters/{first.id}").text
     )
-    assert "Trained further from its adapter" in client.get(f"/jobs/{first.job_id}").text
+    assert "Trained further from it" in client.get(f"/jobs/{first.job_id}").text
     # What is gone is still named.
     assert client.post(f"/adapters/{first.id}/delete", follow_redirects=False).status_code == 303
     assert "Started from the adapter Ward &amp; co (deleted since)." in (
         client.get(f"/adapters/{second.id}").text
     )
     copied = client.get(f"/jobs/new?copy_of={job.id}").text
-    assert "The adapter “Ward &amp; co”, from which that job started, was deleted" in copied
+    assert "The trained model “Ward &amp; co”, from which that job started, was deleted" in copied
 
 
 def test_an_ordinary_adapter_says_nothing_of_it(

@@ -275,6 +275,23 @@ def test_a_preset_with_changes_is_frozen_in_the_job(
     assert re.search(r'value="quick" checked', copied)
 
 
+def test_many_starting_models_are_a_list_to_choose_from(
+    client: TestClient, db: Session, owner: User
+) -> None:
+    sign_in(client, db, owner)
+    make_dataset_version(db, user=owner)
+    models = [make_base_model(db, name=f"house/{n}", folder=f"m{n}") for n in range(8)]
+    page = client.get("/jobs/new").text
+    assert page.count('type="radio" name="base_model_id"') == 8
+    make_base_model(db, name="house/one-more", folder="one-more")
+    page = client.get(f"/jobs/new?base_model={models[3].id}").text
+    assert 'type="radio" name="base_model_id"' not in page
+    chosen = re.search(r'<select[^>]* name="base_model_id".*?</select>', page, re.DOTALL)
+    assert chosen is not None
+    assert chosen[0].count("<option") == 9
+    assert f'<option value="{models[3].id}" selected>' in chosen[0]
+
+
 def test_the_data_asked_for_is_the_data_chosen(
     client: TestClient, db: Session, owner: User
 ) -> None:
@@ -617,8 +634,8 @@ def test_a_job_on_pairs_says_how_often_it_prefers_the_better_answer(
     sign_in(client, db, owner)
     html = client.get(f"/jobs/{job.id}").text
     assert (
-        "it prefers the better of two answers to 88% of the test questions. The adapter from step 9"
-        in html
+        "it prefers the better of two answers to 88% of the test questions. What it had learned "
+        "by step 9" in html
     )
     preferred = (
         r'data-figure="preferred">88%</b>\s*<span>from <span data-figure="first_preferred">50%'

@@ -341,7 +341,7 @@ def test_what_was_accepted_becomes_a_version_and_nothing_else(
     assert (gate.status, check.status) == (ReviewStatus.WAITING, CheckStatus.WAITING)
     event = db.scalars(select(AuditEvent).order_by(AuditEvent.id.desc()).limit(1)).one()
     assert (event.action, event.detail["num_accepted"]) == ("questions.version", 24)
-    history = client.get(f"/versions/{version.id}").text
+    history = client.get(f"/versions/{version.id}/file").text
     assert "questions made up by tiny about version 1 (24 examples accepted)" in history
     assert f'href="/versions/{made.id}">version 2' in client.get(address).text
 

@@ -39,7 +39,7 @@ def test_a_tuned_model_is_named_as_the_model(
     assert (settings["lora_rank"], settings["lora_alpha"], settings["method"]) == (32, 64, "lora")
     assert settings["num_epochs"] == PRESETS["balanced"].config.num_epochs
     assert api.fine_tuning.jobs.retrieve(made.id) == made
-    with pytest.raises(openai.ConflictError, match="starts from this adapter"):
+    with pytest.raises(openai.ConflictError, match="starts from this trained model"):
         api.models.delete(first.public_name)
     job = db.get_one(Job, made.model_extra["x_job_id"])
     assert job.start_adapter_id == first.id

@@ -1,0 +1,72 @@
+"""What a person reads of what a job makes: “your trained model”, and its term once beside it."""
+
+import ast
+import re
+from pathlib import Path
+
+from app.web.render import ROOT
+
+# The forms that programs take it in are called by their terms, and files are for other programs.
+_TERMS_STAND = {"templates/adapters/use.html", "templates/help/api.html"}
+_FOR_PROGRAMS = (
+    "app/adapters/exports.py",
+    "app/adapters/export_card.py",
+    "app/adapters/model_card.py",
+    "app/adapters/programs.py",
+    "app/core/glossary.py",
+    "app/core/models",
+    "app/base_models/wanted_files.py",
+    "app/evaluation/report.py",
+    "app/machines/prometheus.py",
+    "app/ops",
+    "app/training",
+    "app/web/v1",
+)
+_WORD = re.compile(r"(?<![/\w.{\-#“])[Aa]dapters?\b(?![\w.\-/:])")
+# Names of audit rows, options and addresses are no words: these have a space, and begin a sentence.
+_SENTENCE = re.compile(r"^[A-Z“].* ")
+
+
+def test_templates_say_trained_model() -> None:
+    said = []
+    for path in sorted((ROOT / "templates").rglob("*.html")):
+        name = str(path.relative_to(ROOT))
+        if name in _TERMS_STAND:
+            continue
+        text = re.sub(r"\{#.*?#\}|\{%.*?%\}|<[^>]*>", "", path.read_text(), flags=re.DOTALL)
+        text = text.replace('ui.term("adapter")', "")
+        text = re.sub(r"\{\{.*?\}\}", _only_words, text, flags=re.DOTALL)
+        said += [f"{name}: {line.strip()}" for line in text.splitlines() if _WORD.search(line)]
+    assert not said, "\n".join(said)
+
+
+def _only_words(expression: re.Match[str]) -> str:
+    """Keep of an expression the strings that hold words."""
+    return " ".join(text for text in re.findall(r'"([^"]*)"', expression[0]) if " " in text)
+
+
+def test_sentences_say_trained_model() -> None:
+    said = []
+    for path in sorted((ROOT / "app").rglob("*.py")):
+        name = str(path.relative_to(ROOT))
+        if not name.startswith(_FOR_PROGRAMS):
+            said += [f"{name}: {text}" for text in _sentences(path) if _WORD.search(text)]
+    assert not said, "\n".join(said)
+
+
+def _sentences(path: Path) -> list[str]:
+    tree = ast.parse(path.read_text())
+    owners = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
+    docs = {
+        id(node.body[0].value)
+        for node in ast.walk(tree)
+        if isinstance(node, owners) and node.body and isinstance(node.body[0], ast.Expr)
+    }
+    return [
+        node.value
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Constant)
+        and isinstance(node.value, str)
+        and id(node) not in docs
+        and _SENTENCE.match(node.value)
+    ]
