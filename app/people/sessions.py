@@ -51,6 +51,7 @@ def get(db: Session, secret: str) -> WebSession | None:
     ).first()
     if row is None:
         return None
+    signed_in: WebSession
     signed_in, number = row
     db.info[_UNREAD, signed_in.user_id] = number
     return signed_in
