@@ -38,6 +38,14 @@ Who calls back about the X-ray?,"Mrs. Helena Brandt calls back, phone 0171 55501
 Where do I send the form?,"To Peter Lindqvist, 14 Harbour Street, or peter.lindqvist@mail.example."
 When is the wound looked at again?,"In ten days; Dr. Amina Yusuf will do it in room 7."
 May I take the tablets with milk?,"Better with water, half an hour before breakfast."
+Is there a lift to the second floor?,"Yes, beside the pharmacy."
+How long may visitors stay?,"Until eight in the evening."
+Do I need to bring my insurance card?,"Yes, once in every quarter."
+Where can I leave my bicycle?,"In the yard behind the house."
+Can somebody translate for me?,"Ask at the desk a day before; many languages are possible."
+When are the results there?,"Two working days after the test."
+Who may visit on the first day?,"Two people at a time, from three o'clock on."
+What do I do with old tablets?,"Bring them back to the pharmacy."
 """
 SECONDS_TO_READ = 300
 
@@ -98,15 +106,15 @@ class _House:
         self._version_id = self._sample()
 
     def pictures(self) -> dict[str, Callable[[], bytes]]:
-        """Return how each is taken, in the order of the guides."""
+        """Return how each is taken; the last one puts another file beside the sample."""
         return {
             "data": lambda: self._take("/datasets/new"),
             "check": lambda: self._take(f"/versions/{self._version_id}", "#doctor, #topics"),
-            "personal-details": self._letters,
             "train": self._job,
             "queue": self._queue,
             "result": self._result,
             "ask": self._talk,
+            "personal-details": self._letters,
         }
 
     def _open(self, path: str) -> None:

@@ -242,7 +242,7 @@ _TABLES = {
     "export_id": "export",
 }
 _WORDS = {"index": ["0", "1"], "kind": ["duplicates"], "sample": ["clinic"], "secret": ["x"]}
-_WORDS |= {"chapter": ["data", "settings", "glossary"], "picture": ["ask.webp"]}
+_WORDS |= {"chapter": ["data", "settings", "glossary"], "picture": ["data.webp"]}
 
 
 def _filled(db: Session, pattern: str) -> list[str]:

@@ -1,6 +1,7 @@
 """The way of an adapter: from its file to what came of it, as a picture and as a list."""
 
 import re
+from datetime import UTC, datetime, timedelta
 
 from sqlalchemy.orm import Session
 from starlette.testclient import TestClient
@@ -34,6 +35,7 @@ def test_the_way_leads_from_the_file_to_exports_and_on(client: TestClient, db: S
             size_bytes=10,
             sha256="0" * 64,
             filename="x.zip",
+            kept_until=datetime.now(UTC) + timedelta(days=7),
         )
     )
     db.commit()
