@@ -185,7 +185,7 @@ def _model(evaluation: Evaluation) -> Part:
     ]
     if adapter is not None:
         lines += [
-            ("Adapter", adapter.name),
+            ("Trained model", adapter.name),
             ("Its name for programs", adapter.public_name),
             ("SHA-256 of its manifest", adapter.manifest_sha256 or ""),
             ("Made", _moment(adapter.created_at)),

@@ -118,7 +118,7 @@ def _point_view(db: Session, user: User, point: Point) -> PointView:
     if job is not None:
         links.append(Link("Job", f"/jobs/{job.id}"))
         if job.adapter is not None:
-            links.append(Link("Adapter", f"/adapters/{job.adapter.id}"))
+            links.append(Link("Trained model", f"/adapters/{job.adapter.id}"))
     if evaluation is not None:
         links.append(Link("Its result", f"/evaluations/{evaluation.id}"))
     name = f"{point.percent}%: {counted(point.num_rows, '1 row', '{n} rows')}"

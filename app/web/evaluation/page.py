@@ -584,7 +584,7 @@ def _crumbs(evaluation: Evaluation) -> list[Link]:
     adapter = evaluation.adapter
     if adapter is not None:
         return [
-            Link("Adapters", "/adapters"),
+            Link("Trained models", "/adapters"),
             Link(adapter.name, f"/adapters/{adapter.id}"),
             Link("Result", ""),
         ]

@@ -4,6 +4,7 @@ import re
 from collections.abc import Callable
 from datetime import UTC, datetime
 from html.parser import HTMLParser
+from typing import Any
 
 import pytest
 from sqlalchemy.orm import Session
@@ -141,7 +142,7 @@ def _failed(db: Session, user: User) -> str:
     return f"/versions/{version.id}"
 
 
-def _job(**columns: object) -> Callable[[Session, User], str]:
+def _job(**columns: Any) -> Callable[[Session, User], str]:
     def make(db: Session, user: User) -> str:
         return f"/jobs/{make_job(db, user=user, **columns).id}"
 

@@ -23,8 +23,8 @@ _FOR_PROGRAMS = (
     "app/web/v1",
 )
 _WORD = re.compile(r"(?<![/\w.{\-#“])[Aa]dapters?\b(?![\w.\-/:])")
-# Names of audit rows, options and addresses are no words: these have a space, and begin a sentence.
-_SENTENCE = re.compile(r"^[A-Z“].* ")
+# Names of audit rows, options and addresses are no words: these begin with a capital.
+_SENTENCE = re.compile(r"^(?:[A-Z“].* |Adapters?$)")
 
 
 def test_templates_say_trained_model() -> None:
