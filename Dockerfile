@@ -64,7 +64,7 @@ RUN apt-get update \
     && rm -rf /var/lib/apt/lists/*
 COPY --from=worker-packages /venv /venv
 COPY --from=code /app /app
-ARG VERSION=latest REVISION=unknown
+ARG VERSION=0.2.0 REVISION=unknown
 LABEL org.opencontainers.image.title="Etude (worker)" org.opencontainers.image.version="$VERSION" \
     org.opencontainers.image.revision="$REVISION"
 ENV ETUDE_IMAGE=worker
@@ -76,7 +76,7 @@ CMD ["worker", "cpu"]
 FROM base AS web
 COPY --from=web-packages-lean /venv /venv
 COPY --from=code /app /app
-ARG VERSION=latest REVISION=unknown
+ARG VERSION=0.2.0 REVISION=unknown
 LABEL org.opencontainers.image.title="Etude (web)" org.opencontainers.image.version="$VERSION" \
     org.opencontainers.image.revision="$REVISION"
 ENV ETUDE_IMAGE=web
