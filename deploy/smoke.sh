@@ -4,7 +4,7 @@
 # python3, about 12 GB of disk, and half an hour on two cores. docs/deploy.md says where it was run.
 #
 #   deploy/smoke.sh            everything
-#   KEEP=1 deploy/smoke.sh     leaves it running at the end
+#   KEEP=1 deploy/smoke.sh     leaves it running at the end; KEEP=failed only where it failed
 #
 # SMOKE_OVERRIDE names another compose file, e.g. for images of your own in the place of public ones;
 # SMOKE_BESIDE says which of caddy, prometheus and grafana are tried.
@@ -52,7 +52,9 @@ for name in "migrate web gpu-worker cpu-trainer cpu-worker gpu-answer cpu-answer
     print(f"  {name}:\n    env_file: !override [{{ path: $work/env, required: true }}]")
 END
 
-say() { printf '%4d s  %s\n' $((SECONDS - began)) "$*"; }
+# Also from within what is asked in silence.
+exec 3>&1
+say() { printf '%4d s  %s\n' $((SECONDS - began)) "$*" >&3; }
 fail() { say "FAILED: $*"; exit 1; }
 until_true() { # SECONDS WHAT COMMAND…
   local deadline=$((SECONDS + $1 * patience)) what=$2
@@ -65,7 +67,7 @@ until_true() { # SECONDS WHAT COMMAND…
 end() {
   local code=$?
   if [ $code -ne 0 ]; then compose ps --all || true; compose logs --tail 40 >"$work/logs" 2>&1 || true; fi
-  if [ -z "${KEEP:-}" ]; then
+  if [ -z "${KEEP:-}" ] || { [ "$KEEP" = failed ] && [ $code -eq 0 ]; }; then
     for in in "$project" "$project-restored"; do compose down --volumes --timeout 10 >/dev/null 2>&1 || true; done
     [ $code -ne 0 ] || rm -rf "$work"
   fi
