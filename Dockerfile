@@ -32,8 +32,12 @@ RUN cd /venv/lib/python3.11/site-packages \
         ln -sf "${each##*/}" "${each%.*.*}" && ln -sf "${each##*/}" "${each%.so.*}.so"; done \
     && strip --strip-unneeded typst/*.so pyarrow/libarrow.so.* pyarrow/libarrow_compute.so.* \
         pyarrow/libparquet.so.* pyarrow/libarrow_substrait.so.* tokenizers/*.so pypdfium2_raw/*.so \
+    && find sqlalchemy yaml regex selectolax python_calamine safetensors -name '*.so' \
+        -exec strip --strip-unneeded {} + \
+    && find . -name '*.c' -o -name '*.pyx' | xargs rm -f \
     && /venv/bin/python -c 'import celery, lxml.etree, numpy, pyarrow.compute, pyarrow.csv, pyarrow.json, \
-pyarrow.parquet, pypdfium2, rich.traceback, sacrebleu, tokenizers, typst'
+pyarrow.parquet, pypdfium2, python_calamine, regex, rich.traceback, sacrebleu, safetensors, selectolax.lexbor, \
+sqlalchemy.orm, tokenizers, typst, yaml'
 
 # PyPI's torch brings the CUDA packages; where PIP_FIND_LINKS names a folder with a CPU wheel of the
 # same version, pip takes that one; a base image may set it, or --build-arg with a folder inside the
@@ -65,7 +69,7 @@ RUN apt-get update \
     && rm -rf /var/lib/apt/lists/*
 COPY --from=worker-packages /venv /venv
 COPY --from=code /app /app
-ARG VERSION=latest REVISION=unknown
+ARG VERSION=0.2.0 REVISION=unknown
 LABEL org.opencontainers.image.title="Etude (worker)" org.opencontainers.image.version="$VERSION" \
     org.opencontainers.image.revision="$REVISION"
 ENV ETUDE_IMAGE=worker
@@ -77,7 +81,7 @@ CMD ["worker", "cpu"]
 FROM base AS web
 COPY --from=web-packages-lean /venv /venv
 COPY --from=code /app /app
-ARG VERSION=latest REVISION=unknown
+ARG VERSION=0.2.0 REVISION=unknown
 LABEL org.opencontainers.image.title="Etude (web)" org.opencontainers.image.version="$VERSION" \
     org.opencontainers.image.revision="$REVISION"
 ENV ETUDE_IMAGE=web

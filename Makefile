@@ -68,10 +68,11 @@ browser: setup-dev
 		DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends chromium >/dev/null; }
 
 proxies:
-	@command -v caddy >/dev/null && [ -n "$$(PATH=$$PATH:/usr/sbin command -v nginx)" ] || [ "$$(id -u)" != 0 ] || \
-		! command -v apt-get >/dev/null || { echo "Installing Debian's nginx and Caddy for their tests."; \
+	@command -v caddy >/dev/null && command -v prometheus >/dev/null && \
+		[ -n "$$(PATH=$$PATH:/usr/sbin command -v nginx)" ] || [ "$$(id -u)" != 0 ] || \
+		! command -v apt-get >/dev/null || { echo "Installing Debian's nginx, Caddy and Prometheus for their tests."; \
 		apt-get update -qq && RUNLEVEL=1 DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends \
-		nginx-light caddy >/dev/null; }
+		nginx-light caddy prometheus >/dev/null; }
 
 go:
 	@command -v go >/dev/null || [ "$$(id -u)" != 0 ] || ! command -v apt-get >/dev/null || \

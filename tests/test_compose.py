@@ -8,6 +8,7 @@ import re
 import shutil
 import stat
 import subprocess
+import tomllib
 from pathlib import Path
 from typing import Any
 
@@ -59,6 +60,22 @@ def test_each_image_is_built_once() -> None:
         if "build" in each:
             stage = each["build"]["target"]
             assert re.search(rf"^FROM base AS {stage}$", (ROOT / "Dockerfile").read_text(), re.M)
+
+
+def test_images_bear_the_version() -> None:
+    version = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
+    images = {SERVICES[name]["image"] for name in OURS}
+    assert images == {f"etude-{kind}:${{ETUDE_VERSION:-{version}}}" for kind in ("web", "worker")}
+    assert f"#ETUDE_VERSION={version}\n" in EXAMPLE
+    labelled = re.findall(r"ARG VERSION=(\S+)", (ROOT / "Dockerfile").read_text())
+    assert labelled == [version, version]
+    assert f"## {version} – " in (ROOT / "CHANGELOG.md").read_text()
+
+
+def test_the_web_sees_the_name_of_its_machine() -> None:
+    assert SERVICES["web"]["uts"] == "host"
+    assert "hostname" not in SERVICES["web"]
+    assert all("uts" not in SERVICES[name] for name in set(SERVICES) - {"web"})
 
 
 def test_the_owners_password_is_where_it_is_needed_and_nowhere_else() -> None:

@@ -12,7 +12,7 @@ import shutil
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from pydantic import BaseModel as Model
 from sqlalchemy import select
@@ -36,6 +36,29 @@ _ID = re.compile(r"[0-9a-f]{32}")
 class ComingFile(Model):
     name: str  # as it is called here
     chosen: Offered
+
+
+class Part(NamedTuple):
+    """Where one of an upload's files comes to."""
+
+    path: Path
+    name: str  # as it was chosen
+    size_bytes: int  # that it will have
+
+    def require_kind(self) -> None:
+        """Refuse what has come, as soon as it shows that it is not what its name says.
+
+        Raises:
+            Invalid: with the field `files`.
+            NotFound: the upload ended meanwhile.
+        """
+        try:
+            with self.path.open("rb") as file:
+                first = file.read(wanted_files.NUM_FIRST_BYTES)
+        except FileNotFoundError:
+            raise NotFound("This upload no longer exists; start it again.") from None
+        if len(first) == min(wanted_files.NUM_FIRST_BYTES, self.size_bytes):
+            wanted_files.require_kind(self.name, self.size_bytes, first)
 
 
 class ModelUpload(Model):
@@ -148,8 +171,8 @@ def get(user: User, upload_id: str) -> ModelUpload:
     return upload
 
 
-def part(user: User, upload_id: str, number: int) -> tuple[Path, int]:
-    """Return where one of an upload's files comes to, and how large it will be.
+def part(user: User, upload_id: str, number: int) -> Part:
+    """Return where one of an upload's files comes to, and what it will be.
 
     Raises:
         Forbidden, NotFound: as `get`.
@@ -157,7 +180,8 @@ def part(user: User, upload_id: str, number: int) -> tuple[Path, int]:
     upload = get(user, upload_id)
     if not 0 <= number < len(upload.files):
         raise NotFound("This upload has no such file.")
-    return upload.part(number), upload.files[number].chosen.size_bytes
+    chosen = upload.files[number].chosen
+    return Part(upload.part(number), chosen.name, chosen.size_bytes)
 
 
 def under_way(user: User) -> list[ModelUpload]:
@@ -207,7 +231,13 @@ def adopt(
     files = [ComingFile(name=wanted_files.stored_name(chosen.name), chosen=chosen)]
     upload = ModelUpload(id=secrets.token_hex(16), name=name, files=files, state="whole")
     upload.folder.mkdir(parents=True)
-    move_to(upload.folder / files[0].name)
+    place = upload.folder / files[0].name
+    try:
+        move_to(place)
+        Part(place, chosen.name, chosen.size_bytes).require_kind()
+    except BaseException:
+        forget(upload.id)
+        raise
     storage.sync_folder(upload.folder)
     _save(upload)
     return _register(db, user, upload)

@@ -1,7 +1,8 @@
 """Which files of a model's folder are wanted; what its list of names shows is said at once.
 
-Whoever uploads gigabytes hears before the first of them that a folder is not the right one. What
-the names do not show, the import finds (worker/cpu/model_conversion.py).
+Whoever uploads gigabytes hears before the first of them that a folder is not the right one, and
+after its first piece that a file is none of its kind. What neither shows, the import finds
+(worker/cpu/model_conversion.py).
 """
 
 import re
@@ -22,6 +23,10 @@ _SHARD = re.compile(r"(?P<stem>.+)-(?P<number>\d{5})-of-(?P<total>\d{5})(?P<endi
 # A sender's name becomes one of ours only where it is as plain as this.
 _PLAIN = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,150}")
 _MAX_SHARDS = 500
+# What safetensors says of its weights before they come; the largest models have a tenth of it.
+MAX_HEADER_BYTES = 16 * 1024**2
+# So much of a file shows its kind.
+NUM_FIRST_BYTES = 64
 
 
 class Offered(BaseModel):
@@ -69,6 +74,32 @@ def stored_name(name: str) -> str:
     """Return the name that a file gets here; only a GGUF file may have had another."""
     plain = re.sub(r"[^A-Za-z0-9._-]+", "-", name).lstrip(".-_")[-150:]
     return plain if _PLAIN.fullmatch(plain) else "model.gguf"
+
+
+def require_kind(name: str, size_bytes: int, first: bytes) -> None:
+    """Refuse a file of weights that does not begin as its name says.
+
+    Args:
+        first: Its first NUM_FIRST_BYTES bytes, or all that it has.
+
+    Raises:
+        Invalid: with the field `files`.
+    """
+    if not name.endswith((".safetensors", ".gguf")):
+        return
+    if first.startswith(b"version https://git-lfs"):
+        raise _wrong(
+            f"{name[:80]} is a note of Git LFS about the file and not the file itself; run “git "
+            "lfs pull” in that folder and choose it again."
+        )
+    if name.endswith(".gguf"):
+        is_one = first.startswith(b"GGUF")
+    else:
+        length = int.from_bytes(first[:8], "little")
+        is_one = first[8:9] == b"{" and length <= min(MAX_HEADER_BYTES, size_bytes - 8)
+    if not is_one:
+        kind = "GGUF" if name.endswith(".gguf") else "safetensors"
+        raise _wrong(f"{name[:80]} is no {kind} file inside; get it again from its makers.")
 
 
 def _require_whole(names: Iterable[str], weights: Sequence[str]) -> None:

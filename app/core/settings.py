@@ -56,7 +56,7 @@ class Settings(BaseSettings):
     port: int = Field(default=8000, ge=1, le=65535)
     # Names under which browsers may reach us besides the bound address (DNS rebinding guard).
     allowed_hosts: list[str] = []
-    # The machine's own name, where a process cannot find it out: in a container.
+    # Another name of the machine than its host name: that with the domain.
     server_name: str = ""
     # Set where a proxy ends TLS in front of us: the session cookie is then sent over https only.
     secure_cookies: bool = False

@@ -138,6 +138,11 @@ class Crashes:
             raise
 
 
+# Measurements are for who shows a token, which no page can make a browser send; and between
+# containers the web has another name than on its machine.
+_ANY_NAME = ("/metrics",)
+
+
 class HostGuard:
     """Answer only to our own names, so that a foreign name cannot be rebound to our address."""
 
@@ -145,7 +150,11 @@ class HostGuard:
         self.app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "http" and not is_our_host(Headers(scope=scope).get("host", "")):
+        if (
+            scope["type"] == "http"
+            and scope["path"] not in _ANY_NAME
+            and not is_our_host(Headers(scope=scope).get("host", ""))
+        ):
             response = PlainTextResponse(
                 "Etude does not know this name. Use the address that it printed when it started; "
                 "or, on the server, set ETUDE_SERVER_NAME to this name, or add it to "

@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from app.base_models.folders import ModelFolder
+from app.base_models.wanted_files import MAX_HEADER_BYTES
 
 MAX_JSON_BYTES = 50 * 1024**2
-_MAX_HEADER_BYTES = 16 * 1024**2
 _MAX_TENSORS, _MAX_GGUF_KEYS = 20_000, 10_000
 _COPIED_BYTES = 2**30
 # Many times what the largest open models have.
@@ -118,7 +118,7 @@ def require_tensors(origin: ModelFolder, name: str, num_before: int = 0) -> int:
     with origin.opened(name) as file:
         length = int.from_bytes(file.read(8), "little")
         size = os.fstat(file.fileno()).st_size
-        if length > min(_MAX_HEADER_BYTES, size):
+        if length > min(MAX_HEADER_BYTES, size):
             raise Unusable(f"{name} is damaged: its list of weights is longer than it may be.")
         try:
             names = json.loads(file.read(length))

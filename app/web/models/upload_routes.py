@@ -1,6 +1,5 @@
 """A starting model from an administrator's browser: its files, each by tus (app/web/tus.py)."""
 
-from pathlib import Path
 from typing import Annotated
 
 from fastapi import APIRouter, Header, Request, Response
@@ -9,7 +8,7 @@ from fastapi.responses import JSONResponse, RedirectResponse
 from pydantic import BaseModel, Field
 
 from app.base_models import uploads
-from app.base_models.uploads import ModelUpload
+from app.base_models.uploads import ModelUpload, Part
 from app.base_models.wanted_files import Offered
 from app.core import db as database
 from app.core import wakeup
@@ -42,8 +41,8 @@ def start(db: Db, user: CurrentUser, chosen: Chosen) -> JSONResponse:
 @router.head("/{upload_id}/{number}", dependencies=[tus.SPEAKS_TUS])
 def look(user: CurrentUser, upload_id: str, number: int) -> Response:
     """Say how much of a file has come."""
-    path, size_bytes = uploads.part(user, upload_id, number)
-    return tus.progress(path.stat().st_size, size_bytes)
+    part = uploads.part(user, upload_id, number)
+    return tus.progress(part.path.stat().st_size, part.size_bytes)
 
 
 @router.patch("/{upload_id}/{number}", dependencies=[tus.SPEAKS_TUS])
@@ -58,7 +57,7 @@ async def write(
     tus.require_piece(content_type)
     cookie = auth.cookie_of(request)
 
-    def place() -> tuple[Path, int]:
+    def place() -> Part:
         # A session of its own that is over before the first byte: a piece may take minutes.
         with database.session() as db:
             user = auth.user_of_session(db, cookie, is_use=True)
@@ -66,10 +65,13 @@ async def write(
                 raise NotSignedIn("Please sign in first.")
             if not (number.isascii() and number.isdecimal() and len(number) < 5):
                 raise NotFound("This upload has no such file.")
-            return uploads.part(user, upload_id, int(number))
+            part = uploads.part(user, upload_id, int(number))
+        part.require_kind()  # what was refused does not grow
+        return part
 
-    path, size_bytes = await run_in_threadpool(place)
-    offset = await tus.append(request, path, size_bytes, upload_offset)
+    part = await run_in_threadpool(place)
+    offset = await tus.append(request, part.path, part.size_bytes, upload_offset)
+    await run_in_threadpool(part.require_kind)
     return tus.reply(204, **{"Upload-Offset": str(offset)})
 
 

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from importlib.metadata import version
 
 from sqlalchemy import select
 from sqlalchemy.orm import Session, selectinload
@@ -77,6 +78,7 @@ class QueuePage:
     num_more: int  # that wait, and are more than anyone reads
     machines: list[Machine]
     workers: list[tuple[Worker, bool, bool]]  # whether it was heard of lately, or ended in order
+    version: str  # of this web; a worker of another has to be started anew
     hosts: list[str]
     standing_still: list[str]  # names of workers that take no job although they could
     standstill: str  # that, in a sentence; empty where all goes on
@@ -131,6 +133,7 @@ def queue_page(db: Session, user: User, error: AppError | None = None) -> QueueP
             )
             for worker in workers
         ],
+        version=version("etude"),
         hosts=sorted({worker.host for worker in workers}),
         standing_still=still,
         standstill=standstill.in_words(still) if still else "",

@@ -129,6 +129,19 @@ def test_a_foreign_name_is_not_answered(client: TestClient) -> None:
         assert client.get("/healthz", headers={"Host": host}).status_code == 421, host
 
 
+def test_measurements_are_for_whoever_has_the_token_under_any_name(
+    monkeypatch: pytest.MonkeyPatch, client: TestClient
+) -> None:
+    monkeypatch.setenv("ETUDE_METRICS_TOKEN", "a-long-token")
+    settings.get.cache_clear()
+    headers = {"Host": "web:8000"}
+    assert client.get("/metrics", headers=headers).status_code == 401
+    token = {"Authorization": "Bearer a-long-token"}
+    assert client.get("/metrics", headers=headers | token).status_code == 200
+    for path in ("/metrics/", "/", "/readyz"):
+        assert client.get(path, headers=headers | token).status_code == 421, path
+
+
 def test_a_name_that_was_allowed_is_answered(
     monkeypatch: pytest.MonkeyPatch, client: TestClient
 ) -> None:

@@ -16,10 +16,11 @@ from tests.app.web.pages import PIECE, TUS, sign_in
 from tests.factories import make_base_model, make_user
 from tests.small_disk import small_disk
 
+HEAD = (2).to_bytes(8, "little") + b"{}"  # of a file of safetensors without weights
 FILES = {
     "config.json": b"{}",
     "tokenizer.json": b"{}",
-    "model.safetensors": bytes(range(256)) * 40,
+    "model.safetensors": HEAD + bytes(range(246)) + bytes(range(256)) * 39,
 }
 OTHERS = {"pytorch_model.bin": b"a pickle", "original/config.json": b"{}"}
 
@@ -104,16 +105,52 @@ def test_a_folder_comes_in_pieces_and_goes_on_after_a_break(admin: TestClient, d
 
 
 def test_a_piece_may_be_larger_than_any_form(admin: TestClient) -> None:
-    data = bytes(range(256)) * 12_000
+    data = HEAD + bytes(range(256)) * 12_000
     files = FILES | {"model.safetensors": data}
     answer = admin.post("/models/uploads", json=offered(files)).json()
     url = next(each["url"] for each in answer["files"] if each["path"] == "model.safetensors")
     assert send(admin, url, data) == 204
     assert admin.head(url, headers=TUS).headers["upload-offset"] == str(len(data))
     whole = admin.post(
-        "/models/upload", data={"upload_name": "house/q"}, files={"file": ("q.gguf", data)}
+        "/models/upload",
+        data={"upload_name": "house/q"},
+        files={"file": ("q.gguf", b"GGUF" + data)},
     )
     assert whole.status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("first", "words"),
+    [
+        (b"\x80\x02}q\x00", "is no safetensors file inside"),
+        (b"PK\x03\x04", "is no safetensors file inside"),
+        (b"<!doctype html>", "is no safetensors file inside"),
+        ((2**40).to_bytes(8, "little") + b"{", "is no safetensors file inside"),
+        ((20_000).to_bytes(8, "little") + b"{", "is no safetensors file inside"),
+        (b"version https://git-lfs.github.com/spec/v1\noid", "run “git lfs pull”"),
+    ],
+)
+def test_a_file_of_another_kind_is_refused_after_its_first_piece(
+    admin: TestClient, first: bytes, words: str
+) -> None:
+    _, places = begin(admin)
+    url, data = places["model.safetensors"], first + bytes(200)
+    assert send(admin, url, data[:10]) == 204  # nobody can tell yet
+    for offset in (10, len(data)):
+        headers = {**PIECE, "Upload-Offset": str(offset), "Accept": "text/plain"}
+        answer = admin.patch(url, content=data[10:], headers=headers)
+        assert answer.status_code == 422
+        assert words in answer.text
+    # And nothing more comes to it.
+    assert admin.head(url, headers=TUS).headers["upload-offset"] == str(len(data))
+
+
+def test_a_form_with_a_file_of_another_kind_leaves_nothing_behind(admin: TestClient) -> None:
+    file = {"file": ("q.gguf", b"GGML" + bytes(200))}
+    answer = admin.post("/models/upload", data={"upload_name": "house/q"}, files=file)
+    assert answer.status_code == 422
+    assert "q.gguf is no GGUF file inside" in answer.text
+    assert not list(settings.get().storage_dir.glob("model-uploads/*/*"))
 
 
 def test_another_file_of_the_same_name_is_another_upload(admin: TestClient) -> None:

@@ -2,6 +2,7 @@
 
 import re
 from datetime import UTC, datetime, timedelta
+from importlib import metadata
 
 import pytest
 from sqlalchemy import func, select, update
@@ -125,6 +126,20 @@ def test_each_sees_their_own_by_name_and_administrators_all(
     assert "Step 30 of 100 on gpu-0@here" in html
     for deed in ("pause", "cancel", "raise", "lower", "top"):
         assert f'"/queue/jobs/{next_.id}/{deed}"' in html
+
+
+def test_a_worker_of_another_version_is_told_to_administrators(
+    client: TestClient, db: Session, owner: User
+) -> None:
+    told = f"This page runs {metadata.version('etude')}: start the worker anew."
+    worker = make_worker(db)
+    sign_in(client, db, owner)
+    assert told not in client.get("/queue").text
+    sign_in(client, db, make_user(db, role=Role.ADMIN))
+    assert told in client.get("/queue").text
+    worker.version = metadata.version("etude")
+    db.commit()
+    assert told not in client.get("/queue").text
 
 
 def test_who_may_do_what_to_a_job(client: TestClient, db: Session, owner: User) -> None:
