@@ -14,7 +14,7 @@ from typing import Annotated
 import typer
 
 from app.core.errors import AppError
-from app.ops.doors import asking, data, jobs, keeping, models, people, processes, taking
+from app.ops.doors import asking, data, jobs, keeping, machines, models, people, processes, taking
 
 app = typer.Typer(
     help="Teach a language model with your own data.",
@@ -25,7 +25,7 @@ app = typer.Typer(
 for command in (
     *(processes.up, processes.web, processes.worker, processes.answer),
     *(keeping.migrate, keeping.backup, keeping.restore, keeping.doctor, keeping.upgrade_check),
-    *(asking.ask, asking.evaluate, taking.export),
+    *(asking.ask, asking.evaluate, taking.export, machines.join),
 ):
     app.command()(command)
 for name, commands in (
@@ -34,6 +34,7 @@ for name, commands in (
     ("token", people.token_app),
     ("models", models.models_app),
     ("data", data.data_app),
+    ("storage", machines.storage_app),
 ):
     app.add_typer(commands, name=name)
 

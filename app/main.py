@@ -59,6 +59,7 @@ from app.web.home import routes as home
 from app.web.jobs import event_stream
 from app.web.jobs import new_routes as new_job
 from app.web.jobs import routes as jobs
+from app.web.machines import routes as machines
 from app.web.middleware import (
     BodyGuard,
     BodyLimit,
@@ -113,6 +114,7 @@ PAGE_ROUTERS = (
     curve_routes.router,
     vote_routes.router,
     queue_routes.router,
+    machines.router,
     model_uploads.router,
     models.router,
     notices.router,

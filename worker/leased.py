@@ -15,6 +15,7 @@ from app.core import db, leases, plain_errors, settings
 from app.core.child import Child
 from app.core.leases import Lease, LeaseLost, Rules
 from app.core.models import Json
+from app.core.shared_storage import StorageAway
 from worker import identity
 
 _log = structlog.get_logger()
@@ -70,7 +71,7 @@ def run(
         _log.warning("lease_lost", **{name: lease.id}, attempt=lease.attempt)
     except Draining:  # 5
         _release(lease, lease.came_from)
-    except Unfinished as error:  # 6
+    except (Unfinished, StorageAway) as error:  # 6
         _release(lease, rules.failed, given_up, reason=plain_errors.cleaned(str(error)))
     return True
 

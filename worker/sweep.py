@@ -37,7 +37,7 @@ from app.training.plan.machine import DeviceInfo
 from worker import identity
 from worker.answering import conversion
 from worker.bell import Bell
-from worker.gpu import gauges
+from worker.gpu import checkpoint_copies, gauges
 from worker.gpu.layer_rate import LayerRate
 
 _CLEAN_SECONDS = 600.0
@@ -346,6 +346,7 @@ def clean(session: Session) -> None:
     adapters.purge(session)
     exports.purge(session)
     base_models.purge(session)
+    checkpoint_copies.purge(session)
     conversion.purge(session)
     part_uploads.remove_stale()
     outbox.forget_old(session)

@@ -11,7 +11,6 @@ is short, and made again by a click. This module is the only writer of the statu
 import json
 import re
 import shutil
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
@@ -326,7 +325,7 @@ def archive(db: Session, user: User, row: Export) -> Path:
         raise Conflict(WITHDRAWN.format(name=row.adapter.name))
     if row.status is not ExportStatus.READY or row.storage_key is None:
         raise Conflict("This is not ready; have it made first.")
-    path = storage.path(row.storage_key)
+    path = storage.file(row.storage_key, row.sha256 or "")
     if not path.is_file() or path.stat().st_size != row.size_bytes:
         raise NotFound("This is no longer on the server's disk; have it made again.")
     audit.record(db, user, "export.download", f"export {row.id}", adapter=row.adapter_id)
@@ -476,17 +475,17 @@ def purge(db: Session) -> int:
     db.commit()
     for key in keys:
         storage.delete(key)
-    reserve = settings.get().disk_reserve_bytes
+    # What is short on a machine that has joined is no reason: exports fill another's disk.
+    is_ours = settings.joined(settings.get().data_dir) is None
+    reserve = settings.get().disk_reserve_bytes if is_ours else 0
     num_gone = len(keys) + (make_room(db, 2 * reserve) if reserve else 0)
-    root = settings.get().storage_dir / STORAGE_KIND
-    if root.is_dir():
-        old = time.time() - _PURGE_AFTER_SECONDS  # new ones may be waiting for their commit
-        found = {f"{STORAGE_KIND}/{path.name}": path for path in root.iterdir()}
-        kept = set(db.scalars(select(Export.storage_key).where(Export.storage_key.in_(found))))
-        for key, path in found.items():
-            if key not in kept and not _is_work(db, path) and path.stat().st_mtime < old:
-                storage.delete(key)
-                num_gone += 1
+    # New ones may be waiting for their commit.
+    found = storage.left_over(STORAGE_KIND, _PURGE_AFTER_SECONDS)
+    kept = set(db.scalars(select(Export.storage_key).where(Export.storage_key.in_(found))))
+    for key in found - kept:
+        if not _is_work(db, storage.path(key)):
+            storage.delete(key)
+            num_gone += 1
     return num_gone
 
 

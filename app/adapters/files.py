@@ -22,7 +22,7 @@ def open_path(db: Session, user: User, file: StoredFile) -> Path:
     adapter = db.scalars(select(Adapter).where(Adapter.archive_file_id == file.id)).one_or_none()
     if adapter is not None:
         registry.archive(db, user, adapter)
-    path = storage.path(file.storage_key)
+    path = storage.file(file.storage_key, file.sha256)
     if not path.is_file():
         raise NotFound(
             "This file is no longer on the server's disk; an administrator can restore it from a "

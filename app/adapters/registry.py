@@ -8,7 +8,6 @@ import os
 import re
 import shutil
 import tempfile
-import time
 import zipfile
 from pathlib import Path
 
@@ -35,6 +34,7 @@ from app.core.models import (
     StoredFile,
     User,
 )
+from app.core.shared_storage import StorageAway
 from app.datasets.practised import Practised
 from app.jobs import fence, metrics, practice, protocol
 from app.people.auth import can_edit
@@ -86,17 +86,25 @@ def publish(
     job = db.get_one(Job, claim.job_id, populate_existing=True)
     key = storage.new_key("adapters")
     manifest_sha256 = _store(job, job_dir / "result", storage.path(key), done)
-    archive = _zip(storage.path(key))
-    table = storage.put("results", [metrics.csv(db, job.id).encode()])
+    placed = [key]
+    try:
+        storage.share_folder(key)
+        archive = _zip(storage.path(key))
+        placed.append(archive.key)
+        table = storage.put("results", [metrics.csv(db, job.id).encode()])
+        placed.append(table.key)
+    except StorageAway:
+        _remove(*placed)  # all of it is made again, from what the job's folder holds
+        raise
     failpoints.hit("publish.files_placed")
     try:
         if fence.heartbeat(db, claim) is Desired.CANCEL:
             protocol.cancelled(db, claim)
-            _remove(key, archive.key, table.key)
+            _remove(*placed)
             return None
         protocol.succeed(db, claim, measured=_measured(db, job, done))
     except fence.Fenced:
-        _remove(key, archive.key, table.key)
+        _remove(*placed)
         raise
     slug = _slug(job.suffix or job.name)
     archive_file = _file(job, archive, f"{slug}.zip")
@@ -247,7 +255,7 @@ def renew_card(db: Session, adapter: Adapter, counted: str) -> str | None:
 def folder(adapter: Adapter) -> Path:
     """Return where an adapter's files lie; only tuned ones have any."""
     assert adapter.storage_key is not None
-    return storage.path(adapter.storage_key)
+    return storage.folder(adapter.storage_key, adapter.manifest_sha256)
 
 
 def rename(db: Session, user: User, adapter: Adapter, name: str) -> None:
@@ -306,14 +314,14 @@ def delete(db: Session, user: User, adapter: Adapter) -> None:
 
 def purge(db: Session) -> int:
     """Remove adapter folders that no row points to; new ones may be waiting for their commit."""
-    root = settings.get().storage_dir / "adapters"
-    if not root.is_dir():
-        return 0
-    old = time.time() - _PURGE_AFTER_SECONDS
-    keys = {f"adapters/{path.name}" for path in root.iterdir() if path.stat().st_mtime < old}
+    keys = storage.left_over("adapters", _PURGE_AFTER_SECONDS)
     kept = set(db.scalars(select(Adapter.storage_key).where(Adapter.storage_key.in_(keys))))
     for key in keys - kept:
         storage.delete(key)
+    if settings.joined(settings.get().data_dir) is not None:
+        # Nobody asks this machine for the zips and tables that it has published.
+        for key in storage.old_here("results", _PURGE_AFTER_SECONDS):
+            storage.forget(key)
     return len(keys - kept)
 
 

@@ -4,11 +4,11 @@ import re
 import shutil
 from pathlib import Path
 
-from sqlalchemy import func, select
+from sqlalchemy import false, func, select
 from sqlalchemy.orm import Session
 
-from app.base_models import states
-from app.core import audit, settings
+from app.base_models import copies, states
+from app.core import audit, settings, shared_storage, storage
 from app.core.errors import Conflict, Forbidden, Invalid, NotFound
 from app.core.models import (
     Asking,
@@ -326,21 +326,45 @@ def _needed_by(db: Session, model: BaseModel) -> str:
 
 
 def purge(db: Session) -> None:
-    """Remove the files of deleted models; the caller commits."""
+    """Remove the files of deleted models; the caller commits.
+
+    A machine that has joined drops what it fetched of them. Their rows are for the one that
+    imported them, whose disk they still fill.
+    """
     gone = select(BaseModel).where(BaseModel.deleted_at.is_not(None), BaseModel.folder.is_not(None))
+    if settings.joined(settings.get().data_dir) is not None:
+        gone = gone.where(false())
     for model in db.scalars(gone.with_for_update(skip_locked=True)):
         assert model.folder
         shutil.rmtree(settings.get().models_dir / model.folder, ignore_errors=True)
         model.folder = None
+        if model.manifest_sha256 and not _is_known(db, model.manifest_sha256):
+            storage.delete(copies.key(model.manifest_sha256))
     db.flush()
+    ready = select(BaseModel.manifest_sha256).where(BaseModel.status == ModelStatus.READY)
+    copies.drop_unknown({sha256 for sha256 in db.scalars(ready) if sha256})
+
+
+def _is_known(db: Session, manifest_sha256: str) -> bool:
+    """Say whether a model that is ready has these very files."""
+    same = select(BaseModel.id).where(
+        BaseModel.manifest_sha256 == manifest_sha256, BaseModel.status == ModelStatus.READY
+    )
+    return db.scalars(same.limit(1)).first() is not None
 
 
 def folder(model: BaseModel) -> Path:
-    """Return where a ready model's verified files lie.
+    """Return where a ready model's verified files lie on this machine.
+
+    Where machines share a storage, one that did not import it has them there only while they are
+    in use (app/base_models/copies.py).
 
     Raises:
         Conflict: it is not ready.
     """
     if model.status is not ModelStatus.READY or not model.folder:
         raise Conflict(f"{model.label} is not ready: {states.of(model).word}.")
-    return settings.get().models_dir / model.folder
+    imported = settings.get().models_dir / model.folder
+    if shared_storage.get() is None or not model.manifest_sha256 or imported.is_dir():
+        return imported
+    return copies.place(model.manifest_sha256)

@@ -23,7 +23,7 @@ from urllib.parse import urlsplit
 from app.core import settings
 
 Purpose = Literal[
-    "hub", "mail", "webhooks", "mlflow", "inference", "answering", "database", "broker"
+    "hub", "mail", "webhooks", "mlflow", "inference", "answering", "database", "broker", "storage"
 ]
 
 # What libraries know as a wish for quiet; those that are not installed may come as dependencies.
@@ -202,6 +202,7 @@ def _servers() -> list[tuple[str, int, Purpose]]:
         (chosen.inference_url, 80, "inference"),
         (mail, 25, "mail"),
         (chosen.mlflow_url, 80, "mlflow"),
+        (chosen.s3_endpoint, 80, "storage"),
     )
     named = []
     for url, port, purpose in urls:

@@ -12,7 +12,7 @@ from urllib.parse import quote, urlsplit
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 import structlog
-from pydantic import Field, ValidationError, field_validator
+from pydantic import BaseModel, Field, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 # Where containers are given what no environment should hold: a file each, named as the setting.
@@ -30,6 +30,7 @@ _OTHERS = frozenset(
     | {"ANSWER_MEMORY", "POSTGRES_PASSWORD", "POSTGRES_APP_PASSWORD", "VALKEY_PASSWORD", "IMAGE"}
     | {"REQUIRE_BROWSER", "GPU_PYTHON", "STEPS", "COMPLETE"}
 )
+JOINED_FILE = "joined.json"  # among the secrets
 _OTHERS_BEGIN = ("TEST_", "BENCH_")
 
 _log = structlog.get_logger()
@@ -52,6 +53,16 @@ class Settings(BaseSettings):
         default="", validation_alias="DATABASE_OWNER_PASSWORD", repr=False
     )
     redis_password: str = Field(default="", validation_alias="REDIS_PASSWORD", repr=False)
+    # The same two as a machine that joins reaches them (app/machines/joining.py); empty: the same.
+    join_database_url: str = Field(default="", repr=False)
+    join_redis_url: str = Field(default="", repr=False)
+    # Where several machines find the same files (app/core/shared_storage.py): a folder that all of
+    # them mount, or s3://bucket/prefix of the server at s3_endpoint. Empty: files stay here.
+    storage: str = ""
+    s3_endpoint: str = ""
+    s3_region: str = "us-east-1"
+    s3_key: str = ""
+    s3_secret: str = Field(default="", repr=False)
     host: str = "127.0.0.1"
     port: int = Field(default=8000, ge=1, le=65535)
     # Names under which browsers may reach us besides the bound address (DNS rebinding guard).
@@ -106,6 +117,8 @@ class Settings(BaseSettings):
     starter_model: bool = True
     hub_downloads: bool = False
     hub_token: str = Field(default="", repr=False)
+    # How much of models a machine keeps that it has fetched from the shared storage.
+    model_cache_bytes: int = Field(default=200 * 1024**3, gt=0)
     # How large a model may be that an administrator uploads in the browser.
     max_model_upload_bytes: int = Field(default=64 * 1024**3, gt=0)
 
@@ -245,6 +258,15 @@ class Settings(BaseSettings):
                 raise ValueError("name and password go into settings of their own")
         return url
 
+    @field_validator("storage")
+    @classmethod
+    def _known_storage(cls, place: str) -> str:
+        if place and not place.startswith("/"):
+            parts = urlsplit(place)
+            if parts.scheme != "s3" or not parts.hostname or parts.query or parts.username:
+                raise ValueError("it is a folder such as /mnt/etude, or s3://bucket/prefix")
+        return place
+
     @field_validator("trusted_proxies")
     @classmethod
     def _known_networks(cls, networks: list[str]) -> list[str]:
@@ -316,6 +338,35 @@ class Settings(BaseSettings):
         return self.data_dir / "logs"
 
 
+class Joined(BaseModel):
+    """What a machine was told as it joined another's Etude; its own environment goes before."""
+
+    address: str  # of the Etude that it has joined
+    machine: str  # what it is called there
+    settings: dict[str, Any]  # by their variables
+
+
+def joined(data_dir: Path | None = None) -> Joined | None:
+    """Return what this data directory's machine was told; None: it has joined nobody.
+
+    Raises:
+        SystemExit: the file cannot be read.
+    """
+    place = data_dir or Path(os.environ.get("ETUDE_DATA_DIR", "var"))
+    file = place.expanduser() / "secrets" / JOINED_FILE
+    try:
+        return Joined.model_validate_json(file.read_bytes())
+    except FileNotFoundError:
+        return None
+    except (OSError, ValidationError) as error:
+        raise SystemExit(f"etude: {file} cannot be read: {str(error).splitlines()[0]}") from None
+
+
+def variable_of(name: str) -> str:
+    """Return the environment variable of a setting."""
+    return str(Settings.model_fields[name].validation_alias or f"ETUDE_{name.upper()}")
+
+
 def load(**values: Any) -> Settings:
     """Read the settings afresh, with what a command line gave on top.
 
@@ -323,6 +374,15 @@ def load(**values: Any) -> Settings:
         SystemExit: a value cannot be used; the message names the variable.
     """
     files = [folder for folder in _SECRET_FILES if Path(folder).is_dir()]
+    told = joined(values.get("data_dir"))
+    if told is not None:
+        own = {name.upper() for name in os.environ}
+        # The library knows a setting by its alias, where it has one.
+        values = {
+            str(field.validation_alias or name): told.settings[variable_of(name)]
+            for name, field in Settings.model_fields.items()
+            if variable_of(name) in told.settings and variable_of(name) not in own
+        } | values
     try:
         settings = Settings(_secrets_dir=files or None, **values)
     except ValidationError as error:
@@ -336,11 +396,19 @@ def load(**values: Any) -> Settings:
             "ETUDE_SELF_FENCE_SECONDS must be smaller than ETUDE_LEASE_SECONDS: "
             "a worker has to stop before another may take over its job."
         )
+    # A bucket's library would ask the network for what is missing here.
+    needed = {"ENDPOINT": settings.s3_endpoint, "KEY": settings.s3_key}
+    needed |= {"SECRET": settings.s3_secret}
+    missing = [f"ETUDE_S3_{name}" for name, value in needed.items() if not value]
+    if settings.storage.startswith("s3://") and missing:
+        raise SystemExit(f"ETUDE_STORAGE names a bucket; it needs {' and '.join(missing)} too.")
     settings.data_dir = settings.data_dir.expanduser().absolute()
     for url, password in (
         ("database_url", settings.database_password),
         ("database_owner_url", settings.database_owner_password),
         ("redis_url", settings.redis_password),
+        ("join_database_url", settings.database_password),
+        ("join_redis_url", settings.redis_password),
     ):
         setattr(settings, url, _with_password(getattr(settings, url), password))
     return settings

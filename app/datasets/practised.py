@@ -16,13 +16,12 @@ from numpy.typing import NDArray
 from app.core import secrets, settings
 from app.datasets import sameness
 
-_SECRET_FILE = "row-fingerprints"  # noqa: S105 - a file's name
 _STORED = np.dtype("<u8")
 
 
 def key() -> bytes:
     """Return the site's key for fingerprints."""
-    return secrets.get(settings.get(), _SECRET_FILE).encode()
+    return secrets.get(settings.get(), secrets.ROW_FINGERPRINTS).encode()
 
 
 def key_id(of: bytes) -> str:

@@ -360,7 +360,7 @@ def _reason(row: Row[Any], queue: Outlook) -> str:
         return "Its starting model is being imported."
     job = parts.waiting[row.id]
     if offers and not any(offer.meets(job.needs) for offer in offers):
-        return _too_large(job.needs, offers)
+        return _too_large(job.needs, offers, parts.workers)
     obstacle = parts.everyone.obstacle(row.department_id, row.owner_id)
     if obstacle is not None:
         kind, standing = obstacle
@@ -385,8 +385,21 @@ def _reason(row: Row[Any], queue: Outlook) -> str:
     return counted(ahead, "One job is ahead of it.", "{n} jobs are ahead of it.")
 
 
-def _too_large(needs: scheduling.Needs, offers: list[scheduling.Offer]) -> str:
+def _too_large(
+    needs: scheduling.Needs, offers: list[scheduling.Offer], workers: list[Worker]
+) -> str:
     if all(needs.num_devices > len(offer.devices) for offer in offers):
+        # A container is a host of its own; what stands after the @ is the machine.
+        on_machine: dict[str, set[tuple[str, str]]] = {}
+        for worker in workers:
+            devices = on_machine.setdefault(worker.id.partition("@")[2], set())
+            devices |= {(worker.host, device) for device in worker.devices}
+        numbers = [len(devices) for devices in on_machine.values()]
+        if max(numbers, default=0) < needs.num_devices <= sum(numbers):
+            return (
+                f"It needs {needs.num_devices} devices together in one machine; those here are in "
+                "several, and Etude cannot train one job over more than one machine."
+            )
         return f"It needs {needs.num_devices} devices together; no machine here has that many."
     gigabytes = (needs.memory_bytes or 0) / 1e9
     return f"It needs {gigabytes:,.3g} GB of memory; no machine here has that much."

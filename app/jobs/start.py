@@ -34,7 +34,7 @@ def inherited(adapter: Adapter) -> dict[str, Any]:
             "its starting model.",
             field="start_adapter_id",
         )
-    path = storage.path(adapter.storage_key) / "adapter_config.json"
+    path = storage.folder(adapter.storage_key, adapter.manifest_sha256) / "adapter_config.json"
     try:
         said = json.loads(path.read_text(encoding="utf-8"))
         found = {ours: said[theirs] for ours, theirs in _IN_FILE.items()}
@@ -103,7 +103,8 @@ def require(
 def _require_same_base(adapter: Adapter, base_model: BaseModel) -> None:
     assert adapter.storage_key is not None
     try:
-        made_on = manifests.read_extra(storage.path(adapter.storage_key))["base_model"]["sha256"]
+        folder = storage.folder(adapter.storage_key, adapter.manifest_sha256)
+        made_on = manifests.read_extra(folder)["base_model"]["sha256"]
     except (ValueError, KeyError, TypeError):
         made_on = None
     if made_on is None or made_on != base_model.manifest_sha256:

@@ -111,6 +111,7 @@ def openings(db: Session) -> list[Opening]:
         ),
         _opening("A database of the site", "DATABASE_URL", _on(_elsewhere(chosen.database_url))),
         _opening("A broker of the site", "REDIS_URL", _on(_elsewhere(chosen.redis_url))),
+        _opening("A storage that machines share", "ETUDE_STORAGE", _on(_host(chosen.s3_endpoint))),
     ]
 
 

@@ -7,7 +7,7 @@ import redis
 from sqlalchemy import select
 from sqlalchemy.exc import SQLAlchemyError
 
-from app.core import clock, db, migrations, settings
+from app.core import clock, db, migrations, settings, shared_storage
 from app.core.models import Worker
 from app.jobs import standstill
 from app.ops.embedded.servers import redis_client
@@ -74,4 +74,10 @@ def _storage() -> str:
             file.flush()
     except OSError as error:
         return f"takes no files: {error.strerror}"
+    shared = shared_storage.get()
+    if shared is not None:
+        try:
+            shared.old("ready", 0)
+        except shared_storage.StorageAway:
+            return "the shared one does not answer"
     return OK

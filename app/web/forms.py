@@ -78,6 +78,10 @@ class NameForm(Form):
     name: str = ""
 
 
+class MachineForm(Form):
+    machine: str = ""
+
+
 class MailForm(Form):
     """Which kinds of notices come by mail."""
 

@@ -11,11 +11,12 @@ from pathlib import Path
 import structlog
 from sqlalchemy.orm import Session
 
-from app.base_models import registry, uploads
+from app.base_models import copies, registry, uploads
 from app.core import db, disk, leases, outbound, settings, storage
 from app.core.child import BrokeOff, Child
 from app.core.leases import Lease, LeaseLost
 from app.core.models import BaseModel, Json, ModelStatus
+from app.core.shared_storage import StorageAway
 from app.training import isolation
 from worker import leased
 from worker.leased import LeaseHolder, Unfinished
@@ -65,12 +66,15 @@ def _import(holder: LeaseHolder, model: BaseModel) -> None:
             isolation.take_back(work / folder)
             (work / folder).rename(target)
             storage.sync_folder(target.parent)
+            storage.share_folder(copies.key(answer["result"]["manifest_sha256"]), target)
         with db.session() as session:
             has_kept = _keep(session, lease, folder, answer)
             session.commit()
         is_kept = has_kept
         if "result" in answer or answer.get("is_theirs", "error" in answer):
             _forget_upload(model.source)
+    except StorageAway:
+        raise
     except OSError as error:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT):
             raise

@@ -200,7 +200,7 @@ def _reader(lease: Lease, version: DatasetVersion) -> ReaderProcess:
         read_as = inspection.read_as(read_as)
     is_inspecting = lease.status is VersionStatus.INSPECTING
     task: Literal["inspect", "build"] = "inspect" if is_inspecting else "build"
-    path = storage.path(version.file.storage_key)
+    path = storage.file(version.file.storage_key, version.file.sha256)
     request = ReaderRequest(
         task=task,
         path=path,

@@ -5,7 +5,8 @@ and never keeps the worker from the next job.
 """
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from typing import TypeVar
 
 import structlog
@@ -13,7 +14,9 @@ from sqlalchemy import select
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session
 
-from app.core import db, plain_errors
+from app.adapters.answering import WantedBase
+from app.base_models import copies
+from app.core import db, disk, plain_errors
 from app.core.errors import AppError
 from app.core.leases import Lease, LeaseLost, Rules
 from app.core.models import Worker, WorkerState
@@ -38,6 +41,28 @@ class _Device:
     """What this process has seen of its device."""
 
     held_until = float("-inf")  # something else computes on it; jobs go on beside that
+
+
+@contextmanager
+def having(base: WantedBase) -> Iterator[None]:
+    """Have a starting model's files on this machine, from `with` to the end of it.
+
+    Raises:
+        Unfinished: they cannot be had.
+        StorageAway, shared_storage.Damaged: they cannot be fetched.
+    """
+    with ExitStack() as stack:
+        try:
+            stack.enter_context(copies.in_use(base.folder, base.manifest_sha256, base.size_bytes))
+        except FileNotFoundError:
+            raise Unfinished(f"{base.label} is not in the shared storage.") from None
+        except disk.NoRoom as error:
+            raise Unfinished(
+                f"{base.label} needs {error.needed_bytes / 1e9:,.1f} GB on this machine's disk, "
+                f"and {error.free_bytes / 1e9:,.1f} GB are free for it; start it again when less "
+                "is running."
+            ) from None
+        yield
 
 
 def do_next(

@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from app.core import plain_errors
+from app.core.shared_storage import StorageAway
 from app.training.events import (
     EXIT_CHECKPOINT,
     EXIT_CONFIG,
@@ -26,6 +27,7 @@ from app.training.events import (
 # Why we ended a trainer ourselves.
 Kill = Literal["cancel", "stall", "drain", "db", "lingers"]
 _DISK_FULL_SECONDS = 600.0
+_AWAY_SECONDS = 60.0
 _DISK_ERRORS = frozenset({errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO, errno.ESTALE})
 
 # Said only where the trainer itself left no better sentence.
@@ -112,6 +114,13 @@ _INTERRUPTIONS = {
         strike=True,
     ),
 }
+ELSEWHERE = Interruption(
+    "files_elsewhere",
+    "Its starting model, or the adapter that it starts from, is neither on this machine nor in the "
+    "shared storage; run “etude storage share” where it was imported.",
+    strike=False,
+    delay_seconds=_AWAY_SECONDS,
+)
 GARBLED = Interruption("garbled", "The trainer reported something unreadable.", strike=True)
 UNKILLABLE = Interruption("unkillable", "Its trainer hangs and cannot be ended.", strike=False)
 DEVICE_BUSY = Interruption(
@@ -140,6 +149,15 @@ def interruption(exit_code: int, killed: Kill | None) -> Interruption:
 
 def of_disk(error: Exception) -> Interruption | None:
     """Say what it means that our own files cannot be written; None for any other error."""
+    if isinstance(error, StorageAway):
+        return Interruption(
+            "storage_away",
+            f"{error.message} It tries again in a minute.",
+            strike=False,
+            delay_seconds=_AWAY_SECONDS,
+        )
+    if isinstance(error, FileNotFoundError):
+        return ELSEWHERE
     if not isinstance(error, OSError):
         return None
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
@@ -153,6 +171,11 @@ def of_disk(error: Exception) -> Interruption | None:
             delay_seconds=_DISK_FULL_SECONDS,
         )
     return None
+
+
+def damaged(why: str) -> Interruption:
+    """Say that files of the shared storage are not what was put there."""
+    return Interruption("storage_damaged", why, strike=True)
 
 
 def not_published(error: Exception) -> Interruption:

@@ -121,20 +121,21 @@ class _Attempt:
             self._version = row.practice_version
             is_enough = evaluations.far(session, row).is_enough
         if self._arms and not is_enough:
-            self._answer_all()
+            if self._work.base is None:
+                raise Unfinished(self._work.problem)
+            with between_jobs.having(self._work.base):
+                self._answer_all(self._work.base)
         with db.session() as session:
             evaluations.finish(session, lease)
             failpoints.commit(session, "evaluate.finish")
 
-    def _answer_all(self) -> None:
+    def _answer_all(self, base: WantedBase) -> None:
         work, lease = self._work, self._holder.lease
-        if work.base is None:
-            raise Unfinished(work.problem)
-        self._read(work.base)
+        self._read(base)
         adapter = work.adapter if any(arm in asking.TUNED for arm in self._arms) else None
         if adapter is not None:
             conversion.verify(adapter)
-        with Models(self._holder, work.base, adapter, work.max_length_tokens) as models:
+        with Models(self._holder, base, adapter, work.max_length_tokens) as models:
             with db.session() as session:
                 evaluations.begin(session, lease, models.place.engine)
                 session.commit()

@@ -24,6 +24,8 @@ class EventPump:
     """Carries events of one attempt into the database, each exactly once."""
 
     def __init__(self, holder: JobHold) -> None:
+        # Called with each newest checkpoint that the database knows of.
+        self.tell_saved: Callable[[CheckpointEvent], object] = lambda _: None
         self.desired = Desired.RUN  # what people want, as the last transaction heard
         self.committed_step = 0  # of the newest checkpoint that the database knows of
         self.done: DoneEvent | None = None
@@ -105,9 +107,10 @@ class EventPump:
         self._hold.is_uncertain = False
         self._hold.held_at = sent_at
         self._flushed_at = time.monotonic()
-        checkpoints = [event.step for _, event in part if isinstance(event, CheckpointEvent)]
+        checkpoints = [event for _, event in part if isinstance(event, CheckpointEvent)]
         if checkpoints:
-            self.committed_step = checkpoints[-1]
+            self.committed_step = checkpoints[-1].step
+            self.tell_saved(checkpoints[-1])
             failpoints.hit("checkpoint.recorded")
 
     def _note_energy(self, session: Session) -> None:

@@ -92,7 +92,8 @@ class _Attempt:
             raise Unfinished(self._work.problem)
         lease = self._holder.lease
         if self._next():
-            self._judge_all(self._work.base)
+            with between_jobs.having(self._work.base):
+                self._judge_all(self._work.base)
         with db.session() as session:
             judging.finish(session, lease)
             failpoints.commit(session, "judge.finish")

@@ -24,6 +24,7 @@ from app.jobs import fence, practice
 from app.training import failpoints, manifests
 from app.training.config import StartAdapter, TrainConfig, TrainerSpec
 from app.training.plan.shape import Shape
+from worker.gpu import checkpoint_copies
 
 SCHEMA = pa.schema(
     [
@@ -186,24 +187,24 @@ def _start(job: Job) -> StartAdapter | None:
     assert adapter.storage_key is not None  # jobs.start has seen to it
     return StartAdapter(
         name=adapter.name,
-        dir=str(storage.path(adapter.storage_key).absolute()),
+        dir=str(storage.folder(adapter.storage_key, adapter.manifest_sha256).absolute()),
         # As it was chosen: files that were replaced since are told by it.
         manifest_sha256=job.lineage[0]["manifest_sha256"],
     )
 
 
 def newest_checkpoint(db: Session, claim: fence.Claim) -> Checkpoint | None:
-    """Return the newest checkpoint that lies whole on this disk."""
+    """Return the newest checkpoint that lies whole on this disk, or that machines share."""
     for checkpoint in db.scalars(
         select(Checkpoint)
         .where(Checkpoint.job_id == claim.job_id, Checkpoint.step <= claim.resume_step)
         .order_by(Checkpoint.step.desc())
     ):
-        try:
-            digest = manifests.verify_manifest(job_dir(claim.job_id) / checkpoint.path)
-        except ValueError:
-            continue
-        if digest == checkpoint.manifest_sha256:
+        place = job_dir(claim.job_id) / checkpoint.path
+        with suppress(ValueError):
+            if manifests.verify_manifest(place) == checkpoint.manifest_sha256:
+                return checkpoint
+        if checkpoint_copies.fetch(checkpoint, place):
             return checkpoint
     return None
 

@@ -14,7 +14,9 @@ import structlog
 from sqlalchemy.orm import Session
 
 from app.adapters import registry as adapters
-from app.core import db, disk, settings
+from app.base_models import copies
+from app.base_models import registry as base_models
+from app.core import db, disk, settings, shared_storage, storage
 from app.core.models import Desired, Job
 from app.evaluation import evaluations
 from app.jobs import fence, metrics, practice, protocol
@@ -30,7 +32,7 @@ from app.training.events import (
     DoneEvent,
 )
 from worker import identity
-from worker.gpu import endings, hold, shared_cache, spool, takeover
+from worker.gpu import checkpoint_copies, endings, hold, shared_cache, spool, takeover
 from worker.gpu.event_pump import EventPump
 from worker.gpu.hold import POLL_SECONDS, Abandoned, JobHold
 from worker.gpu.trainer_process import (
@@ -58,8 +60,8 @@ class Saved:
     path: str  # below JOB_DIR
 
 
-class NoRoom(Exception):
-    """The job's files would fill the disk."""
+class NotNow(Exception):
+    """What the job needs on this disk cannot be had at present."""
 
     def __init__(self, ending: endings.Interruption) -> None:
         super().__init__(ending.why)
@@ -126,6 +128,9 @@ class Supervisor:
         self.room = ExitStack()  # on the disk, for what the attempt will write
         self.hold = JobHold(claim)
         self.pump = EventPump(self.hold)
+        self.copies = checkpoint_copies.Copies(claim.job_id, spool.job_dir(claim.job_id))
+        self.pump.tell_saved = lambda saved: self.copies.offer(saved.path, saved.manifest_sha256)
+        self.room.callback(self.copies.close, is_needed=False)
         self.watchdog = Watchdog()
         self.asked_at = 0.0
         self.stop_at: float | None = None
@@ -150,6 +155,7 @@ class Supervisor:
             if done is not None:
                 self._publish(done, tail="")
                 return
+            self._bring_files()
             with self.hold.renewed():
                 runner = take_runner()
             try:
@@ -157,6 +163,8 @@ class Supervisor:
                 until = self.hold.held_at + self.settings.self_fence_seconds
                 with closing(Trainer(self.claim, runner, until)) as trainer:
                     exit_code = self._watch(trainer)
+                with self.hold.renewed():  # what it saved last is on its way to other machines
+                    self.copies.close(is_needed=self.pump.done is None and self.killed is None)
             finally:
                 runner.close()
         except DeviceBusy:
@@ -165,7 +173,7 @@ class Supervisor:
             self._requeue(endings.interruption(EXIT_HELD, None), EXIT_HELD)
         except Unkillable as error:
             self._leave_devices(str(error))
-        except NoRoom as error:
+        except NotNow as error:
             self._requeue(error.ending)
         except NotTrainable as error:
             self._fail(error.code, error.reason)
@@ -229,6 +237,27 @@ class Supervisor:
             "job.taken_over", job=claim.job_id, of=leftover.source.attempt, step=leftover.step
         )
         return leftover.done, Saved(leftover.step, f"checkpoints/step-{leftover.step:05d}")
+
+    def _bring_files(self) -> None:
+        """Have the starting model, and the adapter that the job starts from, on this disk.
+
+        Raises:
+            NotNow, OSError: they cannot be had.
+        """
+        with db.session() as session:
+            job = session.get_one(Job, self.claim.job_id)
+            model, start = job.base_model, job.start_adapter
+            folder = base_models.folder(model)
+        needed = copies.in_use(folder, model.manifest_sha256 or "", model.size_bytes or 0)
+        try:
+            with self.hold.renewed():
+                self.room.enter_context(needed)
+                if start is not None and start.storage_key is not None:
+                    storage.folder(start.storage_key, start.manifest_sha256)
+        except disk.NoRoom as error:
+            raise NotNow(endings.no_room(error.needed_bytes, error.free_bytes)) from None
+        except shared_storage.Damaged as error:
+            raise NotNow(endings.damaged(error.message)) from None
 
     def _prepare(self, saved: Saved | None) -> None:
         """Write JOB_DIR for an attempt that begins with a checkpoint, or without one."""
@@ -377,6 +406,8 @@ class Supervisor:
         except (OSError, ValueError) as error:
             _log.exception("job.not_published", job=self.claim.job_id)
             self._requeue(endings.not_published(error), EXIT_DONE, tail)
+        else:
+            checkpoint_copies.forget(self.claim.job_id)
 
     def _leave_devices(self, who: str) -> None:
         """Give the job back and take its devices out of use: their trainer holds them for good."""
@@ -454,4 +485,4 @@ def _hold_room(job: Job) -> disk.Reservation:
     try:
         return disk.Reservation(spool.room_needed(job), [folder])
     except disk.NoRoom as error:
-        raise NoRoom(endings.no_room(error.needed_bytes, error.free_bytes)) from None
+        raise NotNow(endings.no_room(error.needed_bytes, error.free_bytes)) from None

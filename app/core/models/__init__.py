@@ -51,7 +51,13 @@ from app.core.models.jobs import (
     Metric,
     PractisedRows,
 )
-from app.core.models.machines import OutboundCount, QuarantinedDevice, Worker, WorkerState
+from app.core.models.machines import (
+    MachineJoin,
+    OutboundCount,
+    QuarantinedDevice,
+    Worker,
+    WorkerState,
+)
 from app.core.models.notices import Channel, Notice, NoticeKind, Outgoing, Webhook
 from app.core.models.people import (
     ApiToken,
@@ -122,6 +128,7 @@ __all__ = [
     "LearningCurve",
     "Leased",
     "ListStatus",
+    "MachineJoin",
     "Mark",
     "Metric",
     "ModelStatus",

@@ -6,7 +6,7 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
-from sqlalchemy import ForeignKey, func
+from sqlalchemy import ForeignKey, LargeBinary, func
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import Mapped, mapped_column, relationship
 
@@ -44,6 +44,21 @@ class QuarantinedDevice(Base):
     reason: Mapped[str]
     by_id: Mapped[int | None] = mapped_column(ForeignKey("user_account.id"))
     at: Mapped[datetime] = mapped_column(server_default=func.now())
+    by: Mapped[User | None] = relationship()
+
+
+class MachineJoin(Base):
+    """A one-time token with which another machine joins, stored hashed; then: that it has."""
+
+    __tablename__ = "machine_join"
+    id: Mapped[int] = mapped_column(primary_key=True)
+    token_hash: Mapped[bytes] = mapped_column(LargeBinary, unique=True)
+    machine: Mapped[str] = mapped_column(unique=True)  # what it is called from then on
+    by_id: Mapped[int | None] = mapped_column(ForeignKey("user_account.id", ondelete="SET NULL"))
+    created_at: Mapped[datetime] = mapped_column(server_default=func.now())
+    expires_at: Mapped[datetime]
+    used_at: Mapped[datetime | None]
+    used_from: Mapped[str] = mapped_column(default="", server_default="")  # its address then
     by: Mapped[User | None] = relationship()
 
 

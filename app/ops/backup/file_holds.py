@@ -16,7 +16,7 @@ from pathlib import Path
 
 from sqlalchemy import Connection, select
 
-from app.core import settings
+from app.core import settings, shared_storage, storage
 from app.core.models import (
     Adapter,
     BaseModel,
@@ -27,6 +27,7 @@ from app.core.models import (
     StoredFile,
 )
 from app.training import manifests
+from worker.gpu import checkpoint_copies
 
 # Sources from which a worker can fetch a model again.
 FETCHABLE = ("starter", "hub")
@@ -40,6 +41,8 @@ class Wanted:
 
     name: str  # e.g. "storage/uploads/3f…"
     sha256: str | None = None  # of a file, where the row says so
+    # Of a folder that machines share: its key, and the hash of its manifest.
+    shared_as: tuple[str, str] | None = None
 
 
 @dataclass(frozen=True)
@@ -62,8 +65,11 @@ def wanted(connection: Connection, *, with_models: bool) -> tuple[list[Wanted], 
         )
     ]
     has_files = Adapter.storage_key.is_not(None)
-    keys = connection.scalars(select(Adapter.storage_key).where(has_files).order_by(Adapter.id))
-    items += [Wanted(f"storage/{key}") for key in keys]
+    adapters = select(Adapter.storage_key, Adapter.manifest_sha256).where(has_files)
+    items += [
+        Wanted(f"storage/{key}", shared_as=(key, sha256))
+        for key, sha256 in connection.execute(adapters.order_by(Adapter.id))
+    ]
     left_out = []
     for name, folder, source in connection.execute(
         select(BaseModel.name, BaseModel.folder, BaseModel.source)
@@ -76,18 +82,18 @@ def wanted(connection: Connection, *, with_models: bool) -> tuple[list[Wanted], 
             items.append(Wanted(f"models/{folder}"))
     # Of jobs that are over, the adapter is what remains; the others go on from a checkpoint.
     checkpoints = connection.execute(
-        select(Checkpoint.job_id, Checkpoint.path)
+        select(Checkpoint.job_id, Checkpoint.path, Checkpoint.manifest_sha256)
         .join(Job, Job.id == Checkpoint.job_id)
         .where(Job.status.in_((JobStatus.QUEUED, JobStatus.RUNNING)))
         .where(Checkpoint.step <= Job.durable_step)
         .order_by(Checkpoint.job_id, Checkpoint.step.desc())
     ).all()
     newest: set[int] = set()
-    for job_id, path in checkpoints:
+    for job_id, path, sha256 in checkpoints:
         # Older ones are there or not, as the trainer cleared up; the newest must be.
         name = f"jobs/{job_id}/{path}"
         if job_id not in newest or (settings.get().data_dir / name).is_dir():
-            items.append(Wanted(name))
+            items.append(Wanted(name, shared_as=(checkpoint_copies.key(job_id, sha256), sha256)))
         newest.add(job_id)
     return items, left_out
 
@@ -137,8 +143,11 @@ class Hold:
     def _take(self, item: Wanted) -> list[Held]:
         source, target = self._data_dir / item.name, self._folder / item.name
         target.parent.mkdir(parents=True, exist_ok=True)
-        if not source.is_dir():
+        if not source.exists():
+            _fetch(item, target)  # what another machine made
+        elif not source.is_dir():
             _link(source, target)
+        if target.is_file():
             return [Held(item.name, target, item.sha256)]
         for path in sorted(source.rglob("*")):
             if path.is_file() and not path.is_symlink():
@@ -149,6 +158,20 @@ class Hold:
             Held(f"{item.name}/{name}", target / name, digest)
             for name, digest in sorted(_expected(target, item.name).items())
         ]
+
+
+def _fetch(item: Wanted, target: Path) -> None:
+    """Bring what is not on this machine from the storage that machines share, if there is one."""
+    shared = shared_storage.get()
+    try:
+        if item.shared_as is not None:
+            storage.fetch_folder(*item.shared_as, target)
+        elif shared is not None and item.sha256 is not None:
+            shared_storage.fetch(shared, item.name.removeprefix("storage/"), target, item.sha256)
+        else:
+            raise FileNotFoundError(item.name)
+    except shared_storage.Damaged:
+        raise FileNotFoundError(item.name) from None
 
 
 def _expected(folder: Path, name: str) -> dict[str, str | None]:

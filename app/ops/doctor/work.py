@@ -12,7 +12,7 @@ from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from app.adapters import answering
-from app.core import audit, clock, db, settings
+from app.core import audit, clock, db, settings, storage
 from app.core.models import (
     Adapter,
     Attempt,
@@ -29,6 +29,7 @@ from app.core.models import (
 )
 from app.core.processes import start_ticks
 from app.core.sentences import counted, listed
+from app.core.shared_storage import Damaged, StorageAway
 from app.jobs import standstill
 from app.machines import devices, safeguards
 from app.ops.doctor.finding import SystemFinding, guarded, note, ok, wrong
@@ -59,7 +60,7 @@ _RESTART = "Restart it (`etude up` does so by itself); its log is in logs/ of th
 
 def checks(chosen: settings.Settings, reached: Reached, *, deep: bool) -> Iterator[SystemFinding]:
     yield from _guarded("models", lambda session: _models(session, chosen, deep=deep))
-    yield from _guarded("files", lambda session: _files(session, chosen, deep=deep))
+    yield from _guarded("files", lambda session: _files(session, deep=deep))
     yield from _guarded("trainers", lambda session: _trainers(session, chosen))
     if reached.is_up:
         yield from _guarded("workers", lambda session: _workers(session, chosen))
@@ -113,7 +114,7 @@ def _models(session: Session, chosen: settings.Settings, *, deep: bool) -> Itera
     yield ok("models", f"{num_whole} starting models are complete")
 
 
-def _files(session: Session, chosen: settings.Settings, *, deep: bool) -> Iterator[SystemFinding]:
+def _files(session: Session, *, deep: bool) -> Iterator[SystemFinding]:
     restore = (
         "Restore a backup elsewhere and copy the files from there, or delete them on the page."
     )
@@ -121,13 +122,21 @@ def _files(session: Session, chosen: settings.Settings, *, deep: bool) -> Iterat
     for adapter in session.scalars(select(Adapter).order_by(Adapter.id)):
         if adapter.storage_key is None:
             continue
-        problem = _unlike(chosen.storage_dir / adapter.storage_key, adapter.manifest_sha256, deep)
+        try:
+            folder = storage.folder(adapter.storage_key, adapter.manifest_sha256)
+            problem = _unlike(folder, adapter.manifest_sha256, deep)
+        except (StorageAway, Damaged) as error:
+            problem = error.message
         if problem:
             broken.append(f"adapter {adapter.id} ({problem})")
     for file in session.scalars(
         select(StoredFile).where(StoredFile.deleted_at.is_(None)).order_by(StoredFile.id)
     ):
-        path = chosen.storage_dir / file.storage_key
+        try:
+            path = storage.file(file.storage_key, file.sha256)
+        except (StorageAway, Damaged) as error:
+            broken.append(f"file {file.id} ({error.message})")
+            continue
         if not path.is_file() or path.stat().st_size != file.size_bytes:
             broken.append(f"file {file.id} (missing or cut off)")
         elif deep and manifests.file_sha256(path) != file.sha256:

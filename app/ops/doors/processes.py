@@ -3,6 +3,7 @@
 import os
 import sys
 from importlib import import_module
+from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
@@ -23,7 +24,9 @@ def up(
     """Start everything on this machine: database, broker, workers and the web."""
     from app.ops import up as supervisor
 
-    supervisor.run(settings_of(data_dir, host=host, port=port))
+    chosen = settings_of(data_dir, host=host, port=port)
+    _require_own(chosen.data_dir)
+    supervisor.run(chosen)
 
 
 def web() -> None:
@@ -31,6 +34,7 @@ def web() -> None:
     from app.core import logs, settings
 
     chosen = settings_with_servers()
+    _require_own(chosen.data_dir)
     is_one_of_several = "ETUDE_WEB_NUMBER" in os.environ
     if chosen.web_processes > 1 and not is_one_of_several:
         from app.ops import up as supervisor
@@ -51,7 +55,9 @@ def worker(queue: Annotated[Literal["gpu", "cpu"], typer.Argument(help="gpu or c
     """Start one worker; ETUDE_DEVICE is what it trains on (cuda: the GPU of its own number)."""
     from app.ops.up import worker_command
 
-    settings_with_servers()
+    chosen = settings_with_servers()
+    if queue == "cpu":
+        _require_own(chosen.data_dir)
     number = _bear_name(queue)
     if queue == "cpu":
         os.environ.setdefault("ETUDE_DEVICE", "cpu")
@@ -65,10 +71,25 @@ def answer() -> None:
     """Start the process that answers questions; ETUDE_DEVICE names the GPUs that it may use."""
     from app.ops.up import accelerators, answer_command
 
-    settings_with_servers()
+    _require_own(settings_with_servers().data_dir)
     _bear_name("answer")
     os.environ.setdefault("ETUDE_DEVICE", ",".join(accelerators()))
     os.execv(sys.executable, answer_command())  # noqa: S606 - no shell is wanted
+
+
+def _require_own(data_dir: Path) -> None:
+    """Refuse, on a machine that has joined, what belongs to the one that was joined.
+
+    It would need more secrets than such a machine is told.
+    """
+    from app.core import settings
+
+    told = settings.joined(data_dir)
+    if told is not None:
+        raise SystemExit(
+            f"etude: this machine has joined {told.address} as {told.machine}, and only trains: "
+            "etude worker gpu. Pages, the reading of files and answers are where it has joined."
+        )
 
 
 def _bear_name(kind: str) -> int:
@@ -77,13 +98,14 @@ def _bear_name(kind: str) -> int:
     Returns:
         Its number; 0 of a name that somebody chose.
     """
-    from app.core import worker_names
+    from app.core import settings, worker_names
 
+    told = settings.joined(settings.get().data_dir)
     try:
         if chosen := os.environ.get("ETUDE_WORKER_ID"):
             worker_names.take(chosen, wait_seconds=_NAME_SECONDS)
             return 0
-        machine = os.environ.get("ETUDE_MACHINE")
+        machine = os.environ.get("ETUDE_MACHINE") or (told.machine if told else None)
         name = worker_names.take_next(kind, machine or os.uname().nodename)
     except worker_names.Taken as error:
         raise SystemExit(f"etude: {error}") from None

@@ -45,7 +45,7 @@ def download(db: Db, user: CurrentUser, adapter_id: int) -> FileResponse:
     """Hand over the adapter as one zip."""
     file = cards.archive(db, user, adapters.get(db, user, adapter_id))
     return FileResponse(
-        storage.path(file.storage_key),
+        storage.file(file.storage_key, file.sha256),
         media_type="application/zip",
         filename=file.filename,
         content_disposition_type="attachment",

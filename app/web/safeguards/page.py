@@ -18,6 +18,7 @@ _PURPOSES = {
     "answering": "the process that answers",
     "database": "the database",
     "broker": "the broker",
+    "storage": "the shared storage",
 }
 
 

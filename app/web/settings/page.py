@@ -6,7 +6,7 @@ from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from app.core import settings
-from app.core.models import PrivacyPattern, QueueRule, Webhook
+from app.core.models import MachineJoin, PrivacyPattern, QueueRule, Webhook
 from app.core.sentences import counted
 
 _GATES = {
@@ -39,6 +39,8 @@ def settings_page(db: Session) -> SettingsPage:
 
     chosen = settings.get()
     limits, hooks = number(QueueRule), number(Webhook)
+    has_joined = MachineJoin.used_at.is_not(None)
+    joined = db.scalars(select(func.count(MachineJoin.id)).where(has_joined)).one()
     mail = "e-mail is set up" if chosen.smtp_host else "no e-mail"
     return SettingsPage(
         [
@@ -54,6 +56,14 @@ def settings_page(db: Session) -> SettingsPage:
                 "/queue/limits",
                 "How much each department and person may train, and when.",
                 counted(limits, "1 limit", "{n} limits") if limits else "no limits",
+            ),
+            Entry(
+                "Machines",
+                "/machines",
+                "Which other machines train for this site, and how one joins.",
+                counted(joined, "1 machine has joined", "{n} machines have joined")
+                if joined
+                else "no other machine",
             ),
             Entry(
                 "Webhooks and e-mail",

@@ -68,7 +68,7 @@ class Site:
         worker = Worker(
             id=id_,
             queue="gpu",
-            host="here",
+            host=columns.pop("host", "here"),
             boot_id="boot",
             devices=list(devices),
             hardware=info.model_dump(),
@@ -287,6 +287,16 @@ def test_a_worker_gets_what_it_can_hold(site: Site, db: Session) -> None:
     assert queue.why(wide.id) == "It needs 2 devices together; no machine here has that many."
     site.worker("gpu-1@here", "cuda:1", gigabytes=24)
     assert site.claim(replace(WORKER, id="gpu-1@here", devices=("cuda:1",))) == large.id
+
+
+def test_a_job_for_more_devices_than_one_machine_has_is_told_so(site: Site, db: Session) -> None:
+    site.worker("gpu-0@one", "cuda:0", host="one")
+    site.worker("gpu-0@two", "cuda:0", host="two")
+    wide = site.job("ward", needs_devices=2)
+    assert queue_view.outlook(db).why(wide.id) == (
+        "It needs 2 devices together in one machine; those here are in several, and Etude cannot "
+        "train one job over more than one machine."
+    )
 
 
 def test_a_short_job_goes_beside_a_wide_one_that_waits(site: Site, db: Session) -> None:

@@ -21,8 +21,8 @@ ROUTES = sorted(
     for route in router.routes
     for method in route.methods  # type: ignore[attr-defined]
 )
-# For people who have no account yet, or no session any more.
-OPEN = {"/sign-in", "/sign-out", "/setup/{secret}"}
+# For people who have no account yet, or no session any more, and for machines with a token.
+OPEN = {"/sign-in", "/sign-out", "/setup/{secret}", "/machines/join"}
 # The product's own documentation, with nothing of anybody in it.
 OPEN |= {
     "/help",
@@ -73,7 +73,7 @@ def test_the_owner_sees_each_page_and_each_has_the_policy(client: TestClient, db
     for path in (
         "/", "/datasets", "/datasets/new", f"/datasets/{job.version.dataset_id}",
         f"/versions/{job.version_id}", "/jobs", "/jobs/new", f"/jobs/{job.id}", "/adapters",
-        "/queue", "/queue/limits", "/models", "/people", "/account",
+        "/queue", "/queue/limits", "/machines", "/models", "/people", "/account",
     ):  # fmt: skip
         answer = client.get(path)
         assert answer.status_code == 200, path

@@ -1,0 +1,1 @@
+"""Machines: which have joined, and the tokens with which others do."""
