@@ -271,9 +271,11 @@ def _few(
         .with_only_columns(key.label("id"), literal(part).label("part"))
         .order_by(key.desc())
         .limit(_NUM_LINES)
+        .subquery()
         for part, is_in_it in parts.items()
     ]
-    return union_all(*each).subquery()
+    # Not the limited ones themselves: SQLAlchemy cannot join others to a union of those.
+    return union_all(*(select(one) for one in each)).subquery()
 
 
 def _work(
