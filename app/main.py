@@ -41,6 +41,7 @@ from app.web.adapters import (
     sharing_routes,
 )
 from app.web.adapters import routes as adapters
+from app.web.bin import routes as bin_routes
 from app.web.confirmations import Confirmations
 from app.web.datasets import routes as datasets
 from app.web.datasets import upload_routes
@@ -120,6 +121,7 @@ PAGE_ROUTERS = (
     notices.router,
     safeguards_routes.router,
     settings_routes.router,
+    bin_routes.router,
     help_routes.router,
 )
 

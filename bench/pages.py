@@ -1,6 +1,6 @@
 """How long pages take here and in another checkout, or with other settings; JSON last.
 
-    python -m bench.pages --against FOLDER [--rounds 200]
+    python -m bench.pages --against FOLDER [--rounds 200] [--jobs 1000] [--datasets 200]
     python -m bench.pages --with ETUDE_NAME=VALUE [--rounds 200]
 
 FOLDER is another checkout, e.g. of `git worktree add FOLDER COMMIT`; without it both sides are this
@@ -29,6 +29,8 @@ from typing import Any
 ROOT = Path(__file__).resolve().parents[1]
 WARM_ROUNDS = 5
 START_SECONDS = 120
+# It shows nothing but what every page has: others are measured by it.
+EMPTY_PAGE = "/notices"
 # What a side runs in its own checkout: servers, a web, a person with data and a job.
 SIDE = """
 import json, os, sys, tempfile
@@ -39,18 +41,28 @@ with tempfile.TemporaryDirectory(prefix="etude-p") as folder:
     from bench.live import etude
     with etude(Path(folder), queues=()) as address:
         from app.core import db
-        from app.core.models import Role
+        from app.core.models import JobStatus, Role
         from app.people import auth
         from tests import factories
         with db.session() as session:
             user = factories.make_user(session, role=Role.ADMIN)
             version = factories.make_dataset_version(session, user=user, num_train=400)
+            others = factories.make_user(session)
+            for number in range(int(os.environ["BENCH_DATASETS"])):
+                owner = others if number % 2 else user
+                factories.make_dataset_version(session, user=owner, name=f"Data {number}")
+            for number in range(int(os.environ["BENCH_JOBS"])):
+                owner = others if number % 2 else user
+                made = factories.make_job(session, user=owner, version=version,
+                                          name=f"Try {number}", status=JobStatus.SUCCEEDED)
+                if number % 10 == 0:
+                    factories.make_adapter(session, job=made)
             job = factories.make_job(session, user=user, version=version)
             secret = auth.open_session(session, user)
             session.commit()
-            pages = ["/", "/datasets", f"/versions/{version.id}",
+            pages = ["/notices", "/", "/datasets", f"/versions/{version.id}",
                      f"/versions/{version.id}/examples", "/jobs", "/jobs/new", f"/jobs/{job.id}",
-                     "/adapters", "/queue", "/account"]
+                     "/adapters", "/models", "/queue", "/account"]
         print(json.dumps({"address": address, "cookie": f"{auth.COOKIE}={secret}", "pages": pages}),
               flush=True)
         sys.stdin.read()
@@ -88,9 +100,10 @@ class Side:
 def main() -> None:
     options = _options()
     changed = dict(each.split("=", 1) for each in options.changed)
+    rows = {"BENCH_JOBS": str(options.jobs), "BENCH_DATASETS": str(options.datasets)}
     sides = [
-        _start("here", ROOT, {}),
-        _start("other", Path(options.against).resolve(), changed),
+        _start("here", ROOT, rows),
+        _start("other", Path(options.against).resolve(), rows | changed),
     ]
     try:
         result = measure(sides, options.rounds)
@@ -98,7 +111,11 @@ def main() -> None:
         for side in sides:
             side.process.communicate()
     for page, row in result["pages"].items():
-        print(f"{page:28} {row['here_ms']:7.1f} ms here {row['other_ms']:7.1f} ms other")
+        ratio = row["here_ms"] / result["pages"][EMPTY_PAGE]["here_ms"]
+        print(
+            f"{page:28} {row['here_ms']:7.1f} ms here {row['other_ms']:7.1f} ms other, "
+            f"{ratio:4.1f} times an empty page"
+        )
     print(json.dumps(result))
 
 
@@ -192,6 +209,8 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--against", default=str(ROOT), metavar="FOLDER")
     parser.add_argument("--with", action="append", default=[], dest="changed", metavar="NAME=VALUE")
     parser.add_argument("--rounds", type=int, default=200)
+    parser.add_argument("--jobs", type=int, default=1000)
+    parser.add_argument("--datasets", type=int, default=200)
     return parser.parse_args()
 
 

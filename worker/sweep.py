@@ -20,13 +20,15 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session
 
 from app import notices
+from app.adapters import bin as adapter_bin
 from app.adapters import conversations, exports, question_lists, sharing
 from app.adapters import registry as adapters
 from app.base_models import registry as base_models
 from app.core import beats, clock, db, leases, migrations, settings, wakeup
 from app.core.models import Job, JobStatus, Worker, WorkerState
-from app.datasets import part_uploads
+from app.datasets import deletion, part_uploads
 from app.evaluation import evaluations, judging
+from app.jobs import bin as job_bin
 from app.jobs import inputs, protocol
 from app.machines import devices, safeguards
 from app.notices import outbox
@@ -342,6 +344,10 @@ def _waits(session: Session, rules: leases.Rules) -> bool:
 
 def clean(session: Session) -> None:
     """Remove what is over its time, and what no row points to: folders of jobs and adapters."""
+    # First: what goes here leaves files that the next lines remove.
+    if job_bin.erase_old(session) + adapter_bin.erase_old(session):
+        session.commit()
+        deletion.purge(session)
     base_models.try_again_for_room(session)
     adapters.purge(session)
     exports.purge(session)

@@ -273,7 +273,11 @@ def likely(db: Session, limit: int = 50) -> list[Wanted]:
     rows = (
         select(Adapter)
         .join(StartingModel, StartingModel.id == Adapter.base_model_id)
-        .where(Adapter.release != Release.WITHDRAWN, StartingModel.status == ModelStatus.READY)
+        .where(
+            Adapter.release != Release.WITHDRAWN,
+            Adapter.binned_at.is_(None),
+            StartingModel.status == ModelStatus.READY,
+        )
         .order_by(Adapter.id.desc())
         .limit(limit)
     )
@@ -319,7 +323,9 @@ def ready_manifests(db: Session) -> dict[int, str]:
 def gone(db: Session, adapter_ids: Iterable[int]) -> set[int]:
     """Return those of some adapters that may be asked no longer."""
     asked = set(adapter_ids)
-    kept = select(Adapter.id).where(Adapter.id.in_(asked), Adapter.release != Release.WITHDRAWN)
+    kept = select(Adapter.id).where(
+        Adapter.id.in_(asked), Adapter.release != Release.WITHDRAWN, Adapter.binned_at.is_(None)
+    )
     return asked - set(db.scalars(kept)) if asked else set()
 
 

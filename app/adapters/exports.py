@@ -21,7 +21,7 @@ from sqlalchemy.orm import Session
 
 from app.adapters import registry
 from app.base_models import registry as base_models
-from app.core import audit, clock, leases, settings, storage
+from app.core import audit, bins, clock, leases, settings, storage
 from app.core.errors import Conflict, Forbidden, Invalid, NotFound
 from app.core.leases import Lease
 from app.core.models import (
@@ -195,6 +195,8 @@ def require_quantization(form: ExportForm, quantization: Quantization | None) ->
 
 def why_not(adapter: Adapter, form: ExportForm) -> str:
     """Say why an adapter cannot be had in a form, as far as is known before; empty: it can."""
+    if adapter.binned_at is not None:
+        return bins.in_the_bin(adapter.name).message
     if not adapter.has_weights:
         return registry.NO_FILES.format(name=adapter.name)
     if adapter.release is Release.WITHDRAWN:
@@ -255,14 +257,18 @@ def may_cancel(user: User, row: Export) -> bool:
     return user.role is Role.LEAD or user.id == row.owner_id
 
 
-def end_all(db: Session, adapter: Adapter) -> None:
-    """End what is under way of an adapter that was withdrawn; its own withdrawal is audited."""
+def end_all(db: Session, adapter: Adapter, why: str) -> None:
+    """End what is under way of an adapter, which says itself in the audit log why.
+
+    Args:
+        why: A sentence for whoever asked for one.
+    """
     db.execute(
         update(Export)
         .where(Export.adapter_id == adapter.id, Export.status.in_(OPEN))
         .values(
             status=ExportStatus.CANCELLED,
-            reason=WITHDRAWN.format(name=adapter.name),
+            reason=why,
             finished_at=clock.NOW,
             worker_id=None,
             lease_until=None,
@@ -300,7 +306,7 @@ def by_public_id(db: Session, user: User, public_id: str) -> Export:
 
 
 def _may_see(user: User, row: Export) -> bool:
-    return user.department_id == row.department_id
+    return user.department_id == row.department_id and row.adapter.binned_at is None
 
 
 def list_of(db: Session, adapter: Adapter) -> list[Export]:

@@ -14,7 +14,7 @@ from app.core.models import Adapter
 class Ancestor:
     """An adapter that another one came from."""
 
-    id: int | None  # none: it was deleted since
+    id: int | None  # none: it was deleted since, or is in the bin
     name: str
     public_name: str
     manifest_sha256: str
@@ -27,7 +27,11 @@ def ancestors(db: Session, entries: Sequence[dict[str, Any]]) -> list[Ancestor]:
     wanted = [entry["adapter_id"] for entry in entries]
     there = {
         row.id: row.name
-        for row in db.execute(select(Adapter.id, Adapter.name).where(Adapter.id.in_(wanted)))
+        for row in db.execute(
+            select(Adapter.id, Adapter.name).where(
+                Adapter.id.in_(wanted), Adapter.binned_at.is_(None)
+            )
+        )
     }
     return [
         Ancestor(
@@ -42,5 +46,7 @@ def ancestors(db: Session, entries: Sequence[dict[str, Any]]) -> list[Ancestor]:
 
 def descendants(db: Session, adapter: Adapter) -> list[Adapter]:
     """Return the adapters that were trained from this one directly, the oldest first."""
-    query = select(Adapter).where(Adapter.start_adapter_id == adapter.id).order_by(Adapter.id)
-    return list(db.scalars(query))
+    query = select(Adapter).where(
+        Adapter.start_adapter_id == adapter.id, Adapter.binned_at.is_(None)
+    )
+    return list(db.scalars(query.order_by(Adapter.id)))

@@ -16,7 +16,7 @@ from sqlalchemy.orm import Session, selectinload
 
 from app import notices
 from app.adapters import model_card
-from app.core import audit, clock, settings, storage
+from app.core import audit, bins, clock, settings, storage
 from app.core.errors import Conflict, Forbidden, Invalid, NotFound
 from app.core.models import (
     Adapter,
@@ -148,7 +148,11 @@ def name_for_programs(owner: User, base_model: BaseModel, suffix: str, short_id:
 
 
 def visible(user: User) -> Select[Adapter]:
-    """Select the adapters that a person may see: those of the department."""
+    """Select the adapters that a person may see: the department's that are not in the bin."""
+    return _of_department(user).where(Adapter.binned_at.is_(None))
+
+
+def _of_department(user: User) -> Select[Adapter]:
     return select(Adapter).where(Adapter.department_id == user.department_id)
 
 
@@ -156,11 +160,13 @@ def get(db: Session, user: User, adapter_id: int) -> Adapter:
     """Return one adapter.
 
     Raises:
-        NotFound: there is none, or it belongs to another department.
+        NotFound: there is none, it is in the bin, or it belongs to another department.
     """
-    adapter = db.scalars(visible(user).where(Adapter.id == adapter_id)).one_or_none()
+    adapter = db.scalars(_of_department(user).where(Adapter.id == adapter_id)).one_or_none()
     if adapter is None:
         raise NotFound("There is no such trained model; it may have been deleted.")
+    if adapter.binned_at is not None:
+        raise bins.in_the_bin(adapter.name)
     return adapter
 
 
@@ -178,8 +184,13 @@ def by_public_name(db: Session, user: User, name: str) -> Adapter:
 
 def list_adapters(db: Session, user: User) -> list[Adapter]:
     """List the department's adapters, the newest first; those of curves stand on their pages."""
-    shown = visible(user).where(~_left_to_curve()).options(selectinload(Adapter.archive_file))
+    shown = listed(user).options(selectinload(Adapter.archive_file))
     return list(db.scalars(shown.order_by(Adapter.id.desc())))
+
+
+def listed(user: User) -> Select[Adapter]:
+    """Select what `list_adapters` lists."""
+    return visible(user).where(~_left_to_curve())
 
 
 def num_left_to_curves(db: Session, user: User) -> int:
@@ -205,10 +216,12 @@ def archive(db: Session, user: User, adapter: Adapter) -> StoredFile:
     """Return the zip that a person takes home; who took it is kept in the audit log.
 
     Raises:
-        NotFound: the file was deleted.
+        NotFound: the file was deleted, or the adapter is in the bin.
     """
     if not adapter.has_weights:
         raise NotFound(NO_FILES.format(name=adapter.name))
+    if adapter.binned_at is not None:
+        raise bins.in_the_bin(adapter.name)
     file = adapter.archive_file
     if file is None or file.deleted_at is not None:
         raise NotFound("This trained model's archive was deleted; train again to get a new one.")
@@ -265,7 +278,7 @@ def rename(db: Session, user: User, adapter: Adapter, name: str) -> None:
         Forbidden: the person may only look.
         Invalid: the name is empty or too long.
     """
-    _require_editor(user, "You can look at trained models, but not rename them.")
+    require_editor(user, "You can look at trained models, but not rename them.")
     name = " ".join(name.split())
     if not name or len(name) > MAX_NAME_LENGTH:
         raise Invalid(f"Enter a name of 1 to {MAX_NAME_LENGTH} characters.", field="name")
@@ -275,15 +288,26 @@ def rename(db: Session, user: User, adapter: Adapter, name: str) -> None:
 
 
 def delete(db: Session, user: User, adapter: Adapter) -> None:
-    """Delete an adapter and its files; the job that made it stays.
+    """Erase an adapter and its files at once; the job that made it stays.
 
-    Nothing serves the files once this is committed; a worker removes the bytes (`purge`).
+    What people delete on pages goes to the bin first (app/adapters/bin.py).
 
     Raises:
         Forbidden: the person may only look.
         Conflict: a job that is not over starts from it.
     """
-    _require_editor(user, "You can look at trained models, but not delete them.")
+    require_deletable(db, user, adapter)
+    erase(db, user, adapter)
+
+
+def require_deletable(db: Session, user: User, adapter: Adapter) -> None:
+    """Lock an adapter, and refuse where somebody or something still needs it.
+
+    Raises:
+        Forbidden: the person may only look.
+        Conflict: a job that is not over starts from it.
+    """
+    require_editor(user, "You can look at trained models, but not delete them.")
     # A job being made at this moment waits for this lock, or is seen below.
     db.refresh(adapter, with_for_update={"of": Adapter})
     job = db.scalars(
@@ -299,6 +323,17 @@ def delete(db: Session, user: User, adapter: Adapter) -> None:
             f"The job “{job.name}” starts from this trained model; wait for it or cancel it, "
             "then delete."
         )
+
+
+def erase(db: Session, user: User | None, adapter: Adapter, **detail: str) -> None:
+    """Erase an adapter whose row the caller has locked, and that nothing needs.
+
+    Nothing serves the files once this is committed; a worker removes the bytes (`purge`).
+
+    Args:
+        user: Who wants it; none: it has been in the bin for its time.
+        detail: What the audit log says beside it.
+    """
     files = [file for file in (adapter.metrics_file, adapter.archive_file) if file is not None]
     if adapter.job is not None:  # which says for ever what it yielded
         ids = [file.public_id for file in files]
@@ -309,7 +344,7 @@ def delete(db: Session, user: User, adapter: Adapter) -> None:
     notices.evaluations_go(db, Evaluation.adapter_id == adapter.id)
     db.delete(adapter)
     db.flush()
-    audit.record(db, user, "adapter.delete", subject)
+    audit.record(db, user, "adapter.delete", subject, **detail)
 
 
 def purge(db: Session) -> int:
@@ -408,6 +443,11 @@ def _remove(*keys: str) -> None:
         storage.delete(key)
 
 
-def _require_editor(user: User, sentence: str) -> None:
+def require_editor(user: User, sentence: str) -> None:
+    """Refuse those who may only look.
+
+    Raises:
+        Forbidden: with that sentence.
+    """
     if not can_edit(user):
         raise Forbidden(sentence)

@@ -53,7 +53,9 @@ def may_share(user: User, adapter: Adapter) -> bool:
 def released(db: Session, user: User) -> list[Adapter]:
     """Return the adapters that were released to a person's department, by name."""
     query = select(Adapter).where(
-        Adapter.department_id == user.department_id, Adapter.release == Release.RELEASED
+        Adapter.department_id == user.department_id,
+        Adapter.release == Release.RELEASED,
+        Adapter.binned_at.is_(None),
     )
     return list(db.scalars(query.order_by(Adapter.name, Adapter.id)))
 
@@ -149,7 +151,7 @@ def make_private(db: Session, user: User, adapter: Adapter) -> None:
 def withdraw(db: Session, user: User, adapter: Adapter) -> None:
     """Let nobody ask it any more, on pages, by programs, or on an inference server; nor take it."""
     require_sharing(user, adapter)
-    exports.end_all(db, adapter)
+    exports.end_all(db, adapter, exports.WITHDRAWN.format(name=adapter.name))
     _set(db, user, adapter, Release.WITHDRAWN, "adapter.withdraw")
 
 
@@ -232,7 +234,8 @@ def keep(db: Session, adapter: Adapter, question: str, answer: str) -> None:
 
 def keeps(adapter: Adapter) -> bool:
     """Say whether questions to an adapter are kept for its owner."""
-    return adapter.release is Release.RELEASED and adapter.keeps_questions and may_keep()
+    is_on = adapter.keeps_questions and adapter.binned_at is None
+    return is_on and adapter.release is Release.RELEASED and may_keep()
 
 
 def may_keep() -> bool:

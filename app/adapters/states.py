@@ -21,6 +21,7 @@ class State(StrEnum):
     WITHDRAWN = "withdrawn"
     MODEL_COMING = "model_coming"
     MODEL_MISSING = "model_missing"
+    IN_BIN = "in_bin"  # deleted, and can be had back for some days
 
 
 Operation = Literal["ask", "train further", "take home"]
@@ -31,6 +32,7 @@ WORDS = {
     State.WITHDRAWN: StatusWord("Withdrawn everywhere", "bad"),
     State.MODEL_COMING: StatusWord("Its starting model is being imported", "live"),
     State.MODEL_MISSING: StatusWord("Its starting model is missing", "warn"),
+    State.IN_BIN: StatusWord("In the bin", "wait"),
 }
 _RELEASES = {
     Release.PRIVATE: State.PRIVATE,
@@ -44,6 +46,7 @@ _MAY: dict[State, Set[Operation]] = {
     State.WITHDRAWN: {"train further", "take home"},
     State.MODEL_COMING: {"train further", "take home"},  # a job waits for its starting model
     State.MODEL_MISSING: {"take home"},
+    State.IN_BIN: set(),
 }
 _WHY_NOT = {
     State.PRIVATE: "",
@@ -54,6 +57,7 @@ _WHY_NOT = {
         "Its starting model {base} is no longer here, so “{name}” cannot be asked. Its files stay, "
         "and an administrator can import the starting model again."
     ),
+    State.IN_BIN: "“{name}” is in the bin, so it cannot be used; restore it there first.",
 }
 
 
@@ -79,6 +83,8 @@ def of(adapter: Adapter) -> Standing:
 
 
 def _state(adapter: Adapter) -> State:
+    if adapter.binned_at is not None:
+        return State.IN_BIN
     if adapter.release is Release.WITHDRAWN:
         return State.WITHDRAWN
     base = model_states.of(adapter.base_model)
@@ -107,7 +113,8 @@ def require_askable(adapter: Adapter, *, may_wait: bool = False) -> None:
         may_wait: Its starting model may still be on its way.
 
     Raises:
-        NotFound: it was withdrawn, or its starting model is gone; with the code `model_not_found`.
+        NotFound: it was withdrawn, is in the bin, or its starting model is gone; with the code
+            `model_not_found`.
         Unavailable: its starting model is still being imported.
     """
     standing = of(adapter)

@@ -4,7 +4,7 @@ import re
 import shutil
 from pathlib import Path
 
-from sqlalchemy import false, func, select
+from sqlalchemy import Select, false, func, select
 from sqlalchemy.orm import Session
 
 from app.base_models import copies, states
@@ -40,8 +40,12 @@ _SOURCE_KINDS = ("starter", "folder", "hub", "upload")
 
 def list_models(db: Session) -> list[BaseModel]:
     """Return every base model that was not deleted, the first added first."""
-    kept = select(BaseModel).where(BaseModel.deleted_at.is_(None))
-    return list(db.scalars(kept.order_by(BaseModel.id)))
+    return list(db.scalars(kept().order_by(BaseModel.id)))
+
+
+def kept() -> Select[BaseModel]:
+    """Select the base models that were not deleted."""
+    return select(BaseModel).where(BaseModel.deleted_at.is_(None))
 
 
 def get_model(db: Session, model_id: int) -> BaseModel:

@@ -208,6 +208,8 @@ class Settings(BaseSettings):
     retry_backoff_seconds: float = Field(default=5, ge=0)
     # Uploads, imports and jobs begin only where they leave so much of the disk free.
     disk_reserve_bytes: int = Field(default=512 * 1024**2, ge=0)
+    # So long a deleted job or adapter can be had back, unless the disk is short.
+    bin_days: float = Field(default=7, gt=0, le=365)
     stall_seconds: float = Field(default=600, gt=0)
     exit_seconds: float = Field(default=60, gt=0)  # after its result is whole
     load_timeout_seconds: float = Field(default=1800, gt=0)

@@ -4,12 +4,12 @@ Two rows say how a version stands: its own status (how far its file is) and its 
 privacy gate makes of it). Whoever looks at one alone calls data "Ready" that nobody may train on.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Literal, NamedTuple
 
-from sqlalchemy import select
+from sqlalchemy import ColumnElement, and_, literal, or_, select
 from sqlalchemy.orm import Session
 
 from app.core import settings
@@ -160,6 +160,12 @@ _BUSY = frozenset(
     }
 )
 _HAVE_ROWS = frozenset(_AT_THE_GATE.values()) | {State.NOT_SEARCHED}
+# What a list can show alone, by the word for it in an address.
+GROUPS: dict[str, tuple[str, Set[State]]] = {
+    "waiting": ("Waits for a person", _NEED_A_PERSON),
+    "busy": ("Being worked on", _BUSY),
+    "ready": ("Ready", {State.READY}),
+}
 # Where only a site's gate stands between the rows and a job.
 _HELD = frozenset({State.UNDECIDED, State.SEARCH_FAILED, State.NOT_SEARCHED})
 _UNUSABLE = frozenset({State.COLUMNS, State.FAILED, State.DELETED})
@@ -243,9 +249,30 @@ def _state(version: DatasetVersion, review: PrivacyReview | None) -> State:
         return State.DELETED
     if version.status is not VersionStatus.READY:
         return _BEFORE[version.status]
-    state = _AT_THE_GATE[review.status] if review is not None else State.NOT_SEARCHED
+    return _at_the_gate(review.status if review is not None else None)
+
+
+def _at_the_gate(status: ReviewStatus | None) -> State:
+    state = _AT_THE_GATE[status] if status is not None else State.NOT_SEARCHED
     # A site without a gate, or with one that only advises, is held by none.
     return State.READY if state in _HELD and not _is_required() else state
+
+
+def where(wanted: Set[State]) -> ColumnElement[bool]:
+    """Select the versions in some states, of datasets that are there.
+
+    Their reviews are joined to them, and a version without one stays (an outer join).
+    """
+    before = [status for status, state in _BEFORE.items() if state in wanted]
+    held = [status for status in ReviewStatus if _at_the_gate(status) in wanted]
+    unsearched = and_(PrivacyReview.version_id.is_(None), literal(_at_the_gate(None) in wanted))
+    return or_(
+        DatasetVersion.status.in_(before),
+        and_(
+            DatasetVersion.status == VersionStatus.READY,
+            or_(PrivacyReview.status.in_(held), unsearched),
+        ),
+    )
 
 
 def passes_gate(review: PrivacyReview | None) -> bool:

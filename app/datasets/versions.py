@@ -7,7 +7,7 @@ rest.
 import re
 
 from psycopg.errors import LockNotAvailable
-from sqlalchemy import func, select
+from sqlalchemy import Select, func, select
 from sqlalchemy.exc import OperationalError
 from sqlalchemy.orm import Session, selectinload
 
@@ -16,6 +16,7 @@ from app.core.errors import Conflict, Forbidden, Invalid, NotFound
 from app.core.models import (
     Dataset,
     DatasetVersion,
+    PrivacyReview,
     StoredFile,
     User,
     VersionStatus,
@@ -92,6 +93,22 @@ def clean_filename(filename: str) -> str:
     last = re.split(r"[/\\]", filename)[-1]
     cleaned = _CONTROL.sub("", last).strip()
     return cleaned[-MAX_FILENAME_LENGTH:] if cleaned.strip(".") else "file"
+
+
+def newest(user: User) -> Select[tuple[DatasetVersion, PrivacyReview]]:
+    """Select of each of the department's datasets the newest version, with its review, if any."""
+    last = select(func.max(DatasetVersion.number)).where(DatasetVersion.dataset_id == Dataset.id)
+    return (
+        select(DatasetVersion, PrivacyReview)
+        .select_from(DatasetVersion)
+        .join(Dataset, DatasetVersion.dataset_id == Dataset.id)
+        .outerjoin(PrivacyReview, PrivacyReview.version_id == DatasetVersion.id)
+        .where(
+            Dataset.department_id == user.department_id,
+            Dataset.deleted_at.is_(None),
+            DatasetVersion.number == last.correlate(Dataset).scalar_subquery(),
+        )
+    )
 
 
 def list_datasets(db: Session, user: User) -> list[Dataset]:

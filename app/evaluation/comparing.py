@@ -21,7 +21,7 @@ from app.core.models import (
     Mark,
     Part,
 )
-from app.evaluation import verdict, words
+from app.evaluation import reading, verdict, words
 from app.evaluation.answered import MARK, select_answers
 from app.evaluation.verdict import Difference, Tally
 
@@ -75,6 +75,7 @@ def contenders(db: Session, version: DatasetVersion) -> list[Contender]:
             Evaluation.version_id == version.id,
             Evaluation.status == EvaluationStatus.DONE,
             Evaluation.num_answered > 0,
+            reading.is_kept(),
         )
         .order_by(Evaluation.id.desc())
     ).all()
@@ -149,6 +150,7 @@ def earlier(db: Session, evaluation: Evaluation) -> Adapter | None:
             Adapter.id < adapter.id,
             Job.curve_id.is_(None),  # a point of a learning curve is no try at a model
             Adapter.department_id == adapter.department_id,
+            Adapter.binned_at.is_(None),
         )
         .order_by(Adapter.id.desc())
         .limit(1)

@@ -176,7 +176,9 @@ def points(db: Session, curve: LearningCurve) -> list[Point]:
     """Return how far each of its jobs is; where one was tried again, the newest."""
     jobs = {
         job.rows_percent: job
-        for job in db.scalars(select(Job).where(Job.curve_id == curve.id).order_by(Job.id))
+        for job in db.scalars(
+            select(Job).where(Job.curve_id == curve.id, Job.binned_at.is_(None)).order_by(Job.id)
+        )
     }
     return [_point(db, curve, percent, jobs.get(percent)) for percent in PERCENTS]
 
@@ -250,7 +252,7 @@ def _num_rows(db: Session, curve: LearningCurve, percent: int, job: Job | None) 
 
 def _evaluation(db: Session, job: Job) -> Evaluation | None:
     """Return the evaluation of a job's adapter on its test rows: a done one, else the newest."""
-    if job.adapter is None or job.status is not JobStatus.SUCCEEDED:
+    if job.adapter is None or job.adapter.binned_at or job.status is not JobStatus.SUCCEEDED:
         return None
     is_done = Evaluation.status == EvaluationStatus.DONE
     tested_on = job.validation_version_id or job.version_id

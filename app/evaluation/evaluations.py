@@ -19,7 +19,7 @@ from sqlalchemy.orm import Session
 
 from app import notices
 from app.base_models import registry as base_models
-from app.core import audit, clock, leases, settings
+from app.core import audit, bins, clock, leases, settings
 from app.core.errors import Conflict, Forbidden, Invalid
 from app.core.leases import Lease, LeaseLost
 from app.core.models import (
@@ -151,6 +151,8 @@ def request(
     versions.get_version(db, user, adapter.job.version_id)
     if adapter.job.validation_version_id is not None:
         versions.get_version(db, user, adapter.job.validation_version_id)
+    if adapter.binned_at is not None:
+        raise bins.in_the_bin(adapter.name)
     if adapter.release is Release.WITHDRAWN:
         raise Conflict(WITHDRAWN.format(name=adapter.name))
     if _is_open(db, Evaluation.adapter_id == adapter.id):

@@ -4,9 +4,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import ColumnElement, and_, func, select
+from sqlalchemy import ColumnElement, and_, func, or_, select
 from sqlalchemy.orm import Session
 
+from app.core import bins
 from app.core.errors import NotFound
 from app.core.models import (
     Adapter,
@@ -73,6 +74,8 @@ def get(db: Session, user: User, evaluation_id: int) -> Evaluation:
     row = db.get(Evaluation, evaluation_id, populate_existing=True)
     if row is None or row.department_id != user.department_id:
         raise NotFound("There is no such evaluation; its data may have been deleted.")
+    if row.adapter is not None and row.adapter.binned_at is not None:
+        raise bins.in_the_bin(row.adapter.name)
     return row
 
 
@@ -84,12 +87,20 @@ def by_public_id(db: Session, user: User, public_id: str) -> Evaluation:
     """
     row = db.scalars(
         select(Evaluation).where(
-            Evaluation.public_id == public_id, Evaluation.department_id == user.department_id
+            Evaluation.public_id == public_id,
+            Evaluation.department_id == user.department_id,
+            is_kept(),
         )
     ).one_or_none()
     if row is None:
         raise NotFound(f"There is no evaluation {public_id!r}.", field="evaluation_id")
     return row
+
+
+def is_kept() -> ColumnElement[bool]:
+    """Select the evaluations whose adapter, if they have one, is not in the bin."""
+    in_bin = select(Adapter.id).where(Adapter.binned_at.is_not(None))
+    return or_(Evaluation.adapter_id.is_(None), Evaluation.adapter_id.not_in(in_bin))
 
 
 def of_adapter(db: Session, adapter_id: int) -> Evaluation | None:

@@ -15,7 +15,7 @@ from sqlalchemy.orm.interfaces import ORMOption
 
 from app import notices
 from app.base_models import registry as base_models
-from app.core import audit, clock
+from app.core import audit, bins, clock
 from app.core.errors import Forbidden, Invalid, NotFound
 from app.core.models import (
     Adapter,
@@ -55,19 +55,22 @@ IN_LIST: tuple[ORMOption, ...] = (*BARE[2:], selectinload(Job.owner))
 
 
 def visible(user: User) -> Select[Job]:
-    """Select the jobs that a person may see: those of the department."""
-    return select(Job).where(Job.department_id == user.department_id)
+    """Select the jobs that a person may see: those of the department that are not in the bin."""
+    return select(Job).where(Job.department_id == user.department_id, Job.binned_at.is_(None))
 
 
 def get(db: Session, user: User, job_id: int) -> Job:
     """Return one job.
 
     Raises:
-        NotFound: there is none, or it belongs to another department.
+        NotFound: there is none, it is in the bin, or it belongs to another department.
     """
-    job = db.scalars(visible(user).where(Job.id == job_id)).one_or_none()
+    known = select(Job).where(Job.department_id == user.department_id, Job.id == job_id)
+    job = db.scalars(known).one_or_none()
     if job is None:
         raise _no_such_job()
+    if job.binned_at is not None:
+        raise bins.in_the_bin(job.name)
     return job
 
 
@@ -93,7 +96,7 @@ def get_any(db: Session, user: User, job_id: int) -> Job:
         NotFound: there is none, or it belongs to another department.
     """
     job = db.get(Job, job_id) if user.role is Role.ADMIN else None
-    return job or get(db, user, job_id)
+    return job if job is not None and job.binned_at is None else get(db, user, job_id)
 
 
 def by_public_id(db: Session, user: User, public_id: str) -> Job:
@@ -366,9 +369,9 @@ def rename(db: Session, user: User, job: Job, name: str) -> None:
 
 
 def delete(db: Session, user: User, job: Job) -> None:
-    """Delete a job with its curve, log and checkpoints; its adapter stays.
+    """Erase a job at once, with its curve, log and checkpoints; its adapter stays.
 
-    The folder on the worker's disk is removed by the sweep once the row is gone.
+    What people delete on pages goes to the bin first (app/jobs/bin.py).
 
     Raises:
         Forbidden: it is not theirs to decide.
@@ -377,6 +380,14 @@ def delete(db: Session, user: User, job: Job) -> None:
     require_control(user, job, "delete")
     _lock(db, job)
     states.require(job, "delete")
+    erase(db, user, job)
+
+
+def erase(db: Session, user: User, job: Job) -> None:
+    """Erase a job that is over; the caller has asked whether it may be, under the row's lock.
+
+    The folder on the worker's disk is removed by the sweep once the row is gone.
+    """
     db.execute(sql_delete(Job).where(Job.id == job.id))
     db.expunge(job)
     audit.record(db, user, "job.delete", f"job {job.id}")

@@ -6,12 +6,13 @@ from app.core.errors import Forbidden
 from app.core.models import Job, Role, User
 from app.people.auth import can_edit
 
-Operation = Literal["cancel", "delete", "pause", "rename", "resume", "try again"]
+Operation = Literal["cancel", "delete", "pause", "rename", "restore", "resume", "try again"]
 _SAID_TO_VIEWERS: dict[Operation, str] = {
     "cancel": "You can look at jobs, but not cancel them.",
     "delete": "You can look at jobs, but not delete them.",
     "pause": "You can look at jobs, but not pause them.",
     "rename": "You can look at jobs, but not rename them.",
+    "restore": "You can look at jobs, but not restore them.",
     "resume": "You can look at jobs, but not resume them.",
     "try again": "You can look at jobs, but not try them again.",
 }
@@ -20,6 +21,7 @@ _SAID_TO_OTHERS: dict[Operation, str] = {
     "delete": "Only {owner}, your department's lead or an administrator can delete this job.",
     "pause": "Only {owner}, your department's lead or an administrator can pause this job.",
     "rename": "Only {owner}, your department's lead or an administrator can rename this job.",
+    "restore": "Only {owner}, your department's lead or an administrator can restore this job.",
     "resume": "Only {owner}, your department's lead or an administrator can resume this job.",
     "try again": "Only {owner}, your department's lead or an administrator can try this job again.",
 }

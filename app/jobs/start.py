@@ -72,7 +72,7 @@ def require(
 
     Raises:
         NotFound: the adapter was deleted, or is another department's.
-        Invalid: it is of another starting model, or the settings are not its own.
+        Invalid: it is in the bin or of another starting model, or the settings are not its own.
     """
     found = db.scalars(
         select(Adapter)
@@ -86,6 +86,8 @@ def require(
             "There is no such trained model to start from; it may have been deleted.",
             field="start_adapter_id",
         )
+    if found.binned_at is not None:
+        raise Invalid(_in_the_bin(found), field="start_adapter_id")
     kept = inherited(found)
     _require_same_base(found, base_model)
     for name, value in kept.items():
@@ -132,8 +134,10 @@ def of_job(job: Job) -> Adapter | None:
     """Return the adapter that a job starts from; None where it begins with a fresh one.
 
     Raises:
-        Conflict: that adapter was deleted.
+        Conflict: that adapter was deleted, or is in the bin.
     """
+    if job.start_adapter is not None and job.start_adapter.binned_at is not None:
+        raise Conflict(_in_the_bin(job.start_adapter))
     if job.lineage and job.start_adapter is None:
         raise Conflict(
             f"The trained model “{job.lineage[0]['name']}”, from which this job starts, was "
@@ -141,3 +145,10 @@ def of_job(job: Job) -> Adapter | None:
             "start a new job from another trained model or from the starting model alone."
         )
     return job.start_adapter
+
+
+def _in_the_bin(adapter: Adapter) -> str:
+    return (
+        f"The adapter “{adapter.name}”, from which this job starts, is in the bin; restore it "
+        "there, or start from another one."
+    )

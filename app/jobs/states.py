@@ -8,7 +8,10 @@ job all ask here, so that none of them offers what another refuses.
 from collections.abc import Set
 from dataclasses import dataclass
 from enum import StrEnum
+from itertools import product
 from typing import Literal
+
+from sqlalchemy import ColumnElement, and_, false, or_
 
 from app.core.errors import Conflict
 from app.core.models import Desired, Job, JobStatus
@@ -83,6 +86,16 @@ _MOVING = frozenset(
     }
 )
 _OVER = frozenset(_ENDED.values())
+# What a list can show alone, by the word for it in an address.
+GROUPS: dict[str, tuple[str, Set[State]]] = {
+    "open": (
+        "Waiting or training",
+        _MOVING | {State.WAITING, State.PAUSED, State.PAUSING, State.STOPPING},
+    ),
+    "finished": ("Finished", {State.SUCCEEDED}),
+    "failed": ("Failed", {State.FAILED}),
+    "cancelled": ("Cancelled", {State.CANCELLED}),
+}
 _LIVE: Set[Operation] = {"cancel", "pause"}
 _MAY: dict[State, Set[Operation]] = {
     State.WAITING: {"cancel", "pause", "move"},
@@ -182,6 +195,20 @@ def state_of(status: JobStatus, desired: Desired, phase: str | None = None) -> S
     if desired is Desired.PAUSE:
         return State.PAUSING
     return _PHASES.get(phase or "", State.STARTING)
+
+
+def where(wanted: Set[State]) -> ColumnElement[bool]:
+    """Select the jobs in some states; what the trainer does just now tells none of them apart.
+
+    Args:
+        wanted: Of the states of a job that trains all, or STARTING for all of them.
+    """
+    stands = [
+        and_(Job.status == status, Job.desired == desired)
+        for status, desired in product(JobStatus, Desired)
+        if state_of(status, desired) in wanted
+    ]
+    return or_(false(), *stands)
 
 
 def require(job: Job, operation: Operation) -> None:

@@ -1,7 +1,7 @@
 """The event stream of a list: says that something in it has changed, and nothing of what.
 
 The page then asks for itself, as whoever looks at it may see it. PostgreSQL rings at every change
-(the triggers of migration 0034), whoever makes it.
+(the triggers of migrations 0034 and 0037), whoever makes it.
 """
 
 import time

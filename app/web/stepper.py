@@ -61,7 +61,10 @@ class Stepper:
 def of_version(db: Session, version: DatasetVersion, here: Name) -> Stepper:
     """Return the steps of data, and of the newest job that learned from it."""
     job = db.scalars(
-        select(Job).where(Job.version_id == version.id).order_by(Job.id.desc()).limit(1)
+        select(Job)
+        .where(Job.version_id == version.id, Job.binned_at.is_(None))
+        .order_by(Job.id.desc())
+        .limit(1)
     ).first()
     return _stepper(db, here, version, job, job.adapter if job else None)
 
@@ -194,7 +197,7 @@ def _train(version: DatasetVersion, standing: states.Standing, job: Job | None) 
 
 
 def _result(db: Session, adapter: Adapter | None) -> Step:
-    if adapter is None:
+    if adapter is None or adapter.binned_at is not None:
         return Step("Result", "later")
     evaluation = reading.of_adapter(db, adapter.id)
     if evaluation is None:
@@ -214,6 +217,8 @@ def _use(adapter: Adapter | None) -> Step:
         return Step("Use", "later")
     address = f"/adapters/{adapter.id}"
     stands = adapter_states.of(adapter)
+    if stands.state is adapter_states.State.IN_BIN:
+        return Step("Use", "wrong", stands.word.lower(), "/bin")
     if "ask" not in stands.may:
         return Step("Use", "wrong", stands.word.lower(), address)
     if stands.state is adapter_states.State.RELEASED:

@@ -4,9 +4,37 @@
 // somebody looks again. While somebody is in the middle of something in the list, it holds still.
 
 const RETRY_SECONDS = 5;
+const TYPING_MS = 250;
 const BUSY = "dialog[open], details[open], :focus-visible";
 
 for (const list of document.querySelectorAll("[data-list-stream]")) follow(list);
+
+// The form above a list: what is typed or chosen goes into the address, and the list follows.
+function narrow(list, refresh) {
+  const form = document.querySelector(`[data-list-form="${list.id}"]`);
+  if (!form) return;
+  let soon = null;
+
+  function ask() {
+    clearTimeout(soon);
+    const asked = new URLSearchParams();
+    for (const [name, value] of new FormData(form)) if (value) asked.append(name, value);
+    const said = asked.toString();
+    history.replaceState(null, "", said ? `${form.action}?${said}` : form.action);
+    refresh(true);
+  }
+
+  form.addEventListener("submit", (event) => {
+    event.preventDefault();
+    ask();
+  });
+  form.addEventListener("change", ask);
+  form.addEventListener("input", (event) => {
+    if (event.target.type !== "search") return;
+    clearTimeout(soon);
+    soon = setTimeout(ask, TYPING_MS);
+  });
+}
 
 function follow(list) {
   let source = null;
@@ -15,26 +43,30 @@ function follow(list) {
   let isAsking = false;
   let isStale = false;
 
-  async function refresh() {
-    if (isAsking || list.querySelector(BUSY)) {
+  // A person's own wish does not wait until they have left the list.
+  async function refresh(isWish = false) {
+    if (isAsking || (!isWish && list.querySelector(BUSY))) {
       isStale = true;
       return;
     }
+    const address = location.href;
     isAsking = true;
     isStale = false;
     try {
-      const answer = await fetch(location.href, { headers: { Accept: "text/html" } });
+      const answer = await fetch(address, { headers: { Accept: "text/html" } });
       if (!answer.ok || answer.redirected) return;
       const fresh = new DOMParser().parseFromString(await answer.text(), "text/html");
       const found = fresh.getElementById(list.id);
-      if (!found) location.reload(); // the list has become empty, or is no more
-      else if (!list.querySelector(BUSY) && found.innerHTML !== list.innerHTML) {
+      // What stands around an empty list is not what stands around a full one.
+      if (!found || "isEmpty" in found.dataset !== "isEmpty" in list.dataset) location.reload();
+      else if ((isWish || !list.querySelector(BUSY)) && found.innerHTML !== list.innerHTML) {
         list.replaceChildren(...found.childNodes);
       }
     } catch {
       isStale = true; // no answer; the stream says when there is one again
     } finally {
       isAsking = false;
+      if (address !== location.href) refresh(true); // more was typed meanwhile
     }
   }
 
@@ -60,6 +92,7 @@ function follow(list) {
     source = null;
   }
 
+  narrow(list, refresh);
   const letGo = () => isStale && setTimeout(refresh);
   list.addEventListener("focusout", letGo);
   list.addEventListener("toggle", letGo, true);

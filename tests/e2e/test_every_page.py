@@ -67,6 +67,7 @@ def test_an_empty_house(browser: Browser, db: Session, address: str, looks: Look
             "/lists",
             "/queue",
             "/models",
+            "/bin",
             "/notices",
             "/people",
             "/settings",

@@ -66,6 +66,9 @@ def furnish(db: Session) -> User:
     texts = make_dataset_version(db, user=admin, name="Rules", kind=ExampleKind.TEXT)
     make_asking(db, texts)
     make_job(db, user=admin, version=version, log_tail="the end of a log", reason="it is so")
+    binned = make_adapter(db, user=admin, binned_at=datetime.now(UTC), binned_by_id=admin.id)
+    assert binned.job is not None
+    binned.job.binned_at = datetime.now(UTC)
     adapter = make_adapter(db, user=admin)
     adapter.release, adapter.keeps_questions = Release.RELEASED, True
     first, second = make_evaluation(db, adapter=adapter), make_evaluation(db, adapter=adapter)
@@ -249,7 +252,8 @@ def _filled(db: Session, pattern: str) -> list[str]:
     made = [pattern]
     for name in re.findall(r"\{(\w+)\}", pattern):
         if name in _TABLES:
-            rows = db.execute(text(f"SELECT id FROM {_TABLES[name]} ORDER BY id")).scalars()
+            there = " WHERE binned_at IS NULL" if _TABLES[name] in ("job", "adapter") else ""
+            rows = db.execute(text(f"SELECT id FROM {_TABLES[name]}{there} ORDER BY id")).scalars()
             values = [str(row) for row in rows]
         else:
             values = _WORDS[name]

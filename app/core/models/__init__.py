@@ -11,7 +11,7 @@ is loaded, and Alembic compares all of them.
 from app.core.kinds import ExampleKind, Severity
 from app.core.models.answering import Answerer
 from app.core.models.audit import AuditEvent
-from app.core.models.base import Base, Json, Leased, public_id
+from app.core.models.base import Base, Binned, Json, Leased, public_id
 from app.core.models.base_models import BaseModel, ModelStatus
 from app.core.models.conversations import (
     Beside,
@@ -90,6 +90,7 @@ __all__ = [
     "Base",
     "BaseModel",
     "Beside",
+    "Binned",
     "Channel",
     "CheckStatus",
     "Checkpoint",

@@ -1,4 +1,4 @@
-"""What every table stands on: the base class, its types, and the lease of a row."""
+"""What every table stands on: the base class, its types, a row's lease, and its way to the bin."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
-from sqlalchemy import DateTime, Enum, MetaData
+from sqlalchemy import DateTime, Enum, ForeignKey, MetaData
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
@@ -60,3 +60,13 @@ class Leased:
     reason: Mapped[str | None]
     # What the worker last said, e.g. {"rows": 12000}; shown while it works.
     progress: Mapped[Json | None]
+
+
+class Binned:
+    """A row that people delete and may have back for some days; its wing's `bin.py` writes these.
+
+    In the bin it is shown, used and counted nowhere else.
+    """
+
+    binned_at: Mapped[datetime | None]
+    binned_by_id: Mapped[int | None] = mapped_column(ForeignKey("user_account.id"))

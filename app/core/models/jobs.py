@@ -18,7 +18,7 @@ from sqlalchemy import (
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import Mapped, mapped_column, relationship
 
-from app.core.models.base import Base, Json, Leased, enum_of, public_id
+from app.core.models.base import Base, Binned, Json, Leased, enum_of, public_id
 from app.core.models.base_models import BaseModel
 from app.core.models.datasets import DatasetVersion, StoredFile
 from app.core.models.people import User
@@ -45,7 +45,7 @@ class Desired(StrEnum):
     CANCEL = "cancel"
 
 
-class Job(Leased, Base):
+class Job(Leased, Binned, Base):
     """One request to fine-tune; `app/jobs` is the only writer of status and desired."""
 
     __tablename__ = "job"
@@ -145,6 +145,12 @@ class Job(Leased, Base):
         Index("ix_job_queued_model", "base_model_id", postgresql_where=text("status = 'queued'")),
         Index("ix_job_running", "lease_until", postgresql_where=text("status = 'running'")),
         Index(None, "department_id", "created_at"),
+        # Of data, what was made of it.
+        Index(None, "version_id"),
+        # A list's pages, the newest first; and one's own, which are few among many.
+        Index("ix_job_list", "department_id", "id", postgresql_where=text("binned_at IS NULL")),
+        Index("ix_job_own", "owner_id", "id", postgresql_where=text("binned_at IS NULL")),
+        Index("ix_job_binned", "binned_at", postgresql_where=text("binned_at IS NOT NULL")),
     )
 
 
@@ -223,7 +229,7 @@ class AdapterKind(StrEnum):
     ALONE = "alone"  # no weights either: the starting model, as it was counted on the data
 
 
-class Adapter(Base):
+class Adapter(Binned, Base):
     """What a job yields, or a starting model that does without; only what is here is served."""
 
     __tablename__ = "adapter"
@@ -286,6 +292,9 @@ class Adapter(Base):
             name="weights",
         ),
         CheckConstraint("kind = 'tuned' OR lookup_version_id IS NOT NULL", name="looks_up"),
+        Index("ix_adapter_list", "department_id", "id", postgresql_where=text("binned_at IS NULL")),
+        Index("ix_adapter_own", "owner_id", "id", postgresql_where=text("binned_at IS NULL")),
+        Index("ix_adapter_binned", "binned_at", postgresql_where=text("binned_at IS NOT NULL")),
     )
 
     @property

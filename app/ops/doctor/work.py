@@ -12,6 +12,7 @@ from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from app.adapters import answering
+from app.adapters import bin as adapter_bin
 from app.core import audit, clock, db, settings, storage
 from app.core.models import (
     Adapter,
@@ -152,6 +153,8 @@ def _files(session: Session, *, deep: bool) -> Iterator[SystemFinding]:
         yield wrong("files", sentence, restore)
     else:
         yield ok("files", "uploads and adapters are all there")
+    if binned := adapter_bin.size_bytes(session):
+        yield ok("files", f"the bin holds {binned / 1e6:,.1f} MB, and lets go of it in time")
 
 
 def _unlike(folder: Path, manifest_sha256: str | None, deep: bool) -> str:

@@ -3,28 +3,80 @@
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy.orm import Session
+from sqlalchemy import func, select
+from sqlalchemy.orm import Session, selectinload
 
 from app.adapters import feedback, lineage, sharing, states
 from app.adapters import registry as adapters
 from app.core.errors import AppError
-from app.core.models import Adapter, DatasetVersion, Release, StoredFile, User
+from app.core.models import (
+    Adapter,
+    AdapterKind,
+    DatasetVersion,
+    Release,
+    StoredFile,
+    User,
+)
 from app.evaluation import lookups, reading
 from app.jobs import practice
 from app.people.auth import can_edit
 from app.training import manifests
+from app.web import gone, lists
 from app.web.adapters import way_page
 from app.web.adapters.export_page import TakeAlong, take_along
 from app.web.evaluation import page as evaluation_pages
 from app.web.evaluation.page import Box
+from app.web.gone import Gone
 
 
 @dataclass(frozen=True)
 class ListPage:
-    adapters: list[tuple[Adapter, states.Standing]]  # the newest first
+    """adapters/list.html: a page of the department's adapters."""
+
+    listing: lists.Listing
+    adapters: list[tuple[Adapter, states.Standing]]
+    gone: Gone | None
     num_left_to_curves: int  # adapters of learning curves, which stand on the curves' pages
     can_ask: bool
     can_ask_some: bool  # on their pages for everybody
+
+
+_LIST = lists.Kind(
+    path="/adapters",
+    key=Adapter.id,
+    names=(Adapter.name,),
+    owner=Adapter.owner_id,
+    sorts={
+        "newest": lists.Sort("Newest first", (Adapter.id.desc(),)),
+        "oldest": lists.Sort("Oldest first", (Adapter.id,)),
+        "name": lists.Sort("Name", (func.lower(Adapter.name),)),
+        "size": lists.Sort("Largest first", (Adapter.size_bytes.desc(),)),
+    },
+    shows={
+        release.value: lists.Show(states.of_release(release).word, Adapter.release == release)
+        for release in Release
+    }
+    | {
+        "trained": lists.Show("Trained", Adapter.kind == AdapterKind.TUNED),
+        "untrained": lists.Show("Without training", Adapter.kind != AdapterKind.TUNED),
+    },
+)
+
+
+def list_page(db: Session, user: User, query: lists.Query) -> ListPage:
+    """Gather the page of the list of adapters that an address asks for."""
+    ids, listing = lists.pick(db, user, adapters.listed(user), lists.asked(_LIST, query))
+    found = select(Adapter).where(Adapter.id.in_(ids)).options(selectinload(Adapter.archive_file))
+    made = {adapter.id: adapter for adapter in db.scalars(found)} if ids else {}
+    rows = [made[each] for each in ids if each in made]
+    return ListPage(
+        listing=listing,
+        adapters=[(adapter, states.of(adapter)) for adapter in rows],
+        gone=gone.adapter(db, user, query.get("binned", ""), query.get("erased", "")),
+        num_left_to_curves=adapters.num_left_to_curves(db, user),
+        can_ask=can_edit(user),
+        can_ask_some=any(adapter.release is Release.RELEASED for adapter in rows),
+    )
 
 
 @dataclass(frozen=True)

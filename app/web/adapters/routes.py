@@ -2,36 +2,28 @@
 
 from typing import Annotated
 
-from fastapi import APIRouter, Form, Response
+from fastapi import APIRouter, Form, Request, Response
 from fastapi.responses import FileResponse, RedirectResponse
 
+from app.adapters import bin as adapter_bin
 from app.adapters import registry as adapters
-from app.adapters import states
 from app.core import storage
 from app.core.db import Db
 from app.core.errors import AppError
-from app.core.models import Adapter, Release, User
+from app.core.models import Adapter, User
 from app.evaluation import cards
-from app.people.auth import CurrentUser, can_edit
+from app.people.auth import CurrentUser
 from app.web import stepper
-from app.web.adapters.page import ListPage, adapter_page
+from app.web.adapters.page import adapter_page, list_page
 from app.web.render import page
 
 router = APIRouter(prefix="/adapters")
 
 
 @router.get("")
-def list_adapters(db: Db, user: CurrentUser) -> Response:
-    """Show the department's adapters, the newest first."""
-    made = adapters.list_adapters(db, user)
-    is_any_released = any(adapter.release is Release.RELEASED for adapter in made)
-    shown = ListPage(
-        [(adapter, states.of(adapter)) for adapter in made],
-        num_left_to_curves=adapters.num_left_to_curves(db, user),
-        can_ask=can_edit(user),
-        can_ask_some=is_any_released,
-    )
-    return page("adapters/list.html", user, page=shown)
+def list_adapters(db: Db, user: CurrentUser, request: Request) -> Response:
+    """Show the department's adapters, the newest first, or as the address asks."""
+    return page("adapters/list.html", user, page=list_page(db, user, request.query_params))
 
 
 @router.get("/{adapter_id}")
@@ -69,11 +61,18 @@ def rename(
 
 
 @router.post("/{adapter_id}/delete")
-def delete(db: Db, user: CurrentUser, adapter_id: int) -> RedirectResponse:
-    """Delete an adapter and its files; the job that made it stays."""
-    adapters.delete(db, user, adapters.get(db, user, adapter_id))
+def delete(
+    db: Db, user: CurrentUser, adapter_id: int, at_once: Annotated[str, Form()] = ""
+) -> RedirectResponse:
+    """Put an adapter into the bin, or erase it with its files at once; its job stays."""
+    adapter = adapters.get(db, user, adapter_id)
+    if at_once:
+        adapters.delete(db, user, adapter)
+    else:
+        adapter_bin.put(db, user, adapter)
     db.commit()
-    return RedirectResponse("/adapters", status_code=303)
+    said = "erased=1" if at_once else f"binned={adapter_id}"
+    return RedirectResponse(f"/adapters?{said}", status_code=303)
 
 
 def _show(

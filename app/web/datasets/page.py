@@ -100,14 +100,6 @@ _BUSY = (
 
 
 @dataclass(frozen=True)
-class ListPage:
-    """datasets/list.html: a department's datasets, with their newest versions."""
-
-    datasets: list[tuple[DatasetVersion, Standing]]
-    can_edit: bool
-
-
-@dataclass(frozen=True)
 class NewPage:
     """datasets/new.html: asks for a file; `name` is what was typed."""
 
@@ -243,13 +235,6 @@ def num_ahead(db: Session, version: DatasetVersion) -> int:
     """Count the files, of all departments, that a worker reads before this one."""
     ahead = (DatasetVersion.id < version.id, DatasetVersion.status.in_(_BUSY))
     return db.scalar(select(func.count()).select_from(DatasetVersion).where(*ahead)) or 0
-
-
-def list_page(db: Session, datasets: list[Dataset], *, can_edit: bool) -> ListPage:
-    """Return what the list shows: of each dataset its newest version."""
-    newest = [dataset.versions[-1] for dataset in datasets]
-    known = states.of_many(db, newest)
-    return ListPage([(version, known[version.id]) for version in newest], can_edit)
 
 
 def housekeeping(

@@ -13,9 +13,10 @@ from app.core.errors import AppError, Invalid, NotFound, Problems
 from app.core.models import DatasetVersion, User, VersionStatus
 from app.datasets import deletion, uploads, versions
 from app.datasets.privacy.reviews import Decision
-from app.people.auth import CurrentUser, can_edit
+from app.people.auth import CurrentUser
 from app.web.datasets import page as dataset_page
 from app.web.datasets import ready
+from app.web.datasets.list_page import list_page
 from app.web.datasets.page import NewPage
 from app.web.forms import MappingForm, NameForm, ReadAsForm, row_number
 from app.web.multipart import Received, received
@@ -32,11 +33,9 @@ SAMPLE_REASON = "A sample that comes with Etude; every person in it is invented.
 
 
 @router.get("/datasets")
-def list_datasets(db: Db, user: CurrentUser) -> Response:
-    """Show the department's datasets, the newest first."""
-    found = versions.list_datasets(db, user)
-    shown = dataset_page.list_page(db, found, can_edit=can_edit(user))
-    return page("datasets/list.html", user, shown)
+def list_datasets(db: Db, user: CurrentUser, request: Request) -> Response:
+    """Show the department's datasets, the newest first, or as the address asks."""
+    return page("datasets/list.html", user, list_page(db, user, request.query_params))
 
 
 @router.get("/datasets/new")
@@ -127,7 +126,7 @@ def delete(db: Db, user: CurrentUser, dataset_id: int) -> Response:
         return _version_page(db, user, version, error=error)
     db.commit()
     wakeup.hint("cpu")  # the worker removes the bytes
-    return RedirectResponse("/datasets", status_code=303)
+    return RedirectResponse("/datasets?erased=1", status_code=303)
 
 
 @router.get("/versions/{version_id}")

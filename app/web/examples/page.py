@@ -491,6 +491,7 @@ def uses_of(db: Session, user: User, version: DatasetVersion) -> Uses:
         .where(
             or_(Job.version_id == version.id, Job.validation_version_id == version.id),
             Job.department_id == user.department_id,
+            Job.binned_at.is_(None),
         )
         .options(selectinload(Job.adapter))
         .order_by(Job.id.desc())

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from sqlalchemy import select
+from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from app.adapters import lineage
@@ -34,10 +34,12 @@ from app.jobs import (
 )
 from app.people.auth import can_edit
 from app.training.config import PRESETS, Preset, TrainConfig
+from app.web import gone, lists
 from app.web.evaluation import curve_page
 from app.web.evaluation import page as evaluation_pages
 from app.web.evaluation.curve_page import CurveCard
 from app.web.evaluation.page import Box
+from app.web.gone import Gone
 
 CURVES = ("loss", "validation_loss", "learning_rate", "tokens_per_second")
 _NUM_LOG_LINES = 200
@@ -57,12 +59,42 @@ class Setting(NamedTuple):
 
 @dataclass(frozen=True)
 class ListPage:
-    """The department's jobs, the newest first."""
+    """jobs/list.html: a page of the department's jobs."""
 
+    listing: lists.Listing
     rows: list[tuple[Job, states.Standing, list[float]]]  # with its losses in between
-    older: int | None  # the job before which the next page begins
-    is_older: bool
+    gone: Gone | None
     can_edit: bool
+
+
+_LIST = lists.Kind(
+    path="/jobs",
+    key=Job.id,
+    names=(Job.name,),
+    owner=Job.owner_id,
+    sorts={
+        "newest": lists.Sort("Newest first", (Job.id.desc(),)),
+        "oldest": lists.Sort("Oldest first", (Job.id,)),
+        "name": lists.Sort("Name", (func.lower(Job.name),)),
+    },
+    shows={
+        word: lists.Show(words, states.where(group))
+        for word, (words, group) in states.GROUPS.items()
+    },
+)
+
+
+def list_page(db: Session, user: User, query: lists.Query) -> ListPage:
+    """Gather the page of the list of jobs that an address asks for."""
+    ids, listing = lists.pick(db, user, requests.visible(user), lists.asked(_LIST, query))
+    found = select(Job).where(Job.id.in_(ids)).options(*requests.IN_LIST)
+    jobs = {job.id: job for job in db.scalars(found)} if ids else {}
+    return ListPage(
+        listing=listing,
+        rows=progress.in_list(db, [jobs[each] for each in ids if each in jobs]),
+        gone=gone.job(db, user, query.get("binned", ""), query.get("erased", "")),
+        can_edit=can_edit(user),
+    )
 
 
 class Beside(NamedTuple):
@@ -293,8 +325,8 @@ def in_words(name: str, value: object) -> str:
 def _beside(db: Session, user: User, job: Job, wanted: str) -> Beside | None:
     if not (wanted.isascii() and wanted.isdecimal() and len(wanted) < 10):
         return None
-    other = db.get(Job, int(wanted))
-    if other is None or other.department_id != user.department_id or other.id == job.id:
+    other = db.scalars(requests.visible(user).where(Job.id == int(wanted))).one_or_none()
+    if other is None or other.id == job.id:
         return None
     return Beside(other, curve_points(db, other))
 
@@ -302,9 +334,7 @@ def _beside(db: Session, user: User, job: Job, wanted: str) -> Beside | None:
 def _others(db: Session, user: User, job: Job) -> list[Job]:
     """Return jobs to compare a curve with: those of the same data first, the newest first."""
     same_data = (Job.version_id == job.version_id).desc()
-    rows = select(Job).where(
-        Job.department_id == user.department_id, Job.id != job.id, Job.step > 0
-    )
+    rows = requests.visible(user).where(Job.id != job.id, Job.step > 0)
     chosen = rows.order_by(same_data, Job.id.desc()).limit(_NUM_OTHERS)
     return list(db.scalars(chosen.options(*requests.BARE)))
 

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from typing import Annotated
 
-from fastapi import APIRouter, Form, Response
+from fastapi import APIRouter, Form, Request, Response
 from fastapi.responses import PlainTextResponse, RedirectResponse, StreamingResponse
 
 from app.core import db as database
@@ -11,34 +11,21 @@ from app.core import wakeup
 from app.core.db import Db
 from app.core.errors import AppError
 from app.core.models import Job
-from app.jobs import metrics, progress, requests, tensorboard
-from app.people.auth import CurrentUser, can_edit
+from app.jobs import bin as job_bin
+from app.jobs import metrics, requests, tensorboard
+from app.people.auth import CurrentUser
 from app.training import failpoints
 from app.web import stepper
-from app.web.jobs.page import ListPage, job_page
+from app.web.jobs.page import job_page, list_page
 from app.web.render import page
 
 router = APIRouter(prefix="/jobs")
 
 
-_PAGE_JOBS = 50
-
-
 @router.get("")
-def list_jobs(db: Db, user: CurrentUser, before: str = "") -> Response:
-    """Show the department's jobs, the newest first, or those older than one."""
-    before_id = int(before) if before.isdecimal() and len(before) < 10 else None
-    jobs = requests.list_jobs(
-        db, user, before_id=before_id, limit=_PAGE_JOBS + 1, options=requests.IN_LIST
-    )
-    shown = jobs[:_PAGE_JOBS]
-    listed = ListPage(
-        rows=progress.in_list(db, shown),
-        older=shown[-1].id if len(jobs) > len(shown) else None,
-        is_older=before_id is not None,
-        can_edit=can_edit(user),
-    )
-    return page("jobs/list.html", user, page=listed)
+def list_jobs(db: Db, user: CurrentUser, request: Request) -> Response:
+    """Show the department's jobs, the newest first, or as the address asks."""
+    return page("jobs/list.html", user, page=list_page(db, user, request.query_params))
 
 
 @router.get("/{job_id}")
@@ -131,11 +118,18 @@ def rename(db: Db, user: CurrentUser, job_id: int, name: Annotated[str, Form()] 
 
 
 @router.post("/{job_id}/delete")
-def delete(db: Db, user: CurrentUser, job_id: int) -> RedirectResponse:
-    """Delete a job that is over; its adapter stays."""
-    requests.delete(db, user, requests.get(db, user, job_id))
+def delete(
+    db: Db, user: CurrentUser, job_id: int, at_once: Annotated[str, Form()] = ""
+) -> RedirectResponse:
+    """Put a job that is over into the bin, or erase it at once; its adapter stays."""
+    job = requests.get(db, user, job_id)
+    if at_once:
+        requests.delete(db, user, job)
+    else:
+        job_bin.put(db, user, job)
     db.commit()
-    return RedirectResponse("/jobs", status_code=303)
+    said = "erased=1" if at_once else f"binned={job_id}"
+    return RedirectResponse(f"/jobs?{said}", status_code=303)
 
 
 def _to(job_id: int) -> RedirectResponse:

@@ -14,6 +14,7 @@ from app.core.models import Adapter, BaseModel, ModelStatus, Role, User
 from app.jobs import model_proposals, plans, progress
 from app.jobs.model_proposals import Offer, Proposal
 from app.training.plan.machine import DeviceInfo
+from app.web import lists
 
 
 @dataclass(frozen=True)
@@ -44,6 +45,9 @@ class ModelLine:
 
 @dataclass(frozen=True)
 class ModelsPage:
+    """models/list.html: a page of the starting models that are here, and what could be."""
+
+    listing: lists.Listing
     models: list[ModelLine]
     uploads: list[ModelUpload]  # under way
     is_admin: bool
@@ -55,18 +59,46 @@ class ModelsPage:
     proposal: Proposal | None  # among them and those that are here
 
 
+_LIST = lists.Kind(
+    path="/models",
+    key=BaseModel.id,
+    names=(BaseModel.label, BaseModel.name),
+    sorts={
+        "oldest": lists.Sort("Order of adding", (BaseModel.id,)),
+        "newest": lists.Sort("Newest first", (BaseModel.id.desc(),)),
+        "name": lists.Sort("Name", (func.lower(BaseModel.label),)),
+        "size": lists.Sort("Smallest first", (BaseModel.num_parameters,)),
+    },
+    shows={
+        "ready": lists.Show("Ready", BaseModel.status == ModelStatus.READY),
+        "coming": lists.Show(
+            "Being imported", BaseModel.status.in_((ModelStatus.WAITING, ModelStatus.IMPORTING))
+        ),
+        "failed": lists.Show("Not imported", BaseModel.status == ModelStatus.FAILED),
+    },
+)
+
+
 def models_page(
-    db: Session, user: User, typed: dict[str, str] | None, errors: dict[str, str] | None
+    db: Session,
+    user: User,
+    query: lists.Query,
+    typed: dict[str, str] | None,
+    errors: dict[str, str] | None,
 ) -> ModelsPage:
-    """Gather every starting model, and whether training it fits the site's memory."""
+    """Gather the starting models that an address asks for, and whether training them fits here."""
     devices = plans.devices(db)
     models = base_models.list_models(db)
+    ids, listing = lists.pick(db, user, base_models.kept(), lists.asked(_LIST, query))
+    by_id = {model.id: model for model in models}
+    shown = [by_id[each] for each in ids if each in by_id]
     used = _num_adapters(db)
     ready = frozenset(model.name for model in models if model.status is ModelStatus.READY)
     found = model_proposals.offers(catalog.entries(), ready, devices)
     names = {model.name for model in models}
     others = [_line(offer) for offer in found if offer.entry.name not in names]
     return ModelsPage(
+        listing=listing,
         models=[
             ModelLine(
                 model,
@@ -75,7 +107,7 @@ def models_page(
                 used.get(model.id, 0),
                 has_its_files=base_models.has_its_files(model),
             )
-            for model in models
+            for model in shown
         ],
         uploads=uploads.under_way(user),
         is_admin=user.role is Role.ADMIN,
@@ -90,7 +122,8 @@ def models_page(
 
 def _num_adapters(db: Session) -> dict[int, int]:
     """Count the adapters of each starting model, by its id."""
-    rows = db.execute(select(Adapter.base_model_id, func.count()).group_by(Adapter.base_model_id))
+    query = select(Adapter.base_model_id, func.count()).where(Adapter.binned_at.is_(None))
+    rows = db.execute(query.group_by(Adapter.base_model_id))
     return dict(rows.all())
 
 

@@ -16,6 +16,7 @@ from app.core.db import Db
 from app.core.errors import AppError, Conflict, NotFound
 from app.core.models import Json, Role, User
 from app.people.auth import CurrentUser, require_role
+from app.web import lists
 from app.web.models.page import models_page
 from app.web.multipart import Received, received
 from app.web.render import page
@@ -24,9 +25,9 @@ router = APIRouter(prefix="/models")
 
 
 @router.get("")
-def list_models(db: Db, user: CurrentUser) -> Response:
+def list_models(db: Db, user: CurrentUser, request: Request) -> Response:
     """Show every starting model: size, licence, and whether it fits this machine."""
-    return _page(db, user)
+    return _page(db, user, query=request.query_params)
 
 
 @router.post("")
@@ -148,7 +149,9 @@ def _page(
     user: User,
     *,
     status: int = 200,
+    query: lists.Query | None = None,
     typed: dict[str, str] | None = None,
     errors: dict[str, str] | None = None,
 ) -> Response:
-    return page("models/list.html", user, status=status, page=models_page(db, user, typed, errors))
+    shown = models_page(db, user, query if query is not None else {}, typed, errors)
+    return page("models/list.html", user, status=status, page=shown)

@@ -1,6 +1,7 @@
 """Each way in which data can stand: one word, one thing to do, and no word of what is not so."""
 
 import time
+from datetime import UTC, datetime, timedelta
 from itertools import product
 
 import pytest
@@ -9,11 +10,11 @@ from sqlalchemy.orm import Session
 from app.core import settings
 from app.core.errors import Conflict, Invalid
 from app.core.models import PrivacyReview, ReviewStatus, VersionStatus
-from app.datasets import part_uploads, states
+from app.datasets import part_uploads, states, versions
 from app.datasets.part_uploads import PartUpload
 from app.datasets.privacy import reviews
 from app.datasets.states import State
-from tests.factories import make_dataset_version
+from tests.factories import make_dataset_version, make_user
 
 MODES = ("required", "advised", "off")
 STANDS = list(product(VersionStatus, [None, *ReviewStatus], [False, True], MODES))
@@ -74,6 +75,34 @@ def _is_refused(db: Session, version: object) -> bool:
         assert refusal.code == reviews.UNDECIDED
         return True
     return False
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_a_list_finds_each_version_by_its_state(
+    db: Session, monkeypatch: pytest.MonkeyPatch, mode: str
+) -> None:
+    monkeypatch.setenv("ETUDE_PRIVACY_GATE", mode)
+    settings.get.cache_clear()
+    until = datetime.now(UTC) + timedelta(hours=1)
+    user = make_user(db)
+    for status, of_review in product(VersionStatus, [None, *ReviewStatus]):
+        if of_review is not None and status is not VersionStatus.READY:
+            continue
+        held = status in (VersionStatus.INSPECTING, VersionStatus.BUILDING)
+        lease = {"lease_until": until} if held else {}
+        version = make_dataset_version(db, user=user, status=status, decided=False, **lease)
+        if of_review is not None:
+            held = of_review in (ReviewStatus.SCANNING, ReviewStatus.REPLACING)
+            lease = {"lease_until": until} if held else {}
+            db.add(PrivacyReview(version_id=version.id, status=of_review, **lease))
+    db.commit()
+    rows = db.execute(versions.newest(user)).all()
+    by_state = {version.id: states.standing(version, review).state for version, review in rows}
+    for wanted in [{state} for state in State] + [group for _, group in states.GROUPS.values()]:
+        found = db.scalars(versions.newest(user).where(states.where(wanted)))
+        assert {version.id for version in found} == {
+            number for number, state in by_state.items() if state in wanted
+        }, wanted
 
 
 def test_deleted_data_is_called_deleted(db: Session) -> None:

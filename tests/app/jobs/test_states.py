@@ -5,6 +5,7 @@ from itertools import product
 from typing import Any
 
 import pytest
+from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from app.core.errors import Conflict
@@ -34,6 +35,21 @@ def test_each_state_has_its_words() -> None:
     }
     assert met == set(State) == set(states.WORDS)
     assert len({word for word, _ in states.WORDS.values()}) == len(State), "two have one name"
+
+
+def test_a_list_shows_each_job_in_the_group_of_its_state(db: Session) -> None:
+    user = make_user(db)
+    jobs = []
+    for status, desired in STANDS:
+        held = {"worker_id": "gpu-0", "lease_until": datetime.now(UTC)}
+        is_held = status is JobStatus.RUNNING
+        job = make_job(db, user=user, status=status, desired=desired, **held if is_held else {})
+        jobs.append(job)
+    groups = [wanted for _, wanted in states.GROUPS.values()]
+    for wanted in [*groups, *({state} for state in State if state not in states._MOVING)]:
+        found = set(db.scalars(select(Job.id).where(states.where(wanted))))
+        assert found == {job.id for job in jobs if states.of(job).state in wanted}
+    assert set().union(*groups) == set(State), "none is in no group"
 
 
 @pytest.mark.parametrize(("status", "desired"), STANDS)

@@ -1,6 +1,7 @@
 """Lists hear of what changes in them, and of nothing else; the page then asks for itself."""
 
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 
 import httpx2
@@ -55,6 +56,8 @@ def test_every_change_that_a_list_shows_rings_for_it_once(
         (lambda: setattr(version, "split_seed", 7), set()),
         (lambda: setattr(version.dataset, "name", "Nights"), {f"list:data:{own}"}),
         (lambda: setattr(adapter, "release", Release.RELEASED), {f"list:adapters:{own}"}),
+        (lambda: setattr(adapter, "binned_at", datetime.now(UTC)), {f"list:adapters:{own}"}),
+        (lambda: setattr(job, "binned_at", datetime.now(UTC)), {f"list:jobs:{own}"}),
         (lambda: setattr(model, "reason", "so"), {"list:models:0"}),
         (lambda: setattr(model, "note", "small"), set()),
     ]

@@ -195,6 +195,10 @@ def test_a_failed_job_says_why_and_shows_its_log(
         ("GET", "/adapters/{adapter}/download"),
         ("POST", "/adapters/{adapter}/rename"),
         ("POST", "/adapters/{adapter}/delete"),
+        ("POST", "/bin/jobs/{job}/restore"),
+        ("POST", "/bin/jobs/{job}/erase"),
+        ("POST", "/bin/adapters/{adapter}/restore"),
+        ("POST", "/bin/adapters/{adapter}/erase"),
     ],
 )
 def test_strangers_find_nothing(
@@ -232,7 +236,7 @@ def test_owners_cancel_retry_rename_and_delete(
     assert refused.status_code == 422
     assert "x" * 300 in refused.text
     assert client.post(f"/jobs/{new.id}/delete").status_code == 409
-    client.post(f"/jobs/{job.id}/delete")
+    client.post(f"/jobs/{job.id}/delete", data={"at_once": "1"})
     assert db.scalars(select(Job.id).where(Job.id == job.id)).first() is None
 
 
@@ -526,13 +530,13 @@ def test_older_jobs_are_a_page_further(client: TestClient, db: Session, owner: U
         return [int(number) for number in re.findall(r'href="/jobs/(\d+)"', client.get(path).text)]
 
     assert shown("/jobs") == made[:9:-1]
-    assert f'href="/jobs?before={made[10]}"' in client.get("/jobs").text
-    older = client.get(f"/jobs?before={made[10]}").text
-    assert shown(f"/jobs?before={made[10]}") == made[9::-1]
-    assert "Older jobs" not in older
-    assert '<a class="button-quiet" href="/jobs">Newest jobs</a>' in older
-    assert shown("/jobs?before=x") == made[:9:-1]
-    assert "Newest jobs" in client.get(f"/jobs?before={made[0]}").text
+    assert 'rel="next" href="/jobs?page=2"' in client.get("/jobs").text
+    older = client.get("/jobs?page=2").text
+    assert shown("/jobs?page=2") == made[9::-1]
+    assert 'rel="next"' not in older
+    assert 'rel="prev" href="/jobs"' in older
+    assert shown("/jobs?page=x") == made[:9:-1]
+    assert shown("/jobs?page=9") == made[:9:-1], "a page that is gone is the first"
 
 
 def test_the_learning_rate_follows_the_models_width(
