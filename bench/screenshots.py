@@ -175,7 +175,7 @@ class _House:
     def _letters(self) -> bytes:
         self._open("/datasets/new")
         file = {"name": "letters.csv", "mimeType": "text/csv", "buffer": LETTERS.encode()}
-        self._page.set_input_files("#file", files=file)  # type: ignore[arg-type]
+        self._page.set_input_files("#file", files=file)
         self._page.get_by_role("button", name="Upload").click()
         self._page.wait_for_url("**/versions/*")
         return self._take(f"/versions/{self._when_checked()}/privacy")

@@ -95,7 +95,7 @@ def clean_filename(filename: str) -> str:
     return cleaned[-MAX_FILENAME_LENGTH:] if cleaned.strip(".") else "file"
 
 
-def newest(user: User) -> Select[tuple[DatasetVersion, PrivacyReview]]:
+def newest(user: User) -> Select[DatasetVersion, PrivacyReview]:
     """Select of each of the department's datasets the newest version, with its review, if any."""
     last = select(func.max(DatasetVersion.number)).where(DatasetVersion.dataset_id == Dataset.id)
     return (

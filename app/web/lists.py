@@ -10,8 +10,8 @@ from dataclasses import dataclass, replace
 from typing import Any, NamedTuple, Protocol
 from urllib.parse import urlencode
 
-from sqlalchemy import ColumnElement, Select, func
-from sqlalchemy.orm import InstrumentedAttribute, Session
+from sqlalchemy import ColumnElement, Select, SQLColumnExpression, func
+from sqlalchemy.orm import Session
 
 from app.core.models import User
 
@@ -26,7 +26,7 @@ class Sort(NamedTuple):
     """An order: its words, and what it is by."""
 
     words: str
-    by: tuple[ColumnElement[Any], ...]
+    by: tuple[SQLColumnExpression[Any], ...]
 
 
 class Show(NamedTuple):
@@ -50,11 +50,11 @@ class Kind:
     """
 
     path: str
-    key: InstrumentedAttribute[int]
-    names: tuple[ColumnElement[str] | InstrumentedAttribute[str], ...]
+    key: SQLColumnExpression[int]
+    names: tuple[SQLColumnExpression[str], ...]
     sorts: Mapping[str, Sort]
     shows: Mapping[str, Show]
-    owner: InstrumentedAttribute[int] | None = None
+    owner: SQLColumnExpression[int] | None = None
 
 
 class Query(Protocol):
@@ -135,7 +135,7 @@ def asked(kind: Kind, query: Query) -> Listing:
 
 
 def pick(
-    db: Session, user: User, everything: Select[Any], listing: Listing
+    db: Session, user: User, everything: Select[*tuple[Any, ...]], listing: Listing
 ) -> tuple[list[int], Listing]:
     """Return a page's rows by their numbers, in order, and the listing with how many there are.
 

@@ -63,7 +63,7 @@ class Topics:
         words, has_DW = self._table()
         if not words:
             return []
-        topics = []
+        topics: list[Topic] = []
         left_D = np.ones(len(self._examples), dtype=bool)
         together_WW = has_DW.T @ has_DW
         lift_WW = _lift(together_WW, len(self._examples))

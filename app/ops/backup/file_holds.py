@@ -69,6 +69,7 @@ def wanted(connection: Connection, *, with_models: bool) -> tuple[list[Wanted], 
     items += [
         Wanted(f"storage/{key}", shared_as=(key, sha256))
         for key, sha256 in connection.execute(adapters.order_by(Adapter.id))
+        if key is not None and sha256 is not None
     ]
     left_out = []
     for name, folder, source in connection.execute(

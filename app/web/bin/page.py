@@ -44,7 +44,7 @@ def bin_page(db: Session, user: User) -> BinPage:
     """Gather what a department has in the bin."""
     jobs = job_bin.list_of(db, user, _MOST)
     adapters = adapter_bin.list_of(db, user, _MOST)
-    ids = {row.binned_by_id for row in (*jobs, *adapters)}
+    ids = {row.binned_by_id for row in jobs} | {row.binned_by_id for row in adapters}
     people = {
         number: name or email
         for number, name, email in db.execute(

@@ -34,7 +34,8 @@ def sections(chapter: Chapter) -> list[Section]:
     tokens = _parser().parse(text)
     found: list[Section] = []
     anchors: dict[str, int] = {}
-    title, anchor, level, held = chapter.title, "", 1, []
+    held: list[Token] = []
+    title, anchor, level = chapter.title, "", 1
     position = 0
     while position < len(tokens):
         token = tokens[position]

@@ -263,7 +263,9 @@ def _models(
 
 
 def _few(
-    rows: Select[Any], key: InstrumentedAttribute[int], parts: dict[int, ColumnElement[bool]]
+    rows: Select[*tuple[Any, ...]],
+    key: InstrumentedAttribute[int],
+    parts: dict[int, ColumnElement[bool]],
 ) -> Subquery:
     """Select the newest few of each part, so that an index finds them however many there are."""
     each = [

@@ -3,6 +3,7 @@
 import time
 from datetime import UTC, datetime, timedelta
 from itertools import product
+from typing import Any
 
 import pytest
 from sqlalchemy.orm import Session
@@ -89,7 +90,7 @@ def test_a_list_finds_each_version_by_its_state(
         if of_review is not None and status is not VersionStatus.READY:
             continue
         held = status in (VersionStatus.INSPECTING, VersionStatus.BUILDING)
-        lease = {"lease_until": until} if held else {}
+        lease: dict[str, Any] = {"lease_until": until} if held else {}
         version = make_dataset_version(db, user=user, status=status, decided=False, **lease)
         if of_review is not None:
             held = of_review in (ReviewStatus.SCANNING, ReviewStatus.REPLACING)
