@@ -7,14 +7,15 @@ them.
 
 import tomllib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 from string import Template
 from typing import Any
 
 from app.adapters import exports
-from app.core.models import Adapter, ExportForm
+from app.adapters.exports import FORMS
+from app.core.models import Adapter, ExportForm, Quantization
 
 _WORDS = Path(__file__).with_name("programs.toml")
 
@@ -26,6 +27,7 @@ class Step:
     words: str
     command: str = ""
     is_python: bool = False
+    form: ExportForm | None = None  # None: whichever of its program's somebody has
 
 
 @dataclass(frozen=True)
@@ -40,15 +42,20 @@ class Program:
     traps: Sequence[str]
 
 
-def of(adapter: Adapter, address: str = "http://127.0.0.1:8000") -> list[Program]:
+def of(
+    adapter: Adapter,
+    address: str = "http://127.0.0.1:8000",
+    taken: Mapping[ExportForm, Quantization] | None = None,
+) -> list[Program]:
     """Return the programs in the order of the page.
 
     Args:
         address: Under which people reach this Etude.
+        taken: In which bits somebody has a form; otherwise its usual ones are named.
     """
     if not adapter.has_weights:
         return []
-    names = _names(adapter) | {"address": address}
+    names = _names(adapter, taken or {}) | {"address": address}
     return [
         Program(
             key=program["key"],
@@ -62,9 +69,14 @@ def of(adapter: Adapter, address: str = "http://127.0.0.1:8000") -> list[Program
     ]
 
 
-def for_form(adapter: Adapter, form: ExportForm) -> list[Program]:
-    """Return the programs that take a form."""
-    return [program for program in of(adapter) if form in program.forms]
+def for_form(adapter: Adapter, form: ExportForm, quantization: Quantization) -> list[Program]:
+    """Return the programs that take a form, as they take it in these bits."""
+    found = of(adapter, taken={form: quantization})
+    return [
+        replace(program, steps=[step for step in program.steps if step.form in (None, form)])
+        for program in found
+        if form in program.forms
+    ]
 
 
 @cache
@@ -78,20 +90,24 @@ def _step(step: Mapping[str, Any], names: Mapping[str, str]) -> Step:
         words=Template(step["words"]).substitute(names),
         command=Template(step.get("command", "")).substitute(names),
         is_python=step.get("is_python", False),
+        form=ExportForm(step["form"]) if "form" in step else None,
     )
 
 
-def _names(adapter: Adapter) -> dict[str, str]:
+def _names(adapter: Adapter, taken: Mapping[ExportForm, Quantization]) -> dict[str, str]:
     """Return what stands in the place of a name with a dollar sign."""
+    stem = exports.file_stem(adapter)
+    of_form = {form: taken.get(form, FORMS[form].quantizations[0]) for form in FORMS}
     names = {
-        "stem": exports.file_stem(adapter),
+        "stem": stem,
+        "gguf_file": f"{stem}-{of_form[ExportForm.GGUF_MERGED].value}",
         "public_name": adapter.public_name,
         "base": adapter.base_model.label,
         "vllm_command": vllm_command(adapter),
     }
-    for form in exports.FORMS.values():
-        key = form.form.value.replace("-", "_")
-        names[key] = exports.filename(adapter, form.form, form.quantizations[0])
+    for form, quantization in of_form.items():
+        key = form.value.replace("-", "_")
+        names[key] = exports.filename(adapter, form, quantization)
         # Python is there wherever the rest is; `unzip` is not.
         names[f"unpack_{key}"] = f"python3 -m zipfile -e {names[key]}.zip ."
     return names
