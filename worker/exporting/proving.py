@@ -129,6 +129,7 @@ def _opened(request: Prove, reference: _Reference, tell: Tell) -> Iterator[Agree
     folder = request.out / EXPORT
     program = f"transformers {metadata.version('transformers')}"
     with_peft = f"{program} and PEFT {metadata.version('peft')}"
+    adapter: str | None
     match request.form:
         case "adapter":
             opened_by, model, adapter = with_peft, str(request.sources.base), str(folder)
@@ -194,7 +195,11 @@ def _held(
         return found
     likeliest = [own for own, _ in scores[len(rows) :]]
     num_ended = endings.count(
-        *(prompts, drafts, likeliest, ends, reference.most),
+        prompts,
+        drafts,
+        likeliest,
+        ends,
+        reference.most,
         lambda rows, rooms: speaker.go_on(rows, ends, rooms),
     )
     held = endings.compare(num_ended, drafts, reference.ends, reference.most)

@@ -48,8 +48,12 @@ def sources(tmp_path_factory: pytest.TempPathFactory) -> Sources:
 def made(sources: Sources, form: Any, quantization: Any, out: Path) -> dict[str, Any]:
     return said_by_child(
         Make(
-            **{"sources": sources, "form": form, "quantization": quantization},
-            **{"name": "ward", "title": "Ward", "out": out},
+            sources=sources,
+            form=form,
+            quantization=quantization,
+            name="ward",
+            title="Ward",
+            out=out,
         )
     )
 

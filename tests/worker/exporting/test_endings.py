@@ -68,9 +68,15 @@ def test_clearly_fewer_are_not_offered(
     )
     for bound in (Bound(same_share=0.95, loss=0.05), None):  # also where nothing else is asked for
         found = Agreement(
-            **{"program": "llama.cpp 1", "quantization": "q4_k_m", "num_rows": num_asked},
-            **{"num_positions": 400, "same_share": 0.99, "loss": 2.0, "reference_loss": 2.0},
-            **{"bound": bound, "endings": held},
+            program="llama.cpp 1",
+            quantization="q4_k_m",
+            num_rows=num_asked,
+            num_positions=400,
+            same_share=0.99,
+            loss=2.0,
+            reference_loss=2.0,
+            bound=bound,
+            endings=held,
         )
         assert found.is_fit is is_fit
         if not is_fit:

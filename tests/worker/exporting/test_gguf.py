@@ -179,10 +179,10 @@ def test_what_is_said_along_anothers_answer_is_what_is_said_alone(family: Given)
         assert alone != drafts
         likeliest = [score.likeliest for score in model.scores(along, starts)]
         for place in (0, 5, 23):  # each token as if it were an end
-            ends, asked = {alone[0][place]}, list[list[int]]()
-            found = endings.count(
-                *(prompts, drafts, likeliest, ends, 24), speaking(model, ends, asked)
-            )
+            ends = {alone[0][place]}
+            asked: list[list[int]] = []
+            go_on = speaking(model, ends, asked)
+            found = endings.count(prompts, drafts, likeliest, ends, 24, go_on)
             assert found == sum(bool(ends & set(said)) for said in alone) >= 1
             # Where they part, it goes on with its own word and not with the draft's.
             for row in asked:
