@@ -31,7 +31,7 @@ export PYTHONDONTWRITEBYTECODE :=
 
 .DEFAULT_GOAL := help
 .PHONY: help setup setup-dev proxies go run demo test test-long faults test-gpu test-versions test-vllm test-loggers test-transformers4 check fmt lint types migrations lock revision migrate \
-	golden architecture glossary screenshots bench bench-estimate bench-ask bench-evaluate bench-verdicts bench-live bench-start bench-data bench-pages bench-queue bench-idle bench-week bench-doctor chaos chaos-short chaos-control \
+	golden architecture glossary screenshots bench bench-estimate bench-ask bench-evaluate bench-verdicts bench-live bench-start bench-data bench-pages bench-queue bench-idle bench-week bench-doctor bench-exports chaos chaos-short chaos-control \
 	security sbom setup-hashes clean
 
 help: ## show the targets
@@ -83,9 +83,10 @@ test: setup-dev browser proxies ## run every test but those of make faults
 	@# Half of the time a test waits for processes; the cores may as well run others.
 	$(BIN)/python -m pytest --numprocesses 3 --dist worksteal --ignore tests/faults
 
-test-long: setup-dev go ## run what is too long for every change: whole matrices, every fault in every way
+test-long: setup-dev go ## run what is too long for every change: matrices, all faults, old and other programs (5 GB)
 	$(BIN)/python -m pytest -m long --numprocesses 2 --dist worksteal
 	$(BIN)/python -m pytest tests/faults --all-faults
+	$(MAKE) test-transformers4 test-vllm
 
 faults: setup-dev ## break the protocol at every step, some minutes; FAULT_ARGS="--all-faults" in every way
 	$(BIN)/python -m pytest tests/faults $(FAULT_ARGS)
@@ -103,8 +104,9 @@ $(VLLM)/.ready:
 	$(VLLM)/bin/python -m pip uninstall --quiet --yes torchvision torchaudio torchcodec
 	@touch $@
 
-test-vllm: setup-dev $(VLLM)/.ready ## let a real vLLM answer through Etude, on this processor (3.5 GB, installed aside)
-	ETUDE_TEST_VLLM=$(CURDIR)/$(VLLM)/bin/python $(BIN)/python -m pytest -m long tests/e2e/test_vllm.py
+test-vllm: setup-dev $(VLLM)/.ready ## let a real vLLM open exports and answer through Etude (3.5 GB, installed aside)
+	ETUDE_TEST_VLLM=$(CURDIR)/$(VLLM)/bin/python $(BIN)/python -m pytest -m long \
+		tests/e2e/test_vllm.py tests/worker/cpu/test_exporting_vllm.py
 
 $(LOGGERS)/.ready:
 	$(PYTHON) -m venv $(LOGGERS)
@@ -219,6 +221,9 @@ bench-week: setup-dev ## a simulated week of a clinic: waiting times with and wi
 
 bench-doctor: setup-dev ## how long the dataset doctor and a page of examples take
 	$(BIN)/python -m bench.doctor $(BENCH_ARGS)
+
+bench-exports: setup-dev ## what each form to take along takes, proof included, and what a trainer and pages notice
+	$(BIN)/python -m bench.exports $(BENCH_ARGS)
 
 chaos: setup-dev ## disturb a whole Etude N times, then hold its history against the protocol; SEED=, FOLDER=
 	$(BIN)/python -m bench.chaos --kills $(N) --seed $(SEED) --folder $(FOLDER) $(CHAOS_ARGS)

@@ -44,6 +44,7 @@ def write() -> None:
     parts += ["## The estimate on a CPU", *_estimates()]
     parts += ["## To the screen", _start(newest("start-cpu")), _live(newest("live"))]
     parts += ["## Asking on a CPU", *_ask(newest("ask-cpu"))]
+    parts += ["## Taking a model along, on a CPU", *_exports(newest("exports-cpu"))]
     parts += ["## On a GPU", *_gpu()]
     parts += ["## Memory on a CPU", *_memory(newest("memory-cpu"))]
     text = PAGE.read_text(encoding="utf-8")
@@ -252,6 +253,46 @@ def _ask(result: dict[str, Any] | None) -> list[str]:
                 _crowd(result.get("crowd"), aims),
             ),
         ),
+    ]
+
+
+def _exports(result: dict[str, Any] | None) -> list[str]:
+    if result is None:
+        return [MISSING.capitalize() + "."]
+    rows = [
+        ["form", "from asking to being offered", "processor time", "peak memory", "load beside",
+         "same likeliest word", "answers that end (reference)"]
+    ]  # fmt: skip
+    for name, found in result["forms"].items():
+        last = found["agreement"][-1]
+        ended = last["endings"]
+        rows.append(
+            [
+                name,
+                f"{found['seconds']:.0f} s",
+                f"{found['processor_seconds']:.0f} s",
+                f"{found['peak_gb']:.2f} GB",
+                f"{found['load_before']:.1f}",
+                f"{last['same_share']:.1%}",
+                f"{ended['num_ended']} of {ended['num_asked']} ({ended['reference_ended']})",
+            ]
+        )
+    aims, beside = result["targets"], result["beside"]
+    return [
+        f"{_origin(result)} {result['model']} with an adapter on all its layers, each form made, "
+        "opened by a program that is not Etude, and packed, by a real worker. *Peak memory* is the "
+        "most of one of its processes; *load beside* the machine's load average at the beginning, "
+        "other programs' work. Aims on two cores: the adapter, vLLM and GGUF adapter forms "
+        f"within {aims['adapter_seconds']} s, the merged ones within {aims['merged_seconds']} s, "
+        f"memory of the 16-bit weights and {aims['memory_beside_weights_gb']:g} GB.",
+        table(rows),
+        f"Beside a merged model that was made, a trainer went on with "
+        f"{beside['beside']['tokens_per_second']:.0f} tokens a second where it had "
+        f"{beside['alone']['tokens_per_second']:.0f} before and "
+        f"{beside['again']['tokens_per_second']:.0f} after ({beside['trainer_ratio']:.2f} of its "
+        f"speed), and 95 % of the pages took at most {beside['beside']['page_p95_ms']:.0f} ms, "
+        f"{beside['alone']['page_p95_ms']:.0f} before and {beside['again']['page_p95_ms']:.0f} "
+        "after, all three while it trained.",
     ]
 
 

@@ -106,4 +106,10 @@ def summary(export: JsonObject, out: Path) -> list[str]:
             f"{each['loss']:.3f} beside {each['reference_loss']:.3f}, over "
             f"{each['num_positions']:,} words."
         )
+        if ends := each.get("endings"):  # an older Etude counts none
+            lines.append(
+                f"{ends['num_ended']} of {ends['num_asked']} answers come to an end by themselves "
+                f"within {ends['max_tokens']} words; as it was trained, {ends['reference_ended']} "
+                "do."
+            )
     return [*lines, *export["notes"]]

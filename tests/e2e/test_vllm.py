@@ -4,13 +4,7 @@ ETUDE_TEST_VLLM names the Python that has it; `make test-vllm` installs one and 
 """
 
 import json
-import os
-import signal
-import socket
-import subprocess
-import time
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -29,90 +23,32 @@ from app.training.answers import ScoreRequest
 from app.training.chat import ChatFormat
 from bench import ask as bench_ask
 from bench import workload
-from tests import factories, patience
+from tests import factories
 from tests.e2e.real_house import FACT, RealHouse, ask, real_house, user, words
 from tests.e2e.test_real_answers import joined, schema_of
+from tests.vllm_server import KEY, NEEDED, PYTHON, Server, serving
 from tests.worker.answering.asking import ask as ask_directly
 from worker.inference import agreement, gguf_files
 from worker.inference.convert import load_reference
 
-VLLM = os.environ.get("ETUDE_TEST_VLLM", "")
-KEY = "the key of this test"
 CONTEXT = 1024
 
-pytestmark = [
-    pytest.mark.long,
-    pytest.mark.timeout(900),
-    pytest.mark.skipif(not VLLM, reason="no vLLM here: `make test-vllm` installs one"),
-]
-
-
-@dataclass
-class Server:
-    """A running vLLM, asked past Etude."""
-
-    address: str
-    log: Path
-
-    def call(self, path: str, body: Any = None) -> Any:
-        headers = {"Authorization": f"Bearer {KEY}"}
-        method = "GET" if body is None else "POST"
-        answer = httpx2.request(
-            method, self.address + path, json=body, headers=headers, timeout=patience.seconds(60)
-        )
-        assert answer.status_code == httpx2.codes.OK, answer.text
-        return answer.json()
-
-    def models(self) -> set[str]:
-        return {each["id"] for each in self.call("/v1/models")["data"]}
+pytestmark = NEEDED
 
 
 @pytest.fixture(scope="module")
 def vllm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    folder = tmp_path_factory.mktemp("vllm")
-    base = bench_ask.prepare()["base"]
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
     command = [
-        *(VLLM, "-m", "vllm.entrypoints.openai.api_server"),
-        *("--model", base, "--served-model-name", workload.MODEL_NAME),
-        *("--host", "127.0.0.1", "--port", str(port), "--api-key", KEY),
+        *(PYTHON, "-m", "vllm.entrypoints.openai.api_server"),
+        *("--model", bench_ask.prepare()["base"], "--served-model-name", workload.MODEL_NAME),
+        *("--host", "127.0.0.1", "--api-key", KEY),
         *("--enable-lora", "--max-lora-rank", "64", "--max-loras", "2"),
         *("--max-model-len", str(CONTEXT), "--max-num-seqs", "8"),
         *("--dtype", "float32"),  # old processors compute slowly in bfloat16
     ]
-    environment = {
-        "PATH": f"{Path(VLLM).parent}:{os.environ['PATH']}",
-        "HOME": str(folder),
-        "HF_HUB_OFFLINE": "1",
-        "VLLM_NO_USAGE_STATS": "1",
-        "VLLM_ALLOW_RUNTIME_LORA_UPDATING": "True",
-        "VLLM_CPU_KVCACHE_SPACE": "1",
-    }
-    server = Server(f"http://127.0.0.1:{port}", folder / "log")
-    with server.log.open("wb") as log:
-        process = subprocess.Popen(
-            command, cwd=folder, env=environment, stdout=log, stderr=log, start_new_session=True
-        )
-    try:
-        deadline = time.monotonic() + patience.seconds(300)
-        while not _is_up(server):
-            assert process.poll() is None, server.log.read_text()[-4000:]
-            assert time.monotonic() < deadline, server.log.read_text()[-4000:]
-            time.sleep(0.5)
+    given = {"VLLM_ALLOW_RUNTIME_LORA_UPDATING": "True"}
+    with serving(command, tmp_path_factory.mktemp("vllm"), given) as server:
         yield server
-    finally:
-        os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
-        print(server.log.read_text(errors="replace")[-4000:])
-
-
-def _is_up(server: Server) -> bool:
-    try:
-        return httpx2.get(server.address + "/health", timeout=5).status_code == httpx2.codes.OK
-    except httpx2.HTTPError:
-        return False
 
 
 @pytest.fixture(scope="module")

@@ -107,7 +107,10 @@ def _make_and_offer(holder: LeaseHolder, wanted: _Wanted, out: Path) -> None:
     form = {"form": row.form.value, "quantization": row.quantization.value, "out": str(out)}
     made = _step(
         holder,
-        {"task": "make", "sources": wanted.sources, "name": exports.file_stem(adapter)} | form,
+        {
+            **{"task": "make", "sources": wanted.sources, "title": adapter.name},
+            **{"name": exports.file_stem(adapter)} | form,
+        },
         out,
     )
     failpoints.hit("export.made")

@@ -30,6 +30,20 @@ _BOUNDS = {
 }
 
 
+class Endings(BaseModel):
+    """How many answers to held-out questions came to an end by themselves, said greedily."""
+
+    num_asked: int
+    num_ended: int
+    reference_ended: int
+    max_tokens: int  # of an answer; what is not over by then counts as without an end
+
+    @property
+    def is_fit(self) -> bool:
+        """Say whether about as many ended: 5 fewer of 20 would be chance once in 32 times."""
+        return self.reference_ended - self.num_ended <= max(1, self.num_asked // 5)
+
+
 class Agreement(BaseModel):
     """What a program that is not ours found of the held-out answers, beside the reference."""
 
@@ -41,20 +55,33 @@ class Agreement(BaseModel):
     loss: float  # mean over positions, in nats
     reference_loss: float
     bound: Bound | None
+    endings: Endings | None = None  # None: it is only looked at on the way to another form
 
     @property
     def loss_difference(self) -> float:
         return self.loss - self.reference_loss
 
     @property
-    def is_fit(self) -> bool:
+    def is_near(self) -> bool:
         if self.bound is None:
             return True
         is_near = abs(self.loss_difference) <= self.bound.loss
         return is_near and self.same_share >= self.bound.same_share
 
+    @property
+    def is_fit(self) -> bool:
+        return self.is_near and (self.endings is None or self.endings.is_fit)
+
     def shortfall(self) -> str:
         """Say by how much it falls short, for a person."""
+        if self.is_near:
+            assert self.endings is not None
+            return (
+                f"Opened by {self.program}, {self.endings.num_ended} of "
+                f"{self.endings.num_asked} answers come to an end within "
+                f"{self.endings.max_tokens} words, and {self.endings.reference_ended} do with the "
+                "adapter as it was trained. So it is not offered; please tell your administrator."
+            )
         assert self.bound is not None
         return (
             f"Opened by {self.program}, {self.same_share * 100:.1f} % of its likeliest words are "

@@ -7,7 +7,8 @@ Dimensions: R positions, V vocabulary.
 """
 
 import ctypes
-from collections.abc import Sequence
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -36,37 +37,53 @@ class Reading:
     end_ids: frozenset[int]  # at which it takes an answer to be over
 
 
-def score_gguf(
-    gguf: Path,
-    rows: list[list[int]],
-    starts: list[int],
-    adapter: Path | None = None,
-    *,
-    scale: float = 1.0,
-    num_threads: int = 1,
-) -> list[RowScore]:
-    """Let llama.cpp judge rows of tokens.
+class Opened:
+    """A model's file in llama.cpp, with an adapter's beside it if there is one."""
+
+    def __init__(self, engine: LlamaCpp, adapter: str | None) -> None:
+        self._engine, self._adapter = engine, adapter
+
+    def scores(self, rows: Sequence[Sequence[int]], starts: Sequence[int]) -> list[RowScore]:
+        """Judge rows of tokens, each from its start on, which is at least 1."""
+        cut = zip(rows, starts, strict=True)
+        return [_score(self._engine, row, start, self._adapter) for row, start in cut]
+
+    def go_on(self, row: Sequence[int], ends: Collection[int], num_tokens: int) -> list[int]:
+        """Say the likeliest words after a row, up to an end and with it, or so many."""
+        said: list[int] = []
+        unread, position = list(row), 0
+        while len(said) < num_tokens:
+            chunk = Chunk(0, position, unread, self._adapter)
+            said.append(int(self._engine.forward([chunk])[0][-1].argmax()))
+            if said[-1] in ends:
+                break
+            unread, position = said[-1:], position + len(unread)
+        return said
+
+
+@contextmanager
+def opened(
+    gguf: Path, context_tokens: int, adapter: Path | None = None, *, scale: float = 1.0
+) -> Iterator[Opened]:
+    """Open a model's file.
 
     Args:
-        gguf: A model's file.
-        rows: Token ids, each row with its answer.
-        starts: For each row, the first position that is judged; at least 1.
+        gguf: The file.
+        context_tokens: As many as the longest row and what is said after it.
         adapter: An adapter's file, to be loaded beside the model's.
         scale: How much of what the adapter changes.
-        num_threads: More than one collapse where others use the cores.
 
     Raises:
         EngineError: a file cannot be used, or memory is short; a sentence.
     """
-    if not rows:
-        return []
-    engine = LlamaCpp(gguf, context_tokens=max(map(len, rows)), num_threads=num_threads)
+    # More than one thread collapse where others use the cores.
+    engine = LlamaCpp(gguf, context_tokens=context_tokens, num_threads=1)
     try:
         name = None
         if adapter is not None:
             name = "adapter"
             engine.add_adapter(name, adapter, scale)
-        return [_score(engine, row, start, name) for row, start in zip(rows, starts, strict=True)]
+        yield Opened(engine, name)
     finally:
         engine.close()
 

@@ -98,7 +98,8 @@ def _write_gguf_adapter(request: Make, folder: Path, tell: Tell) -> dict[str, An
     tell("writing the adapter as GGUF", 0)
     gguf_adapter.write_adapter_gguf(adapter, base, folder / f"{request.name}-adapter.gguf")
     tell("writing the starting model as GGUF", 0.1)
-    gguf_merged.write_merged_gguf(base, folder / STARTING_GGUF, "f16")
+    title = request.sources.base_name
+    gguf_merged.write_merged_gguf(base, folder / STARTING_GGUF, "f16", title=title)
     return {"notes": []}
 
 
@@ -113,7 +114,7 @@ def _write_gguf_merged(request: Make, folder: Path, tell: Tell) -> dict[str, Any
     name = f"{request.name}-{kind}.gguf"
     exact = folder / name if kind == "f16" else request.out / EXACT_GGUF
     tell("writing the model as GGUF", 0.4)
-    note = gguf_merged.write_merged_gguf(merged, exact, "f16")
+    note = gguf_merged.write_merged_gguf(merged, exact, "f16", title=request.title)
     if kind in ("q8_0", "q4_k_m"):
         tell("writing it in fewer bits", 0.7)
         note = k_quants.quantize_gguf(exact, folder / name, kind)

@@ -1,18 +1,24 @@
 """An export, opened by programs that are not ours and held against the reference."""
 
+import gc
 import json
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator, Sequence
+from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from app.training.chat import ChatError, ChatFormat
-from worker.exporting import agreement, held_out, plain
+from worker.exporting import agreement, endings, held_out, plain, settings_files
 from worker.exporting.agreement import Agreement, Scores
+from worker.exporting.endings import Ids
 from worker.exporting.held_out import Asked
 from worker.exporting.making import EXACT_GGUF, EXPORT, STARTING_GGUF
 from worker.exporting.requests import Prove, Unusable
+
+if TYPE_CHECKING:
+    from worker.exporting import llama_cpp_proof
 
 Tell = Callable[[str, float], object]
 _QUESTION = "Hello, can you help me?"
@@ -26,6 +32,58 @@ _NO_END = (
 )
 
 
+@dataclass(frozen=True)
+class _Reference:
+    """What the adapter as it was trained finds of the held-out answers, and says itself."""
+
+    asked: list[Asked]
+    scores: Scores
+    drafts: list[list[int]]  # its own answers
+    ends: set[int]
+    most: int  # how many tokens an answer may have
+
+    @property
+    def prompts(self) -> list[list[int]]:
+        return [one.ids[: one.start] for one in self.asked]
+
+
+class _Speaker(Protocol):
+    """An export in a program that is not ours."""
+
+    def scores(self, rows: Sequence[Ids], starts: Sequence[int]) -> Scores: ...
+    def go_on(
+        self, rows: Sequence[Ids], ends: Collection[int], rooms: Sequence[int]
+    ) -> Sequence[Ids]: ...
+
+
+class _InTransformers:
+    def __init__(self, model: str, adapter: str | None) -> None:
+        self._model = plain.load(model, adapter)
+
+    def scores(self, rows: Sequence[Ids], starts: Sequence[int]) -> Scores:
+        return plain.scores(self._model, rows, starts)
+
+    def go_on(
+        self, rows: Sequence[Ids], ends: Collection[int], rooms: Sequence[int]
+    ) -> Sequence[Ids]:
+        return plain.go_on(self._model, rows, ends, max(rooms))
+
+
+class _InLlamaCpp:
+    def __init__(self, opened: "llama_cpp_proof.Opened") -> None:
+        self._opened = opened
+
+    def scores(self, rows: Sequence[Ids], starts: Sequence[int]) -> Scores:
+        found = self._opened.scores(rows, starts)
+        return [(one.likeliest, one.logprobs) for one in found]
+
+    def go_on(
+        self, rows: Sequence[Ids], ends: Collection[int], rooms: Sequence[int]
+    ) -> Sequence[Ids]:
+        cut = zip(rows, rooms, strict=True)
+        return [self._opened.go_on(row, ends, room) for row, room in cut]
+
+
 def prove(request: Prove, tell: Tell) -> dict[str, Any]:
     """Open an export and compare it with the reference; what is short is said, and not raised.
 
@@ -36,46 +94,58 @@ def prove(request: Prove, tell: Tell) -> dict[str, Any]:
         Unusable: no row can be asked.
         ChatError: the chat template cannot be used.
     """
-    base, adapter = request.sources.base, request.sources.adapter
-    chat = ChatFormat.load(base)
+    chat = ChatFormat.load(request.sources.base)
     asked = held_out.choose(chat, request.rows)
-    tell("reading the answers with the adapter as it was trained", 0)
-    reference = _scores(str(base), str(adapter), asked)
-    tell("opening what was made", 0.5)
+    reference = _refer(request, asked, tell)
+    gc.collect()  # the reference's weights go before those of the export come
+    tell("opening what was made", 0.6)
     found: list[Agreement] = []
-    for one in _opened(request, asked, reference, tell):
+    for one in _opened(request, reference, tell):
         found.append(one)
         if not one.is_fit:
             return _answer(found, one.shortfall())
     return _answer(found, _token_problem(chat, request))
 
 
-def _opened(
-    request: Prove, asked: list[Asked], reference: Scores, tell: Tell
-) -> Iterator[Agreement]:
+def _refer(request: Prove, asked: list[Asked], tell: Tell) -> _Reference:
+    """Let transformers and PEFT read the answers with the adapter as it was trained, and answer."""
+    base, adapter = request.sources.base, request.sources.adapter
+    tell("reading the answers with the adapter as it was trained", 0)
+    model = plain.load(str(base), str(adapter))
+    scores = plain.scores(model, [one.ids for one in asked], [one.start for one in asked])
+    ends = settings_files.end_token_ids(base)
+    most = endings.max_tokens([len(one.ids) - one.start for one in asked])
+    drafts = plain.go_on(
+        model,
+        [one.ids[: one.start] for one in asked],
+        ends,
+        most,
+        lambda share: tell("letting it answer as it was trained", 0.2 + 0.4 * share),
+    )
+    return _Reference(asked, scores, drafts, ends, most)
+
+
+def _opened(request: Prove, reference: _Reference, tell: Tell) -> Iterator[Agreement]:
     folder = request.out / EXPORT
     program = f"transformers {metadata.version('transformers')}"
     with_peft = f"{program} and PEFT {metadata.version('peft')}"
+    adapter: str | None
     match request.form:
         case "adapter":
-            scores = _scores(str(request.sources.base), str(folder), asked)
-            yield agreement.compare(with_peft, request.quantization, scores, reference)
-        case "merged":
-            scores = _scores(str(folder), None, asked)
-            yield agreement.compare(program, request.quantization, scores, reference)
-        case "vllm":
-            is_merged = not (folder / "adapter").is_dir()
-            model = str(folder if is_merged else folder / "base")
-            scores = _scores(model, None if is_merged else str(folder / "adapter"), asked)
-            opened_by = program if is_merged else with_peft
-            yield agreement.compare(opened_by, request.quantization, scores, reference)
+            opened_by, model, adapter = with_peft, str(request.sources.base), str(folder)
+        case "vllm" if (folder / "adapter").is_dir():
+            opened_by, model, adapter = with_peft, str(folder / "base"), str(folder / "adapter")
+        case "merged" | "vllm":
+            opened_by, model, adapter = program, str(folder), None
         case _:
-            yield from _opened_gguf(request, asked, reference, tell)
+            yield from _opened_gguf(request, reference, tell)
+            return
+    speaker = _InTransformers(model, adapter)
+    ends = plain.end_ids(str(_settings_folder(request)))
+    yield _held(opened_by, request.quantization, speaker, reference, ends)
 
 
-def _opened_gguf(
-    request: Prove, asked: list[Asked], reference: Scores, tell: Tell
-) -> Iterator[Agreement]:
+def _opened_gguf(request: Prove, reference: _Reference, tell: Tell) -> Iterator[Agreement]:
     """Open GGUF files by llama.cpp, 16 bits first: what is wrong there can hide in fewer."""
     from worker.exporting import llama_cpp_proof
     from worker.inference.engine import EngineError
@@ -83,15 +153,57 @@ def _opened_gguf(
     program = f"llama.cpp (xllamacpp {metadata.version('xllamacpp')})"
     adapter = next((request.out / EXPORT).glob("*-adapter.gguf"), None)
     files = _gguf_files(request)
-    rows, starts = [one.ids for one in asked], [one.start for one in asked]
+    longest = max(
+        *(len(one.ids) for one in reference.asked),
+        *(len(prompt) + reference.most for prompt in reference.prompts),
+    )
     for number, (file, quantization) in enumerate(files):
-        tell("opening it with llama.cpp", 0.5 + 0.5 * number / len(files))
+        tell("opening it with llama.cpp", 0.6 + 0.4 * number / len(files))
         try:
-            scored = llama_cpp_proof.score_gguf(file, rows, starts, adapter)
+            with llama_cpp_proof.opened(file, longest, adapter) as opened:
+                is_offered = number == len(files) - 1
+                ends = llama_cpp_proof.read_texts(file, []).end_ids if is_offered else None
+                yield _held(program, quantization, _InLlamaCpp(opened), reference, ends)
         except EngineError as error:
             raise Unusable(str(error)) from None
-        scores = [(one.likeliest, one.logprobs) for one in scored]
-        yield agreement.compare(program, quantization, scores, reference)
+
+
+def _held(
+    program: str,
+    quantization: str,
+    speaker: _Speaker,
+    reference: _Reference,
+    ends: Collection[int] | None,
+) -> Agreement:
+    """Hold what a program finds, and says, against the reference.
+
+    Args:
+        ends: At which it takes an answer to be over; None: it is not asked to answer.
+    """
+    asked, drafts = reference.asked, reference.drafts
+    rows, starts = [one.ids for one in asked], [one.start for one in asked]
+    if ends is None:
+        return agreement.compare(
+            program, quantization, speaker.scores(rows, starts), reference.scores
+        )
+    prompts = reference.prompts
+    # Read at once: how likely the held-out answers are, and how far it says the reference's own.
+    along = [[*prompt, *draft] for prompt, draft in zip(prompts, drafts, strict=True)]
+    scores = speaker.scores([*rows, *along], [*starts, *starts])
+    found = agreement.compare(program, quantization, scores[: len(rows)], reference.scores)
+    if not found.is_fit:
+        return found
+    likeliest = [own for own, _ in scores[len(rows) :]]
+    num_ended = endings.count(
+        prompts,
+        drafts,
+        likeliest,
+        ends,
+        reference.most,
+        lambda rows, rooms: speaker.go_on(rows, ends, rooms),
+    )
+    held = endings.compare(num_ended, drafts, reference.ends, reference.most)
+    return found.model_copy(update={"endings": held})
 
 
 def _gguf_files(request: Prove) -> list[tuple[Path, str]]:
@@ -104,16 +216,12 @@ def _gguf_files(request: Prove) -> list[tuple[Path, str]]:
     return [*before, (whole, request.quantization)]
 
 
-def _scores(model: str, adapter: str | None, asked: list[Asked]) -> Scores:
-    opened = plain.load(model, adapter)
-    return plain.scores(opened, [one.ids for one in asked], [one.start for one in asked])
-
-
-def _tokenizer_folder(request: Prove) -> Path | None:
+def _settings_folder(request: Prove) -> Path:
+    """Return where transformers finds an export's tokenizer, and the end of an answer."""
     folder = request.out / EXPORT
     if request.form == "vllm" and (folder / "adapter").is_dir():
         return folder / "base"
-    return folder if request.form in ("adapter", "merged", "vllm") else None
+    return folder
 
 
 def _token_problem(chat: ChatFormat, request: Prove) -> str:
@@ -127,11 +235,8 @@ def _token_problem(chat: ChatFormat, request: Prove) -> str:
     own = [list(chat.tokenizer.encode(text, add_special_tokens=False).ids) for text in texts]
     if request.form in ("gguf", "gguf-merged", "ollama"):
         return _gguf_token_problem(chat, request, texts, own)
-    folder = request.out / EXPORT
-    if request.form == "vllm" and (folder / "adapter").is_dir():
-        folder = folder / "base"
     try:
-        found = plain.tokens(str(folder), texts, _QUESTION)
+        found = plain.tokens(str(_settings_folder(request)), texts, _QUESTION)
     except Exception as error:
         traceback.print_exc()
         raise Unusable(

@@ -31,6 +31,7 @@ class Make(BaseModel):
     form: Form
     quantization: Quantization
     name: str  # of files, e.g. "ward-questions"
+    title: str  # what programs show, e.g. "Ward questions"
     out: Path
 
 

@@ -82,24 +82,33 @@ def model_config(config: Mapping[str, Any], dtype: str = "bfloat16") -> dict[str
     return said
 
 
-def write_generation_config(base: Path, folder: Path) -> None:
-    """Say how an answer ends: by each token at which one was learned to end, and the model's own.
+def end_token_ids(base: Path) -> set[int]:
+    """Return at what an answer ends: each token at which one was learned to end, and its own.
 
     Raises:
         ChatError: the chat template cannot be used.
     """
-    path = base / "generation_config.json"
-    given = _read(path) if path.is_file() else {}
-    config = _read(base / "config.json")
-    own = given.get("eos_token_id", config.get("eos_token_id"))
+    own = _generation_config(base).get("eos_token_id")
+    if own is None:
+        own = _read(base / "config.json").get("eos_token_id")
     ends = {*ChatFormat.load(base).end_token_ids, *(own if isinstance(own, list) else [own])}
+    return ends - {None}
+
+
+def write_generation_config(base: Path, folder: Path) -> None:
+    """Say how an answer ends, and pass on what of a model's own wishes others know.
+
+    Raises:
+        ChatError: the chat template cannot be used.
+    """
+    given, config = _generation_config(base), _read(base / "config.json")
     said = {key: value for key, value in given.items() if key in _GENERATION_KEYS}
     for key in ("bos_token_id", "pad_token_id"):
         if said.get(key) is None and config.get(key) is not None:
             said[key] = config[key]
     write_json(
         folder / "generation_config.json", {k: v for k, v in said.items() if v is not None}
-        | {"eos_token_id": sorted(ends - {None})}
+        | {"eos_token_id": sorted(end_token_ids(base))}
     )  # fmt: skip
 
 
@@ -124,6 +133,11 @@ def write_all(base: Path, folder: Path, dtype: str) -> None:
 
 def write_json(path: Path, value: Mapping[str, Any]) -> None:
     path.write_text(json.dumps(value, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+
+
+def _generation_config(base: Path) -> dict[str, Any]:
+    path = base / "generation_config.json"
+    return _read(path) if path.is_file() else {}
 
 
 def _read(path: Path) -> dict[str, Any]:

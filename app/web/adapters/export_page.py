@@ -104,14 +104,19 @@ def take_along(db: Session, user: User, adapter: Adapter) -> TakeAlong | None:
 
 def use_page(db: Session, adapter: Adapter, key: str) -> UsePage:
     """Gather the page of one program; an unknown one shows the first."""
-    found = programs.of(adapter, settings.get().public_url or settings.get().local_address)
-    chosen = next((program for program in found if program.key == key), found[0])
     ready = [
-        row
-        for row in exports.newest_of(db, adapter).values()
-        if row.form in chosen.forms and row.status is ExportStatus.READY
+        row for row in exports.newest_of(db, adapter).values() if row.status is ExportStatus.READY
     ]
-    return UsePage(adapter, found, chosen, ready)
+    # Commands name what there is; where there are several, the usual one.
+    taken = {row.form: row.quantization for row in sorted(ready, key=_place, reverse=True)}
+    address = settings.get().public_url or settings.get().local_address
+    found = programs.of(adapter, address, taken)
+    chosen = next((program for program in found if program.key == key), found[0])
+    return UsePage(adapter, found, chosen, [row for row in ready if row.form in chosen.forms])
+
+
+def _place(row: Export) -> int:
+    return exports.FORMS[row.form].quantizations.index(row.quantization)
 
 
 def _choice(
@@ -148,6 +153,16 @@ def sentences(agreement: Sequence[Json]) -> list[str]:
         f"Opened by {each['program']} ({exports.QUANTIZATION_WORDS[each['quantization']]}): "
         f"{each['same_share'] * 100:.1f} % of the likeliest words are the same, loss "
         f"{each['loss']:.3f} beside {each['reference_loss']:.3f}, over {each['num_positions']:,} "
-        f"words of {each['num_rows']} {each['rows']}."
+        f"words of {each['num_rows']} {each['rows']}.{_endings(each)}"
         for each in agreement
     ]
+
+
+def _endings(each: Json) -> str:
+    said = each.get("endings")  # none before 2026-12, nor on the way to another form
+    if not said:
+        return ""
+    return (
+        f" {said['num_ended']} of {said['num_asked']} answers come to an end by themselves within "
+        f"{said['max_tokens']} words; as it was trained, {said['reference_ended']} do."
+    )

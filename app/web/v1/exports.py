@@ -28,6 +28,15 @@ class CreateExport(BaseModel):
     )
 
 
+class ExportEndings(BaseModel):
+    """How many answers to held-out questions came to an end by themselves, said greedily."""
+
+    num_asked: int
+    num_ended: int
+    reference_ended: int
+    max_tokens: int = Field(description="Of an answer; what is not over by then has no end.")
+
+
 class ExportAgreement(BaseModel):
     """What a foreign program found of the held-out answers, beside the reference."""
 
@@ -40,6 +49,7 @@ class ExportAgreement(BaseModel):
     num_rows: int
     rows: str = Field(description="Which rows they were.")
     bound: dict[str, float] | None = Field(description="None: shown without one.")
+    endings: ExportEndings | None = Field(default=None, description="None: they were not counted.")
 
 
 class ExportShown(BaseModel):

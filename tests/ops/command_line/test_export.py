@@ -17,6 +17,7 @@ from tests.ops.command_line.conftest import Etude, command
 AGREEMENT = {
     **{"program": "transformers 5", "quantization": "bf16", "num_rows": 20, "rows": "test rows"},
     **{"num_positions": 412, "same_share": 0.99, "loss": 2.7, "reference_loss": 2.7, "bound": None},
+    "endings": {"num_asked": 20, "num_ended": 17, "reference_ended": 18, "max_tokens": 96},
 }
 
 
@@ -54,6 +55,7 @@ def test_it_waits_fetches_and_says_how_near_it_is(
         printed, errors = process.communicate(timeout=patience.seconds(60))
         assert process.returncode == 0, errors
     assert "99.0 % of the likeliest words are the same" in printed
+    assert "17 of 20 answers come to an end by themselves" in printed
     assert "One row is kept in 8 bits." in printed
     assert (out / "base" / "config.json").read_text() == "{}"
     assert [path.name for path in tmp_path.iterdir() if path.name.startswith("taken")] == ["taken"]

@@ -2,7 +2,11 @@
 
 import hashlib
 import io
+import json
+import os
 import shutil
+import subprocess
+import sys
 import threading
 import zipfile
 from collections.abc import Callable
@@ -14,7 +18,7 @@ from safetensors.torch import load_file
 from sqlalchemy.orm import Session
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from app.adapters import exports, registry, sharing
+from app.adapters import exports, programs, registry, sharing
 from app.core import audit, settings, storage
 from app.core.errors import Conflict
 from app.core.models import (
@@ -28,12 +32,14 @@ from app.core.models import (
     User,
 )
 from app.training import failpoints, manifests
+from app.training.chat import ChatFormat
 from tests.factories import make_adapter, make_base_model, make_dataset_version, make_job, make_user
 from tests.worker.conftest import ROOT, wait_for
 from tests.worker.inference import tiny_models
 from worker.cpu import exporting
 
 ME = "cpu-0@test"
+_ENDS = "print(model.generation_config.eos_token_id)"
 # The others wait for `make test-long`; `make faults` walks all of them in a real worker.
 STEPS = [
     name
@@ -146,6 +152,7 @@ def test_a_merged_model_is_opened_by_transformers_before_it_is_offered(
     assert abs(found["loss"] - found["reference_loss"]) <= 0.02
     assert found["num_rows"] == 20
     assert found["num_positions"] >= 100
+    assert (found["endings"]["num_asked"], found["endings"]["max_tokens"]) == (20, 96)
     assert (row.filename, found["rows"]) == ("ward-questions-first-try-merged.zip", "test rows")
     with opened(db, user, row) as archive:
         archive.extractall(tmp_path)
@@ -190,6 +197,36 @@ def test_an_adapter_is_opened_by_plain_peft(
         assert "PeftModel" in card
 
 
+@pytest.mark.long
+@pytest.mark.timeout(600)
+def test_what_the_page_says_for_python_works_as_it_is_pasted(
+    db: Session, user: User, tmp_path: Path
+) -> None:
+    adapter = real_adapter(db, user)
+    for form in ("merged", "adapter"):
+        row = made(db, asked(db, user, adapter, form))
+        (tmp_path / row.filename).write_bytes(exports.archive(db, user, row).read_bytes())
+        db.commit()
+    shutil.copytree(settings.get().models_dir / "llama", tmp_path / "starting-model")
+    (python,) = (each for each in programs.of(adapter) if each.key == "python")
+    unpack, ask_it, unpack_adapter, ask_adapter = (step.command for step in python.steps)
+    environment = os.environ | {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
+
+    def paste(command: list[str]) -> str:
+        done = subprocess.run(
+            command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False
+        )
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    for command, asking in ((unpack, ask_it), (unpack_adapter, ask_adapter)):
+        paste(["sh", "-c", command])
+        paste([sys.executable, "-c", asking])
+    said = paste([sys.executable, "-c", f"{ask_adapter}\n{_ENDS}"])
+    end = ChatFormat.load(tmp_path / "starting-model").end_token_ids
+    assert end <= set(json.loads(said.splitlines()[-1]))
+
+
 @pytest.mark.timeout(300)
 def test_files_that_were_replaced_make_no_export(db: Session, user: User) -> None:
     adapter = real_adapter(db, user)
@@ -218,6 +255,16 @@ def test_what_falls_short_is_not_offered_and_says_by_how_much(
     again = made(db, asked(db, user, adapter))
     assert (again.status, again.id != row.id) == (ExportStatus.READY, True)
     assert again.notes == ["One row is kept in 8 bits."]
+
+
+def test_answers_that_do_not_end_are_not_offered(
+    db: Session, user: User, adapter: Adapter, stand_in: None
+) -> None:
+    (settings.get().models_dir / "tiny" / "orders").write_text("endless")
+    row = made(db, asked(db, user, adapter))
+    assert (row.status, row.storage_key) == (ExportStatus.FAILED, None)
+    assert "3 of 20 answers come to an end" in str(row.reason)
+    assert row.agreement[0]["endings"]["reference_ended"] == 18
 
 
 def test_what_is_ready_is_not_made_twice(
@@ -297,6 +344,73 @@ def test_a_full_disk_takes_older_exports_first_and_then_says_so(
     assert not storage.path(key).exists()
 
 
+@pytest.mark.parametrize("orders", ["refuse", "die=make", "die=prove", "die=pack"])
+def test_a_child_that_comes_to_nothing_leaves_a_sentence_and_no_files(
+    db: Session, user: User, adapter: Adapter, stand_in: None, orders: str
+) -> None:
+    file = settings.get().models_dir / "tiny" / "orders"
+    file.write_text(orders)
+    row = made(db, asked(db, user, adapter))
+    assert (row.status, row.storage_key, row.lease_until) == (ExportStatus.FAILED, None, None)
+    said = "cannot be had in this form" if orders == "refuse" else "ended without a word"
+    assert said in str(row.reason)
+    assert list((settings.get().storage_dir / "exports").iterdir()) == []
+    file.unlink()
+    assert made(db, asked(db, user, adapter)).status is ExportStatus.READY
+
+
+def test_a_card_of_before_loses_its_path_and_a_missing_one_is_no_matter(
+    db: Session, user: User, adapter: Adapter, stand_in: None
+) -> None:
+    card = registry.folder(adapter) / "README.md"
+    for written in (
+        "# Ward\n\n## How to use it\n\n```python\n"
+        'model = AutoModelForCausalLM.from_pretrained("/srv/models/tiny")\n```\n\n'
+        "## Intended use and limits\n\nFor the people.\n",
+        "",
+    ):
+        card.unlink(missing_ok=True)
+        if written:
+            card.write_text(written)
+        row = made(db, asked(db, user, adapter))
+        assert row.status is ExportStatus.READY, row.reason
+        with opened(db, user, row) as archive:
+            said = archive.read(f"{row.filename.removesuffix('.zip')}/README.md").decode()
+        assert "/srv/models" not in said
+        assert ("For the people." in said) == bool(written)
+        assert "within 96 words | 18 |" in said
+        exports.forget(db, [row])
+        db.commit()
+
+
+@pytest.mark.parametrize(
+    ("form", "changes", "said"),
+    [
+        ("gguf", {"use_dora": True}, "llama.cpp does not take DoRA"),
+        ("vllm", {"r": 600}, "vLLM takes adapters up to rank 512, and this one has rank 600"),
+    ],
+)
+def test_what_a_program_does_not_take_is_said_before(
+    db: Session, user: User, adapter: Adapter, stand_in: None, form: str, changes: Any, said: str
+) -> None:
+    config = registry.folder(adapter) / "adapter_config.json"
+    config.write_text(json.dumps({"r": 8, "lora_alpha": 16} | changes))
+    with pytest.raises(Conflict, match=said):
+        asked(db, user, adapter, form)
+    db.rollback()
+    assert made(db, asked(db, user, adapter)).status is ExportStatus.READY
+
+
+def test_memory_that_is_short_is_said_before_anything_is_made(
+    db: Session, user: User, adapter: Adapter, stand_in: None
+) -> None:
+    adapter.base_model.num_parameters = 10**12
+    row = made(db, asked(db, user, adapter, "adapter"))
+    assert (row.status, row.storage_key) == (ExportStatus.FAILED, None)
+    assert "needs about 2,002.1 GB of free memory" in str(row.reason)
+    no_leavings()
+
+
 @pytest.mark.parametrize("name", STEPS)
 def test_an_exception_at_any_step_offers_nothing_half_made(
     db: Session,
@@ -326,7 +440,6 @@ def test_an_exception_at_any_step_offers_nothing_half_made(
 def test_what_is_over_its_time_goes_and_orphans_too(
     db: Session, user: User, adapter: Adapter, stand_in: None
 ) -> None:
-    import os
     from datetime import timedelta
 
     from app.core import clock

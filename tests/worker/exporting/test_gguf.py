@@ -13,8 +13,9 @@ from gguf import GGUFReader
 from app.training.chat import ChatFormat
 from tests.worker.exporting.conftest import Made, make
 from tests.worker.exporting.tiny_families import FAMILIES, QUESTIONS
+from worker.exporting import endings
 from worker.exporting.gguf_merged import write_merged_gguf
-from worker.exporting.llama_cpp_proof import read_texts, score_gguf
+from worker.exporting.llama_cpp_proof import Opened, RowScore, opened, read_texts
 from worker.inference.agreement import Answer
 
 EACH = pytest.mark.parametrize(
@@ -22,6 +23,17 @@ EACH = pytest.mark.parametrize(
     [pytest.param(n, marks=[] if n == "llama3" else [pytest.mark.long]) for n in FAMILIES],
 )
 Given = Callable[[str], Made]
+
+
+def score_gguf(
+    gguf: Path,
+    rows: list[list[int]],
+    starts: list[int],
+    adapter: Path | None = None,
+    scale: float = 1.0,
+) -> list[RowScore]:
+    with opened(gguf, max(map(len, rows)), adapter, scale=scale) as model:
+        return model.scores(rows, starts)
 
 
 def agreement(
@@ -33,7 +45,7 @@ def agreement(
         [[*answer.prompt_ids, *answer.answer_ids] for answer in answers],
         [len(answer.prompt_ids) for answer in answers],
         adapter,
-        scale=scale,
+        scale,
     )
     positions = sum(len(answer.answer_ids) for answer in answers)
     assert positions == sum(len(score.logprobs) for score in found) >= 300
@@ -74,7 +86,7 @@ def test_an_adapter_beside_its_model_says_what_peft_says(name: str, family: Give
     rows = [[*answer.prompt_ids, *answer.answer_ids] for answer in answers]
     starts = [len(answer.prompt_ids) for answer in answers]
     without = score_gguf(base, rows, starts)
-    silent = score_gguf(base, rows, starts, adapter, scale=0.0)
+    silent = score_gguf(base, rows, starts, adapter, 0.0)
     for one, other in zip(without, silent, strict=True):
         assert one.likeliest == other.likeliest
         assert other.logprobs == pytest.approx(one.logprobs, abs=1e-4)
@@ -145,6 +157,39 @@ def test_a_file_names_what_it_holds(name: str, family: Given) -> None:
     assert {t.tensor_type.name for t in GGUFReader(made.files["adapter"]).tensors} == {"F16"}
     for path in made.files.values():
         assert str(made.base.parent).encode() not in path.read_bytes()
+
+
+def speaking(model: Opened, ends: set[int], asked: list[list[int]]) -> endings.GoOn:
+    def go_on(rows: list[list[int]], rooms: list[int]) -> list[list[int]]:
+        asked.extend(rows)
+        return [model.go_on(row, ends, room) for row, room in zip(rows, rooms, strict=True)]
+
+    return go_on
+
+
+def test_what_is_said_along_anothers_answer_is_what_is_said_alone(family: Given) -> None:
+    made = family("llama3")
+    prompts = made.prompts()[:6]
+    drafts = [answer.answer_ids for answer in made.answers(made.base)][:6]  # untaught, so it parts
+    starts = [len(prompt) for prompt in prompts]
+    along = [[*prompt, *draft] for prompt, draft in zip(prompts, drafts, strict=True)]
+    with opened(made.files["f16"], max(map(len, along)) + 1) as model:
+        alone = [model.go_on(prompt, [], 24) for prompt in prompts]
+        assert [len(said) for said in alone] == [24] * 6
+        assert alone != drafts
+        likeliest = [score.likeliest for score in model.scores(along, starts)]
+        for place in (0, 5, 23):  # each token as if it were an end
+            ends = {alone[0][place]}
+            asked: list[list[int]] = []
+            go_on = speaking(model, ends, asked)
+            found = endings.count(prompts, drafts, likeliest, ends, 24, go_on)
+            assert found == sum(bool(ends & set(said)) for said in alone) >= 1
+            # Where they part, it goes on with its own word and not with the draft's.
+            for row in asked:
+                assert any(row == [*p, *s[: len(row) - len(p)]]
+                           for p, s in zip(prompts, alone, strict=True))  # fmt: skip
+        stopped = model.go_on(prompts[0], {alone[0][5]}, 24)
+        assert stopped == alone[0][: alone[0].index(alone[0][5]) + 1]
 
 
 @pytest.mark.long

@@ -12,7 +12,7 @@ import pytest
 
 from app.training.chat import ChatFormat
 from tests.app.training.test_templates import FAMILIES, chat, template
-from worker.exporting import chat_pieces, gguf_vocabulary, modelfile
+from worker.exporting import chat_pieces, gguf_vocabulary
 from worker.exporting.modelfile import write_modelfile
 from worker.inference.gguf_writing import Unusable
 
@@ -120,13 +120,16 @@ def test_a_template_that_does_more_is_refused(text: str) -> None:
 
 @pytest.mark.long
 @pytest.mark.parametrize("name", FAMILIES)
-def test_go_writes_what_the_original_writes(name: str) -> None:
+def test_go_writes_what_the_original_writes(name: str, tmp_path: Path) -> None:
+    """From the file as Ollama reads it: what stands between three signs is taken as it stands."""
     assert shutil.which("go"), "make test-long installs Go"
     form, family = chat(name), FAMILIES[name]
     pieces = chat_pieces.find(form)
     bos = form.tokenizer.token_to_id(family.bos) if family.bos else None
     begins = gguf_vocabulary.begins_once(form, bos)
-    text = modelfile.template(pieces, family.bos if begins else "")
+    write_modelfile(folder_of(name, tmp_path / "merged"), "x.gguf", tmp_path / "Modelfile")
+    written = (tmp_path / "Modelfile").read_text()
+    text = written.split('TEMPLATE """', 1)[1].split('"""', 1)[0]
     conversations = list(chat_pieces.conversations())
     found = rendered_by_go(text, conversations)
     for turns, said in zip(conversations, found, strict=True):

@@ -13,6 +13,7 @@ import torch
 from tests.worker.conftest import ROOT
 from tests.worker.inference import tiny_models
 from worker.exporting import plain
+from worker.inference import agreement
 
 FEW = ["llama", "gemma2", "phi3"]
 FAMILIES = [
@@ -38,7 +39,7 @@ def test_its_numbers_are_those_of_a_model_in_float32(family: str, tmp_path: Path
     starts = [5, 19, 1, 28, 10, 30]
     for with_adapter in (None, adapter):
         model = tiny_models.reference(base, with_adapter)
-        opened = plain.load(str(base), str(with_adapter) if with_adapter else None)
+        opened = plain.load(str(base), str(with_adapter) if with_adapter else None, 0)
         kept = {p.dtype for n, p in opened.named_parameters() if "lora" not in n}
         assert kept == {torch.bfloat16}
         found = plain.scores(opened, rows, starts)
@@ -47,6 +48,45 @@ def test_its_numbers_are_those_of_a_model_in_float32(family: str, tmp_path: Path
             expected = by_hand(model, row, start)
             assert likeliest == expected[0]
             assert logprobs == pytest.approx(expected[1], abs=2e-4)
+        small = plain.load(str(base), str(with_adapter) if with_adapter else None)
+        assert {p.dtype for p in small.parameters()} == {torch.float32}
+        for one, other in zip(found, plain.scores(small, rows, starts), strict=True):
+            assert other[0] == one[0]
+            assert other[1] == pytest.approx(one[1], abs=2e-4)
+        # Side by side it says what each row alone is answered with, and stops at an end.
+        alone = [agreement.reference_answers(model, [row], 12)[0].answer_ids for row in rows]
+        for each in (opened, small):
+            assert plain.go_on(each, rows, [], 12) == alone
+            end = alone[0][4]
+            cut = [said[: said.index(end) + 1] if end in said else said for said in alone]
+            assert plain.go_on(each, rows, [end], 12) == cut
+
+
+def test_gemmas_scale_of_words_is_not_rounded_as_the_weights_are(tmp_path: Path) -> None:
+    base = tmp_path / "base"
+    narrow = {"hidden_size": 192, "head_dim": 64, "query_pre_attn_scalar": 64}
+    tiny_models.make_base(base, "gemma3_text", **narrow)
+    row = tiny_models.prompts(1)[0]
+    expected = by_hand(tiny_models.reference(base), row, 5)
+    for small_bytes in (0, plain.SMALL_BYTES):
+        ((likeliest, logprobs),) = plain.scores(
+            plain.load(str(base), None, small_bytes), [row], [5]
+        )
+        assert likeliest == expected[0]
+        assert logprobs == pytest.approx(expected[1], abs=2e-4)
+
+
+def test_many_long_rows_are_gone_on_with_in_parts(tmp_path: Path) -> None:
+    base = tmp_path / "base"
+    tiny_models.make_base(base, "llama")
+    model = plain.load(str(base))
+    told: list[float] = []
+    rows = tiny_models.prompts(6)
+    together = plain.go_on(model, rows, [], 6, told.append)
+    assert told == pytest.approx([number / 6 for number in range(1, 7)])
+    assert plain.go_on(model, rows, [], 6, told.append, cache_bytes=1) == together
+    assert len(told) == 6 + 36
+    assert told[6:] == sorted(told[6:])
 
 
 def test_it_runs_as_it_stands_where_etude_is_not(tmp_path: Path) -> None:
@@ -57,7 +97,9 @@ def test_it_runs_as_it_stands_where_etude_is_not(tmp_path: Path) -> None:
         if isinstance(node, ast.Import | ast.ImportFrom)
         for name in node.names
     }
-    assert known == {"json", "sys", "collections", "typing", "torch", "transformers", "peft"}
+    assert known == {
+        *("json", "sys", "collections", "pathlib", "typing", "torch", "transformers", "peft"),
+    }
     base = tmp_path / "base"
     tiny_models.make_base(base, "llama")
     (base / "generation_config.json").write_text('{"eos_token_id": [258]}')
@@ -65,7 +107,7 @@ def test_it_runs_as_it_stands_where_etude_is_not(tmp_path: Path) -> None:
     (tmp_path / "plain.py").write_text(source)
     done = subprocess.run(
         [sys.executable, "-I", str(tmp_path / "plain.py")],
-        input=json.dumps(asked | {"question": "Hi"}),
+        input=json.dumps(asked | {"question": "Hi", "num_said": 4}),
         capture_output=True,
         text=True,
         check=True,
@@ -74,3 +116,4 @@ def test_it_runs_as_it_stands_where_etude_is_not(tmp_path: Path) -> None:
     said = json.loads(done.stdout.splitlines()[-1])
     assert len(said["scores"][0][1]) == 2
     assert said["tokens"]["ends"] == [258]
+    assert len(said["said"][0]) == 4

@@ -81,10 +81,14 @@ class Family:
     template: str
     bos: str | None
     eos: str
-    kind: str  # of its tokenizer, as GGUF has it
-    pre: str
-    adds_bos: bool
-    turn_end: str
+    kind: str = "llama"  # of its tokenizer, as GGUF has it
+    pre: str = "default"
+    adds_bos: bool = True
+    turn: str = ""  # what ends a turn, if not the end of the text
+
+    @property
+    def turn_end(self) -> str:
+        return self.turn or self.eos
 
 
 def byte_level(
@@ -197,159 +201,79 @@ def _shape(family: str, **more: Any) -> dict[str, Any]:
     return {key: value for key, value in shape.items() if not key.endswith("_token_id")}
 
 
+def _llama3(template: str, **more: Any) -> Family:
+    make = byte_level(_LLAMA_CUT, (*_HEADERS, "<|eot_id|>"), whole_words=True)
+    return Family(
+        _shape("llama", **more),
+        make,
+        template,
+        "<|begin_of_text|>",
+        "<|eot_id|>",
+        "gpt2",
+        "llama-bpe",
+    )
+
+
+def _chatml(
+    config: str, template: str, *, pre: str = "qwen2", bos: str | None = None, **cut: bool
+) -> Family:
+    make = byte_level(None if cut else _QWEN_CUT, _CHATML, **cut)
+    return Family(_shape(config), make, template, bos, "<|im_end|>", "gpt2", pre, adds_bos=False)
+
+
+def _gemma(config: str, template: str) -> Family:
+    make = pieces(_GEMMA, names=("<unk>", "<bos>", "<eos>"), has_prefix=False)
+    return Family(_shape(config), make, template, "<bos>", "<eos>", turn="<end_of_turn>")
+
+
+_LONG_LLAMA = {
+    **{"rope_type": "llama3", "rope_theta": 500_000.0, "factor": 8.0},
+    **{"low_freq_factor": 1.0, "high_freq_factor": 4.0},
+    "original_max_position_embeddings": 64,
+}
+_MISTRAL = Family(
+    _shape("mistral", tie_word_embeddings=False), pieces(_INST), "mistral", "<s>", "</s>"
+)
 FAMILIES: dict[str, Family] = {
-    "llama3": Family(
-        _shape("llama"),
-        byte_level(_LLAMA_CUT, (*_HEADERS, "<|eot_id|>"), whole_words=True),
-        template="llama3",
-        bos="<|begin_of_text|>",
-        eos="<|eot_id|>",
-        kind="gpt2",
-        pre="llama-bpe",
-        adds_bos=True,
-        turn_end="<|eot_id|>",
-    ),
-    "llama3.1": Family(
-        _shape(
-            "llama",
-            rope_parameters={
-                **{"rope_type": "llama3", "rope_theta": 500_000.0, "factor": 8.0},
-                **{"low_freq_factor": 1.0, "high_freq_factor": 4.0},
-                "original_max_position_embeddings": 64,
-            },
-        ),
-        byte_level(_LLAMA_CUT, (*_HEADERS, "<|eot_id|>"), whole_words=True),
-        template="llama3_1",
-        bos="<|begin_of_text|>",
-        eos="<|eot_id|>",
-        kind="gpt2",
-        pre="llama-bpe",
-        adds_bos=True,
-        turn_end="<|eot_id|>",
-    ),
-    "smollm2": Family(
-        _shape("llama"),
-        byte_level(None, _CHATML, digits=True),
-        template="smollm2",
-        bos="<|im_start|>",
-        eos="<|im_end|>",
-        kind="gpt2",
-        pre="smollm",
-        adds_bos=False,
-        turn_end="<|im_end|>",
-    ),
-    "qwen2": Family(
-        _shape("qwen2"),
-        byte_level(_QWEN_CUT, _CHATML),
-        template="smollm2",
-        bos=None,
-        eos="<|im_end|>",
-        kind="gpt2",
-        pre="qwen2",
-        adds_bos=False,
-        turn_end="<|im_end|>",
-    ),
-    "qwen2.5": Family(
-        _shape("qwen2"),
-        byte_level(_QWEN_CUT, _CHATML),
-        template="qwen2_5",
-        bos=None,
-        eos="<|im_end|>",
-        kind="gpt2",
-        pre="qwen2",
-        adds_bos=False,
-        turn_end="<|im_end|>",
-    ),
-    "qwen3": Family(
-        _shape("qwen3"),
-        byte_level(_QWEN_CUT, _CHATML),
-        template="qwen3",
-        bos=None,
-        eos="<|im_end|>",
-        kind="gpt2",
-        pre="qwen2",
-        adds_bos=False,
-        turn_end="<|im_end|>",
-    ),
-    "mistral": Family(
-        _shape("mistral", tie_word_embeddings=False),
-        pieces(_INST),
-        template="mistral",
-        bos="<s>",
-        eos="</s>",
-        kind="llama",
-        pre="default",
-        adds_bos=True,
-        turn_end="</s>",
-    ),
-    "mistral-nemo": Family(
-        _shape("mistral"),
-        byte_level(_TEKKEN_CUT, ("<unk>", "<s>", "</s>", *_INST), whole_words=True),
-        template="mistral",
-        bos="<s>",
-        eos="</s>",
+    "llama3": _llama3("llama3"),
+    "llama3.1": _llama3("llama3_1", rope_parameters=_LONG_LLAMA),
+    "smollm2": _chatml("llama", "smollm2", pre="smollm", bos="<|im_start|>", digits=True),
+    "qwen2": _chatml("qwen2", "smollm2"),
+    "qwen2.5": _chatml("qwen2", "qwen2_5"),
+    "qwen3": _chatml("qwen3", "qwen3"),
+    "mistral": _MISTRAL,
+    "mistral-nemo": replace(
+        _MISTRAL,
+        config=_shape("mistral"),
+        make=byte_level(_TEKKEN_CUT, ("<unk>", "<s>", "</s>", *_INST), whole_words=True),
         kind="gpt2",
         pre="tekken",
-        adds_bos=True,
-        turn_end="</s>",
     ),
-    "gemma2": Family(
-        _shape("gemma2"),
-        pieces(_GEMMA, names=("<unk>", "<bos>", "<eos>"), has_prefix=False),
-        template="gemma",
-        bos="<bos>",
-        eos="<eos>",
-        kind="llama",
-        pre="default",
-        adds_bos=True,
-        turn_end="<end_of_turn>",
-    ),
-    "gemma3": Family(
-        _shape("gemma3_text"),
-        pieces(_GEMMA, names=("<unk>", "<bos>", "<eos>"), has_prefix=False),
-        template="gemma3",
-        bos="<bos>",
-        eos="<eos>",
-        kind="llama",
-        pre="default",
-        adds_bos=True,
-        turn_end="<end_of_turn>",
-    ),
+    "gemma2": _gemma("gemma2", "gemma"),
+    "gemma3": _gemma("gemma3_text", "gemma3"),
     "phi3": Family(
-        _shape("phi3"),
-        pieces(stripping=_PHI),
-        template="phi3",
-        bos="<s>",
-        eos="<|endoftext|>",
-        kind="llama",
-        pre="default",
+        *(_shape("phi3"), pieces(stripping=_PHI), "phi3", "<s>", "<|endoftext|>"),
         adds_bos=False,
-        turn_end="<|end|>",
+        turn="<|end|>",
     ),
 }
 # Angles for long texts, as Phi-3's 128k and Gemma 3's larger models have them.
-FAMILIES["phi3-long"] = replace(
-    FAMILIES["phi3"],
-    config=_shape(
-        "phi3",
-        rope_parameters={
-            **{"rope_type": "longrope", "rope_theta": 10_000.0},
-            "short_factor": [1.0 + number / 64 for number in range(32)],
-            "long_factor": [2.0 + number / 8 for number in range(32)],
-            "original_max_position_embeddings": 256,
-        },
+_LONG_PHI = {
+    **{"rope_type": "longrope", "rope_theta": 10_000.0},
+    "short_factor": [1.0 + number / 64 for number in range(32)],
+    "long_factor": [2.0 + number / 8 for number in range(32)],
+    "original_max_position_embeddings": 256,
+}
+_LONG_GEMMA = {
+    "full_attention": {"rope_type": "linear", "factor": 8.0, "rope_theta": 1_000_000.0},
+    "sliding_attention": {"rope_type": "default", "rope_theta": 10_000.0},
+}
+FAMILIES |= {
+    "phi3-long": replace(FAMILIES["phi3"], config=_shape("phi3", rope_parameters=_LONG_PHI)),
+    "gemma3-long": replace(
+        FAMILIES["gemma3"], config=_shape("gemma3_text", rope_parameters=_LONG_GEMMA)
     ),
-)
-FAMILIES["gemma3-long"] = replace(
-    FAMILIES["gemma3"],
-    config=_shape(
-        "gemma3_text",
-        rope_parameters={
-            "full_attention": {"rope_type": "linear", "factor": 8.0, "rope_theta": 1_000_000.0},
-            "sliding_attention": {"rope_type": "default", "rope_theta": 10_000.0},
-        },
-    ),
-)
+}
 
 
 def make_base(folder: Path, name: str) -> None:

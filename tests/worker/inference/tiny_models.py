@@ -44,10 +44,10 @@ FAMILIES: dict[str, dict[str, Any]] = {
 }
 
 
-def make_base(folder: Path, family: str) -> str:
+def make_base(folder: Path, family: str, **changes: Any) -> str:
     """Write a random model as the import does; returns the hash of its manifest."""
     torch.manual_seed(0)
-    config = AutoConfig.for_model(family, **_SHAPE | FAMILIES[family])
+    config = AutoConfig.for_model(family, **_SHAPE | FAMILIES[family] | changes)
     model = AutoModelForCausalLM.from_config(config)
     with torch.no_grad():
         for name, parameter in model.named_parameters():

@@ -57,6 +57,10 @@ def ready(db: Session, adapter: Adapter, content: bytes = b"a zip", **changes: A
                 **{"program": "transformers 5.1", "quantization": "bf16", "num_rows": 20},
                 **{"num_positions": 412, "same_share": 0.9951, "loss": 2.7049},
                 **{"reference_loss": 2.703, "bound": None, "rows": "test rows"},
+                "endings": {
+                    **{"num_asked": 20, "num_ended": 17, "reference_ended": 18},
+                    "max_tokens": 96,
+                },
             }
         ],
         "notes": [],
@@ -127,6 +131,8 @@ def test_what_is_ready_stands_beside_its_agreement_and_is_handed_over(
     shown = card(browser, adapter)
     assert "99.5 % of the likeliest words are the same, loss 2.705 beside 2.703" in shown
     assert "over 412 words of 20 test rows" in shown
+    assert "17 of 20 answers come to an end by themselves within 96 words" in shown
+    assert "as it was trained, 18 do" in shown
     assert str(row.sha256) in shown
     address = f"/adapters/{adapter.id}/exports/{row.id}/download"
     assert address in shown
@@ -217,6 +223,26 @@ def test_each_program_has_a_screen_with_commands(
     for trap in chosen.traps:
         assert trap in text
     assert (str(row.filename) in text) == (key == "python")
+
+
+def test_commands_name_the_file_that_there_is(
+    client: TestClient, db: Session, user: User, adapter: Adapter
+) -> None:
+    browser = sign_in(client, db, user)
+
+    def named() -> set[str]:
+        pages = [
+            browser.get(f"/adapters/{adapter.id}/use", params={"program": key}).text
+            for key in ("llama.cpp", "lm-studio")
+        ]
+        return {each for page in pages for each in re.findall(r"questions-(\w+)\.gguf", page)}
+
+    assert named() == {"q8_0"}
+    four = {"form": ExportForm.GGUF_MERGED, "quantization": Quantization.Q4_K_M}
+    ready(db, adapter, **four)
+    assert named() == {"q4_k_m"}
+    ready(db, adapter, **four | {"quantization": Quantization.Q8_0})
+    assert named() == {"q8_0"}
 
 
 def test_no_command_reaches_a_hub_and_python_compiles(db: Session, adapter: Adapter) -> None:

@@ -41,6 +41,7 @@ def test_what_is_ready_is_fetched(api: OpenAI, db: Session, user: User) -> None:
     shown = api.get(f"/x_exports/{row.public_id}", cast_to=dict)
     assert (shown["bytes"], shown["sha256"]) == (9, row.sha256)
     assert shown["agreement"][0]["num_positions"] == 412
+    assert shown["agreement"][0]["endings"]["num_ended"] == 17
     content = api.get(f"/x_exports/{row.public_id}/content", cast_to=bytes)
     assert content == b"all of it"
     row.status, row.storage_key = ExportStatus.GONE, None
