@@ -116,7 +116,7 @@ def _is_here(host: str) -> bool:
 class _NoRedirect(HTTPRedirectHandler):
     """The token goes where it was meant to go, and nowhere else."""
 
-    def redirect_request(self, *_: object) -> None:
+    def redirect_request(self, *_: object, **__: object) -> None:
         return None
 
 

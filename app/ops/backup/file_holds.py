@@ -67,7 +67,7 @@ def wanted(connection: Connection, *, with_models: bool) -> tuple[list[Wanted], 
     has_files = Adapter.storage_key.is_not(None)
     adapters = select(Adapter.storage_key, Adapter.manifest_sha256).where(has_files)
     items += [
-        Wanted(f"storage/{key}", shared_as=(key, sha256))
+        Wanted(f"storage/{key}", shared_as=(key, sha256) if key and sha256 else None)
         for key, sha256 in connection.execute(adapters.order_by(Adapter.id))
         if key is not None and sha256 is not None
     ]

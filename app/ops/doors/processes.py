@@ -3,7 +3,6 @@
 import os
 import sys
 from importlib import import_module
-from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
@@ -25,7 +24,7 @@ def up(
     from app.ops import up as supervisor
 
     chosen = settings_of(data_dir, host=host, port=port)
-    _require_own(chosen.data_dir)
+    _require_own()
     supervisor.run(chosen)
 
 
@@ -33,8 +32,8 @@ def web() -> None:
     """Start only the web; DATABASE_URL and REDIS_URL name the servers."""
     from app.core import logs, settings
 
+    _require_own()
     chosen = settings_with_servers()
-    _require_own(chosen.data_dir)
     is_one_of_several = "ETUDE_WEB_NUMBER" in os.environ
     if chosen.web_processes > 1 and not is_one_of_several:
         from app.ops import up as supervisor
@@ -55,9 +54,9 @@ def worker(queue: Annotated[Literal["gpu", "cpu"], typer.Argument(help="gpu or c
     """Start one worker; ETUDE_DEVICE is what it trains on (cuda: the GPU of its own number)."""
     from app.ops.up import worker_command
 
-    chosen = settings_with_servers()
     if queue == "cpu":
-        _require_own(chosen.data_dir)
+        _require_own()
+    settings_with_servers()
     number = _bear_name(queue)
     if queue == "cpu":
         os.environ.setdefault("ETUDE_DEVICE", "cpu")
@@ -71,20 +70,21 @@ def answer() -> None:
     """Start the process that answers questions; ETUDE_DEVICE names the GPUs that it may use."""
     from app.ops.up import accelerators, answer_command
 
-    _require_own(settings_with_servers().data_dir)
+    _require_own()
+    settings_with_servers()
     _bear_name("answer")
     os.environ.setdefault("ETUDE_DEVICE", ",".join(accelerators()))
     os.execv(sys.executable, answer_command())  # noqa: S606 - no shell is wanted
 
 
-def _require_own(data_dir: Path) -> None:
+def _require_own() -> None:
     """Refuse, on a machine that has joined, what belongs to the one that was joined.
 
     It would need more secrets than such a machine is told.
     """
     from app.core import settings
 
-    told = settings.joined(data_dir)
+    told = settings.joined(settings.get().data_dir)
     if told is not None:
         raise SystemExit(
             f"etude: this machine has joined {told.address} as {told.machine}, and only trains: "
