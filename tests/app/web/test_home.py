@@ -127,9 +127,9 @@ def test_the_next_step_is_one_and_the_rest_waits_below(
     assert "“Nights”" not in waits, "it is said above"
     work = card(html, "Your work")
     assert re.findall(r"Step (\d) of 6: ([A-Z][a-z ]+)", " ".join(work.split())) == [
-        ("3", "Personal details "),
-        ("1", "Data "),
-        ("4", "Train "),
+        ("3", "Personal details"),
+        ("1", "Data"),
+        ("4", "Train"),
     ]
 
 
