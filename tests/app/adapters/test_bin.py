@@ -92,7 +92,7 @@ def test_an_adapter_goes_to_the_bin_and_comes_back_as_it_was(
     assert registry.get(db, owner, adapter.id) is adapter
     assert not adapter_bin.list_of(db, owner, 9)
     said = list(db.scalars(select(AuditEvent.action).order_by(AuditEvent.id)))
-    assert said == ["adapter.bin", "adapter.restore"]
+    assert [action for action in said if action.startswith("adapter.")] == ["adapter.bin", "adapter.restore"]
 
 
 def test_what_is_in_the_bin_is_nowhere_else(db: Session, owner: User, adapter: Adapter) -> None:
