@@ -158,8 +158,8 @@ def test_a_piece_of_work_goes_from_training_to_its_use(
     job.status, job.worker_id, job.lease_until = JobStatus.FAILED, None, None
     db.commit()
     assert re.findall(_PRIMARY, home(client)) == [(f"/jobs/{job.id}", "See why")]
-    job.status = JobStatus.SUCCEEDED
-    adapter = make_adapter(db, job=job, name="Pain model")
+    again = make_job(db, user=ana, version=version, status=JobStatus.SUCCEEDED)
+    adapter = make_adapter(db, job=again, name="Pain model")
     evaluation = make_evaluation(db, adapter=adapter, status=EvaluationStatus.WAITING)
     assert "Being counted" in card(home(client), "Your work")
     evaluation.status = EvaluationStatus.DONE
