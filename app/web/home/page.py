@@ -224,21 +224,24 @@ def _jobs(
         .limit(1)
         .scalar_subquery()
     )
-    is_theirs = and_(Job.status == JobStatus.RUNNING, Job.owner_id != user.id)
     found = (
         select(Job, DatasetVersion.dataset_id, Adapter, evaluated)
         .join(DatasetVersion, DatasetVersion.id == Job.version_id)
         .outerjoin(Adapter, and_(Adapter.job_id == Job.id, Adapter.binned_at.is_(None)))
-        .where(Job.department_id == user.department_id, or_(Job.id.in_(newest), is_theirs))
+        .where(
+            Job.department_id == user.department_id,
+            or_(Job.id.in_(newest), Job.status == JobStatus.RUNNING),
+        )
         .options(*requests.BARE, joinedload(Job.owner))
-        .order_by(Job.id.desc())
+        # What trains just now says more of a piece of work than what was made last.
+        .order_by((Job.status == JobStatus.RUNNING).desc(), Job.id.desc())
     )
     made: dict[int, _Made] = {}
     theirs: list[tuple[Job, job_states.Standing]] = []
     for job, dataset_id, adapter, evaluation in db.execute(found):
         if dataset_id in dataset_ids:
             made.setdefault(dataset_id, _Made(job, adapter, evaluation))
-        elif len(theirs) < _NUM_LINES:
+        elif job.owner_id != user.id and len(theirs) < _NUM_LINES:
             theirs.append((job, job_states.of(job)))
     return made, theirs
 

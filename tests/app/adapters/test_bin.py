@@ -80,6 +80,7 @@ def test_an_adapter_goes_to_the_bin_and_comes_back_as_it_was(
     db: Session, owner: User, adapter: Adapter
 ) -> None:
     adapter.release, adapter.purpose = Release.RELEASED, "for the ward"
+    db.commit()
     put(db, owner, adapter)
     assert states.of(adapter).state is states.State.IN_BIN
     assert states.of(adapter).may == set()
@@ -92,13 +93,18 @@ def test_an_adapter_goes_to_the_bin_and_comes_back_as_it_was(
     assert registry.get(db, owner, adapter.id) is adapter
     assert not adapter_bin.list_of(db, owner, 9)
     said = list(db.scalars(select(AuditEvent.action).order_by(AuditEvent.id)))
-    assert said == ["adapter.bin", "adapter.restore"]
+    assert [action for action in said if action.startswith("adapter.")] == [
+        "adapter.bin",
+        "adapter.restore",
+    ]
 
 
 def test_what_is_in_the_bin_is_nowhere_else(db: Session, owner: User, adapter: Adapter) -> None:
     evaluation = make_evaluation(db, adapter=adapter)
     later = make_adapter(db, user=owner, name="Later")
     adapter.release = Release.RELEASED
+    db.commit()
+    assert sharing.released(db, owner) == [adapter]
     put(db, owner, adapter)
     with pytest.raises(NotFound, match="“Night shifts” is in the bin"):
         registry.get(db, owner, adapter.id)
