@@ -10,7 +10,7 @@ import math
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator
-from functools import cache, lru_cache
+from functools import cache
 from pathlib import Path
 
 from app.datasets.privacy.passage import Passage, Word
@@ -223,8 +223,16 @@ def features(
         "article": has_article,
     }
     yield from (name for name, holds in said.items() if holds)
-    yield from _before(passage, first)
-    yield from _behind(passage, last)
+    before, behind = list(_before(passage, first)), list(_behind(passage, last))
+    yield from before
+    yield from behind
+    # Together they say more than each by itself: "told Grace that", and a common word amid a line.
+    yield f"{before[0]} {behind[0]}"
+    place = "start" if before[0] == "before=start" else "amid"
+    yield f"{place} commons={_how_many(commons)}"
+    yield f"{place} capitals={min(passage.num_capitals(first, last), 3)}"
+    yield f"times={min(passage.times[words[-1].text], 4)}"
+    yield from _words_beside(passage, first, last)
 
 
 def _how_many(flags: list[bool]) -> str:
@@ -273,6 +281,15 @@ def _behind(passage: Passage, last: int) -> Iterator[str]:
         yield f"ending={passage.code}.{follows.low[-2:]}"
 
 
+def _words_beside(passage: Passage, first: int, last: int) -> Iterator[str]:
+    """Yield small words and verbs right before and behind, by the language they are of."""
+    before, behind = passage.before(first), passage.after(last)
+    if before is not None and before.text.islower():
+        yield f"word before={passage.code}.{before.low}"
+    if behind is not None and behind.text.islower():
+        yield f"word behind={passage.code}.{behind.low}"
+
+
 def _kind(passage: Passage, word: Word) -> str:
     low = word.low
     for name, known in _KINDS:
@@ -304,26 +321,35 @@ _KINDS = (
 )
 
 
-@lru_cache(maxsize=1)
-def weights() -> dict[str, float]:
+@cache
+def _weights() -> dict[str, float]:
     return {name: float(weight) for name, weight in json.loads(WEIGHTS.read_text()).items()}
 
 
+@cache
+def _sum(sets: tuple[str, ...]) -> dict[str, float]:
+    """Add up what sets of weights say of each feature."""
+    total: Counter[str] = Counter()
+    for name, weight in _weights().items():
+        group, _, feature = name.partition(" ")
+        if group in sets:
+            total[feature] += weight
+    return dict(total)
+
+
 def groups(passage: Passage, number: int) -> tuple[str, ...]:
-    """Name the sets of weights that count: one word or several, German or not."""
+    """Name the sets of weights that count: one word or several, German or not, which language."""
     size = "one" if number == 1 else "many"
     language = "de" if passage.has_tall_nouns else "other"
-    return (size, f"{language}.{size}")
+    return (size, f"{language}.{size}", f"in_{passage.code}.{size}")
 
 
 def chance(
     passage: Passage, positions: list[int], cue: int, tail: int, *, has_article: bool
 ) -> float:
     """Return how likely capitalised words are a name, by the weights learned."""
-    known = weights()
-    total = 0.0
-    sets = groups(passage, len(positions))
-    for feature in ("", *features(passage, positions, cue, tail, has_article=has_article)):
-        for group in sets:
-            total += known.get(f"{group} {feature}", 0.0)
+    known = _sum(groups(passage, len(positions)))
+    total = known.get("", 0.0)
+    for feature in features(passage, positions, cue, tail, has_article=has_article):
+        total += known.get(feature, 0.0)
     return 1 / (1 + math.exp(-total))

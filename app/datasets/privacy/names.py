@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 
 from app.datasets.privacy import evidence
 from app.datasets.privacy.findings import Kind, Span
-from app.datasets.privacy.passage import FIRST_LAST, LABELS, Passage, declines
+from app.datasets.privacy.passage import FIRST_LAST, LABELS, UPPER, Passage, declines
 from app.datasets.privacy.words import (
     ALSO_WORDS,
     NOT_NAMES,
@@ -26,9 +26,19 @@ _SURNAME_FIRST = re.compile(
     rf"(?:^|[^\w])(?i:{LABELS})\s*[:=]\s*((?:(?:van|von|de|der|den|la|le|du|di|da|el)\s)*{FIRST_LAST}, {FIRST_LAST})"
     r"(?=\s*(?:\n|$|;|\())"
 )
+# Who wrote a work or sells it: "© 2014 Karger", "(Weathers, Litz & Keane, 1993)", "Foa et al. (1995)".
+_AUTHOR = rf"(?:[{UPPER}]\.[ -]?)*[{UPPER}][\w'’-]+(?:, (?:[{UPPER}]\.[ -]?)+)?"
+_CITED = re.compile(
+    rf"(?:©|\(copyright\)|\b[Cc]opyright\b)(?:[^\n.;]|(?<=[{UPPER}])\.){{0,100}}"
+    rf"|(?:(?<=[(;] )|(?<=\()){_AUTHOR}(?:,? (?:&|and|und|et|y|en) {_AUTHOR}|, {_AUTHOR}){{0,8}},? (?:19|20)\d\d[a-z]?(?=[;),])"
+    rf"|{_AUTHOR},? et al\b\.?"
+    rf"|{_AUTHOR} (?:&|and) {_AUTHOR}(?:['’]s)? \((?:19|20)\d\d[a-z]?\)"
+)
 _STAND_IN = re.compile(r"\[[^\]\n]{1,40} \d+\]")
 # As likely as this, words are taken for a name; much likelier, for one wherever they stand.
 LIKELY, SURE = 0.45, 0.9
+# English texts that name nobody were learned from, so that a name seems less likely there.
+LIKELY_IN = {"en": 0.3}
 # Where somebody is named for sure, others are named more often than in a textbook.
 LIKELY_IN_COMPANY = 0.15
 MAX_TOKENS = 5
@@ -44,6 +54,7 @@ def find(text: str, code: str | None, anchors: Sequence[Span] = ()) -> list[Span
     passage = Passage(text, code, anchors)
     passage.things = evidence.things(passage)
     stand_ins = [match.span() for match in _STAND_IN.finditer(text)]
+    cited = _cited(text)
     spans: list[Span] = []
     if "," in text and (":" in text or "=" in text):
         spans = [Span(*match.span(1), Kind.NAME) for match in _SURNAME_FIRST.finditer(text)]
@@ -64,9 +75,13 @@ def find(text: str, code: str | None, anchors: Sequence[Span] = ()) -> list[Span
         if kept is None:
             continue
         first, last, is_sure = kept
+        is_titled = passage.cue(first) >= 2
         position = last + 1
         span = Span(passage.words[first].start, passage.words[last].end, Kind.NAME)
         if any(start < span.end and span.start < end for start, end in stand_ins):
+            continue
+        # A title or a relation makes a patient of an author.
+        if not is_titled and any(start < span.end and span.start < end for start, end in cited):
             continue
         spans.append(span)
         if is_sure:
@@ -79,6 +94,13 @@ def find(text: str, code: str | None, anchors: Sequence[Span] = ()) -> list[Span
                 spans.append(Span(start, end, Kind.NAME))
     spans += list(_again(passage, spans, known))
     return spans
+
+
+def _cited(text: str) -> list[tuple[int, int]]:
+    """Return where a text names who wrote or sells a work, which points to no patient."""
+    if not any(sign in text for sign in ("©", "opyright", "et al", "19", "20")):
+        return []
+    return [match.span() for match in _CITED.finditer(text)]
 
 
 def _run(passage: Passage, position: int) -> tuple[int, int] | None:
@@ -118,7 +140,10 @@ def _judge(passage: Passage, first: int, last: int) -> tuple[int, int, bool] | N
     cue = passage.cue(first)
     is_particle = cue == 3 and words[first].low in PARTICLES
     if (cue < 2 or passage.is_function(words[first])) and not is_particle:
+        opened = first
         first = _skip_opening(passage, first, last)
+        if _is_whole(passage, opened, first, last):
+            first = opened
         cue = passage.cue(first)
     last = _cut(passage, first, last, cue)
     while last > first and not words[last].is_capital:
@@ -161,6 +186,23 @@ def _skip_opening(passage: Passage, first: int, last: int) -> int:
     return first
 
 
+def _is_whole(passage: Passage, opened: int, first: int, last: int) -> bool:
+    """Say whether the words passed over are a part of the name: "Grace Baker refused the soup."."""
+    passed = passage.words[opened:first]
+    if not passed or not all(
+        word.is_capital
+        and not (passage.is_function(word) or passage.is_other(word) or passage.is_title(word))
+        and word.low not in RELATIONS
+        for word in passed
+    ):
+        return False
+    if _is_org(passage, opened, last) or evidence.is_thing(passage, opened, last):
+        return False
+    positions = [at for at in range(opened, last + 1) if passage.words[at].is_capital]
+    cue, tail = passage.cue(opened), passage.tail(last)
+    return evidence.chance(passage, positions, cue, tail, has_article=False) >= LIKELY
+
+
 def _cut(passage: Passage, first: int, last: int, cue: int) -> int:
     """Cut a run off before a word that belongs to no name."""
     words = passage.words
@@ -192,7 +234,8 @@ def _several(
     words = [passage.words[at] for at in positions]
     head = words[0]
     persons = [passage.is_person(word) for word in words]
-    if cue >= 2 or tail == 2:
+    # "Child Posttraumatic Stress": what a relation or a birth stands beside may be a thing's name.
+    if cue == 3 or ((cue == 2 or tail == 2) and any(persons)):
         return True, cue == 3 or any(persons)
     if evidence.is_thing(passage, positions[0], positions[-1]) or any(
         word.text in passage.things for word in words
@@ -238,10 +281,11 @@ def _weighed(
     if all(passage.words[at].low in NOT_NAMES for at in positions):  # "Guten Morgen"
         return False, False
     chance = evidence.chance(passage, positions, cue, tail, has_article=has_article)
-    if LIKELY_IN_COMPANY <= chance < LIKELY:
+    likely = LIKELY_IN.get(passage.code or "", LIKELY)
+    if LIKELY_IN_COMPANY <= chance < likely:
         passage.unsure.append((positions[0], positions[-1]))
     is_sure = chance >= SURE and all(passage.is_person(passage.words[at]) for at in positions)
-    return chance >= LIKELY, is_sure
+    return chance >= likely, is_sure
 
 
 def _is_org(passage: Passage, first: int, last: int) -> bool:

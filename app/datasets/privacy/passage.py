@@ -1,6 +1,7 @@
 """A text's words and what stands around them: what the rules for names ask of it."""
 
 import re
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from functools import lru_cache
 
@@ -26,10 +27,10 @@ from app.datasets.privacy.words import (
     TITLES,
 )
 
-_UPPER = "A-ZÀ-ÖØ-ÞĀĂĄĆĈĊČĎĐĒĔĖĘĚĜĞĠĢĤĦĨĪĬĮİĴĶĹĻĽĿŁŃŅŇŌŎŐŒŔŖŘŚŜŞŠŢŤŦŨŪŬŮŰŲŴŶŸŹŻŽ"
+UPPER = "A-ZÀ-ÖØ-ÞĀĂĄĆĈĊČĎĐĒĔĖĘĚĜĞĠĢĤĦĨĪĬĮİĴĶĹĻĽĿŁŃŅŇŌŎŐŒŔŖŘŚŜŞŠŢŤŦŨŪŬŮŰŲŴŶŸŹŻŽ"
 _WORD = re.compile(
     r"(?:[ldjnmstcLJNMSTC]|[Qq]u)['’](?=[^\W\d_]{2})"  # an elided word stands for itself
-    rf"|(?<!\w)(?:[{_UPPER}]\.(?:-?[{_UPPER}]\.)*|[^\W\d_]+(?:['’‘-][^\W\d_]+)*)(?:['’]s(?!\w))?(?![\d_])"
+    rf"|(?<!\w)(?:[{UPPER}]\.(?:-?[{UPPER}]\.)*|[^\W\d_]+(?:['’‘-][^\W\d_]+)*)(?:['’]s(?!\w))?(?![\d_])"
 )
 # What stands before a colon that a name follows.
 LABELS = (
@@ -49,10 +50,10 @@ LABELS = (
 _LABELLED = re.compile(
     rf"(?:^|[^\w])(?:{LABELS})\s*(?:\([^)\n]{{0,20}}\)\s*)?[:=]\s*$", re.IGNORECASE
 )
-FIRST_LAST = rf"[{_UPPER}][^\W\d_]*(?:[ '’-](?:(?:van|von|de|der|den|la|le|du|di|da|el)\s)*[{_UPPER}][^\W\d_]*){{0,2}}"
+FIRST_LAST = rf"[{UPPER}][^\W\d_]*(?:[ '’-](?:(?:van|von|de|der|den|la|le|du|di|da|el)\s)*[{UPPER}][^\W\d_]*){{0,2}}"
 _FOLLOWED = re.compile(
     r"\s?[,(]{1,2}\s?(?:born|dob\b|d\.o\.b|geb|né|nacid|aged?\s\d|\*|year\s\d|klasse\s|class\s|clase\s"
-    r"|\+?\(?\d[\d ()./-]{6}|\d{1,3}\s(?:years?|jahre?|ans|años|jaar)\b|\d{1,2}[./-]\d)",
+    r"|\+?\(?\d(?:[ ()./-]{0,2}\d){6}|\d{1,3}\s(?:years?|jahre?|ans|años|jaar)\b|\d{1,2}[./-]\d)",
     re.IGNORECASE,
 )
 _VOCATIVE = re.compile(
@@ -173,6 +174,8 @@ class Passage:
         self.unsure: list[tuple[int, int]] = []
         # Words that stand in small letters here: their capital elsewhere comes from the sentence.
         self.small = frozenset(word.text for word in self.words if word.text.islower())
+        # How often each word stands here as it is written.
+        self.times = Counter(word.text for word in self.words if word.is_capital)
 
     def is_title(self, word: Word) -> bool:
         # One letter is a title in one language and somebody's initial in the others.
@@ -199,6 +202,16 @@ class Passage:
             and self.words[at].low not in NOT_NAMES
             and not self.is_title(self.words[at])
             for at in self._line(first, last)
+        )
+
+    def num_capitals(self, first: int, last: int) -> int:
+        """Count the common words with capitals near these, which titles have and sentences not."""
+        return sum(
+            word.is_capital
+            and not word.is_initial
+            and not self.starts_sentence(word)
+            and self.is_common(word)
+            for word in (self.words[at] for at in self._line(first, last))
         )
 
     def _line(self, first: int, last: int) -> Iterator[int]:
