@@ -31,6 +31,22 @@ document.addEventListener("keydown", (event) => {
   }
 });
 
+// Somebody goes to another page: what watches a worker does not load this one anew meanwhile, which
+// would take the click back. A link may turn out to be a download, and then this page stays.
+let leftAt = -Infinity;
+const leaves = (event) => {
+  if (!event.defaultPrevented) leftAt = performance.now();
+};
+document.addEventListener("submit", leaves);
+document.addEventListener("click", (event) => {
+  const link = event.target.closest("a[href]");
+  const isPlain = event.button === 0 && !(event.metaKey || event.ctrlKey || event.shiftKey);
+  if (link && isPlain && !link.getAttribute("href").startsWith("#")) leaves(event);
+});
+document.addEventListener("htmx:before:response", (event) => {
+  if (performance.now() - leftAt < 20_000) event.preventDefault();
+});
+
 document.querySelector("[data-error-summary]")?.focus();
 
 // A screen reader says what changes on a page, not what was there when it came.
