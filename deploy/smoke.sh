@@ -74,6 +74,8 @@ end() {
   [ $code -eq 0 ] || say "logs: $work/logs"
 }
 trap end EXIT
+# Ended from outside is not ended well.
+trap 'exit 130' INT TERM
 
 etude() { compose exec -T web etude "$@"; }
 api() { # METHOD PATH [curl options]

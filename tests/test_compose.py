@@ -72,6 +72,15 @@ def test_images_bear_the_version() -> None:
     assert f"## {version} – " in (ROOT / "CHANGELOG.md").read_text()
 
 
+def test_caddy_reaches_the_web_where_it_is_believed() -> None:
+    web, caddy = SERVICES["web"], SERVICES["caddy"]
+    aliases = {name for name, each in web["networks"].items() if each.get("aliases") == ["etude"]}
+    assert aliases == {"proxy"}, "Caddy would have another address than the one that is trusted"
+    assert "reverse_proxy etude:8000" in (ROOT / "deploy/compose/Caddyfile").read_text()
+    address = caddy["networks"]["proxy"]["ipv4_address"]
+    assert f"{address}/32" in web["environment"]["ETUDE_TRUSTED_PROXIES"]
+
+
 def test_the_web_sees_the_name_of_its_machine() -> None:
     assert SERVICES["web"]["uts"] == "host"
     assert "hostname" not in SERVICES["web"]
