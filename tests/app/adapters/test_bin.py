@@ -158,7 +158,7 @@ def test_what_a_job_needs_does_not_go_to_the_bin(
     db: Session, owner: User, adapter: Adapter
 ) -> None:
     make_job(db, user=owner, name="Further", start_adapter_id=adapter.id)
-    with pytest.raises(Conflict, match="“Further” starts from this adapter"):
+    with pytest.raises(Conflict, match="“Further” starts from this trained model"):
         adapter_bin.put(db, owner, adapter)
 
 

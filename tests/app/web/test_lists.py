@@ -214,8 +214,9 @@ def test_a_deleted_adapter_can_be_had_back_or_erased(
     client.post(f"/adapters/{adapter.id}/delete")
     erased = client.post(f"/bin/adapters/{adapter.id}/erase")
     assert "The bin is empty." in erased.text
+    number = adapter.id
     db.expire_all()
-    assert db.get(Adapter, adapter.id) is None
+    assert db.get(Adapter, number) is None
 
 
 def test_at_once_is_at_once(client: TestClient, db: Session, owner: User) -> None:
@@ -252,5 +253,6 @@ def test_a_program_erases_at_once(client: TestClient, db: Session, owner: User) 
         f"/v1/models/{adapter.public_name}", headers={"Authorization": f"Bearer {token}"}
     )
     assert answer.json() == {"id": adapter.public_name, "object": "model", "deleted": True}
+    number = adapter.id
     db.expire_all()
-    assert db.get(Adapter, adapter.id) is None
+    assert db.get(Adapter, number) is None

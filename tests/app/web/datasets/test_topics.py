@@ -32,7 +32,7 @@ def checked(db: Session, **columns: Any) -> DatasetVersion:
 
 def page_of(client: TestClient, db: Session, version: DatasetVersion) -> str:
     sign_in(client, db, version.dataset.owner)
-    return client.get(f"/versions/{version.id}").text
+    return client.get(f"/versions/{version.id}/check").text
 
 
 def test_topics_are_shown_with_their_counts(client: TestClient, db: Session) -> None:
