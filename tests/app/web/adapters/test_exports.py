@@ -235,7 +235,7 @@ def test_commands_name_the_file_that_there_is(
             browser.get(f"/adapters/{adapter.id}/use", params={"program": key}).text
             for key in ("llama.cpp", "lm-studio")
         ]
-        return {each for page in pages for each in re.findall(r"questions-(\w+)\.gguf", page)}
+        return {each for page in pages for each in re.findall(r"questions-(q\w+)\.gguf", page)}
 
     assert named() == {"q8_0"}
     four = {"form": ExportForm.GGUF_MERGED, "quantization": Quantization.Q4_K_M}
