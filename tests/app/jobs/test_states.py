@@ -41,7 +41,7 @@ def test_a_list_shows_each_job_in_the_group_of_its_state(db: Session) -> None:
     user = make_user(db)
     jobs = []
     for status, desired in STANDS:
-        held = {"worker_id": "gpu-0", "lease_until": datetime.now(UTC)}
+        held: dict[str, Any] = {"worker_id": "gpu-0", "lease_until": datetime.now(UTC)}
         is_held = status is JobStatus.RUNNING
         job = make_job(db, user=user, status=status, desired=desired, **held if is_held else {})
         jobs.append(job)
