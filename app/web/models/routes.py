@@ -22,6 +22,7 @@ from app.web.multipart import Received, received
 from app.web.render import page
 
 router = APIRouter(prefix="/models")
+_WHOLE_LIST: dict[str, str] = {}  # an address that asks for no part of it
 
 
 @router.get("")
@@ -153,5 +154,5 @@ def _page(
     typed: dict[str, str] | None = None,
     errors: dict[str, str] | None = None,
 ) -> Response:
-    shown = models_page(db, user, query if query is not None else {}, typed, errors)
+    shown = models_page(db, user, _WHOLE_LIST if query is None else query, typed, errors)
     return page("models/list.html", user, status=status, page=shown)

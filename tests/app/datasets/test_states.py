@@ -89,12 +89,12 @@ def test_a_list_finds_each_version_by_its_state(
     for status, of_review in product(VersionStatus, [None, *ReviewStatus]):
         if of_review is not None and status is not VersionStatus.READY:
             continue
-        held = status in (VersionStatus.INSPECTING, VersionStatus.BUILDING)
-        lease: dict[str, Any] = {"lease_until": until} if held else {}
+        is_held = status in (VersionStatus.INSPECTING, VersionStatus.BUILDING)
+        lease: dict[str, Any] = {"lease_until": until} if is_held else {}
         version = make_dataset_version(db, user=user, status=status, decided=False, **lease)
         if of_review is not None:
-            held = of_review in (ReviewStatus.SCANNING, ReviewStatus.REPLACING)
-            lease = {"lease_until": until} if held else {}
+            is_held = of_review in (ReviewStatus.SCANNING, ReviewStatus.REPLACING)
+            lease = {"lease_until": until} if is_held else {}
             db.add(PrivacyReview(version_id=version.id, status=of_review, **lease))
     db.commit()
     rows = db.execute(versions.newest(user)).all()

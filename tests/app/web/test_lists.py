@@ -203,6 +203,7 @@ def test_a_deleted_adapter_can_be_had_back_or_erased(
     client: TestClient, db: Session, owner: User
 ) -> None:
     adapter = make_adapter(db, user=owner, name="Nights")
+    number = adapter.id
     sign_in(client, db, owner)
     page = client.get(f"/adapters/{adapter.id}").text
     assert "erased at once and do not come back" in page
@@ -214,8 +215,7 @@ def test_a_deleted_adapter_can_be_had_back_or_erased(
     client.post(f"/adapters/{adapter.id}/delete")
     erased = client.post(f"/bin/adapters/{adapter.id}/erase")
     assert "The bin is empty." in erased.text
-    number = adapter.id
-    db.expire_all()
+    db.expunge_all()
     assert db.get(Adapter, number) is None
 
 
@@ -247,12 +247,12 @@ def test_who_may_not_restore_is_not_offered_it(
 
 def test_a_program_erases_at_once(client: TestClient, db: Session, owner: User) -> None:
     adapter = make_adapter(db, user=owner)
+    number = adapter.id
     token = auth.create_token(db, owner, "ward")
     db.commit()
     answer = client.delete(
         f"/v1/models/{adapter.public_name}", headers={"Authorization": f"Bearer {token}"}
     )
     assert answer.json() == {"id": adapter.public_name, "object": "model", "deleted": True}
-    number = adapter.id
-    db.expire_all()
+    db.expunge_all()
     assert db.get(Adapter, number) is None
