@@ -18,8 +18,9 @@ _MORNING_HOUR, _AT_LEAST = 8, timedelta(hours=10)
 MOST_BARS = 40
 _MOST_TICKS = 7
 _STEPS = (1, 2, 3, 4, 6, 12)
-# Percent of the width: a shorter job is still to be seen, and no label is cut at the right edge.
-_LEAST_WIDTH, _LAST_LABEL = 0.6, 94.0
+# Percent of the width: a shorter job is still to be seen. On a phone, too, no hour's label lies on
+# the word "now" or is cut at the right edge.
+_LEAST_WIDTH, _FIRST_LABEL, _LAST_LABEL = 0.6, 15.0, 94.0
 OTHERS, EVALUATION = "Another department", "An evaluation"
 
 
@@ -196,5 +197,4 @@ def _ticks(window: _Window) -> list[Tick]:
             ticks.append(
                 Tick(left, f"{local:%a}" if is_midnight else f"{local:%H:%M}", is_midnight)
             )
-    # The first stands where "now" does, unless there is room for both.
-    return [tick for tick in ticks if tick.left > 100 - _LAST_LABEL]
+    return [tick for tick in ticks if tick.left > _FIRST_LABEL]
