@@ -337,7 +337,7 @@ def test_a_person_says_how_a_quiz_and_a_chat_are_read(
     client.post(f"{address}/read-again", data=each)
     read_all(db)
     page = client.get(address)
-    assert page.text.count("b) Blood pressure") == 1
+    assert "b) Blood pressure" in page.text
     assert page.text.count('<option value="letters" selected>') == 1
 
     days = "".join(
