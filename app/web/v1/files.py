@@ -193,8 +193,15 @@ def _object(form: Received, field: str) -> Any:
 
 def _files(form: Received) -> dict[str, FileChoices]:
     """Read what was chosen for single files of a ZIP: {"a.gift": {"options": "letters"}}."""
+    sent = _object(form, "x_files")
+    if "x_files" not in form.fields:  # OpenAI's client names each value: x_files[a.gift][options]
+        said = dict[str, dict[str, str]]()
+        for key, value in sent.items():
+            name, _, choice = key.rpartition("][")
+            said.setdefault(name, {})[choice] = value
+        sent = said
     try:
-        return _FILES.validate_python(_object(form, "x_files"))
+        return _FILES.validate_python(sent)
     except ValidationError as error:
         problem = error.errors(include_url=False)[0]
         field = ".".join(["x_files", *map(str, problem["loc"])])

@@ -356,8 +356,8 @@ def test_a_person_says_how_a_quiz_and_a_chat_are_read(
     client.post(f"{address}/read-again", data=each)
     read_all(db)
     page = client.get(address)
-    answers = re.findall(r'class="is-answer"><div class="cell">(.*)</div>', page.text)
-    assert answers == ["Blood pressure", "b) Blood pressure"]
+    for answer in ("Blood pressure", "b) Blood pressure"):
+        assert page.text.count(f'class="is-answer"><div class="cell">{answer}</div>') == 1
     assert page.text.count('<option value="letters" selected>') == 1
 
     days = "".join(
