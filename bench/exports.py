@@ -156,14 +156,13 @@ def _make(adapter_id: int, form: str, quantization: str) -> dict[str, Any]:
 def _asked(adapter_id: int, form: str, quantization: str) -> dict[str, Any]:
     from app.adapters import exports
     from app.core import db, wakeup
-    from app.core.models import Adapter, ExportForm, ExportStatus, Quantization
+    from app.core.models import Adapter, ExportForm, ExportStatus, Quantization, User
 
     with db.session() as session:
         adapter = session.get(Adapter, adapter_id)
         assert adapter is not None
-        row = exports.request(
-            session, adapter.owner, adapter, ExportForm(form), Quantization(quantization)
-        )
+        owner = session.get_one(User, adapter.owner_id)
+        row = exports.request(session, owner, adapter, ExportForm(form), Quantization(quantization))
         session.commit()
         wakeup.hint("cpu")
         _until_over(session, row)

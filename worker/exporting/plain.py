@@ -301,7 +301,7 @@ def main() -> None:
     asked = json.load(sys.stdin)
     model = load(asked["model"], asked.get("adapter"))
     folder = asked.get("adapter") or asked["model"]
-    answer = {
+    answer: dict[str, Any] = {
         "scores": scores(model, asked["rows"], asked["starts"]),
         "tokens": tokens(folder, asked["texts"], asked["question"]),
     }

@@ -8,7 +8,7 @@ weights.json). What a feature is called here is what it is called there.
 import json
 import math
 import re
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator
 from functools import cache
 from pathlib import Path
@@ -329,7 +329,7 @@ def _weights() -> dict[str, float]:
 @cache
 def _sum(sets: tuple[str, ...]) -> dict[str, float]:
     """Add up what sets of weights say of each feature."""
-    total: Counter[str] = Counter()
+    total: defaultdict[str, float] = defaultdict(float)
     for name, weight in _weights().items():
         group, _, feature = name.partition(" ")
         if group in sets:

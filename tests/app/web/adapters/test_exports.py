@@ -238,7 +238,7 @@ def test_commands_name_the_file_that_there_is(
         return {each for page in pages for each in re.findall(r"questions-(q\w+)\.gguf", page)}
 
     assert named() == {"q8_0"}
-    four = {"form": ExportForm.GGUF_MERGED, "quantization": Quantization.Q4_K_M}
+    four: dict[str, Any] = {"form": ExportForm.GGUF_MERGED, "quantization": Quantization.Q4_K_M}
     ready(db, adapter, **four)
     assert named() == {"q4_k_m"}
     ready(db, adapter, **four | {"quantization": Quantization.Q8_0})
