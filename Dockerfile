@@ -32,12 +32,14 @@ RUN cd /venv/lib/python3.11/site-packages \
         ln -sf "${each##*/}" "${each%.*.*}" && ln -sf "${each##*/}" "${each%.so.*}.so"; done \
     && strip --strip-unneeded typst/*.so pyarrow/libarrow.so.* pyarrow/libarrow_compute.so.* \
         pyarrow/libparquet.so.* pyarrow/libarrow_substrait.so.* tokenizers/*.so pypdfium2_raw/*.so \
-    && find sqlalchemy yaml regex selectolax python_calamine safetensors -name '*.so' \
-        -exec strip --strip-unneeded {} + \
+    && find sqlalchemy yaml regex selectolax python_calamine safetensors aiohttp multidict yarl frozenlist \
+        propcache -name '*.so' -exec strip --strip-unneeded {} + \
+    && find botocore/data -mindepth 1 -maxdepth 1 -type d ! -name s3 -exec rm -rf {} + \
     && find . -name '*.c' -o -name '*.pyx' | xargs rm -f \
     && /venv/bin/python -c 'import celery, lxml.etree, numpy, pyarrow.compute, pyarrow.csv, pyarrow.json, \
 pyarrow.parquet, pypdfium2, python_calamine, regex, rich.traceback, sacrebleu, safetensors, selectolax.lexbor, \
-sqlalchemy.orm, tokenizers, typst, yaml'
+s3fs, sqlalchemy.orm, tokenizers, typst, yaml, botocore.session; \
+botocore.session.get_session().get_service_model("s3")'
 
 # PyPI's torch brings the CUDA packages; where PIP_FIND_LINKS names a folder with a CPU wheel of the
 # same version, pip takes that one; a base image may set it, or --build-arg with a folder inside the

@@ -102,7 +102,7 @@ def test_the_estimate_is_of_such_a_job(
         data=form | {"start_adapter_id": "999"},
         headers={"HX-Request": "true"},
     )
-    assert "There is no such adapter" in gone.text
+    assert "There is no such trained model" in gone.text
 
 
 @pytest.mark.parametrize("typed", ["999", "x", "1e3"])
@@ -113,7 +113,7 @@ def test_an_adapter_that_is_not_there_is_a_sentence_beside_the_form(
     count = len(db.scalars(select(Job)).all())
     answer = client.post("/jobs/new", data=form_of(db, owner, first, start_adapter_id=typed))
     assert answer.status_code == 422
-    assert answer.text.count("There is no such adapter; it may have been deleted.") == 2
+    assert answer.text.count("There is no such trained model; it may have been deleted.") == 2
     assert 'start_adapter_id" value' not in answer.text
     assert len(db.scalars(select(Job)).all()) == count
 
@@ -141,7 +141,7 @@ def test_strangers_and_viewers_cannot_train_it_further(
     sign_in(client, db, stranger)
     assert client.get(f"/jobs/new?start_adapter={first.id}").status_code == 404
     answer = client.post("/jobs/new", data=form | {"version_id": str(theirs.id)})
-    assert (answer.status_code, "no such adapter" in answer.text) == (422, True)
+    assert (answer.status_code, "no such trained model" in answer.text) == (422, True)
     sign_in(client, db, make_user(db, role=Role.VIEWER))
     page = client.get(f"/adapters/{first.id}")
     assert (page.status_code, "Train it further" in page.text) == (200, False)
