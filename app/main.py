@@ -267,13 +267,14 @@ class _ErrorPage:
     code: int
     request_id: str
     at: str
+    way_on: tuple[str, str]  # a button's words, and the page that it leads to
 
 
 async def _app_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, AppError)
     if isinstance(error, NotSignedIn):
         return _to_sign_in(request)
-    return await _error_page(request, error.status, error.message, error.headers)
+    return await _error_page(request, error.status, error.message, error.headers, error.way_on)
 
 
 async def _unreadable_request(request: Request, error: Exception) -> Response:
@@ -346,15 +347,18 @@ def _to_sign_in(request: Request) -> Response:
 
 
 async def _error_page(
-    request: Request, status: int, message: str, headers: Mapping[str, str] | None = None
+    request: Request,
+    status: int,
+    message: str,
+    headers: Mapping[str, str] | None = None,
+    way_on: tuple[str, str] = AppError.way_on,
 ) -> Response:
     # A script of ours shows the sentence beside what it was about.
     is_script = "x-script" in request.headers
     if is_script or "text/html" not in request.headers.get("accept", "text/html"):
         return PlainTextResponse(message + "\n", status_code=status, headers=headers)
-    shown = _ErrorPage(
-        message, status, request.state.request_id, at=time.strftime("%Y-%m-%d %H:%M:%S %Z")
-    )
+    at = time.strftime("%Y-%m-%d %H:%M:%S %Z")
+    shown = _ErrorPage(message, status, request.state.request_id, at, way_on)
     user = None if status >= 500 else await run_in_threadpool(_user_of, request)
     return page("error.html", user, status=status, headers=headers, page=shown)
 

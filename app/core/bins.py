@@ -11,7 +11,7 @@ from datetime import datetime, timedelta
 from sqlalchemy import ColumnElement
 
 from app.core import clock, settings
-from app.core.errors import NotFound
+from app.core.errors import InBin
 from app.core.models import Binned
 
 
@@ -26,9 +26,9 @@ def is_over(table: type[Binned]) -> ColumnElement[bool]:
     return table.binned_at < clock.NOW - timedelta(days=settings.get().bin_days)
 
 
-def in_the_bin(name: str) -> NotFound:
+def in_the_bin(name: str) -> InBin:
     """Return the error for what is asked for although it is in the bin."""
-    return NotFound(f"“{name}” is in the bin. Restore it there to use it again.")
+    return InBin(f"“{name}” is in the bin. Restore it there to use it again.")
 
 
 def is_disk_short() -> bool:

@@ -17,6 +17,8 @@ class AppError(Exception):
     status = 400
     code = "invalid_request"
     retry_seconds: int | None = None  # when the same request may succeed
+    # Where a person who has only this sentence before them goes on: the button's words, and a page.
+    way_on = ("Go to the start page", "/")
 
     def __init__(
         self,
@@ -109,6 +111,12 @@ class NotFound(AppError):
 
     status = 404
     code = "not_found"
+
+
+class InBin(NotFound):
+    """It was deleted, and may be had back."""
+
+    way_on = ("Open the bin", "/bin")
 
 
 class Conflict(AppError):

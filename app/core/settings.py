@@ -358,7 +358,7 @@ def joined(data_dir: Path | None = None) -> Joined | None:
     file = place.expanduser() / "secrets" / JOINED_FILE
     try:
         return Joined.model_validate_json(file.read_bytes())
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return None
     except (OSError, ValidationError) as error:
         raise SystemExit(f"etude: {file} cannot be read: {str(error).splitlines()[0]}") from None

@@ -6,9 +6,8 @@ act on the jobs of every department (`get_any`).
 """
 
 from collections.abc import Sequence
-from itertools import islice
 
-from sqlalchemy import Select, func, select
+from sqlalchemy import Select, select
 from sqlalchemy import delete as sql_delete
 from sqlalchemy.orm import Session, defer, lazyload, selectinload
 from sqlalchemy.orm.interfaces import ORMOption
@@ -33,7 +32,6 @@ from app.datasets import examples, versions
 from app.datasets import states as data_states
 from app.datasets.privacy import reviews
 from app.jobs import limits, plans, practice, start, states
-from app.jobs.queue_view import Outlook
 from app.jobs.rights import require_control
 from app.jobs.stream import say
 from app.people.auth import can_edit
@@ -130,26 +128,6 @@ def list_jobs(
     if before_id is not None:
         query = query.where(Job.id < before_id)
     return list(db.scalars(query))
-
-
-def next_in_queue(db: Session, user: User, queue: Outlook, limit: int) -> tuple[list[Job], int]:
-    """Return the first jobs that wait and a person may see, and how many more there are."""
-    # The queue may be some seconds old: what waits is what the table says.
-    waiting = visible(user).where(Job.status == JobStatus.QUEUED).options(*BARE)
-    num_waiting = db.scalar(waiting.with_only_columns(func.count(Job.id))) or 0
-    mine = (job_id for job_id, department in queue.waiting if department == user.department_id)
-    found: dict[int, Job] = {}
-    # One that has begun since leaves room for the next.
-    while len(found) < limit and (some := list(islice(mine, limit))):
-        found |= {job.id: job for job in db.scalars(waiting.where(Job.id.in_(some)))}
-    known = {job_id: place for place, (job_id, _) in enumerate(queue.waiting)} if found else {}
-    order = sorted(found, key=lambda job_id: known[job_id])[:limit]
-    if len(order) < min(limit, num_waiting):  # the newest are not in it yet
-        more = waiting.where(Job.id.not_in(order)).order_by(Job.id).limit(limit - len(order))
-        later = list(db.scalars(more))
-        found |= {job.id: job for job in later}
-        order += [job.id for job in later]
-    return [found[job_id] for job_id in order], num_waiting - len(order)
 
 
 def create(

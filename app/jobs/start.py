@@ -149,6 +149,6 @@ def of_job(job: Job) -> Adapter | None:
 
 def _in_the_bin(adapter: Adapter) -> str:
     return (
-        f"The adapter “{adapter.name}”, from which this job starts, is in the bin; restore it "
-        "there, or start from another one."
+        f"The trained model “{adapter.name}”, from which this job starts, is in the bin; restore "
+        "it there, or start from another one."
     )

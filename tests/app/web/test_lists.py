@@ -209,7 +209,8 @@ def test_a_deleted_adapter_can_be_had_back_or_erased(
     assert "erased at once and do not come back" in page
     gone = client.post(f"/adapters/{adapter.id}/delete")
     assert "“Nights” is in the bin until" in gone.text
-    assert client.get(f"/adapters/{adapter.id}/ask").status_code == 404
+    missing = client.get(f"/adapters/{adapter.id}/ask")
+    assert (missing.status_code, '<a class="button" href="/bin">' in missing.text) == (404, True)
     assert "Its trained model is in the bin" in client.get(f"/jobs/{adapter.job_id}").text
     assert client.post(f"/bin/adapters/{adapter.id}/restore").status_code == 200
     client.post(f"/adapters/{adapter.id}/delete")

@@ -168,9 +168,9 @@ def test_pages_say_what_came_from_what_and_what_before_means(
     job.practised_before = {"num_moved": 3, "num_left_out": 0, "is_checked": True}
     db.commit()
     waiting = client.get(f"/jobs/{job.id}").text
-    assert f'Started from the adapter <a href="/adapters/{first.id}">Ward &amp; co</a>.' in waiting
-    assert "what that adapter could already do, not the starting model alone" in waiting
-    assert "the adapter “Ward &amp; co” and yours answer three test questions here" in waiting
+    assert f'Started from <a href="/adapters/{first.id}">Ward &amp; co</a>.' in waiting
+    assert "could already do, not the starting model alone" in waiting
+    assert "“Ward &amp; co” and yours answer three test questions here" in waiting
     assert "(43 examples to practise, 7 to test)" in waiting
     assert "3 rows of the test set had been practised" in waiting
     refused = client.post(f"/adapters/{first.id}/delete")
@@ -186,16 +186,17 @@ def test_pages_say_what_came_from_what_and_what_before_means(
     db.commit()
     assert "Before this job" in client.get(f"/jobs/{job.id}").text
     shown = client.get(f"/adapters/{second.id}").text
-    assert f'Started from the adapter <a href="/adapters/{first.id}">Ward &amp; co</a>.' in shown
+    assert f'Started from <a href="/adapters/{first.id}">Ward &amp; co</a>.' in shown
     assert "Before: Ward &amp; co</h4>" in shown
-    assert "no better on the test questions than the adapter that it started from" in shown
+    assert "no better on the test questions than the trained model that it started from" in shown
     assert f'Trained further from it: <a href="/adapters/{second.id}">Second</a>' in (
         client.get(f"/adapters/{first.id}").text
     )
     assert "Trained further from it" in client.get(f"/jobs/{first.job_id}").text
     # What is gone is still named.
-    assert client.post(f"/adapters/{first.id}/delete", follow_redirects=False).status_code == 303
-    assert "Started from the adapter Ward &amp; co (deleted since)." in (
+    gone = client.post(f"/adapters/{first.id}/delete", data={"at_once": "1"})
+    assert "Erased for good." in gone.text
+    assert "Started from Ward &amp; co (deleted since)." in (
         client.get(f"/adapters/{second.id}").text
     )
     copied = client.get(f"/jobs/new?copy_of={job.id}").text

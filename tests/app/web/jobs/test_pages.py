@@ -30,7 +30,6 @@ from app.core.models import (
 from app.training.config import PRESETS, proposed_learning_rate
 from app.training.plan.machine import DeviceInfo
 from tests.app.datasets.test_lengths import byte_model
-from tests.app.web.jobs.test_event_stream import make_running
 from tests.app.web.pages import READS_HTML, sign_in
 from tests.factories import (
     make_base_model,
@@ -74,25 +73,6 @@ def test_a_new_job_proposes_a_model_of_the_catalogue(
 
 
 # --- one job -------------------------------------------------------------------------------
-
-
-def test_home_shows_who_is_next_in_line_and_how_many_follow(
-    client: TestClient, db: Session, owner: User
-) -> None:
-    version = make_dataset_version(db, user=owner)
-    training = make_running(db, owner)
-    waiting = [
-        make_job(db, user=owner, version=version, name=f"Waits {number}", priority=-number)
-        for number in range(7)
-    ]
-    make_job(db, user=make_user(db, department=make_department(db, "Surgery")), name="Theirs")
-    page = sign_in(client, db, owner).get("/").text
-    shown = re.findall(r'href="/jobs/(\d+)"', page)
-    assert [int(number) for number in shown] == [
-        training.id,
-        *(job.id for job in reversed(waiting[2:])),
-    ]
-    assert '<a href="/queue">2 more jobs waiting</a>' in page
 
 
 def test_a_job_page_has_its_points_and_works_without_javascript(
