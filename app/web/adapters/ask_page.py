@@ -243,7 +243,7 @@ def ask_page(
         turns=turns,
         conversation=conversation,
         history="" if is_kept else as_history(history),
-        form=form or _form_of(conversation, known),
+        form=form or _form_of(db, conversation, known),
         beside=beside_options(db, user, adapter),
         freedoms=list(FREEDOM_WORDS.items()),
         tests=tests[:NUM_TESTS],
@@ -438,13 +438,15 @@ def unavailable(stands: Sequence[answering.AnswererState]) -> str:
     return ""
 
 
-def _form_of(conversation: Conversation | None, known: Source) -> AskForm:
+def _form_of(db: Session, conversation: Conversation | None, known: Source) -> AskForm:
     if conversation is None:
         return AskForm(instruction=known.instruction)
     beside = conversation.beside.value
     if conversation.beside is Beside.ADAPTER:
-        other = conversation.beside_adapter_id
-        beside = f"adapter-{other}" if other else Beside.BASE.value
+        number = conversation.beside_adapter_id
+        other = db.get(Adapter, number) if number else None
+        is_there = other is not None and other.binned_at is None
+        beside = f"adapter-{number}" if is_there else Beside.BASE.value
     freedom = min(
         conversations.FREEDOMS,
         key=lambda name: abs(conversations.FREEDOMS[name] - conversation.temperature),

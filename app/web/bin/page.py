@@ -28,7 +28,7 @@ class Line:
     binned_at: datetime
     binned_by: str
     kept_until: datetime
-    may_act: bool
+    can_control: bool
 
 
 @dataclass(frozen=True)
@@ -68,7 +68,7 @@ def _job(user: User, row: Job, people: dict[int, str]) -> Line:
         binned_at=row.binned_at,
         binned_by=people.get(row.binned_by_id or 0, ""),
         kept_until=bins.kept_until(row),
-        may_act=rights.may_control(user, row),
+        can_control=rights.may_control(user, row),
     )
 
 
@@ -84,5 +84,5 @@ def _adapter(user: User, row: Adapter, people: dict[int, str]) -> Line:
         binned_at=row.binned_at,
         binned_by=people.get(row.binned_by_id or 0, ""),
         kept_until=bins.kept_until(row),
-        may_act=adapter_bin.may_restore(user),
+        can_control=adapter_bin.may_restore(user),
     )

@@ -193,7 +193,8 @@ from worker.exporting.__main__ import confine
 from worker.exporting.requests import Make, Sources
 sources = Sources(base=site["folder"], base_sha256="", base_name="", adapter=site["folder"],
                   adapter_sha256="")
-confine(Make(sources=sources, form="merged", quantization="bf16", name="", out=site["work"]))
+confine(Make(sources=sources, form="merged", quantization="bf16", name="", title="",
+             out=site["work"]))
 """,
     "export opened": """
 from pathlib import Path
