@@ -42,6 +42,7 @@ from app.web.adapters import (
 )
 from app.web.adapters import routes as adapters
 from app.web.bin import routes as bin_routes
+from app.web.compression import Compression
 from app.web.confirmations import Confirmations
 from app.web.datasets import routes as datasets
 from app.web.datasets import upload_routes
@@ -151,6 +152,7 @@ def create_app() -> FastAPI:
     app.mount("/static", _StaticFiles(directory=STATIC_DIR), name="static")
     # The last one added meets a request first.
     app.add_middleware(Confirmations)
+    app.add_middleware(Compression)
     app.add_middleware(BodyLimit)
     app.add_middleware(BodyGuard)
     app.add_middleware(CrossOriginGuard)

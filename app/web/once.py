@@ -17,6 +17,7 @@ from fastapi.responses import RedirectResponse
 from app.core import secrets, settings
 from app.core.models import User
 from app.people import auth
+from app.web.compression import AS_IT_IS
 
 _COOKIE = "etude_once"
 _KEY_FILE = "shown-once-key"
@@ -54,6 +55,7 @@ def taken(request: Request, user: User) -> dict[str, str]:
 def forget(request: Request, response: Response) -> Response:
     """Take back what was sent for a page."""
     if auth.cookie_of(request, _COOKIE):
+        response.headers.update(AS_IT_IS)
         response.delete_cookie(
             auth.cookie_name(_COOKIE),
             secure=settings.get().secure_cookies,

@@ -16,6 +16,7 @@ from app.people import auth, browsers, passwords, sessions
 from app.people.auth import CurrentUser
 from app.web import once
 from app.web.account.page import SetupPage, SignInPage, account_page
+from app.web.compression import AS_IT_IS
 from app.web.forms import MailForm, NameForm, PasswordForm, SetupForm, SignInForm
 from app.web.proxies import address_of, is_exposed
 from app.web.render import page
@@ -78,7 +79,9 @@ def sign_out(db: Db, request: Request) -> Response:
 @router.get("/setup/{secret}")
 def show_setup(db: Db, request: Request, secret: str) -> Response:
     """Ask a person with a one-time link for a password."""
-    return _setup_page(request, secret, auth.setup_link_user(db, secret), SetupForm())
+    response = _setup_page(request, secret, auth.setup_link_user(db, secret), SetupForm())
+    response.headers.update(AS_IT_IS)
+    return response
 
 
 @router.post("/setup/{secret}")

@@ -62,7 +62,7 @@ def draw(
         address = f"/adapters/{first.id}" if first.id else ""
         origin.append(Node("Trained further from", first.name, 1, 2, address))
     made_by = Node("Job", job.name if job else "deleted", 2, 0, f"/jobs/{job.id}" if job else "")
-    here = Node("Adapter", adapter.name, 3, 0, is_here=True)
+    here = Node("Trained model", adapter.name, 3, 0, is_here=True)
     data = _data(job) if job else []
     results = _results(adapter, trained_from, taking)
     lines = [

@@ -14,8 +14,8 @@ from app.jobs.queue_view import Outlook
 
 # Until the first morning that is so far away.
 _MORNING_HOUR, _AT_LEAST = 8, timedelta(hours=10)
-# More bars in a row are thinner than anybody can tell apart; the list above has all jobs.
-MOST_BARS = 40
+# More machines, and more bars in a row, are more than anybody looks at; the list has all jobs.
+MOST_LANES, MOST_BARS, _MOST_BARS_IN_ALL = 16, 40, 120
 _MOST_TICKS = 7
 _STEPS = (1, 2, 3, 4, 6, 12)
 # Percent of the width: a shorter job is still to be seen. On a phone, too, no hour's label lies on
@@ -72,6 +72,7 @@ class Timeline:
     lanes: list[Lane]
     ticks: list[Tick]
     until: str
+    num_more: int  # machines that are not drawn
 
 
 @dataclass(frozen=True)
@@ -96,13 +97,19 @@ def draw(outlook: Outlook, named: dict[int, Named]) -> Timeline | None:
     if not bars:
         return None
     ready = {worker.id for worker, _ in outlook.parts.ready}
-    lanes = [
-        Lane(_name(worker), worker.id, _apart(bars.get(worker.id, [])))
+    shown = [
+        worker
         for worker in outlook.parts.workers
         # Several devices in common have a worker of their own: shown where it has something to do.
         if worker.id in bars or (worker.id in ready and len(worker.devices) == 1)
     ]
-    return Timeline(lanes, _ticks(window), f"{_local(window.ends):%a %H:%M}")
+    drawn = shown[:MOST_LANES]
+    most = min(MOST_BARS, _MOST_BARS_IN_ALL // max(1, len(drawn)))
+    lanes = [
+        Lane(_name(worker), worker.id, _apart(bars.get(worker.id, []), most)) for worker in drawn
+    ]
+    until = f"{_local(window.ends):%a %H:%M}"
+    return Timeline(lanes, _ticks(window), until, len(shown) - len(drawn))
 
 
 def _bars(outlook: Outlook, named: dict[int, Named], window: _Window) -> dict[str, list[Bar]]:
@@ -143,11 +150,11 @@ def _end(times: Times, window: _Window) -> datetime:
     return _middle(times.ends) if times.ends else window.ends
 
 
-def _apart(bars: list[Bar]) -> list[Bar]:
+def _apart(bars: list[Bar], most: int) -> list[Bar]:
     """Put bars one after the other: quick and slow may disagree about which machine it is."""
     placed: list[Bar] = []
     free_from = 0.0
-    for bar in sorted(bars, key=lambda each: (each.left, each.kind != "now"))[:MOST_BARS]:
+    for bar in sorted(bars, key=lambda each: (each.left, each.kind != "now"))[:most]:
         left = max(bar.left, free_from)
         width = min(max(_LEAST_WIDTH, bar.left + bar.width - left), 100.0 - left)
         if width <= 0:
