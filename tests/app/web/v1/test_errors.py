@@ -11,7 +11,7 @@ from sqlalchemy.orm import Session
 
 from app.core.models import BaseModel, User
 from app.people import auth
-from tests import factories
+from tests import factories, patience
 
 
 def body_of(response: httpx2.Response) -> dict[str, object]:
@@ -135,7 +135,7 @@ def post(
         content=content,
         headers={"authorization": f"Bearer {api.api_key}", **given},
     )
-    with httpx2.Client() as client:
+    with httpx2.Client(timeout=patience.seconds(30)) as client:
         return client.send(request)
 
 
