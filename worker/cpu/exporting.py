@@ -53,6 +53,7 @@ class _Wanted:
     adapter: Adapter
     sources: Json
     held_out: HeldOut
+    disk_bytes: int  # that making it takes at most
 
 
 def export_next(worker_id: str) -> bool:
@@ -86,7 +87,8 @@ def _fetch(session: Session, lease: Lease) -> _Wanted | None:
         "adapter_sha256": adapter.manifest_sha256,
     }
     held_out = export_rows.held_out(session, adapter)
-    return _Wanted(row, adapter, sources, held_out)
+    needed = exports.disk_bytes(adapter, row.form, row.quantization)
+    return _Wanted(row, adapter, sources, held_out, needed)
 
 
 def _export(holder: LeaseHolder, wanted: _Wanted) -> None:
@@ -176,15 +178,13 @@ def _room(wanted: _Wanted, out: Path) -> disk.Reservation:
     Raises:
         Unfinished: the disk has not got it.
     """
-    row = wanted.row
-    needed = exports.disk_bytes(wanted.adapter, row.form, row.quantization)
     try:
         try:
-            return disk.Reservation(needed, [out])
+            return disk.Reservation(wanted.disk_bytes, [out])
         except disk.NoRoom as short:
             with db.session() as session:
                 exports.make_room(session, short.needed_bytes)
-            return disk.Reservation(needed, [out])
+            return disk.Reservation(wanted.disk_bytes, [out])
     except disk.NoRoom as error:
         raise Unfinished(
             f"Making this needs {error.needed_bytes / 1e9:,.1f} GB of free disk space, and "

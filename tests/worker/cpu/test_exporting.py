@@ -152,7 +152,8 @@ def test_a_merged_model_is_opened_by_transformers_before_it_is_offered(
     assert abs(found["loss"] - found["reference_loss"]) <= 0.02
     assert found["num_rows"] == 20
     assert found["num_positions"] >= 100
-    assert (found["endings"]["num_asked"], found["endings"]["max_tokens"]) == (20, 96)
+    assert found["endings"]["num_asked"] == 20
+    assert 24 <= found["endings"]["max_tokens"] <= 96
     assert (row.filename, found["rows"]) == ("ward-questions-first-try-merged.zip", "test rows")
     with opened(db, user, row) as archive:
         archive.extractall(tmp_path)
