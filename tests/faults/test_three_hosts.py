@@ -32,7 +32,7 @@ def why_not() -> str:
     return hosts.why_not() if os.geteuid() == 0 else "only root makes networks"
 
 
-@pytest.fixture(params=["folder", "bucket"])
+@pytest.fixture(params=["folder", pytest.param("bucket", marks=pytest.mark.long)])
 def site(request: pytest.FixtureRequest, postgres: Postgres) -> Iterator[Site]:
     if reason := why_not():
         pytest.skip(reason)
