@@ -96,7 +96,7 @@ def test_without_javascript_the_question_mark_leads_to_the_chapter(
     page.get_by_role("link", name="Help on this page").click()
     expect(page.get_by_role("heading", level=1)).to_have_text("Waiting in the queue")
     assert page.url.endswith("/help/queue#reading-the-page")
-    page.get_by_label("Search the help").fill("quarantine")
+    page.get_by_role("searchbox", name="Search the help").fill("quarantine")
     page.get_by_role("button", name="Search").click()
     page.get_by_role("link", name="Quarantined", exact=True).click()
     assert page.url.endswith("/help/glossary#quarantined")
