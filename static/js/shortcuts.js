@@ -3,7 +3,7 @@
 const OFF = "etude-no-shortcuts";
 const SECOND_KEY_MS = 1500;
 const overview = document.querySelector("[data-shortcuts]");
-let since = 0; // when "g" was pressed
+let since = -Infinity; // when "g" was pressed, in milliseconds of this page
 
 if (overview) listen();
 
@@ -23,7 +23,7 @@ function listen() {
     }
     if (kept()) return;
     const isSecond = event.timeStamp - since < SECOND_KEY_MS;
-    since = event.key === "g" ? event.timeStamp : 0;
+    since = event.key === "g" ? event.timeStamp : -Infinity;
     const keys = isSecond ? `g ${event.key}` : event.key;
     const place = document.querySelector(`a[data-keys="${CSS.escape(keys)}"]`);
     if (place) {

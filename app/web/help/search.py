@@ -92,7 +92,7 @@ def stems(text: str) -> list[str]:
 
 
 def _stem(word: str) -> str:
-    for ending in ("ings", "ing", "ed", "es", "s"):
+    for ending in ("ings", "ing", "ed", "es", "s", "e"):
         if word.endswith(ending) and len(word) - len(ending) >= 4:
             return word.removesuffix(ending)
     return word
