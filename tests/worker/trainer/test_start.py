@@ -90,7 +90,7 @@ def test_what_was_before_is_the_adapter_and_not_the_base(
     (answered,) = events(tmp_path, kind="samples")
     assert [s["base"] for s in answered["samples"]] == [s["tuned"] for s in asked["samples"]]
     phases = [event["message"] for event in events(tmp_path, kind="phase")]
-    assert "Evaluating the adapter “rooms”, from which it starts." in phases
+    assert "Evaluating “rooms”, from which it starts." in phases
 
 
 def test_the_present_weights_come_back_however_often_one_looks_back(
