@@ -25,6 +25,12 @@ _OF_THE_SYSTEM = {
     errno.EIO: "the disk has a fault",
 }
 _SYSTEM_WORDS = {os.strerror(number): words for number, words in _OF_THE_SYSTEM.items()}
+# As Python writes such an error, and as Rust does. Without the mark another server may have said it.
+_OF_SYSTEM = re.compile(
+    r"\[Errno -?\d+\] ?(?P<python>{0})?|(?P<rust>{0}) ?\(os error \d+\)".format(
+        "|".join(map(re.escape, _SYSTEM_WORDS))
+    )
+)
 # A file of the machine: people are told its name, and not where it lies.
 _FILE = re.compile(
     r"[\"']?(?:/(?:data|dev|etc|home|mnt|opt|proc|root|run|srv|tmp|usr|var)(?:/[^/\s\"':;,()]+)*)"
@@ -39,11 +45,10 @@ def cleaned(said: str) -> str:
     Numbers of errors, marks of code, and folders of the machine come along where a library's words
     are part of a sentence of ours.
     """
-    said = re.sub(r"\[Errno -?\d+\] ?", "", said).replace("`", "")
-    said = _FILE.sub(r"“\1”", said)
-    for theirs, ours in _SYSTEM_WORDS.items():
-        said = said.replace(theirs, ours)
-    return said
+    said = _OF_SYSTEM.sub(
+        lambda found: _SYSTEM_WORDS.get(found["python"] or found["rust"], ""), said
+    )
+    return _FILE.sub(r"“\1”", said.replace("`", ""))
 
 
 def words(error: BaseException) -> str:

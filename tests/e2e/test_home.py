@@ -70,7 +70,7 @@ def test_a_list_follows_what_is_typed_and_keeps_it(
     for number in range(4):
         make_job(db, user=ana, version=version, name=f"Bath {number}", status=JobStatus.FAILED)
     page.goto(f"{address}/jobs")
-    page.get_by_label("Search").fill("bath")
+    page.get_by_role("searchbox", name="Search", exact=True).fill("bath")
     expect(page.get_by_role("link", name="Nights")).to_be_hidden()
     expect(page).to_have_url(f"{address}/jobs?q=bath&sort=newest")
     page.get_by_label("Show", exact=True).select_option("failed")
@@ -121,7 +121,7 @@ def test_a_list_is_narrowed_without_a_script(
     page = context.new_page()
     page.set_default_timeout(patience.milliseconds(60))
     page.goto(f"{address}/jobs")
-    page.get_by_label("Search").fill("bath")
+    page.get_by_role("searchbox", name="Search", exact=True).fill("bath")
     page.get_by_label("Mine").check()
     page.get_by_role("button", name="Show", exact=True).click()
     assert "q=bath" in page.url

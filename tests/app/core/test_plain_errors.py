@@ -17,6 +17,11 @@ from app.core import plain_errors
         ),
         ("Line 14 has no `messages`.", "Line 14 has no messages."),
         ("[Errno 111] Connection refused", "nothing answers at this address"),
+        ("No such file or directory (os error 2)", "it is not there"),
+        (
+            "The server answered 403: Permission denied",
+            "The server answered 403: Permission denied",
+        ),
         # Addresses of pages and of programs are no files.
         (
             "Decide on the page /versions/3/privacy, or by /v1/files/file-3/content.",
