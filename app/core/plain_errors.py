@@ -25,7 +25,7 @@ _OF_THE_SYSTEM = {
     errno.EIO: "the disk has a fault",
 }
 _SYSTEM_WORDS = {os.strerror(number): words for number, words in _OF_THE_SYSTEM.items()}
-# As Python writes such an error, and as Rust does. Without the mark another server may have said it.
+# As Python writes such an error, and as Rust does; without the mark, others may have said it.
 _OF_SYSTEM = re.compile(
     r"\[Errno -?\d+\] ?(?P<python>{0})?|(?P<rust>{0}) ?\(os error \d+\)".format(
         "|".join(map(re.escape, _SYSTEM_WORDS))

@@ -82,7 +82,7 @@ def test_a_list_follows_what_is_typed_and_keeps_it(
     expect(page.get_by_role("link", name="Bath 9")).to_be_visible()
     expect(page.get_by_role("link", name="Nurses")).to_be_hidden()
     page.reload()
-    expect(page.get_by_label("Search")).to_have_value("bath")
+    expect(page.get_by_role("searchbox", name="Search", exact=True)).to_have_value("bath")
     expect(page.get_by_text("5 jobs")).to_be_visible()
 
 
