@@ -24,7 +24,7 @@ from tests.faults.house import LEASE_AND_GRACE, PACE, until_gone
 from tests.worker.conftest import is_running
 
 LONG = f"steps=60 every=10 pause={0.04 * PACE:.3f}"
-LONGER = f"steps=120 every=10 pause={0.04 * PACE:.3f}"  # until the slowest of three has begun
+LONGER = f"steps=400 every=10 pause={0.04 * PACE:.3f}"  # until the slowest of three has begun
 
 
 @lru_cache
