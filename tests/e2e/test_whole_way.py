@@ -60,6 +60,7 @@ def test_a_file_becomes_an_adapter(house: House, page: Page, tmp_path: Path) -> 
     assert page.problems == []  # type: ignore[attr-defined]
 
 
+@pytest.mark.long
 def test_a_nurse_has_an_answer_within_twelve_clicks(house: House, page: Page) -> None:
     """From the first page by the school sample, one standing-out button after the other."""
     clicks: list[str] = []
