@@ -144,7 +144,8 @@ def new_job_page(
         # The newest that may be learned from.
         first = next((one for one in choices if stands[one.id].may_learn), choices[0])
         form.version_id = str(first.id)
-    ready = [model for model in models if model.status is ModelStatus.READY]
+    # Where none is ready yet, a job may wait for one that is on its way.
+    ready = [model for model in models if model.status is ModelStatus.READY] or models
     if not form.base_model_id and ready:
         form.base_model_id = str(ready[0].id)
     chosen_version = next((one for one in choices if str(one.id) == form.version_id), None)

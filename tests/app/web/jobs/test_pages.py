@@ -244,6 +244,22 @@ def form_of(db: Session, user: User, **changes: Any) -> dict[str, str]:
     return form | changes
 
 
+@pytest.mark.usefixtures("broker")
+def test_the_only_starting_model_is_chosen_while_it_is_on_its_way(
+    client: TestClient, db: Session, owner: User
+) -> None:
+    version = make_dataset_version(db, user=owner)
+    model = make_base_model(db)
+    model.status = ModelStatus.WAITING
+    db.commit()
+    browser = sign_in(client, db, owner)
+    page = browser.get(f"/jobs/new?version={version.id}").text
+    assert f'name="base_model_id" value="{model.id}" checked' in page
+    form = {"version_id": str(version.id), "base_model_id": str(model.id), "preset": "quick"}
+    made = browser.post("/jobs/new", data=form | {"name": "Nights"})
+    assert "Its starting model is being imported." in made.text
+
+
 def test_a_preset_with_changes_is_frozen_in_the_job(
     client: TestClient, db: Session, owner: User
 ) -> None:
