@@ -66,10 +66,10 @@ def _check_life(connection: psycopg.Connection, record: Any, _proxy: Any) -> Non
     if since is None:  # made for this use
         return
     look = sockets.poll()
-    look.register(connection.pgconn.socket, sockets.POLLIN)
-    if time.monotonic() - since < _TRUSTED_SECONDS and not look.poll(0):
-        return
     try:
+        look.register(connection.pgconn.socket, sockets.POLLIN)  # a closed one has none
+        if time.monotonic() - since < _TRUSTED_SECONDS and not look.poll(0):
+            return
         connection.execute("")
         connection.rollback()
     except psycopg.Error as error:

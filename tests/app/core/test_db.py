@@ -43,3 +43,14 @@ def test_what_the_server_says_to_an_idle_connection_is_no_death(owner: Connectio
     owner.execute(text("NOTIFY anything"))
     owner.commit()
     assert own_backend() == first
+
+
+@pytest.mark.usefixtures("database_url", "_kinds")
+def test_a_connection_that_was_closed_here_is_replaced_unseen() -> None:
+    with database.session() as session:
+        first = session.execute(text("SELECT pg_backend_pid()")).scalar_one()
+        kept = session.connection().connection.dbapi_connection
+        assert isinstance(kept, psycopg.Connection)
+        session.commit()
+    kept.close()
+    assert own_backend() != first
