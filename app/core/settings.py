@@ -348,13 +348,13 @@ class Joined(BaseModel):
     settings: dict[str, Any]  # by their variables
 
 
-def joined(data_dir: Path | None = None) -> Joined | None:
+def joined(data_dir: Path | str | None = None) -> Joined | None:
     """Return what this data directory's machine was told; None: it has joined nobody.
 
     Raises:
         SystemExit: the file cannot be read.
     """
-    place = data_dir or Path(os.environ.get("ETUDE_DATA_DIR", "var"))
+    place = Path(data_dir or os.environ.get("ETUDE_DATA_DIR", "var"))
     file = place.expanduser() / "secrets" / JOINED_FILE
     try:
         return Joined.model_validate_json(file.read_bytes())

@@ -26,7 +26,8 @@ class Proxy:
         self._loop.call_soon_threadsafe(self._close_all)
 
     def end(self) -> None:
-        self._loop.call_soon_threadsafe(self._over.set)
+        with suppress(RuntimeError):  # its loop is closed: a test has ended it already
+            self._loop.call_soon_threadsafe(self._over.set)
         self._thread.join(10)
 
     def _run(self) -> None:

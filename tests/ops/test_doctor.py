@@ -175,18 +175,17 @@ def test_a_site_that_is_up_on_another_port_is_well(
     monkeypatch.delenv("DATABASE_URL", raising=False)
     monkeypatch.setenv("ETUDE_PORT", str(free_port()))
     port = free_port()
-    up = subprocess.Popen(
+    with subprocess.Popen(
         [sys.executable, "-c", _UP, "--port", str(port)], stdout=subprocess.PIPE, text=True
-    )
-    try:
-        assert up.stdout is not None
-        assert up.stdout.readline() == "up\n"
-        chosen = settings.load(data_dir=tmp_path)
-        (found,) = machine._port(chosen)
-        assert (found.state, found.sentence) == ("ok", f"Etude is up on port {port}")
-    finally:
-        up.kill()
-        up.wait()
+    ) as up:
+        try:
+            assert up.stdout is not None
+            assert up.stdout.readline() == "up\n"
+            chosen = settings.load(data_dir=tmp_path)
+            (found,) = machine._port(chosen)
+            assert (found.state, found.sentence) == ("ok", f"Etude is up on port {port}")
+        finally:
+            up.kill()
     (found,) = machine._port(chosen)
     assert found.sentence == f"port {chosen.port} is free"
 

@@ -2,7 +2,6 @@
 
 import os
 import pwd
-import signal
 import subprocess
 import sys
 import time
@@ -164,7 +163,7 @@ def test_who_runs_the_server(user: str, site: settings.Settings, postgres_here: 
     assert read_row(postgres_here) == "étude"
 
 
-def test_servers_end_with_whoever_started_them(site: settings.Settings) -> None:
+def test_servers_end_with_whoever_started_them(site: settings.Settings, tmp_path: Path) -> None:
     program = """
 import sys, time
 from app.core import settings
@@ -177,15 +176,20 @@ for server in servers:
 print(*[server.pid() for server in servers], flush=True)
 time.sleep(600)
 """
-    starter = subprocess.Popen(
-        [sys.executable, "-c", program, str(site.data_dir)], stdout=subprocess.PIPE, text=True
-    )
-    assert starter.stdout is not None
-    with starter.stdout as output:
-        pids = [int(word) for word in output.readline().split()]
-    assert len(pids) == 2
-    starter.send_signal(signal.SIGKILL)
-    starter.wait()
+    said = tmp_path / "stderr"
+    with (
+        said.open("w") as stderr,
+        subprocess.Popen(
+            [sys.executable, "-c", program, str(site.data_dir)],
+            stdout=subprocess.PIPE,
+            stderr=stderr,
+            text=True,
+        ) as starter,
+    ):
+        assert starter.stdout is not None
+        pids = [int(word) for word in starter.stdout.readline().split()]
+        starter.kill()
+    assert len(pids) == 2, said.read_text()
     assert [is_gone(pid) for pid in pids] == [True, True]
 
 

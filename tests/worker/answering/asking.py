@@ -43,6 +43,7 @@ class AnswerProcess:
         self.environment = {"ETUDE_WORKER_ID": "answer-0@test", "ETUDE_DEVICE": "cpu"} | environment
         self.log = folder / "answer.log"
         self.process: subprocess.Popen[bytes] | None = None
+        self._all: list[subprocess.Popen[bytes]] = []
 
     def start(self) -> Found:
         """Start it, again should it end at once, until its row says where it listens."""
@@ -68,6 +69,7 @@ class AnswerProcess:
                 env=os.environ | self.environment,
                 start_new_session=True,
             )
+            self._all.append(self.process)
 
     def has_ended(self) -> bool:
         return self.process is None or self.process.poll() is not None
@@ -96,12 +98,10 @@ class AnswerProcess:
         return self.process.pid
 
     def end(self) -> None:
-        if self.process is not None:
-            try:
-                os.killpg(self.process.pid, signal.SIGKILL)
-            except ProcessLookupError:
-                return
-            self.process.wait()
+        for process in self._all:
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
 
 
 def a_model(
