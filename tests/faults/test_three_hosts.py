@@ -92,6 +92,7 @@ def test_a_host_that_is_cut_off_stops_before_another_takes_over(site: Site) -> N
     assert attempts_of(site, again)[-1].worker_id == f"gpu-0@{first.name}"
 
 
+@pytest.mark.long
 def test_a_host_that_is_lost_costs_its_job_the_steps_since_a_checkpoint(site: Site) -> None:
     first = site.add_host()
     job = site.make_job(LONG)
@@ -139,6 +140,7 @@ def test_clocks_a_minute_apart_take_no_job_away_and_hold_none(site: Site, clock:
     assert sorted(job.attempt for job in jobs) == [1, 1, 2]
 
 
+@pytest.mark.long
 def test_a_host_that_is_cut_off_while_it_publishes_publishes_once(site: Site) -> None:
     first = site.add_host()
     job = site.make_job("steps=30 every=10 pause=0.02")

@@ -7,9 +7,8 @@ from typing import Any
 
 from app.training import isolation
 from worker.exporting import adapter_folder, merging, settings_files
-from worker.exporting.requests import Make, Unusable
+from worker.exporting.requests import EXPORT, Make, Unusable
 
-EXPORT = "export"
 # Beside the export: 16 bits of a quantized form, by which the conversion itself is judged.
 EXACT_GGUF = "exact.gguf"
 MERGED = "merged"

@@ -8,8 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 from app.training import manifests
-from worker.exporting.making import EXPORT
-from worker.exporting.requests import Pack
+from worker.exporting.requests import EXPORT, Pack
 
 ARCHIVE = "export.zip"
 _CARD = "README.md"

@@ -14,8 +14,8 @@ from worker.exporting import agreement, endings, held_out, plain, settings_files
 from worker.exporting.agreement import Agreement, Scores
 from worker.exporting.endings import Ids
 from worker.exporting.held_out import Asked
-from worker.exporting.making import EXACT_GGUF, EXPORT, STARTING_GGUF
-from worker.exporting.requests import Prove, Unusable
+from worker.exporting.making import EXACT_GGUF, STARTING_GGUF
+from worker.exporting.requests import EXPORT, Prove, Unusable
 
 if TYPE_CHECKING:
     from worker.exporting import llama_cpp_proof

@@ -5,6 +5,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, Field, TypeAdapter
 
+EXPORT = "export"  # the folder in `out` that a person gets
 Form = Literal["adapter", "merged", "gguf", "gguf-merged", "ollama", "vllm"]
 Quantization = Literal["as_trained", "bf16", "f16", "q8_0", "q4_k_m"]
 

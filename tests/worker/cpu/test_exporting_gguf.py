@@ -42,6 +42,7 @@ def test_an_adapter_scaled_by_the_root_of_its_rank_is_opened(db: Session, user: 
     assert row.agreement[0]["same_share"] >= 0.98
 
 
+@pytest.mark.long
 def test_dora_is_merged_where_llama_cpp_takes_none(db: Session, user: User) -> None:
     adapter = an_adapter(db, user, use_dora=True)
     row = made(db, asked(db, user, adapter, "gguf-merged", "f16"))

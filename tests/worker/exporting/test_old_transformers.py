@@ -17,7 +17,7 @@ from tests.worker.conftest import ROOT
 from tests.worker.exporting import tiny_families
 from tests.worker.inference import tiny_models
 from worker.exporting import agreement, making, plain
-from worker.exporting.requests import Make, Sources
+from worker.exporting.requests import EXPORT, Make, Sources
 
 OLD = os.environ.get("ETUDE_TEST_TRANSFORMERS_4", "")
 QUESTION = "Hello, can you help me?"
@@ -81,7 +81,7 @@ def test_it_says_the_same(family: str, form: Any, tmp_path: Path) -> None:
         sources=sources, form=form, quantization=quantization, name="ward", title="Ward", out=out
     )
     making.make(request, lambda *_: None)
-    folder = out / making.EXPORT
+    folder = out / EXPORT
     model = {"adapter": base, "merged": folder, "vllm": folder / "base"}[form]
     alone = {"adapter": folder, "merged": None, "vllm": folder / "adapter"}[form]
     if form == "adapter":  # whoever has the starting model has it as that version reads it

@@ -198,7 +198,10 @@ def test_a_flushed_broker_loses_no_job(db: Session, quick: None, tmp_path: Path)
         worker.end()
 
 
-@pytest.mark.parametrize("victim", ["trainer", "pool child", "celery main"])
+@pytest.mark.parametrize(
+    "victim",
+    ["trainer", *(pytest.param(n, marks=pytest.mark.long) for n in ("pool child", "celery main"))],
+)
 def test_a_kill_costs_nothing_but_time(victim: str, db: Session, gpu_worker: WorkerProcess) -> None:
     job = make_job(db, LONG)
     until_step(db, job, 25)
@@ -317,7 +320,10 @@ def test_a_stall_is_ended(
     assert job.error_code == "stalled"
 
 
-@pytest.mark.parametrize("orders", ["linger", "after=70", "linger pickle"])
+@pytest.mark.parametrize(
+    "orders",
+    ["linger", *(pytest.param(n, marks=pytest.mark.long) for n in ("after=70", "linger pickle"))],
+)
 def test_a_whole_result_is_published_however_its_process_ends(
     db: Session, quick: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, orders: str
 ) -> None:
@@ -339,7 +345,11 @@ def test_a_whole_result_is_published_however_its_process_ends(
 
 
 @pytest.mark.parametrize(
-    ("orders", "outcome"), [("pickle", "not_published"), ("garble=3", "garbled")]
+    ("orders", "outcome"),
+    [
+        ("pickle", "not_published"),
+        pytest.param("garble=3", "garbled", marks=pytest.mark.long),
+    ],
 )
 def test_what_breaks_the_contract_is_not_taken(
     orders: str,

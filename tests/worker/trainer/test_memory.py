@@ -11,7 +11,7 @@ def one_core() -> None:
 
 
 # The other shapes of the grid take minutes.
-IN_SHORT = ("tall", "wide")
+IN_SHORT = ("wide",)
 NAMES = [pytest.param(n, marks=[] if n in IN_SHORT else [pytest.mark.long]) for n in memory.GRID]
 
 

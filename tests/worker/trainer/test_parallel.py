@@ -258,6 +258,7 @@ def listening(pid: int) -> set[str]:
     return {line[1].partition(":")[0] for line in lines if line[3] == "0A" and line[9] in mine}
 
 
+@pytest.mark.long
 def test_a_job_on_two_devices_from_start_to_stop_to_the_death_of_a_process(
     tmp_path: Path, tiny_model: Path
 ) -> None:
