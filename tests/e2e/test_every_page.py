@@ -143,8 +143,11 @@ class _Walk:
         """Open a page; a file to take home is none."""
         page, said = self.page()
         try:
-            if not self._opens(page, path):
+            status = self._opens(page, path)
+            if status is None:
                 return
+            if status >= 500:
+                self._problems.append(f"{path}: {status}")
             found = list(_axe(page))
             for number, look in enumerate(self._looks):
                 if number:
@@ -156,25 +159,30 @@ class _Walk:
                 if over > 0:
                     found.append(f"{over} pixels wider than the window of {look[0]}")
             self._problems += [f"{path}: {problem}" for problem in found]
-            self._problems += [f"{path}: the console: {line}" for line in said]
+            # The browser's own word on a page that says that there is nothing.
+            refused = f"status of {status}" if status >= 400 else None
+            self._problems += [
+                f"{path}: the console: {line}"
+                for line in said
+                if refused is None or refused not in line
+            ]
         finally:
             page.close()
 
-    def _opens(self, page: Page, path: str) -> bool:
+    def _opens(self, page: Page, path: str) -> int | None:
+        """Return the status of a whole page, or None."""
         try:
             answer = page.goto(self._address + path, wait_until="load")
         except Error as error:
             if "Download is starting" in str(error):
-                return False
+                return None
             raise
         assert answer is not None
         if "text/html" not in answer.headers.get("content-type", ""):
-            return False
+            return None
         if "<html" not in answer.text():  # a piece that htmx puts into a page
-            return False
-        if answer.status >= 500:
-            self._problems.append(f"{path}: {answer.status}")
-        return True
+            return None
+        return answer.status
 
 
 def _dress(page: Page, look: Look) -> None:
