@@ -207,7 +207,7 @@ bench-verdicts: setup-dev ## train on real samples and count right answers; BENC
 bench-data: setup-dev ## file to examples, in rows per second
 	$(BIN)/python -m bench.data
 
-bench-pages: setup-dev ## pages here beside BENCH_ARGS="--against FOLDER", another commit's checkout
+bench-pages: setup-dev browser ## every page's time, bytes, paint and axe in Chromium; BENCH_ARGS="--short" or "--against FOLDER"
 	$(BIN)/python -m bench.pages $(BENCH_ARGS)
 
 bench-queue: setup-dev ## what claims, heartbeats, points and pages cost, and where they break; BENCH_ARGS="--short"

@@ -1,7 +1,11 @@
-"""How long pages take here and in another checkout, or with other settings; JSON last.
+"""How long pages take, by themselves or beside another checkout or other settings; JSON last.
 
-    python -m bench.pages --against FOLDER [--rounds 200] [--jobs 1000] [--datasets 200]
+    python -m bench.pages [--rounds 30] [--jobs 1000] [--datasets 200] [--visits 3] [--short]
+    python -m bench.pages --against FOLDER [--rounds 200]
     python -m bench.pages --with ETUDE_NAME=VALUE [--rounds 200]
+
+The first asks for every page of a house with a row of everything and so many jobs and datasets, and
+then visits them in Chromium (pages_seen.py); --short takes few rows and rounds, and writes no file.
 
 FOLDER is another checkout, e.g. of `git worktree add FOLDER COMMIT`; without it both sides are this
 one, and what differs is what --with sets for the second. Each side is a web of its own with a
@@ -16,6 +20,7 @@ import http.client
 import itertools
 import json
 import os
+import re
 import statistics
 import subprocess
 import sys
@@ -45,7 +50,12 @@ with tempfile.TemporaryDirectory(prefix="etude-p") as folder:
         from app.people import auth
         from tests import factories
         with db.session() as session:
-            user = factories.make_user(session, role=Role.ADMIN)
+            if "BENCH_EVERYTHING" in os.environ:
+                from tests.security.full_house import addresses, furnish
+                user = furnish(session)
+                every = addresses(session)
+            else:
+                user, every = factories.make_user(session, role=Role.ADMIN), []
             version = factories.make_dataset_version(session, user=user, num_train=400)
             others = factories.make_user(session)
             for number in range(int(os.environ["BENCH_DATASETS"])):
@@ -63,8 +73,8 @@ with tempfile.TemporaryDirectory(prefix="etude-p") as folder:
             pages = ["/notices", "/", "/datasets", f"/versions/{version.id}",
                      f"/versions/{version.id}/examples", "/jobs", "/jobs/new", f"/jobs/{job.id}",
                      "/adapters", "/models", "/queue", "/account"]
-        print(json.dumps({"address": address, "cookie": f"{auth.COOKIE}={secret}", "pages": pages}),
-              flush=True)
+        print(json.dumps({"address": address, "cookie": f"{auth.COOKIE}={secret}", "pages": pages,
+                          "every": every}), flush=True)
         sys.stdin.read()
 """
 
@@ -76,12 +86,28 @@ class Side:
     address: str
     cookie: str
     pages: list[str]
+    every: list[str]  # addresses of all pages and downloads; empty: not asked for
+
+    def whole_pages(self) -> list[str]:
+        """Return one address of each kind that is answered with a whole page."""
+        kinds = {re.sub(r"\d+", "N", path): path for path in reversed([*self.pages, *self.every])}
+        return [EMPTY_PAGE, *(path for path in kinds.values() if self._is_whole(path))]
+
+    def _is_whole(self, path: str) -> bool:
+        with closing(self._connection()) as connection:
+            connection.request("GET", path, headers={"Cookie": self.cookie, "Accept": "text/html"})
+            answer = connection.getresponse()
+            is_html = "text/html" in (answer.getheader("content-type") or "")
+            is_page = is_html and answer.status == http.client.OK and b"<html" in answer.read(200)
+        return is_page and path != EMPTY_PAGE
+
+    def _connection(self) -> http.client.HTTPConnection:
+        return http.client.HTTPConnection(self.address.removeprefix("http://"), timeout=60)
 
     def ask(self, page: str) -> float:
         """Return how many milliseconds a page takes."""
         began = time.monotonic()
-        host = self.address.removeprefix("http://")
-        with closing(http.client.HTTPConnection(host, timeout=60)) as connection:
+        with closing(self._connection()) as connection:
             connection.request("GET", page, headers={"Cookie": self.cookie, "Accept": "text/html"})
             answer = connection.getresponse()
             answer.read()
@@ -101,12 +127,15 @@ def main() -> None:
     options = _options()
     changed = dict(each.split("=", 1) for each in options.changed)
     rows = {"BENCH_JOBS": str(options.jobs), "BENCH_DATASETS": str(options.datasets)}
+    if not changed and options.against is None:
+        _by_themselves(options, rows)
+        return
     sides = [
         _start("here", ROOT, rows),
-        _start("other", Path(options.against).resolve(), rows | changed),
+        _start("other", Path(options.against or ROOT).resolve(), rows | changed),
     ]
     try:
-        result = measure(sides, options.rounds)
+        result = measure(sides, options.rounds or 200)
     finally:
         for side in sides:
             side.process.communicate()
@@ -117,6 +146,31 @@ def main() -> None:
             f"{ratio:4.1f} times an empty page"
         )
     print(json.dumps(result))
+
+
+def _by_themselves(options: argparse.Namespace, rows: dict[str, str]) -> None:
+    """Hold every page against the aims; ends with 1 where one is over."""
+    from bench import pages_seen
+
+    if options.short:
+        rows |= {"BENCH_JOBS": "60", "BENCH_DATASETS": "20"}
+    rounds = options.rounds or (5 if options.short else 30)
+    loads = [pages_seen.load()]
+    side = _start("here", ROOT, rows | {"BENCH_EVERYTHING": "1"})
+    try:
+        side.pages = side.whole_pages()
+        measured = measure([side], rounds)["pages"]
+        own_ms = {page: row["here_ms"] for page, row in measured.items()}
+        visits = 1 if options.short else options.visits
+        result = pages_seen.see(side, own_ms, visits=visits, looks=not options.short)
+    finally:
+        side.process.communicate()
+    loads.append(pages_seen.load())
+    pages_seen.told(result)
+    if not options.short:
+        print(pages_seen.write(result, rounds, loads))
+    print(json.dumps(result))
+    sys.exit(1 if result["over"] or result["axe"] else 0)
 
 
 def measure(sides: list[Side], rounds: int) -> dict[str, Any]:
@@ -206,9 +260,11 @@ def _stat(pid: int) -> list[str]:
 
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0])
-    parser.add_argument("--against", default=str(ROOT), metavar="FOLDER")
+    parser.add_argument("--against", metavar="FOLDER")
     parser.add_argument("--with", action="append", default=[], dest="changed", metavar="NAME=VALUE")
-    parser.add_argument("--rounds", type=int, default=200)
+    parser.add_argument("--rounds", type=int)
+    parser.add_argument("--visits", type=int, default=3)
+    parser.add_argument("--short", action="store_true")
     parser.add_argument("--jobs", type=int, default=1000)
     parser.add_argument("--datasets", type=int, default=200)
     return parser.parse_args()

@@ -17,6 +17,7 @@ PICTURE = ROOT / "docs" / "performance.svg"
 BEGIN, END = "<!-- made by bench/report.py: begin -->", "<!-- end -->"
 MISSING = "not measured"
 GIB = 1024**3
+_MOST_PAGES = 12
 GPU_ROWS = [(shape, load) for shape in ("1b", "3b", "8b") for load in "ABC"]
 WHAT = {
     "etude": "Etude, as a job runs",
@@ -43,6 +44,7 @@ def write() -> None:
     parts = ["## On a CPU", *_cpu(train), *_ablation(ablation)]
     parts += ["## The estimate on a CPU", *_estimates()]
     parts += ["## To the screen", _start(newest("start-cpu")), _live(newest("live"))]
+    parts += ["## Pages", *_pages(newest("pages-cpu"))]
     parts += ["## Asking on a CPU", *_ask(newest("ask-cpu"))]
     parts += ["## Taking a model along, on a CPU", *_exports(newest("exports-cpu"))]
     parts += ["## On a GPU", *_gpu()]
@@ -224,6 +226,36 @@ def _live(result: dict[str, Any] | None) -> str:
         f"{result['target_p95_ms']}), {result['num_points']} points, {result['num_lost']} lost; "
         f"browser on the same machine. {_origin(result)}"
     )
+
+
+def _pages(result: dict[str, Any] | None) -> list[str]:
+    if result is None:
+        return [MISSING.capitalize() + "."]
+    pages, aims = result["pages"], result["aims"]
+    rows = [["page", "own time, ms", "times an empty one", "kB, first", "kB, again", "paint, ms"]]
+    slowest = sorted(pages.items(), key=lambda each: -each[1]["ms"])[:_MOST_PAGES]
+    for path, row in slowest:
+        bytes_ = [f"{row[name] / 1000:.1f}" for name in ("first_bytes", "again_bytes")]
+        figures = [f"{row['ms']:.0f}", f"{row['ratio']:.1f}", *bytes_]
+        rows.append([f"`{path}`", *figures, f"{row['largest_paint_ms']}"])
+    over, axe = len(result["over"]), result["axe"]
+    before, after = result["load_before_and_after"]
+    words = (
+        f"The {len(slowest)} slowest of {len(pages)} pages, with 1,000 jobs and 200 datasets; an "
+        f"empty one takes {result['empty_ms']:.0f} ms. *Paint* is the largest, on a phone (390 "
+        "pixels, a fourth of the speed) that has been here before. Aims: "
+        f"{aims['ms']:.0f} ms (where an empty page takes 25 or less), {aims['ratio']:.0f} times an "
+        f"empty page, {aims['first_bytes'] / 1000:.0f} kB the first time and "
+        f"{aims['again_bytes'] / 1000:.0f} after, paint within {aims['largest_paint_ms']:.0f} ms; "
+        f"{over} figures are over them, and axe found "
+        f"{'nothing' if not axe else f'{len(axe)} things'} on all pages in both widths and themes. "
+        f"Other work on the machine: a load of {before} before and {after} after. {_origin(result)}"
+    )
+    return [words, table(rows), *([_list_of(result["over"])] if over else [])]
+
+
+def _list_of(lines: list[str]) -> str:
+    return "\n".join(["Over their aims:", "", *(f"- {line}" for line in lines)])
 
 
 def _ask(result: dict[str, Any] | None) -> list[str]:

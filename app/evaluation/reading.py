@@ -117,6 +117,20 @@ def of_adapter(db: Session, adapter_id: int) -> Evaluation | None:
     ).first()
 
 
+def of_adapters(db: Session, adapter_ids: Sequence[int]) -> dict[int, Evaluation]:
+    """Return the newest done evaluation of each adapter that has one, by the adapter's number."""
+    query = (
+        select(Evaluation)
+        .where(
+            Evaluation.adapter_id.in_(adapter_ids),
+            Evaluation.status == EvaluationStatus.DONE,
+        )
+        .distinct(Evaluation.adapter_id)
+        .order_by(Evaluation.adapter_id, Evaluation.id.desc())
+    )
+    return {row.adapter_id: row for row in db.scalars(query) if row.adapter_id is not None}
+
+
 def untrained(db: Session, version: DatasetVersion) -> Evaluation | None:
     """Return the newest check without training of a version."""
     query = select(Evaluation).where(

@@ -175,6 +175,12 @@ def figures_of(evaluation: Evaluation) -> Figures:
     return Figures.model_validate(evaluation.figures or {})
 
 
+def num_right(evaluation: Evaluation) -> str:
+    """Say how many answers are right, e.g. “29 of 41 right”; empty: nothing was counted."""
+    tally = figures_of(evaluation).arms.get(main_arm(evaluation))
+    return f"{tally.right} of {tally.num} right" if tally is not None and tally.num else ""
+
+
 def standing(figures: Figures) -> Standing:
     """Return the first standing that fits."""
     tuned = figures.arms.get(Arm.TUNED, Tally())

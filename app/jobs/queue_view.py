@@ -357,7 +357,7 @@ def _reason(row: Row[Any], queue: Outlook) -> str:
     if not (row.is_settled and row.is_held_out_settled):
         return "Its data is being checked for personal details."
     if row.model_status is not ModelStatus.READY:
-        return "Its starting model is being imported."
+        return "Its starting model is being imported; the job begins by itself after that."
     job = parts.waiting[row.id]
     if offers and not any(offer.meets(job.needs) for offer in offers):
         return _too_large(job.needs, offers, parts.workers)

@@ -207,9 +207,7 @@ def _result(db: Session, adapter: Adapter | None) -> Step:
         is_going = evaluation.status in (EvaluationStatus.WAITING, EvaluationStatus.EVALUATING)
         note = "being counted" if is_going else "not counted"
         return Step("Result", "next" if is_going else "wrong", note, address)
-    tally = verdict.figures_of(evaluation).arms.get(verdict.main_arm(evaluation))
-    note = f"{tally.right} of {tally.num} right" if tally is not None and tally.num else "counted"
-    return Step("Result", "done", note, address)
+    return Step("Result", "done", verdict.num_right(evaluation) or "counted", address)
 
 
 def _use(adapter: Adapter | None) -> Step:

@@ -4,6 +4,8 @@ const LOG_LENGTH = 200;
 
 for (const page of document.querySelectorAll("[data-job-stream]")) live(page);
 
+const reload = () => document.dispatchEvent(new Event("page:stale"));
+
 function live(page) {
   const kind = page.dataset.kind;
   let refreshing = null;
@@ -37,7 +39,7 @@ function live(page) {
       bar.textContent = detail.texts.step;
     }
     // Buttons, times and the adapter depend on it: the server knows which ones.
-    if (detail.kind !== kind) location.reload();
+    if (detail.kind !== kind) reload();
   });
 
   page.addEventListener("job:metric", ({ detail }) => {
@@ -69,6 +71,6 @@ function live(page) {
     page.querySelector("[data-connection]").hidden = detail.isOpen;
   });
   page.addEventListener("job:end", () => {
-    if (page.dataset.isFinal === undefined) location.reload();
+    if (page.dataset.isFinal === undefined) reload();
   });
 }

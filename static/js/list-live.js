@@ -58,8 +58,9 @@ function follow(list) {
       const fresh = new DOMParser().parseFromString(await answer.text(), "text/html");
       const found = fresh.getElementById(list.id);
       // What stands around an empty list is not what stands around a full one.
-      if (!found || "isEmpty" in found.dataset !== "isEmpty" in list.dataset) location.reload();
-      else if ((isWish || !list.querySelector(BUSY)) && found.innerHTML !== list.innerHTML) {
+      if (!found || "isEmpty" in found.dataset !== "isEmpty" in list.dataset) {
+        document.dispatchEvent(new Event("page:stale"));
+      } else if ((isWish || !list.querySelector(BUSY)) && found.innerHTML !== list.innerHTML) {
         list.replaceChildren(...found.childNodes);
       }
     } catch {

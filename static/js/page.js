@@ -31,12 +31,14 @@ document.addEventListener("keydown", (event) => {
   }
 });
 
-// Somebody goes to another page: what watches a worker does not load this one anew meanwhile, which
-// would take the click back. A link may turn out to be a download, and then this page stays.
+// Somebody goes to another page: what watches a worker or a list does not load this one anew meanwhile,
+// which would take the click back. A link may turn out to be a download, and then this page stays.
+const LEAVING_MS = 20_000;
 let leftAt = -Infinity;
 const leaves = (event) => {
   if (!event.defaultPrevented) leftAt = performance.now();
 };
+const leavingMs = () => Math.max(0, leftAt + LEAVING_MS - performance.now());
 document.addEventListener("submit", leaves);
 document.addEventListener("click", (event) => {
   const link = event.target.closest("a[href]");
@@ -44,7 +46,12 @@ document.addEventListener("click", (event) => {
   if (link && isPlain && !link.getAttribute("href").startsWith("#")) leaves(event);
 });
 document.addEventListener("htmx:before:response", (event) => {
-  if (performance.now() - leftAt < 20_000) event.preventDefault();
+  if (leavingMs()) event.preventDefault();
+});
+// Told by whatever finds that this page is no longer what the server would draw.
+document.addEventListener("page:stale", function again() {
+  if (leavingMs()) setTimeout(again, leavingMs());
+  else location.reload();
 });
 
 document.querySelector("[data-error-summary]")?.focus();

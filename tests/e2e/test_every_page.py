@@ -12,14 +12,21 @@ from typing import Any, Literal
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
-from playwright.sync_api import Browser, BrowserContext, Error, Page, expect
+from playwright.sync_api import Browser, BrowserContext, Error, Page, Response, expect
 from sqlalchemy.orm import Session
 
-from app.core.models import JobStatus, Role
+from app.core.models import Desired, JobStatus, ModelStatus, Role, VersionStatus
 from app.people import auth
 from tests import patience
 from tests.e2e.test_ask import address
-from tests.factories import make_job, make_user
+from tests.factories import (
+    make_adapter,
+    make_base_model,
+    make_dataset_version,
+    make_evaluation,
+    make_job,
+    make_user,
+)
 from tests.security.full_house import addresses, furnish
 
 __all__ = ["address"]
@@ -79,6 +86,72 @@ def test_an_empty_house(browser: Browser, db: Session, address: str, looks: list
             walk.look(path)
     with _Walk(browser, address, "", looks) as stranger:
         stranger.look("/sign-in")
+
+
+@pytest.mark.long
+def test_what_is_busy_over_and_much(
+    browser: Browser, db: Session, address: str, looks: list[Look]
+) -> None:
+    """Each state of a job, of data and of a starting model, and lists of more than one page."""
+    admin = make_user(db, role=Role.ADMIN)
+    version = make_dataset_version(db, user=admin)
+    finished = make_adapter(db, user=admin)
+    make_evaluation(db, adapter=finished)
+    jobs = [
+        make_job(db, user=admin, version=version, status=status, reason="It was so.", **columns)
+        for status, columns in [
+            (JobStatus.QUEUED, {}),
+            (JobStatus.QUEUED, {"desired": Desired.PAUSE}),
+            *((JobStatus.RUNNING, each) for each in [{}, {"desired": Desired.CANCEL}]),
+            (JobStatus.FAILED, {"log_tail": "the end"}),
+            (JobStatus.CANCELLED, {}),
+        ]
+    ]
+    held = [make_dataset_version(db, user=admin, decided=False)]
+    held += [
+        make_dataset_version(db, user=admin, status=status)
+        for status in VersionStatus
+        if status not in (VersionStatus.READY, VersionStatus.MAPPING)
+    ]
+    for number, status in enumerate(ModelStatus):
+        make_base_model(db, name=f"house/{status.value}", status=status, folder=f"m{number}")
+    for number in range(60):
+        make_job(db, user=admin, version=version, name=f"Try {number}", status=JobStatus.FAILED)
+    cookie = auth.open_session(db, admin)
+    db.commit()
+    with _Walk(browser, address, cookie, looks) as walk:
+        for job in jobs:
+            walk.look(f"/jobs/{job.id}")
+        for each in held:
+            walk.look(f"/versions/{each.id}")
+        for path in ("/", "/datasets", "/jobs", "/jobs?page=2&q=try", "/jobs?q=nothing", "/models"):
+            walk.look(path)
+        for path in ("/queue", f"/jobs/{finished.job_id}", f"/adapters/{finished.id}"):
+            walk.look(path)
+
+
+@pytest.mark.long
+def test_forms_that_were_refused(
+    browser: Browser, db: Session, address: str, looks: list[Look]
+) -> None:
+    """As they come back: what is wrong stands above, and beside its field."""
+    admin = make_user(db, role=Role.ADMIN)
+    version = make_dataset_version(db, user=admin)
+    cookie = auth.open_session(db, admin)
+    db.commit()
+    with _Walk(browser, address, cookie, looks) as walk:
+        for path, action in (
+            ("/datasets/new", "/datasets/upload"),
+            ("/jobs/new", "/jobs/new"),
+            ("/people", "/people"),
+            ("/patterns", "/patterns"),
+            ("/webhooks", "/webhooks"),
+            ("/account", "/account/password"),
+            (f"/versions/{version.id}/file", f"/datasets/{version.dataset_id}/rename"),
+        ):
+            walk.refused(path, action)
+    with _Walk(browser, address, "", looks) as stranger:
+        stranger.refused("/sign-in", "/sign-in")
 
 
 def test_a_cancel_on_the_queue_page_is_silent(
@@ -143,34 +216,56 @@ class _Walk:
         """Open a page; a file to take home is none."""
         page, said = self.page()
         try:
-            status = self._opens(page, path)
-            if status is None:
-                return
-            if status >= 500:
-                self._problems.append(f"{path}: {status}")
-            found = list(_axe(page))
-            for number, look in enumerate(self._looks):
-                if number:
-                    _dress(page, look)
-                    found += _axe(page, "color-contrast", "scrollable-region-focusable")
-                over = page.evaluate(
-                    "document.documentElement.scrollWidth - document.documentElement.clientWidth"
-                )
-                if over > 0:
-                    found.append(f"{over} pixels wider than the window of {look[0]}")
-            self._problems += [f"{path}: {problem}" for problem in found]
-            # The browser's own word on a page that says that there is nothing.
-            refused = f"status of {status}" if status >= 400 else None
-            self._problems += [
-                f"{path}: the console: {line}"
-                for line in said
-                if refused is None or refused not in line
-            ]
+            answer = self._opens(page, path)
+            if answer is not None:
+                self._judge(page, path, said, answer)
         finally:
             page.close()
 
-    def _opens(self, page: Page, path: str) -> int | None:
-        """Return the status of a whole page, or None."""
+    def refused(self, path: str, action: str) -> None:
+        """Send a page's form with nothing in it, and look at what comes back."""
+        page, said = self.page()
+        try:
+            page.goto(self._address + path)
+            form = page.locator(f'form[method=post][action="{action}"]')
+            with page.expect_navigation() as coming:
+                form.evaluate(
+                    """(form) => {
+                      for (const field of form.elements) {
+                        const isTicked = ["radio", "checkbox"].includes(field.type);
+                        if (isTicked) field.checked = false;
+                        else if (field.type !== "hidden") field.value = "";
+                      }
+                      form.submit();
+                    }"""
+                )
+            answer = coming.value
+            assert answer is not None
+            if not 400 <= answer.status < 500:
+                self._problems.append(f"{path}: an empty form is answered with {answer.status}")
+            self._judge(page, f"{path} refused", said, answer)
+        finally:
+            page.close()
+
+    def _judge(self, page: Page, path: str, said: list[str], answer: Response) -> None:
+        found = [f"status {answer.status}"] if answer.status >= 500 else []
+        found += _axe(page)
+        for number, look in enumerate(self._looks):
+            if number:
+                _dress(page, look)
+                found += _axe(page, "color-contrast", "scrollable-region-focusable")
+            over = page.evaluate(
+                "document.documentElement.scrollWidth - document.documentElement.clientWidth"
+            )
+            if over > 0:
+                found.append(f"{over} pixels wider than the window of {look[0]}")
+        # Chromium itself tells the console of every answer that is an error.
+        refused = f"status of {answer.status}" if answer.status >= 400 else None
+        found += [f"console: {each}" for each in said if refused is None or refused not in each]
+        self._problems += [f"{path}: {problem}" for problem in found]
+
+    def _opens(self, page: Page, path: str) -> Response | None:
+        """Return the answer of a whole page, or None."""
         try:
             answer = page.goto(self._address + path, wait_until="load")
         except Error as error:
@@ -182,7 +277,7 @@ class _Walk:
             return None
         if "<html" not in answer.text():  # a piece that htmx puts into a page
             return None
-        return answer.status
+        return answer
 
 
 def _dress(page: Page, look: Look) -> None:

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 import pytest
-from playwright.sync_api import Browser, Page, expect
+from playwright.sync_api import Browser, Page, Route, expect
 from sqlalchemy.orm import Session
 
 from app.core.models import JobStatus, User
@@ -106,6 +106,34 @@ def test_undo_brings_a_job_back(page: Page, db: Session, address: str, ana: User
     expect(page.get_by_text("“Nights” is in the bin until")).to_be_visible()
     page.get_by_role("button", name="Undo").click()
     expect(page.get_by_role("heading", level=1)).to_have_text("Nights")
+
+
+def test_a_list_that_is_drawn_anew_takes_no_click_back(
+    page: Page, db: Session, address: str, ana: User
+) -> None:
+    """The stream tells of the restored job before the browser has the answer to Undo."""
+    job = make_job(db, user=ana, name="Nights", status=JobStatus.FAILED)
+    page.goto(f"{address}/jobs/{job.id}")
+    page.get_by_role("button", name="Delete…").click()
+    page.locator("dialog[open]").get_by_role("button", name="Delete the job").click()
+    expect(page.get_by_text("No jobs yet.")).to_be_visible()
+    page.wait_for_load_state()
+    asked: list[str] = []
+    page.on("requestfinished", lambda request: asked.append(request.resource_type))
+
+    def late(route: Route) -> None:
+        answer = route.fetch(max_redirects=0)
+        for _ in range(60):
+            if "fetch" in asked:
+                break
+            page.wait_for_timeout(1000)
+        page.wait_for_timeout(500)
+        route.fulfill(response=answer)
+
+    page.route("**/bin/jobs/*/restore", late)
+    page.get_by_role("button", name="Undo").click()
+    expect(page.get_by_role("heading", level=1)).to_have_text("Nights")
+    assert "fetch" in asked
 
 
 def test_a_list_is_narrowed_without_a_script(

@@ -18,6 +18,7 @@ from app.core.models import (
     User,
 )
 from app.evaluation import lookups, reading
+from app.evaluation import verdict as counting
 from app.jobs import practice
 from app.people.auth import can_edit
 from app.training import manifests
@@ -34,7 +35,7 @@ class ListPage:
     """adapters/list.html: a page of the department's adapters."""
 
     listing: lists.Listing
-    adapters: list[tuple[Adapter, states.Standing]]
+    adapters: list[tuple[Adapter, states.Standing, str]]  # at last how many answers are right
     gone: Gone | None
     num_left_to_curves: int  # adapters of learning curves, which stand on the curves' pages
     can_ask: bool
@@ -69,9 +70,13 @@ def list_page(db: Session, user: User, query: lists.Query) -> ListPage:
     found = select(Adapter).where(Adapter.id.in_(ids)).options(selectinload(Adapter.archive_file))
     made = {adapter.id: adapter for adapter in db.scalars(found)} if ids else {}
     rows = [made[each] for each in ids if each in made]
+    judged = {
+        number: counting.num_right(evaluation)
+        for number, evaluation in reading.of_adapters(db, ids).items()
+    }
     return ListPage(
         listing=listing,
-        adapters=[(adapter, states.of(adapter)) for adapter in rows],
+        adapters=[(each, states.of(each), judged.get(each.id, "")) for each in rows],
         gone=gone.adapter(db, user, query.get("binned", ""), query.get("erased", "")),
         num_left_to_curves=adapters.num_left_to_curves(db, user),
         can_ask=can_edit(user),

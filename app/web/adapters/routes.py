@@ -1,6 +1,6 @@
 """Adapters: what was learned, before and after, and the files to download."""
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from fastapi import APIRouter, Form, Request, Response
 from fastapi.responses import FileResponse, RedirectResponse
@@ -62,7 +62,7 @@ def rename(
 
 @router.post("/{adapter_id}/delete")
 def delete(
-    db: Db, user: CurrentUser, adapter_id: int, at_once: Annotated[str, Form()] = ""
+    db: Db, user: CurrentUser, adapter_id: int, at_once: Annotated[Literal["", "1"], Form()] = ""
 ) -> RedirectResponse:
     """Put an adapter into the bin, or erase it with its files at once; its job stays."""
     adapter = adapters.get(db, user, adapter_id)

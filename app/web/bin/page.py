@@ -24,7 +24,8 @@ class Line:
     id: int
     name: str
     what: str  # e.g. its starting model
-    size_bytes: int
+    size_bytes: int  # as its list says it
+    disk_bytes: int  # with what is made anew of it
     binned_at: datetime
     binned_by: str
     kept_until: datetime
@@ -54,7 +55,7 @@ def bin_page(db: Session, user: User) -> BinPage:
     lines = [_job(user, row, people) for row in jobs]
     lines += [_adapter(user, row, people) for row in adapters]
     lines.sort(key=lambda line: line.binned_at, reverse=True)
-    return BinPage(lines, sum(line.size_bytes for line in lines), settings.get().bin_days)
+    return BinPage(lines, sum(line.disk_bytes for line in lines), settings.get().bin_days)
 
 
 def _job(user: User, row: Job, people: dict[int, str]) -> Line:
@@ -65,6 +66,7 @@ def _job(user: User, row: Job, people: dict[int, str]) -> Line:
         name=row.name,
         what="Job, with its curve and log",
         size_bytes=0,
+        disk_bytes=0,
         binned_at=row.binned_at,
         binned_by=people.get(row.binned_by_id or 0, ""),
         kept_until=bins.kept_until(row),
@@ -74,13 +76,14 @@ def _job(user: User, row: Job, people: dict[int, str]) -> Line:
 
 def _adapter(user: User, row: Adapter, people: dict[int, str]) -> Line:
     assert row.binned_at is not None
-    zipped = row.archive_file.size_bytes if row.archive_file is not None else 0
+    archive = row.archive_file
     return Line(
         noun="adapters",
         id=row.id,
         name=row.name,
         what=f"Trained model, for {row.base_model.label}",
-        size_bytes=row.size_bytes + zipped,
+        size_bytes=(archive or row).size_bytes,
+        disk_bytes=row.size_bytes + (archive.size_bytes if archive is not None else 0),
         binned_at=row.binned_at,
         binned_by=people.get(row.binned_by_id or 0, ""),
         kept_until=bins.kept_until(row),

@@ -1,12 +1,19 @@
 """The bin: jobs and adapters that were deleted, to be restored or erased for good."""
 
+from collections.abc import Callable
+
 from fastapi import APIRouter, Response
 from fastapi.responses import RedirectResponse
+from sqlalchemy.orm import Session
 
 from app.adapters import bin as adapter_bin
+from app.adapters import registry
 from app.core import wakeup
 from app.core.db import Db
+from app.core.errors import NotFound
+from app.core.models import Base, User
 from app.jobs import bin as job_bin
+from app.jobs import requests
 from app.people.auth import CurrentUser
 from app.web.bin.page import bin_page
 from app.web.render import page
@@ -23,8 +30,9 @@ def show(db: Db, user: CurrentUser) -> Response:
 @router.post("/jobs/{job_id}/restore")
 def restore_job(db: Db, user: CurrentUser, job_id: int) -> RedirectResponse:
     """Take a job out of the bin and show it."""
-    job_bin.restore(db, user, job_bin.get(db, user, job_id))
-    db.commit()
+    if not _is_back(requests.get, db, user, job_id):
+        job_bin.restore(db, user, job_bin.get(db, user, job_id))
+        db.commit()
     return RedirectResponse(f"/jobs/{job_id}", status_code=303)
 
 
@@ -39,8 +47,9 @@ def erase_job(db: Db, user: CurrentUser, job_id: int) -> RedirectResponse:
 @router.post("/adapters/{adapter_id}/restore")
 def restore_adapter(db: Db, user: CurrentUser, adapter_id: int) -> RedirectResponse:
     """Take an adapter out of the bin and show it."""
-    adapter_bin.restore(db, user, adapter_bin.get(db, user, adapter_id))
-    db.commit()
+    if not _is_back(registry.get, db, user, adapter_id):
+        adapter_bin.restore(db, user, adapter_bin.get(db, user, adapter_id))
+        db.commit()
     return RedirectResponse(f"/adapters/{adapter_id}", status_code=303)
 
 
@@ -51,3 +60,14 @@ def erase_adapter(db: Db, user: CurrentUser, adapter_id: int) -> RedirectRespons
     db.commit()
     wakeup.hint("cpu")  # the worker removes the bytes
     return RedirectResponse("/bin", status_code=303)
+
+
+def _is_back(
+    get: Callable[[Session, User, int], Base], db: Session, user: User, row_id: int
+) -> bool:
+    """Say whether it is out of the bin already: who presses twice is led to it as well."""
+    try:
+        get(db, user, row_id)
+    except NotFound:
+        return False
+    return True

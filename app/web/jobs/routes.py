@@ -1,7 +1,7 @@
 """Jobs: the list, a job's page, and what people do to a job."""
 
 from collections.abc import Iterator
-from typing import Annotated
+from typing import Annotated, Literal
 
 from fastapi import APIRouter, Form, Request, Response
 from fastapi.responses import PlainTextResponse, RedirectResponse, StreamingResponse
@@ -119,7 +119,7 @@ def rename(db: Db, user: CurrentUser, job_id: int, name: Annotated[str, Form()] 
 
 @router.post("/{job_id}/delete")
 def delete(
-    db: Db, user: CurrentUser, job_id: int, at_once: Annotated[str, Form()] = ""
+    db: Db, user: CurrentUser, job_id: int, at_once: Annotated[Literal["", "1"], Form()] = ""
 ) -> RedirectResponse:
     """Put a job that is over into the bin, or erase it at once; its adapter stays."""
     job = requests.get(db, user, job_id)

@@ -234,6 +234,30 @@ def test_at_once_is_at_once(client: TestClient, db: Session, owner: User) -> Non
     assert "The data was erased for good" in gone.text
 
 
+def test_undo_twice_leads_to_it_twice(client: TestClient, db: Session, owner: User) -> None:
+    """Pressed twice, or after a colleague: it is back, which is what was wanted."""
+    adapter = make_adapter(db, user=owner)
+    sign_in(client, db, owner)
+    for noun, number in (("adapters", adapter.id), ("jobs", adapter.job_id)):
+        client.post(f"/{noun}/{number}/delete")
+        for _ in range(2):
+            back = client.post(f"/bin/{noun}/{number}/restore")
+            assert (back.url.path, back.status_code) == (f"/{noun}/{number}", 200)
+    client.post(f"/adapters/{adapter.id}/delete", data={"at_once": "1"})
+    late = client.post(f"/bin/adapters/{adapter.id}/restore")
+    assert late.status_code == 404
+    assert "no longer in the bin" in late.text
+
+
+def test_only_the_word_for_it_erases_at_once(client: TestClient, db: Session, owner: User) -> None:
+    adapter = make_adapter(db, user=owner)
+    sign_in(client, db, owner)
+    for path in (f"/adapters/{adapter.id}/delete", f"/jobs/{adapter.job_id}/delete"):
+        assert client.post(path, data={"at_once": "no"}).status_code == 422
+        assert client.post(path, data={"at_once": ""}).status_code == 200
+    assert "The bin is empty." not in client.get("/bin").text
+
+
 def test_who_may_not_restore_is_not_offered_it(
     client: TestClient, db: Session, owner: User
 ) -> None:

@@ -257,7 +257,7 @@ def test_the_only_starting_model_is_chosen_while_it_is_on_its_way(
     assert f'name="base_model_id" value="{model.id}" checked' in page
     form = {"version_id": str(version.id), "base_model_id": str(model.id), "preset": "quick"}
     made = browser.post("/jobs/new", data=form | {"name": "Nights"})
-    assert "Its starting model is being imported." in made.text
+    assert "Its starting model is being imported; the job begins by itself" in made.text
 
 
 def test_a_preset_with_changes_is_frozen_in_the_job(
