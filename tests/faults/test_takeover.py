@@ -84,7 +84,7 @@ def let_it_be_lost(house: House, fence: bool, pids: tuple[int, int]) -> None:
 
 
 @pytest.mark.parametrize("fence", [True, False], ids=["fence", "no-fence"])
-@pytest.mark.parametrize("num", [1, 2, 3])
+@pytest.mark.parametrize("num", [1, pytest.param(2, marks=pytest.mark.long), 3])
 def test_f29_f30_checkpoints_written_while_the_database_is_away_are_gone_on_from(
     num: int, fence: bool, postgres: Postgres
 ) -> None:
