@@ -94,10 +94,17 @@ class EventPump:
         events = [event for _, event in self._pending[:_MOST_EVENTS]]
         # To open and commit a transaction would cost as much again as the one statement.
         is_alone = metrics.is_one_statement(events) and not self._is_energy_due()
-        self._hold.attempt(self._flush, lambda: db.holding(glance=is_alone))
+        self._hold.attempt(
+            lambda session: self._flush(session, is_alone=is_alone),
+            lambda: db.holding(glance=is_alone),
+        )
 
-    def _flush(self, session: Session) -> None:
-        """Write what is pending, in one transaction with the heartbeat."""
+    def _flush(self, session: Session, *, is_alone: bool = False) -> None:
+        """Write what is pending, in one transaction with the heartbeat.
+
+        Args:
+            is_alone: One statement does it, which is committed as it ends.
+        """
         sent_at, claim = boot_seconds(), self._hold.claim
         if self._hold.is_uncertain:
             stored = session.scalar(
@@ -107,6 +114,8 @@ class EventPump:
             )
             self._pending = [item for item in self._pending if item[0] > (stored or 0)]
         part = self._pending[:_MOST_EVENTS]
+        if is_alone:
+            failpoints.hit("flush.before_commit")
         if part:
             events = [event for _, event in part]
             wished = metrics.ingest(
@@ -117,7 +126,10 @@ class EventPump:
             self.desired = fence.heartbeat(session, claim)
         if self._is_energy_due():
             self._note_energy(session)
-        failpoints.commit(session, "flush")
+        if is_alone:
+            failpoints.hit("flush.committed")
+        else:
+            failpoints.commit(session, "flush")
         del self._pending[: len(part)]
         self._hold.is_uncertain = False
         self._hold.held_at = sent_at
