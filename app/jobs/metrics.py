@@ -23,6 +23,7 @@ from sqlalchemy import (
     Interval,
     Row,
     Select,
+    SQLColumnExpression,
     Text,
     bindparam,
     cast,
@@ -484,7 +485,9 @@ def _keep_checkpoint(db: Session, job_id: int, attempt: int, event: CheckpointEv
     )
 
 
-def build_after(job_id: ColumnElement[int], up_to: ColumnElement[int]) -> list[ColumnElement[Any]]:
+def build_after(
+    job_id: SQLColumnExpression[int], up_to: SQLColumnExpression[int]
+) -> list[ColumnElement[Any]]:
     """Build the columns that `read_items` needs.
 
     Args:

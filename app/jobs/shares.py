@@ -16,6 +16,7 @@ from sqlalchemy import (
     Row,
     ScalarSelect,
     Select,
+    SQLColumnExpression,
     cast,
     func,
     literal_column,
@@ -162,7 +163,9 @@ def read_standings(found: Row[Any]) -> Standings:
     return everyone
 
 
-def hours_of(department_id: ColumnElement[int], owner_id: ColumnElement[int]) -> ScalarSelect[Any]:
+def hours_of(
+    department_id: SQLColumnExpression[int], owner_id: SQLColumnExpression[int]
+) -> ScalarSelect[Any]:
     """Say, in a query, what hours a job has: a list of (opens, closes, weekends), or null."""
     row = func.json_build_array(QueueRule.opens, QueueRule.closes, QueueRule.weekends)
     return (

@@ -8,8 +8,10 @@ from typing import Any, NamedTuple
 from sqlalchemy import (
     CTE,
     ColumnElement,
+    Exists,
     Row,
     Select,
+    SQLColumnExpression,
     Text,
     any_,
     bindparam,
@@ -80,9 +82,9 @@ def read(row: Row[Any]) -> Wishes:
 
 
 def _columns(
-    desired: ColumnElement[Any],
+    desired: SQLColumnExpression[Any],
     worker_id: ColumnElement[Any],
-    quarantined: ColumnElement[bool],
+    quarantined: Exists,
     hours: ColumnElement[Any],
 ) -> list[ColumnElement[Any]]:
     state = select(Worker.state).where(Worker.id == worker_id).correlate_except(Worker)
