@@ -22,6 +22,7 @@ from app.adapters import registry, states
 from app.base_models import registry as base_models
 from app.base_models import states as model_states
 from app.core import clock, outbound, settings
+from app.core.db import HOLDING_SECONDS, limit_silence
 from app.core.errors import AppError, NotFound, Unavailable
 from app.core.leases import LeaseLost
 from app.core.models import (
@@ -172,6 +173,7 @@ def claim(db: Session, worker_id: str, address: str, secret: str) -> Hold:
         "lease_until": _until(),
         "started_at": clock.NOW,
     }
+    _limit_silence(db)
     attempt = db.execute(
         insert(Answerer)
         .values(worker_id=worker_id, **values)
@@ -459,7 +461,16 @@ def _until() -> object:
     return clock.NOW + timedelta(seconds=settings.get().lease_seconds)
 
 
+def _limit_silence(db: Session) -> None:
+    """Have the row of a process that is held up amid its transaction let go of within seconds.
+
+    The next one of its name waits for it.
+    """
+    limit_silence(db, min(HOLDING_SECONDS, settings.get().line_lock_seconds))
+
+
 def _write(db: Session, hold: Hold, values: Json) -> None:
+    _limit_silence(db)
     written = db.execute(
         update(Answerer)
         .where(Answerer.worker_id == hold.worker_id, Answerer.attempt == hold.attempt)

@@ -2,13 +2,14 @@
 
 import select as sockets
 import time
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
 from functools import lru_cache
 from typing import Annotated, Any
 
 import psycopg
 import structlog
+from anyio import CancelScope, CapacityLimiter, to_thread
 from fastapi import Depends
 from psycopg import errors, sql
 from psycopg.conninfo import make_conninfo
@@ -297,9 +298,18 @@ def forget() -> None:
     factory.cache_clear()
 
 
-def _request_session() -> Iterator[Session]:
-    with factory()() as db:
+async def _request_session() -> AsyncIterator[Session]:
+    # To make one asks nothing, so it takes no thread; to close it may ask the server.
+    db = factory()()
+    try:
         yield db
+    finally:
+        if db.in_transaction():
+            # Beside those that requests share: each of them may wait for this very connection.
+            with CancelScope(shield=True):
+                await to_thread.run_sync(db.close, limiter=CapacityLimiter(1))
+        else:
+            db.close()
 
 
 Db = Annotated[Session, Depends(_request_session)]

@@ -63,7 +63,7 @@ class _Here(NamedTuple):
 
 
 def _build_here() -> Select[Any]:
-    # One statement for what stands in two tables, and a row also where neither has any.
+    # One statement with how everyone stands, and a row also where a machine has no worker yet.
     host = bindparam("host", type_=Text)
     last_seen = func.extract("epoch", Worker.last_seen)
     worker = func.json_build_array(
@@ -73,7 +73,7 @@ def _build_here() -> Select[Any]:
     quarantined = select(func.json_agg(QuarantinedDevice.device)).where(
         QuarantinedDevice.host == host
     )
-    return select(
+    return shares.STANDINGS.add_columns(
         workers.scalar_subquery().label("workers"),
         quarantined.scalar_subquery().label("quarantined"),
     )
@@ -107,7 +107,7 @@ def choose(
         return None
     if not set(devices).isdisjoint(found.quarantined or ()):
         return None
-    everyone = shares.standings(db)
+    everyone = shares.read_standings(found)
     mine = offer_of(host, devices, me.hardware if me else None)
     beside = [row for row in here.values() if mine.shares_with(worker_offer(row))]
     snapshot = _Snapshot(db, everyone, to_take)

@@ -13,7 +13,7 @@ from sqlalchemy import ColumnElement, update
 from sqlalchemy.orm import Session
 
 from app.core import clock, settings
-from app.core.models import Desired, Job, JobStatus, Json
+from app.core.models import Attempt, Desired, Job, JobStatus, Json
 
 
 @dataclass(frozen=True)
@@ -26,6 +26,11 @@ class Claim:
     resume_step: int
     # By the database's clock; tells two attempts of one number apart.
     started_at: datetime | None = field(default=None, compare=False)
+
+    def is_of(self, attempt: Attempt) -> bool:
+        """Say whether it is the hold of an attempt."""
+        mine = self.job_id, self.attempt, self.worker_id, self.started_at
+        return mine == (attempt.job_id, attempt.number, attempt.worker_id, attempt.started_at)
 
 
 class Fenced(Exception):

@@ -21,7 +21,9 @@ from sqlalchemy import (
     Float,
     Integer,
     Interval,
+    Row,
     Select,
+    SQLColumnExpression,
     Text,
     bindparam,
     cast,
@@ -41,13 +43,13 @@ from app.core import clock
 from app.core.models import (
     Attempt,
     Checkpoint,
-    Desired,
     Job,
     JobEvent,
     Json,
     Metric,
 )
-from app.jobs import cuts, fence, practice, stream
+from app.jobs import cuts, fence, practice, stream, wishes
+from app.jobs.wishes import Wishes
 from app.training.events import (
     NOT_FINITE,
     CheckpointEvent,
@@ -96,7 +98,7 @@ def _or_again(new: Insert) -> Insert:
     return new.on_conflict_do_update(index_elements=["job_id", "step", "name"], set_=again)
 
 
-def _build_ingest() -> Select[int, Desired, None]:
+def _build_ingest() -> Select[Any]:
     # Not by the columns' names: those of a parameter become columns that an UPDATE sets.
     def given(name: str, kind: TypeEngine[Any]) -> ColumnElement[Any]:
         return cast(bindparam(f"its_{name}", type_=kind), kind)
@@ -117,7 +119,9 @@ def _build_ingest() -> Select[int, Desired, None]:
             trained_tokens=Job.trained_tokens + given("num_tokens", BigInteger()),
             step=func.coalesce(last_step, Job.step),
         )
-        .returning(Job.id, Job.event_seq, Job.desired)
+        .returning(
+            Job.id, Job.event_seq, Job.desired, Job.worker_id, Job.department_id, Job.owner_id
+        )
         .cte("held")
     )
     point = (
@@ -139,14 +143,19 @@ def _build_ingest() -> Select[int, Desired, None]:
             spool_offset=bindparam("its_spool_offset"),
             last_step=func.coalesce(last_step, Attempt.last_step),
         )
+        .returning(Attempt.host, Attempt.devices)
         .cte("heard")
     )
     bell = func.pg_notify(stream.CHANNEL, bindparam("its_topic", type_=Text))
-    return select(held.c.event_seq, held.c.desired, bell).add_cte(added, heard)
+    return (
+        select(held.c.event_seq, bell, *wishes.beside(held, heard))
+        .select_from(held.outerjoin(heard, true()))
+        .add_cte(added)
+    )
 
 
-# A heartbeat and what it brings in one statement, built once: every job that trains sends it with
-# each of its steps.
+# A heartbeat, what it brings and what people want, in one statement, built once: every job that
+# trains sends it with each of its steps.
 _INGEST = _build_ingest()
 
 
@@ -185,11 +194,14 @@ def ingest(
     events: Sequence[TrainerEvent],
     spool_offset: int,
     worker_id: str | None = None,
-) -> Desired:
+) -> Wishes:
     """Write what a trainer reported, renew the lease and keep how far its file has been read.
 
     One transaction holds all of it, so a supervisor that goes on from the stored offset after
     a broken connection doubles nothing and loses nothing.
+
+    Returns:
+        What people want of the job meanwhile.
 
     Raises:
         Fenced: another worker may have the job.
@@ -220,8 +232,12 @@ def ingest(
         fence.write(db, job_id, attempt, values, worker_id)
     _write_rest(db, job_id, attempt, events, told.event_seq, is_told=False)
     db.flush()
-    desired: Desired = told.desired
-    return desired
+    return wishes.read(told)
+
+
+def is_one_statement(events: Sequence[TrainerEvent]) -> bool:
+    """Say whether `ingest` writes these events at once, and needs no transaction around it."""
+    return all(isinstance(event, StepEvent) for event in events)
 
 
 def take_over(
@@ -317,6 +333,11 @@ def after(db: Session, job: Job, seq: int, limit: int = 2000) -> list[StreamItem
     found = db.execute(
         _AFTER, {"job_id": job.id, "after": seq, "up_to": job.event_seq, "most": limit}
     ).one()
+    return read_items(found, limit)
+
+
+def read_items(found: Row[Any], limit: int) -> list[StreamItem]:
+    """Read what a statement with the columns of `build_after` has found, at most so many."""
     items = {
         number: StreamItem(
             "metric", number, {"seq": number, "step": step, "at": at, "values": values}
@@ -464,9 +485,17 @@ def _keep_checkpoint(db: Session, job_id: int, attempt: int, event: CheckpointEv
     )
 
 
-def _build_after() -> Select[Any]:
-    job_id, most = (bindparam(name, type_=Integer) for name in ("job_id", "most"))
-    after, up_to = (bindparam(name, type_=BigInteger) for name in ("after", "up_to"))
+def build_after(
+    job_id: SQLColumnExpression[int], up_to: SQLColumnExpression[int]
+) -> list[ColumnElement[Any]]:
+    """Build the columns that `read_items` needs.
+
+    Args:
+        job_id: Of which job.
+        up_to: The last number that is wanted. A statement with the job's own row gives its
+            `event_seq`; the parameters `after` and `most` it takes as `after` does.
+    """
+    after, most = bindparam("after", type_=BigInteger), bindparam("most", type_=Integer)
     # The first of both together are among the first of each.
     point = (
         select(
@@ -479,6 +508,7 @@ def _build_after() -> Select[Any]:
         .group_by(Metric.seq, Metric.step, Metric.at)
         .order_by(Metric.seq)
         .limit(most)
+        .correlate_except(Metric)
         .subquery()
     )
     event = (
@@ -486,13 +516,14 @@ def _build_after() -> Select[Any]:
         .where(JobEvent.job_id == job_id, JobEvent.seq > after, JobEvent.seq <= up_to)
         .order_by(JobEvent.seq)
         .limit(most)
+        .correlate_except(JobEvent)
         .subquery()
     )
     points, events = (
         select(func.json_agg(func.json_build_array(*rows.c))).scalar_subquery()
         for rows in (point, event)
     )
-    return select(points.label("points"), events.label("events"))
+    return [points.label("points"), events.label("events")]
 
 
 class _Told(NamedTuple):
@@ -507,7 +538,9 @@ class _Told(NamedTuple):
 
 
 # One statement, built once: each step of a job that is watched asks it.
-_AFTER = _build_after()
+_AFTER = select(
+    *build_after(bindparam("job_id", type_=Integer), bindparam("up_to", type_=BigInteger))
+)
 
 
 def _item(event: _Told) -> StreamItem:

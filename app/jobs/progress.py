@@ -6,9 +6,10 @@ One place for the page, the lists and the event stream, so that they never disag
 from collections import defaultdict
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Any
 
-from sqlalchemy import ColumnElement, and_, func, select
+from sqlalchemy import ColumnElement, Integer, Select, and_, bindparam, func, select
 from sqlalchemy.dialects.postgresql import aggregate_order_by
 from sqlalchemy.orm import Session
 
@@ -108,10 +109,13 @@ class _Course:
     speed: float | None  # tokens per second: of the last steps, or the mean of a finished job
 
 
-def _course(db: Session, job: Job) -> _Course:
-    # One statement, for the streams of all jobs ask this once a second.
+@lru_cache
+def _build_course(is_final: bool) -> Select[Any]:
+    # One statement, built once: the streams of all jobs ask it once a second.
+    job_id = bindparam("job_id", type_=Integer)
+
     def of(*names: str) -> ColumnElement[bool]:
-        return and_(Metric.job_id == job.id, Metric.name.in_(names))
+        return and_(Metric.job_id == job_id, Metric.name.in_(names))
 
     point = func.json_build_array(Metric.name, Metric.step, Metric.value)
     tested = (
@@ -121,7 +125,7 @@ def _course(db: Session, job: Job) -> _Course:
     )
     newest = (
         select(Metric.step, Metric.at)
-        .where(of("loss"), Metric.attempt == job.attempt)
+        .where(of("loss"), Metric.attempt == bindparam("attempt", type_=Integer))
         .order_by(Metric.step.desc())
         .limit(_RECENT_STEPS)
         .subquery()
@@ -133,11 +137,17 @@ def _course(db: Session, job: Job) -> _Course:
         select(Metric.value)
         .where(of("tokens_per_second"))
         .order_by(Metric.step.desc())
-        .limit(None if job.status.is_final else 10)
+        .limit(None if is_final else 10)
         .subquery()
     )
     speed = select(func.avg(rates.c.value)).scalar_subquery()
-    points, seconds_per_step, tokens_per_second = db.execute(select(tested, pace, speed)).one()
+    return select(tested, pace, speed)
+
+
+def _course(db: Session, job: Job) -> _Course:
+    points, seconds_per_step, tokens_per_second = db.execute(
+        _build_course(job.status.is_final), {"job_id": job.id, "attempt": job.attempt}
+    ).one()
     curves: dict[str, list[tuple[int, float]]] = defaultdict(list)
     for name, step, value in points or ():
         curves[name].append((step, float(value)))  # JSON has no number that is none

@@ -18,7 +18,6 @@ from sqlalchemy import (
     Interval,
     Select,
     Text,
-    any_,
     bindparam,
     case,
     cast,
@@ -30,7 +29,7 @@ from sqlalchemy import (
     select,
     update,
 )
-from sqlalchemy.dialects.postgresql import ARRAY, JSONB
+from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import Session
 
 from app import notices
@@ -44,12 +43,10 @@ from app.core.models import (
     JobStatus,
     Json,
     Metric,
-    QuarantinedDevice,
     Worker,
-    WorkerState,
 )
 from app.jobs import choice, fence, shares
-from app.jobs.fence import Claim, Fenced
+from app.jobs.fence import Claim
 from app.jobs.stream import CHANNEL, say, topic
 
 _LET_GO: Json = {"worker_id": None, "lease_until": None, "phase": None, "progress": None}
@@ -193,47 +190,18 @@ def is_out(db: Session, worker: WorkerInfo) -> bool:
     return choice.is_out(db, worker.id, worker.host, worker.devices)
 
 
-def wishes(db: Session, claimed: Claim, worker: WorkerInfo) -> tuple[Desired, bool]:
-    """Return what people want of a job, and whether its worker is to give it back anyway.
-
-    It is where the worker is drained, a device of it quarantined, or the job's hours are over.
-
-    Raises:
-        Fenced: another worker may have the job, or it is gone.
-    """
-    row = db.execute(
-        _WISHES,
-        {
-            "job_id": claimed.job_id,
-            "attempt": claimed.attempt,
-            "worker_id": worker.id,
-            "host": worker.host,
-            "devices": list(worker.devices),
-        },
-    ).one_or_none()
-    if row is None:
-        raise Fenced(f"job {claimed.job_id} is gone")
-    is_out = row.state is WorkerState.DRAINING or row.is_quarantined
-    return row.desired, is_out or shares.is_over(row.hours or [], row.now)
+def held_here(db: Session, host: str) -> list[Attempt]:
+    """List the attempts that hold a job on a machine by the books; mostly there is none."""
+    return list(db.scalars(_HELD_HERE, {"host": host}))
 
 
-def _build_wishes() -> Select[Any]:
-    quarantined = exists().where(
-        QuarantinedDevice.host == bindparam("host"),
-        QuarantinedDevice.device == any_(bindparam("devices", type_=ARRAY(Text))),
-    )
-    state = select(Worker.state).where(Worker.id == bindparam("worker_id")).scalar_subquery()
-    return select(
-        Job.desired,
-        state.label("state"),
-        quarantined.label("is_quarantined"),
-        shares.hours_of(Job).label("hours"),
-        clock.NOW.label("now"),
-    ).where(Job.id == bindparam("job_id"), Job.attempt == bindparam("attempt"))
-
-
-# Every supervisor asks it once a second.
-_WISHES = _build_wishes()
+_HELD = (
+    select(Job.id, Job.attempt, Attempt)
+    .join(Attempt, (Attempt.job_id == Job.id) & (Attempt.number == Job.attempt))
+    .where(Job.status == JobStatus.RUNNING, Attempt.ended_at.is_(None))
+)
+# Built once: every worker asks it before each claim.
+_HELD_HERE = _HELD.with_only_columns(Attempt).where(Attempt.host == bindparam("host"))
 
 
 def unheard(db: Session, worker: WorkerInfo) -> Claim | None:
@@ -480,7 +448,12 @@ def reap(db: Session) -> list[int]:
 
 
 def take_back(
-    db: Session, host: str, is_alive: Callable[[Attempt], bool], *, boot_id: str | None = None
+    db: Session,
+    host: str,
+    is_alive: Callable[[Attempt], bool],
+    *,
+    boot_id: str | None = None,
+    cut_off: Claim | None = None,
 ) -> list[int]:
     """Take back at once what dead workers of this machine held; no lease has to run out.
 
@@ -488,15 +461,13 @@ def take_back(
         is_alive: Asked of each, and once more of who seems dead, while the attempt's job is locked:
             what the living hold is not locked even for a moment, in which they could not find it.
         boot_id: Of this machine, to look at its other hosts as well: its containers.
+        cut_off: What its worker, which lives, gave up while the database was out of reach: no fault
+            of the job's.
     """
     is_here = Attempt.host == host
     if boot_id is not None:
         is_here = is_here | (Attempt.boot_id == boot_id)
-    held = (
-        select(Job.id, Job.attempt, Attempt)
-        .join(Attempt, (Attempt.job_id == Job.id) & (Attempt.number == Job.attempt))
-        .where(Job.status == JobStatus.RUNNING, is_here, Attempt.ended_at.is_(None))
-    )
+    held = _HELD.where(is_here)
     seem_dead = [row.id for row in db.execute(held) if not is_alive(row.Attempt)]
     if not seem_dead:
         return []
@@ -507,13 +478,14 @@ def take_back(
     ).all()
     dead = [row for row in rows if not is_alive(row.Attempt)]
     for row in dead:
+        is_cut_off = cut_off is not None and cut_off.is_of(row.Attempt)
         _give_back(
             db,
             row.id,
             row.attempt,
-            outcome="worker_died",
-            why="Its worker was killed.",
-            strike=True,
+            outcome="cut_off" if is_cut_off else "worker_died",
+            why="The database could not be reached." if is_cut_off else "Its worker was killed.",
+            strike=not is_cut_off,
         )
     return [row.id for row in dead]
 

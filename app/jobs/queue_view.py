@@ -4,6 +4,7 @@ import threading
 import time
 from dataclasses import dataclass, field
 from datetime import datetime
+from functools import cached_property
 from math import ceil
 from typing import Any
 
@@ -72,6 +73,14 @@ class Outlook:
     # Where each that trains does so, and what else holds a machine: evaluations, for instance.
     at_work: dict[int, str] = field(default_factory=dict)
     evaluating: list[forecast.Running] = field(default_factory=list)
+
+    @cached_property
+    def has_machine(self) -> bool:
+        """Whether a worker that trains was heard of lately."""
+        return any(
+            self.parts.everyone.now - worker.last_seen < choice.WORKER_SILENCE
+            for worker in self.parts.workers
+        )
 
     def why(self, job_id: int) -> str:
         """Say in one sentence why a job waits."""
@@ -374,8 +383,7 @@ def _reason(row: Row[Any], queue: Outlook) -> str:
                 f"space. It tries again in {minutes}."
             )
         return "It was interrupted and will be tried again soon."
-    if not any(parts.everyone.now - worker.last_seen < choice.WORKER_SILENCE
-               for worker in parts.workers):  # fmt: skip
+    if not queue.has_machine:
         return "No machine is ready to train. Please tell your administrator."
     if not any(offer.meets(job.needs) for _, offer in parts.ready):
         return "The machine it needs is paused for maintenance."

@@ -13,7 +13,10 @@ from sqlalchemy import (
     ColumnElement,
     Date,
     Float,
+    Row,
+    ScalarSelect,
     Select,
+    SQLColumnExpression,
     cast,
     func,
     literal_column,
@@ -89,8 +92,8 @@ def _build_standings() -> Select[Any]:
     )
 
 
-# Built once: a claim asks it under the queue's lock.
-_STANDINGS = _build_standings()
+# Built once: a claim asks it, with what else it needs, under the queue's lock.
+STANDINGS = _build_standings()
 _LOCK = 0x45747564654C  # "EtudeL": the queue is read and changed by one at a time
 
 
@@ -134,8 +137,12 @@ def _rule(
 
 def standings(db: Session) -> Standings:
     """Return how everyone stands in the queue now."""
+    return read_standings(db.execute(STANDINGS).one())
+
+
+def read_standings(found: Row[Any]) -> Standings:
+    """Read what `STANDINGS` has found."""
     chosen = settings.get()
-    found = db.execute(_STANDINGS).one()
     now = found.now
     everyone = Standings(now, chosen.zone(), is_fair=chosen.fair_share)
     half_life = chosen.share_half_life_days * 86400
@@ -156,16 +163,18 @@ def standings(db: Session) -> Standings:
     return everyone
 
 
-def hours_of(job: type[Job]) -> ColumnElement[Any]:
+def hours_of(
+    department_id: SQLColumnExpression[int], owner_id: SQLColumnExpression[int]
+) -> ScalarSelect[Any]:
     """Say, in a query, what hours a job has: a list of (opens, closes, weekends), or null."""
     row = func.json_build_array(QueueRule.opens, QueueRule.closes, QueueRule.weekends)
     return (
         select(func.json_agg(row))
         .where(
-            or_(QueueRule.department_id == job.department_id, QueueRule.user_id == job.owner_id),
+            or_(QueueRule.department_id == department_id, QueueRule.user_id == owner_id),
             or_(QueueRule.opens.is_not(None), QueueRule.weekends),
         )
-        .correlate(job)
+        .correlate_except(QueueRule)
         .scalar_subquery()
     )
 

@@ -3,7 +3,18 @@
 import hashlib
 from datetime import UTC, datetime, timedelta
 
-from sqlalchemy import ColumnElement, and_, case, delete, func, select, update
+from sqlalchemy import (
+    ColumnElement,
+    Interval,
+    Select,
+    and_,
+    bindparam,
+    case,
+    delete,
+    func,
+    select,
+    update,
+)
 from sqlalchemy.orm import Session
 
 from app.core import audit, clock, settings
@@ -22,6 +33,24 @@ _NUM_UNREAD = (
 )
 
 
+def _build_get() -> Select[WebSession, int]:
+    idle = case(
+        (WebSession.is_shared, bindparam("shared_idle", type_=Interval)),
+        else_=bindparam("idle", type_=Interval),
+    )
+    return select(WebSession, _NUM_UNREAD).where(
+        WebSession.token_hash == bindparam("token_hash"), _has_not_ended(idle)
+    )
+
+
+def _has_not_ended(idle: ColumnElement[timedelta]) -> ColumnElement[bool]:
+    return and_(WebSession.expires_at > clock.NOW, WebSession.last_used_at > clock.NOW - idle)
+
+
+# Built once: every page asks it.
+_GET = _build_get()
+
+
 def digest(secret: str) -> bytes:
     """Return what is kept of a secret of 256 random bits."""
     return hashlib.sha256(secret.encode(errors="replace")).digest()
@@ -34,7 +63,7 @@ def counts_still() -> ColumnElement[bool]:
         (WebSession.is_shared, timedelta(minutes=chosen.shared_idle_minutes)),
         else_=timedelta(minutes=chosen.session_idle_minutes),
     )
-    return and_(WebSession.expires_at > clock.NOW, WebSession.last_used_at > clock.NOW - idle)
+    return _has_not_ended(idle)
 
 
 def get(db: Session, secret: str) -> WebSession | None:
@@ -44,10 +73,14 @@ def get(db: Session, secret: str) -> WebSession | None:
     """
     if not secret:
         return None
+    chosen = settings.get()
     row = db.execute(
-        select(WebSession, _NUM_UNREAD).where(
-            WebSession.token_hash == digest(secret), counts_still()
-        )
+        _GET,
+        {
+            "token_hash": digest(secret),
+            "shared_idle": timedelta(minutes=chosen.shared_idle_minutes),
+            "idle": timedelta(minutes=chosen.session_idle_minutes),
+        },
     ).first()
     if row is None:
         return None

@@ -90,7 +90,9 @@ def test_f29_f30_checkpoints_written_while_the_database_is_away_are_gone_on_from
 ) -> None:
     """One, two and three of them; the one that the database knows stays until it knows another."""
     end = 10 * num + 14
-    orders = f"steps={end + 50} every=10 pause=0.04 tidy exit=74 at={end} attempts=1"
+    # However many they are, there is as much time to take the database away before the last.
+    pause = round(1.5 / (10 * num + 4), 3)
+    orders = f"steps={end + 50} every=10 pause={pause} tidy exit=74 at={end} attempts=1"
     # To be told at the latest a moment before the next one.
     with house_with(
         postgres, fence, ETUDE_SELF_FENCE_SECONDS="4", ETUDE_LEASE_SECONDS="5"

@@ -9,6 +9,7 @@ from sqlalchemy.orm import Session
 from app.core import db, settings
 from app.core.models import Attempt, Desired
 from app.jobs import fence, metrics
+from app.jobs.wishes import Wishes
 from app.training import failpoints
 from app.training.clock import boot_seconds
 from app.training.events import CheckpointEvent, DoneEvent, FailedEvent
@@ -26,7 +27,9 @@ class EventPump:
     def __init__(self, holder: JobHold) -> None:
         # Called with each newest checkpoint that the database knows of.
         self.tell_saved: Callable[[CheckpointEvent], object] = lambda _: None
-        self.desired = Desired.RUN  # what people want, as the last transaction heard
+        self.desired = Desired.RUN  # what people want, as was last heard
+        self.is_over = False  # and whether this worker is to give the job back anyway
+        self.heard_at = 0.0  # when that was, by this process's clock
         self.committed_step = 0  # of the newest checkpoint that the database knows of
         self.done: DoneEvent | None = None
         self.done_at: float | None = None  # when it was heard, by this process's clock
@@ -64,14 +67,19 @@ class EventPump:
         since = time.monotonic() - self._flushed_at
         due = self._pending and since >= self._settings.metrics_flush_seconds
         if due or since >= self._settings.heartbeat_seconds:
-            self._hold.attempt(self._flush, db.holding)
+            self._flush_now()
         while is_last and self._pending:
             self._hold.persist(self._flush, "flush", db.holding)
 
     def beat_if_due(self) -> None:
         """Renew the lease where nothing is reported yet."""
         if time.monotonic() - self._flushed_at >= self._settings.heartbeat_seconds:
-            self._hold.attempt(self._flush, db.holding)
+            self._flush_now()
+
+    def hear(self, wished: Wishes) -> None:
+        """Keep what people want of the job."""
+        self.desired, self.is_over = wished
+        self.heard_at = time.monotonic()
 
     def note_last_energy(self) -> None:
         """Write what the devices have taken up to the end."""
@@ -82,8 +90,21 @@ class EventPump:
 
         self._hold.attempt(note)
 
-    def _flush(self, session: Session) -> None:
-        """Write what is pending, in one transaction with the heartbeat."""
+    def _flush_now(self) -> None:
+        events = [event for _, event in self._pending[:_MOST_EVENTS]]
+        # To open and commit a transaction would cost as much again as the one statement.
+        is_alone = metrics.is_one_statement(events) and not self._is_energy_due()
+        self._hold.attempt(
+            lambda session: self._flush(session, is_alone=is_alone),
+            lambda: db.holding(glance=is_alone),
+        )
+
+    def _flush(self, session: Session, *, is_alone: bool = False) -> None:
+        """Write what is pending, in one transaction with the heartbeat.
+
+        Args:
+            is_alone: One statement does it, which is committed as it ends.
+        """
         sent_at, claim = boot_seconds(), self._hold.claim
         if self._hold.is_uncertain:
             stored = session.scalar(
@@ -93,16 +114,22 @@ class EventPump:
             )
             self._pending = [item for item in self._pending if item[0] > (stored or 0)]
         part = self._pending[:_MOST_EVENTS]
+        if is_alone:
+            failpoints.hit("flush.before_commit")
         if part:
             events = [event for _, event in part]
-            self.desired = metrics.ingest(
+            wished = metrics.ingest(
                 session, claim.job_id, claim.attempt, events, part[-1][0], claim.worker_id
             )
+            self.hear(wished)
         else:
             self.desired = fence.heartbeat(session, claim)
-        if time.monotonic() - self._metered_at >= self._settings.heartbeat_seconds:
+        if self._is_energy_due():
             self._note_energy(session)
-        failpoints.commit(session, "flush")
+        if is_alone:
+            failpoints.hit("flush.committed")
+        else:
+            failpoints.commit(session, "flush")
         del self._pending[: len(part)]
         self._hold.is_uncertain = False
         self._hold.held_at = sent_at
@@ -112,6 +139,9 @@ class EventPump:
             self.committed_step = checkpoints[-1].step
             self.tell_saved(checkpoints[-1])
             failpoints.hit("checkpoint.recorded")
+
+    def _is_energy_due(self) -> bool:
+        return time.monotonic() - self._metered_at >= self._settings.heartbeat_seconds
 
     def _note_energy(self, session: Session) -> None:
         self._meter.note(session, self._hold.claim.job_id, self._hold.claim.attempt)

@@ -17,9 +17,9 @@ from app.adapters import registry as adapters
 from app.base_models import copies
 from app.base_models import registry as base_models
 from app.core import db, disk, settings, shared_storage, storage
-from app.core.models import Desired, Job
+from app.core.models import Attempt, Desired, Job
 from app.evaluation import evaluations
-from app.jobs import fence, metrics, practice, protocol
+from app.jobs import fence, metrics, practice, protocol, wishes
 from app.jobs.stream import say
 from app.machines import devices
 from app.training import failpoints
@@ -48,6 +48,9 @@ from worker.gpu.watchdog import Watchdog
 
 # Where nobody has to be watched, only a lock of somebody's may take longer.
 _TAKEOVER_SECONDS = 60
+
+# What this process gave up because the database was out of reach: by the books it holds it still.
+_abandoned: list[fence.Claim] = []
 
 _log = structlog.get_logger()
 
@@ -98,6 +101,7 @@ def run_one() -> bool:
     except fence.Fenced:
         log.warning("job.fenced")
     except Abandoned:
+        _abandoned[:] = [supervisor.claim]
         log.warning("job.abandoned")
     finally:
         supervisor.room.close()
@@ -106,13 +110,20 @@ def run_one() -> bool:
 
 def _claim(worker: protocol.WorkerInfo) -> fence.Claim | None:
     with db.session() as session:
-        claim = protocol.unheard(session, worker)
-        if claim is None:
+        claim = None
+
+        def is_alive(attempt: Attempt) -> bool:
             # A worker id does one thing at a time: what it holds as it asks is left over.
-            if protocol.take_back(
-                session, worker.host, lambda a: a.worker_id != worker.id and identity.is_alive(a)
+            return attempt.worker_id != worker.id and identity.is_alive(attempt)
+
+        if not all(map(is_alive, protocol.held_here(session, worker.host))):
+            claim = protocol.unheard(session, worker)
+            cut_off = _abandoned[-1] if _abandoned else None
+            if claim is None and protocol.take_back(
+                session, worker.host, is_alive, cut_off=cut_off
             ):
                 failpoints.commit(session, "take_back")
+        if claim is None:
             claim = protocol.claim(session, worker)
         failpoints.hit("claim.before_commit")
         session.commit()
@@ -132,7 +143,7 @@ class Supervisor:
         self.pump.tell_saved = lambda saved: self.copies.offer(saved.path, saved.manifest_sha256)
         self.room.callback(self.copies.close, is_needed=False)
         self.watchdog = Watchdog()
-        self.asked_at = 0.0
+        self.capped_at = 0.0
         self.stop_at: float | None = None
         self.is_draining = False
         self.killed: endings.Kill | None = None
@@ -311,13 +322,14 @@ class Supervisor:
 
     def _heed_wishes(self, trainer: Trainer) -> None:
         """See what people want, and whether this worker is to end; then act on it."""
-        if time.monotonic() - self.asked_at < self.settings.watch_seconds:
-            return
-        self.asked_at = time.monotonic()
-        trainer.cap_log()
-        # Also while the database is away.
-        self.is_draining = self.is_draining or identity.is_draining()
-        self.hold.attempt(self._ask, lambda: db.holding(glance=True))
+        if time.monotonic() - self.capped_at >= self.settings.watch_seconds:
+            self.capped_at = time.monotonic()
+            trainer.cap_log()
+        # What the trainer reports brings the answer back with it.
+        if time.monotonic() - self.pump.heard_at >= self.settings.watch_seconds:
+            self.hold.attempt(self._ask, lambda: db.holding(glance=True))
+        # The first also while the database is away.
+        self.is_draining = self.is_draining or identity.is_draining() or self.pump.is_over
         if self.pump.desired is Desired.CANCEL:
             self._kill(trainer, "cancel")
         elif (self.is_draining or self.pump.desired is Desired.PAUSE) and self.stop_at is None:
@@ -325,8 +337,7 @@ class Supervisor:
             trainer.ask_to_stop()
 
     def _ask(self, session: Session) -> None:
-        self.pump.desired, is_over = protocol.wishes(session, self.claim, self.worker)
-        self.is_draining = identity.is_draining() or is_over
+        self.pump.hear(wishes.of(session, self.claim, self.worker.host, self.worker.devices))
 
     def _check_clocks(self, trainer: Trainer) -> None:
         if (

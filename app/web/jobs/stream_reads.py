@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from anyio import CapacityLimiter, to_thread
+from sqlalchemy import bindparam, select
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import defer, lazyload
 
@@ -28,6 +29,12 @@ BATCH = 500
 FIGURES_SECONDS = 1.0
 # Not its data and its model with all that they hold: a read has no use for them.
 _ALONE = (lazyload(Job.version), lazyload(Job.base_model), defer(Job.samples), defer(Job.config))
+# Built once: each step of a job that is watched asks it.
+_READ = (
+    select(Job, *metrics.build_after(Job.id, Job.event_seq))
+    .options(*_ALONE)
+    .where(Job.id == bindparam("job_id"))
+)
 # So that pages, which people wait for, find a thread and a connection whatever the streams do.
 _at_once = CapacityLimiter(4)
 
@@ -109,12 +116,15 @@ class SharedReads:
 
     def _read_once(self, seq: int) -> StreamRead:
         with db.watching() as session:
-            # The status first: once it is final, nothing is added to what the next line reads.
-            job = session.get(Job, self.job_id, options=_ALONE)
-            if job is None:
+            # At one moment: once its status is final, nothing is added to what has happened.
+            found = session.execute(
+                _READ, {"job_id": self.job_id, "after": seq, "most": BATCH}
+            ).one_or_none()
+            if found is None:
                 raise NotFound("There is no such job.")
+            job: Job = found.Job
             state = (job.status.value, job.desired.value, job.phase, job.attempt)
-            items = metrics.after(session, job, seq, BATCH)
+            items = metrics.read_items(found, BATCH)
             kept, now = self._figures, time.monotonic()
             if kept is None or kept.state != state or now - kept.at >= FIGURES_SECONDS:
                 # Which rows are asked is settled before a job's first step.

@@ -22,8 +22,8 @@ from app.jobs.moments import in_words
 from app.machines import devices as machines
 from app.web.queue import timeline
 
-# More rows than anyone reads; all are counted.
-MOST_ROWS = 100
+# More rows than anyone reads, as in the list of jobs; all are counted.
+MOST_ROWS = 50
 # Such a worker was not merely restarted: it is shown no longer.
 _FORGOTTEN = timedelta(days=7)
 

@@ -29,7 +29,17 @@ from app.core.models import (
     Worker,
     WorkerState,
 )
-from app.jobs import fence, limits, ordering, protocol, queue_view, requests, shares
+from app.jobs import (
+    fence,
+    limits,
+    metrics,
+    ordering,
+    protocol,
+    queue_view,
+    requests,
+    shares,
+    wishes,
+)
 from app.machines import devices as machines
 from app.training.config import PRESETS
 from app.training.plan.machine import DeviceInfo
@@ -269,10 +279,12 @@ def test_hours_on_the_clock_of_the_house(
     db.commit()
     assert claimed is not None
     assert claimed.job_id == job.id
-    assert protocol.wishes(db, claimed, WORKER) == (Desired.RUN, False)
+    assert wishes.of(db, claimed, WORKER.host, WORKER.devices) == (Desired.RUN, False)
+    assert metrics.ingest(db, claimed.job_id, claimed.attempt, [], 0) == (Desired.RUN, False)
     row.closes = (now - timedelta(minutes=1)).time().replace(second=0, microsecond=0)
     db.commit()
-    assert protocol.wishes(db, claimed, WORKER) == (Desired.RUN, True)
+    assert wishes.of(db, claimed, WORKER.host, WORKER.devices) == (Desired.RUN, True)
+    assert metrics.ingest(db, claimed.job_id, claimed.attempt, [], 0) == (Desired.RUN, True)
 
 
 def test_a_worker_gets_what_it_can_hold(site: Site, db: Session) -> None:

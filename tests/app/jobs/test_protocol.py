@@ -281,6 +281,23 @@ def test_dead_workers_of_this_machine_are_taken_back_at_once(db: Session) -> Non
     assert fresh(db, living).status is fresh(db, elsewhere).status is JobStatus.RUNNING
 
 
+def test_what_a_living_worker_gave_up_without_the_database_is_no_strike(db: Session) -> None:
+    job, killed = make_job(db), make_job(db)
+    held = claim(db, replace(WORKER, supervisor_pid=1))
+    claim(db, replace(WORKER, id="gpu-1@here", supervisor_pid=2))
+    taken = protocol.take_back(db, "here", lambda _: False, cut_off=held)
+    db.commit()
+    assert sorted(taken) == [job.id, killed.id]
+    assert (fresh(db, job).strikes, fresh(db, killed).strikes) == (0, 1)
+    outcomes = select(Attempt.outcome).order_by(Attempt.job_id)
+    assert list(db.scalars(outcomes)) == ["cut_off", "worker_died"]
+    again = claim(db, replace(WORKER, supervisor_pid=1))
+    taken = protocol.take_back(db, "here", lambda _: False, cut_off=held)
+    db.commit()
+    assert taken == [again.job_id]
+    assert fresh(db, job).strikes == 1, "of another attempt nothing was said"
+
+
 def test_what_other_containers_of_the_machine_held_is_taken_back_by_their_proof(
     db: Session,
 ) -> None:

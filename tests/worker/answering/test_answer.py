@@ -12,12 +12,15 @@ from contextlib import aclosing, suppress
 
 import pytest
 from sqlalchemy import update
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session
 
 from app.adapters import answering, registry, sharing
 from app.adapters.answering import Found
+from app.core import db as database
 from app.core import settings
 from app.core.errors import Unavailable
+from app.core.leases import LeaseLost
 from app.core.models import Answerer, BaseModel, ModelStatus
 from app.evaluation import lookups
 from app.training.answers import AnswerRequest, Event, Refused, ScoreRequest
@@ -467,6 +470,26 @@ def test_one_that_was_held_up_does_not_take_its_name_back(
     os.kill(old.pid, signal.SIGCONT)
     assert old.wait(patience.seconds(20)) == 0
     assert answering.find(db) == found
+
+
+def test_one_held_up_amid_its_transaction_lets_the_next_have_its_name(
+    db: Session, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ETUDE_LINE_LOCK_SECONDS", "0.3")
+    settings.get.cache_clear()
+    with database.session() as stopped:
+        old = answering.claim(stopped, "answer-0@here", "one:1", "s1")
+        stopped.commit()
+        answering.renew(stopped, old, answering.AnswererState())
+        new = answering.claim(db, "answer-0@here", "two:2", "s2")  # waits for the row's lock
+        db.commit()
+        assert answering.find(db).address == "two:2"
+        with pytest.raises(DBAPIError):
+            stopped.commit()
+    with pytest.raises(LeaseLost):
+        answering.renew(db, old, answering.AnswererState())
+    db.rollback()
+    answering.renew(db, new, answering.AnswererState())
 
 
 def test_told_to_stop_it_says_so_to_those_whom_it_answers(
