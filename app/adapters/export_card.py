@@ -17,7 +17,7 @@ def write(adapter: Adapter, row: Export, agreement: Sequence[Json], notes: Seque
         notes: Sentences about this very file.
     """
     path = registry.folder(adapter) / "README.md"
-    card = path.read_text(encoding="utf-8") if path.is_file() else f"# {row.adapter_id}\n"
+    card = path.read_text(encoding="utf-8") if path.is_file() else f"# {adapter.name}\n"
     if adapter.counted:
         card = model_card.with_count(card, adapter.counted)
     form = exports.FORMS[row.form]

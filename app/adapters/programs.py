@@ -108,7 +108,8 @@ def _names(adapter: Adapter, taken: Mapping[ExportForm, Quantization]) -> dict[s
     for form, quantization in of_form.items():
         key = form.value.replace("-", "_")
         names[key] = exports.filename(adapter, form, quantization)
-        # Python is there wherever the rest is; `unzip` is not.
+        # Python is there on most Linux and on every Mac with tools; `unzip` is not. Windows has
+        # neither, but a `tar` that unpacks zips, which the sentence above the command says.
         names[f"unpack_{key}"] = f"python3 -m zipfile -e {names[key]}.zip ."
     return names
 

@@ -20,6 +20,7 @@ from app.core.shared_storage import StorageAway
 from app.training import isolation
 from worker import leased
 from worker.leased import LeaseHolder, Unfinished
+from worker.trainer import runtime
 
 _log = structlog.get_logger()
 # Hub downloads of large models on thin lines.
@@ -202,6 +203,8 @@ def environment(kind: str) -> dict[str, str]:
         "CUDA_VISIBLE_DEVICES": "",
         "PYTHONWARNINGS": "ignore",
     }
+    # A trainer computes beside it: two that spin while they wait keep each other from working.
+    kept |= runtime.ENVIRONMENT
     if kind == "hub":
         kept["ETUDE_HUB_TOKEN"] = settings.get().hub_token
     return kept

@@ -36,7 +36,7 @@ from app.training.chat import ChatFormat
 from tests.factories import make_adapter, make_base_model, make_dataset_version, make_job, make_user
 from tests.worker.conftest import ROOT, wait_for
 from tests.worker.inference import tiny_models
-from worker.cpu import exporting
+from worker.cpu import exporting, model_import
 
 ME = "cpu-0@test"
 _ENDS = "print(model.generation_config.eos_token_id)"
@@ -230,6 +230,12 @@ def test_what_the_page_says_for_python_works_as_it_is_pasted(
     said = paste([sys.executable, "-c", f"{ask_adapter}\n{_ENDS}"])
     end = ChatFormat.load(tmp_path / "starting-model").end_token_ids
     assert end <= set(json.loads(said.splitlines()[-1]))
+
+
+def test_what_computes_beside_a_trainer_does_not_spin_for_long(user: User) -> None:
+    """Two whose threads spin while they wait for each other keep both from working."""
+    given = model_import.environment("folder")
+    assert int(given["GOMP_SPINCOUNT"]) <= 10_000
 
 
 @pytest.mark.timeout(300)
