@@ -119,6 +119,8 @@ class Settings(BaseSettings):
     hub_token: str = Field(default="", repr=False)
     # How much of models a machine keeps that it has fetched from the shared storage.
     model_cache_bytes: int = Field(default=200 * 1024**3, gt=0)
+    # The same of all other files that lie there: uploads, adapters, results and exports.
+    copy_cache_bytes: int = Field(default=100 * 1024**3, ge=0)
     # How large a model may be that an administrator uploads in the browser.
     max_model_upload_bytes: int = Field(default=64 * 1024**3, gt=0)
 
