@@ -22,23 +22,25 @@ RUN apt-get update && apt-get install -y --no-install-recommends binutils
 RUN cd /venv/lib/python3.11/site-packages \
     && rm -rf pip pip-* setuptools setuptools-* pkg_resources _distutils_hack distutils-precedence.pth \
         pyarrow/include pyarrow/src pyarrow/tests pyarrow/*flight* pyarrow/_substrait* \
-        pyarrow/libarrow_s3* pyarrow/_s3fs* hf_xet hf_xet-* click_repl click_repl-* prompt_toolkit \
+        pyarrow/libarrow_s3* pyarrow/_s3fs* pyarrow/_azurefs* pyarrow/_gcsfs* pyarrow/_hdfs* pyarrow/*_orc.* \
+        pyarrow/_pyarrow_cpp_tests* huggingface_hub/cli hf_xet hf_xet-* click_repl click_repl-* prompt_toolkit \
         prompt_toolkit-* wcwidth wcwidth-* sqlalchemy/testing numpy/f2py lxml/includes lxml/isoschematron \
     && rm -rf numpy/_core/include numpy/_core/lib \
-    && find numpy -type d -name tests -prune -exec rm -rf {} + \
+    && find numpy regex fsspec aioitertools -type d -name tests -prune -exec rm -rf {} + \
     && find pygments/lexers -type f ! -name '__init__*' ! -name '_mapping*' -delete \
     && find pyarrow -name '*.py[xd]' -o -name '*.pxi' | xargs rm -f \
     && for each in pyarrow/libarrow_python*.so.*.*.*; do \
         ln -sf "${each##*/}" "${each%.*.*}" && ln -sf "${each##*/}" "${each%.so.*}.so"; done \
-    && strip --strip-unneeded typst/*.so pyarrow/libarrow.so.* pyarrow/libarrow_compute.so.* \
-        pyarrow/libparquet.so.* pyarrow/libarrow_substrait.so.* tokenizers/*.so pypdfium2_raw/*.so \
+    && strip --strip-unneeded typst/*.so tokenizers/*.so pypdfium2_raw/*.so \
+    && find pyarrow numpy -name '*.so*' -type f -exec strip --strip-unneeded {} + \
     && find sqlalchemy yaml regex selectolax python_calamine safetensors aiohttp multidict yarl frozenlist \
         propcache -name '*.so' -exec strip --strip-unneeded {} + \
     && find botocore/data -mindepth 1 -maxdepth 1 -type d ! -name s3 -exec rm -rf {} + \
-    && find . -name '*.c' -o -name '*.pyx' | xargs rm -f \
+    && find . -name '*.c' -o -name '*.pyx' -o -name '*.pyi' | xargs rm -f \
     && /venv/bin/python -c 'import celery, lxml.etree, numpy, pyarrow.compute, pyarrow.csv, pyarrow.json, \
 pyarrow.parquet, pypdfium2, python_calamine, regex, rich.traceback, sacrebleu, safetensors, selectolax.lexbor, \
 s3fs, sqlalchemy.orm, tokenizers, typst, yaml, botocore.session; \
+from huggingface_hub import HfApi, snapshot_download; \
 botocore.session.get_session().get_service_model("s3")'
 
 # PyPI's torch brings the CUDA packages; where PIP_FIND_LINKS names a folder with a CPU wheel of the

@@ -86,9 +86,10 @@ api() { # METHOD PATH [curl options]
 }
 field() { python3 -c 'import functools, json, sys; print(functools.reduce(lambda v, k: v[int(k) if k.isdigit() else k], sys.argv[1].split("."), json.load(sys.stdin)))' "$1"; }
 ready() { curl --silent --fail --max-time 5 "$address/readyz"; }
-job() { # STEPS NAME
+job() { # STEPS NAME; each step is small, so that a busy machine takes some, too
   api POST /fine_tuning/jobs --json "{\"model\": \"HuggingFaceTB/SmolLM2-135M-Instruct\",
-    \"training_file\": \"$file\", \"x_etude\": {\"preset\": \"quick\", \"name\": \"$2\", \"num_steps\": $1},
+    \"training_file\": \"$file\", \"x_etude\": {\"preset\": \"quick\", \"name\": \"$2\",
+      \"num_steps\": $1, \"batch_size\": 1, \"num_evaluations\": 1},
     \"x_privacy\": {\"decision\": \"keep\", \"reason\": \"An invented sample.\"}}" | field id
 }
 state() { api GET "/fine_tuning/jobs/$1" | field "${2:-status}"; }

@@ -22,6 +22,8 @@ ROOT = Path(__file__).parent.parent
 TEXT = (ROOT / "docker-compose.yml").read_text()
 EXAMPLE = (ROOT / ".env.example").read_text()
 COMPOSE: dict[str, Any] = yaml.safe_load(TEXT)
+JOIN = (ROOT / "deploy/compose.join.yml").read_text()
+WORKER = (ROOT / "deploy/compose.worker.yml").read_text()
 SERVICES: dict[str, dict[str, Any]] = COMPOSE["services"]
 OURS = {name for name, each in SERVICES.items() if each["image"].startswith("etude-")}
 ONCE = {"prepare", "migrate"}
@@ -140,7 +142,7 @@ def test_without_an_env_file_everything_can_be_read() -> None:
 
 def test_every_line_of_the_example_is_explained_and_means_something() -> None:
     known = {f"ETUDE_{name.upper()}" for name in Settings.model_fields}
-    in_compose = set(VARIABLE.findall(TEXT)) | {"COMPOSE_PROFILES"}
+    in_compose = set(VARIABLE.findall(TEXT + JOIN)) | {"COMPOSE_PROFILES", "COMPOSE_FILE"}
     blocks = [block for block in EXAMPLE.split("\n\n") if not block.startswith("# ---")]
     named = set()
     for block in blocks[1:]:
@@ -157,7 +159,7 @@ def test_every_line_of_the_example_is_explained_and_means_something() -> None:
 
 def test_whatever_stands_in_env_is_no_unknown_setting(monkeypatch: pytest.MonkeyPatch) -> None:
     before = settings.unknown()
-    names = set(VARIABLE.findall(TEXT)) | set(re.findall(r"ETUDE_[A-Z_]+", EXAMPLE))
+    names = set(VARIABLE.findall(TEXT + JOIN + WORKER)) | set(re.findall(r"ETUDE_[A-Z_]+", EXAMPLE))
     for service in SERVICES.values():
         names |= set(service.get("environment", {}))
     for name in names:
@@ -230,18 +232,56 @@ def test_passwords_are_made_once_and_a_wrong_one_is_told(tmp_path: Path) -> None
     assert made()["database_owner_password"] == "mine"
 
 
+def test_servers_answer_to_other_machines_only_where_somebody_says_so_and_by_tls() -> None:
+    services = yaml.safe_load(JOIN)["services"]
+    published = {name: each["ports"] for name, each in services.items() if "ports" in each}
+    assert set(published) == {"postgres", "valkey"}
+    for ports in published.values():
+        assert all(port.startswith("${ETUDE_JOIN_ADDRESS:-127.0.0.1}:") for port in ports)
+    assert "-c ssl=on" in services["postgres"]["command"][0]
+    # The port with TLS, and not the one within.
+    assert published["valkey"][0].endswith(":6380:6380")
+    assert "'tls-port 6380'" in services["valkey"]["command"][0]
+    # What the first file says of both still holds.
+    for word in SERVICES["postgres"]["command"][1:]:
+        assert word in services["postgres"]["command"][0]
+    for line in SERVICES["valkey"]["command"][0].splitlines()[:3]:
+        for quoted in re.findall(r"'[^']+'|\"[^\"]+\"", line):
+            assert quoted in services["valkey"]["command"][0]
+    # Networks are added to those of the first file; who may reach the outside is named there.
+    outside = {name for name, each in services.items() if "out" in each.get("networks", [])}
+    assert outside == {"gpu-worker", "cpu-trainer", "backup"}
+    # Everybody who opens files has the folder that is shared.
+    with_folder = {name for name, each in services.items() if "/shared" in str(each["volumes"])}
+    assert with_folder == OURS
+
+
+def test_a_machine_that_joins_is_held_to_the_same_bounds() -> None:
+    for name, service in yaml.safe_load(WORKER)["services"].items():
+        here = SERVICES[name]
+        for bound in ("read_only", "cap_drop", "security_opt", "pids_limit", "logging", "tmpfs"):
+            assert service[bound] == here[bound], bound
+        for same in ("image", "command", "healthcheck", "stop_grace_period", "mem_limit"):
+            assert service[same] == here[same], same
+        assert "ports" not in service
+
+
 @pytest.mark.parametrize("profiles", ["cpu", "gpu,https,monitoring", ""])
-def test_compose_itself_reads_it(profiles: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "files", ["docker-compose.yml:deploy/compose.join.yml", "deploy/compose.worker.yml"]
+)
+def test_compose_itself_reads_it(profiles: str, files: str, tmp_path: Path) -> None:
     is_here = shutil.which("docker") is not None and (
         subprocess.run(["docker", "compose", "version"], capture_output=True).returncode == 0
     )
     if not is_here:
         pytest.skip("there is no docker compose here")
     (tmp_path / "env").write_text(EXAMPLE.replace("#ETUDE_", "ETUDE_"))
+    files = files if profiles else files.partition(":")[0]
     read = subprocess.run(
         ["docker", "compose", "--env-file", str(tmp_path / "env"), "config", "--quiet"],
         cwd=ROOT,
-        env=os.environ | {"COMPOSE_PROFILES": profiles},
+        env=os.environ | {"COMPOSE_PROFILES": profiles, "COMPOSE_FILE": files},
         capture_output=True,
         text=True,
     )

@@ -24,7 +24,7 @@ from app.adapters import bin as adapter_bin
 from app.adapters import conversations, exports, question_lists, sharing
 from app.adapters import registry as adapters
 from app.base_models import registry as base_models
-from app.core import beats, clock, db, leases, migrations, settings, wakeup
+from app.core import beats, clock, db, leases, local_copies, migrations, settings, wakeup
 from app.core.models import Job, JobStatus, Worker, WorkerState
 from app.datasets import deletion, part_uploads
 from app.evaluation import evaluations, judging
@@ -353,6 +353,7 @@ def clean(session: Session) -> None:
     exports.purge(session)
     base_models.purge(session)
     checkpoint_copies.purge(session)
+    local_copies.trim()
     conversion.purge(session)
     part_uploads.remove_stale()
     outbox.forget_old(session)

@@ -26,6 +26,7 @@ _OTHERS = frozenset(
     {"WORKER_ID", "WORKER_HOST", "DEVICE", "MACHINE", "WEB_NUMBER", "URL", "TOKEN", "FAILPOINTS"}
     | {"PUBLISH", "REVISION", "TLS", "CERTIFICATES", "MODELS", "BACKUPS", "SECRETS", "VERSION"}
     | {"HTTP_PORT", "HTTPS_PORT", "MONITORING_PUBLISH", "PROXY_NETWORK", "PROXY_ADDRESS"}
+    | {"JOIN_ADDRESS", "SHARED"}
     | {"WEB_MEMORY", "DATABASE_MEMORY", "BROKER_MEMORY", "CPU_WORKER_MEMORY", "TRAINER_MEMORY"}
     | {"ANSWER_MEMORY", "POSTGRES_PASSWORD", "POSTGRES_APP_PASSWORD", "VALKEY_PASSWORD", "IMAGE"}
     | {"REQUIRE_BROWSER", "GPU_PYTHON", "STEPS", "COMPLETE"}
@@ -119,6 +120,8 @@ class Settings(BaseSettings):
     hub_token: str = Field(default="", repr=False)
     # How much of models a machine keeps that it has fetched from the shared storage.
     model_cache_bytes: int = Field(default=200 * 1024**3, gt=0)
+    # The same of all other files that lie there: uploads, adapters, results and exports.
+    copy_cache_bytes: int = Field(default=100 * 1024**3, ge=0)
     # How large a model may be that an administrator uploads in the browser.
     max_model_upload_bytes: int = Field(default=64 * 1024**3, gt=0)
 

@@ -91,6 +91,19 @@ def of(chosen: settings.Settings) -> SharedStorage | None:
     return _Folder(Path(chosen.storage))
 
 
+def has(shared: SharedStorage, key: str) -> bool:
+    """Say whether there are bytes under a key.
+
+    Raises:
+        StorageAway: nobody can say.
+    """
+    with suppress(FileNotFoundError):
+        for _ in shared.read(key):
+            break
+        return True
+    return False
+
+
 def send(shared: SharedStorage, key: str, file: Path, sha256: str) -> None:
     """Put a file, and compare what then lies there.
 

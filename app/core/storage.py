@@ -1,7 +1,8 @@
 """Files by key: put, open, delete. Keys are ours; a sender's file name never becomes a path.
 
 Where machines share a storage (app/core/shared_storage.py), what is put here goes there as well
-before anybody hears of its key, and what is opened here is fetched from there first.
+before anybody hears of its key, and what is opened here is fetched from there first. What lies here
+is then a copy; app/core/local_copies.py keeps all of them within a limit.
 """
 
 import hashlib
@@ -89,18 +90,22 @@ def file(key: str, sha256: str) -> Path:
         shared_storage.Damaged: what lies there has another hash.
     """
     here, shared = path(key), shared_storage.get()
-    if shared is not None and not here.exists():
-        with suppress(FileNotFoundError):
-            shared_storage.fetch(shared, key, here, sha256)
+    if shared is not None:
+        _mark(key)
+        if not here.exists():
+            with suppress(FileNotFoundError):
+                shared_storage.fetch(shared, key, here, sha256)
     return here
 
 
 def folder(key: str, manifest_sha256: str | None) -> Path:
     """Return the place of a folder with a manifest, as `file` does that of a file."""
     here = path(key)
-    if shared_storage.get() is not None and manifest_sha256 and not here.exists():
-        with suppress(FileNotFoundError):
-            fetch_folder(key, manifest_sha256, here)
+    if shared_storage.get() is not None and manifest_sha256:
+        _mark(key)
+        if not here.exists():
+            with suppress(FileNotFoundError):
+                fetch_folder(key, manifest_sha256, here)
     return here
 
 
@@ -174,6 +179,7 @@ def forget(key: str) -> None:
         shutil.rmtree(target, ignore_errors=True)
     else:
         target.unlink(missing_ok=True)
+    _used(key).unlink(missing_ok=True)
 
 
 def left_over(kind: str, seconds: float) -> set[str]:
@@ -199,6 +205,33 @@ def old_here(kind: str, seconds: float) -> set[str]:
                 if place.stat().st_mtime < before:
                     keys.add(f"{kind}/{place.name}")
     return keys
+
+
+def used_at(key: str) -> float:
+    """Return when a copy that is here was last asked for, or made.
+
+    Raises:
+        FileNotFoundError: it is not here.
+    """
+    made_at = path(key).stat().st_mtime
+    with suppress(FileNotFoundError):
+        return max(made_at, _used(key).stat().st_mtime)
+    return made_at
+
+
+def _mark(key: str) -> None:
+    """Keep the moment: what is about to be read must not be dropped."""
+    place = _used(key)
+    # A full disk keeps nobody from reading.
+    with suppress(OSError):
+        place.parent.mkdir(parents=True, exist_ok=True)
+        place.touch()
+
+
+def _used(key: str) -> Path:
+    # Not the file's own times: a backup reads all of them each night, and browsers know a file
+    # by its last change.
+    return settings.get().cache_dir / "used" / key
 
 
 def _shared(stored: Stored) -> Stored:

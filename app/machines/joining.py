@@ -43,7 +43,8 @@ _OWN = frozenset(
         *("mlflow_url", "mlflow_experiment", "mlflow_user"),
         *("backup_at", "backup_dir", "backup_keep", "powercap_dir", "beat_file"),
         *("answer_host", "answer_port", "answer_address", "inference_url", "inference_adapters"),
-        *("model_cache_bytes", "disk_reserve_bytes", "warm_runner", "log_level", "log_format"),
+        *("model_cache_bytes", "copy_cache_bytes", "disk_reserve_bytes", "warm_runner"),
+        *("log_level", "log_format"),
         *("fence_on_db_loss", "privacy_recognizer", "database_url", "redis_url"),
     }
 )

@@ -1,7 +1,6 @@
 """Put what lies on one machine into the storage that machines share."""
 
 from collections.abc import Iterator
-from contextlib import suppress
 from pathlib import Path
 
 from sqlalchemy import select
@@ -28,17 +27,17 @@ def share(db: Session) -> Iterator[str]:
     missing: list[str] = []
     for key, sha256 in _files(db):
         here = storage.path(key)
-        if here.is_file() and not _is_there(shared, key):
+        if here.is_file() and not shared_storage.has(shared, key):
             shared_storage.send(shared, key, here, sha256)
             num_files += 1
-        elif not here.is_file() and not _is_there(shared, key):
+        elif not here.is_file() and not shared_storage.has(shared, key):
             missing.append(key)
     for key, place in _folders(db):
         manifest = f"{key}/{manifests.NAME}"  # which is put last
-        if place.is_dir() and not _is_there(shared, manifest):
+        if place.is_dir() and not shared_storage.has(shared, manifest):
             storage.share_folder(key, place)
             num_folders += 1
-        elif not place.is_dir() and not _is_there(shared, manifest):
+        elif not place.is_dir() and not shared_storage.has(shared, manifest):
             missing.append(key)
     yield counted(
         num_files + num_folders,
@@ -72,11 +71,3 @@ def _folders(db: Session) -> Iterator[tuple[str, Path]]:
     for model in db.scalars(select(BaseModel).where(BaseModel.status == ModelStatus.READY)):
         if model.manifest_sha256 and model.folder:
             yield copies.key(model.manifest_sha256), settings.get().models_dir / model.folder
-
-
-def _is_there(shared: shared_storage.SharedStorage, key: str) -> bool:
-    with suppress(FileNotFoundError):
-        for _ in shared.read(key):
-            break
-        return True
-    return False

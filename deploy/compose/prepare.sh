@@ -40,6 +40,20 @@ renew /run/etude/broker/redis_password "$ETUDE_VALKEY_PASSWORD"
 renew /run/etude/metrics/etude_metrics_token "$ETUDE_METRICS_TOKEN"
 renew /run/etude/grafana/password ""
 
+# With deploy/compose.join.yml, other machines reach the servers: by TLS alone, and share a folder.
+if [ -d /run/etude/tls ]; then
+  certificate=${ETUDE_TLS%% *} key=${ETUDE_TLS##* }
+  if [ ! -s "$certificate" ] || [ ! -s "$key" ]; then
+    say "Machines join over TLS: set ETUDE_TLS in .env to a certificate and its key in the folder of"
+    say "ETUDE_CERTIFICATES, e.g. ETUDE_TLS=/certificates/etude.pem /certificates/etude.key."
+    exit 1
+  fi
+  # Whoever has the volume may read it: the two servers.
+  install -m 0444 "$certificate" /run/etude/tls/certificate.pem
+  install -o "$valkey" -m 0400 "$key" /run/etude/tls/key.pem
+  chown "$etude:$etude" /shared || say "The folder of ETUDE_SHARED has to belong to user $etude."
+fi
+
 # What somebody copied there as root could be neither used nor removed.
 find /data ! -user "$etude" -exec chown -h "$etude:$etude" {} +
 find /servers/valkey ! -user "$valkey" -exec chown -h "$valkey:$valkey" {} +

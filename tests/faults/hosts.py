@@ -18,11 +18,9 @@ from uuid import uuid4
 
 from sqlalchemy import select
 
-from app.base_models import copies
-from app.core.models import Adapter, BaseModel, Job
+from app.core.models import Adapter, Job
 from app.ops.embedded import folder
 from app.ops.embedded.postgres import Postgres
-from app.training import manifests
 from tests import patience, shared_stores
 from tests.faults.house import House
 from tests.worker.conftest import ROOT, WorkerProcess
@@ -166,7 +164,7 @@ class Site(House):
             self._make_bucket(inside)
         else:
             (self.folder / "shared").mkdir()
-        self._share_the_model()
+        self.share_the_model()
 
     def end(self) -> None:
         for host in self.hosts:
@@ -207,7 +205,7 @@ class Site(House):
         made = self.db.scalars(select(Adapter).where(Adapter.job_id == job.id)).all()
         for adapter in made:
             program = "import sys; from app.core import storage; storage.folder(*sys.argv[1:])"
-            self._run(program, str(adapter.storage_key), str(adapter.manifest_sha256))
+            self.run(program, str(adapter.storage_key), str(adapter.manifest_sha256))
         super().check(job)
 
     def log(self) -> str:
@@ -224,21 +222,7 @@ class Site(House):
             assert time.monotonic() < deadline, "moto did not start"
             time.sleep(0.2)
 
-    def _share_the_model(self) -> None:
-        model = self.db.scalars(select(BaseModel)).one()
-        source = self.folder / "tiny"
-        source.mkdir()
-        (source / "model.safetensors").write_bytes(b"weights" * 1000)
-        model.manifest_sha256 = manifests.write_manifest(source)
-        model.size_bytes = 7000
-        self.db.commit()
-        program = (
-            "import sys; from pathlib import Path; from app.core import storage\n"
-            "storage.share_folder(sys.argv[1], Path(sys.argv[2]))"
-        )
-        self._run(program, copies.key(str(model.manifest_sha256)), str(source))
-
-    def _run(self, program: str, *words: str) -> None:
+    def run(self, program: str, *words: str) -> None:
         """Run something of ours on the site's own host."""
         near = shared_stores.bucket_settings(f"http://127.0.0.1:{_FILES}")
         near = near if self.kind == "bucket" else self.far_storage(0)

@@ -23,11 +23,13 @@ from sqlalchemy import func, select, update
 from sqlalchemy.exc import OperationalError
 from sqlalchemy.orm import Session
 
+from app.base_models import copies
 from app.core import db as database
 from app.core import settings, wakeup
 from app.core.models import (
     Adapter,
     Attempt,
+    BaseModel,
     Checkpoint,
     Desired,
     Job,
@@ -232,6 +234,28 @@ class House:
         self.db.rollback()
         left = self.db.scalars(select(Job.id).where(Job.status == JobStatus.RUNNING)).all()
         assert left == []
+
+    # --- a storage that machines share
+
+    def share_the_model(self) -> None:
+        """Put the starting model where machines fetch it; no worker may have begun."""
+        model = self.db.scalars(select(BaseModel)).one()
+        source = self.folder / "tiny"
+        source.mkdir()
+        (source / "model.safetensors").write_bytes(b"weights" * 1000)
+        model.manifest_sha256 = manifests.write_manifest(source)
+        model.size_bytes = 7000
+        self.db.commit()
+        program = (
+            "import sys; from pathlib import Path; from app.core import storage\n"
+            "storage.share_folder(sys.argv[1], Path(sys.argv[2]))"
+        )
+        self.run(program, copies.key(str(model.manifest_sha256)), str(source))
+
+    def run(self, program: str, *words: str) -> None:
+        """Run something of ours with this house's settings."""
+        command = [sys.executable, "-c", program, *words]
+        subprocess.run(command, cwd=ROOT, check=True, env=os.environ | self.environment)
 
     # --- processes
 

@@ -1,4 +1,4 @@
-"""A cable to pull: a TCP proxy before a Unix socket that can go silent, slow down or hang up."""
+"""A cable to pull: a TCP proxy before a socket that can go silent, slow down or hang up."""
 
 import asyncio
 import threading
@@ -12,9 +12,10 @@ from tests import patience
 class Proxy:
     """Listens on a port of its own; switches may be thrown from any thread."""
 
-    def __init__(self, target: Path) -> None:
-        self.target = target
+    def __init__(self, target: Path | int) -> None:
+        self.target = target  # a Unix socket, or a port of this machine
         self.port = 0
+        self.is_away = False  # hangs up on whoever comes
         self.is_silent = False  # takes what is sent, and passes nothing on: half open
         self.delay_seconds = 0.0
         self._writers: set[asyncio.StreamWriter] = set()
@@ -24,6 +25,11 @@ class Proxy:
     def hang_up(self) -> None:
         """Cut every connection that there is."""
         self._loop.call_soon_threadsafe(self._close_all)
+
+    def go_away(self) -> None:
+        """Cut every connection, and take no new one until `is_away` is no longer set."""
+        self.is_away = True
+        self.hang_up()
 
     def end(self) -> None:
         with suppress(RuntimeError):  # its loop is closed: a test has ended it already
@@ -44,8 +50,14 @@ class Proxy:
         await asyncio.sleep(0.05)
 
     async def _connect(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        if self.is_away:
+            writer.transport.abort()
+            return
         with suppress(OSError):
-            there, back = await asyncio.open_unix_connection(str(self.target))
+            if isinstance(self.target, Path):
+                there, back = await asyncio.open_unix_connection(self.target)
+            else:
+                there, back = await asyncio.open_connection("127.0.0.1", self.target)
             self._writers |= {writer, back}
             await asyncio.gather(self._pump(reader, back), self._pump(there, writer))
             self._writers -= {writer, back}
@@ -68,7 +80,7 @@ class Proxy:
 
 
 @contextmanager
-def proxy(target: Path) -> Iterator[Proxy]:
+def proxy(target: Path | int) -> Iterator[Proxy]:
     made = Proxy(target)
     made._thread.start()
     assert made._ready.wait(patience.seconds(10))

@@ -1,8 +1,9 @@
 """Checkpoints in the shared storage, so that another machine goes on where this one was lost.
 
 Beside the training and never in its way: one thread puts the newest checkpoint that the database
-knows of; those that came while it was busy are passed over. Nothing depends on it: without a copy
-another machine begins with an earlier one, or anew.
+knows of; those that came while it was busy are passed over. A storage that is away is tried again
+until it is back. Nothing depends on it: without a copy another machine begins with an earlier one,
+or anew.
 """
 
 import shutil
@@ -15,6 +16,7 @@ from sqlalchemy.orm import Session
 
 from app.core import shared_storage, storage
 from app.core.models import Checkpoint, Job, JobStatus
+from app.core.shared_storage import StorageAway
 from app.training import manifests
 
 KIND = "checkpoints"
@@ -32,12 +34,18 @@ def key(job_id: int, manifest_sha256: str) -> str:
 class Copies:
     """Puts the newest checkpoint of one attempt; its thread begins with the first."""
 
-    def __init__(self, job_id: int, job_dir: Path) -> None:
+    def __init__(self, job_id: int, job_dir: Path, again_seconds: float = 10) -> None:
+        """
+        Args:
+            again_seconds: After which a storage that was away is tried again.
+        """
         self._job_id, self._job_dir = job_id, job_dir
+        self._again_seconds = again_seconds
+        self._is_away = False
         self._offered: tuple[str, str] | None = None
         self._last: str | None = None  # the key of the newest that is there
         self._news = threading.Condition()
-        self._is_over = False
+        self._is_over = self._is_needed = False
         self._thread: threading.Thread | None = None
 
     def offer(self, path: str, manifest_sha256: str) -> None:
@@ -62,7 +70,7 @@ class Copies:
             is_needed: Whether the checkpoint offered last is put before.
         """
         with self._news:
-            self._is_over = True
+            self._is_over, self._is_needed = True, is_needed
             if not is_needed:
                 self._offered = None
             self._news.notify()
@@ -75,11 +83,28 @@ class Copies:
                 self._news.wait_for(lambda: self._offered is not None or self._is_over)
                 if self._offered is None:
                     return
-                (path, digest), self._offered = self._offered, None
+                taken, self._offered = self._offered, None
             try:
-                self._put(path, digest)
-            except (OSError, ValueError) as error:  # the trainer tidied up, or the storage is away
+                self._put(*taken)
+                self._is_away = False
+            except StorageAway as error:
+                if not self._is_away:  # a line for each time that it goes, not for each try
+                    _log.warning("checkpoint.storage_away", job=self._job_id, error=str(error))
+                self._is_away = True
+                self._offer_again(taken)
+            except (OSError, ValueError) as error:  # the trainer tidied up
                 _log.warning("checkpoint.not_copied", job=self._job_id, error=str(error))
+
+    def _offer_again(self, taken: tuple[str, str]) -> None:
+        """Wait, and take what failed once more; a newer one goes before it, and an end ends it."""
+        with self._news:
+            if self._is_over:
+                return
+            self._news.wait_for(
+                lambda: self._offered is not None or self._is_over, self._again_seconds
+            )
+            if self._offered is None and (not self._is_over or self._is_needed):
+                self._offered = taken
 
     def _put(self, path: str, digest: str) -> None:
         this = key(self._job_id, digest)
