@@ -64,8 +64,8 @@ _EN_ADJECTIVE = re.compile(
 )
 
 
-def is_thing(passage: Passage, first: int, last: int) -> bool:
-    """Say whether capitalised words are an eponym, an abbreviation or a species by their look."""
+def is_thing_by_look(passage: Passage, first: int, last: int) -> bool:
+    """Say whether capitalised words are an abbreviation or a word of science by their letters."""
     words = passage.words
     head, tail = words[first], words[last]
     if all(_is_abbreviation(word.text) for word in words[first : last + 1] if word.is_capital):
@@ -74,8 +74,22 @@ def is_thing(passage: Passage, first: int, last: int) -> bool:
         )
     if _EN_ADJECTIVE.search(tail.text):
         return True
-    if first == last and _SURELY_SCIENCE.search(head.low) and not passage.is_surname(head):
+    return (
+        first == last
+        and _SURELY_SCIENCE.search(head.low) is not None
+        and not passage.is_surname(head)
+    )
+
+
+def is_thing(passage: Passage, first: int, last: int) -> bool:
+    """Say whether capitalised words are an abbreviation, an eponym or a species, as it seems.
+
+    "Thyra's test" and "Thyra Blomqvist slept" may seem so, too: what is a thing by its neighbours
+    is weighed.
+    """
+    if is_thing_by_look(passage, first, last):
         return True
+    head = passage.words[first]
     follows, before = passage.after(last), passage.before(first)
     if _names_a_thing(passage, last):
         return True
@@ -218,6 +232,11 @@ def features(
         "shouted": any(word.is_shouted for word in words),
         "initial": any(word.is_initial for word in words),
         "hyphen": len(parts) > len(words),
+        "nameless": passage.code == "en" and any(map(passage.is_nameless, words)),
+        "all nameless": passage.code == "en" and all(map(passage.is_nameless, words)),
+        "thing here": is_thing(passage, first, last),
+        "somebody": passage.speaks_of_somebody(first, last),
+        "writer": passage.has_writer(first, last),
         "twin": any(low in small or low.removesuffix("s") in small for low in lows),
         "heading": passage.is_heading(first, last),
         "article": has_article,
@@ -267,6 +286,10 @@ def _behind(passage: Passage, last: int) -> Iterator[str]:
     rest = passage.text[word.end : word.end + 3]
     if rest[:2] in ("'s", "’s"):
         yield "behind=owns"
+        if at < len(passage.words) and rest[2:] in (" ", "\u00a0"):
+            yield f"owned={_kind(passage, passage.words[at])}"
+            if passage.words[at].low in OWN:
+                yield "owned=own"
         return
     if at >= len(passage.words) or rest[:1] not in (" ", "\u00a0"):
         yield f"behind={rest.strip()[:1] or 'end'}"

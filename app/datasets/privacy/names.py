@@ -11,9 +11,10 @@ from collections.abc import Iterator, Sequence
 
 from app.datasets.privacy import evidence
 from app.datasets.privacy.findings import Kind, Span
-from app.datasets.privacy.passage import FIRST_LAST, LABELS, UPPER, Passage, declines
+from app.datasets.privacy.passage import FIRST_LAST, LABELS, UPPER, Passage, Word, declines
 from app.datasets.privacy.words import (
     ALSO_WORDS,
+    NAMES_TOO,
     NOT_NAMES,
     OF,
     ORG_HEADS,
@@ -37,8 +38,9 @@ _CITED = re.compile(
 _STAND_IN = re.compile(r"\[[^\]\n]{1,40} \d+\]")
 # As likely as this, words are taken for a name; much likelier, for one wherever they stand.
 LIKELY, SURE = 0.45, 0.9
-# English texts that name nobody were learned from, so that a name seems less likely there.
-LIKELY_IN = {"en": 0.3}
+# In English, texts that name nobody are many: by invented sentences more names are found than are
+# wanted at least, and each wrong one costs people's trust (docs/privacy.md has the figures).
+LIKELY_IN = {"en": 0.6}
 # Where somebody is named for sure, others are named more often than in a textbook.
 LIKELY_IN_COMPANY = 0.15
 MAX_TOKENS = 5
@@ -221,7 +223,7 @@ def _cut(passage: Passage, first: int, last: int, cue: int) -> int:
             return at - 1
         if cue >= 2 and at == first + 1:
             continue  # after "Mrs" or "the file of" a second word is the surname, whatever it means
-        if word.low in ORG_TAILS or (
+        if (word.low in ORG_TAILS and not _is_name_too(passage, word)) or (
             passage.has_tall_nouns and passage.is_common(word) and declines(word.text)
         ):
             return at - 1
@@ -237,11 +239,19 @@ def _several(
     # "Child Posttraumatic Stress": what a relation or a birth stands beside may be a thing's name.
     if cue == 3 or ((cue == 2 or tail == 2) and any(persons)):
         return True, cue == 3 or any(persons)
-    if evidence.is_thing(passage, positions[0], positions[-1]) or any(
-        word.text in passage.things for word in words
-    ):
+    if evidence.is_thing_by_look(passage, positions[0], positions[-1]):
         return False, False
-    if passage.is_given(head) and not (head.text in ALSO_WORDS and not any(persons[1:])):
+    is_thing = evidence.is_thing(passage, positions[0], positions[-1]) or any(
+        word.text in passage.things for word in words
+    )
+    # What names nobody was learned from in English alone.
+    if is_thing and passage.code != "en":
+        return False, False
+    if (
+        not is_thing
+        and passage.is_given(head)
+        and not (head.text in ALSO_WORDS and not any(persons[1:]))
+    ):
         return True, True
     return _weighed(passage, positions, cue, tail, has_article=has_article)
 
@@ -259,11 +269,21 @@ def _single(
             leads -= 1
         titled = leads >= 0 and passage.is_title(passage.words[leads])
         return titled or not (is_other or is_common), not is_common
-    if word.text in passage.things:
+    if evidence.is_thing_by_look(passage, position, position):
         return False, False
-    if passage.is_given(word) and word.text not in ALSO_WORDS and not word.is_shouted:
+    is_thing = word.text in passage.things
+    if is_thing and passage.code != "en":
+        return False, False
+    if (
+        not is_thing
+        and passage.is_given(word)
+        and word.text not in ALSO_WORDS
+        and not word.is_shouted
+    ):
         return not (has_article and passage.has_tall_nouns and is_common), True
-    if is_other and not (cue == 2 or (cue and tail and passage.is_given(word))):
+    if is_other and not (
+        cue == 2 or (cue and tail and passage.is_given(word)) or _is_name_too(passage, word)
+    ):
         return False, False
     before = passage.before(position)
     if cue == 2 and not (is_common and before is not None and before.low in OF):
@@ -278,7 +298,10 @@ def _single(
 def _weighed(
     passage: Passage, positions: list[int], cue: int, tail: int, *, has_article: bool
 ) -> tuple[bool, bool]:
-    if all(passage.words[at].low in NOT_NAMES for at in positions):  # "Guten Morgen"
+    if all(  # "Guten Morgen"
+        passage.words[at].low in NOT_NAMES and not _is_name_too(passage, passage.words[at])
+        for at in positions
+    ):
         return False, False
     chance = evidence.chance(passage, positions, cue, tail, has_article=has_article)
     likely = LIKELY_IN.get(passage.code or "", LIKELY)
@@ -288,9 +311,20 @@ def _weighed(
     return chance >= likely, is_sure
 
 
+def _is_name_too(passage: Passage, word: Word) -> bool:
+    """Say whether somebody may be called by a month's, a place's or a building's name."""
+    return passage.code == "en" and word.low in NAMES_TOO and not word.is_shouted
+
+
 def _is_org(passage: Passage, first: int, last: int) -> bool:
     words = passage.words
-    if words[last].low in ORG_TAILS and last > first and not passage.is_given(words[first]):
+    if (
+        words[last].low in ORG_TAILS
+        and last > first
+        and not passage.is_given(words[first])
+        # "Thyra Hall" is weighed, "Thyra Hospital" is not.
+        and not (_is_name_too(passage, words[last]) and passage.is_person(words[first]))
+    ):
         return True
     follows = passage.after(last)
     if follows is not None and follows.low in ORG_TAILS and follows.is_capital:

@@ -1,6 +1,7 @@
 """A text's words and what stands around them: what the rules for names ask of it."""
 
 import re
+from bisect import bisect_left
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from functools import lru_cache
@@ -16,6 +17,7 @@ from app.datasets.privacy.words import (
     GIVEN_NAMES,
     INTRODUCTIONS,
     MEDICAL,
+    NAMES_TOO,
     NOT_NAMES,
     OF,
     ORG_HEADS,
@@ -23,8 +25,10 @@ from app.datasets.privacy.words import (
     PERSON_VERBS,
     PLACE_PREPOSITIONS,
     RELATIONS,
+    SOMEBODY,
     SURNAMES,
     TITLES,
+    WRITER,
 )
 
 UPPER = "A-ZÀ-ÖØ-ÞĀĂĄĆĈĊČĎĐĒĔĖĘĚĜĞĠĢĤĦĨĪĬĮİĴĶĹĻĽĿŁŃŅŇŌŎŐŒŔŖŘŚŜŞŠŢŤŦŨŪŬŮŰŲŴŶŸŹŻŽ"
@@ -176,6 +180,10 @@ class Passage:
         self.small = frozenset(word.text for word in self.words if word.text.islower())
         # How often each word stands here as it is written.
         self.times = Counter(word.text for word in self.words if word.is_capital)
+        somebody = SOMEBODY.get(code or "", frozenset())
+        self._somebody = [at for at, word in enumerate(self.words) if word.low in somebody]
+        writer = WRITER.get(code or "", frozenset())
+        self._writer = [at for at, word in enumerate(self.words) if word.low in writer]
 
     def is_title(self, word: Word) -> bool:
         # One letter is a title in one language and somebody's initial in the others.
@@ -213,6 +221,14 @@ class Passage:
             and self.is_common(word)
             for word in (self.words[at] for at in self._line(first, last))
         )
+
+    def speaks_of_somebody(self, first: int, last: int) -> bool:
+        """Say whether "he", "her" or the like stands near words."""
+        return _is_near(self._somebody, first, last)
+
+    def has_writer(self, first: int, last: int) -> bool:
+        """Say whether "I", "our" or "please" stands near words."""
+        return _is_near(self._writer, first, last)
 
     def _line(self, first: int, last: int) -> Iterator[int]:
         """Yield the words beside a run, up to five each way, in its own sentence."""
@@ -279,6 +295,16 @@ class Passage:
         if len(word.text) > 5 and _DRUG.search(word.text) and not self.is_given(word):
             return True
         return word.low in MEDICAL or (self.code is not None and is_word(word.text, self.code))
+
+    def is_nameless(self, word: Word) -> bool:
+        """Say whether a word is one of English that nobody is called by: "Treatment"."""
+        return (
+            not word.is_initial
+            and word.low not in NAMES_TOO
+            and self.is_common(word)
+            and not self.is_given(word)
+            and not self.is_surname(word)
+        )
 
     def is_person(self, word: Word) -> bool:
         """Say whether a word may well be a name: on a list, or unknown to the dictionary."""
@@ -355,6 +381,8 @@ class Passage:
 
 
 MAX_SHORT_TITLE = 4
+# So many words away a small word still speaks of the same thing.
+_NEAR = 20
 _WHO = frozenset(
     ["he", "she", "who", "i", "er", "sie", "ich", "il", "elle", "él", "ella", "hij", "zij"]
 )
@@ -372,6 +400,12 @@ def _is_introduced(before: str) -> bool:
 _LETTER_TITLES = {"m": "fr", "d": "es"}
 _ALL_FUNCTION_WORDS = frozenset().union(*FUNCTION_WORDS.values())
 _ALL_ARTICLES = frozenset().union(*ARTICLES.values())
+
+
+def _is_near(places: list[int], first: int, last: int) -> bool:
+    """Say whether one of some places, in order, is near a run of words."""
+    at = bisect_left(places, first - _NEAR)
+    return at < len(places) and places[at] <= last + _NEAR
 
 
 def _plain(word: Word) -> str:

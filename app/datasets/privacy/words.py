@@ -26,6 +26,7 @@ def _by_language(name: str) -> dict[str, frozenset[str]]:
 GIVEN_NAMES = _set("given_names")
 SURNAMES = _set("surnames")
 ALSO_WORDS = _set("also_words")
+NAMES_TOO = _set("names_too")
 
 TITLES = _set("titles")
 RELATIONS = _set("relations")
@@ -38,6 +39,9 @@ PLACE_PREPOSITIONS = _by_language("place_prepositions")
 ARTICLES = _by_language("articles")
 PARTICLES = _set("particles")
 FUNCTION_WORDS = _by_language("function_words")
+# What is said of somebody who was spoken of, and what somebody says who writes to somebody.
+SOMEBODY = _by_language("somebody")
+WRITER = _by_language("writer")
 
 PLACES = _set("places")
 NOT_NAMES = _set("not_names") | PLACES

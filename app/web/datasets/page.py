@@ -6,7 +6,7 @@ Queries and sums stay here; templates/datasets only places them.
 import json
 from dataclasses import dataclass
 from itertools import islice
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast, get_args
 
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
@@ -49,6 +49,7 @@ from app.training.chat import worse as worse_of
 from app.training.plan.shape import LengthHistogram
 from app.training.plan.shape import context_tokens as context_of
 from app.web.forms import MappingForm, ReadAsForm, SplitForm
+from app.web.render import visible
 
 NUM_PREVIEW_CONVERSATIONS = 3
 NUM_SHOWN_ROWS = 8
@@ -392,6 +393,8 @@ def read_as_from(form: ReadAsForm) -> ReadAs:
     with problems:
         pause_minutes = _pause_from(form.pause_minutes)
     with problems:
+        options = _options_from(form.options) if form.options else "leave_out"
+    with problems:
         files = _files_from(form)
     problems.check()
     return ReadAs(
@@ -401,7 +404,7 @@ def read_as_from(form: ReadAsForm) -> ReadAs:
         header_row=header_row,
         hidden="take_in" if form.hidden == "take_in" else "leave_out",
         merged="leave_blank" if form.merged == "leave_blank" else "fill",
-        options=_options_from(form.options),
+        options=options,
         pause_minutes=pause_minutes,
         files=files,
         form={"table": "table", "document": "document"}.get(form.form),
@@ -419,18 +422,37 @@ def _pause_from(typed: str) -> int:
 def _files_from(form: ReadAsForm) -> dict[str, FileChoices]:
     """Read what was chosen for single files of a ZIP; what was left alone is as for all of them."""
     files = {}
-    for name, shown, pause in zip(
-        form.files, form.files_options, form.files_pause_minutes, strict=False
+    problems = Problems()
+    for at, (name, shown, pause) in enumerate(
+        zip(form.files, form.files_options, form.files_pause_minutes, strict=False)
     ):
-        options = _options_from(shown) if shown else None
-        minutes = _pause_from(pause) if pause.strip() else None
+        options, minutes = None, None
+        with problems:
+            options = _options_from(shown, f"files_options-{at}") if shown else None
+        with problems:
+            minutes = _pause_of(name, pause, f"files_pause_minutes-{at}") if pause.strip() else None
         if options or minutes:
             files[name] = FileChoices(options=options, pause_minutes=minutes)
+    problems.check()
     return files
 
 
-def _options_from(chosen: str) -> mappings.Options:
-    return "list" if chosen == "list" else "letters" if chosen == "letters" else "leave_out"
+def _pause_of(name: str, typed: str, field: str) -> int:
+    try:
+        return _pause_from(typed)
+    except Invalid:
+        raise Invalid(
+            f"“{visible(name)}” needs a whole number of minutes, from {MIN_PAUSE_MINUTES:,} to "
+            f"{MAX_PAUSE_MINUTES:,}; leave it blank to read it as all files.",
+            field=field,
+        ) from None
+
+
+def _options_from(chosen: str, field: str = "options") -> mappings.Options:
+    for known in get_args(mappings.Options):
+        if chosen == known:
+            return cast(mappings.Options, known)
+    raise Invalid("Choose from the list how options are shown.", field=field)
 
 
 def header_row_from(form: ReadAsForm) -> int | None:

@@ -1,8 +1,8 @@
 """Learn the weights for names: `python -m tests.app.datasets.privacy.learn [--texts FILE.csv …]`.
 
 A logistic regression over what evidence.py says of capitalised words: names put into the sentences
-of sentences_learned.py, sentences_learned_too.py and sentences.py, against whatever else has a
-capital there, and in the half of files of texts that name nobody (MedQuAD, CC BY 4.0:
+of sentences_learned.py, sentences_learned_too.py, sentences_learned_en.py and sentences.py, against
+whatever else has a capital there, and in the half of files of texts that name nobody (MedQuAD, CC BY 4.0:
 shared/data/medquad; abstracts). The names are those of the rules' own lists, of which half are
 hidden from the rules meanwhile, and words of the language that are names, too, which are hidden all:
 so what is learned holds for names that nobody has listed. `--folds 5` learns from four fifths of the
@@ -24,7 +24,13 @@ from numpy.typing import NDArray
 
 from app.datasets.privacy import evidence, passage, words
 from app.datasets.privacy.scanner import Scanner
-from tests.app.datasets.privacy import make, sentences, sentences_learned, sentences_learned_too
+from tests.app.datasets.privacy import (
+    make,
+    sentences,
+    sentences_learned,
+    sentences_learned_en,
+    sentences_learned_too,
+)
 
 Vector = NDArray[np.float64]
 ROUNDS = 8
@@ -150,7 +156,12 @@ def lines() -> list[tuple[str, str]]:
     """Return the sentences that are learned from, each with its language."""
     return [
         (code, line)
-        for module in (sentences_learned, sentences_learned_too, sentences)
+        for module in (
+            sentences_learned,
+            sentences_learned_too,
+            sentences,
+            sentences_learned_en,
+        )
         for code, of_language in module.LINES.items()
         for line in of_language
     ]

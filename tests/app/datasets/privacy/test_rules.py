@@ -74,6 +74,9 @@ def test_a_published_number_holds_and_a_slip_does_not(is_valid: object, number: 
         ("Where is the Emergency Department on Church Street?", []),
         ("Take Paracetamol twice a day.", []),
         ("Im Gang 3, Im März 2024.", []),
+        ("Tamsin Quarle's test results are back.", [("Tamsin Quarle", "name")]),
+        ("Please put Tamsin Hall down for Tuesday.", [("Tamsin Hall", "name")]),
+        ("Crohn's disease is treated. The Barthel index is used.", []),
         ("Er wohnt Im Winkel 3.", [("Im Winkel 3", "address")]),
         ("Frau Abendschön fragt nach dem Befund.", [("Abendschön", "name")]),
         ("Die Sprechstunde ist am Montag im Haupthaus bei der Notaufnahme.", []),
@@ -190,8 +193,8 @@ def test_the_rules_are_as_good_as_the_docs_say() -> None:
         assert held_out["name", code].recall >= 0.90, code
     assert held_out["name", "all"].precision >= 0.90
     kept = measure.measure(kept_back())
-    for code, least in (("en", 0.8), ("de", 0.9), ("fr", 0.9), ("es", 0.9), ("nl", 0.9)):
-        assert kept["name", code].recall >= least, code
+    for code in ("en", "de", "fr", "es", "nl"):
+        assert kept["name", code].recall >= 0.90, code
     assert kept["name", "all"].precision >= 0.88
 
 

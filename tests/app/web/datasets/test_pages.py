@@ -352,7 +352,13 @@ def test_a_person_says_how_a_quiz_and_a_chat_are_read(
     each["files_pause_minutes"] = ["", "soon"]
     wrong = client.post(f"{address}/read-again", data=each)
     assert wrong.status_code == 422
+    assert "“b.txt” needs a whole number of minutes, from 1 to 43,200" in wrong.text
     each["files_pause_minutes"] = ["", ""]
+    unknown = {**each, "files_options": ["sideways", "letters"], "options": "shouted"}
+    wrong = client.post(f"{address}/read-again", data=unknown)
+    assert wrong.status_code == 422
+    assert 'aria-describedby="files_options-0-wrong"' in wrong.text
+    assert "2 things are missing or wrong" in wrong.text
     client.post(f"{address}/read-again", data=each)
     read_all(db)
     page = client.get(address)
