@@ -109,7 +109,7 @@ class _House:
         """Return how each is taken; the last one puts another file beside the sample."""
         return {
             "data": lambda: self._take("/datasets/new"),
-            "check": lambda: self._take(f"/versions/{self._version_id}", "#doctor, #topics"),
+            "check": lambda: self._take(f"/versions/{self._version_id}/check", "#doctor, #topics"),
             "train": self._job,
             "queue": self._queue,
             "result": self._result,
@@ -270,6 +270,7 @@ class _House:
             ConversationTurn,
             Finish,
         )
+        from tests.answerer import standing_in
 
         asked = (
             ("Breakfast before the blood test?", "Please come without breakfast; water is fine."),
@@ -303,7 +304,8 @@ class _House:
                 )
             session.commit()
             path = f"/adapters/{adapter.id}/ask/{talk.id}"
-        return self._take(path)
+            with standing_in(session):  # a page says otherwise that nobody could answer
+                return self._take(path)
 
     def _made_job(self, session: Any, name: str, **columns: Any) -> Any:
         from app.core.models import DatasetVersion, User

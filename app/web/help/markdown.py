@@ -5,6 +5,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from pathlib import Path
 
 from markdown_it import MarkdownIt
 from markdown_it.token import Token
@@ -137,10 +138,23 @@ def _inline(children: Sequence[Token], folder: str) -> list[Token]:
             name = posixpath.basename(str(token.attrs["src"]))
             if (PICTURES / name).is_file():
                 token.attrs = {"src": f"/help/pictures/{name}", "alt": "", "loading": "lazy"}
+                token.attrs |= _sides(PICTURES / name)
                 kept.append(token)
         else:
             kept.append(token)
     return kept
+
+
+def _sides(picture: Path) -> dict[str, str | int | float]:
+    """Read a WebP's width and height, so that a page leaves room and does not jump."""
+    head = picture.read_bytes()[:30]
+    if head[12:16] == b"VP8X":  # the canvas, each side less one
+        width, height = (1 + int.from_bytes(head[at : at + 3], "little") for at in (24, 27))
+    elif head[12:16] == b"VP8 ":
+        width, height = (int.from_bytes(head[at : at + 2], "little") & 0x3FFF for at in (26, 28))
+    else:
+        return {}
+    return {"width": width, "height": height}
 
 
 def _address(target: str, folder: str) -> str:

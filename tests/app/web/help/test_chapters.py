@@ -41,6 +41,8 @@ def test_every_page_has_its_part_of_the_help() -> None:
 @pytest.mark.parametrize("chapter", WRITTEN, ids=lambda chapter: chapter.name)
 def test_links_name_chapters_and_never_files(chapter: Chapter) -> None:
     for section in markdown.sections(chapter):
+        for picture in re.findall("<img[^>]*>", section.html):
+            assert re.search(r'alt="[^"]+" .*width="\d{3,4}" height="\d{3,4}"', picture), picture
         for address in re.findall(r'(?:href|src)="([^"]*)"', section.html):
             if address.startswith("/help/pictures/"):
                 assert (PICTURES / address.rpartition("/")[2]).is_file(), address
