@@ -97,15 +97,17 @@ def test_what_is_busy_over_and_much(
     version = make_dataset_version(db, user=admin)
     finished = make_adapter(db, user=admin)
     make_evaluation(db, adapter=finished)
+    states: list[tuple[JobStatus, dict[str, Any]]] = [
+        (JobStatus.QUEUED, {}),
+        (JobStatus.QUEUED, {"desired": Desired.PAUSE}),
+        (JobStatus.RUNNING, {}),
+        (JobStatus.RUNNING, {"desired": Desired.CANCEL}),
+        (JobStatus.FAILED, {"log_tail": "the end"}),
+        (JobStatus.CANCELLED, {}),
+    ]
     jobs = [
         make_job(db, user=admin, version=version, status=status, reason="It was so.", **columns)
-        for status, columns in [
-            (JobStatus.QUEUED, {}),
-            (JobStatus.QUEUED, {"desired": Desired.PAUSE}),
-            *((JobStatus.RUNNING, each) for each in [{}, {"desired": Desired.CANCEL}]),
-            (JobStatus.FAILED, {"log_tail": "the end"}),
-            (JobStatus.CANCELLED, {}),
-        ]
+        for status, columns in states
     ]
     held = [make_dataset_version(db, user=admin, decided=False)]
     held += [
