@@ -40,7 +40,7 @@ _STAND_IN = re.compile(r"\[[^\]\n]{1,40} \d+\]")
 LIKELY, SURE = 0.45, 0.9
 # In English, texts that name nobody are many: by invented sentences more names are found than are
 # wanted at least, and each wrong one costs people's trust (docs/privacy.md has the figures).
-LIKELY_IN = {"en": 0.6}
+LIKELY_IN = {"en": 0.8}
 # Where somebody is named for sure, others are named more often than in a textbook.
 LIKELY_IN_COMPANY = 0.15
 MAX_TOKENS = 5
