@@ -15,7 +15,7 @@ from app.training.chat import ChatFormat
 from app.training.manifests import write_manifest
 from tests.worker.conftest import ROOT
 from tests.worker.exporting import tiny_families
-from tests.worker.inference import tiny_models
+from tests.worker.inference import near_ties, tiny_models
 from worker.exporting import agreement, making, plain
 from worker.exporting.requests import EXPORT, Make, Sources
 
@@ -101,7 +101,14 @@ def test_it_says_the_same(family: str, form: Any, tmp_path: Path) -> None:
     if form != "merged":  # whose weights are rounded once more
         questions = [ids[:8] for ids in rows]
         opened, ends = plain.load(str(base), str(adapter)), found["tokens"]["ends"]
-        assert found["said"] == plain.go_on(opened, questions, ends, 12)
+        said = plain.go_on(opened, questions, ends, 12)
+        nums = [
+            near_ties.num_certain(opened, [*question, *ids], len(question))
+            for question, ids in zip(questions, said, strict=True)
+        ]
+        assert sum(nums) >= sum(map(len, said)) / 2
+        for old, ids, num in zip(found["said"], said, nums, strict=True):
+            assert old[:num] == ids[:num]
     tokens = found["tokens"]
     assert tokens["ids"] == [list(chat.tokenizer.encode(text, add_special_tokens=False).ids)]
     assert tokens["asked"] == tokens["ids"][0]

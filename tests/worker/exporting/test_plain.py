@@ -4,6 +4,7 @@ import ast
 import json
 import subprocess
 import sys
+from itertools import compress
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +12,8 @@ import pytest
 import torch
 
 from tests.worker.conftest import ROOT
-from tests.worker.inference import tiny_models
+from tests.worker.inference import near_ties, tiny_models
 from worker.exporting import plain
-from worker.inference import agreement
 
 FEW = ["llama", "gemma2", "phi3"]
 FAMILIES = [
@@ -28,6 +28,17 @@ def by_hand(model: Any, row: list[int], start: int) -> tuple[list[int], list[flo
     logprobs = logits.log_softmax(-1)
     chosen = logprobs[torch.arange(len(row) - start), torch.tensor(row[start:])]
     return logprobs.argmax(-1).tolist(), chosen.tolist()
+
+
+def are_those(found: list[int], expected: list[int], margins: list[float]) -> bool:
+    """Whether the likeliest tokens are the same wherever that is no matter of rounding."""
+    certain = [margin >= near_ties.CLOSE for margin in margins]
+    assert certain.count(False) <= 2
+    return list(compress(found, certain)) == list(compress(expected, certain))
+
+
+def first(answers: list[list[int]], nums: list[int]) -> list[list[int]]:
+    return [said[:num] for said, num in zip(answers, nums, strict=True)]
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -46,20 +57,26 @@ def test_its_numbers_are_those_of_a_model_in_float32(family: str, tmp_path: Path
         assert found == plain.scores(opened, rows, starts)  # it is as it was
         for row, start, (likeliest, logprobs) in zip(rows, starts, found, strict=True):
             expected = by_hand(model, row, start)
-            assert likeliest == expected[0]
+            assert are_those(likeliest, expected[0], near_ties.margins(model, row, start))
             assert logprobs == pytest.approx(expected[1], abs=2e-4)
         small = plain.load(str(base), str(with_adapter) if with_adapter else None)
         assert {p.dtype for p in small.parameters()} == {torch.float32}
-        for one, other in zip(found, plain.scores(small, rows, starts), strict=True):
-            assert other[0] == one[0]
+        read = zip(rows, starts, found, plain.scores(small, rows, starts), strict=True)
+        for row, start, one, other in read:
+            assert are_those(other[0], one[0], near_ties.margins(model, row, start))
             assert other[1] == pytest.approx(one[1], abs=2e-4)
         # Side by side it says what each row alone is answered with, and stops at an end.
-        alone = [agreement.reference_answers(model, [row], 12)[0].answer_ids for row in rows]
+        alone = [near_ties.greedy(model, row, 12) for row in rows]
+        nums = [
+            near_ties.num_certain(model, [*row, *said], len(row))
+            for row, said in zip(rows, alone, strict=True)
+        ]
+        assert sum(nums) >= 48  # of 72
+        end = alone[0][min(4, nums[0] - 1)]
+        cut = [said[: said.index(end) + 1] if end in said else said for said in alone]
         for each in (opened, small):
-            assert plain.go_on(each, rows, [], 12) == alone
-            end = alone[0][4]
-            cut = [said[: said.index(end) + 1] if end in said else said for said in alone]
-            assert plain.go_on(each, rows, [end], 12) == cut
+            assert first(plain.go_on(each, rows, [], 12), nums) == first(alone, nums)
+            assert first(plain.go_on(each, rows, [end], 12), nums) == first(cut, nums)
 
 
 def test_gemmas_scale_of_words_is_not_rounded_as_the_weights_are(tmp_path: Path) -> None:
