@@ -119,16 +119,13 @@ def of_adapter(db: Session, adapter_id: int) -> Evaluation | None:
 
 def of_adapters(db: Session, adapter_ids: Sequence[int]) -> dict[int, Evaluation]:
     """Return the newest done evaluation of each adapter that has one, by the adapter's number."""
-    query = (
-        select(Evaluation)
-        .where(
-            Evaluation.adapter_id.in_(adapter_ids),
-            Evaluation.status == EvaluationStatus.DONE,
-        )
-        .distinct(Evaluation.adapter_id)
-        .order_by(Evaluation.adapter_id, Evaluation.id.desc())
+    newest = (
+        select(func.max(Evaluation.id))
+        .where(Evaluation.adapter_id.in_(adapter_ids), Evaluation.status == EvaluationStatus.DONE)
+        .group_by(Evaluation.adapter_id)
     )
-    return {row.adapter_id: row for row in db.scalars(query) if row.adapter_id is not None}
+    found = db.scalars(select(Evaluation).where(Evaluation.id.in_(newest)))
+    return {row.adapter_id: row for row in found if row.adapter_id is not None}
 
 
 def untrained(db: Session, version: DatasetVersion) -> Evaluation | None:
