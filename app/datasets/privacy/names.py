@@ -37,10 +37,10 @@ _CITED = re.compile(
 )
 _STAND_IN = re.compile(r"\[[^\]\n]{1,40} \d+\]")
 # As likely as this, words are taken for a name; much likelier, for one wherever they stand.
-LIKELY, SURE = 0.45, 0.9
+LIKELY, SURE = 0.65, 0.9
 # In English, texts that name nobody are many: by invented sentences more names are found than are
 # wanted at least, and each wrong one costs people's trust (docs/privacy.md has the figures).
-LIKELY_IN = {"en": 0.8}
+LIKELY_IN = {"en": 0.9}
 # Where somebody is named for sure, others are named more often than in a textbook.
 LIKELY_IN_COMPANY = 0.15
 MAX_TOKENS = 5

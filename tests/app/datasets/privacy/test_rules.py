@@ -195,7 +195,7 @@ def test_the_rules_are_as_good_as_the_docs_say() -> None:
     kept = measure.measure(kept_back())
     for code in ("en", "de", "fr", "es", "nl"):
         assert kept["name", code].recall >= 0.90, code
-    assert kept["name", "all"].precision >= 0.86
+    assert kept["name", "all"].precision >= 0.88
 
 
 def test_a_language_is_told_by_its_small_words() -> None:
