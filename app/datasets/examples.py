@@ -379,8 +379,7 @@ def left_out_sentences(version: DatasetVersion) -> list[str]:
     counts: dict[str, int] = version.left_out or {}
     for reason, number in sorted(counts.items(), key=lambda item: (-item[1], item[0])):
         rows = inspection.left_out_rows.get(reason, []) if inspection else []
-        numbers = ", ".join(f"{row:,}" for row in rows) + (", …" if number > len(rows) else "")
-        where = f" ({inspection.place} {numbers})" if inspection and rows else ""
+        where = notes.where(inspection.place, rows, number) if inspection else ""
         words = inspection.left_out_words.get(reason) if inspection else None
         sentences.append(f"{rows_that(reason, number, words)}{where}.")
     return sentences

@@ -17,7 +17,7 @@ from app.base_models import registry as base_models
 from app.core.confined.chat import ConfinedChat
 from app.core.models import BaseModel, DatasetVersion, Example
 from app.core.sentences import counted
-from app.datasets import examples
+from app.datasets import examples, notes
 from app.datasets.versions import inspection_of
 from app.training.chat import ChatError
 
@@ -111,10 +111,8 @@ def sentences(db: Session, version: DatasetVersion, base_model: BaseModel) -> li
     inspection = inspection_of(version)
     said = []
     if found.num_unfit:
-        rows = ", ".join(f"{row:,}" for row in found.rows)
-        more = ", …" if found.num_unfit > len(found.rows) else ""
         noun = inspection.place if inspection else "row"
-        place = f" ({noun} {rows}{more})" if rows else ""
+        place = notes.where(noun, found.rows, found.num_unfit)
         said.append(
             counted(
                 found.num_unfit,

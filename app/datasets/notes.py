@@ -1,5 +1,7 @@
 """What was passed over, or met, in rows that did become examples: counted by kind and by word."""
 
+from collections.abc import Sequence
+
 from pydantic import BaseModel
 
 from app.core.sentences import counted
@@ -101,9 +103,19 @@ def sentence(note: Note) -> str:
 
 def sentences(notes: list[Note], place: str) -> list[str]:
     """Say all that was found, each with the first rows."""
-    said = []
-    for note in notes:
-        rows = ", ".join(f"{row:,}" for row in note.rows)
-        more = ", …" if note.count > len(note.rows) else ""
-        said.append(f"{sentence(note)} ({place} {rows}{more}).")
-    return said
+    return [f"{sentence(note)}{where(place, note.rows, note.count)}." for note in notes]
+
+
+def where(place: str, rows: Sequence[int], count: int) -> str:
+    """Say in brackets which rows are meant, e.g. “ (lines 1, 2, …)”; nothing where none is known.
+
+    Args:
+        place: What a row's number counts, e.g. “line”.
+        rows: The first of them.
+        count: How many there are.
+    """
+    if not rows:
+        return ""
+    many = "entries" if place == "entry" else f"{place}s"
+    numbers = ", ".join(f"{row:,}" for row in rows)
+    return f" ({place if count == 1 else many} {numbers}{', …' if count > len(rows) else ''})"

@@ -295,8 +295,7 @@ def as_text(report: Report) -> str:
             "(estimated)"
         )
     for finding in report.findings:
-        rows = ", ".join(f"{row:,}" for row in finding.rows)
-        where = f" ({inspection.place} {rows})" if rows else ""
+        where = notes.where(inspection.place, finding.rows, len(finding.rows))
         why = f" {_line(finding.why)}" if finding.why else ""
         lines.append(f"  {finding.what.removesuffix('.')}{where}.{why}")
     for messages in report.examples[:1]:

@@ -35,7 +35,7 @@ def test_rows_are_counted_and_named_and_what_is_counted_is_kept(db: Session) -> 
     assert "roles must alternate" in found.problem
     said = fits.sentences(db, version, model)
     assert "does not take 4 examples as they are" in said[0]
-    assert "(row 2, 3, 4, 6)" in said[0]
+    assert "(rows 2, 3, 4, 6)" in said[0]
     assert said[1].startswith("Of 3, turns that follow each other are joined")
     assert said[2] == "1 cannot be joined and is left out."
     assert said[3].startswith("1 example has reasoning")

@@ -212,9 +212,9 @@ def test_all_of_it_is_said_with_counts_and_rows() -> None:
     mapping = Mapping.model_validate({"columns": columns})
     assert len(list(assemble(mapping, lambda: enumerate(rows, 1), notes))) == 12
     assert sentences(notes.found, "line") == [
-        "12 rows have text in columns that are not used: “topic” (line 1, 2, 3, 4, 5, …).",
+        "12 rows have text in columns that are not used: “topic” (lines 1, 2, 3, 4, 5, …).",
         "12 rows have turns with fields that are not used: “mood” 12×, “tone” 12× "
-        "(line 1, 2, 3, 4, 5, …).",
+        "(lines 1, 2, 3, 4, 5, …).",
     ]
 
 

@@ -61,7 +61,7 @@ def test_what_was_left_out_of_a_sheet_is_told(api: OpenAI, db: Session) -> None:
     assert told["x_notes"] == [
         "2 rows are hidden or filtered out and were left out; take hidden rows in if they belong "
         "here.",
-        "2 rows are hidden or filtered out in their sheet (row 3, 4).",
+        "2 rows are hidden or filtered out in their sheet (rows 3, 4).",
     ]
 
 
@@ -243,7 +243,7 @@ def test_words_for_roles_are_explained_and_what_is_passed_over_is_told(api: Open
     read = api.files.retrieve(sent)
     assert read.status == "processed"
     assert (read.model_extra or {})["x_notes"] == [
-        "40 rows have turns with fields that are not used: “mood” (line 1, 2, 3, 4, 5, …)."
+        "40 rows have turns with fields that are not used: “mood” (lines 1, 2, 3, 4, 5, …)."
     ]
     assert api.files.retrieve(unsaid).status == "error"
     with pytest.raises(openai.BadRequestError, match="x_roles: give an object"):
