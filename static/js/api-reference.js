@@ -12,5 +12,7 @@ for (const place of document.querySelectorAll("[data-api-reference]")) {
     displayRequestDuration: true,
     persistAuthorization: false, // a token stays in no browser
     validatorUrl: null,
+    // The page has its main part already, and a page has one.
+    onComplete: () => drawn.querySelector("main")?.setAttribute("role", "group"),
   });
 }
