@@ -98,8 +98,8 @@ def _said(data_dir: Path) -> str:
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
-    # Not for the whole session: while Playwright is there, a test that comes after these in the same
-    # process cannot call asyncio.run.
+    # Not for the whole session: while Playwright is there, a test that comes after these in the
+    # same process cannot call asyncio.run.
     if CHROMIUM is None:
         sentence = "NO BROWSER: the tests of the pages were not made; install Debian's chromium."
         if os.environ.get("ETUDE_REQUIRE_BROWSER"):

@@ -27,7 +27,7 @@ T = TypeVar("T")
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(580)]
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def page(house: House, browser: Browser) -> Page:
     """A browser's page, signed in as the first administrator by the one-time link."""
     context = browser.new_context(locale="en-US", accept_downloads=True)
