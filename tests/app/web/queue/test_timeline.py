@@ -64,6 +64,10 @@ def test_each_machine_has_its_row_and_jobs_follow_each_other(
     # A narrow bar has its name as a title alone.
     names = re.findall(r"<title>([^<]+?)(?: · [^<]*)?</title>", shown)
     assert names == ["Now", "Next", "Then"]
+    for bar in shown.split('<svg x="')[1:]:
+        width = re.search(r'width="([\d.]+)%" height="30"', bar)
+        if width is not None:  # wide enough for its name, it has it, and else no letter of it
+            assert ('<text class="job-name' in bar) == (float(width[1]) >= 6)
     places = re.findall(r'<svg x="([\d.]+)%" y="\d+" width="([\d.]+)%"', shown)
     ends = 0.0
     for left, width in places:
