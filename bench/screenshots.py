@@ -122,10 +122,12 @@ class _House:
 
         for _ in range(300):
             try:
-                self._page.goto(self._address + path)
+                answer = self._page.goto(self._address + path)
             except Error:
                 time.sleep(0.1)  # the web process is still starting
             else:
+                if answer is not None and not answer.ok:
+                    raise SystemExit(f"{path} answers {answer.status}.")
                 return
         raise SystemExit("The web did not start.")
 
@@ -182,28 +184,34 @@ class _House:
 
     def _job(self) -> bytes:
         from app.jobs import metrics
-        from app.training.events import StepEvent
+        from app.training.events import EvaluationEvent, PhaseEvent, StepEvent
 
         chosen = random.Random(3)
         with self._db.session() as session:
             job = self._training(session, "Front desk, first try", 160, 240)
-            events = [
-                StepEvent(
-                    at=time.time() - 5 * (160 - step),
-                    step=step,
-                    epoch=step / 60,
-                    loss=0.7 + 1.9 * math.exp(-step / 45) + chosen.gauss(0, 0.12),
-                    learning_rate=1e-4,
-                    grad_norm=1,
-                    num_tokens=900,
-                    tokens_per_second=450,
-                )
-                for step in range(1, 161)
+            events: list[metrics.TrainerEvent] = [
+                PhaseEvent(at=time.time() - 900, phase="training", message="Training.")
             ]
+            for step in range(161):
+                at, loss = time.time() - 5 * (160 - step), 0.7 + 1.9 * math.exp(-step / 45)
+                if step:
+                    told = {"learning_rate": 1e-4, "grad_norm": 1, "num_tokens": 900}
+                    events.append(
+                        StepEvent(
+                            at=at,
+                            step=step,
+                            epoch=step / 60,
+                            loss=loss + chosen.gauss(0, 0.12),
+                            tokens_per_second=450,
+                            **told,
+                        )
+                    )
+                if step % 20 == 0:
+                    events.append(EvaluationEvent(at=at, step=step, loss=loss + 0.12, is_best=True))
             metrics.ingest(session, job.id, 1, events, 160)
             session.commit()
             number = job.id
-        return self._take(f"/jobs/{number}")
+        return self._take(f"/jobs/{number}", ".job-state, .chart-card")
 
     def _queue(self) -> bytes:
         from tests import factories
@@ -316,7 +324,11 @@ class _House:
             user=columns.pop("user", None) or session.get(User, self._user.id),
             version=session.get(DatasetVersion, self._version_id),
             name=name,
-            plan={"seconds": columns.pop("minutes", 40) * 60, "tokens_per_second": 450},
+            plan={
+                "seconds": columns.pop("minutes", 40) * 60,
+                "tokens_per_second": 450,
+                "peak_bytes": 1_600_000_000,
+            },
             **columns,
         )
 
