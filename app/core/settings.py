@@ -33,6 +33,7 @@ _OTHERS = frozenset(
 )
 JOINED_FILE = "joined.json"  # among the secrets
 _OTHERS_BEGIN = ("TEST_", "BENCH_")
+_LOCAL_TIME = Path("/etc/localtime")
 
 _log = structlog.get_logger()
 
@@ -457,9 +458,15 @@ def _with_password(url: str, password: str) -> str:
 
 def _machines_zone() -> tzinfo:
     # As the C library reads it, with its changes to summer time.
-    with suppress(OSError, ValueError), Path("/etc/localtime").open("rb") as file:
-        return ZoneInfo.from_file(file, key="machine")
+    with suppress(OSError, ValueError):
+        return _zone_in_file(_LOCAL_TIME.stat().st_mtime_ns)
     return datetime.now(UTC).astimezone().tzinfo or UTC
+
+
+@lru_cache(maxsize=1)
+def _zone_in_file(_changed_at: int) -> tzinfo:
+    with _LOCAL_TIME.open("rb") as file:
+        return ZoneInfo.from_file(file, key="machine")
 
 
 def _variable(field: str) -> str:

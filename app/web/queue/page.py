@@ -5,7 +5,7 @@ from datetime import datetime, timedelta
 from importlib.metadata import version
 
 from sqlalchemy import select
-from sqlalchemy.orm import Session, selectinload
+from sqlalchemy.orm import Session, joinedload
 
 from app.core.errors import AppError
 from app.core.models import (
@@ -95,18 +95,13 @@ def queue_page(db: Session, user: User, error: AppError | None = None) -> QueueP
         [key for key, department in rows if is_admin or department == user.department_id]
         for rows in (outlook.running, outlook.waiting)
     )
-    shown = {
-        job.id: job
-        for job in db.scalars(
-            select(Job)
-            .options(selectinload(Job.owner), *requests.BARE)
-            .where(Job.id.in_(running_ids + waiting_ids[:MOST_ROWS]))
-        )
-    }
-    names = {row.id: row.name for row in db.execute(select(Department.id, Department.name))}
-    rows = {
-        job_id: _row(user, job, outlook, names[job.department_id]) for job_id, job in shown.items()
-    }
+    found = db.execute(
+        select(Job, Department.name)
+        .join(Department, Department.id == Job.department_id)
+        .options(joinedload(Job.owner), *requests.BARE)
+        .where(Job.id.in_(running_ids + waiting_ids[:MOST_ROWS]))
+    )
+    rows = {job.id: _row(user, job, outlook, department) for job, department in found}
     # Somebody may have ended or begun a job between the two queries.
     running = [rows[each] for each in running_ids if each in rows]
     waiting = [rows[each] for each in waiting_ids[:MOST_ROWS] if each in rows]
