@@ -20,7 +20,7 @@ from app.core.models import Attempt, JobStatus, Worker
 from app.jobs import fence, protocol
 from app.ops.embedded import folder
 from app.ops.embedded.postgres import Postgres
-from tests import patience
+from tests import http, patience
 from tests.faults.conftest import opened
 from tests.faults.house import LEASE_AND_GRACE, PACE, House, until_gone
 from tests.faults.proxy import proxy
@@ -134,7 +134,7 @@ def test_f29_pages_and_programs_are_told_to_come_back_and_open_pages_go_on(
                 ),
                 web.post("/v1/fine_tuning/jobs", json={"model": "m", "training_file": "file-x"}),
                 web.post(f"{address}/pause", more=form | {"Accept": "text/plain"}),
-                httpx2.get(f"{web.address}{address}/events", headers=web.headers()),
+                http.get(f"{web.address}{address}/events", headers=web.headers()),
             )
             for answer in filter(None, told):
                 assert (answer.status_code, answer.headers["retry-after"]) == (503, "5")

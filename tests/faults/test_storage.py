@@ -30,7 +30,7 @@ from app.jobs import metrics, requests
 from app.ops.embedded.postgres import Postgres
 from app.training.config import TrainConfig
 from app.training.manifests import verify_manifest, write_manifest
-from tests import databases, patience
+from tests import databases, http, patience
 from tests.faults.conftest import opened
 from tests.faults.house import House
 from tests.small_disk import fill, small_disk
@@ -173,10 +173,10 @@ def test_f56_f57_a_download_is_whole_resumes_and_survives_a_deletion(house: Hous
     web = house.start_web()
     address = f"{web.address}/adapters/{made.id}/download"
     headers = web.headers()
-    whole = httpx2.get(address, headers=headers)
+    whole = http.get(address, headers=headers)
     assert whole.status_code == 200
     half = len(whole.content) // 2
-    rest = httpx2.get(address, headers=headers | {"Range": f"bytes={half}-"})
+    rest = http.get(address, headers=headers | {"Range": f"bytes={half}-"})
     assert rest.status_code == 206
     assert whole.content[:half] + rest.content == whole.content
     # Thousands of pieces that overlap: refused or answered, and at once.
@@ -194,7 +194,7 @@ def test_f56_f57_a_download_is_whole_resumes_and_survives_a_deletion(house: Hous
     def take() -> None:
         barrier.wait()
         for _ in range(5):
-            answers.append(httpx2.get(address, headers=headers))
+            answers.append(http.get(address, headers=headers))
 
     threads = [threading.Thread(target=take) for _ in range(4)]
     for thread in threads:
@@ -208,7 +208,7 @@ def test_f56_f57_a_download_is_whole_resumes_and_survives_a_deletion(house: Hous
         assert found.status_code in (200, 404)
         if found.status_code == 200:
             assert found.content == whole.content
-    assert httpx2.get(address, headers=headers).status_code == 404
+    assert http.get(address, headers=headers).status_code == 404
 
 
 def test_f58_data_of_a_job_that_is_not_over_cannot_be_deleted(house: House) -> None:

@@ -15,7 +15,7 @@ import pytest
 from sqlalchemy.orm import Session
 
 from app.core import settings
-from tests import patience
+from tests import http, patience
 from tests.app.web.jobs.test_event_stream import free_port, start_web
 from tests.factories import make_job
 
@@ -64,16 +64,14 @@ def ask(
         )
 
     def query(expression: str) -> list[dict[str, Any]]:
-        answer = httpx2.get(
+        answer = http.get(
             f"http://127.0.0.1:{port}/api/v1/query", params={"query": expression}
         ).json()
         assert answer["status"] == "success", (expression, answer)
         return list(answer["data"]["result"])
 
     try:
-        wait_until(
-            lambda: httpx2.get(f"http://127.0.0.1:{port}/-/ready").status_code == 200, server
-        )
+        wait_until(lambda: http.get(f"http://127.0.0.1:{port}/-/ready").status_code == 200, server)
         yield query
     finally:
         server.terminate()

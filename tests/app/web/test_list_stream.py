@@ -21,7 +21,7 @@ from app.core.models import (
     VersionStatus,
 )
 from app.people import auth
-from tests import patience
+from tests import http, patience
 from tests.app.web.serving import serving
 from tests.factories import make_adapter, make_dataset_version, make_user
 
@@ -87,8 +87,8 @@ def test_a_list_that_is_open_hears_of_a_change(
     db.commit()
     with serving(tmp_path) as (port, _):
         address = f"http://127.0.0.1:{port}/streams"
-        assert httpx2.get(f"{address}/data/events").status_code == 401
-        assert httpx2.get(f"{address}/people/events", cookies=cookies).status_code == 404
+        assert http.get(f"{address}/data/events").status_code == 401
+        assert http.get(f"{address}/people/events", cookies=cookies).status_code == 404
         with httpx2.stream(
             "GET", f"{address}/data/events", cookies=cookies, timeout=patience.seconds(60)
         ) as answer:

@@ -24,7 +24,7 @@ from app.core.models import (
 )
 from app.people import auth
 from app.training.plan.machine import this_cpu
-from tests import patience
+from tests import http, patience
 from tests.app.datasets.test_lengths import byte_model
 from tests.app.web.pages import ORIGIN, READS_HTML
 from tests.factories import make_user
@@ -144,7 +144,7 @@ def web(db: Session, broker: str, tmp_path: Path) -> Iterator[tuple[str, int]]:
         )
     address = f"http://127.0.0.1:{port}"
     try:
-        wait_until(lambda: httpx2.get(f"{address}/healthz").status_code == 200)
+        wait_until(lambda: http.get(f"{address}/healthz").status_code == 200)
         yield address, process.pid
     finally:
         process.terminate()

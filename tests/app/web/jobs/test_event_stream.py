@@ -22,7 +22,7 @@ from app.jobs import metrics, stream
 from app.ops.embedded.postgres import Postgres
 from app.people import auth
 from app.training.events import EvaluationEvent, StepEvent
-from tests import patience
+from tests import http, patience
 from tests.conftest import own_database
 from tests.factories import make_department, make_job, make_user
 
@@ -226,8 +226,8 @@ def test_ends_with_the_job_after_the_last_point(db: Session, web: str, job: Job)
 def test_strangers_and_nobody_are_refused(db: Session, web: str, job: Job) -> None:
     stranger = make_user(db, department=make_department(db))
     address = f"{web}/jobs/{job.id}/events"
-    assert httpx2.get(address, headers=cookie(db, stranger)).status_code == 404
-    assert httpx2.get(address).status_code == 401
+    assert http.get(address, headers=cookie(db, stranger)).status_code == 404
+    assert http.get(address).status_code == 401
 
 
 def test_signing_out_cuts_the_stream_off(db: Session, web: str, job: Job) -> None:

@@ -11,7 +11,7 @@ from sqlalchemy.orm import Session
 
 from app.core.models import BaseModel, User
 from app.people import auth
-from tests import factories, patience
+from tests import factories, http, patience
 
 
 def body_of(response: httpx2.Response) -> dict[str, object]:
@@ -25,7 +25,7 @@ def body_of(response: httpx2.Response) -> dict[str, object]:
 def test_without_a_valid_token_nothing_is_shown(address: str) -> None:
     for path in ("/files", "/fine_tuning/jobs", "/models", "/models/a/b"):
         for header in ({}, {"authorization": "Bearer etude-x"}, {"authorization": "Basic eDp4"}):
-            response = httpx2.get(f"{address}/v1{path}", headers=header)
+            response = http.get(f"{address}/v1{path}", headers=header)
             assert response.status_code == 401
             assert response.headers["www-authenticate"] == "Bearer"
             assert body_of(response)["code"] == "invalid_api_key"
@@ -34,7 +34,7 @@ def test_without_a_valid_token_nothing_is_shown(address: str) -> None:
 def test_a_browsers_cookie_opens_nothing(address: str, db: Session, user: User) -> None:
     cookie = auth.open_session(db, user)
     db.commit()
-    response = httpx2.get(f"{address}/v1/models", cookies={auth.COOKIE: cookie})
+    response = http.get(f"{address}/v1/models", cookies={auth.COOKIE: cookie})
     assert response.status_code == 401
 
 
@@ -67,7 +67,7 @@ WRONG_REQUESTS = [
 def test_wrong_requests_get_openais_body(api: OpenAI, address: str) -> None:
     headers = {"authorization": f"Bearer {api.api_key}"}
     for method, path, status, code in WRONG_REQUESTS:
-        response = httpx2.request(method, f"{address}/v1{path}", headers=headers)
+        response = http.request(method, f"{address}/v1{path}", headers=headers)
         assert (response.status_code, body_of(response)["code"]) == (status, code), path
 
 
@@ -84,7 +84,7 @@ WRONG_BODIES = [
 def test_a_wrong_body_is_told_by_its_first_fault(api: OpenAI, address: str) -> None:
     headers = {"authorization": f"Bearer {api.api_key}", "content-type": "application/json"}
     for sent, param, sentence in WRONG_BODIES:
-        response = httpx2.post(f"{address}/v1/fine_tuning/jobs", headers=headers, content=sent)
+        response = http.post(f"{address}/v1/fine_tuning/jobs", headers=headers, content=sent)
         assert response.status_code == 400
         error = body_of(response)
         assert error["param"] == param
@@ -95,7 +95,7 @@ def test_a_wrong_body_is_told_by_its_first_fault(api: OpenAI, address: str) -> N
 def test_a_body_that_would_fill_the_memory_is_refused(api: OpenAI, address: str) -> None:
     headers = {"authorization": f"Bearer {api.api_key}", "content-type": "application/json"}
     body = b" " * 3_000_000
-    response = httpx2.post(f"{address}/v1/fine_tuning/jobs", headers=headers, content=body)
+    response = http.post(f"{address}/v1/fine_tuning/jobs", headers=headers, content=body)
     assert (response.status_code, body_of(response)["code"]) == (413, "too_large")
 
 
@@ -108,14 +108,14 @@ def test_a_limit_below_one_is_refused_and_one_too_large_drawn_in(
     headers = {"authorization": f"Bearer {api.api_key}"}
     for path in lists:
         for limit in ("0", "-1", "-" + "9" * 30, "many", "9" * 5000, "²"):
-            refused = httpx2.get(f"{address}/v1{path}?limit={limit}", headers=headers)
+            refused = http.get(f"{address}/v1{path}?limit={limit}", headers=headers)
             assert refused.status_code == 400, (path, limit)
             error = body_of(refused)
             assert (error["param"], error["code"]) == ("limit", "invalid_value")
         assert "at least 1" in str(
-            body_of(httpx2.get(f"{address}/v1{path}?limit=0", headers=headers))["message"]
+            body_of(http.get(f"{address}/v1{path}?limit=0", headers=headers))["message"]
         )
-        most = httpx2.get(f"{address}/v1{path}?limit=100000000000000000000", headers=headers)
+        most = http.get(f"{address}/v1{path}?limit=100000000000000000000", headers=headers)
         assert most.status_code == 200, path
 
 
@@ -168,7 +168,7 @@ def test_text_that_is_no_utf_8_is_refused(api: OpenAI, address: str) -> None:
 def test_an_address_and_a_form_that_are_no_utf_8_are_refused(api: OpenAI, address: str) -> None:
     headers = {"authorization": f"Bearer {api.api_key}"}
     for path in ("/files?after=%ff", "/models/%ff", "/fine_tuning/jobs?metadata[a]=%ed%a0%80"):
-        answer = httpx2.get(f"{address}/v1{path}", headers=headers)
+        answer = http.get(f"{address}/v1{path}", headers=headers)
         assert (answer.status_code, "UTF-8" in str(body_of(answer)["message"])) == (400, True)
     form = b'--b\r\nContent-Disposition: form-data; name="purpose"\r\n\r\nfine-t\xfcne\r\n--b--'
     answer = post(api, address, form, "/files", content_type="multipart/form-data; boundary=b")
@@ -212,13 +212,13 @@ def test_head_is_get_without_a_body(api: OpenAI, address: str, db: Session) -> N
     headers = {"authorization": f"Bearer {api.api_key}"}
     paths = ("/models", "/files", f"/files/{sent.id}", f"/files/{sent.id}/content", "/files/none")
     for path in paths:
-        got = httpx2.get(f"{address}/v1{path}", headers=headers)
-        head = httpx2.head(f"{address}/v1{path}", headers=headers)
+        got = http.get(f"{address}/v1{path}", headers=headers)
+        head = http.head(f"{address}/v1{path}", headers=headers)
         assert (head.status_code, head.content) == (got.status_code, b""), path
         for name in ("content-type", "content-length", "etag", "content-disposition"):
             assert head.headers.get(name) == got.headers.get(name), (path, name)
-    assert httpx2.head(f"{address}/v1/models").status_code == 401
-    refused = httpx2.head(f"{address}/v1/chat/completions", headers=headers)
+    assert http.head(f"{address}/v1/models").status_code == 401
+    refused = http.head(f"{address}/v1/chat/completions", headers=headers)
     assert refused.status_code == 405
 
 
@@ -231,11 +231,11 @@ def test_options_says_what_an_address_takes_and_lets_no_other_site_in(address: s
         ("/chat/completions", "OPTIONS, POST"),
         ("/models/a/b", "DELETE, GET, HEAD, OPTIONS"),
     ):
-        answer = httpx2.options(f"{address}/v1{path}", headers=asked)
+        answer = http.options(f"{address}/v1{path}", headers=asked)
         assert (answer.status_code, answer.content) == (204, b"")
         assert answer.headers["allow"] == allowed
         assert not [name for name in answer.headers if name.startswith("access-control")]
-        wrong = httpx2.request("PATCH", f"{address}/v1{path}", headers=asked)
+        wrong = http.request("PATCH", f"{address}/v1{path}", headers=asked)
         assert (wrong.status_code, wrong.headers["allow"]) == (405, allowed)
         assert not [name for name in wrong.headers if name.startswith("access-control")]
-    assert httpx2.options(f"{address}/v1/nothing").status_code == 404
+    assert http.options(f"{address}/v1/nothing").status_code == 404

@@ -3,7 +3,6 @@
 import io
 from pathlib import Path
 
-import httpx2
 import openai
 import pytest
 from openai import OpenAI
@@ -12,7 +11,7 @@ from sqlalchemy.orm import Session
 
 from app.core import settings, storage
 from app.core.models import DatasetVersion, Role, StoredFile, User, VersionStatus
-from tests import factories
+from tests import factories, http
 from tests.app.web.v1.conftest import connect
 
 CSV = b"question,answer\nWhere is the tea?,In the blue cupboard.\n"
@@ -186,7 +185,7 @@ def test_a_broken_form_is_a_sentence(api: OpenAI, address: str) -> None:
         (b"nonsense", "cannot be read"),
         (field, "Missing required parameter: file."),
     ):
-        response = httpx2.post(f"{address}/v1/files", headers=headers, content=body)
+        response = http.post(f"{address}/v1/files", headers=headers, content=body)
         assert response.status_code == 400
         assert sentence in response.json()["error"]["message"]
     assert incoming() == []

@@ -19,7 +19,7 @@ from app.core import settings
 from app.core.models import User
 from app.ops.embedded.valkey import Valkey
 from app.people import auth
-from tests import patience
+from tests import http, patience
 
 pytestmark = pytest.mark.timeout(200)
 LIMIT = 5
@@ -108,8 +108,8 @@ def test_two_web_processes_count_together(
             assert refused.headers["x-request-id"]
         # Another token of the same account has its own minute; pages and strangers have none.
         assert other(first).headers[HEADERS[1]] == "4"
-        assert httpx2.get(f"{first}/v1/models").status_code == 401
-        assert HEADERS[0] not in httpx2.get(f"{first}/v1/models").headers
+        assert http.get(f"{first}/v1/models").status_code == 401
+        assert HEADERS[0] not in http.get(f"{first}/v1/models").headers
 
 
 def test_without_the_broker_everybody_is_let_through_and_counted_again_after(

@@ -6,7 +6,6 @@ import json
 from pathlib import Path
 from typing import Any
 
-import httpx2
 import openai
 import pytest
 from openai import AsyncOpenAI, OpenAI
@@ -16,7 +15,7 @@ from sqlalchemy.orm import Session
 from app.core import settings, storage
 from app.core.models import DatasetVersion, Role, StoredFile
 from app.datasets import part_uploads
-from tests import factories
+from tests import factories, http
 from tests.app.web.v1.conftest import connect
 from tests.app.web.v1.test_errors import body_of
 from tests.app.web.v1.test_files import CSV, DECIDED, incoming, version_of
@@ -266,17 +265,17 @@ def test_what_is_announced_wrongly_is_refused_by_name(api: OpenAI, address: str)
         ({"filename": ""}, "invalid_value", "filename"),
         ({"size": 5}, "unknown_parameter", "size"),
     ):
-        response = httpx2.post(f"{address}/v1/uploads", headers=headers, json={**good, **given})
+        response = http.post(f"{address}/v1/uploads", headers=headers, json={**good, **given})
         assert response.status_code == 400
         error = body_of(response)
         assert (error["code"], error["param"]) == (code, param)
     upload_id = begin(api)
-    response = httpx2.post(f"{address}/v1/uploads/{upload_id}/parts", headers=headers, json={})
+    response = http.post(f"{address}/v1/uploads/{upload_id}/parts", headers=headers, json={})
     assert (response.status_code, body_of(response)["code"]) == (400, "invalid_form")
     with pytest.raises(openai.BadRequestError):
         add(api, upload_id, b"")
     too_much = {**good, "filename": "a" * 3_000_000}
-    response = httpx2.post(f"{address}/v1/uploads", headers=headers, json=too_much)
+    response = http.post(f"{address}/v1/uploads", headers=headers, json=too_much)
     assert response.status_code == 413
 
 
