@@ -7,7 +7,18 @@ from collections.abc import Sequence
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
-from sqlalchemy import ColumnElement, and_, delete, exists, func, or_, select, update
+from sqlalchemy import (
+    ColumnElement,
+    and_,
+    delete,
+    exists,
+    false,
+    func,
+    or_,
+    select,
+    tuple_,
+    update,
+)
 from sqlalchemy.orm import Mapped, Session, aliased, object_session
 
 from app import notices
@@ -331,16 +342,19 @@ def _with_earlier(done: Done, earlier: Done) -> Done:
 
 
 def done_by(db: Session, version: DatasetVersion, decision: Decision) -> Done:
-    """Count what a decision does with the open findings, value by value."""
+    """Count what a decision does with the open findings, value by value.
+
+    A row that is left out for one of them takes all its others along, whatever was chosen for them.
+    """
     done: Done = {}
-    rows = db.execute(
-        _open(version, PrivacyFinding.kind, PrivacyFinding.key, func.count()).group_by(
-            PrivacyFinding.kind, PrivacyFinding.key
-        )
-    )
-    for kind, key, number in rows:
+    going = _rows_going(db, version, decision)
+    goes = PrivacyFinding.index.in_(going) if going is not None else false()
+    rows = _open(
+        version, PrivacyFinding.kind, PrivacyFinding.key, goes.label("goes"), func.count()
+    ).group_by(PrivacyFinding.kind, PrivacyFinding.key, "goes")
+    for kind, key, is_gone, number in db.execute(rows):
         by_action = done.setdefault(kind, {})
-        action = decision.action(kind, key)
+        action = "leave_out" if is_gone else decision.action(kind, key)
         by_action[action] = by_action.get(action, 0) + number
     return {kind: done[kind] for kind in Kind if kind in done}
 
@@ -361,11 +375,19 @@ def _check_what_is_left(db: Session, version: DatasetVersion, decision: Decision
 
 def rows_left_out(db: Session, version: DatasetVersion, decision: Decision) -> int:
     """Count the examples that a decision leaves out."""
-    keys = [key for kind, key in _keys(db, version) if decision.action(kind, key) == "leave_out"]
-    if not keys:
+    going = _rows_going(db, version, decision)
+    if going is None:
         return 0
-    query = _open(version, PrivacyFinding.index).where(PrivacyFinding.key.in_(keys))
-    return db.scalars(select(func.count()).select_from(query.distinct().subquery())).one()
+    return db.scalars(select(func.count()).select_from(going.subquery())).one()
+
+
+def _rows_going(db: Session, version: DatasetVersion, decision: Decision) -> Any:
+    """Select the examples that a decision leaves out, each once; None: it leaves none out."""
+    values = [each for each in _keys(db, version) if decision.action(*each) == "leave_out"]
+    if not values:
+        return None
+    is_one = tuple_(PrivacyFinding.kind, PrivacyFinding.key).in_(values)
+    return _open(version, PrivacyFinding.index).where(is_one).distinct()
 
 
 def _check_reason(decision: Decision) -> None:

@@ -265,6 +265,12 @@ def test_rows_may_be_left_out(db: Session) -> None:
         "1 phone number replaced by stand-ins, 1 example left out"
     )
     assert said(db, second, 0)[0] == SAID[0][0]
+    # What else stood in the row that went is not kept or replaced: it is gone.
+    assert review.done is not None
+    assert (review.done["name"], review.done["other"]) == (
+        {"keep": 5, "leave_out": 2},
+        {"leave_out": 1},
+    )
     # The two names of the row that went stand nowhere any more.
     assert review_of(db, second).done == {"name": {"keep": 5}}
 
