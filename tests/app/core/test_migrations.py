@@ -1,5 +1,9 @@
 """Migrations go up, match the models and go down."""
 
+import os
+import subprocess
+import sys
+
 import pytest
 from sqlalchemy import Connection, inspect, select, text, update
 from sqlalchemy.exc import DBAPIError
@@ -20,6 +24,24 @@ def test_migrations_go_down_and_up_again(owner: Connection) -> None:
     assert inspect(owner.engine).get_table_names() == ["alembic_version"]
     migrations.upgrade(owner.engine)
     assert "job" in inspect(owner.engine).get_table_names()
+
+
+def test_files_are_named_after_their_revisions_in_order() -> None:
+    """What this code knows is read off the names, without alembic."""
+    steps = migrations.steps_from(None)
+    assert [step.revision for step in steps] == sorted(step.revision for step in steps)
+    assert all(step.path.name.startswith(f"{step.revision}_") for step in steps)
+    assert migrations.head() == steps[-1].revision
+    assert all(migrations.is_known(step.revision) for step in steps)
+    assert not migrations.is_known("9999")
+
+
+def test_where_nothing_is_to_do_alembic_is_not_even_loaded(owner: Connection) -> None:
+    program = "import sys; from app.core import db, migrations; "
+    program += "migrations.upgrade(db.engine()); sys.exit('alembic' in sys.modules)"
+    address = {"DATABASE_URL": os.environ["DATABASE_OWNER_URL"]}
+    done = subprocess.run([sys.executable, "-c", program], env=os.environ | address)
+    assert done.returncode == 0
 
 
 def test_a_final_status_never_changes(db: Session) -> None:
