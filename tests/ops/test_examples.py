@@ -67,9 +67,11 @@ def examples_of(page: Path) -> Iterator[Example]:
 
 
 EXAMPLES = [example for page in PAGES for example in examples_of(page)]
-PROGRAMS = [
-    page for page in PAGES if any(e.page == page and e.language == "python" for e in EXAMPLES)
-]
+
+
+def pages_with(language: str) -> list[Path]:
+    found = {example.page for example in EXAMPLES if example.language == language}
+    return [page for page in PAGES if page in found]
 
 
 @dataclass
@@ -113,7 +115,7 @@ class House:
             text=True,
             timeout=patience.seconds(240),
         )
-        assert done.returncode == 0, f"{done.stdout}\n{done.stderr}"
+        assert done.returncode == 0, f"{typed or command[-1]}\n{done.stdout}\n{done.stderr}"
 
 
 @pytest.fixture(scope="module")
@@ -199,7 +201,7 @@ def test_what_a_person_types_is_an_example() -> None:
     assert {one.language for one in EXAMPLES} <= {"", "python", "sh", "json", "ini"}
 
 
-@pytest.mark.parametrize("page", PROGRAMS, ids=lambda page: page.name)
+@pytest.mark.parametrize("page", pages_with("python"), ids=lambda page: page.name)
 def test_the_programs_of_a_page_run(house: House, page: Path) -> None:
     parts = [one.text for one in EXAMPLES if one.page == page and one.language == "python"]
     house.run(
@@ -216,10 +218,13 @@ def of(language: str) -> pytest.MarkDecorator:
     return pytest.mark.parametrize("example", found, ids=[one.where for one in found])
 
 
-@of("sh")
-def test_the_commands_run(house: House, example: Example) -> None:
-    # Nobody types at what asks: the script must not be read as the answers.
-    house.run("sh", "-e", "-c", house.written_for_it(example.text), typed="")
+@pytest.mark.parametrize("page", pages_with("sh"), ids=lambda page: page.name)
+def test_the_commands_of_a_page_run(house: House, page: Path) -> None:
+    """One after the other, as they are read: a later one may need what an earlier one made."""
+    for example in EXAMPLES:
+        if (example.page, example.language) == (page, "sh"):
+            # Nobody types at what asks: the script must not be read as the answers.
+            house.run("sh", "-e", "-c", house.written_for_it(example.text), typed="")
 
 
 @of("json")
