@@ -75,7 +75,7 @@ def said_by_child(request: Make | Pack) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize(
-    "form", [form if form == "gguf-merged" else pytest.param(form, marks=pytest.mark.long)
+    "form", [form if form == "gguf" else pytest.param(form, marks=pytest.mark.long)
              for form in STAGES]
 )  # fmt: skip
 def test_a_full_disk_amid_the_making_is_a_sentence(
@@ -103,8 +103,16 @@ def test_a_full_disk_amid_the_packing_leaves_no_zip(tmp_path: Path) -> None:
         assert "result" in said_by_child(request)
 
 
-@pytest.mark.parametrize("whose", ["base", "adapter"])
-@pytest.mark.parametrize("how", ["damaged", "replaced"])
+@pytest.mark.parametrize(
+    ("whose", "how"),
+    [
+        *(("base", "damaged"), ("adapter", "replaced")),
+        *(
+            pytest.param(*each, marks=pytest.mark.long)
+            for each in (("base", "replaced"), ("adapter", "damaged"))
+        ),
+    ],
+)
 def test_files_that_are_not_what_they_were_are_not_taken(
     sources: Sources, whose: str, how: str, tmp_path: Path
 ) -> None:

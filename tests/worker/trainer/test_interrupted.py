@@ -20,7 +20,6 @@ from app.training.manifests import verify_manifest
 from tests import patience
 from tests.worker.trainer.conftest import events, make_job
 
-NUM_RUNS = 20
 CONFIG: dict[str, Any] = {
     "num_epochs": 3, "batch_size": 2, "num_evaluations": 4, "lora_dropout": 0.1,
     "learning_rate": 2e-3, "seed": 7,
@@ -126,8 +125,12 @@ def break_off(
     return how
 
 
-def test_twenty_interrupted_jobs_equal_the_unbroken_one(
-    tmp_path: Path, tiny_model: Path, start: Callable[[Path], tuple[BaseProcess, Connection]]
+@pytest.mark.parametrize("num_runs", [10, pytest.param(40, marks=pytest.mark.long)])
+def test_interrupted_jobs_equal_the_unbroken_one(
+    tmp_path: Path,
+    tiny_model: Path,
+    start: Callable[[Path], tuple[BaseProcess, Connection]],
+    num_runs: int,
 ) -> None:
     whole = tmp_path / "whole"
     write(whole, make(whole, tiny_model))
@@ -140,7 +143,7 @@ def test_twenty_interrupted_jobs_equal_the_unbroken_one(
     done = events(whole, kind="done")[0]
 
     ended: list[tuple[str, int | None]] = []
-    for seed in range(NUM_RUNS):
+    for seed in range(num_runs):
         folder, chance = tmp_path / str(seed), random.Random(seed)
         spec, begins, left = make(folder, tiny_model), [0], chance.randint(1, 3)
         write(folder, spec)

@@ -114,9 +114,14 @@ def adapter(folder: Path) -> dict[str, torch.Tensor]:
 @pytest.mark.parametrize(
     ("name", "tolerance"),
     [
-        *(("ddp", 1e-6), ("fsdp", 1e-6), ("one-by-one", 1e-6), ("preference", 1e-6)),
-        *(("further", 1e-6), ("further-preference", 1e-6)),
-        *(("ddp-nf4", 2e-3), ("fsdp-nf4", 2e-3)),
+        *(("ddp", 1e-6), ("fsdp", 1e-6), ("preference", 1e-6), ("ddp-nf4", 2e-3)),
+        *(
+            pytest.param(*each, marks=pytest.mark.long)
+            for each in (
+                *(("one-by-one", 1e-6), ("further", 1e-6), ("further-preference", 1e-6)),
+                ("fsdp-nf4", 2e-3),
+            )
+        ),
     ],
 )
 def test_two_processes_learn_what_one_learns(
