@@ -13,6 +13,7 @@ from app.datasets.privacy import evidence
 from app.datasets.privacy.findings import Kind, Span
 from app.datasets.privacy.passage import FIRST_LAST, LABELS, UPPER, Passage, Word, declines
 from app.datasets.privacy.words import (
+    ADDRESSED,
     ALSO_WORDS,
     NAMES_TOO,
     NOT_NAMES,
@@ -154,6 +155,10 @@ def _judge(passage: Passage, first: int, last: int) -> tuple[int, int, bool] | N
     names_in = [at for at in range(first, last + 1) if words[at].is_capital]
     if not names_in or (len(names_in) == 1 and words[names_in[0]].is_initial):
         return None
+    # "Dear Colleagues", "Schönen Tag": who is called "Mr Day" has a title.
+    is_nobody = all(words[at].low in ADDRESSED or words[at].low in RELATIONS for at in names_in)
+    if is_nobody and not _is_titled(passage, first):
+        return None
     if cue < 2 and _is_org(passage, first, last):
         return None
     tail = passage.tail(last)
@@ -166,6 +171,11 @@ def _judge(passage: Passage, first: int, last: int) -> tuple[int, int, bool] | N
     if passage.is_function(head) and not (cue == 3 and head.low in PARTICLES and last > first):
         return None
     return (first, last, is_sure) if is_name and not passage.is_title(head) else None
+
+
+def _is_titled(passage: Passage, first: int) -> bool:
+    before = passage.before(first)
+    return before is not None and passage.is_title(before)
 
 
 def _skip_opening(passage: Passage, first: int, last: int) -> int:

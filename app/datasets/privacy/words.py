@@ -30,6 +30,8 @@ NAMES_TOO = _set("names_too")
 
 TITLES = _set("titles")
 RELATIONS = _set("relations")
+# Who is written to without a name, and what is wished.
+ADDRESSED = _set("addressed")
 BELONGINGS = _set("belongings")
 OF = _set("of")
 CONTACTS = _set("contacts")

@@ -114,6 +114,15 @@ def test_a_published_number_holds_and_a_slip_does_not(is_valid: object, number: 
         ("The Child Posttraumatic Stress Scale was used after Hurricane Hugo.", []),
         ("Medicare and the Food and Drug Administration list side effects.", []),
         ("Duke William of Normandy landed. The Normans said: Guten Morgen.", [("William", "name")]),
+        # Who is written to without a name, and what is wished.
+        ("Sehr geehrte Damen und Herren, wie kann ich Ihnen helfen?", []),
+        ("Liebe Kolleginnen und Kollegen, vielen Dank für Ihre Nachricht. Schönen Tag noch!", []),
+        ("Liebe Eltern, herzlichen Glückwunsch und liebe Grüße", []),
+        (
+            "Dear Parents, good Evening and Happy Birthday. Hi Everyone, hello Team, dear Grandma!",
+            [],
+        ),
+        ("Liebe Thyra, vielen Dank, Frau Tag.", [("Thyra", "name"), ("Tag", "name")]),
     ],
 )
 def test_what_is_found(scanner: Scanner, text: str, expected: list[tuple[str, str]]) -> None:
