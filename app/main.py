@@ -46,6 +46,7 @@ from app.web.compression import Compression
 from app.web.confirmations import Confirmations
 from app.web.datasets import routes as datasets
 from app.web.datasets import upload_routes
+from app.web.dependencies import cookie_of
 from app.web.evaluation import (
     compare_routes,
     curve_routes,
@@ -368,5 +369,5 @@ async def _error_page(
 def _user_of(request: Request) -> User | None:
     # The page has something to say also while nobody can say who asks.
     with suppress(SQLAlchemyError), db.session() as session:
-        return auth.user_of_session(session, auth.cookie_of(request))
+        return auth.user_of_session(session, cookie_of(request))
     return None

@@ -82,6 +82,17 @@ def test_neither_web_nor_workers_load_torch() -> None:
     subprocess.run([sys.executable, "-c", program], check=True, cwd=ROOT)
 
 
+def test_neither_workers_nor_commands_load_what_answers_pages() -> None:
+    """It is a third of the time that they take to begin."""
+    names = [m for m in modules() if m != "app.main" and not is_below(m, "app.web", *COMPUTES)]
+    web = {"fastapi", "starlette"}
+    found = {m for m in names if web & {name.split(".")[0] for name in imported(m)}}
+    assert found == set()
+    program = "import sys, app.core.db, app.people.auth, worker.celery_app, worker.answer\n"
+    program += "assert 'fastapi' not in sys.modules"
+    subprocess.run([sys.executable, "-c", program], check=True, cwd=ROOT)
+
+
 def test_children_that_look_at_rows_load_no_tables() -> None:
     """They start for each file and each check, and would take three times as long to."""
     for name in ("readers.reader", "doctor.__main__", "privacy.__main__"):

@@ -2,15 +2,13 @@
 
 import select as sockets
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import lru_cache
-from typing import Annotated, Any
+from typing import Any
 
 import psycopg
 import structlog
-from anyio import CancelScope, CapacityLimiter, to_thread
-from fastapi import Depends
 from psycopg import errors, sql
 from psycopg.conninfo import make_conninfo
 from sqlalchemy import (
@@ -296,20 +294,3 @@ def forget() -> None:
             made().dispose()
         made.cache_clear()
     factory.cache_clear()
-
-
-async def _request_session() -> AsyncIterator[Session]:
-    # To make one asks nothing, so it takes no thread; to close it may ask the server.
-    db = factory()()
-    try:
-        yield db
-    finally:
-        if db.in_transaction():
-            # Beside those that requests share: each of them may wait for this very connection.
-            with CancelScope(shield=True):
-                await to_thread.run_sync(db.close, limiter=CapacityLimiter(1))
-        else:
-            db.close()
-
-
-Db = Annotated[Session, Depends(_request_session)]

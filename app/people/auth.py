@@ -6,20 +6,16 @@ Secrets (cookie values, tokens, links) are 256 random bits, stored as SHA-256 on
 import re
 import secrets
 from datetime import UTC, datetime, timedelta
-from typing import Annotated
 
-from fastapi import Depends, Request
 from sqlalchemy import delete, func, select, text
 from sqlalchemy.orm import Session
 
 from app.core import audit, settings
-from app.core.db import Db
 from app.core.errors import (
     Conflict,
     Forbidden,
     Invalid,
     NotFound,
-    NotSignedIn,
     Problems,
 )
 from app.core.models import (
@@ -48,48 +44,7 @@ def cookie_name(name: str) -> str:
     return f"__Host-{name}" if settings.get().secure_cookies else name
 
 
-def cookie_of(request: Request, name: str = COOKIE) -> str:
-    """Return what the browser sent of a cookie of ours; empty where it did not."""
-    return request.cookies.get(cookie_name(name), "")
-
-
 # --- the person behind a request -----------------------------------------------------------
-
-
-def current_user(request: Request, db: Db) -> User:
-    """Return the signed-in person.
-
-    Raises:
-        NotSignedIn: no cookie, an expired session, or a disabled account.
-    """
-    # What a page of ours asks again by itself would keep a forgotten browser signed in for ever.
-    is_by_itself = request.method in ("GET", "HEAD") and "hx-request" in request.headers
-    secret = cookie_of(request)
-    user = user_of_session(db, secret, is_use=not is_by_itself)
-    if user is None:
-        raise NotSignedIn("Please sign in first.")
-    return user
-
-
-def token_user(request: Request, db: Db) -> User:
-    """Return the owner of the request's bearer token; cookies do not count here.
-
-    Raises:
-        NotSignedIn: no token, or one that is unknown, revoked or of a disabled account.
-    """
-    scheme, _, secret = request.headers.get("authorization", "").partition(" ")
-    user = user_of_token(db, secret.strip()) if scheme.lower() == "bearer" else None
-    if user is None:
-        raise NotSignedIn(
-            "This needs a valid API token as `Authorization: Bearer …`; "
-            "make one on the Account page or with `etude token create`.",
-            code="invalid_api_key",
-        )
-    return user
-
-
-CurrentUser = Annotated[User, Depends(current_user)]
-TokenUser = Annotated[User, Depends(token_user)]
 
 
 def require_role(user: User, *roles: Role) -> None:

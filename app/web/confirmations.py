@@ -16,6 +16,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app.core import settings
 from app.people import auth
+from app.web.dependencies import cookie_of
 
 _COOKIE = "etude_said"
 # The browser follows at once; what comes later would puzzle.
@@ -184,7 +185,7 @@ class Confirmations:
         request = Request(scope)
         # A piece that a script fetches is no page; the next page says it.
         is_page = scope["method"] == "GET" and "hx-request" not in request.headers
-        said = SENTENCES.get(_BY_KEY.get(auth.cookie_of(request, _COOKIE), ""), "")
+        said = SENTENCES.get(_BY_KEY.get(cookie_of(request, _COOKIE), ""), "")
         pending = _Pending(said) if is_page and said else None
         _pending.set(pending)
 

@@ -15,6 +15,7 @@ from starlette.datastructures import State
 from app.core import db, settings
 from app.core.errors import AppError, NotSignedIn
 from app.people import auth
+from app.web.dependencies import cookie_of
 from app.web.jobs.stream_reads import aside
 from app.web.shedding import Lateness
 from app.web.streams import Hub
@@ -32,7 +33,7 @@ _CHANGED = "event: changed\ndata: {}\n\n"
 @router.get("/streams/{noun}/events")
 async def stream(request: Request, noun: str) -> Response:
     """Say whenever something in a list has changed."""
-    cookie = auth.cookie_of(request)
+    cookie = cookie_of(request)
     try:
         department = await aside(_department, cookie)
     except AppError as error:

@@ -18,6 +18,7 @@ from app.core import secrets, settings
 from app.core.models import User
 from app.people import auth
 from app.web.compression import AS_IT_IS
+from app.web.dependencies import cookie_of
 
 _COOKIE = "etude_once"
 _KEY_FILE = "shown-once-key"
@@ -42,7 +43,7 @@ def show_at(path: str, user: User, **what: str) -> Response:
 
 def taken(request: Request, user: User) -> dict[str, str]:
     """Return what this page is to show; empty: nothing is."""
-    signature, _, said = auth.cookie_of(request, _COOKIE).partition(".")
+    signature, _, said = cookie_of(request, _COOKIE).partition(".")
     if not hmac.compare_digest(signature, _signed(request.url.path, user, said)):
         return {}
     try:
@@ -54,7 +55,7 @@ def taken(request: Request, user: User) -> dict[str, str]:
 
 def forget(request: Request, response: Response) -> Response:
     """Take back what was sent for a page."""
-    if auth.cookie_of(request, _COOKIE):
+    if cookie_of(request, _COOKIE):
         response.headers.update(AS_IT_IS)
         response.delete_cookie(
             auth.cookie_name(_COOKIE),

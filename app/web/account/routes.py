@@ -8,15 +8,14 @@ from fastapi.responses import RedirectResponse
 
 from app.core import db as database
 from app.core import settings
-from app.core.db import Db
 from app.core.errors import AppError, Conflict, Invalid, Problems, TooMany
 from app.core.models import User
 from app.notices import inbox
 from app.people import auth, browsers, passwords, sessions
-from app.people.auth import CurrentUser
 from app.web import once
 from app.web.account.page import SetupPage, SignInPage, account_page
 from app.web.compression import AS_IT_IS
+from app.web.dependencies import CurrentUser, Db, cookie_of
 from app.web.forms import MailForm, NameForm, PasswordForm, SetupForm, SignInForm
 from app.web.proxies import address_of, is_exposed
 from app.web.render import page
@@ -29,7 +28,7 @@ _signing_in = CapacityLimiter(4)
 @router.get("/sign-in")
 def show_sign_in(db: Db, request: Request, next: str = "/") -> Response:
     """Ask for e-mail and password."""
-    if auth.user_of_session(db, auth.cookie_of(request)):
+    if auth.user_of_session(db, cookie_of(request)):
         return RedirectResponse(_inside(next), status_code=303)
     return _sign_in_page(db, request, SignInForm(next=next))
 
@@ -41,7 +40,7 @@ async def sign_in(request: Request, form: Annotated[SignInForm, Form()]) -> Resp
 
 
 def _sign_in(request: Request, form: SignInForm) -> Response:
-    known, is_shared = auth.cookie_of(request, browsers.COOKIE), bool(form.shared)
+    known, is_shared = cookie_of(request, browsers.COOKIE), bool(form.shared)
     with database.session() as db:
         try:
             user, cookie = auth.sign_in(
@@ -50,7 +49,7 @@ def _sign_in(request: Request, form: SignInForm) -> Response:
                 form.password,
                 address_of(request),
                 known=known,
-                replaces=auth.cookie_of(request),
+                replaces=cookie_of(request),
                 browser=_browser(request),
                 is_shared=is_shared,
             )
@@ -68,7 +67,7 @@ def _sign_in(request: Request, form: SignInForm) -> Response:
 @router.post("/sign-out")
 def sign_out(db: Db, request: Request) -> Response:
     """End this browser's session."""
-    auth.sign_out(db, auth.cookie_of(request))
+    auth.sign_out(db, cookie_of(request))
     db.commit()
     response = RedirectResponse("/sign-in", status_code=303)
     response.delete_cookie(auth.cookie_name(auth.COOKIE), secure=settings.get().secure_cookies)
@@ -100,7 +99,7 @@ def set_up(db: Db, request: Request, secret: str, form: Annotated[SetupForm, For
     except (Invalid, Conflict) as error:
         db.rollback()
         return _setup_page(request, secret, person, form, error)
-    auth.sign_out(db, auth.cookie_of(request))
+    auth.sign_out(db, cookie_of(request))
     cookie = auth.open_session(db, user, browser=_browser(request))
     db.commit()
     return _with_session("/", cookie)
@@ -118,7 +117,7 @@ def change_password(
     db: Db, request: Request, user: CurrentUser, form: Annotated[PasswordForm, Form()]
 ) -> Response:
     """Replace the password; every other browser is signed out."""
-    before = sessions.get(db, auth.cookie_of(request))
+    before = sessions.get(db, cookie_of(request))
     is_shared = before is not None and before.is_shared
     problems = Problems()
     try:
@@ -139,7 +138,7 @@ def change_password(
 @router.post("/account/sessions/others/end")
 def end_other_sessions(db: Db, request: Request, user: CurrentUser) -> Response:
     """Sign out everywhere but here."""
-    sessions.end_others(db, user, auth.cookie_of(request))
+    sessions.end_others(db, user, cookie_of(request))
     db.commit()
     return RedirectResponse("/account?said=others", status_code=303)
 
@@ -214,7 +213,7 @@ def _account_page(
     token: str = "",
     error: AppError | None = None,
 ) -> Response:
-    cookie = auth.cookie_of(request)
+    cookie = cookie_of(request)
     shown = account_page(db, user, cookie, said=said, token=token, error=error)
     return page("account/show.html", user, status=error.status if error else 200, page=shown)
 

@@ -18,6 +18,7 @@ from app.people import auth
 from app.training.answers import AnswerRequest
 from app.web.adapters import ask_page
 from app.web.adapters.ask_page import ShownSource
+from app.web.dependencies import cookie_of
 from app.web.streams import Hub
 
 T = TypeVar("T")
@@ -25,7 +26,7 @@ T = TypeVar("T")
 
 async def aside(request: Request, work: Callable[[Session, User], T]) -> T:
     """Do some work as who asks; no connection of the database is held while words come."""
-    cookie = auth.cookie_of(request)
+    cookie = cookie_of(request)
 
     def run() -> T:
         with database.session() as session:

@@ -15,12 +15,11 @@ from sqlalchemy.orm import Session
 from app.adapters import answering, conversations, sharing
 from app.adapters import registry as adapters
 from app.adapters.conversations import Column, HeldOut, Source, Wish
-from app.core.db import Db
 from app.core.errors import AppError, Forbidden, Invalid
 from app.core.models import Adapter, Conversation, User
 from app.datasets.privacy import typed
 from app.evaluation import lookups
-from app.people.auth import CurrentUser, can_edit
+from app.people.auth import can_edit
 from app.web import stepper
 from app.web.adapters import ask_page
 from app.web.adapters.ask_door import (
@@ -34,6 +33,7 @@ from app.web.adapters.ask_door import (
 )
 from app.web.adapters.ask_page import HistoryAnswer, HistoryTurn, TurnView
 from app.web.adapters.ask_stream import Plan, all_answers, as_stream
+from app.web.dependencies import CurrentUser, Db
 from app.web.forms import AskForm, JudgeForm, LookForm, row_number
 from app.web.render import fragment, page
 from app.web.streams import Hub

@@ -8,12 +8,11 @@ from fastapi.responses import FileResponse, RedirectResponse
 from app.adapters import exports
 from app.adapters import registry as adapters
 from app.core import wakeup
-from app.core.db import Db
 from app.core.errors import AppError, Invalid, NotFound
 from app.core.models import ExportForm, Quantization
-from app.people.auth import CurrentUser
 from app.web.adapters.export_page import use_page
 from app.web.adapters.page import adapter_page
+from app.web.dependencies import CurrentUser, Db
 from app.web.render import page
 
 router = APIRouter(prefix="/adapters/{adapter_id}")

@@ -8,10 +8,9 @@ from fastapi.responses import RedirectResponse
 from app.adapters import feedback, lessons
 from app.adapters import registry as adapters
 from app.core import wakeup
-from app.core.db import Db
 from app.core.errors import AppError
-from app.people.auth import CurrentUser
 from app.web.adapters.feedback_page import feedback_page, numbers
+from app.web.dependencies import CurrentUser, Db
 from app.web.forms import FeedbackForm
 from app.web.render import page
 

@@ -15,12 +15,11 @@ from app.adapters import question_lists as lists
 from app.adapters import question_sheets, sharing
 from app.adapters import registry as adapters
 from app.core import settings, wakeup
-from app.core.db import Db
 from app.core.errors import AppError, Conflict, Invalid, NotFound
 from app.core.models import QuestionList, User
 from app.datasets import uploads
-from app.people.auth import CurrentUser
 from app.web.adapters import list_page
+from app.web.dependencies import CurrentUser, Db
 from app.web.forms import QuestionListForm
 from app.web.multipart import Received, received
 from app.web.render import page

@@ -14,12 +14,10 @@ from sqlalchemy.orm import Session
 from app.adapters import conversations, sharing
 from app.adapters import registry as adapters
 from app.adapters.conversations import Column
-from app.core.db import Db
 from app.core.errors import AppError, Invalid
 from app.core.models import Adapter, User
 from app.datasets.privacy import typed
 from app.evaluation import lookups
-from app.people.auth import CurrentUser
 from app.web.adapters import ask_page, plain_page
 from app.web.adapters.answer_proof import Question
 from app.web.adapters.ask_door import (
@@ -33,6 +31,7 @@ from app.web.adapters.ask_door import (
 )
 from app.web.adapters.ask_page import HistoryAnswer, HistoryTurn, TurnView
 from app.web.adapters.ask_stream import Plan, all_answers, as_stream
+from app.web.dependencies import CurrentUser, Db
 from app.web.forms import AskForm, LookForm, ReportForm
 from app.web.render import fragment, page
 

@@ -8,13 +8,12 @@ from fastapi.responses import FileResponse, RedirectResponse
 from app.adapters import bin as adapter_bin
 from app.adapters import registry as adapters
 from app.core import storage
-from app.core.db import Db
 from app.core.errors import AppError
 from app.core.models import Adapter, User
 from app.evaluation import cards
-from app.people.auth import CurrentUser
 from app.web import stepper
 from app.web.adapters.page import adapter_page, list_page
+from app.web.dependencies import CurrentUser, Db
 from app.web.render import page
 
 router = APIRouter(prefix="/adapters")

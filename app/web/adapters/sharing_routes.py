@@ -8,12 +8,11 @@ from sqlalchemy.orm import Session
 
 from app.adapters import registry as adapters
 from app.adapters import sharing
-from app.core.db import Db
 from app.core.errors import AppError
 from app.core.models import Adapter, User
 from app.evaluation import releasing
-from app.people.auth import CurrentUser
 from app.web.adapters.sharing_page import asks_per_day, sharing_page
+from app.web.dependencies import CurrentUser, Db
 from app.web.forms import ShareForm
 from app.web.render import page
 

@@ -9,13 +9,12 @@ from sqlalchemy.orm import Session
 from app.adapters import bin as adapter_bin
 from app.adapters import registry
 from app.core import wakeup
-from app.core.db import Db
 from app.core.errors import NotFound
 from app.core.models import Base, User
 from app.jobs import bin as job_bin
 from app.jobs import requests
-from app.people.auth import CurrentUser
 from app.web.bin.page import bin_page
+from app.web.dependencies import CurrentUser, Db
 from app.web.render import page
 
 router = APIRouter(prefix="/bin")

@@ -8,16 +8,15 @@ from fastapi.responses import FileResponse, RedirectResponse
 from sqlalchemy.orm import Session
 
 from app.core import storage, wakeup
-from app.core.db import Db
 from app.core.errors import AppError, Invalid, NotFound, Problems
 from app.core.models import DatasetVersion, User, VersionStatus
 from app.datasets import deletion, uploads, versions
 from app.datasets.privacy.reviews import Decision
-from app.people.auth import CurrentUser
 from app.web.datasets import page as dataset_page
 from app.web.datasets import ready
 from app.web.datasets.list_page import list_page
 from app.web.datasets.page import NewPage
+from app.web.dependencies import CurrentUser, Db
 from app.web.forms import MappingForm, NameForm, ReadAsForm, row_number
 from app.web.multipart import Received, received
 from app.web.render import ROOT, page, version_page

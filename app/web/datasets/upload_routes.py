@@ -13,13 +13,14 @@ from app.datasets import uploads
 from app.datasets.uploads import Upload
 from app.people import auth
 from app.web import tus
+from app.web.dependencies import CurrentUser, cookie_of
 
 router = APIRouter(prefix="/uploads", dependencies=[tus.SPEAKS_TUS])
 
 
 @router.post("")
 def start(
-    user: auth.CurrentUser,
+    user: CurrentUser,
     upload_length: Annotated[int, Header()],
     upload_metadata: Annotated[str, Header()] = "",
 ) -> Response:
@@ -32,14 +33,14 @@ def start(
 
 
 @router.head("/{upload_id}")
-def look(user: auth.CurrentUser, upload_id: str) -> Response:
+def look(user: CurrentUser, upload_id: str) -> Response:
     """Say how much has come."""
     upload = uploads.get(user, upload_id)
     return tus.progress(upload.offset, upload.size_bytes)
 
 
 @router.delete("/{upload_id}")
-def cancel(user: auth.CurrentUser, upload_id: str) -> Response:
+def cancel(user: CurrentUser, upload_id: str) -> Response:
     """Forget an upload."""
     uploads.cancel(uploads.get(user, upload_id))
     return tus.reply(204)
@@ -54,7 +55,7 @@ async def write(
 ) -> Response:
     """Append a piece; the last one makes the dataset, and the answer says where it is."""
     tus.require_piece(content_type)
-    cookie = auth.cookie_of(request)
+    cookie = cookie_of(request)
     upload = await run_in_threadpool(_owned, cookie, upload_id)
     offset = await tus.append(request, upload.data, upload.size_bytes, upload_offset)
     headers = {"Upload-Offset": str(offset)}

@@ -10,7 +10,6 @@ from sqlalchemy.orm import Session
 
 from app.adapters import registry as adapters
 from app.core import wakeup
-from app.core.db import Db
 from app.core.errors import AppError, Invalid
 from app.core.models import Adapter, DatasetVersion, Evaluation, User
 from app.core.sentences import counted
@@ -18,7 +17,7 @@ from app.datasets import versions
 from app.evaluation import comparing, evaluations, reading
 from app.evaluation.comparing import Comparison, Contender, Line
 from app.evaluation.verdict import Difference
-from app.people.auth import CurrentUser
+from app.web.dependencies import CurrentUser, Db
 from app.web.evaluation.page import Bar, bar_of
 from app.web.render import version_page
 

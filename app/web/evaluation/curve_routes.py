@@ -8,14 +8,13 @@ from sqlalchemy.orm import Session
 
 from app.base_models import registry as base_models
 from app.core import wakeup
-from app.core.db import Db
 from app.core.errors import Conflict
 from app.core.models import JobStatus, LearningCurve
 from app.datasets import versions
 from app.evaluation import curves
 from app.jobs import requests
-from app.people.auth import CurrentUser
 from app.training.config import Objective
+from app.web.dependencies import CurrentUser, Db
 from app.web.evaluation.curve_page import curve_page
 from app.web.render import page
 

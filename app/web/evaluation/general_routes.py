@@ -6,11 +6,11 @@ from typing import Annotated
 from fastapi import APIRouter, Form, Response
 from fastapi.responses import RedirectResponse
 
-from app.core.db import Db
 from app.core.errors import AppError
 from app.core.models import GeneralQuestion, User
 from app.evaluation import general_questions
-from app.people.auth import CurrentUser, can_edit
+from app.people.auth import can_edit
+from app.web.dependencies import CurrentUser, Db
 from app.web.forms import GeneralQuestionForm
 from app.web.render import page
 

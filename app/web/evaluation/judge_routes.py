@@ -7,10 +7,9 @@ from fastapi.responses import RedirectResponse
 
 from app.base_models import registry as base_models
 from app.core import wakeup
-from app.core.db import Db
 from app.core.errors import Invalid
 from app.evaluation import judging, reading
-from app.people.auth import CurrentUser
+from app.web.dependencies import CurrentUser, Db
 
 router = APIRouter(prefix="/evaluations")
 

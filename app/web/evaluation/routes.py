@@ -9,14 +9,14 @@ from sqlalchemy.orm import Session
 from app.adapters import registry as adapters
 from app.base_models import registry as base_models
 from app.core import audit, wakeup
-from app.core.db import Db
 from app.core.errors import Conflict
 from app.core.models import AdapterKind, Evaluation, EvaluationStatus, Part, User
 from app.datasets import examples, versions
 from app.evaluation import dont_know, evaluations, lookups, marking, reading, report
 from app.evaluation.report import Report
-from app.people.auth import CurrentUser, can_edit
+from app.people.auth import can_edit
 from app.web import stepper
+from app.web.dependencies import CurrentUser, Db
 from app.web.evaluation import page as evaluation_pages
 from app.web.render import fragment, page
 

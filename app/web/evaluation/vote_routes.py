@@ -7,13 +7,13 @@ from fastapi import APIRouter, Form, Response
 from fastapi.responses import RedirectResponse
 from sqlalchemy.orm import Session
 
-from app.core.db import Db
 from app.core.errors import AppError, Invalid
 from app.core.models import Choice, User, VoteRound
 from app.datasets import versions
 from app.evaluation import comparing, report, votes
 from app.evaluation.votes import Ballot, Result
-from app.people.auth import CurrentUser, can_edit
+from app.people.auth import can_edit
+from app.web.dependencies import CurrentUser, Db
 from app.web.evaluation.page import Link
 from app.web.render import page
 

@@ -9,12 +9,11 @@ from fastapi.responses import RedirectResponse
 from sqlalchemy.orm import Session
 
 from app.core import wakeup
-from app.core.db import Db
 from app.core.errors import AppError, Conflict, NotFound
 from app.core.models import DatasetVersion, User, VersionStatus
 from app.datasets import adding, examples, versions
 from app.evaluation import hints, reading
-from app.people.auth import CurrentUser
+from app.web.dependencies import CurrentUser, Db
 from app.web.forms import RowsForm
 from app.web.render import version_page
 

@@ -9,13 +9,12 @@ from sqlalchemy.orm import Session
 
 from app.core import audit, wakeup
 from app.core import db as database
-from app.core.db import Db
 from app.core.errors import AppError, Conflict, Invalid, NotFound
 from app.core.models import DatasetVersion, Example, Split, User, VersionStatus
 from app.datasets import changes, downloads, examples, versions
 from app.datasets.changes import Change
 from app.datasets.doctor import checks, fixes
-from app.people.auth import CurrentUser
+from app.web.dependencies import CurrentUser, Db
 from app.web.examples import page as examples_page
 from app.web.forms import ExampleForm, FixForm, SelectionForm
 from app.web.render import version_page

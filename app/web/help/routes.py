@@ -12,12 +12,11 @@ from fastapi.responses import FileResponse, JSONResponse
 from markupsafe import Markup
 
 from app.core import glossary, settings
-from app.core.db import Db
 from app.core.errors import NotFound
 from app.core.models import User
 from app.evaluation import words
 from app.people import auth
-from app.people.auth import CurrentUser
+from app.web.dependencies import CurrentUser, Db, cookie_of
 from app.web.help import markdown, search
 from app.web.help.chapters import CHAPTERS, GLOSSARY, PARTS, PICTURES, Chapter
 from app.web.render import fragment, page
@@ -26,7 +25,7 @@ router = APIRouter(prefix="/help")
 
 
 def _reader(request: Request, db: Db) -> User | None:
-    return auth.user_of_session(db, auth.cookie_of(request))
+    return auth.user_of_session(db, cookie_of(request))
 
 
 Reader = Annotated[User | None, Depends(_reader)]

@@ -2,8 +2,7 @@
 
 from fastapi import APIRouter, Response
 
-from app.core.db import Db
-from app.people.auth import CurrentUser
+from app.web.dependencies import CurrentUser, Db
 from app.web.home.page import home_page
 from app.web.render import page
 

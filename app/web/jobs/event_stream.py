@@ -18,6 +18,7 @@ from app.core import db, settings
 from app.core.errors import AppError, NotSignedIn
 from app.jobs import requests
 from app.people import auth
+from app.web.dependencies import cookie_of
 from app.web.jobs.stream_reads import (
     FIGURES_SECONDS,
     SharedReads,
@@ -43,7 +44,7 @@ async def stream(
     last_event_id: Annotated[str, Header()] = "",
 ) -> Response:
     """Send the job's points and sentences after a sequence number, and stay until it is over."""
-    cookie = auth.cookie_of(request)
+    cookie = cookie_of(request)
     try:
         await aside(_check, cookie, job_id)
     except AppError as error:

@@ -8,14 +8,14 @@ from sqlalchemy.orm import Session
 
 from app.adapters import registry as adapters
 from app.core import wakeup
-from app.core.db import Db
 from app.core.errors import AppError, Invalid
 from app.core.models import ExampleKind, Role, User
 from app.jobs import requests
-from app.people.auth import CurrentUser, require_role
+from app.people.auth import require_role
 from app.training import failpoints
 from app.training.config import TrainConfig
 from app.web import stepper
+from app.web.dependencies import CurrentUser, Db
 from app.web.forms import sent_fields
 from app.web.jobs import new_page
 from app.web.jobs.new_form import JobForm

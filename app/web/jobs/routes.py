@@ -8,14 +8,13 @@ from fastapi.responses import PlainTextResponse, RedirectResponse, StreamingResp
 
 from app.core import db as database
 from app.core import wakeup
-from app.core.db import Db
 from app.core.errors import AppError
 from app.core.models import Job
 from app.jobs import bin as job_bin
 from app.jobs import metrics, requests, tensorboard
-from app.people.auth import CurrentUser
 from app.training import failpoints
 from app.web import stepper
+from app.web.dependencies import CurrentUser, Db
 from app.web.jobs.page import job_page, list_page
 from app.web.render import page
 

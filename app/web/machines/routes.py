@@ -8,12 +8,11 @@ from fastapi.responses import JSONResponse, RedirectResponse
 from pydantic import BaseModel, Field
 from sqlalchemy.orm import Session
 
-from app.core.db import Db
 from app.core.errors import AppError, Conflict, Forbidden, Invalid
 from app.core.models import User
 from app.machines import joining
-from app.people.auth import CurrentUser
 from app.web import once
+from app.web.dependencies import CurrentUser, Db
 from app.web.forms import MachineForm
 from app.web.machines.page import machines_page
 from app.web.proxies import address_of, is_exposed

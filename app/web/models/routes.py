@@ -12,11 +12,11 @@ from app.base_models import catalog, uploads
 from app.base_models import registry as base_models
 from app.base_models.wanted_files import Offered
 from app.core import wakeup
-from app.core.db import Db
 from app.core.errors import AppError, Conflict, NotFound
 from app.core.models import Json, Role, User
-from app.people.auth import CurrentUser, require_role
+from app.people.auth import require_role
 from app.web import lists
+from app.web.dependencies import CurrentUser, Db
 from app.web.models.page import models_page
 from app.web.multipart import Received, received
 from app.web.render import page

@@ -12,11 +12,10 @@ from app.base_models.uploads import ModelUpload, Part
 from app.base_models.wanted_files import Offered
 from app.core import db as database
 from app.core import wakeup
-from app.core.db import Db
 from app.core.errors import NotFound, NotSignedIn
 from app.people import auth
-from app.people.auth import CurrentUser
 from app.web import tus
+from app.web.dependencies import CurrentUser, Db, cookie_of
 
 router = APIRouter(prefix="/models/uploads")
 
@@ -55,7 +54,7 @@ async def write(
 ) -> Response:
     """Append a piece to a file."""
     tus.require_piece(content_type)
-    cookie = auth.cookie_of(request)
+    cookie = cookie_of(request)
 
     def place() -> Part:
         # A session of its own that is over before the first byte: a piece may take minutes.

@@ -5,12 +5,11 @@ from typing import Annotated
 from fastapi import APIRouter, Form, Request, Response
 from fastapi.responses import RedirectResponse
 
-from app.core.db import Db
 from app.core.errors import AppError
 from app.core.models import User, Webhook
 from app.notices import inbox, webhooks
-from app.people.auth import CurrentUser
 from app.web import once
+from app.web.dependencies import CurrentUser, Db
 from app.web.forms import WebhookForm
 from app.web.notices.page import notices_page, webhooks_page
 from app.web.render import fragment, page

@@ -5,12 +5,11 @@ from typing import Annotated
 from fastapi import APIRouter, Form, Request, Response
 from fastapi.responses import RedirectResponse
 
-from app.core.db import Db
 from app.core.errors import AppError
 from app.core.models import User
 from app.people import members
-from app.people.auth import CurrentUser
 from app.web import once
+from app.web.dependencies import CurrentUser, Db
 from app.web.forms import PersonForm, RoleForm
 from app.web.people.page import people_page
 from app.web.render import page

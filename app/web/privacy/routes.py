@@ -7,12 +7,12 @@ from fastapi.responses import RedirectResponse
 from sqlalchemy.orm import Session
 
 from app.core import wakeup
-from app.core.db import Db
 from app.core.errors import AppError
 from app.core.models import DatasetVersion, Role, User, VersionStatus
 from app.datasets import versions
 from app.datasets.privacy import patterns, reviews
-from app.people.auth import CurrentUser, require_role
+from app.people.auth import require_role
+from app.web.dependencies import CurrentUser, Db
 from app.web.forms import sent_fields
 from app.web.privacy import page as privacy_page
 from app.web.privacy.page import PatternForm, PrivacyForm

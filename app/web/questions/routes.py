@@ -7,12 +7,11 @@ from fastapi.responses import RedirectResponse
 from sqlalchemy.orm import Session
 
 from app.core import wakeup
-from app.core.db import Db
 from app.core.errors import AppError, NotFound
 from app.core.models import DatasetVersion, ProposedPair, User, Verdict
 from app.datasets import versions
 from app.datasets.questions import reviewing, runs
-from app.people.auth import CurrentUser
+from app.web.dependencies import CurrentUser, Db
 from app.web.forms import AskingForm, SplitForm, VerdictForm
 from app.web.questions import page as questions_page
 from app.web.render import version_page

@@ -8,12 +8,11 @@ from fastapi.responses import RedirectResponse
 from sqlalchemy.orm import Session
 
 from app.core import wakeup
-from app.core.db import Db
 from app.core.errors import AppError, NotFound
 from app.core.models import Job, User
 from app.jobs import limits, ordering, requests
 from app.machines import devices
-from app.people.auth import CurrentUser
+from app.web.dependencies import CurrentUser, Db
 from app.web.forms import DeviceForm, LimitsForm
 from app.web.queue import limits_page
 from app.web.queue.page import queue_page

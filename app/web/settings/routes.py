@@ -2,9 +2,9 @@
 
 from fastapi import APIRouter, Response
 
-from app.core.db import Db
 from app.core.models import Role
-from app.people.auth import CurrentUser, require_role
+from app.people.auth import require_role
+from app.web.dependencies import CurrentUser, Db
 from app.web.render import page
 from app.web.settings.page import settings_page
 

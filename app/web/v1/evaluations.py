@@ -9,12 +9,11 @@ from sqlalchemy.orm import Session
 from app.adapters import registry as adapters
 from app.base_models import registry as base_models
 from app.core import wakeup
-from app.core.db import Db
 from app.core.errors import Forbidden
 from app.core.models import Adapter, Arm, Evaluation, EvaluationStatus, Mark, Part
 from app.evaluation import evaluations, judging, reading, verdict, words
 from app.evaluation.verdict import Figures, Judge, Tally
-from app.people.auth import TokenUser
+from app.web.dependencies import Db, TokenUser
 from app.web.v1 import creation, errors, transport
 from app.web.v1.paging import Limit100
 from app.web.v1.schemas import Count, EvaluationShown, JudgeShown, unix

@@ -10,9 +10,8 @@ from sqlalchemy.orm import Session
 from app.adapters import exports
 from app.adapters import registry as adapters
 from app.core import wakeup
-from app.core.db import Db
 from app.core.models import Export, ExportForm, ExportStatus, Quantization
-from app.people.auth import TokenUser
+from app.web.dependencies import Db, TokenUser
 from app.web.v1 import transport
 from app.web.v1.schemas import unix
 

@@ -11,7 +11,6 @@ from sqlalchemy import asc, desc
 from sqlalchemy.orm import Session
 
 from app.adapters import files as adapter_files
-from app.core.db import Db
 from app.core.errors import Forbidden, NotFound
 from app.core.models import (
     DatasetVersion,
@@ -29,7 +28,7 @@ from app.datasets.readers.headers import MAX_HEADER_ROW
 from app.datasets.readers.inspections import FileChoices, ReadAs
 from app.datasets.turns import TurnRole
 from app.people import auth
-from app.people.auth import TokenUser
+from app.web.dependencies import Db, TokenUser
 from app.web.multipart import Received, received
 from app.web.v1 import creation, retries, transport
 from app.web.v1.errors import BadRequest, sentence, unsupported

@@ -9,12 +9,12 @@ from sqlalchemy.orm import Session
 
 from app.adapters import registry as adapters
 from app.core import settings, wakeup
-from app.core.db import Db
 from app.core.errors import Conflict, Forbidden, NotFound
 from app.core.models import Checkpoint, Job, User
 from app.jobs import requests
-from app.people.auth import TokenUser, can_edit
+from app.people.auth import can_edit
 from app.training import failpoints
+from app.web.dependencies import Db, TokenUser
 from app.web.v1 import creation, errors, events, job_view, retries, transport
 from app.web.v1.errors import BadRequest
 from app.web.v1.paging import After, Limit100, Page, page, unknown_after

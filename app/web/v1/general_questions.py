@@ -4,10 +4,9 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from app.core.db import Db
 from app.core.models import GeneralQuestion
 from app.evaluation import general_questions
-from app.people.auth import TokenUser
+from app.web.dependencies import Db, TokenUser
 from app.web.v1 import transport
 from app.web.v1.schemas import unix
 

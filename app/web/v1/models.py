@@ -8,10 +8,9 @@ from app.adapters import asking, conversations
 from app.adapters import registry as adapters
 from app.adapters import states as adapter_states
 from app.base_models import registry as base_models
-from app.core.db import Db
 from app.core.errors import Forbidden, NotFound
 from app.core.models import Adapter, AdapterKind, BaseModel, ModelStatus, User
-from app.people.auth import TokenUser
+from app.web.dependencies import Db, TokenUser
 from app.web.v1 import evaluations, transport
 from app.web.v1.paging import Page, page
 from app.web.v1.schemas import Deleted, Model, unix

@@ -20,7 +20,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from app.core import db
 from app.core.errors import AppError
 from app.core.models import User
-from app.people import auth
+from app.web import dependencies
 from app.web.v1 import errors
 
 # So that pages, which people wait for, find a thread and a connection whatever programs do.
@@ -205,6 +205,6 @@ def token_user(request: Request) -> User:
 def _token_user(request: Request) -> User:
     with db.session() as session:
         try:
-            return auth.token_user(request, session)
+            return dependencies.token_user(request, session)
         except SQLAlchemyError as error:
             raise db.explain(error) or error from None

@@ -4,13 +4,12 @@ from fastapi import Request
 from fastapi.concurrency import run_in_threadpool
 from sqlalchemy.orm import Session
 
-from app.core.db import Db
 from app.core.errors import AppError
 from app.core.models import StoredFile, User
 from app.datasets import part_uploads, stored_files, uploads, versions
 from app.datasets.part_uploads import PartUpload
 from app.datasets.readers.inspections import ReadAs
-from app.people.auth import TokenUser
+from app.web.dependencies import Db, TokenUser
 from app.web.multipart import Received, received
 from app.web.v1 import creation, files, transport
 from app.web.v1.errors import BadRequest, unsupported
