@@ -33,7 +33,7 @@ _LETTERS = re.compile(r"\W*([a-h])\W*(?:(?:and|und|et|y|e|en)?\W*([a-h])\W*){0,7
 _NUM_LOOKED_AT = 200
 
 Row = dict[str, Any]
-Means = Literal["words", "letters", "from 0", "from 1"]
+Means = Literal["itself", "words", "letters", "from 0", "from 1"]
 
 
 class OptionColumns(NamedTuple):
@@ -43,6 +43,8 @@ class OptionColumns(NamedTuple):
     options: list[str]
     listed: str | None
     right: str
+    # The options are wrong ones alone: the right one is a text of its own and points at none.
+    are_wrong: bool = False
 
 
 class _Read(NamedTuple):
@@ -74,7 +76,8 @@ def option_columns(columns: Iterable[str]) -> OptionColumns | None:
     if right is None or len(asked) != 1 or not is_choice:
         return None
     only = listed[0] if listed and not options and not wrong else None
-    return OptionColumns(asked[0], [] if only else options + wrong, only, right)
+    are_wrong = not options and only is None
+    return OptionColumns(asked[0], [] if only else options + wrong, only, right, are_wrong)
 
 
 def kept_columns(columns: Iterable[str], found: OptionColumns) -> list[str]:
@@ -89,7 +92,9 @@ def rows(
     """Put into each row the right answer in its words, and the options as they are asked for."""
     read = (_read(number, row, found) for number, row in given)
     first = list(itertools.islice(read, _NUM_LOOKED_AT))
-    means = _meaning([one for one in first if one.right], is_listed=found.listed is not None)
+    means: Means | None = "itself"
+    if not found.are_wrong:
+        means = _meaning([one for one in first if one.right], is_listed=found.listed is not None)
     for one in itertools.chain(first, read):
         if isinstance(one.row, LeftOut):
             yield one.number, one.row
@@ -165,6 +170,9 @@ def _meaning(read: list[_Read], *, is_listed: bool) -> Means | None:
 def _right(one: _Read, means: Means | None) -> list[str]:
     found: list[str] = []
     match means:
+        case "itself":
+            # What is right and wrong at once is a slip, of which nobody can say what was meant.
+            found = [one.right] if one.right not in one.texts else []
         case "words":
             found = _by_words(one)
         case "letters":
@@ -181,7 +189,6 @@ def _by_words(one: _Read) -> list[str]:
     by_word = {text.casefold(): text for text in one.texts if text}
     if one.right.casefold() in by_word:
         return [by_word[one.right.casefold()]]
-    # Where columns have wrong answers alone, the right one stands in none of them.
     if not any(one.labels) and one.right and not one.right.isdecimal():
         return [one.right]
     parts = [part.strip().casefold() for part in re.split(r"[;\n|]", one.right)]

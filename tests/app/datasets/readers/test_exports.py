@@ -876,6 +876,35 @@ def test_wrong_answers_beside_a_right_one(tmp_path: Path) -> None:
     assert listed == "Who?\n\n- nobody\n- the cook\n- the nurse"
 
 
+@pytest.mark.parametrize(
+    "table",
+    [
+        "question,answer,incorrect_answer\nHow many mg?,1,2\nHow much?,2,5\n",
+        "question,correct_answer,distractor1,distractor2\nHow many mg?,1,2,3\nHow much?,2,3,1\n",
+        "Question,Correct,Wrong 1,Wrong 2\nHow many mg?,1,2,3\nHow much?,2,1,3\n",
+    ],
+)
+def test_a_figure_beside_wrong_answers_is_itself_the_right_one(tmp_path: Path, table: str) -> None:
+    expected = [("How many mg?", "1"), ("How much?", "2")]
+    assert rows(tmp_path, table)[1] == expected
+    num_wrong = table.partition("\n")[0].count(",") - 1
+    more = f"What?,5 mg{',50 mg' * num_wrong}\nWhich?,5{',5' * num_wrong}\n"
+    # Words among figures change nothing; what is right and wrong at once is no answer.
+    assert rows(tmp_path, table + more)[1] == [*expected, ("What?", "5 mg"), "options"]
+
+
+def test_figures_and_words_as_right_answers_of_json(tmp_path: Path) -> None:
+    wrong = {"distractor1": "50", "distractor2": "500"}
+    lines = [{"question": asked, "correct_answer": text, **wrong} for asked, text in ("Q5", "Rx")]
+    assert rows(tmp_path, files.jsonl(lines))[1] == [("Q", "5"), ("R", "x")]
+
+
+def test_a_file_all_of_whose_rows_are_left_out_says_why(tmp_path: Path) -> None:
+    line = {"question": "Dose?", "choices": ["5", "50"], "answer": "C"}
+    with pytest.raises(Unreadable, match="1 question has options and does not say which is right"):
+        rows(tmp_path, files.jsonl([line]))
+
+
 def test_a_right_answer_that_is_not_plain_is_left_out(tmp_path: Path) -> None:
     table = "question,option a,option b,correct\nWho?,I,you,A\nWhy?,x,y,Z\nHow?,p,q,\nIf?,r,,B\n"
     found, made = rows(tmp_path, table)
