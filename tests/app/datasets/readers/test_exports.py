@@ -935,6 +935,78 @@ def test_options_in_lists_of_json(tmp_path: Path, row: Any) -> None:
     assert made == [(asked, texts[n]) for asked, texts, n in CHOICES]
 
 
+@pytest.mark.parametrize(
+    ("options", "right"),
+    [
+        ('["never", "at noon", "at eight"]', "C"),
+        ("['never', 'at noon', 'at eight']", "2"),
+        ("['never', \"at noon\", 'at eight']", "at eight"),
+        ('{"A": "never", "B": "at noon", "C": "at eight"}', "C"),
+        ("A) never B) at noon C) at eight", "C"),
+        ("(a) never, (b) at noon, (c) at eight", "(c)"),
+        ("A. never\nB. at noon\nC. at eight", "C"),
+        ("1) never 2) at noon 3) at eight", "3"),
+        ("never\nat noon\nat eight", "C"),
+        ("never;at noon;at eight", "at eight"),
+        ("never | at noon | at eight", "C"),
+    ],
+)
+def test_options_in_one_cell_of_a_table(tmp_path: Path, options: str, right: str) -> None:
+    first = "0" if right == "2" else "a" if right != "at eight" else "x"
+    cells = [
+        json.dumps(text)[1:-1].replace('\\"', '""').replace("\\n", "\n") for text in (options,)
+    ]
+    table = f'question,options,answer\nWhen?,"{cells[0]}",{right}\nIf?,"x;y;z",{first}\n'
+    assert rows(tmp_path, table)[1][0] == ("When?", "at eight")
+    listed = rows(tmp_path, table, options="list")[1][0][0]
+    assert listed == "When?\n\n- never\n- at noon\n- at eight"
+
+
+@pytest.mark.parametrize(
+    "choices",
+    [
+        [{"label": "A", "text": "5"}, {"label": "B", "text": "50"}],
+        [{"text": "5"}, {"text": "50"}],
+        [{"key": "A", "value": "5"}, {"key": "B", "value": "50"}],
+        ["A. 5", "B. 50"],
+        ["(A) 5", "(B) 50"],
+    ],
+)
+def test_options_that_are_objects_or_begin_with_letters(tmp_path: Path, choices: Any) -> None:
+    lines = [{"question": f"{key}?", "choices": choices, "answerKey": key} for key in "BA"]
+    assert rows(tmp_path, files.jsonl(lines))[1] == [("B?", "50"), ("A?", "5")]
+
+
+@pytest.mark.parametrize("right", ["A", "(b)", "2", "option a", "A, C", "answer_b"])
+@pytest.mark.parametrize(
+    "options", ["5 mg", "A. Vitamin B. B. Vitamin C.", "[5 mg", "['5 mg' '50 mg']", ""]
+)
+def test_a_letter_at_options_that_cannot_be_read_is_no_answer(
+    tmp_path: Path, options: str, right: str
+) -> None:
+    table = f'question,options,answer\nDose?,"{options}","{right}"\nWhen?,"{options}",at noon\n'
+    assert rows(tmp_path, table)[1] == ["options", ("When?", "at noon")]
+
+
+@pytest.mark.parametrize("choice", [{"picture": "a.png"}, {"text": ["x"]}, None, ["x"]])
+def test_an_option_that_is_no_text_is_never_written_out(tmp_path: Path, choice: Any) -> None:
+    lines = [
+        {"question": "Which?", "choices": [choice, choice], "answerKey": "B"},
+        {"question": "Which?", "choices": ["5", "50"], "answerKey": "B"},
+    ]
+    assert rows(tmp_path, files.jsonl(lines))[1] == ["options", ("Which?", "50")]
+
+
+def test_numbers_of_options_that_may_be_counted_from_0_or_from_1(tmp_path: Path) -> None:
+    lines = [{"question": "Dose?", "choices": ["5", "50", "500"], "answer": 1}]
+    lines.append({"question": "When?", "choices": ["a", "b", "c"], "answer": 2})
+    table = files.jsonl(lines)
+    with pytest.raises(Unreadable, match="2 questions have options and do not say"):
+        rows(tmp_path, table)
+    first = files.jsonl([{"question": "If?", "choices": ["x", "y"], "answer": 0}])
+    assert rows(tmp_path, table + first)[1] == [("Dose?", "50"), ("When?", "c"), ("If?", "x")]
+
+
 def test_a_list_of_questions_comes_back_with_the_columns_it_had(tmp_path: Path) -> None:
     path = tmp_path / "list.csv"
     for header in ("question,option a,option b,correct", "ThreadId,Sender,SentTime,Content"):
