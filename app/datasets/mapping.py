@@ -426,10 +426,15 @@ def key_of(mapping: Mapping, row: dict[str, Any]) -> tuple[str, ...] | None:
 def turns_of(
     mapping: Mapping, row: dict[str, Any], noted: Noted | None = None
 ) -> list[Message] | LeftOut:
-    """Return what a row adds to its conversation: a system message and turns, or none of it."""
+    """Return what a row adds to its conversation: a system message and turns, or none of it.
+
+    An answer whose row says that it is not to be learned weighs 0: it stays, since what follows
+    answers to it.
+    """
     noted = set() if noted is None else noted
     try:
         turns: list[Message] = []
+        is_learned = _is_learned(mapping, row, noted)
         if system := _more(row, mapping.named(ColumnRole.SYSTEM), mapping, noted):
             turns.append({"role": "system", "content": system})
         speakers = mapping.named(ColumnRole.SPEAKER)
@@ -442,6 +447,9 @@ def turns_of(
             turns.append({"role": role.value, "content": text})
     except No as no:
         return LeftOut(no.reason, no.word)
+    for turn in turns:
+        if turn["role"] == "assistant" and not is_learned:
+            turn["weight"] = 0
     if not is_text(turns):
         return LeftOut("bad_characters")
     written_out.note(
@@ -479,8 +487,7 @@ def is_text(messages: list[Message]) -> bool:
 def _messages(mapping: Mapping, row: dict[str, Any], noted: Noted) -> list[Message]:
     if not any(row.values()) and all(value is None or value == "" for value in row.values()):
         raise No("blank")
-    flags = mapping.named(ColumnRole.WEIGHT)
-    if flags and not all(row_is_learned(row.get(name), name, noted) for name in flags):
+    if not _is_learned(mapping, row, noted):
         raise No("not_learned")
     match mapping.kind:
         case ExampleKind.TEXT:
@@ -503,6 +510,11 @@ def _messages(mapping: Mapping, row: dict[str, Any], noted: Noted) -> list[Messa
     elif system and system != messages[0]["content"].strip():
         messages[0]["content"] = f"{system}\n\n{messages[0]['content']}"
     return messages
+
+
+def _is_learned(mapping: Mapping, row: dict[str, Any], noted: Noted) -> bool:
+    flags = mapping.named(ColumnRole.WEIGHT)
+    return all(row_is_learned(row.get(name), name, noted) for name in flags)
 
 
 def _pair(mapping: Mapping, row: dict[str, Any], noted: Noted) -> list[Message]:

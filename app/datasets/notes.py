@@ -43,6 +43,12 @@ _SENTENCES = {
         "1 row has an answer with a part of a weight ({words}). It is learned whole",
         "{n} rows have an answer with a part of a weight ({words}). They are learned whole",
     ),
+    "half": (
+        "1 row is one turn together with an answer that is not to be learned, or is that answer. "
+        "Nothing of the turn is learned",
+        "{n} rows are one turn together with an answer that is not to be learned, or are that "
+        "answer. Nothing of the turn is learned",
+    ),
     "reasoning": (
         "1 row has reasoning beside the answer. It is learned where the starting model's chat "
         "template has a place for it",

@@ -102,14 +102,21 @@ def _propose(inspection: Inspection) -> Proposal:  # noqa: PLR0912 - a branch fo
         return _of_form(inspection, roles, asked)
     else:
         return _by_content(inspection, roles)
-    for name in inspection.columns:
-        if roles[name] is ColumnRole.IGNORE and _is_flag(inspection, name):
-            roles[name] = ColumnRole.WEIGHT
-            why += f" “{name}” says which rows are learned: 0 means not."
+    why += _take_flags(inspection, roles)
     if any(plain(name) not in HARMLESS for name in roles if roles[name] is ColumnRole.IGNORE):
         why += " The other columns are not used."
     mapping = _mapping(inspection, roles)
     return Proposal(mapping, is_sure, why)
+
+
+def _take_flags(inspection: Inspection, roles: dict[str, ColumnRole]) -> str:
+    """Give the columns that say which rows are learned their role, and say so."""
+    why = ""
+    for name in inspection.columns:
+        if roles[name] is ColumnRole.IGNORE and _is_flag(inspection, name):
+            roles[name] = ColumnRole.WEIGHT
+            why += f" “{name}” says which rows are learned: 0 means not."
+    return why
 
 
 def _is_flag(inspection: Inspection, name: str) -> bool:
@@ -142,6 +149,7 @@ def _of_form(inspection: Inspection, roles: dict[str, ColumnRole], asked: list[s
         else f"The names of {len(asked)} columns are themselves questions, so that their cells are "
         "read as answers to them, a row being one conversation; please check."
     )
+    why += _take_flags(inspection, roles)
     return Proposal(_mapping(inspection, roles), False, why)
 
 
@@ -200,6 +208,7 @@ def _turns(
         people = {str(row.values.get(speaker) or "") for row in inspection.preview}
         if not any(plain_word(who) in ANSWERING for who in people):
             why += " Choose below who gives the answers."
+        why += _take_flags(inspection, roles)
         if who := _who_answers(inspection, speaker, said[0]):
             mapping = _mapping(inspection, roles)
             mapping.answers_by = who
@@ -215,6 +224,7 @@ def _turns(
             f"Rows with the same “{keys[0]}” seem to be one conversation, in which questions and "
             "answers take turns; please check."
         )
+        why += _take_flags(inspection, roles)
     else:
         return None
     return Proposal(_mapping(inspection, roles), False, why)
@@ -323,6 +333,7 @@ def _by_content(inspection: Inspection, roles: dict[str, ColumnRole]) -> Proposa
         if values and all(_is_turns(value) for value in values):
             roles[name] = ColumnRole.MESSAGES
             why = f"“{name}” has lists of turns, so it is read as conversations."
+            why += _take_flags(inspection, roles)
             return Proposal(_mapping(inspection, roles), False, why)
     lengths = {
         name: sum(map(len, values)) / len(values)
@@ -338,6 +349,7 @@ def _by_content(inspection: Inspection, roles: dict[str, ColumnRole]) -> Proposa
     if len(wordy) == 1 or lengths[wordy[1]] < 3:
         roles[wordy[0]] = ColumnRole.TEXT
         why = f"Only “{wordy[0]}” has text, so it is used as it is; please check."
+        why += _take_flags(inspection, roles)
         return Proposal(_mapping(inspection, roles), False, why)
     asked = {name: sum(v.rstrip().endswith(_ASKS) for v in texts[name]) for name in wordy}
     # The one with question marks asks; else the shorter, and of equals the first.
@@ -349,6 +361,7 @@ def _by_content(inspection: Inspection, roles: dict[str, ColumnRole]) -> Proposa
         f"The column names do not say so, but “{first}” looks like the question and “{second}” "
         "like the answer; please check."
     )
+    why += _take_flags(inspection, roles)
     return Proposal(_mapping(inspection, roles), False, why)
 
 

@@ -163,21 +163,20 @@ def _turn(turn: Any, roles: Mapping[str, TurnRole], noted: Noted) -> Message:
     word = turn.get("role", turn.get("from"))
     if not isinstance(word, str):
         raise No("bad_messages")
-    if word == "function_call":  # ShareGPT's: a turn that is a call
-        said = turn.get("content", turn.get("value"))
-        calls = read_calls([{"function": parsed(said)}])
-        return {"role": "assistant", "content": "", "tool_calls": calls}
-    role = _role(word, roles)
+    is_call = word == "function_call"  # ShareGPT's: a turn that is a call
+    role = TurnRole.ASSISTANT if is_call else _role(word, roles)
     thoughts: list[str] = []
-    content = _content(_first(turn, _TEXTS), thoughts)
+    said = _first(turn, _TEXTS)
+    content = "" if is_call else _content(said, thoughts)
     if turn.keys() != _PLAIN_TURN:
         _note(turn, role, noted)
     if role is TurnRole.TOOL:
         kept = {k: turn[k] for k in ("tool_call_id", "name") if isinstance(turn.get(k), str)}
         return {"role": "tool", "content": content, **kept}
-    single = turn.get("function_call")  # OpenAI's older form
+    # The other is OpenAI's older form.
+    single = parsed(said) if is_call else turn.get("function_call")
     calls = read_calls(turn.get("tool_calls") or ([{"function": single}] if single else []))
-    if calls and role is not TurnRole.ASSISTANT:
+    if (calls and role is not TurnRole.ASSISTANT) or (is_call and not calls):
         raise No("tools")
     if role is not TurnRole.SYSTEM and not calls and not is_seen(content):
         raise No("empty_answer" if role is TurnRole.ASSISTANT else "empty_question")

@@ -100,6 +100,18 @@ def test_only_pictures_and_sounds_are_called_so(part: Any, reason: str) -> None:
     assert found.reason == reason
 
 
+def test_a_call_in_a_turn_of_its_own_obeys_its_flag_and_names_its_fields() -> None:
+    call = {"from": "function_call", "value": '{"name": "f", "arguments": {}}'}
+    turns = [HI, {**call, "weight": 0, "mood": "sure"}, turn("tool", "ok"), YES]
+    messages, noted = made(*turns)
+    assert messages[1]["weight"] == 0
+    assert noted == {("turn_key", "mood")}
+    called = {"name": "f", "arguments": "{}"}
+    expected = [{"type": "function", "function": called}]
+    assert made(HI, call, YES)[0][1] == turn("assistant", "", tool_calls=expected)
+    assert made(HI, {"from": "function_call", "value": ""}, YES)[0] == LeftOut("tools")
+
+
 @pytest.mark.parametrize("flag", ["weight", "train", "trainable", "loss", "mask"])
 @pytest.mark.parametrize("value", [0, 0.0, "0", False, "false", "No"])
 def test_flags_that_say_no_are_obeyed(flag: str, value: Any) -> None:
