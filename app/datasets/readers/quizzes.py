@@ -18,6 +18,12 @@ SENTENCES = {
         "1 question has several right answers, of which the first was taken.",
         "{n} questions have several right answers, of which the first was taken.",
     ),
+    "unit": (
+        "1 question has units that its answer does not say which of, so the figure stands alone; "
+        "look at question {row}.",
+        "{n} questions have units that their answers do not say which of, so the figures stand "
+        "alone (first question {row}).",
+    ),
 }
 # They say something of the options above them, and stay last.
 _LAST = re.compile(

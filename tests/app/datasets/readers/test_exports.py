@@ -128,6 +128,45 @@ def test_a_quiz_in_word_shows_its_options_too(tmp_path: Path) -> None:
     assert rows(tmp_path, files.docx(body))[1][0][1:3] == ("1. How much?", "100 mg")
 
 
+def test_answers_of_gift_may_be_written_otherwise_than_the_question(tmp_path: Path) -> None:
+    quiz = (
+        "How much?{\n=[html]<p>5&nbsp;mg</p>#good\n~[markdown]50 **mg**\n}\n\n"
+        "::T::[html]<p>When?</p>{=[plain]at <b> or 8 ~[moodle]<b>never</b>}\n\n"
+        "[markdown]Which? {=[HTML] <i>this</i> ~that}\n\n"
+        "Pairs. {=[html]<b>cat</b> -> [html]<b>Katze</b> =dog -> Hund}\n"
+    )
+    _, made = rows(tmp_path, quiz)
+    assert [row[1:] for row in made] == [
+        ("How much?", "5 mg"),
+        ("When?", "at <b> or 8"),
+        ("Which?", "this"),
+        ("Pairs.", "cat: Katze\ndog: Hund"),
+    ]
+
+
+def test_figures_of_moodle_have_their_unit(tmp_path: Path) -> None:
+    def question(more: str) -> str:
+        return (
+            '<question type="numerical"><questiontext><text>Dose?</text></questiontext>'
+            f'<answer fraction="100"><text>5</text></answer>{more}</question>'
+        )
+
+    def unit(name: str, times: str) -> str:
+        return f"<unit><multiplier>{times}</multiplier><unit_name>{name}</unit_name></unit>"
+
+    units = f"<units>{unit('g', '0.001')}{unit('mg', '1')}</units>"
+    quiz = [
+        *(units, units + "<unitsleft>1</unitsleft>", "", units + "<showunits>3</showunits>"),
+        f"<units>{unit('g', '0.001')}</units>",
+    ]
+    found, made = rows(tmp_path, f"<quiz>{''.join(map(question, quiz))}</quiz>")
+    assert [row[2] for row in made] == ["5 mg", "mg 5", "5", "5", "5"]
+    assert found.warnings[-1] == (
+        "2 questions have units that their answers do not say which of, so the figures stand "
+        "alone (first question 4)."
+    )
+
+
 def test_moodle_xml(tmp_path: Path) -> None:
     found, made = rows(tmp_path, exports.MOODLE)
     assert (found.format, found.place) == ("quiz", "question")
