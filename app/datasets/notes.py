@@ -61,6 +61,12 @@ _SENTENCES = {
         "{n} rows have a word that stands for nothing ({words}) where more text could be. It was "
         "not added; if it is meant, say so beside the columns",
     ),
+    "placeholder_alone": (
+        "1 row has nothing but a word that may stand for nothing ({words}) as question or answer. "
+        "It is learned; leave the row out of the file if nothing was meant",
+        "{n} rows have nothing but a word that may stand for nothing ({words}) as question or "
+        "answer. They are learned; leave them out of the file if nothing was meant",
+    ),
 }
 
 

@@ -67,6 +67,7 @@ _INVISIBLE = (
 )
 _FILLERS = "\u115f\u1160\u3164\uffa0"  # letters by their kind, of those
 _SEEN = re.compile(rf"[^\s{_INVISIBLE}]")
+_UNSEEN = re.compile(rf"[{_INVISIBLE}]+")
 # What web pages and Markdown leave where nothing was written.
 _NOTHING = re.compile(r"(?i:</?(?:br|p|div|span)\s*/?>|&nbsp;|&#160;|&#xa0;|&zwnj;|&shy;)|[*_]{2,}")
 _MAX_NOTHING = 200
@@ -99,6 +100,11 @@ def is_seen(text: str) -> bool:
     if len(text) > _MAX_NOTHING:
         return True
     return _SEEN.search(_NOTHING.sub("", text)) is not None
+
+
+def seen_letters(text: str) -> str:
+    """Return a text without the letters that nobody sees, and without blanks around it."""
+    return (text if text.isascii() else _UNSEEN.sub("", text)).strip()
 
 
 def settled(text: str) -> str:

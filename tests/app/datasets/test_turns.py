@@ -167,6 +167,48 @@ def test_words_that_stand_for_nothing_are_not_joined_on(word: str) -> None:
     assert apply(JOINED, row | {"a": word}) == [HI, turn("assistant", word)]
 
 
+ANSWERS = Mapping.model_validate({"columns": {"q": "question", "a": "answer", "b": "answer"}})
+PLAIN = Mapping.model_validate({"columns": {"q": "question", "a": "answer"}})
+
+
+@pytest.mark.parametrize("word", ["nan", "N/A", "null\u200b", "NaN.", "(none)", "<empty>", "[]"])
+def test_a_word_for_nothing_is_joined_to_no_answer_and_counted_where_it_stands_alone(
+    word: str,
+) -> None:
+    noted: Noted = set()
+    given = {"q": "Dose?", "a": "5 mg", "b": word}
+    assert apply(ANSWERS, given, noted)[1] == turn("assistant", "5 mg")
+    assert noted == {("placeholder", word)}
+    assert apply(ANSWERS, given | {"a": word})[0] == "empty_answer"
+    for alone in ({"q": "Dose?", "a": word}, {"q": word, "a": "5 mg"}):
+        noted.clear()
+        made_of = apply(PLAIN, alone, noted)
+        assert [each["content"] for each in made_of] == list(alone.values())
+        assert noted == {("placeholder_alone", word)}
+        meant = PLAIN.model_copy(update={"placeholders": True})
+        noted.clear()
+        assert (apply(meant, alone, noted), noted) == (made_of, set())
+
+
+def test_words_for_nothing_in_conversations_and_pairs_of_answers() -> None:
+    notes = Notes()
+    columns = {"k": "key", "q": "question", "a": "answer", "b": "answer"}
+    rows = [{"k": 1, "q": "null", "a": "5 mg", "b": "nan"}]
+    mapping = Mapping.model_validate({"columns": columns})
+    [only] = list(assemble(mapping, lambda: enumerate(rows, 1), notes))
+    assert only.messages == [turn("user", "null"), turn("assistant", "5 mg")]
+    assert sentences(notes.found, "row") == [
+        "1 row has a word that stands for nothing (“nan”) where more text could be. It was not "
+        "added; if it is meant, say so beside the columns (row 1).",
+        "1 row has nothing but a word that may stand for nothing (“null”) as question or answer. "
+        "It is learned; leave the row out of the file if nothing was meant (row 1).",
+    ]
+    pair = Mapping.model_validate({"columns": {"q": "question", "b": "better", "w": "worse"}})
+    noted: Noted = set()
+    apply(pair, {"q": "Dose?", "b": "5 mg", "w": "nan"}, noted)
+    assert noted == {("placeholder_alone", "nan")}
+
+
 @pytest.mark.parametrize(
     "text",
     ["", "\u200b", "\u2060 \ufeff", "\u3164", "\u2800", "<br>", "&nbsp;", "****", " \u00ad\n"],
