@@ -46,7 +46,7 @@ def propose(inspection: Inspection, read_as: ReadAs | None = None) -> Proposal:
 
 def _propose(inspection: Inspection) -> Proposal:  # noqa: PLR0912 - a branch for each shape
     roles = dict.fromkeys(inspection.columns, ColumnRole.IGNORE)
-    by_role, is_sure = _by_name(inspection.columns)
+    by_role, is_sure = _by_name([n for n in inspection.columns if not _is_misnamed(inspection, n)])
     if inspection.is_document:
         return _of_document(inspection, roles)
     if turns := _turns(inspection, roles, by_role):
@@ -191,8 +191,11 @@ def _turns(
         # Pauses and threads divide a chat, however few of its rows are looked at.
         if plain(name) in KEYS and (inspection.pause_minutes or _repeats(inspection, name))
     ]
-    if len(keys) != 1:
+    if not keys:
         return None
+    if len(keys) > 1:  # ours, by pauses and threads, else the one that divides most
+        ours = [name for name in keys if inspection.pause_minutes and name == "conversation"]
+        keys = ours or [max(keys, key=lambda name: _num_different(inspection, name))]
     said = by_role.get(ColumnRole.TEXT, []) + [n for n in inspection.columns if plain(n) in SAID]
     if len(by_role.get(ColumnRole.SPEAKER, [])) == 1 and len(said) == 1:
         (speaker,) = by_role[ColumnRole.SPEAKER]
@@ -267,6 +270,23 @@ def _goes_before(inspection: Inspection, name: str) -> bool:
 def _repeats(inspection: Inspection, name: str) -> bool:
     values = [str(value) for row in inspection.preview if (value := row.values.get(name))]
     return len(set(values)) < len(values)
+
+
+def _num_different(inspection: Inspection, name: str) -> int:
+    return len({str(row.values.get(name)) for row in inspection.preview})
+
+
+def _is_misnamed(inspection: Inspection, name: str) -> bool:
+    """Say whether a column that is called “conversation” has numbers or names instead of turns."""
+    values = [value for row in inspection.preview if (value := row.values.get(name))]
+    return (
+        ROLES.get(plain(name)) is ColumnRole.MESSAGES
+        and bool(values)
+        and not any(
+            isinstance(value, list | dict) or str(value).lstrip()[:1] in ("[", "{")
+            for value in values
+        )
+    )
 
 
 def _by_name(columns: list[str]) -> tuple[dict[ColumnRole, list[str]], bool]:

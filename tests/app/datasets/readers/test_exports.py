@@ -9,7 +9,7 @@ import pytest
 from app.datasets.conversations import assemble
 from app.datasets.mapping import LeftOut
 from app.datasets.proposals import propose
-from app.datasets.readers import named_kinds
+from app.datasets.readers import fragments, named_kinds
 from app.datasets.readers.inspections import Inspection, ReadAs
 from app.datasets.readers.reading import inspect, open_rows
 from app.datasets.readers.sheets import read_sheet
@@ -410,6 +410,68 @@ def test_teams_as_a_table_with_html(tmp_path: Path) -> None:
         ["u: When do\nvisits end?", "a: At eight."],
         ["u: And today?", "a: At 10³⁰."],
     ]
+
+
+DOSE = "Give <drug> 5 mg if HR <b and RR> 20, weight <kg> or p <s>."
+
+
+@pytest.mark.parametrize(
+    ("text", "is_html"),
+    [
+        (DOSE, False),
+        ("a <b and c> d </b>", False),
+        ("x <b> y", False),
+        ("<drug>", False),
+        ("<b>x</b>", True),
+        ("one<br>two", True),
+        ('<a href="x?a=1&b=2">y</a>', True),
+        ("<p>one", True),
+        ("<P CLASS=x>one", True),
+        ("<ol reversed><li>x</ol>", True),
+    ],
+)
+def test_a_text_is_html_by_tags_that_there_are(text: str, is_html: bool) -> None:
+    assert fragments.is_marked_up(text) == is_html
+
+
+def test_text_of_teams_is_no_html(tmp_path: Path) -> None:
+    def message(number: int, who: str, kind: str, content: str) -> dict[str, Any]:
+        return {
+            "id": str(number), "messageType": "message",
+            "createdDateTime": f"2027-01-05T09:0{number}:00Z",
+            "from": {"user": {"displayName": who}},
+            "body": {"contentType": kind, "content": content},
+        }  # fmt: skip
+
+    said = [
+        message(1, "Ana", "text", "If <b>x</b> <kg and age> 3?"),
+        message(2, "Desk", "text", DOSE),
+        message(3, "Desk", "html", "<p>Or <b>x</b> &lt;kg&gt;</p>"),
+    ]
+    _, made = rows(tmp_path, json.dumps(said))
+    assert [row[2] for row in made] == ["If <b>x</b> <kg and age> 3?", DOSE, "Or x <kg>"]
+    old = [
+        {"messagetype": "Text", "displayName": "Ana", "content": "a <b>b</b>"},
+        {"messagetype": "RichText", "displayName": "Ana", "content": 'Hi <ss type="x">(:</ss>'},
+    ]
+    _, made = rows(tmp_path, json.dumps({"conversations": [{"MessageList": old, "id": "1"}]}))
+    assert [row[2] for row in made] == ["a <b>b</b>", "Hi (:"]
+
+
+def test_a_table_of_messages_with_their_threads(tmp_path: Path) -> None:
+    table = (
+        "Sender,Time,Message,Thread\n"
+        "user,2027-01-05 09:05,What about <drug name>?,1\n"
+        f'agent,2027-01-05 09:06,"{DOSE}",1\n'
+    )
+    assert talk(tmp_path, table) == [["u: What about <drug name>?", f"a: {DOSE}"]]
+    # A column that is called so has no turns in it.
+    more = table.replace("Thread", "Conversation")
+    assert talk(tmp_path, more) == talk(tmp_path, table)
+    twice = "\n".join(
+        f"{line},{'Session' if n == 0 else 'a'}" for n, line in enumerate(table.splitlines())
+    )
+    assert talk(tmp_path, twice) == talk(tmp_path, table)
 
 
 def test_teams_of_microsoft_graph_comes_newest_first(tmp_path: Path) -> None:
