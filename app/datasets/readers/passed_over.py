@@ -120,10 +120,10 @@ _PASSED_OVER = {
         "{n} rows do not say who speaks and were left out.",
     ),
     "not_text": (
-        "1 message is a picture or a sound and was left out; look whether what follows it still "
-        "makes sense.",
-        "{n} messages are pictures or sounds and were left out; look whether what follows them "
-        "still makes sense.",
+        "1 message is no text but a picture, a sound, a poll or a place, and was left out; look "
+        "whether what follows it still makes sense.",
+        "{n} messages are no text but pictures, sounds, polls or places, and were left out; look "
+        "whether what follows them still makes sense.",
     ),
     "total": (
         "1 row at the end is a total and was left out.",

@@ -376,6 +376,10 @@ def test_whatsapp_of_android_with_the_month_first(tmp_path: Path) -> None:
         "2026-03-27, 08:00 - {}: {}",
         "[27/03/2026, 8:00:00\u202fAM] {}: {}",
         "27.3.2026 8.00 - {}: {}",
+        "2026. 3. 27. 오전 8:00, {} : {}",
+        "[2026. 3. 27. 오전 8:00:11] {}: {}",
+        "2026년 3월 27일 오전 8:00, {} : {}",
+        "2026/3/27 上午8:00 - {}: {}",
     ],
 )
 def test_dates_of_whatsapp_in_many_languages(tmp_path: Path, line: str) -> None:
@@ -387,6 +391,40 @@ def test_dates_of_whatsapp_in_many_languages(tmp_path: Path, line: str) -> None:
         ("Desk", "Um acht.", "2026-03-27 08:00"),
     ]
     assert propose(found).why.endswith("Choose below who gives the answers.")
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        "<Mídia oculta>",
+        "‹Mídia oculta>",
+        "<メディアは含まれていません>",
+        "<Без медиафайлов>",
+        "IMG-20270101-WA0001.jpg (file attached)",
+        "IMG-20270101-WA0001.jpg (file attached)\nLook at this rash",
+        "Look at this \u200e<attached: 0001-PHOTO.jpg>",
+        "POLL:\nWhich day?\nOPTION: Mon (2 votes)\nOPTION: Tue (0 votes)",
+        "UMFRAGE:\nWelcher Tag?\nOPTION: Mo (2 Stimmen)",
+        "location: https://maps.google.com/?q=1,2",
+        "Standort: https://maps.google.com/?q=1,2",
+        "Café Mond (Am Markt 1): https://foursquare.com/v/4b0587a6f964a",
+        "live location shared",
+    ],
+)
+def test_what_whatsapp_writes_for_pictures_polls_and_places_is_left_out(
+    tmp_path: Path, message: str
+) -> None:
+    line = "1/5/27, 9:0{} AM - {}: {}"
+    said = [("Ana", "When?"), ("Desk", message), ("Desk", "5 mg if <40 kg, see https://x.org")]
+    text = "\n".join(line.format(n, *each) for n, each in enumerate(said))
+    found, made = rows(tmp_path, text)
+    assert [row if row == "not_text" else row[2] for row in made] == [
+        "When?", "not_text", "5 mg if <40 kg, see https://x.org",
+    ]  # fmt: skip
+    assert found.warnings == [
+        "1 message is no text but a picture, a sound, a poll or a place, and was left out; look "
+        "whether what follows it still makes sense."
+    ]
 
 
 def test_a_person_may_read_a_chat_as_a_text(tmp_path: Path) -> None:
