@@ -299,7 +299,8 @@ def _part(part: Any, thoughts: list[str]) -> str:
         raise No("not_text")
     if kind.startswith(("tool_", "function_")):
         raise No("tools")
-    if "thinking" in kind or "reasoning" in kind:
+    # Gemini's parts are thoughts by a flag.
+    if "thinking" in kind or "reasoning" in kind or part.get("thought") is True:
         thoughts.append(_quietly(_first(part, ("thinking", "reasoning", *_PART_TEXTS))) or "")
         return ""
     if not part.keys() & set(_PART_TEXTS):

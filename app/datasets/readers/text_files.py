@@ -13,7 +13,9 @@ from app.datasets.readers import (
     encodings,
     exports,
     fragments,
+    gemini,
     json_rows,
+    model_chats,
     option_rows,
     tables,
 )
@@ -108,7 +110,8 @@ def _open_json(text: io.TextIOWrapper, inspection: Inspection, read_as: ReadAs) 
     if not read_as.as_it_stands and (choice := option_rows.option_columns(first[1])):
         inspection.options = read_as.options
         rows = option_rows.rows(rows, choice, read_as.options)
-    said = fragments.sentences(inspection.place)
+    place = inspection.place
+    said = {**gemini.sentences(), **fragments.sentences(place), **model_chats.sentences(place)}
     return Source(inspection, telling(rows, inspection, lambda: seen.sentences(said)))
 
 

@@ -100,6 +100,13 @@ def test_only_pictures_and_sounds_are_called_so(part: Any, reason: str) -> None:
     assert found.reason == reason
 
 
+def test_a_part_that_is_a_thought_is_no_answer() -> None:
+    parts = [{"text": "50 mg, perhaps", "thought": True}, {"text": "5 mg", "thought": False}]
+    messages, noted = made(HI, {"role": "model", "parts": parts})
+    assert messages[1] == turn("assistant", "5 mg", reasoning_content="50 mg, perhaps")
+    assert noted == {("reasoning", "")}
+
+
 def test_a_call_in_a_turn_of_its_own_obeys_its_flag_and_names_its_fields() -> None:
     call = {"from": "function_call", "value": '{"name": "f", "arguments": {}}'}
     turns = [HI, {**call, "weight": 0, "mood": "sure"}, turn("tool", "ok"), YES]

@@ -718,6 +718,107 @@ def test_open_webui_shows_the_branch_that_was_seen_last(tmp_path: Path) -> None:
     assert only_turns(made) == [("user", "How much?"), ("assistant", "100 mg")]
 
 
+def chatgpt(*messages: tuple[str, Any], **more: Any) -> str:
+    """A chat of ChatGPT of turns that follow each other; a text, or the content."""
+    nodes: dict[str, Any] = {"0": {"id": "0", "parent": None, "message": None}}
+    for number, (who, content) in enumerate(messages, start=1):
+        role, _, recipient = who.partition(" to ")
+        said = {"content_type": "text", "parts": [content]} if type(content) is str else content
+        message = {"author": {"role": role}, "content": said, "recipient": recipient or "all"}
+        message["metadata"] = {"is_visually_hidden_from_conversation": bool(said.pop("hid", False))}
+        nodes[str(number)] = {"id": "n", "parent": str(number - 1), "message": message}
+    return json.dumps(
+        [{"title": "T", "mapping": nodes, "current_node": str(len(messages)), **more}]
+    )
+
+
+def test_chatgpt_without_what_is_for_tools_and_with_its_thoughts(tmp_path: Path) -> None:
+    thoughts = {"content_type": "thoughts", "thoughts": [{"summary": "s", "content": "weighing"}]}
+    about = {"content_type": "user_editable_context", "user_profile": "I am a nurse"}
+    chat = chatgpt(
+        ("system", ""),
+        ("user", about),
+        ("user", {"content_type": "text", "parts": ["hidden"], "hid": True}),
+        ("user", "How much?"),
+        ("assistant", thoughts),
+        ("assistant", {"content_type": "reasoning_recap", "content": "Thought for 2s"}),
+        ("assistant to browser", {"content_type": "code", "text": "search('x')"}),
+        ("tool", {"content_type": "tether_browsing_display", "result": "x"}),
+        ("tool", {"content_type": "tether_quote", "text": "quoted"}),
+        (
+            "assistant",
+            '5 mg \ue200cite\ue202turn0search1\ue201. Of \ue200entity\ue202["drug", '
+            '"Aspirin"]\ue201, \ue203so\ue204 they say【12†source】; see † below.',
+        ),
+    )
+    found, made = rows(tmp_path, chat)
+    assert made[0][0] == [
+        {"role": "user", "content": ["How much?"]},
+        {"role": "tool", "content": {"content_type": "tether_quote", "text": "quoted"}},
+        {
+            "role": "assistant",
+            "content": ["5 mg. Of Aspirin, so they say; see † below."],
+            "reasoning_content": "weighing",
+        },
+    ]
+    assert found.warnings == [
+        "In 2 places of chats what the model said to a tool, or what a program did with one, was "
+        "left out (first in entry 1); look whether the answers make sense without it.",
+        "1 answer refers to sources by signs of the program, which were left out (entry 1).",
+        "2 turns have a person’s standing instructions or what the program remembers, and were "
+        "left out (first in entry 1).",
+    ]
+
+
+def claude(*turns: dict[str, Any]) -> str:
+    return json.dumps([{"uuid": "1", "name": "n", "chat_messages": list(turns)}])
+
+
+def test_claude_with_files_thoughts_and_the_answer_shown_last(tmp_path: Path) -> None:
+    unsupported = "\n```\nThis block is not supported on your current device yet.\n```\n"
+    text = {"type": "text", "text": "5 mg"}
+    first = {"uuid": "a", "sender": "human", "text": "How much?", "parent_message_uuid": "0"}
+    first["attachments"] = [{"file_name": "a.txt", "extracted_content": "20 kg"}]
+    first["files"] = [{"file_name": "scan.png"}, {"file_name": "a.txt"}]
+    old = {"uuid": "b", "sender": "assistant", "text": "50 mg", "parent_message_uuid": "a"}
+    new = {"uuid": "c", "sender": "assistant", "parent_message_uuid": "a"}
+    new |= {"text": f"5 mg{unsupported}more", "content": [
+        {"type": "thinking", "thinking": "hm"}, text, {"type": "tool_use", "name": "artifacts"},
+        {"type": "tool_result", "content": []}, {"type": "text", "text": "more"},
+    ]}  # fmt: skip
+    found, made = rows(tmp_path, claude(first, old, new))
+    assert made[0][0] == [
+        {"role": "human", "content": "How much?\n\na.txt:\n20 kg"},
+        {"role": "assistant", "content": "5 mg\n\nmore", "reasoning_content": "hm"},
+    ]
+    assert found.warnings == [
+        "In 1 place of a chat what the model said to a tool, or what a program did with one, was "
+        "left out (entry 1); look whether the answer makes sense without it.",
+        "1 question was asked with a file, which is not in this export (entry 1); look whether "
+        "its answer makes sense without it.",
+    ]
+    # Of an older export, which has the text alone.
+    del new["content"], first["attachments"], first["files"]
+    assert only_turns(rows(tmp_path, claude(first, old, new))[1])[1] == ("assistant", "5 mg\nmore")
+
+
+def test_open_webui_has_thoughts_folded_away_in_answers(tmp_path: Path) -> None:
+    said = (
+        '<details type="reasoning" done="true" duration="2">\n<summary>Thought</summary>\n'
+        "&gt; hm &lt;5\n&gt; yes\n</details>\n"
+        '<details type="tool_calls" done="true" result="&quot;a > b&quot;">\n'
+        "<summary>Tool</summary>\n</details>\n5 mg\n<details>\nmore\n</details>"
+    )
+    turns = [{"role": "user", "content": "How much?"}, {"role": "assistant", "content": said}]
+    found, made = rows(tmp_path, json.dumps([{"id": "a", "chat": {"messages": turns}}]))
+    assert made[0][0][1] == {
+        "role": "assistant",
+        "content": "5 mg\n<details>\nmore\n</details>",
+        "reasoning_content": "hm <5\nyes",
+    }
+    assert found.warnings[0].startswith("In 1 place of a chat what the model said to a tool")
+
+
 def test_gemini_of_ai_studio_with_its_thoughts(tmp_path: Path) -> None:
     chat = exports.chunked(
         ("user", "How much?"), ("thought", "Hm."), ("model", "100"), ("model", "mg")
@@ -738,6 +839,29 @@ def test_gemini_of_google_takeout(tmp_path: Path) -> None:
         ("How much?", "100 mg", "2026-03-27T08:00:00Z"),
         "notice",
     ]
+
+
+def test_google_takeout_in_other_words(tmp_path: Path) -> None:
+    activity = [
+        {"header": "Gemini Apps", "title": "Gab Folgendes ein: Wie viel?", "time": "x",
+         "safeHtmlItem": [{"html": "<p>100&nbsp;mg</p>"}]},
+        {"header": "Gemini Apps", "title": "Used an assistant feature", "time": "x"},
+        {"header": "Gemini Apps", "title": "Used a canvas", "time": "x",
+         "safeHtmlItem": [{"html": "<p>a page</p>"}]},
+        {"header": "Search", "title": "Asked x", "products": ["Search"],
+         "safeHtmlItem": [{"html": "<p>a page</p>"}]},
+        {"header": "Gemini Apps", "title": "Kysyi: Paljonko?", "time": "x",
+         "safeHtmlItem": [{"html": "<p>100 mg</p>"}]},
+    ]  # fmt: skip
+    found, made = rows(tmp_path, json.dumps(activity))
+    assert made == [
+        ("Wie viel?", "100 mg", "x"), "notice", "notice", "notice",
+        ("Kysyi: Paljonko?", "100 mg", "x"),
+    ]  # fmt: skip
+    assert found.warnings[-1] == (
+        "3 rows are notices of the program, which nobody said, and were left out."
+    )
+    assert found.warnings[0].startswith("1 question may begin with words of Google’s")
 
 
 def test_gemini_of_google_takeout_as_a_web_page(tmp_path: Path) -> None:
