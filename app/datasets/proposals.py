@@ -14,6 +14,7 @@ from app.datasets.mapping import (
     Mapping,
     holds_earlier_turns,
 )
+from app.datasets.readers import option_rows
 from app.datasets.readers.inspections import Inspection, ReadAs
 from app.datasets.turns import FLAGS, TurnRole, is_flag, plain_word
 
@@ -355,6 +356,9 @@ def _by_content(inspection: Inspection, roles: dict[str, ColumnRole]) -> Proposa
             why = f"“{name}” has lists of turns, so it is read as conversations."
             why += _take_flags(inspection, roles)
             return Proposal(_mapping(inspection, roles), False, why)
+    offered = option_rows.offered(inspection.columns)
+    if len(offered) > 1:
+        return _of_options(inspection, roles, offered)
     lengths = {
         name: sum(map(len, values)) / len(values)
         for name, values in texts.items()
@@ -382,6 +386,20 @@ def _by_content(inspection: Inspection, roles: dict[str, ColumnRole]) -> Proposa
         "like the answer; please check."
     )
     why += _take_flags(inspection, roles)
+    return Proposal(_mapping(inspection, roles), False, why)
+
+
+def _of_options(
+    inspection: Inspection, roles: dict[str, ColumnRole], offered: list[str]
+) -> Proposal:
+    """Propose no answer where nothing says which of the options is the right one."""
+    by_role, _ = _by_name([name for name in inspection.columns if name not in offered])
+    for name in by_role.get(ColumnRole.QUESTION, [])[:1]:
+        roles[name] = ColumnRole.QUESTION
+    why = (
+        f"“{offered[0]}” to “{offered[-1]}” look like what people choose from, and no column says "
+        "which of them is right; add one with its letter, or choose the columns yourself."
+    )
     return Proposal(_mapping(inspection, roles), False, why)
 
 

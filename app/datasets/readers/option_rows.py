@@ -15,6 +15,7 @@ from typing import Any, Literal, NamedTuple
 
 from app.datasets.column_names import ROLES, plain
 from app.datasets.mapping import ColumnRole, LeftOut, Options
+from app.datasets.readers import quizzes
 from app.datasets.readers.quizzes import with_options
 
 _OPTION = re.compile(
@@ -34,11 +35,6 @@ _RIGHT = (
 )
 _LISTS = frozenset({"choices", "options", "answer_choices", "answer_options"})
 _LETTERS = re.compile(r"\W*([a-h])\W*(?:(?:and|und|et|y|e|en)?\W*([a-h])\W*){0,7}", re.IGNORECASE)
-# “A)”, “(b)”, “C.”, “1)” at the beginning of an option.
-_LETTERED = re.compile(
-    r"(?<![^\s,;|/])(?P<opens>[(\[]?)(?P<letter>[A-Za-z1-9])(?:(?P<closes>[)\]])\s*|(?P<dot>[.:])\s+)"
-)
-_ORDERS = (string.ascii_lowercase, "123456789")
 _TEXT_KEYS = ("text", "content", "value", "option", "choice", "answer")
 _LABEL_KEYS = ("label", "key", "letter", "id")
 _MAX_LISTED = 26
@@ -92,6 +88,11 @@ def option_columns(columns: Iterable[str]) -> OptionColumns | None:
     only = listed[0] if listed and not options and not wrong else None
     are_wrong = not options and only is None
     return OptionColumns(asked[0], [] if only else options + wrong, only, right, are_wrong)
+
+
+def offered(columns: Iterable[str]) -> list[str]:
+    """Return the columns that are called as options are, whether or not one says which is right."""
+    return [name for name in columns if len(plain(name)) > 1 and _OPTION.fullmatch(plain(name))]
 
 
 def kept_columns(columns: Iterable[str], found: OptionColumns) -> list[str]:
@@ -193,35 +194,17 @@ def _written_out(text: str) -> Any:
             # Without commas between them, as NumPy writes them, Python reads several as one.
             return found if isinstance(found, dict) or len(found) > 1 else []
         return []
-    marks = list(_LETTERED.finditer(text))
-    marks = [mark for mark in marks if _sign(mark) == _sign(marks[0])]
-    if marks and marks[0].start() == 0:
-        # “A. Vitamin B. B. Vitamin C.” could be cut in several ways.
-        if len(marks) < 2 or not _are_in_order(marks):
-            return []
-        ends = [mark.start() for mark in marks[1:]] + [len(text)]
-        return {
-            mark["letter"]: text[mark.end() : end].strip(" \t\r\n,;|/")
-            for mark, end in zip(marks, ends, strict=True)
-        }
+    if (marks := quizzes.letters_of(text)) and marks[0].start() == 0:
+        return quizzes.cut_at_letters(text)
     between = next((sign for sign in "\n|;" if sign in text), None)
     parts = [part.strip() for part in text.split(between)] if between else []
     return [part for part in parts if part]
 
 
-def _sign(mark: re.Match[str]) -> str:
-    return f"{mark['opens']} {mark['closes'] or mark['dot']}"
-
-
-def _are_in_order(marks: list[re.Match[str]]) -> bool:
-    letters = "".join(mark["letter"] for mark in marks).casefold()
-    return any(order.startswith(letters) for order in _ORDERS)
-
-
 def _without_letters(texts: list[str]) -> list[str]:
     """Take the letters off options of which each begins with its own."""
-    marks = [mark for text in texts if (mark := _LETTERED.match(text))]
-    if len(texts) < 2 or len(marks) < len(texts) or not _are_in_order(marks):
+    marks = [mark for text in texts if (mark := quizzes.LETTERED.match(text))]
+    if len(texts) < 2 or len(marks) < len(texts) or not quizzes.are_in_order(marks):
         return texts
     return [text[mark.end() :].strip() for text, mark in zip(texts, marks, strict=True)]
 

@@ -167,6 +167,47 @@ def test_figures_of_moodle_have_their_unit(tmp_path: Path) -> None:
     )
 
 
+@pytest.mark.parametrize(
+    ("lines", "right"),
+    [
+        (("☐ 1 g", "☒ 100 mg", "☐ 2 g"), "100 mg"),
+        (("○ 1 g", "● 100 mg", "○ 2 g"), "100 mg"),
+        (("[ ] 1 g", "[x] 100 mg", "[ ] 2 g"), "100 mg"),
+        (("( ) 1 g", "(x) 100 mg", "( ) 2 g"), "100 mg"),
+        (("☐ a) 1 g", "☑ b) 100 mg", "☐ c) 2 g"), "100 mg"),
+        (("☐ 1 g", "☐ 100 mg", "☐ 2 g"), "options"),
+        (("☒ 1 g", "☒ 100 mg", "☐ 2 g"), "options"),
+        (("(A) 1 g (B) 100 mg * (C) 2 g",), "100 mg"),
+        (("(A) 1 g (B) 100 mg (C) 2 g",), "options"),
+        (("a) 1 g b) 100 mg", "c) 2 g", "Key: 1B"), "100 mg"),
+        # None of these are options.
+        (("● 1 g", "● 100 mg", "● 2 g"), "● 1 g\n\n● 100 mg\n\n● 2 g"),
+        (("As (A) and (B) say.",), "As (A) and (B) say."),
+        (("Room: 3B",), "Room: 3B"),
+        (("See: 3B", "and Room: 3B"), "See: 3B\n\nand Room: 3B"),
+    ],
+)
+def test_options_in_word_with_boxes_and_in_one_line(
+    tmp_path: Path, lines: tuple[str, ...], right: str
+) -> None:
+    asked = ("How much?", *lines, "Who asks?", "The nurse.", "When?", "At noon.", "Where?", "Here.")
+    _, made = rows(tmp_path, files.docx("".join(map(files.paragraph, asked))), way="pairs")
+    assert (made[0] if right == "options" else made[0][2]) == right
+    assert [row[2] for row in made[1:]] == ["The nurse.", "At noon.", "Here."]
+
+
+def test_options_without_a_key_propose_no_answer(tmp_path: Path) -> None:
+    table = "question,option1,option2,option3\nHow much?,1 g,100 mg,2 g\nWhen?,never,at noon,\n"
+    found, _ = rows(tmp_path, table)
+    proposal = propose(found)
+    roles = {column.name: column.role.value for column in proposal.mapping.columns}
+    assert roles == {"question": "question"} | dict.fromkeys(table.split(",")[1:3], "ignore") | {
+        "option3": "ignore"
+    }
+    assert not proposal.is_sure
+    assert "no column says which of them is right" in proposal.why
+
+
 def test_moodle_xml(tmp_path: Path) -> None:
     found, made = rows(tmp_path, exports.MOODLE)
     assert (found.format, found.place) == ("quiz", "question")
