@@ -699,6 +699,25 @@ def test_history_as_outlook_writes_it(tmp_path: Path) -> None:
     assert rows(tmp_path, exports.eml(body))[1][0][-2:] == ("At eight.", "Wann?")
 
 
+@pytest.mark.parametrize(
+    ("body", "said", "quoted"),
+    [
+        ("Give it if\n>38 °C only.\n\n> Which?\n>> old", "Give it if\n>38 °C only.", "Which?"),
+        (">=38.5 and\n>2 times\n>\n> When?", ">=38.5 and\n>2 times", "When?"),
+        ("Yes.\n>Which dose?\n>5 mg?\n>10 mg?", "Yes.", "Which dose?\n5 mg?\n10 mg?"),
+        ("Yes.\n\n> Which?\n>38 °C only.", "Yes.\n\n>38 °C only.", "Which?"),
+    ],
+)
+def test_more_than_a_figure_is_no_quotation(
+    tmp_path: Path, body: str, said: str, quoted: str
+) -> None:
+    head = (
+        "From: Ana <a@x.org>\nTo: desk@x.org\nSubject: Fever\nDate: Mon, 5 Jan 2026 08:00:00 +0000"
+    )
+    _, made = rows(tmp_path, f"{head}\n\n{body}\n")
+    assert made[0][-2:] == (said, quoted)
+
+
 def test_lines_that_a_program_broke_are_joined(tmp_path: Path) -> None:
     body = "At \neight \nsharp.\n\n> When \n> do visits\n> end?\n-- \nDesk\n"
     mail = exports.eml(body, Content_Type="text/plain; charset=utf-8; format=flowed")
