@@ -46,7 +46,7 @@ def opened(rows: Iterator[tuple[int, Row]], pause_minutes: int, seen: Seen) -> R
     for number, row in rows:
         if is_activity and {"title", "header"} <= row.keys():
             yield number, gemini.of_json(row, seen, number)
-        elif _MARKS.isdisjoint(row):
+        elif not is_export(row):
             yield number, row
         else:
             yield from _opened(number, row, seen)
@@ -60,6 +60,11 @@ def holds_messages(row: Row) -> bool:
         or bool(_conversations(row))
         or _is_telegram(row)
     )
+
+
+def is_export(row: Row) -> bool:
+    """Say whether a row may be what a program hands out, as a whole."""
+    return not _MARKS.isdisjoint(row)
 
 
 def refuse_records(value: Row) -> None:

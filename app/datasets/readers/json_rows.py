@@ -7,7 +7,8 @@ from typing import Any, BinaryIO, NoReturn, cast
 
 from pydantic_core import from_json
 
-from app.datasets.column_names import is_known_name
+from app.datasets.column_names import ROLES, is_known_name, plain
+from app.datasets.mapping import ColumnRole
 from app.datasets.readers import chat_exports
 from app.datasets.readers.unreadable import Unreadable
 from app.datasets.turns import are_turns
@@ -19,6 +20,9 @@ _MAX_WRAPPED_CHARACTERS = 128 * 1024**2
 _CHUNK_CHARACTERS = 1024**2
 # How programs call the parts of a file that holds several.
 _SPLITS = {"train", "training", "test", "testing", "validation", "valid", "val", "dev", "eval"}
+# How what there is to choose from is called, beside a question.
+_CHOICES = {"choices", "options", "answer_choices", "answer_options"}
+_MAX_AROUND = 4  # objects around the rows
 
 Row = dict[str, Any]
 
@@ -149,6 +153,7 @@ class _Stream:
         self.before = 1  # characters of its line before the buffer; the first is the bracket
         self.number = 1
         self.at_end = False
+        self.lists = _Lists()
 
     def entries(self) -> Iterator[tuple[int, Row]]:
         """Yield what is in the list, and in the lists behind it: some programs write one a line."""
@@ -162,8 +167,8 @@ class _Stream:
 
     def _list(self) -> Iterator[tuple[int, Row]]:
         while self._next() != "]":  # also behind a last comma
-            value = self._value()
-            yield self.number, _checked(value, self.number, self._place)
+            for value in self.lists.rows(self._value()):
+                yield self.number, _checked(value, self.number, self._place)
             self.number += 1
             character = self._next()
             if character not in (",", "]"):
@@ -253,6 +258,34 @@ class _Stream:
         return position - newline if newline >= 0 else self.before + position + 1
 
 
+class _Lists:
+    """Entries that are lists: conversations, several rows, or the cells of one.
+
+    The first may have the names of the columns.
+    """
+
+    def __init__(self) -> None:
+        self.names: list[str] | None = None
+
+    def rows(self, value: Any) -> list[Any]:
+        """Return the rows of an entry; one that is no list is the only one."""
+        if not isinstance(value, list):
+            return [value]
+        if are_turns(value):
+            return [{"messages": value}]
+        if value and all(isinstance(each, dict) for each in value):
+            return value
+        if self.names is None:
+            words = [each for each in value if isinstance(each, str)]
+            self.names = []
+            if len(words) == len(set(words)) == len(value) and sum(map(is_known_name, words)) > 1:
+                self.names = words
+                return []
+        self.names += [f"Column {n + 1}" for n in range(len(self.names), len(value))]
+        cells = value + [""] * (len(self.names) - len(value))
+        return [dict(zip(self.names, cells, strict=True))]
+
+
 def _wrapped(text: io.TextIOBase) -> Iterator[tuple[int, Row]]:
     text.seek(0)
     whole = text.read(_MAX_WRAPPED_CHARACTERS + 1)
@@ -280,12 +313,12 @@ def _wrapped(text: io.TextIOBase) -> Iterator[tuple[int, Row]]:
         yield number, _checked(entry, number, _entry_place)
 
 
-def _entries(value: Any) -> list[Any]:
+def _entries(value: Any, num_around: int = 0) -> list[Any]:
     """Return the rows of an object that is a whole file; else it is the only one itself."""
     if not isinstance(value, dict):
         return [value]
     chat_exports.refuse_records(value)
-    if {"messages", "conversations"} & value.keys():
+    if {"messages", "conversations"} & value.keys() or _is_example(value):
         return [value]
     if splits := _splits(value):
         return splits
@@ -294,7 +327,47 @@ def _entries(value: Any) -> list[Any]:
     lists = {name: entries for name, entries in value.items() if _is_list_of_rows(entries)}
     if len(lists) == 1:
         return next(iter(lists.values()))
-    return _by_columns(value) or [value]
+    return _in_sections(lists) or _by_columns(value) or _inner(value, num_around) or [value]
+
+
+def _is_example(value: dict[str, Any]) -> bool:
+    """Tell one example, whose own lists are no rows, from an object around rows."""
+    roles = {ROLES.get(plain(name)) for name in value}
+    asks = any(
+        ROLES.get(plain(name)) is ColumnRole.QUESTION and isinstance(text, str)
+        for name, text in value.items()
+    )
+    is_choice = any(plain(name) in _CHOICES for name in value)
+    return asks and (ColumnRole.ANSWER in roles or is_choice)
+
+
+def _in_sections(lists: dict[str, list[Any]]) -> list[Any]:
+    """Return the rows of several lists of the same, such as `easy` and `hard`, or of the only one.
+
+    A column says which list a row is from.
+    """
+    known = {
+        name: {key for key in entries[0] if is_known_name(key)} for name, entries in lists.items()
+    }
+    known = {name: keys for name, keys in known.items() if keys}
+    if len(known) == 1:
+        return lists[next(iter(known))]
+    if not known or not set.intersection(*known.values()):
+        return []
+    return [{"section": name, **entry} for name in known for entry in lists[name]]
+
+
+def _inner(value: dict[str, Any], num_around: int) -> list[Any]:
+    """Return the rows within an object in this one, where there is one such alone."""
+    if num_around >= _MAX_AROUND or chat_exports.is_export(value):
+        return []
+    found = []
+    for part in value.values():
+        if isinstance(part, dict):
+            entries = _entries(part, num_around + 1)
+            if entries and entries[0] is not part:
+                found.append(entries)
+    return found[0] if len(found) == 1 else []
 
 
 def _is_list_of_rows(value: Any) -> bool:

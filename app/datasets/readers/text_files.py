@@ -65,9 +65,12 @@ def open_text(file: File, read_as: ReadAs, stack: ExitStack) -> Source:
     return open_document(blocks, inspection, read_as)
 
 
+_OBJECT = re.compile(r"""\{\s*(?:["'}]|$|[\w$-]+\s*:)""")
+
+
 def _starts_json(start: str) -> bool:
-    # A text may begin with [a note] as well.
-    return start[0] == "{" or (
+    # A text may begin with [a note] as well, or with {a place} to fill.
+    return _OBJECT.match(start) is not None or (
         start[0] == "[" and start[1:].lstrip()[:1] in ("", *'{["]-0123456789tfn')
     )
 
