@@ -24,6 +24,7 @@ from app.datasets.turns import (
     plain_word,
     read_turns,
     row_is_learned,
+    said_in_parts,
     seen_letters,
     text_of,
 )
@@ -543,9 +544,24 @@ def _said(row: dict[str, Any], names: list[str], mapping: Mapping, noted: Noted)
     """Join the columns of a text, all but one of which may stay blank."""
     if len(names) != 1:
         return _more(row, names, mapping, noted)
-    text = text_of(row.get(names[0])).strip()
+    text = _text_of(row, names[0], mapping, noted)
     _count_alone(text, mapping, noted)
     return text
+
+
+def _text_of(row: dict[str, Any], name: str, mapping: Mapping, noted: Noted) -> str:
+    """Return what a cell says; of a list of right answers the first, as quizzes do."""
+    value = row.get(name)
+    if type(value) is str:  # nearly always
+        return value.strip()
+    if isinstance(value, list) and name in mapping.named(ColumnRole.ANSWER):
+        texts = [text for each in value if is_seen(text := text_of(each).strip())]
+        if len(texts) > 1:
+            noted.add(("alternative", ""))
+        return texts[0] if texts else ""
+    if isinstance(value, list | dict) and name in mapping.named(ColumnRole.SYSTEM):
+        return said_in_parts(value).strip()
+    return text_of(value).strip()
 
 
 def _count_alone(text: str, mapping: Mapping, noted: Noted) -> None:
@@ -564,7 +580,7 @@ def _earlier(mapping: Mapping, row: dict[str, Any], noted: Noted) -> list[Messag
 
 def _more(row: dict[str, Any], names: list[str], mapping: Mapping, noted: Noted) -> str:
     """Join columns that may be blank, without the words that programs write there instead."""
-    texts = [text_of(row.get(name)).strip() for name in names]
+    texts = [_text_of(row, name, mapping, noted) for name in names]
     return "\n\n".join(
         text for text in texts if text and not _stands_for_nothing(text, mapping, noted)
     )

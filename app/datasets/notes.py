@@ -49,6 +49,10 @@ _SENTENCES = {
         "{n} rows are one turn together with an answer that is not to be learned, or are that "
         "answer. Nothing of the turn is learned",
     ),
+    "alternative": (
+        "1 row has a list of several answers, of which the first is learned",
+        "{n} rows have lists of several answers, of which the first is learned",
+    ),
     "reasoning": (
         "1 row has reasoning beside the answer. It is learned where the starting model's chat "
         "template has a place for it",

@@ -1,6 +1,5 @@
 """What the columns most likely mean, by their names and what is in them; a person confirms it."""
 
-import json
 import re
 from typing import Any, NamedTuple
 
@@ -16,7 +15,7 @@ from app.datasets.mapping import (
 )
 from app.datasets.readers import option_rows
 from app.datasets.readers.inspections import Inspection, ReadAs
-from app.datasets.turns import FLAGS, TurnRole, is_flag, plain_word
+from app.datasets.turns import FLAGS, TurnRole, are_turns, is_flag, parsed, plain_word
 
 _ASKS = ("?", "？", "؟")
 
@@ -404,16 +403,7 @@ def _of_options(
 
 
 def _is_turns(value: Any) -> bool:
-    if isinstance(value, str) and value.startswith("["):
-        try:
-            value = json.loads(value)
-        except (ValueError, RecursionError):
-            return False
-    return (
-        isinstance(value, list)
-        and bool(value)
-        and all(isinstance(turn, dict) and {"role", "from"} & turn.keys() for turn in value)
-    )
+    return are_turns(parsed(value) if isinstance(value, str) else value)
 
 
 def _mapping(inspection: Inspection, roles: dict[str, ColumnRole]) -> Mapping:

@@ -44,12 +44,14 @@ _WORDS = {
 SPEAKERS = {word: role for role, words in _WORDS.items() for word in words.split()}
 
 # Places of a turn's text, the first that is filled being meant.
-_TEXTS = ("content", "value", "text", "parts", "message")
+_TEXTS = ("content", "value", "text", "parts", "message", "data")
 _PART_TEXTS = ("text", "content", "value", "refusal", "parts")
 _THOUGHTS = (THOUGHT, "reasoning", "thinking", "thought", "thoughts")
 FLAGS = ("weight", "train", "trainable", "loss", "mask")
 _CALLS = ("tool_calls", "function_call", "tool_call_id")
 _NAMES = ("role", "from")
+# LangChain says it by the turn's type.
+_TYPES = frozenset({"human", "ai", "system", "tool", "function"})
 _KNOWN = frozenset((*_NAMES, *_TEXTS, *_THOUGHTS, *FLAGS, *_CALLS))
 # Nothing that a model could learn.
 _HARMLESS = frozenset(
@@ -147,8 +149,17 @@ def are_turns(value: Any) -> bool:
     return (
         isinstance(value, list)
         and bool(value)
-        and all(isinstance(turn, dict) and {"role", "from"} & turn.keys() for turn in value)
+        and all(isinstance(turn, dict) and _speaker(turn) is not None for turn in value)
     )
+
+
+def _speaker(turn: dict[str, Any]) -> Any:
+    """Return the word for who a turn is by; none where it says nobody."""
+    if "role" in turn or "from" in turn:
+        return turn.get("role", turn.get("from"))
+    word = turn.get("type")
+    is_turn = isinstance(word, str) and word in _TYPES and ("content" in turn or "data" in turn)
+    return word if is_turn else None
 
 
 def unknown_roles(value: Any) -> Iterator[str]:
@@ -156,7 +167,7 @@ def unknown_roles(value: Any) -> Iterator[str]:
     if not are_turns(value):
         return
     for turn in value:
-        word = turn.get("role", turn.get("from"))
+        word = _speaker(turn)
         if isinstance(word, str) and word not in SPEAKERS and word != "function_call":
             plain = plain_word(word)
             if plain not in SPEAKERS:
@@ -166,7 +177,7 @@ def unknown_roles(value: Any) -> Iterator[str]:
 def _turn(turn: Any, roles: Mapping[str, TurnRole], noted: Noted) -> Message:
     if not isinstance(turn, dict):
         raise No("bad_messages")
-    word = turn.get("role", turn.get("from"))
+    word = _speaker(turn)
     if not isinstance(word, str):
         raise No("bad_messages")
     is_call = word == "function_call"  # ShareGPT's: a turn that is a call
@@ -312,10 +323,11 @@ def read_calls(value: Any) -> list[dict[str, Any]]:
     """Read calls of tools; arguments become JSON in a string, as OpenAI has them."""
     calls = []
     for call in list_of(value, "tools"):
-        function = call.get("function") if isinstance(call, dict) else None
+        # LangChain has no function around its name and arguments.
+        function = call.get("function", call) if isinstance(call, dict) else None
         if not isinstance(function, dict) or not isinstance(function.get("name"), str):
             raise No("tools")
-        arguments = parsed(function.get("arguments") or {})
+        arguments = parsed(function.get("arguments") or function.get("args") or {})
         if not isinstance(arguments, dict):
             raise No("tools")
         made: dict[str, Any] = {"id": call["id"]} if isinstance(call.get("id"), str) else {}
@@ -324,6 +336,17 @@ def read_calls(value: Any) -> list[dict[str, Any]]:
             made | {"type": "function", "function": {"name": function["name"], "arguments": text}}
         )
     return calls
+
+
+def said_in_parts(value: Any) -> str:
+    """Return the text of a cell that is a text, or parts with text as turns have them.
+
+    Raises:
+        No: it is something else.
+    """
+    if isinstance(value, list | dict):
+        return _content(value, [])
+    return text_of(value)
 
 
 def parsed(value: Any) -> Any:

@@ -8,7 +8,7 @@ import pytest
 from app.datasets.conversations import assemble
 from app.datasets.mapping import LeftOut, Mapping, apply, tools_of
 from app.datasets.notes import Notes, sentences
-from app.datasets.turns import Noted, is_seen, unknown_roles
+from app.datasets.turns import Noted, are_turns, is_seen, unknown_roles
 
 CHAT = Mapping.model_validate({"columns": {"m": "messages"}})
 JOINED = Mapping.model_validate(
@@ -98,6 +98,44 @@ def test_only_pictures_and_sounds_are_called_so(part: Any, reason: str) -> None:
     found = made(turn("user", [{"type": "text", "text": "Hi"}, part]), YES)[0]
     assert isinstance(found, LeftOut)
     assert found.reason == reason
+
+
+@pytest.mark.parametrize(
+    "turns",
+    [
+        [{"type": "human", "content": "Hi"}, {"type": "ai", "content": "Yes"}],
+        [
+            {"type": "human", "data": {"content": "Hi"}},
+            {"type": "ai", "data": {"content": [{"type": "text", "text": "Yes"}]}},
+        ],
+    ],
+)
+def test_turns_of_langchain_say_by_their_type_who_speaks(turns: list[Any]) -> None:
+    assert made(*turns) == ([HI, YES], set())
+    assert are_turns(turns)
+    assert not are_turns([{"type": "function", "function": {"name": "f"}}])
+    call = {"type": "ai", "content": "", "tool_calls": [{"name": "f", "args": {"a": 1}, "id": "1"}]}
+    messages, _ = made(HI, call, {"type": "tool", "content": "ok", "tool_call_id": "1"}, YES)
+    function = {"name": "f", "arguments": '{"a": 1}'}
+    assert messages[1]["tool_calls"] == [{"id": "1", "type": "function", "function": function}]
+
+
+def test_cells_that_are_lists_of_answers_or_have_parts() -> None:
+    noted: Noted = set()
+    row = {"q": "Dose?", "a": ["5 mg"]}
+    assert apply(PLAIN, row, noted) == [turn("user", "Dose?"), turn("assistant", "5 mg")]
+    assert noted == set()
+    assert apply(PLAIN, {**row, "a": ["", "5 mg", 6]}, noted)[1]["content"] == "5 mg"
+    assert noted == {("alternative", "")}
+    assert apply(PLAIN, {**row, "a": []}) == LeftOut("empty_answer")
+    assert apply(PLAIN, {**row, "a": [["x"]]}) == LeftOut("nested")
+    assert apply(PLAIN, {**row, "q": ["x", "y"]}) == LeftOut("nested")
+    parts = [{"type": "text", "text": "Be"}, {"type": "text", "text": " kind."}]
+    assert apply(PLAIN, {**row, "a": parts}) == LeftOut("nested")
+    told = Mapping.model_validate({"columns": {"s": "system", "m": "messages"}})
+    assert apply(told, {"s": parts, "m": [HI, YES]}) == [turn("system", "Be kind."), HI, YES]
+    picture = [{"type": "image", "source": "x"}]
+    assert apply(told, {"s": picture, "m": [HI, YES]}) == LeftOut("not_text")
 
 
 def test_a_part_that_is_a_thought_is_no_answer() -> None:
