@@ -281,6 +281,7 @@ def _is_misnamed(inspection: Inspection, name: str) -> bool:
     values = [value for row in inspection.preview if (value := row.values.get(name))]
     return (
         ROLES.get(plain(name)) is ColumnRole.MESSAGES
+        and plain(name) in KEYS | {"chat", "dialogue", "dialog"}
         and bool(values)
         and not any(
             isinstance(value, list | dict) or str(value).lstrip()[:1] in ("[", "{")
