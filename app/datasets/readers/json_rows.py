@@ -10,6 +10,7 @@ from pydantic_core import from_json
 from app.datasets.column_names import ROLES, is_known_name, plain
 from app.datasets.mapping import ColumnRole
 from app.datasets.readers import chat_exports
+from app.datasets.readers.grids import Seen
 from app.datasets.readers.unreadable import Unreadable
 from app.datasets.turns import are_turns
 
@@ -32,6 +33,72 @@ def _no_number(word: str) -> NoReturn:
 
 
 _decoder = json.JSONDecoder(parse_constant=_no_number)
+
+
+def sentences(place: str) -> dict[str, tuple[str, str]]:
+    """Return how to say what is not used; `place` is what rows are numbered by."""
+    return {
+        # JSON's readers take the last, and say nothing.
+        "doubled": (
+            f"In 1 place a name stands twice in an object, and the last of the two is used "
+            f"({place} {{row}}); look whether the other was meant.",
+            f"In {{n}} places a name stands twice in an object, and the last of the two is used "
+            f"(first in {place} {{row}}); look whether the others were meant.",
+        ),
+    }
+
+
+class _Doubled:
+    """Counts names that stand twice in an object, which no parser tells of by itself."""
+
+    def __init__(self, seen: Seen) -> None:
+        self.seen = seen
+        self.number = 0
+        self._decoder = json.JSONDecoder(object_pairs_hook=self._pairs)
+
+    def look(self, value: Any, written: str | bytes, number: int) -> None:
+        """Look closer where there are more names than the value has; quick where there are not.
+
+        Args:
+            value: What was read.
+            written: What it was read from.
+            number: Which line or entry this is.
+        """
+        num_colons = _num_colons(written)
+        try:
+            if num_colons == _num_names(value):
+                return
+            self.number = number
+            text = written if isinstance(written, str) else written.decode()
+            self._decoder.raw_decode(text.lstrip())
+        except (ValueError, RecursionError):
+            pass  # what is nested too deeply, or has a fault, is told by whoever reads it
+
+    def _pairs(self, pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        made = dict(pairs)
+        if len(made) < len(pairs):
+            self.seen.add("doubled", self.number)
+        return made
+
+
+def _num_colons(text: str | bytes) -> int:
+    """Count quotes with a colon behind them, as names have, and a few more within texts."""
+    if isinstance(text, bytes):
+        return text.count(b'":') + text.count(b'" :')
+    return text.count('":') + text.count('" :')
+
+
+def _num_names(value: Any) -> int:
+    parts = value
+    num = 0
+    if type(value) is dict:
+        num, parts = len(value), value.values()
+    elif type(value) is not list:
+        return 0
+    for part in parts:
+        if type(part) is dict or type(part) is list:
+            num += _num_names(part)
+    return num
 
 
 def is_jsonl(text: io.TextIOBase) -> bool:
@@ -67,12 +134,16 @@ def _without_comma(line: str) -> str:
     return line.strip().removesuffix(",")
 
 
-def read_jsonl(text: io.TextIOWrapper) -> Iterator[tuple[int, Row]]:
+def read_jsonl(text: io.TextIOWrapper, seen: Seen) -> Iterator[tuple[int, Row]]:
     """Yield each line's object with its line number; `text` stands at its start.
+
+    Args:
+        seen: Counts what is not used, by the keys of `sentences`.
 
     Raises:
         Unreadable: a line is no JSON, no object, too long or nested too deeply.
     """
+    doubled = _Doubled(seen)
     for number, line in enumerate(_lines(text), start=1):
         if len(line) > MAX_ENTRY_CHARACTERS:
             raise Unreadable(f"Line {number:,} is longer than 16 MB; split it or leave it out.")
@@ -83,7 +154,12 @@ def read_jsonl(text: io.TextIOWrapper) -> Iterator[tuple[int, Row]]:
             if not line.strip():
                 continue
             value = _by_the_letter(line, number)
-        yield number, _checked(value, number, _line_place)
+        row = _checked(value, number, _line_place)
+        # As many as there are names, nearly always: then none stands twice.
+        num_colons = line.count(b'":') if isinstance(line, bytes) else line.count('":')
+        if num_colons != len(row):
+            doubled.look(row, line, number)
+        yield number, row
 
 
 def _lines(text: io.TextIOWrapper) -> Iterator[bytes | str]:
@@ -117,16 +193,19 @@ def _entry_place(number: int) -> str:
     return f"Entry {number:,}"
 
 
-def read_json(text: io.TextIOBase) -> Iterator[tuple[int, Row]]:
+def read_json(text: io.TextIOBase, seen: Seen) -> Iterator[tuple[int, Row]]:
     """Yield the objects of a JSON list with their places in it, from 1.
 
     A file that is one object counts as its only list of objects, else as the only example.
+
+    Args:
+        seen: Counts what is not used, by the keys of `sentences`.
     """
     start = _skip_space(text)
     if start.character == "[":
-        yield from _Stream(text, start.line).entries()
+        yield from _Stream(text, start.line, seen).entries()
     else:
-        yield from _wrapped(text)
+        yield from _wrapped(text, seen)
 
 
 class _Start:
@@ -145,8 +224,9 @@ def _skip_space(text: io.TextIOBase) -> _Start:
 class _Stream:
     """A JSON list read in pieces; holds one entry and a chunk at a time."""
 
-    def __init__(self, text: io.TextIOBase, line: int) -> None:
+    def __init__(self, text: io.TextIOBase, line: int, seen: Seen) -> None:
         self.text = text
+        self.doubled = _Doubled(seen)
         self.buffer = ""
         self.position = 0
         self.line = line  # of `position`
@@ -226,6 +306,7 @@ class _Stream:
                 raise Unreadable(_bad_number(where, error)) from None
             if end - self.position > MAX_ENTRY_CHARACTERS:
                 raise Unreadable(self._too_long())
+            self.doubled.look(value, self.buffer[self.position : end], self.number)
             self._advance(end)
             return value
 
@@ -286,7 +367,7 @@ class _Lists:
         return [dict(zip(self.names, cells, strict=True))]
 
 
-def _wrapped(text: io.TextIOBase) -> Iterator[tuple[int, Row]]:
+def _wrapped(text: io.TextIOBase, seen: Seen) -> Iterator[tuple[int, Row]]:
     text.seek(0)
     whole = text.read(_MAX_WRAPPED_CHARACTERS + 1)
     if len(whole) > _MAX_WRAPPED_CHARACTERS:
@@ -301,7 +382,7 @@ def _wrapped(text: io.TextIOBase) -> Iterator[tuple[int, Row]]:
         if not error.msg.startswith("Extra data"):
             raise Unreadable(_syntax(error.lineno, error.colno, error.msg)) from None
         # Objects that follow each other, each over several lines.
-        stream = _Stream(io.StringIO(whole), 1)
+        stream = _Stream(io.StringIO(whole), 1, seen)
         stream.before = 0
         yield from stream.sequence()
         return
@@ -309,6 +390,8 @@ def _wrapped(text: io.TextIOBase) -> Iterator[tuple[int, Row]]:
         raise Unreadable(_deep(f"The object in line {1 + whole.count(chr(10), 0, lead)}")) from None
     except ValueError as error:
         raise Unreadable(_bad_number("The object", error)) from None
+    doubled = _Doubled(seen)
+    doubled.look(value, whole, 1)
     for number, entry in enumerate(_entries(value), start=1):
         yield number, _checked(entry, number, _entry_place)
 

@@ -98,16 +98,17 @@ def _open_exported_text(
 
 def _open_json(text: io.TextIOWrapper, inspection: Inspection, read_as: ReadAs) -> Source:
     objects: Iterator[tuple[int, dict[str, Any]]]
+    seen = Seen()
     if json_rows.is_jsonl(text):
-        inspection.format, objects = "jsonl", json_rows.read_jsonl(text)
+        inspection.format, objects = "jsonl", json_rows.read_jsonl(text, seen)
     else:
-        inspection.format, inspection.place, objects = "json", "entry", json_rows.read_json(text)
+        inspection.format, inspection.place = "json", "entry"
+        objects = json_rows.read_json(text, seen)
     first = next(objects, None)
     if first is None:
         return Source(inspection, iter(()))
     if chat_exports.holds_messages(first[1]):
         inspection.pause_minutes = read_as.pause_minutes
-    seen = Seen()
     objects = itertools.chain([first], objects)
     rows = chat_exports.opened(objects, read_as.pause_minutes, seen)
     if not read_as.as_it_stands and (choice := option_rows.option_columns(first[1])):
@@ -115,6 +116,7 @@ def _open_json(text: io.TextIOWrapper, inspection: Inspection, read_as: ReadAs) 
         rows = option_rows.rows(rows, choice, read_as.options)
     place = inspection.place
     said = {**gemini.sentences(), **fragments.sentences(place), **model_chats.sentences(place)}
+    said |= json_rows.sentences(place)
     return Source(inspection, telling(rows, inspection, lambda: seen.sentences(said)))
 
 

@@ -8,7 +8,7 @@ import pytest
 
 from app.datasets.mapping import Mapping, apply
 from app.datasets.readers.inspections import ReadAs
-from app.datasets.readers.reading import open_rows
+from app.datasets.readers.reading import inspect, open_rows
 from app.datasets.readers.unreadable import Unreadable
 
 ROWS = [{"question": f"Q{n}?", "answer": f"A{n}."} for n in range(3)]
@@ -86,6 +86,29 @@ def test_lists_within_an_example_are_no_rows(row: Any, tmp_path: Path) -> None:
     assert rows(tmp_path, json.dumps(row, indent=1)) == [row]
     choice = {"question": "Q?", "choices": [{"label": "A", "text": "5"}], "answerKey": "A"}
     assert rows(tmp_path, json.dumps(choice)) == [{"question": "Q?", "answer": "5"}]
+
+
+@pytest.mark.parametrize(
+    ("content", "first", "count"),
+    [
+        ('[{"q": "A?", "a": "1", "a": "2"}]', "entry 1", 1),
+        (
+            '{"q": "A", "a": "2"}\n{"q" : "B", "a" : "1", "a" : "2"}\n{"a": "1", "a": "2"}',
+            "line 2",
+            2,
+        ),
+        ('{"rows": [{"q": "A?", "a": "1", "a": "2"}], "n": 1}', "entry 1", 1),
+        ('{"q": "A",\n"a": "2"}\n{"q": "B", "a": {"x": 1, "x": 2}}', "entry 2", 1),
+        (json.dumps([{"q": 'He said: "a": 1', "a": "2"}, {"a": ['":', 'b" : c']}]), "", 0),
+    ],
+)
+def test_a_name_that_stands_twice_is_said(
+    content: str, first: str, count: int, tmp_path: Path
+) -> None:
+    found = inspect(write(tmp_path, content), ReadAs(), lambda rows: None)
+    said = [one for one in found.warnings if "stands twice" in one]
+    assert len(said) == (count > 0)
+    assert not said or (first in said[0] and (count == 1) == ("In 1 place" in said[0]))
 
 
 @pytest.mark.parametrize("text", ["{dose} is 5 mg", "{{name}} asks\n", "{a place} here"])
