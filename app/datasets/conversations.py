@@ -107,18 +107,25 @@ def _conversation(  # noqa: PLR0912 - a branch for each shape of a turn
                     system.append(turn["content"])
             elif messages and messages[-1]["role"] == turn["role"]:
                 # Two lines of one speaker are one turn: templates want them to take turns.
+                if messages[-1].get("weight") != turn.get("weight"):
+                    messages[-1]["weight"] = 0  # and half of a turn cannot be learned
+                    noted.add(("half", ""))
                 messages[-1]["content"] += f"\n{turn['content']}"
             else:
                 messages.append(turn)
     while messages and messages[-1]["role"] != "assistant":
         messages.pop()  # nobody answered what was said last
     is_asked = any(message["role"] == "user" for message in messages)
-    if broken or not messages or not is_asked:
+    answers = [message for message in messages if message["role"] == "assistant"]
+    is_learned = any(message.get("weight", 1) for message in answers)
+    if broken or not messages or not is_asked or not is_learned:
         # A conversation with a hole in it teaches the wrong thing: none of it is used.
         reason = LeftOut(
             "broken_conversation"
             if broken
             else "no_question_in_conversation"
+            if messages and not is_asked
+            else "not_learned"
             if messages
             else "no_answer_in_conversation"
         )

@@ -24,6 +24,8 @@ from app.datasets.turns import (
     plain_word,
     read_turns,
     row_is_learned,
+    said_in_parts,
+    seen_letters,
     text_of,
 )
 
@@ -41,9 +43,10 @@ PLACEHOLDERS = frozenset(
         *("nan", "none", "null", "n/a", "#n/a", "na", "<na>", "nil", "undefined", "<noinput>"),
         *("[]", "{}", "-", "--", "\u2013", "\u2014", ".", "not specified", "nicht angegeben"),
         *("keine angabe", "k. a.", "k.a.", "ohne angabe", "non renseigné", "no especificado"),
-        *("non specificato", "niet opgegeven"),
+        *("non specificato", "niet opgegeven", "not applicable", "empty"),
     ]
 )
+_MAX_PLACEHOLDER = 20
 
 # Why rows became no examples, of one and of {n}; DatasetVersion.left_out counts by these keys.
 LEFT_OUT = {
@@ -426,22 +429,30 @@ def key_of(mapping: Mapping, row: dict[str, Any]) -> tuple[str, ...] | None:
 def turns_of(
     mapping: Mapping, row: dict[str, Any], noted: Noted | None = None
 ) -> list[Message] | LeftOut:
-    """Return what a row adds to its conversation: a system message and turns, or none of it."""
+    """Return what a row adds to its conversation: a system message and turns, or none of it.
+
+    An answer whose row says that it is not to be learned weighs 0: it stays, since what follows
+    answers to it.
+    """
     noted = set() if noted is None else noted
     try:
         turns: list[Message] = []
+        is_learned = _is_learned(mapping, row, noted)
         if system := _more(row, mapping.named(ColumnRole.SYSTEM), mapping, noted):
             turns.append({"role": "system", "content": system})
         speakers = mapping.named(ColumnRole.SPEAKER)
         if not speakers:
             for role, column in (("user", ColumnRole.QUESTION), ("assistant", ColumnRole.ANSWER)):
-                if is_seen(text := _joined(row, mapping.named(column))):
+                if is_seen(text := _said(row, mapping.named(column), mapping, noted)):
                     turns.append({"role": role, "content": text})
-        elif is_seen(text := _joined(row, mapping.named(ColumnRole.TEXT))):
+        elif is_seen(text := _said(row, mapping.named(ColumnRole.TEXT), mapping, noted)):
             role = _role_of(plain_word(text_of(row.get(speakers[0]))), mapping)
             turns.append({"role": role.value, "content": text})
     except No as no:
         return LeftOut(no.reason, no.word)
+    for turn in turns:
+        if turn["role"] == "assistant" and not is_learned:
+            turn["weight"] = 0
     if not is_text(turns):
         return LeftOut("bad_characters")
     written_out.note(
@@ -479,12 +490,11 @@ def is_text(messages: list[Message]) -> bool:
 def _messages(mapping: Mapping, row: dict[str, Any], noted: Noted) -> list[Message]:
     if not any(row.values()) and all(value is None or value == "" for value in row.values()):
         raise No("blank")
-    flags = mapping.named(ColumnRole.WEIGHT)
-    if flags and not all(row_is_learned(row.get(name), name, noted) for name in flags):
+    if not _is_learned(mapping, row, noted):
         raise No("not_learned")
     match mapping.kind:
         case ExampleKind.TEXT:
-            text = _joined(row, mapping.named(ColumnRole.TEXT))
+            text = _said(row, mapping.named(ColumnRole.TEXT), mapping, noted)
             if not is_seen(text):
                 raise No("empty_text")
             return [{"role": "text", "content": text}]
@@ -505,19 +515,24 @@ def _messages(mapping: Mapping, row: dict[str, Any], noted: Noted) -> list[Messa
     return messages
 
 
+def _is_learned(mapping: Mapping, row: dict[str, Any], noted: Noted) -> bool:
+    flags = mapping.named(ColumnRole.WEIGHT)
+    return all(row_is_learned(row.get(name), name, noted) for name in flags)
+
+
 def _pair(mapping: Mapping, row: dict[str, Any], noted: Noted) -> list[Message]:
     if names := mapping.named(ColumnRole.ANSWER_TO_NAME):
         turns: list[Message] = []
         for name in names:
-            answer = _joined(row, [name])
+            answer = _said(row, [name], mapping, noted)
             if is_seen(answer):
                 turns.append({"role": "user", "content": name})
                 turns.append({"role": "assistant", "content": answer})
         if not turns:
             raise No("empty_answer")
         return turns
-    question = _asked(row, mapping, noted)
-    answer = _joined(row, mapping.named(ColumnRole.ANSWER))
+    question = _said(row, mapping.named(ColumnRole.QUESTION), mapping, noted)
+    answer = _said(row, mapping.named(ColumnRole.ANSWER), mapping, noted)
     if not is_seen(question):
         raise No("empty_question")
     if not is_seen(answer):
@@ -525,10 +540,34 @@ def _pair(mapping: Mapping, row: dict[str, Any], noted: Noted) -> list[Message]:
     return [{"role": "user", "content": question}, {"role": "assistant", "content": answer}]
 
 
-def _asked(row: dict[str, Any], mapping: Mapping, noted: Noted) -> str:
-    """Join the columns of the question, all but one of which may stay blank."""
-    names = mapping.named(ColumnRole.QUESTION)
-    return _joined(row, names) if len(names) == 1 else _more(row, names, mapping, noted)
+def _said(row: dict[str, Any], names: list[str], mapping: Mapping, noted: Noted) -> str:
+    """Join the columns of a text, all but one of which may stay blank."""
+    if len(names) != 1:
+        return _more(row, names, mapping, noted)
+    text = _text_of(row, names[0], mapping, noted)
+    _count_alone(text, mapping, noted)
+    return text
+
+
+def _text_of(row: dict[str, Any], name: str, mapping: Mapping, noted: Noted) -> str:
+    """Return what a cell says; of a list of right answers the first, as quizzes do."""
+    value = row.get(name)
+    if type(value) is str:  # nearly always
+        return value.strip()
+    if isinstance(value, list) and name in mapping.named(ColumnRole.ANSWER):
+        texts = [text for each in value if is_seen(text := text_of(each).strip())]
+        if len(texts) > 1:
+            noted.add(("alternative", ""))
+        return texts[0] if texts else ""
+    if isinstance(value, list | dict) and name in mapping.named(ColumnRole.SYSTEM):
+        return said_in_parts(value).strip()
+    return text_of(value).strip()
+
+
+def _count_alone(text: str, mapping: Mapping, noted: Noted) -> None:
+    """Note a text that is nothing but a word for nothing: “None” may be what was meant."""
+    if _is_placeholder(text) and not mapping.placeholders:
+        noted.add(("placeholder_alone", text))
 
 
 def _earlier(mapping: Mapping, row: dict[str, Any], noted: Noted) -> list[Message]:
@@ -541,19 +580,25 @@ def _earlier(mapping: Mapping, row: dict[str, Any], noted: Noted) -> list[Messag
 
 def _more(row: dict[str, Any], names: list[str], mapping: Mapping, noted: Noted) -> str:
     """Join columns that may be blank, without the words that programs write there instead."""
-    texts = [text_of(row.get(name)).strip() for name in names]
+    texts = [_text_of(row, name, mapping, noted) for name in names]
     return "\n\n".join(
         text for text in texts if text and not _stands_for_nothing(text, mapping, noted)
     )
 
 
 def _stands_for_nothing(text: str, mapping: Mapping, noted: Noted) -> bool:
-    word = text.strip()
-    # An empty list is no word that anybody meant.
-    if mapping.placeholders or len(word) > 20 or word.casefold() not in PLACEHOLDERS:
+    if mapping.placeholders or not _is_placeholder(text):
         return False
-    noted.add(("placeholder", word))
+    noted.add(("placeholder", text.strip()))
     return True
+
+
+def _is_placeholder(text: str) -> bool:
+    if len(text) > 2 * _MAX_PLACEHOLDER:
+        return False
+    word = seen_letters(text).casefold()
+    plain = word.strip("<>()[]. ")
+    return len(word) <= _MAX_PLACEHOLDER and (word in PLACEHOLDERS or plain in PLACEHOLDERS)
 
 
 def holds_earlier_turns(value: Any) -> bool:
@@ -581,12 +626,6 @@ def _earlier_turns(value: Any, roles: dict[str, TurnRole], noted: Noted) -> list
     return turns
 
 
-def _joined(row: dict[str, Any], names: list[str]) -> str:
-    if len(names) == 1:  # nearly always
-        return text_of(row.get(names[0])).strip()
-    return "\n\n".join(filter(None, (text_of(row.get(name)).strip() for name in names)))
-
-
 def _preference(mapping: Mapping, row: dict[str, Any], noted: Noted) -> list[Message]:
     """Make a chat whose last answer is the better one, with the worse beside it."""
     asked: list[Message] = []
@@ -597,10 +636,10 @@ def _preference(mapping: Mapping, row: dict[str, Any], noted: Noted) -> list[Mes
             value = value.get("messages")
         if are_turns(value):
             asked += read_turns(value, mapping.roles, noted)
-    if not asked and is_seen(text := _asked(row, mapping, noted)):
+    if not asked and is_seen(text := _said(row, questions, mapping, noted)):
         asked = [{"role": "user", "content": text}]
     better, worse = (
-        _answered(asked, row.get(mapping.named(role)[0]), reason, mapping.roles, noted)
+        _answered(asked, row.get(mapping.named(role)[0]), reason, mapping, noted)
         for role, reason in (
             (ColumnRole.BETTER, "empty_answer"),
             (ColumnRole.WORSE, "empty_worse"),
@@ -620,16 +659,17 @@ def _preference(mapping: Mapping, row: dict[str, Any], noted: Noted) -> list[Mes
 
 
 def _answered(
-    asked: list[Message], value: Any, reason: str, roles: dict[str, TurnRole], noted: Noted
+    asked: list[Message], value: Any, reason: str, mapping: Mapping, noted: Noted
 ) -> list[Message]:
     """Return a whole conversation that ends with an answer: a text, its turn, or all turns."""
     if not are_turns(parsed(value)):
         text = text_of(value).strip()
         if not is_seen(text):
             raise No(reason)
+        _count_alone(text, mapping, noted)
         turns: list[Message] = [{"role": "assistant", "content": text}]
     else:
-        turns = read_turns(value, roles, noted)
+        turns = read_turns(value, mapping.roles, noted)
     if turns[-1]["role"] != "assistant":
         raise No(reason)
     return [*asked, *turns] if turns[0]["role"] == "assistant" else turns

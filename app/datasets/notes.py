@@ -43,6 +43,16 @@ _SENTENCES = {
         "1 row has an answer with a part of a weight ({words}). It is learned whole",
         "{n} rows have an answer with a part of a weight ({words}). They are learned whole",
     ),
+    "half": (
+        "1 row is one turn together with an answer that is not to be learned, or is that answer. "
+        "Nothing of the turn is learned",
+        "{n} rows are one turn together with an answer that is not to be learned, or are that "
+        "answer. Nothing of the turn is learned",
+    ),
+    "alternative": (
+        "1 row has a list of several answers, of which the first is learned",
+        "{n} rows have lists of several answers, of which the first is learned",
+    ),
     "reasoning": (
         "1 row has reasoning beside the answer. It is learned where the starting model's chat "
         "template has a place for it",
@@ -54,6 +64,12 @@ _SENTENCES = {
         "added; if it is meant, say so beside the columns",
         "{n} rows have a word that stands for nothing ({words}) where more text could be. It was "
         "not added; if it is meant, say so beside the columns",
+    ),
+    "placeholder_alone": (
+        "1 row has nothing but a word that may stand for nothing ({words}) as question or answer. "
+        "It is learned; leave the row out of the file if nothing was meant",
+        "{n} rows have nothing but a word that may stand for nothing ({words}) as question or "
+        "answer. They are learned; leave them out of the file if nothing was meant",
     ),
 }
 

@@ -1,6 +1,5 @@
 """What the columns most likely mean, by their names and what is in them; a person confirms it."""
 
-import json
 import re
 from typing import Any, NamedTuple
 
@@ -14,8 +13,9 @@ from app.datasets.mapping import (
     Mapping,
     holds_earlier_turns,
 )
+from app.datasets.readers import option_rows
 from app.datasets.readers.inspections import Inspection, ReadAs
-from app.datasets.turns import FLAGS, TurnRole, is_flag, plain_word
+from app.datasets.turns import FLAGS, TurnRole, are_turns, is_flag, parsed, plain_word
 
 _ASKS = ("?", "？", "؟")
 
@@ -46,7 +46,7 @@ def propose(inspection: Inspection, read_as: ReadAs | None = None) -> Proposal:
 
 def _propose(inspection: Inspection) -> Proposal:  # noqa: PLR0912 - a branch for each shape
     roles = dict.fromkeys(inspection.columns, ColumnRole.IGNORE)
-    by_role, is_sure = _by_name(inspection.columns)
+    by_role, is_sure = _by_name([n for n in inspection.columns if not _is_misnamed(inspection, n)])
     if inspection.is_document:
         return _of_document(inspection, roles)
     if turns := _turns(inspection, roles, by_role):
@@ -102,14 +102,21 @@ def _propose(inspection: Inspection) -> Proposal:  # noqa: PLR0912 - a branch fo
         return _of_form(inspection, roles, asked)
     else:
         return _by_content(inspection, roles)
-    for name in inspection.columns:
-        if roles[name] is ColumnRole.IGNORE and _is_flag(inspection, name):
-            roles[name] = ColumnRole.WEIGHT
-            why += f" “{name}” says which rows are learned: 0 means not."
+    why += _take_flags(inspection, roles)
     if any(plain(name) not in HARMLESS for name in roles if roles[name] is ColumnRole.IGNORE):
         why += " The other columns are not used."
     mapping = _mapping(inspection, roles)
     return Proposal(mapping, is_sure, why)
+
+
+def _take_flags(inspection: Inspection, roles: dict[str, ColumnRole]) -> str:
+    """Give the columns that say which rows are learned their role, and say so."""
+    why = ""
+    for name in inspection.columns:
+        if roles[name] is ColumnRole.IGNORE and _is_flag(inspection, name):
+            roles[name] = ColumnRole.WEIGHT
+            why += f" “{name}” says which rows are learned: 0 means not."
+    return why
 
 
 def _is_flag(inspection: Inspection, name: str) -> bool:
@@ -142,6 +149,7 @@ def _of_form(inspection: Inspection, roles: dict[str, ColumnRole], asked: list[s
         else f"The names of {len(asked)} columns are themselves questions, so that their cells are "
         "read as answers to them, a row being one conversation; please check."
     )
+    why += _take_flags(inspection, roles)
     return Proposal(_mapping(inspection, roles), False, why)
 
 
@@ -183,8 +191,11 @@ def _turns(
         # Pauses and threads divide a chat, however few of its rows are looked at.
         if plain(name) in KEYS and (inspection.pause_minutes or _repeats(inspection, name))
     ]
-    if len(keys) != 1:
+    if not keys:
         return None
+    if len(keys) > 1:  # ours, by pauses and threads, else the one that divides most
+        ours = [name for name in keys if inspection.pause_minutes and name == "conversation"]
+        keys = ours or [max(keys, key=lambda name: _num_different(inspection, name))]
     said = by_role.get(ColumnRole.TEXT, []) + [n for n in inspection.columns if plain(n) in SAID]
     if len(by_role.get(ColumnRole.SPEAKER, [])) == 1 and len(said) == 1:
         (speaker,) = by_role[ColumnRole.SPEAKER]
@@ -200,6 +211,7 @@ def _turns(
         people = {str(row.values.get(speaker) or "") for row in inspection.preview}
         if not any(plain_word(who) in ANSWERING for who in people):
             why += " Choose below who gives the answers."
+        why += _take_flags(inspection, roles)
         if who := _who_answers(inspection, speaker, said[0]):
             mapping = _mapping(inspection, roles)
             mapping.answers_by = who
@@ -215,6 +227,7 @@ def _turns(
             f"Rows with the same “{keys[0]}” seem to be one conversation, in which questions and "
             "answers take turns; please check."
         )
+        why += _take_flags(inspection, roles)
     else:
         return None
     return Proposal(_mapping(inspection, roles), False, why)
@@ -257,6 +270,24 @@ def _goes_before(inspection: Inspection, name: str) -> bool:
 def _repeats(inspection: Inspection, name: str) -> bool:
     values = [str(value) for row in inspection.preview if (value := row.values.get(name))]
     return len(set(values)) < len(values)
+
+
+def _num_different(inspection: Inspection, name: str) -> int:
+    return len({str(row.values.get(name)) for row in inspection.preview})
+
+
+def _is_misnamed(inspection: Inspection, name: str) -> bool:
+    """Say whether a column that is called “conversation” has numbers or names instead of turns."""
+    values = [value for row in inspection.preview if (value := row.values.get(name))]
+    return (
+        ROLES.get(plain(name)) is ColumnRole.MESSAGES
+        and plain(name) in KEYS | {"chat", "dialogue", "dialog"}
+        and bool(values)
+        and not any(
+            isinstance(value, list | dict) or str(value).lstrip()[:1] in ("[", "{")
+            for value in values
+        )
+    )
 
 
 def _by_name(columns: list[str]) -> tuple[dict[ColumnRole, list[str]], bool]:
@@ -323,7 +354,11 @@ def _by_content(inspection: Inspection, roles: dict[str, ColumnRole]) -> Proposa
         if values and all(_is_turns(value) for value in values):
             roles[name] = ColumnRole.MESSAGES
             why = f"“{name}” has lists of turns, so it is read as conversations."
+            why += _take_flags(inspection, roles)
             return Proposal(_mapping(inspection, roles), False, why)
+    offered = option_rows.offered(inspection.columns)
+    if len(offered) > 1:
+        return _of_options(inspection, roles, offered)
     lengths = {
         name: sum(map(len, values)) / len(values)
         for name, values in texts.items()
@@ -338,6 +373,7 @@ def _by_content(inspection: Inspection, roles: dict[str, ColumnRole]) -> Proposa
     if len(wordy) == 1 or lengths[wordy[1]] < 3:
         roles[wordy[0]] = ColumnRole.TEXT
         why = f"Only “{wordy[0]}” has text, so it is used as it is; please check."
+        why += _take_flags(inspection, roles)
         return Proposal(_mapping(inspection, roles), False, why)
     asked = {name: sum(v.rstrip().endswith(_ASKS) for v in texts[name]) for name in wordy}
     # The one with question marks asks; else the shorter, and of equals the first.
@@ -349,20 +385,26 @@ def _by_content(inspection: Inspection, roles: dict[str, ColumnRole]) -> Proposa
         f"The column names do not say so, but “{first}” looks like the question and “{second}” "
         "like the answer; please check."
     )
+    why += _take_flags(inspection, roles)
+    return Proposal(_mapping(inspection, roles), False, why)
+
+
+def _of_options(
+    inspection: Inspection, roles: dict[str, ColumnRole], offered: list[str]
+) -> Proposal:
+    """Propose no answer where nothing says which of the options is the right one."""
+    by_role, _ = _by_name([name for name in inspection.columns if name not in offered])
+    for name in by_role.get(ColumnRole.QUESTION, [])[:1]:
+        roles[name] = ColumnRole.QUESTION
+    why = (
+        f"“{offered[0]}” to “{offered[-1]}” look like what people choose from, and no column says "
+        "which of them is right; add one with its letter, or choose the columns yourself."
+    )
     return Proposal(_mapping(inspection, roles), False, why)
 
 
 def _is_turns(value: Any) -> bool:
-    if isinstance(value, str) and value.startswith("["):
-        try:
-            value = json.loads(value)
-        except (ValueError, RecursionError):
-            return False
-    return (
-        isinstance(value, list)
-        and bool(value)
-        and all(isinstance(turn, dict) and {"role", "from"} & turn.keys() for turn in value)
-    )
+    return are_turns(parsed(value) if isinstance(value, str) else value)
 
 
 def _mapping(inspection: Inspection, roles: dict[str, ColumnRole]) -> Mapping:

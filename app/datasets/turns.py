@@ -44,12 +44,14 @@ _WORDS = {
 SPEAKERS = {word: role for role, words in _WORDS.items() for word in words.split()}
 
 # Places of a turn's text, the first that is filled being meant.
-_TEXTS = ("content", "value", "text", "parts", "message")
+_TEXTS = ("content", "value", "text", "parts", "message", "data")
 _PART_TEXTS = ("text", "content", "value", "refusal", "parts")
 _THOUGHTS = (THOUGHT, "reasoning", "thinking", "thought", "thoughts")
 FLAGS = ("weight", "train", "trainable", "loss", "mask")
 _CALLS = ("tool_calls", "function_call", "tool_call_id")
 _NAMES = ("role", "from")
+# LangChain says it by the turn's type.
+_TYPES = frozenset({"human", "ai", "system", "tool", "function"})
 _KNOWN = frozenset((*_NAMES, *_TEXTS, *_THOUGHTS, *FLAGS, *_CALLS))
 # Nothing that a model could learn.
 _HARMLESS = frozenset(
@@ -67,6 +69,7 @@ _INVISIBLE = (
 )
 _FILLERS = "\u115f\u1160\u3164\uffa0"  # letters by their kind, of those
 _SEEN = re.compile(rf"[^\s{_INVISIBLE}]")
+_UNSEEN = re.compile(rf"[{_INVISIBLE}]+")
 # What web pages and Markdown leave where nothing was written.
 _NOTHING = re.compile(r"(?i:</?(?:br|p|div|span)\s*/?>|&nbsp;|&#160;|&#xa0;|&zwnj;|&shy;)|[*_]{2,}")
 _MAX_NOTHING = 200
@@ -99,6 +102,11 @@ def is_seen(text: str) -> bool:
     if len(text) > _MAX_NOTHING:
         return True
     return _SEEN.search(_NOTHING.sub("", text)) is not None
+
+
+def seen_letters(text: str) -> str:
+    """Return a text without the letters that nobody sees, and without blanks around it."""
+    return (text if text.isascii() else _UNSEEN.sub("", text)).strip()
 
 
 def settled(text: str) -> str:
@@ -141,8 +149,17 @@ def are_turns(value: Any) -> bool:
     return (
         isinstance(value, list)
         and bool(value)
-        and all(isinstance(turn, dict) and {"role", "from"} & turn.keys() for turn in value)
+        and all(isinstance(turn, dict) and _speaker(turn) is not None for turn in value)
     )
+
+
+def _speaker(turn: dict[str, Any]) -> Any:
+    """Return the word for who a turn is by; none where it says nobody."""
+    if "role" in turn or "from" in turn:
+        return turn.get("role", turn.get("from"))
+    word = turn.get("type")
+    is_turn = isinstance(word, str) and word in _TYPES and ("content" in turn or "data" in turn)
+    return word if is_turn else None
 
 
 def unknown_roles(value: Any) -> Iterator[str]:
@@ -150,7 +167,7 @@ def unknown_roles(value: Any) -> Iterator[str]:
     if not are_turns(value):
         return
     for turn in value:
-        word = turn.get("role", turn.get("from"))
+        word = _speaker(turn)
         if isinstance(word, str) and word not in SPEAKERS and word != "function_call":
             plain = plain_word(word)
             if plain not in SPEAKERS:
@@ -160,24 +177,23 @@ def unknown_roles(value: Any) -> Iterator[str]:
 def _turn(turn: Any, roles: Mapping[str, TurnRole], noted: Noted) -> Message:
     if not isinstance(turn, dict):
         raise No("bad_messages")
-    word = turn.get("role", turn.get("from"))
+    word = _speaker(turn)
     if not isinstance(word, str):
         raise No("bad_messages")
-    if word == "function_call":  # ShareGPT's: a turn that is a call
-        said = turn.get("content", turn.get("value"))
-        calls = read_calls([{"function": parsed(said)}])
-        return {"role": "assistant", "content": "", "tool_calls": calls}
-    role = _role(word, roles)
+    is_call = word == "function_call"  # ShareGPT's: a turn that is a call
+    role = TurnRole.ASSISTANT if is_call else _role(word, roles)
     thoughts: list[str] = []
-    content = _content(_first(turn, _TEXTS), thoughts)
+    said = _first(turn, _TEXTS)
+    content = "" if is_call else _content(said, thoughts)
     if turn.keys() != _PLAIN_TURN:
         _note(turn, role, noted)
     if role is TurnRole.TOOL:
         kept = {k: turn[k] for k in ("tool_call_id", "name") if isinstance(turn.get(k), str)}
         return {"role": "tool", "content": content, **kept}
-    single = turn.get("function_call")  # OpenAI's older form
+    # The other is OpenAI's older form.
+    single = parsed(said) if is_call else turn.get("function_call")
     calls = read_calls(turn.get("tool_calls") or ([{"function": single}] if single else []))
-    if calls and role is not TurnRole.ASSISTANT:
+    if (calls and role is not TurnRole.ASSISTANT) or (is_call and not calls):
         raise No("tools")
     if role is not TurnRole.SYSTEM and not calls and not is_seen(content):
         raise No("empty_answer" if role is TurnRole.ASSISTANT else "empty_question")
@@ -294,7 +310,8 @@ def _part(part: Any, thoughts: list[str]) -> str:
         raise No("not_text")
     if kind.startswith(("tool_", "function_")):
         raise No("tools")
-    if "thinking" in kind or "reasoning" in kind:
+    # Gemini's parts are thoughts by a flag.
+    if "thinking" in kind or "reasoning" in kind or part.get("thought") is True:
         thoughts.append(_quietly(_first(part, ("thinking", "reasoning", *_PART_TEXTS))) or "")
         return ""
     if not part.keys() & set(_PART_TEXTS):
@@ -306,10 +323,11 @@ def read_calls(value: Any) -> list[dict[str, Any]]:
     """Read calls of tools; arguments become JSON in a string, as OpenAI has them."""
     calls = []
     for call in list_of(value, "tools"):
-        function = call.get("function") if isinstance(call, dict) else None
+        # LangChain has no function around its name and arguments.
+        function = call.get("function", call) if isinstance(call, dict) else None
         if not isinstance(function, dict) or not isinstance(function.get("name"), str):
             raise No("tools")
-        arguments = parsed(function.get("arguments") or {})
+        arguments = parsed(function.get("arguments") or function.get("args") or {})
         if not isinstance(arguments, dict):
             raise No("tools")
         made: dict[str, Any] = {"id": call["id"]} if isinstance(call.get("id"), str) else {}
@@ -318,6 +336,17 @@ def read_calls(value: Any) -> list[dict[str, Any]]:
             made | {"type": "function", "function": {"name": function["name"], "arguments": text}}
         )
     return calls
+
+
+def said_in_parts(value: Any) -> str:
+    """Return the text of a cell that is a text, or parts with text as turns have them.
+
+    Raises:
+        No: it is something else.
+    """
+    if isinstance(value, list | dict):
+        return _content(value, [])
+    return text_of(value)
 
 
 def parsed(value: Any) -> Any:

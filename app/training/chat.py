@@ -419,14 +419,18 @@ class ChatFormat:
         thought = [turn.pop(THOUGHT, None)]
         if self.thought_key is None:
             looks = match is not None and "</think>" in self.template_text
-            return dict(self.words.hold(turn, but=thoughts.WORDS if looks else ()))
+            return self._marked_turn(turn, but=thoughts.WORDS if looks else ())
         if match is not None:
             turn["content"] = said[match.end() :].lstrip("\n")
             thought.append(thoughts.of(match))
         known = dict.fromkeys(each for each in thought if each is not None)
         if known:
             turn[self.thought_key] = "\n\n".join(known)
-        return dict(self.words.hold(turn))
+        return self._marked_turn(turn)
+
+    def _marked_turn(self, turn: dict[str, Any], but: Sequence[str] = ()) -> dict[str, Any]:
+        # Whose turn it is says no person, and templates decide by it.
+        return {**self.words.hold(turn, but), "role": turn["role"]}
 
     def _render(
         self, messages: Sequence[Message], add_generation_prompt: bool, tools: Tools | None

@@ -15,8 +15,6 @@ from typing import Any
 
 from tokenizers import Encoding, Tokenizer
 
-# Not a person's words: templates decide by them.
-_FIXED = frozenset({"role", "type"})
 # Names are of letters that no text has, and as long as the words: places in a text stay the same.
 _FIRST_LETTER, _NUM_LETTERS = 0xF0000, 0xFFFD
 
@@ -68,10 +66,7 @@ class ControlWords:
                 lambda match: match[0] if match[0] in but else self._marks[match[0]], value
             )
         if isinstance(value, Mapping):
-            return {
-                self.hold(key, but): one if key in _FIXED else self.hold(one, but)
-                for key, one in value.items()
-            }
+            return {self.hold(key, but): self.hold(one, but) for key, one in value.items()}
         if isinstance(value, Sequence):
             return [self.hold(one, but) for one in value]
         return value

@@ -9,20 +9,19 @@ from collections.abc import Iterator
 from typing import Any
 
 from app.datasets.mapping import LeftOut
-from app.datasets.readers import chats, gemini, team_chats
+from app.datasets.readers import chats, gemini, model_chats, team_chats
 from app.datasets.readers.chats import Said
 from app.datasets.readers.grids import Seen
 from app.datasets.readers.unreadable import Unreadable
 
 Row = dict[str, Any]
 Rows = Iterator[tuple[int, Row | LeftOut]]
-_MAX_TURNS = 10_000
 # Chats between people are put in the order of their times, for which they are held.
 _MAX_HELD_CHARACTERS = 100 * 10**6
 # Keys by which a row is worth a closer look; all others stay as they are.
 _MARKS = frozenset(
-    {"chat_messages", "mapping", "chat", "chunkedPrompt", "contents", "safeHtmlItem", "answers"}
-    | {"paragraphs", "resourceType", "products"}
+    {"chat_messages", "mapping", "chat", "chunkedPrompt", "contents", "answers", "paragraphs"}
+    | {"resourceType"}
 )
 
 
@@ -43,8 +42,11 @@ def opened(rows: Iterator[tuple[int, Row]], pause_minutes: int, seen: Seen) -> R
     if holds_messages(first[1]):
         yield from chats.rows(iter(_in_order(_said(rows, seen))), pause_minutes)
         return
+    is_activity = gemini.is_entry(first[1])
     for number, row in rows:
-        if _MARKS.isdisjoint(row):
+        if is_activity and {"title", "header"} <= row.keys():
+            yield number, gemini.of_json(row, seen, number)
+        elif not is_export(row):
             yield number, row
         else:
             yield from _opened(number, row, seen)
@@ -58,6 +60,11 @@ def holds_messages(row: Row) -> bool:
         or bool(_conversations(row))
         or _is_telegram(row)
     )
+
+
+def is_export(row: Row) -> bool:
+    """Say whether a row may be what a program hands out, as a whole."""
+    return not _MARKS.isdisjoint(row)
 
 
 def refuse_records(value: Row) -> None:
@@ -79,24 +86,25 @@ def _opened(number: int, row: Row, seen: Seen) -> Rows:
     refuse_records(row)
     chat = row.get("chat")
     if isinstance(row.get("chat_messages"), list):
-        yield number, {"messages": [_claude(turn) for turn in row["chat_messages"]]}
-    elif isinstance(nodes := row.get("mapping"), dict) and _are_nodes(nodes):
-        yield number, {"messages": _chatgpt(nodes, row.get("current_node"))}
+        yield number, {"messages": model_chats.claude(row, seen, number)}
+    elif isinstance(nodes := row.get("mapping"), dict) and model_chats.are_nodes(nodes):
+        yield (
+            number,
+            {"messages": model_chats.chatgpt(nodes, row.get("current_node"), seen, number)},
+        )
     elif isinstance(chat, dict) and isinstance(
         chat.get("messages", chat.get("history")), list | dict
     ):
-        yield number, _open_webui(chat)
+        yield number, model_chats.open_webui(chat, seen, number)
     elif isinstance(prompt := row.get("chunkedPrompt"), dict):
-        yield number, _ai_studio(row, prompt)
-    elif _is_contents(row.get("contents")):
-        system = _system(row)
-        rest = {k: v for k, v in row.items() if k not in ("contents", *_SYSTEM)}
+        yield number, model_chats.ai_studio(row, prompt)
+    elif model_chats.is_contents(row.get("contents")):
+        system = model_chats.system_of(row)
+        rest = {k: v for k, v in row.items() if k not in ("contents", *model_chats.SYSTEM)}
         yield (
             number,
             {"messages": row["contents"], **({"system": system} if system else {}), **rest},
         )
-    elif isinstance(row.get("products"), list) and "title" in row and "header" in row:
-        yield number, gemini.of_json(row, seen, number)
     elif isinstance(row.get("paragraphs"), list):
         yield from _squad(number, row)
     elif isinstance(answers := row.get("answers"), dict) and isinstance(answers.get("text"), list):
@@ -104,130 +112,6 @@ def _opened(number: int, row: Row, seen: Seen) -> Rows:
         yield number, {**rest, "answer": next(iter(answers["text"]), "")}
     else:
         yield number, row
-
-
-# --- chats with a model ----------------------------------------------------------------------
-
-
-def _claude(turn: Any) -> Any:
-    if not isinstance(turn, dict):
-        return turn
-    return {"role": turn.get("sender"), "content": turn.get("text") or turn.get("content")}
-
-
-def _are_nodes(nodes: Row) -> bool:
-    return bool(nodes) and all(
-        isinstance(node, dict) and {"parent", "message"} <= node.keys() for node in nodes.values()
-    )
-
-
-def _chatgpt(nodes: Row, last: Any) -> list[Any]:
-    """Walk back from the turn that was shown last; answers that were asked for again are left."""
-    return [
-        _turn(node["message"])
-        for node in _branch(nodes, last, "parent")
-        if _is_said(node["message"])
-    ]
-
-
-def _branch(nodes: Row, last: Any, parent: str) -> list[Row]:
-    """Return the nodes from the first to the one that was shown last."""
-    if not isinstance(last, str) or last not in nodes:
-        parents = {node[parent] for node in nodes.values() if isinstance(node.get(parent), str)}
-        last = next((name for name in reversed(nodes) if name not in parents), None)
-    branch: list[Row] = []
-    while isinstance(last, str) and last in nodes and len(branch) < _MAX_TURNS:
-        branch.append(nodes[last])
-        last = nodes[last].get(parent)
-    return branch[::-1]
-
-
-def _is_said(message: Any) -> bool:
-    """Tell a turn from the empty ones that stand at the beginning of each chat."""
-    content = message.get("content") if isinstance(message, dict) else None
-    parts = content.get("parts") if isinstance(content, dict) else None
-    return isinstance(message, dict) and (parts is None or any(parts))
-
-
-def _turn(message: Row) -> Row:
-    author, content = message.get("author"), message.get("content")
-    return {
-        "role": author.get("role") if isinstance(author, dict) else None,
-        "content": content.get("parts", content) if isinstance(content, dict) else content,
-    }
-
-
-def _open_webui(chat: Row) -> Row:
-    """Read the answers that were shown last, where some were asked for again."""
-    history = chat.get("history")
-    history = history if isinstance(history, dict) else {}
-    nodes = history.get("messages")
-    if isinstance(nodes, dict) and nodes and all(isinstance(n, dict) for n in nodes.values()):
-        turns: list[Any] = list(_branch(nodes, history.get("currentId"), "parentId"))
-    else:
-        listed = chat.get("messages")
-        turns = listed if isinstance(listed, list) else []
-    messages = [
-        {key: turn[key] for key in ("role", "content", "files") if turn.get(key)}
-        if isinstance(turn, dict)
-        else turn
-        for turn in turns
-    ]
-    system = chat.get("system")
-    params = chat.get("params")
-    if not system and isinstance(params, dict):
-        system = params.get("system")
-    return {"messages": messages, **({"system": system} if system else {})}
-
-
-_SYSTEM = ("systemInstruction", "system_instruction")
-
-
-def _system(row: Row) -> str:
-    """Return the text of Gemini's system instruction, which has parts as a turn does."""
-    said = next((row[key] for key in _SYSTEM if row.get(key)), None)
-    if isinstance(said, dict):
-        parts = said.get("parts")
-        texts = parts if isinstance(parts, list) else [said]
-        said = "\n".join(str(p.get("text") or "") for p in texts if isinstance(p, dict))
-    return said.strip() if isinstance(said, str) else ""
-
-
-def _is_contents(value: Any) -> bool:
-    return (
-        isinstance(value, list)
-        and bool(value)
-        and all(isinstance(turn, dict) and "parts" in turn for turn in value)
-    )
-
-
-def _ai_studio(row: Row, prompt: Row) -> Row:
-    """Read a chat of Google AI Studio, whose pieces may be thoughts."""
-    chunks = prompt.get("chunks")
-    messages: list[Row] = []
-    thoughts: list[str] = []
-    for chunk in chunks if isinstance(chunks, list) else []:
-        if not isinstance(chunk, dict):
-            continue
-        if chunk.get("isThought"):
-            thoughts.append(str(chunk.get("text") or ""))
-            continue
-        is_media = "text" not in chunk
-        turn: Row = {
-            "role": chunk.get("role"),
-            "content": [{"type": "file"}] if is_media else chunk["text"],
-        }
-        if thoughts and chunk.get("role") == "model":
-            turn["reasoning_content"] = "\n\n".join(thoughts)
-            thoughts = []
-        if messages and messages[-1]["role"] == turn["role"] and isinstance(turn["content"], str):
-            before = messages[-1]["content"]
-            if isinstance(before, str):
-                messages[-1]["content"] = f"{before}\n\n{turn['content']}"
-                continue
-        messages.append(turn)
-    system = _system(row)
-    return {"messages": messages, **({"system": system} if system else {})}
 
 
 # --- questions about texts -------------------------------------------------------------------

@@ -8,13 +8,14 @@ left out. As plain text the whole document is taken, cut where its own structure
 import csv
 import io
 import re
+import string
 from collections import deque
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 from app.datasets.column_names import ROLES, is_known_name, plain
 from app.datasets.mapping import ColumnRole, LeftOut, Options
-from app.datasets.readers import tables
+from app.datasets.readers import quizzes, tables
 from app.datasets.readers.blocks import TABLE_RULE, Block
 from app.datasets.readers.quizzes import with_options
 
@@ -39,9 +40,20 @@ _OPTION = re.compile(
     r"\s*(?P<behind>\*|✓|✔|☑|\((?:correct|right|richtig|juste|correcto|corretto|juist)\))?",
     re.DOTALL,
 )
+# Options with boxes to tick instead of letters; what is ticked is right.
+_TICKED, _UNTICKED = "☑☒■▣✅◉⦿●⚫🔘✔✓", "☐□▢⬜◯○⚪❍◌"
+_BOXED = re.compile(
+    rf"(?:[-*•]\s)?\s*(?P<box>[{_TICKED}{_UNTICKED}]|\[[ xX]?\]|\([ xX]?\))\ufe0f?\s*(?P<text>\S.*)"
+)
 _MAX_KEY_CHARACTERS, _MAX_OPTION_CHARACTERS = 5000, 500
 _KEY_ENTRY = re.compile(r"(\d{1,3})\s?[.):=-]?\s?([a-hA-H])\b")
 _KEY = re.compile(r"(?:[^\W\d_]{2,20}\s?){0,3}:?\s*(?:\d{1,3}\s?[.):=|-]?\s?[a-hA-H]\b[\s,;|.]*)+")
+# A key to one question alone says that it is one: “Room: 3B” is none.
+_KEY_TO_ONE = re.compile(
+    r"(?:answer |quiz )?(?:key|lösung(?:en)?|lösungsschlüssel|clé|corrigé|solution|clave|chiave"
+    r"|soluzione|sleutel|gabarito)\s?:\s?\d{1,3}\s?[.):=-]?\s?[a-h]\b\.?",
+    re.IGNORECASE,
+)
 _SENTENCE = re.compile(r"(?<=[.!?…])\s+|(?<=[。！？।])")
 
 Row = dict[str, Any]
@@ -207,12 +219,18 @@ def _options(answer: str) -> _Options | None:
     """Read an answer that is nothing but options to choose from, such as “a) … b) …”."""
     lines = [line.strip() for line in answer.split("\n")]
     lines = [line for line in lines if line and not re.fullmatch(r"[_.\s–—-]+", line)]
+    while lines and _KEY_TO_ONE.fullmatch(lines[-1]):
+        lines.pop()
+    if any(len(line) > _MAX_OPTION_CHARACTERS for line in lines):
+        return None
+    return _lettered(lines) or _boxed(lines) or _lettered(_cut(" ".join(lines)))
+
+
+def _lettered(lines: list[str]) -> _Options | None:
     texts: dict[str, str] = {}
     marked: list[str] = []
     chosen = ""
     for n, line in enumerate(lines):
-        if len(line) > _MAX_OPTION_CHARACTERS:
-            return None
         if n == len(lines) - 1 and (match := re.fullmatch(r"\(?([a-hA-H])[).]?", line)):
             chosen = texts.get(match[1].lower(), "")
             continue
@@ -227,7 +245,34 @@ def _options(answer: str) -> _Options | None:
     return _Options(texts, chosen or (marked[0] if len(marked) == 1 else ""))
 
 
+def _cut(line: str) -> list[str]:
+    """Cut a line of options with letters, such as “(A) red (B) blue”, before each of them."""
+    marks = quizzes.letters_of(line)
+    # “A: Hello. B: Hi.” is a talk.
+    cut = quizzes.cut_at_letters(line) if marks and marks[0]["closes"] else {}
+    return [f"{letter}) {text}" for letter, text in cut.items() if text]
+
+
+def _boxed(lines: list[str]) -> _Options | None:
+    """Read options with boxes: “☐ 5 mg”, “☒ 50 mg”; a list of dots alone is none."""
+    found = [match for line in lines if (match := _BOXED.fullmatch(line))]
+    if len(found) < max(2, len(lines)) or len(found) > len(string.ascii_lowercase):
+        return None
+    texts, right = {}, []
+    for letter, match in zip(string.ascii_lowercase, found, strict=False):
+        option = _OPTION.fullmatch(match["text"])
+        text = (option["text"] if option else match["text"]).strip()
+        texts[letter] = text
+        if match["box"] in _TICKED or match["box"][1:-1] in ("x", "X"):
+            right.append(text)
+    if len(right) == len(found):
+        return None
+    return _Options(texts, right[0] if len(right) == 1 else "")
+
+
 def _is_key(text: str) -> bool:
+    if _KEY_TO_ONE.fullmatch(text):
+        return True
     return (
         len(text) < _MAX_KEY_CHARACTERS
         and _KEY.fullmatch(text) is not None

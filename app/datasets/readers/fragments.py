@@ -7,7 +7,23 @@ from app.datasets.readers.grids import Seen
 from app.datasets.readers.signs import lowered, raised
 
 # Neither a tag nor its attributes go over another tag's beginning: each letter is looked at once.
-_TAG = re.compile(r"<(/?)([a-zA-Z][a-zA-Z0-9]*)(?:\s[^<>]*|/)?>")
+_TAG = re.compile(r"<(/?)([a-zA-Z][a-zA-Z0-9]*)(\s[^<>]*|/)?>")
+# “HR <b and RR> 20” has no tag: attributes have values, but for a few.
+_ATTRIBUTES = re.compile(
+    r"(?:\s+[\w:.-]+\s*=\s*(?:\"[^\"]*\"|'[^']*'|[^\s\"'=]+)|\s+(?:controls|checked|disabled|nowrap"
+    r"|hidden|reversed|selected|allowfullscreen|itemscope))*\s*/?",
+    re.IGNORECASE,
+)
+# Tags that nobody has to close; all others come in pairs.
+_ALONE_WORDS = "br hr img wbr input embed col p li td th tr dt dd"
+_PAIRED_WORDS = (
+    "a abbr article aside audio b bdi bdo big blockquote body button caption center cite code "
+    "colgroup del details dfn div dl em figcaption figure font footer form h1 h2 h3 h4 h5 h6 "
+    "head header html i iframe ins kbd label main mark math nav object ol option picture pre q "
+    "s samp script section select small span strike strong style sub summary sup svg table "
+    "tbody textarea tfoot thead time title tt u ul var video"
+)
+_ALONE, _PAIRED = frozenset(_ALONE_WORDS.split()), frozenset(_PAIRED_WORDS.split())
 _PARAGRAPHS = frozenset(
     {"p", "h1", "h2", "h3", "h4", "h5", "h6", "table", "ul", "ol", "dl", "blockquote"}
     | {"pre", "hr", "section"}
@@ -38,8 +54,19 @@ def sentences(place: str) -> dict[str, tuple[str, str]]:
 
 
 def is_marked_up(text: str) -> bool:
-    """Say whether a text has tags of HTML."""
-    return "<" in text and _TAG.search(text) is not None
+    """Say whether a text that may be either is HTML: “give <drug> 5 mg if a < b” is not."""
+    if "<" not in text:
+        return False
+    opened: set[str] = set()
+    for closes, written, attributes in _TAG.findall(text):
+        name = written.lower()
+        if name in _ALONE and not closes and _ATTRIBUTES.fullmatch(attributes):
+            return True
+        if name in _PAIRED and closes and name in opened:
+            return True
+        if name in _PAIRED and not closes and _ATTRIBUTES.fullmatch(attributes):
+            opened.add(name)
+    return False
 
 
 def seen_text(markup: str, seen: Seen, row: int) -> str:

@@ -18,8 +18,8 @@ Row = dict[str, Any]
 COLUMNS = ["question", "answer", "date"]
 # What Google's activity writes before what was asked, in the languages of its pages.
 _PROMPTED = (
-    "Prompted ", "Asked ", "Said ", "Eingegebener Prompt: ", "Prompt: ", "Gefragt: ",
-    "Requête : ", "Petición: ", "Prompt inserito: ", "Opdracht gegeven: ",
+    "Prompted ", "Asked ", "Said ", "Eingegebener Prompt: ", "Gab Folgendes ein: ", "Prompt: ",
+    "Gefragt: ", "Requête : ", "Petición: ", "Prompt inserito: ", "Opdracht gegeven: ",
 )  # fmt: skip
 # What is no question although something stands below it.
 _DONE = ("Created Gemini Canvas", "Used ", "Gave ", "Viewed ", "Visited ", "Selected ")
@@ -40,7 +40,19 @@ def sentences() -> dict[str, tuple[str, str]]:
             "{n} questions were asked with files, which are not in this export (first in entry "
             "{row}); look whether their answers make sense without them.",
         ),
+        "prompt": (
+            "1 question may begin with words of Google’s, such as “Prompted”, which are not known "
+            "in its language (entry {row}); look at it.",
+            "{n} questions may begin with words of Google’s, such as “Prompted”, which are not "
+            "known in their language (first in entry {row}); look at them.",
+        ),
     }
+
+
+def is_entry(row: Row) -> bool:
+    """Tell an entry of Google's activity, of whichever of its products."""
+    is_activity = isinstance(row.get("products"), list) or isinstance(row.get("safeHtmlItem"), list)
+    return {"title", "header"} <= row.keys() and is_activity
 
 
 def of_json(row: Row, seen: Seen, number: int) -> Row | LeftOut:
@@ -52,9 +64,13 @@ def of_json(row: Row, seen: Seen, number: int) -> Row | LeftOut:
         for item in (items if isinstance(items, list) else [])
         if isinstance(item, dict)
     ]
+    title = title.replace("\u00a0", " ")
     start = next((start for start in _PROMPTED if title.startswith(start)), "")
-    if not start and not any(answers):  # “Used Gemini”, “Gave feedback”
+    is_done = not any(answers) or title.startswith(_DONE)  # “Used Gemini”, “Gave feedback”
+    if (not start and is_done) or not _PRODUCTS.search(str(row.get("header"))):
         return LeftOut("notice")
+    if not start:
+        seen.add("prompt", number)
     return {
         "question": title.removeprefix(start).strip(),
         "answer": "\n\n".join(filter(None, answers)),

@@ -112,8 +112,11 @@ def _question(number: int, body: str, seen: Seen) -> Question:
     is_html = markup is None or markup[1].lower() in ("html", "moodle")
 
     def plain(text: str) -> str:
+        own = _MARKUP.match(text)  # answers may be written otherwise than the question
+        as_html = own[1].lower() in ("html", "moodle") if own else is_html
+        text = text[own.end() :] if own else text
         text = _ESCAPED.sub(lambda found: "\n" if found[1] == "n" else found[1], text)
-        if is_html and fragments.is_marked_up(text):
+        if as_html and fragments.is_marked_up(text):
             return fragments.seen_text(text, seen, number)
         return text.strip()
 

@@ -7,8 +7,10 @@ from typing import Any, BinaryIO, NoReturn, cast
 
 from pydantic_core import from_json
 
-from app.datasets.column_names import is_known_name
+from app.datasets.column_names import ROLES, is_known_name, plain
+from app.datasets.mapping import ColumnRole
 from app.datasets.readers import chat_exports
+from app.datasets.readers.grids import Seen
 from app.datasets.readers.unreadable import Unreadable
 from app.datasets.turns import are_turns
 
@@ -19,6 +21,9 @@ _MAX_WRAPPED_CHARACTERS = 128 * 1024**2
 _CHUNK_CHARACTERS = 1024**2
 # How programs call the parts of a file that holds several.
 _SPLITS = {"train", "training", "test", "testing", "validation", "valid", "val", "dev", "eval"}
+# How what there is to choose from is called, beside a question.
+_CHOICES = {"choices", "options", "answer_choices", "answer_options"}
+_MAX_AROUND = 4  # objects around the rows
 
 Row = dict[str, Any]
 
@@ -28,6 +33,72 @@ def _no_number(word: str) -> NoReturn:
 
 
 _decoder = json.JSONDecoder(parse_constant=_no_number)
+
+
+def sentences(place: str) -> dict[str, tuple[str, str]]:
+    """Return how to say what is not used; `place` is what rows are numbered by."""
+    return {
+        # JSON's readers take the last, and say nothing.
+        "doubled": (
+            f"In 1 place a name stands twice in an object, and the last of the two is used "
+            f"({place} {{row}}); look whether the other was meant.",
+            f"In {{n}} places a name stands twice in an object, and the last of the two is used "
+            f"(first in {place} {{row}}); look whether the others were meant.",
+        ),
+    }
+
+
+class _Doubled:
+    """Counts names that stand twice in an object, which no parser tells of by itself."""
+
+    def __init__(self, seen: Seen) -> None:
+        self.seen = seen
+        self.number = 0
+        self._decoder = json.JSONDecoder(object_pairs_hook=self._pairs)
+
+    def look(self, value: Any, written: str | bytes, number: int) -> None:
+        """Look closer where there are more names than the value has; quick where there are not.
+
+        Args:
+            value: What was read.
+            written: What it was read from.
+            number: Which line or entry this is.
+        """
+        num_colons = _num_colons(written)
+        try:
+            if num_colons == _num_names(value):
+                return
+            self.number = number
+            text = written if isinstance(written, str) else written.decode()
+            self._decoder.raw_decode(text.lstrip())
+        except (ValueError, RecursionError):
+            pass  # what is nested too deeply, or has a fault, is told by whoever reads it
+
+    def _pairs(self, pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        made = dict(pairs)
+        if len(made) < len(pairs):
+            self.seen.add("doubled", self.number)
+        return made
+
+
+def _num_colons(text: str | bytes) -> int:
+    """Count quotes with a colon behind them, as names have, and a few more within texts."""
+    if isinstance(text, bytes):
+        return text.count(b'":') + text.count(b'" :')
+    return text.count('":') + text.count('" :')
+
+
+def _num_names(value: Any) -> int:
+    parts = value
+    num = 0
+    if type(value) is dict:
+        num, parts = len(value), value.values()
+    elif type(value) is not list:
+        return 0
+    for part in parts:
+        if type(part) is dict or type(part) is list:
+            num += _num_names(part)
+    return num
 
 
 def is_jsonl(text: io.TextIOBase) -> bool:
@@ -63,12 +134,16 @@ def _without_comma(line: str) -> str:
     return line.strip().removesuffix(",")
 
 
-def read_jsonl(text: io.TextIOWrapper) -> Iterator[tuple[int, Row]]:
+def read_jsonl(text: io.TextIOWrapper, seen: Seen) -> Iterator[tuple[int, Row]]:
     """Yield each line's object with its line number; `text` stands at its start.
+
+    Args:
+        seen: Counts what is not used, by the keys of `sentences`.
 
     Raises:
         Unreadable: a line is no JSON, no object, too long or nested too deeply.
     """
+    doubled = _Doubled(seen)
     for number, line in enumerate(_lines(text), start=1):
         if len(line) > MAX_ENTRY_CHARACTERS:
             raise Unreadable(f"Line {number:,} is longer than 16 MB; split it or leave it out.")
@@ -79,7 +154,12 @@ def read_jsonl(text: io.TextIOWrapper) -> Iterator[tuple[int, Row]]:
             if not line.strip():
                 continue
             value = _by_the_letter(line, number)
-        yield number, _checked(value, number, _line_place)
+        row = _checked(value, number, _line_place)
+        # As many as there are names, nearly always: then none stands twice.
+        num_colons = line.count(b'":') if isinstance(line, bytes) else line.count('":')
+        if num_colons != len(row):
+            doubled.look(row, line, number)
+        yield number, row
 
 
 def _lines(text: io.TextIOWrapper) -> Iterator[bytes | str]:
@@ -113,16 +193,19 @@ def _entry_place(number: int) -> str:
     return f"Entry {number:,}"
 
 
-def read_json(text: io.TextIOBase) -> Iterator[tuple[int, Row]]:
+def read_json(text: io.TextIOBase, seen: Seen) -> Iterator[tuple[int, Row]]:
     """Yield the objects of a JSON list with their places in it, from 1.
 
     A file that is one object counts as its only list of objects, else as the only example.
+
+    Args:
+        seen: Counts what is not used, by the keys of `sentences`.
     """
     start = _skip_space(text)
     if start.character == "[":
-        yield from _Stream(text, start.line).entries()
+        yield from _Stream(text, start.line, seen).entries()
     else:
-        yield from _wrapped(text)
+        yield from _wrapped(text, seen)
 
 
 class _Start:
@@ -141,14 +224,16 @@ def _skip_space(text: io.TextIOBase) -> _Start:
 class _Stream:
     """A JSON list read in pieces; holds one entry and a chunk at a time."""
 
-    def __init__(self, text: io.TextIOBase, line: int) -> None:
+    def __init__(self, text: io.TextIOBase, line: int, seen: Seen) -> None:
         self.text = text
+        self.doubled = _Doubled(seen)
         self.buffer = ""
         self.position = 0
         self.line = line  # of `position`
         self.before = 1  # characters of its line before the buffer; the first is the bracket
         self.number = 1
         self.at_end = False
+        self.lists = _Lists()
 
     def entries(self) -> Iterator[tuple[int, Row]]:
         """Yield what is in the list, and in the lists behind it: some programs write one a line."""
@@ -162,8 +247,8 @@ class _Stream:
 
     def _list(self) -> Iterator[tuple[int, Row]]:
         while self._next() != "]":  # also behind a last comma
-            value = self._value()
-            yield self.number, _checked(value, self.number, self._place)
+            for value in self.lists.rows(self._value()):
+                yield self.number, _checked(value, self.number, self._place)
             self.number += 1
             character = self._next()
             if character not in (",", "]"):
@@ -221,6 +306,7 @@ class _Stream:
                 raise Unreadable(_bad_number(where, error)) from None
             if end - self.position > MAX_ENTRY_CHARACTERS:
                 raise Unreadable(self._too_long())
+            self.doubled.look(value, self.buffer[self.position : end], self.number)
             self._advance(end)
             return value
 
@@ -253,7 +339,35 @@ class _Stream:
         return position - newline if newline >= 0 else self.before + position + 1
 
 
-def _wrapped(text: io.TextIOBase) -> Iterator[tuple[int, Row]]:
+class _Lists:
+    """Entries that are lists: conversations, several rows, or the cells of one.
+
+    The first may have the names of the columns.
+    """
+
+    def __init__(self) -> None:
+        self.names: list[str] | None = None
+
+    def rows(self, value: Any) -> list[Any]:
+        """Return the rows of an entry; one that is no list is the only one."""
+        if not isinstance(value, list):
+            return [value]
+        if are_turns(value):
+            return [{"messages": value}]
+        if value and all(isinstance(each, dict) for each in value):
+            return value
+        if self.names is None:
+            words = [each for each in value if isinstance(each, str)]
+            self.names = []
+            if len(words) == len(set(words)) == len(value) and sum(map(is_known_name, words)) > 1:
+                self.names = words
+                return []
+        self.names += [f"Column {n + 1}" for n in range(len(self.names), len(value))]
+        cells = value + [""] * (len(self.names) - len(value))
+        return [dict(zip(self.names, cells, strict=True))]
+
+
+def _wrapped(text: io.TextIOBase, seen: Seen) -> Iterator[tuple[int, Row]]:
     text.seek(0)
     whole = text.read(_MAX_WRAPPED_CHARACTERS + 1)
     if len(whole) > _MAX_WRAPPED_CHARACTERS:
@@ -268,7 +382,7 @@ def _wrapped(text: io.TextIOBase) -> Iterator[tuple[int, Row]]:
         if not error.msg.startswith("Extra data"):
             raise Unreadable(_syntax(error.lineno, error.colno, error.msg)) from None
         # Objects that follow each other, each over several lines.
-        stream = _Stream(io.StringIO(whole), 1)
+        stream = _Stream(io.StringIO(whole), 1, seen)
         stream.before = 0
         yield from stream.sequence()
         return
@@ -276,16 +390,18 @@ def _wrapped(text: io.TextIOBase) -> Iterator[tuple[int, Row]]:
         raise Unreadable(_deep(f"The object in line {1 + whole.count(chr(10), 0, lead)}")) from None
     except ValueError as error:
         raise Unreadable(_bad_number("The object", error)) from None
+    doubled = _Doubled(seen)
+    doubled.look(value, whole, 1)
     for number, entry in enumerate(_entries(value), start=1):
         yield number, _checked(entry, number, _entry_place)
 
 
-def _entries(value: Any) -> list[Any]:
+def _entries(value: Any, num_around: int = 0) -> list[Any]:
     """Return the rows of an object that is a whole file; else it is the only one itself."""
     if not isinstance(value, dict):
         return [value]
     chat_exports.refuse_records(value)
-    if {"messages", "conversations"} & value.keys():
+    if {"messages", "conversations"} & value.keys() or _is_example(value):
         return [value]
     if splits := _splits(value):
         return splits
@@ -294,7 +410,47 @@ def _entries(value: Any) -> list[Any]:
     lists = {name: entries for name, entries in value.items() if _is_list_of_rows(entries)}
     if len(lists) == 1:
         return next(iter(lists.values()))
-    return _by_columns(value) or [value]
+    return _in_sections(lists) or _by_columns(value) or _inner(value, num_around) or [value]
+
+
+def _is_example(value: dict[str, Any]) -> bool:
+    """Tell one example, whose own lists are no rows, from an object around rows."""
+    roles = {ROLES.get(plain(name)) for name in value}
+    asks = any(
+        ROLES.get(plain(name)) is ColumnRole.QUESTION and isinstance(text, str)
+        for name, text in value.items()
+    )
+    is_choice = any(plain(name) in _CHOICES for name in value)
+    return asks and (ColumnRole.ANSWER in roles or is_choice)
+
+
+def _in_sections(lists: dict[str, list[Any]]) -> list[Any]:
+    """Return the rows of several lists of the same, such as `easy` and `hard`, or of the only one.
+
+    A column says which list a row is from.
+    """
+    known = {
+        name: {key for key in entries[0] if is_known_name(key)} for name, entries in lists.items()
+    }
+    known = {name: keys for name, keys in known.items() if keys}
+    if len(known) == 1:
+        return lists[next(iter(known))]
+    if not known or not set.intersection(*known.values()):
+        return []
+    return [{"section": name, **entry} for name in known for entry in lists[name]]
+
+
+def _inner(value: dict[str, Any], num_around: int) -> list[Any]:
+    """Return the rows within an object in this one, where there is one such alone."""
+    if num_around >= _MAX_AROUND or chat_exports.is_export(value):
+        return []
+    found = []
+    for part in value.values():
+        if isinstance(part, dict):
+            entries = _entries(part, num_around + 1)
+            if entries and entries[0] is not part:
+                found.append(entries)
+    return found[0] if len(found) == 1 else []
 
 
 def _is_list_of_rows(value: Any) -> bool:

@@ -284,6 +284,7 @@ _SENT = re.compile(
     re.IGNORECASE,
 )
 _HEADS = re.compile(r"\*?[^\W\d_][\w. -]{1,20}\s?:\*?(\s.*)?")
+_MORE_THAN = re.compile(r">[=≥]?[\d.,±+-]*\d")
 _BLOCKQUOTE = re.compile(
     r"<blockquote\b|<div[^<>]{0,200}\b(?:gmail_quote|appendonsend|divRplyFwdMsg|yahoo_quoted)",
     re.IGNORECASE,
@@ -292,14 +293,14 @@ _BLOCKQUOTE = re.compile(
 
 def _apart(body: str, number: int, seen: Seen) -> tuple[str, str]:
     """Divide a text into what is said and what is quoted of the mail before it."""
-    lines = body.split("\n")
+    lines = _with_blanks(body.split("\n"))
     said: list[str] = []
     quoted: list[str] = []
     is_older = False
     at = 0
     while at < len(lines):
         line = lines[at]
-        if line.startswith(">"):
+        if _is_quote(line):
             stripped = line[1:].removeprefix(" ")
             if stripped.startswith(">"):
                 is_older = True
@@ -325,7 +326,23 @@ def _apart(body: str, number: int, seen: Seen) -> tuple[str, str]:
 
 
 def _quotes(lines: list[str], at: int) -> bool:
-    return lines[at].startswith(">") or _history(lines, at) != 0
+    return _is_quote(lines[at]) or _history(lines, at) != 0
+
+
+def _is_quote(line: str) -> bool:
+    """Tell the mark of a quotation from “more than”: “>38 °C only” says something itself."""
+    return line.startswith(">") and _MORE_THAN.match(line) is None
+
+
+def _with_blanks(lines: list[str]) -> list[str]:
+    """Put a blank behind the marks of programs that write none, where a figure follows."""
+    shown: list[str] = []
+    has_none = False  # the line before is quoted, without a blank
+    for line in lines:
+        is_figure = _MORE_THAN.match(line) is not None
+        has_none = line.startswith(">") and (has_none if is_figure else line[1:2].strip() != "")
+        shown.append(f"> {line[1:]}" if is_figure and has_none else line)
+    return shown
 
 
 def _history(lines: list[str], at: int) -> int:
@@ -336,8 +353,8 @@ def _history(lines: list[str], at: int) -> int:
     for num in (1, 2):  # programs break such a line
         head = " ".join(each.strip() for each in lines[at : at + num])
         if head.endswith(":") and _WROTE.fullmatch(head):
-            following = next((each for each in lines[at + num :] if each.strip()), "")
-            return -num if following.startswith(">") else num
+            below = next((n for n in range(at + num, len(lines)) if lines[n].strip()), -1)
+            return -num if below >= 0 and _is_quote(lines[below]) else num
     if _FORWARDED.fullmatch(line):
         return 1
     if _OUTLOOK.fullmatch(line) and any(
@@ -352,7 +369,7 @@ def _rest(lines: list[str], at: int, quoted: list[str]) -> bool:
     while at < len(lines) and (not lines[at].strip() or _HEADS.fullmatch(lines[at].strip())):
         at += 1
     for place in range(at, len(lines)):
-        if _history(lines, place) or lines[place].startswith(">"):
+        if _quotes(lines, place):
             return True
         quoted.append(lines[place])
     return False

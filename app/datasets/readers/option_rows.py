@@ -4,13 +4,18 @@ The cell names it by its letter, by its number or by its words; what it means is
 rows together. A row of which that is not plain becomes no example.
 """
 
+import ast
+import contextlib
 import itertools
+import json
 import re
+import string
 from collections.abc import Iterable, Iterator
 from typing import Any, Literal, NamedTuple
 
 from app.datasets.column_names import ROLES, plain
 from app.datasets.mapping import ColumnRole, LeftOut, Options
+from app.datasets.readers import quizzes
 from app.datasets.readers.quizzes import with_options
 
 _OPTION = re.compile(
@@ -30,10 +35,15 @@ _RIGHT = (
 )
 _LISTS = frozenset({"choices", "options", "answer_choices", "answer_options"})
 _LETTERS = re.compile(r"\W*([a-h])\W*(?:(?:and|und|et|y|e|en)?\W*([a-h])\W*){0,7}", re.IGNORECASE)
+_TEXT_KEYS = ("text", "content", "value", "option", "choice", "answer")
+_LABEL_KEYS = ("label", "key", "letter", "id")
+_MAX_LISTED = 26
+_MAX_WRITTEN_OUT = 20_000
+_NAMED = re.compile(r".*_([a-h])|(?:option|answer|antwort) ?([a-h])")
 _NUM_LOOKED_AT = 200
 
 Row = dict[str, Any]
-Means = Literal["words", "letters", "from 0", "from 1"]
+Means = Literal["itself", "words", "letters", "from 0", "from 1"]
 
 
 class OptionColumns(NamedTuple):
@@ -43,6 +53,8 @@ class OptionColumns(NamedTuple):
     options: list[str]
     listed: str | None
     right: str
+    # The options are wrong ones alone: the right one is a text of its own and points at none.
+    are_wrong: bool = False
 
 
 class _Read(NamedTuple):
@@ -74,7 +86,13 @@ def option_columns(columns: Iterable[str]) -> OptionColumns | None:
     if right is None or len(asked) != 1 or not is_choice:
         return None
     only = listed[0] if listed and not options and not wrong else None
-    return OptionColumns(asked[0], [] if only else options + wrong, only, right)
+    are_wrong = not options and only is None
+    return OptionColumns(asked[0], [] if only else options + wrong, only, right, are_wrong)
+
+
+def offered(columns: Iterable[str]) -> list[str]:
+    """Return the columns that are called as options are, whether or not one says which is right."""
+    return [name for name in columns if len(plain(name)) > 1 and _OPTION.fullmatch(plain(name))]
 
 
 def kept_columns(columns: Iterable[str], found: OptionColumns) -> list[str]:
@@ -89,7 +107,9 @@ def rows(
     """Put into each row the right answer in its words, and the options as they are asked for."""
     read = (_read(number, row, found) for number, row in given)
     first = list(itertools.islice(read, _NUM_LOOKED_AT))
-    means = _meaning([one for one in first if one.right], is_listed=found.listed is not None)
+    means: Means | None = "itself"
+    if not found.are_wrong:
+        means = _meaning([one for one in first if one.right], is_listed=found.listed is not None)
     for one in itertools.chain(first, read):
         if isinstance(one.row, LeftOut):
             yield one.number, one.row
@@ -127,21 +147,66 @@ def _of_columns(row: Row, options: list[str]) -> tuple[list[str], list[str]]:
         text = row.get(name)
         # A blank column keeps its place: the fourth of three options is none.
         labels.append(next(filter(None, match.groups()), "") if match else "")
-        texts.append("" if text is None else str(text).strip())
+        texts.append("" if isinstance(text, list | dict | None) else str(text).strip())
     return labels, texts
 
 
 def _listed(value: Any) -> tuple[list[str], list[str]]:
-    """Read a list of options; an object of them by letters; or one of texts and labels."""
+    """Read the options of one cell: labels and texts, as long as each other; none if unreadable.
+
+    They are a list, an object by letters, one of texts and labels, a list of objects that have a
+    text and perhaps a label, or any of these written out as a text.
+    """
+    if isinstance(value, str):
+        value = _written_out(value.strip())
     if isinstance(value, dict) and isinstance(value.get("text"), list):
-        labels = value.get("label")
-        texts = [str(text).strip() for text in value["text"]]
-        named = [str(label).lower() for label in labels] if isinstance(labels, list) else []
-        return named if len(named) == len(texts) else [""] * len(texts), texts
-    if isinstance(value, dict):
-        return [str(key).lower() for key in value], [str(text).strip() for text in value.values()]
-    texts = [str(text).strip() for text in value] if isinstance(value, list) else []
-    return [chr(ord("a") + place) for place in range(len(texts))][:26], texts[:26]
+        labels, texts = value.get("label"), value["text"]
+        if not isinstance(labels, list) or len(labels) != len(texts):
+            labels = [""] * len(texts)
+    elif isinstance(value, dict):
+        labels, texts = list(value), list(value.values())
+    elif isinstance(value, list) and all(isinstance(each, dict) for each in value):
+        texts = [_first_of(each, _TEXT_KEYS) for each in value]
+        labels = [_first_of(each, _LABEL_KEYS) for each in value]
+        if not all(isinstance(label, str | int) for label in labels):
+            labels = list(string.ascii_lowercase)
+    else:
+        labels, texts = list(string.ascii_lowercase), value if isinstance(value, list) else []
+    if not all(isinstance(text, str | int | float) for text in texts):
+        return [], []  # a picture, or something of which nobody can say what it reads like
+    shown = _without_letters([str(text).strip() for text in texts[:_MAX_LISTED]])
+    return [str(label).strip().casefold() for label in labels[: len(shown)]], shown
+
+
+def _first_of(value: Row, keys: tuple[str, ...]) -> Any:
+    return next((value[key] for key in keys if value.get(key) is not None), None)
+
+
+def _written_out(text: str) -> Any:
+    """Read options that one text has: as JSON, as Python writes a list, with letters, in lines."""
+    if len(text) > _MAX_WRITTEN_OUT:
+        return []
+    if text[:1] in ("[", "{"):
+        with contextlib.suppress(ValueError, RecursionError):
+            return json.loads(text)
+        with contextlib.suppress(ValueError, SyntaxError, RecursionError, MemoryError):
+            found = ast.literal_eval(text)
+            # Without commas between them, as NumPy writes them, Python reads several as one.
+            return found if isinstance(found, dict) or len(found) > 1 else []
+        return []
+    if (marks := quizzes.letters_of(text)) and marks[0].start() == 0:
+        return quizzes.cut_at_letters(text)
+    between = next((sign for sign in "\n|;" if sign in text), None)
+    parts = [part.strip() for part in text.split(between)] if between else []
+    return [part for part in parts if part]
+
+
+def _without_letters(texts: list[str]) -> list[str]:
+    """Take the letters off options of which each begins with its own."""
+    marks = [mark for text in texts if (mark := quizzes.LETTERED.match(text))]
+    if len(texts) < 2 or len(marks) < len(texts) or not quizzes.are_in_order(marks):
+        return texts
+    return [text[mark.end() :].strip() for text, mark in zip(texts, marks, strict=True)]
 
 
 def _meaning(read: list[_Read], *, is_listed: bool) -> Means | None:
@@ -158,13 +223,16 @@ def _meaning(read: list[_Read], *, is_listed: bool) -> Means | None:
     if 0 in numbers:
         return "from 0"
     is_last = any(number == len(one.texts) for one in read for number in _numbers(one))
-    # Lists are counted from 0 where programs made them, and columns from 1 by people.
-    return "from 1" if is_last or not is_listed else "from 0"
+    # Columns are counted from 1 by people; lists by programs from 0 or from 1.
+    return "from 1" if is_last or not is_listed else None
 
 
 def _right(one: _Read, means: Means | None) -> list[str]:
     found: list[str] = []
     match means:
+        case "itself":
+            # What is right and wrong at once is a slip, of which nobody can say what was meant.
+            found = [one.right] if one.right not in one.texts else []
         case "words":
             found = _by_words(one)
         case "letters":
@@ -174,6 +242,8 @@ def _right(one: _Read, means: Means | None) -> list[str]:
             places = [number - first for number in _numbers(one)]
             is_within = all(0 <= place < len(one.texts) for place in places)
             found = [one.texts[place] for place in places] if is_within else []
+        case None if not _points(one.right):  # words are plain, whatever others mean
+            found = _by_words(one)
     return found if all(found) else []
 
 
@@ -181,9 +251,9 @@ def _by_words(one: _Read) -> list[str]:
     by_word = {text.casefold(): text for text in one.texts if text}
     if one.right.casefold() in by_word:
         return [by_word[one.right.casefold()]]
-    # Where columns have wrong answers alone, the right one stands in none of them.
-    if not any(one.labels) and one.right and not one.right.isdecimal():
-        return [one.right]
+    if not any(one.texts):
+        # Options that cannot be read: words say by themselves what is right, and a letter nothing.
+        return [] if _points(one.right) else [one.right]
     parts = [part.strip().casefold() for part in re.split(r"[;\n|]", one.right)]
     return [by_word[part] for part in parts] if all(part in by_word for part in parts) else []
 
@@ -192,7 +262,7 @@ def _by_letters(one: _Read) -> list[str]:
     labels = dict(zip(one.labels, one.texts, strict=False))
     if one.right.casefold() in labels:
         return [labels[one.right.casefold()]]
-    last = re.fullmatch(r".*_([a-h])|(?:option|answer|antwort) ?([a-h])", one.right.casefold())
+    last = _NAMED.fullmatch(one.right.casefold())
     letters = [letter for letter in (last.groups() if last else ()) if letter]
     if not letters and len(one.right) < 40 and _LETTERS.fullmatch(one.right):
         letters = re.findall(r"\b[a-h]\b", one.right.casefold())
@@ -201,6 +271,13 @@ def _by_letters(one: _Read) -> list[str]:
     if not {"a", "b"} <= labels.keys():  # they have numbers, or none
         labels = dict(zip("abcdefgh", one.texts, strict=False))
     return [labels[letter] for letter in letters] if set(letters) <= labels.keys() else []
+
+
+def _points(right: str) -> bool:
+    """Say whether a cell may point at an option and say nothing by itself."""
+    is_letter = len(right) < 40 and _LETTERS.fullmatch(right) is not None
+    named = _NAMED.fullmatch(right.casefold()) is not None
+    return not right or right.isdecimal() or is_letter or named
 
 
 def _numbers(one: _Read) -> list[int]:

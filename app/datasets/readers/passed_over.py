@@ -3,6 +3,7 @@
 from collections import Counter
 
 from app.core.sentences import counted
+from app.datasets.mapping import LEFT_OUT
 from app.datasets.readers import exports
 from app.datasets.readers.inspections import Inspection
 from app.datasets.readers.unreadable import Unreadable
@@ -24,6 +25,21 @@ def no_rows(inspection: Inspection) -> str:
             "This file has column names but no rows below them; add examples and upload it again."
         )
     return "This file has an empty list; add examples and upload it again."
+
+
+def none_usable(counts: Counter[str]) -> str:
+    """Say why no row of a file has anything in it, by the reasons for which rows were left out."""
+    reasons = [
+        counted(count, *LEFT_OUT[reason])
+        for reason, count in counts.most_common()
+        if reason != "blank"
+    ]
+    if not reasons:
+        return "This file has only empty cells; fill them, then upload it again."
+    return (
+        f"No row of this file can be used: {', '.join(reasons)}; correct them, then upload the file "
+        "again."
+    )
 
 
 def judge(inspection: Inspection, left_out: list[int]) -> None:
@@ -104,10 +120,10 @@ _PASSED_OVER = {
         "{n} rows do not say who speaks and were left out.",
     ),
     "not_text": (
-        "1 message is a picture or a sound and was left out; look whether what follows it still "
-        "makes sense.",
-        "{n} messages are pictures or sounds and were left out; look whether what follows them "
-        "still makes sense.",
+        "1 message is no text but a picture, a sound, a poll or a place, and was left out; look "
+        "whether what follows it still makes sense.",
+        "{n} messages are no text but pictures, sounds, polls or places, and were left out; look "
+        "whether what follows them still makes sense.",
     ),
     "total": (
         "1 row at the end is a total and was left out.",

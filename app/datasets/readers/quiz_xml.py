@@ -16,6 +16,7 @@ from app.datasets.readers.xml_stream import XmlStream
 
 _MAX_QUESTION_CHARACTERS = 4 * 1024**2
 _MAX_NODES = 20_000  # of a question
+_NO_UNITS = "3"  # Moodle's word for questions whose units are not asked for
 _PROLOG = re.compile(
     r"\s+|<\?[^>]{0,2000}\?>|<!--.{0,4000}?-->|<!DOCTYPE[^>\[]{0,1000}>", re.DOTALL
 )
@@ -215,6 +216,8 @@ def _moodle(node: _Node, number: int, seen: Seen) -> Question:
             question.right = [t for t, share in shares if share > 99.9 and "*" not in t]
             if len(question.right) > 1:
                 _take_first(question, seen)
+            if kind == "numerical":
+                question.right = [_with_unit(node, each, seen, number) for each in question.right]
         case "matching":
             pairs = []
             for part in node.children("subquestion"):
@@ -238,6 +241,28 @@ def _moodle_text(node: _Node | None, seen: Seen, number: int) -> str:
     if not as_typed and (fragments.is_marked_up(text) or "&" in text):
         return fragments.seen_text(text, seen, number)
     return text.strip()
+
+
+def _with_unit(node: _Node, figure: str, seen: Seen, number: int) -> str:
+    """Put the unit beside a figure: the one in which Moodle keeps the right answer."""
+    units = [
+        [
+            part.text().strip()
+            for name in ("unit_name", "multiplier")
+            for part in unit.children(name)
+        ]
+        for around in node.children("units")
+        for unit in around.children("unit")
+    ]
+    if not units:
+        return figure
+    own = [unit[0] for unit in units if len(unit) == 2 and unit[0] and _share(unit[1]) == 1]
+    shown = next((part.text().strip() for part in node.children("showunits")), "")
+    if not own or shown == _NO_UNITS:
+        seen.add("unit", number)
+        return figure
+    left = next((part.text().strip() for part in node.children("unitsleft")), "")
+    return f"{own[0]} {figure}" if left == "1" else f"{figure} {own[0]}"
 
 
 def _share(fraction: str) -> float:

@@ -5,6 +5,7 @@ A person says whether the options stand below the question: not at all, as a lis
 
 import hashlib
 import re
+import string
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -18,12 +19,23 @@ SENTENCES = {
         "1 question has several right answers, of which the first was taken.",
         "{n} questions have several right answers, of which the first was taken.",
     ),
+    "unit": (
+        "1 question has units that its answer does not say which of, so the figure stands alone; "
+        "look at question {row}.",
+        "{n} questions have units that their answers do not say which of, so the figures stand "
+        "alone (first question {row}).",
+    ),
 }
 # They say something of the options above them, and stay last.
 _LAST = re.compile(
     r"\b(all|none|both|neither|alle|keine?|toutes?|aucune?|todas?|ningun[oa]?|tutte|nessuna)\b",
     re.IGNORECASE,
 )
+# “A)”, “(b)”, “C.”, “1)” at the beginning of an option.
+LETTERED = re.compile(
+    r"(?<![^\s,;|/])(?P<opens>[(\[]?)(?P<letter>[A-Za-z1-9])(?:(?P<closes>[)\]])\s*|(?P<dot>[.:])\s+)"
+)
+_ORDERS = (string.ascii_lowercase, "123456789")
 Row = dict[str, Any]
 
 
@@ -113,3 +125,32 @@ def right_of(shares: Sequence[tuple[str, float]], *, is_several: bool = False) -
     if sum(share for _, share in shares if share > 0) > 98.9:
         return parts
     return []
+
+
+def letters_of(text: str) -> list[re.Match[str]]:
+    """Find where options begin in a text: all that are marked as the first is."""
+    marks = list(LETTERED.finditer(text))
+    return [mark for mark in marks if _sign(mark) == _sign(marks[0])]
+
+
+def cut_at_letters(text: str) -> dict[str, str]:
+    """Cut “A) 5 mg B) 50 mg” into its options; none where it could be cut in several ways."""
+    marks = letters_of(text)
+    # “A. Vitamin B. B. Vitamin C.” could.
+    if len(marks) < 2 or marks[0].start() != 0 or not are_in_order(marks):
+        return {}
+    ends = [mark.start() for mark in marks[1:]] + [len(text)]
+    return {
+        mark["letter"]: text[mark.end() : end].strip(" \t\r\n,;|/")
+        for mark, end in zip(marks, ends, strict=True)
+    }
+
+
+def are_in_order(marks: Sequence[re.Match[str]]) -> bool:
+    """Say whether the letters or figures of options are the first ones, in their order."""
+    letters = "".join(mark["letter"] for mark in marks).casefold()
+    return any(order.startswith(letters) for order in _ORDERS)
+
+
+def _sign(mark: re.Match[str]) -> str:
+    return f"{mark['opens']} {mark['closes'] or mark['dot']}"

@@ -14,7 +14,7 @@ from app.datasets.readers.document_files import open_document_file
 from app.datasets.readers.files import File
 from app.datasets.readers.inspections import Inspection, PreviewRow, ReadAs, new_inspection
 from app.datasets.readers.page_files import open_page
-from app.datasets.readers.passed_over import judge, no_rows, tell_passed_over
+from app.datasets.readers.passed_over import judge, no_rows, none_usable, tell_passed_over
 from app.datasets.readers.sniffing import sniff
 from app.datasets.readers.sources import Source, of_export, of_option_table
 from app.datasets.readers.text_files import open_text
@@ -128,7 +128,7 @@ def inspect(path: Path, read_as: ReadAs, report: Callable[[int], None]) -> Inspe
     }
     inspection.columns = [name for name in columns if name in filled or name not in source.unnamed]
     if not inspection.columns:
-        raise Unreadable("This file has only empty cells; fill them, then upload it again.")
+        raise Unreadable(none_usable(passed_over))
     for shown in inspection.preview:
         shown.values = {name: shown.values.get(name) for name in inspection.columns}
     blank = [] if inspection.is_document else [n for n in inspection.columns if n not in filled]

@@ -26,7 +26,9 @@ _TIMES = frozenset(
     | {"created_time", "original_arrival_time"}
 )
 _DATES = frozenset({"date", "time", "timestamp", "datetime", "date_time"})
-_THREADS = frozenset({"thread_id", "conversation_id", "chat_id", "channel", "channel_name", "chat"})
+_THREADS = frozenset(
+    {"thread", "thread_id", "conversation_id", "chat_id", "channel", "channel_name", "chat"}
+)
 _ASKED = frozenset({"question", "answer", "prompt", "completion"})
 
 
@@ -163,11 +165,12 @@ def _teams_message(number: int, row: Row, seen: Seen) -> Said:
     when = seconds_of(row["createdDateTime"])
     body, sender = row["body"], row.get("from")
     text = str(body.get("content") or "")
-    if str(body.get("contentType")).lower() == "html" or fragments.is_marked_up(text):
+    kind = str(body.get("contentType") or "").lower()
+    if kind == "html" or (kind != "text" and fragments.is_marked_up(text)):
         text = fragments.seen_text(text, seen, number)
     who = ""
-    for kind in ("user", "application", "emailAddress"):
-        part = sender.get(kind) if isinstance(sender, dict) else None
+    for sort in ("user", "application", "emailAddress"):
+        part = sender.get(sort) if isinstance(sender, dict) else None
         if isinstance(part, dict) and not who:
             who = str(part.get("displayName") or part.get("name") or "")
     identity = row.get("channelIdentity")
@@ -194,9 +197,10 @@ def skype_said(number: int, row: Row, seen: Seen) -> Iterator[Said]:
     for each in messages:
         when = seconds_of(each.get("originalarrivaltime"))
         text = str(each.get("content") or "")
-        if fragments.is_marked_up(text):
-            text = fragments.seen_text(text, seen, number)
         kind = str(each.get("messagetype") or "")
+        is_rich = kind.startswith("RichText") and ("<" in text or "&" in text)
+        if is_rich or (not kind and fragments.is_marked_up(text)):
+            text = fragments.seen_text(text, seen, number)
         is_said = kind in ("", "Text", "RichText", "RichText/Html")
         left_out = "" if is_said and text else "not_text" if "Media" in kind else "notice"
         who = str(each.get("displayName") or each.get("from") or "")

@@ -13,7 +13,9 @@ from app.datasets.readers import (
     encodings,
     exports,
     fragments,
+    gemini,
     json_rows,
+    model_chats,
     option_rows,
     tables,
 )
@@ -63,9 +65,12 @@ def open_text(file: File, read_as: ReadAs, stack: ExitStack) -> Source:
     return open_document(blocks, inspection, read_as)
 
 
+_OBJECT = re.compile(r"""\{\s*(?:["'}]|$|[\w$-]+\s*:)""")
+
+
 def _starts_json(start: str) -> bool:
-    # A text may begin with [a note] as well.
-    return start[0] == "{" or (
+    # A text may begin with [a note] as well, or with {a place} to fill.
+    return _OBJECT.match(start) is not None or (
         start[0] == "[" and start[1:].lstrip()[:1] in ("", *'{["]-0123456789tfn')
     )
 
@@ -93,22 +98,25 @@ def _open_exported_text(
 
 def _open_json(text: io.TextIOWrapper, inspection: Inspection, read_as: ReadAs) -> Source:
     objects: Iterator[tuple[int, dict[str, Any]]]
+    seen = Seen()
     if json_rows.is_jsonl(text):
-        inspection.format, objects = "jsonl", json_rows.read_jsonl(text)
+        inspection.format, objects = "jsonl", json_rows.read_jsonl(text, seen)
     else:
-        inspection.format, inspection.place, objects = "json", "entry", json_rows.read_json(text)
+        inspection.format, inspection.place = "json", "entry"
+        objects = json_rows.read_json(text, seen)
     first = next(objects, None)
     if first is None:
         return Source(inspection, iter(()))
     if chat_exports.holds_messages(first[1]):
         inspection.pause_minutes = read_as.pause_minutes
-    seen = Seen()
     objects = itertools.chain([first], objects)
     rows = chat_exports.opened(objects, read_as.pause_minutes, seen)
     if not read_as.as_it_stands and (choice := option_rows.option_columns(first[1])):
         inspection.options = read_as.options
         rows = option_rows.rows(rows, choice, read_as.options)
-    said = fragments.sentences(inspection.place)
+    place = inspection.place
+    said = {**gemini.sentences(), **fragments.sentences(place), **model_chats.sentences(place)}
+    said |= json_rows.sentences(place)
     return Source(inspection, telling(rows, inspection, lambda: seen.sentences(said)))
 
 

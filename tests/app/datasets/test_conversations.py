@@ -8,6 +8,7 @@ from app.core.errors import Invalid
 from app.core.models import ExampleKind
 from app.datasets.conversations import assemble
 from app.datasets.mapping import LEFT_OUT, LeftOut, Mapping
+from app.datasets.notes import Notes, sentences
 from app.datasets.proposals import propose
 from app.datasets.readers.inspections import Inspection
 
@@ -133,3 +134,56 @@ def test_conversations_are_proposed_where_a_key_repeats() -> None:
     # An id of its own in each row says nothing about conversations.
     single = [{"case": str(n), "question": "A?", "answer": "B"} for n in range(3)]
     assert propose(inspection(single)).mapping.column_roles["case"] == "ignore"
+
+
+def test_a_row_of_a_conversation_may_not_be_learned() -> None:
+    columns = {"t": "key", "who": "speaker", "said": "text", "train": "weight"}
+    mapping = Mapping.model_validate({"columns": columns})
+
+    def turns(*said: tuple[str, str, Any]) -> list[dict[str, Any]]:
+        return [{"t": 1, "who": who, "said": text, "train": flag} for who, text, flag in said]
+
+    rows = turns(("user", "A?", 0), ("bot", "WRONG", 0), ("user", "B?", 1), ("bot", "5 mg", 1))
+    expected = [("user", "A?"), ("assistant", "WRONG", 0), ("user", "B?"), ("assistant", "5 mg")]
+    assert made(mapping, rows) == [(2, expected)]
+    # Of a turn half of which is not to be learned, nothing is; then nothing is left.
+    rows = turns(("user", "A?", ""), ("bot", "WRONG", "0"), ("bot", "5 mg", "1"))
+    assert made(mapping, rows) == [(2, "not_learned"), (3, "not_learned"), (4, "not_learned")]
+    notes = Notes()
+    rows += turns(("user", "B?", ""), ("bot", "6 mg", ""))
+    numbered = list(enumerate(rows, start=2))
+    [only] = list(assemble(mapping, lambda: iter(numbered), notes))
+    assert isinstance(only.messages, list)
+    assert [turn.get("weight", 1) for turn in only.messages] == [1, 0, 1, 1]
+    assert sentences(notes.found, "line") == [
+        "1 row is one turn together with an answer that is not to be learned, or is that answer. "
+        "Nothing of the turn is learned (line 4)."
+    ]
+
+
+def test_a_question_with_its_answer_in_a_conversation_may_not_be_learned() -> None:
+    mapping = Mapping.model_validate(
+        {"columns": {"c": "key", "q": "question", "a": "answer", "weight": "weight"}}
+    )
+    rows = [
+        {"c": 1, "q": "One?", "a": "WRONG", "weight": "0"},
+        {"c": 1, "q": "Two?", "a": "2", "weight": "1"},
+        {"c": 2, "q": "Three?", "a": "WRONG", "weight": "0"},
+    ]
+    turns = [("user", "One?"), ("assistant", "WRONG", 0), ("user", "Two?"), ("assistant", "2")]
+    assert made(mapping, rows) == [(2, turns), (4, "not_learned")]
+
+
+@pytest.mark.parametrize(
+    "columns", [("conversation_id", "role", "message"), ("conversation_id", "question", "answer")]
+)
+def test_what_says_which_rows_are_learned_is_proposed_in_conversations_too(
+    columns: tuple[str, str, str],
+) -> None:
+    rows = [
+        dict(zip((*columns, "train"), ("c1", who, "B", "0"), strict=True))
+        for who in ("user", "assistant")
+    ]
+    proposal = propose(inspection(rows))
+    assert proposal.mapping.column_roles["train"] == "weight"
+    assert "“train” says which rows are learned: 0 means not." in proposal.why

@@ -8,7 +8,7 @@ import pytest
 from app.datasets.conversations import assemble
 from app.datasets.mapping import LeftOut, Mapping, apply, tools_of
 from app.datasets.notes import Notes, sentences
-from app.datasets.turns import Noted, is_seen, unknown_roles
+from app.datasets.turns import Noted, are_turns, is_seen, unknown_roles
 
 CHAT = Mapping.model_validate({"columns": {"m": "messages"}})
 JOINED = Mapping.model_validate(
@@ -100,6 +100,63 @@ def test_only_pictures_and_sounds_are_called_so(part: Any, reason: str) -> None:
     assert found.reason == reason
 
 
+@pytest.mark.parametrize(
+    "turns",
+    [
+        [{"type": "human", "content": "Hi"}, {"type": "ai", "content": "Yes"}],
+        [
+            {"type": "human", "data": {"content": "Hi"}},
+            {"type": "ai", "data": {"content": [{"type": "text", "text": "Yes"}]}},
+        ],
+    ],
+)
+def test_turns_of_langchain_say_by_their_type_who_speaks(turns: list[Any]) -> None:
+    assert made(*turns) == ([HI, YES], set())
+    assert are_turns(turns)
+    assert not are_turns([{"type": "function", "function": {"name": "f"}}])
+    call = {"type": "ai", "content": "", "tool_calls": [{"name": "f", "args": {"a": 1}, "id": "1"}]}
+    messages, _ = made(HI, call, {"type": "tool", "content": "ok", "tool_call_id": "1"}, YES)
+    function = {"name": "f", "arguments": '{"a": 1}'}
+    assert messages[1]["tool_calls"] == [{"id": "1", "type": "function", "function": function}]
+
+
+def test_cells_that_are_lists_of_answers_or_have_parts() -> None:
+    noted: Noted = set()
+    row = {"q": "Dose?", "a": ["5 mg"]}
+    assert apply(PLAIN, row, noted) == [turn("user", "Dose?"), turn("assistant", "5 mg")]
+    assert noted == set()
+    assert apply(PLAIN, {**row, "a": ["", "5 mg", 6]}, noted)[1]["content"] == "5 mg"
+    assert noted == {("alternative", "")}
+    assert apply(PLAIN, {**row, "a": []}) == LeftOut("empty_answer")
+    assert apply(PLAIN, {**row, "a": [["x"]]}) == LeftOut("nested")
+    assert apply(PLAIN, {**row, "q": ["x", "y"]}) == LeftOut("nested")
+    parts = [{"type": "text", "text": "Be"}, {"type": "text", "text": " kind."}]
+    assert apply(PLAIN, {**row, "a": parts}) == LeftOut("nested")
+    told = Mapping.model_validate({"columns": {"s": "system", "m": "messages"}})
+    assert apply(told, {"s": parts, "m": [HI, YES]}) == [turn("system", "Be kind."), HI, YES]
+    picture = [{"type": "image", "source": "x"}]
+    assert apply(told, {"s": picture, "m": [HI, YES]}) == LeftOut("not_text")
+
+
+def test_a_part_that_is_a_thought_is_no_answer() -> None:
+    parts = [{"text": "50 mg, perhaps", "thought": True}, {"text": "5 mg", "thought": False}]
+    messages, noted = made(HI, {"role": "model", "parts": parts})
+    assert messages[1] == turn("assistant", "5 mg", reasoning_content="50 mg, perhaps")
+    assert noted == {("reasoning", "")}
+
+
+def test_a_call_in_a_turn_of_its_own_obeys_its_flag_and_names_its_fields() -> None:
+    call = {"from": "function_call", "value": '{"name": "f", "arguments": {}}'}
+    turns = [HI, {**call, "weight": 0, "mood": "sure"}, turn("tool", "ok"), YES]
+    messages, noted = made(*turns)
+    assert messages[1]["weight"] == 0
+    assert noted == {("turn_key", "mood")}
+    called = {"name": "f", "arguments": "{}"}
+    expected = [{"type": "function", "function": called}]
+    assert made(HI, call, YES)[0][1] == turn("assistant", "", tool_calls=expected)
+    assert made(HI, {"from": "function_call", "value": ""}, YES)[0] == LeftOut("tools")
+
+
 @pytest.mark.parametrize("flag", ["weight", "train", "trainable", "loss", "mask"])
 @pytest.mark.parametrize("value", [0, 0.0, "0", False, "false", "No"])
 def test_flags_that_say_no_are_obeyed(flag: str, value: Any) -> None:
@@ -153,6 +210,48 @@ def test_words_that_stand_for_nothing_are_not_joined_on(word: str) -> None:
     assert apply(meant, row) == [turn("system", word), turn("user", f"Hi\n\n{word}"), YES]
     # Where a text has to be, the word is one: “N/A” may be the right answer.
     assert apply(JOINED, row | {"a": word}) == [HI, turn("assistant", word)]
+
+
+ANSWERS = Mapping.model_validate({"columns": {"q": "question", "a": "answer", "b": "answer"}})
+PLAIN = Mapping.model_validate({"columns": {"q": "question", "a": "answer"}})
+
+
+@pytest.mark.parametrize("word", ["nan", "N/A", "null\u200b", "NaN.", "(none)", "<empty>", "[]"])
+def test_a_word_for_nothing_is_joined_to_no_answer_and_counted_where_it_stands_alone(
+    word: str,
+) -> None:
+    noted: Noted = set()
+    given = {"q": "Dose?", "a": "5 mg", "b": word}
+    assert apply(ANSWERS, given, noted)[1] == turn("assistant", "5 mg")
+    assert noted == {("placeholder", word)}
+    assert apply(ANSWERS, given | {"a": word})[0] == "empty_answer"
+    for alone in ({"q": "Dose?", "a": word}, {"q": word, "a": "5 mg"}):
+        noted.clear()
+        made_of = apply(PLAIN, alone, noted)
+        assert [each["content"] for each in made_of] == list(alone.values())
+        assert noted == {("placeholder_alone", word)}
+        meant = PLAIN.model_copy(update={"placeholders": True})
+        noted.clear()
+        assert (apply(meant, alone, noted), noted) == (made_of, set())
+
+
+def test_words_for_nothing_in_conversations_and_pairs_of_answers() -> None:
+    notes = Notes()
+    columns = {"k": "key", "q": "question", "a": "answer", "b": "answer"}
+    rows = [{"k": 1, "q": "null", "a": "5 mg", "b": "nan"}]
+    mapping = Mapping.model_validate({"columns": columns})
+    [only] = list(assemble(mapping, lambda: enumerate(rows, 1), notes))
+    assert only.messages == [turn("user", "null"), turn("assistant", "5 mg")]
+    assert sentences(notes.found, "row") == [
+        "1 row has a word that stands for nothing (“nan”) where more text could be. It was not "
+        "added; if it is meant, say so beside the columns (row 1).",
+        "1 row has nothing but a word that may stand for nothing (“null”) as question or answer. "
+        "It is learned; leave the row out of the file if nothing was meant (row 1).",
+    ]
+    pair = Mapping.model_validate({"columns": {"q": "question", "b": "better", "w": "worse"}})
+    noted: Noted = set()
+    apply(pair, {"q": "Dose?", "b": "5 mg", "w": "nan"}, noted)
+    assert noted == {("placeholder_alone", "nan")}
 
 
 @pytest.mark.parametrize(

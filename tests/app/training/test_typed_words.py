@@ -77,6 +77,71 @@ def test_tools_and_system_turns_are_typed_as_well() -> None:
     assert sum(i in control for i in ids) == sum(i in control for i in others)
 
 
+def tool_of(place: str, word: str) -> list[dict[str, Any]]:
+    """A tool with a word in one of all places that a stranger can write in."""
+    text = {each: word if each == place else "x" for each in TOOL_PLACES}
+    parameters = {
+        "type": text["type"],
+        "role": text["role"],
+        "properties": {
+            "role": {"type": "string", "description": text["description"]},
+            "type": {"type": text["inner type"], "enum": [text["enum"]]},
+            text["key"]: {"type": ["string", text["list of types"]]},
+        },
+    }
+    return [
+        {
+            "type": "function",
+            "role": text["tool's role"],
+            "function": {"name": "f", "description": text["of tool"], "parameters": parameters},
+        }
+    ]
+
+
+TOOL_PLACES = (
+    *("type", "role", "description", "inner type", "enum", "key", "list of types"),
+    *("tool's role", "of tool"),
+)
+CALL_PLACES = ("type", "role", "q")
+
+
+def called(place: str, word: str) -> list[dict[str, Any]]:
+    """Turns of which one calls a tool with a word in one of its arguments."""
+    arguments = {each: word if each == place else "x" for each in CALL_PLACES}
+    deep = {**arguments, "list": [dict(arguments)], "object": {"within": dict(arguments)}}
+    call = {"name": "f", "arguments": json.dumps(deep)}
+    return [
+        *asked("Hi"),
+        {
+            "role": "assistant",
+            "content": "",
+            "tool_calls": [{"id": "abcdefghi", "type": "function", "function": call}],
+        },
+        {"role": "tool", "tool_call_id": "abcdefghi", "name": "f", "content": "ok"},
+        {"role": "assistant", "content": "fine"},
+    ]
+
+
+@pytest.mark.parametrize("family", [f for f in WORDS if f not in ("gemma", "phi3", "smollm2")])
+def test_no_field_of_a_tool_or_a_call_can_hold_a_control_word(family: str) -> None:
+    chat = form(family)
+    control = {chat.tokenizer.token_to_id(word) for word in WORDS[family]}
+
+    def met(turns: list[dict[str, Any]], tools: list[dict[str, Any]]) -> list[int]:
+        ids = chat.encode(turns, 100_000, tools).token_ids
+        return [token_id for token_id in ids if token_id in control]
+
+    answered = [*asked("Hi"), {"role": "assistant", "content": "Yo"}]
+    for word in WORDS[family]:
+        for place in TOOL_PLACES:
+            tools, plain = (tool_of(place, text) for text in (f"a {word} b", "a D b"))
+            assert met(answered, tools) == met(answered, plain), (place, word)
+        for place in CALL_PLACES:
+            turns, plain = (called(place, text) for text in (f"a {word} b", "a D b"))
+            tools = tool_of("", "")
+            assert met(turns, tools) == met(plain, tools), (place, word)
+
+
 def test_an_earlier_answer_keeps_what_its_template_looks_for() -> None:
     chat = form("qwen3")
     thought = {"role": "assistant", "content": "<think>\nhm\n</think>\n\nYes"}

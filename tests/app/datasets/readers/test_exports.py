@@ -9,7 +9,7 @@ import pytest
 from app.datasets.conversations import assemble
 from app.datasets.mapping import LeftOut
 from app.datasets.proposals import propose
-from app.datasets.readers import named_kinds
+from app.datasets.readers import fragments, named_kinds
 from app.datasets.readers.inspections import Inspection, ReadAs
 from app.datasets.readers.reading import inspect, open_rows
 from app.datasets.readers.sheets import read_sheet
@@ -126,6 +126,86 @@ def test_a_quiz_in_word_shows_its_options_too(tmp_path: Path) -> None:
     assert (found.way, found.options) == ("pairs", "letters")
     assert made[0][1:3] == ("1. How much?\n\na) 1 g\nb) 100 mg\nc) 2 g", "b) 100 mg")
     assert rows(tmp_path, files.docx(body))[1][0][1:3] == ("1. How much?", "100 mg")
+
+
+def test_answers_of_gift_may_be_written_otherwise_than_the_question(tmp_path: Path) -> None:
+    quiz = (
+        "How much?{\n=[html]<p>5&nbsp;mg</p>#good\n~[markdown]50 **mg**\n}\n\n"
+        "::T::[html]<p>When?</p>{=[plain]at <b> or 8 ~[moodle]<b>never</b>}\n\n"
+        "[markdown]Which? {=[HTML] <i>this</i> ~that}\n\n"
+        "Pairs. {=[html]<b>cat</b> -> [html]<b>Katze</b> =dog -> Hund}\n"
+    )
+    _, made = rows(tmp_path, quiz)
+    assert [row[1:] for row in made] == [
+        ("How much?", "5 mg"),
+        ("When?", "at <b> or 8"),
+        ("Which?", "this"),
+        ("Pairs.", "cat: Katze\ndog: Hund"),
+    ]
+
+
+def test_figures_of_moodle_have_their_unit(tmp_path: Path) -> None:
+    def question(more: str) -> str:
+        return (
+            '<question type="numerical"><questiontext><text>Dose?</text></questiontext>'
+            f'<answer fraction="100"><text>5</text></answer>{more}</question>'
+        )
+
+    def unit(name: str, times: str) -> str:
+        return f"<unit><multiplier>{times}</multiplier><unit_name>{name}</unit_name></unit>"
+
+    units = f"<units>{unit('g', '0.001')}{unit('mg', '1')}</units>"
+    quiz = [
+        *(units, units + "<unitsleft>1</unitsleft>", "", units + "<showunits>3</showunits>"),
+        f"<units>{unit('g', '0.001')}</units>",
+    ]
+    found, made = rows(tmp_path, f"<quiz>{''.join(map(question, quiz))}</quiz>")
+    assert [row[2] for row in made] == ["5 mg", "mg 5", "5", "5", "5"]
+    assert found.warnings[-1] == (
+        "2 questions have units that their answers do not say which of, so the figures stand "
+        "alone (first question 4)."
+    )
+
+
+@pytest.mark.parametrize(
+    ("lines", "right"),
+    [
+        (("☐ 1 g", "☒ 100 mg", "☐ 2 g"), "100 mg"),
+        (("○ 1 g", "● 100 mg", "○ 2 g"), "100 mg"),
+        (("[ ] 1 g", "[x] 100 mg", "[ ] 2 g"), "100 mg"),
+        (("( ) 1 g", "(x) 100 mg", "( ) 2 g"), "100 mg"),
+        (("☐ a) 1 g", "☑ b) 100 mg", "☐ c) 2 g"), "100 mg"),
+        (("☐ 1 g", "☐ 100 mg", "☐ 2 g"), "options"),
+        (("☒ 1 g", "☒ 100 mg", "☐ 2 g"), "options"),
+        (("(A) 1 g (B) 100 mg * (C) 2 g",), "100 mg"),
+        (("(A) 1 g (B) 100 mg (C) 2 g",), "options"),
+        (("a) 1 g b) 100 mg", "c) 2 g", "Key: 1B"), "100 mg"),
+        # None of these are options.
+        (("● 1 g", "● 100 mg", "● 2 g"), "● 1 g\n\n● 100 mg\n\n● 2 g"),
+        (("As (A) and (B) say.",), "As (A) and (B) say."),
+        (("Room: 3B",), "Room: 3B"),
+        (("See: 3B", "and Room: 3B"), "See: 3B\n\nand Room: 3B"),
+    ],
+)
+def test_options_in_word_with_boxes_and_in_one_line(
+    tmp_path: Path, lines: tuple[str, ...], right: str
+) -> None:
+    asked = ("How much?", *lines, "Who asks?", "The nurse.", "When?", "At noon.", "Where?", "Here.")
+    _, made = rows(tmp_path, files.docx("".join(map(files.paragraph, asked))), way="pairs")
+    assert (made[0] if right == "options" else made[0][2]) == right
+    assert [row[2] for row in made[1:]] == ["The nurse.", "At noon.", "Here."]
+
+
+def test_options_without_a_key_propose_no_answer(tmp_path: Path) -> None:
+    table = "question,option1,option2,option3\nHow much?,1 g,100 mg,2 g\nWhen?,never,at noon,\n"
+    found, _ = rows(tmp_path, table)
+    proposal = propose(found)
+    roles = {column.name: column.role.value for column in proposal.mapping.columns}
+    assert roles == {"question": "question"} | dict.fromkeys(table.split(",")[1:3], "ignore") | {
+        "option3": "ignore"
+    }
+    assert not proposal.is_sure
+    assert "no column says which of them is right" in proposal.why
 
 
 def test_moodle_xml(tmp_path: Path) -> None:
@@ -337,6 +417,10 @@ def test_whatsapp_of_android_with_the_month_first(tmp_path: Path) -> None:
         "2026-03-27, 08:00 - {}: {}",
         "[27/03/2026, 8:00:00\u202fAM] {}: {}",
         "27.3.2026 8.00 - {}: {}",
+        "2026. 3. 27. 오전 8:00, {} : {}",
+        "[2026. 3. 27. 오전 8:00:11] {}: {}",
+        "2026년 3월 27일 오전 8:00, {} : {}",
+        "2026/3/27 上午8:00 - {}: {}",
     ],
 )
 def test_dates_of_whatsapp_in_many_languages(tmp_path: Path, line: str) -> None:
@@ -348,6 +432,40 @@ def test_dates_of_whatsapp_in_many_languages(tmp_path: Path, line: str) -> None:
         ("Desk", "Um acht.", "2026-03-27 08:00"),
     ]
     assert propose(found).why.endswith("Choose below who gives the answers.")
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        "<Mídia oculta>",
+        "‹Mídia oculta>",
+        "<メディアは含まれていません>",
+        "<Без медиафайлов>",
+        "IMG-20270101-WA0001.jpg (file attached)",
+        "IMG-20270101-WA0001.jpg (file attached)\nLook at this rash",
+        "Look at this \u200e<attached: 0001-PHOTO.jpg>",
+        "POLL:\nWhich day?\nOPTION: Mon (2 votes)\nOPTION: Tue (0 votes)",
+        "UMFRAGE:\nWelcher Tag?\nOPTION: Mo (2 Stimmen)",
+        "location: https://maps.google.com/?q=1,2",
+        "Standort: https://maps.google.com/?q=1,2",
+        "Café Mond (Am Markt 1): https://foursquare.com/v/4b0587a6f964a",
+        "live location shared",
+    ],
+)
+def test_what_whatsapp_writes_for_pictures_polls_and_places_is_left_out(
+    tmp_path: Path, message: str
+) -> None:
+    line = "1/5/27, 9:0{} AM - {}: {}"
+    said = [("Ana", "When?"), ("Desk", message), ("Desk", "5 mg if <40 kg, see https://x.org")]
+    text = "\n".join(line.format(n, *each) for n, each in enumerate(said))
+    found, made = rows(tmp_path, text)
+    assert [row if row == "not_text" else row[2] for row in made] == [
+        "When?", "not_text", "5 mg if <40 kg, see https://x.org",
+    ]  # fmt: skip
+    assert found.warnings == [
+        "1 message is no text but a picture, a sound, a poll or a place, and was left out; look "
+        "whether what follows it still makes sense."
+    ]
 
 
 def test_a_person_may_read_a_chat_as_a_text(tmp_path: Path) -> None:
@@ -371,6 +489,68 @@ def test_teams_as_a_table_with_html(tmp_path: Path) -> None:
         ["u: When do\nvisits end?", "a: At eight."],
         ["u: And today?", "a: At 10³⁰."],
     ]
+
+
+DOSE = "Give <drug> 5 mg if HR <b and RR> 20, weight <kg> or p <s>."
+
+
+@pytest.mark.parametrize(
+    ("text", "is_html"),
+    [
+        (DOSE, False),
+        ("a <b and c> d </b>", False),
+        ("x <b> y", False),
+        ("<drug>", False),
+        ("<b>x</b>", True),
+        ("one<br>two", True),
+        ('<a href="x?a=1&b=2">y</a>', True),
+        ("<p>one", True),
+        ("<P CLASS=x>one", True),
+        ("<ol reversed><li>x</ol>", True),
+    ],
+)
+def test_a_text_is_html_by_tags_that_there_are(text: str, is_html: bool) -> None:
+    assert fragments.is_marked_up(text) == is_html
+
+
+def test_text_of_teams_is_no_html(tmp_path: Path) -> None:
+    def message(number: int, who: str, kind: str, content: str) -> dict[str, Any]:
+        return {
+            "id": str(number), "messageType": "message",
+            "createdDateTime": f"2027-01-05T09:0{number}:00Z",
+            "from": {"user": {"displayName": who}},
+            "body": {"contentType": kind, "content": content},
+        }  # fmt: skip
+
+    said = [
+        message(1, "Ana", "text", "If <b>x</b> <kg and age> 3?"),
+        message(2, "Desk", "text", DOSE),
+        message(3, "Desk", "html", "<p>Or <b>x</b> &lt;kg&gt;</p>"),
+    ]
+    _, made = rows(tmp_path, json.dumps(said))
+    assert [row[2] for row in made] == ["If <b>x</b> <kg and age> 3?", DOSE, "Or x <kg>"]
+    old = [
+        {"messagetype": "Text", "displayName": "Ana", "content": "a <b>b</b>"},
+        {"messagetype": "RichText", "displayName": "Ana", "content": 'Hi <ss type="x">(:</ss>'},
+    ]
+    _, made = rows(tmp_path, json.dumps({"conversations": [{"MessageList": old, "id": "1"}]}))
+    assert [row[2] for row in made] == ["a <b>b</b>", "Hi (:"]
+
+
+def test_a_table_of_messages_with_their_threads(tmp_path: Path) -> None:
+    table = (
+        "Sender,Time,Message,Thread\n"
+        "user,2027-01-05 09:05,What about <drug name>?,1\n"
+        f'agent,2027-01-05 09:06,"{DOSE}",1\n'
+    )
+    assert talk(tmp_path, table) == [["u: What about <drug name>?", f"a: {DOSE}"]]
+    # A column that is called so has no turns in it.
+    more = table.replace("Thread", "Conversation")
+    assert talk(tmp_path, more) == talk(tmp_path, table)
+    twice = "\n".join(
+        f"{line},{'Session' if n == 0 else 'a'}" for n, line in enumerate(table.splitlines())
+    )
+    assert talk(tmp_path, twice) == talk(tmp_path, table)
 
 
 def test_teams_of_microsoft_graph_comes_newest_first(tmp_path: Path) -> None:
@@ -519,6 +699,25 @@ def test_history_as_outlook_writes_it(tmp_path: Path) -> None:
     assert rows(tmp_path, exports.eml(body))[1][0][-2:] == ("At eight.", "Wann?")
 
 
+@pytest.mark.parametrize(
+    ("body", "said", "quoted"),
+    [
+        ("Give it if\n>38 °C only.\n\n> Which?\n>> old", "Give it if\n>38 °C only.", "Which?"),
+        (">=38.5 and\n>2 times\n>\n> When?", ">=38.5 and\n>2 times", "When?"),
+        ("Yes.\n>Which dose?\n>5 mg?\n>10 mg?", "Yes.", "Which dose?\n5 mg?\n10 mg?"),
+        ("Yes.\n\n> Which?\n>38 °C only.", "Yes.\n\n>38 °C only.", "Which?"),
+    ],
+)
+def test_more_than_a_figure_is_no_quotation(
+    tmp_path: Path, body: str, said: str, quoted: str
+) -> None:
+    head = (
+        "From: Ana <a@x.org>\nTo: desk@x.org\nSubject: Fever\nDate: Mon, 5 Jan 2026 08:00:00 +0000"
+    )
+    _, made = rows(tmp_path, f"{head}\n\n{body}\n")
+    assert made[0][-2:] == (said, quoted)
+
+
 def test_lines_that_a_program_broke_are_joined(tmp_path: Path) -> None:
     body = "At \neight \nsharp.\n\n> When \n> do visits\n> end?\n-- \nDesk\n"
     mail = exports.eml(body, Content_Type="text/plain; charset=utf-8; format=flowed")
@@ -579,6 +778,107 @@ def test_open_webui_shows_the_branch_that_was_seen_last(tmp_path: Path) -> None:
     assert only_turns(made) == [("user", "How much?"), ("assistant", "100 mg")]
 
 
+def chatgpt(*messages: tuple[str, Any], **more: Any) -> str:
+    """A chat of ChatGPT of turns that follow each other; a text, or the content."""
+    nodes: dict[str, Any] = {"0": {"id": "0", "parent": None, "message": None}}
+    for number, (who, content) in enumerate(messages, start=1):
+        role, _, recipient = who.partition(" to ")
+        said = {"content_type": "text", "parts": [content]} if type(content) is str else content
+        message = {"author": {"role": role}, "content": said, "recipient": recipient or "all"}
+        message["metadata"] = {"is_visually_hidden_from_conversation": bool(said.pop("hid", False))}
+        nodes[str(number)] = {"id": "n", "parent": str(number - 1), "message": message}
+    return json.dumps(
+        [{"title": "T", "mapping": nodes, "current_node": str(len(messages)), **more}]
+    )
+
+
+def test_chatgpt_without_what_is_for_tools_and_with_its_thoughts(tmp_path: Path) -> None:
+    thoughts = {"content_type": "thoughts", "thoughts": [{"summary": "s", "content": "weighing"}]}
+    about = {"content_type": "user_editable_context", "user_profile": "I am a nurse"}
+    chat = chatgpt(
+        ("system", ""),
+        ("user", about),
+        ("user", {"content_type": "text", "parts": ["hidden"], "hid": True}),
+        ("user", "How much?"),
+        ("assistant", thoughts),
+        ("assistant", {"content_type": "reasoning_recap", "content": "Thought for 2s"}),
+        ("assistant to browser", {"content_type": "code", "text": "search('x')"}),
+        ("tool", {"content_type": "tether_browsing_display", "result": "x"}),
+        ("tool", {"content_type": "tether_quote", "text": "quoted"}),
+        (
+            "assistant",
+            '5 mg \ue200cite\ue202turn0search1\ue201. Of \ue200entity\ue202["drug", '
+            '"Aspirin"]\ue201, \ue203so\ue204 they say【12†source】; see † below.',
+        ),
+    )
+    found, made = rows(tmp_path, chat)
+    assert made[0][0] == [
+        {"role": "user", "content": ["How much?"]},
+        {"role": "tool", "content": {"content_type": "tether_quote", "text": "quoted"}},
+        {
+            "role": "assistant",
+            "content": ["5 mg. Of Aspirin, so they say; see † below."],
+            "reasoning_content": "weighing",
+        },
+    ]
+    assert found.warnings == [
+        "In 2 places of chats what the model said to a tool, or what a program did with one, was "
+        "left out (first in entry 1); look whether the answers make sense without it.",
+        "1 answer refers to sources by signs of the program, which were left out (entry 1).",
+        "2 turns have a person’s standing instructions or what the program remembers, and were "
+        "left out (first in entry 1).",
+    ]
+
+
+def claude(*turns: dict[str, Any]) -> str:
+    return json.dumps([{"uuid": "1", "name": "n", "chat_messages": list(turns)}])
+
+
+def test_claude_with_files_thoughts_and_the_answer_shown_last(tmp_path: Path) -> None:
+    unsupported = "\n```\nThis block is not supported on your current device yet.\n```\n"
+    text = {"type": "text", "text": "5 mg"}
+    first = {"uuid": "a", "sender": "human", "text": "How much?", "parent_message_uuid": "0"}
+    first["attachments"] = [{"file_name": "a.txt", "extracted_content": "20 kg"}]
+    first["files"] = [{"file_name": "scan.png"}, {"file_name": "a.txt"}]
+    old = {"uuid": "b", "sender": "assistant", "text": "50 mg", "parent_message_uuid": "a"}
+    new = {"uuid": "c", "sender": "assistant", "parent_message_uuid": "a"}
+    new |= {"text": f"5 mg{unsupported}more", "content": [
+        {"type": "thinking", "thinking": "hm"}, text, {"type": "tool_use", "name": "artifacts"},
+        {"type": "tool_result", "content": []}, {"type": "text", "text": "more"},
+    ]}  # fmt: skip
+    found, made = rows(tmp_path, claude(first, old, new))
+    assert made[0][0] == [
+        {"role": "human", "content": "How much?\n\na.txt:\n20 kg"},
+        {"role": "assistant", "content": "5 mg\n\nmore", "reasoning_content": "hm"},
+    ]
+    assert found.warnings == [
+        "In 1 place of a chat what the model said to a tool, or what a program did with one, was "
+        "left out (entry 1); look whether the answer makes sense without it.",
+        "1 question was asked with a file, which is not in this export (entry 1); look whether "
+        "its answer makes sense without it.",
+    ]
+    # Of an older export, which has the text alone.
+    del new["content"], first["attachments"], first["files"]
+    assert only_turns(rows(tmp_path, claude(first, old, new))[1])[1] == ("assistant", "5 mg\nmore")
+
+
+def test_open_webui_has_thoughts_folded_away_in_answers(tmp_path: Path) -> None:
+    said = (
+        '<details type="reasoning" done="true" duration="2">\n<summary>Thought</summary>\n'
+        "&gt; hm &lt;5\n&gt; yes\n</details>\n"
+        '<details type="tool_calls" done="true" result="&quot;a > b&quot;">\n'
+        "<summary>Tool</summary>\n</details>\n5 mg\n<details>\nmore\n</details>"
+    )
+    turns = [{"role": "user", "content": "How much?"}, {"role": "assistant", "content": said}]
+    found, made = rows(tmp_path, json.dumps([{"id": "a", "chat": {"messages": turns}}]))
+    assert made[0][0][1] == {
+        "role": "assistant",
+        "content": "5 mg\n<details>\nmore\n</details>",
+        "reasoning_content": "hm <5\nyes",
+    }
+    assert found.warnings[0].startswith("In 1 place of a chat what the model said to a tool")
+
+
 def test_gemini_of_ai_studio_with_its_thoughts(tmp_path: Path) -> None:
     chat = exports.chunked(
         ("user", "How much?"), ("thought", "Hm."), ("model", "100"), ("model", "mg")
@@ -599,6 +899,29 @@ def test_gemini_of_google_takeout(tmp_path: Path) -> None:
         ("How much?", "100 mg", "2026-03-27T08:00:00Z"),
         "notice",
     ]
+
+
+def test_google_takeout_in_other_words(tmp_path: Path) -> None:
+    activity = [
+        {"header": "Gemini Apps", "title": "Gab Folgendes ein: Wie viel?", "time": "x",
+         "safeHtmlItem": [{"html": "<p>100&nbsp;mg</p>"}]},
+        {"header": "Gemini Apps", "title": "Used an assistant feature", "time": "x"},
+        {"header": "Gemini Apps", "title": "Used a canvas", "time": "x",
+         "safeHtmlItem": [{"html": "<p>a page</p>"}]},
+        {"header": "Search", "title": "Asked x", "products": ["Search"],
+         "safeHtmlItem": [{"html": "<p>a page</p>"}]},
+        {"header": "Gemini Apps", "title": "Kysyi: Paljonko?", "time": "x",
+         "safeHtmlItem": [{"html": "<p>100 mg</p>"}]},
+    ]  # fmt: skip
+    found, made = rows(tmp_path, json.dumps(activity))
+    assert made == [
+        ("Wie viel?", "100 mg", "x"), "notice", "notice", "notice",
+        ("Kysyi: Paljonko?", "100 mg", "x"),
+    ]  # fmt: skip
+    assert found.warnings[-1] == (
+        "3 rows are notices of the program, which nobody said, and were left out."
+    )
+    assert found.warnings[0].startswith("1 question may begin with words of Google’s")
 
 
 def test_gemini_of_google_takeout_as_a_web_page(tmp_path: Path) -> None:
@@ -876,6 +1199,35 @@ def test_wrong_answers_beside_a_right_one(tmp_path: Path) -> None:
     assert listed == "Who?\n\n- nobody\n- the cook\n- the nurse"
 
 
+@pytest.mark.parametrize(
+    "table",
+    [
+        "question,answer,incorrect_answer\nHow many mg?,1,2\nHow much?,2,5\n",
+        "question,correct_answer,distractor1,distractor2\nHow many mg?,1,2,3\nHow much?,2,3,1\n",
+        "Question,Correct,Wrong 1,Wrong 2\nHow many mg?,1,2,3\nHow much?,2,1,3\n",
+    ],
+)
+def test_a_figure_beside_wrong_answers_is_itself_the_right_one(tmp_path: Path, table: str) -> None:
+    expected = [("How many mg?", "1"), ("How much?", "2")]
+    assert rows(tmp_path, table)[1] == expected
+    num_wrong = table.partition("\n")[0].count(",") - 1
+    more = f"What?,5 mg{',50 mg' * num_wrong}\nWhich?,5{',5' * num_wrong}\n"
+    # Words among figures change nothing; what is right and wrong at once is no answer.
+    assert rows(tmp_path, table + more)[1] == [*expected, ("What?", "5 mg"), "options"]
+
+
+def test_figures_and_words_as_right_answers_of_json(tmp_path: Path) -> None:
+    wrong = {"distractor1": "50", "distractor2": "500"}
+    lines = [{"question": asked, "correct_answer": text, **wrong} for asked, text in ("Q5", "Rx")]
+    assert rows(tmp_path, files.jsonl(lines))[1] == [("Q", "5"), ("R", "x")]
+
+
+def test_a_file_all_of_whose_rows_are_left_out_says_why(tmp_path: Path) -> None:
+    line = {"question": "Dose?", "choices": ["5", "50"], "answer": "C"}
+    with pytest.raises(Unreadable, match="1 question has options and does not say which is right"):
+        rows(tmp_path, files.jsonl([line]))
+
+
 def test_a_right_answer_that_is_not_plain_is_left_out(tmp_path: Path) -> None:
     table = "question,option a,option b,correct\nWho?,I,you,A\nWhy?,x,y,Z\nHow?,p,q,\nIf?,r,,B\n"
     found, made = rows(tmp_path, table)
@@ -904,6 +1256,78 @@ def test_options_in_lists_of_json(tmp_path: Path, row: Any) -> None:
     lines = [{"question": asked, **row(n, texts)} for asked, texts, n in CHOICES]
     _, made = rows(tmp_path, files.jsonl(lines))
     assert made == [(asked, texts[n]) for asked, texts, n in CHOICES]
+
+
+@pytest.mark.parametrize(
+    ("options", "right"),
+    [
+        ('["never", "at noon", "at eight"]', "C"),
+        ("['never', 'at noon', 'at eight']", "2"),
+        ("['never', \"at noon\", 'at eight']", "at eight"),
+        ('{"A": "never", "B": "at noon", "C": "at eight"}', "C"),
+        ("A) never B) at noon C) at eight", "C"),
+        ("(a) never, (b) at noon, (c) at eight", "(c)"),
+        ("A. never\nB. at noon\nC. at eight", "C"),
+        ("1) never 2) at noon 3) at eight", "3"),
+        ("never\nat noon\nat eight", "C"),
+        ("never;at noon;at eight", "at eight"),
+        ("never | at noon | at eight", "C"),
+    ],
+)
+def test_options_in_one_cell_of_a_table(tmp_path: Path, options: str, right: str) -> None:
+    first = "0" if right == "2" else "a" if right != "at eight" else "x"
+    cells = [
+        json.dumps(text)[1:-1].replace('\\"', '""').replace("\\n", "\n") for text in (options,)
+    ]
+    table = f'question,options,answer\nWhen?,"{cells[0]}",{right}\nIf?,"x;y;z",{first}\n'
+    assert rows(tmp_path, table)[1][0] == ("When?", "at eight")
+    listed = rows(tmp_path, table, options="list")[1][0][0]
+    assert listed == "When?\n\n- never\n- at noon\n- at eight"
+
+
+@pytest.mark.parametrize(
+    "choices",
+    [
+        [{"label": "A", "text": "5"}, {"label": "B", "text": "50"}],
+        [{"text": "5"}, {"text": "50"}],
+        [{"key": "A", "value": "5"}, {"key": "B", "value": "50"}],
+        ["A. 5", "B. 50"],
+        ["(A) 5", "(B) 50"],
+    ],
+)
+def test_options_that_are_objects_or_begin_with_letters(tmp_path: Path, choices: Any) -> None:
+    lines = [{"question": f"{key}?", "choices": choices, "answerKey": key} for key in "BA"]
+    assert rows(tmp_path, files.jsonl(lines))[1] == [("B?", "50"), ("A?", "5")]
+
+
+@pytest.mark.parametrize("right", ["A", "(b)", "2", "option a", "A, C", "answer_b"])
+@pytest.mark.parametrize(
+    "options", ["5 mg", "A. Vitamin B. B. Vitamin C.", "[5 mg", "['5 mg' '50 mg']", ""]
+)
+def test_a_letter_at_options_that_cannot_be_read_is_no_answer(
+    tmp_path: Path, options: str, right: str
+) -> None:
+    table = f'question,options,answer\nDose?,"{options}","{right}"\nWhen?,"{options}",at noon\n'
+    assert rows(tmp_path, table)[1] == ["options", ("When?", "at noon")]
+
+
+@pytest.mark.parametrize("choice", [{"picture": "a.png"}, {"text": ["x"]}, None, ["x"]])
+def test_an_option_that_is_no_text_is_never_written_out(tmp_path: Path, choice: Any) -> None:
+    lines = [
+        {"question": "Which?", "choices": [choice, choice], "answerKey": "B"},
+        {"question": "Which?", "choices": ["5", "50"], "answerKey": "B"},
+    ]
+    assert rows(tmp_path, files.jsonl(lines))[1] == ["options", ("Which?", "50")]
+
+
+def test_numbers_of_options_that_may_be_counted_from_0_or_from_1(tmp_path: Path) -> None:
+    lines = [{"question": "Dose?", "choices": ["5", "50", "500"], "answer": 1}]
+    lines.append({"question": "When?", "choices": ["a", "b", "c"], "answer": 2})
+    table = files.jsonl(lines)
+    with pytest.raises(Unreadable, match="2 questions have options and do not say"):
+        rows(tmp_path, table)
+    first = files.jsonl([{"question": "If?", "choices": ["x", "y"], "answer": 0}])
+    assert rows(tmp_path, table + first)[1] == [("Dose?", "50"), ("When?", "c"), ("If?", "x")]
 
 
 def test_a_list_of_questions_comes_back_with_the_columns_it_had(tmp_path: Path) -> None:

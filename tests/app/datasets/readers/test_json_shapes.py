@@ -8,16 +8,20 @@ import pytest
 
 from app.datasets.mapping import Mapping, apply
 from app.datasets.readers.inspections import ReadAs
-from app.datasets.readers.reading import open_rows
+from app.datasets.readers.reading import inspect, open_rows
 from app.datasets.readers.unreadable import Unreadable
 
 ROWS = [{"question": f"Q{n}?", "answer": f"A{n}."} for n in range(3)]
 
 
-def rows(folder: Path, content: str) -> list[Any]:
+def write(folder: Path, content: str) -> Path:
     path = folder / "file"
     path.write_text(content)
-    with open_rows(path, ReadAs()) as source:
+    return path
+
+
+def rows(folder: Path, content: str) -> list[Any]:
+    with open_rows(write(folder, content), ReadAs()) as source:
         return [row for _, row in source.rows]
 
 
@@ -33,6 +37,13 @@ SHAPES = {
         {key: {str(n): row[key] for n, row in enumerate(ROWS)} for key in ROWS[0]}, indent=1
     ),
     "an object around a list": json.dumps({"made": "today", "data": ROWS}),
+    "objects around a list": json.dumps({"ok": True, "data": {"page": 1, "items": ROWS}}, indent=1),
+    "objects around a list in one line": json.dumps({"result": {"data": {"items": ROWS}}}),
+    "a list beside lists of something else": json.dumps({"rows": ROWS, "tags": [{"name": "x"}]}),
+    "lists of cells below their names": json.dumps(
+        [list(ROWS[0])] + [list(row.values()) for row in ROWS]
+    ),
+    "lists of rows": json.dumps([ROWS[:2], ROWS[2:]]),
 }
 
 
@@ -45,6 +56,68 @@ def test_parts_of_a_file_stay_told_apart(tmp_path: Path) -> None:
     found = rows(tmp_path, json.dumps({"train": ROWS[:2], "test": ROWS[2:]}))
     splits = ["train", "train", "test"]
     assert found == [{"split": one, **row} for one, row in zip(splits, ROWS, strict=True)]
+
+
+def test_lists_of_an_object_are_sections(tmp_path: Path) -> None:
+    found = rows(tmp_path, json.dumps({"easy": ROWS[:2], "hard": ROWS[2:], "by": "us"}))
+    sections = ["easy", "easy", "hard"]
+    assert found == [{"section": one, **row} for one, row in zip(sections, ROWS, strict=True)]
+
+
+def test_lists_of_cells_without_names_and_of_turns(tmp_path: Path) -> None:
+    found = rows(tmp_path, json.dumps([["A?", "1"], ["B?"], ["C?", 3, "x"]]))
+    assert found == [
+        {"Column 1": "A?", "Column 2": "1"},
+        {"Column 1": "B?", "Column 2": ""},
+        {"Column 1": "C?", "Column 2": 3, "Column 3": "x"},
+    ]
+    turns = [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Yes"}]
+    assert rows(tmp_path, json.dumps([turns, turns])) == [{"messages": turns}] * 2
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        {"question": "Q?", "answer": "A", "sources": [{"name": "x"}]},
+        {"id": 1, "case": {"question": "Q?", "answer": "A", "tags": [{"name": "x"}]}},
+    ],
+)
+def test_lists_within_an_example_are_no_rows(row: Any, tmp_path: Path) -> None:
+    assert rows(tmp_path, json.dumps(row, indent=1)) == [row]
+    choice = {"question": "Q?", "choices": [{"label": "A", "text": "5"}], "answerKey": "A"}
+    assert rows(tmp_path, json.dumps(choice)) == [{"question": "Q?", "answer": "5"}]
+
+
+@pytest.mark.parametrize(
+    ("content", "first", "count"),
+    [
+        ('[{"q": "A?", "a": "1", "a": "2"}]', "entry 1", 1),
+        (
+            '{"q": "A", "a": "2"}\n{"q" : "B", "a" : "1", "a" : "2"}\n{"a": "1", "a": "2"}',
+            "line 2",
+            2,
+        ),
+        ('{"rows": [{"q": "A?", "a": "1", "a": "2"}], "n": 1}', "entry 1", 1),
+        ('{"q": "A",\n"a": "2"}\n{"q": "B", "a": {"x": 1, "x": 2}}', "entry 2", 1),
+        (json.dumps([{"q": 'He said: "a": 1', "a": "2"}, {"a": ['":', 'b" : c']}]), "", 0),
+    ],
+)
+def test_a_name_that_stands_twice_is_said(
+    content: str, first: str, count: int, tmp_path: Path
+) -> None:
+    found = inspect(write(tmp_path, content), ReadAs(), lambda rows: None)
+    said = [one for one in found.warnings if "stands twice" in one]
+    assert len(said) == (count > 0)
+    assert not said or (first in said[0] and (count == 1) == ("In 1 place" in said[0]))
+
+
+@pytest.mark.parametrize("text", ["{dose} is 5 mg", "{{name}} asks\n", "{a place} here"])
+def test_a_text_that_begins_with_a_brace_is_no_json(text: str, tmp_path: Path) -> None:
+    paragraphs = f"{text}\n\nThe ward is open from eight to noon.\n\nRing twice, please.\n"
+    with open_rows(write(tmp_path, paragraphs), ReadAs()) as source:
+        assert source.inspection.format == "text"
+    with pytest.raises(Unreadable, match="is not valid JSON"):
+        rows(tmp_path, "{question: 'A?'}")
 
 
 def test_rows_by_id(tmp_path: Path) -> None:
