@@ -7,7 +7,7 @@ row (`header_row`).
 import itertools
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -88,6 +88,7 @@ def with_header(
     has_header: bool | None = None,
     groups: Iterable[tuple[int, int, int]] = (),
     dropped: Iterable[int] = (),
+    judged: Callable[[Iterator[Numbered], int], Iterator[Numbered]] | None = None,
 ) -> Rows:
     """Find the row with the columns' names; the rows below it follow.
 
@@ -97,6 +98,7 @@ def with_header(
         has_header: Without a number: the first row has them, or none has.
         groups: Merged cells that span columns: row, first and last column.
         dropped: Places of columns that are left out.
+        judged: Given the rows below the names and how many names there are; takes out some.
     """
     head = _first(rows, header_row or 0)
     filled = [
@@ -113,7 +115,8 @@ def with_header(
     spans = [(row, left, right) for row, left, right in groups if right > left]
     table = _Table(head, filled, spans, place, set(dropped))
     found = table.chosen(header_row, has_header)
-    return table.rows(found, rows, is_wished=header_row is not None or has_header is not None)
+    is_wished = header_row is not None or has_header is not None
+    return table.rows(found, rows, judged, is_wished=is_wished)
 
 
 def _first(rows: Iterator[Numbered], number: int) -> list[Numbered]:
@@ -280,7 +283,14 @@ class _Table:
             return _combined(texts, self.texts[found.lower], self._spans_of(found.first))
         return texts
 
-    def rows(self, found: _Found, rest: Iterator[Numbered], *, is_wished: bool) -> Rows:
+    def rows(
+        self,
+        found: _Found,
+        rest: Iterator[Numbered],
+        judged: Callable[[Iterator[Numbered], int], Iterator[Numbered]] | None,
+        *,
+        is_wished: bool,
+    ) -> Rows:
         warnings: list[str] = []
         if found.first is None:
             first = self.texts[found.num_above]
@@ -308,7 +318,9 @@ class _Table:
                 f"{self.place} is an example, say below that there are none (0)."
             )
         names, unnamed = _names(header, warnings, found.first is not None)
-        body = itertools.chain(self.head[begins:], rest)
+        body: Iterator[Numbered] = itertools.chain(self.head[begins:], rest)
+        if judged is not None:
+            body = judged(body, len(names))
         kept = [n for n in range(len(names)) if n not in self.dropped]
         hidden = [names[n] for n in range(len(names)) if n in self.dropped and header[n]]
         if hidden:

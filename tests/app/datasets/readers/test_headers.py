@@ -1,6 +1,7 @@
 """The header is where it is: below titles, in two rows, above hints, or where a person says."""
 
 import io
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -240,6 +241,41 @@ def test_rows_without_their_last_cells_are_not_joined(tmp_path: Path) -> None:
     found = read(tmp_path, csv("question|answer|note", *lines))
     assert found.num_rows == 8
     assert found.warnings == []
+
+
+@pytest.mark.parametrize("sign", ["|", "\t", ";", ","])
+def test_a_row_whose_text_may_go_on_in_the_next_line_is_left_out(tmp_path: Path, sign: str) -> None:
+    rest = {8: "not more than twice a day", 20: "or\r\n\r\nafter meals", 33: "Total: 1 row"}
+    lines = [
+        f"{n}{sign}Where is room {n}?{sign}Upstairs.\r\n{rest.get(n, '')}".rstrip()
+        for n in range(40)
+    ]
+    found = read(tmp_path, csv(sign.join(("id", "question", "answer")), *lines))
+    texts, reasons = made(tmp_path, found)
+    assert [text[0] for text in texts] == [
+        f"Where is room {n}?" for n in range(40) if n not in (8, 20)
+    ]
+    assert Counter(reasons) == {"broken_row": 5, "empty_question": 1}
+    assert "5 rows may be parts of texts with line breaks" in found.warnings[0]
+
+
+def test_half_a_question_is_not_learned(tmp_path: Path) -> None:
+    lines = [f"Where is room {n}?|Upstairs." for n in range(40)]
+    lines[9] = "May it be taken\r\nwith food?|No."
+    lines[20] = "Who pays?"  # a question without an answer breaks nothing
+    texts, reasons = made(tmp_path, read(tmp_path, csv("question|answer", *lines)))
+    assert [question for question, _ in texts] == [
+        f"Where is room {n}?" for n in range(40) if n not in (8, 9, 20)
+    ]
+    assert Counter(reasons) == {"broken_row": 3, "empty_answer": 1}
+
+
+def test_a_break_within_a_middle_cell_of_a_single_row(tmp_path: Path) -> None:
+    lines = [f"Where is room {n}?|Upstairs.|Ann" for n in range(40)]
+    lines[9] = "Where is room 9?|Give 5 mg\r\nTwice a day.|Ann"
+    texts, reasons = made(tmp_path, read(tmp_path, csv("question|answer|by", *lines)))
+    assert len(texts) == 39
+    assert reasons == ["broken_row", "broken_row"]
 
 
 def test_line_ends_within_cells_are_written_as_everywhere(tmp_path: Path) -> None:
