@@ -21,7 +21,12 @@ from app.datasets.readers.xml_stream import XmlStream
 _DAMAGED = "This Word document is damaged; open it in Word, save it again and upload that."
 # Deleted or moved away, and said; or never shown.
 _DELETED = frozenset({"del", "moveFrom"})
-_SKIPPED = frozenset({"Fallback", "instrText", "delText", "rt", "sectPr", *_DELETED})
+# How a text looked before a change that was tracked: it no longer does.
+_FORMER = frozenset(
+    {"rPrChange", "pPrChange", "sectPrChange", "numberingChange"}
+    | {"tblPrChange", "tblPrExChange", "tblGridChange", "trPrChange", "tcPrChange"}
+)
+_SKIPPED = frozenset({"Fallback", "instrText", "delText", "rt", "sectPr", *_DELETED, *_FORMER})
 _MAX_NOTES_CHARACTERS = 16 * 1024**2
 # Where symbol fonts have their signs.
 _PRIVATE = re.compile("[\uf000-\uf0ff]")
@@ -103,8 +108,12 @@ class _Styles(_Word):
         self.looks: dict[str, _Look] = {}
         self.id = ""
         self.in_style = False
+        self.skipping = 0
 
     def start(self, name: str, attributes: dict[str, str]) -> None:
+        if self.skipping or name in _FORMER:
+            self.skipping += 1
+            return
         value = attributes.get("val", "")
         if name == "style":
             self.id, self.in_style = attributes.get("styleId", ""), True
@@ -124,7 +133,9 @@ class _Styles(_Word):
                 self.looks[self.id] = after
 
     def end(self, name: str) -> None:
-        if name == "style":
+        if self.skipping:
+            self.skipping -= 1
+        elif name == "style":
             self.in_style = False
 
     def finish(self) -> None:

@@ -394,6 +394,35 @@ def test_word_keeps_what_its_reader_sees(tmp_path: Path, body: str, expected: st
     assert [row.values["answer"] for row in found.preview] == [expected]
 
 
+def changed(before: str) -> str:
+    """How a text looked before a change that was tracked."""
+    return f'<w:rPrChange w:id="1" w:author="x"><w:rPr>{before}</w:rPr></w:rPrChange>'
+
+
+def test_how_text_looked_before_a_tracked_change_says_nothing(tmp_path: Path) -> None:
+    raised, struck = '<w:vertAlign w:val="{}"/>', "<w:strike/>"
+    texts = [
+        run("10") + run("3", raised.format("superscript") + changed("")) + run("/µl"),
+        run("10") + run("4", raised.format("superscript") + changed(raised.format("baseline"))),
+        run("2", changed(raised.format("superscript"))) + run(" mg"),
+        run("5 mg", changed(struck)) + run(" 50 mg", struck + changed("")),
+        run("shown", changed("<w:vanish/>")) + run(" HIDDEN", "<w:vanish/>" + changed("")),
+        run("g", changed('<w:rFonts w:ascii="Symbol"/>')),
+    ]
+    former = "<w:pPr><w:pPrChange><w:pPr>{}</w:pPr></w:pPrChange></w:pPr>"
+    heading = former.format('<w:outlineLvl w:val="0"/><w:numPr/><w:pStyle w:val="berschrift1"/>')
+    cells = "".join(f"<w:p>{heading}{text}</w:p>" for text in texts)
+    body = files.paragraph("What?", "berschrift1") + cells
+    found = read(tmp_path, files.docx(body), way="pairs")
+    assert [row.values["answer"] for row in found.preview] == [
+        "10³/µl\n\n10⁴\n\n2 mg\n\n5 mg\n\nshown\n\ng"
+    ]
+    assert found.warnings == [
+        "In 1 place text is struck out and was left out (paragraph 5).",
+        "In 1 place text is hidden and was left out (paragraph 6).",
+    ]
+
+
 def test_what_word_hides_is_counted(tmp_path: Path) -> None:
     odd = '<w:r><w:sym w:font="Wingdings" w:char="F021"/></w:r>'
     body = "".join(
