@@ -83,10 +83,7 @@ def _written(frame: _Frame) -> str:  # noqa: PLR0912 - one a kind of part
     get, base = frame.get, frame.get("e")
     match frame.tag:
         case "f":
-            above, below = get("num"), get("den")
-            if vulgar := signs.VULGAR.get(f"{above}/{below}"):
-                return vulgar
-            return f"{bracketed(above)}/{bracketed(below)}"
+            return fraction(get("num"), get("den"))
         case "sSup":
             return base + upper(get("sup"))
         case "sSub":
@@ -121,6 +118,11 @@ def _written(frame: _Frame) -> str:  # noqa: PLR0912 - one a kind of part
         case "phant":
             return ""
     return "".join(frame.parts) + base
+
+
+def fraction(above: str, below: str) -> str:
+    """Write a fraction: as one sign where there is such."""
+    return signs.VULGAR.get(f"{above}/{below}") or f"{bracketed(above)}/{bracketed(below)}"
 
 
 def bracketed(text: str) -> str:

@@ -2,8 +2,7 @@
 
 import re
 
-from app.datasets.readers import signs
-from app.datasets.readers.equations import bracketed, lower, upper
+from app.datasets.readers.equations import bracketed, fraction, lower, upper
 
 # Written for programs, or not shown.
 _SKIPPED = frozenset({"annotation", "annotation-xml", "mphantom", "maligngroup", "malignmark"})
@@ -67,9 +66,7 @@ def _written(part: _Part) -> str:  # noqa: PLR0912 - one a kind of part
         case "mi" | "mn" | "mo" | "mtext" | "ms":
             return "".join(part.parts).strip() or (" " if part.parts else "")
         case "mfrac":
-            above, below = at(0), at(1)
-            vulgar = signs.VULGAR.get(f"{above}/{below}")
-            return vulgar or f"{bracketed(above)}/{bracketed(below)}"
+            return fraction(at(0), at(1))
         case "msup":
             return at(0) + upper(at(1))
         case "msub":

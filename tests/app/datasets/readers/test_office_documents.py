@@ -184,6 +184,22 @@ def test_rtf_keeps_raised_signs_and_counts_what_it_leaves_out(tmp_path: Path) ->
         assert sentence in said, sentence
 
 
+def test_fields_of_rtf_that_stand_for_signs(tmp_path: Path) -> None:
+    learned, said = text(
+        tmp_path,
+        rtf(
+            r"\pard Take {\field{\*\fldinst {\lang7 EQ \\f(1;2)}}{\fldrslt}} tablet, 1"
+            r"{\field{\*\fldinst EQ \\f(3,10)}} g, {\field{\*\fldinst EQ \\f(1;{\field{\*\fldinst "
+            r"SYMBOL 109 \\f Symbol}{\fldrslt m}}g)}}, {\field{\*\fldinst {\strike EQ \\f(1;4)}}}"
+            r"{\field{\*\fldinst EQ \\i(0;1;x)}{\fldrslt x}}{\field{\*\fldinst PAGE}{\fldrslt 7}}"
+            r"\par"
+        ),
+    )
+    assert learned == "Take ½ tablet, 1 3/10 g, 1/µg, 7"
+    assert "1 place text is struck out" in said
+    assert "1 equation in a field (EQ) cannot be read" in said
+
+
 def test_rtf_in_pieces_of_any_size_reads_the_same(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -423,6 +423,72 @@ def test_how_text_looked_before_a_tracked_change_says_nothing(tmp_path: Path) ->
     ]
 
 
+def field(instruction: str, shown: str = "", look: str = "") -> str:
+    parts = "".join(
+        f'<w:r><w:rPr>{look}</w:rPr><w:instrText xml:space="preserve">{part}</w:instrText></w:r>'
+        for part in instruction.split("~")
+    )
+    begin, separate, end = (
+        f'<w:r><w:fldChar w:fldCharType="{kind}"/></w:r>' for kind in ("begin", "separate", "end")
+    )
+    return begin + parts + (separate + shown if shown else "") + end
+
+
+def nested(before: str, inner: str, after: str) -> str:
+    """A field in the instruction of another."""
+    whole = field(f"{before}~{after}")
+    split = whole.index("</w:r>", whole.index(before)) + len("</w:r>")
+    return whole[:split] + field(inner) + whole[split:]
+
+
+SYMBOL = ' SYMBOL 109 \\f "Symbol" \\s 11 '
+
+
+@pytest.mark.parametrize(
+    ("body", "expected"),
+    [
+        (run("5 ") + field(SYMBOL) + run("g"), "5 µg"),
+        (run("5 ") + field(SYMBOL, run("m", '<w:rFonts w:ascii="Symbol"/>')) + run("g"), "5 µg"),
+        (run("5 ") + f"<w:fldSimple w:instr='{SYMBOL}'>{run('m')}</w:fldSimple>" + run("g"),
+         "5 µg"),
+        (field("SYMBOL 0xB3 \\f Symbol") + run(" 38"), "≥ 38"),
+        (field("SYMBOL 8805 \\u") + run(" 38"), "≥ 38"),
+        (run("20 ") + field("SYMBOL 176 \\f Arial") + run("C"), "20 °C"),
+        (run("Take ") + field(" EQ \\f(1~;2) ") + run(" tablet"), "Take ½ tablet"),
+        (run("Take 1") + field("EQ \\f(3,10)") + run(" tablet"), "Take 1 3/10 tablet"),
+        (field("EQ \\f(0,5;a+b)"), "0,5/(a+b)"),
+        (field("EQ \\r(3;\\f(x;4))"), "∛(x/4)"),
+        (run("10") + field("EQ \\s\\up 6(3)") + run("/l"), "10³/l"),
+        (nested("EQ \\f(1;", "SYMBOL 109 \\f Symbol", "g)"), "1/µg"),
+        (run("see ") + field("PAGEREF x", run("5")) + run("."), "see 5."),
+        (f"<w:fldSimple w:instr=''>{run('kept')}</w:fldSimple>", "kept"),
+        (run("a") + field(SYMBOL, look="<w:strike/>") + run("b"), "ab"),
+    ],
+)  # fmt: skip
+def test_fields_of_word_that_stand_for_signs(tmp_path: Path, body: str, expected: str) -> None:
+    text = files.paragraph("Before.") + f"<w:p>{body}</w:p>" + files.paragraph("After.")
+    found = read(tmp_path, files.docx(text), way="text")
+    assert found.preview[0].values["text"] == "\n\n".join(
+        part for part in ("Before.", expected, "After.") if part
+    )
+
+
+def test_fields_that_cannot_be_written_are_counted(tmp_path: Path) -> None:
+    unknown = field("EQ \\i(0;1;x)") + field('SYMBOL 1 \\f "Symbol"', run("m"))
+    unknown += field(SYMBOL, look="<w:strike/>")
+    text = f"<w:p>{run('Take ')}{unknown}{run('tablet')}</w:p>" + files.paragraph("After.")
+    open_ended = '<w:p><w:r><w:fldChar w:fldCharType="begin"/></w:r></w:p>'
+    found = read(tmp_path, files.docx(open_ended + text), way="text")
+    assert found.preview[0].values["text"] == "Take tablet\n\nAfter."
+    assert found.warnings == [
+        "In 1 place text is struck out and was left out (paragraph 2).",
+        "1 sign of a symbol font is not known and was left out (paragraph 2); write it as a "
+        "letter.",
+        "1 equation in a field (EQ) cannot be read and was left out (paragraph 2); write it in "
+        "Word's own equations or as text.",
+    ]
+
+
 def test_what_word_hides_is_counted(tmp_path: Path) -> None:
     odd = '<w:r><w:sym w:font="Wingdings" w:char="F021"/></w:r>'
     body = "".join(
