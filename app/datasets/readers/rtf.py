@@ -80,7 +80,10 @@ _MATH = frozenset(
     | {"bar", "m", "mr", "eqArr", "box", "borderBox", "groupChr", "phant", "num", "den", "e", "sup"}
     | {"sub", "deg", "fName", "lim"}
 )
-_MATH_SIGNS = frozenset({"chr", "begChr", "endChr", "sepChr", "type"})
+_MATH_SIGNS = frozenset(
+    {"chr", "begChr", "endChr", "sepChr", "type", "pos"}
+    | {"strikeH", "strikeV", "strikeBLTR", "strikeTLBR"}
+)
 _PRIVATE = re.compile("[\uf000-\uf0ff]")
 
 
@@ -269,6 +272,9 @@ class _Document:
         if before.math and self.equation is not None:
             written = self.equation.end(before.math)
             if written is not None:
+                for what in self.equation.left_out:
+                    self.seen.add(what, self.number)
+                    self.texts[-1].lost = True
                 self.equation = None
                 before_it = "".join(self.texts[-1].parts[-1:])
                 glued = before_it[-1:].isdecimal() and re.match(r"\d", written)
@@ -507,10 +513,10 @@ class _Document:
             if kind == "font" and ";" in text:  # fonts without brackets of their own
                 self._end_text(self.texts.pop())
             return
+        if self._is_left_out(text, state):
+            return
         if self.equation is not None:
             self.equation.text(text)
-            return
-        if self._is_left_out(text, state):
             return
         font = self.fonts.get(state.font, _Font()).name
         is_symbol = signs.is_symbol_font(font)

@@ -258,7 +258,10 @@ class _Body(_Word):
             case "t":
                 self.in_text += 1
             case "oMath":
-                self.equation = Equation()
+                look = self.paragraphs[-1].look if self.paragraphs else _Look()
+                self.equation = Equation(
+                    is_struck=bool(look.is_struck), is_hidden=bool(look.is_hidden)
+                )
             case "fldChar":
                 self._hear_field(attributes.get("fldCharType", ""))
             case "fldSimple":
@@ -317,6 +320,8 @@ class _Body(_Word):
         if self.equation is not None:
             self.in_text -= name == "t"
             if (written := self.equation.end(name)) is not None:
+                for what in self.equation.left_out:
+                    self._leave_out(what)
                 self.equation = None
                 self._add_equation(written)
             return
@@ -368,13 +373,13 @@ class _Body(_Word):
         if shown:
             look = field.look
             if look.is_struck or look.is_hidden:
-                self._leave_out(look)
+                self._leave_out("struck" if look.is_struck else "hidden_text")
             else:
                 self._add_equation(shown)
         field.is_written = shown is not None
 
-    def _leave_out(self, look: _Look) -> None:
-        self.seen.add("struck" if look.is_struck else "hidden_text", self.number)
+    def _leave_out(self, what: str) -> None:
+        self.seen.add(what, self.number)
         if self.paragraphs:
             self.paragraphs[-1].lost = True
 
@@ -382,7 +387,7 @@ class _Body(_Word):
         look = self.look
         if look.is_struck or look.is_hidden:
             if data.strip() and not self._is_written():
-                self._leave_out(look)
+                self._leave_out("struck" if look.is_struck else "hidden_text")
             return
         if look.symbols or (not data.isascii() and _PRIVATE.search(data)):
             data, num_unknown = signs.in_font(data, look.symbols or "")
@@ -396,7 +401,7 @@ class _Body(_Word):
         code = int(char, 16) if re.fullmatch(r"[0-9A-Fa-f]{1,6}", char) else -1
         sign = signs.symbol(code, font) if 0 <= code <= 0x10FFFF else ""
         if self.look.is_struck or self.look.is_hidden:
-            self._leave_out(self.look)
+            self._leave_out("struck" if self.look.is_struck else "hidden_text")
         elif sign:
             self._add(sign)
         else:

@@ -394,6 +394,41 @@ def test_word_keeps_what_its_reader_sees(tmp_path: Path, body: str, expected: st
     assert [row.values["answer"] for row in found.preview] == [expected]
 
 
+def scripts(kind: str, base: str, sub: str, sup: str) -> str:
+    return tag(kind, "".join(tag(*each) for each in (
+        ("sub", letters(sub)), ("sup", letters(sup)), ("e", letters(base)),
+    )))  # fmt: skip
+
+
+NO_BAR = fraction("n", "k").replace("<m:f>", '<m:f><m:fPr><m:type m:val="noBar"/></m:fPr>')
+STRUCK = "<m:r><w:rPr><w:strike/></w:rPr><m:t>50</m:t></m:r>"
+
+
+@pytest.mark.parametrize(
+    ("inner", "expected"),
+    [
+        (NO_BAR, "(n over k)"),
+        (tag("d", tag("e", NO_BAR)), "(n over k)"),
+        (tag("bar", '<m:barPr><m:pos m:val="top"/></m:barPr>' + tag("e", letters("x"))), "x\u0304"),
+        (tag("bar", '<m:barPr><m:pos m:val="top"/></m:barPr>' + tag("e", letters("AB"))),
+         "A\u0305B\u0305"),
+        (scripts("sPre", "I", "53", "131"), "¹³¹₅₃I"),
+        (letters("2") + scripts("sPre", "I", "53", "131"), "2 ¹³¹₅₃I"),
+        (scripts("sSubSup", "x", "1", "2"), "x₁²"),
+        (STRUCK + letters("5"), "5"),
+        (tag("borderBox", '<m:borderBoxPr><m:strikeH m:val="1"/></m:borderBoxPr>'
+             + tag("e", letters("50"))) + letters("5"), "5"),
+        (tag("borderBox", tag("e", letters("5"))), "5"),
+    ],
+)  # fmt: skip
+def test_equations_of_word(tmp_path: Path, inner: str, expected: str) -> None:
+    body = f"<w:p>{math(inner)}{run(' mg')}</w:p>"
+    found = read(tmp_path, files.docx(body), way="text")
+    assert found.preview[0].values["text"] == f"{expected} mg"
+    was_left_out = ["In 1 place text is struck out and was left out (paragraph 1)."]
+    assert found.warnings == (was_left_out if "50" in inner else [])
+
+
 def changed(before: str) -> str:
     """How a text looked before a change that was tracked."""
     return f'<w:rPrChange w:id="1" w:author="x"><w:rPr>{before}</w:rPr></w:rPrChange>'

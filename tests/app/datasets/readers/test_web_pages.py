@@ -104,6 +104,17 @@ def test_notes_stand_where_they_are_referred_to(tmp_path: Path) -> None:
     assert "1 part of the page beside its main text" in " ".join(found.warnings)
 
 
+def test_equations_of_web_pages(tmp_path: Path) -> None:
+    learned, _ = text(
+        tmp_path,
+        "<p><math><mfrac linethickness='0'><mi>n</mi><mi>k</mi></mfrac></math>, "
+        "<math><mover><mi>x</mi><mo>¯</mo></mover></math>, <math><mmultiscripts><mi>I</mi>"
+        "<mprescripts/><mn>53</mn><mn>131</mn></mmultiscripts></math>, <math><mmultiscripts>"
+        "<mi>R</mi><mn>1</mn><mn>2</mn></mmultiscripts></math></p>",
+    )
+    assert learned == "(n over k), x\u0304, ¹³¹₅₃I, R₁²"
+
+
 def test_signs_and_what_is_left_out(tmp_path: Path) -> None:
     learned, said = text(
         tmp_path,
