@@ -9,6 +9,7 @@ from typing import Any
 
 import openpyxl
 import pytest
+import xlsxwriter
 from openpyxl.cell.rich_text import CellRichText, TextBlock
 from openpyxl.cell.text import InlineFont
 from openpyxl.comments import Comment
@@ -116,6 +117,36 @@ def test_raised_struck_and_symbol_text_in_a_cell(tmp_path: Path) -> None:
     found = read(tmp_path, workbook(build))
     assert [answer for _, answer in rows(found)] == ["400 × 10³/µl", "5 mg", "5 µg", "", "H₂O"]
     assert found.warnings == ["In 2 cells text is struck out and was left out (first in row 3)."]
+
+
+def test_a_plain_piece_of_a_cell_that_is_not_plain(tmp_path: Path) -> None:
+    texts = [("m", "g daily"), ("3", " 5 mg"), ("50 mg ", "5 mg"), ("5 ", "mg")]
+
+    def within(sheet: Worksheet) -> None:
+        looks = [
+            Font(name="Symbol"),
+            Font(vertAlign="superscript"),
+            Font(strike=True),
+            Font(b=True),
+        ]
+        sheet.append(["question", "answer"])
+        for number, ((own, rest), look) in enumerate(zip(texts, looks, strict=True), start=2):
+            sheet.cell(number, 1, "What?")
+            piece = TextBlock(InlineFont(rFont="Calibri"), rest)
+            sheet.cell(number, 2, CellRichText(own, piece)).font = look
+
+    stream = io.BytesIO()
+    with xlsxwriter.Workbook(stream) as book:
+        sheet, plain = book.add_worksheet(), book.add_format({"font_name": "Calibri"})
+        sheet.write_row(0, 0, ["question", "answer"])
+        looks = ({"font_name": "Symbol"}, {"font_script": 1}, {"font_strikeout": True}, {"bold": 1})
+        for number, ((own, rest), look) in enumerate(zip(texts, looks, strict=True), start=1):
+            sheet.write(number, 0, "What?")
+            sheet.write_rich_string(number, 1, own, plain, rest, book.add_format(look))
+    for content in (workbook(within), stream.getvalue()):
+        found = read(tmp_path, content)
+        assert [answer for _, answer in rows(found)] == ["µg daily", "³ 5 mg", "5 mg", "5 mg"]
+        assert found.warnings == ["In 1 cell text is struck out and was left out (row 4)."]
 
 
 def test_hidden_rows_and_columns_are_left_out_unless_a_person_takes_them_in(
