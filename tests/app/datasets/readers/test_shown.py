@@ -652,6 +652,59 @@ def test_raised_digits_of_a_pdf_stay_raised(tmp_path: Path) -> None:
     assert found.preview[0].values["text"] == "Normal are 10³/l, and 10⁻³ m, 2026-11-12."
 
 
+def drawn(*parts: str | tuple[str, int, float]) -> str:
+    """A line of a page: texts of 11 points, and others with their size and rise."""
+    shown = [part if isinstance(part, tuple) else (part, 11, 0) for part in parts]
+    return " ".join(f"/F1 {size} Tf {rise} Ts ({text}) Tj" for text, size, rise in shown)
+
+
+def up(text: str) -> tuple[str, int, float]:
+    return text, 7, 4
+
+
+def down(text: str) -> tuple[str, int, float]:
+    return text, 7, -2
+
+
+@pytest.mark.parametrize(
+    ("line", "expected"),
+    [
+        # A raised or lowered sign in the very middle.
+        (drawn("Count 10", up("3"), "/l and H", down("2"), "O daily"), "Count 10³/l and H₂O daily"),
+        (drawn("Up to 5 x 10", up("-3"), " mol daily in"), "Up to 5 x 10⁻³ mol daily in"),
+        (drawn("R", up("2"), " of 0.8 and CO", down("2"), " of 40"), "R² of 0.8 and CO₂ of 40"),
+        (drawn("Ca", up("2+"), " and Na", up("+"), " daily"), "Ca²⁺ and Na⁺ daily"),
+        (drawn("from 10", up("3"), "-10", up("4"), "/l on"), "from 10³-10⁴/l on"),
+        (drawn("HCO", down("3"), up("-"), " of 24 mmol"), "HCO₃⁻ of 24 mmol"),
+        (drawn("Take 1", up("1"), "/", down("2"), " tablets daily"), "Take 1½ tablets daily"),
+        (drawn("Take 5-10 mg on 2026-11-12"), "Take 5-10 mg on 2026-11-12"),
+    ],
+)  # fmt: skip
+def test_powers_and_indices_of_a_pdf(tmp_path: Path, line: str, expected: str) -> None:
+    assert learned_of_pdf(tmp_path, line) == (f"{expected} and so on for ever.", [])
+
+
+def learned_of_pdf(folder: Path, line: str) -> tuple[str, list[str]]:
+    made = files.pdf([[("MARK", 11), ("and so on for ever.", 11)]])
+    content = _with_length(made, "(MARK) Tj", f"{line} 0 Ts /F1 11 Tf")
+    found = read(folder, content, way="text")
+    return found.preview[0].values["text"], found.warnings
+
+
+def test_a_stacked_fraction_of_a_pdf(tmp_path: Path) -> None:
+    def at(x: int, y: int, size: int, text: str) -> str:
+        return f"/F1 {size} Tf 1 0 0 1 {x} {y} Tm ({text}) Tj"
+
+    fraction = f"{at(90, 770, 8, '1')} {at(90, 760, 8, '2')} {at(98, 765, 11, 'tablet')}"
+    assert learned_of_pdf(tmp_path, f"{at(60, 765, 11, 'Take ')} {fraction}") == (
+        "Take ½ tablet and so on for ever.", []
+    )  # fmt: skip
+    fraction = f"{at(103, 770, 8, '3')} {at(103, 760, 8, '7')} {at(110, 765, 11, 'tablet')}"
+    assert learned_of_pdf(tmp_path, f"{at(60, 765, 11, 'Take about 1')} {fraction}")[0] == (
+        "Take about 1 3/7 tablet and so on for ever."
+    )
+
+
 def _with_length(pdf: bytes, old: str, new: str) -> bytes:
     """Change what a page says; readers find the objects without the table of places."""
     start = pdf.index(b"stream\n") + 7
