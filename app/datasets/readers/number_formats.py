@@ -15,7 +15,7 @@ from fractions import Fraction
 from functools import lru_cache
 from typing import NamedTuple
 
-from app.datasets.readers.month_names import DAYS, MONTHS, language_of
+from app.datasets.readers.month_names import DAYS, MONTHS, SHORT_DAYS, SHORT_MONTHS, language_of
 
 MAX_CODE_CHARACTERS = 400
 # Excel's last day, and how many digits it keeps of a number.
@@ -468,7 +468,6 @@ def _show_date(  # noqa: PLR0912 - a branch for each part
     date = _date(days, is_1904)
     hour, minute, second = in_day // 3600, in_day // 60 % 60, in_day % 60
     has_noon = any(token.kind == "noon" for token in tokens)
-    months, weekdays = MONTHS[section.language], DAYS[section.language]
     year, month, day = date
     weekday = (days + (5 if is_1904 else -1)) % 7
     written, is_sure = [], True
@@ -489,13 +488,15 @@ def _show_date(  # noqa: PLR0912 - a branch for each part
                 case "y":
                     written.append(f"{year:04d}" if width > 2 else f"{year % 100:02d}")
                 case "m" if width > 2:
-                    name = months[month - 1]
-                    written.append(name[0] if width == 5 else name if width != 3 else _cut(name))
+                    name, is_known = _name(section.language, month - 1, width, MONTHS, SHORT_MONTHS)
+                    written.append(name)
+                    is_sure = is_sure and is_known
                 case "m":
                     written.append(f"{month:0{width}d}")
                 case "d" if width > 2:
-                    name = weekdays[weekday]
-                    written.append(_cut(name) if width == 3 else name)
+                    name, is_known = _name(section.language, weekday, width, DAYS, SHORT_DAYS)
+                    written.append(name)
+                    is_sure = is_sure and is_known
                 case "d":
                     written.append(f"{day:0{width}d}")
                 case "h":
@@ -531,5 +532,16 @@ def _is_minute(tokens: list[_Token], n: int) -> bool:
     return next_of(tokens[:n][::-1]) == "h" or next_of(tokens[n + 1 :]) == "s"
 
 
-def _cut(name: str) -> str:
-    return name[:3]
+def _name(
+    language: str,
+    number: int,
+    width: int,
+    names: dict[str, list[str]],
+    short: dict[str, list[str]],
+) -> tuple[str, bool]:
+    """Return the name of a month or day, and whether it is known: “jui” would be two months."""
+    if width == 3:
+        own = short.get(language)
+        return (own[number], True) if own else (names[language][number][:3], False)
+    name = names[language][number]
+    return (name[0] if width == 5 and names is MONTHS else name), True
