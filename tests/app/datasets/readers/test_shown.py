@@ -354,6 +354,27 @@ def test_an_open_document_sheet_shows_its_own_texts(tmp_path: Path) -> None:
     ]
 
 
+def test_errors_of_an_open_document_sheet_in_any_language(tmp_path: Path) -> None:
+    formula = 'office:value-type="string" table:formula="of:=1/0"'
+    error = f'{formula} calcext:value-type="error" xmlns:calcext="c"'
+    cells = [
+        ods_cell("#WERT!", error),
+        ods_cell("#NV", error),
+        ods_cell("Fehler", error),
+        ods_cell("", error),
+        ods_cell("#BEZUG!", formula),
+        ods_cell("#N/D", formula),
+        ods_cell("Err:502", formula),
+        ods_cell("#1 is right", formula),
+        ods_cell("#NV", 'office:value-type="string"'),
+    ]
+    found = read(tmp_path, ods(HEAD, *(ods_row(ods_cell("What?"), cell) for cell in cells)))
+    assert [answer for _, answer in rows(found)] == [""] * 7 + ["#1 is right", "#NV"]
+    assert found.warnings == [
+        "7 cells show an error such as #DIV/0! and count as blank (first in row 2)."
+    ]
+
+
 def test_merged_cells_and_hidden_columns_of_an_open_document_sheet(tmp_path: Path) -> None:
     columns = (
         '<table:table-column/><table:table-column table:visibility="collapse"/>'
