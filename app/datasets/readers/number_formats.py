@@ -118,7 +118,7 @@ class NumberFormat:
     def __init__(self, code: str, *, is_sure: bool = True) -> None:
         self.code = code
         self._is_sure = is_sure and len(code) <= MAX_CODE_CHARACTERS
-        sections = [_section(part) for part in _split(code[:MAX_CODE_CHARACTERS])]
+        sections = [_section(part) for part in _split(_in_english(code[:MAX_CODE_CHARACTERS]))]
         # The fourth is for texts, and so is a shorter format's last one with an @.
         self._for_text = sections[3] if len(sections) > 3 else None
         numbers = sections[:3]
@@ -214,6 +214,24 @@ def _scientific(value: float) -> str:
 # --- taking a format apart -------------------------------------------------------------------
 
 
+# What Excel shows people in German and French, and programs write into files as it is shown.
+_GENERALS = frozenset({"standard", "estándar", "geral", "standaard", "algemeen"})
+_LOCAL_LETTERS = (
+    (re.compile(r"(?=.*[tj])(?!.*[dy])[tmjhs.,/: \-]+(;@)?", re.IGNORECASE), "tTjJ", "dDyY"),
+    (re.compile(r"(?=.*a)(?!.*[dy])[jmahs.,/: \-]+(;@)?", re.IGNORECASE), "jJaA", "dDyY"),
+)
+
+
+def _in_english(code: str) -> str:
+    """Return a format that a program wrote in another language with the letters of files."""
+    if code.strip().casefold() in _GENERALS:
+        return "General"
+    for letters, local, english in _LOCAL_LETTERS:
+        if letters.fullmatch(code):
+            return code.translate(str.maketrans(local, english))
+    return code
+
+
 def _split(code: str) -> list[str]:
     parts, start = [], 0
     for match in re.finditer(r'"[^"]*"?|\\.|\[[^\]]*\]|;', code, re.DOTALL):
@@ -264,8 +282,16 @@ def _section(code: str) -> _Section:  # noqa: PLR0912 - a branch for each kind o
                     tokens.append(_Token("point", "."))
                     tokens += [_Token("digit", "0")] * (len(value) - 1)
             case _:
+                # Excel puts every letter that is no letter of formats into quotes.
+                is_letter = kind == "literal" and value.isascii() and value.isalpha()
+                is_sure = is_sure and not is_letter
                 tokens.append(_Token(kind, value))
-    is_date = any(token.kind in ("date", "elapsed", "noon") for token in tokens)
+    dates = [token.value[0] for token in tokens if token.kind in ("date", "elapsed", "noon")]
+    if any(token.kind == "digit" for token in tokens) and set(dates) <= set("egb"):
+        # Beside digits these are no years of an era: 0 kg.
+        tokens = [_Token("literal", t.value) if t.kind == "date" else t for t in tokens]
+        dates = []
+    is_date = bool(dates)
     if is_date and any(token.kind in ("digit", "percent", "exponent") for token in tokens):
         is_sure = False
     return _Section(tokens, condition, language, is_date, is_sure)

@@ -49,6 +49,10 @@ from app.datasets.readers.number_formats import Shown, of_code
         ("?/?", 1.5, "3/2"),
         # Days and times; 60 is the day that 1900 did not have.
         ("DD.MM.YYYY", 46461, "15.03.2027"),
+        ("TT.MM.JJJJ", 46461, "15.03.2027"),
+        ("T. MMM JJ hh:mm", 46461.5, "15. Mar 27 12:00"),
+        ("jj/mm/aaaa", 46461, "15/03/2027"),
+        ("Standard", 12.5, "12.5"),
         ("d/m/yyyy", 46461, "15/3/2027"),
         ("yyyy\\-mm\\-dd;@", 46461, "2027-03-15"),
         ("yyyy-mm-dd", 60, "1900-02-29"),
@@ -87,6 +91,8 @@ def test_what_a_number_looks_like(code: str, value: float, expected: str) -> Non
         ("[$-411]ggge", 46461, "46461"),
         ("[$-40A]d mmm yyyy", 46188, "15 jun 2026"),  # with a point in some versions
         ("[$-415]ddd", 46188, "pon"),
+        ("0 kg", 5, "5 kg"),  # letters stand in quotes
+        ("rrrr", 46461, "rrrr"),
         ("[DBNum1]0", 5, "5"),
         ("[>5]0;[>3]0.0", 1, "1"),  # no section is meant for it
         ("[>5]0;0.0", -2, "-2.0"),
