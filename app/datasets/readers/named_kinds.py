@@ -62,7 +62,7 @@ _BEGINS = (
 _SVG = re.compile(_BEGINS + rb"<(?:\w+:)?svg[\s>]", re.DOTALL)
 _CDA = re.compile(_BEGINS + rb"<[^>]{0,2000}xmlns(?::\w+)?=[\"']urn:hl7-org:v3", re.DOTALL)
 _FHIR = re.compile(_BEGINS + rb"<[^>]{0,2000}xmlns=[\"']http://hl7\.org/fhir[\"']", re.DOTALL)
-_HL7 = re.compile(rb"[\x0b\s]*(?:MSH|FHS|BHS)\|[^\w\s]{3,5}\|")
+_HL7 = re.compile(rb"(?:\xef\xbb\xbf)?[\x0b\s]*(?:MSH|FHS|BHS)\|[^\w\s]{3,5}\|")
 
 
 class Named(NamedTuple):

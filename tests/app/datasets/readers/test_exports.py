@@ -768,6 +768,7 @@ REFUSED = {
     "mov": (b"\0\0\0\x14ftypqt  \0\0\0\0", "a film (QuickTime)"),
     "webm": (b"\x1a\x45\xdf\xa3" + bytes(20), "a film (WebM or Matroska)"),
     "hl7": (b"MSH|^~\\&|LAB|H|||20260327||ORU^R01|1|P|2.5\rPID|1||7\r", "HL7 messages"),
+    "hl7 with a mark": (b"\xef\xbb\xbf\x0bMSH|^~\\&|LAB|\rPID|1||7\r", "HL7 messages"),
     "cda": (b'<?xml version="1.0"?><ClinicalDocument xmlns="urn:hl7-org:v3"/>', "(HL7 CDA)"),
     "fhir xml": (b'<Patient xmlns="http://hl7.org/fhir"><id/></Patient>', "FHIR in XML"),
     "vcard": (b"BEGIN:VCARD\r\nVERSION:3.0\r\n", "contacts (vCard)"),
