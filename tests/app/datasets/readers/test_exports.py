@@ -781,6 +781,16 @@ REFUSED = {
         b'{"resourceType": "Bundle", "entry": [{"resource": {"resourceType": "Patient"}}]}',
         "FHIR (Bundle)",
     ),
+    "hdf5": (b"\x89HDF\r\n\x1a\n", "HDF5 data"),
+    "spss": (b"$FL2@(#) SPSS DATA FILE", "an SPSS file"),
+    "stata": (b"<stata_dta><header>", "a Stata file"),
+    "pst": (b"!BDN" + bytes(40), "a mailbox of Outlook (PST)"),
+    "access": (b"\0\1\0\0Standard ACE DB\0", "an Access database"),
+    "eps": (b"%!PS-Adobe-3.0 EPSF-3.0\n", "a picture (PostScript or EPS)"),
+    "edifact": (b"UNA:+.? 'UNB+UNOC:3+A+B'", "messages between programs (EDIFACT)"),
+    "edifact without its signs": (b"UNB+UNOA:1+A+B'", "messages between programs (EDIFACT)"),
+    "x12": (b"ISA*00*          *00*          *ZZ*A", "messages between programs (X12)"),
+    "noise": (b"\x8aXYZ\r\n\x1a\n", "This file is not text"),
     "msg": (files.compound({"__substg1.0_1000001F": b"x" * 5000}), "a mail of Outlook (MSG)"),
 }  # fmt: skip
 
