@@ -107,6 +107,10 @@ LEFT_OUT = {
         "1 row repeats the column names",
         "{n} rows repeat the column names",
     ),
+    "broken_row": (
+        "1 row may be a part of a text with a line break",
+        "{n} rows may be parts of texts with line breaks",
+    ),
     "hint": (
         "1 row only says what to write in the columns",
         "{n} rows only say what to write in the columns",

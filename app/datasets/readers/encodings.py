@@ -41,6 +41,10 @@ _MARKS = (
     (codecs.BOM_UTF16_LE, "utf-16"),
     (codecs.BOM_UTF16_BE, "utf-16"),
 )
+# What is guessed: without a NUL nothing but noise reads as UTF-16 that has no mark.
+_GUESSED = {
+    codecs.lookup(name).name: name for name in CHOICES if not name.startswith(("utf-16", "utf-8"))
+}
 _CONTROLS = re.compile("[\x01-\x08\x0e-\x1a\x1c-\x1f\x7f-\x84\x86-\x9f\ufffd]")
 _CHUNK_BYTES = 1024**2
 _SAMPLE_BYTES = 128 * 1024
@@ -173,8 +177,9 @@ def _guess(file: File, fault: _Fault) -> str:
     with file.open() as stream:
         stream.seek(max(fault.offset - _SAMPLE_BYTES // 2, 0))
         sample = stream.read(_SAMPLE_BYTES)
-    best = from_bytes(sample, cp_isolation=list(CHOICES)).best()
-    guessed = best.encoding if best else None
+    best = from_bytes(sample, cp_isolation=list(_GUESSED.values())).best()
+    # It has names of its own for some: “iso8859_15”.
+    guessed = _GUESSED.get(codecs.lookup(best.encoding).name) if best else None
     # The usual one in most organisations; taken where it says the same as the guess.
     if guessed is None or _same(sample, guessed, "cp1252"):
         guessed = "cp1252"
@@ -197,6 +202,6 @@ def _same(sample: bytes, one: str, other: str) -> bool:
 def guessed(encoding: str) -> str:
     """Say that an encoding is a guess, and ask for a look."""
     return (
-        f"The file does not say its encoding, so it was read as {CHOICES[encoding]} "
+        f"The file does not say its encoding, so it was read as {CHOICES.get(encoding, encoding)} "
         f"({encoding}): check that accents and umlauts are right below, and choose another if not."
     )

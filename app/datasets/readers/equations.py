@@ -22,7 +22,12 @@ _STRUCTURES = frozenset(
     | {"acc", "bar", "m", "mr", "eqArr", "box", "borderBox", "groupChr", "phant"}
 )
 _ARGUMENTS = frozenset({"num", "den", "e", "sup", "sub", "deg", "fName", "lim"})
-_PROPERTIES = frozenset({"chr", "begChr", "endChr", "sepChr", "type", "degHide"})
+# A box with one of these lines through it shows what is no longer so.
+_CROSSINGS = frozenset({"strikeH", "strikeV", "strikeBLTR", "strikeTLBR"})
+_PROPERTIES = frozenset(
+    {"chr", "begChr", "endChr", "sepChr", "type", "degHide", "pos", *_CROSSINGS}
+)
+_OFF = ("0", "false", "off", "none", "noStrike")
 _SIMPLE = re.compile(r"[\w.,°%′µ]*")
 
 
@@ -35,6 +40,8 @@ class _Frame:
 
     def add(self, text: str) -> None:
         """Put a text behind the others; a fraction is not glued to a number before it."""
+        if text[:1] == " " and (not self.parts or self.parts[-1].endswith((" ", "("))):
+            text = text.lstrip()
         glued = self.parts and self.parts[-1][-1:].isdecimal() and re.match(r"\d+/\d", text)
         self.parts.append(f" {text}" if glued else text)
 
@@ -45,11 +52,22 @@ class _Frame:
 class Equation:
     """An equation that is being read; it is over when its outermost tag ends."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, is_struck: bool = False, is_hidden: bool = False) -> None:
         self._frames = [_Frame("oMath")]
+        self._paragraph = {"struck": is_struck, "hidden_text": is_hidden}
+        self._run = dict(self._paragraph)
+        # Why letters were left out of it, each time.
+        self.left_out: list[str] = []
 
     def start(self, name: str, attributes: dict[str, str]) -> None:
         """Begin a part of the equation, or hear how it is written."""
+        if name == "r":
+            self._run = dict(self._paragraph)
+        elif name in ("strike", "dstrike", "vanish"):
+            what = "hidden_text" if name == "vanish" else "struck"
+            self._run[what] = attributes.get("val", "") not in _OFF
+        elif name == "rPr" and "strike" in attributes:  # of PowerPoint
+            self._run["struck"] = attributes["strike"] not in _OFF
         if name in _STRUCTURES or name in _ARGUMENTS:
             self._frames.append(_Frame(name))
         elif name in _PROPERTIES:
@@ -57,7 +75,11 @@ class Equation:
 
     def text(self, data: str) -> None:
         """Hear letters."""
-        self._frames[-1].add(data)
+        why = next((what for what, holds in self._run.items() if holds), None)
+        if why is None:
+            self._frames[-1].add(data)
+        elif data.strip():
+            self.left_out.append(why)
 
     def end(self, name: str) -> str | None:
         """End a part; the equation as a text where it was the last."""
@@ -66,6 +88,9 @@ class Equation:
             return None
         self._frames.pop()
         written = _written(frame)
+        if name == "borderBox" and written.strip() and _is_crossed(frame):
+            self.left_out.append("struck")
+            written = ""
         if not self._frames:
             return written
         if name in _ARGUMENTS:
@@ -79,20 +104,26 @@ class Equation:
         return None
 
 
+def _is_crossed(frame: _Frame) -> bool:
+    return any(frame.properties.get(line, "0") not in _OFF for line in _CROSSINGS)
+
+
 def _written(frame: _Frame) -> str:  # noqa: PLR0912 - one a kind of part
     get, base = frame.get, frame.get("e")
     match frame.tag:
         case "f":
-            above, below = get("num"), get("den")
-            if vulgar := signs.VULGAR.get(f"{above}/{below}"):
-                return vulgar
-            return f"{bracketed(above)}/{bracketed(below)}"
+            if frame.properties.get("type") == "noBar":  # n over k, which divides nothing
+                return f"({get('num')} over {get('den')})"
+            return fraction(get("num"), get("den"))
         case "sSup":
             return base + upper(get("sup"))
         case "sSub":
             return base + lower(get("sub"))
-        case "sSubSup" | "sPre":
+        case "sSubSup":
             return base + lower(get("sub")) + upper(get("sup"))
+        case "sPre":
+            # Apart from what stands before it: 2 ¹³¹I is no power of two.
+            return f" {upper(get('sup'))}{lower(get('sub'))}{base}"
         case "rad":
             degree = get("deg").strip()
             root = {"": "√", "2": "√", "3": "∛", "4": "∜"}.get(degree, f"{upper(degree)}√")
@@ -105,6 +136,8 @@ def _written(frame: _Frame) -> str:  # noqa: PLR0912 - one a kind of part
                 frame.properties.get(key, sign) for key, sign in (("begChr", "("), ("endChr", ")"))
             )
             inner = frame.properties.get("sepChr", "|").join(frame.arguments.get("e", []))
+            if (begin, end) == ("(", ")") and re.fullmatch(r"\([^()]* over [^()]*\)", inner):
+                return inner
             return f"{begin}{inner}{end}"
         case "func":
             return f"{get('fName')} {base}"
@@ -114,6 +147,9 @@ def _written(frame: _Frame) -> str:  # noqa: PLR0912 - one a kind of part
             return base + upper(get("lim"))
         case "acc":
             return base + frame.properties.get("chr", "\u0302")
+        case "bar":
+            is_above = frame.properties.get("pos", "bot") == "top"
+            return with_bar(base) if is_above else "".join(f"{sign}\u0332" for sign in base)
         case "m":
             return f"[{'; '.join(frame.arguments.get('mr', []))}]"
         case "eqArr":
@@ -121,6 +157,16 @@ def _written(frame: _Frame) -> str:  # noqa: PLR0912 - one a kind of part
         case "phant":
             return ""
     return "".join(frame.parts) + base
+
+
+def fraction(above: str, below: str) -> str:
+    """Write a fraction: as one sign where there is such."""
+    return signs.VULGAR.get(f"{above}/{below}") or f"{bracketed(above)}/{bracketed(below)}"
+
+
+def with_bar(text: str) -> str:
+    """Draw a line above a text."""
+    return f"{text}\u0304" if len(text) == 1 else "".join(f"{sign}\u0305" for sign in text)
 
 
 def bracketed(text: str) -> str:

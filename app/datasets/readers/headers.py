@@ -7,12 +7,12 @@ row (`header_row`).
 import itertools
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from app.core.sentences import counted
-from app.datasets.column_names import is_known_name, plain
+from app.datasets.column_names import ROLES, is_known_name, plain
 from app.datasets.mapping import LeftOut
 from app.datasets.readers.unreadable import Unreadable
 
@@ -32,16 +32,22 @@ Cells = list[Any]
 Numbered = tuple[int, Cells | LeftOut]
 
 _HINT_WORDS = (
-    r"\(.*\)|\[.*\]|<.*>|e\.\s?g\..*|for example.*|example:.*|z\.\s?b\..*|beispiel:.*",
+    r"\([^()]*\)|\[[^\[\]]*\]|<(?!bos>|s>|eos>|pad>|unk>)[^<>|/]*>",
+    r"e\.\s?g\..*|for example.*|example:.*|z\.\s?b\..*|beispiel:.*",
     r"p(ar)? ?ex\..*|exemple ?:.*|p\. ?ej\..*|ejemplo:.*|ad es\..*|esempio:.*",
     r"bijv\..*|voorbeeld:.*",
     r"(please |bitte )?(enter|write|type|fill in|put|choose|select)\b.*|bitte .*",
     r"hier .*(eintragen|eingeben|schreiben).*|(saisir|écrire|indiquer|escribir|scrivere)\b.*",
-    r"max(\.|imum|imal)? ?\d+.*|(free )?text|freitext|string|number|integer|date|datum|zahl",
+    r"max(\.|imum|imal)? ?\d+.*",
     r"(required|optional|mandatory|pflichtfeld|obligatoire|facultatif|obligatorio|opcional"
     r"|verplicht)\s*\*?",
 )
 _HINT = re.compile(rf"\s*({'|'.join(_HINT_WORDS)})\s*$", re.IGNORECASE | re.DOTALL)
+# What a column holds, and nothing else: in a list of words they are words as any other.
+_TYPES = {
+    "text": "text", "free text": "text", "freitext": "text", "string": "text",
+    "number": "number", "integer": "number", "zahl": "number", "date": "date", "datum": "date",
+}  # fmt: skip
 _TOTAL_WORDS = (
     r"(grand |sub)?totals?|sum|average|mean|median|count|gesamt(summe)?|summe|insgesamt|mittelwert",
     r"durchschnitt|anzahl|total général|totaux|somme|moyenne|nombre|totale|somma|media|promedio",
@@ -52,6 +58,8 @@ _TOTAL = re.compile(
     r"(rows?|entries|zeilen|einträge|lignes|filas|righe|rijen)?\s*$",
     re.IGNORECASE,
 )
+# Who speaks, in turns: no names of columns where rows stand above them.
+_SPEAKING = frozenset({"user", "human", "assistant", "gpt", "system", "a", "q"})
 _FIGURE = re.compile(r"[-+(]?[\d.,:/ ]*\d[\d.,:/ ]*\)?\s*[%€$£]?")
 
 
@@ -88,6 +96,7 @@ def with_header(
     has_header: bool | None = None,
     groups: Iterable[tuple[int, int, int]] = (),
     dropped: Iterable[int] = (),
+    judged: Callable[[Iterator[Numbered], int], Iterator[Numbered]] | None = None,
 ) -> Rows:
     """Find the row with the columns' names; the rows below it follow.
 
@@ -97,6 +106,7 @@ def with_header(
         has_header: Without a number: the first row has them, or none has.
         groups: Merged cells that span columns: row, first and last column.
         dropped: Places of columns that are left out.
+        judged: Given the rows below the names and how many names there are; takes out some.
     """
     head = _first(rows, header_row or 0)
     filled = [
@@ -113,7 +123,8 @@ def with_header(
     spans = [(row, left, right) for row, left, right in groups if right > left]
     table = _Table(head, filled, spans, place, set(dropped))
     found = table.chosen(header_row, has_header)
-    return table.rows(found, rows, is_wished=header_row is not None or has_header is not None)
+    is_wished = header_row is not None or has_header is not None
+    return table.rows(found, rows, judged, is_wished=is_wished)
 
 
 def _first(rows: Iterator[Numbered], number: int) -> list[Numbered]:
@@ -143,7 +154,7 @@ class _Table:
         self.texts = [[str(cell).strip() for cell in cells] for _, cells in filled]
         self.num_filled = [sum(map(bool, texts)) for texts in self.texts]
         self.known = [
-            len({t.casefold() for t in texts if _is_name(t) and is_known_name(t)})
+            _num_known(texts, is_first=at == 0)
             if at == 0 or not any(t.endswith((".", "?", "!")) for t in texts)
             else 0
             for at, texts in enumerate(self.texts[:_MAX_ABOVE])
@@ -178,13 +189,16 @@ class _Table:
 
     def _search(self) -> int | None:
         """Return which row most likely has the names, if any."""
-        best = max(self.known, default=0)
+        if self.known and self.known[0] >= 2:
+            return 0
+        usable = [known if self._has_titles_above(at) else 0 for at, known in enumerate(self.known)]
+        best = max(usable, default=0)
         if best >= 2:
-            return self.known.index(best) if self.known[0] < 2 else 0
+            return usable.index(best)
         titles = self._num_titles()
         named = [
             at
-            for at, known in enumerate(self.known)
+            for at, known in enumerate(usable)
             if known and self.num_filled[at] * 5 >= self.width * 3 and at <= titles + 1
         ]
         if named:
@@ -193,6 +207,11 @@ class _Table:
             return 0
         is_data = looks_like_data(self.texts[titles]) and not self._asks(titles)
         return None if is_data or self._is_card(titles) else titles
+
+    def _has_titles_above(self, at: int) -> bool:
+        """Say whether all above a row is narrower than the table: only that is no part of it."""
+        width = max(self.width, self.num_filled[at])
+        return all(number < width for number in self.num_filled[:at])
 
     def _is_card(self, at: int) -> bool:
         """Say whether a row is a word and what it means, as lists to learn by heart have them."""
@@ -280,7 +299,14 @@ class _Table:
             return _combined(texts, self.texts[found.lower], self._spans_of(found.first))
         return texts
 
-    def rows(self, found: _Found, rest: Iterator[Numbered], *, is_wished: bool) -> Rows:
+    def rows(
+        self,
+        found: _Found,
+        rest: Iterator[Numbered],
+        judged: Callable[[Iterator[Numbered], int], Iterator[Numbered]] | None,
+        *,
+        is_wished: bool,
+    ) -> Rows:
         warnings: list[str] = []
         if found.first is None:
             first = self.texts[found.num_above]
@@ -308,7 +334,11 @@ class _Table:
                 f"{self.place} is an example, say below that there are none (0)."
             )
         names, unnamed = _names(header, warnings, found.first is not None)
-        body = itertools.chain(self.head[begins:], rest)
+        # What is hidden above the names is counted as what is hidden below them.
+        hidden_above = [row for row in self.head[:begins] if isinstance(row[1], LeftOut)]
+        body: Iterator[Numbered] = itertools.chain(hidden_above, self.head[begins:], rest)
+        if judged is not None:
+            body = judged(body, len(names))
         kept = [n for n in range(len(names)) if n not in self.dropped]
         hidden = [names[n] for n in range(len(names)) if n in self.dropped and header[n]]
         if hidden:
@@ -372,7 +402,7 @@ def _following(
         if may_be_hint:
             may_be_hint = False
             texts = [value for value in row.values() if value]
-            if texts and all(len(text) <= 300 and _HINT.match(text) for text in texts):
+            if texts and _are_hints(texts, names):
                 yield at, LeftOut("hint")
                 continue
         if again is not None and again.is_like(cells) and again.is_same(row):
@@ -389,6 +419,21 @@ def _following(
         yield at, row
     for at, _ in totals:
         yield at, LeftOut("total")
+
+
+def _are_hints(texts: list[str], names: list[str]) -> bool:
+    """Say whether the cells below the names only say what to write there."""
+    types = [_TYPES.get(text.strip().casefold()) for text in texts]
+    if not all(
+        kind or (len(text) <= 300 and _HINT.match(text))
+        for text, kind in zip(texts, types, strict=True)
+    ):
+        return False
+    if not all(types):
+        return True
+    # Two words for one thing are a word and what it means.
+    words = {text.strip().casefold() for text in texts}
+    return len(words) == len(set(types)) and any(map(is_known_name, names))
 
 
 class _Again:
@@ -433,6 +478,18 @@ def _is_total(row: dict[str, Any]) -> bool:
 
 def _at(texts: list[str], n: int) -> str:
     return texts[n] if n < len(texts) else ""
+
+
+def _num_known(texts: list[str], *, is_first: bool) -> int:
+    """Count the kinds of columns that a row names.
+
+    Below the first one, words for who speaks may be those of a turn, and two words for one kind a
+    word and what it means.
+    """
+    known = [plain(text) for text in texts if _is_name(text) and is_known_name(text)]
+    if is_first:
+        return len(set(known))
+    return len({ROLES.get(name) for name in known if name not in _SPEAKING})
 
 
 def _is_name(text: str) -> bool:

@@ -477,7 +477,14 @@ class Page:
         """Say of a hidden text whether it is read: one that a heading or button shows is."""
         if not _has_text(node):
             return False
-        is_answer = self.could_unfold or (attributes.get("id") or "") in self.facts.controlled
+        tag = node.tag
+        is_controlled = (attributes.get("id") or "") in self.facts.controlled
+        # What is hidden amid a sentence or a list that is shown is not what a heading opens.
+        goes_on = bool("".join(self.parts).strip()) or (
+            tag in _INLINE and any(each.tag in ("p", "li") for each in self.open)
+        )
+        follows = self.could_unfold and tag not in _INLINE and tag != "li"
+        is_answer = not goes_on and (follows or is_controlled)
         self._see("folded" if is_answer else "hidden_text")
         return is_answer
 

@@ -2,14 +2,15 @@
 
 import re
 
-from app.datasets.readers import signs
-from app.datasets.readers.equations import bracketed, lower, upper
+from app.datasets.readers.equations import bracketed, fraction, lower, upper, with_bar
 
 # Written for programs, or not shown.
 _SKIPPED = frozenset({"annotation", "annotation-xml", "mphantom", "maligngroup", "malignmark"})
 _BLANKS = re.compile(r"\s+")
 # “Apply this function”, “times” and “comma”, of which nothing is seen.
 _UNSEEN = re.compile("[\u2061-\u2064]")
+# Where the scripts begin that stand before a sign.
+_BEFORE = "\0"
 _TOKENS = frozenset({"mi", "mn", "mo", "mtext", "ms"})
 
 
@@ -61,15 +62,24 @@ class MathMl:
         return None
 
 
+def _with_scripts(parts: list[str]) -> str:
+    """Write pairs of what is lowered and raised behind a sign, and those before it: ¹³¹₅₃I."""
+    at = parts.index(_BEFORE) if _BEFORE in parts else len(parts)
+    behind, before = parts[1:at], parts[at + 1 :]
+    after = "".join(map(lower, behind[::2])) + "".join(map(upper, behind[1::2]))
+    ahead = "".join(map(upper, before[1::2])) + "".join(map(lower, before[::2]))
+    return f"{ahead}{parts[0] if at else ''}{after}"
+
+
 def _written(part: _Part) -> str:  # noqa: PLR0912 - one a kind of part
     at = part.at
     match part.tag:
         case "mi" | "mn" | "mo" | "mtext" | "ms":
             return "".join(part.parts).strip() or (" " if part.parts else "")
         case "mfrac":
-            above, below = at(0), at(1)
-            vulgar = signs.VULGAR.get(f"{above}/{below}")
-            return vulgar or f"{bracketed(above)}/{bracketed(below)}"
+            if part.attributes.get("linethickness", "").strip(" .") in ("0", "0px", "0pt", "0em"):
+                return f"({at(0)} over {at(1)})"  # n over k, which divides nothing
+            return fraction(at(0), at(1))
         case "msup":
             return at(0) + upper(at(1))
         case "msub":
@@ -79,6 +89,8 @@ def _written(part: _Part) -> str:  # noqa: PLR0912 - one a kind of part
         case "munder":
             return at(0) + lower(at(1))
         case "mover":
+            if at(1).strip() in ("¯", "‾", "―", "\u0304", "\u0305"):
+                return with_bar(at(0))
             is_accent = len(at(1)) == 1 and not at(1).isalnum()
             return at(0) + (at(1) if is_accent else upper(at(1)))
         case "msqrt":
@@ -86,6 +98,10 @@ def _written(part: _Part) -> str:  # noqa: PLR0912 - one a kind of part
         case "mroot":
             root = {"2": "√", "3": "∛", "4": "∜"}.get(at(1), f"{upper(at(1))}√")
             return root + bracketed(at(0))
+        case "mprescripts":
+            return _BEFORE
+        case "mmultiscripts":
+            return _with_scripts(part.parts)
         case "mfenced":
             begin, end = part.attributes.get("open", "("), part.attributes.get("close", ")")
             separator = part.attributes.get("separators", ",").strip()[:1]

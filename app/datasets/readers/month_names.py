@@ -48,6 +48,21 @@ _NAMES = {
         "niedziela poniedziałek wtorek środa czwartek piątek sobota",
     ),
 }
+# As Excel shortens them, where that is known for sure; else the first three letters.
+_SHORT_MONTHS = {
+    "": "Jan Feb Mar Apr May Jun Jul Aug Sep Oct Nov Dec",
+    "de": "Jan Feb Mrz Apr Mai Jun Jul Aug Sep Okt Nov Dez",
+    "fr": "janv. févr. mars avr. mai juin juil. août sept. oct. nov. déc.",
+    "it": "gen feb mar apr mag giu lug ago set ott nov dic",
+    "nl": "jan feb mrt apr mei jun jul aug sep okt nov dec",
+}
+_SHORT_DAYS = {
+    "": "Sun Mon Tue Wed Thu Fri Sat",
+    "de": "So Mo Di Mi Do Fr Sa",
+    "fr": "dim. lun. mar. mer. jeu. ven. sam.",
+    "it": "dom lun mar mer gio ven sab",
+    "nl": "zo ma di wo do vr za",
+}
 # The low ten bits of a Windows locale number are its language.
 _LANGUAGES = {
     0x09: "",
@@ -64,6 +79,8 @@ _LANGUAGES = {
 }
 MONTHS = {language: months.split() for language, (months, _) in _NAMES.items()}
 DAYS = {language: days.split() for language, (_, days) in _NAMES.items()}
+SHORT_MONTHS = {language: names.split() for language, names in _SHORT_MONTHS.items()}
+SHORT_DAYS = {language: names.split() for language, names in _SHORT_DAYS.items()}
 # A language whose names are not here: English, and said.
 MONTHS["?"], DAYS["?"] = MONTHS[""], DAYS[""]
 

@@ -20,6 +20,8 @@ _STARTS = (
     (b"MM\0*", "picture", "TIFF"),
     (b"8BPS\0", "picture", "Photoshop"),
     (b"\0\0\1\0", "picture", "ICO"),
+    (b"%!PS", "picture", "PostScript or EPS"),
+    (b"\xc5\xd0\xd3\xc6", "picture", "PostScript or EPS"),
     (b"\xff\x0a", "picture", "JPEG XL"),
     (b"\0\0\0\x0cJXL ", "picture", "JPEG XL"),
     (b"\0\0\0\x0cjP  ", "picture", "JPEG 2000"),
@@ -39,6 +41,28 @@ _STARTS = (
     (b"\0\0\1\xba", "film", "MPEG"),
     (b"\x30\x26\xb2\x75\x8e\x66\xcf\x11", "film", "Windows Media"),
 )
+# Data of programs for statistics and mail, from which a table can be saved.
+_DATA = (
+    (b"\x89HDF\r\n", "HDF5 data", "save the part with questions and answers as CSV or Parquet"),
+    (b"$FL2", "an SPSS file", "save it in SPSS as CSV or Excel"),
+    (b"$FL3", "an SPSS file", "save it in SPSS as CSV or Excel"),
+    (b"<stata_dta>", "a Stata file", "save it in Stata as CSV or Excel"),
+    (bytes(12) + b"\xc2\xea\x81\x60", "a SAS file", "save it in SAS as CSV or Excel"),
+    (b"RDX2\n", "an R file", "save the table in R as CSV"),
+    (b"RDX3\n", "an R file", "save the table in R as CSV"),
+    (b"\x93NUMPY", "a NumPy array", "save the rows as CSV or Parquet"),
+    (b"\0\1\0\0Standard Jet DB", "an Access database", "save the table in Access as Excel or CSV"),
+    (b"\0\1\0\0Standard ACE DB", "an Access database", "save the table in Access as Excel or CSV"),
+    (b"\xe4\x52\x5c\x7b\x8c\xd8\xa7\x4d", "a OneNote file", "save the page in OneNote as Word"),
+    (
+        b"!BDN",
+        "a mailbox of Outlook (PST)",
+        "save the mails as EML, or move them into another mail program and export MBOX",
+    ),
+)
+# Messages between programs, as clinics and suppliers send them.
+_EDIFACT = re.compile(rb"(?:\xef\xbb\xbf)?\s*(?:UNA.{6}\s*UN[BGH]|UNB\+UN[A-Z]{2})", re.DOTALL)
+_X12 = re.compile(rb"(?:\xef\xbb\xbf)?\s*ISA([^\w\s])\d\d\1")
 # What stands behind a size in containers that many formats share.
 _IN_RIFF = {
     b"WEBP": ("picture", "WebP"),
@@ -62,7 +86,7 @@ _BEGINS = (
 _SVG = re.compile(_BEGINS + rb"<(?:\w+:)?svg[\s>]", re.DOTALL)
 _CDA = re.compile(_BEGINS + rb"<[^>]{0,2000}xmlns(?::\w+)?=[\"']urn:hl7-org:v3", re.DOTALL)
 _FHIR = re.compile(_BEGINS + rb"<[^>]{0,2000}xmlns=[\"']http://hl7\.org/fhir[\"']", re.DOTALL)
-_HL7 = re.compile(rb"[\x0b\s]*(?:MSH|FHS|BHS)\|[^\w\s]{3,5}\|")
+_HL7 = re.compile(rb"(?:\xef\xbb\xbf)?[\x0b\s]*(?:MSH|FHS|BHS)\|[^\w\s]{3,5}\|")
 
 
 class Named(NamedTuple):
@@ -111,6 +135,15 @@ def refusal_of(head: bytes) -> str | None:
             "These are HL7 messages, the records of patients as clinical systems send them, and no "
             "questions with answers to learn from; put those into a table with a column for each, "
             "without the patients’ names."
+        )
+    for first, name, instead in _DATA:
+        if head.startswith(first):
+            return f"This is {name}, which cannot be read here; {instead}, and upload that."
+    if (is_edifact := _EDIFACT.match(head)) or _X12.match(head):
+        return (
+            f"These are messages between programs ({'EDIFACT' if is_edifact else 'X12'}), and no "
+            "questions with answers to learn from; put those into a table with a column for each, "
+            "without people’s names."
         )
     start = head.removeprefix(b"\xef\xbb\xbf").lstrip()[:20].upper()
     if start.startswith(b"BEGIN:VCARD"):

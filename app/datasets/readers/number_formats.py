@@ -15,7 +15,7 @@ from fractions import Fraction
 from functools import lru_cache
 from typing import NamedTuple
 
-from app.datasets.readers.month_names import DAYS, MONTHS, language_of
+from app.datasets.readers.month_names import DAYS, MONTHS, SHORT_DAYS, SHORT_MONTHS, language_of
 
 MAX_CODE_CHARACTERS = 400
 # Excel's last day, and how many digits it keeps of a number.
@@ -118,7 +118,7 @@ class NumberFormat:
     def __init__(self, code: str, *, is_sure: bool = True) -> None:
         self.code = code
         self._is_sure = is_sure and len(code) <= MAX_CODE_CHARACTERS
-        sections = [_section(part) for part in _split(code[:MAX_CODE_CHARACTERS])]
+        sections = [_section(part) for part in _split(_in_english(code[:MAX_CODE_CHARACTERS]))]
         # The fourth is for texts, and so is a shorter format's last one with an @.
         self._for_text = sections[3] if len(sections) > 3 else None
         numbers = sections[:3]
@@ -214,6 +214,24 @@ def _scientific(value: float) -> str:
 # --- taking a format apart -------------------------------------------------------------------
 
 
+# What Excel shows people in German and French, and programs write into files as it is shown.
+_GENERALS = frozenset({"standard", "estándar", "geral", "standaard", "algemeen"})
+_LOCAL_LETTERS = (
+    (re.compile(r"(?=.*[tj])(?!.*[dy])[tmjhs.,/: \-]+(;@)?", re.IGNORECASE), "tTjJ", "dDyY"),
+    (re.compile(r"(?=.*a)(?!.*[dy])[jmahs.,/: \-]+(;@)?", re.IGNORECASE), "jJaA", "dDyY"),
+)
+
+
+def _in_english(code: str) -> str:
+    """Return a format that a program wrote in another language with the letters of files."""
+    if code.strip().casefold() in _GENERALS:
+        return "General"
+    for letters, local, english in _LOCAL_LETTERS:
+        if letters.fullmatch(code):
+            return code.translate(str.maketrans(local, english))
+    return code
+
+
 def _split(code: str) -> list[str]:
     parts, start = [], 0
     for match in re.finditer(r'"[^"]*"?|\\.|\[[^\]]*\]|;', code, re.DOTALL):
@@ -264,8 +282,16 @@ def _section(code: str) -> _Section:  # noqa: PLR0912 - a branch for each kind o
                     tokens.append(_Token("point", "."))
                     tokens += [_Token("digit", "0")] * (len(value) - 1)
             case _:
+                # Excel puts every letter that is no letter of formats into quotes.
+                is_letter = kind == "literal" and value.isascii() and value.isalpha()
+                is_sure = is_sure and not is_letter
                 tokens.append(_Token(kind, value))
-    is_date = any(token.kind in ("date", "elapsed", "noon") for token in tokens)
+    dates = [token.value[0] for token in tokens if token.kind in ("date", "elapsed", "noon")]
+    if any(token.kind == "digit" for token in tokens) and set(dates) <= set("egb"):
+        # Beside digits these are no years of an era: 0 kg.
+        tokens = [_Token("literal", t.value) if t.kind == "date" else t for t in tokens]
+        dates = []
+    is_date = bool(dates)
     if is_date and any(token.kind in ("digit", "percent", "exponent") for token in tokens):
         is_sure = False
     return _Section(tokens, condition, language, is_date, is_sure)
@@ -468,7 +494,6 @@ def _show_date(  # noqa: PLR0912 - a branch for each part
     date = _date(days, is_1904)
     hour, minute, second = in_day // 3600, in_day // 60 % 60, in_day % 60
     has_noon = any(token.kind == "noon" for token in tokens)
-    months, weekdays = MONTHS[section.language], DAYS[section.language]
     year, month, day = date
     weekday = (days + (5 if is_1904 else -1)) % 7
     written, is_sure = [], True
@@ -489,13 +514,15 @@ def _show_date(  # noqa: PLR0912 - a branch for each part
                 case "y":
                     written.append(f"{year:04d}" if width > 2 else f"{year % 100:02d}")
                 case "m" if width > 2:
-                    name = months[month - 1]
-                    written.append(name[0] if width == 5 else name if width != 3 else _cut(name))
+                    name, is_known = _name(section.language, month - 1, width, MONTHS, SHORT_MONTHS)
+                    written.append(name)
+                    is_sure = is_sure and is_known
                 case "m":
                     written.append(f"{month:0{width}d}")
                 case "d" if width > 2:
-                    name = weekdays[weekday]
-                    written.append(_cut(name) if width == 3 else name)
+                    name, is_known = _name(section.language, weekday, width, DAYS, SHORT_DAYS)
+                    written.append(name)
+                    is_sure = is_sure and is_known
                 case "d":
                     written.append(f"{day:0{width}d}")
                 case "h":
@@ -531,5 +558,16 @@ def _is_minute(tokens: list[_Token], n: int) -> bool:
     return next_of(tokens[:n][::-1]) == "h" or next_of(tokens[n + 1 :]) == "s"
 
 
-def _cut(name: str) -> str:
-    return name[:3]
+def _name(
+    language: str,
+    number: int,
+    width: int,
+    names: dict[str, list[str]],
+    short: dict[str, list[str]],
+) -> tuple[str, bool]:
+    """Return the name of a month or day, and whether it is known: “jui” would be two months."""
+    if width == 3:
+        own = short.get(language)
+        return (own[number], True) if own else (names[language][number][:3], False)
+    name = names[language][number]
+    return (name[0] if width == 5 and names is MONTHS else name), True

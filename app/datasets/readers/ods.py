@@ -1,5 +1,6 @@
 """ODS: its content read as a stream; a cell's text stands in the file as the sheet shows it."""
 
+import re
 import zipfile
 from collections.abc import Iterator
 
@@ -91,6 +92,9 @@ class OdsSheet:
                 content.ready.clear()
                 if content.is_over:
                     return
+
+
+_ERROR = re.compile(r"#[^\W\d_]+(/[^\W_]+)*[!?/]?\s*$|Err:\d")
 
 
 class _Content(XmlStream):
@@ -248,17 +252,26 @@ class _Content(XmlStream):
                 self.seen.add(what, row)
             if self.seen_in_cell & {"struck", "hidden_text"}:
                 text = text.strip()
-            if text.startswith(("#DIV/0!", "#N/A", "#NAME?", "#REF!", "#VALUE!", "#NUM!", "Err:")):
-                is_error = self.cell.get("value-type") != "string" or "formula" in self.cell
-                if is_error:
-                    self.seen.add("error", row)
-                    text = ""
+            if self._is_error(text):
+                self.seen.add("error", row)
+                text = ""
             if text:
                 if self.column + self.repeats > MAX_COLUMNS:
                     raise too_wide().of(self.tables[-1].name)
                 self.cells += [""] * (self.column - len(self.cells)) + [text] * self.repeats
         self.column += self.repeats
         self.cell = None
+
+    def _is_error(self, text: str) -> bool:
+        """Say whether a cell shows an error, in whatever language: #DIV/0!, #WERT!, Err:502."""
+        assert self.cell is not None
+        kind = self.cell.get("value-type")
+        # LibreOffice says so; of other programs' formulas the words do.
+        if kind == "error":
+            return True
+        if not text.startswith(("#", "Err:")):
+            return False
+        return (kind != "string" or "formula" in self.cell) and _ERROR.match(text) is not None
 
     def _of_value(self, cell: dict[str, str]) -> str:
         """Return what a cell without text shows, as well as its value tells."""

@@ -2,6 +2,7 @@
 
 import datetime
 import decimal
+import struct
 from collections.abc import Iterator
 from typing import Any
 
@@ -57,6 +58,7 @@ def _rows(opened: Any, size_bytes: int) -> Iterator[tuple[int, dict[str, Any]]]:
     import pyarrow as pa
 
     number, cells = 0, _Cells()
+    widened = _widened(opened.schema_arrow)
     try:
         for batch in opened.iter_batches(batch_size=_BATCH_ROWS, use_threads=False):
             if cells.size > _SUSPECT_BYTES and cells.size / size_bytes > _MAX_RATIO:
@@ -65,13 +67,72 @@ def _rows(opened: Any, size_bytes: int) -> Iterator[tuple[int, dict[str, Any]]]:
                     f"{cells.size / 1e9:,.0f} GB, which looks like a trap; save the rows as CSV "
                     "and upload that."
                 )
-            for row in batch.to_pylist():
+            for row in (_with_short_floats(batch, widened) if widened else batch).to_pylist():
                 number += 1
                 yield number, {name: cells.value(cell, number) for name, cell in row.items()}
     except MemoryError:
         raise
     except (pa.ArrowException, OSError, ValueError, OverflowError) as error:
         raise Unreadable(_damaged(error, number)) from None
+
+
+def _widened(schema: Any) -> dict[int, tuple[Any, Any]]:
+    """Return which columns hold floats of fewer digits than Python's, by their places.
+
+    With the types by which they get the shortest text of their own type: 0.1, and not
+    0.10000000149011612.
+    """
+    import pyarrow as pa
+
+    found = {}
+    for place, field in enumerate(schema):
+        as_text = _with(field.type, pa.string())
+        if as_text != field.type:
+            found[place] = (as_text, _with(field.type, pa.float64()))
+        elif pa.types.is_float16(field.type):
+            found[place] = (None, pa.float64())
+    return found
+
+
+def _with(kind: Any, other: Any) -> Any:
+    """Return a type with another one wherever it holds floats of 32 bits."""
+    import pyarrow as pa
+
+    types = pa.types
+    if types.is_float32(kind):
+        return other
+    if types.is_list(kind):
+        return pa.list_(_with(kind.value_type, other))
+    if types.is_large_list(kind):
+        return pa.large_list(_with(kind.value_type, other))
+    if types.is_fixed_size_list(kind):
+        return pa.list_(_with(kind.value_type, other), kind.list_size)
+    if types.is_struct(kind):
+        return pa.struct([(field.name, _with(field.type, other)) for field in kind])
+    return kind
+
+
+def _with_short_floats(batch: Any, widened: dict[int, tuple[Any, Any]]) -> Any:
+    import pyarrow as pa
+
+    columns = list(batch.columns)
+    for place, (as_text, as_float) in widened.items():
+        column = columns[place]
+        if as_text is None:
+            values = [_short_half(value) for value in column.to_pylist()]
+            columns[place] = pa.array(values, as_float)
+        else:
+            columns[place] = column.cast(as_text).cast(as_float)
+    return pa.RecordBatch.from_arrays(columns, names=batch.schema.names)
+
+
+def _short_half(value: Any) -> float | None:
+    """Return the number with the fewest digits that is the same as a float of 16 bits."""
+    if value is None or not -65504 <= value <= 65504:
+        return None if value is None else float(value)
+    packed = struct.pack("e", value)
+    short = (float(f"{float(value):.{digits}g}") for digits in range(1, 6))
+    return next((each for each in short if struct.pack("e", each) == packed), float(value))
 
 
 class _Cells:

@@ -87,6 +87,12 @@ _PASSED_OVER = {
         "1 row repeats the column names and was left out.",
         "{n} rows repeat the column names and were left out.",
     ),
+    "broken_row": (
+        "1 row may be a part of a text with a line break and was left out; put quotes around texts "
+        "with line breaks, or save the file as XLSX.",
+        "{n} rows may be parts of texts with line breaks (a line with too few cells follows) and "
+        "were left out; put quotes around texts with line breaks, or save the file as XLSX.",
+    ),
     "hint": (
         "The row below the column names only says what to write there and was left out.",
         "{n} rows below the column names only say what to write there and were left out.",

@@ -281,6 +281,9 @@ class _Slide(_PowerPoint):
         if self.equation is not None:
             self.in_text = self.in_text and name != "t"
             if (written := self.equation.end(name)) is not None:
+                for what in self.equation.left_out:
+                    self.seen.add(what, self.number)
+                    self.lost = True
                 self.equation = None
                 self._add_equation(written)
             return

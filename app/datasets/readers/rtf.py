@@ -9,7 +9,7 @@ import re
 from collections.abc import Iterator
 from typing import BinaryIO, NamedTuple
 
-from app.datasets.readers import signs
+from app.datasets.readers import office_fields, signs
 from app.datasets.readers.blocks import MAX_BLOCK_CHARACTERS, Block
 from app.datasets.readers.equations import Equation
 from app.datasets.readers.files import File
@@ -80,8 +80,10 @@ _MATH = frozenset(
     | {"bar", "m", "mr", "eqArr", "box", "borderBox", "groupChr", "phant", "num", "den", "e", "sup"}
     | {"sub", "deg", "fName", "lim"}
 )
-_MATH_SIGNS = frozenset({"chr", "begChr", "endChr", "sepChr", "type"})
-_SYMBOL = re.compile(r"\s*SYMBOL\s+(\d{1,5}|0x[0-9A-Fa-f]{1,4})\b.*?\\f\s*\"?([\w ]+)", re.DOTALL)
+_MATH_SIGNS = frozenset(
+    {"chr", "begChr", "endChr", "sepChr", "type", "pos"}
+    | {"strikeH", "strikeV", "strikeBLTR", "strikeTLBR"}
+)
 _PRIVATE = re.compile("[\uf000-\uf0ff]")
 
 
@@ -122,6 +124,7 @@ class _Text:
         self.kind, self.depth = kind, depth
         self.parts: list[str] = []
         self.lost = False  # something was left out of it
+        self.state = _State()  # what held where its last letters stood; of a field alone
 
     def taken(self) -> str:
         text = "".join(self.parts)
@@ -269,6 +272,9 @@ class _Document:
         if before.math and self.equation is not None:
             written = self.equation.end(before.math)
             if written is not None:
+                for what in self.equation.left_out:
+                    self.seen.add(what, self.number)
+                    self.texts[-1].lost = True
                 self.equation = None
                 before_it = "".join(self.texts[-1].parts[-1:])
                 glued = before_it[-1:].isdecimal() and re.match(r"\d", written)
@@ -291,7 +297,7 @@ class _Document:
             case "font":
                 self._name_font(written)
             case "field":
-                self._end_field(written)
+                self._end_field(written, text.state)
             case "box":
                 self._emit(written)
             case _ if text.kind in _MATH_SIGNS and self.equation is not None:
@@ -448,17 +454,24 @@ class _Document:
         if self.style >= 0 and (match or name == "title") and len(self.levels) < _MAX_FONTS:
             self.levels[self.style] = int(match[1]) if match else 1
 
-    def _end_field(self, instruction: str) -> None:
-        """Write the sign that a field of old versions of Word stands for."""
-        match = _SYMBOL.match(instruction)
-        if match is None:
+    def _end_field(self, instruction: str, state: _State) -> None:
+        """Write the sign or the equation that a field stands for."""
+        font = self.fonts.get(state.font, _Font()).name
+        try:
+            shown = office_fields.written(
+                instruction[: office_fields.MAX_INSTRUCTION_CHARACTERS], font
+            )
+        except office_fields.UnknownField as unknown:
+            self.seen.add(unknown.kind, self.number)
+            shown = ""
+        if shown is None:
             return
-        sign = signs.symbol(int(match[1], 0), match[2])
-        if sign:
-            self._put(sign)
-        else:
-            self.seen.add("sign", self.number)
         self.skips_result = True
+        if self._is_left_out(shown, state):
+            return
+        before = "".join(self.texts[-1].parts[-1:])
+        glued = before[-1:].isdecimal() and re.match(r"\d", shown)
+        self._put(f" {shown}" if glued else shown)
 
     def _math_word(self, name: str) -> bool:
         """Take a group of an equation; False: the word is none."""
@@ -495,17 +508,15 @@ class _Document:
             return
         if kind in ("fonts", "font", "styles", "style", "field") or kind in _MATH_SIGNS:
             self._put(text)
+            if kind == "field" and text.strip():
+                self.texts[-1].state = state
             if kind == "font" and ";" in text:  # fonts without brackets of their own
                 self._end_text(self.texts.pop())
             return
+        if self._is_left_out(text, state):
+            return
         if self.equation is not None:
             self.equation.text(text)
-            return
-        if state.is_struck or state.is_hidden or state.is_deleted:
-            if text.strip():
-                what = "deleted" if state.is_deleted else "struck" if state.is_struck else ""
-                self.seen.add(what or "hidden_text", self.number)
-                self.texts[-1].lost = True
             return
         font = self.fonts.get(state.font, _Font()).name
         is_symbol = signs.is_symbol_font(font)
@@ -516,6 +527,16 @@ class _Document:
         if state.raises:
             text = signs.raised(text) if state.raises == "super" else signs.lowered(text)
         self._put(text)
+
+    def _is_left_out(self, text: str, state: _State) -> bool:
+        """Say whether a text is struck out, hidden or deleted, and count it."""
+        if not (state.is_struck or state.is_hidden or state.is_deleted):
+            return False
+        if text.strip():
+            what = "deleted" if state.is_deleted else "struck" if state.is_struck else ""
+            self.seen.add(what or "hidden_text", self.number)
+            self.texts[-1].lost = True
+        return True
 
     def _put(self, text: str) -> None:
         self.texts[-1].parts.append(text)

@@ -5,10 +5,12 @@ import io
 import itertools
 import re
 from collections.abc import Iterable, Iterator
+from functools import partial
 from typing import Any
 
 from app.core.sentences import counted
 from app.datasets.column_names import is_known_name
+from app.datasets.mapping import LeftOut
 from app.datasets.readers.headers import Cells, Numbered, Rows, is_total_line, with_header
 from app.datasets.readers.unreadable import Unreadable
 
@@ -26,6 +28,8 @@ _SEPARATOR_LINE = re.compile(
 )
 # Fewer lines that go on are no pattern: a total below the rows, say.
 _MIN_JOINED, _MAX_JOINED = 3, 1000
+# So many rows, nearly all with all their cells: then none is written without its last ones.
+_MIN_STRICT_ROWS, _MIN_STRICT = 20, 0.9
 
 
 def read_csv(
@@ -35,11 +39,13 @@ def read_csv(
     *,
     header_row: int | None = None,
     has_header: bool | None = None,
+    as_it_stands: bool = False,
 ) -> Rows:
     """Read delimited text; quotes follow RFC 4180.
 
     Args:
         sample: The first lines, by which is told whether line breaks stand in cells without quotes.
+        as_it_stands: Every line is a row, whatever the next one says of it.
     """
     num_skipped = int(separator_line(sample) is not None)
     if num_skipped:
@@ -49,7 +55,10 @@ def read_csv(
     joined = _Joined()
     if width:
         rows = _put_together(csv_rows(text, delimiter, num_skipped), width, joined)
-    table = with_header(rows, "line", header_row=header_row, has_header=has_header)
+    judged = None
+    if not width and delimiter != NO_DELIMITER and not as_it_stands:
+        judged = partial(_without_broken, is_strict=_is_strict(sample, delimiter))
+    table = with_header(rows, "line", header_row=header_row, has_header=has_header, judged=judged)
     if width:
         table.rows = _telling(table.rows, table, joined)
     return table
@@ -205,6 +214,57 @@ def _put_together(
         waiting, num_lines = (line, cells), 0
     if waiting is not None:
         yield waiting
+
+
+def _is_strict(sample: str, delimiter: str) -> bool:
+    """Say whether a table's rows have all their cells, blank ones too."""
+    rows = _sample_rows(sample, delimiter, 400) or []
+    lengths = [len(cells) for cells in rows if len(cells) > 1]
+    if len(lengths) < _MIN_STRICT_ROWS:
+        return False
+    return lengths.count(max(lengths)) >= _MIN_STRICT * len(lengths)
+
+
+def _without_broken(rows: Iterator[Numbered], width: int, *, is_strict: bool) -> Iterator[Numbered]:
+    """Leave out a row whose text may go on in the next line, and that line: never half an answer.
+
+    Too few lines go on to tell how, so that they are not put together. What begins with a small
+    letter behind such a line may be the end of a question.
+    """
+    if width < 2:
+        yield from rows
+        return
+    before: Numbered | None = None
+    length, is_broken = width, False  # of the row before; whether it is a part of a broken text
+    for line in rows:
+        number, cells = line
+        if isinstance(cells, LeftOut):
+            if before is not None:
+                yield before
+            before, length, is_broken = line, width, False
+            continue
+        now = len(cells)
+        if now >= width and not is_broken:
+            if before is not None:
+                yield before
+            before, length = line, now
+            continue
+        first, goes_on = cells[0].strip(), False
+        if now == 1 and now < width:
+            # What has too many cells is left out anyway, and what follows it is a row.
+            is_question = width == 2 and first.endswith(("?", "？", "؟"))
+            may_go_on = length <= width or is_broken
+            goes_on = bool(first) and may_go_on and not is_question and not is_total_line(first)
+        elif now < width and is_strict and before is not None and length <= width:
+            goes_on = first[:1].islower() or now + length == width + 1
+        is_rest = is_broken and not goes_on and first[:1].islower()
+        if before is not None:
+            is_lost = goes_on and not isinstance(before[1], LeftOut)
+            yield (before[0], LeftOut("broken_row")) if is_lost else before
+        before = (number, LeftOut("broken_row")) if goes_on or is_rest else line
+        length, is_broken = now, goes_on
+    if before is not None:
+        yield before
 
 
 def sample_of(text: io.TextIOBase) -> str:

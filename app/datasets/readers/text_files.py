@@ -126,6 +126,11 @@ def _open_csv(
     delimiter = read_as.delimiter or tables.sniff_delimiter(sample)[0]
     inspection.delimiter = None if delimiter == tables.NO_DELIMITER else delimiter
     table = tables.read_csv(
-        text, sample, delimiter, header_row=read_as.header_row, has_header=read_as.has_header
+        text,
+        sample,
+        delimiter,
+        header_row=read_as.header_row,
+        has_header=read_as.has_header,
+        as_it_stands=read_as.as_it_stands,
     )
     return of_known_table(of_table(inspection, table), read_as)

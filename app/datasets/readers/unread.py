@@ -24,6 +24,18 @@ _SENTENCES = {
         "{n} signs of a symbol font are not known and were left out (first in {place} {row}); "
         "write them as letters.",
     ),
+    "equation": (
+        "1 equation in a field (EQ) cannot be read and was left out ({place} {row}); write it in "
+        "Word's own equations or as text.",
+        "{n} equations in fields (EQ) cannot be read and were left out (first in {place} {row}); "
+        "write them in Word's own equations or as text.",
+    ),
+    "small_number": (
+        "1 small number stands above or below a line and may be part of a fraction or a power "
+        "({place} {row}); look there how it was read.",
+        "{n} small numbers stand above or below a line and may be parts of fractions or powers "
+        "(first on {place} {row}); look there how they were read.",
+    ),
     "merged": (
         "1 cell of a table was filled with the text of the merged cell that it belongs to "
         "({place} {row}).",

@@ -10,7 +10,7 @@ import zipfile
 from collections.abc import Iterator
 from typing import IO, NamedTuple
 
-from app.datasets.readers import signs
+from app.datasets.readers import office_fields, signs
 from app.datasets.readers.blocks import MAX_BLOCK_CHARACTERS, Block
 from app.datasets.readers.equations import Equation
 from app.datasets.readers.files import DAMAGES, File
@@ -21,7 +21,12 @@ from app.datasets.readers.xml_stream import XmlStream
 _DAMAGED = "This Word document is damaged; open it in Word, save it again and upload that."
 # Deleted or moved away, and said; or never shown.
 _DELETED = frozenset({"del", "moveFrom"})
-_SKIPPED = frozenset({"Fallback", "instrText", "delText", "rt", "sectPr", *_DELETED})
+# How a text looked before a change that was tracked: it no longer does.
+_FORMER = frozenset(
+    {"rPrChange", "pPrChange", "sectPrChange", "numberingChange"}
+    | {"tblPrChange", "tblPrExChange", "tblGridChange", "trPrChange", "tcPrChange"}
+)
+_SKIPPED = frozenset({"Fallback", "delText", "rt", "sectPr", *_DELETED, *_FORMER})
 _MAX_NOTES_CHARACTERS = 16 * 1024**2
 # Where symbol fonts have their signs.
 _PRIVATE = re.compile("[\uf000-\uf0ff]")
@@ -103,8 +108,12 @@ class _Styles(_Word):
         self.looks: dict[str, _Look] = {}
         self.id = ""
         self.in_style = False
+        self.skipping = 0
 
     def start(self, name: str, attributes: dict[str, str]) -> None:
+        if self.skipping or name in _FORMER:
+            self.skipping += 1
+            return
         value = attributes.get("val", "")
         if name == "style":
             self.id, self.in_style = attributes.get("styleId", ""), True
@@ -124,7 +133,9 @@ class _Styles(_Word):
                 self.looks[self.id] = after
 
     def end(self, name: str) -> None:
-        if name == "style":
+        if self.skipping:
+            self.skipping -= 1
+        elif name == "style":
             self.in_style = False
 
     def finish(self) -> None:
@@ -179,6 +190,23 @@ class _Paragraph:
         return "".join(self.parts).strip()
 
 
+class _Field:
+    """A field that is open: its instruction, and then what is shown of it."""
+
+    def __init__(self, instruction: str | None = None) -> None:
+        self.instruction: list[str] = []
+        self.size = 0
+        self.look = _Look()
+        self.has_begun = instruction is not None  # with what is shown
+        self.is_written = False  # what it stands for was, so that its own result is not
+        self.add(instruction or "")
+
+    def add(self, text: str) -> None:
+        self.size += len(text)
+        if self.size <= office_fields.MAX_INSTRUCTION_CHARACTERS:
+            self.instruction.append(text)
+
+
 class _Cell:
     def __init__(self) -> None:
         self.texts: list[str] = []
@@ -198,6 +226,8 @@ class _Body(_Word):
         self.in_run = False
         self.look = _Look()
         self.equation: Equation | None = None
+        self.fields: list[_Field] = []  # one may stand within another
+        self.in_instruction = 0
         self.paragraphs: list[_Paragraph] = []  # a text box stands inside a paragraph
         self.tables: list[list[list[_Cell]]] = []  # a table may stand in a cell
         self.size = 0
@@ -228,7 +258,19 @@ class _Body(_Word):
             case "t":
                 self.in_text += 1
             case "oMath":
-                self.equation = Equation()
+                look = self.paragraphs[-1].look if self.paragraphs else _Look()
+                self.equation = Equation(
+                    is_struck=bool(look.is_struck), is_hidden=bool(look.is_hidden)
+                )
+            case "fldChar":
+                self._hear_field(attributes.get("fldCharType", ""))
+            case "fldSimple":
+                self.fields.append(_Field(attributes.get("instr", "")))
+                self._write_field(self.fields[-1])
+            case "instrText":
+                self.in_instruction += 1
+                if self.fields:
+                    self.fields[-1].look = self.look
             case "tab" if self.in_run:
                 self._add("\t")
             case "br" | "cr":
@@ -278,6 +320,8 @@ class _Body(_Word):
         if self.equation is not None:
             self.in_text -= name == "t"
             if (written := self.equation.end(name)) is not None:
+                for what in self.equation.left_out:
+                    self._leave_out(what)
                 self.equation = None
                 self._add_equation(written)
             return
@@ -286,6 +330,10 @@ class _Body(_Word):
                 self.in_text -= 1
             case "r":
                 self.in_run = False
+            case "instrText":
+                self.in_instruction -= 1
+            case "fldSimple" if self.fields:
+                self.fields.pop()
             case "p" if self.paragraphs:
                 self._end_paragraph(self.paragraphs.pop())
             case "tbl" if self.tables:
@@ -298,20 +346,52 @@ class _Body(_Word):
         elif self.equation is not None:
             if self.in_text:
                 self.equation.text(data)
+        elif self.in_instruction:
+            if self.fields:
+                self.fields[-1].add(data)
         elif self.in_text:
             self._add_text(data)
+
+    def _hear_field(self, kind: str) -> None:
+        if kind == "begin":
+            self.fields.append(_Field())
+        elif self.fields and kind in ("separate", "end"):
+            field = self.fields[-1]
+            if not field.has_begun:
+                field.has_begun = True
+                self._write_field(field)
+            if kind == "end":
+                self.fields.pop()
+
+    def _write_field(self, field: _Field) -> None:
+        """Write the sign or the equation that a field stands for, as the field around it."""
+        try:
+            shown = office_fields.written("".join(field.instruction), field.look.symbols or "")
+        except office_fields.UnknownField as unknown:
+            self.seen.add(unknown.kind, self.number)
+            shown = ""
+        if shown:
+            look = field.look
+            if look.is_struck or look.is_hidden:
+                self._leave_out("struck" if look.is_struck else "hidden_text")
+            else:
+                self._add_equation(shown)
+        field.is_written = shown is not None
+
+    def _leave_out(self, what: str) -> None:
+        self.seen.add(what, self.number)
+        if self.paragraphs:
+            self.paragraphs[-1].lost = True
 
     def _add_text(self, data: str) -> None:
         look = self.look
         if look.is_struck or look.is_hidden:
-            if data.strip():
-                self.seen.add("struck" if look.is_struck else "hidden_text", self.number)
-                if self.paragraphs:
-                    self.paragraphs[-1].lost = True
+            if data.strip() and not self._is_written():
+                self._leave_out("struck" if look.is_struck else "hidden_text")
             return
         if look.symbols or (not data.isascii() and _PRIVATE.search(data)):
             data, num_unknown = signs.in_font(data, look.symbols or "")
-            for _ in range(min(num_unknown, 100)):
+            for _ in range(min(num_unknown, 100) if not self._is_written() else 0):
                 self.seen.add("sign", self.number)
         if look.raises:
             data = signs.raised(data) if look.raises == "superscript" else signs.lowered(data)
@@ -321,7 +401,7 @@ class _Body(_Word):
         code = int(char, 16) if re.fullmatch(r"[0-9A-Fa-f]{1,6}", char) else -1
         sign = signs.symbol(code, font) if 0 <= code <= 0x10FFFF else ""
         if self.look.is_struck or self.look.is_hidden:
-            self.seen.add("struck" if self.look.is_struck else "hidden_text", self.number)
+            self._leave_out("struck" if self.look.is_struck else "hidden_text")
         elif sign:
             self._add(sign)
         else:
@@ -334,7 +414,20 @@ class _Body(_Word):
         glued = before[-1:].isdecimal() and re.match(r"\d", written)
         self._add(f" {written}" if glued else written)
 
+    def _is_written(self) -> bool:
+        """Say whether a text is the result of a field that was written already."""
+        return any(field.is_written for field in self.fields)
+
     def _add(self, text: str) -> None:
+        if self.fields:
+            if self._is_written():
+                return
+            # What stands in a field's instruction belongs to it.
+            if (
+                field := next((f for f in reversed(self.fields) if not f.has_begun), None)
+            ) is not None:
+                field.add(text)
+                return
         if self.paragraphs:
             self.paragraphs[-1].parts.append(text)
             self.size += len(text)
@@ -349,6 +442,8 @@ class _Body(_Word):
         return row[-1] if row else None
 
     def _end_paragraph(self, paragraph: _Paragraph) -> None:
+        # Only a field that shows what stands in the file goes on beyond its paragraph.
+        self.fields = [field for field in self.fields if field.has_begun and not field.is_written]
         text = paragraph.text()
         if paragraph.lost:  # blanks stood on both sides of what was left out
             text = re.sub(" {2,}", " ", text)

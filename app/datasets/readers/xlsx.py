@@ -88,7 +88,7 @@ class XlsxBook:
         self._feed(styles, next((p for p in others if "tyles" in p), "xl/styles.xml"))
         self._styles = styles.styles()
         self._shared_path = next((p for p in others if "haredS" in p), "xl/sharedStrings.xml")
-        self._shared: list[str | _Rich] | None = None
+        self._shared: _SharedTexts | None = None
 
     @property
     def sheets(self) -> list[str]:
@@ -100,9 +100,10 @@ class XlsxBook:
         if part.path not in self._names:
             raise Unreadable(DAMAGED.format(what=f"sheet “{name}” is missing"))
         if self._shared is None:
-            texts = _SharedTexts()
-            self._feed(texts, self._shared_path)
-            self._shared = texts.texts
+            # Only beside a cell's own look does it matter that a piece has none.
+            keeps_runs = any(style.font is not _PLAIN for style in self._styles)
+            self._shared = _SharedTexts(keeps_runs=keeps_runs)
+            self._feed(self._shared, self._shared_path)
         return XlsxSheet(self._archive, part.path, self._styles, self._shared, self.is_1904)
 
     def num_notes(self, name: str) -> int:
@@ -187,7 +188,8 @@ class _FontReader(_Part):
                 self.symbols = value
 
     def font(self) -> _Font:
-        return _Font(self.is_struck, self.raises, self.symbols)
+        font = _Font(self.is_struck, self.raises, self.symbols)
+        return font if font != _PLAIN else _PLAIN
 
 
 class _Styles(_FontReader):
@@ -235,9 +237,12 @@ class _Styles(_FontReader):
 class _SharedTexts(_FontReader):
     """The texts that a workbook's cells share, in the order of their numbers."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, keeps_runs: bool) -> None:
         super().__init__()
         self.texts: list[str | _Rich] = []
+        # Of texts whose pieces all look plain, for cells that do not.
+        self.runs: dict[int, _Rich] = {}
+        self.keeps_runs = keeps_runs
         self.pieces: _Rich = []
         self.parts: list[str] = []
         self.size = 0
@@ -263,8 +268,12 @@ class _SharedTexts(_FontReader):
             self.pieces.append(("".join(self.parts), self.run))
         elif tag == "si":
             only = self.pieces[0] if len(self.pieces) == 1 else None
-            is_plain = only is not None and only[1] is None
-            self.texts.append(_plain(only[0]) if only and is_plain else joined(self.pieces))
+            if only is not None and only[1] is None:
+                self.texts.append(_plain(only[0]))
+                return
+            if self.keeps_runs and any(font is not None for _, font in self.pieces):
+                self.runs[len(self.texts)] = _parts(self.pieces)
+            self.texts.append(joined(self.pieces))
         else:
             self.end(tag)
 
@@ -297,8 +306,12 @@ class _SharedTexts(_FontReader):
 def joined(pieces: _Rich) -> str | _Rich:
     """Join the pieces of a text, unless one of them is struck out, raised or in symbols."""
     if any(font is not None and not font.is_plain for _, font in pieces):
-        return [(_plain(text), font) for text, font in pieces]
+        return _parts(pieces)
     return _plain("".join(text for text, _ in pieces))
+
+
+def _parts(pieces: _Rich) -> _Rich:
+    return [(_plain(text), font) for text, font in pieces]
 
 
 def _plain(text: str) -> str:
@@ -323,7 +336,7 @@ class XlsxSheet:
         archive: zipfile.ZipFile,
         path: str,
         styles: list[_Style],
-        shared: list[str | _Rich],
+        shared: _SharedTexts,
         is_1904: bool,
     ) -> None:
         self._archive, self._path = archive, path
@@ -389,9 +402,10 @@ class _Rows:
     """A sheet's rows, from expat's calls; short, since there are millions of them."""
 
     def __init__(
-        self, styles: list[_Style], shared: list[str | _Rich], is_1904: bool, seen: Seen
+        self, styles: list[_Style], shared: _SharedTexts, is_1904: bool, seen: Seen
     ) -> None:
-        self.styles, self.shared, self.is_1904, self.seen = styles, shared, is_1904, seen
+        self.styles, self.is_1904, self.seen = styles, is_1904, seen
+        self.shared, self.runs = shared.texts, shared.runs
         self.hidden_columns: set[int] = set()
         self.ready: list[GridRow] = []
         self.number = 0
@@ -531,8 +545,11 @@ class _Rows:
                 if number >= len(self.shared):
                     raise Unreadable(DAMAGED.format(what="a cell names a text that is not there"))
                 text = self.shared[number]
+                if style.font is not _PLAIN and number in self.runs:
+                    text = self.runs[number]
             case "inlineStr":
-                text = joined(self.pieces or [])
+                pieces = self.pieces or []
+                text = joined(pieces) if style.font is _PLAIN else _parts(pieces)
             case "str":
                 text = _plain(value)
                 if not value:

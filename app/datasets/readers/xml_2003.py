@@ -238,8 +238,10 @@ class _Content(XmlStream):
             self.sheets[-1].is_hidden = True
         if self.parts is None or self.in_comment or not self._is_wanted:
             return
-        fonts = [tag[5:] for tag in self.tags if tag.startswith("Font ")]
-        font = next((each for each in fonts if signs.is_symbol_font(each)), self.cell_style.font)
+        # The innermost font counts, also where it is none of signs and the cell's is.
+        fonts = [tag[5:] for tag in self.tags if tag.startswith("Font ") and tag[5:]]
+        font = fonts[-1] if fonts else self.cell_style.font
+        font = font if signs.is_symbol_font(font) else ""
         if self.cell_style.is_struck or {"S", "Strike", "Del"} & set(self.tags):
             self.is_struck = self.is_struck or bool(data.strip())
             return

@@ -115,6 +115,28 @@ def test_parquet_with_texts_lists_and_what_is_no_text(tmp_path: Path) -> None:
         read(tmp_path, content[:-40])
 
 
+def test_floats_of_a_parquet_file_have_the_digits_of_their_own_type(tmp_path: Path) -> None:
+    half = pa.array([0.1, None, -2.5], pa.float32()).cast(pa.float16())
+    inner = pa.struct([("dose", pa.float32()), ("list", pa.list_(pa.float32()))])
+    content = files.parquet(
+        {
+            "single": pa.array([0.1, None, 1 / 3], pa.float32()),
+            "half": half,
+            "double": pa.array([0.1 + 0.2, None, 7.0]),
+            "inner": pa.array([{"dose": 0.1, "list": [0.2, None]}, None, {"dose": 5.0}], inner),
+            "fixed": pa.array([[0.1], [0.2], None], pa.list_(pa.float32(), 1)),
+        }
+    )
+    assert [row.values for row in read(tmp_path, content).preview] == [
+        {
+            "single": 0.1, "half": 0.1, "double": 0.1 + 0.2, "fixed": [0.1],
+            "inner": {"dose": 0.1, "list": [0.2, None]},
+        },
+        {"single": None, "half": None, "double": None, "inner": None, "fixed": [0.2]},
+        {"single": 0.33333334, "half": -2.5, "double": 7.0, "inner": {"dose": 5.0}, "fixed": None},
+    ]  # fmt: skip
+
+
 def test_a_parquet_file_that_is_a_trap(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     # One text of 500 kB, written once and repeated 6,000 times: 3 GB from next to nothing.
     texts = pa.DictionaryArray.from_arrays(pa.array([0] * 6000), pa.array(["x" * 500_000]))

@@ -1,6 +1,7 @@
 """The header is where it is: below titles, in two rows, above hints, or where a person says."""
 
 import io
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -220,6 +221,50 @@ def test_a_time_stamp_is_never_an_answer(tmp_path: Path) -> None:
     assert roles["When"] is roles["Mail"] is ColumnRole.IGNORE
 
 
+@pytest.mark.parametrize(
+    "lines",
+    [
+        ["Gespräch;Person;Wortlaut", "1;user;Hallo", "1;assistant;Guten Tag", "2;user;Wo?"],
+        ["No;Prompt text;Reply text", "1;a;b", "2;c;d"],
+        ["Deutsch;English", "Haus;house", "Frage;question", "Antwort;answer", "Text;text"],
+        ["Deutsch;English", "Datum;date", "Zahl;number", "Hund;dog"],
+        ["Name;Rolle;Inhalt", "x;user;Hallo", "y;assistant;Antwort", "z;user;Text"],
+    ],
+)
+def test_words_in_rows_are_no_names(tmp_path: Path, lines: list[str]) -> None:
+    found = read(tmp_path, csv(*lines))
+    assert found.columns == lines[0].split(";")
+    assert [";".join(row.values.values()) for row in found.preview] == lines[1:]
+
+
+def test_names_below_narrower_rows_are_found(tmp_path: Path) -> None:
+    found = read(tmp_path, csv("Ward 3;", "user;assistant", "Dose?;5 mg", "When?;At 8."))
+    assert found.columns == ["user", "assistant"]
+    found = read(tmp_path, csv("By;Ann;", "nr;question;answer", "1;Dose?;5 mg", "2;When?;At 8."))
+    assert found.columns == ["nr", "question", "answer"]
+
+
+def test_marks_of_templates_are_no_hints(tmp_path: Path) -> None:
+    rows = ["<bos>Dose?<eos>;<bos>5 mg<eos>", "[INST] When? [/INST];[INST] 8. [/INST]"]
+    assert read(tmp_path, csv("question;answer", *rows)).num_rows == 2
+    assert made(tmp_path, read(tmp_path, csv("question;answer", "<your text>;string", *rows)))[
+        1
+    ] == ["hint"]
+
+
+def test_hidden_rows_above_the_names_are_counted(tmp_path: Path) -> None:
+    book = openpyxl.Workbook()
+    assert book.active is not None
+    for row in (["draft", "of May"], ["old", "older"], ["question", "answer"], ["Dose?", "5 mg"]):
+        book.active.append(row)
+    book.active.row_dimensions[1].hidden = book.active.row_dimensions[2].hidden = True
+    stream = io.BytesIO()
+    book.save(stream)
+    found = read(tmp_path, stream.getvalue())
+    assert found.columns == ["question", "answer"]
+    assert "2 rows are hidden or filtered out" in str(found.warnings)
+
+
 def test_line_breaks_without_quotes_go_on_with_their_cell(tmp_path: Path) -> None:
     lines = [f"{n}|Where is room {n}?|Upstairs.\r\nAsk at the desk." for n in range(6)]
     found = read(tmp_path, csv("MRN|PATIENT_QUESTION|CLINICIAN_REPLY", *lines, "Total: 6 rows"))
@@ -240,6 +285,41 @@ def test_rows_without_their_last_cells_are_not_joined(tmp_path: Path) -> None:
     found = read(tmp_path, csv("question|answer|note", *lines))
     assert found.num_rows == 8
     assert found.warnings == []
+
+
+@pytest.mark.parametrize("sign", ["|", "\t", ";", ","])
+def test_a_row_whose_text_may_go_on_in_the_next_line_is_left_out(tmp_path: Path, sign: str) -> None:
+    rest = {8: "not more than twice a day", 20: "or\r\n\r\nafter meals", 33: "Total: 1 row"}
+    lines = [
+        f"{n}{sign}Where is room {n}?{sign}Upstairs.\r\n{rest.get(n, '')}".rstrip()
+        for n in range(40)
+    ]
+    found = read(tmp_path, csv(sign.join(("id", "question", "answer")), *lines))
+    texts, reasons = made(tmp_path, found)
+    assert [text[0] for text in texts] == [
+        f"Where is room {n}?" for n in range(40) if n not in (8, 20)
+    ]
+    assert Counter(reasons) == {"broken_row": 5, "empty_question": 1}
+    assert "5 rows may be parts of texts with line breaks" in found.warnings[0]
+
+
+def test_half_a_question_is_not_learned(tmp_path: Path) -> None:
+    lines = [f"Where is room {n}?|Upstairs." for n in range(40)]
+    lines[9] = "May it be taken\r\nwith food?|No."
+    lines[20] = "Who pays?"  # a question without an answer breaks nothing
+    texts, reasons = made(tmp_path, read(tmp_path, csv("question|answer", *lines)))
+    assert [question for question, _ in texts] == [
+        f"Where is room {n}?" for n in range(40) if n not in (8, 9, 20)
+    ]
+    assert Counter(reasons) == {"broken_row": 3, "empty_answer": 1}
+
+
+def test_a_break_within_a_middle_cell_of_a_single_row(tmp_path: Path) -> None:
+    lines = [f"Where is room {n}?|Upstairs.|Ann" for n in range(40)]
+    lines[9] = "Where is room 9?|Give 5 mg\r\nTwice a day.|Ann"
+    texts, reasons = made(tmp_path, read(tmp_path, csv("question|answer|by", *lines)))
+    assert len(texts) == 39
+    assert reasons == ["broken_row", "broken_row"]
 
 
 def test_line_ends_within_cells_are_written_as_everywhere(tmp_path: Path) -> None:

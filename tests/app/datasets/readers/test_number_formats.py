@@ -49,11 +49,22 @@ from app.datasets.readers.number_formats import Shown, of_code
         ("?/?", 1.5, "3/2"),
         # Days and times; 60 is the day that 1900 did not have.
         ("DD.MM.YYYY", 46461, "15.03.2027"),
+        ("TT.MM.JJJJ", 46461, "15.03.2027"),
+        ("T. MMM JJ hh:mm", 46461.5, "15. Mar 27 12:00"),
+        ("jj/mm/aaaa", 46461, "15/03/2027"),
+        ("Standard", 12.5, "12.5"),
         ("d/m/yyyy", 46461, "15/3/2027"),
         ("yyyy\\-mm\\-dd;@", 46461, "2027-03-15"),
         ("yyyy-mm-dd", 60, "1900-02-29"),
         ("d mmm yyyy h:mm", 46539.60416666666, "1 Jun 2027 14:30"),
         ("[$-407]d. mmmm yyyy", 46174, "1. Juni 2026"),
+        ("[$-40C]d mmm yyyy", 46188, "15 juin 2026"),
+        ("[$-40C]d mmm yyyy", 46218, "15 juil. 2026"),
+        ("[$-fr-FR]ddd d mmm", 46054, "dim. 1 févr."),
+        ("[$-410]ddd d mmm yyyy", 46188, "lun 15 giu 2026"),
+        ("[$-407]ddd d. mmm", 46083, "Mo 2. Mrz"),
+        ("[$-413]ddd d mmm", 46082, "zo 1 mrt"),
+        ("ddd d mmm", 46082, "Sun 1 Mar"),
         ("[$-409]dddd, mmmm d, yyyy", 46174, "Monday, June 1, 2026"),
         ("hh:mm", 0.375, "09:00"),
         ("h:mm AM/PM", 0.2951388888888889, "7:05 AM"),
@@ -78,6 +89,10 @@ def test_what_a_number_looks_like(code: str, value: float, expected: str) -> Non
         ("General", 4930123456789.0, "4930123456789"),  # 4.93E+12 where the column is narrow
         ("yyyy-mm-dd", -1, "-1"),  # Excel shows ######
         ("[$-411]ggge", 46461, "46461"),
+        ("[$-40A]d mmm yyyy", 46188, "15 jun 2026"),  # with a point in some versions
+        ("[$-415]ddd", 46188, "pon"),
+        ("0 kg", 5, "5 kg"),  # letters stand in quotes
+        ("rrrr", 46461, "rrrr"),
         ("[DBNum1]0", 5, "5"),
         ("[>5]0;[>3]0.0", 1, "1"),  # no section is meant for it
         ("[>5]0;0.0", -2, "-2.0"),

@@ -184,6 +184,34 @@ def test_rtf_keeps_raised_signs_and_counts_what_it_leaves_out(tmp_path: Path) ->
         assert sentence in said, sentence
 
 
+def test_fields_of_rtf_that_stand_for_signs(tmp_path: Path) -> None:
+    learned, said = text(
+        tmp_path,
+        rtf(
+            r"\pard Take {\field{\*\fldinst {\lang7 EQ \\f(1;2)}}{\fldrslt}} tablet, 1"
+            r"{\field{\*\fldinst EQ \\f(3,10)}} g, {\field{\*\fldinst EQ \\f(1;{\field{\*\fldinst "
+            r"SYMBOL 109 \\f Symbol}{\fldrslt m}}g)}}, {\field{\*\fldinst {\strike EQ \\f(1;4)}}}"
+            r"{\field{\*\fldinst EQ \\i(0;1;x)}{\fldrslt x}}{\field{\*\fldinst PAGE}{\fldrslt 7}}"
+            r"\par"
+        ),
+    )
+    assert learned == "Take ½ tablet, 1 3/10 g, 1/µg, 7"
+    assert "1 place text is struck out" in said
+    assert "1 equation in a field (EQ) cannot be read" in said
+
+
+def test_equations_of_rtf_without_what_is_struck_out(tmp_path: Path) -> None:
+    learned, said = text(
+        tmp_path,
+        rtf(
+            r"\pard{\mmath{\*\moMath{\mr {\strike 50}5 }{\mf{\mfPr{\mtype noBar}}{\mnum{\mr n}}"
+            r"{\mden{\mr k}}}{\mbar{\mbarPr{\mpos top}}{\me{\mr x}}}}}\par"
+        ),
+    )
+    assert learned == "5 (n over k)x\u0304"
+    assert "1 place text is struck out" in said
+
+
 def test_rtf_in_pieces_of_any_size_reads_the_same(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -254,7 +282,7 @@ def test_slides_keep_raised_signs_and_count_what_they_leave_out(tmp_path: Path) 
         + run.format('baseline="-25000"', "2")
         + run.format('strike="sngStrike"', "STRUCK")
         + "<m:oMath><m:f><m:num><m:r><m:t>1</m:t></m:r></m:num><m:den><m:r><m:t>2</m:t></m:r>"
-        "</m:den></m:f></m:oMath></a:p>"
+        "</m:den></m:f><m:r><a:rPr strike='sngStrike'/><m:t>50</m:t></m:r></m:oMath></a:p>"
     )
     slide = (
         shape(body)
@@ -270,7 +298,7 @@ def test_slides_keep_raised_signs_and_count_what_they_leave_out(tmp_path: Path) 
     learned, said = text(tmp_path, document_files.pptx([slide], more=more, relations=relations))
     assert learned == "10³µ₂½\n\n- Drawn"
     for sentence in (
-        "1 place text is struck out",
+        "2 places text is struck out",
         "1 place text is hidden",
         "2 comments were not read",
         "1 picture was not read",

@@ -111,7 +111,8 @@ def test_a_workbook_of_2003_shows_what_excel_shows(tmp_path: Path) -> None:
         + row(
             "Rich?",
             '<Cell><ss:Data ss:Type="String" xmlns="http://www.w3.org/TR/REC-html40">10<Sup>3</Sup>'
-            '<S>no</S> <Font html:Face="Symbol">m</Font>l&#10;H<Sub>2</Sub>O</ss:Data></Cell>',
+            '<S>no</S> <Font html:Face="Symbol">m<Font html:Face="Calibri">l</Font></Font>&#10;'
+            "H<Sub>2</Sub>O</ss:Data></Cell>",
         )
         + row("Error?", cell("#DIV/0!", "Error"))
         + "</Table>"

@@ -9,6 +9,7 @@ from typing import Any
 
 import openpyxl
 import pytest
+import xlsxwriter
 from openpyxl.cell.rich_text import CellRichText, TextBlock
 from openpyxl.cell.text import InlineFont
 from openpyxl.comments import Comment
@@ -116,6 +117,36 @@ def test_raised_struck_and_symbol_text_in_a_cell(tmp_path: Path) -> None:
     found = read(tmp_path, workbook(build))
     assert [answer for _, answer in rows(found)] == ["400 × 10³/µl", "5 mg", "5 µg", "", "H₂O"]
     assert found.warnings == ["In 2 cells text is struck out and was left out (first in row 3)."]
+
+
+def test_a_plain_piece_of_a_cell_that_is_not_plain(tmp_path: Path) -> None:
+    texts = [("m", "g daily"), ("3", " 5 mg"), ("50 mg ", "5 mg"), ("5 ", "mg")]
+
+    def within(sheet: Worksheet) -> None:
+        looks = [
+            Font(name="Symbol"),
+            Font(vertAlign="superscript"),
+            Font(strike=True),
+            Font(b=True),
+        ]
+        sheet.append(["question", "answer"])
+        for number, ((own, rest), look) in enumerate(zip(texts, looks, strict=True), start=2):
+            sheet.cell(number, 1, "What?")
+            piece = TextBlock(InlineFont(rFont="Calibri"), rest)
+            sheet.cell(number, 2, CellRichText(own, piece)).font = look
+
+    stream = io.BytesIO()
+    with xlsxwriter.Workbook(stream) as book:
+        sheet, plain = book.add_worksheet(), book.add_format({"font_name": "Calibri"})
+        sheet.write_row(0, 0, ["question", "answer"])
+        looks = ({"font_name": "Symbol"}, {"font_script": 1}, {"font_strikeout": True}, {"bold": 1})
+        for number, ((own, rest), look) in enumerate(zip(texts, looks, strict=True), start=1):
+            sheet.write(number, 0, "What?")
+            sheet.write_rich_string(number, 1, own, plain, rest, book.add_format(look))
+    for content in (workbook(within), stream.getvalue()):
+        found = read(tmp_path, content)
+        assert [answer for _, answer in rows(found)] == ["µg daily", "³ 5 mg", "5 mg", "5 mg"]
+        assert found.warnings == ["In 1 cell text is struck out and was left out (row 4)."]
 
 
 def test_hidden_rows_and_columns_are_left_out_unless_a_person_takes_them_in(
@@ -323,6 +354,27 @@ def test_an_open_document_sheet_shows_its_own_texts(tmp_path: Path) -> None:
     ]
 
 
+def test_errors_of_an_open_document_sheet_in_any_language(tmp_path: Path) -> None:
+    formula = 'office:value-type="string" table:formula="of:=1/0"'
+    error = f'{formula} calcext:value-type="error" xmlns:calcext="c"'
+    cells = [
+        ods_cell("#WERT!", error),
+        ods_cell("#NV", error),
+        ods_cell("Fehler", error),
+        ods_cell("", error),
+        ods_cell("#BEZUG!", formula),
+        ods_cell("#N/D", formula),
+        ods_cell("Err:502", formula),
+        ods_cell("#1 is right", formula),
+        ods_cell("#NV", 'office:value-type="string"'),
+    ]
+    found = read(tmp_path, ods(HEAD, *(ods_row(ods_cell("What?"), cell) for cell in cells)))
+    assert [answer for _, answer in rows(found)] == [""] * 7 + ["#1 is right", "#NV"]
+    assert found.warnings == [
+        "7 cells show an error such as #DIV/0! and count as blank (first in row 2)."
+    ]
+
+
 def test_merged_cells_and_hidden_columns_of_an_open_document_sheet(tmp_path: Path) -> None:
     columns = (
         '<table:table-column/><table:table-column table:visibility="collapse"/>'
@@ -392,6 +444,136 @@ def test_word_keeps_what_its_reader_sees(tmp_path: Path, body: str, expected: st
     )
     found = read(tmp_path, files.docx(table), way="pairs")
     assert [row.values["answer"] for row in found.preview] == [expected]
+
+
+def scripts(kind: str, base: str, sub: str, sup: str) -> str:
+    return tag(kind, "".join(tag(*each) for each in (
+        ("sub", letters(sub)), ("sup", letters(sup)), ("e", letters(base)),
+    )))  # fmt: skip
+
+
+NO_BAR = fraction("n", "k").replace("<m:f>", '<m:f><m:fPr><m:type m:val="noBar"/></m:fPr>')
+STRUCK = "<m:r><w:rPr><w:strike/></w:rPr><m:t>50</m:t></m:r>"
+
+
+@pytest.mark.parametrize(
+    ("inner", "expected"),
+    [
+        (NO_BAR, "(n over k)"),
+        (tag("d", tag("e", NO_BAR)), "(n over k)"),
+        (tag("bar", '<m:barPr><m:pos m:val="top"/></m:barPr>' + tag("e", letters("x"))), "x\u0304"),
+        (tag("bar", '<m:barPr><m:pos m:val="top"/></m:barPr>' + tag("e", letters("AB"))),
+         "A\u0305B\u0305"),
+        (scripts("sPre", "I", "53", "131"), "¹³¹₅₃I"),
+        (letters("2") + scripts("sPre", "I", "53", "131"), "2 ¹³¹₅₃I"),
+        (scripts("sSubSup", "x", "1", "2"), "x₁²"),
+        (STRUCK + letters("5"), "5"),
+        (tag("borderBox", '<m:borderBoxPr><m:strikeH m:val="1"/></m:borderBoxPr>'
+             + tag("e", letters("50"))) + letters("5"), "5"),
+        (tag("borderBox", tag("e", letters("5"))), "5"),
+    ],
+)  # fmt: skip
+def test_equations_of_word(tmp_path: Path, inner: str, expected: str) -> None:
+    body = f"<w:p>{math(inner)}{run(' mg')}</w:p>"
+    found = read(tmp_path, files.docx(body), way="text")
+    assert found.preview[0].values["text"] == f"{expected} mg"
+    was_left_out = ["In 1 place text is struck out and was left out (paragraph 1)."]
+    assert found.warnings == (was_left_out if "50" in inner else [])
+
+
+def changed(before: str) -> str:
+    """How a text looked before a change that was tracked."""
+    return f'<w:rPrChange w:id="1" w:author="x"><w:rPr>{before}</w:rPr></w:rPrChange>'
+
+
+def test_how_text_looked_before_a_tracked_change_says_nothing(tmp_path: Path) -> None:
+    raised, struck = '<w:vertAlign w:val="{}"/>', "<w:strike/>"
+    texts = [
+        run("10") + run("3", raised.format("superscript") + changed("")) + run("/µl"),
+        run("10") + run("4", raised.format("superscript") + changed(raised.format("baseline"))),
+        run("2", changed(raised.format("superscript"))) + run(" mg"),
+        run("5 mg", changed(struck)) + run(" 50 mg", struck + changed("")),
+        run("shown", changed("<w:vanish/>")) + run(" HIDDEN", "<w:vanish/>" + changed("")),
+        run("g", changed('<w:rFonts w:ascii="Symbol"/>')),
+    ]
+    former = "<w:pPr><w:pPrChange><w:pPr>{}</w:pPr></w:pPrChange></w:pPr>"
+    heading = former.format('<w:outlineLvl w:val="0"/><w:numPr/><w:pStyle w:val="berschrift1"/>')
+    cells = "".join(f"<w:p>{heading}{text}</w:p>" for text in texts)
+    body = files.paragraph("What?", "berschrift1") + cells
+    found = read(tmp_path, files.docx(body), way="pairs")
+    assert [row.values["answer"] for row in found.preview] == [
+        "10³/µl\n\n10⁴\n\n2 mg\n\n5 mg\n\nshown\n\ng"
+    ]
+    assert found.warnings == [
+        "In 1 place text is struck out and was left out (paragraph 5).",
+        "In 1 place text is hidden and was left out (paragraph 6).",
+    ]
+
+
+def field(instruction: str, shown: str = "", look: str = "") -> str:
+    parts = "".join(
+        f'<w:r><w:rPr>{look}</w:rPr><w:instrText xml:space="preserve">{part}</w:instrText></w:r>'
+        for part in instruction.split("~")
+    )
+    begin, separate, end = (
+        f'<w:r><w:fldChar w:fldCharType="{kind}"/></w:r>' for kind in ("begin", "separate", "end")
+    )
+    return begin + parts + (separate + shown if shown else "") + end
+
+
+def nested(before: str, inner: str, after: str) -> str:
+    """A field in the instruction of another."""
+    whole = field(f"{before}~{after}")
+    split = whole.index("</w:r>", whole.index(before)) + len("</w:r>")
+    return whole[:split] + field(inner) + whole[split:]
+
+
+SYMBOL = ' SYMBOL 109 \\f "Symbol" \\s 11 '
+
+
+@pytest.mark.parametrize(
+    ("body", "expected"),
+    [
+        (run("5 ") + field(SYMBOL) + run("g"), "5 µg"),
+        (run("5 ") + field(SYMBOL, run("m", '<w:rFonts w:ascii="Symbol"/>')) + run("g"), "5 µg"),
+        (run("5 ") + f"<w:fldSimple w:instr='{SYMBOL}'>{run('m')}</w:fldSimple>" + run("g"),
+         "5 µg"),
+        (field("SYMBOL 0xB3 \\f Symbol") + run(" 38"), "≥ 38"),
+        (field("SYMBOL 8805 \\u") + run(" 38"), "≥ 38"),
+        (run("20 ") + field("SYMBOL 176 \\f Arial") + run("C"), "20 °C"),
+        (run("Take ") + field(" EQ \\f(1~;2) ") + run(" tablet"), "Take ½ tablet"),
+        (run("Take 1") + field("EQ \\f(3,10)") + run(" tablet"), "Take 1 3/10 tablet"),
+        (field("EQ \\f(0,5;a+b)"), "0,5/(a+b)"),
+        (field("EQ \\r(3;\\f(x;4))"), "∛(x/4)"),
+        (run("10") + field("EQ \\s\\up 6(3)") + run("/l"), "10³/l"),
+        (nested("EQ \\f(1;", "SYMBOL 109 \\f Symbol", "g)"), "1/µg"),
+        (run("see ") + field("PAGEREF x", run("5")) + run("."), "see 5."),
+        (f"<w:fldSimple w:instr=''>{run('kept')}</w:fldSimple>", "kept"),
+        (run("a") + field(SYMBOL, look="<w:strike/>") + run("b"), "ab"),
+    ],
+)  # fmt: skip
+def test_fields_of_word_that_stand_for_signs(tmp_path: Path, body: str, expected: str) -> None:
+    text = files.paragraph("Before.") + f"<w:p>{body}</w:p>" + files.paragraph("After.")
+    found = read(tmp_path, files.docx(text), way="text")
+    assert found.preview[0].values["text"] == "\n\n".join(
+        part for part in ("Before.", expected, "After.") if part
+    )
+
+
+def test_fields_that_cannot_be_written_are_counted(tmp_path: Path) -> None:
+    unknown = field("EQ \\i(0;1;x)") + field('SYMBOL 1 \\f "Symbol"', run("m"))
+    unknown += field(SYMBOL, look="<w:strike/>")
+    text = f"<w:p>{run('Take ')}{unknown}{run('tablet')}</w:p>" + files.paragraph("After.")
+    open_ended = '<w:p><w:r><w:fldChar w:fldCharType="begin"/></w:r></w:p>'
+    found = read(tmp_path, files.docx(open_ended + text), way="text")
+    assert found.preview[0].values["text"] == "Take tablet\n\nAfter."
+    assert found.warnings == [
+        "In 1 place text is struck out and was left out (paragraph 2).",
+        "1 sign of a symbol font is not known and was left out (paragraph 2); write it as a "
+        "letter.",
+        "1 equation in a field (EQ) cannot be read and was left out (paragraph 2); write it in "
+        "Word's own equations or as text.",
+    ]
 
 
 def test_what_word_hides_is_counted(tmp_path: Path) -> None:
@@ -489,6 +671,59 @@ def test_raised_digits_of_a_pdf_stay_raised(tmp_path: Path) -> None:
         way="text",
     )
     assert found.preview[0].values["text"] == "Normal are 10³/l, and 10⁻³ m, 2026-11-12."
+
+
+def drawn(*parts: str | tuple[str, int, float]) -> str:
+    """A line of a page: texts of 11 points, and others with their size and rise."""
+    shown = [part if isinstance(part, tuple) else (part, 11, 0) for part in parts]
+    return " ".join(f"/F1 {size} Tf {rise} Ts ({text}) Tj" for text, size, rise in shown)
+
+
+def up(text: str) -> tuple[str, int, float]:
+    return text, 7, 4
+
+
+def down(text: str) -> tuple[str, int, float]:
+    return text, 7, -2
+
+
+@pytest.mark.parametrize(
+    ("line", "expected"),
+    [
+        # A raised or lowered sign in the very middle.
+        (drawn("Count 10", up("3"), "/l and H", down("2"), "O daily"), "Count 10³/l and H₂O daily"),
+        (drawn("Up to 5 x 10", up("-3"), " mol daily in"), "Up to 5 x 10⁻³ mol daily in"),
+        (drawn("R", up("2"), " of 0.8 and CO", down("2"), " of 40"), "R² of 0.8 and CO₂ of 40"),
+        (drawn("Ca", up("2+"), " and Na", up("+"), " daily"), "Ca²⁺ and Na⁺ daily"),
+        (drawn("from 10", up("3"), "-10", up("4"), "/l on"), "from 10³-10⁴/l on"),
+        (drawn("HCO", down("3"), up("-"), " of 24 mmol"), "HCO₃⁻ of 24 mmol"),
+        (drawn("Take 1", up("1"), "/", down("2"), " tablets daily"), "Take 1½ tablets daily"),
+        (drawn("Take 5-10 mg on 2026-11-12"), "Take 5-10 mg on 2026-11-12"),
+    ],
+)  # fmt: skip
+def test_powers_and_indices_of_a_pdf(tmp_path: Path, line: str, expected: str) -> None:
+    assert learned_of_pdf(tmp_path, line) == (f"{expected} and so on for ever.", [])
+
+
+def learned_of_pdf(folder: Path, line: str) -> tuple[str, list[str]]:
+    made = files.pdf([[("MARK", 11), ("and so on for ever.", 11)]])
+    content = _with_length(made, "(MARK) Tj", f"{line} 0 Ts /F1 11 Tf")
+    found = read(folder, content, way="text")
+    return found.preview[0].values["text"], found.warnings
+
+
+def test_a_stacked_fraction_of_a_pdf(tmp_path: Path) -> None:
+    def at(x: int, y: int, size: int, text: str) -> str:
+        return f"/F1 {size} Tf 1 0 0 1 {x} {y} Tm ({text}) Tj"
+
+    fraction = f"{at(90, 770, 8, '1')} {at(90, 760, 8, '2')} {at(98, 765, 11, 'tablet')}"
+    assert learned_of_pdf(tmp_path, f"{at(60, 765, 11, 'Take ')} {fraction}") == (
+        "Take ½ tablet and so on for ever.", []
+    )  # fmt: skip
+    fraction = f"{at(103, 770, 8, '3')} {at(103, 760, 8, '7')} {at(110, 765, 11, 'tablet')}"
+    assert learned_of_pdf(tmp_path, f"{at(60, 765, 11, 'Take about 1')} {fraction}")[0] == (
+        "Take about 1 3/7 tablet and so on for ever."
+    )
 
 
 def _with_length(pdf: bytes, old: str, new: str) -> bytes:

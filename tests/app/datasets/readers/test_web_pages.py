@@ -104,6 +104,39 @@ def test_notes_stand_where_they_are_referred_to(tmp_path: Path) -> None:
     assert "1 part of the page beside its main text" in " ".join(found.warnings)
 
 
+@pytest.mark.parametrize(
+    "hidden",
+    [
+        "<p>Give 5 mg <span style='display:none'>50 mg</span> daily.</p>",
+        "<p><span hidden>50 mg</span>Give 5 mg daily.</p>",
+        "<div>Give 5 mg<div style='display: none'>50 mg</div> daily.</div>",
+        "<ul><li hidden>50 mg</li><li>Give 5 mg daily.</li></ul>",
+        "<p>Give 5 mg <a aria-controls='x' href='#x'>?</a><b id='x' hidden>50 mg</b> daily.</p>",
+    ],
+)
+def test_what_is_hidden_amid_a_text_is_left_out(tmp_path: Path, hidden: str) -> None:
+    page = f"<!doctype html><body><h2>How much?</h2>{hidden}<h2>When?</h2><div hidden>At 8.</div>"
+    found = read(tmp_path, page, way="pairs")
+    answers = [" ".join(answer.split()) for _, answer in pairs(found)]
+    assert answers[-1] == "At 8."
+    assert "50 mg" not in str(answers)
+    assert "5 mg" in answers[0]
+    said = " ".join(found.warnings)
+    assert "1 place text is hidden" in said
+    assert "folded away" in said
+
+
+def test_equations_of_web_pages(tmp_path: Path) -> None:
+    learned, _ = text(
+        tmp_path,
+        "<p><math><mfrac linethickness='0'><mi>n</mi><mi>k</mi></mfrac></math>, "
+        "<math><mover><mi>x</mi><mo>¯</mo></mover></math>, <math><mmultiscripts><mi>I</mi>"
+        "<mprescripts/><mn>53</mn><mn>131</mn></mmultiscripts></math>, <math><mmultiscripts>"
+        "<mi>R</mi><mn>1</mn><mn>2</mn></mmultiscripts></math></p>",
+    )
+    assert learned == "(n over k), x\u0304, ¹³¹₅₃I, R₁²"
+
+
 def test_signs_and_what_is_left_out(tmp_path: Path) -> None:
     learned, said = text(
         tmp_path,
