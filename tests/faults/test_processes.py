@@ -134,7 +134,13 @@ def until_still(house: House, job: Job) -> int:
         assert time.monotonic() < deadline, "the trainer goes on without its supervisor"
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGQUIT], ids=["SIGTERM", "SIGQUIT"])
+@pytest.mark.parametrize(
+    "number",
+    [
+        pytest.param(signal.SIGTERM, id="SIGTERM"),
+        pytest.param(signal.SIGQUIT, id="SIGQUIT", marks=pytest.mark.long),
+    ],
+)
 def test_f07_f11_a_signal_during_the_claims_commit_strands_no_job(
     house: House, number: signal.Signals
 ) -> None:

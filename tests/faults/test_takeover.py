@@ -17,12 +17,17 @@ from app.jobs import requests
 from app.ops.embedded.postgres import Postgres
 from app.training import failpoints
 from tests.faults.conftest import opened
-from tests.faults.house import LEASE_AND_GRACE, House, until_gone
+from tests.faults.house import LEASE_AND_GRACE, PACE, House, until_gone
 from tests.faults.test_database import away, plain
 from tests.worker.conftest import WorkerProcess
 
 # Tables of which a job has rows, in the order in which they can be filled.
 _TABLES = ("job", "attempt", "metric", "checkpoint", "job_event")
+# A lease that outlasts what a trainer still does while the database is away.
+LASTING = {
+    "ETUDE_SELF_FENCE_SECONDS": f"{4 * PACE:.2f}",
+    "ETUDE_LEASE_SECONDS": f"{5 * PACE:.2f}",
+}
 
 
 class Disk:
@@ -84,19 +89,19 @@ def let_it_be_lost(house: House, fence: bool, pids: tuple[int, int]) -> None:
 
 
 @pytest.mark.parametrize("fence", [True, False], ids=["fence", "no-fence"])
-@pytest.mark.parametrize("num", [1, pytest.param(2, marks=pytest.mark.long), 3])
+@pytest.mark.parametrize(
+    "num", [*(pytest.param(each, marks=pytest.mark.long) for each in (1, 2)), 3]
+)
 def test_f29_f30_checkpoints_written_while_the_database_is_away_are_gone_on_from(
     num: int, fence: bool, postgres: Postgres
 ) -> None:
     """One, two and three of them; the one that the database knows stays until it knows another."""
     end = 10 * num + 14
     # However many they are, there is as much time to take the database away before the last.
-    pause = round(1.5 / (10 * num + 4), 3)
+    pause = round(1.5 * PACE / (10 * num + 4), 3)
     orders = f"steps={end + 50} every=10 pause={pause} tidy exit=74 at={end} attempts=1"
     # To be told at the latest a moment before the next one.
-    with house_with(
-        postgres, fence, ETUDE_SELF_FENCE_SECONDS="4", ETUDE_LEASE_SECONDS="5"
-    ) as house:
+    with house_with(postgres, fence, **LASTING) as house:
         job = house.make_job(orders)
         disk = Disk(house, job)
         house.wait_for(lambda: job.durable_step >= 10)
@@ -121,10 +126,8 @@ def test_f29_f30_checkpoints_written_while_the_database_is_away_are_gone_on_from
 def test_f08_f29_a_job_that_ends_while_the_database_is_away_is_published_without_a_trainer(
     fence: bool, wish: str, postgres: Postgres
 ) -> None:
-    with house_with(
-        postgres, fence, ETUDE_SELF_FENCE_SECONDS="4", ETUDE_LEASE_SECONDS="5"
-    ) as house:
-        job = house.make_job("steps=35 every=10 pause=0.04 tidy")
+    with house_with(postgres, fence, **LASTING) as house:
+        job = house.make_job(f"steps=35 every=10 pause={0.04 * PACE:.3f} tidy")
         disk = Disk(house, job)
         house.wait_for(lambda: job.durable_step >= 10)
         pids = house.child(job), house.trainer(job)
@@ -150,7 +153,10 @@ def test_f08_f29_a_job_that_ends_while_the_database_is_away_is_published_without
         assert not (disk.folder / "attempts" / "2").exists(), "a trainer ran"
 
 
-@pytest.mark.parametrize("fence", [True, False], ids=["fence", "no-fence"])
+@pytest.mark.parametrize(
+    "fence",
+    [pytest.param(True, id="fence"), pytest.param(False, id="no-fence", marks=pytest.mark.long)],
+)
 def test_f29_f31_an_outage_before_the_first_flush_loses_nothing(
     fence: bool, postgres: Postgres
 ) -> None:
@@ -195,7 +201,7 @@ def until_unheard(house: House, job: Job, postgres: Postgres, step: int) -> int:
     return disk.last("checkpoint")
 
 
-@pytest.mark.parametrize("comes_to_a_step", [True, False])
+@pytest.mark.parametrize("comes_to_a_step", [True, pytest.param(False, marks=pytest.mark.long)])
 def test_f29_another_hosts_attempt_in_between_decides_where_it_goes_on(
     comes_to_a_step: bool, postgres: Postgres, tmp_path: Path
 ) -> None:
