@@ -837,11 +837,16 @@ def claude(*turns: dict[str, Any]) -> str:
 def test_claude_with_files_thoughts_and_the_answer_shown_last(tmp_path: Path) -> None:
     unsupported = "\n```\nThis block is not supported on your current device yet.\n```\n"
     text = {"type": "text", "text": "5 mg"}
-    first = {"uuid": "a", "sender": "human", "text": "How much?", "parent_message_uuid": "0"}
+    first: dict[str, Any] = {
+        "uuid": "a",
+        "sender": "human",
+        "text": "How much?",
+        "parent_message_uuid": "0",
+    }
     first["attachments"] = [{"file_name": "a.txt", "extracted_content": "20 kg"}]
     first["files"] = [{"file_name": "scan.png"}, {"file_name": "a.txt"}]
     old = {"uuid": "b", "sender": "assistant", "text": "50 mg", "parent_message_uuid": "a"}
-    new = {"uuid": "c", "sender": "assistant", "parent_message_uuid": "a"}
+    new: dict[str, Any] = {"uuid": "c", "sender": "assistant", "parent_message_uuid": "a"}
     new |= {"text": f"5 mg{unsupported}more", "content": [
         {"type": "thinking", "thinking": "hm"}, text, {"type": "tool_use", "name": "artifacts"},
         {"type": "tool_result", "content": []}, {"type": "text", "text": "more"},
