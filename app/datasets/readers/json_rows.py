@@ -89,15 +89,14 @@ def _count(text: str | bytes, sign: str) -> int:
 
 
 def _num_names(value: Any) -> int:
-    parts = value
     num = 0
-    if type(value) is dict:
-        num, parts = len(value), value.values()
-    elif type(value) is not list:
-        return 0
-    for part in parts:
-        if type(part) is dict or type(part) is list:
-            num += _num_names(part)
+    left = [value]
+    for part in left:  # which grows
+        if type(part) is dict:
+            num += len(part)
+            left += [each for each in part.values() if type(each) is list or type(each) is dict]
+        elif type(part) is list:
+            left += [each for each in part if type(each) is dict or type(each) is list]
     return num
 
 
