@@ -177,7 +177,7 @@ def unknown_roles(value: Any) -> Iterator[str]:
 def _turn(turn: Any, roles: Mapping[str, TurnRole], noted: Noted) -> Message:
     if not isinstance(turn, dict):
         raise No("bad_messages")
-    word = _speaker(turn)
+    word = turn["role"] if "role" in turn else _speaker(turn)
     if not isinstance(word, str):
         raise No("bad_messages")
     is_call = word == "function_call"  # ShareGPT's: a turn that is a call

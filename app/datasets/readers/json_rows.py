@@ -64,9 +64,11 @@ class _Doubled:
             written: What it was read from.
             number: Which line or entry this is.
         """
-        num_colons = _num_colons(written)
         try:
-            if num_colons == _num_names(value):
+            num_names = _num_names(value)
+            num_colons = _count(written, '":')
+            # Some programs put a blank before each colon.
+            if num_names == num_colons or num_names == num_colons + _count(written, '" :'):
                 return
             self.number = number
             text = written if isinstance(written, str) else written.decode()
@@ -81,23 +83,20 @@ class _Doubled:
         return made
 
 
-def _num_colons(text: str | bytes) -> int:
-    """Count quotes with a colon behind them, as names have, and a few more within texts."""
-    if isinstance(text, bytes):
-        return text.count(b'":') + text.count(b'" :')
-    return text.count('":') + text.count('" :')
+def _count(text: str | bytes, sign: str) -> int:
+    """Count signs that stand behind names, and now and then within texts."""
+    return text.count(sign.encode()) if isinstance(text, bytes) else text.count(sign)
 
 
 def _num_names(value: Any) -> int:
-    parts = value
     num = 0
-    if type(value) is dict:
-        num, parts = len(value), value.values()
-    elif type(value) is not list:
-        return 0
-    for part in parts:
-        if type(part) is dict or type(part) is list:
-            num += _num_names(part)
+    left = [value]
+    for part in left:  # which grows
+        if type(part) is dict:
+            num += len(part)
+            left += [each for each in part.values() if type(each) is list or type(each) is dict]
+        elif type(part) is list:
+            left += [each for each in part if type(each) is dict or type(each) is list]
     return num
 
 
@@ -156,8 +155,7 @@ def read_jsonl(text: io.TextIOWrapper, seen: Seen) -> Iterator[tuple[int, Row]]:
             value = _by_the_letter(line, number)
         row = _checked(value, number, _line_place)
         # As many as there are names, nearly always: then none stands twice.
-        num_colons = line.count(b'":') if isinstance(line, bytes) else line.count('":')
-        if num_colons != len(row):
+        if _count(line, '":') != len(row):
             doubled.look(row, line, number)
         yield number, row
 
@@ -401,7 +399,7 @@ def _entries(value: Any, num_around: int = 0) -> list[Any]:
     if not isinstance(value, dict):
         return [value]
     chat_exports.refuse_records(value)
-    if {"messages", "conversations"} & value.keys() or _is_example(value):
+    if {"messages", "conversations", "chat_messages"} & value.keys() or _is_example(value):
         return [value]
     if splits := _splits(value):
         return splits

@@ -124,6 +124,8 @@ def rows(
         texts += [text for text in right if text not in texts]
         asked, answer = with_options(question, texts, right, options, is_shuffled=False)
         gone = {*found.options, found.listed, found.right, "answer"}
+        if not any(one.texts) and one.row.get(found.listed or "") not in (None, "", [], {}):
+            gone.discard(found.listed)  # what cannot be read stays, and is told as not used
         kept = {name: value for name, value in one.row.items() if name not in gone}
         yield one.number, {**kept, found.question: asked, "answer": answer}
 

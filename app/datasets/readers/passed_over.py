@@ -37,8 +37,8 @@ def none_usable(counts: Counter[str]) -> str:
     if not reasons:
         return "This file has only empty cells; fill them, then upload it again."
     return (
-        f"No row of this file can be used: {', '.join(reasons)}; correct them, then upload the file "
-        "again."
+        f"No row of this file can be used: {', '.join(reasons)}; correct them, then upload the "
+        "file again."
     )
 
 

@@ -125,7 +125,7 @@ def test_cells_that_are_lists_of_answers_or_have_parts() -> None:
     row = {"q": "Dose?", "a": ["5 mg"]}
     assert apply(PLAIN, row, noted) == [turn("user", "Dose?"), turn("assistant", "5 mg")]
     assert noted == set()
-    assert apply(PLAIN, {**row, "a": ["", "5 mg", 6]}, noted)[1]["content"] == "5 mg"
+    assert apply(PLAIN, {**row, "a": ["", "5 mg", 6]}, noted) == apply(PLAIN, row)
     assert noted == {("alternative", "")}
     assert apply(PLAIN, {**row, "a": []}) == LeftOut("empty_answer")
     assert apply(PLAIN, {**row, "a": [["x"]]}) == LeftOut("nested")
@@ -222,12 +222,13 @@ def test_a_word_for_nothing_is_joined_to_no_answer_and_counted_where_it_stands_a
 ) -> None:
     noted: Noted = set()
     given = {"q": "Dose?", "a": "5 mg", "b": word}
-    assert apply(ANSWERS, given, noted)[1] == turn("assistant", "5 mg")
+    assert apply(ANSWERS, given, noted)[-1] == turn("assistant", "5 mg")
     assert noted == {("placeholder", word)}
     assert apply(ANSWERS, given | {"a": word})[0] == "empty_answer"
     for alone in ({"q": "Dose?", "a": word}, {"q": word, "a": "5 mg"}):
         noted.clear()
         made_of = apply(PLAIN, alone, noted)
+        assert isinstance(made_of, list)
         assert [each["content"] for each in made_of] == list(alone.values())
         assert noted == {("placeholder_alone", word)}
         meant = PLAIN.model_copy(update={"placeholders": True})
