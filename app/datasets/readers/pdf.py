@@ -417,7 +417,7 @@ def _with_raised(
     """Write raised and lowered digits as such; say whether the last sign is one of them.
 
     Args:
-        is_glued: The line goes on right behind the one before.
+        is_glued: It goes on right behind the piece before.
     """
     size, base = found.top - found.bottom, _baseline(page, middle)
     written, done, is_last = "", 0, False
