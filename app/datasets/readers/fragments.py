@@ -31,6 +31,13 @@ _PARAGRAPHS = frozenset(
 _LINES = frozenset({"br", "div", "tr", "dt", "dd", "article", "header", "footer"})
 _UNSAID = frozenset({"script", "style", "head", "title", "template", "noscript", "object", "svg"})
 _STRUCK = frozenset({"s", "strike", "del"})
+# They have no end, so that nothing stands within them.
+_VOID = frozenset({"br", "hr", "img", "input", "col", "wbr", "area", "link", "meta", "source"})
+# One ends where the next begins, without a tag that says so.
+_ENDING_BY_THEMSELVES = frozenset({"p", "li", "dt", "dd", "td", "th", "tr", "option"})
+_QUOTED = re.compile("\"[^\"]*\"|'[^']*'")
+_HIDDEN = re.compile(r"display\s*:\s*none|visibility\s*:\s*hidden", re.IGNORECASE)
+_CROSSED = re.compile(r"text-decoration[a-z-]*\s*:[^;\"']*line-through", re.IGNORECASE)
 _PICTURES, _SOUNDS = frozenset(("img",)), frozenset(("audio", "video", "iframe", "embed"))
 
 
@@ -49,6 +56,10 @@ def sentences(place: str) -> dict[str, tuple[str, str]]:
         "struck": (
             f"In 1 place text is struck out and was left out ({place} {{row}}).",
             f"In {{n}} places text is struck out and was left out (first in {place} {{row}}).",
+        ),
+        "hidden_text": (
+            f"In 1 place text is hidden and was left out ({place} {{row}}).",
+            f"In {{n}} places text is hidden and was left out (first in {place} {{row}}).",
         ),
     }
 
@@ -74,7 +85,7 @@ def seen_text(markup: str, seen: Seen, row: int) -> str:
 
     Args:
         markup: The piece; anything that is no tag counts as text.
-        seen: Counts what is left out: pictures, sounds, and text that is struck out.
+        seen: Counts what is left out: pictures, sounds, and text that is struck out or hidden.
         row: Where the piece stands.
     """
     return _Writer(seen, row).write(_without_comments(markup))
@@ -88,12 +99,23 @@ def _without_comments(markup: str) -> str:
     return "".join([*kept, markup[end:]]) if kept or end else markup
 
 
+def _why_unseen(tag: str) -> str:
+    """Say why nothing within a tag is seen, by its own look; nothing where it is."""
+    if " " not in tag and "\n" not in tag:
+        return ""
+    if "line-through" in tag and _CROSSED.search(tag):
+        return "struck"
+    is_hidden = "hidden" in tag and re.search(r"\shidden[\s=>/]", _QUOTED.sub("", tag))
+    return "hidden_text" if is_hidden or _HIDDEN.search(tag) else ""
+
+
 class _Writer:
     def __init__(self, seen: Seen, row: int) -> None:
         self.seen, self.row = seen, row
         self.pieces: list[str] = []
         self.scripts: list[tuple[str, int]] = []  # raised and lowered text: where it begins
         self.silent = ""  # the tag within which nothing counts
+        self.depth = 0  # how many of its name are open
         self.is_as_typed = 0
         self.was_as_typed = False
 
@@ -101,7 +123,7 @@ class _Writer:
         end = 0
         for tag in _TAG.finditer(markup):
             self._say(markup[end : tag.start()])
-            self._tag(tag[2].lower(), closes=bool(tag[1]))
+            self._tag(tag[2].lower(), tag[0], closes=bool(tag[1]))
             end = tag.end()
         self._say(markup[end:])
         text = "".join(self.pieces)
@@ -121,16 +143,29 @@ class _Writer:
         if text:
             self.pieces.append(text)
 
-    def _tag(self, name: str, *, closes: bool) -> None:  # noqa: PLR0912 - a branch for each kind
+    def _silence(self, name: str, why: str = "") -> None:
+        self.silent, self.depth = name, 1
+        if why:
+            self.seen.add(why, self.row)
+
+    def _tag(  # noqa: PLR0912 - a branch for each kind
+        self, name: str, written: str, *, closes: bool
+    ) -> None:
+        if self.silent and name == self.silent and not closes and name in _ENDING_BY_THEMSELVES:
+            self.silent = ""
         if self.silent:
-            if closes and name == self.silent:
-                self.silent = ""
+            if name == self.silent and not written.endswith("/>"):
+                self.depth += -1 if closes else 1
+                if not self.depth:
+                    self.silent = ""
         elif name in _UNSAID:
-            self.silent = "" if closes else name
+            if not closes:
+                self._silence(name)
         elif name in _STRUCK:
             if not closes:
-                self.silent = name
-                self.seen.add("struck", self.row)
+                self._silence(name, "struck")
+        elif not closes and name not in _VOID and (why := _why_unseen(written)):
+            self._silence(name, why)
         elif name in _PICTURES:
             self.seen.add("picture", self.row)
         elif name in _SOUNDS:

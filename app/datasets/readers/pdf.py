@@ -400,15 +400,15 @@ def _on_its_height(page: Any, line: str, start: int, middle: int) -> int:
 
     Large ones say more than small ones.
     """
-    weights: Counter[float] = Counter()
+    weights: dict[float, float] = {}
     places: dict[float, int] = {}
     for n, sign in enumerate(line[:_MAX_LOOKED_AT]):
         if sign.isalnum():
             height = round(_baseline(page, start + n), 1)
-            weights[height] += max(_size(page, start + n), 0.1)
+            weights[height] = weights.get(height, 0.0) + max(_size(page, start + n), 0.1)
             if height not in places or abs(n - middle) < abs(places[height] - middle):
                 places[height] = n
-    return places[weights.most_common(1)[0][0]] if weights else middle
+    return places[max(weights, key=lambda height: weights[height])] if weights else middle
 
 
 def _with_raised(
@@ -417,7 +417,7 @@ def _with_raised(
     """Write raised and lowered digits as such; say whether the last sign is one of them.
 
     Args:
-        is_glued: The line goes on right behind the one before.
+        is_glued: It goes on right behind the piece before.
     """
     size, base = found.top - found.bottom, _baseline(page, middle)
     written, done, is_last = "", 0, False

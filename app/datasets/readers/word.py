@@ -227,7 +227,7 @@ class _Body(_Word):
         self.look = _Look()
         self.equation: Equation | None = None
         self.fields: list[_Field] = []  # one may stand within another
-        self.in_instruction = 0
+        self.in_instruction = self.in_object = 0
         self.paragraphs: list[_Paragraph] = []  # a text box stands inside a paragraph
         self.tables: list[list[list[_Cell]]] = []  # a table may stand in a cell
         self.size = 0
@@ -283,7 +283,10 @@ class _Body(_Word):
                 note = self.notes.get(f"{name.removesuffix('Reference')} {attributes.get('id')}")
                 if note:
                     self._add(f" [{note}]")
-            case "blip" | "imagedata":
+            case "object":  # such as an equation of an old program, with a picture of it
+                self.in_object += 1
+                self.seen.add("object", self.number)
+            case "blip" | "imagedata" if not self.in_object:
                 self.seen.add("picture", self.number)
             case "chart" | "relIds":  # of a drawing whose words stand elsewhere
                 self.seen.add("object", self.number)
@@ -332,6 +335,8 @@ class _Body(_Word):
                 self.in_run = False
             case "instrText":
                 self.in_instruction -= 1
+            case "object":
+                self.in_object -= 1
             case "fldSimple" if self.fields:
                 self.fields.pop()
             case "p" if self.paragraphs:

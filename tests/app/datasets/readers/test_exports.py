@@ -10,6 +10,7 @@ from app.datasets.conversations import assemble
 from app.datasets.mapping import LeftOut
 from app.datasets.proposals import propose
 from app.datasets.readers import fragments, named_kinds
+from app.datasets.readers.grids import Seen
 from app.datasets.readers.inspections import Inspection, ReadAs
 from app.datasets.readers.reading import inspect, open_rows
 from app.datasets.readers.sheets import read_sheet
@@ -1077,6 +1078,29 @@ def test_an_object_of_questions_with_their_answers(tmp_path: Path) -> None:
     ]
     # The fields of one example are none.
     assert len(rows(tmp_path, json.dumps({"question": "a", "answer": "b", "note": "c"}))[1]) == 1
+
+
+@pytest.mark.parametrize(
+    ("markup", "expected", "left_out"),
+    [
+        (
+            "Give 5 mg <span style='display:none'>50 mg</span> daily",
+            "Give 5 mg daily",
+            "hidden_text",
+        ),
+        ("<p hidden>50 mg<p>5 mg", "5 mg", "hidden_text"),
+        ("<span hidden>50<span> m</span>g</span>5 mg", "5 mg", "hidden_text"),
+        ("<i style='color: red; text-decoration: line-through'>50</i> 5 mg", "5 mg", "struck"),
+        ("<s>50 <s>or 500</s> mg</s>5 mg", "5 mg", "struck"),
+        ("<b class='a hidden b'>5 mg</b><input type='hidden'>", "5 mg", None),
+    ],
+)
+def test_what_is_not_seen_of_a_piece_of_html(
+    markup: str, expected: str, left_out: str | None
+) -> None:
+    seen = Seen()
+    assert fragments.seen_text(markup, seen, 1) == expected
+    assert dict(seen.counts) == ({left_out: 1} if left_out else {})
 
 
 # --- what is refused by its name, and what is passed over -----------------------------------

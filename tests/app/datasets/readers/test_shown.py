@@ -595,6 +595,17 @@ def test_what_word_hides_is_counted(tmp_path: Path) -> None:
     ]
 
 
+def test_an_embedded_object_of_word_is_counted(tmp_path: Path) -> None:
+    inner = "<w:r><w:object><v:shape xmlns:v='v'>{}</v:shape></w:object></w:r>"
+    objects = inner.format("") + inner.format("<v:imagedata/>")
+    drawing = "<w:r><w:drawing><a:blip xmlns:a='a'/></w:drawing></w:r>"
+    body = f"<w:p>{run('Take ')}{objects}{run('tablet')}{drawing}</w:p>"
+    found = read(tmp_path, files.docx(body), way="text")
+    said = " ".join(found.warnings)
+    assert "2 charts or embedded objects were not read" in said
+    assert "1 picture was not read" in said
+
+
 def test_tables_of_word_with_merged_cells_and_tables_in_them(tmp_path: Path) -> None:
     def cell(text: str, properties: str = "") -> str:
         return f"<w:tc><w:tcPr>{properties}</w:tcPr>{files.paragraph(text)}</w:tc>"
