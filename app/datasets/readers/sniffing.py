@@ -26,13 +26,15 @@ _NAMES = (
     (b"SQLite format 3\0", "an SQLite database"),
     (b"MZ", "a Windows program"),
     (b"\x7fELF", "a program"),
-    (b"BZh", "a bzip2 archive; unpack it first"),
-    (b"\xfd7zXZ", "an xz archive; unpack it first"),
-    (b"\x28\xb5\x2f\xfd", "a zstd archive; unpack it first"),
-    (b"7z\xbc\xaf", "a 7z archive; unpack it first"),
-    (b"Rar!", "a RAR archive; unpack it first"),
+    (b"BZh", "a bzip2 archive"),
+    (b"\xfd7zXZ", "an xz archive"),
+    (b"\x28\xb5\x2f\xfd", "a zstd archive"),
+    (b"7z\xbc\xaf", "a 7z archive"),
+    (b"Rar!", "a RAR archive"),
     (b"ARROW1", "an Arrow file"),
     (b"PARE", "an encrypted Parquet file"),
+    (b"GGUF", "a starting model"),
+    (b"L\x00\x00\x00\x01\x14\x02\x00", "a shortcut to a file"),
     (b"\x80\x02", "a Python pickle"),
     (b"\x80\x03", "a Python pickle"),
     (b"\x80\x04", "a Python pickle"),
@@ -69,10 +71,12 @@ def sniff(file: File) -> Kind:
         return "quiz_xml"
     name = next((name for magic, name in _NAMES if head.startswith(magic)), None)
     if name is None and head[257:262] == b"ustar":
-        name = "a tar archive; unpack it first"
+        name = "a tar archive"
     name = name or markup.of(head)
     if name in ("html", "spreadsheetml"):
         return cast(Kind, name)
+    if name is not None and name.endswith("archive"):
+        raise Unreadable(f"This is {name}; unpack it, then upload the file in it: {_USE}.")
     if name is not None:
         raise Unreadable(f"This is {name}, which has no rows that can be read here; {_USE}.")
     return "text"
