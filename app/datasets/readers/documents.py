@@ -45,6 +45,7 @@ _TICKED, _UNTICKED = "☑☒■▣✅◉⦿●⚫🔘✔✓", "☐□▢⬜◯�
 _BOXED = re.compile(
     rf"(?:[-*•]\s)?\s*(?P<box>[{_TICKED}{_UNTICKED}]|\[[ xX]?\]|\([ xX]?\))\ufe0f?\s*(?P<text>\S.*)"
 )
+_BEFORE_BOX = re.compile(rf"(?=[{_TICKED}{_UNTICKED}]|\[[ xX]?\]\s|\([ xX]?\)\s)")
 _MAX_KEY_CHARACTERS, _MAX_OPTION_CHARACTERS = 5000, 500
 _KEY_ENTRY = re.compile(r"(\d{1,3})\s?[.):=-]?\s?([a-hA-H])\b")
 _KEY = re.compile(r"(?:[^\W\d_]{2,20}\s?){0,3}:?\s*(?:\d{1,3}\s?[.):=|-]?\s?[a-hA-H]\b[\s,;|.]*)+")
@@ -223,7 +224,9 @@ def _options(answer: str) -> _Options | None:
         lines.pop()
     if any(len(line) > _MAX_OPTION_CHARACTERS for line in lines):
         return None
-    return _lettered(lines) or _boxed(lines) or _lettered(_cut(" ".join(lines)))
+    # Several may stand in one line.
+    boxes = [piece.strip() for line in lines for piece in _BEFORE_BOX.split(line) if piece.strip()]
+    return _lettered(lines) or _boxed(boxes) or _boxed(lines) or _lettered(_cut(" ".join(lines)))
 
 
 def _lettered(lines: list[str]) -> _Options | None:
