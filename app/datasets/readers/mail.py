@@ -337,7 +337,7 @@ def _is_quote(line: str) -> bool:
 def _with_blanks(lines: list[str]) -> list[str]:
     """Put a blank behind the marks of programs that write none, where a figure follows."""
     shown: list[str] = []
-    has_none = False  # the line before is quoted, without a blank
+    has_none = False  # a text before it is quoted, without a blank
     for line in lines:
         is_figure = _MORE_THAN.match(line) is not None
         has_none = line.startswith(">") and (has_none if is_figure else line[1:2].strip() != "")
