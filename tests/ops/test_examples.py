@@ -218,7 +218,17 @@ def of(language: str) -> pytest.MarkDecorator:
     return pytest.mark.parametrize("example", found, ids=[one.where for one in found])
 
 
-@pytest.mark.parametrize("page", pages_with("sh"), ids=lambda page: page.name)
+# What takes a backup, gives it back and starts a second house.
+IN_LONG = ("operations.md", "upgrading.md")
+
+
+@pytest.mark.parametrize(
+    "page",
+    [
+        pytest.param(page, id=page.name, marks=[pytest.mark.long] if page.name in IN_LONG else [])
+        for page in pages_with("sh")
+    ],
+)
 def test_the_commands_of_a_page_run(house: House, page: Path) -> None:
     """One after the other, as they are read: a later one may need what an earlier one made."""
     for example in EXAMPLES:
