@@ -230,6 +230,8 @@ class _Body(_Word):
         self.in_instruction = self.in_object = 0
         self.paragraphs: list[_Paragraph] = []  # a text box stands inside a paragraph
         self.tables: list[list[list[_Cell]]] = []  # a table may stand in a cell
+        self.gone: list[list[_Cell]] = []  # rows that were deleted while changes were tracked
+        self.in_row_settings = False
         self.size = 0
 
     def blocks(self, stream: IO[bytes]) -> Iterator[Block]:
@@ -238,6 +240,8 @@ class _Body(_Word):
             self.ready.clear()
 
     def start(self, name: str, attributes: dict[str, str]) -> None:  # noqa: PLR0912, PLR0915 - a tag each
+        if name == "del" and self.in_row_settings and not self.skipping:
+            self.gone.append(self.tables[-1][-1])
         if self.skipping or name in _SKIPPED:
             self.skipping += 1
             if self.skipping == 1:
@@ -307,6 +311,8 @@ class _Body(_Word):
                     self.size = 0
             case "tr" if self.tables:
                 self.tables[-1].append([])
+            case "trPr":
+                self.in_row_settings = bool(self.tables and self.tables[-1])
             case "tc" if self.tables and self.tables[-1]:
                 self.tables[-1][-1].append(_Cell())
             case "gridSpan" if (cell := self._cell()) and value.isdecimal() and len(value) < 3:
@@ -316,7 +322,7 @@ class _Body(_Word):
             case _ if self.in_run:
                 self.look = self.look.hearing(name, attributes)
 
-    def end(self, name: str) -> None:
+    def end(self, name: str) -> None:  # noqa: PLR0912 - a tag each
         if self.skipping:
             self.skipping -= 1
             return
@@ -341,6 +347,12 @@ class _Body(_Word):
                 self.fields.pop()
             case "p" if self.paragraphs:
                 self._end_paragraph(self.paragraphs.pop())
+            case "trPr":
+                self.in_row_settings = False
+            case "tr" if self.gone and self.tables[-1][-1] is self.gone[-1]:
+                self.gone.pop()
+                self.tables[-1].pop()
+                self.seen.add("deleted", self.number)
             case "tbl" if self.tables:
                 self._end_table(self._filled(self.tables.pop()))
 

@@ -510,6 +510,29 @@ def test_how_text_looked_before_a_tracked_change_says_nothing(tmp_path: Path) ->
     ]
 
 
+def test_a_row_of_a_table_that_was_deleted_is_left_out(tmp_path: Path) -> None:
+    """Its words say so by themselves in Word's own files, and in nobody else's."""
+
+    def row(*cells: str, settings: str = "") -> str:
+        made = "".join(f"<w:tc><w:p>{run(cell)}</w:p></w:tc>" for cell in cells)
+        return f"<w:tr><w:trPr>{settings}</w:trPr>{made}</w:tr>"
+
+    gone = '<w:cantSplit/><w:del w:id="1" w:author="x"/>'
+    inner = f"<w:tbl>{row('inner')}{row('INNER', settings=gone)}</w:tbl>"
+    body = (
+        f"<w:tbl>{row('question', 'answer')}{row('Dogs?', 'No.')}"
+        f"{row('Cats?', 'GONE', settings=gone)}{row('Birds?', 'Yes.')}"
+        f"<w:tr><w:tc><w:p>{run('Fish?')}</w:p></w:tc><w:tc>{inner}<w:p/></w:tc></w:tr></w:tbl>"
+    )
+    found = read(tmp_path, files.docx(body), way="pairs")
+    assert [(row.values["question"], row.values["answer"]) for row in found.preview] == [
+        ("Dogs?", "No."),
+        ("Birds?", "Yes."),
+        ("Fish?", "inner"),
+    ]
+    assert "In 2 places text was deleted while changes were tracked" in str(found.warnings)
+
+
 def field(instruction: str, shown: str = "", look: str = "") -> str:
     parts = "".join(
         f'<w:r><w:rPr>{look}</w:rPr><w:instrText xml:space="preserve">{part}</w:instrText></w:r>'
