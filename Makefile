@@ -92,7 +92,7 @@ test-long: setup-dev go ## run what is too long for every change: matrices, all 
 	$(MAKE) test-transformers4 test-vllm
 
 faults: setup-dev ## break the protocol at every step, some minutes; FAULT_ARGS="--all-faults" in every way
-	$(BIN)/python -m pytest tests/faults --numprocesses 2 --dist worksteal $(FAULT_ARGS)
+	$(BIN)/python -m pytest tests/faults $(FAULT_ARGS)
 
 test-gpu: setup-dev ## run the tests that need a CUDA device
 	$(BIN)/python -m pytest -m gpu

@@ -48,7 +48,7 @@ from tests.ops.test_up import job_of, wait_until
 from tests.up import STAND_IN, Etude, still_there
 from tests.worker.conftest import is_running
 
-LONG = f"steps=80 every=10 pause={0.03 * PACE:.3f}"
+LONG = f"steps=80 every=10 pause={0.05 * PACE:.3f}"
 CGROUPS = Path("/sys/fs/cgroup/memory")
 
 
