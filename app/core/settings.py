@@ -459,12 +459,14 @@ def _with_password(url: str, password: str) -> str:
 def _machines_zone() -> tzinfo:
     # As the C library reads it, with its changes to summer time.
     with suppress(OSError, ValueError):
-        return _zone_in_file(_LOCAL_TIME.stat().st_mtime_ns)
+        found = _LOCAL_TIME.stat()
+        # It is mostly a link, and the files of all zones may be of the same moment.
+        return _zone_in_file((found.st_dev, found.st_ino, found.st_mtime_ns))
     return datetime.now(UTC).astimezone().tzinfo or UTC
 
 
 @lru_cache(maxsize=1)
-def _zone_in_file(_changed_at: int) -> tzinfo:
+def _zone_in_file(_which: tuple[int, int, int]) -> tzinfo:
     with _LOCAL_TIME.open("rb") as file:
         return ZoneInfo.from_file(file, key="machine")
 

@@ -1,5 +1,8 @@
 """Settings that come by files, and variables that are none."""
 
+import os
+from datetime import UTC, datetime
+from importlib.resources import files as files_of
 from pathlib import Path
 
 import pytest
@@ -64,3 +67,23 @@ def test_a_time_of_day_is_checked(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ETUDE_BACKUP_AT", "half past two")
     with pytest.raises(SystemExit, match=r"ETUDE_BACKUP_AT: .*this is no time of day"):
         settings.load()
+
+
+def test_the_machines_zone_is_followed_when_it_is_set_anew(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As a link to another file, whose moment may be the same: they come in one package."""
+    link, noon = tmp_path / "localtime", datetime(2026, 12, 1, 12, tzinfo=UTC)
+    monkeypatch.setattr(settings, "_LOCAL_TIME", link)
+    monkeypatch.delenv("ETUDE_TIME_ZONE", raising=False)
+    hours = []
+    for name in ("Berlin", "Tokyo", "Berlin"):
+        file = tmp_path / name
+        place = {"Berlin": "Europe/Berlin", "Tokyo": "Asia/Tokyo"}[name]
+        if not file.exists():
+            file.write_bytes(files_of("tzdata.zoneinfo").joinpath(place).read_bytes())
+            os.utime(file, (1_000_000, 1_000_000))
+        link.unlink(missing_ok=True)
+        link.symlink_to(file)
+        hours.append(noon.astimezone(settings.load().zone()).hour)
+    assert hours == [13, 21, 13]
