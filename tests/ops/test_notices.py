@@ -371,7 +371,6 @@ def test_a_receiver_from_before_goes_on_and_a_new_one_is_told_what_to_set(
         assert len(there.bodies) == 1
 
 
-@pytest.mark.long
 def test_who_answers_for_ever_is_cut_off_and_holds_nobody(
     db: Session, program: Calls, monkeypatch: pytest.MonkeyPatch
 ) -> None:
