@@ -494,7 +494,7 @@ def is_text(messages: list[Message]) -> bool:
 def _messages(mapping: Mapping, row: dict[str, Any], noted: Noted) -> list[Message]:
     if not any(row.values()) and all(value is None or value == "" for value in row.values()):
         raise No("blank")
-    if mapping.named(ColumnRole.WEIGHT) and not _is_learned(mapping, row, noted):
+    if not _is_learned(mapping, row, noted):
         raise No("not_learned")
     match mapping.kind:
         case ExampleKind.TEXT:
@@ -548,10 +548,8 @@ def _said(row: dict[str, Any], names: list[str], mapping: Mapping, noted: Noted)
     """Join the columns of a text, all but one of which may stay blank."""
     if len(names) != 1:
         return _more(row, names, mapping, noted)
-    value = row.get(names[0])
-    text = value.strip() if type(value) is str else _text_of(row, names[0], mapping, noted)
-    if len(text) <= 2 * _MAX_PLACEHOLDER:
-        _count_alone(text, mapping, noted)
+    text = _text_of(row, names[0], mapping, noted)
+    _count_alone(text, mapping, noted)
     return text
 
 

@@ -44,7 +44,7 @@ def cookie_name(name: str) -> str:
     return f"__Host-{name}" if settings.get().secure_cookies else name
 
 
-# --- the person behind a request -----------------------------------------------------------
+# --- what a person may do ------------------------------------------------------------------
 
 
 def require_role(user: User, *roles: Role) -> None:

@@ -144,7 +144,7 @@ def test_no_address_breaks_a_page(site: TestClient) -> None:
 
 
 def test_no_field_of_a_form_breaks_a_page(site: TestClient) -> None:
-    """As well."""
+    """As every address does."""
     asked = in_turn([[each for each in places(value) if each.form] for value in HOSTILE])
     assert len(asked) > 250
     assert broken_by(site, asked) == []
