@@ -265,12 +265,13 @@ def check_instruction(instruction: str) -> str:
     return instruction
 
 
-def others(db: Session, user: User, adapter: Adapter) -> list[Adapter]:
-    """Return the adapters that can answer beside this one: of the same starting model."""
+def others(db: Session, user: User, adapter: Adapter) -> list[tuple[int, str]]:
+    """Name the adapters that can answer beside this one, of the same starting model, by number."""
     query = registry.visible(user).where(
         Adapter.base_model_id == adapter.base_model_id, Adapter.id != adapter.id
     )
-    return list(db.scalars(query.order_by(Adapter.id.desc())))
+    named = query.with_only_columns(Adapter.id, Adapter.name).order_by(Adapter.id.desc())
+    return [(number, name) for number, name in db.execute(named)]
 
 
 def labels(adapter: Adapter | None) -> tuple[str, str]:

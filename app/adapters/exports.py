@@ -99,7 +99,7 @@ FORMS = {
         Form(
             ExportForm.GGUF,
             "GGUF adapter",
-            "What was learned, alone, for llama.cpp, with the starting model as a GGUF file.",
+            "For llama.cpp: what was learned in one file, and the starting model in another.",
             (_Q.F16,),
         ),
         Form(
@@ -143,7 +143,7 @@ def request(
         Conflict: it was withdrawn, or its starting model is not ready.
     """
     if not can_edit(user):
-        raise Forbidden("You can take along what is ready here, but not have it made.")
+        raise Forbidden("You can download what is ready here, but not have new files made.")
     quantization = require_quantization(form, quantization)
     # Of two who press the button at once, the second waits for this lock and sees the first's.
     db.refresh(adapter, with_for_update={"of": Adapter})
@@ -330,10 +330,10 @@ def archive(db: Session, user: User, row: Export) -> Path:
     if row.adapter.release is Release.WITHDRAWN:
         raise Conflict(WITHDRAWN.format(name=row.adapter.name))
     if row.status is not ExportStatus.READY or row.storage_key is None:
-        raise Conflict("This is not ready; have it made first.")
+        raise Conflict("This is not ready; make it first.")
     path = storage.file(row.storage_key, row.sha256 or "")
     if not path.is_file() or path.stat().st_size != row.size_bytes:
-        raise NotFound("This is no longer on the server's disk; have it made again.")
+        raise NotFound("This is no longer on the server's disk; make it again.")
     audit.record(db, user, "export.download", f"export {row.id}", adapter=row.adapter_id)
     return path
 

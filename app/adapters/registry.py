@@ -52,7 +52,7 @@ _ALLOWED = re.compile(
 _NEEDED = ("adapter_model.safetensors", "adapter_config.json")
 _CARD = "README.md"
 NO_FILES = (
-    "“{name}” has learned nothing, so it has no files to take home; the data itself can be "
+    "“{name}” has learned nothing, so it has no files to download; the data itself can be "
     "downloaded."
 )
 _PURGE_AFTER_SECONDS = 3600

@@ -30,6 +30,8 @@ _BATCH_TOKENS, _BATCH_SCORES = 2048, 2**25
 _HEAD_ROWS = 32768
 # A model that takes no more than this in 32 bits is kept so.
 SMALL_BYTES = 2**30
+# After so many words who is done leaves the batch.
+_ROUND_TOKENS = 8
 # What is kept of all that was read, for the rows that are gone on with side by side.
 CACHE_BYTES = 2**29
 
@@ -110,13 +112,6 @@ def go_on(
     """
     from transformers import GenerationConfig, StoppingCriteriaList
 
-    # Else a model's own wishes would mix in, e.g. that it should not repeat itself.
-    model.generation_config = GenerationConfig(
-        do_sample=False,
-        max_new_tokens=num_tokens,
-        eos_token_id=sorted(ends) or None,
-        pad_token_id=0,
-    )
     batches = _side_by_side(model, rows, num_tokens, cache_bytes)
     num_done = num_said = 0
     found: dict[int, list[int]] = {}
@@ -135,15 +130,41 @@ def go_on(
             [[0] * few + list(rows[index]) for few, index in zip(lacking, batch, strict=True)]
         )
         seen_BT = torch.tensor([[0] * few + [1] * (width - few) for few in lacking])
-        with torch.inference_mode():
-            said_BT = model.generate(
-                input_ids=ids_BT,
-                attention_mask=seen_BT,
-                stopping_criteria=StoppingCriteriaList([hear]),
-            )[:, width:]
-        for index, ids in zip(batch, said_BT.tolist(), strict=True):
-            end = next((at + 1 for at, token in enumerate(ids) if token in ends), len(ids))
-            found[index] = ids[:end]
+        left, cache = list(batch), None
+        while left:
+            # Else a model's own wishes would mix in, e.g. that it should not repeat itself.
+            model.generation_config = GenerationConfig(
+                do_sample=False,
+                max_new_tokens=min(_ROUND_TOKENS, num_tokens + width - ids_BT.shape[1]),
+                eos_token_id=sorted(ends) or None,
+                pad_token_id=0,
+            )
+            with torch.inference_mode():
+                said = model.generate(
+                    input_ids=ids_BT,
+                    attention_mask=seen_BT,
+                    past_key_values=cache,
+                    stopping_criteria=StoppingCriteriaList([hear]),
+                    return_dict_in_generate=True,
+                )
+            going = []
+            for place, ids in enumerate(said.sequences[:, width:].tolist()):
+                end = next((at + 1 for at, token in enumerate(ids) if token in ends), 0)
+                found[left[place]] = ids[: end or len(ids)]
+                if not end and len(ids) < num_tokens:
+                    going.append(place)
+            # Who is done makes room: most answers are short, and the longest one holds up all.
+            kept = torch.tensor(going, dtype=torch.long)
+            left = [left[place] for place in going]
+            ids_BT = said.sequences[kept]
+            seen_BT = nn.functional.pad(
+                seen_BT[kept], (0, ids_BT.shape[1] - seen_BT.shape[1]), value=1
+            )
+            cache = said.past_key_values
+            if hasattr(cache, "batch_select_indices"):
+                cache.batch_select_indices(kept)
+            else:  # read anew
+                cache = None
         num_done += 1
     return [found[index] for index in range(len(rows))]
 

@@ -9,6 +9,8 @@ from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
+import torch
+
 from app.training.chat import ChatError, ChatFormat
 from worker.exporting import agreement, endings, held_out, plain, settings_files
 from worker.exporting.agreement import Agreement, Scores
@@ -115,6 +117,10 @@ def _refer(request: Prove, asked: list[Asked], tell: Tell) -> _Reference:
     scores = plain.scores(model, [one.ids for one in asked], [one.start for one in asked])
     ends = settings_files.end_token_ids(base)
     most = endings.max_tokens([len(one.ids) - one.start for one in asked])
+    # What it is compared by was read above, with the adapter beside the weights. Its own answers
+    # are said by their sum, in a third of the products; in 16 bits that were another model.
+    if all(parameter.dtype == torch.float32 for parameter in model.parameters()):
+        model.merge_adapter()
     drafts = plain.go_on(
         model,
         [one.ids[: one.start] for one in asked],

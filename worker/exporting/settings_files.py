@@ -76,10 +76,25 @@ def model_config(config: Mapping[str, Any], dtype: str = "bfloat16") -> dict[str
         kind = whole.get("rope_type", "default")
         if kind != "default":  # 4 takes none for the default
             said["rope_scaling"] = {k: v for k, v in whole.items() if k != "rope_theta"}
+        if kind != "default" and said.get("model_type") == "phi3":
+            said |= _phi3_scaling(whole)
     window = rotation.get("sliding_attention")
     if isinstance(window, dict) and "rope_theta" in window:
         said["rope_local_base_freq"] = window["rope_theta"]
     return said
+
+
+def _phi3_scaling(whole: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what 4.57 reads of Phi-3's longrope: three fields and no more, the others beside."""
+    beside = ("original_max_position_embeddings", "partial_rotary_factor")
+    return {
+        "rope_scaling": {
+            "type": whole.get("rope_type"),
+            "short_factor": whole.get("short_factor"),
+            "long_factor": whole.get("long_factor"),
+        },
+        **{key: whole[key] for key in beside if key in whole},
+    }
 
 
 def end_token_ids(base: Path) -> set[int]:

@@ -34,9 +34,9 @@ NUM_TESTS = 4
 NUM_EARLIER = 20
 _SHOWN_CHARACTERS = 90
 FREEDOM_WORDS = {
-    "same": "Always the same answer",
-    "little": "A little freer",
-    "free": "Free",
+    "same": "Not at all: always the same",
+    "little": "A little",
+    "free": "More",
 }
 NOBODY_ANSWERS = (
     "Nothing is running that could answer just now. It may be starting; if it stays like this, "
@@ -171,13 +171,13 @@ def wish_from(form: AskForm) -> Wish:
     """
     instruction = conversations.check_instruction(form.instruction)
     if form.freedom not in conversations.FREEDOMS:
-        raise Invalid("Choose how free the answers may be.", field="freedom")
+        raise Invalid("Choose how much the answers may vary.", field="freedom")
     temperature = conversations.FREEDOMS[form.freedom]
     kind, _, number = form.beside.partition("-")
     if kind == "adapter" and number.isascii() and number.isdigit() and len(number) < 10:
         return Wish(Beside.ADAPTER, int(number), instruction, temperature)
     if form.beside not in (Beside.BASE.value, Beside.NOBODY.value):
-        raise Invalid("Choose who answers beside it.", field="beside")
+        raise Invalid("Choose what to compare it with.", field="beside")
     return Wish(Beside(form.beside), None, instruction, temperature)
 
 
@@ -301,8 +301,10 @@ def own_keeps() -> str:
 def beside_options(db: Session, user: User, adapter: Adapter) -> list[tuple[str, str]]:
     """List who may answer beside an adapter, as options of a form."""
     base = (Beside.BASE.value, f"{conversations.labels(adapter)[1]} ({adapter.base_model.label})")
-    others = [(f"adapter-{one.id}", one.name) for one in conversations.others(db, user, adapter)]
-    nobody = (Beside.NOBODY.value, "Nothing beside it")
+    others = [
+        (f"adapter-{number}", name) for number, name in conversations.others(db, user, adapter)
+    ]
+    nobody = (Beside.NOBODY.value, "Nothing")
     if adapter.kind is AdapterKind.ALONE:  # the starting model would say the same again
         return [nobody, *others]
     return [base, *others, nobody]

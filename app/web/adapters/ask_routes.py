@@ -316,7 +316,7 @@ def _plan_unkept(db: Session, user: User, adapter_id: int, form: AskForm) -> Pla
     asked = _asked(db, user, adapter_id, form)
     place = int(form.place) if form.place in ("0", "1") else 0
     if place >= len(asked.columns):
-        raise Invalid("Nobody answers beside it.")
+        raise Invalid("There is nothing to compare it with.")
     plan = _plan(db, user, asked, asked.columns[place])
     db.commit()
     return plan

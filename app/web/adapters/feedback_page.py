@@ -68,6 +68,8 @@ def numbers(typed: list[str]) -> set[int]:
 
 def _sentence(rows: list[Feedback]) -> str:
     num_better = sum(row.better is not None for row in rows)
-    answers = counted(len(rows), "Somebody said something of 1 answer", "{n} answers were judged")
+    answers = counted(len(rows), "1 answer was judged", "{n} answers were judged")
+    if not num_better:
+        return f"{answers}."
     better = counted(num_better, "1 has a better answer", "{n} have a better answer")
     return f"{answers}; {better}."

@@ -138,8 +138,8 @@ def adapter_page(
     sentence = ""
     if adapter.is_lookup:
         sentence = (
-            "It answers with the rows of your data that are most alike to a question, and shows "
-            "them. Nothing was trained."
+            "It answers with the rows of your data that are most like a question, and shows them. "
+            "Nothing was trained."
         )
     elif not adapter.has_weights:
         sentence = "It answers as its starting model does by itself. Nothing was trained."

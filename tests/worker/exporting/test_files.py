@@ -53,6 +53,22 @@ def test_gemma_3_keeps_both_of_its_rotations(tmp_path: Path) -> None:
     assert said["rope_local_base_freq"] == local
 
 
+def test_the_long_context_of_phi_3_is_told_to_4_in_three_fields() -> None:
+    rotation = {
+        **{"rope_type": "longrope", "rope_theta": 10_000.0, "partial_rotary_factor": 1.0},
+        **{"short_factor": [1.0, 1.1], "long_factor": [2.0, 2.1]},
+        "original_max_position_embeddings": 4096,
+    }
+    said = settings_files.model_config({"model_type": "phi3", "rope_parameters": rotation})
+    assert said["rope_scaling"] == {
+        "type": "longrope",
+        "short_factor": [1.0, 1.1],
+        "long_factor": [2.0, 2.1],
+    }
+    assert said["original_max_position_embeddings"] == 4096
+    assert said["rope_parameters"] == rotation
+
+
 def test_a_tokenizer_has_a_class_that_4_knows() -> None:
     given = {"tokenizer_class": "TokenizersBackend", "extra_special_tokens": ["<a>"]}
     said = settings_files.tokenizer_config(given)

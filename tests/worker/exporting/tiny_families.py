@@ -294,6 +294,8 @@ def make_base(folder: Path, name: str) -> None:
         for parameter_name, parameter in model.named_parameters():
             if "norm" in parameter_name or parameter_name.endswith("bias"):
                 parameter.add_(0.2 * torch.randn_like(parameter))
+        if name == "qwen3":  # else a merge into 16 bits moves 2.1 % of its likeliest tokens
+            model.get_input_embeddings().weight *= 1.5
         if not config.tie_word_embeddings:
             # Or no token would be likelier than others by more than eight bits can tell.
             model.get_input_embeddings().weight *= 4

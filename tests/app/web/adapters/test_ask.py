@@ -623,9 +623,9 @@ def test_a_refused_question_stays_in_the_box(
     [
         ({"question": "  "}, "Type a question first."),
         ({"question": "x" * 20_001}, "at most 20,000 characters"),
-        ({"beside": "adapter-x"}, "Choose who answers beside it."),
-        ({"beside": "everybody"}, "Choose who answers beside it."),
-        ({"freedom": "wild"}, "Choose how free the answers may be."),
+        ({"beside": "adapter-x"}, "Choose what to compare it with."),
+        ({"beside": "everybody"}, "Choose what to compare it with."),
+        ({"freedom": "wild"}, "Choose how much the answers may vary."),
         ({"instruction": "x" * 8_001}, "at most 8,000 characters"),
         ({"example": "999999999999"}, "no longer there"),
     ],
@@ -707,13 +707,11 @@ def test_feedback_is_looked_at_left_out_and_made_a_version(
     browser: TestClient, client: TestClient, db: Session, adapter: Adapter, answerer: StandIn
 ) -> None:
     for question in ("Who is on call?", "And at night?"):
-        assert (
-            "question and answer to the model"
-            in ask(browser, adapter, question=question, beside="nobody").text
-        )
+        answered = ask(browser, adapter, question=question, beside="nobody").text
+        assert "owner sees it with your question" in answered
     first, second = db.scalars(select(ConversationAnswer).order_by(ConversationAnswer.id))
     address = f"/adapters/{adapter.id}/feedback"
-    assert "Nothing was said yet" in browser.get(address).text
+    assert "There is no new feedback" in browser.get(address).text
     assert address not in browser.get(f"/adapters/{adapter.id}").text
     for answer, better in ((first, HOSTILE), (second, "The house doctor.")):
         browser.post(
@@ -743,7 +741,7 @@ def test_feedback_is_looked_at_left_out_and_made_a_version(
     assert made.status_code == 200
     assert made.url.path.startswith("/versions/")
     assert "1 example added" in made.text
-    assert "Nothing was said yet" in colleague.get(address).text
+    assert "There is no new feedback" in colleague.get(address).text
     viewer = sign_in(client, db, make_user(db, role=Role.VIEWER))
     stranger = make_user(db, department=make_department(db))
     assert viewer.get(address).status_code == 403

@@ -23,7 +23,7 @@ from app.core.models import (
     Role,
     User,
 )
-from app.web.render import size
+from app.core.sentences import size
 from tests.app.web.pages import sign_in
 from tests.factories import make_adapter, make_department, make_lookup, make_user
 

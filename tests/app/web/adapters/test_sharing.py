@@ -228,7 +228,7 @@ def test_a_viewer_finds_it_and_asks_it(
         "You can ask 5 questions a day.",
     ):
         assert words in shown.text
-    for words in ("Beside it", "From your data", "Instruction"):
+    for words in ("Compare with", "From your data", "Instruction"):
         assert words not in shown.text
     answerer.script = lambda request: saying("At three.")
     first = browser.post(address, data={"question": "When?", "beside": "base"})
