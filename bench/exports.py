@@ -71,6 +71,8 @@ class Children:
 
 def main() -> None:
     options = _options()
+    if options.keep is not None:
+        options.keep.mkdir(parents=True, exist_ok=True)
     os.environ["ETUDE_PRIVACY_GATE"] = "off"  # the clinic is invented
     body: dict[str, Any] = {
         "command": "make bench-exports",

@@ -247,7 +247,7 @@ def _pages(result: dict[str, Any] | None) -> list[str]:
         f"{aims['ms']:.0f} ms (where an empty page takes 25 or less), {aims['ratio']:.0f} times an "
         f"empty page, {aims['first_bytes'] / 1000:.0f} kB the first time and "
         f"{aims['again_bytes'] / 1000:.0f} after, paint within {aims['largest_paint_ms']:.0f} ms; "
-        f"{over} figures are over them, and axe found "
+        f"{over or 'no'} figures are over them, and axe found "
         f"{'nothing' if not axe else f'{len(axe)} things'} on all pages in both widths and themes. "
         f"Other work on the machine: a load of {before} before and {after} after. {_origin(result)}"
     )

@@ -40,7 +40,7 @@ class Server:
             method, self.address + path, json=body, headers=headers, timeout=patience.seconds(60)
         )
         assert answer.status_code == httpx2.codes.OK, answer.text
-        if not answer.headers["content-type"].startswith("application/json"):
+        if not answer.headers.get("content-type", "").startswith("application/json"):
             return answer.text
         return answer.json()
 

@@ -2,10 +2,10 @@
 
 import select as sockets
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from functools import lru_cache
-from typing import Any
+from functools import lru_cache, wraps
+from typing import Any, Concatenate, ParamSpec, TypeVar
 
 import psycopg
 import structlog
@@ -35,7 +35,11 @@ HOLDING_SECONDS = 5.0
 # A connection that lay idle for less is looked at, not asked, before it is used.
 _TRUSTED_SECONDS = 5.0
 
+_FOUND = "found"  # in Session.info
+
 _log = structlog.get_logger()
+P = ParamSpec("P")
+T = TypeVar("T")
 
 
 @lru_cache
@@ -115,6 +119,34 @@ def make_engine(url: str, server_options: str = "", **options: object) -> Engine
         },
         **chosen | options,
     )
+
+
+def only_reads(db: Session) -> None:
+    """Say that a session shows a page: what was found in it once is not looked for again."""
+    db.info[_FOUND] = {}
+
+
+def read_once(
+    function: Callable[Concatenate[Session, P], T],
+) -> Callable[Concatenate[Session, P], T]:
+    """Let parts of a page that ask for the same be told what the first of them found.
+
+    In a session that may write (`only_reads` was not said of it) each call asks anew. Nobody
+    changes what is returned.
+    """
+
+    @wraps(function)
+    def asked(db: Session, /, *args: P.args, **named: P.kwargs) -> T:
+        found = db.info.get(_FOUND)
+        if found is None:
+            return function(db, *args, **named)
+        key = (function, args, tuple(sorted(named.items())))
+        if key not in found:
+            found[key] = function(db, *args, **named)
+        result: T = found[key]
+        return result
+
+    return asked
 
 
 @contextmanager

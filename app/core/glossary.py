@@ -120,7 +120,7 @@ _TERMS = (
     ),
     Term(
         "test set",
-        "All test questions of a version together: asked once, after training, to count how many "
+        "All test questions of a version together: asked only after training, to count how many "
         "answers are right. Nothing is chosen by them.",
         "test split",
     ),

@@ -15,3 +15,12 @@ def listed(things: Sequence[str], form: str = "{most} and {last}") -> str:
     """Write a list as people do: “a”, “a and b”, “a, b and c”."""
     *most, last = things
     return form.format(most=", ".join(most), last=last) if most else last
+
+
+def size(size_bytes: float) -> str:
+    """Write a number of bytes the way a file manager does: 1.4 MB."""
+    for unit in ("bytes", "kB", "MB", "GB"):
+        if size_bytes < 1000 or unit == "GB":
+            return f"{size_bytes:,.0f} {unit}" if unit == "bytes" else f"{size_bytes:,.1f} {unit}"
+        size_bytes /= 1000
+    raise AssertionError("unreachable")

@@ -23,7 +23,7 @@ _BATCH_ROWS = 1000
 # Hashing reads every example: of a longer version a job does it, which reads them all anyway.
 MAX_HASHED_AT_ONCE = 20_000
 _TWO_PARTS = (
-    "This version has a practice set and a test set alone. Make another version of its file to get "
+    "This version has only a practice set and a test set. Make another version of its file to get "
     "a check set as well."
 )
 # By what `DatasetVersion.changes` counts.

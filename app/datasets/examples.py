@@ -32,6 +32,7 @@ from sqlalchemy import (
 from sqlalchemy.dialects.postgresql import distinct_on
 from sqlalchemy.orm import InstrumentedAttribute, Session, aliased
 
+from app.core.db import read_once
 from app.core.models import (
     DatasetVersion,
     Example,
@@ -221,7 +222,12 @@ def copy_out(db: Session, version: DatasetVersion, file: IO[bytes]) -> None:
 
 def at(db: Session, version: DatasetVersion, indices: Iterable[int]) -> list[Example]:
     """Return the examples with these indices in order, without those that are not there."""
-    return [row for row in db.scalars(_at(version, indices)) if not row.is_removed]
+    return list(_rows_at(db, version, tuple(indices)))
+
+
+@read_once
+def _rows_at(db: Session, version: DatasetVersion, indices: tuple[int, ...]) -> tuple[Example, ...]:
+    return tuple(row for row in db.scalars(_at(version, indices)) if not row.is_removed)
 
 
 def get(db: Session, version: DatasetVersion, index: int) -> Example | None:
@@ -290,6 +296,7 @@ def _escaped(json_text: bytes) -> bytes:
     return json_text.replace(b"\\", b"\\\\")
 
 
+@read_once
 def kind(db: Session, version: DatasetVersion) -> ExampleKind | None:
     """Return of which kind a version's examples are; None while nobody can say."""
     mapping = mapping_of(version)

@@ -16,6 +16,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
+import numpy as np
 from sqlalchemy.orm import Session
 
 from app.core.models import DatasetVersion, Split
@@ -40,18 +41,28 @@ class _Index:
 
     def __init__(self, questions: Iterable[tuple[int, str]]) -> None:
         self._indices = array("i")
-        self._words: list[Counter[int]] = []
+        self._words: list[array[int]] = []  # of each question, every word once
+        # Of each word the questions that hold it, and how often each does.
         self._positions: dict[int, array[int]] = {}
+        self._times: dict[int, array[int]] = {}
+        lengths = array("i")
         for index, question in questions:
             words = Counter(_words(question))
             if not words:
                 continue
-            for word in words:
+            for word, times in words.items():
                 self._positions.setdefault(word, array("i")).append(len(self._indices))
+                self._times.setdefault(word, array("i")).append(times)
             self._indices.append(index)
-            self._words.append(words)
-        total_length = sum(words.total() for words in self._words)
-        self._mean_length = total_length / max(1, len(self._words))
+            self._words.append(array("I", words))
+            lengths.append(words.total())
+        length = np.array(lengths, dtype=np.float64)
+        mean_length = length.mean() if len(length) else 1.0
+        self._damping = _SATURATION * (1 - _LENGTH_SHARE + _LENGTH_SHARE * length / mean_length)
+
+    def num_with(self, word: int) -> int:
+        """Return how many questions hold a word."""
+        return len(self._positions.get(word, ()))
 
     def best(self, asked: Sequence[int], known: Mapping[int, float] | None = None) -> int | None:
         """Return the index of the example that is most like what was asked, if one is like it.
@@ -61,18 +72,16 @@ class _Index:
             known: What a word counts, where that is not to be worked out from these questions.
         """
         known = known or {}
-        scores: dict[int, float] = {}
+        scores = np.zeros(len(self._indices))
         for word in asked:
-            weight = self._weight(word, known)
-            for position in self._positions.get(word, ()):
-                words = self._words[position]
-                length = 1 - _LENGTH_SHARE + _LENGTH_SHARE * words.total() / self._mean_length
-                gain = words[word] * (_SATURATION + 1) / (words[word] + _SATURATION * length)
-                scores[position] = scores.get(position, 0.0) + weight * gain
-        if not scores:
+            if word in self._positions:
+                at = np.frombuffer(self._positions[word], dtype=np.intc)
+                times = np.frombuffer(self._times[word], dtype=np.intc)
+                gain = times * (_SATURATION + 1) / (times + self._damping[at])
+                scores[at] += self._weight(word, known) * gain
+        if not scores.any():
             return None
-        # Of equals the first in the file.
-        position = max(scores, key=lambda at: (scores[at], -at))
+        position = int(scores.argmax())  # of equals the first in the file
         words = self._words[position]
         both = {word: self._weight(word, known) for word in {*asked, *words}}
         shared = sum(both[word] for word in asked if word in words)
@@ -81,7 +90,7 @@ class _Index:
     def _weight(self, word: int, known: Mapping[int, float]) -> float:
         if word in known:
             return known[word]
-        return _weight(len(self._positions.get(word, ())), len(self._words))
+        return _weight(self.num_with(word), len(self._words))
 
 
 # By the moment of its making as well: ids begin anew in a database that was set up anew.
@@ -98,9 +107,19 @@ def find(db: Session, version: DatasetVersion, question: str) -> int | None:
     asked = list(dict.fromkeys(_words(question)))[:_MAX_ASKED_WORDS]
     if not asked:
         return None
-    if version.num_rows < _MAX_INDEXED:
+    if is_indexed(version):
         return _index_of(db, version).best(asked)
     return _in_blocks(db, version, question, asked)
+
+
+def is_indexed(version: DatasetVersion) -> bool:
+    """Say whether looking takes little: all questions of a small version are kept in memory."""
+    return version.num_rows < _MAX_INDEXED
+
+
+def num_with(db: Session, version: DatasetVersion, word: str) -> int:
+    """Return how many practice questions of a small version hold a word, or one that begins so."""
+    return _index_of(db, version).num_with(_words(word)[0])
 
 
 def question_of(messages: Sequence[Any]) -> tuple[str, str]:

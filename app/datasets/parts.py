@@ -26,13 +26,13 @@ _MEANINGS = {
     Split.TRAIN: "The model learns from it.",
     Split.VALIDATION: "The model never learns it. It shows during training how well the model "
     "does, and which step to keep.",
-    Split.TEST: "The model never learns it, and nothing is chosen by it. It is asked once, after "
-    "training.",
+    Split.TEST: "The model never learns it, and nothing is chosen by it. It is asked only "
+    "after training.",
 }
 # Of versions of two parts.
 TEST_CHOSE = (
-    "This data is from before there were check sets: the test set chose the checkpoint, too, so a "
-    "result on it looks a little better than it is."
+    "This data was added before Etude had check sets, so its test set also chose which step to "
+    "keep. A result on it looks a little better than it is."
 )
 
 

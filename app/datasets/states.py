@@ -13,6 +13,7 @@ from sqlalchemy import ColumnElement, and_, literal, or_, select
 from sqlalchemy.orm import Session
 
 from app.core import settings
+from app.core.db import read_once
 from app.core.models import (
     AskingStatus,
     DatasetVersion,
@@ -162,7 +163,7 @@ _BUSY = frozenset(
 _HAVE_ROWS = frozenset(_AT_THE_GATE.values()) | {State.NOT_SEARCHED}
 # What a list can show alone, by the word for it in an address.
 GROUPS: dict[str, tuple[str, Set[State]]] = {
-    "waiting": ("Waits for a person", _NEED_A_PERSON),
+    "waiting": ("Waiting for a person", _NEED_A_PERSON),
     "busy": ("Being worked on", _BUSY),
     "ready": ("Ready", {State.READY}),
 }
@@ -202,6 +203,7 @@ _DETAILS = {
 }
 
 
+@read_once
 def of(db: Session, version: DatasetVersion) -> Standing:
     """Say how a version stands."""
     return of_many(db, [version])[version.id]

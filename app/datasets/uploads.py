@@ -17,9 +17,11 @@ from sqlalchemy.orm import Session
 from app.core import disk, pieces, settings, storage, wakeup
 from app.core.errors import Conflict, DiskFull, Forbidden, Invalid, NotFound, TooLarge
 from app.core.models import DatasetVersion, User
+from app.core.sentences import size
 from app.datasets import versions
 from app.datasets.privacy import reviews
 from app.datasets.privacy.reviews import Decision
+from app.datasets.readers import named_kinds
 from app.datasets.readers.inspections import ReadAs
 from app.people.auth import can_edit
 
@@ -35,12 +37,6 @@ _ENDINGS = frozenset(
     | {"parquet", "txt", "text", "md", "markdown", "docx", "docm", "pdf", "zip", ""}
     | {"odt", "ott", "rtf", "pptx", "pptm", "ppsx", "html", "htm", "xhtml", "epub", "xml", "gz"}
     | {"eml", "mbox", "vtt", "srt", "gift", "apkg", "colpkg"}
-)
-READABLE = (
-    "tables (CSV, TSV, Excel, ODS, JSON, JSONL, Parquet), documents (Word, ODT, RTF, PowerPoint, "
-    "HTML, EPUB, PDF with text, Markdown, TXT), chats, mail and transcripts (WhatsApp, Teams, "
-    "Slack, EML, MBOX, VTT, SRT), quizzes and cards (Moodle, QTI, Aiken, Anki), ZIP archives of "
-    "them, and any one of them packed by gzip"
 )
 # So much room is asked for at once where nobody has said how long a file will be.
 _ROOM_STEP_BYTES = 64 * 1024**2
@@ -84,8 +80,8 @@ def start(user: User, filename: str, name: str, size_bytes: int) -> Upload:
     limit = settings.get().max_upload_bytes
     if size_bytes > limit:
         raise TooLarge(
-            f"This file has {size_bytes:,} bytes and the limit is {limit:,}. Split it, or ask your "
-            "administrator to raise ETUDE_MAX_UPLOAD_BYTES.",
+            f"This file has {size(size_bytes)}, and the limit is {size(limit)}. Split it, or ask "
+            "your administrator to raise ETUDE_MAX_UPLOAD_BYTES.",
             field="file",
         )
     folder = _folder()
@@ -262,7 +258,7 @@ def require_size(size_bytes: int, field: str = "file", max_bytes: int | None = N
             raise TooLarge(f"{field}: send at most {max_bytes:,} bytes at once.", field=field)
     elif size_bytes > limit:
         raise TooLarge(
-            f"The file is larger than the {limit:,} bytes that this server takes. Split it, or ask "
+            f"The file is larger than the {size(limit)} that this server takes. Split it, or ask "
             "your administrator to raise ETUDE_MAX_UPLOAD_BYTES.",
             field=field,
         )
@@ -278,6 +274,7 @@ def add_dataset(
     auto_confirm: bool = False,
     decision: Decision | None = None,
     read_as: ReadAs | None = None,
+    is_ours: bool = False,
 ) -> DatasetVersion:
     """Make a dataset of stored bytes, commit and wake a worker; the bytes go if that fails.
 
@@ -285,6 +282,7 @@ def add_dataset(
         auto_confirm: Nobody is there to ask: a mapping that is sure is taken, another an error.
         decision: What to do with personal details, where that is known before they are found.
         read_as: What a person says of how it is to be read.
+        is_ours: It is a sample that comes with Etude, about which Etude decided.
 
     Raises:
         Forbidden, Invalid: as for versions.add and reviews.state.
@@ -294,7 +292,7 @@ def add_dataset(
         if read_as is not None:
             version.read_as = read_as.model_dump(mode="json", exclude_defaults=True)
         if decision is not None:
-            reviews.state(db, user, version, decision)
+            reviews.state(db, user, version, decision, is_ours=is_ours)
         db.commit()
     except BaseException:
         storage.delete(stored.key)
@@ -333,10 +331,13 @@ def check_filename(filename: str, field: str = "file") -> None:
     """
     _, dot, ending = versions.clean_filename(filename).rpartition(".")
     ending = ending.lower() if dot else ""
+    if refusal := named_kinds.refusal_of_ending(ending):
+        raise Invalid(refusal, field=field)
     if ending not in _ENDINGS:
         raise Invalid(
-            f"Etude cannot read files that end in “.{ending}”; it reads {READABLE}. "
-            "Open the file in the program it comes from and save it as one of those.",
+            f"Etude cannot read files that end in “.{ending}”. Open the file in the program that "
+            "it comes from, save it as a table (such as Excel or CSV) or as a document (such as "
+            "Word or PDF), and upload that.",
             field=field,
         )
 

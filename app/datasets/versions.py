@@ -5,13 +5,15 @@ rest.
 """
 
 import re
+from collections.abc import Sequence
 
 from psycopg.errors import LockNotAvailable
 from sqlalchemy import Select, func, select
 from sqlalchemy.exc import OperationalError
-from sqlalchemy.orm import Session, selectinload
+from sqlalchemy.orm import Session, contains_eager, defer, lazyload
 
 from app.core import audit, storage
+from app.core.db import read_once
 from app.core.errors import Conflict, Forbidden, Invalid, NotFound
 from app.core.models import (
     Dataset,
@@ -33,6 +35,15 @@ PATIENCE_SECONDS = 5.0
 _CONTROL = re.compile(r"[\x00-\x1f\x7f\u200e\u200f\u202a-\u202e\u2066-\u2069]")
 # Statuses in which no worker and no reader of examples depends on the mapping.
 _CHANGEABLE = (VersionStatus.MAPPING, VersionStatus.READY, VersionStatus.FAILED)
+# What only a page about one version shows.
+_SELDOM = (
+    DatasetVersion.inspection,
+    DatasetVersion.left_out,
+    DatasetVersion.mapping,
+    DatasetVersion.model_fits,
+    DatasetVersion.read_as,
+    DatasetVersion.token_lengths,
+)
 
 
 def add(
@@ -111,18 +122,35 @@ def newest(user: User) -> Select[DatasetVersion, PrivacyReview]:
     )
 
 
-def list_datasets(db: Session, user: User) -> list[Dataset]:
-    """Return the department's datasets, newest first, with their versions and owners."""
+def list_versions(
+    db: Session, user: User, statuses: Sequence[VersionStatus], limit: int | None = None
+) -> list[DatasetVersion]:
+    """Return the department's versions in one of these statuses, by their datasets, newest first.
+
+    At most `limit` of them, where that is said. What is long and seldom looked at is fetched when
+    it is.
+    """
     return list(
         db.scalars(
-            select(Dataset)
-            .where(Dataset.department_id == user.department_id, Dataset.deleted_at.is_(None))
-            .options(selectinload(Dataset.versions), selectinload(Dataset.owner))
-            .order_by(Dataset.created_at.desc(), Dataset.id.desc())
+            select(DatasetVersion)
+            .join(DatasetVersion.dataset)
+            .where(
+                Dataset.department_id == user.department_id,
+                Dataset.deleted_at.is_(None),
+                DatasetVersion.status.in_(statuses),
+            )
+            .options(
+                contains_eager(DatasetVersion.dataset),
+                lazyload(DatasetVersion.file),
+                *map(defer, _SELDOM),
+            )
+            .order_by(Dataset.created_at.desc(), Dataset.id.desc(), DatasetVersion.number.desc())
+            .limit(limit)
         )
     )
 
 
+@read_once
 def get_dataset(db: Session, user: User, dataset_id: int) -> Dataset:
     """Return one dataset.
 

@@ -6,8 +6,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from sqlalchemy import Select, select
-from sqlalchemy.orm import Session
+from sqlalchemy.orm import Session, lazyload
 
+from app.core.db import read_once
 from app.core.errors import Conflict, Invalid
 from app.core.models import (
     Adapter,
@@ -67,6 +68,7 @@ class Comparison:
     num_common: int
 
 
+@read_once
 def contenders(db: Session, version: DatasetVersion) -> list[Contender]:
     """Return who has answered a version's test questions, each by its newest evaluation."""
     done = db.scalars(
@@ -152,6 +154,7 @@ def earlier(db: Session, evaluation: Evaluation) -> Adapter | None:
             Adapter.department_id == adapter.department_id,
             Adapter.binned_at.is_(None),
         )
+        .options(lazyload("*"))
         .order_by(Adapter.id.desc())
         .limit(1)
     ).first()

@@ -89,7 +89,7 @@ def require_usable(
     """
     sizes = practice.sizes_of(version, held_out)
     if examples.kind(db, version) is ExampleKind.TEXT:
-        raise Invalid("Text to go on with has no right answers, so there is nothing to count.")
+        raise Invalid("Plain text has no right answers, so there is nothing to count.")
     if sizes.practice < MIN_PRACTICE_ROWS:
         raise Invalid(
             f"A learning curve takes at least {MIN_PRACTICE_ROWS} practice rows, and these are "

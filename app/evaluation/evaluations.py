@@ -81,7 +81,7 @@ _UNKNOWN_ROWS = (
     "is counted on rows that were practised says nothing."
 )
 _NOBODY = (
-    "For a day no worker that trains was there to answer the questions. Ask your administrator to "
+    "For a day no machine that trains was there to answer the questions. Ask your administrator to "
     "start one, and then start the evaluation again."
 )
 
@@ -216,7 +216,7 @@ def _require_ready(db: Session, user: User, version: DatasetVersion) -> None:
     if version.status is not VersionStatus.READY or not is_settled:
         raise Conflict("This version is not ready yet; wait until it has been read and checked.")
     if examples.kind(db, version) is ExampleKind.TEXT:
-        raise Invalid("Text to go on with has no right answers, so there is nothing to count.")
+        raise Invalid("Plain text has no right answers, so there is nothing to count.")
 
 
 def _add(

@@ -2,7 +2,7 @@
 
 import re
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -18,21 +18,15 @@ from app.core.models import (
     Finding,
     Mark,
     ModelStatus,
-    Part,
-    Split,
     Standing,
 )
 from app.core.sentences import counted
-from app.datasets import examples, nearest
+from app.datasets import nearest
 from app.datasets.privacy.words import FUNCTION_WORDS
 from app.evaluation import reading, verdict, words
 from app.evaluation.verdict import Figures, Tally
 from app.jobs import plans
 
-# So many questions are looked at; a page is not to take long.
-_MAX_QUESTIONS = 200
-# Of so many practice rows at most it is counted how many are about a topic.
-_MAX_COUNTED_ROWS = 5_000
 _MAX_HINTS = 4
 # A topic: a word of at least so many of its questions, most of which went wrong.
 _MIN_TOPIC, _TOPIC_SHARE, _COMMON_SHARE = 3, 2 / 3, 0.3
@@ -69,6 +63,7 @@ class Hint:
 class _Asked:
     question: str
     is_right: bool
+    is_like_practice: bool | None  # None: it was not looked for
 
 
 def of(db: Session, evaluation: Evaluation) -> list[Hint]:
@@ -99,6 +94,22 @@ def of(db: Session, evaluation: Evaluation) -> list[Hint]:
     return kept[:_MAX_HINTS]
 
 
+def look(db: Session, evaluation: Evaluation, beat: Callable[[], object]) -> None:
+    """Keep which test questions are like a practice row: of a large version a page has no time.
+
+    Args:
+        beat: Called after each question.
+    """
+    practice = evaluation.practice_version
+    if practice is None:
+        return
+    for row in _rows(db, evaluation):
+        if row.question.is_like_practice is None:
+            found = nearest.find(db, practice, row.asked.question)
+            row.question.is_like_practice = found is not None
+            beat()
+
+
 def not_right(db: Session, evaluation: Evaluation, about: str, limit: int = 5) -> list[str]:
     """Return test questions that were not answered right, of one topic or of any.
 
@@ -113,10 +124,14 @@ def not_right(db: Session, evaluation: Evaluation, about: str, limit: int = 5) -
 
 
 def _asked(db: Session, evaluation: Evaluation) -> list[_Asked]:
-    rows = reading.rows(
-        db, evaluation, verdict.main_arm(evaluation), part=Part.TEST, limit=_MAX_QUESTIONS
-    )
-    return [_Asked(row.asked.question, row.mark is Mark.RIGHT) for row in rows]
+    return [
+        _Asked(row.asked.question, row.mark is Mark.RIGHT, row.question.is_like_practice)
+        for row in _rows(db, evaluation)
+    ]
+
+
+def _rows(db: Session, evaluation: Evaluation) -> list[reading.Row]:
+    return reading.first_rows(db, evaluation, verdict.main_arm(evaluation))
 
 
 def _conflicts(db: Session, practice: DatasetVersion | None) -> Hint | None:
@@ -142,7 +157,7 @@ def _looking_up(figures: Figures) -> Hint | None:
     return Hint(
         Help.LOOKING_UP,
         f"Looking the answer up does better than this training: {lookup.right} of {lookup.num} "
-        f"right, and not {tuned.right}.",
+        f"are right, compared with {tuned.right}.",
     )
 
 
@@ -215,8 +230,7 @@ def _topic(db: Session, practice: DatasetVersion | None, asked: Sequence[_Asked]
 def _unseen(db: Session, practice: DatasetVersion | None, asked: Sequence[_Asked]) -> Hint | None:
     if practice is None:
         return None
-    missed = [one.question for one in asked if not one.is_right]
-    number = sum(nearest.find(db, practice, question) is None for question in missed)
+    number = sum(_is_unseen(db, practice, one) for one in asked if not one.is_right)
     if not number:
         return None
     said = counted(
@@ -227,26 +241,25 @@ def _unseen(db: Session, practice: DatasetVersion | None, asked: Sequence[_Asked
     return Hint(Help.UNSEEN, said, practice.id)
 
 
+def _is_unseen(db: Session, practice: DatasetVersion, one: _Asked) -> bool:
+    if one.is_like_practice is not None:
+        return not one.is_like_practice
+    # An evaluation of before this was kept.
+    return nearest.is_indexed(practice) and nearest.find(db, practice, one.question) is None
+
+
 def _errors(figures: Figures, practice: DatasetVersion | None) -> Hint | None:
     often = [each for each in figures.errors if each[1] >= _MIN_ERRORS and each[0] in words.ERRORS]
     if practice is None or not often:
         return None
     about, number = often[0]
-    said = f"{words.ERRORS[about].capitalize()} are wrong or missing in {number} answers."
+    said = f"In {number} answers it gets {words.ERRORS[about]} wrong."
     return Hint(Help.ERRORS, said, practice.id)
 
 
 def _num_about(db: Session, practice: DatasetVersion, stem: str) -> int | None:
     """Count the practice rows whose question has a word; None where there are too many to look."""
-    if practice.num_train > _MAX_COUNTED_ROWS:
-        return None
-    return sum(stem in _stems(question) for question in _practised(db, practice))
-
-
-def _practised(db: Session, practice: DatasetVersion) -> Iterator[str]:
-    for batch in examples.stream(db, practice, Split.TRAIN):
-        for row in batch:
-            yield nearest.question_of(row["messages"])[0]
+    return nearest.num_with(db, practice, stem) if nearest.is_indexed(practice) else None
 
 
 def _stems(question: str) -> set[str]:

@@ -76,8 +76,8 @@ Given answer:
 
 Reply in JSON, for example {{"mark": "partly"}}."""
 _NOBODY = (
-    "For a day no worker that trains was there to judge the answers. Ask your administrator to "
-    "start one, and then start it again."
+    "For a day no machine that trains was there to judge the answers. Ask your administrator to "
+    "start one, and then have them judged again."
 )
 
 

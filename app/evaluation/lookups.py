@@ -289,7 +289,10 @@ def look_in(db: Session, user: User, adapter: Adapter, version: DatasetVersion |
     """
     sharing.require_sharing(user, adapter)
     if adapter.kind is AdapterKind.ALONE:
-        raise Conflict("It answers without rows; use looking up instead, from the check of it.")
+        raise Conflict(
+            "This model answers without looking anything up. To have answers looked up, use the "
+            "result of “Check without training”."
+        )
     if version is None and adapter.is_lookup:
         raise Conflict("It has nothing else to answer from; delete it instead.")
     if version is not None:
@@ -322,4 +325,4 @@ def require_lookable(db: Session, user: User, version: DatasetVersion) -> None:
     if version.status is not VersionStatus.READY or not is_settled:
         raise Conflict("This version is not ready yet; wait until it has been read and checked.")
     if examples.kind(db, version) is ExampleKind.TEXT:
-        raise Invalid("In text to go on with there are no answers to look up.")
+        raise Invalid("Plain text has no answers to look up.")

@@ -8,10 +8,12 @@ from sqlalchemy import ColumnElement, and_, func, or_, select
 from sqlalchemy.orm import Session
 
 from app.core import bins
+from app.core.db import read_once
 from app.core.errors import NotFound
 from app.core.models import (
     Adapter,
     Arm,
+    Dataset,
     DatasetVersion,
     Evaluation,
     EvaluationAnswer,
@@ -27,6 +29,8 @@ from app.evaluation.answered import MARK, select_answers
 
 # Questions of ours stand at places below 0.
 BEFORE_ALL = -(2**31)
+# So many questions are looked at for hints; a page is not to take long.
+FIRST_ROWS = 200
 
 
 @dataclass(frozen=True)
@@ -103,6 +107,7 @@ def is_kept() -> ColumnElement[bool]:
     return or_(Evaluation.adapter_id.is_(None), Evaluation.adapter_id.not_in(in_bin))
 
 
+@read_once
 def of_adapter(db: Session, adapter_id: int) -> Evaluation | None:
     """Return the evaluation that an adapter is judged by: the newest done one, else the newest.
 
@@ -128,6 +133,7 @@ def of_adapters(db: Session, adapter_ids: Sequence[int]) -> dict[int, Evaluation
     return {row.adapter_id: row for row in found if row.adapter_id is not None}
 
 
+@read_once
 def untrained(db: Session, version: DatasetVersion) -> Evaluation | None:
     """Return the newest check without training of a version."""
     query = select(Evaluation).where(
@@ -182,6 +188,15 @@ def may_read_rows(db: Session, user: User, evaluation: Evaluation) -> bool:
     return True
 
 
+def rows_may_be_read_by(user: User) -> ColumnElement[bool]:
+    """Say the same of evaluations in a query."""
+    return Evaluation.version.has(
+        DatasetVersion.dataset.has(
+            and_(Dataset.department_id == user.department_id, Dataset.deleted_at.is_(None))
+        )
+    )
+
+
 def rows(
     db: Session,
     evaluation: Evaluation,
@@ -207,6 +222,34 @@ def rows(
     if marks:
         query = query.where(MARK.in_(marks))
     return with_examples(db, evaluation, [(row[0], row[1]) for row in db.execute(query)])
+
+
+@read_once
+def first_rows(db: Session, evaluation: Evaluation, arm: Arm) -> list[Row]:
+    """Return one arm's answers to the first test questions, at most `FIRST_ROWS` of them."""
+    return rows(db, evaluation, arm, limit=FIRST_ROWS)
+
+
+def first_of_each(
+    db: Session, evaluation: Evaluation, arm: Arm, marks: Sequence[Mark], limit: int
+) -> list[Row]:
+    """Return the first answers to test questions with each of these marks, mark by mark."""
+    among = first_rows(db, evaluation, arm)
+    if len(among) < FIRST_ROWS:  # that is all of them
+        return [
+            row for mark in marks for row in [each for each in among if each.mark is mark][:limit]
+        ]
+    found = [
+        (row[0], row[1])
+        for mark in marks
+        for row in db.execute(
+            select_answers(evaluation, arm=arm, part=Part.TEST)
+            .where(mark == MARK)
+            .order_by(EvaluationAnswer.position)
+            .limit(limit)
+        )
+    ]
+    return with_examples(db, evaluation, found)
 
 
 def by_question(
@@ -277,15 +320,14 @@ def with_examples(
 ) -> list[Row]:
     """Return answers and their questions with the examples that these are of."""
     known: dict[tuple[int, int], Asked] = {}
-    for version in (evaluation.version, evaluation.practice_version):
-        if version is None:
-            continue
+    both = [evaluation.version, evaluation.practice_version]
+    for version in {each.id: each for each in both if each is not None}.values():
         indices = [
             question.index
             for _, question in found
             if question.index is not None and version_of(evaluation, question) is version
         ]
-        for example in examples.at(db, version, indices):
+        for example in examples.at(db, version, indices) if indices else ():
             known[version.id, example.index] = asked_of(example.messages)
     return [
         Row(answer, question, _asked(evaluation, question, known)) for answer, question in found

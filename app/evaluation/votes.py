@@ -132,12 +132,13 @@ def open_rounds(db: Session, user: User) -> list[VoteRound]:
         .where(
             VoteRound.department_id == user.department_id,
             VoteRound.closed_at.is_(None),
+            VoteRound.first_evaluation.has(reading.rows_may_be_read_by(user)),
             voted < pairs,
         )
         .order_by(VoteRound.id.desc())
         .limit(20)
     )
-    return [one for one in found if reading.may_read_rows(db, user, one.first_evaluation)]
+    return list(found)
 
 
 def of_evaluation(db: Session, evaluation_id: int) -> list[VoteRound]:

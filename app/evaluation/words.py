@@ -293,8 +293,8 @@ def ours(figures: Figures) -> dict[Part, str]:
     made_up = figures.unanswerable
     if made_up is not None and made_up.num:
         said[Part.UNANSWERABLE] = (
-            f"Asked {made_up.num} questions that your data cannot answer, it made something up "
-            f"{made_up.wrong} times; {made_up.right} times it said that it does not know."
+            f"Asked {made_up.num} questions that your data cannot answer, it made something up for "
+            f"{made_up.wrong} and said for {made_up.right} that it does not know."
         )
     for part, general, whose in (
         (Part.GENERAL, figures.general, ""),

@@ -95,7 +95,7 @@ def _of_part(cut: Cut, one: str, many: str, **words: str) -> list[str]:
         return []
     sentences = [counted(cut.examples, one, many, **words)]
     if cut.tokens:
-        sentences.append(counted(cut.tokens, "1 token of it is lost.", "{n} tokens are lost."))
+        sentences.append(counted(cut.tokens, "1 token is lost.", "{n} tokens are lost."))
     if cut.answers:
         sentences.append(
             counted(

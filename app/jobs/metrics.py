@@ -26,6 +26,7 @@ from sqlalchemy import (
     SQLColumnExpression,
     Text,
     bindparam,
+    case,
     cast,
     column,
     func,
@@ -371,6 +372,34 @@ def series(
         wanted = wanted.where(Metric.seq <= up_to_seq)
     for row in db.execute(wanted.order_by(Metric.step)):
         curves[row.name].append((row.step, row.value))
+    return dict(curves)
+
+
+def shown(
+    db: Session, job_id: int, names: Sequence[str], *, up_to_seq: int, steps_a_point: int
+) -> dict[str, dict[int, float]]:
+    """Return curves as a chart shows them: name -> step -> value.
+
+    Args:
+        db: Its session.
+        job_id: The job.
+        names: Which curves.
+        up_to_seq: Leave out what is numbered higher.
+        steps_a_point: Of so many steps the mean, at the last of them; checks stay as they are.
+    """
+    curves: dict[str, dict[int, float]] = defaultdict(dict)
+    wanted = select(Metric.name, Metric.step, Metric.value)
+    if steps_a_point > 1:
+        group = case(
+            (Metric.name.startswith("validation_"), Metric.step),
+            else_=(Metric.step - 1) // steps_a_point,
+        ).label("a_point")
+        wanted = select(
+            Metric.name, func.max(Metric.step).label("step"), func.avg(Metric.value).label("value")
+        ).group_by(Metric.name, group)
+    found = (Metric.job_id == job_id, Metric.name.in_(names), Metric.seq <= up_to_seq)
+    for row in db.execute(wanted.where(*found)):
+        curves[row.name][row.step] = row.value
     return dict(curves)
 
 

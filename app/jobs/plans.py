@@ -12,6 +12,7 @@ from typing import Literal
 from sqlalchemy import exists, func, select
 from sqlalchemy.orm import Session
 
+from app.core.db import read_once
 from app.core.models import (
     Attempt,
     BaseModel,
@@ -41,6 +42,7 @@ _TYPICAL = LengthHistogram(
 )  # fmt: skip
 
 
+@read_once
 def devices(db: Session) -> list[DeviceInfo]:
     """Return what a job may be trained on: of each number of devices the worker seen last."""
     trains = exists().where(Job.status == JobStatus.RUNNING, Job.worker_id == Worker.id)

@@ -82,10 +82,13 @@ def chosen_by(job: Job) -> ChosenBy:
 
     By what was practised nothing is chosen: the last one is kept.
     """
-    found = job.practised_before or {}
+    return chosen_without(job, (job.practised_before or {}).get("num_check_moved", 0))
+
+
+def chosen_without(job: Job, num_moved: int) -> ChosenBy:
+    """Say the same of a job of whose check rows so many had been practised by an earlier one."""
     if parts.has_three(job.version):
-        num_check = parts.num_check(job.version) - found.get("num_check_moved", 0)
-        return "check" if num_check > 0 else "practice"
+        return "check" if parts.num_check(job.version) > num_moved else "practice"
     is_tested = job.validation_version_id is not None or parts.num_test(job.version) > 0
     return "test" if is_tested else "practice"
 

@@ -21,6 +21,9 @@ from app.jobs.states import State
 
 # The speed of the last steps says more about the next ones than that of the first.
 _RECENT_STEPS = 30
+# The first steps of an attempt are slower or quicker than the rest: what was planned counts beside
+# them, as much as so many steps would.
+_PLANNED_STEPS = 5
 
 # What is happening in it, as a colleague would say; of the others more is known (`sentence`).
 _SENTENCES = {
@@ -46,6 +49,8 @@ def figures(db: Session, job: Job, asked: str = "") -> dict[str, Any]:
     course = _course(db, job)
     tests, shares = course.tests, course.shares
     standing = states.of(job)
+    shown = _shown(job, tests, asked)
+    preferred = dict(shares).get(shown[0]) if shown else None
     queue = queue_view.outlook(db) if standing.state is State.WAITING else None
     seconds = _seconds(job, course)
     texts = {
@@ -58,9 +63,9 @@ def figures(db: Session, job: Job, asked: str = "") -> dict[str, Any]:
         "starts": in_words(queue.times.get(job.id), queue.now, starts=True) if queue else "",
         "takes": duration(seconds) if seconds is not None and standing.time == "start" else "",
         "time_left": duration(seconds) if seconds is not None and standing.time == "left" else "",
-        "test_loss": f"{tests[-1][1]:.2f}" if tests else "",
+        "test_loss": f"{shown[1]:.2f}" if shown else "",
         "first_test_loss": f"{tests[0][1]:.2f}" if len(tests) > 1 else "",
-        "preferred": _percent(shares[-1][1]) if shares else "",
+        "preferred": _percent(preferred) if preferred is not None else "",
         "first_preferred": _percent(shares[0][1]) if len(shares) > 1 else "",
         "speed": f"{course.speed:,.0f}" if course.speed else "",
         "attempt": str(job.attempt),
@@ -77,6 +82,16 @@ def figures(db: Session, job: Job, asked: str = "") -> dict[str, Any]:
     }
 
 
+def _shown(job: Job, tests: list[tuple[int, float]], asked: str) -> tuple[int, float] | None:
+    """Return the newest step with its loss; of a job that is done, those of what was kept."""
+    if not tests:
+        return None
+    # Streams come here once a second: what is kept is asked of a job that is done alone.
+    if job.status is JobStatus.SUCCEEDED and (asked or practice.chosen_by(job)) != "practice":
+        return min(tests, key=lambda test: test[1])
+    return tests[-1]
+
+
 def elapsed(job: Job) -> str:
     """Say how long ago a job began, or how long it took."""
     if job.started_at is None:
@@ -86,14 +101,25 @@ def elapsed(job: Job) -> str:
 
 
 def in_list(db: Session, rows: list[Job]) -> list[tuple[Job, states.Standing, list[float]]]:
-    """Pair each job with how it stands and its losses in between, in one query for all."""
+    """Pair each job with how it stands and its losses in between, in one query for all.
+
+    The last loss of a job that is done is that of the step that was kept.
+    """
     losses: dict[int, list[float]] = {job.id: [] for job in rows}
-    for job_id, value in db.execute(
-        select(Metric.job_id, Metric.value)
+    num_moved: dict[int, int] = {}
+    for job_id, value, moved in db.execute(
+        select(Metric.job_id, Metric.value, Job.practised_before["num_check_moved"].as_integer())
+        .join(Job, Job.id == Metric.job_id)
         .where(Metric.job_id.in_(losses), Metric.name == "validation_loss")
         .order_by(Metric.job_id, Metric.step)
     ):
         losses[job_id].append(value)
+        num_moved[job_id] = moved or 0
+    for job in rows:
+        if not losses[job.id] or job.status is not JobStatus.SUCCEEDED:
+            continue
+        if practice.chosen_without(job, num_moved[job.id]) != "practice":
+            losses[job.id][-1] = min(losses[job.id])
     return [(job, states.of(job), losses[job.id]) for job in rows]
 
 
@@ -105,7 +131,8 @@ class _Course:
     # each as (step, value) in order of steps.
     tests: list[tuple[int, float]]
     shares: list[tuple[int, float]]
-    seconds_per_step: float | None  # of the last steps; None before the second
+    seconds: float  # that the last steps took, from the first of them to the last
+    num_steps: int  # that those were
     speed: float | None  # tokens per second: of the last steps, or the mean of a finished job
 
 
@@ -132,7 +159,7 @@ def _build_course(is_final: bool) -> Select[Any]:
     )
     seconds = func.extract("epoch", func.max(newest.c.at) - func.min(newest.c.at))
     steps = func.max(newest.c.step) - func.min(newest.c.step)
-    pace = select(seconds / func.nullif(steps, 0)).scalar_subquery()
+    pace = select(func.json_build_array(seconds, steps)).scalar_subquery()
     rates = (
         select(Metric.value)
         .where(of("tokens_per_second"))
@@ -145,7 +172,7 @@ def _build_course(is_final: bool) -> Select[Any]:
 
 
 def _course(db: Session, job: Job) -> _Course:
-    points, seconds_per_step, tokens_per_second = db.execute(
+    points, (seconds, num_steps), tokens_per_second = db.execute(
         _build_course(job.status.is_final), {"job_id": job.id, "attempt": job.attempt}
     ).one()
     curves: dict[str, list[tuple[int, float]]] = defaultdict(list)
@@ -154,7 +181,8 @@ def _course(db: Session, job: Job) -> _Course:
     return _Course(
         tests=curves["validation_loss"],
         shares=curves["validation_preferred_share"],
-        seconds_per_step=None if seconds_per_step is None else float(seconds_per_step),
+        seconds=float(seconds or 0),
+        num_steps=num_steps or 0,
         speed=tokens_per_second,
     )
 
@@ -192,8 +220,8 @@ def _learning(asked: str, tests: list[tuple[int, float]], shares: dict[int, floa
         if asked == "practice":
             return said
         return (
-            f"{said} If this stays so, there may be too few examples, or they may be too different "
-            f"from the {asked} questions."
+            f"{said} If it stays like this, there may be too few examples, or they may be too "
+            f"different from the {asked} questions."
         )
     if last <= best and best_step in shares:
         return (
@@ -268,9 +296,13 @@ def _seconds(job: Job, course: _Course) -> float | None:
         return None if job.durable_step else foreseen
     if job.status is not JobStatus.RUNNING or not job.total_steps:
         return None
-    if course.seconds_per_step is None:
+    if not course.num_steps:
         return foreseen
-    return course.seconds_per_step * max(0, job.total_steps - job.step)
+    seconds, num_steps = course.seconds, course.num_steps
+    if foreseen is not None and num_steps < _RECENT_STEPS - 1:
+        seconds += foreseen / job.total_steps * _PLANNED_STEPS
+        num_steps += _PLANNED_STEPS
+    return seconds / num_steps * max(0, job.total_steps - job.step)
 
 
 def duration(seconds: float) -> str:

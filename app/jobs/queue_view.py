@@ -4,12 +4,12 @@ import threading
 import time
 from dataclasses import dataclass, field
 from datetime import datetime
-from functools import cached_property
+from functools import cache, cached_property
 from math import ceil
 from typing import Any
 
 import structlog
-from sqlalchemy import Row, func, select, union_all
+from sqlalchemy import Row, Select, func, select, union_all
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session, aliased
 
@@ -158,7 +158,7 @@ def _work_out(db: Session) -> Outlook:
         if _takes_jobs(worker, quarantined, everyone.now)
     ]
     parts = _Parts(everyone, {}, {}, workers, offers, ready, _pace(db))
-    parts.queued = {row.id: row for row in _queued(db)}
+    parts.queued = {row.id: row for row in db.execute(_queued())}
     in_queue = [row for row in parts.queued.values() if row.desired is Desired.RUN]
     on_which: dict[scheduling.Needs, Worker | None] = {}
     parts.waiting = {row.id: _waiting(row, parts, on_which) for row in in_queue}
@@ -182,32 +182,31 @@ def _takes_jobs(worker: Worker, quarantined: set[tuple[str, str]], now: datetime
     )
 
 
-def _queued(db: Session) -> list[Row[Any]]:
+@cache  # to put it together takes longer than to ask it
+def _queued() -> Select[*tuple[Any, ...]]:
     version, held_out = aliased(DatasetVersion), aliased(DatasetVersion)
-    return list(
-        db.execute(
-            select(
-                *_COLUMNS,
-                Job.desired,
-                Job.run_after,
-                func.coalesce(User.name, "").label("by_name"),
-                User.email.label("by_email"),
-                version.status.label("version_status"),
-                held_out.status.label("held_out_status"),
-                BaseModel.status.label("model_status"),
-                _LAST_OUTCOME.label("last_outcome"),
-                reviews.settled(Job.version_id, Job.awaits_scan).label("is_settled"),
-                reviews.settled(Job.validation_version_id, Job.awaits_scan).label(
-                    "is_held_out_settled"
-                ),
-            )
-            .join(version, version.id == Job.version_id)
-            .outerjoin(held_out, held_out.id == Job.validation_version_id)
-            .join(BaseModel, BaseModel.id == Job.base_model_id)
-            .outerjoin(User, User.id == Job.desired_by_id)
-            .where(Job.status == JobStatus.QUEUED)
-            .order_by(Job.priority, Job.id)
+    return (
+        select(
+            *_COLUMNS,
+            Job.desired,
+            Job.run_after,
+            func.coalesce(User.name, "").label("by_name"),
+            User.email.label("by_email"),
+            version.status.label("version_status"),
+            held_out.status.label("held_out_status"),
+            BaseModel.status.label("model_status"),
+            _LAST_OUTCOME.label("last_outcome"),
+            reviews.settled(Job.version_id, Job.awaits_scan).label("is_settled"),
+            reviews.settled(Job.validation_version_id, Job.awaits_scan).label(
+                "is_held_out_settled"
+            ),
         )
+        .join(version, version.id == Job.version_id)
+        .outerjoin(held_out, held_out.id == Job.validation_version_id)
+        .join(BaseModel, BaseModel.id == Job.base_model_id)
+        .outerjoin(User, User.id == Job.desired_by_id)
+        .where(Job.status == JobStatus.QUEUED)
+        .order_by(Job.priority, Job.id)
     )
 
 
@@ -418,9 +417,13 @@ def _blocked(
 ) -> str:
     who = "Its department" if is_department else standing.name
     if obstacle == "hours":
-        return f"{standing.rule.hours.words}." if standing.rule.hours else ""
+        hours = standing.rule.hours.words if standing.rule.hours else ""
+        return f"{who} may train {hours[0].lower()}{hours[1:]}." if hours else ""
     if obstacle == "month":
         return f"{who} has used up this month's hours."
-    if standing.running == 1:
-        return f"{who} already has 1 job in training, the most it may have at once."
-    return f"{who} already has {standing.running} jobs in training, the most it may have at once."
+    return counted(
+        standing.running,
+        "{who} already has 1 job in training; no more are allowed at once.",
+        "{who} already has {n} jobs in training; no more are allowed at once.",
+        who=who,
+    )

@@ -120,6 +120,6 @@ def show(evaluation: JsonObject, output: TextIO) -> None:
 
 def _far(evaluation: JsonObject) -> str:
     if evaluation["status"] == "waiting":
-        return "It waits until its device is free."
+        return "It waits until a device is free."
     asked = evaluation["num_questions"]
     return f"{evaluation['num_answered']:,} of {asked:,} questions are answered." if asked else "…"

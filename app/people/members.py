@@ -12,8 +12,8 @@ from app.people import auth
 
 ROLE_WORDS = {
     Role.MEMBER: "member: adds data and starts jobs",
-    Role.LEAD: "lead: also approves data",
-    Role.VIEWER: "viewer: sees everything, changes nothing",
+    Role.LEAD: "lead: also decides about colleagues' jobs and models",
+    Role.VIEWER: "viewer: sees the department's work and asks released models, changes nothing",
     Role.ADMIN: "admin: manages people, models and machines",
 }
 

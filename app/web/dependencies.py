@@ -13,9 +13,11 @@ from app.core.models import User
 from app.people import auth
 
 
-async def _request_session() -> AsyncIterator[Session]:
+async def _request_session(request: Request) -> AsyncIterator[Session]:
     # To make one asks nothing, so it takes no thread; to close it may ask the server.
     db = database.factory()()
+    if request.method in ("GET", "HEAD"):
+        database.only_reads(db)
     try:
         yield db
     finally:

@@ -16,7 +16,7 @@ from sqlalchemy.orm import object_session
 from app.core.errors import AppError
 from app.core.glossary import meaning_of
 from app.core.models import DatasetVersion, User
-from app.core.sentences import counted
+from app.core.sentences import counted, size
 from app.datasets import parts
 from app.notices import inbox
 from app.people import sessions
@@ -184,15 +184,6 @@ def static(path: str) -> str:
 def number(value: float, digits: int = 0) -> str:
     """Write 12345.6 as 12,346."""
     return f"{value:,.{digits}f}"
-
-
-def size(size_bytes: float) -> str:
-    """Write a number of bytes the way a file manager does: 1.4 MB."""
-    for unit in ("bytes", "kB", "MB", "GB"):
-        if size_bytes < 1000 or unit == "GB":
-            return f"{size_bytes:,.0f} {unit}" if unit == "bytes" else f"{size_bytes:,.1f} {unit}"
-        size_bytes /= 1000
-    raise AssertionError("unreachable")
 
 
 def duration(seconds: float) -> str:

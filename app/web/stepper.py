@@ -28,6 +28,7 @@ from app.datasets import states
 from app.datasets.doctor import checks
 from app.datasets.privacy import reviews
 from app.evaluation import reading, verdict
+from app.jobs import requests
 from app.jobs import states as job_states
 
 Name = Literal["Data", "Check", "Personal details", "Train", "Result", "Use"]
@@ -43,6 +44,7 @@ class Step:
     state: State
     note: str = ""
     address: str = ""  # empty: there is no page for it yet
+    figure: str = ""  # which of the page's figures keeps the note up to date; none: it stays
 
 
 @dataclass(frozen=True)
@@ -63,6 +65,7 @@ def of_version(db: Session, version: DatasetVersion, here: Name) -> Stepper:
     job = db.scalars(
         select(Job)
         .where(Job.version_id == version.id, Job.binned_at.is_(None))
+        .options(*requests.BARE)
         .order_by(Job.id.desc())
         .limit(1)
     ).first()
@@ -75,10 +78,10 @@ def of_new_job(db: Session, version: DatasetVersion) -> Stepper:
 
 
 def of_job(db: Session, job: Job) -> Stepper:
-    """Return the steps around a job, for its own page, which says itself how it goes on."""
+    """Return the steps around a job, for its own page, whose stream says how it goes on."""
     found = _stepper(db, "Train", job.version, job, job.adapter)
     if not job_states.of(job).is_over:
-        found.steps[3] = replace(found.steps[3], note="")
+        found.steps[3] = replace(found.steps[3], figure="status")
     return found
 
 

@@ -12,7 +12,11 @@ for (const place of document.querySelectorAll("[data-api-reference]")) {
     displayRequestDuration: true,
     persistAuthorization: false, // a token stays in no browser
     validatorUrl: null,
-    // The page has its main part already, and a page has one.
-    onComplete: () => drawn.querySelector("main")?.setAttribute("role", "group"),
+    onComplete: () => {
+      // The page has its main part already, and a page has one.
+      drawn.querySelector("main")?.setAttribute("role", "group");
+      drawn.querySelector("#servers")?.setAttribute("aria-label", "Server");
+      place.dataset.drawn = ""; // for who waits until all of it is there
+    },
   });
 }

@@ -60,10 +60,7 @@ async function ask(submitter) {
   }
   const isTest = submitter?.name === "example";
   const typed = box().value;
-  if (!isTest && !typed.trim()) {
-    box().focus();
-    return;
-  }
+  if (!isTest) box().focus();
   isAsking = true;
   tellProblem("");
   writeHistory(null);
@@ -326,7 +323,11 @@ async function post(address, fields, headers, tell = tellProblem) {
   }
   if (answer.ok) return answer;
   const isSentence = answer.headers.get("Content-Type")?.startsWith("text/plain");
-  tell(isSentence ? (await answer.text()).trim() : "Something went wrong. Please try again.");
+  tell(
+    isSentence
+      ? (await answer.text()).trim()
+      : `That did not work (error ${answer.status}). Please try again; if it happens again, tell your administrator.`,
+  );
   return null;
 }
 

@@ -25,7 +25,8 @@ function live(page) {
   }
 
   page.addEventListener("job:job", ({ detail }) => {
-    for (const place of page.querySelectorAll("[data-figure]")) {
+    // Those of the steps above it are its own, too.
+    for (const place of document.querySelectorAll("[data-figure]")) {
       const text = detail.texts[place.dataset.figure] ?? "";
       if (place.textContent !== text) place.textContent = text;
     }

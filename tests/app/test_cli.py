@@ -21,19 +21,17 @@ from app.ops.embedded import folder
 from app.ops.embedded.postgres import Postgres
 from app.ops.embedded.servers import check_broker
 from app.people import auth
-from tests import patience
+from tests import patience, warm
 from tests.factories import PASSWORD, make_user
 
 
 def etude(*arguments: str, typed: str = "", **environment: str) -> subprocess.CompletedProcess[str]:
     """Run the command as on a bare machine: no HOME, no servers named but those given."""
     bare = {"PATH": os.environ["PATH"], "PYTHONWARNINGS": "error"}
-    return subprocess.run(
+    return warm.run(
         [sys.executable, "-m", "app.cli", *arguments],
         input=typed,
         env=bare | environment,
-        capture_output=True,
-        text=True,
         timeout=patience.seconds(120),
     )
 

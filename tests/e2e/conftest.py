@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Browser, expect, sync_playwright
 
-from tests import patience
+from tests import patience, warm
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 
@@ -32,11 +32,9 @@ class House:
 
     def etude(self, *arguments: str, given: str = "") -> str:
         """Run a command of the CLI on this house; returns what it printed."""
-        done = subprocess.run(
+        done = warm.run(
             [sys.executable, "-m", "app.cli", *arguments, "--data-dir", str(self.data_dir)],
             input=given,
-            capture_output=True,
-            text=True,
             timeout=patience.seconds(120),
             env=clean_environment(),
         )

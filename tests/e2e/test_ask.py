@@ -1,6 +1,7 @@
 """Somebody asks an adapter in a browser: word by word, by keyboard, stopped, reloaded, left."""
 
 import threading
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -153,12 +154,18 @@ def test_a_screen_reader_hears_whole_sentences_one_model_after_the_other(
 def test_an_answer_is_stopped_and_asked_again(page: Page, db: Session, answerer: StandIn) -> None:
     gate = threading.Event()
     answerer.script = lambda request: held_up("On and on ", gate=gate)
-    page.get_by_label("Beside it").select_option("nobody")
+    page.get_by_label("Compare with").select_option("nobody")
     ask(page, "Tell me everything")
     expect(bubble(page, TUNED)).to_contain_text("On and on")
     page.keyboard.press("Escape")
     expect(bubble(page, TUNED)).to_contain_text("You stopped this answer.")
     assert answerer.closed_early.wait(patience.seconds(1))
+    # What was said is written after that, and a page that is loaded before shows nothing of it.
+    until = time.monotonic() + patience.seconds(30)
+    while db.scalars(select(ConversationAnswer.finish)).one() is None:
+        assert time.monotonic() < until
+        time.sleep(0.1)
+        db.rollback()
     page.reload()
     expect(bubble(page, TUNED)).to_contain_text("On and on")
     expect(bubble(page, TUNED)).to_contain_text("This answer was interrupted.")
@@ -176,11 +183,19 @@ def test_a_page_that_is_left_ends_its_answers(
 ) -> None:
     gate = threading.Event()
     answerer.script = lambda request: held_up("On and on ", gate=gate)
-    page.get_by_label("Beside it").select_option("nobody")
+    page.get_by_label("Compare with").select_option("nobody")
     ask(page, "Tell me everything")
     expect(bubble(page, TUNED)).to_contain_text("On and on")
     page.goto(f"{address}/adapters")
     assert answerer.closed_early.wait(patience.seconds(1))
+
+
+def test_an_empty_box_says_what_it_waits_for(page: Page) -> None:
+    page.get_by_label("Your question").fill("  ")
+    page.get_by_role("button", name="Ask", exact=True).click()
+    expect(page.get_by_role("alert")).to_have_text("Type a question first.")
+    expect(page.get_by_label("Your question")).to_be_focused()
+    expect(page.locator("[data-turn]")).to_have_count(0)
 
 
 def test_a_question_that_cannot_be_answered_stays_in_the_box(

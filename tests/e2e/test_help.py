@@ -106,7 +106,7 @@ def test_without_javascript_the_question_mark_leads_to_the_chapter(
 def test_keys_lead_from_page_to_page_and_can_be_switched_off(page: Page, address: str) -> None:
     page.goto(address)
     page.keyboard.press("?")
-    overview = page.get_by_role("dialog", name="Keys")
+    overview = page.get_by_role("dialog", name="Keyboard shortcuts")
     expect(overview).to_be_visible()
     expect(overview.get_by_text("Explain this page")).to_be_visible()
     assert faults(page) == []
@@ -123,7 +123,7 @@ def test_keys_lead_from_page_to_page_and_can_be_switched_off(page: Page, address
     assert page.url.endswith("/datasets/new")
     page.locator("main").focus()
     page.keyboard.press("?")
-    page.get_by_label("Use these keys in this browser").uncheck()
+    page.get_by_label("Use keyboard shortcuts in this browser").uncheck()
     page.keyboard.press("Escape")
     page.reload()
     page.keyboard.press("e")

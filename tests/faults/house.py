@@ -41,7 +41,7 @@ from app.ops.embedded.postgres import Postgres
 from app.ops.embedded.valkey import Valkey
 from app.people import auth
 from app.training import manifests
-from tests import patience
+from tests import patience, warm
 from tests.factories import make_base_model, make_dataset_version, make_user
 from tests.factories import make_job as factory_job
 from tests.worker.answering.asking import STAND_IN, AnswerProcess
@@ -314,7 +314,7 @@ class Web:
         command = [sys.executable, "-m", "uvicorn", "app.main:create_app", "--factory"]
         command += ["--port", str(self.port), "--log-level", "warning"]
         with (self.house.folder / "web.log").open("ab") as log:
-            self.process = subprocess.Popen(
+            self.process = warm.Popen(
                 command, env=os.environ | self.house.environment, cwd=ROOT, stdout=log, stderr=log
             )
         deadline = time.monotonic() + patience.seconds(60)

@@ -13,7 +13,7 @@ from sqlalchemy.orm import Session
 from app import cli
 from app.core.models import DatasetVersion, Role, Split, VersionStatus
 from app.datasets import examples
-from tests import exports, files, patience
+from tests import exports, files, patience, warm
 from tests.factories import make_user
 from worker.cpu import reading
 
@@ -22,11 +22,9 @@ CSV = "Frage,Antwort,Nr\n" + "".join(f"Wo ist Raum {n}?,Im Gang {n}.,{n}\n" for 
 
 def etude(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
     bare = {"PATH": os.environ["PATH"], "PYTHONWARNINGS": "error"}
-    return subprocess.run(
+    return warm.run(
         [sys.executable, "-m", "app.cli", "data", *arguments],
         env=bare | environment,
-        capture_output=True,
-        text=True,
         timeout=patience.seconds(120),
     )
 

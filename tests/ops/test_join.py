@@ -19,7 +19,7 @@ from app.machines import joining
 from app.ops.embedded import folder
 from app.ops.embedded.postgres import Postgres
 from app.ops.embedded.valkey import Valkey
-from tests import patience
+from tests import patience, warm
 from tests.app.web.serving import serving
 from tests.factories import make_user
 from tests.faults.proxy import Proxy, proxy
@@ -71,10 +71,8 @@ def etude(*words: str, data_dir: Path, **environment: str) -> subprocess.Complet
         for name, value in os.environ.items()
         if not name.startswith(("ETUDE_", "DATABASE_", "REDIS_"))
     }
-    return subprocess.run(
+    return warm.run(
         [sys.executable, "-m", "app.cli", *words],
-        capture_output=True,
-        text=True,
         env=kept | {"ETUDE_DATA_DIR": str(data_dir)} | environment,
         timeout=patience.seconds(120),
     )

@@ -3,7 +3,6 @@
 import http.client
 import os
 import socket
-import subprocess
 import sys
 import time
 from collections.abc import Iterator
@@ -12,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests import patience
+from tests import patience, warm
 
 
 @pytest.fixture
@@ -23,7 +22,7 @@ def port(database_url: str, broker: str, data_dir: Path, tmp_path: Path) -> Iter
         number = int(probe.getsockname()[1])
     environment = os.environ | {"ETUDE_PORT": str(number), "ETUDE_LOG_LEVEL": "WARNING"}
     with (tmp_path / "web.log").open("wb") as log:
-        web = subprocess.Popen(
+        web = warm.Popen(
             [sys.executable, "-m", "app.cli", "web"], stdout=log, stderr=log, env=environment
         )
     deadline = time.monotonic() + patience.seconds(60)

@@ -17,7 +17,7 @@ from sqlalchemy.orm import Session
 from app.core import settings
 from app.core.models import Attempt, Job
 from app.ops.up import worker_command
-from tests import patience
+from tests import patience, warm
 from worker import identity
 
 ROOT = Path(__file__).parents[2]
@@ -110,7 +110,7 @@ class WorkerProcess:
 
     def start(self) -> None:
         with self.log.open("ab") as log:
-            self.process = subprocess.Popen(
+            self.process = warm.Popen(
                 [*self.command, *worker_command(self.queue, self.environment["ETUDE_WORKER_ID"])],
                 stdin=subprocess.DEVNULL,
                 stdout=log,

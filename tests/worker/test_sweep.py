@@ -68,5 +68,5 @@ def test_a_judging_rings_for_those_who_train_alone_and_ends_in_a_day(
     judging.fail_hopeless(db)
     db.refresh(row)
     assert row.status is JudgingStatus.FAILED
-    assert "no worker that trains" in str(row.reason)
+    assert "no machine that trains" in str(row.reason)
     assert not gpu._has_work(db)

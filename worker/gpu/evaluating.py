@@ -33,7 +33,7 @@ from app.core.models import (
 )
 from app.datasets import examples
 from app.evaluation import arms as asking
-from app.evaluation import evaluations, marks, own_questions, retrieval
+from app.evaluation import evaluations, hints, marks, own_questions, retrieval
 from app.evaluation.evaluations import Far, Kept, Question
 from app.jobs import protocol
 from app.training import failpoints
@@ -125,6 +125,9 @@ class _Attempt:
                 raise Unfinished(self._work.problem)
             with between_jobs.having(self._work.base):
                 self._answer_all(self._work.base)
+        with db.session() as session:
+            hints.look(session, evaluations.held(session, lease), self._holder.check)
+            session.commit()
         with db.session() as session:
             evaluations.finish(session, lease)
             failpoints.commit(session, "evaluate.finish")

@@ -138,6 +138,8 @@ class EvaluationQuestion(Base):
     group: Mapped[int] = mapped_column(BigInteger)
     messages: Mapped[list[Any] | None] = mapped_column(JSONB(none_as_null=True))
     reference: Mapped[str | None]
+    # Whether a practice row is like it, kept when all are answered; none: it was not looked for.
+    is_like_practice: Mapped[bool | None]
 
 
 class EvaluationAnswer(Base):

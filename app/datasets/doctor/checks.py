@@ -7,6 +7,7 @@ from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
 from app.core import clock, leases
+from app.core.db import read_once
 from app.core.models import (
     CheckStatus,
     DatasetCheck,
@@ -68,6 +69,7 @@ def again(db: Session, version: DatasetVersion) -> None:
         db.flush()
 
 
+@read_once
 def of(db: Session, version: DatasetVersion) -> DatasetCheck | None:
     """Return the check of a version, if one was asked for."""
     return db.scalars(

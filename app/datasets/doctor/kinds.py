@@ -88,8 +88,8 @@ KINDS = {
         "Also in another set",
         "1 example is in two sets",
         "{n} examples are in two sets",
-        "A question to check or to test with that was practised, or one to test with that has "
-        "helped to choose, is no fair question: the result would look better than it is.",
+        "A check or test question that is also practised is not a fair one, nor is a test question "
+        "that is also a check question: the result would look better than it is.",
         worst=0.05,
     ),
     "duplicate": Kind(

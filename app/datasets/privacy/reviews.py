@@ -23,6 +23,7 @@ from sqlalchemy.orm import Mapped, Session, aliased, object_session
 
 from app import notices
 from app.core import audit, clock, settings
+from app.core.db import read_once
 from app.core.errors import Conflict, Invalid
 from app.core.models import (
     DatasetVersion,
@@ -84,6 +85,7 @@ def of(db: Session, version_id: int) -> PrivacyReview | None:
     ).one_or_none()
 
 
+@read_once
 def around(db: Session, version_id: int) -> tuple[PrivacyReview | None, PrivacyReview | None]:
     """Return a version's review, and that of the version from which it was made by a decision."""
     both = or_(
@@ -241,10 +243,15 @@ def decide(db: Session, user: User, version: DatasetVersion, decision: Decision)
     return review
 
 
-def state(db: Session, user: User, version: DatasetVersion, decision: Decision) -> None:
+def state(
+    db: Session, user: User, version: DatasetVersion, decision: Decision, *, is_ours: bool = False
+) -> None:
     """Decide before the findings are seen: a program's owner, or we about our own sample.
 
     What is decided already stays decided.
+
+    Args:
+        is_ours: Etude decided, about a sample of its own; `user` only asked for that.
 
     Raises:
         Forbidden, Invalid: as for decide.
@@ -264,7 +271,7 @@ def state(db: Session, user: User, version: DatasetVersion, decision: Decision) 
         review = PrivacyReview(version_id=version.id, status=status)
         db.add(review)
     review.is_stated = True
-    _sign(review, user, decision)
+    _sign(review, None if is_ours else user, decision)
     db.flush()
     audit.record(
         db,
@@ -307,9 +314,9 @@ def _settle(
     notices.decision_made(db, version)
 
 
-def _sign(review: PrivacyReview, user: User, decision: Decision) -> None:
+def _sign(review: PrivacyReview, user: User | None, decision: Decision) -> None:
     review.decision = decision.model_dump(mode="json")
-    review.decided_by_id = user.id
+    review.decided_by_id = None if user is None else user.id
     review.decided_at = clock.NOW
 
 

@@ -107,14 +107,20 @@ def _opened(number: int, row: Row, seen: Seen) -> Rows:
         )
     elif isinstance(row.get("paragraphs"), list):
         yield from _squad(number, row)
-    elif isinstance(answers := row.get("answers"), dict) and isinstance(answers.get("text"), list):
-        rest = {key: value for key, value in row.items() if key != "answers"}
-        yield number, {**rest, "answer": next(iter(answers["text"]), "")}
     else:
-        yield number, row
+        yield number, with_first_answer(row)
 
 
 # --- questions about texts -------------------------------------------------------------------
+
+
+def with_first_answer(row: Row) -> Row:
+    """Return a question of SQuAD with its first answer as a text; any other row as it is."""
+    answers = row.get("answers")
+    if not isinstance(answers, dict) or not isinstance(answers.get("text"), list):
+        return row
+    rest = {key: value for key, value in row.items() if key != "answers"}
+    return {**rest, "answer": next(iter(answers["text"]), "")}
 
 
 def _squad(number: int, row: Row) -> Rows:

@@ -399,6 +399,8 @@ def _entries(value: Any, num_around: int = 0) -> list[Any]:
     if not isinstance(value, dict):
         return [value]
     chat_exports.refuse_records(value)
+    if (viewed := _viewed(value)) is not None:
+        return viewed
     if {"messages", "conversations", "chat_messages"} & value.keys() or _is_example(value):
         return [value]
     if splits := _splits(value):
@@ -409,6 +411,26 @@ def _entries(value: Any, num_around: int = 0) -> list[Any]:
     if len(lists) == 1:
         return next(iter(lists.values()))
     return _in_sections(lists) or _by_columns(value) or _inner(value, num_around) or [value]
+
+
+def _viewed(value: dict[str, Any]) -> list[Any] | None:
+    """Return the rows of a page of a data set as a hub's viewer hands it out, if this is one.
+
+    A cell that it cut short is blank: half an answer is none.
+    """
+    entries: Any = value.get("rows")
+    if not _is_list_of_rows(entries):
+        return None
+    if not all(
+        {"row_idx", "row"} <= each.keys() and isinstance(each["row"], dict) for each in entries
+    ):
+        return None
+    return [_without_cut_cells(each["row"], each.get("truncated_cells")) for each in entries]
+
+
+def _without_cut_cells(row: Row, cut: Any) -> Row:
+    names = cut if isinstance(cut, list) else []
+    return {name: "" if name in names else value for name, value in row.items()}
 
 
 def _is_example(value: dict[str, Any]) -> bool:

@@ -41,6 +41,12 @@ _STARTS = (
     (b"\0\0\1\xba", "film", "MPEG"),
     (b"\x30\x26\xb2\x75\x8e\x66\xcf\x11", "film", "Windows Media"),
 )
+# Of names alone, to spare people a long upload.
+_ENDINGS = {
+    "picture": {"png", "jpg", "jpeg", "gif", "webp", "heic", "heif", "bmp", "tif", "tiff", "svg"},
+    "sound": {"mp3", "wav", "m4a", "aac", "ogg", "oga", "opus", "flac", "wma", "amr"},
+    "film": {"mp4", "m4v", "mov", "avi", "mkv", "webm", "wmv", "mpg", "mpeg", "3gp"},
+}
 # Data of programs for statistics and mail, from which a table can be saved.
 _DATA = (
     (b"\x89HDF\r\n", "HDF5 data", "save the part with questions and answers as CSV or Parquet"),
@@ -115,6 +121,12 @@ def media_of(head: bytes) -> Named | None:
     if head.startswith(b"BM") and (head[2:4] == b"\0\0" or head[6:10] == bytes(4)):
         return Named("picture", "BMP")
     return Named("picture", "SVG") if _SVG.match(head) else None
+
+
+def refusal_of_ending(ending: str) -> str | None:
+    """Return the same by how a name ends, in small letters without the dot, for media alone."""
+    sort = next((sort for sort, endings in _ENDINGS.items() if ending in endings), None)
+    return sort and f"This is a {sort} (.{ending}), {_WRITE_DOWN[sort]}."
 
 
 def refusal_of(head: bytes) -> str | None:

@@ -6,6 +6,7 @@ import struct
 from collections.abc import Iterator
 from typing import Any
 
+from app.datasets.readers.chat_exports import with_first_answer
 from app.datasets.readers.files import File, Inner
 from app.datasets.readers.tables import MAX_CELL_CHARACTERS, MAX_COLUMNS
 from app.datasets.readers.unreadable import Unreadable
@@ -37,7 +38,7 @@ def open_parquet(file: File) -> tuple[list[str], Iterator[tuple[int, dict[str, A
             pa.BufferReader(file.held().getvalue()) if isinstance(file, Inner) else str(file.path)
         )
         opened = pq.ParquetFile(source, memory_map=False, pre_buffer=False)
-        names = list(opened.schema_arrow.names)
+        names = _shown_names(opened.schema_arrow)
         groups = [opened.metadata.row_group(n) for n in range(opened.metadata.num_row_groups)]
     except (pa.ArrowException, OSError, ValueError) as error:
         raise Unreadable(_damaged(error)) from None
@@ -58,6 +59,7 @@ def _rows(opened: Any, size_bytes: int) -> Iterator[tuple[int, dict[str, Any]]]:
     import pyarrow as pa
 
     number, cells = 0, _Cells()
+    is_squad = _is_squad(opened.schema_arrow)
     widened = _widened(opened.schema_arrow)
     try:
         for batch in opened.iter_batches(batch_size=_BATCH_ROWS, use_threads=False):
@@ -69,11 +71,33 @@ def _rows(opened: Any, size_bytes: int) -> Iterator[tuple[int, dict[str, Any]]]:
                 )
             for row in (_with_short_floats(batch, widened) if widened else batch).to_pylist():
                 number += 1
-                yield number, {name: cells.value(cell, number) for name, cell in row.items()}
+                read = {name: cells.value(cell, number) for name, cell in row.items()}
+                if is_squad and not (read["answers"] or {}).get("text"):
+                    read["answers"] = {"text": []}  # nulls are no answer
+                yield number, with_first_answer(read) if is_squad else read
     except MemoryError:
         raise
     except (pa.ArrowException, OSError, ValueError, OverflowError) as error:
         raise Unreadable(_damaged(error, number)) from None
+
+
+def _shown_names(schema: Any) -> list[str]:
+    names = list(schema.names)
+    return (
+        [name for name in names if name != "answers"] + ["answer"] if _is_squad(schema) else names
+    )
+
+
+def _is_squad(schema: Any) -> bool:
+    """Say whether a column holds lists of answers to a question, as data sets like SQuAD do."""
+    import pyarrow as pa
+
+    if "answers" not in schema.names or "answer" in schema.names:
+        return False
+    kind = schema.field("answers").type
+    return pa.types.is_struct(kind) and any(
+        field.name == "text" and pa.types.is_list(field.type) for field in kind
+    )
 
 
 def _widened(schema: Any) -> dict[int, tuple[Any, Any]]:

@@ -131,7 +131,9 @@ def inspect(path: Path, read_as: ReadAs, report: Callable[[int], None]) -> Inspe
         raise Unreadable(none_usable(passed_over))
     for shown in inspection.preview:
         shown.values = {name: shown.values.get(name) for name in inspection.columns}
-    blank = [] if inspection.is_document else [n for n in inspection.columns if n not in filled]
+    # Of rows that were all left out nobody knows what is blank.
+    has_cells = not inspection.is_document and inspection.num_rows > passed_over.total()
+    blank = [name for name in inspection.columns if has_cells and name not in filled]
     inspection.warnings += [f"The column “{name}” is blank in every row." for name in blank[:3]]
     return inspection
 

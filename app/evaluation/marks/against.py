@@ -225,7 +225,7 @@ class Against(Compared):
             self.found.doubts.append("one of the two says “not”")  # the yes or no is in it
         elif share >= 0.5 and (negated.heads & plain_one.stems or share >= 0.6):
             self._against(
-                "it says not where the answer does not" if negated is other
+                "it says “not” where the answer does not" if negated is other
                 else "a “not” is missing"
             )  # fmt: skip
         elif common:
@@ -337,7 +337,7 @@ class Against(Compared):
         if self.wanted and all(fact in facts.missing for fact in self.wanted):
             given = [fact for fact, _ in facts.same if fact in self.others]
             if given:
-                found.contradictions.append(f"it is that of another: {given[0].text}")
+                found.contradictions.append(f"it belongs to something else: {given[0].text}")
         impossible = [a for a in facts.added if a.kind == Kind.CODE and ":" in a.unit]
         if impossible and any(fact.kind == Kind.TIME for fact in self.reference.facts):
             found.contradictions.append(f"{impossible[0].text} is no time")
@@ -384,7 +384,7 @@ class Against(Compared):
         added = {s for s in new if not any(is_typo(s, n) for n in missing)} - self.lang.harmless
         letters = {s for s in reference.stems if s[0] == "="} - answer.stems
         if letters and any(s[0] == "=" and s not in known for s in answer.stems):
-            self.found.contradictions.append("another letter is given")
+            self.found.contradictions.append("a different letter is given")
         asks_name = bool(self.asked.ways & {"who", "where"})
         is_short = len(reference.words) <= 5
         typos = {
@@ -395,9 +395,9 @@ class Against(Compared):
         missing -= typos
         if missing and added:
             if asks_name or is_short or len(answer.words) <= 8:
-                self.found.contradictions.append("another name is given")
+                self.found.contradictions.append("a different name is given")
             else:
-                self.found.doubts.append("another name is given")
+                self.found.doubts.append("a different name is given")
         elif added and self._offers_several():
             self.found.contradictions.append("several answers are given at once")
         elif len(added) > 0 and not missing and (asks_name or is_short):
@@ -412,7 +412,8 @@ class Against(Compared):
             and not self.answer.stems & self.key
             and not self.found.contradictions
         ):
-            self.found.contradictions.append("another name is given")
+            given = "a different name is given" if new else "the name is missing"
+            self.found.contradictions.append(given)
 
     def _expects_name(self) -> bool:
         """Say whether a name alone answers: of a town, a river, an author."""
@@ -474,7 +475,7 @@ class Against(Compared):
         if given and not has and self.novel and not is_given:
             self.found.doubts.append("a condition is added")
         if KEYS.findall(self.reference_text) != KEYS.findall(self.answer_text):
-            self.found.doubts.append("a sign differs")
+            self.found.doubts.append("a symbol differs")
         if self._is_cut():
             self.found.doubts.append("the answer is cut off")
 
@@ -531,7 +532,7 @@ class Against(Compared):
                     self._has_its_negation() or self._excepts(is_answer=True)
                 )
                 if is_short and theirs % 2 and not mine:
-                    self.found.contradictions.append("it says not where the answer does not")
+                    self.found.contradictions.append("it says “not” where the answer does not")
                 else:
                     self.found.doubts.append("one of the two says “not”")
                 return

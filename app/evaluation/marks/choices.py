@@ -35,7 +35,7 @@ def mark_choice(
         return (
             wrong("several choices are named")
             if wanted in given
-            else wrong("another choice is named")
+            else wrong("a different choice is named")
         )
     (letter,) = given
     if letter != wanted:

@@ -51,7 +51,7 @@ def mark(
     if was_cut and marked.mark.value == "right":
         return partly("the answer was cut off at its limit")
     if marked.mark.value == "right" and KEYS.findall(reference) != KEYS.findall(answer):
-        return unsure("a sign differs")
+        return unsure("a symbol differs")
     return marked
 
 

@@ -4,6 +4,7 @@ Queries and sums stay here; templates/datasets only places them.
 """
 
 import json
+from collections import Counter
 from dataclasses import dataclass
 from itertools import islice
 from typing import Any, NamedTuple, cast, get_args
@@ -160,6 +161,7 @@ class ColumnsPage:
     answer_speakers: list[tuple[str, str]]
     conversations: list[PreviewConversation]
     problem: str
+    joined: list[str]  # what was chosen for several columns
     too_few: str  # whatever the columns are, no examples will be made of it
     speakers: dict[str, str]
     encodings: dict[str, str]
@@ -523,12 +525,24 @@ def columns_page(
         turn_roles=TURN_ROLES,
         conversations=conversations,
         problem=problem,
+        joined=[] if problem else _joined(form),
         too_few=_too_few(inspection),
         speakers=SPEAKERS,
         encodings=encodings.CHOICES,
         delimiters=DELIMITERS,
         all_sheets=ALL_SHEETS,
     )
+
+
+def _joined(form: MappingForm) -> list[str]:
+    """Say which choice was made for several columns, whose texts are then joined."""
+    counts = Counter(form.role)
+    return [
+        f"{counts[role.value]} columns are set to “{USUAL_ROLES[role]}”: their texts are put "
+        "together, one after the other."
+        for role in (ColumnRole.QUESTION, ColumnRole.ANSWER, ColumnRole.SYSTEM)
+        if counts[role.value] > 1
+    ]
 
 
 def _too_few(inspection: Inspection) -> str:

@@ -19,7 +19,7 @@ from app.web.evaluation import curve_page, without_training
 from app.web.evaluation.curve_page import CurveCard
 from app.web.evaluation.without_training import Card
 from app.web.examples import page as examples_page
-from app.web.examples.page import DoctorCard, Fixing, Uses
+from app.web.examples.page import DoctorCard, Fixing, Use
 from app.web.privacy import page as privacy_page
 from app.web.privacy.page import Gate
 from app.web.questions import page as questions_page
@@ -70,7 +70,7 @@ class TrainTab:
 
     standing: Standing
     onward: Onward
-    uses: Uses
+    uses: list[Use]
     untrained: Card | None  # looking up, and the starting model alone
     curve: CurveCard | None  # would more rows help?
 
@@ -81,7 +81,7 @@ class FileTab:
 
     kept: Housekeeping
     onward: Onward
-    uses: Uses
+    of_same_file: list[DatasetVersion]
     has_file_rows: bool
 
 
@@ -157,7 +157,7 @@ def file_tab(db: Session, user: User, version: DatasetVersion, kept: Housekeepin
     return FileTab(
         kept=kept,
         onward=_onward(db, user, version, kept.standing, gate),
-        uses=examples_page.uses_of(db, user, version),
+        of_same_file=examples_page.of_same_file(db, user, version),
         has_file_rows=versions.inspection_of(version) is not None,
     )
 

@@ -28,7 +28,9 @@ SAMPLES = {
     "clinic": ("clinic-faq.csv", "Clinic questions (sample)"),
     "school": ("school-exercises.xlsx", "School exercises (sample)"),
 }
-SAMPLE_REASON = "A sample that comes with Etude; every person in it is invented."
+SAMPLE_REASON = (
+    "A sample that comes with Etude: its people are invented, or stand in history books."
+)
 
 
 @router.get("/datasets")
@@ -79,7 +81,8 @@ def add_sample(db: Db, user: CurrentUser, sample: str) -> Response:
         stored = storage.put("uploads", iter(lambda: file.read(1024**2), b""))
     # Ours, and invented: nobody has to decide about it.
     decision = Decision(default="keep", reason=SAMPLE_REASON)
-    return _to(uploads.add_dataset(db, user, stored, filename, name, decision=decision))
+    version = uploads.add_dataset(db, user, stored, filename, name, decision=decision, is_ours=True)
+    return _to(version)
 
 
 @router.get("/datasets/sample/{sample}")

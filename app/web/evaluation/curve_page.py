@@ -15,14 +15,14 @@ from app.people.auth import can_edit
 from app.web.evaluation.page import Bar, Link, bar_of
 
 _OUTLOOKS = {
-    Outlook.LIKELY: ("More rows are likely to help", "The more rows it practised, the more answers "
-                     "are right, and the rise has not ended."),
-    Outlook.UNLIKELY: ("More rows are unlikely to help by themselves", "Twice as many rows brought "
+    Outlook.LIKELY: ("More examples are likely to help", "The more of them it practised, the more "
+                     "answers are right, and the rise has not ended."),
+    Outlook.UNLIKELY: ("More examples are unlikely to help by themselves", "Twice as many brought "
                        "few more right answers, if any. Look at what the wrong answers are about, "
                        "or try a larger starting model."),
-    Outlook.UNKNOWN: ("It cannot be told whether more rows would help", "The differences between "
-                      "the three are within what chance brings about. More test questions would "
-                      "show smaller differences."),
+    Outlook.UNKNOWN: ("It cannot be told whether more examples would help", "The differences "
+                      "between the three are within what chance brings about. More test questions "
+                      "would show smaller differences."),
 }  # fmt: skip
 
 
@@ -100,7 +100,7 @@ def _said(db: Session, found: list[Point]) -> tuple[str, str]:
         )
     if any(one.tally is None for one in found):
         return (
-            "It cannot be told whether more rows would help",
+            "It cannot be told whether more examples would help",
             "One of the three short jobs brought no count. Try that one again, or start anew.",
         )
     return _OUTLOOKS[curves.outlook(db, found)]

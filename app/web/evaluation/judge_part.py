@@ -54,9 +54,7 @@ def judge_part(db: Session, evaluation: Evaluation) -> JudgePart | None:
         num_all=num_all,
         badge=_STATUSES[last.status] if last is not None and is_open else None,
         progress=(
-            f"{done:,} of {of:,} answers are judged."
-            if of
-            else "It waits until its device is free."
+            f"{done:,} of {of:,} answers are judged." if of else "It waits until a machine is free."
         )
         if is_open
         else "",

@@ -8,6 +8,7 @@ from urllib.parse import quote
 
 from sqlalchemy.orm import Session
 
+from app.core import settings
 from app.core.errors import Invalid, NotFound
 from app.core.models import (
     Adapter,
@@ -18,6 +19,7 @@ from app.core.models import (
     Json,
     Mark,
     Part,
+    Standing,
     User,
 )
 from app.core.sentences import counted
@@ -35,7 +37,7 @@ _NUM_FIRST = 3  # of each mark to look at first
 _BAR_MARKS = (Mark.RIGHT, Mark.PARTLY, Mark.UNSURE, Mark.WRONG)
 _PARTS = {
     Part.TEST: "Test questions",
-    Part.PRACTICE: "Questions that it practised",
+    Part.PRACTICE: "For comparison: questions that it practised",
     Part.UNANSWERABLE: "Questions that the data does not answer",
     Part.GENERAL: "General questions",
     Part.SITE: "General questions of your own",
@@ -400,11 +402,7 @@ def _chose_checkpoint(evaluation: Evaluation) -> bool:
 
 
 def _first(db: Session, evaluation: Evaluation, main: Arm) -> list[AnswerRow]:
-    found = [
-        row
-        for mark in (Mark.WRONG, Mark.UNSURE)
-        for row in reading.rows(db, evaluation, main, marks=(mark,), limit=_NUM_FIRST)
-    ]
+    found = reading.first_of_each(db, evaluation, main, (Mark.WRONG, Mark.UNSURE), _NUM_FIRST)
     return [row_view(evaluation, row) for row in found]
 
 
@@ -427,12 +425,27 @@ def _lead(evaluation: Evaluation, figures: verdict.Figures) -> str:
     if evaluation.status is EvaluationStatus.DONE:
         stands = words.standing(evaluation)
         said = [stands.sentence] if stands else []
-        return " ".join([*said, *filter(None, [words.errors(figures)])])
+        return " ".join([*said, *filter(None, [words.errors(figures), _open(evaluation, figures)])])
     if evaluation.status is EvaluationStatus.FAILED:
         return evaluation.reason or "This evaluation failed."
     if evaluation.status is EvaluationStatus.CANCELLED:
         return "This evaluation was cancelled."
     return "The test questions are being answered and marked. You can close this page."
+
+
+def _open(evaluation: Evaluation, figures: verdict.Figures) -> str:
+    """Say that answers which nobody has checked yet may change a verdict that is not good."""
+    tally = figures.arms.get(verdict.main_arm(evaluation), Tally())
+    if not tally.unsure or evaluation.standing in (Standing.READY_FOR_TRIAL, Standing.TOO_FEW):
+        return ""
+    return counted(
+        tally.unsure,
+        "1 of {all} answers is for you to check and counts as wrong until you do, so this may "
+        "change.",
+        "{n} of {all} answers are for you to check and count as wrong until you do, so this may "
+        "change.",
+        all=tally.num,
+    )
 
 
 def _badge(evaluation: Evaluation, arm: Arm | None = None) -> StatusWord:
@@ -444,14 +457,16 @@ def _badge(evaluation: Evaluation, arm: Arm | None = None) -> StatusWord:
 
 def _progress(evaluation: Evaluation) -> str:
     if evaluation.status is EvaluationStatus.WAITING:
-        return "It waits until its device is free."
+        return "It waits until a machine is free."
     if evaluation.status is not EvaluationStatus.EVALUATING:
         return ""
-    return (
-        f"{evaluation.num_answered:,} of {evaluation.num_questions:,} questions are answered."
-        if evaluation.num_questions
-        else "The questions are being drawn."
-    )
+    if not evaluation.num_questions:
+        return "The questions are being drawn."
+    done = f"{evaluation.num_answered:,} of {evaluation.num_questions:,} questions are answered"
+    num_tests = min(evaluation.num_rows, settings.get().evaluation_questions)
+    if evaluation.num_questions == num_tests:
+        return f"{done}."
+    return f"{done}: {num_tests:,} test questions, and others to compare with."
 
 
 def _share(evaluation: Evaluation) -> float | None:
@@ -526,9 +541,9 @@ def _hint(evaluation: Evaluation, hint: Hint) -> HintView:
             address = f"/jobs/new?version={version}&base_model={hint.base_model.id}"
             button = Link("Train that one", address)
         case Help.TOPIC:
-            button = Link(f"Add rows about “{hint.about}”", f"{add}&about={quote(hint.about)}")
+            button = Link(f"Add examples about “{hint.about}”", f"{add}&about={quote(hint.about)}")
         case Help.UNSEEN | Help.ERRORS:
-            button = Link("Add rows like these", add)
+            button = Link("Add examples like these", add)
         case Help.LOOKING_UP:
             address = f"/evaluations/{evaluation.id}/look-up"
             return HintView(hint.sentence, Link("Look up instead", address), is_post=True)
@@ -577,7 +592,7 @@ def _sources(evaluation: Evaluation, sources: list[Json]) -> list[Link]:
 
 
 def _example(version_id: int, index: int) -> Link:
-    return Link(f"row {index + 1:,}", f"/versions/{version_id}/examples/{index}")
+    return Link(f"example {index + 1:,}", f"/versions/{version_id}/examples/{index}")
 
 
 def _crumbs(evaluation: Evaluation) -> list[Link]:

@@ -6,7 +6,7 @@ from typing import NamedTuple
 from urllib.parse import urlencode
 
 from sqlalchemy import or_, select
-from sqlalchemy.orm import Session, selectinload
+from sqlalchemy.orm import Session, contains_eager, selectinload
 
 from app.base_models import registry as base_models
 from app.core.confined.chat import ConfinedChat
@@ -163,11 +163,12 @@ class DoctorCard:
 
 
 @dataclass(frozen=True)
-class Uses:
-    """Which jobs and adapters a version went into, and where else its file's rows are."""
+class Use:
+    """A job that a version went into, and what it made."""
 
-    jobs: list[tuple[Job, states.Standing, Adapter | None]]
-    elsewhere: list[DatasetVersion]
+    job: Job
+    standing: states.Standing
+    adapter: Adapter | None
 
 
 # --- the list ------------------------------------------------------------------------------
@@ -484,8 +485,8 @@ def _counts(version: DatasetVersion, other: DatasetVersion) -> list[tuple[str, i
     return [(name, now.get(name, 0), before.get(name, 0)) for name in longer]
 
 
-def uses_of(db: Session, user: User, version: DatasetVersion) -> Uses:
-    """Return which jobs and adapters a version went into, and where else its file's rows are."""
+def uses_of(db: Session, user: User, version: DatasetVersion) -> list[Use]:
+    """Return which jobs a version went into, the newest first."""
     jobs = db.scalars(
         select(Job)
         .where(
@@ -497,20 +498,26 @@ def uses_of(db: Session, user: User, version: DatasetVersion) -> Uses:
         .order_by(Job.id.desc())
         .limit(50)
     ).all()
-    elsewhere = db.scalars(
+    return [Use(job, states.of(job), job.adapter) for job in jobs]
+
+
+def of_same_file(db: Session, user: User, version: DatasetVersion) -> list[DatasetVersion]:
+    """Return the department's other versions of the same file, the newest first."""
+    found = db.scalars(
         select(DatasetVersion)
-        .join(StoredFile, DatasetVersion.file_id == StoredFile.id)
-        .join(Dataset, DatasetVersion.dataset_id == Dataset.id)
+        .join(DatasetVersion.file)
+        .join(DatasetVersion.dataset)
         .where(
             StoredFile.sha256 == version.file.sha256,
             Dataset.department_id == user.department_id,
             Dataset.deleted_at.is_(None),
             DatasetVersion.id != version.id,
         )
+        .options(contains_eager(DatasetVersion.dataset), contains_eager(DatasetVersion.file))
         .order_by(DatasetVersion.id.desc())
         .limit(50)
-    ).all()
-    return Uses([(job, states.of(job), job.adapter) for job in jobs], list(elsewhere))
+    )
+    return list(found)
 
 
 def leave_out_page(chosen: list[Example]) -> LeaveOutPage:

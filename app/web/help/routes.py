@@ -4,6 +4,7 @@ The chapters are the product's own documentation and hold nothing of anybody's: 
 sign in read them as well. The reference lets its reader call, and is for people who are signed in.
 """
 
+import hashlib
 import re
 from typing import Annotated, Any
 
@@ -97,14 +98,21 @@ def api_reference(user: CurrentUser) -> Response:
 
 
 @router.get("/api/openapi.json")
-def api_description(request: Request, user: CurrentUser) -> JSONResponse:  # noqa: ARG001 - who asks
+def api_description(request: Request, user: CurrentUser) -> Response:  # noqa: ARG001 - who asks
     """Send the description of `/v1` that the reference is drawn from."""
     api: FastAPI = request.app.state.v1
     described: dict[str, Any] = api.openapi()
     # Who sends is asked before FastAPI sees a request, so it knows of no token.
     tokens = {"token": {"type": "http", "scheme": "bearer"}}
     components = described.get("components", {}) | {"securitySchemes": tokens}
-    return JSONResponse(described | {"components": components, "security": [{"token": []}]})
+    answer = JSONResponse(described | {"components": components, "security": [{"token": []}]})
+    # It is the same for everybody until the next version; a browser that has it asks after it.
+    name = f'W/"{hashlib.sha256(answer.body).hexdigest()[:16]}"'
+    kept = {"cache-control": "private, no-cache", "etag": name}
+    if request.headers.get("if-none-match") == name:
+        return Response(status_code=304, headers=kept)
+    answer.headers.update(kept)
+    return answer
 
 
 @router.get("/{chapter}")

@@ -75,7 +75,7 @@ _ASKS = {
 }
 _ADD = (
     "Add a spreadsheet of questions and answers, and train a language model on it. "
-    "Nothing leaves this machine."
+    "Your data stays on your own machines."
 )
 _GOING = (EvaluationStatus.WAITING, EvaluationStatus.EVALUATING)
 
@@ -329,7 +329,8 @@ def _trained(db: Session, name: str, made: _Made, train: str) -> Work:
         return Work(name, "Train", word, address, "its model was deleted")
     address = f"/adapters/{adapter.id}"
     if made.evaluation in _GOING:
-        todo = NextStep(f"The answers on “{name}” are being counted.", "See it", address, _LATER)
+        said = f"The answers on “{name}” are being counted."
+        todo = NextStep(said, "See how far it is", address, _LATER)
         word = StatusWord("Being counted", "live")
         return Work(name, "Result", word, address, next_step=todo)
     how = adapter_states.of(adapter)

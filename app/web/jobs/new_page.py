@@ -1,6 +1,7 @@
 """What the page shows on which a job is made: the choices there are, and what they would need."""
 
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
@@ -32,6 +33,7 @@ from app.web.forms import row_number
 from app.web.jobs.new_form import FIELDS, PAIR_FIELDS, JobForm, SettingField
 from app.web.jobs.page import in_words
 
+_NUM_LISTED = 50  # versions of data to choose from; what is older begins on its own page
 _USABLE = (
     VersionStatus.READY,
     VersionStatus.BUILDING,
@@ -103,6 +105,7 @@ class NewJobPage:
     form: JobForm
     errors: dict[str, str]  # by field
     versions: list[DatasetVersion]
+    is_cut: bool  # there are older ones, too
     held_out: DatasetVersion | None
     stands: dict[int, data_states.Standing]  # how each of them stands, by its id
     start: Start | None
@@ -132,7 +135,7 @@ def new_job_page(
     except AppError as error:
         wrong.setdefault("start_adapter_id", error.message)
         form.start_adapter_id = ""
-    choices = _versions(db, user)
+    choices, is_cut = _data(db, user, form)
     models = [
         model for model in base_models.list_models(db) if model.status is not ModelStatus.FAILED
     ]
@@ -149,6 +152,8 @@ def new_job_page(
     if not form.base_model_id and ready:
         form.base_model_id = str(ready[0].id)
     chosen_version = next((one for one in choices if str(one.id) == form.version_id), None)
+    if chosen_version is not None:
+        db.refresh(chosen_version)  # all of it is looked at below
     if not form.name:
         form.name = chosen_version.dataset.name if chosen_version and not wrong else ""
     asked = pairs(db, user, form)
@@ -159,6 +164,7 @@ def new_job_page(
         form=form,
         errors=wrong,
         versions=choices,
+        is_cut=is_cut,
         held_out=next((one for one in choices if str(one.id) == form.validation_version_id), None),
         stands=stands,
         start=start,
@@ -181,6 +187,22 @@ def new_job_page(
         ),
         estimate=estimate(db, user, form),
     )
+
+
+def _data(db: Session, user: User, form: JobForm) -> tuple[list[DatasetVersion], bool]:
+    """Return the newest data to choose from with what is chosen, and whether there is more."""
+    found = versions.list_versions(db, user, _USABLE, limit=_NUM_LISTED + 1)
+    choices, here = found[:_NUM_LISTED], {version.id for version in found[:_NUM_LISTED]}
+    for typed in (form.version_id, form.validation_version_id):
+        number = row_number(typed)
+        if number is None or number in here:
+            continue
+        with suppress(AppError):  # the estimate says what is wrong with it
+            chosen = versions.get_version(db, user, number)
+            if chosen.status in _USABLE:
+                choices.append(chosen)
+                here.add(number)
+    return choices, len(found) > _NUM_LISTED
 
 
 def pairs(db: Session, user: User, form: JobForm) -> Pairs:
@@ -303,12 +325,3 @@ def _proposal(
     if proposal is None or proposal.offer.is_here:
         return ""
     return f"For this data we would take {proposal.offer.entry.label}. {proposal.reason}"
-
-
-def _versions(db: Session, user: User) -> list[DatasetVersion]:
-    return [
-        version
-        for dataset in versions.list_datasets(db, user)
-        for version in reversed(dataset.versions)
-        if version.status in _USABLE
-    ]

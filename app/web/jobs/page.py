@@ -45,6 +45,7 @@ CURVES = ("loss", "validation_loss", "learning_rate", "tokens_per_second")
 _NUM_LOG_LINES = 200
 _NUM_OTHERS = 20
 _NUM_TABLE_ROWS = 60
+_NUM_POINTS = 1500  # of a chart, at most about
 
 
 class Setting(NamedTuple):
@@ -117,7 +118,7 @@ class JobPage:
     texts: dict[str, str]  # the figures in words, as the stream sends them anew
     points: Json  # the curves, for the chart
     beside: Beside | None  # another job, whose curve is laid over it
-    others: list[Job]  # whose curves may be
+    others: list[tuple[int, str]]  # whose curves may be: numbers and names
     table: list[Json]  # the same in rows, for the table
     settings: list[Setting]
     preset: Preset
@@ -225,15 +226,22 @@ def _afterwards(job: Job, num_tested: int) -> str:
 
 
 def curve_points(db: Session, job: Job) -> dict[str, Any]:
-    """Return the curves as columns by step, and the number after which the stream goes on."""
+    """Return the curves as columns by step, and the number after which the stream goes on.
+
+    A curve of very many steps has a mean for every few of them: a screen has no more room.
+    """
     seq = job.event_seq
+    every = max(1, -(-job.step // _NUM_POINTS))
     # What was written since `job` was read is left to the stream, which brings it once.
-    curves = {name: dict(curve) for name, curve in metrics.series(db, job.id, seq).items()}
+    curves = metrics.shown(db, job.id, CURVES, up_to_seq=seq, steps_a_point=every)
     steps = sorted(set().union(*(curves.get(name, {}).keys() for name in CURVES)))
     columns: dict[str, Any] = {
         name: [curves.get(name, {}).get(step) for step in steps] for name in CURVES
     }
-    return {"seq": seq, "total_steps": job.total_steps, "step": steps, **columns}
+    return {
+        **{"seq": seq, "total_steps": job.total_steps, "steps_a_point": every},
+        **{"step": steps, **columns},
+    }
 
 
 def thinned(points: dict[str, Any]) -> list[dict[str, Any]]:
@@ -331,12 +339,13 @@ def _beside(db: Session, user: User, job: Job, wanted: str) -> Beside | None:
     return Beside(other, curve_points(db, other))
 
 
-def _others(db: Session, user: User, job: Job) -> list[Job]:
-    """Return jobs to compare a curve with: those of the same data first, the newest first."""
+def _others(db: Session, user: User, job: Job) -> list[tuple[int, str]]:
+    """Name jobs to compare a curve with: those of the same data first, the newest first."""
     same_data = (Job.version_id == job.version_id).desc()
     rows = requests.visible(user).where(Job.id != job.id, Job.step > 0)
     chosen = rows.order_by(same_data, Job.id.desc()).limit(_NUM_OTHERS)
-    return list(db.scalars(chosen.options(*requests.BARE)))
+    named = chosen.with_only_columns(Job.id, Job.name)
+    return [(number, name) for number, name in db.execute(named)]
 
 
 def _cut(db: Session, job: Job) -> str:

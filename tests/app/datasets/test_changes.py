@@ -166,7 +166,7 @@ def test_what_cannot_be_derived(db: Session) -> None:
         ([Change(0, same.messages, Split.TRAIN)], Invalid, "Nothing would change"),
         ([Change(24, said("x"))], Conflict, "Example 25 is no longer in this version"),
         ([Change(i, is_removed=True) for i in range(20)], Invalid, "leave 0 examples in the pr"),
-        ([Change(0, split=Split.TEST)], Invalid, "a practice set and a test set alone"),
+        ([Change(0, split=Split.TEST)], Invalid, "only a practice set and a test set"),
     ):
         with pytest.raises(kind, match=words):
             changes.derive(db, user, base, made, "x")

@@ -43,7 +43,8 @@ def test_an_upload_waits_to_be_read(db: Session) -> None:
     version = upload(db, user, "../../etc/Ward\u202e questions.csv")
     assert (version.number, version.status) == (1, VersionStatus.UPLOADED)
     assert (version.file.filename, version.dataset.name) == ("Ward questions.csv", "Ward questions")
-    assert versions.list_datasets(db, user) == [version.dataset]
+    assert versions.list_versions(db, user, [VersionStatus.UPLOADED]) == [version]
+    assert versions.list_versions(db, user, [VersionStatus.READY]) == []
     event = db.scalars(select(AuditEvent).order_by(AuditEvent.id.desc())).first()
     assert event is not None
     assert (event.action, event.actor) == ("dataset.add", user.email)
@@ -76,7 +77,7 @@ def test_strangers_find_nothing_and_viewers_change_nothing(db: Session) -> None:
     owner = make_user(db)
     version = upload(db, owner)
     stranger = make_user(db, department=make_department(db))
-    assert versions.list_datasets(db, stranger) == []
+    assert versions.list_versions(db, stranger, list(VersionStatus)) == []
     with pytest.raises(NotFound):
         versions.get_dataset(db, stranger, version.dataset_id)
     with pytest.raises(NotFound):

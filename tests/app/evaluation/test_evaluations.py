@@ -412,7 +412,7 @@ def test_what_nobody_will_do_is_ended_after_a_day(db: Session) -> None:
     db.commit()
     db.refresh(row)
     assert row.reason is not None
-    assert row.reason.startswith("For a day no worker")
+    assert row.reason.startswith("For a day no machine")
     assert told(db) == [NoticeKind.JOB_SUCCEEDED]
 
 

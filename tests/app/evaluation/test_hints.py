@@ -1,8 +1,10 @@
 """What would help, worked out from what went wrong."""
 
+import pytest
 from sqlalchemy.orm import Session
 
 from app.core.models import Arm, Evaluation, Example, Finding, Severity, Standing
+from app.datasets import nearest
 from app.evaluation import hints
 from app.evaluation.hints import Help
 from tests.factories import make_adapter, make_dataset_version, make_evaluation, make_job
@@ -36,6 +38,23 @@ def test_a_topic_that_goes_wrong_is_named_with_its_rows(db: Session) -> None:
     assert hints.not_right(db, made, topic.about) == TOPICS[:4]
     # What no practice row is like is said, too.
     assert "like no practice row" in found[Help.UNSEEN].sentence
+
+
+def test_of_a_large_version_it_is_kept_which_questions_no_row_is_like(
+    db: Session, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = evaluation(db, "w" * 4 + "r" * 20, TOPICS, PRACTICE)
+    [said] = [hint.sentence for hint in hints.of(db, made) if hint.kind is Help.UNSEEN]
+    monkeypatch.setattr(nearest, "_MAX_INDEXED", 1)
+    assert Help.UNSEEN not in {hint.kind for hint in hints.of(db, made)}  # a page has no time
+    looked_at = []
+    hints.look(db, made, lambda: looked_at.append(1))
+    assert len(looked_at) == 24
+    db.commit()
+    monkeypatch.setattr(nearest, "find", None)  # it is not looked for again
+    hints.look(db, made, lambda: looked_at.append(1))
+    assert [hint.sentence for hint in hints.of(db, made) if hint.kind is Help.UNSEEN] == [said]
+    assert len(looked_at) == 24
 
 
 def test_what_a_person_put_right_needs_no_help(db: Session) -> None:

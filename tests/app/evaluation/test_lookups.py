@@ -225,7 +225,7 @@ def test_who_answers_loads_the_starting_model_alone(db: Session) -> None:
 def test_it_is_neither_downloaded_nor_trained_further_nor_backed_up(db: Session) -> None:
     user = make_user(db)
     adapter = make_lookup(db, user=user)
-    with pytest.raises(NotFound, match="no files to take"):
+    with pytest.raises(NotFound, match="no files to download"):
         registry.archive(db, user, adapter)
     assert registry.renew_card(db, adapter, "3 of 24 right.") is None
     with pytest.raises(Invalid, match="cannot be trained further"):
@@ -356,9 +356,9 @@ def test_a_starting_model_alone_is_asked_without_rows(db: Session) -> None:
     request = asking("What is rule 7?", adapter=adapter)
     assert lookups.look_up(db, adapter, request) == (request, None)
     assert lookups.newer_version(db, adapter) is None
-    with pytest.raises(Conflict, match="answers without rows"):
+    with pytest.raises(Conflict, match="without looking anything up"):
         lookups.look_in(db, user, adapter, counted.version)
-    with pytest.raises(NotFound, match="no files to take"):
+    with pytest.raises(NotFound, match="no files to download"):
         registry.archive(db, user, adapter)
     with pytest.raises(Invalid, match="cannot be trained further"):
         start.inherited(adapter)

@@ -1,6 +1,7 @@
 """Blind votes: nobody sees who said what, each person counts once a question."""
 
 import pytest
+from sqlalchemy import func
 from sqlalchemy.orm import Session
 
 from app.core.errors import Conflict, Forbidden, Invalid, NotFound
@@ -116,6 +117,10 @@ def test_nothing_to_choose_between(db: Session) -> None:
 def test_who_has_questions_left_is_asked(db: Session, of: VoteRound) -> None:
     person = make_user(db, role=Role.VIEWER)
     assert votes.open_rounds(db, person) == [of]
+    data = of.first_evaluation.version.dataset
+    data.deleted_at = func.now()
+    assert votes.open_rounds(db, person) == []
+    data.deleted_at = None
     while (asked := votes.next_ballot(db, person, of)) is not None:
         votes.vote(db, person, of, asked.number, "both")
     assert votes.open_rounds(db, person) == []

@@ -179,7 +179,7 @@ def test_limits_of_running_jobs_and_of_hours_a_month(site: Site, db: Session) ->
     first, second = site.job("ward"), site.job("ward")
     assert order(site, 2) == [first.id, None]
     assert queue_view.outlook(db).why(second.id) == (
-        "Its department already has 1 job in training, the most it may have at once."
+        "Its department already has 1 job in training; no more are allowed at once."
     )
     site.end_all(hours=2)
     *before, use = db.scalars(select(DeviceUse).order_by(DeviceUse.month)).all()
@@ -269,7 +269,7 @@ def test_hours_on_the_clock_of_the_house(
     job, other = site.job("ward"), site.job("school")
     assert order(site, 2) == [other.id, None]
     assert queue_view.outlook(db).why(job.id) == (
-        f"Only between {row.opens:%H:%M} and {row.closes:%H:%M}."
+        f"Its department may train only between {row.opens:%H:%M} and {row.closes:%H:%M}."
     )
     assert not protocol.has_claimable(db, WORKER)
     row.opens = (now - timedelta(hours=1)).time().replace(second=0, microsecond=0)

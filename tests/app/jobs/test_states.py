@@ -9,7 +9,7 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from app.core.errors import Conflict
-from app.core.models import Desired, Job, JobStatus, Role
+from app.core.models import Desired, Job, JobStatus, Metric, Role, Worker
 from app.jobs import ordering, progress, requests, states
 from app.jobs.states import Operation, State
 from tests.factories import make_job, make_user
@@ -125,3 +125,31 @@ def test_figures_hold_no_time_that_is_not_the_jobs(db: Session) -> None:
     assert {texts[name] for name in ("time_left", "takes", "starts", "elapsed")} == {"—"}
     assert not paused["is_moving"]
     assert "does not train" in texts["promise"]
+
+
+def test_a_first_step_that_is_slow_frightens_nobody(db: Session) -> None:
+    began = datetime.now(UTC) - timedelta(minutes=5)
+    worker = Worker(id="gpu-0@here", queue="gpu", host="here", boot_id="b", devices=[], version="0")
+    db.add(worker)
+    db.flush()
+    job = make_job(
+        db, plan={"seconds": 600.0}, status=JobStatus.RUNNING, attempt=1, total_steps=100,
+        phase="training", started_at=began, worker_id=worker.id,
+        lease_until=datetime.now(UTC) + timedelta(hours=1),
+    )  # fmt: skip
+
+    def left(*seconds: float) -> str:
+        db.query(Metric).delete()
+        for step, after in enumerate(seconds):
+            at = began + timedelta(seconds=after)
+            row = {"job_id": job.id, "attempt": 1, "seq": step, "step": step, "at": at}
+            db.add(Metric(**row, name="loss", value=1.0))
+        job.step = len(seconds)
+        db.flush()
+        return str(progress.figures(db, job)["texts"]["time_left"])
+
+    assert left(0.0) == "about 10 min"
+    # A step was planned to take 6 s and takes 30: alone it would say 49 min.
+    assert left(0.0, 30.0) == "about 16 min"
+    # Of thirty, nothing planned is left.
+    assert left(*(30.0 * step for step in range(30))) == "about 35 min"

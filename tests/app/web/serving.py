@@ -11,7 +11,7 @@ from pathlib import Path
 
 import httpx2
 
-from tests import patience
+from tests import patience, warm
 
 
 @contextmanager
@@ -22,7 +22,7 @@ def serving(folder: Path, **variables: str) -> Iterator[tuple[int, subprocess.Po
         port: int = probe.getsockname()[1]
     said = folder / "web.log"
     with said.open("wb") as log:
-        process = subprocess.Popen(
+        process = warm.Popen(
             [sys.executable, "-m", "app.cli", "web"],
             env=os.environ | variables | {"ETUDE_PORT": str(port)},
             stdout=log,

@@ -1,6 +1,8 @@
 """Pages of an evaluation: the count first, every answer beside the right one, marks by people."""
 
 import html
+import re
+from datetime import UTC, datetime, timedelta
 
 import pytest
 from sqlalchemy.orm import Session
@@ -18,8 +20,18 @@ from app.core.models import (
     Part,
     Role,
     User,
+    Worker,
 )
-from app.evaluation import comparing, curves, general_questions, judging, marking, verdict, votes
+from app.evaluation import (
+    comparing,
+    curves,
+    general_questions,
+    judging,
+    marking,
+    reading,
+    verdict,
+    votes,
+)
 from app.people import auth
 from app.web.evaluation.page import stretches
 from tests.app.web.pages import sign_in
@@ -44,9 +56,44 @@ def test_the_page_opens_with_the_count(client: TestClient, db: Session) -> None:
     for words in ("Your trained model", "Looking it up in your data", "Before training"):
         assert words in shown
     assert shown.index("6 of 24 answers are right") < shown.index("Loss")
+    # A verdict that is not good stands until the rest is checked, which is said.
+    assert "6 of 24 answers are for you to check and count as wrong until you do" in shown
     # The worst first: a wrong answer, beside what the data says.
     assert "tuned says <mark>2</mark>" in shown
     assert "Rule 22 says: wash your hands." in shown
+
+
+def test_how_far_it_is_says_which_questions_are_counted(client: TestClient, db: Session) -> None:
+    made = make_evaluation(db)
+    worker = Worker(id="gpu-0@here", queue="gpu", host="here", boot_id="b", devices=[], version="0")
+    db.add(worker)
+    db.flush()
+    made.status, made.num_rows = EvaluationStatus.EVALUATING, 24
+    made.worker_id, made.lease_until = worker.id, datetime.now(UTC) + timedelta(hours=1)
+    made.num_questions, made.num_answered = 48, 5
+    db.commit()
+    sign_in(client, db, make_user(db, role=Role.MEMBER))
+    shown = client.get(f"/evaluations/{made.id}").text
+    assert "5 of 48 questions are answered: 24 test questions, and others to compare with." in shown
+    made.num_questions = 24
+    db.commit()
+    assert "5 of 24 questions are answered." in client.get(f"/evaluations/{made.id}").text
+
+
+def test_of_very_many_questions_the_same_come_first(
+    client: TestClient, db: Session, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = make_evaluation(db)
+    sign_in(client, db, make_user(db, role=Role.MEMBER))
+    address = f"/evaluations/{made.id}"
+
+    def first() -> list[str]:
+        return re.findall(rf'action="{address}/answers/(\d+)/tuned"', client.get(address).text)
+
+    shown = first()
+    assert len(set(shown)) == 6
+    monkeypatch.setattr(reading, "FIRST_ROWS", 5)  # there are more than are looked at for hints
+    assert first() == shown
 
 
 def test_every_figure_leads_to_its_rows(client: TestClient, db: Session) -> None:
@@ -274,7 +321,7 @@ def test_a_larger_model_judges_by_choice(client: TestClient, db: Session) -> Non
         follow_redirects=False,
     )
     assert asked.status_code == 303
-    assert "It waits until its device is free." in client.get(address).text
+    assert "It waits until a machine is free." in client.get(address).text
     row = judging.newest(db, made)
     assert row is not None
     row.status, row.num_answers, row.num_judged = JudgingStatus.DONE, 6, 6
@@ -362,10 +409,10 @@ def test_a_learning_curve_by_one_button(client: TestClient, db: Session) -> None
         make_evaluation(db, adapter=make_adapter(db, job=job), marks=marks)
         db.refresh(job)
     shown = client.get(page).text
-    assert "<h1>More rows are likely to help</h1>" in shown
+    assert "<h1>More examples are likely to help</h1>" in shown
     assert "The true share right lies between 31 and 69%" in shown
     assert "every 5s" not in shown
-    assert "More rows are likely to help." in client.get(f"/versions/{version.id}/train").text
+    assert "More examples are likely to help." in client.get(f"/versions/{version.id}/train").text
     # Its adapters stand there, and in no list.
     last = jobs[2].adapter
     assert last is not None

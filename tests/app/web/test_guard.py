@@ -202,6 +202,21 @@ def test_files_that_name_their_content_are_kept_by_browsers(client: TestClient) 
     assert client.get("/static/css/etude.css").headers["cache-control"] == "no-cache"
 
 
+def test_what_a_style_sheet_names_is_kept_as_well(client: TestClient) -> None:
+    """Under the version that it was vendored in; the page asks for its font by the same name."""
+    listed = (ROOT / "static" / "vendor" / "README.md").read_text()
+    by_file = {
+        name: version for version, name in re.findall(r"\| ([\d.]+) \| [^|]+ \| `([^`]+)`", listed)
+    }
+    sheet = (ROOT / "static" / "css" / "etude.css").read_text()
+    named = re.findall(r'url\("\.\./(vendor/([^"?]+)\?v=([^"]+))"\)', sheet)
+    assert len(named) == sheet.count("url(")
+    for _, name, version in named:
+        assert by_file[name] == version
+    [font] = re.findall(r'rel="preload"[^>]+href="/static/([^"]+)"', client.get("/sign-in").text)
+    assert font in [address for address, _, _ in named]
+
+
 def test_a_crash_is_a_page_like_any_other(db: Session) -> None:
     """With a number and no details, and all that every page passes."""
     app = create_app()

@@ -92,7 +92,7 @@ def test_the_sample_leads_on(client: TestClient, db: Session, ana: User) -> None
     begun = client.post("/datasets/sample/school")
     assert begun.status_code == 200
     html = home(client)
-    assert "The three steps" not in html
+    assert "What to do" not in html
     assert "School exercises (sample)" in card(html, "Your work")
 
 
@@ -102,7 +102,7 @@ def test_a_colleagues_work_does_not_take_the_first_steps_away(
     make_adapter(db, user=ben, name="Night shifts")
     sign_in(client, db, ana)
     html = home(client)
-    assert "The three steps" in html
+    assert "What to do" in html
     assert "Night shifts" in card(html, "Colleagues’ models")
     assert card(html, "Your work") == card(html, "Your models") == ""
 
@@ -121,7 +121,7 @@ def test_the_next_step_is_one_and_the_rest_waits_below(
     html = home(client)
     ((address, words),) = re.findall(_PRIMARY, html)
     assert (address, words) == (f"/versions/{gate.id}/privacy", "Review personal details")
-    waits = card(html, "Waits for you")
+    waits = card(html, "Waiting for you")
     assert f'href="/versions/{columns.id}"' in waits
     assert f'href="/jobs/new?version={ready.id}"' in waits
     assert "“Nights”" not in waits, "it is said above"
@@ -192,8 +192,8 @@ def test_colleagues_work_stands_below_and_waits_for_them(
     held(db, theirs)
     sign_in(client, db, ana)
     html = home(client)
-    assert "Theirs" in card(html, "Data that waits for somebody")
-    assert "Theirs" not in card(html, "Waits for you") + card(html, "Your work")
+    assert "Theirs" in card(html, "Data waiting for somebody")
+    assert "Theirs" not in card(html, "Waiting for you") + card(html, "Your work")
 
 
 def test_a_lead_is_asked_to_decide_about_colleagues_data(

@@ -71,7 +71,8 @@ def test_from_a_file_to_its_use(db: Session, user: User) -> None:
     job = make_job(db, user=user, version=version)
     assert notes_of(stepper.of_version(db, version, "Data"))["Train"] == "waiting"
     # Its own page says so itself, and goes on to say it.
-    assert notes_of(stepper.of_job(db, job))["Train"] == ""
+    assert notes_of(stepper.of_job(db, job))["Train"] == "waiting"
+    assert stepper.of_job(db, job).steps[3].figure == "status"
     job.status = JobStatus.FAILED
     assert states_of(stepper.of_job(db, job))["Train"] == "wrong"
     # Whoever makes another one begins anew.

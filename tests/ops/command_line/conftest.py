@@ -11,7 +11,7 @@ from sqlalchemy.orm import Session
 
 from app.core.models import Adapter, BaseModel, User
 from app.people import auth
-from tests import factories, patience
+from tests import factories, patience, warm
 from tests.app.web.v1.conftest import address, answerer, model, user
 
 __all__ = ["address", "answerer", "model", "user"]
@@ -40,12 +40,10 @@ def environment(
 @pytest.fixture
 def etude(environment: dict[str, str]) -> Etude:
     def run(*arguments: str, typed: str = "", **more: str) -> Done:
-        return subprocess.run(
+        return warm.run(
             command(*arguments),
             input=typed,
             env=environment | more,
-            capture_output=True,
-            text=True,
             timeout=patience.seconds(60),
         )
 

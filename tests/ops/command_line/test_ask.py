@@ -15,7 +15,7 @@ from sqlalchemy.orm import Session
 
 from app.core.models import Adapter, BaseModel, User
 from app.training.answers import AnswerRequest, Begun, Event, Piece, Refused
-from tests import factories, patience
+from tests import factories, patience, warm
 from tests.app.web.v1.stand_in_answerer import StandIn, says, tells
 from tests.ops.command_line.conftest import Etude, command
 
@@ -165,7 +165,7 @@ def test_ctrl_c_stops_the_model(
     environment: dict[str, str], answerer: StandIn, adapter: Adapter, arguments: list[str]
 ) -> None:
     answerer.script = without_end
-    process = subprocess.Popen(
+    process = warm.Popen(
         command("ask", adapter.public_name, *arguments),
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
@@ -192,7 +192,7 @@ def test_a_reader_that_goes_is_no_trouble(
     environment: dict[str, str], answerer: StandIn, adapter: Adapter
 ) -> None:
     answerer.script = without_end
-    process = subprocess.Popen(
+    process = warm.Popen(
         command("ask", adapter.public_name, "Hm?"),
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -219,7 +219,7 @@ def test_a_chat_on_a_terminal_survives_a_question_that_is_refused(
 ) -> None:
     """Ctrl-D ends it well; what was refused is no turn of it."""
     terminal, its_end = pty.openpty()
-    process = subprocess.Popen(
+    process = warm.Popen(
         command("ask", adapter.public_name),
         stdin=its_end,
         stdout=its_end,

@@ -10,7 +10,7 @@ from app.core import leases
 from app.core.models import Adapter, Arm, Evaluation, Finish, Mark
 from app.evaluation import evaluations
 from app.evaluation.evaluations import Kept
-from tests import patience
+from tests import patience, warm
 from tests.ops.command_line.conftest import Etude, command
 
 
@@ -42,7 +42,7 @@ def answer(db: Session) -> None:
 def test_it_waits_and_prints_the_count(
     environment: dict[str, str], db: Session, adapter: Adapter
 ) -> None:
-    with subprocess.Popen(
+    with warm.Popen(
         command("evaluate", "Ward questions", "--json"),
         env=environment,
         stdout=subprocess.PIPE,
@@ -50,7 +50,7 @@ def test_it_waits_and_prints_the_count(
         text=True,
     ) as process:
         assert process.stderr is not None
-        assert "It waits until its device is free." in process.stderr.readline()
+        assert "It waits until a device is free." in process.stderr.readline()
         answer(db)
         printed, _ = process.communicate(timeout=patience.seconds(60))
         assert process.returncode == 0
@@ -70,7 +70,7 @@ def test_one_that_goes_on_is_waited_for(
     assert owner is not None
     evaluations.request(db, owner, adapter)
     db.commit()
-    with subprocess.Popen(
+    with warm.Popen(
         command("evaluate", str(adapter.id)),
         env=environment,
         stdout=subprocess.PIPE,

@@ -11,7 +11,7 @@ from sqlalchemy.orm import Session
 from app.adapters import exports
 from app.core import leases, storage
 from app.core.models import Adapter
-from tests import patience
+from tests import patience, warm
 from tests.ops.command_line.conftest import Etude, command
 
 AGREEMENT = {
@@ -42,7 +42,7 @@ def test_it_waits_fetches_and_says_how_near_it_is(
 ) -> None:
     out = tmp_path / "taken"
     wish = ("export", "Ward questions", "--format", "merged", "--out")
-    with subprocess.Popen(
+    with warm.Popen(
         command(*wish, str(out)),
         env=environment,
         stdout=subprocess.PIPE,

@@ -13,7 +13,7 @@ from sqlalchemy.orm import Session
 from app.core.models import BaseModel, Desired, Job, StoredFile, User
 from app.jobs import fence, metrics, protocol
 from app.training.events import EvaluationEvent, PlanEvent, StepEvent
-from tests import factories, patience
+from tests import factories, patience, warm
 from tests.app.web.v1.test_jobs import WORKER
 from tests.app.web.v1.test_reading import SURE, read_all
 from tests.ops.command_line.conftest import Etude, command
@@ -167,7 +167,7 @@ class Watcher:
     """A command that watches, and what it has said so far."""
 
     def __init__(self, environment: dict[str, str], *arguments: str) -> None:
-        self.process = subprocess.Popen(
+        self.process = warm.Popen(
             command(*arguments),
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -179,7 +179,7 @@ class Watcher:
         assert self.process.stdout is not None
         for line in self.process.stdout:
             if words in line:
-                return line
+                return str(line)
         raise AssertionError(f"it never said “{words}”")
 
     def await_complaint(self, words: str) -> None:

@@ -23,7 +23,7 @@ from app.core.errors import Unavailable
 from app.core.models import Adapter, Answerer, BaseModel
 from app.training import manifests
 from app.training.answers import AnswerRequest, Event, Limits, Request
-from tests import patience
+from tests import patience, warm
 from tests.factories import first_user, make_base_model
 from tests.worker.conftest import ROOT, wait_for
 
@@ -60,7 +60,7 @@ class AnswerProcess:
 
     def _spawn(self) -> None:
         with self.log.open("ab") as log:
-            self.process = subprocess.Popen(
+            self.process = warm.Popen(
                 [sys.executable, "-m", "worker.answer"],
                 stdin=subprocess.DEVNULL,
                 stdout=log,

@@ -131,6 +131,9 @@ def test_every_arm_answers_the_same_questions(
     assert row.status is EvaluationStatus.DONE, row.reason
     assert (row.num_rows, row.num_questions, row.num_answered) == (12, 24, 12)
     assert (row.engine, row.strikes, row.progress) == ("llama.cpp", 0, None)
+    # A page has no time to look which of them are like a practice row.
+    shown = reading.rows(db, row, Arm.TUNED, part=Part.TEST, limit=100)
+    assert [each.question.is_like_practice is None for each in shown] == [False] * 12
     by_arm = {arm: [each for each in found if each.arm is arm] for arm in Arm}
     assert {arm: len(said) for arm, said in by_arm.items()} == {
         Arm.TUNED: 24, Arm.BASE: 12, Arm.LOOKUP: 12, Arm.NEAREST: 12, Arm.TUNED_LOOKUP: 0,

@@ -52,7 +52,7 @@ def test_a_job_gives_way_keeps_its_place_and_goes_on(
     db.commit()
     wait_for(db, lambda: waits(job, 5))
     assert (job.desired, job.strikes) == (Desired.RUN, 0)
-    assert queue_view.outlook(db).why(job.id).startswith("Only between")
+    assert queue_view.outlook(db).why(job.id).startswith("Its department may train only between")
     assert not protocol.has_claimable(
         db, protocol.WorkerInfo("gpu-0@test", "x", "b", 1, 1, ("cpu",))
     )

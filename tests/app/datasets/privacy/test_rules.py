@@ -122,6 +122,7 @@ def test_a_published_number_holds_and_a_slip_does_not(is_valid: object, number: 
             "Dear Parents, good Evening and Happy Birthday. Hi Everyone, hello Team, dear Grandma!",
             [],
         ),
+        ("The treaty of Versailles was signed.", []),
         ("Liebe Thyra, vielen Dank, Frau Tag.", [("Thyra", "name"), ("Tag", "name")]),
     ],
 )
@@ -143,6 +144,7 @@ def test_our_samples_name_whom_they_name(scanner: Scanner) -> None:
     }
     assert {"Isaac Newton", "Christopher Columbus", "Ida", "Tom"} <= met
     assert met.isdisjoint({"Normandy", "Guten Morgen", "Marshall Plan", "Western Roman Empire"})
+    assert met.isdisjoint({"Greenwich", "Babylon"})
     with (EXAMPLES / "clinic-faq.csv").open(newline="", encoding="utf-8") as file:
         faq = [[row["question"], row["answer"]] for row in csv.DictReader(file)]
     marked = [

@@ -1054,6 +1054,28 @@ def test_squad(tmp_path: Path) -> None:
     assert rows(tmp_path, json.dumps(flat) + "\n" + json.dumps(flat))[1][0][-1] == "100 mg"
 
 
+def test_a_page_that_a_hub_shows_of_a_data_set(tmp_path: Path) -> None:
+    shown = {
+        "features": [{"feature_idx": 0, "name": "question", "type": {"dtype": "string"}}],
+        "rows": [
+            {"row_idx": 0, "row": {"question": "How much?", "answer": "100 mg"}},
+            {
+                "row_idx": 1,
+                "row": {"question": "How often?", "answer": "Twice a da"},
+                "truncated_cells": ["answer"],
+            },
+        ],
+        "num_rows_total": 2,
+    }
+    found, made = rows(tmp_path, json.dumps(shown))
+    assert found.columns == ["question", "answer"]
+    assert made == [("How much?", "100 mg"), ("How often?", "")]
+    oddities: list[Any] = [5, [["answer"]], [{}], "answer", ["other"]]  # they break nothing
+    for odd in oddities:
+        shown["rows"][1]["truncated_cells"] = odd  # type: ignore[index]
+        assert rows(tmp_path, json.dumps(shown))[0].columns == ["question", "answer"]
+
+
 @pytest.mark.parametrize(
     "shape",
     [
@@ -1280,6 +1302,14 @@ def test_a_right_answer_that_is_not_plain_is_left_out(tmp_path: Path) -> None:
         "3 questions do not say which of their options are right, and were left out; set the "
         "right ones in the quiz and export it again."
     ]
+
+
+def test_of_a_table_that_is_left_out_whole_no_column_is_called_blank(tmp_path: Path) -> None:
+    table = "question,option_a,option_b,answer\nHow many mg?,10,20,40\nHow many ml?,1,2,9\n"
+    found, made = rows(tmp_path, table)
+    assert made == ["options", "options"]
+    assert len(found.warnings) == 1
+    assert "2 questions do not say which of their options are right" in found.warnings[0]
 
 
 @pytest.mark.parametrize(

@@ -137,6 +137,23 @@ def test_floats_of_a_parquet_file_have_the_digits_of_their_own_type(tmp_path: Pa
     ]  # fmt: skip
 
 
+def test_the_first_answer_of_a_parquet_file_of_squad(tmp_path: Path) -> None:
+    content = files.parquet(
+        {
+            "question": ["How much?", "Why?", "Who?", "When?"],
+            "answers": [
+                {"text": ["100 mg", "0.1 g"], "answer_start": [0, 9]},
+                {"text": [], "answer_start": []},
+                None,
+                {"text": None, "answer_start": [1]},
+            ],
+        }
+    )
+    found = read(tmp_path, content)
+    assert found.columns == ["question", "answer"]
+    assert [row["answer"] for row in values(found)] == ["100 mg", "", "", ""]
+
+
 def test_a_parquet_file_that_is_a_trap(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     # One text of 500 kB, written once and repeated 6,000 times: 3 GB from next to nothing.
     texts = pa.DictionaryArray.from_arrays(pa.array([0] * 6000), pa.array(["x" * 500_000]))

@@ -18,7 +18,9 @@ from tests.factories import PASSWORD, make_user
 def test_the_first_link_makes_the_administrator_once(client: TestClient, db: Session) -> None:
     secret = auth.create_setup_link(db, None)
     db.commit()
-    assert "one-time link" in client.get("/sign-in").text
+    nobody_yet = client.get("/sign-in").text
+    assert "one-time link" in nobody_yet
+    assert 'name="password"' not in nobody_yet
     page = client.get(f"/setup/{secret}")
     assert "Welcome" in page.text
     form = {"email": "Ada@House.example", "name": "Ada", "password": PASSWORD}

@@ -19,6 +19,7 @@ from app.core.models import (
     Dataset,
     DatasetVersion,
     Example,
+    PrivacyReview,
     Role,
     StoredFile,
     User,
@@ -94,6 +95,9 @@ def test_a_file_becomes_examples_without_javascript(
     assert wrong.status_code == 422
     assert 'id="columns-wrong"' in wrong.text
     assert 'value="20"' in wrong.text
+    twice = form | {"role": ["question", "answer", "answer"]}
+    preview = client.post(f"/versions/{version.id}/preview", data=twice)
+    assert "2 columns are set to “Answer”: their texts are put together" in preview.text
     form |= {"role": ["question", "answer", "ignore"], "system": "You know the house."}
     preview = client.post(f"/versions/{version.id}/preview", data=form)
     assert re.search(r"turn-assistant.*?Im Gang 0\.", preview.text, re.DOTALL)
@@ -140,6 +144,9 @@ def test_a_sample_is_read_like_any_file(
     version = db.scalars(select(DatasetVersion)).one()
     assert version.status is VersionStatus.MAPPING
     assert "239 rows read" in client.get(f"/versions/{version.id}").text
+    review = db.scalars(select(PrivacyReview)).one()
+    assert review.decision is not None
+    assert review.decided_by_id is None, "nobody decided about a sample but Etude"
     sample = client.get("/datasets/sample/clinic")
     assert sample.content == (EXAMPLES / "clinic-faq.csv").read_bytes()
     assert sample.headers["content-disposition"].startswith("attachment")
@@ -151,6 +158,7 @@ def test_what_cannot_be_data_is_refused_and_the_name_kept(
 ) -> None:
     for filename, content, words in (
         ("letter.pages", b"pages", "end in “.pages”"),
+        ("ward.JPG", b"\xff\xd8\xff", "This is a picture (.jpg), and a picture has no text"),
         ("empty.csv", b"", "empty"),
         ("", b"", "file"),
     ):

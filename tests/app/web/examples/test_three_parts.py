@@ -52,7 +52,7 @@ def test_a_version_shows_its_three_sets_each_explained(
     assert "Its loss" not in page
     assert "Check set: The model never learns it. It shows during training how well" in page
     assert "Test set: The model never learns it, and nothing is chosen by it." in page
-    assert "the test set chose the checkpoint, too" not in page
+    assert "its test set also chose which step to keep" not in page
 
 
 def test_a_version_from_before_says_that_its_test_set_chose(
@@ -62,7 +62,7 @@ def test_a_version_from_before_says_that_its_test_set_chose(
     page = client.get(f"/versions/{version.id}").text
     assert "Check set" not in figures(page)
     assert figures(page)["Test set"] == "4"
-    assert "the test set chose the checkpoint, too" in page
+    assert "its test set also chose which step to keep" in page
 
 
 def test_the_list_filters_by_set_and_rows_move_between_all_three(
@@ -97,7 +97,7 @@ def test_a_version_from_before_has_no_check_set_to_move_to(
     assert "Move to the check set" not in client.get(here).text
     refused = client.post(here, data={"index": "0", "action": "test"})
     assert refused.status_code == 422
-    assert "This version has a practice set and a test set alone." in refused.text
+    assert "This version has only a practice set and a test set." in refused.text
     assert newest(db).id == version.id
 
 
@@ -155,7 +155,7 @@ def test_a_job_says_what_its_losses_are_measured_on_and_what_chose(
     other = {"check", "test", "practice"} - {asked}
     assert not [one for one in other if f"Loss on {one} questions" in page]
     shown = client.get(f"/adapters/{adapter.id}").text
-    told_of_tests = "the test set chose the checkpoint, too"
+    told_of_tests = "its test set also chose which step to keep"
     if asked == "check":
         assert "its loss on the check questions fell from 3.00 to 1.00" in page
         assert "What it had learned by step 10 was kept." in page

@@ -41,6 +41,17 @@ def test_the_reference_is_for_people_who_are_signed_in(client: TestClient, db: S
     assert 'href="/help/api"' in client.get("/account").text
 
 
+def test_a_browser_that_has_the_description_is_not_sent_it_again(
+    client: TestClient, db: Session
+) -> None:
+    address = "/help/api/openapi.json"
+    sign_in(client, db, make_user(db))
+    first = client.get(address)
+    again = client.get(address, headers={"If-None-Match": first.headers["etag"]})
+    assert (first.status_code, again.status_code, again.content) == (200, 304, b"")
+    assert client.get(address, headers={"If-None-Match": 'W/"other"'}).json() == first.json()
+
+
 def test_the_description_has_every_call_and_says_how_to_sign_in(
     client: TestClient, db: Session
 ) -> None:

@@ -22,7 +22,7 @@ from app.jobs import metrics, stream
 from app.ops.embedded.postgres import Postgres
 from app.people import auth
 from app.training.events import EvaluationEvent, StepEvent
-from tests import http, patience
+from tests import http, patience, warm
 from tests.conftest import own_database
 from tests.factories import make_department, make_job, make_user
 
@@ -37,7 +37,7 @@ def free_port() -> int:
 
 def start_web(port: int) -> subprocess.Popen[bytes]:
     """Start a web process and wait until it answers."""
-    process = subprocess.Popen(
+    process = warm.Popen(
         [
             *(sys.executable, "-m", "uvicorn", "app.main:create_app", "--factory"),
             *("--port", str(port), "--log-level", "warning"),

@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 import pytest
-from sqlalchemy import select
+from sqlalchemy import event, select
 from sqlalchemy.orm import Session
 from starlette.testclient import TestClient
 
@@ -29,6 +29,7 @@ from app.core.models import (
 )
 from app.training.config import PRESETS, proposed_learning_rate
 from app.training.plan.machine import DeviceInfo
+from app.web.jobs import new_page
 from tests.app.datasets.test_lengths import byte_model
 from tests.app.web.pages import READS_HTML, sign_in
 from tests.factories import (
@@ -103,6 +104,35 @@ def test_a_job_page_has_its_points_and_works_without_javascript(
     assert "fell from 2.50 to 1.50" in html
     assert "&lt;b&gt;All read.&lt;/b&gt;" in html
     assert " style=" not in html
+
+
+def test_a_curve_of_very_many_steps_has_a_mean_for_every_few(
+    client: TestClient, db: Session, owner: User
+) -> None:
+    job = make_job(db, user=owner, status=JobStatus.SUCCEEDED, step=4500, event_seq=4500)
+    at = datetime.now(UTC)
+    of_all = {"job_id": job.id, "attempt": 1, "at": at}
+    db.add_all(
+        Metric(**of_all, step=step, seq=step, name="loss", value=float(step))
+        for step in range(1, 4501)
+    )
+    db.add_all(
+        Metric(**of_all, step=step, seq=step, name="validation_loss", value=1.0)
+        for step in (0, 2, 4000)
+    )
+    db.commit()
+    sign_in(client, db, owner)
+    html = client.get(f"/jobs/{job.id}").text
+    found = re.search(r"<script type=\"application/json\" data-points>(.+?)</script>", html)
+    assert found is not None
+    points = json.loads(found[1])
+    assert (points["seq"], points["steps_a_point"]) == (4500, 3)
+    by_step = dict(zip(points["step"], points["loss"], strict=True))
+    assert [by_step[step] for step in (3, 6, 4500)] == [2.0, 5.0, 4499.0]
+    assert len(by_step) == 1503
+    checks = dict(zip(points["step"], points["validation_loss"], strict=True))
+    assert [step for step, value in checks.items() if value] == [0, 2, 4000]
+    assert "the mean of 3 steps" in html
 
 
 def test_predicted_and_measured_stand_side_by_side(
@@ -303,6 +333,28 @@ def test_the_data_asked_for_is_the_data_chosen(
         (link,) = re.findall(r'href="(/jobs/new[^"]*)"[^>]*>Train a model with this', page)
         chosen = re.findall(r'<option value="(\d+)" selected', client.get(link).text)
         assert chosen == [str(version.id)]
+
+
+def test_of_very_much_data_the_newest_are_listed(
+    client: TestClient, db: Session, owner: User, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make_base_model(db)
+    made = [make_dataset_version(db, user=owner, name=f"Data {number}") for number in range(4)]
+    db.commit()
+    sign_in(client, db, owner)
+
+    def listed(address: str) -> list[int]:
+        page = client.get(address).text
+        assert ("Only the newest data are listed." in page) == (len(made) > new_page._NUM_LISTED)
+        (options,) = re.findall(r'<select[^>]*id="version_id".*?</select>', page, re.DOTALL)
+        return [int(number) for number in re.findall(r'<option value="(\d+)"', options)]
+
+    newest_first = [version.id for version in reversed(made)]
+    assert listed("/jobs/new") == newest_first
+    monkeypatch.setattr(new_page, "_NUM_LISTED", 2)
+    assert listed("/jobs/new") == newest_first[:2]
+    # What was asked for is there, however old it is.
+    assert listed(f"/jobs/new?version={made[0].id}") == [*newest_first[:2], made[0].id]
 
 
 def test_a_copy_is_tested_on_what_its_original_was(
@@ -507,7 +559,7 @@ def test_the_list_shows_what_the_test_questions_said(
     sign_in(client, db, owner)
     assert "No jobs yet." in client.get("/jobs").text
     job = make_job(db, user=owner, status=JobStatus.SUCCEEDED, step=20, total_steps=20)
-    for step, value in ((0, 2.5), (20, 1.5)):
+    for step, value in ((0, 2.5), (10, 1.5), (20, 1.6)):
         at = datetime.now(UTC)
         row = {"job_id": job.id, "attempt": 1, "seq": step, "at": at}
         db.add(Metric(step=step, name="validation_loss", value=value, **row))
@@ -515,6 +567,38 @@ def test_the_list_shows_what_the_test_questions_said(
     html = client.get("/jobs").text
     assert "1.50 " in html
     assert "from 2.50" in html
+    # What was kept counts, and is one figure wherever it stands.
+    html = client.get(f"/jobs/{job.id}").text
+    assert "fell from 2.50 to 1.50. What it had learned by step 10 was kept." in html
+    assert re.search(r'data-figure="test_loss">1\.50<', html)
+
+
+def test_a_longer_list_asks_no_more_questions(client: TestClient, db: Session, owner: User) -> None:
+    version = make_dataset_version(db, user=owner)
+    made: list[int] = []
+    sign_in(client, db, owner)
+
+    def asked(num_jobs: int) -> int:
+        for _ in range(num_jobs):
+            job = make_job(db, user=owner, version=version, status=JobStatus.SUCCEEDED, step=9)
+            made.append(job.id)
+            row = {"job_id": job.id, "attempt": 1, "seq": 1, "step": 9, "at": datetime.now(UTC)}
+            db.add(Metric(**row, name="validation_loss", value=1.5))
+        db.commit()
+        client.get("/jobs")
+        said: list[object] = []
+
+        def note(*seen: object) -> None:
+            said.append(seen[2])
+
+        event.listen(db.get_bind(), "before_cursor_execute", note)
+        try:
+            assert client.get("/jobs").text.count("1.50") == len(made)
+        finally:
+            event.remove(db.get_bind(), "before_cursor_execute", note)
+        return len(said)
+
+    assert asked(2) == asked(20)
 
 
 def test_older_jobs_are_a_page_further(client: TestClient, db: Session, owner: User) -> None:

@@ -131,7 +131,7 @@ def test_each_sees_their_own_by_name_and_administrators_all(
 def test_a_worker_of_another_version_is_told_to_administrators(
     client: TestClient, db: Session, owner: User
 ) -> None:
-    told = f"This page runs {metadata.version('etude')}: start the worker anew."
+    told = f"This page runs {metadata.version('etude')}: restart the worker."
     worker = make_worker(db)
     sign_in(client, db, owner)
     assert told not in client.get("/queue").text

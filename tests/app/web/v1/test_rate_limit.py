@@ -2,7 +2,6 @@
 
 import os
 import socket
-import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -19,7 +18,7 @@ from app.core import settings
 from app.core.models import User
 from app.ops.embedded.valkey import Valkey
 from app.people import auth
-from tests import http, patience
+from tests import http, patience, warm
 
 pytestmark = pytest.mark.timeout(200)
 LIMIT = 5
@@ -36,7 +35,7 @@ def web_process(log: Path, redis_url: str, limit: int = LIMIT) -> Iterator[str]:
     own = {"ETUDE_PORT": str(port), "REDIS_URL": redis_url}
     own |= {"ETUDE_V1_REQUESTS_PER_MINUTE": str(limit)}
     with log.open("wb") as output:
-        process = subprocess.Popen(
+        process = warm.Popen(
             [sys.executable, "-m", "app.cli", "web"],
             env=os.environ | own,
             stdout=output,
