@@ -365,35 +365,45 @@ def test_training_stops_early_and_keeps_the_best_step(tmp_path: Path, tiny_model
 def test_without_rows_that_check_the_last_step_is_kept_and_it_is_said(
     tmp_path: Path, tiny_model: Path
 ) -> None:
-    # So fast that the loss does not only fall: an earlier step would look better.
+    # So fast that the loss does not only fall: an earlier step would look better. With what that is
+    # so depends on how a processor rounds.
+    for alpha in range(512, 128, -32):
+        folder = tmp_path / str(alpha)
+        evaluations, done = unchecked(folder, tiny_model, alpha)
+        if min(evaluations, key=lambda event: event["loss"])["step"] < 5:
+            break
+    else:
+        pytest.fail("this test tells nothing where the last step is the best anyway")
+    assert [event["step"] for event in evaluations] == list(range(1, 6))
+    assert not any(event["is_best"] for event in evaluations)
+    assert (done["best_step"], done["is_chosen"], done["stopped_early"]) == (5, False, False)
+    assert done["validation_loss_after"] == evaluations[-1]["loss"]
+    newest = checkpoint.newest(folder)
+    assert newest is not None
+    last = load_file(newest / "adapter_model.safetensors")
+    result = load_file(folder / "result" / "adapter_model.safetensors")
+    assert all(torch.equal(last[name], result[name]) for name in last)
+    notes = " ".join(event["message"] for event in events(folder, kind="note"))
+    assert "There is no check set" in notes
+    assert "what it has learned at the last step is kept" in notes
+    # What it practised is not shown as if it were new to it.
+    assert events(folder, kind="samples")[0]["samples"] == []
+
+
+def unchecked(folder: Path, base: Path, alpha: int) -> tuple[list[dict[str, Any]], dict[str, Any]]:
+    """Train five steps without a check set; returns what each was found to be, and the end."""
     config: dict[str, Any] = {
         "num_epochs": 5,
         "batch_size": 8,
         "learning_rate": 0.01,
-        "lora_alpha": 512,
+        "lora_alpha": alpha,
     }
     config |= {"schedule": "constant", "num_evaluations": 5, "early_stopping_patience": 1}
-    spec = make_job(tmp_path, tiny_model, num_train=8, num_validation=0, **config)
+    spec = make_job(folder, base, num_train=8, num_validation=0, **config)
     spec = spec.model_copy(update={"checks_on": "check"})
-    loop.train(make_state(tmp_path, spec, make_plan(spec, num_train=8)))
-    evaluations = events(tmp_path, kind="evaluation")[1:]
-    (done,) = events(tmp_path, kind="done")
-    assert [event["step"] for event in evaluations] == list(range(1, 6))
-    best = min(evaluations, key=lambda event: event["loss"])
-    assert best["step"] < 5, "this test tells nothing where the last step is the best anyway"
-    assert not any(event["is_best"] for event in evaluations)
-    assert (done["best_step"], done["is_chosen"], done["stopped_early"]) == (5, False, False)
-    assert done["validation_loss_after"] == evaluations[-1]["loss"]
-    newest = checkpoint.newest(tmp_path)
-    assert newest is not None
-    last = load_file(newest / "adapter_model.safetensors")
-    result = load_file(tmp_path / "result" / "adapter_model.safetensors")
-    assert all(torch.equal(last[name], result[name]) for name in last)
-    notes = " ".join(event["message"] for event in events(tmp_path, kind="note"))
-    assert "There is no check set" in notes
-    assert "what it has learned at the last step is kept" in notes
-    # What it practised is not shown as if it were new to it.
-    assert events(tmp_path, kind="samples")[0]["samples"] == []
+    loop.train(make_state(folder, spec, make_plan(spec, num_train=8)))
+    (done,) = events(folder, kind="done")
+    return events(folder, kind="evaluation")[1:], done
 
 
 def test_the_learning_rate_rises_then_falls_along_a_cosine() -> None:
