@@ -65,6 +65,7 @@ class Form:
     name: str
     about: str  # what it is, and for whom
     quantizations: tuple[Quantization, ...]  # the usual one first
+    is_for_servers: bool = True  # or for programs that read Python; else for anybody's computer
 
 
 FORMS = {
@@ -87,14 +88,17 @@ FORMS = {
         Form(
             ExportForm.GGUF_MERGED,
             "GGUF file",
-            "The same as one file for llama.cpp, LM Studio and others on a laptop.",
+            "Everything in one file, for llama.cpp, LM Studio and others on a laptop.",
             (_Q.Q8_0, _Q.Q4_K_M, _Q.F16),
+            is_for_servers=False,
         ),
         Form(
             ExportForm.OLLAMA,
             "Ollama folder",
-            "A GGUF file with a Modelfile: template, end of an answer and licence are right.",
+            "For Ollama: a GGUF file with a Modelfile, in which template, end of an answer and "
+            "licence are right.",
             (_Q.Q8_0, _Q.Q4_K_M, _Q.F16),
+            is_for_servers=False,
         ),
         Form(
             ExportForm.GGUF,

@@ -28,6 +28,7 @@ _STATES: dict[ExportStatus, tuple[str, Dot]] = {
     ExportStatus.CANCELLED: ("Cancelled", "wait"),
     ExportStatus.GONE: ("Deleted after its time", "wait"),
 }
+_ANYBODY, _SERVERS = "For your own computer", "For servers, and for people who program"
 _MAKE = {
     None: "Make it",
     ExportStatus.FAILED: "Try again",
@@ -61,14 +62,28 @@ class FormView:
     why_not: str  # empty: it can be had
     choices: list[ChoiceView]
 
+    @property
+    def asked_for(self) -> list[ChoiceView]:
+        """Those that somebody has asked for, whatever became of them."""
+        return [choice for choice in self.choices if choice.row is not None]
+
+    @property
+    def untried(self) -> list[ChoiceView]:
+        """Those that can be asked for by one button, the usual one first."""
+        return [choice for choice in self.choices if choice.row is None and not self.why_not]
+
 
 @dataclass(frozen=True)
 class TakeAlong:
     """All forms of an adapter."""
 
-    forms: list[FormView]
+    groups: list[tuple[str, list[FormView]]]  # by whose programs take them, in words
     is_going: bool  # something is under way, so the card looks again by itself
     kept_days: int
+
+    @property
+    def forms(self) -> list[FormView]:
+        return [form for _, forms in self.groups for form in forms]
 
 
 @dataclass(frozen=True)
@@ -85,8 +100,9 @@ def take_along(db: Session, user: User, adapter: Adapter) -> TakeAlong | None:
     if not adapter.has_weights:
         return None
     newest = exports.newest_of(db, adapter)
-    forms = [
-        FormView(
+    groups: list[tuple[str, list[FormView]]] = [(_ANYBODY, []), (_SERVERS, [])]
+    for form in exports.FORMS.values():
+        view = FormView(
             form=form.form,
             name=form.name,
             about=form.about,
@@ -96,10 +112,9 @@ def take_along(db: Session, user: User, adapter: Adapter) -> TakeAlong | None:
                 for each in form.quantizations
             ],
         )
-        for form in exports.FORMS.values()
-    ]
+        groups[form.is_for_servers][1].append(view)
     is_going = any(row.status in exports.OPEN for row in newest.values())
-    return TakeAlong(forms, is_going, exports.KEPT_DAYS)
+    return TakeAlong(groups, is_going, exports.KEPT_DAYS)
 
 
 def use_page(db: Session, adapter: Adapter, key: str) -> UsePage:

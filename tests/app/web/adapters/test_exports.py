@@ -93,7 +93,12 @@ def test_the_forms_stand_with_their_sizes_before_anything_is_made(
         assert f">{name}<" in shown
     assert f"about {size(2 * 135_000_000 + 8 * 1024**2)}" in shown
     assert "hx-trigger" not in shown
-    assert shown.count("Make it") == 2 * 10  # each with a name for those who hear it
+    assert shown.count("Make it") == 2 * 6  # each with a name for those who hear it
+    assert shown.index("For your own computer") < shown.index(">GGUF file<")
+    assert shown.index(">Ollama folder<") < shown.index("For servers") < shown.index(">Adapter<")
+    # What comes in several sizes has one button, and the usual size stands first.
+    offered = re.findall(r'<option value="([a-z0-9_]+)"', shown)
+    assert offered == ["q8_0", "q4_k_m", "f16"] * 2
 
 
 def test_one_is_asked_for_followed_cancelled_and_asked_for_again(
@@ -110,6 +115,7 @@ def test_one_is_asked_for_followed_cancelled_and_asked_for_again(
     leases.renew(db, lease, {"doing": "opening it with llama.cpp", "share": 0.6})
     db.commit()
     shown = card(browser, adapter)
+    assert re.findall(r'<option value="([a-z0-9_]+)"', shown)[-2:] == ["q8_0", "f16"]
     assert 'hx-trigger="every 2s"' in shown
     assert "Opening it with llama.cpp." in shown
     assert 'value="0.6"' in shown
