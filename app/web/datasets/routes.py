@@ -178,7 +178,7 @@ def show_before_training(db: Db, user: CurrentUser, version_id: int) -> Response
     if version.status is not VersionStatus.READY:
         return _to(version)
     shown = ready.train_tab(db, user, version)
-    return version_page("datasets/train.html", user, version, shown, here="Train", tab="Training")
+    return version_page("datasets/train.html", user, version, shown, here="Train", tab="Train")
 
 
 @router.get("/versions/{version_id}/file")

@@ -10,12 +10,12 @@ from typing import Literal
 from app.core.models import DatasetVersion
 from app.datasets.states import Standing, State
 
-Name = Literal["Overview", "Check", "Personal details", "Training", "File and versions"]
+Name = Literal["Overview", "Check", "Personal details", "Train", "File and versions"]
 _BELOW: dict[Name, str] = {
     "Overview": "",
     "Check": "/check",
     "Personal details": "/privacy",
-    "Training": "/train",
+    "Train": "/train",
     "File and versions": "/file",
 }
 
