@@ -324,7 +324,9 @@ def _exports(result: dict[str, Any] | None) -> list[str]:
         f"{beside['again']['tokens_per_second']:.0f} after ({beside['trainer_ratio']:.2f} of its "
         f"speed), and 95 % of the pages took at most {beside['beside']['page_p95_ms']:.0f} ms, "
         f"{beside['alone']['page_p95_ms']:.0f} before and {beside['again']['page_p95_ms']:.0f} "
-        "after, all three while it trained.",
+        "after, all three while it trained. The load average was then "
+        f"{beside['alone']['load']:.0f}, {beside['beside']['load']:.0f} and "
+        f"{beside['again']['load']:.0f}: two busy cores make 2, the rest are other programs'.",
     ]
 
 
