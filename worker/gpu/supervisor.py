@@ -415,7 +415,11 @@ class Supervisor:
 
                 self.hold.persist(publish, "publish")
         except (OSError, ValueError) as error:
-            _log.exception("job.not_published", job=self.claim.job_id)
+            # Of a storage that is away, what its library tried says nothing more, minute by minute.
+            is_told = isinstance(error, shared_storage.StorageAway)
+            _log.error(
+                "job.not_published", job=self.claim.job_id, error=str(error), exc_info=not is_told
+            )
             self._requeue(endings.not_published(error), EXIT_DONE, tail)
         else:
             checkpoint_copies.forget(self.claim.job_id)
