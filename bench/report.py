@@ -326,7 +326,7 @@ def _exports(result: dict[str, Any] | None) -> list[str]:
         f"{beside['alone']['page_p95_ms']:.0f} before and {beside['again']['page_p95_ms']:.0f} "
         "after, all three while it trained. The load average was then "
         f"{beside['alone']['load']:.0f}, {beside['beside']['load']:.0f} and "
-        f"{beside['again']['load']:.0f}: two busy cores make 2, the rest are other programs'.",
+        f"{beside['again']['load']:.0f}, its own work and other programs' together.",
     ]
 
 

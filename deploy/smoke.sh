@@ -102,7 +102,11 @@ succeeded() {
   esac
 }
 # On a quick machine the long job may be over before its next part comes: then another one trains.
-still_trains() { [ "$(state "$long")" != succeeded ] || { long=$(job "$steps" long) && until_true 600 "another long job trains" trains "$long" 3; }; }
+still_trains() {
+  [ "$(state "$long")" = succeeded ] || return 0
+  long=$(job "$steps" long)
+  until_true 600 "another long job trains" trains "$long" 3
+}
 doctor() { etude doctor >"$work/doctor" 2>&1 || { cat "$work/doctor"; return 1; }; }
 
 say "Taking down works before anything was ever set"

@@ -93,9 +93,7 @@ def test_a_job_page_has_its_points_and_works_without_javascript(
     db.commit()
     sign_in(client, db, owner)
     html = client.get(f"/jobs/{job.id}").text
-    found = re.search(r"<script type=\"application/json\" data-points>(.+?)</script>", html)
-    assert found is not None
-    points = json.loads(found[1])
+    points = points_of(html)
     assert points["seq"] == 9
     assert points["step"] == [0, 1, 2]
     assert points["loss"] == [None, 2.25, 2.0]
@@ -104,6 +102,14 @@ def test_a_job_page_has_its_points_and_works_without_javascript(
     assert "fell from 2.50 to 1.50" in html
     assert "&lt;b&gt;All read.&lt;/b&gt;" in html
     assert " style=" not in html
+
+
+def points_of(html: str) -> dict[str, Any]:
+    """Return what the page's chart is drawn from."""
+    found = re.search(r"<script type=\"application/json\" data-points>(.+?)</script>", html)
+    assert found is not None
+    points: dict[str, Any] = json.loads(found[1])
+    return points
 
 
 def test_a_curve_of_very_many_steps_has_a_mean_for_every_few(
@@ -123,9 +129,7 @@ def test_a_curve_of_very_many_steps_has_a_mean_for_every_few(
     db.commit()
     sign_in(client, db, owner)
     html = client.get(f"/jobs/{job.id}").text
-    found = re.search(r"<script type=\"application/json\" data-points>(.+?)</script>", html)
-    assert found is not None
-    points = json.loads(found[1])
+    points = points_of(html)
     assert (points["seq"], points["steps_a_point"]) == (4500, 3)
     by_step = dict(zip(points["step"], points["loss"], strict=True))
     assert [by_step[step] for step in (3, 6, 4500)] == [2.0, 5.0, 4499.0]
