@@ -75,6 +75,13 @@ class StandIn:
         """What was asked last."""
         return self.talks[-1].request
 
+    def await_talk(self, number: int, seconds: float) -> None:
+        """Wait until this many talks have begun."""
+        deadline = time.monotonic() + patience.seconds(seconds)
+        while len(self.talks) < number:
+            assert time.monotonic() < deadline, "nothing was asked"
+            time.sleep(0.01)
+
     def await_end(self, seconds: float) -> Talk:
         """Wait until the last talk is over."""
         deadline = time.monotonic() + patience.seconds(seconds)
