@@ -65,6 +65,6 @@ def test_a_page_is_answered_and_its_end_is_the_answers_end(
     assert answer.text.startswith("0 ")
     # And one that a browser without JavaScript waits for, until it is closed.
     with pytest.raises(httpx2.ReadTimeout):
-        browser.post(address, data=asked, timeout=1)
+        browser.post(address, data=asked, timeout=patience.seconds(3))
     asyncio.run(until_journal(model, "stop 4", seconds=2))
     assert [line for line in journal(model) if line.startswith("stop")] == ["stop 3", "stop 4"]

@@ -76,7 +76,7 @@ def test_a_client_that_goes_stops_the_model(model: BaseModel, api: OpenAI) -> No
         next(iter(stream))
     await_line(model, "stop 1")
     with pytest.raises(openai.APITimeoutError):
-        ask(api, model, "words=10000 pause=0.05", timeout=1)
+        ask(api, model, "words=10000 pause=0.05", timeout=patience.seconds(3))
     await_line(model, "stop 2")
     assert ask(api, model, "words=2").choices
 
