@@ -119,7 +119,9 @@ base_bytes=$(of_image "$(sed -n 's/^FROM \(.*\) AS base$/\1/p' Dockerfile)" '{{.
 for image in web worker; do
   label=$(of_image "etude-$image:smoke" '{{index .Config.Labels "org.opencontainers.image.version"}}')
   [ "$label" = "$version" ] || fail "etude-$image says that it is version $label"
-  say "etude-$image $label: $((($(of_image "etude-$image:smoke" '{{.Size}}') - base_bytes) / 1000000)) MB beyond its base image"
+  megabytes=$((($(of_image "etude-$image:smoke" '{{.Size}}') - base_bytes) / 1000000))
+  say "etude-$image $label: $megabytes MB beyond its base image"
+  [ $image != web ] || [ $megabytes -le 400 ] || fail "the web's image has outgrown its 400 MB"
 done
 has='for each in gcc cc ld as; do command -v $each && exit; done; python -c "import torch" 2>/dev/null'
 if docker run --rm --network none --entrypoint sh etude-web:smoke -c "$has"; then

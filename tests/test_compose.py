@@ -11,6 +11,7 @@ import subprocess
 import tomllib
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 import yaml
@@ -78,7 +79,12 @@ def test_caddy_reaches_the_web_where_it_is_believed() -> None:
     web, caddy = SERVICES["web"], SERVICES["caddy"]
     aliases = {name for name, each in web["networks"].items() if each.get("aliases") == ["etude"]}
     assert aliases == {"proxy"}, "Caddy would have another address than the one that is trusted"
-    assert "reverse_proxy etude:8000" in (ROOT / "deploy/compose/Caddyfile").read_text()
+    config = (ROOT / "deploy/compose/Caddyfile").read_text()
+    assert "reverse_proxy etude:8000" in config
+    # It is healthy only where the web answers through it.
+    asked = urlsplit(caddy["healthcheck"]["test"][-1])
+    assert f"http://{asked.netloc} {{" in config
+    assert f"reverse_proxy {asked.path} etude:8000" in config
     address = caddy["networks"]["proxy"]["ipv4_address"]
     assert f"{address}/32" in web["environment"]["ETUDE_TRUSTED_PROXIES"]
 
@@ -264,6 +270,40 @@ def test_a_machine_that_joins_is_held_to_the_same_bounds() -> None:
         for same in ("image", "command", "healthcheck", "stop_grace_period", "mem_limit"):
             assert service[same] == here[same], same
         assert "ports" not in service
+        assert service["env_file"] == here["env_file"]
+
+
+# What the Compose specification calls the parts that we use (compose-spec.io); it ignores no other.
+_KEYS = {
+    "services": {
+        "build", "cap_add", "cap_drop", "command", "cpu_shares", "depends_on", "deploy", "entrypoint",
+        "env_file", "environment", "healthcheck", "image", "init", "logging", "mem_limit",
+        "network_mode", "networks", "pids_limit", "ports", "profiles", "read_only", "restart",
+        "security_opt", "shm_size", "stop_grace_period", "tmpfs", "user", "uts", "volumes",
+    },
+    "networks": {"internal", "ipam", "driver_opts"},
+    "volumes": set(),
+}  # fmt: skip
+_KEYS_WITHIN = {
+    "build": {"context", "target", "args"},
+    "depends_on": {"condition"},
+    "deploy": {"resources"},
+    "healthcheck": {"test", "interval", "timeout", "retries", "start_period"},
+    "logging": {"driver", "options"},
+}
+
+
+@pytest.mark.parametrize("text", [TEXT, JOIN, WORKER], ids=["compose", "join", "worker"])
+def test_every_key_is_one_of_compose(text: str) -> None:
+    found = yaml.safe_load(text)
+    assert {key for key in found if not key.startswith("x-")} <= {"name", *_KEYS}
+    for part, known in _KEYS.items():
+        for name, each in found.get(part, {}).items():
+            assert set(each or ()) <= known, name
+            for key, within in _KEYS_WITHIN.items():
+                inner = (each or {}).get(key, {})
+                rows = inner.values() if key == "depends_on" else [inner]
+                assert all(set(row) <= within for row in rows), (name, key)
 
 
 @pytest.mark.parametrize("profiles", ["cpu", "gpu,https,monitoring", ""])

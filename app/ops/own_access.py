@@ -41,12 +41,12 @@ def connect(load: Callable[[], "Settings"]) -> Api:
         url = _checked(url)
         if token:
             return Api(url, token)
-        if url != _own_address(load()):
+        if url != own_address(load()):
             raise Invalid(
                 "ETUDE_URL names another Etude, so ETUDE_TOKEN must be a token of an account there."
             )
     chosen = load()
-    own = url or _own_address(chosen)
+    own = url or own_address(chosen)
     if own is None:
         raise Unreachable(
             f"Etude is not running here ({chosen.data_dir}): start it with `etude up`, or name "
@@ -68,7 +68,7 @@ def _checked(url: str) -> str:
     return url.rstrip("/").removesuffix("/v1")
 
 
-def _own_address(chosen: "Settings") -> str | None:
+def own_address(chosen: "Settings") -> str | None:
     """Return where the web of this data directory, or of these servers, listens."""
     noted = chosen.run_dir / "address"
     # What an `etude up` that is gone has noted may be anybody's by now.

@@ -5,6 +5,7 @@ reads what has been there since 0.1.0, since the tables are those of the version
 """
 
 import ast
+import re
 import shutil
 from collections.abc import Iterator
 from importlib.metadata import version
@@ -21,8 +22,14 @@ from app.ops.doctor.finding import SystemFinding, guarded, note, ok, wrong
 _OLD_BACKUP_HOURS = 24
 # What PostgreSQL may need beside the tables while they are changed.
 _SPARE_BYTES = 1024**3
-# What takes away or changes what an older version reads or writes.
+# What takes away or changes what an older version reads or writes. A constraint may be wider than
+# the one before, or of a new column alone: whoever writes it has to know.
 _CONTRACTS = frozenset({"drop_column", "drop_table", "rename_table", "alter_column"})
+_CONTRACTS_IN_SQL = re.compile(
+    r"\b(DROP (TABLE|COLUMN|TYPE|DEFAULT)|RENAME|SET NOT NULL|"
+    r"ALTER COLUMN \w+ (SET DATA )?TYPE|REVOKE)\b",
+    re.IGNORECASE,
+)
 
 
 def checks(chosen: Settings) -> Iterator[SystemFinding]:
@@ -70,18 +77,40 @@ def _migrations(connection: Connection) -> Iterator[SystemFinding]:
             "Stop every part of the old version first: web and all workers.",
         )
     else:
-        yield ok("migrations", "workers of the version that runs can end their jobs meanwhile")
+        yield ok(
+            "migrations", "pages may stay up; a worker of before saves its job's place and ends"
+        )
 
 
 def contracts(path: Path) -> bool:
-    """Say whether a migration takes away what the code before it needs."""
+    """Say whether a migration takes away, or demands, what the code before it does not know."""
     tree = ast.parse(path.read_text(encoding="utf-8"))
     return any(
-        isinstance(node, ast.Attribute) and node.attr in _CONTRACTS
+        _contracts(node)
         for function in tree.body
         if isinstance(function, ast.FunctionDef) and function.name == "upgrade"
         for node in ast.walk(function)
     )
+
+
+def _contracts(node: ast.AST) -> bool:
+    if isinstance(node, ast.Constant) and isinstance(node.value, str):
+        return _CONTRACTS_IN_SQL.search(" ".join(node.value.split())) is not None
+    if not isinstance(node, ast.Call) or not isinstance(node.func, ast.Attribute):
+        return False
+    if node.func.attr == "add_column":
+        return any(_must_be_given(column) for column in node.args[1:])
+    return node.func.attr in _CONTRACTS
+
+
+def _must_be_given(column: ast.expr) -> bool:
+    """Whether a row without this new column, as older code writes it, is refused."""
+    if not isinstance(column, ast.Call):
+        return False
+    given = {each.arg: each.value for each in column.keywords}
+    nullable = given.get("nullable")
+    is_required = isinstance(nullable, ast.Constant) and nullable.value is False
+    return is_required and not {"server_default", "primary_key"} & given.keys()
 
 
 def _backup(connection: Connection) -> Iterator[SystemFinding]:

@@ -157,8 +157,8 @@ def test_the_format_is_written_once_and_kept(tmp_path: Path) -> None:
 
 
 def test_changes_of_the_tables_only_add() -> None:
-    """So that old workers end their jobs beside a new web. What takes away comes a version later,
-    when nothing uses it, and is listed here.
+    """So that a worker of before writes down how far its job is beside a new web. What takes away
+    comes a version later, when nothing uses it, and is listed here.
     """
     steps = migrations.steps_from(BASELINE)
     assert {step.revision for step in steps if upgrade_check.contracts(step.path)} == TAKES_AWAY
@@ -170,7 +170,31 @@ def test_changes_of_the_tables_only_add() -> None:
     assert not upgrade_check.contracts(everything[0].path)
 
 
-def test_taking_away_is_seen(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "step",
+    [
+        "op.drop_column('job', 'name')",
+        "op.execute('ALTER TABLE job\\n  DROP COLUMN name')",
+        "op.execute(sa.text('alter table job alter column name set not null'))",
+        "op.add_column('job', sa.Column('ward', sa.Text(), nullable=False))",
+    ],
+)
+def test_taking_away_is_seen(tmp_path: Path, step: str) -> None:
     path = tmp_path / "0099.py"
-    path.write_text("def upgrade():\n    op.drop_column('job', 'name')\n")
+    path.write_text(f"def upgrade():\n    {step}\n")
     assert upgrade_check.contracts(path)
+
+
+@pytest.mark.parametrize(
+    "step",
+    [
+        "op.add_column('job', sa.Column('ward', sa.Text(), nullable=False, server_default=''))",
+        "op.add_column('job', sa.Column('ward', sa.Text(), nullable=True))",
+        "op.execute('UPDATE job SET name = 1')",
+        "op.create_index('ix_job_name', 'job', ['name'])",
+    ],
+)
+def test_adding_takes_nothing_away(tmp_path: Path, step: str) -> None:
+    path = tmp_path / "0099.py"
+    path.write_text(f"def upgrade():\n    {step}\n")
+    assert not upgrade_check.contracts(path)

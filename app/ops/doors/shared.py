@@ -84,10 +84,13 @@ def database_of(data_dir: Path | None) -> Iterator["Session"]:
 
 
 def setup_address(link: str) -> str:
-    """Return a one-time link as people open it; its path alone where no address is known."""
+    """Return a one-time link as people open it; without ETUDE_PUBLIC_URL as this machine does."""
     from app.core import settings
+    from app.ops import own_access
 
-    return f"{settings.get().public_url.rstrip('/')}/setup/{link}"
+    chosen = settings.get()
+    base = chosen.public_url or own_access.own_address(chosen) or chosen.local_address
+    return f"{base.rstrip('/')}/setup/{link}"
 
 
 def find_user(session: "Session", email: str) -> "User":
