@@ -95,7 +95,7 @@ test: setup-dev browser proxies ## run every test but those of make faults
 test-long: setup-dev go ## run what is too long for every change: matrices, all faults, old and other programs (5 GB)
 	$(BIN)/python -m pytest -m long --numprocesses 2 --dist worksteal
 	$(BIN)/python -m pytest tests/faults --all-faults
-	$(MAKE) test-transformers4 test-llama-cpp test-vllm
+	$(MAKE) test-transformers4 test-llama-cpp test-loggers test-vllm
 	$(MAKE) test-vllm-old
 
 faults: setup-dev ## break the protocol at every step, some minutes; FAULT_ARGS="--all-faults" in every way

@@ -1,6 +1,6 @@
 """The part of MLflow's REST interface that Etude speaks, as MLflow 3.17 answers it; small and real.
 
-tests/ops/test_real_mlflow.py says the same of MLflow itself.
+tests/ops/test_real_loggers.py says the same of MLflow itself.
 """
 
 import json

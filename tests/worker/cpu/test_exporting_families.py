@@ -8,11 +8,13 @@ import json
 import re
 import struct
 import zipfile
+from pathlib import Path
 from typing import Any
 
 import pytest
 from sqlalchemy.orm import Session
 
+from app.core import settings
 from app.core.models import Export, ExportStatus, Quantization, User
 from tests.worker.cpu.test_exporting import asked, made, opened, real_adapter, user
 from tests.worker.exporting import tiny_families
@@ -24,7 +26,8 @@ pytestmark = pytest.mark.timeout(300)
 
 FORMS = [
     *(("adapter", ""), ("merged", ""), ("vllm", ""), ("gguf", ""), ("gguf-merged", "f16")),
-    *(("gguf-merged", "q8_0"), ("gguf-merged", "q4_k_m"), ("ollama", "q8_0")),
+    *(("gguf-merged", "q8_0"), ("gguf-merged", "q4_k_m")),
+    *(("ollama", "f16"), ("ollama", "q8_0"), ("ollama", "q4_k_m")),
 ]
 # Every change has one of each form: the others of test_exporting.py and test_exporting_gguf.py.
 SHORT = {("vllm", "", "mistral"), ("gguf", "", "llama3"), ("gguf-merged", "q4_k_m", "gemma2")}
@@ -73,6 +76,9 @@ def _look_into(archive: zipfile.ZipFile, row: Export, name: str) -> None:
     def read(path: str) -> Any:
         return json.loads(archive.read(f"{folder}/{path}"))
 
+    here = str(settings.get().data_dir).encode()
+    assert not [each for each in names if here in archive.read(f"{folder}/{each}")]
+
     turn_end = FAMILIES[name].turn_end
     for path in sorted(names):
         if path.endswith("config.json"):
@@ -101,5 +107,11 @@ def _look_into(archive: zipfile.ZipFile, row: Export, name: str) -> None:
     elif not weights:
         assert ggufs == {f"{STEM}-{row.quantization.value}.gguf"}
     assert ("Modelfile" in names) == (row.form == "ollama")
+    if row.form == "vllm":
+        # What other programs read the starting model's files by, where there are several.
+        index = {each for each in names if each.endswith("model.safetensors.index.json")}
+        said = {file for each in index for file in read(each)["weight_map"].values()}
+        shards = {Path(each).name for each in weights if each.startswith("base/")}
+        assert not index or said == shards
     if row.form == "ollama":
         assert f'PARAMETER stop "{turn_end}"' in archive.read(f"{folder}/Modelfile").decode()
