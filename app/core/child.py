@@ -16,9 +16,12 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from app.core import walls
+import structlog
+
+from app.core import settings, walls
 from app.core.outbound import NO_TELEMETRY
 
+_log = structlog.get_logger()
 _TAIL_BYTES = 4000
 _ENVIRONMENT = NO_TELEMETRY | {
     "PYTHONUTF8": "1",
@@ -58,8 +61,9 @@ class Child:
         """
         Args:
             request: Its first line of standard input, which stays open while it is to live.
-            ends: Beginnings of its last line; without one of them it has not ended well.
-            timeout_seconds: From its start to its end.
+            ends: Beginnings of its last line, its result. With it whole the child is done, however
+                its process ends then; without one of them it has not ended well.
+            timeout_seconds: From its start to its result.
             idle_seconds: While somebody waits for its next word.
             environment: On top of PATH, UTF-8, a wish for quiet and one word to an allocator.
             feed: What follows the request, until its end closes standard input; called in a thread.
@@ -134,28 +138,43 @@ class Child:
         self._process.kill()
 
     def lines(self) -> Iterator[bytes]:
-        """Yield each line that it says, until it has ended well.
+        """Yield each whole line that it says, until it has ended well.
 
         Raises:
             BrokeOff: it ended otherwise.
         """
         assert self._process.stdout is not None
-        line = b""
+        is_done = False
         self._listening_since = time.monotonic()
         for line in self._process.stdout:
             self._listening_since = None
+            if not line.endswith(b"\n"):
+                break  # it ended amid it
             yield line
+            is_done = line.startswith(self._ends)
+            if is_done:
+                break
             self._listening_since = time.monotonic()
         self._listening_since = None
-        code = self._process.wait()
+        code = self._last_code() if is_done else self._process.wait()
         self._feeder.join()
         if self._feed_error is not None:
             raise self._feed_error
-        if code != 0 or (self._ends and not line.startswith(self._ends)):
+        if is_done and code != 0:
+            _log.warning("child.ended_badly_after_its_result", module=self._module, code=code)
+        elif code != 0 or (self._ends and not is_done):
             self._hearer.join()
             tail = self._tail.decode(errors="replace")
             is_late = self._is_late or code == -signal.SIGXCPU
             raise BrokeOff(code, is_late, tail, self._is_silent)
+
+    def _last_code(self) -> int:
+        """Wait for the end of one whose result is whole, but not for ever."""
+        try:
+            return self._process.wait(settings.get().exit_seconds)
+        except subprocess.TimeoutExpired:
+            self.kill()
+            return self._process.wait()
 
     def _hear(self) -> None:
         # A pipe and not a file: what is confined may write no file, not even to say why it ends.

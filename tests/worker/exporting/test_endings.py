@@ -1,8 +1,11 @@
 """Answers that end, counted as if a program had spoken alone, and held against the reference."""
 
-import pytest
+import math
 
-from worker.exporting import endings
+import pytest
+from pydantic import ValidationError
+
+from worker.exporting import agreement, endings
 from worker.exporting.agreement import Agreement, Bound, Endings
 
 END, OTHER_END = 9, 8
@@ -86,3 +89,17 @@ def test_clearly_fewer_are_not_offered(
 
 def test_an_answer_may_be_twice_as_long_as_the_longest_held_out_one() -> None:
     assert [endings.max_tokens(lengths) for lengths in ([2, 3], [2, 20], [128])] == [24, 40, 96]
+
+
+@pytest.mark.parametrize("quantization", ["f16", "q4_k_m"])
+def test_a_loss_that_is_no_number_is_never_offered_nor_kept(quantization: str) -> None:
+    fine: agreement.Scores = [([1, 2], [-0.5, -1.5])]
+    overflown: agreement.Scores = [([1, 2], [-0.5, math.nan])]
+    found = agreement.compare("llama.cpp 1", quantization, overflown, fine)
+    assert (found.loss, found.reference_loss, found.is_fit) == (None, 1.0, False)
+    assert "finds no usable probability" in found.shortfall()
+    found = agreement.compare("llama.cpp 1", quantization, fine, overflown)
+    assert (found.loss, found.reference_loss, found.is_fit) == (1.0, None, False)
+    assert "train it again" in found.shortfall()
+    with pytest.raises(ValidationError):
+        Agreement.model_validate(found.model_dump() | {"loss": math.nan})

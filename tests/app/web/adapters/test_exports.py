@@ -162,6 +162,16 @@ def test_what_falls_short_says_so_and_is_not_handed_over(
     assert browser.get(address).status_code == 409
 
 
+def test_a_loss_that_is_no_number_does_not_break_the_page(
+    client: TestClient, db: Session, user: User, adapter: Adapter
+) -> None:
+    row = ready(db, adapter, status=ExportStatus.FAILED, reason="Its numbers.", **NOTHING)
+    row.agreement = [row.agreement[0] | {"loss": None}]
+    db.commit()
+    shown = card(sign_in(client, db, user), adapter)
+    assert "loss that is no number beside 2.703" in shown
+
+
 def test_who_may_only_look_may_take_what_is_ready_and_no_more(
     client: TestClient, db: Session, user: User, adapter: Adapter
 ) -> None:

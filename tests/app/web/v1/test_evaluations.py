@@ -1,7 +1,7 @@
 """How many answers of a tuned model are right, for programs."""
 
 import pytest
-from openai import ConflictError, NotFoundError, OpenAI
+from openai import BadRequestError, ConflictError, NotFoundError, OpenAI
 from sqlalchemy.orm import Session
 
 from app.core.models import Arm, EvaluationStatus, User
@@ -79,6 +79,9 @@ def test_a_program_has_a_model_evaluated(api: OpenAI, db: Session) -> None:
     assert [one["id"] for one in listed] == [begun["id"]]
     ended = post(api, f"/x_evaluations/{begun['id']}/cancel")
     assert ended["status"] == EvaluationStatus.CANCELLED
+    with pytest.raises(BadRequestError, match="over already") as refused:
+        post(api, f"/x_evaluations/{begun['id']}/cancel")
+    assert refused.value.code == "invalid_state"
     with pytest.raises(NotFoundError):
         post(api, "/x_evaluations", model="ft:none")
 

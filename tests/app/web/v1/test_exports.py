@@ -32,7 +32,9 @@ def test_a_program_asks_follows_and_cancels(api: OpenAI, db: Session, user: User
     assert post(api, f"/x_exports/{made['id']}/cancel")["status"] == "cancelled"
     with pytest.raises(APIStatusError) as refused:
         post(api, f"/x_exports/{made['id']}/cancel")
-    assert refused.value.status_code == 409
+    assert (refused.value.status_code, refused.value.code) == (400, "invalid_state")
+    assert "over already" in str(refused.value)
+    assert "page" not in str(refused.value)
 
 
 def test_what_is_ready_is_fetched(api: OpenAI, db: Session, user: User) -> None:
@@ -49,6 +51,14 @@ def test_what_is_ready_is_fetched(api: OpenAI, db: Session, user: User) -> None:
     with pytest.raises(APIStatusError) as refused:
         api.get(f"/x_exports/{row.public_id}/content", cast_to=bytes)
     assert refused.value.status_code == 409
+
+
+def test_a_loss_that_is_no_number_is_null(api: OpenAI, db: Session, user: User) -> None:
+    row = ready(db, make_adapter(db, user=user))
+    row.agreement = [row.agreement[0] | {"loss": None}]
+    db.commit()
+    shown = api.get(f"/x_exports/{row.public_id}", cast_to=dict)
+    assert (shown["agreement"][0]["loss"], shown["agreement"][0]["reference_loss"]) == (None, 2.703)
 
 
 def test_strangers_viewers_and_odd_wishes_are_refused(
