@@ -40,7 +40,6 @@ from app.people.auth import can_edit
 KEPT_DAYS = 7
 STORAGE_KIND = "exports"
 OPEN = (ExportStatus.WAITING, ExportStatus.MAKING)
-WITHDRAWN = "“{name}” was withdrawn, so it cannot be taken along at the moment."
 # Of 16-bit weights, what others take; q4_k_m keeps some tensors in more bits than four.
 _BYTES_PER_WEIGHT = {
     Quantization.BF16: 2.0,
@@ -204,7 +203,7 @@ def why_not(adapter: Adapter, form: ExportForm) -> str:
     if not adapter.has_weights:
         return registry.NO_FILES.format(name=adapter.name)
     if adapter.release is Release.WITHDRAWN:
-        return WITHDRAWN.format(name=adapter.name)
+        return registry.WITHDRAWN.format(name=adapter.name)
     config = adapter_config(adapter)
     if form is ExportForm.GGUF and config.get("use_dora"):
         return "llama.cpp does not take DoRA adapters; take the GGUF file or the Ollama folder."
@@ -332,7 +331,7 @@ def archive(db: Session, user: User, row: Export) -> Path:
         NotFound: the disk no longer has it.
     """
     if row.adapter.release is Release.WITHDRAWN:
-        raise Conflict(WITHDRAWN.format(name=row.adapter.name))
+        raise Conflict(registry.WITHDRAWN.format(name=row.adapter.name))
     if row.status is not ExportStatus.READY or row.storage_key is None:
         raise Conflict("This is not ready; make it first.")
     path = storage.file(row.storage_key, row.sha256 or "")

@@ -55,6 +55,7 @@ NO_FILES = (
     "“{name}” has learned nothing, so it has no files to download; the data itself can be "
     "downloaded."
 )
+WITHDRAWN = "“{name}” was withdrawn, so it cannot be taken along at the moment."
 _PURGE_AFTER_SECONDS = 3600
 
 
@@ -216,12 +217,15 @@ def archive(db: Session, user: User, adapter: Adapter) -> StoredFile:
     """Return the zip that a person takes home; who took it is kept in the audit log.
 
     Raises:
+        Conflict: the adapter was withdrawn.
         NotFound: the file was deleted, or the adapter is in the bin.
     """
     if not adapter.has_weights:
         raise NotFound(NO_FILES.format(name=adapter.name))
     if adapter.binned_at is not None:
         raise bins.in_the_bin(adapter.name)
+    if adapter.release is Release.WITHDRAWN:
+        raise Conflict(WITHDRAWN.format(name=adapter.name))
     file = adapter.archive_file
     if file is None or file.deleted_at is not None:
         raise NotFound("This trained model's archive was deleted; train again to get a new one.")

@@ -12,7 +12,7 @@ from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
 from app import notices
-from app.adapters import exports, states
+from app.adapters import exports, registry, states
 from app.core import audit, clock, settings
 from app.core.errors import Conflict, Forbidden, Invalid, NotFound, Problems, TooMany
 from app.core.models import (
@@ -151,7 +151,7 @@ def make_private(db: Session, user: User, adapter: Adapter) -> None:
 def withdraw(db: Session, user: User, adapter: Adapter) -> None:
     """Let nobody ask it any more, on pages, by programs, or on an inference server; nor take it."""
     require_sharing(user, adapter)
-    exports.end_all(db, adapter, exports.WITHDRAWN.format(name=adapter.name))
+    exports.end_all(db, adapter, registry.WITHDRAWN.format(name=adapter.name))
     _set(db, user, adapter, Release.WITHDRAWN, "adapter.withdraw")
 
 

@@ -43,7 +43,7 @@ _ALL: Set[Operation] = {"ask", "train further", "take home"}
 _MAY: dict[State, Set[Operation]] = {
     State.PRIVATE: _ALL,
     State.RELEASED: _ALL,
-    State.WITHDRAWN: {"train further", "take home"},
+    State.WITHDRAWN: {"train further"},
     State.MODEL_COMING: {"train further", "take home"},  # a job waits for its starting model
     State.MODEL_MISSING: {"take home"},
     State.IN_BIN: set(),

@@ -73,7 +73,7 @@ def _fetch(session: Session, lease: Lease) -> _Wanted | None:
     except AppError as error:
         why = error.message
     if adapter.release is Release.WITHDRAWN:
-        why = exports.WITHDRAWN.format(name=adapter.name)
+        why = registry.WITHDRAWN.format(name=adapter.name)
     if folder is None or why:
         with suppress(LeaseLost):
             exports.fail(session, lease, why)

@@ -19,6 +19,7 @@ from app.core.models import (
     JobEvent,
     JobStatus,
     ModelStatus,
+    Release,
     Role,
     StoredFile,
     User,
@@ -229,6 +230,9 @@ def test_taking_an_adapter_home_is_written_down(db: Session, member: User) -> No
     db.commit()
     last = db.scalars(select(AuditEvent).order_by(AuditEvent.id.desc())).first()
     assert last is not None and (last.action, last.actor) == ("adapter.download", member.email)
+    adapter.release = Release.WITHDRAWN
+    with pytest.raises(Conflict, match="was withdrawn"):
+        adapters.archive(db, member, adapter)
     adapters.delete(db, member, adapter)
     db.commit()
     assert db.scalars(select(StoredFile.deleted_at).where(StoredFile.filename == "ward.zip")).one()
