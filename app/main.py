@@ -4,7 +4,6 @@ import asyncio
 import gc
 import os
 import socket
-import time
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
@@ -22,7 +21,7 @@ from starlette.exceptions import HTTPException
 from starlette.routing import Match
 from starlette.types import Scope
 
-from app.core import db, outbound, settings
+from app.core import db, outbound, settings, site_time
 from app.core.confined import kept
 from app.core.errors import AppError, NotSignedIn
 from app.core.models import User
@@ -361,7 +360,7 @@ async def _error_page(
     is_script = "x-script" in request.headers
     if is_script or "text/html" not in request.headers.get("accept", "text/html"):
         return PlainTextResponse(message + "\n", status_code=status, headers=headers)
-    at = time.strftime("%Y-%m-%d %H:%M:%S %Z")
+    at = f"{site_time.now():%Y-%m-%d %H:%M:%S %Z}"
     shown = _ErrorPage(message, status, request.state.request_id, at, way_on)
     user = None if status >= 500 else await run_in_threadpool(_user_of, request)
     return page("error.html", user, status=status, headers=headers, page=shown)

@@ -13,7 +13,7 @@ from sqlalchemy.orm import Session
 
 from app import notices
 from app.adapters import exports, registry, states
-from app.core import audit, clock, settings
+from app.core import audit, clock, settings, site_time
 from app.core.errors import Conflict, Forbidden, Invalid, NotFound, Problems, TooMany
 from app.core.models import (
     Adapter,
@@ -349,4 +349,4 @@ def _seconds_left_today() -> int:
 
 
 def _today() -> dt.date:
-    return dt.datetime.now(settings.get().zone()).date()
+    return site_time.now().date()

@@ -89,7 +89,8 @@ class Settings(BaseSettings):
     # What a token may ask of /v1; 0: as much as it likes.
     v1_requests_per_minute: int = Field(default=600, ge=0)
     log_level: str = "INFO"
-    # For hours of the day and months in limits, and times on pages; empty: the machine's own.
+    # For hours of the day and months in limits, and every time that people read
+    # (app/core/site_time.py); empty: the process's own.
     time_zone: str = ""
     log_format: Literal["logfmt", "json"] = "logfmt"
 
@@ -285,7 +286,7 @@ class Settings(BaseSettings):
 
     def zone(self) -> tzinfo:
         """The site's time zone."""
-        return ZoneInfo(self.time_zone) if self.time_zone else _machines_zone()
+        return ZoneInfo(self.time_zone) if self.time_zone else _processes_zone()
 
     def reading_seconds(self, size_bytes: int, *, builds: bool = False) -> float:
         """How long the reading of a file may take, or the making of examples from it."""
@@ -456,18 +457,22 @@ def _with_password(url: str, password: str) -> str:
     return parts._replace(netloc=f"{name}:{quote(password, safe='')}@{place}").geturl()
 
 
-def _machines_zone() -> tzinfo:
+def _processes_zone() -> tzinfo:
     # As the C library reads it, with its changes to summer time.
-    with suppress(OSError, ValueError):
-        found = _LOCAL_TIME.stat()
-        # It is mostly a link, and the files of all zones may be of the same moment.
-        return _zone_in_file((found.st_dev, found.st_ino, found.st_mtime_ns))
+    named = os.environ.get("TZ")
+    with suppress(ZoneInfoNotFoundError, OSError, ValueError):
+        if named is None or named.startswith((":/", "/")):
+            file = _LOCAL_TIME if named is None else Path(named.removeprefix(":"))
+            found = file.stat()
+            # It is mostly a link, and the files of all zones may be of the same moment.
+            return _zone_in_file(file, (found.st_dev, found.st_ino, found.st_mtime_ns))
+        return ZoneInfo(named.removeprefix(":") or "UTC")
     return datetime.now(UTC).astimezone().tzinfo or UTC
 
 
 @lru_cache(maxsize=1)
-def _zone_in_file(_which: tuple[int, int, int]) -> tzinfo:
-    with _LOCAL_TIME.open("rb") as file:
+def _zone_in_file(path: Path, _which: tuple[int, int, int]) -> tzinfo:
+    with path.open("rb") as file:
         return ZoneInfo.from_file(file, key="machine")
 
 

@@ -14,7 +14,7 @@ import typst
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from app.core import clock
+from app.core import clock, site_time
 from app.core.models import (
     Adapter,
     AuditEvent,
@@ -100,7 +100,7 @@ def pdf(report: Report) -> bytes:
     """Set a report as PDF, A4."""
     said = {
         "title": report.title,
-        "made": f"{report.made.astimezone():%-d %B %Y, %H:%M}",
+        "made": f"{site_time.local(report.made):%-d %B %Y, %H:%M}",
         "headline": report.headline,
         "summary": report.summary,
         "counts": [
@@ -261,4 +261,4 @@ def _kept(lines: Sequence[tuple[str, str]]) -> list[tuple[str, str]]:
 
 
 def _moment(at: datetime | None) -> str:
-    return f"{at.astimezone():%-d %b %Y, %H:%M}" if at is not None else ""
+    return site_time.moment(at) if at is not None else ""

@@ -40,7 +40,7 @@ from sqlalchemy.dialects.postgresql import ARRAY, JSONB, Insert, insert
 from sqlalchemy.orm import Session
 from sqlalchemy.types import TypeEngine
 
-from app.core import clock
+from app.core import clock, site_time
 from app.core.models import (
     Attempt,
     Checkpoint,
@@ -581,6 +581,7 @@ def _item(event: _Told) -> StreamItem:
         {
             "seq": event.seq,
             "at": event.at,
+            "time": site_time.time_of_day(datetime.fromisoformat(event.at)),
             "level": event.level,
             "kind": event.kind,
             "message": event.message,

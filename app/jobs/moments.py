@@ -2,7 +2,7 @@
 
 from datetime import UTC, datetime, timedelta
 
-from app.core import settings
+from app.core import site_time
 from app.jobs.forecast import Times
 
 _ROUND_SECONDS = 300
@@ -18,9 +18,9 @@ def in_words(times: Times | None, now: datetime, *, starts: bool) -> str:
         return "in a moment"
     if not starts and span[1] <= soon:
         return "within minutes"
-    local = now.astimezone(settings.get().zone())
+    local = site_time.local(now)
     rounded = [_rounded(at) for at in span]
-    early, late = (at.astimezone(local.tzinfo) for at in rounded)
+    early, late = map(site_time.local, rounded)
     # In UTC: on one wall clock an hour may be missing between them, or come twice.
     if rounded[1] - rounded[0] < timedelta(seconds=_ROUND_SECONDS):
         return f"about {_moment(late, local)}"

@@ -28,7 +28,7 @@ from sqlalchemy import (
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
-from app.core import clock, settings
+from app.core import clock, settings, site_time
 from app.core.db import silence_limit
 from app.core.models import (
     Attempt,
@@ -181,7 +181,7 @@ def hours_of(
 
 def is_over(hours: Sequence[Sequence[Any]], now: datetime) -> bool:
     """Say whether a running job has reached the end of its hours, as `hours_of` found them."""
-    local = now.astimezone(settings.get().zone())
+    local = site_time.local(now)
     return not all(
         OpeningHours(_time(opens), _time(closes), weekends).is_open(local)
         for opens, closes, weekends in hours

@@ -4,7 +4,7 @@ import shutil
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TextIO
 from urllib.parse import quote
@@ -265,7 +265,9 @@ def as_text(job: JsonObject, url: str) -> str:
 
 
 def _moment(seconds: int) -> str:
-    return datetime.fromtimestamp(seconds).astimezone().strftime("%Y-%m-%d %H:%M")
+    from app.core import site_time  # whoever only watches a job should not wait for settings
+
+    return f"{site_time.local(datetime.fromtimestamp(seconds, UTC)):%Y-%m-%d %H:%M}"
 
 
 def privacy(keep: str | None, decision: str | None) -> JsonObject | None:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from sqlalchemy.orm import Session
 
 from app.adapters import bin as adapter_bin
-from app.core import bins
+from app.core import bins, site_time
 from app.core.errors import NotFound
 from app.core.models import Adapter, Job, User
 from app.jobs import bin as job_bin
@@ -57,5 +57,5 @@ def adapter(db: Session, user: User, binned: str, erased: str) -> Gone | None:
 
 
 def _of(row: Job | Adapter, name: str, undo: str) -> Gone:
-    until = bins.kept_until(row).astimezone().strftime("%-d %b")
+    until = f"{site_time.local(bins.kept_until(row)):%-d %b}"
     return Gone(_BINNED.format(name=name, until=until), undo)

@@ -13,6 +13,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined, Undefined
 from markupsafe import Markup
 from sqlalchemy.orm import object_session
 
+from app.core import site_time
 from app.core.errors import AppError
 from app.core.glossary import meaning_of
 from app.core.models import DatasetVersion, User
@@ -138,7 +139,8 @@ def environment() -> Environment:
         "number": number,
         "size": size,
         "ago": ago,
-        "moment": moment,
+        "moment": site_time.moment,
+        "time_of_day": site_time.time_of_day,
         "visible": visible,
         "duration": duration,
         "counted": counted,
@@ -208,11 +210,6 @@ def ago(at: datetime) -> str:
     if seconds < 86400:
         return counted(int(seconds // 3600), "1 hour ago", "{n} hours ago")
     return counted(int(seconds // 86400), "1 day ago", "{n} days ago")
-
-
-def moment(at: datetime) -> str:
-    """Write a moment exactly, in the server's own time zone: 23 Nov 2026, 19:20."""
-    return at.astimezone().strftime("%-d %b %Y, %H:%M")
 
 
 _GLYPHS = (

@@ -59,7 +59,7 @@ function live(page) {
     line.className = `log-line is-${detail.level}`;
     const time = document.createElement("time");
     time.dateTime = detail.at;
-    time.textContent = new Date(detail.at).toLocaleTimeString("en-GB");
+    time.textContent = detail.time;
     line.append(time, ` ${detail.message}`);
     log.prepend(line);
     while (log.children.length > LOG_LENGTH) log.lastElementChild.remove();

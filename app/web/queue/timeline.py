@@ -7,7 +7,7 @@ the page does not read it here: their picture shows that a machine is taken, and
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
-from app.core import settings
+from app.core import site_time
 from app.core.models import Worker
 from app.jobs.forecast import Times
 from app.jobs.queue_view import Outlook
@@ -108,7 +108,7 @@ def draw(outlook: Outlook, named: dict[int, Named]) -> Timeline | None:
     lanes = [
         Lane(_name(worker), worker.id, _apart(bars.get(worker.id, []), most)) for worker in drawn
     ]
-    until = f"{_local(window.ends):%a %H:%M}"
+    until = f"{site_time.local(window.ends):%a %H:%M}"
     return Timeline(lanes, _ticks(window), until, len(shown) - len(drawn))
 
 
@@ -178,12 +178,8 @@ def _name(worker: Worker) -> str:
 # --- hours ---------------------------------------------------------------------------------
 
 
-def _local(at: datetime) -> datetime:
-    return at.astimezone(settings.get().zone())
-
-
 def _morning(now: datetime) -> datetime:
-    local = _local(now)
+    local = site_time.local(now)
     morning = local.replace(hour=_MORNING_HOUR, minute=0, second=0, microsecond=0)
     while morning.astimezone(UTC) - now < _AT_LEAST:
         morning += timedelta(
@@ -195,10 +191,12 @@ def _morning(now: datetime) -> datetime:
 def _ticks(window: _Window) -> list[Tick]:
     hours = (window.ends - window.begins) / timedelta(hours=1)
     step = next(each for each in _STEPS if hours / each <= _MOST_TICKS)
-    at = window.begins.replace(minute=0, second=0, microsecond=0)
+    # Full hours of the site's clock: they are not full ones of UTC in India.
+    first = site_time.local(window.begins).replace(minute=0, second=0, microsecond=0)
+    at = first.astimezone(UTC)
     ticks = []
     while (at := at + timedelta(hours=1)) < window.ends:
-        local, left = _local(at), window.percent(at)
+        local, left = site_time.local(at), window.percent(at)
         if local.minute == 0 and local.hour % step == 0 and left < _LAST_LABEL:
             is_midnight = local.hour == 0
             ticks.append(

@@ -76,6 +76,7 @@ def test_the_machines_zone_is_followed_when_it_is_set_anew(
     link, noon = tmp_path / "localtime", datetime(2026, 12, 1, 12, tzinfo=UTC)
     monkeypatch.setattr(settings, "_LOCAL_TIME", link)
     monkeypatch.delenv("ETUDE_TIME_ZONE", raising=False)
+    monkeypatch.delenv("TZ", raising=False)
     hours = []
     for name in ("Berlin", "Tokyo", "Berlin"):
         file = tmp_path / name
@@ -87,3 +88,18 @@ def test_the_machines_zone_is_followed_when_it_is_set_anew(
         link.symlink_to(file)
         hours.append(noon.astimezone(settings.load().zone()).hour)
     assert hours == [13, 21, 13]
+
+
+def test_a_process_may_have_a_zone_of_its_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`TZ`, in the forms that the C library knows; the setting goes before it."""
+    noon = datetime(2026, 12, 1, 12, tzinfo=UTC)
+    monkeypatch.delenv("ETUDE_TIME_ZONE", raising=False)
+    file = tmp_path / "Tokyo"
+    file.write_bytes(files_of("tzdata.zoneinfo").joinpath("Asia/Tokyo").read_bytes())
+    for told, hour in (("Europe/Berlin", 13), (":Asia/Tokyo", 21), ("", 12), (f":{file}", 21)):
+        monkeypatch.setenv("TZ", told)
+        assert noon.astimezone(settings.load().zone()).hour == hour
+    monkeypatch.setenv("ETUDE_TIME_ZONE", "Europe/Berlin")
+    assert noon.astimezone(settings.load().zone()).hour == 13

@@ -9,6 +9,7 @@ from sqlalchemy import update
 from sqlalchemy.orm import Session
 from starlette.testclient import TestClient
 
+from app.core import settings, site_time
 from app.core.models import Attempt, Job, JobStatus, Role, Worker
 from app.jobs import queue_view
 from app.web.queue import timeline
@@ -121,14 +122,20 @@ def test_a_job_of_which_nobody_knows_the_end_fills_its_row(db: Session) -> None:
     assert (bar.left, bar.width, bar.words) == (0, 100, "Endless")
 
 
+@pytest.mark.parametrize("zone", ["UTC", "Asia/Kolkata"])
 @pytest.mark.parametrize("hour", range(24))
-def test_the_picture_ends_on_a_morning_and_its_hours_have_room(hour: int) -> None:
+def test_the_picture_ends_on_a_morning_and_its_hours_have_room(
+    hour: int, zone: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ETUDE_TIME_ZONE", zone)
+    settings.get.cache_clear()
     now = NOON.replace(hour=hour, minute=17)
     ends = timeline._morning(now)
-    assert timeline._local(ends).strftime("%H:%M") == "08:00"
+    assert site_time.local(ends).strftime("%H:%M") == "08:00"
     assert timedelta(hours=10) <= ends - now < timedelta(hours=34)
     ticks = timeline._ticks(timeline._Window(now, ends))
     assert 1 <= len(ticks) <= 7
     lefts = [tick.left for tick in ticks]
     assert lefts == sorted(lefts)
     assert all(after - before > 8 for before, after in itertools.pairwise(lefts))
+    settings.get.cache_clear()
