@@ -5,6 +5,7 @@ page says so to everybody. What is kept so goes when a conversation of that age 
 """
 
 import datetime as dt
+import math
 from dataclasses import dataclass
 
 from sqlalchemy import delete, func, select
@@ -208,7 +209,7 @@ def _too_often(adapter: Adapter) -> TooMany:
         f"You have asked “{adapter.name}” {adapter.asks_per_day} times today, which is as often "
         "as its owner allows. Please go on tomorrow."
     )
-    error.retry_seconds = _seconds_left_today()
+    error.retry_seconds = seconds_left_today(dt.datetime.now(dt.UTC))
     return error
 
 
@@ -342,10 +343,10 @@ def _storable(text: str) -> str:
     return text.replace("\0", "\ufffd").encode("utf-8", "replace").decode()
 
 
-def _seconds_left_today() -> int:
-    now = dt.datetime.now(settings.get().zone())
-    tomorrow = dt.datetime.combine(now.date() + dt.timedelta(days=1), dt.time(), now.tzinfo)
-    return max(1, int((tomorrow - now).total_seconds()))
+def seconds_left_today(now: dt.datetime) -> int:
+    """Return after how many seconds it is tomorrow on the site's clock."""
+    tomorrow = site_time.day_after(now, settings.get().zone())
+    return math.ceil((tomorrow - now).total_seconds())
 
 
 def _today() -> dt.date:

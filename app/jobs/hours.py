@@ -7,13 +7,14 @@ what closes in it closes with the second. Two moments are never subtracted by th
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import UTC, date, datetime, time, timedelta, tzinfo
+from datetime import UTC, datetime, time, timedelta
+
+from app.core.site_time import instant
 
 _SATURDAY = 5
 _DAY = timedelta(days=1)
 # In a week every day of it comes; and one more each side for hours over midnight.
 _DAYS_AHEAD = 9
-_SECOND = timedelta(seconds=1)
 
 _Span = tuple[datetime, datetime]
 
@@ -71,32 +72,6 @@ class OpeningHours:
                     yield instant(day, time(0), zone), instant(day + _DAY, time(0), zone)
             elif self.opens is None or self.closes is None:
                 yield instant(day, time(0), zone), instant(day + _DAY, time(0), zone)
-
-
-def instant(day: date, at: time, zone: tzinfo, *, is_last: bool = False) -> datetime:
-    """Return the moment, in UTC, at which a wall clock shows a time.
-
-    Args:
-        is_last: Of an hour that comes twice the second time is meant, else the first.
-    """
-    naive = datetime.combine(day, at)
-    early, late = (naive.replace(tzinfo=zone, fold=fold).astimezone(UTC) for fold in (0, 1))
-    if early <= late:
-        return late if is_last else early
-    # The hour is missing: by the offset of before it comes later than by that of after, and the
-    # clock was put forward in between (PEP 495).
-    return _change(late, early, zone)
-
-
-def _change(low: datetime, high: datetime, zone: tzinfo) -> datetime:
-    before = low.astimezone(zone).utcoffset()
-    while high - low > _SECOND:
-        middle = low + (high - low) / 2
-        if middle.astimezone(zone).utcoffset() == before:
-            low = middle
-        else:
-            high = middle
-    return high.replace(microsecond=0)
 
 
 def _joined(spans: Iterator[_Span]) -> list[_Span]:

@@ -35,7 +35,8 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime, time, timedelta, tzinfo
 from typing import Literal
 
-from app.jobs.hours import OpeningHours, instant
+from app.core.site_time import instant
+from app.jobs.hours import OpeningHours
 
 # Charged for a running job of which nobody can say how long it takes.
 UNKNOWN_SECONDS = 3600.0

@@ -3,13 +3,13 @@
 import re
 import signal
 import time as clocks
-from datetime import datetime, time, timedelta
+from datetime import UTC, datetime, time, timedelta, tzinfo
 from pathlib import Path
 
 import structlog
 from sqlalchemy.exc import SQLAlchemyError
 
-from app.core import beats, settings
+from app.core import beats, settings, site_time
 from app.ops.backup.take import NAME, take
 
 # Short pieces, so that a machine which slept through the night notices.
@@ -47,18 +47,19 @@ def run(chosen: settings.Settings) -> None:
 def _run(chosen: settings.Settings, at: time) -> None:
     folder = chosen.backup_dir.expanduser().absolute()
     _require_folder(folder)
-    due = first_due(datetime.now(chosen.zone()), at, _newest(folder))
-    _log.info("backup.planned", at=due.isoformat(timespec="minutes"), folder=str(folder))
+    due = first_due(datetime.now(UTC), at, chosen.zone(), _newest(folder))
+    planned = due.astimezone(chosen.zone()).isoformat(timespec="minutes")
+    _log.info("backup.planned", at=planned, folder=str(folder))
     is_well = True
     while True:
         if is_well:
             beats.tell()
-        now = datetime.now(chosen.zone())
+        now = datetime.now(UTC)
         if now < due:
             clocks.sleep(min(_LOOK_SECONDS, (due - now).total_seconds()))
             continue
         is_well = take_one(folder, chosen.backup_keep)
-        due = next_night(now, at) if is_well else now + _RETRY
+        due = next_night(now, at, chosen.zone()) if is_well else now + _RETRY
 
 
 def take_one(folder: Path, keep: int) -> bool:
@@ -91,20 +92,26 @@ def prune(folder: Path, keep: int) -> list[Path]:
     return old
 
 
-def next_night(now: datetime, at: time) -> datetime:
-    """Return when it is that time of day next, in the zone of `now`."""
-    today = now.replace(
-        hour=at.hour, minute=at.minute, second=at.second, microsecond=0, fold=now.fold
-    )
+def next_night(now: datetime, at: time, zone: tzinfo) -> datetime:
+    """Return when, in UTC, it is that time of day next in a zone, once a night.
+
+    Where the clocks go back over it, it is due the first time; where they skip it, as they do so.
+
+    Args:
+        now: In UTC, as all that is reckoned with here.
+    """
+    day = now.astimezone(zone).date()
     # By the calendar: a night with a change of the clocks has 23 or 25 hours.
-    return today if today > now else today + timedelta(days=1)
+    while (due := site_time.instant(day, at, zone)) <= now:
+        day += timedelta(days=1)
+    return due
 
 
-def first_due(now: datetime, at: time, newest: datetime | None) -> datetime:
+def first_due(now: datetime, at: time, zone: tzinfo, newest: datetime | None) -> datetime:
     """Return when the first backup after a start is due: at once where a night was missed."""
     if newest is not None and now - newest > timedelta(hours=25):
         return now
-    return next_night(now, at)
+    return next_night(now, at, zone)
 
 
 def _newest(folder: Path) -> datetime | None:

@@ -1,10 +1,13 @@
 """Who may ask an adapter, how often, and what is kept of it."""
 
+from datetime import UTC, datetime, timedelta
+
 import pytest
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from app.adapters import sharing
+from app.core import settings
 from app.core.errors import Forbidden, Invalid, NotFound, TooMany
 from app.core.models import Adapter, AuditEvent, KeptQuestion, Notice, Release, Role, User
 from tests.factories import make_adapter, make_department, make_job, make_user
@@ -158,3 +161,24 @@ def test_decisions_are_audited_without_texts(db: Session, owner: User, adapter: 
     events = list(db.scalars(select(AuditEvent).order_by(AuditEvent.id.desc()).limit(2)))
     assert [event.action for event in events] == ["adapter.withdraw", "adapter.release"]
     assert "visiting" not in str(events[1].detail)
+
+
+@pytest.mark.parametrize(
+    ("now", "hours"),
+    [
+        # 01:00 in Berlin, before the clocks go forward, before they go back, and on other days.
+        (datetime(2027, 3, 28, 0, tzinfo=UTC), 22),
+        (datetime(2026, 10, 24, 23, tzinfo=UTC), 24),
+        (datetime(2026, 10, 25, 1, 30, tzinfo=UTC), 21.5),  # 02:30 for the second time
+        (datetime(2026, 12, 2, 0, tzinfo=UTC), 23),
+    ],
+)
+def test_tomorrow_begins_when_it_does_where_the_clocks_change(
+    now: datetime, hours: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ETUDE_TIME_ZONE", "Europe/Berlin")
+    settings.get.cache_clear()
+    assert sharing.seconds_left_today(now) == hours * 3600
+    # Whoever comes back then is not refused for a part of a second.
+    assert sharing.seconds_left_today(now + timedelta(seconds=0.5)) == hours * 3600
+    settings.get.cache_clear()

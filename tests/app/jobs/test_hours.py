@@ -7,9 +7,10 @@ from zoneinfo import ZoneInfo
 import pytest
 
 from app.core import settings
+from app.core.site_time import instant
 from app.jobs import forecast, moments
 from app.jobs.forecast import DurationRange, Machine, Times, Waiting
-from app.jobs.hours import OpeningHours, instant
+from app.jobs.hours import OpeningHours
 from app.jobs.scheduling import Offer, Rule, Standing, Standings
 
 BERLIN = ZoneInfo("Europe/Berlin")
