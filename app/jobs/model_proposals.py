@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from app.base_models.catalog import Entry
+from app.core.sentences import counted, size
 from app.jobs import plans, progress
 from app.training.config import PRESETS, TrainConfig
 from app.training.plan.choose import Plan
@@ -38,6 +39,7 @@ class Offer:
     is_here: bool
     fits: list[tuple[DeviceInfo, Fits]]  # on each number of devices
     plan: Plan | None  # on the fewest that hold it; None: nobody knows the devices yet
+    device: DeviceInfo | None  # that the plan is for
     words_per_second: float | None  # one answer; None on a GPU, where it was not measured
 
 
@@ -66,13 +68,17 @@ def offers(
 
 
 def propose(
-    found: Sequence[Offer], language: str | None, language_name: str = ""
+    found: Sequence[Offer],
+    language: str | None,
+    language_name: str = "",
+    histogram: LengthHistogram | None = None,
 ) -> Proposal | None:
     """Choose one; nothing where none fits.
 
     Args:
         language: The data's, an ISO 639-1 code; None where nobody could tell.
         language_name: What people call it.
+        histogram: How long the data's examples are; None where no data is chosen.
     """
     fitting = [
         offer
@@ -80,23 +86,40 @@ def propose(
         if offer.plan
         and offer.plan.fits == "yes"
         and offer.plan.seconds <= NIGHT_SECONDS
-        and not offer.entry.gated  # what needs an account elsewhere is no first proposal
+        # What needs an account elsewhere is no first proposal.
+        and (offer.is_here or not offer.entry.gated)
     ]
     speaking = [o for o in fitting if language is None or o.entry.speaks(language)]
     if not speaking:
         return None
     best = max(speaking, key=lambda offer: offer.entry.parameters)
-    assert best.plan is not None
-    takes = progress.duration(best.plan.seconds)
-    if language is None:
-        reason = f"It is the largest that fits here and is trained within a night ({takes})."
-    else:
-        spoken = language_name or language
-        reason = (
-            f"It is the largest that fits here, knows the data's language ({spoken}) and is "
-            f"trained within a night ({takes})."
-        )
-    return Proposal(best, reason)
+    return Proposal(best, _reason(best, language_name or language, histogram))
+
+
+def _reason(offer: Offer, spoken: str | None, histogram: LengthHistogram | None) -> str:
+    assert offer.plan is not None
+    assert offer.device is not None
+    largest = "is the largest that fits here and is trained within a night."
+    reason = f"It {largest}"
+    if spoken:
+        reason = f"Of those that know the data's language ({spoken}) it {largest}"
+    memory = f"{size(offer.plan.peak_bytes)} of {size(offer.device.free_bytes)} of memory"
+    takes = progress.duration(offer.plan.seconds)
+    if histogram is None:
+        return f"{reason} To practise 1,000 short questions and answers takes {takes} and {memory}."
+    words = max(1, _round(histogram.mean_tokens / _TOKENS_A_WORD))
+    needs = counted(
+        histogram.num_train,
+        "To practise your example of about {words} words takes",
+        "To practise your {n} examples of about {words} words each takes",
+        words=f"{words:,}",
+    )
+    return f"{reason} {needs} {takes} and {memory}."
+
+
+def _round(number: float) -> int:
+    """Write no more figures than are known: two."""
+    return int(float(f"{number:.2g}"))
 
 
 def _offer(
@@ -113,7 +136,8 @@ def _offer(
         for info in quiet
     ]
     known = [(info, plan) for info, plan in each if plan is not None]
-    plan = next((plan for _, plan in known if plan.fits != "no"), known[-1][1] if known else None)
+    holds = (one for one in known if one[1].fits != "no")
+    device, plan = next(holds, known[-1] if known else (None, None))
     has_gpu = any(info.kind == "cuda" for info in on)
     rate = _READ_BYTES_PER_SECOND / (entry.parameters * _BYTES_A_WEIGHT) / _TOKENS_A_WORD
     return Offer(
@@ -121,5 +145,6 @@ def _offer(
         is_here=is_here,
         fits=[(info, plan.fits) for info, plan in known],
         plan=plan,
+        device=device,
         words_per_second=None if has_gpu or not on else rate,
     )

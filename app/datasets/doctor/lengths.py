@@ -66,11 +66,19 @@ class Lengths:
         return np.array(self._indices, np.int32)[order].tobytes()
 
     def bars(self) -> dict[str, list[int]]:
-        """Count questions and answers by length; a number for each of BARS, and one beyond."""
+        """Count questions, answers and whole examples by length.
+
+        Returns:
+            For each of them a number for each of BARS, and one beyond.
+        """
         edges = [-1, *BARS, 2**31]
         return {
             name: np.histogram(np.array(lengths), np.array(edges) + 1)[0].tolist()
-            for name, lengths in (("question", self._asked), ("answer", self._answered))
+            for name, lengths in (
+                ("question", self._asked),
+                ("answer", self._answered),
+                ("whole", self._whole),
+            )
             if any(lengths)
         }
 

@@ -22,7 +22,7 @@ class Report(BaseModel):
     """
 
     num_examples: int
-    # Examples by length in characters, for questions and answers; see BARS.
+    # Examples by length in characters, for questions, answers and all that is said; see BARS.
     bars: dict[str, list[int]] = {}
     # Answers by language, those that are long enough to tell.
     languages: dict[str, int] = {}
@@ -32,6 +32,11 @@ class Report(BaseModel):
     # What was not looked at, as sentences.
     notes: list[str] = []
     seconds: float = 0
+
+    @property
+    def language(self) -> str:
+        """Return what most answers are written in, as it is called; empty where nobody can tell."""
+        return max(self.languages, key=lambda one: self.languages[one], default="")
 
 
 def bars_of(counts: dict[str, list[int]]) -> list[dict[str, Any]]:

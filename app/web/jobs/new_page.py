@@ -21,7 +21,7 @@ from app.core.models import (
     User,
     VersionStatus,
 )
-from app.datasets import examples, fits, parts, versions
+from app.datasets import examples, fits, lengths, parts, versions
 from app.datasets import states as data_states
 from app.datasets.doctor import checks, language_names
 from app.jobs import afterwards, energy, model_proposals, plans, progress
@@ -99,6 +99,19 @@ class Start:
 
 
 @dataclass(frozen=True)
+class ModelProposal:
+    """The starting model of the catalogue that suits the data and the machine."""
+
+    label: str  # as it is called here, where it is
+    reason: str
+    model: BaseModel | None  # where it is here, or on its way
+
+    @property
+    def is_ready(self) -> bool:
+        return self.model is not None and self.model.status is ModelStatus.READY
+
+
+@dataclass(frozen=True)
 class NewJobPage:
     """The form as it was filled in, with what there is to choose from."""
 
@@ -111,7 +124,7 @@ class NewJobPage:
     start: Start | None
     # How each stands, and whether it fits.
     models: list[tuple[BaseModel, model_states.Standing, Literal["yes", "tight", "no"] | None]]
-    proposal: str  # which one to take for the chosen data, where one of the catalogue is better
+    proposal: ModelProposal | None  # which one to take for the chosen data
     presets: list[Preset]
     fields: list[SettingField]
     pairs: Pairs
@@ -147,10 +160,6 @@ def new_job_page(
         # The newest that may be learned from.
         first = next((one for one in choices if stands[one.id].may_learn), choices[0])
         form.version_id = str(first.id)
-    # Where none is ready yet, a job may wait for one that is on its way.
-    ready = [model for model in models if model.status is ModelStatus.READY] or models
-    if not form.base_model_id and ready:
-        form.base_model_id = str(ready[0].id)
     chosen_version = next((one for one in choices if str(one.id) == form.version_id), None)
     if chosen_version is not None:
         db.refresh(chosen_version)  # all of it is looked at below
@@ -160,6 +169,13 @@ def new_job_page(
     if asked.has_pairs:  # as the page offers it, so that its estimate is of that
         form.changes.setdefault("objective", "dpo")
     devices = plans.devices(db)
+    proposal = None if start else _proposal(db, form, chosen_version, models, devices)
+    # Where none is ready yet, a job may wait for one that is on its way.
+    ready = [model for model in models if model.status is ModelStatus.READY] or models
+    if not form.base_model_id and proposal and proposal.model and proposal.is_ready:
+        form.base_model_id = str(proposal.model.id)
+    elif not form.base_model_id and ready:
+        form.base_model_id = str(ready[0].id)
     return NewJobPage(
         form=form,
         errors=wrong,
@@ -169,7 +185,7 @@ def new_job_page(
         stands=stands,
         start=start,
         models=[(model, model_states.of(model), plans.fits(model, devices)) for model in models],
-        proposal="" if start else _proposal(chosen_version, models, devices, db),
+        proposal=proposal,
         presets=list(PRESETS.values()),
         fields=[
             field
@@ -307,21 +323,28 @@ def chosen_model(db: Session, form: JobForm) -> BaseModel | None:
 
 
 def _proposal(
+    db: Session,
+    form: JobForm,
     version: DatasetVersion | None,
     models: list[BaseModel],
     devices: list[DeviceInfo],
-    db: Session,
-) -> str:
-    """Say which model of the catalogue suits the data and this machine, unless it is here."""
-    if version is None or version.status is not VersionStatus.READY:
-        return ""
+) -> ModelProposal | None:
+    """Choose a model of the catalogue, once it is known how long the data's examples are."""
+    config, _ = form.config(None)
+    if config is None or version is None or version.status is not VersionStatus.READY:
+        return None
     report = checks.report_of(checks.of(db, version))
-    languages = report.languages if report else {}
-    spoken = max(languages, key=lambda one: languages[one]) if languages else ""
-    here = frozenset(model.name for model in models)
-    rows = model_proposals.THOUSAND_ROWS.of_so_many(version.num_train, version.num_validation)
-    found = model_proposals.offers(catalog.entries(), here, devices, rows)
-    proposal = model_proposals.propose(found, language_names.code_of(spoken), spoken)
-    if proposal is None or proposal.offer.is_here:
-        return ""
-    return f"For this data we would take {proposal.offer.entry.label}. {proposal.reason}"
+    histogram = lengths.known(db, version, report)
+    if histogram is None:
+        return None
+    by_name = {model.name: model for model in models}
+    found = model_proposals.offers(
+        catalog.entries(), frozenset(by_name), devices, histogram, config
+    )
+    spoken = report.language if report else ""
+    proposal = model_proposals.propose(found, language_names.code_of(spoken), spoken, histogram)
+    if proposal is None:
+        return None
+    entry = proposal.offer.entry
+    model = by_name.get(entry.name)
+    return ModelProposal(model.label if model else entry.label, proposal.reason, model)

@@ -11,6 +11,7 @@ from app.base_models import registry as base_models
 from app.core.errors import Invalid
 from app.core.models import BaseModel
 from app.datasets import lengths
+from app.datasets.doctor.report import Report
 from tests.factories import make_base_model, make_dataset_version
 
 TEMPLATE = (
@@ -65,3 +66,25 @@ def test_a_template_that_refuses_the_examples_is_told(db: Session) -> None:
     with pytest.raises(Invalid, match=r"tiny cannot take these examples: .*Only rhymes") as caught:
         lengths.histogram(db, make_dataset_version(db), model)
     assert caught.value.field == "base_model_id"
+
+
+def test_how_long_examples_are_is_known_without_reading_them(db: Session) -> None:
+    version = make_dataset_version(db, num_train=90, num_validation=10)
+    assert lengths.known(db, version, None) is None
+    bars = {"question": [100] + [0] * 11, "answer": [0] * 6 + [50, 50] + [0] * 4}
+    report = Report(num_examples=100, bars=bars, languages={"German": 3, "English": 1})
+    assert report.language == "German"
+    apart = lengths.known(db, version, report)
+    assert apart is not None
+    # 18.75 letters asked and 1,200 or 2,400 answered, of 0.28 tokens each, and the template's 20.
+    assert apart.mean_tokens == pytest.approx(20 + 0.28 * 1818.75, rel=0.01)
+    assert (apart.num_train, apart.num_validation) == (90, 10)
+    report.bars["whole"] = [0] * 11 + [100]
+    whole = lengths.known(db, version, report)
+    assert whole is not None and whole.mean_tokens > 5 * apart.mean_tokens
+    report.languages = {"Chinese": 1}
+    signs = lengths.known(db, version, report)
+    assert signs is not None and signs.mean_tokens > 2 * whole.mean_tokens
+    counted = lengths.histogram(db, version, byte_model(db))
+    assert lengths.known(db, version, report) == counted
+    assert lengths.known(db, version, Report(num_examples=0)) == counted

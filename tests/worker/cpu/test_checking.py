@@ -167,7 +167,7 @@ def test_each_kind_of_damage_is_found_where_it_is_and_nowhere_else(db: Session) 
     report = checks.report_of(kept)
     assert kept is not None and report is not None
     assert report.languages["English"] > 20
-    assert sum(report.bars["answer"]) == len(rows)
+    assert sum(report.bars["answer"]) == sum(report.bars["whole"]) == len(rows)
     assert report.notes == [
         "What would be cut off was not counted, since no starting model was ready."
     ]

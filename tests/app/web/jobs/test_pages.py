@@ -5,6 +5,7 @@ import json
 import re
 import zipfile
 from datetime import UTC, datetime
+from html import unescape
 from typing import Any
 
 import pytest
@@ -16,6 +17,8 @@ from app.base_models import catalog
 from app.core.models import (
     Adapter,
     BaseModel,
+    CheckStatus,
+    DatasetCheck,
     Desired,
     ExampleKind,
     Job,
@@ -27,6 +30,7 @@ from app.core.models import (
     User,
     Worker,
 )
+from app.datasets.doctor.report import Report
 from app.training.config import PRESETS, proposed_learning_rate
 from app.training.plan.machine import DeviceInfo
 from app.web.jobs import new_page
@@ -54,23 +58,63 @@ def test_a_new_job_proposes_a_model_of_the_catalogue(
     client: TestClient, db: Session, owner: User
 ) -> None:
     version = make_dataset_version(db, user=owner, num_train=900, num_validation=50, num_test=50)
-    make_base_model(db)
+    first = make_base_model(db)
     address = f"/jobs/new?version={version.id}"
     sign_in(client, db, owner)
-    assert "we would take" not in client.get(address).text, "nobody knows the machine yet"
+    add_cpu(db)
+    assert "we would take" not in client.get(address).text, "nobody knows how long they are"
+    bars = {"whole": [0, 0, 0, 500, 500] + [0] * 7}
+    report = Report(num_examples=1000, bars=bars, languages={"German": 900, "English": 100})
+    check = DatasetCheck(version_id=version.id, status=CheckStatus.DONE, report=report.model_dump())
+    db.add(check)
+    db.commit()
+    short = proposed(client.get(address).text)
+    assert "not here yet" in short and "know the data's language (German)" in short
+    assert "your 900 examples of about 59 words each takes about" in short
+    assert re.search(r" h.* and [\d.]+ GB of 12.0 GB of memory", short)
+    report.bars["whole"] = [0] * 8 + [1000] + [0] * 3
+    check.report = report.model_dump()
+    db.commit()
+    long = proposed(client.get(address).text)
+    assert "about 970 words each" in long
+    small, large = entry_of(long), entry_of(short)
+    assert small.parameters < large.parameters, "such a job would take days with the larger one"
+
+    taken = make_base_model(db, name=small.name, status=ModelStatus.WAITING)
+    page = client.get(address).text
+    assert "still being imported" in proposed(page)
+    assert f'value="{first.id}" checked' in page, "the other one is ready"
+    taken.status = ModelStatus.READY
+    db.commit()
+    page = client.get(address).text
+    assert ", which is here." in proposed(page)
+    assert f'value="{taken.id}" checked' in page
+    assert f'value="{first.id}" checked' in client.get(f"{address}&base_model={first.id}").text
+    job = make_job(db, user=owner, version=version, base_model=first)
+    assert f'value="{first.id}" checked' in client.get(f"/jobs/new?copy_of={job.id}").text
+    sent = {"version_id": str(version.id), "base_model_id": str(first.id), "preset": "balanced"}
+    page = client.post("/jobs/new/estimate", data=sent).text
+    assert f'value="{first.id}" checked' in page and "we would take" in page
+
+
+def add_cpu(db: Session) -> None:
     cpu = DeviceInfo(free_bytes=12 * 10**9, total_bytes=16 * 10**9, num_cores=4)
     db.add(
         Worker(id="gpu-0@here", queue="gpu", host="here", boot_id="b", devices=["cpu"],
                version="1", hardware=cpu.model_dump())
     )  # fmt: skip
     db.commit()
-    said = re.search(r"For this data we would take ([^<]*)\.", client.get(address).text)
-    assert said is not None
-    label = said[1].partition(". ")[0]
-    entry = next(one for one in catalog.entries() if one.label == label)
-    make_base_model(db, name=entry.name)
-    db.commit()
-    assert "we would take" not in client.get(address).text, "it is here now"
+
+
+def proposed(page: str) -> str:
+    found = re.search(r'<p class="soft" id="proposal">(.*?)</p>', page, re.DOTALL)
+    assert found is not None
+    return unescape(" ".join(found[1].split()))
+
+
+def entry_of(sentence: str) -> catalog.Entry:
+    label = sentence.removeprefix("For this data we would take ").partition(". ")[0]
+    return next(one for one in catalog.entries() if one.label == label)
 
 
 # --- one job -------------------------------------------------------------------------------
