@@ -1,8 +1,8 @@
 """What a job is expected to need, by the devices that workers have said they have.
 
 On a machine with several GPUs each has a worker of its own, and one more worker has all of them
-(app/ops/up.py). A job is planned for one device; only what does not fit there is planned for
-several.
+(app/ops/up.py). A job is planned for one device, the smallest GPU that holds it; only what fits
+none is planned for several, and for a CPU where no GPU will do.
 """
 
 import statistics
@@ -44,21 +44,29 @@ _TYPICAL = LengthHistogram(
 
 @read_once
 def devices(db: Session) -> list[DeviceInfo]:
-    """Return what a job may be trained on: of each number of devices the worker seen last."""
+    """Return what a job may be trained on, in the order in which it is tried.
+
+    Of each kind of device, and each number of them, the worker seen last stands for all.
+    """
     trains = exists().where(Job.status == JobStatus.RUNNING, Job.worker_id == Worker.id)
     rows = db.execute(
         select(Worker.hardware, Worker.readings, Worker.last_seen, trains.label("trains"))
         .where(Worker.queue == "gpu", Worker.hardware.is_not(None))
         .order_by(Worker.last_seen.desc())
     ).all()
-    by_number: dict[int, DeviceInfo] = {}
+    found: dict[tuple[str, str, int], DeviceInfo] = {}
     for row in rows:
         # Without any that is heard of, the last one that was; a site may be switched off.
         if rows[0].last_seen - row.last_seen < WORKER_SILENCE:
             info = DeviceInfo.model_validate(row.hardware)
             load = _others_load(info, row.readings, row.trains)
-            by_number.setdefault(info.num_devices, info.model_copy(update={"load": load}))
-    return [by_number[number] for number in sorted(by_number)]
+            alike = (info.kind, info.name, info.num_devices)
+            found.setdefault(alike, info.model_copy(update={"load": load}))
+    return sorted(found.values(), key=_order)
+
+
+def _order(info: DeviceInfo) -> tuple[bool, int, int, str]:
+    return info.kind == "cpu", info.num_devices, info.total_bytes or info.free_bytes, info.name
 
 
 def _others_load(info: DeviceInfo, readings: Json | None, trains: bool) -> float:
@@ -97,8 +105,11 @@ def _correction(db: Session, base_model: BaseModel, config: TrainConfig, name: s
 
 
 def device_of(plan: Plan, on: Sequence[DeviceInfo]) -> DeviceInfo:
-    """Return what a plan was made for: a model that one device holds needs no second."""
-    return on[-1] if plan.strategy == "fsdp" else on[0]
+    """Return what a plan was made for; of one that is gone, or an older plan, the likeliest."""
+    for info in on:
+        if (info.name, info.num_devices) == (plan.device, plan.num_devices):
+            return info
+    return max(on, key=lambda info: info.num_devices) if plan.strategy == "fsdp" else on[0]
 
 
 def predict(

@@ -45,6 +45,8 @@ class Plan(BaseModel):
     peak_bytes: int  # on each device
     seconds: float
     tokens_per_second: float
+    device: str = ""  # that it was made for, by its name; empty: an older plan
+    num_devices: int = 1
     fits: Literal["yes", "tight", "no"]
     reasons: list[str]
     # Without what else the machine does, and before like jobs corrected it; 0: an older plan.
@@ -165,6 +167,8 @@ def _predict(
         seconds=speed.job_seconds(shape, histogram, config, device, per_token),
         tokens_per_second=1 / per_token,
         plain_tokens_per_second=1 / (per_token * device.share),
+        device=device.name,
+        num_devices=device.num_devices,
         fits="yes" if share <= 0.85 else "tight" if share <= 1 else "no",
         reasons=[],
     )

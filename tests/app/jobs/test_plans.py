@@ -105,3 +105,39 @@ def finish(db: Session, model: BaseModel, plain: float) -> Job:
         )
     )
     return job
+
+
+def test_devices_of_several_kinds_are_kept_apart(db: Session) -> None:
+    gib = 2**30
+    for worker_id, kind, name, free, number in (
+        ("gpu-0@one", "cuda", "NVIDIA H100", 70, 1),
+        ("gpu-1@one", "cuda", "NVIDIA H100", 78, 1),
+        ("gpu-0@two", "cuda", "NVIDIA L4", 20, 1),
+        ("gpu-all@two", "cuda", "NVIDIA L4", 20, 2),
+        ("gpu-0@three", "cpu", "a CPU", 900, 1),
+    ):
+        info = DeviceInfo.model_validate(
+            {"kind": kind, "name": name, "free_bytes": free * gib, "num_devices": number}
+        )
+        db.add(
+            Worker(id=worker_id, queue="gpu", host="here", boot_id="b", devices=[], version="1",
+                   hardware=info.model_dump(), last_seen=datetime.now(UTC))
+        )  # fmt: skip
+        db.flush()
+    on = plans.devices(db)
+    assert [(info.name, info.num_devices) for info in on] == [
+        ("NVIDIA L4", 1), ("NVIDIA H100", 1), ("NVIDIA L4", 2), ("a CPU", 1)
+    ]  # fmt: skip
+    small, large = (
+        plans.plan_for(shape, number, plans._TYPICAL, TrainConfig(), on)
+        for shape, number in (
+            (LLAMA, 150_000),
+            (LLAMA | {"hidden_size": 8192, "num_hidden_layers": 80, "num_attention_heads": 64,
+                      "intermediate_size": 28672}, 70_000_000_000),
+        )
+    )  # fmt: skip
+    assert small and large
+    assert plans.device_of(small, on).name == "NVIDIA L4"
+    assert plans.device_of(large, on).name == "NVIDIA H100"
+    older = small.model_copy(update={"device": ""})
+    assert plans.device_of(older, on) == on[0]

@@ -253,8 +253,10 @@ def test_a_model_that_one_device_holds_is_planned_for_one(db: Session) -> None:
         worker.last_seen = now - timedelta(seconds=age)
         db.add(worker)
     db.commit()
-    one, both = plans.devices(db)
-    assert (one.name, both.name) == ("GPU of gpu-1", "GPU of gpu-all")
+    one, other, both = plans.devices(db)
+    assert [info.name for info in (one, other, both)] == [
+        "GPU of gpu-1", "GPU of gpu-0", "GPU of gpu-all"
+    ]  # fmt: skip
     user = make_user(db)
     version = make_dataset_version(db, user=user)
     shape = {
@@ -276,6 +278,7 @@ def test_a_model_that_one_device_holds_is_planned_for_one(db: Session) -> None:
         )  # fmt: skip
 
     assert create(small).needs_devices == 1
+    db.delete(db.get_one(Worker, "gpu-0@here"))  # whose one device holds it, too
     wide = create(large)
     assert wide.needs_devices == 2
     assert wide.plan is not None and wide.plan["strategy"] == "fsdp"
