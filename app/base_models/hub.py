@@ -10,9 +10,11 @@ import shutil
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import BinaryIO
 
+from app.base_models import weight_files
 from app.core import plain_errors
 
 TOKENIZER_FILES = (
@@ -24,7 +26,7 @@ TOKENIZER_FILES = (
 LICENCE_FILES = ("LICENSE", "LICENSE.txt", "LICENSE.md", "LICENCE", "NOTICE")
 # Of a packed folder: a line for each file, its SHA-256 in hexadecimal, two spaces, its name.
 SUMS_FILE = "SHA256SUMS"
-_WANTED = ("*.safetensors", "*.safetensors.index.json", "config.json", "README.md")
+_BESIDE = (weight_files.INDEX, "config.json", "README.md", *TOKENIZER_FILES, *LICENCE_FILES)
 _SUM = re.compile(r"([0-9a-f]{64})  ([^/\0\n]{1,255})")
 _BLOCK_BYTES = 2**20
 
@@ -67,6 +69,7 @@ def fetch(
 
     Raises:
         NotFetched: the hub cannot be reached, has no such model, or wants a token.
+        NotNamed: which of its files hold the weights cannot be told.
     """
     import httpx2
     from huggingface_hub import HfApi, snapshot_download
@@ -74,19 +77,19 @@ def fetch(
 
     try:
         found = HfApi(token=token or False).model_info(repo, revision=revision, files_metadata=True)
-        files = found.siblings or []
-        ask_for_room(sum(f.size or 0 for f in files if f.rfilename.endswith(".safetensors")))
+        files = {file.rfilename: file for file in found.siblings or []}
         commit = found.sha or revision
-        snapshot_download(
-            repo,
-            revision=commit,
-            local_dir=folder,
-            allow_patterns=[*_WANTED, *TOKENIZER_FILES, *LICENCE_FILES],
-            token=token or False,
+        download = partial(
+            snapshot_download, repo, revision=commit, local_dir=folder, token=token or False
         )
+        if weight_files.INDEX in files:
+            download(allow_patterns=[weight_files.INDEX])
+        weights = weight_files.pick(files.keys(), (folder / weight_files.INDEX).read_bytes)
+        ask_for_room(sum(files[name].size or 0 for name in weights))
+        download(allow_patterns=[*weights, *_BESIDE])
         # Its library compares sizes alone.
-        for file in files:
-            digest, name = file.lfs.sha256 if file.lfs else None, file.rfilename
+        for name, file in files.items():
+            digest = file.lfs.sha256 if file.lfs else None
             if digest is not None and (folder / name).is_file():
                 _require_hash(folder / name, digest, repo)
     except GatedRepoError:
@@ -108,7 +111,7 @@ def pack(repo: str, revision: str | None, folder: Path, token: str) -> Packed:
     """Fetch a model into a folder that can be carried, with the hash of each file beside them.
 
     Raises:
-        NotFetched: as `fetch`, and where the disk is too full.
+        NotFetched, NotNamed: as `fetch`, and where the disk is too full.
     """
     sums, begun = folder / SUMS_FILE, folder / ".cache"
     if folder.is_dir() and any(folder.iterdir()) and not (sums.exists() or begun.exists()):
@@ -127,9 +130,9 @@ def pack(repo: str, revision: str | None, folder: Path, token: str) -> Packed:
     for path in files:
         with path.open("rb") as file:
             lines.append(f"{_sha256(file)}  {path.name}\n")
-    partial = folder / f"{SUMS_FILE}.partial"
-    partial.write_text("".join(lines), encoding="utf-8")
-    partial.replace(sums)
+    half = folder / f"{SUMS_FILE}.partial"
+    half.write_text("".join(lines), encoding="utf-8")
+    half.replace(sums)
     return Packed(folder, commit, len(files), sum(path.stat().st_size for path in files))
 
 

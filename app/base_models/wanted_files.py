@@ -6,20 +6,20 @@ after its first piece that a file is none of its kind. What neither shows, the i
 """
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from pathlib import PurePosixPath
 
 from pydantic import BaseModel, Field
 
-from app.base_models import hub
+from app.base_models import hub, weight_files
+from app.base_models.weight_files import SHARD, NotNamed
 from app.core.errors import Invalid
 
 PICKLES = frozenset({".bin", ".pt", ".pth", ".ckpt", ".pkl", ".h5", ".msgpack", ".npz"})
 _BESIDE = frozenset(
     {*hub.TOKENIZER_FILES, *hub.LICENCE_FILES, hub.SUMS_FILE, "config.json", "README.md"}
-    | {"model.safetensors.index.json", "tokenizer.model"}
+    | {weight_files.INDEX, "tokenizer.model"}
 )
-_SHARD = re.compile(r"(?P<stem>.+)-(?P<number>\d{5})-of-(?P<total>\d{5})(?P<ending>\.\w+)")
 # A sender's name becomes one of ours only where it is as plain as this.
 _PLAIN = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,150}")
 _MAX_SHARDS = 500
@@ -50,10 +50,11 @@ def choose(offered: Iterable[Offered]) -> list[Offered]:
     """
     everything = list(offered)
     files = {file.path: file for file in everything if "/" not in file.path}
-    weights = [name for name in files if name.endswith(".safetensors")]
     ggufs = [name for name in files if name.endswith(".gguf")]
-    if weights:
-        _require_whole(files.keys(), weights)
+    weights = []
+    if any(name.endswith(".safetensors") for name in files):
+        _require_beside(files.keys())
+        weights = _weights(files.keys())
     elif ggufs:
         _require_one(ggufs)
     else:
@@ -102,8 +103,7 @@ def require_kind(name: str, size_bytes: int, first: bytes) -> None:
         raise _wrong(f"{name[:80]} is no {kind} file inside; get it again from its makers.")
 
 
-def _require_whole(names: Iterable[str], weights: Sequence[str]) -> None:
-    there = set(names)
+def _require_beside(there: Collection[str]) -> None:
     if "config.json" not in there:
         if "adapter_config.json" in there:
             raise _wrong(
@@ -119,16 +119,25 @@ def _require_whole(names: Iterable[str], weights: Sequence[str]) -> None:
             "The folder has no tokenizer.json, without which Etude reads no text; choose the "
             "folder with the model's original files."
         )
-    missing = _missing_shards(weights)
+
+
+def _weights(names: Collection[str]) -> list[str]:
+    """Return the files with the weights; parts of which one is missing are refused."""
+    parts = [name for name in names if name.endswith(".safetensors") and SHARD.fullmatch(name)]
+    missing = _missing_shards(name for name in parts if not name.startswith("consolidated"))
     if missing:
         more = f" and {len(missing) - 1} more" if len(missing) > 1 else ""
         are = "are" if more else "is"
         raise _wrong(f"{missing[0]}{more} {are} missing; copy the whole folder again.")
+    try:
+        return weight_files.guess(names)
+    except NotNamed as error:
+        raise _wrong(str(error)) from None
 
 
 def _missing_shards(names: Iterable[str]) -> list[str]:
     """Return the parts that the numbers of the others speak of."""
-    there = {name: match for name in names if (match := _SHARD.fullmatch(name))}
+    there = {name: match for name in names if (match := SHARD.fullmatch(name))}
     missing = []
     for stem, total, ending in {(m["stem"], m["total"], m["ending"]) for m in there.values()}:
         for number in range(1, min(int(total), _MAX_SHARDS) + 1):
@@ -139,7 +148,7 @@ def _missing_shards(names: Iterable[str]) -> list[str]:
 
 
 def _require_one(ggufs: Sequence[str]) -> None:
-    if any(_SHARD.fullmatch(name) for name in ggufs):
+    if any(SHARD.fullmatch(name) for name in ggufs):
         raise _wrong(
             "This GGUF file comes in several parts, and Etude takes it in one; join them first "
             "with llama.cpp's llama-gguf-split --merge."

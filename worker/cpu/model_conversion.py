@@ -27,7 +27,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from app.base_models import hub
+from app.base_models import hub, weight_files
 from app.base_models.folders import ModelFolder, Outside
 from app.base_models.wanted_files import PICKLES
 from app.core import outbound
@@ -68,8 +68,13 @@ def main() -> None:
         threading.Thread(target=_hear_parent, daemon=True).start()
         _tell(result=convert(source, target, _ask_for_room))
     except (
-        Unusable, Outside, isolation.WallsMissing, hub.NotFetched, hub.NotAsPacked
-    ) as error:  # fmt: skip
+        Unusable,
+        Outside,
+        isolation.WallsMissing,
+        hub.NotFetched,
+        hub.NotAsPacked,
+        weight_files.NotNamed,
+    ) as error:
         # What a template refuses with is a stranger's: of any length, over any number of lines.
         said = " ".join(str(error).split())[:400]
         is_theirs = not isinstance(error, isolation.WallsMissing)
@@ -135,14 +140,17 @@ def convert(
         ask_for_room: Called with so many bytes before they are written.
 
     Returns:
-        What the registry keeps: config, num_parameters, size_bytes, licence, manifest_sha256, and
-        the source, with the commit where it was fetched and a GGUF file's name and hash.
+        What the registry keeps: config, num_parameters, size_bytes, licence, manifest_sha256, a
+        note on what was left out (or ""), and the source, with the commit where it was fetched and
+        a GGUF file's name and hash.
 
     Raises:
         Unusable: the files are not what we take.
-        NotFetched, NotAsPacked: they could not be fetched, or are not what was packed.
+        NotFetched, NotAsPacked, NotNamed: they could not be fetched, are not what was packed, or
+            are of another layout.
     """
     # Named after the target: the next import of this model removes what a killed one left.
+    note = ""
     with tempfile.TemporaryDirectory(dir=target.parent, prefix=f".{target.name}.") as scratch:
         # Links on the way there are the administrator's own, those within are a stranger's.
         found, source = _fetch(source, Path(scratch), ask_for_room)
@@ -151,7 +159,8 @@ def convert(
             isolation.refuse_network()  # from here on strangers' files are opened
         origin = ModelFolder(path if path.is_dir() else path.parent)
         with manifests.new_folder(target) as folder:
-            gguf = _gguf_file(path, origin)
+            weights = _weights(path, origin)
+            gguf = None if weights else _gguf_file(path, origin)
             if path.is_dir():
                 _compare_with_sums(origin)
             if gguf is not None:
@@ -164,8 +173,8 @@ def convert(
             else:
                 _tell(progress={"doing": "checking the weights"})
                 if source["kind"] != "hub":  # there it was asked for before the download
-                    ask_for_room(_size_of(origin))
-                config, licence = _from_safetensors(origin, folder)
+                    ask_for_room(sum((origin.path / name).stat().st_size for name in weights))
+                config, licence, note = _from_safetensors(origin, weights, folder)
             _copy_licences(origin, source, folder)
             _check_template(folder)
             num_parameters = _check_weights(config, folder)
@@ -177,6 +186,7 @@ def convert(
         "num_parameters": num_parameters,
         "size_bytes": weights,
         "licence": licence,
+        "note": note,
         "manifest_sha256": digest,
         "source": source,
     }
@@ -198,11 +208,12 @@ def clean_config(raw: dict[str, Any]) -> dict[str, Any]:
         Unusable: the type is not on our list, or the model needs a program of its own.
     """
     model_type = raw.get("model_type")
-    if "auto_map" in raw or raw.get("trust_remote_code"):
-        raise Unusable(
-            "This model brings its own program code, which Etude never runs; choose another model."
-        )
     if model_type not in SUPPORTED_TYPES:
+        if "auto_map" in raw:
+            raise Unusable(
+                "This model works with its makers' own program code alone, which Etude never runs; "
+                "choose another model."
+            )
         raise Unusable(
             f"Models of the type {str(model_type)[:40]!r} cannot be trained here; these can: "
             f"{', '.join(SUPPORTED_TYPES)}."
@@ -221,6 +232,16 @@ def clean_config(raw: dict[str, Any]) -> dict[str, Any]:
         if key in known and not key.startswith("_") and _is_plain(value)
     }
     return kept | {"model_type": model_type}
+
+
+def _left_out(raw: dict[str, Any]) -> str:
+    """Say that a program was left out; a type on our list works without its makers' own."""
+    if "auto_map" not in raw:
+        return ""
+    return (
+        "Its makers added program code of their own. Etude left that out and never runs it: the "
+        f"model works as every {raw['model_type']} model does."
+    )
 
 
 def _fetch(
@@ -251,13 +272,20 @@ def _fetch(
     return files, source | {"revision": commit}
 
 
-def _gguf_file(path: Path, origin: ModelFolder) -> str | None:
+def _weights(path: Path, origin: ModelFolder) -> list[str]:
+    """Return the files of safetensors that hold the weights; none: they are in a GGUF file."""
+    names = origin.names()
+    if not path.is_dir() or not any(name.endswith(".safetensors") for name in names):
+        return []
+    index, most = weight_files.INDEX, model_files.MAX_JSON_BYTES
+    return weight_files.pick(names, lambda: model_files.head(origin, index, most))
+
+
+def _gguf_file(path: Path, origin: ModelFolder) -> str:
     if not path.is_dir():
         if model_files.head(origin, path.name, 4) != b"GGUF":
             raise Unusable(f"{path.name} is not a GGUF file; name the model's folder instead.")
         return path.name
-    if origin.names(".safetensors"):
-        return None
     files = origin.names(".gguf")
     if len(files) > 1:
         raise Unusable(f"{path} holds {len(files)} GGUF files; name one of them.")
@@ -309,23 +337,27 @@ def _from_gguf(
     return config, licence
 
 
-def _from_safetensors(origin: ModelFolder, folder: Path) -> tuple[dict[str, Any], str]:
+def _from_safetensors(
+    origin: ModelFolder, weights: list[str], folder: Path
+) -> tuple[dict[str, Any], str, str]:
     _copy(origin, "config.json", folder)
-    config = clean_config(model_files.read_json(folder / "config.json"))
+    raw = model_files.read_json(folder / "config.json")
+    config = clean_config(raw)
     _write_json(folder / "config.json", config)
-    weights, num_tensors = origin.names(".safetensors"), 0
+    num_tensors = 0
     for name in weights:
         num_tensors = model_files.require_tensors(origin, name, num_tensors)
     for name in weights:
         model_files.copy(origin, name, folder)
-    for name in (*hub.TOKENIZER_FILES, "model.safetensors.index.json"):
-        _copy(origin, name, folder)
+    for name in (*hub.TOKENIZER_FILES, weight_files.INDEX):
+        if weights != [weight_files.SINGLE] or name != weight_files.INDEX:
+            _copy(origin, name, folder)
     if not (folder / "tokenizer.json").exists():
         raise Unusable(f"{origin.path} has no tokenizer.json, without which Etude reads no text.")
     _clean_tokenizer_config(folder)
     head = model_files.head(origin, "README.md", 4000) if origin.has("README.md") else b""
     named = re.search(r"^license:\s*([\w.-]+)\s*$", head.decode(errors="replace"), re.MULTILINE)
-    return config, named[1] if named else ""
+    return config, named[1] if named else "", _left_out(raw)
 
 
 def _copy(
@@ -434,10 +466,6 @@ def _write_json(path: Path, value: dict[str, Any]) -> None:
 
 def _tell(**message: Any) -> None:
     print(json.dumps(message), flush=True)
-
-
-def _size_of(origin: ModelFolder) -> int:
-    return sum((origin.path / name).stat().st_size for name in origin.names(".safetensors"))
 
 
 def _ask_for_room(num_bytes: int) -> None:

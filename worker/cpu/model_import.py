@@ -124,8 +124,9 @@ def _keep(session: Session, lease: Lease, folder: str, answer: Json) -> bool:
         )
         leases.release(session, lease, ModelStatus.FAILED, reason=reason)
         return False
-    licence = result.pop("licence")
-    values = result | ({"licence": licence} if licence else {})
+    # What is known of it from elsewhere stays where its files say nothing.
+    said = {name: text for name in ("licence", "note") if (text := result.pop(name))}
+    values = result | said
     leases.release(session, lease, ModelStatus.READY, folder=folder, reason=None, **values)
     return True
 

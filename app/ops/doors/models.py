@@ -136,7 +136,7 @@ def models_pack(
 
     A model that is given only to people who accepted its licence needs ETUDE_HUB_TOKEN.
     """
-    from app.base_models import catalog, hub
+    from app.base_models import catalog, hub, weight_files
     from app.core.errors import Invalid
 
     entry = catalog.by_name(name)
@@ -148,7 +148,7 @@ def models_pack(
     os.environ["HF_HUB_OFFLINE"] = "0"  # this one command is there to go out
     try:
         packed = hub.pack(name, wanted or None, folder, token)
-    except hub.NotFetched as error:
+    except (hub.NotFetched, weight_files.NotNamed) as error:
         raise Invalid(str(error)) from None
     if as_json:
         print_json(

@@ -25,6 +25,14 @@ def test_of_a_folder_only_what_a_model_needs_is_taken() -> None:
     assert names(*WHOLE, *shards, *beside, *others) == sorted([*WHOLE, *shards, *beside])
 
 
+def test_of_two_layouts_transformers_own_is_taken() -> None:
+    """Mistral's repositories hold the same weights twice."""
+    shards = [f"model-0000{number}-of-00002.safetensors" for number in (1, 2)]
+    index, other = "model.safetensors.index.json", "consolidated.safetensors"
+    assert names(*WHOLE, *shards, index, other) == sorted([*WHOLE, *shards, index])
+    assert names(*WHOLE, "model.safetensors", other) == sorted([*WHOLE, "model.safetensors"])
+
+
 def test_of_files_beside_a_gguf_file_it_is_taken_with_its_licence() -> None:
     assert names("Qwen 3 (q4).gguf", "LICENSE", "notes.txt") == ["LICENSE", "Qwen 3 (q4).gguf"]
 
@@ -49,7 +57,9 @@ def test_of_files_beside_a_gguf_file_it_is_taken_with_its_licence() -> None:
         (("a.gguf", "b.gguf"), "These are 2 GGUF files"),
         (("a-00001-of-00002.gguf", "a-00002-of-00002.gguf"), "comes in several parts"),
         (("qwen/model.safetensors", "qwen/config.json"), "lie in “qwen” within this folder"),
-        ((*WHOLE, "model.safetensors", "größe.safetensors"), "has characters"),
+        ((*WHOLE, "model.safetensors.index.json", "größe.safetensors"), "has characters"),
+        ((*WHOLE, "consolidated.safetensors"), "layout of their makers' own alone"),
+        ((*WHOLE, "model-00001-of-00001.safetensors"), r"no model\.safetensors\.index\.json"),
     ],
 )
 def test_what_cannot_be_one_is_said_in_a_sentence(offered: tuple[str, ...], words: str) -> None:

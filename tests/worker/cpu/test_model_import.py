@@ -30,6 +30,7 @@ from app.base_models import uploads
 from app.base_models.folders import ModelFolder, Outside
 from app.base_models.hub import NotAsPacked
 from app.base_models.wanted_files import Offered
+from app.base_models.weight_files import NotNamed
 from app.core import disk, settings
 from app.core.errors import Conflict, Forbidden, Invalid
 from app.core.models import BaseModel, ModelStatus, Role
@@ -118,12 +119,83 @@ def test_only_plain_known_settings_are_kept(given: Path, tmp_path: Path) -> None
     assert not (tmp_path / "out" / "run_me.py").exists()
 
 
+def write_index(folder: Path, *names: str) -> None:
+    index = {"weight_map": {f"weights.{name}": name for name in names}}
+    (folder / "model.safetensors.index.json").write_text(json.dumps(index))
+
+
+def in_parts_beside_another_layout(folder: Path) -> None:
+    """As Mistral's repositories: the same weights twice, the second time under other names."""
+    weights = load_file(folder / "model.safetensors")
+    (folder / "model.safetensors").unlink()
+    first = dict(sorted(weights.items())[::2])
+    second = {name: weights[name] for name in weights.keys() - first.keys()}
+    names = [f"model-0000{number}-of-00002.safetensors" for number in (1, 2)]
+    for name, part in zip(names, (first, second), strict=True):
+        save_file(part, folder / name, metadata={"format": "pt"})
+    others = {f"layers.{name}": tensor for name, tensor in weights.items()}
+    save_file(others, folder / "consolidated.safetensors")
+    index = {key: names[0] if key in first else names[1] for key in weights}
+    path = folder / "model.safetensors.index.json"
+    path.write_text(json.dumps({"metadata": {}, "weight_map": index}))
+
+
+def test_of_a_folder_with_two_layouts_the_index_says_which_is_taken(
+    given: Path, tmp_path: Path
+) -> None:
+    in_parts_beside_another_layout(given)
+    import_folder(given, tmp_path / "out")
+    names = {path.name for path in (tmp_path / "out").glob("*.safetensors")}
+    assert names == {f"model-0000{number}-of-00002.safetensors" for number in (1, 2)}
+
+
+def test_without_an_index_the_single_file_is_taken(given: Path, tmp_path: Path) -> None:
+    save_file({"layers.0": torch.zeros(2)}, given / "consolidated.safetensors")
+    import_folder(given, tmp_path / "out")
+    assert not (tmp_path / "out" / "consolidated.safetensors").exists()
+
+
+def test_a_program_of_a_type_that_is_known_is_left_out_and_that_is_said(
+    db: Session, data_dir: Path, given: Path
+) -> None:
+    """As Phi-3: transformers knows it, its repository still names its makers' own program."""
+    change_json(given / "config.json", auto_map={"AutoModelForCausalLM": "modeling_phi3.Model"})
+    (given / "modeling_phi3.py").write_text("raise SystemExit")
+    model = base_models.add(db, None, {"kind": "folder", "path": str(given)}, "house/tiny")
+    db.commit()
+    assert model_import.import_next("cpu-0@test")
+    assert (status_of(db, model), model.reason) == (ModelStatus.READY, None)
+    assert "Etude left that out and never runs it" in model.note
+    folder = base_models.folder(model)
+    assert "auto_map" not in (folder / "config.json").read_text()
+    assert not (folder / "modeling_phi3.py").exists()
+
+
 def only_pickle(folder: Path) -> None:
     (folder / "model.safetensors").rename(folder / "pytorch_model.bin")
 
 
 def own_code(folder: Path) -> None:
-    change_json(folder / "config.json", auto_map={"AutoModelForCausalLM": "modeling.Model"})
+    program = {"AutoModelForCausalLM": "modeling.Model"}
+    change_json(folder / "config.json", model_type="their_own", auto_map=program)
+
+
+def other_layout_alone(folder: Path) -> None:
+    (folder / "model.safetensors").rename(folder / "consolidated.safetensors")
+
+
+def part_missing(folder: Path) -> None:
+    (folder / "model.safetensors").rename(folder / "model-00001-of-00002.safetensors")
+    write_index(folder, "model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors")
+
+
+def no_index(folder: Path) -> None:
+    (folder / "model.safetensors").rename(folder / "model-00001-of-00001.safetensors")
+
+
+def index_leads_out(folder: Path) -> None:
+    (folder / "model.safetensors").rename(folder / "weights.safetensors")
+    write_index(folder, "../../etc/secret.safetensors")
 
 
 def unknown_type(folder: Path) -> None:
@@ -229,6 +301,7 @@ def many_weights(folder: Path) -> None:
     header = json.dumps({f"w{number}": one for number in range(20_001)}).encode()
     length = len(header).to_bytes(8, "little")
     (folder / "more.safetensors").write_bytes(length + header)
+    write_index(folder, "model.safetensors", "more.safetensors")
 
 
 def nothing_there(folder: Path) -> None:
@@ -240,6 +313,10 @@ def nothing_there(folder: Path) -> None:
     [
         (only_pickle, "pickle"),
         (own_code, "program code"),
+        (other_layout_alone, "layout of their makers' own alone"),
+        (part_missing, r"model-00002-of-00002\.safetensors is missing"),
+        (no_index, r"no model\.safetensors\.index\.json"),
+        (index_leads_out, "names no files of this folder"),
         (unknown_type, "cannot be trained here"),
         (quantized, "quantized already"),
         (no_tokenizer, r"tokenizer\.json"),
@@ -272,7 +349,7 @@ def test_what_cannot_be_used_is_refused_in_a_sentence(
 ) -> None:
     monkeypatch.setattr(model_conversion, "_TEMPLATE_SECONDS", 3.0)
     spoil(given)
-    with pytest.raises((Unusable, Outside), match=words) as raised:
+    with pytest.raises((Unusable, Outside, NotNamed), match=words) as raised:
         import_folder(given, tmp_path / "out")
     assert "\n" not in str(raised.value)
     assert not (tmp_path / "out").exists()
@@ -474,6 +551,21 @@ def test_a_model_is_fetched_from_the_hub_without_its_programs(
     assert "house/none could not be downloaded" in (absent.reason or "")
 
 
+def test_of_a_repository_with_two_layouts_one_is_fetched(
+    hub: type[Hub], db: Session, data_dir: Path, given: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    in_parts_beside_another_layout(given)
+    monkeypatch.setenv("ETUDE_HUB_DOWNLOADS", "true")
+    settings.get.cache_clear()
+    model = base_models.add(db, None, {"kind": "hub", "repo": "house/tiny"}, "house/tiny")
+    db.commit()
+    assert model_import.import_next("cpu-0@test")
+    assert (status_of(db, model), model.reason) == (ModelStatus.READY, None)
+    fetched = {path.rpartition("/")[2] for path, _ in hub.asked if "/resolve/" in path}
+    assert "model-00002-of-00002.safetensors" in fetched
+    assert "consolidated.safetensors" not in fetched
+
+
 def test_a_packed_folder_is_carried_and_held_against_its_hashes(
     db: Session, data_dir: Path, given: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -518,6 +610,7 @@ def hub(given: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterato
     """A stand-in for the hub on this machine; breaks off or damages the weights if told to."""
     Hub.folder, Hub.breaks_after, Hub.is_damaged = given, None, False
     Hub.ranges.clear()
+    Hub.asked.clear()
     with ThreadingHTTPServer(("127.0.0.1", 0), Hub) as server:
         Thread(target=server.serve_forever).start()
         monkeypatch.setenv("HF_ENDPOINT", f"http://127.0.0.1:{server.server_port}")
@@ -544,6 +637,7 @@ def test_a_download_that_breaks_off_goes_on_where_it_was(
 ) -> None:
     # Its library writes ten megabytes at a time.
     save_file({"more": torch.zeros(7 * 1024**2, dtype=torch.int16)}, given / "more.safetensors")
+    write_index(given, "model.safetensors", "more.safetensors")
     packed = tmp_path / "packed"
     hub.breaks_after = 12 * 1024**2
     broken = pack_aside(packed)
