@@ -244,7 +244,7 @@ def cancel(db: Session, user: User, row: Export) -> None:
         )
     db.refresh(row, with_for_update={"of": Export})
     if row.status not in OPEN:
-        raise Conflict("This is over already; reload the page.")
+        raise Conflict("This is over already, so it cannot be cancelled.")
     row.status, row.finished_at = ExportStatus.CANCELLED, func.now()
     row.worker_id = row.lease_until = row.progress = None
     db.flush()

@@ -17,6 +17,15 @@ def listed(things: Sequence[str], form: str = "{most} and {last}") -> str:
     return form.format(most=", ".join(most), last=last) if most else last
 
 
+def losses(loss: float | None, reference_loss: float | None, digits: int = 3) -> str:
+    """Write a loss beside the one that it is compared with; None: it is no number."""
+    own, reference = (
+        f"{each:.{digits}f}" if each is not None else "that is no number"
+        for each in (loss, reference_loss)
+    )
+    return f"loss {own} beside {reference}"
+
+
 def size(size_bytes: float) -> str:
     """Write a number of bytes the way a file manager does: 1.4 MB."""
     for unit in ("bytes", "kB", "MB", "GB"):

@@ -267,7 +267,7 @@ def cancel(db: Session, user: User, row: Evaluation) -> None:
         )
     db.refresh(row, with_for_update={"of": Evaluation})
     if row.status not in OPEN:
-        raise Conflict("This evaluation is over; reload the page.")
+        raise Conflict("This evaluation is over already, so it cannot be cancelled.")
     row.status, row.finished_at = EvaluationStatus.CANCELLED, func.now()
     row.worker_id = row.lease_until = row.progress = None
     db.flush()

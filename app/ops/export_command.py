@@ -10,6 +10,7 @@ from pathlib import Path
 from urllib.parse import quote
 
 from app.core.errors import Invalid
+from app.core.sentences import losses
 from app.ops.v1_client import Api, JsonObject, Unreachable, find_model, patiently
 
 FINAL = ("ready", "failed", "cancelled", "gone")
@@ -102,9 +103,8 @@ def summary(export: JsonObject, out: Path) -> list[str]:
     for each in export["agreement"]:
         lines.append(
             f"Opened by {each['program']} ({each['quantization']}): "
-            f"{each['same_share'] * 100:.1f} % of the likeliest words are the same, loss "
-            f"{each['loss']:.3f} beside {each['reference_loss']:.3f}, over "
-            f"{each['num_positions']:,} words."
+            f"{each['same_share'] * 100:.1f} % of the likeliest words are the same, "
+            f"{losses(each['loss'], each['reference_loss'])}, over {each['num_positions']:,} words."
         )
         if ends := each.get("endings"):  # an older Etude counts none
             lines.append(

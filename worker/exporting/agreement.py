@@ -5,9 +5,10 @@ nothing: q and k whose rows were not turned passed the loose bounds of 8 bits, h
 judged first, by the strict ones (decision 38).
 """
 
+import math
 from collections.abc import Sequence
 
-from pydantic import BaseModel
+from pydantic import BaseModel, FiniteFloat
 
 # Enough for a share to mean something; fewer are judged all the same, and said.
 ENOUGH_POSITIONS = 300
@@ -52,17 +53,21 @@ class Agreement(BaseModel):
     num_rows: int
     num_positions: int
     same_share: float  # of positions with the reference's likeliest token, from 0 to 1
-    loss: float  # mean over positions, in nats
-    reference_loss: float
+    loss: FiniteFloat | None  # mean over positions, in nats; None: it is no number
+    reference_loss: FiniteFloat | None
     bound: Bound | None
     endings: Endings | None = None  # None: it is only looked at on the way to another form
 
     @property
-    def loss_difference(self) -> float:
+    def loss_difference(self) -> float | None:
+        if self.loss is None or self.reference_loss is None:
+            return None
         return self.loss - self.reference_loss
 
     @property
     def is_near(self) -> bool:
+        if self.loss_difference is None:  # also where nothing else is asked for
+            return False
         if self.bound is None:
             return True
         is_near = abs(self.loss_difference) <= self.bound.loss
@@ -74,6 +79,18 @@ class Agreement(BaseModel):
 
     def shortfall(self) -> str:
         """Say by how much it falls short, for a person."""
+        if self.reference_loss is None:
+            return (
+                "The adapter as it was trained finds no usable probability for some words, so "
+                "nothing can be compared with it, and this is not offered; train it again, with a "
+                "lower learning rate."
+            )
+        if self.loss is None:
+            return (
+                f"Opened by {self.program}, it finds no usable probability for some words: its "
+                "numbers become too large for this form. So it is not offered; try another form, "
+                "or the merged model."
+            )
         if self.is_near:
             assert self.endings is not None
             return (
@@ -83,6 +100,7 @@ class Agreement(BaseModel):
                 "adapter as it was trained. So it is not offered; please tell your administrator."
             )
         assert self.bound is not None
+        assert self.loss_difference is not None
         return (
             f"Opened by {self.program}, {self.same_share * 100:.1f} % of its likeliest words are "
             f"the adapter's own (at least {self.bound.same_share * 100:.0f} % are wanted) and its "
@@ -104,7 +122,13 @@ def compare(program: str, quantization: str, found: Scores, reference: Scores) -
         num_rows=len(found),
         num_positions=num,
         same_share=same / num,
-        loss=-sum(sum(logprobs) for _, logprobs in found) / num,
-        reference_loss=-sum(sum(logprobs) for _, logprobs in reference) / num,
+        loss=_mean_loss(found, num),
+        reference_loss=_mean_loss(reference, num),
         bound=_BOUNDS[quantization],
     )
+
+
+def _mean_loss(scores: Scores, num_positions: int) -> float | None:
+    """Return the mean in nats; None where a weight or a probability is no number."""
+    loss = -sum(sum(logprobs) for _, logprobs in scores) / num_positions
+    return loss if math.isfinite(loss) else None

@@ -17,6 +17,7 @@ from app.core.models import (
     Quantization,
     User,
 )
+from app.core.sentences import losses
 from app.core.status_words import Dot
 from app.people.auth import can_edit
 
@@ -166,9 +167,9 @@ def sentences(agreement: Sequence[Json]) -> list[str]:
     """Say how near an export is to the reference, one sentence for each time it was opened."""
     return [
         f"Opened by {each['program']} ({exports.QUANTIZATION_WORDS[each['quantization']]}): "
-        f"{each['same_share'] * 100:.1f} % of the likeliest words are the same, loss "
-        f"{each['loss']:.3f} beside {each['reference_loss']:.3f}, over {each['num_positions']:,} "
-        f"words of {each['num_rows']} {each['rows']}.{_endings(each)}"
+        f"{each['same_share'] * 100:.1f} % of the likeliest words are the same, "
+        f"{losses(each['loss'], each['reference_loss'])}, over {each['num_positions']:,} words of "
+        f"{each['num_rows']} {each['rows']}.{_endings(each)}"
         for each in agreement
     ]
 

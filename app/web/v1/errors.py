@@ -13,7 +13,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from starlette.exceptions import HTTPException
 
 from app.core import db
-from app.core.errors import AppError, Invalid, NotFound
+from app.core.errors import AppError, Conflict, Invalid, NotFound
 
 # What the `type` of an error is; clients show it, and decide by the status and the code.
 _TYPES = {
@@ -68,6 +68,18 @@ class BadRequest(AppError):
 
     status = 400
     code = "invalid_value"
+
+
+@contextmanager
+def refusing_the_state() -> Iterator[None]:
+    """Refuse as OpenAI does what cannot be done with something as it stands, e.g. cancel it twice.
+
+    Its clients repeat a 409; asked again, this would be no other.
+    """
+    try:
+        yield
+    except Conflict as error:
+        raise BadRequest(error.message, code="invalid_state") from error
 
 
 def unsupported(message: str, field: str) -> BadRequest:

@@ -132,7 +132,8 @@ def list_rows(
 def cancel_evaluation(db: Db, user: TokenUser, evaluation_id: str) -> EvaluationShown:
     """Stop an evaluation."""
     evaluation = reading.by_public_id(db, user, evaluation_id)
-    evaluations.cancel(db, user, evaluation)
+    with errors.refusing_the_state():
+        evaluations.cancel(db, user, evaluation)
     db.commit()
     return _show(db, evaluation)
 

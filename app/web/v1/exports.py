@@ -12,7 +12,7 @@ from app.adapters import registry as adapters
 from app.core import wakeup
 from app.core.models import Export, ExportForm, ExportStatus, Quantization
 from app.web.dependencies import Db, TokenUser
-from app.web.v1 import transport
+from app.web.v1 import errors, transport
 from app.web.v1.schemas import unix
 
 router = transport.router("/x_exports")
@@ -42,8 +42,8 @@ class ExportAgreement(BaseModel):
     program: str
     quantization: Quantization
     same_share: float = Field(description="Positions with the same likeliest token, from 0 to 1.")
-    loss: float
-    reference_loss: float
+    loss: float | None = Field(description="None: it is no number, as weights overflow.")
+    reference_loss: float | None
     num_positions: int
     num_rows: int
     rows: str = Field(description="Which rows they were.")
@@ -106,7 +106,8 @@ def retrieve_export(db: Db, user: TokenUser, export_id: str) -> ExportShown:
 def cancel_export(db: Db, user: TokenUser, export_id: str) -> ExportShown:
     """Stop one that waits or is being made."""
     row = exports.by_public_id(db, user, export_id)
-    exports.cancel(db, user, row)
+    with errors.refusing_the_state():
+        exports.cancel(db, user, row)
     db.commit()
     return _show(db, row)
 

@@ -9,7 +9,7 @@ from sqlalchemy.orm import Session
 
 from app.adapters import registry as adapters
 from app.core import settings, wakeup
-from app.core.errors import Conflict, Forbidden, NotFound
+from app.core.errors import Forbidden, NotFound
 from app.core.models import Checkpoint, Job, User
 from app.jobs import requests
 from app.people.auth import can_edit
@@ -170,10 +170,8 @@ def _wish(
     db: Session, user: User, job_id: str, wish: Callable[[Session, User, Job], object]
 ) -> FineTuningJob:
     job = requests.by_public_id(db, user, job_id)
-    try:
+    with errors.refusing_the_state():
         wish(db, user, job)
-    except Conflict as error:  # as OpenAI answers: asked again, it would be no other
-        raise BadRequest(error.message, code="invalid_state") from error
     db.commit()
     wakeup.hint("gpu")
     db.refresh(job)
