@@ -276,9 +276,9 @@ def test_a_machine_that_joins_is_held_to_the_same_bounds() -> None:
 # What the Compose specification calls the parts that we use (compose-spec.io); it ignores no other.
 _KEYS = {
     "services": {
-        "build", "cap_add", "cap_drop", "command", "cpu_shares", "depends_on", "deploy", "entrypoint",
-        "env_file", "environment", "healthcheck", "image", "init", "logging", "mem_limit",
-        "network_mode", "networks", "pids_limit", "ports", "profiles", "read_only", "restart",
+        "build", "cap_add", "cap_drop", "command", "cpu_shares", "depends_on", "deploy",
+        "entrypoint", "env_file", "environment", "healthcheck", "image", "init", "logging",
+        "mem_limit", "network_mode", "networks", "pids_limit", "ports", "profiles", "read_only", "restart",
         "security_opt", "shm_size", "stop_grace_period", "tmpfs", "user", "uts", "volumes",
     },
     "networks": {"internal", "ipam", "driver_opts"},
