@@ -105,7 +105,8 @@ def test_only_children_use_what_strangers_wrote() -> None:
     uses = {
         "ChatFormat": {
             *("app.core.confined.__main__", "app.datasets.doctor.lengths"),
-            *("app.training.fitting", "worker.answering.wording", "worker.cpu.model_conversion"),
+            *("app.training.fitting", "app.training.settings_files"),
+            *("worker.answering.wording", "worker.cpu.model_conversion"),
         },
         "SitePattern": {"app.datasets.privacy.scanner", "app.datasets.privacy.__main__"},
     }

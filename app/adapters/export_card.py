@@ -9,17 +9,20 @@ from app.adapters import exports, model_card, programs, registry
 from app.core.models import Adapter, Export, Json
 
 
-def write(adapter: Adapter, row: Export, agreement: Sequence[Json], notes: Sequence[str]) -> str:
+def write(
+    adapter: Adapter, row: Export, agreement: Sequence[Json], notes: Sequence[str], counted: str
+) -> str:
     """Write the card of what was just proved.
 
     Args:
+        counted: How many answers are right, in sentences; empty: nobody has counted.
         agreement: One for each time that a foreign program opened it, as its row keeps them.
         notes: Sentences about this very file.
     """
     path = registry.folder(adapter) / "README.md"
     card = path.read_text(encoding="utf-8") if path.is_file() else f"# {adapter.name}\n"
-    if adapter.counted:
-        card = model_card.with_count(card, adapter.counted)
+    if counted:
+        card = model_card.with_count(card, counted)
     form = exports.FORMS[row.form]
     lines = [
         "## What this is",

@@ -13,14 +13,19 @@ from app.datasets import deletion
 from app.people.auth import can_edit
 
 
+def zipped_in(db: Session, file: StoredFile) -> Adapter | None:
+    """Return the adapter whose job's zip a file is."""
+    return db.scalars(select(Adapter).where(Adapter.archive_file_id == file.id)).one_or_none()
+
+
 def open_path(db: Session, user: User, file: StoredFile) -> Path:
     """Return where a file's bytes lie; taking an adapter home is written down.
 
     Raises:
+        Conflict: the adapter was withdrawn.
         NotFound: the disk no longer has them.
     """
-    adapter = db.scalars(select(Adapter).where(Adapter.archive_file_id == file.id)).one_or_none()
-    if adapter is not None:
+    if (adapter := zipped_in(db, file)) is not None:
         registry.archive(db, user, adapter)
     path = storage.file(file.storage_key, file.sha256)
     if not path.is_file():

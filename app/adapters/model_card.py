@@ -61,13 +61,15 @@ model.{whole}
 ## How to use it
 
 ```python
+import os
+os.environ["HF_HUB_OFFLINE"] = "1"  # nothing is looked up elsewhere
 from peft import PeftModel
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 folder = "."  # where this file lies
-{base_python}
+base = "starting-model"  # the folder in which you have {base_plain}
 tokenizer = AutoTokenizer.from_pretrained(folder)
-model = AutoModelForCausalLM.from_pretrained(base{revision})
+model = AutoModelForCausalLM.from_pretrained(base)
 model = PeftModel.from_pretrained(model, folder)
 
 # The losses above are for exactly the weights that the manifest names; a copy of the same name from
@@ -148,8 +150,7 @@ def write(job: Job, done: DoneEvent) -> str:
         version=metadata.version("etude"),
         origin=_origin(base),
         base_yaml=f"base_model: {json.dumps(repo)}\n" if repo else "",
-        base_python=_base_python(repo),
-        revision=f", revision={json.dumps(revision)}" if (revision := _revision(base)) else "",
+        base_plain=" ".join(base.name.split()),
         end_tokens=", ".join(map(str, done.end_token_ids)) or "not known",
         ends=f", eos_token_id={done.end_token_ids}" if done.end_token_ids else "",
         base_hash=base.manifest_sha256 or "unknown",
@@ -198,10 +199,6 @@ def _repo(base: BaseModel) -> str | None:
     return str(base.source["repo"]) if base.source["kind"] == "hub" else None
 
 
-def _revision(base: BaseModel) -> str | None:
-    return base.source.get("revision") if base.source["kind"] == "hub" else None
-
-
 def _origin(base: BaseModel) -> str:
     """Say where a starting model was imported from; a file or folder of a site has no other name.
 
@@ -213,20 +210,14 @@ def _origin(base: BaseModel) -> str:
         case "starter":
             return f"{file or 'a GGUF file'}, which Etude brings along"
         case "hub":
-            return f"{_one_line(str(base.source['repo']))} on the Hugging Face Hub"
+            revision = base.source.get("revision")
+            which = f", revision {_one_line(str(revision))}" if revision else ""
+            return f"{_one_line(str(base.source['repo']))} on the Hugging Face Hub{which}"
         case "upload":
             return file or "an uploaded folder, whose files the manifest below names"
         case _:
             name = _one_line(Path(base.source["path"]).name)
             return file or f"a folder called {name}, whose files the manifest below names"
-
-
-def _base_python(repo: str | None) -> str:
-    """Write in Python where the starting model is read from."""
-    # No path of this machine: a card travels further than the people who may know it.
-    if repo is None:
-        return 'base = "starting-model"  # the folder of the starting model, as this Etude keeps it'
-    return f"base = {json.dumps(repo)}  # offline: the folder in which you have it"
 
 
 def with_count(card: str, counted: str) -> str:

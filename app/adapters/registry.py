@@ -38,7 +38,7 @@ from app.core.shared_storage import StorageAway
 from app.datasets.practised import Practised
 from app.jobs import fence, metrics, practice, protocol
 from app.people.auth import can_edit
-from app.training import failpoints, manifests
+from app.training import failpoints, licences, manifests
 from app.training.events import DoneEvent
 
 RESULTS_PURPOSE = "fine-tune-results"
@@ -47,7 +47,7 @@ MAX_NAME_LENGTH = 200
 _ALLOWED = re.compile(
     r"adapter_model\.safetensors|adapter_config\.json|tokenizer(_config)?\.json|"
     r"special_tokens_map\.json|added_tokens\.json|vocab\.json|merges\.txt|tokenizer\.model|"
-    r"chat_template\.jinja|MANIFEST\.json"
+    r"chat_template\.jinja|generation_config\.json|MANIFEST\.json"
 )
 _NEEDED = ("adapter_model.safetensors", "adapter_config.json")
 _CARD = "README.md"
@@ -367,7 +367,7 @@ def purge(db: Session) -> int:
 def _store(job: Job, result: Path, target: Path, done: DoneEvent) -> str:
     manifests.verify_manifest(result)
     names = sorted(path.name for path in result.iterdir())
-    odd = [name for name in names if not _ALLOWED.fullmatch(name)]
+    odd = [name for name in names if not (_ALLOWED.fullmatch(name) or licences.is_one(name))]
     missing = [name for name in _NEEDED if name not in names]
     if odd or missing:
         raise ValueError(f"{result}: unexpected {odd}, missing {missing}")

@@ -230,8 +230,12 @@ def finish(page: Page) -> None:
 def download(page: Page, tmp_path: Path) -> Path:
     expect(page.get_by_role("heading", name="The same question, before and after")).to_be_visible()
     assert page.locator(".side-by-side").count() == 3
+    page.get_by_role("link", name="Take it along").click()
+    page.get_by_role("button", name="Make it: Adapter", exact=True).click()
+    link = page.get_by_role("link", name="Download: Adapter, as trained")
+    expect(link).to_be_visible(timeout=patience.milliseconds(300))
     with page.expect_download() as waiting:
-        page.get_by_role("link", name="Download").click()
+        link.click()
     archive = tmp_path / "adapter.zip"
     waiting.value.save_as(archive)
     return archive

@@ -171,7 +171,8 @@ def test_f56_f57_a_download_is_whole_resumes_and_survives_a_deletion(house: Hous
     house.finish(job)
     made = house.db.scalars(select(Adapter).where(Adapter.job_id == job.id)).one()
     web = house.start_web()
-    address = f"{web.address}/adapters/{made.id}/download"
+    assert made.archive_file is not None
+    address = f"{web.address}/v1/files/{made.archive_file.public_id}/content"
     headers = web.headers()
     whole = http.get(address, headers=headers)
     assert whole.status_code == 200

@@ -27,6 +27,7 @@ from app.core.child import BrokeOff, Child
 from app.core.errors import AppError
 from app.core.leases import Lease, LeaseLost
 from app.core.models import Adapter, Export, Json, Release
+from app.evaluation import cards
 from app.training import failpoints, isolation
 from app.training.plan.machine import free_memory
 from worker import leased
@@ -53,6 +54,7 @@ class _Wanted:
     adapter: Adapter
     sources: Json
     held_out: HeldOut
+    counted: str  # how many answers are right, for the card
     disk_bytes: int  # that making it takes at most
 
 
@@ -88,7 +90,8 @@ def _fetch(session: Session, lease: Lease) -> _Wanted | None:
     }
     held_out = export_rows.held_out(session, adapter)
     needed = exports.disk_bytes(adapter, row.form, row.quantization)
-    return _Wanted(row, adapter, sources, held_out, needed)
+    counted = cards.counted(session, adapter)
+    return _Wanted(row, adapter, sources, held_out, counted, needed)
 
 
 def _export(holder: LeaseHolder, wanted: _Wanted) -> None:
@@ -130,7 +133,7 @@ def _make_and_offer(holder: LeaseHolder, wanted: _Wanted, out: Path) -> None:
             session.commit()
         return
     name = exports.filename(adapter, row.form, row.quantization)
-    card = export_card.write(adapter, row, agreement, made["notes"])
+    card = export_card.write(adapter, row, agreement, made["notes"], wanted.counted)
     about = {
         "adapter": adapter.public_name,
         "base_model": {"name": adapter.base_model.name, "sha256": wanted.sources["base_sha256"]},

@@ -5,14 +5,18 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from app.training import isolation
-from worker.exporting import adapter_folder, merging, settings_files
+from app.training import isolation, licences, settings_files
+from worker.exporting import adapter_folder, merging
 from worker.exporting.requests import EXPORT, Make, Unusable
 
 # Beside the export: 16 bits of a quantized form, by which the conversion itself is judged.
 EXACT_GGUF = "exact.gguf"
 MERGED = "merged"
 STARTING_GGUF = "starting-model-f16.gguf"
+_NO_LICENCE = (
+    "The starting model came without the text of its licence, so there is none in this zip; the "
+    "card says what the licence is called, if that is known."
+)
 Tell = Callable[[str, float], object]
 
 
@@ -28,6 +32,8 @@ def make(request: Make, tell: Tell) -> dict[str, Any]:
     folder = request.out / EXPORT
     folder.mkdir()
     made = _write(request, folder, tell)
+    if not licences.of(request.sources.base):
+        made["notes"].append(_NO_LICENCE)
     for path in request.out.rglob("*"):
         if path.is_file():
             isolation.let_in(path)  # safetensors keeps what it writes to its owner alone
@@ -72,7 +78,7 @@ def _write_vllm(request: Make, folder: Path, tell: Tell) -> dict[str, Any]:
     settings_files.write_base(request.sources.base, folder / "base")
     tell("writing the adapter", 0.9)
     adapter_folder.write(request.sources.base, "base", request.sources.adapter, folder / "adapter")
-    settings_files.copy_licences(request.sources.base, folder)
+    licences.copy(request.sources.base, folder)
     return {"notes": []}
 
 
@@ -81,7 +87,7 @@ def _write_gguf(request: Make, folder: Path, tell: Tell) -> dict[str, Any]:
     from worker.inference import gguf_writing
     from worker.inference.engine import EngineError
 
-    settings_files.copy_licences(request.sources.base, folder)
+    licences.copy(request.sources.base, folder)
     try:
         if request.form == "gguf":
             return _write_gguf_adapter(request, folder, tell)

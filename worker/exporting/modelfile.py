@@ -9,13 +9,13 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from app.training import licences
 from app.training.chat import ChatError, ChatFormat
 from worker.exporting import chat_pieces, gguf_vocabulary
 from worker.exporting.chat_pieces import ROLES, START, Pieces
 from worker.inference.gguf_writing import Unusable
 from worker.inference.llama_cpp import kv_bytes, max_context_tokens
 
-_LICENCE_FILES = ("LICENSE", "LICENSE.txt", "LICENSE.md", "LICENCE", "NOTICE")
 # Without num_ctx Ollama cuts long questions at a length of its own; with all that a model could
 # hold it may take more memory than there is.
 _MAX_CONTEXT, _MIN_CONTEXT, _CACHE_BYTES = 8192, 2048, 1024**3
@@ -147,11 +147,9 @@ def _context(config: Mapping[str, Any]) -> int:
 
 
 def _licences(merged: Path) -> Iterator[str]:
-    for name in _LICENCE_FILES:
-        path = merged / name
-        if path.is_file():
-            text = path.read_text(encoding="utf-8", errors="replace").strip()
-            yield text.replace('"""', "'''")
+    for path in licences.of(merged):
+        text = path.read_text(encoding="utf-8", errors="replace").strip()
+        yield text.replace('"""', "'''")
 
 
 def _read(path: Path) -> dict[str, Any]:

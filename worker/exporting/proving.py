@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
 
+from app.training import settings_files
 from app.training.chat import ChatError, ChatFormat
-from worker.exporting import agreement, endings, held_out, plain, settings_files
+from worker.exporting import agreement, endings, held_out, plain
 from worker.exporting.agreement import Agreement, Scores
 from worker.exporting.endings import Ids
 from worker.exporting.held_out import Asked

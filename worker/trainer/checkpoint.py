@@ -14,18 +14,13 @@ from peft import LoraConfig
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from app.training import licences, settings_files
 from app.training.config import OptimizerKind
 from app.training.manifests import new_folder, verify_manifest, write_manifest
 from worker.trainer import keeping, optimizers
 from worker.trainer import model as models
 from worker.trainer.model import Model
 
-_TOKENIZER_FILES = (
-    "tokenizer.json",
-    "tokenizer_config.json",
-    "special_tokens_map.json",
-    "chat_template.jinja",
-)
 _BEST = "best_adapter.safetensors"
 # Differ between two saves of the same step.
 _CLOCKS = ("train_seconds", "processor_seconds", "save_seconds", "last_save_seconds")
@@ -182,11 +177,13 @@ def forget_after(job_dir: Path, step: int) -> None:
 
 
 def write_result(job_dir: Path, base_model_dir: Path, model: Model, **about: Any) -> str:
-    """Write the adapter as plain PEFT loads it, with the tokenizer, into JOB_DIR/result.
+    """Write the adapter as plain PEFT loads it, and all that goes with it, into JOB_DIR/result.
+
+    Tokenizer, end of an answer and licence are as an export has them (worker/exporting).
 
     Args:
         job_dir: The job's folder.
-        base_model_dir: Where the tokenizer lies.
+        base_model_dir: Where tokenizer, settings and licence lie.
         model: What was trained.
         about: What the manifest says beside the files.
 
@@ -195,16 +192,15 @@ def write_result(job_dir: Path, base_model_dir: Path, model: Model, **about: Any
     """
     with new_folder(job_dir / "result") as folder:
         _save_adapter(folder, _on_cpu(dict(model.adapter)), models.peft_config(model))
-        for name in _TOKENIZER_FILES:
-            if (base_model_dir / name).exists():
-                shutil.copyfile(base_model_dir / name, folder / name)
+        settings_files.write_tokenizer(base_model_dir, folder)
+        settings_files.write_generation_config(base_model_dir, folder)
+        licences.copy(base_model_dir, folder)
         return write_manifest(folder, **about)
 
 
 def _save_adapter(folder: Path, tensors: dict[str, Tensor], config: LoraConfig) -> None:
     save_file(tensors, folder / "adapter_model.safetensors", metadata={"format": "pt"})
-    body = config.to_dict()
-    body["inference_mode"] = True
+    body = settings_files.adapter_config(config.to_dict(), str(config.base_model_name_or_path))
     # Sets have no order, and enums no JSON.
     body["target_modules"] = sorted(body["target_modules"])
     for key, value in body.items():

@@ -121,7 +121,9 @@ def take_along(db: Session, user: User, adapter: Adapter) -> TakeAlong | None:
 def use_page(db: Session, adapter: Adapter, key: str) -> UsePage:
     """Gather the page of one program; an unknown one shows the first."""
     ready = [
-        row for row in exports.newest_of(db, adapter).values() if row.status is ExportStatus.READY
+        row
+        for row in exports.newest_of(db, adapter).values()
+        if row.status is ExportStatus.READY and not exports.why_not(adapter, row.form)
     ]
     # Commands name what there is; where there are several, the usual one.
     taken = {row.form: row.quantization for row in sorted(ready, key=_place, reverse=True)}

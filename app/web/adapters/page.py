@@ -14,7 +14,6 @@ from app.core.models import (
     AdapterKind,
     DatasetVersion,
     Release,
-    StoredFile,
     User,
 )
 from app.evaluation import lookups, reading
@@ -101,8 +100,7 @@ class AdapterPage:
     verdict: str
     judged: Box | None  # how many answers are right
     asked: str  # what its losses were measured on: check, test or practice
-    archive: StoredFile | None
-    files: dict[str, Any]  # of the zip, by name, as its manifest has them
+    files: dict[str, Any]  # by name, as its manifest has them
     started_from: list[lineage.Ancestor]  # the nearest first; none: a fresh adapter
     trained_from: list[Adapter]  # what started from it
     can_edit: bool
@@ -133,7 +131,6 @@ def adapter_page(
     export_error: str = "",
 ) -> AdapterPage:
     """Gather what an adapter's page shows; `typed` and `error` are of a name that was refused."""
-    archive = adapter.archive_file
     judged = reading.of_adapter(db, adapter.id)
     sentence = ""
     if adapter.is_lookup:
@@ -153,7 +150,6 @@ def adapter_page(
         verdict=sentence,
         judged=evaluation_pages.box(judged, reading.arm_of(adapter)),
         asked=_asked(adapter) if adapter.has_weights else "",
-        archive=archive if archive and archive.deleted_at is None else None,
         files=manifests.read_manifest(adapters.folder(adapter))[0] if adapter.has_weights else {},
         started_from=started_from,
         trained_from=trained_from,

@@ -1,16 +1,14 @@
-"""Adapters: what was learned, before and after, and the files to download."""
+"""Adapters: what was learned, before and after, and what is done with it."""
 
 from typing import Annotated, Literal
 
 from fastapi import APIRouter, Form, Request, Response
-from fastapi.responses import FileResponse, RedirectResponse
+from fastapi.responses import RedirectResponse
 
 from app.adapters import bin as adapter_bin
 from app.adapters import registry as adapters
-from app.core import storage
 from app.core.errors import AppError
 from app.core.models import Adapter, User
-from app.evaluation import cards
 from app.web import stepper
 from app.web.adapters.page import adapter_page, list_page
 from app.web.dependencies import CurrentUser, Db
@@ -29,19 +27,6 @@ def list_adapters(db: Db, user: CurrentUser, request: Request) -> Response:
 def show(db: Db, user: CurrentUser, adapter_id: int) -> Response:
     """Show one adapter: its numbers, its answers beside the starting model's, its files."""
     return _show(db, user, adapters.get(db, user, adapter_id))
-
-
-@router.get("/{adapter_id}/download")
-def download(db: Db, user: CurrentUser, adapter_id: int) -> FileResponse:
-    """Hand over the adapter as one zip."""
-    file = cards.archive(db, user, adapters.get(db, user, adapter_id))
-    return FileResponse(
-        storage.file(file.storage_key, file.sha256),
-        media_type="application/zip",
-        filename=file.filename,
-        content_disposition_type="attachment",
-        headers={"Cache-Control": "private, no-store", "X-Content-Type-Options": "nosniff"},
-    )
 
 
 @router.post("/{adapter_id}/rename")

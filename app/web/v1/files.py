@@ -27,6 +27,7 @@ from app.datasets.readers.chats import MAX_PAUSE_MINUTES, MIN_PAUSE_MINUTES
 from app.datasets.readers.headers import MAX_HEADER_ROW
 from app.datasets.readers.inspections import FileChoices, ReadAs
 from app.datasets.turns import TurnRole
+from app.evaluation import cards
 from app.people import auth
 from app.web.dependencies import Db, TokenUser
 from app.web.multipart import Received, received
@@ -261,6 +262,8 @@ def retrieve_file(file_id: str, db: Db, user: TokenUser) -> File:
 def file_content(request: Request, file_id: str, db: Db, user: TokenUser) -> Response:
     """Send a file's bytes as they are."""
     file = stored_files.get(db, user, file_id)
+    if (adapter := adapter_files.zipped_in(db, file)) is not None:
+        cards.renew(db, adapter)
     path = adapter_files.open_path(db, user, file)
     content = FileResponse(
         path,

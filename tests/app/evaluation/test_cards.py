@@ -7,7 +7,7 @@ from sqlalchemy.orm import Session
 
 from app.adapters import model_card, registry
 from app.core import storage
-from app.core.models import Adapter, Arm, Role, StoredFile
+from app.core.models import Adapter, Arm, Role, StoredFile, User
 from app.evaluation import cards, marking
 from app.training import manifests
 from tests.factories import make_adapter, make_evaluation, make_user
@@ -37,6 +37,11 @@ def with_zip(db: Session) -> Adapter:
     return adapter
 
 
+def taken(db: Session, user: User, adapter: Adapter) -> StoredFile:
+    cards.renew(db, adapter)
+    return registry.archive(db, user, adapter)
+
+
 def card_of(file: StoredFile) -> str:
     path = storage.path(file.storage_key)
     assert manifests.file_sha256(path) == file.sha256
@@ -51,17 +56,17 @@ def test_the_card_has_the_count_of_now(db: Session) -> None:
     adapter = with_zip(db)
     user = make_user(db, role=Role.MEMBER)
     pinned = manifests.verify_manifest(registry.folder(adapter))
-    assert card_of(cards.archive(db, user, adapter)) == CARD  # nobody has counted
+    assert card_of(taken(db, user, adapter)) == CARD  # nobody has counted
     made = make_evaluation(db, adapter=adapter)
-    first = cards.archive(db, user, adapter)
+    first = taken(db, user, adapter)
     key = first.storage_key
     assert "6 of 24 right, 6 partly" in card_of(first)
     assert model_card.NOT_COUNTED not in card_of(first)
     # The same again is the same file.
-    assert cards.archive(db, user, adapter).storage_key == key
+    assert taken(db, user, adapter).storage_key == key
     marking.set_mark(db, user, made, 2, Arm.TUNED, "right")
     db.commit()
-    renewed = card_of(cards.archive(db, user, adapter))
+    renewed = card_of(taken(db, user, adapter))
     assert "7 of 24 right" in renewed
     assert "6 of 24 right" not in renewed
     assert not storage.path(key).exists()

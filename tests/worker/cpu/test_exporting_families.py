@@ -16,10 +16,10 @@ from sqlalchemy.orm import Session
 
 from app.core import settings
 from app.core.models import Export, ExportStatus, Quantization, User
+from app.training.settings_files import _NEVER
 from tests.worker.cpu.test_exporting import asked, made, opened, real_adapter, user
 from tests.worker.exporting import tiny_families
 from tests.worker.exporting.tiny_families import FAMILIES
-from worker.exporting.settings_files import _NEVER
 
 __all__ = ["user"]
 pytestmark = pytest.mark.timeout(300)

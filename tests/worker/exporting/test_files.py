@@ -7,8 +7,10 @@ from typing import Any
 import pytest
 from transformers import AutoConfig
 
+from app.training import settings_files
 from tests.worker.inference import tiny_models
-from worker.exporting import adapter_folder, settings_files
+from worker.exporting import adapter_folder, making
+from worker.exporting.requests import EXPORT, Make, Sources
 
 CARRIED: dict[str, dict[str, Any]] = {
     "llama": {"rope_parameters": {"rope_theta": 100000.0, "rope_type": "default"}},
@@ -103,7 +105,7 @@ def test_an_adapter_has_keys_that_plain_peft_knows_and_no_path(tmp_path: Path) -
     adapter_folder.write(base, "house/tiny", adapter, out)
     config = json.loads((out / "adapter_config.json").read_text())
     assert config["base_model_name_or_path"] == "house/tiny"
-    assert config.keys() <= set(adapter_folder._KEYS)
+    assert config.keys() <= set(settings_files._ADAPTER_KEYS)
     names = {path.name for path in out.iterdir()}
     assert names == {
         *("adapter_config.json", "adapter_model.safetensors", "tokenizer.json", "LICENSE"),
@@ -111,3 +113,30 @@ def test_an_adapter_has_keys_that_plain_peft_knows_and_no_path(tmp_path: Path) -
     }
     for path in out.iterdir():
         assert str(tmp_path).encode() not in path.read_bytes()
+
+
+def test_every_licence_goes_along_and_where_there_is_none_it_is_said(tmp_path: Path) -> None:
+    base, adapter = tmp_path / "base", tmp_path / "adapter"
+    tiny_models.make_base(base, "llama")
+    tiny_models.make_adapter(adapter, base)
+    sources = Sources(
+        base=base, base_sha256="", base_name="house/tiny", adapter=adapter, adapter_sha256=""
+    )
+
+    def made(name: str) -> tuple[list[str], set[str]]:
+        out = tmp_path / name
+        out.mkdir()
+        wanted: dict[str, Any] = {"form": "adapter", "quantization": "as_trained"}
+        request = Make(sources=sources, name="ward", title="Ward", out=out, **wanted)
+        notes = making.make(request, lambda *_: None)["notes"]
+        return notes, {path.name for path in (out / EXPORT).iterdir()}
+
+    notes, _ = made("none")
+    assert any("without the text of its licence" in note for note in notes)
+    terms = {"LICENSE-MIT", "NOTICE.txt", "COPYING", "USE_POLICY.md", "licence.md"}
+    for name in (*terms, "LICENSE.bin", "notices.py"):
+        (base / name).write_text("Take it.")
+    notes, names = made("all")
+    assert notes == []
+    assert names >= terms
+    assert not names & {"LICENSE.bin", "notices.py"}

@@ -89,7 +89,7 @@ def test_it_says_the_same(family: str, form: Any, tmp_path: Path) -> None:
     if form == "adapter":  # whoever has the starting model has it as that version reads it
         model = tmp_path / "theirs"
         model.mkdir()
-        from worker.exporting import settings_files
+        from app.training import settings_files
 
         settings_files.write_base(base, model)
     rows = [ids[:40] for ids in tiny_models.prompts(6)]

@@ -137,7 +137,7 @@ def test_the_adapter_loads_in_plain_peft_and_lowers_the_loss(
     assert read_extra(result) == {"job": 1, "attempt": 1}
     assert {f.name for f in result.iterdir()} == {
         "adapter_model.safetensors", "adapter_config.json", "tokenizer.json",
-        "tokenizer_config.json", "chat_template.jinja", "MANIFEST.json",
+        "tokenizer_config.json", "chat_template.jinja", "generation_config.json", "MANIFEST.json",
     }  # fmt: skip
     config = json.loads((result / "adapter_config.json").read_text())
     assert config["base_model_name_or_path"] == MODEL_NAME

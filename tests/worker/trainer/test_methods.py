@@ -4,6 +4,8 @@ Plain PEFT on float32 weights is the reference: losses differ by less than 1e-5 
 gradients by 1e-3, which is rounding.
 """
 
+import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +16,7 @@ from torch import Tensor, nn
 from transformers import AutoModelForCausalLM
 
 from app.training.config import TrainConfig
+from app.training.manifests import write_manifest
 from app.training.plan.shape import Shape, num_passes, num_steps
 from tests.worker.trainer.conftest import (
     events,
@@ -24,6 +27,7 @@ from tests.worker.trainer.conftest import (
 )
 from tests.worker.trainer.test_loop import StopAfter, train
 from tests.worker.trainer.test_packing import _move_adapter
+from worker.exporting import adapter_folder
 from worker.trainer import checkpoint, evaluation, failures, loop, schedule
 from worker.trainer.data import step_examples
 from worker.trainer.layers.attention import in_flight
@@ -217,3 +221,36 @@ def test_steps_count_instead_of_passes() -> None:
     assert [len(step) for step in steps] == [4] * 7
     seen = [index for step in steps for index in step]
     assert sorted(seen[:10]) == sorted(seen[10:20]) == list(range(10))
+
+
+def test_a_result_has_what_an_export_has_and_transformers_4_reads(
+    tmp_path: Path, tiny_model: Path
+) -> None:
+    base = tmp_path / "base"
+    shutil.copytree(tiny_model, base)
+    said = json.loads((base / "tokenizer_config.json").read_text())
+    said["tokenizer_class"] = "TokenizersBackend"  # which transformers 4 does not know
+    (base / "tokenizer_config.json").write_text(json.dumps(said))
+    for name in ("LICENSE", "NOTICE.txt"):
+        (base / name).write_text("Take it.")
+    (base / "MANIFEST.json").unlink()
+    write_manifest(base)
+    state = moved_state(tmp_path, base, method="lora")
+    checkpoint.write_result(tmp_path, base, state.model)
+    result, exported = tmp_path / "result", tmp_path / "exported"
+    exported.mkdir()
+    adapter_folder.write(base, "house/tiny", result, exported)
+    names = {path.name for path in exported.iterdir()}
+    assert names >= {"LICENSE", "NOTICE.txt", "generation_config.json", "tokenizer_config.json"}
+    assert {path.name for path in result.iterdir()} == names | {"MANIFEST.json"}
+    for name in names - {"adapter_config.json"}:  # in which the export's name of the base stands
+        assert (result / name).read_bytes() == (exported / name).read_bytes(), name
+    config = json.loads((result / "adapter_config.json").read_text())
+    assert config | {"base_model_name_or_path": "house/tiny"} == json.loads(
+        (exported / "adapter_config.json").read_text()
+    )
+    assert str(tmp_path) not in json.dumps(config)
+    said = json.loads((result / "tokenizer_config.json").read_text())
+    assert said["tokenizer_class"] == "PreTrainedTokenizerFast"
+    ends = json.loads((result / "generation_config.json").read_text())["eos_token_id"]
+    assert set(ends) >= state.chat.end_token_ids

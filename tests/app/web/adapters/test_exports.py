@@ -25,7 +25,13 @@ from app.core.models import (
 )
 from app.core.sentences import size
 from tests.app.web.pages import sign_in
-from tests.factories import make_adapter, make_department, make_lookup, make_user
+from tests.factories import (
+    make_adapter,
+    make_department,
+    make_lookup,
+    make_user,
+    make_zipped_adapter,
+)
 
 # What is not ready has none of these.
 NOTHING: dict[str, Any] = dict.fromkeys(("storage_key", "sha256", "size_bytes", "kept_until"))
@@ -146,6 +152,24 @@ def test_what_is_ready_stands_beside_its_agreement_and_is_handed_over(
     assert download.content == b"a zip"
     assert "ward-questions-merged.zip" in download.headers["content-disposition"]
     assert download.headers["cache-control"] == "private, no-store"
+
+
+def test_every_download_of_the_page_was_opened_first(
+    client: TestClient, db: Session, user: User
+) -> None:
+    adapter = make_zipped_adapter(db, user)
+    row = ready(db, adapter)
+    browser = sign_in(client, db, user)
+    html = browser.get(f"/adapters/{adapter.id}").text
+    found = re.findall(r'href="([^"]*/download[^"]*)"', html)
+    assert found == [f"/adapters/{adapter.id}/exports/{row.id}/download"]
+    assert 'href="#take-along"' in html
+    assert browser.get(f"/adapters/{adapter.id}/download").status_code == 404
+    adapter.release = Release.WITHDRAWN
+    db.commit()
+    html = browser.get(f"/adapters/{adapter.id}").text
+    assert "/download" not in html
+    assert 'href="#take-along"' not in html
 
 
 def test_what_falls_short_says_so_and_is_not_handed_over(

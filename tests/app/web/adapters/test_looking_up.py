@@ -151,9 +151,9 @@ def test_its_pages_speak_of_no_training(browser: TestClient, db: Session, adapte
     shown = unescape(browser.get(f"/adapters/{adapter.id}").text)
     assert "Nothing was trained." in shown
     assert "Evaluate now" in shown
-    for words in ("In the zip", "Loss", "Train it further", "The same question, before and after"):
+    for words in ("Its files", "Loss", "Train it further", "The same question, before and after"):
         assert words not in shown
-    assert browser.get(f"/adapters/{adapter.id}/download").status_code == 404
+    assert "Take it along" not in browser.get(f"/adapters/{adapter.id}").text
     assert "Looked up" in browser.get("/adapters").text
     further = browser.get(f"/jobs/new?start_adapter={adapter.id}")
     assert "has learned nothing" in unescape(further.text)

@@ -1,9 +1,7 @@
 """Pages of jobs, adapters, the queue and models: who may see and do what, and wrong forms."""
 
-import io
 import json
 import re
-import zipfile
 from datetime import UTC, datetime
 from html import unescape
 from typing import Any
@@ -250,7 +248,6 @@ def test_a_failed_job_says_why_and_shows_its_log(
         ("POST", "/jobs/{job}/rename"),
         ("POST", "/jobs/{job}/delete"),
         ("GET", "/adapters/{adapter}"),
-        ("GET", "/adapters/{adapter}/download"),
         ("POST", "/adapters/{adapter}/rename"),
         ("POST", "/adapters/{adapter}/delete"),
         ("POST", "/bin/jobs/{job}/restore"),
@@ -536,17 +533,6 @@ def test_several_gpus_are_told_as_such(client: TestClient, db: Session, owner: U
 
 
 # --- adapters, queue, models ---------------------------------------------------------------
-
-
-def test_the_zip_comes_as_an_attachment(client: TestClient, db: Session, owner: User) -> None:
-    adapter = make_zipped_adapter(db, owner, b"forty-two")
-    sign_in(client, db, owner)
-    answer = client.get(f"/adapters/{adapter.id}/download")
-    assert answer.headers["content-type"] == "application/zip"
-    assert answer.headers["content-disposition"] == 'attachment; filename="ward-questions.zip"'
-    assert answer.headers["x-content-type-options"] == "nosniff"
-    with zipfile.ZipFile(io.BytesIO(answer.content)) as pack:
-        assert pack.read("adapter_model.safetensors") == b"forty-two"
 
 
 def test_an_adapter_page_shows_before_and_after(

@@ -1,5 +1,7 @@
 """The small files beside weights, as transformers 4.57 and 5 and vLLM read them alike.
 
+The trainer writes them beside an adapter, and exporting beside all that is taken along.
+
 What each of them needs was found by trying (docs/exports.md): a tokenizer class that 4.57 knows,
 the rotation's base in both places where versions look for it, and a generation_config.json that
 names the end of a turn, without which answers run on to their limit.
@@ -11,9 +13,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from app.training import licences
 from app.training.chat import ChatFormat
 
-LICENCES = ("LICENSE", "LICENSE.txt", "LICENSE.md", "LICENCE", "NOTICE")
 _TOKENIZER_FILES = (
     *("tokenizer.json", "special_tokens_map.json", "added_tokens.json", "vocab.json"),
     *("merges.txt", "tokenizer.model", "chat_template.jinja"),
@@ -25,14 +27,15 @@ _GENERATION_KEYS = frozenset(
     {"bos_token_id", "pad_token_id", "do_sample", "temperature", "top_k", "top_p", "min_p"}
     | {"repetition_penalty", "max_length", "max_new_tokens"}
 )
+# What every PEFT of the last years knows. Others are left out where they say nothing: an older one
+# warns of each key that it has never heard of, and some refuse them.
+_ADAPTER_KEYS = (
+    *("peft_type", "task_type", "base_model_name_or_path", "revision", "inference_mode"),
+    *("r", "lora_alpha", "lora_dropout", "target_modules", "bias", "fan_in_fan_out"),
+    *("init_lora_weights", "use_rslora", "use_dora", "modules_to_save", "rank_pattern"),
+    *("alpha_pattern", "layers_to_transform", "layers_pattern"),
+)
 _NEVER = ("quantization_config", "auto_map", "_name_or_path")
-
-
-def copy_licences(base: Path, folder: Path) -> None:
-    """Copy the starting model's licence and its notice, whatever they are called."""
-    for name in LICENCES:
-        if (base / name).is_file():
-            shutil.copyfile(base / name, folder / name)
 
 
 def write_tokenizer(base: Path, folder: Path) -> None:
@@ -51,6 +54,12 @@ def tokenizer_config(config: Mapping[str, Any]) -> dict[str, Any]:
     if isinstance(said.get("extra_special_tokens"), list):
         said["additional_special_tokens"] = said.pop("extra_special_tokens")
     return said
+
+
+def adapter_config(config: Mapping[str, Any], base_name: str) -> dict[str, Any]:
+    """Return PEFT's settings with a name in the place of whatever led to the starting model."""
+    said = {key: config[key] for key in _ADAPTER_KEYS if key in config}
+    return said | {"base_model_name_or_path": base_name, "inference_mode": True, "revision": None}
 
 
 def model_config(config: Mapping[str, Any], dtype: str = "bfloat16") -> dict[str, Any]:
@@ -143,7 +152,7 @@ def write_all(base: Path, folder: Path, dtype: str) -> None:
     write_json(folder / "config.json", model_config(_read(base / "config.json"), dtype))
     write_tokenizer(base, folder)
     write_generation_config(base, folder)
-    copy_licences(base, folder)
+    licences.copy(base, folder)
 
 
 def write_json(path: Path, value: Mapping[str, Any]) -> None:
