@@ -247,7 +247,8 @@ def test_bad_wishes_get_a_sentence(
 
 
 @pytest.mark.parametrize(
-    "key", ["", *(p for p in ["browser", "python", "llama.cpp", "ollama", "vllm"])]
+    "key",
+    ["", "browser", "python", "llama.cpp", "ollama", "lm-studio", "open-webui", "vllm"],
 )
 def test_each_program_has_a_screen_with_commands(
     client: TestClient, db: Session, user: User, adapter: Adapter, key: str
@@ -263,6 +264,9 @@ def test_each_program_has_a_screen_with_commands(
     for trap in chosen.traps:
         assert trap in text
     assert (str(row.filename) in text) == (key == "python")
+    # What was never run by anything here says so.
+    was_run = key not in ("ollama", "lm-studio", "open-webui")
+    assert ("its documentation has them" in text) != was_run
 
 
 def test_commands_name_the_file_that_there_is(

@@ -1,5 +1,10 @@
 """Exports for programs: asked for, followed, cancelled and fetched."""
 
+import json
+import os
+import subprocess
+from pathlib import Path
+
 import pytest
 from openai import (
     APIStatusError,
@@ -10,9 +15,13 @@ from openai import (
 )
 from sqlalchemy.orm import Session
 
+from app.adapters import programs
 from app.core.models import ExportStatus, Role, User
+from app.people import auth
+from tests import patience
 from tests.app.web.adapters.test_exports import ready
 from tests.app.web.v1.conftest import connect
+from tests.app.web.v1.stand_in_answerer import StandIn
 from tests.factories import make_adapter, make_department, make_user
 
 
@@ -78,3 +87,24 @@ def test_strangers_viewers_and_odd_wishes_are_refused(
         for path in (f"/x_exports/{row.public_id}", f"/x_exports/{row.public_id}/content"):
             with pytest.raises(NotFoundError):
                 stranger.get(path, cast_to=dict)
+
+
+def test_the_pages_command_is_pasted_and_answers(
+    db: Session, address: str, user: User, answerer: StandIn, tmp_path: Path
+) -> None:
+    adapter = make_adapter(db, user=user)
+    token = auth.create_token(db, user, "tests")
+    db.commit()
+    browser = next(each for each in programs.of(adapter, address) if each.key == "browser")
+    (command,) = [step.command for step in browser.steps if step.command]
+    pasted = subprocess.run(
+        ["bash", "-c", command.replace("your-token", token)],
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+        env={"PATH": os.environ["PATH"]},  # nothing of Etude's own
+        timeout=patience.seconds(60),
+    )
+    assert pasted.returncode == 0, pasted.stderr
+    said = json.loads(pasted.stdout)
+    assert said["choices"][0]["message"]["content"] == "Hello there."
