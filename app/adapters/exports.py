@@ -19,13 +19,14 @@ from pathlib import Path
 from sqlalchemy import Select, func, select, update
 from sqlalchemy.orm import Session
 
-from app.adapters import registry
+from app.adapters import gguf_sizes, registry
 from app.base_models import registry as base_models
 from app.core import audit, bins, clock, leases, settings, storage
 from app.core.errors import Conflict, Forbidden, Invalid, NotFound
 from app.core.leases import Lease
 from app.core.models import (
     Adapter,
+    BaseModel,
     Export,
     ExportForm,
     ExportStatus,
@@ -40,15 +41,8 @@ from app.people.auth import can_edit
 KEPT_DAYS = 7
 STORAGE_KIND = "exports"
 OPEN = (ExportStatus.WAITING, ExportStatus.MAKING)
-# Of 16-bit weights, what others take; q4_k_m keeps some tensors in more bits than four.
-_BYTES_PER_WEIGHT = {
-    Quantization.BF16: 2.0,
-    Quantization.F16: 2.0,
-    Quantization.Q8_0: 34 / 32,
-    Quantization.Q4_K_M: 0.62,
-}
 _SMALL_FILES_BYTES = 8 * 1024**2
-# The 16-bit weights, one layer in 32 bits, and what the libraries themselves take.
+# One layer in 32 bits, and what the libraries themselves take.
 _BESIDE_WEIGHTS_BYTES = 2 * 1024**3
 _PURGE_AFTER_SECONDS = 3600
 _Q = Quantization
@@ -346,17 +340,22 @@ def archive(db: Session, user: User, row: Export) -> Path:
 
 def expected_bytes(adapter: Adapter, form: ExportForm, quantization: Quantization) -> int:
     """Return about how large a download will be."""
-    num_weights = adapter.base_model.num_parameters or 0
+    base = adapter.base_model
+    whole = 2 * (base.num_parameters or 0)
     match form:
         case ExportForm.ADAPTER:
             # The zip of the job, where it is there: tokenizer, template and card go with it.
             return (adapter.archive_file or adapter).size_bytes
         case ExportForm.VLLM:
-            return 2 * num_weights + adapter.size_bytes
+            return _weights_bytes(base) + adapter.size_bytes
         case ExportForm.GGUF:
-            return 2 * num_weights + adapter.size_bytes // 2
+            return whole + adapter.size_bytes // 2
+        case ExportForm.MERGED:
+            return whole + _SMALL_FILES_BYTES
         case _:
-            return round(_BYTES_PER_WEIGHT[quantization] * num_weights) + _SMALL_FILES_BYTES
+            num = base.num_parameters or 0
+            each = gguf_sizes.bytes_per_weight(base.config, num, quantization)
+            return round(each * num) + _SMALL_FILES_BYTES
 
 
 def disk_bytes(adapter: Adapter, form: ExportForm, quantization: Quantization) -> int:
@@ -370,7 +369,12 @@ def disk_bytes(adapter: Adapter, form: ExportForm, quantization: Quantization) -
 
 def memory_bytes(adapter: Adapter) -> int:
     """Return how much memory making and proving one takes at most."""
-    return 2 * (adapter.base_model.num_parameters or 0) + _BESIDE_WEIGHTS_BYTES
+    return _weights_bytes(adapter.base_model) + _BESIDE_WEIGHTS_BYTES
+
+
+def _weights_bytes(base: BaseModel) -> int:
+    """Return what a starting model's own weights take: 16 bits each, or 32 as they came."""
+    return max(base.size_bytes or 0, 2 * (base.num_parameters or 0))
 
 
 def file_stem(adapter: Adapter) -> str:
