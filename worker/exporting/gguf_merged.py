@@ -52,8 +52,7 @@ def _write_f16(merged: Path, out: Path, title: str) -> GgufNote:
     hparams = gguf_writing.hparams(merged)
     if hparams.get("quantization_config"):
         raise Unusable("The model's weights are stored in fewer than 16 bits already.")
-    config = json.loads((merged / "config.json").read_text(encoding="utf-8"))
-    vocabulary = gguf_vocabulary.read(merged, {"vocab_size": hparams["vocab_size"]} | config)
+    vocabulary = _vocabulary(merged, hparams)
     with torch.inference_mode(), new_file(out) as partial:
         file = gguf_writing.model_file(
             *(merged, hparams, "f16", partial),
@@ -63,6 +62,22 @@ def _write_f16(merged: Path, out: Path, title: str) -> GgufNote:
         gguf_writing.write(file)
         num_matrices = k_quants.count_matrices(partial)
     return GgufNote(kind="f16", num_matrices=num_matrices, others=[])
+
+
+def require_vocabulary(model: Path) -> None:
+    """Look whether a model's tokenizer can be had as GGUF, without its weights.
+
+    Raises:
+        Unusable: llama.cpp does not know the model or its tokenizer, or a file is missing.
+        EngineError: the converter is not installed.
+    """
+    gguf_writing.use_converter()
+    _vocabulary(model, gguf_writing.hparams(model))
+
+
+def _vocabulary(model: Path, hparams: Mapping[str, Any]) -> Vocabulary:
+    config = json.loads((model / "config.json").read_text(encoding="utf-8"))
+    return gguf_vocabulary.read(model, {"vocab_size": hparams["vocab_size"]} | config)
 
 
 def _complete(file: Any, hparams: Mapping[str, Any], vocabulary: Vocabulary) -> None:

@@ -112,6 +112,10 @@ def _write_gguf_merged(request: Make, folder: Path, tell: Tell) -> dict[str, Any
     """Write a merged model as GGUF; of fewer bits the 16 stay beside it, to be judged first."""
     from worker.exporting import gguf_merged, k_quants, modelfile
 
+    # What cannot be had is said before the work, which takes minutes.
+    gguf_merged.require_vocabulary(request.sources.base)
+    if request.form == "ollama":
+        modelfile.require_template(request.sources.base)
     merged = request.out / MERGED
     merged.mkdir()
     notes = _write_merged(request, merged, lambda doing, share: tell(doing, 0.4 * share))

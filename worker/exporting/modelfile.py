@@ -50,6 +50,18 @@ def write_modelfile(merged: Path, gguf_name: str, out: Path) -> None:
     out.write_text("\n".join(lines) + "\n", encoding="utf-8")
 
 
+def require_template(model: Path) -> None:
+    """Look whether a model's chat template can be said in Ollama's language.
+
+    Raises:
+        Unusable: it cannot; a sentence.
+    """
+    try:
+        chat_pieces.find(ChatFormat.load(model))
+    except ChatError as error:
+        raise Unusable(str(error)) from None
+
+
 def template(pieces: Pieces, sign_of_beginning: str = "") -> str:
     """Write a chat template in Go's language, as Ollama runs it.
 

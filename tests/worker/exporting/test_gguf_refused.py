@@ -8,12 +8,15 @@ from typing import Any
 
 import pytest
 
+from tests.worker.exporting import tiny_families
 from tests.worker.exporting.conftest import Made
 from tests.worker.exporting.tiny_families import FAMILIES
+from tests.worker.inference import tiny_models
 from tests.worker.trainer.conftest import TEMPLATES
-from worker.exporting import gguf_vocabulary
+from worker.exporting import gguf_vocabulary, making, requests
 from worker.exporting.gguf_adapter import write_adapter_gguf
 from worker.exporting.gguf_merged import write_merged_gguf
+from worker.exporting.requests import Form, Make, Sources
 from worker.inference.gguf_writing import Unusable, use_converter
 
 
@@ -144,3 +147,27 @@ def test_no_weights_of_four_bits_are_written_as_sixteen(
     with pytest.raises(Unusable, match="fewer than 16 bits"):
         write_merged_gguf(merged, out, "f16")
     assert not out.exists()
+
+
+@pytest.mark.parametrize("form", ["gguf-merged", "ollama"])
+def test_what_cannot_be_had_is_said_before_the_work(form: Form, tmp_path: Path) -> None:
+    base, adapter, out = tmp_path / "base", tmp_path / "adapter", tmp_path / "out"
+    tiny_families.make_base(base, "gemma3" if form == "gguf-merged" else "llama3")
+    if form == "gguf-merged":
+        (base / "tokenizer.model").unlink()
+    else:
+        said = "{% for message in messages %}{{ message['content'] | upper }}<|eot_id|>{% endfor %}"
+        (base / "chat_template.jinja").write_text(said)
+    tiny_models.make_adapter(adapter, base)
+    out.mkdir()
+    sources = Sources(
+        base=base, base_sha256="", base_name="house/tiny", adapter=adapter, adapter_sha256=""
+    )
+    request = Make(
+        sources=sources, form=form, quantization="f16", name="ward", title="Ward", out=out
+    )
+    told: list[str] = []
+    with pytest.raises(requests.Unusable, match=r"import it again|more than Ollama's"):
+        making.make(request, lambda doing, share: told.append(doing))
+    assert told == []
+    assert not (out / making.MERGED).exists()
