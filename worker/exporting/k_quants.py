@@ -45,9 +45,12 @@ class GgufNote:
         """Return it in words for a person; empty where the name says all."""
         if not self.others:
             return ""
-        bits = "8 bits (Q8_0)" if self.others[0].kind == "Q8_0" else "16 bits (F16)"
+        eight = sum(other.kind == "Q8_0" for other in self.others)
+        kept = [(eight, "8 bits (Q8_0)"), (len(self.others) - eight, "16 bits (F16)")]
+        (first, bits), *more = [(num, bits) for num, bits in kept if num]
         return (
-            f"{len(self.others)} of {self.num_matrices} weight matrices are stored in {bits} "
+            f"{first} of {self.num_matrices} weight matrices are stored in {bits}"
+            f"{''.join(f' and {num} in {others}' for num, others in more)} "
             f"because their rows cannot be divided as {self.kind} asks."
         )
 

@@ -54,7 +54,11 @@ def test_rows_that_cannot_be_divided_get_eight_bits() -> None:
     assert recipe.kind_of("blk.3.ffn_up.weight", 100, "q4_k_m") == "F16"
     assert recipe.kind_of("blk.3.ffn_up.weight", 100, "q8_0") == "F16"
     note = GgufNote("q4_k_m", 29, [OtherKind("blk.3.ffn_up.weight", "Q8_0")])
-    assert note.sentence.startswith("1 of 29 weight matrices are stored in 8 bits (Q8_0)")
+    assert note.sentence.startswith("1 of 29 weight matrices are stored in 8 bits (Q8_0) because")
+    both = GgufNote("q4_k_m", 29, [OtherKind("a", "F16"), *[OtherKind("b", "Q8_0")] * 4])
+    assert both.sentence.startswith(
+        "4 of 29 weight matrices are stored in 8 bits (Q8_0) and 1 in 16 bits (F16) because"
+    )
     assert GgufNote("q4_k_m", 29, []).sentence == ""
 
 
