@@ -10,7 +10,7 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 from starlette.testclient import TestClient
 
-from app.adapters import programs
+from app.adapters import export_card, programs, registry
 from app.core import leases, storage
 from app.core.models import (
     Adapter,
@@ -267,6 +267,21 @@ def test_each_program_has_a_screen_with_commands(
     # What was never run by anything here says so.
     was_run = key not in ("ollama", "lm-studio", "open-webui")
     assert ("its documentation has them" in text) != was_run
+
+
+def test_what_four_bits_cost_is_said_where_any_were_left(db: Session, adapter: Adapter) -> None:
+    row = ready(db, adapter)
+    (registry.folder(adapter) / "README.md").write_text("# Ward\n\n## How well it did\n\nWell.\n")
+
+    def said(method: str) -> str:
+        assert adapter.job is not None
+        adapter.job.config = adapter.job.config | {"method": method}
+        return export_card.write(adapter, row, row.agreement, row.notes, "3 of 4 right.")
+
+    assert "Of this adapter it was not measured" in said("qlora")
+    assert "29 November 2026" in said("qlora")
+    assert "4 bits; leaving" not in said("lora")
+    assert "3 of 4 right." in said("lora")
 
 
 def test_commands_name_the_file_that_there_is(
