@@ -1,6 +1,7 @@
 // Asks without leaving the page: a question goes out, its place comes back from the server, and each
 // answer is read word by word from a stream of its own. Closing the stream ends the answer.
 
+import { LOST, ask as asked, fresh, isOurs, reason } from "./answers.js";
 import { Speaker } from "./speaker.js";
 
 const page = document.querySelector("[data-ask]");
@@ -67,18 +68,23 @@ async function ask(submitter) {
   const fields = new FormData(form(), submitter);
   if (isTest) fields.set("question", "");
   try {
-    const answer = await post(page.dataset.ask, fields, { "X-Script": "1", Accept: "text/html, text/plain" });
+    const headers = { "X-Script": "1", Accept: "text/html, text/plain" };
+    const answer = await asked(page.dataset.ask, { method: "POST", body: fields, headers }, tellProblem);
     if (answer === null) return;
     const place = document.createElement("div");
-    place.innerHTML = await answer.text();
+    place.innerHTML = answer.text;
     const turn = place.querySelector("[data-turn]");
+    if (!turn) {
+      tellProblem("Please load this page again, and sign in if it asks you to.");
+      return;
+    }
     if (!isTest && box().value === typed) box().value = "";
     tellLooks("");
     turns.append(turn);
     window.htmx?.process?.(turn);
     page.querySelector("[data-empty]").hidden = true;
     document.querySelector("[data-new]").hidden = false;
-    const address = answer.headers.get("X-Conversation");
+    const address = answer.header("X-Conversation");
     const isNew = address !== null && address !== location.pathname;
     if (address !== null) keepAddress(address);
     box().focus({ preventScroll: true });
@@ -114,11 +120,8 @@ async function answerAll(turn, fields, typed) {
 
 // The list below, with the button that deletes, knows of this conversation once it is kept.
 async function refreshConversations() {
-  const answer = await fetch(location.pathname, { headers: { Accept: "text/html" } });
-  if (!answer.ok || answer.redirected) return;
-  const fresh = new DOMParser().parseFromString(await answer.text(), "text/html");
-  const part = page.querySelector("[data-conversations]");
-  part.replaceChildren(...fresh.querySelector("[data-conversations]").childNodes);
+  const found = (await fresh(location.pathname))?.querySelector("[data-conversations]");
+  if (found) page.querySelector("[data-conversations]").replaceChildren(...found.childNodes);
 }
 
 async function again(answer) {
@@ -168,7 +171,8 @@ async function stream(answer, fields, begun) {
   showSources(answer, "", "");
   const label = answer.querySelector("[data-label]").textContent;
   speaker.begin(answer, label);
-  let end = null;
+  // Where nobody answers at all, nobody had a word.
+  let end = { finish: "failed", note: LOST, seconds: "", is_empty: true };
   let told = "";
   signed.delete(answer);
   try {
@@ -178,11 +182,13 @@ async function stream(answer, fields, begun) {
       headers: { Accept: "text/event-stream" },
       signal: ending.signal,
     });
-    const isStream = response.headers.get("Content-Type")?.startsWith("text/event-stream");
-    if (!response.ok || !isStream) {
-      end = { finish: "failed", note: (await response.text()).trim(), seconds: "", is_empty: true };
+    const header = (name) => response.headers.get(name);
+    const isStream = header("Content-Type")?.startsWith("text/event-stream");
+    if (!response.ok || !isStream || !isOurs(header)) {
+      end.note = reason({ status: response.status, header, text: await response.text() });
       return end.note;
     }
+    end = null;
     for await (const { event, data } of events(response.body)) {
       begun();
       if (event === "waiting") {
@@ -277,14 +283,15 @@ async function report(reporting) {
   fields.set("history", "");
   const problem = reporting.querySelector("[data-report-problem]");
   problem.textContent = "";
-  const said = await post(reporting.action, fields, { "X-Script": "1", Accept: "text/plain" }, (sentence) => {
+  const headers = { "X-Script": "1", Accept: "text/plain" };
+  const said = await asked(reporting.action, { method: "POST", body: fields, headers }, (sentence) => {
     problem.textContent = sentence;
   });
   if (said === null) return;
   const done = document.createElement("p");
   done.className = "soft small reported";
   done.tabIndex = -1;
-  done.textContent = await said.text();
+  done.textContent = said.text;
   answer.querySelector("[data-reporting]").replaceWith(done);
   done.focus();
 }
@@ -305,31 +312,13 @@ async function look() {
   if (!text.trim()) return tellLooks("");
   try {
     const answer = await fetch(page.dataset.look, { method: "POST", body: fields });
-    if (answer.ok && box().value === text) tellLooks((await answer.json()).sentence);
+    if (answer.ok && box().value === text) tellLooks((await answer.json()).sentence ?? "");
   } catch {
     // No word of warning is no reason to say anything.
   }
 }
 
 // --- small things -----------------------------------------------------------------------------
-
-async function post(address, fields, headers, tell = tellProblem) {
-  let answer;
-  try {
-    answer = await fetch(address, { method: "POST", body: fields, headers });
-  } catch {
-    tell("Etude does not answer at the moment. Please try again in a few seconds.");
-    return null;
-  }
-  if (answer.ok) return answer;
-  const isSentence = answer.headers.get("Content-Type")?.startsWith("text/plain");
-  tell(
-    isSentence
-      ? (await answer.text()).trim()
-      : `That did not work (error ${answer.status}). Please try again; if it happens again, tell your administrator.`,
-  );
-  return null;
-}
 
 // Where nothing is kept, the page is all there is: what was said goes along with each question.
 function writeHistory(before) {

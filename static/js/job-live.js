@@ -1,5 +1,7 @@
 // Keeps the words and figures of a job's page up to date; what is HTML is fetched from the server.
 
+import * as answers from "./answers.js";
+
 const LOG_LENGTH = 200;
 
 for (const page of document.querySelectorAll("[data-job-stream]")) live(page);
@@ -14,9 +16,8 @@ function live(page) {
   function refresh() {
     clearTimeout(refreshing);
     refreshing = setTimeout(async () => {
-      const answer = await fetch(location.pathname, { headers: { Accept: "text/html" } });
-      if (!answer.ok || answer.redirected) return;
-      const fresh = new DOMParser().parseFromString(await answer.text(), "text/html");
+      const fresh = await answers.fresh(location.pathname);
+      if (!fresh) return;
       for (const part of page.querySelectorAll("[data-refresh]")) {
         const found = fresh.getElementById(part.id);
         if (found && found.innerHTML !== part.innerHTML) part.replaceChildren(...found.childNodes);

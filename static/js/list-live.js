@@ -3,6 +3,8 @@
 // A hidden page lets go of its stream (six connections a host over all tabs), and asks once when
 // somebody looks again. While somebody is in the middle of something in the list, it holds still.
 
+import * as answers from "./answers.js";
+
 const RETRY_SECONDS = 5;
 const TYPING_MS = 250;
 const BUSY = "dialog[open], details[open], :focus-visible";
@@ -53,9 +55,11 @@ function follow(list) {
     isAsking = true;
     isStale = false;
     try {
-      const answer = await fetch(address, { headers: { Accept: "text/html" } });
-      if (!answer.ok || answer.redirected) return;
-      const fresh = new DOMParser().parseFromString(await answer.text(), "text/html");
+      const fresh = await answers.fresh(address);
+      if (!fresh) {
+        isStale = true; // the stream says when there is an answer again
+        return;
+      }
       const found = fresh.getElementById(list.id);
       // What stands around an empty list is not what stands around a full one.
       if (!found || "isEmpty" in found.dataset !== "isEmpty" in list.dataset) {
@@ -63,8 +67,6 @@ function follow(list) {
       } else if ((isWish || !list.querySelector(BUSY)) && found.innerHTML !== list.innerHTML) {
         list.replaceChildren(...found.childNodes);
       }
-    } catch {
-      isStale = true; // no answer; the stream says when there is one again
     } finally {
       isAsking = false;
       if (address !== location.href) refresh(true); // more was typed meanwhile

@@ -2,7 +2,8 @@
 // after the other in pieces. It can be paused, goes on after a break, and after the page was left, when
 // the same folder is chosen again.
 
-import { isOurs, meter, sender, sentence } from "./pieces.js";
+import * as answers from "./answers.js";
+import { meter, sender, sentence } from "./pieces.js";
 
 // Minutes in all, for gigabytes on a thin line.
 const RETRY_DELAYS = [0, 1000, 3000, 5000, 10000, 30000, 60000, 60000];
@@ -51,7 +52,8 @@ for (const form of document.querySelectorAll("[data-model-upload]")) {
     const ended = run;
     run = null;
     await ended.sending?.abort();
-    await fetch(`/models/uploads/${ended.id}/cancel`, { method: "POST" });
+    // Where that does not arrive, the page that follows still has it, with its own Cancel.
+    await fetch(`/models/uploads/${ended.id}/cancel`, { method: "POST" }).catch(() => {});
     location.assign("/models");
   });
   addEventListener("online", () => run?.isPaused && run.isBroken && go());
@@ -151,22 +153,13 @@ for (const form of document.querySelectorAll("[data-model-upload]")) {
 
   // Returns what was answered; what went wrong is said beside the files.
   async function ask(address, body) {
-    let answer;
-    try {
-      answer = await fetch(address, {
-        method: "POST",
-        headers: { "Content-Type": "application/json", Accept: "text/plain" },
-        body: JSON.stringify(body),
-      });
-    } catch {
-      say("The connection was lost. Try again.");
-      return null;
-    }
-    if (answer.ok) return answer.json();
-    const said = { getHeader: (header) => answer.headers.get(header), getStatus: () => answer.status };
-    const text = await answer.text();
-    say(isOurs(said) ? text.trim() : sentence({ ...said, getBody: () => text }));
-    return null;
+    const options = {
+      method: "POST",
+      headers: { "Content-Type": "application/json", Accept: "text/plain" },
+      body: JSON.stringify(body),
+    };
+    const answer = await answers.ask(address, options, say, "The connection was lost. Try again.");
+    return answer && JSON.parse(answer.text);
   }
 
   function show(isUploading) {

@@ -1,4 +1,7 @@
-// What every page shares: the phone's menu, dialogs that ask once, focus on what went wrong.
+// What every page shares: the phone's menu, dialogs that ask once, focus on what went wrong, and what
+// is said where a part of a page does not come.
+
+import { LOST, isOurs, reason } from "./answers.js";
 
 for (const button of document.querySelectorAll("[data-menu]")) {
   const top = button.closest("[data-top]");
@@ -47,6 +50,30 @@ document.addEventListener("click", (event) => {
 });
 document.addEventListener("htmx:before:response", (event) => {
   if (leavingMs()) event.preventDefault();
+});
+// A part that does not come leaves what is there. Somebody who asked for it is told why, beside it; what
+// looks again by itself, every few seconds, says nothing.
+function tellPart(source, sentence) {
+  const place = source.nextElementSibling?.matches("[data-not-come]") ? source.nextElementSibling : null;
+  if (!sentence) return place?.remove();
+  if (leavingMs() || source.getAttribute("hx-trigger")?.startsWith("every")) return;
+  const said = place ?? document.createElement("p");
+  said.className = "notice";
+  said.role = "alert";
+  said.dataset.notCome = "";
+  said.textContent = sentence;
+  if (!place) source.after(said);
+}
+document.addEventListener("htmx:before:response", (event) => {
+  const { sourceElement, response } = event.detail.ctx;
+  const header = (name) => response.headers.get(name);
+  const isWell = isOurs(header) && response.status < 500;
+  if (!isWell) event.preventDefault();
+  tellPart(sourceElement, isWell ? "" : reason({ status: response.status, header, text: "" }));
+});
+document.addEventListener("htmx:error", (event) => {
+  const { ctx } = event.detail;
+  if (ctx && !ctx.response) tellPart(ctx.sourceElement, LOST);
 });
 // Told by whatever finds that this page is no longer what the server would draw.
 document.addEventListener("page:stale", function again() {

@@ -1,5 +1,7 @@
 // Pieces of a file that survive a break (tus), for whatever is uploaded here.
 
+import { isOurs, reason } from "./answers.js";
+
 // Proxies let only so much through at once, a megabyte where nobody has said otherwise: pieces begin
 // small, double while they are taken, and halve where one is refused or lost.
 const LEAST_BYTES = 64 * 1024;
@@ -19,7 +21,7 @@ export function sender(file, options) {
       const status = error.originalResponse?.getStatus() ?? 0;
       const halved = upload.options.chunkSize / 2;
       if (status === 413) {
-        if (isOurs(error.originalResponse) || halved < LEAST_BYTES) return false;
+        if (isOurs(headerOf(error.originalResponse)) || halved < LEAST_BYTES) return false;
         upload.options.chunkSize = mostBytes = halved;
         return true;
       }
@@ -51,24 +53,21 @@ export function meter(bar, line) {
   };
 }
 
-// Etude gives each answer a number; what a proxy says in its place has none, and is often HTML.
-export function isOurs(response) {
-  const type = response.getHeader("Content-Type") ?? "";
-  return Boolean(response.getHeader("X-Request-Id")) && type.startsWith("text/plain");
-}
-
 export function sentence(response) {
   if (!response || response.getStatus() === 0) {
     return "The connection was lost. Upload again: it continues where it stopped.";
   }
-  const said = isOurs(response) ? response.getBody().trim() : "";
-  return (
-    said ||
-    `The file did not arrive: a server between your browser and Etude answered in its place ` +
-      `(${response.getStatus()}). Upload again in a few minutes: it continues where it stopped. If it ` +
-      `happens again, tell your administrator this number.`
+  const header = headerOf(response);
+  return reason(
+    { status: response.getStatus(), header, text: response.getBody() },
+    {
+      failed: "The file did not arrive",
+      again: "Upload again in a few minutes: it continues where it stopped.",
+    },
   );
 }
+
+const headerOf = (response) => (name) => response.getHeader(name);
 
 function size(bytes) {
   const units = ["bytes", "kB", "MB", "GB"];

@@ -32,7 +32,7 @@ for (const form of document.querySelectorAll("[data-upload]")) {
     }
   });
   part("upload-cancel").addEventListener("click", async () => {
-    await upload?.abort(true);
+    await upload?.abort(true).catch(() => {}); // what did not arrive there goes by itself
     upload = null;
     show(false);
     input.focus();

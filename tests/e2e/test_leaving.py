@@ -49,7 +49,8 @@ def test_a_page_that_would_load_anew_lets_its_reader_go(
     while not going:
         page.wait_for_timeout(100)
     # The search ends just now, while the next page is still on its way.
-    held[0].fulfill(status=204, headers={"HX-Refresh": "true"})
+    headers = {"HX-Refresh": "true", "X-Request-Id": "0123456789abcdef"}
+    held[0].fulfill(status=204, headers=headers)
     page.wait_for_timeout(1000)
     going[0].continue_()
     expect(page).to_have_url(f"{address}/jobs/new?version={version.id}")

@@ -16,11 +16,18 @@ from playwright.sync_api import Browser, Page, expect
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
-from app.core.models import DatasetVersion, StoredFile
+from app.core.models import Conversation, DatasetVersion, StoredFile
 from app.people import auth
 from tests import patience
+from tests.answerer import standing_in
 from tests.app.web.jobs.test_event_stream import free_port, start_web
-from tests.factories import make_dataset_version, make_job, make_user
+from tests.factories import (
+    make_base_model,
+    make_dataset_version,
+    make_job,
+    make_user,
+    make_zipped_adapter,
+)
 
 DEPLOY = Path(__file__).parents[2] / "deploy"
 _MEGABYTE = 1024**2
@@ -31,6 +38,13 @@ server {
     location / { proxy_pass http://127.0.0.1:8000; proxy_set_header Host $http_host; }
 }
 """
+# One that the web is too slow for, or that has a limit of its own.
+_INSTEAD = _DEFAULT.replace(
+    "    location /",
+    "    location ~ ^/adapters/[0-9]+/ask/answer$ { return 504; }\n"
+    "    location = /jobs/new/estimate { return 413; }\n"
+    "    location /",
+)
 
 
 @dataclass
@@ -72,11 +86,14 @@ _KINDS: dict[str, tuple[Callable[[str, int, int, Path], list[str]], str]] = {
     "nginx": (_nginx, (DEPLOY / "nginx.conf").read_text()),
     "caddy": (_caddy, (DEPLOY / "Caddyfile").read_text()),
     "nginx as it comes": (_nginx, _DEFAULT),
+    "nginx in our place": (_nginx, _INSTEAD),
 }
 
 
 @pytest.fixture
-def proxied(request: pytest.FixtureRequest, database_url: str, tmp_path: Path) -> Iterator[Proxied]:
+def proxied(
+    request: pytest.FixtureRequest, database_url: str, broker: str, tmp_path: Path
+) -> Iterator[Proxied]:
     command_of, site = _KINDS[request.param]
     behind, port = free_port(), free_port()
     folder = tmp_path / "proxy"
@@ -233,3 +250,92 @@ def test_what_a_proxy_says_in_our_place_is_one_sentence(
     assert said.inner_text().startswith(f"The file did not arrive: {sentence}")
     assert "<" not in said.inner_text()
     assert db.scalar(select(func.count()).select_from(DatasetVersion)) == 0
+
+
+def _in_our_place(status: int) -> str:
+    return (
+        "That did not work: a server between your browser and Etude answered in its place "
+        f"({status}). Please try again in a few minutes. If it happens again, tell your "
+        "administrator this number."
+    )
+
+
+def _ask(page: Page, address: str) -> None:
+    page.goto(address)
+    page.get_by_label("Your question").fill("What is rule 3?")
+    page.keyboard.press("Enter")
+
+
+@pytest.mark.browser
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("proxied", ["nginx as it comes"], indirect=True)
+def test_a_question_that_a_proxy_answers_is_one_sentence(
+    proxied: Proxied, page: Page, db: Session
+) -> None:
+    adapter = make_zipped_adapter(db, make_user(db))
+    problems: list[str] = []
+    page.on("pageerror", lambda error: problems.append(str(error)))
+    with standing_in(db):
+        _ask(page, f"{proxied.address}/adapters/{adapter.id}/ask")
+        expect(page.locator("[data-turn]").get_by_label("Your trained model")).to_contain_text(
+            "Hello."
+        )
+        page.get_by_label("Your question").fill("What is rule 4?")
+        page.context.set_offline(True)
+        page.keyboard.press("Enter")
+        said = page.locator("#problem")
+        expect(said).to_have_text(
+            "Etude does not answer at the moment. Please try again in a few seconds."
+        )
+        page.context.set_offline(False)
+        proxied.web.kill()
+        proxied.web.wait()
+        page.get_by_label("Your question").press("Enter")
+        expect(said).to_have_text(_in_our_place(502))
+    # It waits where it was typed, and what was answered before stays.
+    expect(page.get_by_label("Your question")).to_have_value("What is rule 4?")
+    expect(page.locator("[data-turn]")).to_have_count(1)
+    assert problems == []
+
+
+@pytest.mark.browser
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("proxied", ["nginx in our place"], indirect=True)
+def test_an_answer_that_a_proxy_gives_is_one_sentence(
+    proxied: Proxied, page: Page, db: Session
+) -> None:
+    adapter = make_zipped_adapter(db, make_user(db))
+    with standing_in(db):
+        _ask(page, f"{proxied.address}/adapters/{adapter.id}/ask")
+        expect(page.locator("#problem")).to_have_text(_in_our_place(504))
+        expect(page.get_by_label("Your question")).to_have_value("What is rule 3?")
+        expect(page.locator("[data-turn]")).to_have_count(0)
+    db.rollback()
+    assert db.scalar(select(func.count()).select_from(Conversation)) == 1
+
+
+@pytest.mark.browser
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("proxied", ["nginx in our place"], indirect=True)
+def test_a_part_that_a_proxy_answers_stays_with_one_sentence(
+    proxied: Proxied, page: Page, db: Session
+) -> None:
+    make_base_model(db)
+    version = make_dataset_version(db)
+    db.commit()
+    page.goto(f"{proxied.address}/jobs/new?version={version.id}")
+    estimate = page.locator("#estimate")
+    before = estimate.inner_text()
+    page.get_by_label("Job name").fill("Another name")
+    page.get_by_label("Job name").press("Tab")
+    said = page.locator("[data-not-come]")
+    expect(said).to_have_text(_in_our_place(413))
+    assert estimate.inner_text() == before
+    # One at a time, however often it is tried; and another where the network is away.
+    page.context.set_offline(True)
+    page.get_by_label("Job name").fill("A third name")
+    page.get_by_label("Job name").press("Tab")
+    expect(said).to_have_text(
+        "Etude does not answer at the moment. Please try again in a few seconds."
+    )
+    expect(said).to_have_count(1)
