@@ -1,6 +1,10 @@
 """Behind a proxy the client's own address counts, and only a proxy of ours is believed."""
 
+import re
+from pathlib import Path
+
 import pytest
+from fastapi.routing import APIRoute
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 from starlette.requests import Request
@@ -10,8 +14,10 @@ from starlette.types import Receive, Scope, Send
 
 from app.core import settings
 from app.core.models import SignInFailure
-from app.main import create_app
+from app.datasets.part_uploads import MAX_PART_BYTES
+from app.main import PAGE_ROUTERS, create_app
 from app.people import auth
+from app.web import middleware, v1
 from app.web.proxies import ForwardedClient, address_of, is_exposed
 from tests.app.web.pages import ORIGIN
 from tests.factories import PASSWORD, make_user
@@ -101,3 +107,70 @@ def test_a_network_that_is_none_stops_the_start(monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setenv("ETUDE_TRUSTED_PROXIES", '["proxy.example"]')
     with pytest.raises(SystemExit, match="ETUDE_TRUSTED_PROXIES"):
         settings.load()
+
+
+# --- what the proxies of deploy/ let through ----------------------------------------------
+
+ROOT = Path(__file__).resolve().parents[3]
+_UNITS = {"k": 1024, "m": 1024**2, "g": 1024**3}
+
+
+def _paths() -> set[str]:
+    """Every address of the application that takes a body."""
+    routes = [
+        *(("", route) for router in PAGE_ROUTERS for route in router.routes),
+        *(("/v1", route) for module in v1._ROUTES.values() for route in module.router.routes),
+    ]
+    return {
+        prefix + route.path
+        for prefix, route in routes
+        if isinstance(route, APIRoute) and route.methods & {"POST", "PUT", "PATCH"}
+    }
+
+
+def _streamed() -> dict[str, int | None]:
+    """The addresses that take more than a form, and how much a part has; None: a whole file."""
+    script = (ROOT / "static/js/pieces.js").read_text()
+    [mebibytes] = re.findall(r"MOST_BYTES = (\d+) \* 1024 \* 1024;", script)
+    piece = int(mebibytes) * 1024**2
+    in_parts = {
+        "/uploads": piece,
+        "/uploads/{upload_id}": piece,
+        "/models/uploads/{upload_id}/{number}": piece,
+        "/v1/uploads/{upload_id}/parts": MAX_PART_BYTES,
+    }
+    return {path: in_parts.get(path) for path in _paths() if middleware._is_streamed(_one(path))}
+
+
+def _one(path: str) -> str:
+    return re.sub(r"{\w+}", "7", path)
+
+
+def _nginx_limits() -> tuple[int, re.Pattern[str], int]:
+    """What nginx lets through, as a rule; and where it lets through more, and how much."""
+    config = (ROOT / "deploy/nginx.conf").read_text()
+    found = re.findall(r"client_max_body_size (\d+)([kmg]);", config)
+    [rule, larger] = [int(number) * _UNITS[unit] for number, unit in found]
+    [place] = re.findall(r"location ~ (\S+) {\n\s+client_max_body_size", config)
+    return rule, re.compile(place), larger
+
+
+def test_nginx_lets_through_what_each_address_takes() -> None:
+    rule, place, larger = _nginx_limits()
+    streamed = _streamed()
+    whole = {path for path, size in streamed.items() if size is None}
+    assert {path for path in _paths() if place.search(_one(path))} == whole
+    chosen = settings.get()
+    form = 1024**2  # what a form has beside its file
+    assert larger >= max(chosen.max_upload_bytes, chosen.max_model_upload_bytes) + form
+    assert rule >= max(size for size in streamed.values() if size is not None) + form
+    assert rule >= middleware._MAX_FORM_BYTES
+
+
+def test_caddy_has_no_limit_and_the_page_about_proxies_names_whole_files() -> None:
+    for name in ("deploy/Caddyfile", "deploy/compose/Caddyfile"):
+        assert "request_body" not in (ROOT / name).read_text()
+    page = (ROOT / "docs/proxy.md").read_text()
+    for path, size in _streamed().items():
+        if size is None or path.startswith("/v1/"):
+            assert f"`{re.sub(r'{[^}]+}', '…', path)}`" in page
