@@ -216,7 +216,7 @@ class Settings(BaseSettings):
     # So long a deleted job or adapter can be had back, unless the disk is short.
     bin_days: float = Field(default=7, gt=0, le=365)
     stall_seconds: float = Field(default=600, gt=0)
-    exit_seconds: float = Field(default=60, gt=0)  # after its result is whole
+    exit_seconds: float = Field(default=60, gt=0)  # of a child whose result is whole
     load_timeout_seconds: float = Field(default=1800, gt=0)
     stream_check_seconds: float = Field(default=25, gt=0)
     # How often a worker looks whether people want its job stopped, or another one here has died.

@@ -2,11 +2,12 @@
 
 A file `unconvertible` beside the model's holds the sentence of a refusal, `full` that of one that
 passes; with `unfit` there what it makes agrees with nothing, with `unchecked` nobody knows. Each
-step is noted in `journal`.
+step is noted in `journal`. With `lingering` it does not end once it is done.
 """
 
 import json
 import sys
+import time
 from pathlib import Path
 
 from worker.inference import gguf_files
@@ -35,7 +36,9 @@ def main() -> None:
             checked = not (base / "unchecked").exists()
             found = Agreement(form="q8_0", is_checked=checked, num_positions=9, same_share=share)
             gguf_files.write_agreement(target, found)
-    print(json.dumps({"result": []}))
+    print(json.dumps({"result": []}), flush=True)
+    if (base / "lingering").exists():
+        time.sleep(3600)
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
 The file `orders` in the starting model's folder, if any, says otherwise: "short" falls short of the
 bounds, "endless" makes answers that do not end, "wait=SECONDS" takes its time to make it, "refuse"
 cannot make it, "die=make", "die=prove" and "die=pack" end as memory that ran out ends a process.
+With "linger" each step hangs once its result is said, and with "crash" it ends by a signal.
 """
 
 import json
@@ -14,11 +15,20 @@ from pathlib import Path
 
 from worker.exporting import packing
 from worker.exporting.agreement import Agreement, Bound, Endings
-from worker.exporting.requests import REQUEST, Make, Pack
+from worker.exporting.requests import REQUEST, Make, Pack, Prove
 
 
 def main() -> None:
     request = REQUEST.validate_json(sys.stdin.readline())
+    orders = orders_of(request.out.parents[2] / "models" / "tiny")
+    do(request)
+    if "linger" in orders:
+        time.sleep(3600)
+    if "crash" in orders:
+        os.kill(os.getpid(), signal.SIGSEGV)
+
+
+def do(request: Make | Prove | Pack) -> None:
     if f"die={request.task}" in orders_of(request.out.parents[2] / "models" / "tiny"):
         os.kill(os.getpid(), signal.SIGKILL)
     if isinstance(request, Pack):

@@ -3,8 +3,9 @@
 The job's name says what to do: `steps=40 pause=0.02 every=10 exit=12 at=15 deaf hang=9 crash=5`;
 with `attempts=1` it misbehaves in the first attempt alone, and from `hoard=5` on it takes memory;
 with `tidy` it keeps no more checkpoints than the real one. When all is done, `linger` does not
-end, and `after=70` ends with that code. With `hold=30,50` the first attempt
-stands still after step 30 and the second after step 50, until it is stopped or killed.
+end, `after=70` ends with that code, and `babble` writes what is no event. With `hold=30,50` the
+first attempt stands still after step 30 and the second after step 50, until it is stopped or
+killed.
 Losses follow from the step alone, so a resumed job must show the same curve as an unbroken one.
 """
 
@@ -97,6 +98,9 @@ class StandIn:
                 return EXIT_STOPPED
             time.sleep(self.pause)
         self.finish()
+        if "babble" in self.words:
+            self.events.write(b"this is no event\n")
+            self.events.flush()
         if "linger" in self.words:
             time.sleep(3600)
         return int(self.words.get("after", 0))

@@ -174,6 +174,7 @@ def make_file(
     with Child(
         settings.get().answer_convert_module,
         json.dumps(conversion.request(base, adapter, target)),
+        ends=conversion.ENDS,
         timeout_seconds=TIMEOUT_SECONDS,
         environment=environment(None),
     ) as child:

@@ -23,6 +23,8 @@ from worker.answering.child import ChildFailed
 from worker.inference import gguf_files
 from worker.inference.gguf_files import Form
 
+# How the last line of a child that makes files begins (worker/inference/convert.py).
+ENDS = ('{"result"', '{"error"')
 _FORM: Form = "q8_0"
 # One that is just being made has not its own name yet.
 _PURGE_AFTER_SECONDS = 3600
@@ -179,16 +181,23 @@ async def _run(asked: dict[str, Any], tell: Callable[[str], None]) -> dict[str, 
     assert process.stdin is not None
     assert process.stdout is not None
     said: dict[str, Any] = {}
+    ends = tuple(end.encode() for end in ENDS)
     try:
         # Open for as long as it works: the end of its input is the end of its work.
         process.stdin.write(json.dumps(asked).encode() + b"\n")
         async for line in process.stdout:
             if not line.startswith(b"{"):  # libraries print, too
                 continue
+            if not line.endswith(b"\n"):
+                break  # it ended amid it
             said = json.loads(line)
             if "progress" in said:
                 tell(str(said["progress"]["doing"]))
-        await process.wait()
+            if line.startswith(ends):
+                break  # it is done, however its process ends
+        with suppress(TimeoutError):
+            async with asyncio.timeout(settings.get().exit_seconds):
+                await process.wait()
     finally:
         with suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)

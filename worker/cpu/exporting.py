@@ -215,6 +215,7 @@ def _step(holder: LeaseHolder, request: Json, out: Path) -> Json:
     child = Child(
         settings.get().export_module,
         json.dumps(request),
+        ends=('{"result"', '{"error"'),
         timeout_seconds=_TIMEOUT_SECONDS,
         environment=model_import.environment("folder"),
     )

@@ -136,6 +136,7 @@ def _convert(holder: LeaseHolder, request: Json) -> Json:
     child = Child(
         "worker.cpu.model_conversion",
         json.dumps(request),
+        ends=('{"result"', '{"error"'),
         timeout_seconds=_TIMEOUT_SECONDS,
         environment=environment(request["source"]["kind"]),
     )

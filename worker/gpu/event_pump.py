@@ -43,10 +43,14 @@ class EventPump:
     def read(self, trainer: Trainer, tell: Callable[[metrics.TrainerEvent], None]) -> bool:
         """Take what the trainer has reported since; says whether there may be more.
 
+        With its result it has said all that counts.
+
         Args:
             tell: Called with each event.
         """
         begin = trainer.offset
+        if self.done is not None:
+            return False
         for offset, event in trainer.read():
             self._pending.append((offset, event))
             match event:
@@ -55,6 +59,8 @@ class EventPump:
                 case FailedEvent():
                     self.failed = event
             tell(event)
+            if self.done is not None:
+                break
         return trainer.offset > begin
 
     def flush_if_due(self, *, is_last: bool) -> None:

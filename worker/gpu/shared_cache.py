@@ -67,6 +67,7 @@ def _pack(spec: TrainerSpec, cache: Path, is_sharded: bool) -> None:
         with Child(
             "worker.trainer.pack",
             request.model_dump_json(),
+            ends=('{"result"',),
             timeout_seconds=settings.get().load_timeout_seconds,
             environment=trainer_process.environment(),
         ) as child:

@@ -2,9 +2,11 @@
 
 What all trainers read none of them may write, as it holds people's data when it could: a taken-over
 one would poison the next. So a child of the gpu worker's, which sees weights alone, packs them
-beforehand. Its request is one JSON line on standard input, which stays open while it is to live.
+beforehand. Its request is one JSON line on standard input, which stays open while it is to live;
+{"result": folder} is its last word.
 """
 
+import json
 import os
 import sys
 import threading
@@ -33,6 +35,7 @@ def main() -> int:
         from worker.trainer import base_model
 
     base_model.pack(request.base, request.target, request.device, is_sharded=request.is_sharded)
+    print(json.dumps({"result": str(request.target)}), flush=True)
     return events.EXIT_DONE
 
 

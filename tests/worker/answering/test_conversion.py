@@ -1,12 +1,15 @@
 """What stays of llama.cpp's files, and what goes with its model or adapter."""
 
+import asyncio
 import os
 import time
 
+import pytest
 from sqlalchemy import func
 from sqlalchemy.orm import Session
 
-from app.adapters import registry
+from app.adapters import answering, registry
+from app.core import settings
 from app.core.models import Attempt, BaseModel, Job, JobStatus
 from tests.factories import first_user, make_job
 from tests.worker.answering.asking import (
@@ -81,6 +84,18 @@ def test_nothing_is_written_ahead_while_a_job_trains(answerer: AnswerProcess, db
     db.delete(job)
     db.commit()
     wait_for(db, lambda: journal(model) != [])
+
+
+def test_a_file_counts_though_the_process_that_made_it_does_not_end(
+    quick: None, db: Session, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ETUDE_EXIT_SECONDS", "0.5")
+    settings.get.cache_clear()
+    base = answering.wanted_base(a_model(db))
+    (base.folder / "lingering").touch()
+    target = conversion.base_file(base)
+    asyncio.run(conversion.make(base, None, target, lambda doing: None))
+    assert conversion.is_made(base, target)
 
 
 def a_running_job(db: Session, model: BaseModel) -> Job:

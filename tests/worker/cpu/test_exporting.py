@@ -278,6 +278,23 @@ def test_answers_that_do_not_end_are_not_offered(
     assert row.agreement[0]["endings"]["reference_ended"] == 18
 
 
+@pytest.mark.parametrize("how", ["linger", "crash"])
+def test_steps_with_a_whole_result_count_however_their_processes_end(
+    db: Session,
+    user: User,
+    adapter: Adapter,
+    stand_in: None,
+    monkeypatch: pytest.MonkeyPatch,
+    how: str,
+) -> None:
+    monkeypatch.setenv("ETUDE_EXIT_SECONDS", "0.5")
+    settings.get.cache_clear()
+    (settings.get().models_dir / "tiny" / "orders").write_text(how)
+    row = made(db, asked(db, user, adapter))
+    assert (row.status, row.strikes) == (ExportStatus.READY, 0), row.reason
+    opened(db, user, row).close()
+
+
 def test_what_is_ready_is_not_made_twice(
     db: Session, user: User, adapter: Adapter, stand_in: None
 ) -> None:

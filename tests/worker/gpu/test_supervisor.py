@@ -322,7 +322,10 @@ def test_a_stall_is_ended(
 
 @pytest.mark.parametrize(
     "orders",
-    ["linger", *(pytest.param(n, marks=pytest.mark.long) for n in ("after=70", "linger pickle"))],
+    [
+        "linger babble",
+        *(pytest.param(n, marks=pytest.mark.long) for n in ("after=70", "linger pickle")),
+    ],
 )
 def test_a_whole_result_is_published_however_its_process_ends(
     db: Session, quick: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, orders: str
