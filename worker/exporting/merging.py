@@ -9,16 +9,17 @@ import json
 import math
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import safe_open
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor
 
+from worker.exporting import tensor_files
 from worker.exporting.requests import Unusable
+from worker.exporting.tensor_files import Entry
 
 _PREFIX = "base_model.model."
 _PART = re.compile(r"(?P<module>.+)\.(?P<part>lora_A\.weight|lora_B\.weight|lora_magnitude_vector)")
@@ -112,26 +113,28 @@ def merge(base: Path, adapter: Path, out: Path, tell: Callable[[str, float], obj
     places: dict[str, str] = {}
     done, size_bytes, is_rounded = 0, 0, False
     for path in sources:
-        tensors: dict[str, Tensor] = {}
-        with safe_open(path, "pt") as source:
-            for name in source.keys():  # noqa: SIM118 - it is no dictionary
-                tensor = source.get_tensor(name)
-                done += tensor.nbytes
-                if tensor.dtype is torch.float32:
-                    is_rounded = True
-                    tensor = tensor if name in changes else tensor.bfloat16()
-                change = changes.pop(name, None)
+        with tensor_files.Reader(path) as source, (out / path.name).open("wb") as file:
+            before = {entry.name: entry for entry in source.entries}
+            after = tensor_files.ordered([_rounded(entry) for entry in source.entries])
+            tensor_files.write_header(file, after)
+            for entry in after:
+                was, change = before[entry.name], changes.pop(entry.name, None)
+                is_rounded = is_rounded or entry != was
                 if change is not None:
-                    tensor = _with_change(name, tensor, change)
+                    changed = _with_change(entry.name, source.tensor(was), change)
+                    tensor_files.write_tensor(file, changed)
                     merged.num_changed += 1
                 else:
+                    if entry == was:
+                        file.writelines(source.pieces(was))
+                    else:
+                        tensor_files.write_tensor(file, source.tensor(was).bfloat16())
                     merged.num_kept += 1
-                tensors[name] = tensor
+                done += was.nbytes
                 tell("merging the adapter into the model", done / total)
-        save_file(tensors, out / path.name, metadata={"format": "pt"})
         merged.files.append(path.name)
-        places |= dict.fromkeys(tensors, path.name)
-        size_bytes += sum(tensor.nbytes for tensor in tensors.values())
+        places |= dict.fromkeys(before, path.name)
+        size_bytes += sum(entry.nbytes for entry in after)
     if changes:
         raise Unusable(
             f"This adapter changes {sorted(changes)[0]}, which its starting model has not got; "
@@ -145,6 +148,10 @@ def merge(base: Path, adapter: Path, out: Path, tell: Callable[[str, float], obj
             "The starting model is kept in 32 bits here; all its weights were rounded to bfloat16."
         )
     return merged
+
+
+def _rounded(entry: Entry) -> Entry:
+    return replace(entry, kind="BF16") if entry.kind == "F32" else entry
 
 
 def _with_change(name: str, tensor: Tensor, change: Change) -> Tensor:

@@ -1,6 +1,8 @@
 """What a merged model is: PEFT's own sum, rounded once, and nothing else changed."""
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -83,6 +85,79 @@ def test_weights_in_32_bits_are_rounded_and_that_is_said(base: Path, tmp_path: P
     found = load_file(out / "model.safetensors")
     assert {tensor.dtype for tensor in found.values()} == {torch.bfloat16}
     assert "rounded to bfloat16" in merged.notes[0]
+
+
+def test_a_file_is_what_safetensors_itself_writes(tmp_path: Path) -> None:
+    """Numbers of every width, and tensors of one number and of none."""
+    base, adapter, out = (tmp_path / name for name in ("base", "adapter", "out"))
+    for folder in (base, adapter, out):
+        folder.mkdir()
+    weights = {
+        "a.weight": torch.randn(6, 4).bfloat16(),
+        "b.weight": torch.randn(3, 5).bfloat16(),
+        "wide": torch.randn(3),
+        "ids": torch.arange(3),
+        "flag": torch.tensor([True]),
+        "scale": torch.tensor(0.5, dtype=torch.float16),
+        "none": torch.zeros(0, 4, dtype=torch.bfloat16),
+        "größe": torch.zeros(1, dtype=torch.bfloat16),
+    }
+    save_file(weights, base / "model.safetensors")
+    write_adapter(adapter, {"a": (6, 4)})
+    merging.merge(base, adapter, out, lambda *_: None)
+    made = out / "model.safetensors"
+    after = load_file(made)
+    (change,) = merging.read_changes(adapter).values()
+    expected = weights | {
+        "a.weight": change.of(weights["a.weight"]),
+        "wide": weights["wide"].bfloat16(),
+    }
+    assert after.keys() == expected.keys()
+    assert all(torch.equal(after[name], expected[name]) for name in expected)
+    assert {name: after[name].dtype for name in after} == {
+        name: expected[name].dtype for name in expected
+    }
+    for name in ("scale", "ids", "flag"):  # whose place among numbers as wide is not the same
+        del expected[name]
+    save_file(expected, out / "theirs", metadata={"format": "pt"})
+    for path in base.iterdir():
+        save_file({k: v for k, v in weights.items() if k in expected}, path)
+    merging.merge(base, adapter, out, lambda *_: None)
+    assert made.read_bytes() == (out / "theirs").read_bytes()
+
+
+def test_of_a_large_file_no_more_than_a_tensor_or_two_is_in_memory(tmp_path: Path) -> None:
+    base, adapter, out = (tmp_path / name for name in ("base", "adapter", "out"))
+    for folder in (base, adapter, out):
+        folder.mkdir()
+    tensors = {
+        f"layers.{number}.weight": torch.full((512, 1024), number / 8, dtype=torch.bfloat16)
+        for number in range(112)
+    }
+    save_file(tensors, base / "model.safetensors")
+    write_adapter(adapter, {f"layers.{number}": (512, 1024) for number in range(0, 112, 2)})
+    size = (base / "model.safetensors").stat().st_size
+    said = subprocess.run(
+        [sys.executable, "-m", "tests.worker.exporting.merge_peak", str(base), str(adapter), out],
+        cwd=Path(__file__).parents[3],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert size > 100e6
+    assert int(said.stdout) < size / 2  # whole it would be more than twice its size
+    after = load_file(out / "model.safetensors")
+    same = {name for name in tensors if torch.equal(tensors[name], after[name])}
+    assert same == {f"layers.{number}.weight" for number in range(1, 112, 2)}
+
+
+def write_adapter(folder: Path, modules: dict[str, tuple[int, int]]) -> None:
+    tensors = {}
+    for name, (num_out, num_in) in modules.items():
+        tensors[f"base_model.model.{name}.lora_A.weight"] = torch.full((2, num_in), 0.5)
+        tensors[f"base_model.model.{name}.lora_B.weight"] = torch.full((num_out, 2), 0.5)
+    save_file(tensors, folder / "adapter_model.safetensors")
+    (folder / "adapter_config.json").write_text(json.dumps({"r": 2, "lora_alpha": 4}))
 
 
 def test_what_no_form_has_a_place_for_is_refused(base: Path, tmp_path: Path) -> None:
