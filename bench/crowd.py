@@ -25,7 +25,7 @@ NUM_DEPARTMENTS, PEOPLE_EACH = 8, 5
 NUM_STEPS = range(10, 21)
 PLAN = {"seconds": 30, "tokens_per_second": 100, "peak_bytes": 10**9}
 PAGES = ("/", "/queue", "/jobs", "/jobs/1", "/datasets")
-_LOOK_SECONDS = 0.25
+LOOK_SECONDS = 0.25
 
 
 @dataclass(frozen=True)
@@ -247,7 +247,7 @@ def _train(me: Any, claim: Any, step_seconds: float, end_at: float, meter: Meter
                 supervisor.pump.flush_if_due(is_last=False)
                 supervisor._heed_wishes(trainer)  # type: ignore[arg-type]
             num = 0
-            time.sleep(min(_LOOK_SECONDS, left))
+            time.sleep(min(LOOK_SECONDS, left))
     measured = {"seconds": 30.0, "tokens_per_second": 100.0, "peak_bytes": 10**9}
     with meter.of("end"):
         supervisor.pump.flush_if_due(is_last=True)
@@ -318,7 +318,7 @@ def look(address: str, cookie: str, load: Load, pages: dict[str, list[float]]) -
         if load.counts and took is not None:
             pages[path].append(took)
         number += 1
-        time.sleep(_LOOK_SECONDS)
+        time.sleep(LOOK_SECONDS)
 
 
 def open_page(address: str, path: str, cookie: str) -> float | None:

@@ -4,14 +4,14 @@
 
 A real trainer teaches the starter model a little, on all layers. A real worker makes every form of
 that, one after the other: seconds from asking to being offered, processor time of its children, and
-the most memory that one of them held. Then a trainer learns while somebody opens pages, first
-alone, beside a form that is being made, and alone again: what it does to both is a ratio within one
-run, so that other programs on the machine fall on all three. JSON last, and in bench/results/.
+the most memory that one of them held. Then a trainer learns while somebody opens the pages of
+`make bench-queue`, in the same way, by turns without an export and beside one that is being made:
+what it does to both is a ratio within one run, so that other programs on the machine fall on either
+side. JSON last, and in bench/results/.
 """
 
 import argparse
 import datetime
-import http.client
 import json
 import os
 import shutil
@@ -21,12 +21,12 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, closing, contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bench import comparison, live, processor, start, workload
+from bench import comparison, crowd, live, processor, start, workload
 
 if TYPE_CHECKING:
     from app.core.models import Export, Job
@@ -39,7 +39,7 @@ MERGED_FORMS = {
 }  # fmt: skip
 TARGETS = {"adapter_seconds": 60, "merged_seconds": 180, "memory_beside_weights_gb": 2.0}
 BESIDE = ("merged", "bf16")
-_PAGE_PAUSE_SECONDS = 0.3
+_NUM_ROUNDS = 3
 _NUM_STEPS = 24
 
 
@@ -203,25 +203,65 @@ def _until(session: Any, row: "Export | Job", is_over: Callable[[], bool]) -> No
 def _beside(
     address: str, cookie: str, version_id: int, adapter_id: int, seconds: float
 ) -> dict[str, Any]:
-    """Take the trainer's speed and the time of pages: alone, beside an export, and alone again."""
+    """Take the trainer's speed and the time of pages without an export and beside one, in turn."""
     job_id = _begin_training(version_id)
+    # Those of `make bench-queue`, the page of the job that trains among them.
+    pages = [f"/jobs/{job_id}" if page == "/jobs/1" else page for page in crowd.PAGES]
+    without, beside = [], []
     try:
-        pages = ["/", "/jobs", f"/jobs/{job_id}", "/adapters", f"/adapters/{adapter_id}"]
-        phases = [_phase(address, cookie, pages, job_id, seconds, None)]
-        phases.append(_phase(address, cookie, pages, job_id, seconds, adapter_id))
-        phases.append(_phase(address, cookie, pages, job_id, seconds, None))
+        for _ in range(_NUM_ROUNDS):
+            without.append(_phase(address, cookie, pages, job_id, seconds, None))
+            beside.append(_phase(address, cookie, pages, job_id, seconds, adapter_id))
+        without.append(_phase(address, cookie, pages, job_id, seconds, None))
     finally:
         _cancel(job_id)
-    alone, beside, again = phases
-    speeds = [alone["tokens_per_second"], again["tokens_per_second"]]
-    pages_alone = statistics.mean([alone["page_p95_ms"], again["page_p95_ms"]])
+    found = {"without": _together(without), "beside": _together(beside)}
+    return found | {
+        "rounds": {"without": [_figures(each) for each in without],
+                   "beside": [_figures(each) for each in beside]},
+        "trainer_ratio": _ratio(found, "tokens_per_second"),
+        "page_p95_ratio": _ratio(found, "page_p95_ms"),
+    }  # fmt: skip
+
+
+@dataclass
+class Phase:
+    """What was seen while an export was made, or while none was."""
+
+    seconds: float
+    num_steps: int
+    num_tokens: float
+    pages_ms: list[float]
+    load: float
+
+
+def _together(phases: list[Phase]) -> dict[str, Any]:
+    """Return the figures of several phases as those of one."""
+    return _figures(
+        Phase(
+            sum(each.seconds for each in phases),
+            sum(each.num_steps for each in phases),
+            sum(each.num_tokens for each in phases),
+            [took for each in phases for took in each.pages_ms],
+            statistics.mean(each.load for each in phases),
+        )
+    )
+
+
+def _figures(phase: Phase) -> dict[str, Any]:
     return {
-        "alone": alone,
-        "beside": beside,
-        "again": again,
-        "trainer_ratio": round(beside["tokens_per_second"] / statistics.mean(speeds), 2),
-        "page_p95_ratio": round(beside["page_p95_ms"] / pages_alone, 2),
+        "seconds": round(phase.seconds, 1),
+        "steps": phase.num_steps,
+        "tokens_per_second": round(phase.num_tokens / phase.seconds, 1),
+        "pages": len(phase.pages_ms),
+        "page_p50_ms": round(statistics.median(phase.pages_ms), 1),
+        "page_p95_ms": round(statistics.quantiles(phase.pages_ms, n=20, method="inclusive")[-1], 1),
+        "load": round(phase.load, 1),
     }
+
+
+def _ratio(found: dict[str, dict[str, Any]], figure: str) -> float:
+    return round(found["beside"][figure] / found["without"][figure], 2)
 
 
 def _phase(
@@ -231,7 +271,7 @@ def _phase(
     job_id: int,
     seconds: float,
     adapter_id: int | None,
-) -> dict[str, Any]:
+) -> Phase:
     """Open pages for so long, or as long as an export takes, and count what was learned then."""
     from app.core import clock, db
 
@@ -252,40 +292,23 @@ def _phase(
     began = time.monotonic()
     if adapter_id is not None:
         threading.Thread(target=export, daemon=True).start()
-    took: list[float] = []
+    pages_ms: list[float] = []
     while not end.is_set() and (adapter_id is not None or time.monotonic() - began < seconds):
-        took += [_open(address, page, cookie) for page in pages]
-        time.sleep(_PAGE_PAUSE_SECONDS)
+        # One page after the other, as there: what is open at once is no matter of an export.
+        page = pages[len(pages_ms) % len(pages)]
+        took = crowd.open_page(address, page, cookie)
+        assert took is not None, page
+        pages_ms.append(took)
+        time.sleep(crowd.LOOK_SECONDS)
     if failed:
         raise failed[0]
     with db.session() as session:
         ended_at = clock.read(session)
         tokens, num_steps = _learned(session, job_id, began_at, ended_at)
     lasted = time.monotonic() - began
-    found = {
-        "seconds": round(lasted, 1),
-        "steps": num_steps,
-        "tokens_per_second": round(tokens / lasted, 1),
-        "pages": len(took),
-        "page_p50_ms": round(statistics.median(took), 1),
-        "page_p95_ms": round(statistics.quantiles(took, n=20, method="inclusive")[-1], 1),
-        "load": os.getloadavg()[0],
-    }
-    print(json.dumps(found), file=sys.stderr, flush=True)
+    found = Phase(lasted, num_steps, tokens, pages_ms, os.getloadavg()[0])
+    print(json.dumps(_figures(found)), file=sys.stderr, flush=True)
     return found
-
-
-def _open(address: str, page: str, cookie: str) -> float:
-    """Return how many milliseconds a page takes."""
-    began = time.monotonic()
-    host = address.removeprefix("http://")
-    with closing(http.client.HTTPConnection(host, timeout=60)) as connection:
-        headers = {"Cookie": f"etude_session={cookie}", "Accept": "text/html"}
-        connection.request("GET", page, headers=headers)
-        answer = connection.getresponse()
-        answer.read()
-    assert answer.status == http.client.OK, (page, answer.status)
-    return 1000 * (time.monotonic() - began)
 
 
 def _learned(session: Any, job_id: int, since: Any, until: Any) -> tuple[float, int]:

@@ -318,6 +318,26 @@ def _exports(result: dict[str, Any] | None) -> list[str]:
         f"within {aims['adapter_seconds']} s, the merged ones within {aims['merged_seconds']} s, "
         f"memory of the 16-bit weights and {aims['memory_beside_weights_gb']:g} GB.",
         table(rows),
+        _beside_export(beside),
+    ]
+
+
+def _beside_export(beside: dict[str, Any]) -> str:
+    if "rounds" in beside:
+        found, without = beside["beside"], beside["without"]
+        num = len(beside["rounds"]["beside"])
+        return (
+            f"By turns, {num} merged models were made and none: beside them a trainer went on with "
+            f"{found['tokens_per_second']:.0f} tokens a second, without them with "
+            f"{without['tokens_per_second']:.0f} ({beside['trainer_ratio']:.2f} of its speed), and "
+            f"95 % of the pages took at most {found['page_p95_ms']:.0f} ms, without them "
+            f"{without['page_p95_ms']:.0f} ({beside['page_p95_ratio']:.2f} times), while it "
+            "trained. The pages are those of `make bench-queue`, opened in the same way. The load "
+            f"average was {found['load']:.0f} beside them and {without['load']:.0f} without, its "
+            "own work and other programs' together."
+        )
+    # A result of before they were taken by turns.
+    return (
         f"Beside a merged model that was made, a trainer went on with "
         f"{beside['beside']['tokens_per_second']:.0f} tokens a second where it had "
         f"{beside['alone']['tokens_per_second']:.0f} before and "
@@ -326,8 +346,8 @@ def _exports(result: dict[str, Any] | None) -> list[str]:
         f"{beside['alone']['page_p95_ms']:.0f} before and {beside['again']['page_p95_ms']:.0f} "
         "after, all three while it trained. The load average was then "
         f"{beside['alone']['load']:.0f}, {beside['beside']['load']:.0f} and "
-        f"{beside['again']['load']:.0f}, its own work and other programs' together.",
-    ]
+        f"{beside['again']['load']:.0f}, its own work and other programs' together."
+    )
 
 
 def _first_tokens(found: dict[str, Any] | None, aims: dict[str, Any]) -> str:
