@@ -1,11 +1,11 @@
 """A trainer without a model: speaks the whole contract with the supervisor, quickly.
 
 The job's name says what to do: `steps=40 pause=0.02 every=10 exit=12 at=15 deaf hang=9 crash=5`;
-with `attempts=1` it misbehaves in the first attempt alone, and from `hoard=5` on it takes memory;
-with `tidy` it keeps no more checkpoints than the real one. When all is done, `linger` does not
-end, `after=70` ends with that code, and `babble` writes what is no event. With `hold=30,50` the
-first attempt stands still after step 30 and the second after step 50, until it is stopped or
-killed.
+with `attempts=1` it misbehaves in the first attempt alone, from `hoard=5` on it takes memory, and
+after `flood=5` it has printed 24 megabytes; with `tidy` it keeps no more checkpoints than the real
+one. When all is done, `linger` does not end, `after=70` ends with that code, and `babble` writes
+what is no event. With `hold=30,50` the first attempt stands still after step 30 and the second
+after step 50, until it is stopped or killed.
 Losses follow from the step alone, so a resumed job must show the same curve as an unbroken one.
 """
 
@@ -120,6 +120,9 @@ class StandIn:
             time.sleep(3600)
         if step >= int(self.words.get("hoard", 1_000_000)):
             self.hoard += [bytearray(os.urandom(1) * 64 * 1024**2) for _ in range(4)]
+        if step == int(self.words.get("flood", 0)):
+            for number in range(24 * 1024):
+                print(f"{number:06d} " + "x" * 1016, file=sys.stderr)
         if step == int(self.words.get("nan", 0)):
             self.evaluate(step, float("nan"))
         if step == int(self.words.get("garble", 0)):

@@ -45,6 +45,7 @@ from tests.worker.conftest import (
 )
 from tests.worker.stand_in_trainer import loss_at
 from worker.gpu import endings
+from worker.gpu.capped_log import HALF_BYTES
 
 # Longer than the test: it stands still until it is stopped or killed.
 LONG = "steps=60 hold=30"
@@ -304,6 +305,16 @@ def test_a_figure_that_is_no_number_fails_at_once_and_reaches_no_column(
     job = until_final(db, make_job(db, "steps=20 every=5 nan=7"))
     assert (job.status, job.attempt, job.error_code) == (JobStatus.FAILED, 1, "loss_not_finite")
     assert job.reason is not None and "smaller learning rate" in job.reason
+
+
+def test_a_log_without_end_takes_little_of_the_disk_while_its_trainer_goes_on(
+    db: Session, gpu_worker: WorkerProcess, data_dir: Path
+) -> None:
+    job = make_job(db, "steps=20 flood=5 hold=6")
+    log = data_dir / f"jobs/{job.id}/attempts/1/log.txt"
+    wait_for(db, lambda: log.exists() and log.stat().st_size >= 24 * 1024**2)
+    wait_for(db, lambda: log.stat().st_blocks * 512 < 2 * HALF_BYTES + 4 * 1024**2)
+    assert (job.attempt, job.status) == (1, JobStatus.RUNNING)
 
 
 def test_a_stall_is_ended(
