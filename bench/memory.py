@@ -177,7 +177,7 @@ def train(folder: Path, config: dict[str, Any], order: dict[str, Any]) -> tuple[
     example = Encoded(tokens, labels, 0)
     if settings.objective == "dpo":  # a better and a worse answer, equally long
         example = Encoded(2 * tokens, 2 * labels, 0, num_better_tokens=length)
-    examples = data.Data([example] * settings.batch_size * NUM_STEPS, [], {}, 0, [])
+    examples = data.Data([example] * settings.batch_size * NUM_STEPS, [], {}, {}, [])
     machine = this_cpu().model_copy(update={"free_bytes": 2**40})
     base = folder / "model"
     chosen = plan(

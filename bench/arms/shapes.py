@@ -220,7 +220,7 @@ def state_on(
     train: list[Any] = [None] * num
     for example, index in zip(examples, order, strict=True):
         train[index] = example
-    dataset = data.Data(train, [], {}, 0, [])
+    dataset = data.Data(train, [], {}, {}, [])
     machine = job.describe_device(device)
     if device.type == "cpu":
         torch.set_num_threads(machine.num_cores)

@@ -57,18 +57,25 @@ class Cut:
         self.num_answers += any(piece.num_cut_answer_tokens > 0 for piece in pieces)
 
 
+@dataclass
+class Unfit:
+    """How many rows of a split are not taken as they are."""
+
+    left_out: int = 0  # nothing of them is an answer, or their answer was cut off
+    joined: int = 0  # whose turns were joined, because the template refuses them as they are
+    refused: int = 0  # left out, because it refuses them anyhow
+
+
 @dataclass(frozen=True)
 class Data:
     train: list[Encoded]
     validation: list[Encoded]
     cut: dict[str, Cut]  # by split
-    num_left_out: int  # nothing of them is an answer
+    unfit: dict[str, Unfit]  # by split
     questions: list[Question]
     num_cut_texts: int = 0  # plain texts that became several examples
     num_pieces: int = 0  # how many those are now
-    num_joined: int = 0  # whose turns were joined, because the template refuses them as they are
-    num_refused: int = 0  # left out, because it refuses them anyhow
-    problem: str = ""  # the first reason for either
+    problem: str = ""  # the first reason why the template refuses one
 
     def histogram(self) -> LengthHistogram:
         # Of a pair the longer half: the plan knows that there are two.
@@ -116,6 +123,7 @@ def prepare(
     splits: dict[str, list[Encoded]] = {"train": [], "validation": []}
     questions: list[Question] = []
     cut = {split: Cut() for split in splits}
+    unfit = {split: Unfit() for split in splits}
     counts: Counter[str] = Counter()
     problem = ""
     for begin in range(0, len(examples), _BATCH):
@@ -124,7 +132,7 @@ def prepare(
             encoded = _encode(chat, part, config)
         except ChatError as error:
             problem = problem or str(error)
-            part = _fitting(chat, part, config, counts)
+            part = _fitting(chat, part, config, unfit)
             encoded = _encode(chat, part, config)
         for example, pieces in zip(part, encoded, strict=True):
             if limit == context_tokens and any(_loses_its_answer(example, p) for p in pieces):
@@ -134,7 +142,7 @@ def prepare(
                 )
             useful = [piece for piece in pieces if _teaches(piece)]
             if not useful:
-                counts["left_out"] += 1
+                unfit[example.split].left_out += 1
                 continue
             if len(pieces) > 1:
                 counts["cut_texts"] += 1
@@ -155,27 +163,25 @@ def prepare(
         splits["train"],
         splits["validation"],
         cut,
-        counts["left_out"],
+        unfit,
         questions,
         counts["cut_texts"],
         counts["pieces"],
-        counts["joined"],
-        counts["refused"],
         problem,
     )
 
 
 def _fitting(
-    chat: ChatFormat, part: list[_Read], config: TrainConfig, counts: Counter[str]
+    chat: ChatFormat, part: list[_Read], config: TrainConfig, unfit: dict[str, Unfit]
 ) -> list[_Read]:
     """Return the examples that the template takes, some with their turns joined."""
     taken = []
     for example in part:
         found = fit(chat, example.messages, example.tools, joins=config.unfit_rows == "join")
         if found.messages is None:
-            counts["refused"] += 1
+            unfit[example.split].refused += 1
             continue
-        counts["joined"] += found.is_joined
+        unfit[example.split].joined += found.is_joined
         messages = [dict(message) for message in found.messages]
         taken.append(replace(example, messages=messages))
     return taken

@@ -198,21 +198,24 @@ def _tell(
             "examples are cut there, at the beginning of their question, although "
             f"{config.max_length_tokens} were allowed.",
         )
-    if examples.num_left_out:
+    taught, asked = examples.unfit["train"], examples.unfit["validation"]
+    if num_left_out := taught.left_out + asked.left_out:
+        which = _apart(taught.left_out, asked.left_out, spec.checks_on)
         log.write(
             NoteEvent,
             level="warn",
-            message="1 example was left out: nothing in it is an answer, or its answer was cut off."
-            if examples.num_left_out == 1
-            else f"{examples.num_left_out} examples were left out: nothing in them is an answer, "
-            "or their answer was cut off.",
+            message=f"{which} was left out: nothing in it is an answer, or its answer was cut off."
+            if num_left_out == 1
+            else f"{which} were left out: nothing in them is an answer, or their answer was cut "
+            "off.",
         )
-    if examples.num_joined or examples.num_refused:
+    if taught.joined or taught.refused or asked.joined or asked.refused:
         log.write(
             NoteEvent,
             level="warn",
             message=f"{spec.base_model_name} does not take all chats as they are. Turns joined in: "
-            f"{examples.num_joined:,}. Left out: {examples.num_refused:,}. The first reason: "
+            f"{_apart(taught.joined, asked.joined, spec.checks_on)}. Left out: "
+            f"{_apart(taught.refused, asked.refused, spec.checks_on)}. The first reason: "
             f"{examples.problem}",
         )
     if examples.num_cut_texts:
@@ -226,6 +229,16 @@ def _tell(
             else f"{examples.num_cut_texts} long texts were cut into {examples.num_pieces} pieces "
             f"of at most {most} tokens; nothing is lost.",
         )
+
+
+def _apart(num_practised: int, num_asked: int, asked: str) -> str:
+    """Say how many rows are practised, and how many are those that losses are measured on."""
+    parts = [
+        f"1 {kind} example" if num == 1 else f"{num:,} {kind} examples"
+        for num, kind in ((num_practised, "practice"), (num_asked, asked))
+        if num
+    ]
+    return " and ".join(parts) or "none"
 
 
 def go_on(state: TrainingState, saved: Path) -> None:

@@ -173,24 +173,35 @@ def test_rows_that_check_are_counted_apart_where_they_are_cut(
     assert plan["num_checked_cut_tokens"] > plan["num_cut_tokens"] > 172
 
 
-@pytest.mark.parametrize(("how", "num_joined"), [("join", 1), ("leave_out", 0)])
+@pytest.mark.parametrize("how", ["join", "leave_out"])
 def test_a_chat_that_the_template_refuses_fails_no_job(
-    tmp_path: Path, tiny_model: Path, how: str, num_joined: int
+    tmp_path: Path, tiny_model: Path, how: str
 ) -> None:
     model, folder = tmp_path / "model", tmp_path / "job"
     shutil.copytree(tiny_model, model)
     shutil.copy(TEMPLATES / "gemma.jinja", model / "chat_template.jinja")
     make_job(folder, model, unfit_rows=how, **QUICK)
     good = talk("Where?", "Here.")
-    write_examples(folder, [good, [good[0], *good], [good[1], *good]])
+    joined, refused, masked = [good[0], *good], [good[1], *good], talk("Where?", "Here.", weight=0)
+    practised, tested = [good, joined, refused, masked], [good, refused, refused, joined, masked]
+    write_examples(folder, practised + tested, num_checked=len(tested))
     body = json.loads((folder / "config.json").read_text())
     body["base_model_manifest_sha256"] = write_manifest(model)
     (folder / "config.json").write_text(json.dumps(body))
     assert train(folder) == train_events.EXIT_DONE
-    (said,) = [
-        note["message"] for note in events(folder, kind="note") if "Left out" in note["message"]
-    ]
-    assert f"Turns joined in: {num_joined}. Left out: {2 - num_joined}." in said
+    notes = [note["message"] for note in events(folder, kind="note")]
+    (said,) = [note for note in notes if "Left out" in note]
+    if how == "join":
+        counts = (
+            "Turns joined in: 1 practice example and 1 test example. Left out: 1 practice example "
+            "and 2 test examples. "
+        )
+    else:
+        counts = "Turns joined in: none. Left out: 2 practice examples and 3 test examples. "
+    assert counts in said
+    assert any(
+        note.startswith("1 practice example and 1 test example were left out: ") for note in notes
+    )
     assert "roles must alternate" in said
 
 

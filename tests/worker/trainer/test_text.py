@@ -37,7 +37,7 @@ def test_every_token_of_a_long_text_is_learned_once(tmp_path: Path, tiny_model: 
     (end,) = form.end_token_ids
     assert learned[end] == 28
     assert max(len(piece.token_ids) for piece in data.train) == 64
-    assert (data.cut["train"].num_examples, data.num_left_out) == (0, 0)
+    assert (data.cut["train"].num_examples, data.unfit["train"].left_out) == (0, 0)
     [note] = [e["message"] for e in events(tmp_path, kind="note")]
     assert note == (
         f"{data.num_cut_texts} long texts were cut into {data.num_pieces} pieces of at most "
