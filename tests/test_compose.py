@@ -278,8 +278,9 @@ _KEYS = {
     "services": {
         "build", "cap_add", "cap_drop", "command", "cpu_shares", "depends_on", "deploy",
         "entrypoint", "env_file", "environment", "healthcheck", "image", "init", "logging",
-        "mem_limit", "network_mode", "networks", "pids_limit", "ports", "profiles", "read_only", "restart",
-        "security_opt", "shm_size", "stop_grace_period", "tmpfs", "user", "uts", "volumes",
+        "mem_limit", "network_mode", "networks", "pids_limit", "ports", "profiles", "read_only",
+        "restart", "security_opt", "shm_size", "stop_grace_period", "tmpfs", "user", "uts",
+        "volumes",
     },
     "networks": {"internal", "ipam", "driver_opts"},
     "volumes": set(),

@@ -30,7 +30,7 @@ from sqlalchemy import (
     update,
 )
 from sqlalchemy.dialects.postgresql import JSONB
-from sqlalchemy.orm import Session
+from sqlalchemy.orm import Session, aliased
 
 from app import notices
 from app.core import clock, settings, wakeup
@@ -290,20 +290,32 @@ def spools(db: Session, claimed: Claim) -> list[Spool]:
     return [Spool(*row) for row in rows]
 
 
-def has_taken_over(db: Session, claimed: Claim) -> Claim | None:
-    """Return the claim of an attempt that took something over and did not hear of it.
+def has_taken_over(
+    db: Session, claimed: Claim, source: Spool, *, step: int, last_step: int
+) -> Claim | None:
+    """Return the claim of an attempt that has taken just this over and did not hear of it.
 
-    It has no trainer yet, so points and checkpoints of its number come from nothing else.
+    It reported nothing itself, so points and checkpoints of its number were taken over. It may have
+    taken over something before: its trainer ran on while nobody could hear it.
+
+    Args:
+        source, step, last_step: As `take_over` is given them.
     """
     key = claimed.job_id, claimed.attempt
     points = exists().where(Metric.job_id == key[0], Metric.attempt == key[1])
     kept = exists().where(Checkpoint.job_id == key[0], Checkpoint.attempt == key[1])
-    step = db.scalar(
-        select(Attempt.resume_step)
-        .where(Attempt.job_id == key[0], Attempt.number == key[1])
-        .where(points | kept)
+    from_it = exists().where(
+        _Source.job_id == key[0], _Source.number == source.attempt, _Source.last_step == last_step
     )
-    return None if step is None else replace(claimed, resume_step=step)
+    resume_step = db.scalar(
+        select(Attempt.resume_step)
+        .where(Attempt.job_id == key[0], Attempt.number == key[1], Attempt.resume_step == step)
+        .where(points | kept, from_it)
+    )
+    return None if resume_step is None else replace(claimed, resume_step=resume_step)
+
+
+_Source = aliased(Attempt)
 
 
 def take_over(

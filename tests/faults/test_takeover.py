@@ -183,6 +183,36 @@ def test_f29_f31_an_outage_before_the_first_flush_loses_nothing(
         house.finish(job, attempts=number + 1)
 
 
+def test_f29_f31_an_attempt_that_has_taken_over_may_take_over_from_itself(
+    postgres: Postgres,
+) -> None:
+    """The second outage comes before its trainer was heard of: it has points, and not all."""
+    lasting = {"ETUDE_SELF_FENCE_SECONDS": "2", "ETUDE_LEASE_SECONDS": "30"}
+    with house_with(postgres, fence=True, **lasting) as house:
+        job = house.make_job("steps=400 every=5 pause=0.03 tidy")
+        disk = Disk(house, job)
+        house.wait_for(lambda: job.durable_step >= 5)
+        pids, heard = (house.child(job), house.trainer(job)), job.durable_step
+        house.db.rollback()
+        with away(postgres):
+            until(lambda: disk.last("checkpoint") > heard + 5)
+            let_it_be_lost(house, True, pids)
+            failpoints.arm(house.failpoints, "trainer.started", "delay:1.5")
+        house.wait_for(lambda: failpoints.has_struck(house.failpoints, "trainer.started"))
+        house.wait_for(lambda: job.attempt == 2)
+        trainer, first = house.trainer(job), job.durable_step
+        assert first > heard
+        house.db.rollback()
+        with away(postgres):
+            until(lambda: max(disk.told("checkpoint", attempt=2), default=0) > first)
+            until(lambda: house.log().count("event=job.abandoned") == 2)
+            until_gone(trainer, 20)
+            newest = max(disk.told("checkpoint", attempt=2))
+        house.wait_for(lambda: job.step > newest)
+        assert tries(house, job)[-1] == (None, newest)
+        house.finish(job, attempts=2)
+
+
 def elsewhere(house: House, tmp_path: Path) -> WorkerProcess:
     """A worker with a disk of its own, as on another machine."""
     return house.make_worker(number=1, ETUDE_DATA_DIR=str(tmp_path / "elsewhere"))

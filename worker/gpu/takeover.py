@@ -142,7 +142,9 @@ def adopt(session: Session, claim: fence.Claim, found: Found) -> fence.Claim:
         Fenced: another worker may have the job.
     """
     fence.heartbeat(session, claim)
-    taken = protocol.has_taken_over(session, claim)
+    taken = protocol.has_taken_over(
+        session, claim, found.source, step=found.step, last_step=found.last_step
+    )
     if taken is not None:
         return taken
     if found.after < claim.resume_step:
