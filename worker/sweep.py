@@ -165,12 +165,17 @@ class _Sweep:
         Where nothing waits and nothing is held, a tick only finds what was not rung for, and a
         claim rings (app/jobs/protocol.py): from then on a worker's death shows within a second.
         """
+        self.bell.wait("held", self._rest_seconds())
+        return _stopping.is_set()
+
+    def _rest_seconds(self) -> float:
         chosen = self.settings
         seconds = chosen.watch_seconds
         if self.bell.is_listening and not self.is_needed:
             seconds = max(seconds, min(chosen.sweep_seconds, chosen.self_fence_seconds / 2))
-        self.bell.wait("held", seconds)
-        return _stopping.is_set()
+        # However often the bell rang meanwhile: a hint that was lost is repaired in time.
+        due = self.swept_at + chosen.sweep_seconds - boot_seconds()
+        return min(seconds, due) if due > 0 else seconds
 
     def _tick(self, session: Session) -> None:
         self.tick_began = boot_seconds()

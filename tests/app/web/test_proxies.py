@@ -124,7 +124,7 @@ def _paths() -> set[str]:
     return {
         prefix + route.path
         for prefix, route in routes
-        if isinstance(route, APIRoute) and route.methods & {"POST", "PUT", "PATCH"}
+        if isinstance(route, APIRoute) and (route.methods or set()) & {"POST", "PUT", "PATCH"}
     }
 
 
