@@ -5,11 +5,12 @@ language: of two models that a machine can train the larger one answers better a
 "check without training" compares two that are here.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Literal
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 
 from app.base_models.catalog import Entry
+from app.core.models import Json
 from app.core.sentences import counted, size
 from app.jobs import plans, progress
 from app.training.config import PRESETS, TrainConfig
@@ -23,12 +24,37 @@ THOUSAND_ROWS = LengthHistogram(
     upper_bounds=[128, 256], counts=[700, 300], num_train=900, num_validation=100,
     total_tokens=1000 * 110, max_tokens=256,
 )  # fmt: skip
-# llama.cpp with one thread reads all weights for each token: 106 tokens/s of 135 million weights
-# in 8.5 bits were measured (bench/results/ask-cpu-2026-11-30.json).
+# For a CPU that nothing has answered on yet. llama.cpp with one thread reads all weights for each
+# token: 106 tokens/s of 135 million weights in 8.5 bits were measured on another machine
+# (bench/results/ask-cpu-2026-11-30.json).
 _READ_BYTES_PER_SECOND = 15e9
 _BYTES_A_WEIGHT = 8.5 / 8
 _TOKENS_A_WORD = 1.4
-Fits = Literal["yes", "tight", "no"]
+# On a GPU one model's speed says something of another's within so many times its size.
+_LIKE = 4
+
+
+@dataclass(frozen=True)
+class Needs:
+    """What training a model takes on the devices here, and how fast it answers."""
+
+    each: list[tuple[DeviceInfo, Plan]]  # none: nobody knows the devices yet
+    words_per_second: float | None  # one answer; None where nobody knows
+
+    @property
+    def best(self) -> tuple[DeviceInfo, Plan] | None:
+        """Return the first device that holds it, with its plan; else the last that was tried."""
+        holding = (one for one in self.each if one[1].fits != "no")
+        return next(holding, self.each[-1] if self.each else None)
+
+    @property
+    def plan(self) -> Plan | None:
+        return self.best[1] if self.best else None
+
+    def corrected(self, factors: Mapping[str, float]) -> "Needs":
+        """Return it with the time that like jobs took, by a device's name."""
+        each = [(info, plan.corrected(factors.get(info.name, 1.0))) for info, plan in self.each]
+        return replace(self, each=each)
 
 
 @dataclass(frozen=True)
@@ -37,10 +63,11 @@ class Offer:
 
     entry: Entry
     is_here: bool
-    fits: list[tuple[DeviceInfo, Fits]]  # on each number of devices
-    plan: Plan | None  # on the fewest that hold it; None: nobody knows the devices yet
-    device: DeviceInfo | None  # that the plan is for
-    words_per_second: float | None  # one answer; None on a GPU, where it was not measured
+    needs: Needs
+
+    @property
+    def plan(self) -> Plan | None:
+        return self.needs.plan
 
 
 @dataclass(frozen=True)
@@ -55,6 +82,7 @@ def offers(
     on: Sequence[DeviceInfo],
     histogram: LengthHistogram = THOUSAND_ROWS,
     config: TrainConfig = PRESETS["balanced"].config,
+    measured: Sequence[tuple[int, float]] = (),
 ) -> list[Offer]:
     """Work out what each model would need.
 
@@ -63,8 +91,17 @@ def offers(
         on: What a job may be trained on, as `plans.devices` returns it.
         histogram: How long the examples are.
         config: How they are trained.
+        measured: How fast models have answered here: parameters and tokens a second of each.
     """
-    return [_offer(entry, entry.name in here, on, histogram, config) for entry in entries]
+    idle = quiet(on)
+    return [
+        Offer(
+            entry,
+            entry.name in here,
+            needs(entry.config, entry.parameters, idle, histogram, config, measured),
+        )
+        for entry in entries
+    ]
 
 
 def propose(
@@ -97,14 +134,14 @@ def propose(
 
 
 def _reason(offer: Offer, spoken: str | None, histogram: LengthHistogram | None) -> str:
-    assert offer.plan is not None
-    assert offer.device is not None
+    assert offer.needs.best is not None
+    device, plan = offer.needs.best
     largest = "is the largest that fits here and is trained within a night."
     reason = f"It {largest}"
     if spoken:
         reason = f"Of those that know the data's language ({spoken}) it {largest}"
-    memory = f"{size(offer.plan.peak_bytes)} of {size(offer.device.free_bytes)} of memory"
-    takes = progress.duration(offer.plan.seconds)
+    memory = f"{size(plan.peak_bytes)} of {size(device.free_bytes)} of memory"
+    takes = progress.duration(plan.seconds)
     if histogram is None:
         return f"{reason} To practise 1,000 short questions and answers takes {takes} and {memory}."
     words = max(1, _round(histogram.mean_tokens / _TOKENS_A_WORD))
@@ -122,29 +159,61 @@ def _round(number: float) -> int:
     return int(float(f"{number:.2g}"))
 
 
-def _offer(
-    entry: Entry,
-    is_here: bool,
+def needs(
+    model_config: Json,
+    num_parameters: int,
     on: Sequence[DeviceInfo],
-    histogram: LengthHistogram,
-    config: TrainConfig,
-) -> Offer:
-    # A model is chosen for years: what else the machine does just now does not count.
-    quiet = [info.model_copy(update={"load": 0.0}) for info in on]
-    each = [
-        (info, plans.plan_for(entry.config, entry.parameters, histogram, config, [info]))
-        for info in quiet
+    histogram: LengthHistogram = THOUSAND_ROWS,
+    config: TrainConfig = PRESETS["balanced"].config,
+    measured: Sequence[tuple[int, float]] = (),
+    *,
+    from_adapter: bool = False,
+) -> Needs:
+    """Work out what one model needs.
+
+    Args:
+        model_config: Its config.json.
+        num_parameters: All of its weights.
+        on: What a job may be trained on.
+        histogram: How long the examples are.
+        config: How they are trained.
+        measured: How fast models have answered here: parameters and tokens a second of each.
+        from_adapter: It begins with an adapter's weights.
+    """
+    tried = [
+        (
+            info,
+            plans.plan_for(model_config, num_parameters, histogram, config, [info], from_adapter),
+        )
+        for info in on
     ]
-    known = [(info, plan) for info, plan in each if plan is not None]
-    holds = (one for one in known if one[1].fits != "no")
-    device, plan = next(holds, known[-1] if known else (None, None))
-    has_gpu = any(info.kind == "cuda" for info in on)
-    rate = _READ_BYTES_PER_SECOND / (entry.parameters * _BYTES_A_WEIGHT) / _TOKENS_A_WORD
-    return Offer(
-        entry=entry,
-        is_here=is_here,
-        fits=[(info, plan.fits) for info, plan in known],
-        plan=plan,
-        device=device,
-        words_per_second=None if has_gpu or not on else rate,
+    rate = _tokens_per_second(num_parameters, on, measured)
+    return Needs(
+        [(info, plan) for info, plan in tried if plan is not None],
+        rate / _TOKENS_A_WORD if rate else None,
     )
+
+
+def quiet(on: Sequence[DeviceInfo]) -> list[DeviceInfo]:
+    """Return the devices as they are when a machine does nothing else.
+
+    A model is chosen for years: what else goes on just now does not count.
+    """
+    return [info.model_copy(update={"load": 0.0}) for info in on]
+
+
+def _tokens_per_second(
+    num_parameters: int, on: Sequence[DeviceInfo], measured: Sequence[tuple[int, float]]
+) -> float | None:
+    """Return how fast one answer comes; None where nobody knows.
+
+    All weights are read for each token, so that a model of twice the size takes twice the time.
+    """
+    on_cpu = bool(on) and all(info.kind == "cpu" for info in on)
+    if measured:
+        size, rate = min(measured, key=lambda one: abs(math.log(one[0] / num_parameters)))
+        # A GPU does not get faster for ever with smaller models.
+        if on_cpu or 1 / _LIKE <= size / num_parameters <= _LIKE:
+            return rate * size / num_parameters
+        return None
+    return _READ_BYTES_PER_SECOND / (num_parameters * _BYTES_A_WEIGHT) if on_cpu else None

@@ -78,30 +78,45 @@ def _others_load(info: DeviceInfo, readings: Json | None, trains: bool) -> float
     return max(0.0, max(found, default=0.0) - own)
 
 
-def _correction(db: Session, base_model: BaseModel, config: TrainConfig, name: str) -> float:
-    """Return how much longer like jobs took than was worked out for them, each by itself."""
-    rows = db.execute(
+@read_once
+def corrections(db: Session, method: str, objective: str) -> dict[tuple[int, str], float]:
+    """Return how much longer like jobs took than was worked out for them, each by itself.
+
+    Returns:
+        By the starting model's id and the device's name; where there are none, nothing.
+    """
+    newest = (
         select(
-            Job.plan["plain_tokens_per_second"].as_float(),
+            Job.base_model_id,
+            Worker.hardware["name"].as_string().label("device"),
+            Job.plan["plain_tokens_per_second"].as_float().label("planned"),
             func.coalesce(
                 Job.measured["plain_tokens_per_second"].as_float(),
                 Job.measured["tokens_per_second"].as_float(),
-            ),
+            ).label("measured"),
+            func.row_number()
+            .over(
+                partition_by=(Job.base_model_id, Worker.hardware["name"].as_string()),
+                order_by=Job.id.desc(),
+            )
+            .label("place"),
         )
         .join(Attempt, (Attempt.job_id == Job.id) & (Attempt.number == Job.attempt))
         .join(Worker, Worker.id == Attempt.worker_id)
         .where(
             Job.status == JobStatus.SUCCEEDED,
-            Job.base_model_id == base_model.id,
-            Job.config["method"].as_string() == config.method,
-            Job.config["objective"].as_string() == config.objective,
-            Worker.hardware["name"].as_string() == name,
+            Job.config["method"].as_string() == method,
+            Job.config["objective"].as_string() == objective,
         )
-        .order_by(Job.id.desc())
-        .limit(_NUM_LIKE)
+        .subquery()
     )
-    factors = [planned / measured for planned, measured in rows if planned and measured]
-    return statistics.median(factors) if factors else 1.0
+    factors: dict[tuple[int, str], list[float]] = {}
+    for row in db.execute(select(newest).where(newest.c.place <= _NUM_LIKE)):
+        if row.planned and row.measured:
+            factors.setdefault((row.base_model_id, row.device), []).append(
+                row.planned / row.measured
+            )
+    return {like: statistics.median(found) for like, found in factors.items()}
 
 
 def device_of(plan: Plan, on: Sequence[DeviceInfo]) -> DeviceInfo:
@@ -137,15 +152,28 @@ def predict(
     ):
         return None
     histogram = lengths.histogram(db, version, base_model)
-    if held_out is not None or rows_percent < 100:
-        sizes = practice.sizes_of(version, held_out)
-        num_checked = sizes.check if parts.has_three(version) else sizes.test
-        num_practice = practice.num_of(sizes.practice, rows_percent)
-        histogram = histogram.of_so_many(num_practice, num_checked)
+    histogram = practised(histogram, version, held_out, rows_percent)
     plan = plan_for(
         base_model.config, base_model.num_parameters, histogram, config, on, from_adapter
     )
-    return plan and plan.corrected(_correction(db, base_model, config, device_of(plan, on).name))
+    if plan is None:
+        return None
+    factors = corrections(db, config.method, config.objective)
+    return plan.corrected(factors.get((base_model.id, device_of(plan, on).name), 1.0))
+
+
+def practised(
+    histogram: LengthHistogram,
+    version: DatasetVersion,
+    held_out: DatasetVersion | None,
+    rows_percent: int = 100,
+) -> LengthHistogram:
+    """Return the lengths of a version for so many of its rows as a job practises and checks."""
+    if held_out is None and rows_percent == 100:
+        return histogram
+    sizes = practice.sizes_of(version, held_out)
+    num_checked = sizes.check if parts.has_three(version) else sizes.test
+    return histogram.of_so_many(practice.num_of(sizes.practice, rows_percent), num_checked)
 
 
 def fits(base_model: BaseModel, on: Sequence[DeviceInfo]) -> Literal["yes", "tight", "no"] | None:

@@ -3,10 +3,11 @@
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Any
 
 from sqlalchemy.orm import Session
 
+from app.adapters import answer_speed
 from app.adapters import registry as adapters
 from app.base_models import catalog
 from app.base_models import registry as base_models
@@ -29,11 +30,14 @@ from app.jobs import start as starting
 from app.training.config import INHERITED, PRESETS, Preset
 from app.training.plan.choose import Plan
 from app.training.plan.machine import DeviceInfo
+from app.training.plan.shape import LengthHistogram
 from app.web.forms import row_number
 from app.web.jobs.new_form import FIELDS, PAIR_FIELDS, JobForm, SettingField
-from app.web.jobs.page import in_words
+from app.web.jobs.page import in_words as setting_in_words
+from app.web.models.needs import NeedsLine, in_words
 
 _NUM_LISTED = 50  # versions of data to choose from; what is older begins on its own page
+_NUM_CARDS = 8  # of more starting models a list is easier to choose from
 _USABLE = (
     VersionStatus.READY,
     VersionStatus.BUILDING,
@@ -95,7 +99,9 @@ class Start:
     def kept(self) -> list[tuple[str, str]]:
         """Name the settings that stay, each with its value in words."""
         labels = {field.name: field.label for field in FIELDS}
-        return [(labels[name], in_words(name, value)) for name, value in self.settings.items()]
+        return [
+            (labels[name], setting_in_words(name, value)) for name, value in self.settings.items()
+        ]
 
 
 @dataclass(frozen=True)
@@ -112,6 +118,20 @@ class ModelProposal:
 
 
 @dataclass(frozen=True)
+class ModelChoice:
+    """What helps to choose a starting model for the data, with the settings as they are now."""
+
+    proposal: ModelProposal | None
+    # How each stands, and what it needs where anybody can say.
+    models: list[tuple[BaseModel, model_states.Standing, NeedsLine | None]]
+
+    @property
+    def is_long(self) -> bool:
+        """Whether they are so many that a list is easier to choose from."""
+        return len(self.models) > _NUM_CARDS
+
+
+@dataclass(frozen=True)
 class NewJobPage:
     """The form as it was filled in, with what there is to choose from."""
 
@@ -122,9 +142,7 @@ class NewJobPage:
     held_out: DatasetVersion | None
     stands: dict[int, data_states.Standing]  # how each of them stands, by its id
     start: Start | None
-    # How each stands, and whether it fits.
-    models: list[tuple[BaseModel, model_states.Standing, Literal["yes", "tight", "no"] | None]]
-    proposal: ModelProposal | None  # which one to take for the chosen data
+    choice: ModelChoice
     presets: list[Preset]
     fields: list[SettingField]
     pairs: Pairs
@@ -149,12 +167,9 @@ def new_job_page(
         wrong.setdefault("start_adapter_id", error.message)
         form.start_adapter_id = ""
     choices, is_cut = _data(db, user, form)
-    models = [
-        model for model in base_models.list_models(db) if model.status is not ModelStatus.FAILED
-    ]
+    models = _models(db, start)
     if start is not None:
         form.base_model_id = str(start.adapter.base_model_id)
-        models = [model for model in models if model.id == start.adapter.base_model_id]
     stands = data_states.of_many(db, choices)
     if not form.version_id and choices:
         # The newest that may be learned from.
@@ -168,24 +183,24 @@ def new_job_page(
     asked = pairs(db, user, form)
     if asked.has_pairs:  # as the page offers it, so that its estimate is of that
         form.changes.setdefault("objective", "dpo")
-    devices = plans.devices(db)
-    proposal = None if start else _proposal(db, form, chosen_version, models, devices)
+    proposal = None if start else _proposal(db, form, chosen_version, models)
     # Where none is ready yet, a job may wait for one that is on its way.
     ready = [model for model in models if model.status is ModelStatus.READY] or models
     if not form.base_model_id and proposal and proposal.model and proposal.is_ready:
         form.base_model_id = str(proposal.model.id)
     elif not form.base_model_id and ready:
         form.base_model_id = str(ready[0].id)
+    held_out = next((one for one in choices if str(one.id) == form.validation_version_id), None)
+    needed = estimate(db, user, form)  # counts how long the examples are for the chosen model
     return NewJobPage(
         form=form,
         errors=wrong,
         versions=choices,
         is_cut=is_cut,
-        held_out=next((one for one in choices if str(one.id) == form.validation_version_id), None),
+        held_out=held_out,
         stands=stands,
         start=start,
-        models=[(model, model_states.of(model), plans.fits(model, devices)) for model in models],
-        proposal=proposal,
+        choice=_choice(db, form, chosen_version, held_out, models, start, proposal),
         presets=list(PRESETS.values()),
         fields=[
             field
@@ -201,8 +216,34 @@ def new_job_page(
             field.is_advanced and (field.name in form.changes or field.name in wrong)
             for field in FIELDS
         ),
-        estimate=estimate(db, user, form),
+        estimate=needed,
     )
+
+
+def choice(db: Session, user: User, form: JobForm) -> ModelChoice:
+    """Say anew what helps to choose a starting model, after something in the form has changed."""
+    start = None
+    with suppress(AppError):  # the estimate says what is wrong with it
+        start = chosen_start(db, user, form)
+    models = _models(db, start)
+    version, held_out = (
+        _version(db, user, typed) for typed in (form.version_id, form.validation_version_id)
+    )
+    proposal = None if start else _proposal(db, form, version, models)
+    return _choice(db, form, version, held_out, models, start, proposal)
+
+
+def _models(db: Session, start: Start | None) -> list[BaseModel]:
+    found = [one for one in base_models.list_models(db) if one.status is not ModelStatus.FAILED]
+    if start is None:
+        return found
+    return [model for model in found if model.id == start.adapter.base_model_id]
+
+
+def _version(db: Session, user: User, typed: str) -> DatasetVersion | None:
+    with suppress(AppError):
+        return versions.get_version(db, user, row_number(typed) or 0)
+    return None
 
 
 def _data(db: Session, user: User, form: JobForm) -> tuple[list[DatasetVersion], bool]:
@@ -322,24 +363,67 @@ def chosen_model(db: Session, form: JobForm) -> BaseModel | None:
     return db.get(BaseModel, row_number(form.base_model_id) or 0)
 
 
+def _choice(
+    db: Session,
+    form: JobForm,
+    version: DatasetVersion | None,
+    held_out: DatasetVersion | None,
+    models: list[BaseModel],
+    start: Start | None,
+    proposal: ModelProposal | None,
+) -> ModelChoice:
+    needed: dict[int, NeedsLine] = {}
+    config, _ = form.config(None, start.settings if start else None)
+    if config is not None and (devices := plans.devices(db)):
+        known = _lengths(db, version)
+        measured = answer_speed.measured(db)
+        factors = plans.corrections(db, config.method, config.objective)
+        for model in models:
+            if model.config is None or not model.num_parameters:
+                continue
+            histogram = known
+            if version is not None and known is not None:
+                counted = (version.token_lengths or {}).get(str(model.id))
+                own = LengthHistogram.model_validate(counted) if counted else known
+                histogram = plans.practised(own, version, held_out)
+            needs = model_proposals.needs(
+                model.config,
+                model.num_parameters,
+                devices,
+                histogram or model_proposals.THOUSAND_ROWS,
+                config,
+                measured,
+                from_adapter=start is not None,
+            )
+            needs = needs.corrected(
+                {name: by for (of, name), by in factors.items() if of == model.id}
+            )
+            needed[model.id] = in_words(needs, is_timed=histogram is not None)
+    shown = [(model, model_states.of(model), needed.get(model.id)) for model in models]
+    return ModelChoice(proposal, shown)
+
+
+def _lengths(db: Session, version: DatasetVersion | None) -> LengthHistogram | None:
+    if version is None or version.status is not VersionStatus.READY:
+        return None
+    return lengths.known(db, version, checks.report_of(checks.of(db, version)))
+
+
 def _proposal(
     db: Session,
     form: JobForm,
     version: DatasetVersion | None,
     models: list[BaseModel],
-    devices: list[DeviceInfo],
 ) -> ModelProposal | None:
     """Choose a model of the catalogue, once it is known how long the data's examples are."""
     config, _ = form.config(None)
-    if config is None or version is None or version.status is not VersionStatus.READY:
+    histogram = _lengths(db, version)
+    if config is None or version is None or histogram is None:
         return None
     report = checks.report_of(checks.of(db, version))
-    histogram = lengths.known(db, version, report)
-    if histogram is None:
-        return None
     by_name = {model.name: model for model in models}
     found = model_proposals.offers(
-        catalog.entries(), frozenset(by_name), devices, histogram, config
+        catalog.entries(), frozenset(by_name), plans.devices(db), histogram, config
     )
     spoken = report.language if report else ""
     proposal = model_proposals.propose(found, language_names.code_of(spoken), spoken, histogram)

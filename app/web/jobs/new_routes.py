@@ -3,7 +3,7 @@
 from typing import Annotated
 
 from fastapi import APIRouter, Depends, Query, Request, Response
-from fastapi.responses import RedirectResponse
+from fastapi.responses import HTMLResponse, RedirectResponse
 from sqlalchemy.orm import Session
 
 from app.adapters import registry as adapters
@@ -20,7 +20,7 @@ from app.web.forms import sent_fields
 from app.web.jobs import new_page
 from app.web.jobs.new_form import JobForm
 from app.web.jobs.page import closest_preset
-from app.web.render import fragment, page
+from app.web.render import fragment, page, rendered
 
 router = APIRouter(prefix="/jobs/new")
 _EDITORS = (Role.ADMIN, Role.LEAD, Role.MEMBER)
@@ -122,7 +122,9 @@ def estimate(request: Request, db: Db, user: CurrentUser, form: SentForm) -> Res
     if "HX-Request" not in request.headers:  # without JavaScript it is asked for by a button
         return _page(db, user, form, errors=form.config(new_page.chosen_model(db, form))[1])
     needs = new_page.estimate(db, user, form)
-    return fragment("jobs/new.html", "estimate", user, estimate=needs)
+    choice = new_page.choice(db, user, form)  # the lengths that were counted for the estimate
+    html = rendered("jobs/new.html", "estimate", user=user, estimate=needs)
+    return HTMLResponse(html + rendered("jobs/choice.html", "anew", choice=choice))
 
 
 def _page(

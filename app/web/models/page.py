@@ -1,20 +1,22 @@
 """What the page of starting models shows."""
 
 from dataclasses import dataclass
-from typing import Literal
 
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
+from app.adapters import answer_speed
 from app.base_models import catalog, states, uploads
 from app.base_models import registry as base_models
 from app.base_models.uploads import ModelUpload
 from app.core import settings
 from app.core.models import Adapter, BaseModel, ModelStatus, Role, User
-from app.jobs import model_proposals, plans, progress
+from app.jobs import model_proposals, plans
 from app.jobs.model_proposals import Offer, Proposal
 from app.training.plan.machine import DeviceInfo
 from app.web import lists
+from app.web.models import needs as needs_line
+from app.web.models.needs import NeedsLine
 
 
 @dataclass(frozen=True)
@@ -22,7 +24,7 @@ class OfferLine:
     """A model of the catalogue, in words."""
 
     offer: Offer
-    devices: list[tuple[str, Literal["yes", "tight", "no"]]]  # how it fits each, in words
+    needs: NeedsLine
     facts: list[str]
 
     @property
@@ -38,14 +40,17 @@ class ModelLine:
 
     model: BaseModel
     standing: states.Standing
-    fits: Literal["yes", "tight", "no"] | None  # whether it can be trained here
+    needs: NeedsLine | None  # None until it is imported
     num_adapters: int  # made with it, of all departments
     has_its_files: bool  # False: what was uploaded is no longer here to be imported again
 
 
 @dataclass(frozen=True)
 class ModelsPage:
-    """models/list.html: a page of the starting models that are here, and what could be."""
+    """models/list.html: a page of the starting models that are here, and what could be.
+
+    Times are those of `model_proposals.THOUSAND_ROWS`.
+    """
 
     listing: lists.Listing
     models: list[ModelLine]
@@ -57,6 +62,7 @@ class ModelsPage:
     others: list[OfferLine]  # of the catalogue, without those that are here
     num_too_large: int  # of them, or they would take longer than a day
     proposal: Proposal | None  # among them and those that are here
+    proposed: BaseModel | None  # the model of the proposal, where it is here
 
 
 _LIST = lists.Kind(
@@ -94,7 +100,9 @@ def models_page(
     shown = [by_id[each] for each in ids if each in by_id]
     used = _num_adapters(db)
     ready = frozenset(model.name for model in models if model.status is ModelStatus.READY)
-    found = model_proposals.offers(catalog.entries(), ready, devices)
+    measured = answer_speed.measured(db)
+    found = model_proposals.offers(catalog.entries(), ready, devices, measured=measured)
+    proposal = model_proposals.propose(found, None)
     names = {model.name for model in models}
     others = [_line(offer) for offer in found if offer.entry.name not in names]
     return ModelsPage(
@@ -103,7 +111,7 @@ def models_page(
             ModelLine(
                 model,
                 states.of(model),
-                plans.fits(model, devices),
+                _needs(model, devices, measured),
                 used.get(model.id, 0),
                 has_its_files=base_models.has_its_files(model),
             )
@@ -116,7 +124,26 @@ def models_page(
         errors=errors or {},
         others=others,
         num_too_large=sum(line.is_too_large for line in others),
-        proposal=model_proposals.propose(found, None),
+        proposal=proposal,
+        proposed=next(
+            (
+                model
+                for model in models
+                if proposal and proposal.offer.is_here and model.name == proposal.offer.entry.name
+            ),
+            None,
+        ),
+    )
+
+
+def _needs(
+    model: BaseModel, devices: list[DeviceInfo], measured: list[tuple[int, float]]
+) -> NeedsLine | None:
+    if model.config is None or not model.num_parameters:
+        return None
+    idle = model_proposals.quiet(devices)
+    return needs_line.in_words(
+        model_proposals.needs(model.config, model.num_parameters, idle, measured=measured)
     )
 
 
@@ -128,18 +155,10 @@ def _num_adapters(db: Session) -> dict[int, int]:
 
 
 def _line(offer: Offer) -> OfferLine:
-    said = {"yes": "Fits", "tight": "Just fits", "no": "Too large for"}
-    plan, rate = offer.plan, offer.words_per_second
-    facts = [_languages(offer), f"{offer.entry.size_bytes / 1e9:,.1f} GB"]
-    if plan and plan.fits != "no":
-        facts.append(f"training {progress.duration(plan.seconds)}")
-        if rate:
-            words = "about 1 word" if round(rate) == 1 else f"about {round(rate):,} words"
-            facts.append(f"answers {words if rate >= 0.5 else 'less than 1 word'} a second")
     return OfferLine(
         offer=offer,
-        devices=[(f"{said[fits]} {_device(info)}", fits) for info, fits in offer.fits],
-        facts=facts,
+        needs=needs_line.in_words(offer.needs),
+        facts=[_languages(offer), f"{offer.entry.size_bytes / 1e9:,.1f} GB"],
     )
 
 
@@ -149,8 +168,3 @@ def _languages(offer: Offer) -> str:
         return "English"
     number = entry.num_languages or len(entry.languages)
     return f"{number} languages" if number else "languages not stated"
-
-
-def _device(info: DeviceInfo) -> str:
-    name = "this CPU" if info.kind == "cpu" else info.name or "the GPU"
-    return f"{info.num_devices} × {name}" if info.num_devices > 1 else name

@@ -1,5 +1,7 @@
 """What is proposed: the largest that fits, ends within a night and speaks the data's language."""
 
+import pytest
+
 from app.base_models import catalog
 from app.jobs import model_proposals
 from app.training.plan.machine import DeviceInfo
@@ -44,8 +46,33 @@ def test_what_an_offer_says_of_time_and_memory() -> None:
         catalog.entries(), frozenset([catalog.entries()[0].name]), [LAPTOP], histogram
     )
     assert small.is_here and not large.is_here
-    assert [fits for _, fits in small.fits + large.fits] == ["yes", "no"]
-    assert small.words_per_second is not None and large.words_per_second is not None
-    assert small.words_per_second > 50 * large.words_per_second
+    assert [plan.fits for _, plan in small.needs.each + large.needs.each] == ["yes", "no"]
+    assert small.needs.words_per_second is not None and large.needs.words_per_second is not None
+    assert small.needs.words_per_second > 50 * large.needs.words_per_second
     on_card = model_proposals.offers(catalog.entries(), frozenset(), [CARD], histogram)[0]
-    assert on_card.words_per_second is None, "it was not measured"
+    assert on_card.needs.words_per_second is None, "it was not measured"
+
+
+def speed(name: str, on: list[DeviceInfo], measured: list[tuple[int, float]]) -> float | None:
+    entry = catalog.by_name(name)
+    assert entry is not None
+    return model_proposals.needs(
+        entry.config, entry.parameters, on, measured=measured
+    ).words_per_second
+
+
+def test_what_answered_here_says_how_fast_a_model_answers() -> None:
+    name = "Qwen/Qwen3-1.7B"
+    entry = catalog.by_name(name)
+    assert entry is not None
+    size = entry.parameters
+    assert speed(name, [LAPTOP], [(size, 14.0)]) == 10.0, "1.4 tokens are a word"
+    assert speed(name, [CARD], [(size, 140.0)]) == 100.0
+    # The nearest by size stands for it: twice the weights take twice the time.
+    near = [(2 * size, 70.0), (100 * size, 70.0)]
+    assert speed(name, [CARD], near) == 100.0
+    assert speed(name, [CARD], near[1:]) is None, "too different to say"
+    assert speed(name, [LAPTOP], [(size // 100, 1400.0)]) == pytest.approx(10.0, rel=0.01)
+    assert speed(name, [CARD], []) is None
+    assert speed(name, [CARD, LAPTOP], []) is None, "who knows which of them answers"
+    assert speed(name, [LAPTOP], []) is not None

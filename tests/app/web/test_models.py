@@ -1,5 +1,7 @@
 """The page of starting models: an import can be cancelled there, by an administrator alone."""
 
+import re
+
 import pytest
 from sqlalchemy.orm import Session
 from starlette.testclient import TestClient
@@ -48,10 +50,36 @@ def test_the_catalogue_says_what_fits_here_and_proposes_one(
     assert "Too large for this CPU" in page
     assert "An administrator can bring one of these in." in page
     assert "etude models pack" not in page
-    # One that is here stands above, and not in the catalogue.
+    assert re.search(r"Fits this CPU, about \d", page)
+    assert len(re.findall(r"Answers (?:about|less than) ", page)) > 5
+    # One that is here stands above, with what it needs, and not in the catalogue.
     make_base_model(db, name="Qwen/Qwen3-14B")
+    entry = catalog.entries()[0]
+    here = make_base_model(
+        db, name=entry.name, config=entry.config, num_parameters=entry.parameters
+    )
+    page = client.get("/models").text
+    assert "Qwen3 14B" not in page
+    own = page[page.index(f'id="model-{here.id}"') :].partition("</section>")[0]
+    assert re.search(r"Fits this CPU, about \d", own)
+    assert re.search(r"Answers about \d+ words a second", own)
+
+
+def test_a_proposed_model_that_is_here_is_said_to_be_here(client: TestClient, db: Session) -> None:
+    sign_in(client, db, make_user(db))
+    cpu = DeviceInfo(free_bytes=12 * 10**9, total_bytes=16 * 10**9, num_cores=2)
+    db.add(
+        Worker(id="gpu-0@here", queue="gpu", host="here", boot_id="b", devices=["cpu"],
+               version="1", hardware=cpu.model_dump())
+    )  # fmt: skip
     db.commit()
-    assert "Qwen3 14B" not in client.get("/models").text
+    said = re.search(r"Our proposal: (.*?)\.</strong>", client.get("/models").text)
+    assert said is not None
+    entry = next(one for one in catalog.entries() if one.label == said[1])
+    model = make_base_model(
+        db, name=entry.name, config=entry.config, num_parameters=entry.parameters
+    )
+    assert f"Our proposal: {model.label}, which is here." in client.get("/models").text
 
 
 def test_an_administrator_takes_one_from_the_catalogue(

@@ -95,6 +95,58 @@ def test_a_new_job_proposes_a_model_of_the_catalogue(
     assert f'value="{first.id}" checked' in page and "we would take" in page
 
 
+def test_each_model_says_what_it_needs_on_each_device(
+    client: TestClient, db: Session, owner: User
+) -> None:
+    version = make_dataset_version(db, user=owner, num_train=900, num_validation=50, num_test=50)
+    small, *_, large = catalog.entries()
+    models = [
+        make_base_model(db, name=one.name, folder=one.name, config=one.config,
+                        num_parameters=one.parameters)
+        for one in (small, large)
+    ]  # fmt: skip
+    sign_in(client, db, owner)
+    address = f"/jobs/new?version={version.id}&base_model={models[0].id}"
+    assert "Fits " not in client.get(address).text, "nobody knows the machines"
+    add_cpu(db)
+    card = DeviceInfo(kind="cuda", name="NVIDIA L4", free_bytes=22 * 10**9)
+    db.add(
+        Worker(id="gpu-1@here", queue="gpu", host="here", boot_id="b", devices=["cuda:0"],
+               version="1", hardware=card.model_dump())
+    )  # fmt: skip
+    db.commit()
+    (first, second) = (needs_of(client.get(address).text, one.id) for one in models)
+    assert first == "Fits NVIDIA L4 Fits this CPU", "nobody knows how long the examples are"
+    assert second.endswith("Too large for this CPU")
+    report = Report(num_examples=1000, bars={"whole": [0, 0, 0, 500, 500] + [0] * 7})
+    db.add(DatasetCheck(version_id=version.id, status=CheckStatus.DONE, report=report.model_dump()))
+    db.commit()
+    page = client.get(address).text
+    first, second = (needs_of(page, one.id) for one in models)
+    assert re.fullmatch(r"Fits NVIDIA L4, (.+) Fits this CPU, about \d+ (min|h.*)", first)
+    assert "word" not in first, "no answer was given here, and it has a GPU"
+    sent = {"version_id": str(version.id), "base_model_id": str(models[0].id)}
+    anew = {
+        preset: client.post(
+            "/jobs/new/estimate", data=sent | {"preset": preset}, headers={"HX-Request": "true"}
+        ).text
+        for preset in ("balanced", "thorough")
+    }
+    assert needs_of(anew["balanced"], models[0].id) == first
+    assert needs_of(anew["thorough"], models[0].id) != first, "it goes with the settings"
+    assert 'id="proposal" hx-swap-oob="innerHTML">For this data we would take' in anew["balanced"]
+    for number in range(7):
+        make_base_model(db, name=f"house/{number}", folder=f"m{number}")
+    listed = client.get(address).text
+    assert re.search(rf'<option id="needs-{models[0].id}"[^>]*>[^<]*\(Fits NVIDIA L4, ', listed)
+
+
+def needs_of(page: str, model_id: int) -> str:
+    found = re.search(rf'<span id="needs-{model_id}"[^>]*>(.*?</span>)\s*</span>', page, re.DOTALL)
+    assert found is not None
+    return " ".join(re.sub(r"<[^>]*>", " ", found[1]).split())
+
+
 def add_cpu(db: Session) -> None:
     cpu = DeviceInfo(free_bytes=12 * 10**9, total_bytes=16 * 10**9, num_cores=4)
     db.add(
@@ -105,7 +157,7 @@ def add_cpu(db: Session) -> None:
 
 
 def proposed(page: str) -> str:
-    found = re.search(r'<p class="soft" id="proposal">(.*?)</p>', page, re.DOTALL)
+    found = re.search(r'<p class="soft" id="proposal">(.+?)</p>', page, re.DOTALL)
     assert found is not None
     return unescape(" ".join(found[1].split()))
 
@@ -364,7 +416,7 @@ def test_many_starting_models_are_a_list_to_choose_from(
     chosen = re.search(r'<select[^>]* name="base_model_id".*?</select>', page, re.DOTALL)
     assert chosen is not None
     assert chosen[0].count("<option") == 9
-    assert f'<option value="{models[3].id}" selected>' in chosen[0]
+    assert f'value="{models[3].id}" selected>' in chosen[0]
 
 
 def test_the_data_asked_for_is_the_data_chosen(
