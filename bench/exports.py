@@ -261,7 +261,8 @@ def _figures(phase: Phase) -> dict[str, Any]:
 
 
 def _ratio(found: dict[str, dict[str, Any]], figure: str) -> float:
-    return round(found["beside"][figure] / found["without"][figure], 2)
+    beside, without = found["beside"][figure], found["without"][figure]
+    return round(float(beside) / float(without), 2)
 
 
 def _phase(

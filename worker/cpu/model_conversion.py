@@ -180,11 +180,11 @@ def convert(
             num_parameters = _check_weights(config, folder)
             _tell(progress={"doing": "hashing the files"})
             digest = manifests.write_manifest(folder, num_parameters=num_parameters)
-    weights = sum(path.stat().st_size for path in target.glob("*.safetensors"))
+    size_bytes = sum(path.stat().st_size for path in target.glob("*.safetensors"))
     return {
         "config": config,
         "num_parameters": num_parameters,
-        "size_bytes": weights,
+        "size_bytes": size_bytes,
         "licence": licence,
         "note": note,
         "manifest_sha256": digest,

@@ -67,7 +67,7 @@ class Reader:
         """Read a tensor into memory of its own."""
         data = torch.empty(entry.nbytes, dtype=torch.uint8)
         self._file.seek(self._begins[entry.name])
-        if self._file.readinto(data.numpy()) != entry.nbytes:
+        if self._file.readinto(data.numpy().data) != entry.nbytes:
             raise ValueError(f"{entry.name} is not whole")
         return data.view(KINDS[entry.kind]).reshape(entry.shape)
 
@@ -103,4 +103,4 @@ def write_header(file: IO[bytes], entries: Sequence[Entry]) -> None:
 
 def write_tensor(file: IO[bytes], tensor: Tensor) -> None:
     """Write a tensor's bytes."""
-    file.write(tensor.contiguous().reshape(-1).view(torch.uint8).numpy())
+    file.write(tensor.contiguous().reshape(-1).view(torch.uint8).numpy().data)

@@ -38,7 +38,9 @@ def keep(db: Session, model: BaseModel, user_id: int, rates: tuple[float, ...]) 
     turn = ConversationTurn(conversation_id=conversation.id, question="How?")
     db.add(turn)
     db.flush()
-    kept = [(Finish.STOP, 100, 100 / rate) for rate in rates]
+    kept: list[tuple[Finish, int | None, float | None]] = [
+        (Finish.STOP, 100, 100 / rate) for rate in rates
+    ]
     kept += [
         (Finish.STOP, 3, 3.0),  # so short that its question took the time
         (Finish.BROKEN_OFF, None, 9.0),

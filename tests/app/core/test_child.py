@@ -51,7 +51,7 @@ def test_a_child_with_its_whole_result_is_done_however_it_ends(
 
 @pytest.mark.parametrize(("how", "code"), [("0 half", 0), ("0 half 9", -9)])
 def test_half_a_result_is_none(how: str, code: int) -> None:
-    heard = []
+    heard: list[bytes] = []
     broken = Child("tests.app.core.talker", f"1 {how}", ends=['{"result"'], timeout_seconds=1000)
     with broken as child, pytest.raises(BrokeOff) as broke_off:
         heard.extend(child.lines())
