@@ -317,4 +317,5 @@ def duration(seconds: float) -> str:
     hours, rest = divmod(minutes, 60)
     if hours < 24:
         return f"about {hours} h {rest:02d} min" if rest else f"about {hours} h"
-    return f"about {round(hours / 24, 1):g} days"
+    days = round(hours / 24, 1)
+    return "about 1 day" if days == 1 else f"about {days:g} days"

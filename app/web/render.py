@@ -137,6 +137,7 @@ def environment() -> Environment:
     )
     env.filters |= {
         "number": number,
+        "parameters": parameters,
         "size": size,
         "ago": ago,
         "moment": site_time.moment,
@@ -181,6 +182,13 @@ def static(path: str) -> str:
 
 
 # --- words for numbers, times and other people's text --------------------------------------
+
+
+def parameters(count: int) -> str:
+    """A model's size as people say it: `135 million`, `1.7 billion`."""
+    if count < 999_500_000:
+        return f"{number(count / 1e6)} million"
+    return f"{number(count / 1e9, 1)} billion"
 
 
 def number(value: float, digits: int = 0) -> str:

@@ -24,6 +24,7 @@ from app.web.datasets import page as dataset_page
 from app.web.forms import AskingForm, SplitForm, VerdictForm
 from app.web.privacy import page as privacy_page
 from app.web.privacy.page import Gate
+from app.web.render import parameters
 
 LISTS = {
     Verdict.OPEN: "To review",
@@ -210,15 +211,10 @@ def _ended(each: Asking) -> Ended:
 def _model_words(model: BaseModel) -> str:
     if not model.num_parameters:
         return model.label
-    size = _parameters(model.num_parameters)
+    size = parameters(model.num_parameters)
     if model.name == base_models.STARTER_NAME:
         return f"{model.label} ({size} parameters, a toy)"
     return f"{model.label} ({size} parameters)"
-
-
-def _parameters(number: int) -> str:
-    millions = number / 1e6
-    return f"{millions:,.0f} million" if millions < 1000 else f"{millions / 1000:,.1f} billion"
 
 
 def _warning(models: list[BaseModel]) -> str:

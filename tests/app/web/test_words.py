@@ -4,7 +4,10 @@ import ast
 import re
 from pathlib import Path
 
-from app.web.render import ROOT
+import pytest
+
+from app.jobs import progress
+from app.web.render import ROOT, parameters
 
 # The forms that programs take it in are called by their terms, and files are for other programs.
 _TERMS_STAND = {"templates/adapters/use.html", "templates/help/api.html"}
@@ -70,3 +73,19 @@ def _sentences(path: Path) -> list[str]:
         and id(node) not in docs
         and _SENTENCE.match(node.value)
     ]
+
+
+@pytest.mark.parametrize(
+    ("count", "words"),
+    [(134_515_008, "135 million"), (999_400_000, "999 million"), (999_900_000, "1.0 billion"),
+     (1_711_376_384, "1.7 billion")],
+)  # fmt: skip
+def test_a_models_size_is_in_words(count: int, words: str) -> None:
+    assert parameters(count) == words
+
+
+@pytest.mark.parametrize(
+    ("hours", "words"), [(23, "about 23 h"), (24, "about 1 day"), (36, "about 1.5 days")]
+)
+def test_days_are_counted_as_people_count(hours: int, words: str) -> None:
+    assert progress.duration(hours * 3600) == words
