@@ -6,6 +6,7 @@ from pathlib import Path
 
 from pydantic import BaseModel, Field, TypeAdapter
 
+from app.core import sentences
 from app.core.models import Json
 
 _FILE = Path(__file__).parent / "catalog.toml"
@@ -20,6 +21,7 @@ class Entry(BaseModel):
     label: str
     revision: str = ""
     parameters: int
+    weights_bytes: int | None = None  # of the files that hold them
     licence: str
     terms: str  # of the licence, in a sentence
     gated: bool | None = None
@@ -31,8 +33,14 @@ class Entry(BaseModel):
 
     @property
     def size_bytes(self) -> int:
-        """What its weights take on the disk, about."""
-        return self.parameters * _BYTES_A_WEIGHT
+        """What its weights take on the disk; about, where nobody could look."""
+        return self.weights_bytes or self.parameters * _BYTES_A_WEIGHT
+
+    @property
+    def size(self) -> str:
+        """The same in words."""
+        about = "" if self.weights_bytes else "about "
+        return f"{about}{sentences.size(self.size_bytes)}"
 
     def speaks(self, language: str) -> bool:
         """Tell whether its makers say so; of most small languages nobody says anything.

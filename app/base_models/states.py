@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Literal
 
+from app.core import sentences
 from app.core.errors import Conflict
 from app.core.models import BaseModel
 from app.core.status_words import Dot, StatusWord
@@ -60,6 +61,36 @@ class Standing:
     def is_coming(self) -> bool:
         """Whether it is on its way: what needs it waits."""
         return self.state in (State.WAITING, State.IMPORTING)
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far an import is."""
+
+    doing: str  # e.g. "downloading"
+    done_bytes: int | None  # None: nobody counts them
+    whole_bytes: int | None
+
+    @property
+    def sentence(self) -> str:
+        said = f"{self.doing[:1].upper()}{self.doing[1:]}"
+        if self.done_bytes is None or self.whole_bytes is None:
+            return said
+        return f"{said}: {sentences.size(self.done_bytes)} of {sentences.size(self.whole_bytes)}"
+
+    @property
+    def share(self) -> float | None:
+        if self.done_bytes is None or not self.whole_bytes:
+            return None
+        return min(1.0, self.done_bytes / self.whole_bytes)
+
+
+def progress(model: BaseModel) -> Progress | None:
+    """Say how far a model's import is; None: it is not being imported, or has just begun."""
+    said = model.progress or {}
+    if of(model).state is not State.IMPORTING or "doing" not in said:
+        return None
+    return Progress(said["doing"], said.get("done_bytes"), said.get("whole_bytes"))
 
 
 def of(model: BaseModel) -> Standing:

@@ -18,7 +18,7 @@ from pydantic import BaseModel as Model
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from app.base_models import registry, wanted_files
+from app.base_models import gguf_head, registry, wanted_files
 from app.base_models.wanted_files import Offered
 from app.core import disk, pieces, settings, storage
 from app.core.errors import Conflict, DiskFull, NotFound, TooLarge
@@ -26,6 +26,7 @@ from app.core.models import BaseModel, ModelStatus, Role, User
 from app.people.auth import require_role
 
 MAX_OPEN = 5
+_BYTES_A_WEIGHT = 2  # of the checked copy
 # Longer than a weekend, for a paused upload and for files whose import failed.
 STALE_SECONDS = 7 * 24 * 3600
 # An upload that has stood still for so long may go on, but holds no room any more.
@@ -68,6 +69,8 @@ class ModelUpload(Model):
     name: str  # of the model
     files: list[ComingFile]
     state: Literal["coming", "whole"] = "coming"
+    # Of the checked copy, as the head of a GGUF file says; None: not known yet, or as large as it.
+    copy_bytes: int | None = None
 
     @property
     def size_bytes(self) -> int:
@@ -76,6 +79,16 @@ class ModelUpload(Model):
     @property
     def received_bytes(self) -> int:
         return sum(_size(path) for path in self._parts())
+
+    @property
+    def copied_bytes(self) -> int:
+        """What the checked copy takes; of a GGUF file without its head that is a safe guess."""
+        if self.copy_bytes is not None:
+            return self.copy_bytes
+        return sum(
+            round(each.chosen.size_bytes * wanted_files.growth(each.chosen.name))
+            for each in self.files
+        )
 
     @property
     def folder(self) -> Path:
@@ -90,9 +103,13 @@ class ModelUpload(Model):
         return [self.part(number) for number in range(len(self.files))]
 
     def hold_room(self) -> None:
-        """Hold room for what is still to come, and for the copy that the import makes of it."""
+        """Hold room for what is still to come, and for the copy that the import makes of it.
+
+        Raises:
+            DiskFull: there is none.
+        """
         disk.release(_info(self.id))
-        left = 2 * self.size_bytes - self.received_bytes
+        left = self.size_bytes + self.copied_bytes - self.received_bytes
         try:
             disk.promise(left, self._parts(), _info(self.id), _QUIET_SECONDS)
         except disk.NoRoom as error:
@@ -182,6 +199,28 @@ def part(user: User, upload_id: str, number: int) -> Part:
         raise NotFound("This upload has no such file.")
     chosen = upload.files[number].chosen
     return Part(upload.part(number), chosen.name, chosen.size_bytes)
+
+
+def reckon(upload_id: str, number: int) -> None:
+    """Hold the room that a GGUF file needs by its head, as soon as that has come.
+
+    Raises:
+        DiskFull: there is none; nothing more of the file is taken until there is.
+    """
+    upload = _read(_place(upload_id))
+    if upload is None or upload.copy_bytes is not None:
+        return
+    if not upload.files[number].name.endswith(".gguf"):
+        return
+    weights = gguf_head.num_weights(upload.part(number))
+    if weights is not None:
+        upload.copy_bytes = _BYTES_A_WEIGHT * weights
+    elif _size(upload.part(number)) >= gguf_head.MAX_BYTES:
+        upload.copy_bytes = upload.copied_bytes  # nobody will read that head: the guess stays
+    else:
+        return
+    upload.hold_room()
+    _save(upload)
 
 
 def under_way(user: User) -> list[ModelUpload]:

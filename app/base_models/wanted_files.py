@@ -20,6 +20,8 @@ _BESIDE = frozenset(
     {*hub.TOKENIZER_FILES, *hub.LICENCE_FILES, hub.SUMS_FILE, "config.json", "README.md"}
     | {weight_files.INDEX, "tokenizer.model"}
 )
+# How many bits a weight has by a GGUF file's name: Q4_K_M, IQ2_XS, BF16.
+_BITS = re.compile(r"(?<![A-Za-z0-9])(?:I?Q|B?F)([1-8]|16|32)(?![0-9])", re.IGNORECASE)
 # A sender's name becomes one of ours only where it is as plain as this.
 _PLAIN = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,150}")
 _MAX_SHARDS = 500
@@ -75,6 +77,17 @@ def stored_name(name: str) -> str:
     """Return the name that a file gets here; only a GGUF file may have had another."""
     plain = re.sub(r"[^A-Za-z0-9._-]+", "-", name).lstrip(".-_")[-150:]
     return plain if _PLAIN.fullmatch(plain) else "model.gguf"
+
+
+def growth(name: str) -> float:
+    """Say how many times its size a file's checked copy can have, as far as its name shows.
+
+    A quantized GGUF file comes to 16 bits a weight; most have four or more bits.
+    """
+    if not name.endswith(".gguf"):
+        return 1
+    bits = _BITS.search(name)
+    return 16 / min(16, int(bits[1])) if bits else 16 / 4
 
 
 def require_kind(name: str, size_bytes: int, first: bytes) -> None:

@@ -123,8 +123,8 @@ def propose(
         if offer.plan
         and offer.plan.fits == "yes"
         and offer.plan.seconds <= NIGHT_SECONDS
-        # What needs an account elsewhere is no first proposal.
-        and (offer.is_here or not offer.entry.gated)
+        # What needs an account elsewhere, or may, is no first proposal.
+        and (offer.is_here or offer.entry.gated is False)
     ]
     speaking = [o for o in fitting if language is None or o.entry.speaks(language)]
     if not speaking:

@@ -10,7 +10,7 @@ import json
 import os
 import re
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -22,8 +22,13 @@ _HEX_SHA256 = re.compile(r"[0-9a-f]{64}")
 _AT_FDCWD, _RENAME_EXCHANGE = -100, 2  # renameat2(2)
 
 
-def write_manifest(folder: Path, **extra: Any) -> str:
+def write_manifest(
+    folder: Path, told: Callable[[int], object] = lambda _: None, /, **extra: Any
+) -> str:
     """Name every file of a folder with its size and hash; everything is on disk afterwards.
+
+    Args:
+        told: Called with the bytes of each file, once it is hashed.
 
     Returns:
         The SHA-256 of the manifest itself, which pins the whole folder.
@@ -37,6 +42,7 @@ def write_manifest(folder: Path, **extra: Any) -> str:
             isolation.let_in(path)  # safetensors keeps what it writes to its owner alone
             _sync(path)
             files[name] = {"size_bytes": path.stat().st_size, "sha256": file_sha256(path)}
+            told(files[name]["size_bytes"])
     body = json.dumps({"files": files, **extra}, indent=2, sort_keys=True) + "\n"
     manifest = folder / NAME
     manifest.write_text(body, encoding="utf-8")

@@ -18,8 +18,8 @@ import os
 import re
 import shutil
 import sys
-import tempfile
 import threading
+import time
 import traceback
 from collections.abc import Callable
 from dataclasses import asdict
@@ -57,6 +57,9 @@ _CPU_SECONDS = 24 * 3600
 _TEMPLATE_SECONDS = 20.0
 # A tokenizer that looks for letters in the wrong way searches for ever in a row of the same ones.
 _TRIALS = [f"{chr(code) * 256}\u2603" for code in range(32, 127)]
+# So long a line that is down is tried again.
+_HUB_PATIENCE_SECONDS = 1800.0
+_TELL_SECONDS = 2.0
 _MAY_GO_ON = threading.Event()
 
 
@@ -77,7 +80,9 @@ def main() -> None:
     ) as error:
         # What a template refuses with is a stranger's: of any length, over any number of lines.
         said = " ".join(str(error).split())[:400]
-        is_theirs = not isinstance(error, isolation.WallsMissing)
+        if isinstance(error, hub.BrokenOff):
+            said += " What has come is kept for a week: “Import again” goes on from there."
+        is_theirs = not isinstance(error, isolation.WallsMissing | hub.NotFetched)
         _tell(error=said if said.endswith(".") else f"{said}.", is_theirs=is_theirs)
     except MemoryError:
         _tell(error="This machine has too little memory to convert this model.", is_theirs=False)
@@ -112,7 +117,7 @@ def confine(source: dict[str, Any], target: Path) -> None:
     isolation.confine(
         isolation.Needs(
             reads=reads,
-            writes=[target.parent],
+            writes=[target.parent, *([Path(source["kept"])] if is_fetched else [])],
             network="anywhere" if is_fetched else "none",
             limits=isolation.Limits(
                 data_bytes=total_memory(),
@@ -135,7 +140,8 @@ def convert(
     """Make a verified model folder from a source, whole or not at all.
 
     Args:
-        source: {"kind": "starter"}, {"kind": "folder", "path"} or {"kind": "hub", "repo"}.
+        source: {"kind": "starter"}, {"kind": "folder", "path"} or {"kind": "hub", "repo", "kept":
+            a folder for what is fetched}.
         target: The folder to make; its parent exists.
         ask_for_room: Called with so many bytes before they are written.
 
@@ -149,42 +155,44 @@ def convert(
         NotFetched, NotAsPacked, NotNamed: they could not be fetched, are not what was packed, or
             are of another layout.
     """
-    # Named after the target: the next import of this model removes what a killed one left.
     note = ""
-    with tempfile.TemporaryDirectory(dir=target.parent, prefix=f".{target.name}.") as scratch:
-        # Links on the way there are the administrator's own, those within are a stranger's.
-        found, source = _fetch(source, Path(scratch), ask_for_room)
-        path = Path(os.path.realpath(found))
-        if source["kind"] == "hub":
-            isolation.refuse_network()  # from here on strangers' files are opened
-        origin = ModelFolder(path if path.is_dir() else path.parent)
-        with manifests.new_folder(target) as folder:
-            weights = _weights(path, origin)
-            gguf = None if weights else _gguf_file(path, origin)
-            if path.is_dir():
-                _compare_with_sums(origin)
-            if gguf is not None:
-                with origin.held(gguf) as file:
-                    digest = manifests.file_sha256(file)  # of which the folder's own says nothing
-                source = source | {"gguf": {"name": gguf, "sha256": digest}}
-                model_files.require_gguf_counts(origin, gguf)
-                _tell(progress={"doing": "unpacking the weights"})
-                config, licence = _from_gguf(origin, gguf, folder, ask_for_room)
-            else:
-                _tell(progress={"doing": "checking the weights"})
-                if source["kind"] != "hub":  # there it was asked for before the download
-                    ask_for_room(sum((origin.path / name).stat().st_size for name in weights))
-                config, licence, note = _from_safetensors(origin, weights, folder)
-            _copy_licences(origin, source, folder)
-            _check_template(folder)
-            num_parameters = _check_weights(config, folder)
-            _tell(progress={"doing": "hashing the files"})
-            digest = manifests.write_manifest(folder, num_parameters=num_parameters)
-    size_bytes = sum(path.stat().st_size for path in target.glob("*.safetensors"))
+    # Links on the way there are the administrator's own, those within are a stranger's.
+    found, source = _fetch(source, ask_for_room)
+    path = Path(os.path.realpath(found))
+    if source["kind"] == "hub":
+        isolation.refuse_network()  # from here on strangers' files are opened
+    origin = ModelFolder(path if path.is_dir() else path.parent)
+    with manifests.new_folder(target) as folder:
+        weights = _weights(path, origin)
+        gguf = None if weights else _gguf_file(path, origin)
+        if path.is_dir():
+            _compare_with_sums(origin)
+        if gguf is not None:
+            with origin.held(gguf) as file:
+                digest = manifests.file_sha256(file)  # of which the folder's own says nothing
+            source = source | {"gguf": {"name": gguf, "sha256": digest}}
+            model_files.require_gguf_counts(origin, gguf)
+            _tell(progress={"doing": "unpacking the weights"})
+            config, licence = _from_gguf(origin, gguf, folder, ask_for_room)
+        else:
+            copying = _Meter(
+                "copying the weights",
+                sum((origin.path / name).stat().st_size for name in weights),
+            )
+            if source["kind"] != "hub":  # there it was asked for before the download
+                ask_for_room(copying.whole_bytes)
+            config, licence, note = _from_safetensors(origin, weights, folder, copying.add)
+        _copy_licences(origin, source, folder)
+        _check_template(folder)
+        _tell(progress={"doing": "checking the weights"})
+        num_parameters = _check_weights(config, folder)
+        hashing = _Meter("hashing the files", _size_bytes(folder))
+        digest = manifests.write_manifest(folder, hashing.add, num_parameters=num_parameters)
+    num_bytes = sum(path.stat().st_size for path in target.glob("*.safetensors"))
     return {
         "config": config,
         "num_parameters": num_parameters,
-        "size_bytes": size_bytes,
+        "size_bytes": num_bytes,
         "licence": licence,
         "note": note,
         "manifest_sha256": digest,
@@ -196,9 +204,9 @@ def _compare_with_sums(origin: ModelFolder) -> None:
     """Hold a folder that `etude models pack` made against its hashes."""
     if not origin.has(hub.SUMS_FILE):
         return
-    _tell(progress={"doing": "comparing the files with their hashes"})
+    comparing = _Meter("comparing the files with their hashes", _size_bytes(origin.path))
     sums = model_files.head(origin, hub.SUMS_FILE, model_files.MAX_JSON_BYTES)
-    hub.verify(sums.decode(errors="replace"), origin.opened, origin.names())
+    hub.verify(sums.decode(errors="replace"), origin.opened, origin.names(), comparing.add)
 
 
 def clean_config(raw: dict[str, Any]) -> dict[str, Any]:
@@ -245,7 +253,7 @@ def _left_out(raw: dict[str, Any]) -> str:
 
 
 def _fetch(
-    source: dict[str, Any], scratch: Path, ask_for_room: Callable[[int], object]
+    source: dict[str, Any], ask_for_room: Callable[[int], object]
 ) -> tuple[Path, dict[str, Any]]:
     """Return where the files lie, and the source with the commit that was fetched."""
     kind = source["kind"]
@@ -261,11 +269,19 @@ def _fetch(
         return path.resolve(), source
     _tell(progress={"doing": "downloading"})
     outbound.watch("hub")
-    token, files = os.environ.get("ETUDE_HUB_TOKEN", ""), scratch / "hub"
+    files = Path(source["kept"])
     try:
-        # As they come, and in their place.
         commit = hub.fetch(
-            source["repo"], source.get("revision"), files, token, lambda n: ask_for_room(2 * n)
+            source["repo"],
+            source.get("revision"),
+            files,
+            os.environ.get("ETUDE_HUB_TOKEN", ""),
+            # As they come, and in their place.
+            lambda size: ask_for_room(max(0, 2 * size - hub.here_bytes(files))),
+            tell=lambda done, whole: _tell_bytes("downloading", done, whole),
+            # Before gigabytes of it come; a reader of JSON is all that it meets.
+            check=lambda: clean_config(model_files.read_json(files / "config.json")),
+            patience_seconds=_HUB_PATIENCE_SECONDS,
         )
     finally:
         _tell(outbound=asdict(outbound.read()))
@@ -338,7 +354,7 @@ def _from_gguf(
 
 
 def _from_safetensors(
-    origin: ModelFolder, weights: list[str], folder: Path
+    origin: ModelFolder, weights: list[str], folder: Path, told: Callable[[int], object]
 ) -> tuple[dict[str, Any], str, str]:
     _copy(origin, "config.json", folder)
     raw = model_files.read_json(folder / "config.json")
@@ -348,7 +364,7 @@ def _from_safetensors(
     for name in weights:
         num_tensors = model_files.require_tensors(origin, name, num_tensors)
     for name in weights:
-        model_files.copy(origin, name, folder)
+        model_files.copy(origin, name, folder, told=told)
     for name in (*hub.TOKENIZER_FILES, weight_files.INDEX):
         if weights != [weight_files.SINGLE] or name != weight_files.INDEX:
             _copy(origin, name, folder)
@@ -466,6 +482,26 @@ def _write_json(path: Path, value: dict[str, Any]) -> None:
 
 def _tell(**message: Any) -> None:
     print(json.dumps(message), flush=True)
+
+
+class _Meter:
+    """Says now and then how many bytes of a piece of work are done."""
+
+    def __init__(self, doing: str, whole_bytes: int) -> None:
+        self.whole_bytes = whole_bytes
+        self._doing, self._done = doing, 0
+        self._told_at = time.monotonic()
+        _tell_bytes(doing, 0, whole_bytes)
+
+    def add(self, num_bytes: int) -> None:
+        self._done += num_bytes
+        if time.monotonic() - self._told_at >= _TELL_SECONDS:
+            self._told_at = time.monotonic()
+            _tell_bytes(self._doing, self._done, self.whole_bytes)
+
+
+def _tell_bytes(doing: str, done_bytes: int, whole_bytes: int) -> None:
+    _tell(progress={"doing": doing, "done_bytes": done_bytes, "whole_bytes": whole_bytes})
 
 
 def _ask_for_room(num_bytes: int) -> None:

@@ -8,6 +8,7 @@ import json
 import math
 import os
 import struct
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from app.base_models.wanted_files import MAX_HEADER_BYTES
 
 MAX_JSON_BYTES = 50 * 1024**2
 _MAX_TENSORS, _MAX_GGUF_KEYS = 20_000, 10_000
-_COPIED_BYTES = 2**30
+_COPIED_BYTES = 2**26
 # Many times what the largest open models have.
 _MOST = {
     "num_hidden_layers": 1_000,
@@ -46,8 +47,17 @@ class Unusable(Exception):
     """The model cannot be imported; a sentence that says why and what to do."""
 
 
-def copy(origin: ModelFolder, name: str, folder: Path, max_bytes: int | None = None) -> None:
+def copy(
+    origin: ModelFolder,
+    name: str,
+    folder: Path,
+    max_bytes: int | None = None,
+    told: Callable[[int], object] = lambda _: None,
+) -> None:
     """Copy a file of a stranger's folder.
+
+    Args:
+        told: Called with the bytes of each piece, once it is copied.
 
     Raises:
         Outside: it is none of its own.
@@ -58,6 +68,7 @@ def copy(origin: ModelFolder, name: str, folder: Path, max_bytes: int | None = N
         offset = 0
         while sent := os.sendfile(copied.fileno(), source.fileno(), offset, _COPIED_BYTES):
             offset += sent
+            told(sent)
 
 
 def read_json(path: Path) -> dict[str, Any]:

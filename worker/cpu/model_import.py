@@ -5,13 +5,14 @@ import json
 import os
 import re
 import shutil
-from contextlib import ExitStack
+import time
+from contextlib import ExitStack, suppress
 from pathlib import Path
 
 import structlog
 from sqlalchemy.orm import Session
 
-from app.base_models import copies, registry, uploads
+from app.base_models import copies, registry, states, uploads
 from app.core import db, disk, leases, outbound, settings, storage
 from app.core.child import BrokeOff, Child
 from app.core.leases import Lease, LeaseLost
@@ -23,8 +24,10 @@ from worker.leased import LeaseHolder, Unfinished
 from worker.trainer import runtime
 
 _log = structlog.get_logger()
-# Hub downloads of large models on thin lines.
-_TIMEOUT_SECONDS = 6 * 3600
+# A large model on a thin line takes days; one that stands still for so long is stopped.
+_SILENT_SECONDS = 2 * 3600
+# So long what a broken download has brought is kept, for somebody to go on with it.
+_KEPT_SECONDS = 7 * 24 * 3600
 # With less of it free nothing that fails to be written needs another reason.
 _FULL_BYTES = 16 * 1024**2
 _OTHERS = (
@@ -38,7 +41,9 @@ _FOR_THE_HUB = ("https_proxy", "no_proxy", "ssl_cert_file", "hf_endpoint")
 
 def import_next(worker_id: str) -> bool:
     """Import one model if one waits; returns whether one did."""
-    return leased.run(leases.BASE_MODELS, worker_id, _fetch, _import, name="model")
+    return leased.run(
+        leases.BASE_MODELS, worker_id, _fetch, _import, name="model", tidy=_drop_downloads
+    )
 
 
 def _fetch(session: Session, lease: Lease) -> BaseModel | None:
@@ -52,13 +57,14 @@ def _import(holder: LeaseHolder, model: BaseModel) -> None:
     target = settings.get().models_dir / folder
     # The child may write here alone: what it reads comes from strangers.
     work = target.with_name(f".{folder}.work")
+    download = _download(lease.id)
     is_kept = False
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         _sweep_leavings(rf"{stem}-\d+")
         work.mkdir()
         if registry.has_its_files(model):
-            source = _readable(model.source)
+            source = _readable(model)
             answer = _convert(holder, {"source": source, "target": str(work / folder)})
         else:
             answer = {"error": "The uploaded files of this model are gone; upload it again."}
@@ -74,6 +80,7 @@ def _import(holder: LeaseHolder, model: BaseModel) -> None:
         is_kept = has_kept
         if "result" in answer or answer.get("is_theirs", "error" in answer):
             _forget_upload(model.source)
+            shutil.rmtree(download, ignore_errors=True)
     except StorageAway:
         raise
     except OSError as error:
@@ -85,18 +92,47 @@ def _import(holder: LeaseHolder, model: BaseModel) -> None:
         raise
     finally:
         shutil.rmtree(work, ignore_errors=True)
+        with suppress(OSError):
+            download.rmdir()  # nothing came
         if not is_kept:
             _sweep_leavings(re.escape(folder))
 
 
-def _readable(source: Json) -> Json:
-    """Return a source as the child reads it: what was uploaded lies in a folder."""
+def _readable(model: BaseModel) -> Json:
+    """Return a source as the child takes it: what was uploaded lies in a folder, what is fetched
+    comes to one that outlives the child."""
+    source = model.source
+    if source["kind"] == "hub":
+        kept = _download(model.id)
+        kept.mkdir(parents=True, exist_ok=True)
+        isolation.let_in(kept.parent)
+        return source | {"kept": str(kept)}
     if source["kind"] != "upload":
         return source
     folder = registry.uploaded_folder(source["id"])
     for path in (folder.parents[1], folder.parent, folder, *folder.iterdir()):
         isolation.let_in(path)
     return {"kind": "folder", "path": str(folder)}
+
+
+def _download(model_id: int) -> Path:
+    """Return where a model's files come to from the hub, also for whoever tries again."""
+    return settings.get().models_dir / ".downloads" / str(model_id)
+
+
+def _drop_downloads(session: Session) -> None:
+    """Remove what was fetched of models that nobody will go on with."""
+    oldest = time.time() - _KEPT_SECONDS
+    for folder in _download(0).parent.glob("*"):
+        model = session.get(BaseModel, int(folder.name)) if folder.name.isdecimal() else None
+        state = states.State.DELETED if model is None else states.of(model).state
+        is_wanted = state in (states.State.WAITING, states.State.IMPORTING)
+        written_at = 0.0
+        for path in (folder, *folder.rglob("*")):
+            with suppress(OSError):  # another worker removes it, too
+                written_at = max(written_at, path.stat().st_mtime)
+        if not is_wanted and not (state is states.State.FAILED and written_at > oldest):
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 def _learned(source: Json) -> Json:
@@ -137,7 +173,8 @@ def _convert(holder: LeaseHolder, request: Json) -> Json:
         "worker.cpu.model_conversion",
         json.dumps(request),
         ends=('{"result"', '{"error"'),
-        timeout_seconds=_TIMEOUT_SECONDS,
+        timeout_seconds=float("inf"),
+        idle_seconds=_SILENT_SECONDS,
         environment=environment(request["source"]["kind"]),
     )
     target = Path(request["target"])
@@ -149,6 +186,8 @@ def _convert(holder: LeaseHolder, request: Json) -> Json:
                 message: Json = json.loads(line)
                 if "needs" in message:
                     places = [target.with_name(f"{target.name}.tmp"), target]
+                    if "kept" in request["source"]:
+                        places.append(Path(request["source"]["kept"]))
                     room.enter_context(disk.Reservation(message["needs"], places))
                     child.say("")
                 elif "outbound" in message:
@@ -163,7 +202,7 @@ def _convert(holder: LeaseHolder, request: Json) -> Json:
             _log.error("model_import.broke_off", code=error.code, tail=error.tail[-2000:])
             if error.is_late:
                 return {
-                    "error": "Importing this model took too long and was stopped.",
+                    "error": "Importing this model stood still for too long and was stopped.",
                     "is_theirs": False,
                 }
             return _explained_by_disk({})

@@ -1,12 +1,17 @@
 """`etude models`: starting models."""
 
 import os
+import sys
+from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from app.ops.doors.shared import DataDir, Json, database_of, print_json, print_row
+
+if TYPE_CHECKING:
+    from app.base_models.states import Progress
 
 models_app = typer.Typer(help="Starting models.", no_args_is_help=True)
 
@@ -28,6 +33,7 @@ def models_list(data_dir: DataDir = None, as_json: Json = False) -> None:
                     "size_bytes": model.size_bytes,
                     "licence": model.licence,
                     "reason": model.reason,
+                    "progress": _progress(states.progress(model)),
                 }
                 for model in models
             ]
@@ -35,8 +41,14 @@ def models_list(data_dir: DataDir = None, as_json: Json = False) -> None:
         return
     for model in models:
         size = f"{model.size_bytes / 1e6:,.0f} MB" if model.size_bytes else "-"
-        cells = [model.name, states.of(model).word, size, model.licence or "-"]
+        going = states.progress(model)
+        word = going.sentence if going else states.of(model).word
+        cells = [model.name, word, size, model.licence or "-"]
         print_row(*cells, *([model.reason] if model.reason else []))
+
+
+def _progress(going: "Progress | None") -> dict[str, object] | None:
+    return asdict(going) if going else None
 
 
 @models_app.command("add")
@@ -118,8 +130,16 @@ def models_catalog(as_json: Json = False) -> None:
         print_json([entry.model_dump(exclude={"config"}) for entry in found])
         return
     for entry in found:
-        size = f"{entry.size_bytes / 1e9:,.1f} GB"
-        print_row(entry.name, size, entry.licence, "token" if entry.gated else "-", entry.use)
+        asks = {True: "token", False: "-", None: "may ask for an agreement"}[entry.gated]
+        print_row(entry.name, entry.size, entry.licence, asks, entry.use)
+
+
+def _show(done_bytes: int, whole_bytes: int) -> None:
+    """Say on a terminal how much has come; one line, written over."""
+    if sys.stderr.isatty():
+        end = "\n" if done_bytes == whole_bytes else ""
+        said = f"\r{done_bytes / 1e9:,.2f} of {whole_bytes / 1e9:,.2f} GB are here{end}"
+        typer.echo(said, err=True, nl=False)
 
 
 @models_app.command("pack")
@@ -147,7 +167,7 @@ def models_pack(
         raise Invalid(f"{folder} is a file; name a folder.")
     os.environ["HF_HUB_OFFLINE"] = "0"  # this one command is there to go out
     try:
-        packed = hub.pack(name, wanted or None, folder, token)
+        packed = hub.pack(name, wanted or None, folder, token, _show)
     except (hub.NotFetched, weight_files.NotNamed) as error:
         raise Invalid(str(error)) from None
     if as_json:

@@ -40,6 +40,7 @@ class ModelLine:
 
     model: BaseModel
     standing: states.Standing
+    progress: states.Progress | None  # of its import
     needs: NeedsLine | None  # None until it is imported
     num_adapters: int  # made with it, of all departments
     has_its_files: bool  # False: what was uploaded is no longer here to be imported again
@@ -111,6 +112,7 @@ def models_page(
             ModelLine(
                 model,
                 states.of(model),
+                states.progress(model),
                 _needs(model, devices, measured),
                 used.get(model.id, 0),
                 has_its_files=base_models.has_its_files(model),
@@ -158,7 +160,7 @@ def _line(offer: Offer) -> OfferLine:
     return OfferLine(
         offer=offer,
         needs=needs_line.in_words(offer.needs),
-        facts=[_languages(offer), f"{offer.entry.size_bytes / 1e9:,.1f} GB"],
+        facts=[_languages(offer), offer.entry.size],
     )
 
 

@@ -66,11 +66,13 @@ async def write(
                 raise NotFound("This upload has no such file.")
             part = uploads.part(user, upload_id, int(number))
         part.require_kind()  # what was refused does not grow
+        uploads.reckon(upload_id, int(number))
         return part
 
     part = await run_in_threadpool(place)
     offset = await tus.append(request, part.path, part.size_bytes, upload_offset)
     await run_in_threadpool(part.require_kind)
+    await run_in_threadpool(uploads.reckon, upload_id, int(number))
     return tus.reply(204, **{"Upload-Offset": str(offset)})
 
 

@@ -1,5 +1,6 @@
 """/v1/models: the starting models on offer, and the department's own adapters."""
 
+from dataclasses import asdict
 from typing import Literal
 
 from sqlalchemy.orm import Session
@@ -8,12 +9,13 @@ from app.adapters import asking, conversations
 from app.adapters import registry as adapters
 from app.adapters import states as adapter_states
 from app.base_models import registry as base_models
+from app.base_models import states
 from app.core.errors import Forbidden, NotFound
 from app.core.models import Adapter, AdapterKind, BaseModel, ModelStatus, User
 from app.web.dependencies import Db, TokenUser
 from app.web.v1 import evaluations, transport
 from app.web.v1.paging import Page, page
-from app.web.v1.schemas import Deleted, Model, unix
+from app.web.v1.schemas import Deleted, ImportShown, Model, unix
 
 router = transport.router("/models")
 _KINDS: dict[AdapterKind, Literal["adapter", "lookup", "untrained"]] = {
@@ -78,6 +80,7 @@ def _not_found(name: str) -> NotFound:
 
 
 def _base(model: BaseModel) -> Model:
+    going = states.progress(model)
     return Model(
         id=model.name,
         created=unix(model.created_at),
@@ -86,6 +89,7 @@ def _base(model: BaseModel) -> Model:
         x_label=model.label,
         x_status=model.status.value,
         x_reason=model.reason,
+        x_import=ImportShown(**asdict(going)) if going else None,
         x_base_model=None,
         x_started_from=[],
         x_job=None,

@@ -403,6 +403,14 @@ class EvaluationShown(Count):
     judge: JudgeShown | None = Field(description="The newest larger model that marked answers.")
 
 
+class ImportShown(BaseModel):
+    """How far the import of a starting model is."""
+
+    doing: str
+    done_bytes: int | None
+    whole_bytes: int | None
+
+
 class Model(BaseModel):
     id: str
     object: Literal["model"] = "model"
@@ -412,6 +420,7 @@ class Model(BaseModel):
     x_label: str
     x_status: str
     x_reason: str | None
+    x_import: ImportShown | None = None
     x_base_model: str | None
     x_started_from: list[str]  # tuned models, the nearest first
     x_job: str | None

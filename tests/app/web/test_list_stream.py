@@ -59,6 +59,7 @@ def test_every_change_that_a_list_shows_rings_for_it_once(
         (lambda: setattr(adapter, "binned_at", datetime.now(UTC)), {f"list:adapters:{own}"}),
         (lambda: setattr(job, "binned_at", datetime.now(UTC)), {f"list:jobs:{own}"}),
         (lambda: setattr(model, "reason", "so"), {"list:models:0"}),
+        (lambda: setattr(model, "progress", {"doing": "downloading"}), {"list:models:0"}),
         (lambda: setattr(model, "note", "small"), set()),
     ]
     address = database_url.replace("+psycopg", "")

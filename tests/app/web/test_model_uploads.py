@@ -4,7 +4,9 @@ import os
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
+from gguf import GGMLQuantizationType, GGUFWriter
 from sqlalchemy.orm import Session
 from starlette.testclient import TestClient
 
@@ -204,6 +206,51 @@ def test_room_is_held_for_the_upload_and_its_copy(
         admin.post(f"/models/uploads/{upload_id}/cancel")
         assert not (place / "model-uploads" / upload_id).exists()
         assert admin.post("/models/uploads", json=data).status_code == 201
+
+
+def test_the_room_for_a_quantized_file_is_that_of_its_checked_copy(
+    admin: TestClient, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """By its name until its head is here, then by that: 9 kB of weights become 32 kB."""
+    monkeypatch.setenv("ETUDE_DISK_RESERVE_BYTES", "0")
+    settings.get.cache_clear()
+    data = quantized(tmp_path / "q.gguf", num_rows=256)
+    with small_disk(settings.get().storage_dir, "64k") as place:
+
+        def begin_one(name: str) -> tuple[str, str]:
+            answer = admin.post("/models/uploads", json=offered({name: data}, "house/q"))
+            assert answer.status_code == 201, answer.text
+            return answer.json()["id"], answer.json()["files"][0]["url"]
+
+        refused = admin.post("/models/uploads", json=offered({"q.Q2_K.gguf": data}, "house/two"))
+        assert refused.status_code == 507
+        _, url = begin_one("q.Q4_0.gguf")
+        assert send(admin, url, data[:9000]) == 204
+        held = len(data) - 9000 + 2 * 64 * 256
+        free = os.statvfs(place).f_bavail * os.statvfs(place).f_frsize
+        with pytest.raises(disk.NoRoom):
+            disk.Reservation(free - held + 1, [place / "x"])
+        with disk.Reservation(free - held, [place / "x"]):
+            pass
+        assert send(admin, url, data, 9000) == 204
+
+    with small_disk(settings.get().storage_dir, "40k") as place:
+        _, url = begin_one("q.f16.gguf")  # which it is not
+        assert send(admin, url, data[:9000]) == 507
+        assert send(admin, url, data, 9000) == 507
+        assert next(place.rglob("*.part")).stat().st_size == 9000
+
+
+def quantized(path: Path, num_rows: int) -> bytes:
+    """A GGUF file of 64 weights a row, in four bits each."""
+    writer = GGUFWriter(path, "llama")
+    packed = np.zeros((num_rows, 18 * 2), dtype=np.uint8)
+    writer.add_tensor("token_embd.weight", packed, raw_dtype=GGMLQuantizationType.Q4_0)
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    return path.read_bytes()
 
 
 def test_an_administrator_cancels_what_another_began(

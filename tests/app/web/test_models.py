@@ -1,6 +1,7 @@
 """The page of starting models: an import can be cancelled there, by an administrator alone."""
 
 import re
+from datetime import UTC, datetime, timedelta
 
 import pytest
 from sqlalchemy.orm import Session
@@ -32,12 +33,30 @@ def test_an_administrator_cancels_an_import(client: TestClient, db: Session) -> 
     assert client.post(address).status_code == 409
 
 
+def test_how_far_an_import_is_stands_on_the_page(client: TestClient, db: Session) -> None:
+    far = {"doing": "downloading", "done_bytes": 3_100_000_000, "whole_bytes": 14_500_000_000}
+    until = datetime.now(UTC) + timedelta(minutes=1)
+    status = ModelStatus.IMPORTING
+    model = make_base_model(db, status=status, folder=None, lease_until=until, progress=far)
+    sign_in(client, db, make_user(db))
+    page = client.get("/models").text
+    assert "Downloading: 3.1 GB of 14.5 GB" in page
+    assert 'aria-label="Import of tiny" max="1" value="0.21' in page
+    model.progress = {"doing": "unpacking the weights"}
+    db.commit()
+    page = client.get("/models").text
+    assert "Unpacking the weights</p>" in page
+    assert 'aria-label="Import of tiny" max="1" ></progress>' in page
+
+
 def test_the_catalogue_says_what_fits_here_and_proposes_one(
     client: TestClient, db: Session
 ) -> None:
     sign_in(client, db, make_user(db))
     nobody_knows = client.get("/models").text
     assert "Our proposal" not in nobody_knows
+    unknown = sum(entry.gated is None for entry in catalog.entries())
+    assert unknown
     cpu = DeviceInfo(free_bytes=12 * 10**9, total_bytes=16 * 10**9, num_cores=2)
     db.add(
         Worker(id="gpu-0@here", queue="gpu", host="here", boot_id="b", devices=["cpu"],
@@ -49,6 +68,8 @@ def test_the_catalogue_says_what_fits_here_and_proposes_one(
     assert "Qwen3 14B" in page
     assert "Too large for this CPU" in page
     assert "An administrator can bring one of these in." in page
+    assert page.count("and the hub may ask for an agreement") == unknown
+    assert "16.4 GB" in page and "about 3.4 GB" in page
     assert "etude models pack" not in page
     assert re.search(r"Fits this CPU, about \d", page)
     assert len(re.findall(r"Answers (?:about|less than) ", page)) > 5

@@ -14,7 +14,7 @@ import sys
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from threading import Thread
+from threading import Event, Thread
 from typing import Any, ClassVar
 from urllib.parse import unquote
 
@@ -47,6 +47,7 @@ from worker.cpu.model_files import Unusable
 
 __all__ = ["tiny_model"]
 COMMIT = "0123456789" * 4
+HALFWAY = 100_000  # bytes of the weights
 
 
 @pytest.fixture(autouse=True)
@@ -364,7 +365,7 @@ def test_a_file_that_is_no_gguf_is_told_so(given: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "name",
     ["LICENSE", "README.md", "config.json", "tokenizer.json", "chat_template.jinja",
-     "model.safetensors", "more.safetensors"],
+     "model.safetensors"],
 )  # fmt: skip
 def test_no_link_leads_out_of_a_strangers_folder(given: Path, tmp_path: Path, name: str) -> None:
     secret = tmp_path / "postgres-password"
@@ -375,6 +376,12 @@ def test_no_link_leads_out_of_a_strangers_folder(given: Path, tmp_path: Path, na
         import_folder(given, tmp_path / "out")
     assert "hunter2" not in str(raised.value)
     assert not (tmp_path / "out").exists()
+
+
+def test_what_is_no_part_of_the_model_is_not_opened(given: Path, tmp_path: Path) -> None:
+    (given / "more.safetensors").symlink_to("../postgres-password")
+    import_folder(given, tmp_path / "out")
+    assert not (tmp_path / "out" / "more.safetensors").exists()
 
 
 def test_a_folder_on_the_way_may_be_no_link_out_either(given: Path, tmp_path: Path) -> None:
@@ -459,19 +466,16 @@ class Hub(BaseHTTPRequestHandler):
     ranges: ClassVar[list[str]] = []
     # Nothing of the weights comes beyond so many bytes: there the connection breaks off.
     breaks_after: ClassVar[int | None] = None
+    breaks_once: ClassVar[bool] = False  # and only the first time
+    # Nothing of the weights comes beyond `breaks_after` before this.
+    goes_on: ClassVar[Event | None] = None
     is_damaged: ClassVar[bool] = False
-
-    def do_HEAD(self) -> None:
-        self.do_GET()
 
     def do_GET(self) -> None:
         path = unquote(self.path.partition("?")[0])
         self.asked.append((path, self.headers.get("Authorization", "")))
         names = [file.name for file in self.folder.iterdir()]
-        if path.startswith("/api/models/house/tiny/tree/"):
-            found = [{"type": "file", "path": name, "size": 1, "oid": "0"} for name in names]
-            self._answer(json.dumps(found).encode())
-        elif path.startswith("/api/models/house/tiny"):
+        if path.startswith("/api/models/house/tiny"):
             siblings = [self._described(name) for name in names]
             self._answer(
                 json.dumps({"id": "house/tiny", "sha": COMMIT, "siblings": siblings}).encode()
@@ -484,7 +488,8 @@ class Hub(BaseHTTPRequestHandler):
     def _described(self, name: str) -> dict[str, Any]:
         data = (self.folder / name).read_bytes()
         lfs = {"size": len(data), "sha256": hashlib.sha256(data).hexdigest(), "pointerSize": 130}
-        return {"rfilename": name, "size": len(data)} | (
+        blob = hashlib.sha1(b"blob %d\0" % len(data) + data).hexdigest()
+        return {"rfilename": name, "size": len(data), "blobId": blob} | (
             {"lfs": lfs} if name.endswith(".safetensors") else {}
         )
 
@@ -502,13 +507,15 @@ class Hub(BaseHTTPRequestHandler):
         }.items():
             self.send_header(name, value)
         self.end_headers()
-        if self.command != "GET":
-            return
         if is_weights and self.is_damaged:
             body = body[:-1] + bytes([body[-1] ^ 1])
         if is_weights and Hub.breaks_after is not None:
             self.wfile.write(body[begin : Hub.breaks_after])
             self.wfile.flush()
+            if Hub.goes_on is not None:
+                Hub.goes_on.wait(patience.seconds(300))
+            if Hub.breaks_once:
+                Hub.breaks_after = None
             self.connection.shutdown(socket.SHUT_RDWR)
             return
         self.wfile.write(body[begin:])
@@ -609,6 +616,7 @@ def test_a_packed_folder_is_carried_and_held_against_its_hashes(
 def hub(given: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[type[Hub]]:
     """A stand-in for the hub on this machine; breaks off or damages the weights if told to."""
     Hub.folder, Hub.breaks_after, Hub.is_damaged = given, None, False
+    Hub.breaks_once, Hub.goes_on = False, None
     Hub.ranges.clear()
     Hub.asked.clear()
     with ThreadingHTTPServer(("127.0.0.1", 0), Hub) as server:
@@ -617,6 +625,8 @@ def hub(given: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterato
         monkeypatch.setenv("HF_HOME", str(tmp_path / "home"))
         yield Hub
         Hub.breaks_after, Hub.is_damaged = None, False
+        if Hub.goes_on is not None:
+            Hub.goes_on.set()
         server.shutdown()
 
 
@@ -635,23 +645,23 @@ def said(done: "subprocess.CompletedProcess[str]") -> str:
 def test_a_download_that_breaks_off_goes_on_where_it_was(
     hub: type[Hub], given: Path, tmp_path: Path
 ) -> None:
-    # Its library writes ten megabytes at a time.
-    save_file({"more": torch.zeros(7 * 1024**2, dtype=torch.int16)}, given / "more.safetensors")
+    save_file({"more": torch.zeros(2**20, dtype=torch.int16)}, given / "more.safetensors")
     write_index(given, "model.safetensors", "more.safetensors")
     packed = tmp_path / "packed"
-    hub.breaks_after = 12 * 1024**2
+    hub.breaks_after = 2**20
     broken = pack_aside(packed)
     assert broken.returncode == 1
     assert "could not be downloaded" in said(broken)
     assert not (packed / "SHA256SUMS").exists()
-    assert any(hub.ranges), "it began each time anew"
     hub.breaks_after = None
     before = len(hub.asked)
+    hub.ranges.clear()
     done = pack_aside(packed)
     assert done.returncode == 0, done.stderr
     fetched = {path.rpartition("/")[2] for path, _ in hub.asked[before:] if "/resolve/" in path}
     assert "more.safetensors" in fetched
     assert not {"config.json", "tokenizer.json"} & fetched, "these were there"
+    assert f"bytes={2**20}-" in hub.ranges, "and so was half of this one"
     for name in ("more.safetensors", "model.safetensors"):
         assert (packed / name).read_bytes() == (given / name).read_bytes()
 
@@ -692,13 +702,100 @@ def test_a_hub_import_with_a_full_disk_can_be_tried_again(
     assert model_import.import_next("cpu-0@test")
     assert status_of(db, model) is ModelStatus.FAILED
     assert "GB of free disk space" in (model.reason or "")
-    assert list(settings.get().models_dir.iterdir()) == []
+    assert not list(settings.get().models_dir.rglob("*.safetensors"))
     monkeypatch.setenv("ETUDE_DISK_RESERVE_BYTES", "0")
     settings.get.cache_clear()
     base_models.import_again(db, make_user(db, role=Role.ADMIN), model)
     db.commit()
     assert model_import.import_next("cpu-0@test")
     assert (status_of(db, model), model.reason) == (ModelStatus.READY, None)
+
+
+@pytest.fixture
+def coming(hub: type[Hub], db: Session, monkeypatch: pytest.MonkeyPatch) -> BaseModel:
+    """A model of the stand-in hub that waits for its import; its weights come halfway."""
+    monkeypatch.setenv("ETUDE_HUB_DOWNLOADS", "true")
+    settings.get.cache_clear()
+    hub.breaks_after = HALFWAY
+    model = base_models.add(db, None, {"kind": "hub", "repo": "house/tiny"}, "house/tiny")
+    db.commit()
+    return model
+
+
+def halves() -> list[Path]:
+    """What is half fetched."""
+    return list(settings.get().models_dir.glob(".downloads/*/.partial/*.safetensors"))
+
+
+def test_a_download_whose_connection_breaks_goes_on_by_itself(
+    hub: type[Hub], db: Session, data_dir: Path, coming: BaseModel
+) -> None:
+    hub.breaks_once = True
+    assert model_import.import_next("cpu-0@test")
+    assert (status_of(db, coming), coming.reason) == (ModelStatus.READY, None)
+    assert [asked for asked in hub.ranges if asked] == [f"bytes={HALFWAY}-"]
+    assert {path.name for path in settings.get().models_dir.iterdir()} == {
+        coming.folder,
+        ".downloads",
+    }
+    assert not list((settings.get().models_dir / ".downloads").iterdir())
+
+
+def test_a_download_whose_worker_is_killed_goes_on_where_it_was(
+    hub: type[Hub], db: Session, data_dir: Path, coming: BaseModel
+) -> None:
+    hub.goes_on = Event()
+    code = "from worker.cpu import model_import; model_import.import_next('cpu-0@test')"
+    worker = subprocess.Popen([sys.executable, "-c", code])
+    wait_for(db, lambda: [path for path in halves() if path.stat().st_size], seconds=300)
+    wait_for(db, lambda: (coming.progress or {}).get("whole_bytes"), seconds=60)
+    assert coming.progress is not None
+    assert 0 < coming.progress["done_bytes"] < coming.progress["whole_bytes"]
+    (child,) = identity.children(worker.pid)
+    worker.kill()
+    worker.wait()
+    wait_for(db, lambda: not is_running(child), seconds=60)
+    [half] = halves()
+    there = half.stat().st_size
+    hub.breaks_after = None
+    hub.goes_on.set()
+    hub.ranges.clear()
+    assert model_import.import_next("cpu-0@test")
+    assert (status_of(db, coming), coming.reason) == (ModelStatus.READY, None)
+    assert [asked for asked in hub.ranges if asked] == [f"bytes={there}-"]
+    assert not list((settings.get().models_dir / ".downloads").iterdir())
+
+
+def test_what_a_cancelled_download_has_brought_is_removed(
+    hub: type[Hub], db: Session, data_dir: Path, coming: BaseModel
+) -> None:
+    half = settings.get().models_dir / ".downloads" / str(coming.id) / ".partial" / "a.safetensors"
+    half.parent.mkdir(parents=True)
+    half.write_bytes(b"half of it")
+    coming.status, coming.reason = ModelStatus.FAILED, "house/tiny could not be downloaded."
+    db.commit()
+    assert not model_import.import_next("cpu-0@test")
+    assert half.exists(), "somebody may go on with it"
+    coming.reason = base_models.CANCELLED
+    db.commit()
+    assert not model_import.import_next("cpu-0@test")
+    assert not half.parents[1].exists()
+    coming.reason = "house/tiny could not be downloaded."
+    db.commit()
+    half.parent.mkdir(parents=True)
+    for path in (half.parents[1], half.parent):
+        os.utime(path, (0, 0))
+    assert not model_import.import_next("cpu-0@test")
+    assert not half.parents[1].exists(), "nobody went on with it for a week"
+
+
+def test_an_import_that_stands_still_is_stopped(
+    hub: type[Hub], db: Session, data_dir: Path, coming: BaseModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(model_import, "_SILENT_SECONDS", 0.1)
+    assert model_import.import_next("cpu-0@test")
+    assert status_of(db, coming) is ModelStatus.FAILED
+    assert "stood still for too long" in (coming.reason or "")
 
 
 def uploaded(db: Session, folder: Path, name: str = "house/tiny") -> BaseModel:
