@@ -23,7 +23,8 @@ _LINGER_SECONDS = 5.0
 _OTHER_FILES = 512
 _FULL = (
     b"HTTP/1.1 503 Service Unavailable\r\nContent-Type: text/plain; charset=utf-8\r\n"
-    b"Retry-After: 10\r\nConnection: close\r\n\r\n"
+    # By which scripts know an answer of ours from a proxy's (static/js/answers.js).
+    b"X-Request-Id: none\r\nRetry-After: 10\r\nConnection: close\r\n\r\n"
     b"Too many connections are open. Please try again in a moment.\n"
 )
 
