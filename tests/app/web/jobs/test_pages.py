@@ -546,8 +546,8 @@ def test_each_starting_model_says_whether_it_fits(
     db.commit()
     sign_in(client, db, owner)
     cards = re.findall(r'<label class="card">(.*?)</label>', client.get("/jobs/new").text, re.S)
-    said = [re.findall(r"(?:Fits|Does not fit) this machine[^<]*", card) for card in cards[:3]]
-    assert sorted(said) == [[], ["Does not fit this machine"], ["Fits this machine"]]
+    said = [re.findall(r"(?:Fits|Too large for) this CPU", card) for card in cards[:3]]
+    assert sorted(said) == [[], ["Fits this CPU"], ["Too large for this CPU"]]
     page = client.get("/models").text.partition('id="others"')[0]
     assert re.findall(r'class="fits is-(\w+)"', page).count("no") == 1
 
