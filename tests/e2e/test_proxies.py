@@ -280,6 +280,7 @@ def test_a_question_that_a_proxy_answers_is_one_sentence(
         expect(page.locator("[data-turn]").get_by_label("Your trained model")).to_contain_text(
             "Hello."
         )
+        expect(page.locator("[data-send]")).to_be_visible()  # all of it has come
         page.get_by_label("Your question").fill("What is rule 4?")
         page.context.set_offline(True)
         page.keyboard.press("Enter")
