@@ -81,6 +81,7 @@ def page(
 
 
 def ask(page: Page, question: str) -> None:
+    page.wait_for_load_state()  # Enter is a new line until the page's script has come.
     page.get_by_label("Your question").fill(question)
     page.keyboard.press("Enter")
 
