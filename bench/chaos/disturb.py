@@ -79,8 +79,8 @@ DEEDS = (
     Deed(6, "cut", "broker connections"),
     Deed(1, "wipe", "valkey"),
 )
-# For the negative control: longer than a lease, and its trainer goes on.
-FREEZE_A_HOLDER = Deed(1, "freeze", "holder", (10.0,))
+# For the negative control: its trainer goes on. Let go once it is replaced, at the latest then.
+FREEZE_A_HOLDER = Deed(1, "freeze", "holder", (150.0,))
 
 
 class Disturber:
@@ -138,6 +138,12 @@ class Disturber:
         """Wait until everybody who is held still has been so for as long as was drawn."""
         while self._held and not stop.wait(0.1):
             pass
+
+    def rest_until_replaced(self, stop: threading.Event) -> None:
+        """Hold a holder still until another attempt makes steps, however long its lease takes."""
+        while self._held and not set(self._holders()) - self._held.keys() and not stop.wait(0.1):
+            pass
+        self.let_go()
 
     def let_go(self) -> None:
         """Wake everybody who is held still."""
