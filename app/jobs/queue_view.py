@@ -82,6 +82,17 @@ class Outlook:
             for worker in self.parts.workers
         )
 
+    def waiting_of(self, department_id: int | None) -> list[int]:
+        """Return what waits in the order of the queue: a department's jobs, or all."""
+        return self._waiting_by_department.get(department_id, [])
+
+    @cached_property  # a long queue is read by many pages before it is worked out anew
+    def _waiting_by_department(self) -> dict[int | None, list[int]]:
+        found: dict[int | None, list[int]] = {None: [key for key, _ in self.waiting]}
+        for key, department_id in self.waiting:
+            found.setdefault(department_id, []).append(key)
+        return found
+
     def why(self, job_id: int) -> str:
         """Say in one sentence why a job waits."""
         row = self.parts.queued.get(job_id)

@@ -91,10 +91,10 @@ def queue_page(db: Session, user: User, error: AppError | None = None) -> QueueP
     """Gather the page's parts; other departments' jobs are counted, not named."""
     outlook = queue_view.outlook(db)
     is_admin = user.role is Role.ADMIN
-    running_ids, waiting_ids = (
-        [key for key, department in rows if is_admin or department == user.department_id]
-        for rows in (outlook.running, outlook.waiting)
-    )
+    running_ids = [
+        key for key, department in outlook.running if is_admin or department == user.department_id
+    ]
+    waiting_ids = outlook.waiting_of(None if is_admin else user.department_id)
     found = db.execute(
         select(Job, Department.name)
         .join(Department, Department.id == Job.department_id)

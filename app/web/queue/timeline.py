@@ -126,7 +126,8 @@ def _bars(outlook: Outlook, named: dict[int, Named], window: _Window) -> dict[st
         found.setdefault(one.worker_id, []).append(bar)
     for job_id, _ in outlook.waiting:
         times = outlook.times.get(job_id)
-        if times is None or not times.worker_id:
+        # Of a long queue most begin later: those cost no more than this.
+        if times is None or not times.worker_id or times.starts[0] >= window.ends:
             continue
         starts = _middle(times.starts)
         if starts < window.ends:
