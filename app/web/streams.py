@@ -25,6 +25,8 @@ CALM_SECONDS = 10.0
 ALONE_SECONDS = 2.0
 # A connection that says nothing for so long is asked whether it is still there.
 _PROBE_SECONDS = 20.0
+# What comes so soon after a notification is read with it; not 0, for which psycopg does not look.
+_BURST_SECONDS = 0.05
 
 _log = structlog.get_logger()
 
@@ -103,12 +105,13 @@ class Hub:
         async with connection:
             await connection.execute(f"LISTEN {CHANNEL}")
             self.is_listening = True
+            self._wake_all()  # something may have slipped by unheard
             while True:
-                # Once at the start and after every probe: something may have slipped by unheard.
-                self._wake_all()
-                async for notification in connection.notifies(timeout=_PROBE_SECONDS):
+                if not await _has_word(connection.fileno(), _PROBE_SECONDS):
+                    await connection.execute("SELECT 1")
+                    self._wake_all()
+                async for notification in connection.notifies(timeout=_BURST_SECONDS):
                     self._wake(notification.payload)
-                await connection.execute("SELECT 1")
 
     def _wake(self, topic: str) -> None:
         for event in self._waiting.get(topic, ()):
@@ -118,6 +121,19 @@ class Hub:
         for events in self._waiting.values():
             for event in events:
                 event.set()
+
+
+async def _has_word(connection: int, seconds: float) -> bool:
+    """Wait until a socket can be read. psycopg, told to wait, would look ten times a second."""
+    heard, loop = asyncio.Event(), asyncio.get_running_loop()
+    loop.add_reader(connection, heard.set)
+    try:
+        await asyncio.wait_for(heard.wait(), seconds)
+    except TimeoutError:
+        return False
+    finally:
+        loop.remove_reader(connection)
+    return True
 
 
 @asynccontextmanager
