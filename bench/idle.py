@@ -8,6 +8,7 @@ on the machine change it little.
 """
 
 import argparse
+import datetime
 import json
 import os
 import re
@@ -23,7 +24,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from bench import processor
+from bench import comparison, processor
 
 ROOT = Path(__file__).resolve().parents[1]
 TARGET_PERCENT = 1.0
@@ -38,6 +39,7 @@ _NAMES = {
     r"celery.* cpu,": "worker-cpu",
     r"celery.* gpu,": "worker-gpu",
     r"app\.cli up": "up",
+    r"": "others",
 }
 _SERVERS = ("PostgreSQL", "Valkey")
 
@@ -78,6 +80,11 @@ def _measure(folder: Path, settle: float, seconds: float) -> dict[str, Any]:
         name: round((after[name] - before.get(name, 0.0)) / took / 10, 3) for name in sorted(after)
     }
     return {
+        "command": "make bench-idle",
+        "kind": "idle",
+        "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
+        "revision": comparison.revision(),
+        "machine": comparison.machine(),
         "seconds": round(took),
         "percent": round(sum(p for name, p in each.items() if name not in _SERVERS), 3),
         "target_percent": TARGET_PERCENT,
@@ -93,10 +100,7 @@ def _by_name(root: int) -> dict[str, float]:
 
 
 def _name(command: str) -> str:
-    for pattern, name in _NAMES.items():
-        if re.search(pattern, command):
-            return name
-    return command[:60]
+    return next(name for pattern, name in _NAMES.items() if re.search(pattern, command))
 
 
 def _until_ready(address: str) -> None:

@@ -44,6 +44,7 @@ def write() -> None:
     parts = ["## On a CPU", *_cpu(train), *_ablation(ablation)]
     parts += ["## The estimate on a CPU", *_estimates()]
     parts += ["## To the screen", _start(newest("start-cpu")), _live(newest("live"))]
+    parts += ["## While nobody does anything", _idle(newest("idle-cpu"))]
     parts += ["## Pages", *_pages(newest("pages-cpu"))]
     parts += ["## Asking on a CPU", *_ask(newest("ask-cpu"))]
     parts += ["## Taking a model along, on a CPU", *_exports(newest("exports-cpu"))]
@@ -225,6 +226,18 @@ def _live(result: dict[str, Any] | None) -> str:
         f"{title}: median {result['p50_ms']:.0f} ms, 95 % within {result['p95_ms']:.0f} ms (aim "
         f"{result['target_p95_ms']}), {result['num_points']} points, {result['num_lost']} lost; "
         f"browser on the same machine. {_origin(result)}"
+    )
+
+
+def _idle(result: dict[str, Any] | None) -> str:
+    if result is None:
+        return MISSING.capitalize() + "."
+    each = sorted(result["percent_each"].items(), key=lambda one: -one[1])
+    parts = ", ".join(f"{name} {percent:.2f} %" for name, percent in each if percent >= 0.005)
+    return (
+        f"`etude up` with a trainer that waits: {result['percent']:.2f} % of one core over "
+        f"{result['seconds']} s (aim {result['target_percent']:.0f} %), PostgreSQL and Valkey "
+        f"apart. Of each: {parts}. {_origin(result)}"
     )
 
 
