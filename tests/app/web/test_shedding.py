@@ -112,8 +112,10 @@ def test_pages_are_refused_for_a_while_and_work_is_not(
             db.execute(text("LOCK TABLE job IN ACCESS EXCLUSIVE MODE"))
             with web.standing_still():
                 early = [pool.submit(web.get) for _ in range(NUM_ASKING // 2)]
-            time.sleep(0.4)  # until it has seen how late it is, and before that has passed
-            late = [pool.submit(web.get) for _ in range(NUM_ASKING // 2)]
+            late = []
+            for _ in range(NUM_ASKING // 2):  # some once it has seen how late it is, and not later
+                late.append(pool.submit(web.get))
+                time.sleep(0.15)
             wait(late, patience.seconds(5), FIRST_COMPLETED)
             db.rollback()
             answers = [each.result() for each in early + late]
