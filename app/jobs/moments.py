@@ -25,7 +25,9 @@ def in_words(times: Times | None, now: datetime, *, starts: bool) -> str:
     if rounded[1] - rounded[0] < timedelta(seconds=_ROUND_SECONDS):
         return f"about {_moment(late, local)}"
     until = f"{late:%H:%M}" if late.date() == early.date() else _moment(late, local)
-    return f"{_moment(early, local)} to {until}"
+    # In the night in which clocks go back, the same hour comes twice.
+    again = " an hour later" if f"{early:%d %H:%M}" == f"{late:%d %H:%M}" else ""
+    return f"{_moment(early, local)} to {until}{again}"
 
 
 def _moment(at: datetime, now: datetime) -> str:
