@@ -66,13 +66,19 @@ def open_text(file: File, read_as: ReadAs, stack: ExitStack) -> Source:
 
 
 _OBJECT = re.compile(r"""\{\s*(?:["'}]|$|[\w$-]+\s*:)""")
+# A list that is empty or begins with a number or a word of JSON, and is not a text's "[1] Where".
+_NUMBER = r"-?\d+(?:\.\d+)?(?:[eE][+-]?\d+)?"
+_PLAIN_LIST = re.compile(
+    rf"\[\s*(?:(?:{_NUMBER}|true|false|null|NaN)\s*,|(?:{_NUMBER}|true|false|null|NaN)?\s*"
+    r"(?:$|\]\s*(?:$|[\[,])))"
+)
 
 
 def _starts_json(start: str) -> bool:
     # A text may begin with [a note] as well, or with {a place} to fill.
-    return _OBJECT.match(start) is not None or (
-        start[0] == "[" and start[1:].lstrip()[:1] in ("", *'{["]-0123456789tfn')
-    )
+    if start[0] == "[" and start[1:].lstrip().startswith(("{", "[", '"')):
+        return True
+    return _OBJECT.match(start) is not None or _PLAIN_LIST.match(start) is not None
 
 
 def _first_characters(text: io.TextIOWrapper) -> str:

@@ -136,6 +136,24 @@ def test_lines_that_say_who_asks_in_many_languages(tmp_path: Path, text: str) ->
     assert 0 < len(row["answer"]) < 9
 
 
+@pytest.mark.parametrize(
+    ("text", "is_json"),
+    [
+        ("[0] Where is room 4?\nUp the stairs.\n", False),
+        ("[1]\nWhere is room 4?\nUp the stairs.\n", False),
+        ("[] milk\n[] bread\n", False),
+        ('[1, "Where?"]\n[2, "There."]\n', True),
+        ("[null]\n[true]\n", True),
+        ("[\n[1]]", True),
+    ],
+)
+def test_a_text_may_begin_with_a_bracket(tmp_path: Path, text: str, is_json: bool) -> None:
+    try:
+        assert (read(tmp_path, text).format in ("json", "jsonl")) is is_json
+    except Unreadable:
+        assert is_json  # and without a question in it
+
+
 def test_word(tmp_path: Path) -> None:
     body = (
         files.paragraph("Handbuch", "berschrift1")

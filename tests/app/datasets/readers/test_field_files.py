@@ -32,9 +32,11 @@ def read(pattern: str, folder: Path, **chosen: Any) -> Report:
         ("bug-19-*", 24, {}, {}),
         ("bug-24-*", 22, {"unknown_role": 2}, {}),
         ("bug-25-*", 24, {}, {}),
+        ("bug-26-*", 24, {}, {}),
         ("bug-29-*", 24, {}, {}),
         ("bug-30-*", 20, {"not_text": 4}, {}),
         ("bug-31-*", 24, {}, {"reasoning": 24}),
+        ("bug-32-*", 24, {}, {}),
         ("bug-33-*", 24, {}, {"control": 24}),
         ("bug-34-*", 24, {}, {}),
         (
@@ -51,6 +53,7 @@ def read(pattern: str, folder: Path, **chosen: Any) -> Report:
         ("extra-06-*", 24, {}, {"column": 24}),
         ("extra-09a-*", 1, {}, {}),
         ("extra-10a-*", 1, {}, {"column": 1}),
+        ("var-x8-1-*", 24, {}, {}),
         ("var-08-*", 24, {}, {"placeholder": 24}),
         ("var-15-*", 24, {}, {}),
         ("var-18-*", 24, {}, {}),
@@ -118,6 +121,7 @@ def test_a_mail_answers_what_it_quotes(tmp_path: Path) -> None:
     assert ">" not in messages[1]["content"]
 
 
-def test_a_backslash_before_a_quote_is_named_with_its_line(tmp_path: Path) -> None:
+@pytest.mark.parametrize("pattern", ["bug-06-*", "var-06-1-*"])
+def test_a_backslash_before_a_quote_is_named_with_its_line(tmp_path: Path, pattern: str) -> None:
     with pytest.raises(Invalid, match="Line 2 has a quote with a backslash before it"):
-        read("bug-06-*", tmp_path)
+        read(pattern, tmp_path)
