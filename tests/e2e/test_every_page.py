@@ -69,6 +69,26 @@ def test_a_house_with_a_row_of_everything(
             walk.look(path)
 
 
+@pytest.mark.parametrize(
+    "role", [each if each is Role.VIEWER else pytest.param(each, marks=pytest.mark.long)
+             for each in Role if each is not Role.ADMIN],
+)  # fmt: skip
+def test_a_house_as_others_see_it(
+    browser: Browser, db: Session, address: str, looks: list[Look], role: Role
+) -> None:
+    """Also what they may not see is a page."""
+    furnish(db)
+    person = make_user(db, role=role)
+    cookie = auth.open_session(db, person)
+    db.commit()
+    found = list({re.sub(r"\d+", "N", path): path for path in addresses(db)}.values())
+    if role is Role.VIEWER:  # who is shown little
+        found = [path for path in found if path.count("/") == 1 or path.startswith("/ask")]
+    with _Walk(browser, address, cookie, looks) as walk:
+        for path in found:
+            walk.look(path)
+
+
 def test_an_empty_house(browser: Browser, db: Session, address: str, looks: list[Look]) -> None:
     cookie = auth.open_session(db, make_user(db, role=Role.ADMIN))
     db.commit()
