@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 from app.core.sentences import counted
 from app.datasets.column_names import ROLES, is_known_name, plain
-from app.datasets.mapping import LeftOut
+from app.datasets.mapping import ColumnRole, LeftOut
 from app.datasets.readers.unreadable import Unreadable
 
 MAX_NAME_CHARACTERS = 200
@@ -60,6 +60,9 @@ _TOTAL = re.compile(
 )
 # Who speaks, in turns: no names of columns where rows stand above them.
 _SPEAKING = frozenset({"user", "human", "assistant", "gpt", "system", "a", "q"})
+_PAIR = frozenset({ColumnRole.QUESTION, ColumnRole.ANSWER})
+# No name that is known is longer.
+_MAX_KNOWN = 28
 _FIGURE = re.compile(r"[-+(]?[\d.,:/ ]*\d[\d.,:/ ]*\)?\s*[%€$£]?")
 
 
@@ -354,8 +357,8 @@ class _Table:
             )
         table = Rows([names[n] for n in kept], iter(()), unnamed, found.first is not None, number)
         table.warnings = warnings
-        again = _Again(header, kept) if found.first is not None else None
-        table.rows = _following(body, names, kept if self.dropped else None, again)
+        again = _Again(header, names, kept, self.place) if found.first is not None else None
+        table.rows = _following(body, names, kept if self.dropped else None, again, table)
         return table
 
     def _above(self, found: _Found, number: int) -> str:
@@ -376,12 +379,17 @@ class _Table:
         )
 
 
-def _following(
-    body: Iterator[Numbered], names: list[str], kept: list[int] | None, again: "_Again | None"
+def _following(  # noqa: PLR0912 - a branch for each kind of row
+    body: Iterator[Numbered],
+    names: list[str],
+    kept: list[int] | None,
+    again: "_Again | None",
+    table: Rows,
 ) -> Iterator[tuple[int, dict[str, Any] | LeftOut]]:
     """Name the cells of the rows below the names, or of all where there are none.
 
     A hint below the names, the names when they come again, and totals at the end are left out.
+    Names that come again in another order count for the rows below them.
     """
     width = len(names)
     blanks = [""] * width
@@ -392,10 +400,23 @@ def _following(
         if isinstance(cells, LeftOut):
             yield at, cells
             continue
-        if len(cells) > width and any(cells[width:]):
+        if again is not None and again.is_like(cells) and again.is_same(at, cells):
+            # Behind totals another table follows: they ended the one before.
+            for number, _ in totals:
+                yield number, LeftOut("total")
+            totals, may_be_hint = [], False
+            yield at, LeftOut("header_again")
+            continue
+        if again is not None and again.order is not None:
+            ordered = again.in_order(cells, again.order)
+            if ordered is None:
+                yield at, LeftOut("too_many_cells")
+                continue
+            row = ordered
+        elif len(cells) > width and any(cells[width:]):
             yield at, LeftOut("too_many_cells")
             continue
-        if some is None:
+        elif some is None:
             row = dict(zip(names, cells + blanks[len(cells) :], strict=False))
         else:
             row = {name: cells[n] if n < len(cells) else "" for n, name in some}
@@ -405,9 +426,6 @@ def _following(
             if texts and _are_hints(texts, names):
                 yield at, LeftOut("hint")
                 continue
-        if again is not None and again.is_like(cells) and again.is_same(row):
-            yield at, LeftOut("header_again")
-            continue
         # A total has a word and figures: no long text at its end.
         is_short = width > 1 and len(cells[-1]) <= _MAX_NAME_LENGTH
         if is_short and len(totals) < _MAX_TOTALS and _is_total(row):
@@ -419,6 +437,8 @@ def _following(
         yield at, row
     for at, _ in totals:
         yield at, LeftOut("total")
+    if again is not None:
+        table.closing += again.sentences()
 
 
 def _are_hints(texts: list[str], names: list[str]) -> bool:
@@ -437,24 +457,130 @@ def _are_hints(texts: list[str], names: list[str]) -> bool:
 
 
 class _Again:
-    """Knows the header when it comes again amid the rows."""
+    """Knows the names when they come again amid the rows, in whatever order or language.
 
-    def __init__(self, header: list[str], kept: list[int]) -> None:
-        self._names = [_compared(header[n]) for n in kept if header[n]]
-        self._first = next((n for n in kept if header[n]), 0)
-        self._length = len(self._names[0]) if self._names else 0
+    What stands below them goes by the last ones: `order` has the name of each place in a row, and
+    is None as long as they stand as above the first row.
+    """
+
+    def __init__(self, header: list[str], names: list[str], kept: list[int], place: str) -> None:
+        self._blank = dict.fromkeys((names[n] for n in kept), "")
+        self.order: dict[int, str] | None = None
+        self._place = place
+        self._dropped = set(range(len(names))) - set(kept)
+        compared = {n: _compared(header[n]) for n in kept if header[n]}
+        self._places = {word: n for n, word in compared.items()}
+        # Names that stand twice say by their places alone which is which.
+        self._is_doubled = len(self._places) < len(compared)
+        self._words = [compared[n] for n in sorted(compared)]
+        self._names = {n: names[n] for n in compared}
+        self._unnamed = {n: names[n] for n in kept if n not in compared}
+        self._roles = _by_role({n: header[n] for n in compared})
+        longest = max(map(len, self._words), default=0)
+        self._longest = max(longest + 3, _MAX_KNOWN if len(self._roles) > 1 else 0)
+        self._num_others, self._first = 0, (0, "")
+        self._unused: list[str] = []
 
     def is_like(self, cells: Cells) -> bool:
-        """Say whether a row may be it, by the length of a name: asked of each row."""
-        if len(cells) <= self._first:
-            return False
-        # Marks and quotes may stand around it.
-        return -3 < len(cells[self._first]) - self._length < 6
+        """Say whether a row may be names, by its first and last cell: asked of each row."""
+        # Marks and quotes may stand around them.
+        return len(cells[0]) < self._longest and len(cells[-1]) < self._longest
 
-    def is_same(self, row: dict[str, Any]) -> bool:
-        """Say whether a row is the header."""
-        cells = [_compared(value) for value in row.values() if value]
-        return len(cells) > 1 and cells == self._names
+    def is_same(self, at: int, cells: Cells) -> bool:
+        """Say whether a row has the names again, and go by their order from there on."""
+        texts = {n: cell for n, cell in enumerate(cells) if cell and n not in self._dropped}
+        if len(texts) < 2 or not self._may_begin(next(iter(texts.values()))):
+            return False
+        if max(map(len, texts.values())) >= self._longest:
+            return False
+        compared = {n: _compared(text) for n, text in texts.items()}
+        if list(compared.values()) == self._words:
+            found = dict(zip(compared, sorted(self._names), strict=True))
+        elif not self._is_doubled and set(compared.values()) == self._places.keys():
+            if len(compared) != len(self._places):
+                return False
+            found = {n: self._places[word] for n, word in compared.items()}
+        else:
+            found = self._by_meaning(texts, compared)
+            if not found:
+                return False
+        self._follow(at, texts, found)
+        return True
+
+    def _may_begin(self, text: str) -> bool:
+        word = _compared(text)
+        if word in self._places or len(self._roles) < 2:
+            return word in self._places
+        # Most texts need no closer look, which takes its time.
+        if word.isascii() and word[-1:].isalnum():
+            return word.replace(" ", "_") in ROLES
+        return is_known_name(text)
+
+    def _by_meaning(self, texts: dict[int, str], compared: dict[int, str]) -> dict[int, int]:
+        """Return which column each place is, of a row that names a question and an answer."""
+        roles = _by_role(texts)
+        if _PAIR - roles.keys() or _PAIR - self._roles.keys():
+            return {}
+        found = {roles[role]: self._roles[role] for role in roles if role in self._roles}
+        for n, word in compared.items():
+            column = self._places.get(word)
+            if n not in found and column is not None and column not in found.values():
+                found[n] = column
+        return found
+
+    def _follow(self, at: int, texts: dict[int, str], found: dict[int, int]) -> None:
+        if all(n == column for n, column in found.items()) and len(found) == len(texts):
+            self.order = None
+            return
+        # Below a name that the table does not have stands what nobody asked for.
+        self.order = {n: self._names[found[n]] if n in found else "" for n in texts}
+        self.order |= dict.fromkeys(self._dropped, "")
+        self.order |= {n: name for n, name in self._unnamed.items() if n not in texts}
+        for n, text in texts.items():
+            if n not in found and text.strip() not in self._unused and len(self._unused) < 4:
+                self._unused.append(text.strip())
+        if not self._num_others:
+            shown = ", ".join(f"“{text.strip()}”" for text in list(texts.values())[:4])
+            self._first = (at, shown + (", …" if len(texts) > 4 else ""))
+        self._num_others += 1
+
+    def in_order(self, cells: Cells, order: dict[int, str]) -> dict[str, Any] | None:
+        """Name the cells of a row; None where one stands below no name."""
+        if any(cell and n not in order for n, cell in enumerate(cells)):
+            return None
+        named = {name: cells[n] for n, name in order.items() if name and n < len(cells)}
+        return self._blank | named
+
+    def sentences(self) -> list[str]:
+        """Say where the names came in another order."""
+        if not self._num_others:
+            return []
+        row, shown = self._first
+        said = counted(
+            self._num_others,
+            "In {place} {row} the column names come again in another way ({shown}): what stands "
+            "below was read by them.",
+            "The column names come again in another way {n} times (first in {place} {row}: "
+            "{shown}): what stands below was read by them.",
+            place=self._place,
+            row=f"{row:,}",
+            shown=shown,
+        )
+        if self._unused:
+            unused = ", ".join(f"“{text}”" for text in self._unused[:3])
+            unused += ", …" if len(self._unused) > 3 else ""
+            said += f" Columns that the first names do not have are not used ({unused})."
+        return [said]
+
+
+def _by_role(names: dict[int, str]) -> dict[ColumnRole, int]:
+    """Return where the known kinds of columns are; not those that are named twice."""
+    places: dict[ColumnRole, list[int]] = {}
+    for n, name in names.items():
+        role = ROLES.get(plain(name)) if _is_name(name) else None
+        if role is not None and plain(name) not in _SPEAKING:
+            places.setdefault(role, []).append(n)
+    return {role: found[0] for role, found in places.items() if len(found) == 1}
 
 
 def _compared(text: str) -> str:

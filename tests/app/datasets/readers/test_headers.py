@@ -344,3 +344,50 @@ def test_what_was_read_before_rows_had_numbers_is_read_as_then(tmp_path: Path) -
     again = inspect(tmp_path / "file", old.read_as(ReadAs()), lambda rows: None)
     assert again.columns == ["Title", "Column 2"]
     assert old.read_as(ReadAs()).hidden == "take_in"
+
+
+def test_a_second_table_below_is_read_by_its_own_order_of_names(tmp_path: Path) -> None:
+    content = workbook(
+        ("Frage", "Antwort"),
+        *PAIRS,
+        (),
+        ("Station B",),
+        ("Antwort", "Frage"),
+        *((f"{a} Of B.", f"B: {q}") for q, a in PAIRS),
+        ("Frage", "Antwort"),
+        ("Last?", "The last."),
+    )
+    found = read(tmp_path, content)
+    texts, reasons = made(tmp_path, found)
+    assert texts == [
+        *([q, a] for q, a in PAIRS),
+        *([f"B: {q}", f"{a} Of B."] for q, a in PAIRS),
+        ["Last?", "The last."],
+    ]
+    assert Counter(reasons) == {"header_again": 2, "empty_answer": 1}
+    assert (
+        "In row 7 the column names come again in another way (“Antwort”, “Frage”): what stands "
+        "below was read by them."
+    ) in found.warnings
+
+
+def test_a_second_table_in_another_language_and_place(tmp_path: Path) -> None:
+    found = read(
+        tmp_path,
+        csv(
+            "Nr;Question;Answer",
+            *(f"{n};{q};{a}" for n, (q, a) in enumerate(PAIRS)),
+            "Réponse;Question;Source",
+            *(f"{a};{q};Book" for q, a in PAIRS),
+        ),
+    )
+    texts, reasons = made(tmp_path, found)
+    assert texts == [[q, a] for q, a in PAIRS * 2]
+    assert reasons == ["header_again"]
+    assert any("names do not have are not used (“Source”)." in said for said in found.warnings)
+
+
+def test_a_word_and_what_it_means_is_no_second_header(tmp_path: Path) -> None:
+    words = [("question", "Frage"), ("answer", "Antwort"), ("answer", "a reply"), ("q", "a")]
+    found = read(tmp_path, csv("Question,Answer", *(f"{one},{other}" for one, other in words)))
+    assert made(tmp_path, found)[0] == [list(pair) for pair in words]
