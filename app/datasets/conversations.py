@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
+from app.datasets import continued
 from app.datasets.column_names import HARMLESS, plain
 from app.datasets.mapping import (
     ColumnRole,
@@ -50,7 +51,10 @@ def assemble(
         if column.role is ColumnRole.IGNORE and plain(column.name) not in HARMLESS
     ]
     if not mapping.named(ColumnRole.KEY):
-        for number, row in rows():
+        whole = rows()
+        if mapping.continued and continued.may_go_on(mapping):
+            whole = continued.joined(mapping, whole, notes)
+        for number, row in whole:
             yield _alone(mapping, number, row, unused, notes)
         return
     # A key's hash stands for it: a million are held for as long as the file is read.

@@ -225,6 +225,8 @@ class Mapping(BaseModel):
     speakers: dict[str, TurnRole] = Field(default={}, max_length=MAX_WORDS)
     # Words such as “nan” are meant where more text could be.
     placeholders: bool = False
+    # Rows of a table that have an answer alone go on with the answer above.
+    continued: bool = False
 
     @field_validator("roles", "speakers")
     @classmethod

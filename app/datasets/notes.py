@@ -49,6 +49,10 @@ _SENTENCES = {
         "{n} rows are one turn together with an answer that is not to be learned, or are that "
         "answer. Nothing of the turn is learned",
     ),
+    "continued": (
+        "1 row has an answer alone and was joined to the answer above",
+        "{n} rows have an answer alone and were joined to the answers above",
+    ),
     "alternative": (
         "1 row has a list of several answers, of which the first is learned",
         "{n} rows have lists of several answers, of which the first is learned",

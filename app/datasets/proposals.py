@@ -3,6 +3,8 @@
 import re
 from typing import Any, NamedTuple
 
+from app.core.sentences import counted
+from app.datasets import continued
 from app.datasets.column_names import CONTEXT, HARMLESS, KEYS, ROLES, SAID, plain
 from app.datasets.conversations import assemble
 from app.datasets.mapping import (
@@ -41,7 +43,36 @@ def propose(inspection: Inspection, read_as: ReadAs | None = None) -> Proposal:
         TurnRole.ASSISTANT in chosen.speakers.values()
     )
     is_sure = (proposal.is_sure or is_told) and _fits(proposal.mapping, inspection)
+    if chosen.continued is None and (said := _join_rows(proposal.mapping, inspection)):
+        return Proposal(proposal.mapping, False, f"{proposal.why} {said}")
     return proposal._replace(is_sure=is_sure)
+
+
+def _join_rows(mapping: Mapping, inspection: Inspection) -> str:
+    """Propose to join rows that have an answer alone where most are so; say what they may be."""
+    answers = mapping.named(ColumnRole.ANSWER)
+    found = inspection.going_on.get(answers[0]) if len(answers) == 1 else None
+    if found is None or not continued.may_go_on(mapping):
+        return ""
+    mapping.continued = found.above * 2 >= inspection.num_rows - found.rows
+    where = f"{inspection.place} {found.first:,}"
+    if mapping.continued:
+        return counted(
+            found.rows,
+            "1 row has an answer alone ({where}). It seems to go on with the answer above, so it "
+            "is joined to it; please check.",
+            "{n} rows have an answer alone (first in {where}). They seem to go on with the answer "
+            "above, so they are joined to it; please check.",
+            where=where,
+        )
+    return counted(
+        found.rows,
+        "1 row has an answer alone ({where}). If it goes on with the answer above, choose below to "
+        "join it; else it is left out.",
+        "{n} rows have an answer alone (first in {where}). If they go on with the answer above, "
+        "choose below to join them; else they are left out.",
+        where=where,
+    )
 
 
 def _propose(inspection: Inspection) -> Proposal:  # noqa: PLR0912 - a branch for each shape

@@ -118,6 +118,7 @@ class MappingForm(Form):
     roles: Annotated[list[str], Field(max_length=200)] = []
     speakers: Annotated[list[str], Field(max_length=200)] = []
     placeholders: bool = False
+    continued: bool = False
 
 
 class ReadAsForm(Form):

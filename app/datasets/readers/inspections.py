@@ -4,6 +4,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from app.datasets.continued import GoingOn
 from app.datasets.mapping import MAX_WORDS, Hidden, Mapping, Merged, Options
 from app.datasets.notes import Note
 from app.datasets.readers import chats, documents, headers
@@ -97,6 +98,8 @@ class ReadAs(BaseModel):
     roles: dict[str, TurnRole] = Field(default={}, max_length=MAX_WORDS)
     speakers: dict[str, TurnRole] = Field(default={}, max_length=MAX_WORDS)
     placeholders: bool = False
+    # Rows that have an answer alone go on with the answer above; None: as it is proposed.
+    continued: bool | None = None
 
     @model_validator(mode="after")
     def _overlap_fits(self) -> "ReadAs":
@@ -116,6 +119,8 @@ class ReadAs(BaseModel):
             for chosen in (self.roles, self.speakers)
         )
         mapping.placeholders = self.placeholders
+        if self.continued is not None:
+            mapping.continued = self.continued
 
 
 class PreviewRow(BaseModel):
@@ -182,6 +187,8 @@ class Inspection(BaseModel):
     # Words for roles in lists of turns that a person has to say the meaning of, by column: in how
     # many turns of the whole file.
     unknown_roles: dict[str, dict[str, int]] = {}
+    # Rows of a table that say something in one column alone, by that column.
+    going_on: dict[str, GoingOn] = {}
 
     @property
     def is_document(self) -> bool:

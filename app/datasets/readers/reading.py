@@ -7,6 +7,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
+from app.datasets.continued import Below
 from app.datasets.mapping import MAX_WORDS, LeftOut
 from app.datasets.readers import exports, gzipped, headers, parquet, tables
 from app.datasets.readers.archive_files import open_archive
@@ -25,6 +26,7 @@ from app.datasets.turns import parsed, unknown_roles
 NUM_PREVIEW_ROWS = 20
 PREVIEW_CHARACTERS = 2000
 _PROGRESS_ROWS = 5000
+_TABLES = frozenset({"csv", "xlsx", "xls", "ods", "spreadsheetml", "html", "zip"})
 # A list of something else may have a role in each entry, and a new word in each role.
 _MAX_ROLE_WORDS = 1000
 
@@ -78,7 +80,9 @@ def _open_gzip(file: File, read_as: ReadAs, stack: ExitStack) -> Source:
     return _open(inner, read_as, stack)
 
 
-def inspect(path: Path, read_as: ReadAs, report: Callable[[int], None]) -> Inspection:
+def inspect(  # noqa: PLR0912 - a branch for each thing that is counted
+    path: Path, read_as: ReadAs, report: Callable[[int], None]
+) -> Inspection:
     """Read a whole file and say what is in it; `report` hears of each few thousand rows.
 
     Raises:
@@ -93,10 +97,14 @@ def inspect(path: Path, read_as: ReadAs, report: Callable[[int], None]) -> Inspe
         left_out: list[int] = []
         passed_over: Counter[str] = Counter()
         words: dict[str, Counter[str]] = {}
+        below = Below()
+        is_table = inspection.format in _TABLES
         for number, row in source.rows:
             inspection.num_rows += 1
             if inspection.num_rows % _PROGRESS_ROWS == 0:
                 report(inspection.num_rows)
+            if is_table:
+                below.see(number, row)
             if isinstance(row, LeftOut):
                 if row.reason == "too_many_cells":
                     left_out.append(number)
@@ -121,6 +129,7 @@ def inspect(path: Path, read_as: ReadAs, report: Callable[[int], None]) -> Inspe
                 inspection.preview.append(PreviewRow(number=number, values=values))
     if inspection.num_rows == 0:
         raise Unreadable(no_rows(inspection))
+    inspection.going_on = below.found
     judge(inspection, left_out)
     tell_passed_over(inspection, passed_over)
     inspection.unknown_roles = {

@@ -87,6 +87,14 @@ PlaceholdersOption = Annotated[
     bool,
     typer.Option("--placeholders", help="Words such as “nan” are meant and added to a question"),
 ]
+ContinuedOption = Annotated[
+    bool | None,
+    typer.Option(
+        "--continued/--no-continued",
+        help="Rows that have an answer alone go on with the answer above; "
+        "the default is as proposed",
+    ),
+]
 FilesOption = Annotated[
     list[str] | None,
     typer.Option(
@@ -117,6 +125,7 @@ def data_inspect(
     roles: RolesOption = None,
     speakers: SpeakersOption = None,
     placeholders: PlaceholdersOption = False,
+    continued: ContinuedOption = None,
     as_json: Json = False,
 ) -> None:
     """Read a file, say what is in it and what Etude would make of it; store nothing."""
@@ -137,6 +146,7 @@ def data_inspect(
         roles=_meanings(roles),
         speakers=_meanings(speakers),
         placeholders=placeholders,
+        continued=continued,
     )
     with data_command.as_file(file) as path:
         report = data_command.read(path, read_as, mapping or [], system, with_checks=True)
@@ -166,6 +176,7 @@ def data_add(
     roles: RolesOption = None,
     speakers: SpeakersOption = None,
     placeholders: PlaceholdersOption = False,
+    continued: ContinuedOption = None,
     test_percent: Annotated[
         float, typer.Option(help="Share of examples kept for testing, in percent")
     ] = 10,
@@ -196,6 +207,7 @@ def data_add(
         roles=_meanings(roles),
         speakers=_meanings(speakers),
         placeholders=placeholders,
+        continued=continued,
     )
     settings_of(data_dir)
     with data_command.as_file(file) as path:

@@ -294,6 +294,7 @@ def form_of(version: DatasetVersion) -> MappingForm:
         roles=[f"{word}={role}" for word, role in mapping.roles.items()],
         speakers=[f"{word}={role}" for word, role in mapping.speakers.items()],
         placeholders=mapping.placeholders,
+        continued=mapping.continued,
         test_percent=f"{version.validation_share * 100:g}",
         seed=str(version.split_seed),
     )
@@ -330,6 +331,7 @@ def mapping_from(form: MappingForm) -> Mapping:
             "roles": roles,
             "speakers": speakers,
             "placeholders": form.placeholders,
+            "continued": form.continued,
         }
     )
 

@@ -74,6 +74,7 @@ BYTES = {"type": "string", "format": "binary"}
         x_roles={},
         x_speakers={},
         x_placeholders={},
+        x_continued={},
     ),
 )
 async def create_file(request: Request, db: Db, user: TokenUser) -> File:
@@ -95,6 +96,7 @@ def _keep(request: Request, db: Session, user: User, form: Received) -> File:
         roles=_meanings(form, "x_roles"),
         speakers=_meanings(form, "x_speakers"),
         placeholders=form.fields.get("x_placeholders", "").casefold() in ("1", "true"),
+        continued=_yes_or_no(form, "x_continued"),
     )
     retries.serialize(db, user, form.filename, form.file.sha256)
     if retries.is_retry(request):
@@ -131,6 +133,13 @@ def no_expiry() -> BadRequest:
         "expires_after: files do not expire here; delete the file when you are done.",
         "expires_after",
     )
+
+
+def _yes_or_no(form: Received, name: str) -> bool | None:
+    said = form.fields.get(name, "").strip().casefold()
+    if said and said not in ("1", "true", "0", "false"):
+        raise BadRequest(f"{name}: give true or false.", field=name)
+    return said in ("1", "true") if said else None
 
 
 def _reading(form: Received) -> dict[str, Any]:

@@ -208,6 +208,7 @@ class CompleteUpload(_Request):
     x_roles: Meanings = {}
     x_speakers: Meanings = {}
     x_placeholders: bool = False
+    x_continued: bool | None = None
 
 
 class Upload(BaseModel):

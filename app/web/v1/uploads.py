@@ -78,6 +78,7 @@ def complete_upload(db: Db, user: TokenUser, upload_id: str, body: CompleteUploa
                         roles=body.x_roles,
                         speakers=body.x_speakers,
                         placeholders=body.x_placeholders,
+                        continued=body.x_continued,
                     ),
                 )
             except AppError:

@@ -248,6 +248,31 @@ def test_rows_become_conversations_by_a_key_and_a_chosen_speaker(
     assert first.flags == {"row": 2}
 
 
+def test_a_person_says_whether_answers_go_on_in_the_rows_below(
+    client: TestClient, db: Session, member: User, broker: str
+) -> None:
+    rows = "".join(f"Wo ist {n}?,Im Gang {n}.\n,Links der Tür.\n" for n in range(15))
+    page = client.post("/datasets/upload", files={"file": ("x.csv", f"Frage,Antwort\n{rows}")})
+    address = page.url.path
+    read_all(db)
+    page = client.get(address)
+    assert "15 rows have an answer alone (first in line 3)." in page.text
+    assert re.search(r'name="continued" value="yes" checked', page.text)
+    form = {"column": ["Frage", "Antwort"], "role": ["question", "answer"]}
+    preview = client.post(f"{address}/preview", data=form)
+    assert not re.search(r"Im Gang 0\.\s+Links der Tür\.", preview.text)
+    form["continued"] = ["yes"]
+    preview = client.post(f"{address}/preview", data=form)
+    assert re.search(r"Im Gang 0\.\s+Links der Tür\.", preview.text)
+    client.post(f"{address}/confirm", data=form)
+    read_all(db)
+    first = db.scalars(select(Example).where(Example.index == 0)).one()
+    assert first.messages[-1]["content"] == "Im Gang 0.\nLinks der Tür."
+    version = db.scalars(select(DatasetVersion)).one()
+    assert version.inspection is not None
+    assert [note["kind"] for note in version.inspection["notes"]] == ["continued"]
+
+
 def test_a_person_says_what_words_for_roles_mean(
     client: TestClient, db: Session, member: User, broker: str
 ) -> None:

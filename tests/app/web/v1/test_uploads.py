@@ -157,6 +157,7 @@ def test_how_a_sheet_is_read_can_be_said_at_the_end(api: OpenAI, db: Session) ->
     words = {"x_speakers": {"Desk": "assistant"}, "x_roles": {"Ana": "user"}}
     of_one = {"x_files": {"a.gift": {"options": "list"}}}
     said = {"x_header_row": 0, "x_hidden": "take_in", "x_placeholders": True} | words | of_one
+    said["x_continued"] = False
     api.uploads.complete(upload_id, part_ids=ids, extra_body=said)
     version = db.scalars(select(DatasetVersion)).one()
     assert version.read_as == {
@@ -166,6 +167,7 @@ def test_how_a_sheet_is_read_can_be_said_at_the_end(api: OpenAI, db: Session) ->
         "roles": {"Ana": "user"},
         "speakers": {"Desk": "assistant"},
         "placeholders": True,
+        "continued": False,
     }
 
 
