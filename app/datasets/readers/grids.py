@@ -14,6 +14,7 @@ MAX_ROWS = 1_048_576
 # Texts that a workbook holds once may stand in it a million times.
 MAX_SHEET_CHARACTERS = 2 * 10**9
 _NUM_NAMED_FORMATS = 3
+_MAX_FAR = 100
 
 
 class Area(NamedTuple):
@@ -49,6 +50,17 @@ class Seen:
         """Count a cell."""
         self.counts[what] += 1
         self.first.setdefault(what, row)
+
+    def add_far(self, row: int, number: int = 1) -> None:
+        """Count cells further to the right than any table; a few are strays.
+
+        Raises:
+            BadSheet: they are many.
+        """
+        self.counts["far"] += number
+        self.first.setdefault("far", row)
+        if self.counts["far"] > _MAX_FAR:
+            raise too_wide()
 
     def add_format(self, code: str, row: int) -> None:
         """Count a cell whose number may be shown otherwise."""
@@ -111,6 +123,11 @@ _SENTENCES = {
         "save the workbook as XLSX and upload that.",
         "{n} numbers were read without the formats that Excel shows them in, such as percents and "
         "units, and hidden rows as all others; save the workbook as XLSX and upload that.",
+    ),
+    "far": (
+        f"1 cell stands further right than column {MAX_COLUMNS:,} (row {{row}}) and was not read.",
+        f"{{n}} cells stand further right than column {MAX_COLUMNS:,} (first in row {{row}}) and "
+        "were not read.",
     ),
     "note": (
         "1 note (comment) at a cell was not read.",

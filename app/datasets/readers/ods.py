@@ -13,7 +13,6 @@ from app.datasets.readers.grids import (
     Seen,
     too_long,
     too_many_merged,
-    too_wide,
 )
 from app.datasets.readers.odf import BLANKS, Look, Styles, count_of
 from app.datasets.readers.tables import MAX_CELL_CHARACTERS, MAX_COLUMNS
@@ -256,11 +255,19 @@ class _Content(XmlStream):
                 self.seen.add("error", row)
                 text = ""
             if text:
-                if self.column + self.repeats > MAX_COLUMNS:
-                    raise too_wide().of(self.tables[-1].name)
-                self.cells += [""] * (self.column - len(self.cells)) + [text] * self.repeats
+                times = max(min(self.repeats, MAX_COLUMNS - self.column), 0)
+                if times < self.repeats:
+                    self._add_far(row, self.repeats - times)
+                if times:
+                    self.cells += [""] * (self.column - len(self.cells)) + [text] * times
         self.column += self.repeats
         self.cell = None
+
+    def _add_far(self, row: int, number: int) -> None:
+        try:
+            self.seen.add_far(row, number)
+        except BadSheet as error:
+            raise error.of(self.tables[-1].name) from None
 
     def _is_error(self, text: str) -> bool:
         """Say whether a cell shows an error, in whatever language: #DIV/0!, #WERT!, Err:502."""

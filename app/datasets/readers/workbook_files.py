@@ -36,7 +36,7 @@ def open_book(book: workbooks.Workbook, inspection: Inspection, read_as: ReadAs)
         )
         if sheet is None and inspection.sheets_agree:
             sheet = ALL_SHEETS
-    inspection.sheet = sheet or book.first_filled()
+    inspection.sheet = sheet or book.first_table(**chosen)
     if inspection.sheet == ALL_SHEETS:
         filled = book.columns(**chosen)
         return joined(

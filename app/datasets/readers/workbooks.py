@@ -5,7 +5,8 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Any, Protocol
 
-from app.datasets.mapping import Hidden, Merged
+from app.datasets.column_names import ROLES, plain
+from app.datasets.mapping import ColumnRole, Hidden, Merged
 from app.datasets.readers.files import DAMAGES, File, Inner
 from app.datasets.readers.grids import Area, BadSheet, GridRow, Seen, table_rows
 from app.datasets.readers.headers import Rows, with_header
@@ -17,6 +18,7 @@ from app.datasets.readers.xlsb import XlsbBook
 from app.datasets.readers.xlsx import XlsxBook
 from app.datasets.readers.xml_2003 import Xml2003Book
 
+_PAIR = frozenset({ColumnRole.QUESTION, ColumnRole.ANSWER})
 _LOCKED = (
     "This workbook is protected by a password; open it in Excel, remove the password and upload it "
     "again."
@@ -56,15 +58,22 @@ class Workbook:
             self._book = HtmlBook(page) if page is not None else _opened(file, kind, stack)
             self.sheets = self._book.sheets
 
-    def first_filled(self) -> str:
-        """Find the first visible sheet with cells.
+    def first_table(self, **read: Any) -> str:
+        """Find the first visible sheet that is a table, before a cover or a list of notes.
+
+        The first whose names are those of questions and answers, else the first with rows of
+        several cells, else with rows at all, else with cells.
 
         Raises:
-            Unreadable: there is none.
+            Unreadable: there is none with cells.
         """
-        for name in self.sheets:
-            if self._is_filled(name):
-                return name
+        columns = {name: [] for name in filter(self._is_filled, self.sheets)}
+        if len(columns) > 1:
+            columns |= self.columns(**read)
+            ranks = {name: self._rank(name, columns[name], read) for name in columns}
+            return max(ranks, key=lambda name: ranks[name])  # of equals the first
+        for name in columns:
+            return name
         raise Unreadable(
             "This workbook has no cells with text or numbers; fill a sheet and upload it again."
         )
@@ -111,6 +120,20 @@ class Workbook:
             )
         table.rows = _telling(name, table.rows, table, sheet, lambda: self._book.num_notes(name))
         return table
+
+    def _rank(self, name: str, columns: list[str], read: dict[str, Any]) -> int:
+        if not columns:
+            return 0
+        try:
+            rows = self.rows(name, **read).rows
+            if not any(isinstance(row, dict) for _, row in rows):
+                return 0
+        except Unreadable:
+            return 0
+        known = {ROLES.get(plain(column)) for column in columns}
+        if ColumnRole.MESSAGES in known or known >= _PAIR:
+            return 3
+        return 2 if len(columns) > 1 else 1
 
     def _is_filled(self, name: str) -> bool:
         with _whole(name):

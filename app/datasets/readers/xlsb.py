@@ -15,7 +15,7 @@ from python_calamine import (
 
 from app.datasets.readers import number_formats
 from app.datasets.readers.files import File, Inner
-from app.datasets.readers.grids import Area, GridRow, Seen, check_length, too_wide
+from app.datasets.readers.grids import Area, GridRow, Seen, check_length
 from app.datasets.readers.tables import MAX_COLUMNS
 from app.datasets.readers.unreadable import Unreadable
 
@@ -74,10 +74,11 @@ class XlsbSheet:
         """Read the rows that have cells."""
         self.seen = Seen()
         sheet = self._sheet
-        if sheet.end is not None and sheet.end[1] - (sheet.start or (0, 0))[1] >= MAX_COLUMNS:
-            raise too_wide()
         for number, row in enumerate(sheet.iter_rows(), start=1):
-            yield GridRow(number, [self._shown(value, number) for value in row])
+            far = sum(value not in (None, "") for value in row[MAX_COLUMNS:])
+            if far:
+                self.seen.add_far(number, far)
+            yield GridRow(number, [self._shown(value, number) for value in row[:MAX_COLUMNS]])
 
     def _shown(self, value: Any, row: int) -> str:
         if isinstance(value, str):

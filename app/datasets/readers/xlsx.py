@@ -19,7 +19,6 @@ from app.datasets.readers.grids import (
     check_length,
     too_long,
     too_many_merged,
-    too_wide,
 )
 from app.datasets.readers.number_formats import NumberFormat
 from app.datasets.readers.tables import MAX_CELL_CHARACTERS, MAX_COLUMNS
@@ -491,10 +490,10 @@ class _Rows:
             text = self._shown()
             if text:
                 cells, column = self.cells, self.column
-                if column == len(cells):
+                if column == len(cells) < MAX_COLUMNS:
                     cells.append(text)
                 elif column >= MAX_COLUMNS:
-                    raise too_wide()
+                    self.seen.add_far(self.number)
                 else:
                     cells += [""] * (column + 1 - len(cells))
                     cells[column] = text

@@ -15,7 +15,6 @@ from app.datasets.readers.grids import (
     check_length,
     too_long,
     too_many_merged,
-    too_wide,
 )
 from app.datasets.readers.number_formats import NumberFormat
 from app.datasets.readers.tables import MAX_CELL_CHARACTERS, MAX_COLUMNS
@@ -272,7 +271,11 @@ class _Content(XmlStream):
         if not shown:
             return
         if self.column >= MAX_COLUMNS:
-            raise self._of_sheet(too_wide())
+            try:
+                self.seen.add_far(self.number)
+            except BadSheet as error:
+                raise self._of_sheet(error) from None
+            return
         self.cells += [""] * (self.column + 1 - len(self.cells))
         self.cells[self.column] = check_length(shown, self.number)
 

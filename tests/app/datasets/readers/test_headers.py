@@ -391,3 +391,56 @@ def test_a_word_and_what_it_means_is_no_second_header(tmp_path: Path) -> None:
     words = [("question", "Frage"), ("answer", "Antwort"), ("answer", "a reply"), ("q", "a")]
     found = read(tmp_path, csv("Question,Answer", *(f"{one},{other}" for one, other in words)))
     assert made(tmp_path, found)[0] == [list(pair) for pair in words]
+
+
+def book_of(**sheets: list[tuple[Any, ...]]) -> bytes:
+    book = openpyxl.Workbook()
+    assert book.active is not None
+    book.remove(book.active)
+    for name, rows in sheets.items():
+        sheet = book.create_sheet(name)
+        for row in rows:
+            sheet.append(row)
+    stream = io.BytesIO()
+    book.save(stream)
+    return stream.getvalue()
+
+
+def test_the_sheet_with_the_questions_is_read_and_not_the_cover(tmp_path: Path) -> None:
+    table = [("Frage", "Antwort"), *PAIRS]
+    for cover in (
+        [("Hinweise zur Datei",)],
+        [("Station", "Innere"), ("Stand", "Mai"), ("Version", "2")],
+        [("Article", "Price"), ("Bed", "500"), ("Lamp", "50")],
+    ):
+        found = read(tmp_path, book_of(Info=cover, Fragen=table, Preise=[("Artikel",), ("x",)]))
+        assert (found.sheet, found.columns) == ("Fragen", ["Frage", "Antwort"])
+        assert found.warnings == [
+            "The workbook has 3 sheets; “Fragen” was read and the others were not."
+        ]
+    found = read(tmp_path, book_of(Info=[("Notes",)], Data=[("one", "two"), ("Bed", "500")]))
+    assert found.sheet == "Data"
+    chosen = read(tmp_path, book_of(Info=[("Notes",), ("Text",)], Fragen=table), sheet="Info")
+    assert chosen.sheet == "Info"
+
+
+def test_a_stray_cell_far_to_the_right_is_counted_and_hinders_nothing(tmp_path: Path) -> None:
+    book = openpyxl.Workbook()
+    sheet = book.active
+    assert sheet is not None
+    for row in [("Frage", "Antwort"), *PAIRS]:
+        sheet.append(row)
+    sheet["XFD3"] = "x"
+    stream = io.BytesIO()
+    book.save(stream)
+    found = read(tmp_path, stream.getvalue())
+    assert made(tmp_path, found) == ([list(pair) for pair in PAIRS], [])
+    assert found.warnings == [
+        "1 cell stands further right than column 1,000 (row 3) and was not read."
+    ]
+    for number in range(1, 200):
+        sheet.cell(1, 2000 + number, "name")
+    stream = io.BytesIO()
+    book.save(stream)
+    with pytest.raises(Unreadable, match="has more than 1,000 columns"):
+        read(tmp_path, stream.getvalue())

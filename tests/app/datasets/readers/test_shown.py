@@ -783,7 +783,7 @@ def test_a_sheet_that_repeats_a_text_without_end_is_refused(
 def test_a_sheet_that_cannot_be_read_is_named(tmp_path: Path, kind: str) -> None:
     sheets = {
         "Good": [["question", "answer"], ["a", "b"]],
-        "Wide": [["x", *[""] * MAX_COLUMNS, "y"]],
+        "Wide": [["x", *[""] * MAX_COLUMNS, *["y"] * 101]],
     }
     content = {
         "ods": lambda: files.ods(sheets),
