@@ -53,7 +53,11 @@ SAID = frozenset(
     | {"mensagem", "bericht", "meddelande", "wiadomosc", "сообщение"}
 )
 # Alpaca's second part of the question; alone it may be the question itself.
-CONTEXT = frozenset({"input", "context", "kontext", "contexto", "contesto"})
+CONTEXT = frozenset({"input", "context", "kontext", "contexte", "contexto", "contesto"})
+# Such questions stand beside a context that belongs to them.
+WITH_CONTEXT = frozenset(
+    {"instruction", "question", "frage", "aufgabe", "pregunta", "domanda", "pergunta", "vraag"}
+)
 # Known to say nothing about the example's text.
 HARMLESS = frozenset(
     {"id", "index", "nr", "no", "number", "parallel_tool_calls", "source", "date"}
@@ -95,6 +99,42 @@ def _is_invisible(character: str) -> bool:
 
 
 ROLES = {plain(name): role for role, names in _NAMES.items() for name in names.split()}
+
+
+# They may well be questions and answers, and a person confirms it.
+_LIKELY = {
+    ColumnRole.QUESTION: (
+        "anliegen anfrage befund ausgangstext request enonce consigne demande exercice enunciado "
+        "consigna consulta ejercicio quesito consegna esercizio traccia opgave opdracht"
+    ),
+    ColumnRole.ANSWER: (
+        "ergebnis zusammenfassung auskunft erklarung result summary explanation correction corrige "
+        "resultat resume explication solucion resultado resumen correccion soluzione risultato "
+        "riassunto correzione spiegazione oplossing uitkomst resultaat samenvatting uitleg"
+    ),
+}
+_LIKELY_ROLES = {name: role for role, names in _LIKELY.items() for name in names.split()}
+# The ends of words that other words are put before: Patientenfrage, Musterantwort.
+_ENDS = (
+    *((end, ColumnRole.QUESTION) for end in ("frage", "aufgabe", "vraag", "sporgsmal")),
+    *((end, ColumnRole.QUESTION) for end in ("fragestellung", "aufgabenstellung", "fragen")),
+    *((end, ColumnRole.ANSWER) for end in ("antwort", "losung", "antwoord", "svar", "antworten")),
+)
+_OTHER_WORDS = frozenset({"umfrage", "abfrage", "auflosung", "ablosung", "erlosung"})
+# Whose answers, or which, nobody wants to be learned.
+_OF_OTHERS = ("schuler", "schueler", "student", "lernende", "falsch", "fehl", "alt")
+
+
+def likely_role(name: str) -> ColumnRole | None:
+    """Return whether a name that is not known for sure may mean a question or an answer."""
+    word = plain(name)
+    if word in ROLES:
+        return ROLES[word]
+    if word in _LIKELY_ROLES:
+        return _LIKELY_ROLES[word]
+    if "_" in word or word in _OTHER_WORDS or word.startswith(_OF_OTHERS):
+        return None
+    return next((role for end, role in _ENDS if word.endswith(end)), None)
 
 
 def is_known_name(name: str) -> bool:

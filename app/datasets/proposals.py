@@ -5,7 +5,16 @@ from typing import Any, NamedTuple
 
 from app.core.sentences import counted
 from app.datasets import continued
-from app.datasets.column_names import CONTEXT, HARMLESS, KEYS, ROLES, SAID, plain
+from app.datasets.column_names import (
+    CONTEXT,
+    HARMLESS,
+    KEYS,
+    ROLES,
+    SAID,
+    WITH_CONTEXT,
+    likely_role,
+    plain,
+)
 from app.datasets.conversations import assemble
 from app.datasets.mapping import (
     ANSWERING,
@@ -115,7 +124,7 @@ def _propose(inspection: Inspection) -> Proposal:  # noqa: PLR0912 - a branch fo
         contexts = [
             name for name in inspection.columns if plain(name) in CONTEXT - {plain(question)}
         ]
-        if len(contexts) == 1 and plain(question) in ("instruction", "question"):
+        if len(contexts) == 1 and plain(question) in WITH_CONTEXT:
             roles[contexts[0]] = ColumnRole.QUESTION
             why += f" “{contexts[0]}” is added to the question."
         elif contexts:
@@ -406,18 +415,51 @@ def _by_content(inspection: Inspection, roles: dict[str, ColumnRole]) -> Proposa
         why = f"Only “{wordy[0]}” has text, so it is used as it is; please check."
         why += _take_flags(inspection, roles)
         return Proposal(_mapping(inspection, roles), False, why)
+    first, second, why = _by_likely_names(list(lengths), wordy) or _by_lengths(
+        inspection, wordy, texts, lengths
+    )
+    roles[first], roles[second] = ColumnRole.QUESTION, ColumnRole.ANSWER
+    why += _take_flags(inspection, roles)
+    return Proposal(_mapping(inspection, roles), False, why)
+
+
+def _by_likely_names(names: list[str], wordy: list[str]) -> tuple[str, str, str] | None:
+    """Find the question and the answer by names that may mean them; one of them may be another."""
+    likely = {name: likely_role(name) for name in names}
+    asked = [name for name in names if likely[name] is ColumnRole.QUESTION]
+    said = [name for name in names if likely[name] is ColumnRole.ANSWER]
+    others = [name for name in wordy if name not in asked + said]
+    if not (asked or said) or not ((asked or others) and (said or others)):
+        return None
+    first, second = (asked or others)[0], (said or others)[0]
+    if asked and said:
+        why = f"By their names “{first}” may be the question and “{second}” the answer"
+    elif asked:
+        why = f"By its name “{first}” may be the question, and “{second}” is then the answer"
+    else:
+        why = f"By its name “{second}” may be the answer, and “{first}” is then the question"
+    return first, second, f"{why}; please check."
+
+
+def _by_lengths(
+    inspection: Inspection, wordy: list[str], texts: dict[str, list[str]], lengths: dict[str, float]
+) -> tuple[str, str, str]:
+    """Take the column with question marks for the question; else the shorter."""
     asked = {name: sum(v.rstrip().endswith(_ASKS) for v in texts[name]) for name in wordy}
-    # The one with question marks asks; else the shorter, and of equals the first.
     first, second = sorted(
         wordy, key=lambda name: (-asked[name], lengths[name], inspection.columns.index(name))
     )
-    roles[first], roles[second] = ColumnRole.QUESTION, ColumnRole.ANSWER
-    why = (
-        f"The column names do not say so, but “{first}” looks like the question and “{second}” "
-        "like the answer; please check."
-    )
-    why += _take_flags(inspection, roles)
-    return Proposal(_mapping(inspection, roles), False, why)
+    if asked[first] > asked[second]:
+        why = (
+            f"The column names do not say so, but “{first}” looks like the question and “{second}” "
+            "like the answer; please check."
+        )
+    else:
+        why = (
+            f"Nothing says which column is the question: “{first}” was taken, since its texts are "
+            f"shorter than those of “{second}”; please check that they are not the other way round."
+        )
+    return first, second, why
 
 
 def _of_options(

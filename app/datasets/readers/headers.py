@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from app.core.sentences import counted
-from app.datasets.column_names import ROLES, is_known_name, plain
+from app.datasets.column_names import ROLES, is_known_name, likely_role, plain
 from app.datasets.mapping import ColumnRole, LeftOut
 from app.datasets.readers.unreadable import Unreadable
 
@@ -233,7 +233,8 @@ class _Table:
 
     def _may_be_an_example(self, at: int) -> bool:
         """Say whether two texts that count as names could as well be the first of the rows."""
-        return self.width == 2 and not self.known[at] and len(self.filled) > at + 1
+        is_named = any(likely_role(text) for text in self.texts[at] if _is_name(text))
+        return self.width == 2 and not (self.known[at] or is_named) and len(self.filled) > at + 1
 
     def _num_titles(self) -> int:
         """Return how many rows above the table have a single cell, as titles do."""

@@ -55,6 +55,73 @@ def test_question_and_answer_are_known_in_every_language(language: str) -> None:
     assert proposal.is_sure
 
 
+def found_of(values: dict[str, str]) -> Inspection:
+    return Inspection.model_validate(
+        {
+            "format": "csv",
+            "place": "line",
+            "columns": list(values),
+            "num_rows": 1,
+            "preview": [{"number": 2, "values": values}],
+        }
+    )
+
+
+@pytest.mark.parametrize(
+    ("question", "answer"),
+    [
+        ("Patientenfrage", "Musterantwort"),
+        ("Aufgabenstellung", "Ergebnis"),
+        ("Fragestellung", "Lösung"),
+        ("Befund", "Zusammenfassung"),
+        ("Énoncé", "Correction"),
+        ("Consigne", "Corrigé"),
+        ("Enunciado", "Solución"),
+        ("Report", "Summary"),
+        ("Frage", "Musterlösung"),
+    ],
+)
+def test_names_go_before_lengths(question: str, answer: str) -> None:
+    # The question is the longer text, and the answer has the question mark.
+    proposal = propose(found_of({answer: "Five mg?", question: "Give the dose for a child. " * 5}))
+    assert proposal.mapping.column_roles == {question: "question", answer: "answer"}
+    assert not proposal.is_sure
+    assert "by its name" in proposal.why.lower() or "by their names" in proposal.why.lower()
+
+
+def test_the_answer_of_a_pupil_is_not_the_one_that_is_learned() -> None:
+    values = {"Frage": "Was ist 0?", "Schülerantwort": "pupil", "Musterlösung": "teacher"}
+    assert propose(found_of(values)).mapping.column_roles == {
+        "Frage": "question", "Schülerantwort": "ignore", "Musterlösung": "answer"
+    }  # fmt: skip
+
+
+def test_what_lengths_alone_say_is_said_to_be_so() -> None:
+    proposal = propose(found_of({"Eins": "A longer text of many words.", "Zwei": "Short text"}))
+    assert not proposal.is_sure
+    assert "since its texts are shorter than those of “Eins”" in proposal.why
+
+
+@pytest.mark.parametrize(
+    ("question", "context", "answer"),
+    [
+        ("Question", "Context", "Answer"),
+        ("Frage", "Kontext", "Antwort"),
+        ("Question", "Contexte", "Réponse"),
+        ("Pregunta", "Contexto", "Respuesta"),
+        ("Domanda", "Contesto", "Risposta"),
+        ("Vraag", "Context", "Antwoord"),
+    ],
+)
+def test_a_context_belongs_to_the_question(question: str, context: str, answer: str) -> None:
+    proposal = propose(found_of({question: "How much?", context: "A child.", answer: "Five mg."}))
+    assert proposal.mapping.column_roles == {
+        question: "question", context: "question", answer: "answer"
+    }  # fmt: skip
+    assert f"“{context}” is added to the question." in proposal.why
+    assert proposal.is_sure
+
+
 @pytest.mark.parametrize(
     ("value", "role"),
     [
