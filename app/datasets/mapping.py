@@ -313,9 +313,9 @@ class Mapping(BaseModel):
             return
         ways = [bool(questions or answers), bool(messages), bool(texts)]
         self._check_turns(bool(keys), len(speakers), bool(messages), bool(texts))
-        if sum(ways) > 1 or messages > 1 or (texts > 1 and not speakers):
+        if sum(ways) > 1 or (texts > 1 and not speakers):
             raise Invalid(
-                "Choose one way: question and answer columns, or one column of messages, "
+                "Choose one way: question and answer columns, or columns of messages, "
                 "or one column of text; set the others to “ignore”.",
                 field="columns",
             )
@@ -505,7 +505,7 @@ def _messages(mapping: Mapping, row: dict[str, Any], noted: Noted) -> list[Messa
                 raise No("empty_text")
             return [{"role": "text", "content": text}]
         case ExampleKind.CHAT if columns := mapping.named(ColumnRole.MESSAGES):
-            messages = read_turns(row.get(columns[0]), mapping.roles, noted)
+            messages = read_turns(_conversation(row, columns, noted), mapping.roles, noted)
             _require_answer(messages)
         case ExampleKind.PREFERENCE:
             messages = _preference(mapping, row, noted)
@@ -519,6 +519,13 @@ def _messages(mapping: Mapping, row: dict[str, Any], noted: Noted) -> list[Messa
     elif system and system != messages[0]["content"].strip():
         messages[0]["content"] = f"{system}\n\n{messages[0]['content']}"
     return messages
+
+
+def _conversation(row: dict[str, Any], columns: list[str], noted: Noted) -> Any:
+    """Return the first conversation of a row; files may call them now one thing, now another."""
+    filled = [name for name in columns if row.get(name) not in (None, "", [])]
+    noted.update(("column", name) for name in filled[1:])
+    return row.get(filled[0] if filled else columns[0])
 
 
 def _is_learned(mapping: Mapping, row: dict[str, Any], noted: Noted) -> bool:

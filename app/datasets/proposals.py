@@ -3,7 +3,7 @@
 import re
 from typing import Any, NamedTuple
 
-from app.core.sentences import counted
+from app.core.sentences import counted, listed
 from app.datasets import continued
 from app.datasets.column_names import (
     CONTEXT,
@@ -84,7 +84,7 @@ def _join_rows(mapping: Mapping, inspection: Inspection) -> str:
     )
 
 
-def _propose(inspection: Inspection) -> Proposal:  # noqa: PLR0912 - a branch for each shape
+def _propose(inspection: Inspection) -> Proposal:  # noqa: PLR0912, PLR0915 - a branch for each shape
     roles = dict.fromkeys(inspection.columns, ColumnRole.IGNORE)
     by_role, is_sure = _by_name([n for n in inspection.columns if not _is_misnamed(inspection, n)])
     if inspection.is_document:
@@ -104,10 +104,19 @@ def _propose(inspection: Inspection) -> Proposal:  # noqa: PLR0912 - a branch fo
             roles[name] = ColumnRole.SYSTEM
             why += f" “{name}” looks like the instruction."
         is_sure = is_sure and all(len(names) == 1 for names in by_role.values())
-    elif len(by_role.get(ColumnRole.MESSAGES, [])) == 1:
-        (name,) = by_role[ColumnRole.MESSAGES]
-        roles[name] = ColumnRole.MESSAGES
-        why = f"The column “{name}” has whole conversations."
+    elif talks := _talks(inspection, by_role.get(ColumnRole.MESSAGES, [])):
+        roles |= dict.fromkeys(talks, ColumnRole.MESSAGES)
+        why = f"The column “{talks[0]}” has whole conversations."
+        if len(talks) > 1:
+            shown = listed([f"“{name}”" for name in talks])
+            why = f"The columns {shown} have whole conversations, each in other rows."
+            is_sure = False
+        if _has_other_shapes(inspection, by_role, talks):
+            why += (
+                " Other rows have no conversation but other columns, and are left out; upload "
+                "them as a file of their own."
+            )
+            is_sure = False
         for name in by_role.get(ColumnRole.TOOLS, []):
             roles[name] = ColumnRole.TOOLS
             why += f" “{name}” says what the model may call."
@@ -147,6 +156,26 @@ def _propose(inspection: Inspection) -> Proposal:  # noqa: PLR0912 - a branch fo
         why += " The other columns are not used."
     mapping = _mapping(inspection, roles)
     return Proposal(mapping, is_sure, why)
+
+
+def _talks(inspection: Inspection, names: list[str]) -> list[str]:
+    """Return the columns with conversations; several where each row has one of them at most."""
+    rows = [
+        [row.values.get(name) not in (None, "", []) for name in names] for row in inspection.preview
+    ]
+    return names if len(names) < 2 or all(sum(filled) < 2 for filled in rows) else []
+
+
+def _has_other_shapes(
+    inspection: Inspection, by_role: dict[ColumnRole, list[str]], talks: list[str]
+) -> bool:
+    """Say whether rows without a conversation have a question or an answer instead."""
+    others = by_role.get(ColumnRole.QUESTION, []) + by_role.get(ColumnRole.ANSWER, [])
+    return any(
+        any(row.values.get(name) for name in others)
+        and not any(row.values.get(name) for name in talks)
+        for row in inspection.preview
+    )
 
 
 def _take_flags(inspection: Inspection, roles: dict[str, ColumnRole]) -> str:

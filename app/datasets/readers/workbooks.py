@@ -67,7 +67,7 @@ class Workbook:
         Raises:
             Unreadable: there is none with cells.
         """
-        columns = {name: [] for name in filter(self._is_filled, self.sheets)}
+        columns: dict[str, list[str]] = {name: [] for name in filter(self._is_filled, self.sheets)}
         if len(columns) > 1:
             columns |= self.columns(**read)
             ranks = {name: self._rank(name, columns[name], read) for name in columns}

@@ -216,7 +216,7 @@ def test_rows_that_become_no_example(mapping: Mapping, row: dict[str, Any], reas
         ({"q": "question"}, "which column has the answer"),
         ({"a": "answer"}, "which column has the question"),
         ({"q": "question", "a": "text"}, "Choose one way"),
-        ({"q": "messages", "a": "messages"}, "Choose one way"),
+        ({"q": "messages", "a": "text"}, "Choose one way"),
         ({"q": "question", "zzz": "answer"}, "no column “zzz”"),
         ({"q": "question", "a": "better"}, "one column for the better answer and one for"),
         ({"q": "worse", "a": "worse"}, "one column for the better answer and one for"),

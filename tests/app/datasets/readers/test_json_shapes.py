@@ -6,7 +6,9 @@ from typing import Any
 
 import pytest
 
-from app.datasets.mapping import Mapping, apply
+from app.datasets.conversations import assemble
+from app.datasets.mapping import ColumnRole, Mapping, apply
+from app.datasets.proposals import propose
 from app.datasets.readers.inspections import ReadAs
 from app.datasets.readers.reading import inspect, open_rows
 from app.datasets.readers.unreadable import Unreadable
@@ -187,3 +189,33 @@ def test_exports_of_chat_programs_become_conversations(tmp_path: Path) -> None:
 def test_a_mapping_that_is_none_of_a_chat_stays_as_it_is(tmp_path: Path) -> None:
     row = {"mapping": {"a": "b"}, "question": "Q?"}
     assert rows(tmp_path, json.dumps([row])) == [row]
+
+
+def test_conversations_that_go_by_two_names_are_read_in_one_file(tmp_path: Path) -> None:
+    turns = '[{"role": "user", "content": "x?"}, {"role": "assistant", "content": "y"}]'
+    said = '[{"from": "human", "value": "a?"}, {"from": "gpt", "value": "b"}]'
+    path = tmp_path / "mixed.jsonl"
+    path.write_text(f'{{"messages": {turns}}}\n' * 9 + f'{{"conversations": {said}}}\n' * 3)
+    proposal = propose(inspect(path, ReadAs(), lambda rows: None))
+    assert proposal.mapping.named(ColumnRole.MESSAGES) == ["messages", "conversations"]
+    assert not proposal.is_sure
+    assert proposal.why.startswith(
+        "The columns “messages” and “conversations” have whole conversations, each in other rows."
+    )
+
+    def opened() -> Any:
+        with open_rows(path, ReadAs()) as source:
+            yield from source.rows
+
+    proposal.mapping.check(["messages", "conversations"])
+    made = [messages for _, messages, _ in assemble(proposal.mapping, opened)]
+    assert [m[-1]["content"] for m in made if isinstance(m, list)] == ["y"] * 9 + ["b"] * 3
+
+
+def test_rows_of_another_shape_beside_conversations_are_said(tmp_path: Path) -> None:
+    turns = '[{"role": "user", "content": "x?"}, {"role": "assistant", "content": "y"}]'
+    path = tmp_path / "mixed.jsonl"
+    path.write_text(f'{{"messages": {turns}}}\n' * 9 + '{"question": "a?", "answer": "b"}\n' * 3)
+    proposal = propose(inspect(path, ReadAs(), lambda rows: None))
+    assert not proposal.is_sure
+    assert "Other rows have no conversation but other columns, and are left out" in proposal.why
