@@ -16,6 +16,7 @@ from app.datasets.column_names import (
     plain,
 )
 from app.datasets.conversations import assemble
+from app.datasets.judged_columns import How, Judged, judged_columns, sentence
 from app.datasets.mapping import (
     ANSWERING,
     Column,
@@ -54,6 +55,10 @@ def propose(inspection: Inspection, read_as: ReadAs | None = None) -> Proposal:
     is_sure = (proposal.is_sure or is_told) and _fits(proposal.mapping, inspection)
     if chosen.continued is None and (said := _join_rows(proposal.mapping, inspection)):
         return Proposal(proposal.mapping, False, f"{proposal.why} {said}")
+    # Saying who speaks says nothing of which answers are good.
+    is_sure = is_sure and all(
+        judged.how is How.KTO for judged in _judging(inspection, proposal.mapping.column_roles)
+    )
     return proposal._replace(is_sure=is_sure)
 
 
@@ -185,7 +190,31 @@ def _take_flags(inspection: Inspection, roles: dict[str, ColumnRole]) -> str:
         if roles[name] is ColumnRole.IGNORE and _is_flag(inspection, name):
             roles[name] = ColumnRole.WEIGHT
             why += f" “{name}” says which rows are learned: 0 means not."
+    for judged in _judging(inspection, roles):
+        if judged.how is not How.UNREAD:
+            roles[judged.name] = ColumnRole.WEIGHT
+        why += f" {sentence(judged)}"
     return why
+
+
+def _judging(inspection: Inspection, roles: dict[str, ColumnRole]) -> list[Judged]:
+    """Find the columns that judge their rows, beside those that have a role of their own."""
+    if inspection.is_document:
+        return []
+    free = (ColumnRole.IGNORE, ColumnRole.WEIGHT)
+    # “score_rejected” rates one of two answers of which both are needed.
+    is_pair = ColumnRole.BETTER in roles.values()
+    return judged_columns(
+        inspection,
+        [
+            name
+            for name, role in roles.items()
+            if role in free and not (is_pair and _PAIRED & set(plain(name).split("_")))
+        ],
+    )
+
+
+_PAIRED = frozenset({"chosen", "rejected", "better", "worse", "margin"})
 
 
 def _is_flag(inspection: Inspection, name: str) -> bool:
@@ -518,5 +547,10 @@ def _mapping(inspection: Inspection, roles: dict[str, ColumnRole]) -> Mapping:
 
 def _fits(mapping: Mapping, inspection: Inspection) -> bool:
     rows = [(row.number, row.values) for row in inspection.preview]
-    made = [not isinstance(m, LeftOut) for _, m, _ in assemble(mapping, lambda: iter(rows))]
+    made = [
+        not isinstance(m, LeftOut)
+        for _, m, _ in assemble(mapping, lambda: iter(rows))
+        # Rows that ask for it are left out as they should be.
+        if not (isinstance(m, LeftOut) and m.reason == "not_learned")
+    ]
     return bool(made) and sum(made) * 2 > len(made)

@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping
 from enum import StrEnum
 from typing import Any
 
+from app.datasets import verdicts
 from app.training.thoughts import THOUGHT
 
 Message = dict[str, Any]
@@ -273,7 +274,10 @@ def _flag(value: Any, key: str, noted: Noted) -> bool:
 
 def row_is_learned(value: Any, name: str, noted: Noted) -> bool:
     """Read a cell that says whether its row is to be learned; a blank one says nothing."""
-    return value in (None, "") or _flag(value, name, noted)
+    if value in (None, ""):
+        return True
+    judged = verdicts.judges(value)
+    return _flag(value, name, noted) if judged is None else judged
 
 
 def is_flag(value: Any) -> bool:

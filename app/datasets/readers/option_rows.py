@@ -13,6 +13,7 @@ import string
 from collections.abc import Iterable, Iterator
 from typing import Any, Literal, NamedTuple
 
+from app.datasets import verdicts
 from app.datasets.column_names import ROLES, plain
 from app.datasets.mapping import ColumnRole, LeftOut, Options
 from app.datasets.readers import quizzes
@@ -41,6 +42,7 @@ _MAX_LISTED = 26
 _MAX_WRITTEN_OUT = 20_000
 _NAMED = re.compile(r".*_([a-h])|(?:option|answer|antwort) ?([a-h])")
 _NUM_LOOKED_AT = 200
+NUM_FIRST_ROWS = 20
 
 Row = dict[str, Any]
 Means = Literal["itself", "words", "letters", "from 0", "from 1"]
@@ -88,6 +90,20 @@ def option_columns(columns: Iterable[str]) -> OptionColumns | None:
     only = listed[0] if listed and not options and not wrong else None
     are_wrong = not options and only is None
     return OptionColumns(asked[0], [] if only else options + wrong, only, right, are_wrong)
+
+
+def only_judges(found: OptionColumns, first: Iterable[Row | LeftOut]) -> bool:
+    """Say whether “wrong” has no wrong options but says of each row whether it is wrong."""
+    if not found.are_wrong:
+        return False
+    cells = [
+        value
+        for row in first
+        if not isinstance(row, LeftOut)
+        for name in found.options
+        if (value := row.get(name)) not in (None, "")
+    ]
+    return bool(cells) and all(map(verdicts.is_verdict, cells))
 
 
 def offered(columns: Iterable[str]) -> list[str]:

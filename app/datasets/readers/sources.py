@@ -42,6 +42,10 @@ def of_option_table(source: Source, read_as: ReadAs) -> Source:
     choice = option_rows.option_columns(inspection.columns)
     if choice is None or read_as.as_it_stands:
         return source
+    first = list(itertools.islice(source.rows, option_rows.NUM_FIRST_ROWS))
+    source.rows = itertools.chain(first, source.rows)
+    if option_rows.only_judges(choice, (row for _, row in first)):
+        return source
     rows = option_rows.rows(source.rows, choice, read_as.options)
     inspection.columns = option_rows.kept_columns(inspection.columns, choice)
     inspection.options = read_as.options

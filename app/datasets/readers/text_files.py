@@ -110,14 +110,15 @@ def _open_json(text: io.TextIOWrapper, inspection: Inspection, read_as: ReadAs) 
     else:
         inspection.format, inspection.place = "json", "entry"
         objects = json_rows.read_json(text, seen)
-    first = next(objects, None)
-    if first is None:
+    first = list(itertools.islice(objects, option_rows.NUM_FIRST_ROWS))
+    if not first:
         return Source(inspection, iter(()))
-    if chat_exports.holds_messages(first[1]):
+    if chat_exports.holds_messages(first[0][1]):
         inspection.pause_minutes = read_as.pause_minutes
-    objects = itertools.chain([first], objects)
+    objects = itertools.chain(first, objects)
     rows = chat_exports.opened(objects, read_as.pause_minutes, seen)
-    if not read_as.as_it_stands and (choice := option_rows.option_columns(first[1])):
+    choice = None if read_as.as_it_stands else option_rows.option_columns(first[0][1])
+    if choice and not option_rows.only_judges(choice, (row for _, row in first)):
         inspection.options = read_as.options
         rows = option_rows.rows(rows, choice, read_as.options)
     place = inspection.place
