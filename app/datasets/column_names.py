@@ -140,3 +140,19 @@ def likely_role(name: str) -> ColumnRole | None:
 def is_known_name(name: str) -> bool:
     """Say whether a cell reads like the name of a column."""
     return plain(name) in ROLES or plain(name) in CONTEXT
+
+
+def says(name: str, wanted: ColumnRole) -> bool:
+    """Say whether a plain name's last word is known, or its first, as in “answer_of_the_pupil”."""
+    words = name.split("_")
+    if ROLES.get(words[-1]) is wanted:
+        return True
+    return ROLES.get(words[0]) is wanted and words[-1] not in _ABOUT
+
+
+# “answer_date” says something about an answer and is none.
+_ABOUT = frozenset(
+    {"id", "nr", "no", "number", "date", "time", "type", "count", "category", "topic", "author"}
+    | {"by", "status", "score", "length", "tokens", "source", "url", "link", "lang", "language"}
+    | {"rating", "quality", "label", "key", "index"}
+)

@@ -1,10 +1,11 @@
 """What the columns most likely mean, by their names and what is in them; a person confirms it."""
 
 import re
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from app.core.sentences import counted, listed
-from app.datasets import continued
+from app.datasets import continued, rival_answers, verdicts
 from app.datasets.column_names import (
     CONTEXT,
     HARMLESS,
@@ -14,6 +15,7 @@ from app.datasets.column_names import (
     WITH_CONTEXT,
     likely_role,
     plain,
+    says,
 )
 from app.datasets.conversations import assemble
 from app.datasets.judged_columns import How, Judged, judged_columns, sentence
@@ -91,7 +93,9 @@ def _join_rows(mapping: Mapping, inspection: Inspection) -> str:
 
 def _propose(inspection: Inspection) -> Proposal:  # noqa: PLR0912, PLR0915 - a branch for each shape
     roles = dict.fromkeys(inspection.columns, ColumnRole.IGNORE)
-    by_role, is_sure = _by_name([n for n in inspection.columns if not _is_misnamed(inspection, n)])
+    by_role, is_sure = _by_name(
+        inspection, [n for n in inspection.columns if not _is_misnamed(inspection, n)]
+    )
     if inspection.is_document:
         return _of_document(inspection, roles)
     if turns := _turns(inspection, roles, by_role):
@@ -134,7 +138,9 @@ def _propose(inspection: Inspection) -> Proposal:  # noqa: PLR0912, PLR0915 - a 
         why = f"“{question}” looks like the question and “{answer}” like the answer."
         # Of two good answers a person chooses.
         rivals = len(by_role[ColumnRole.QUESTION]) + len(by_role[ColumnRole.ANSWER]) > 2
-        is_sure = is_sure and not rivals
+        doubt = rival_answers.doubt(answer, inspection.columns)
+        why += doubt.sentence
+        is_sure = is_sure and not rivals and not doubt.is_for_a_person
         contexts = [
             name for name in inspection.columns if plain(name) in CONTEXT - {plain(question)}
         ]
@@ -388,7 +394,9 @@ def _is_misnamed(inspection: Inspection, name: str) -> bool:
     )
 
 
-def _by_name(columns: list[str]) -> tuple[dict[ColumnRole, list[str]], bool]:
+def _by_name(
+    inspection: Inspection, columns: list[str]
+) -> tuple[dict[ColumnRole, list[str]], bool]:
     """Find the columns whose names are known, whole or by their last word; say if all whole."""
     by_role: dict[ColumnRole, list[str]] = {}
     for name in columns:
@@ -411,27 +419,48 @@ def _by_name(columns: list[str]) -> tuple[dict[ColumnRole, list[str]], bool]:
             continue
         if wanted not in by_role and not by_role.keys() & {ColumnRole.MESSAGES, ColumnRole.TEXT}:
             named = [
-                n for n in columns if not n.rstrip().endswith(_ASKS) and _says(plain(n), wanted)
+                n for n in columns if not n.rstrip().endswith(_ASKS) and says(plain(n), wanted)
             ]
+            named = [n for n in named if not _has(inspection, n, _is_mere_verdict)]
             if named:
                 by_role[wanted] = named
                 is_sure = False
+    if not is_pair and not by_role.keys() & {ColumnRole.MESSAGES, ColumnRole.TEXT}:
+        is_sure = _choose_answer(inspection, columns, by_role) and is_sure
     return by_role, is_sure
 
 
-def _says(name: str, wanted: ColumnRole) -> bool:
-    """Say whether a name's last word is known, or its first, as in “answer_of_the_pupil”."""
-    words = name.split("_")
-    if ROLES.get(words[-1]) is wanted:
-        return True
-    return ROLES.get(words[0]) is wanted and words[-1] not in _ABOUT
+def _choose_answer(
+    inspection: Inspection, columns: list[str], by_role: dict[ColumnRole, list[str]]
+) -> bool:
+    """Put the right answers before others, and leave out wrong ones; say if nobody need look."""
+    named = by_role.pop(ColumnRole.ANSWER, [])
+    right = [name for name in named if rival_answers.rank(name) > rival_answers.Rank.WRONG]
+    better = [
+        name
+        for name in rival_answers.better_than(right, columns)
+        if name not in by_role.get(ColumnRole.QUESTION, [])
+        and not _has(inspection, name, _is_no_text)
+    ]
+    if right or better:
+        by_role[ColumnRole.ANSWER] = rival_answers.ordered([*right, *better])
+    return not better
 
 
-# “answer_date” says something about an answer and is none.
-_ABOUT = frozenset(
-    {"id", "nr", "no", "number", "date", "time", "type", "count", "category", "topic", "author"}
-    | {"by", "status", "score", "length", "tokens", "source", "url", "link", "lang", "language"}
-)
+def _has(inspection: Inspection, name: str, kind: Callable[[Any], bool]) -> bool:
+    """Say whether all cells of a column are of a kind, where it has any."""
+    values = [value for row in inspection.preview if (value := row.values.get(name))]
+    return bool(values) and all(map(kind, values))
+
+
+def _is_mere_verdict(value: Any) -> bool:
+    return isinstance(value, bool) or verdicts.is_plain_verdict(value)
+
+
+def _is_no_text(value: Any) -> bool:
+    return _is_mere_verdict(value) or verdicts.is_figure(value) or _is_stamp(value)
+
+
 # Dates, times, figures and addresses: nobody asks or answers with nothing else.
 _STAMP = re.compile(
     r"[\W\d_]*(?:[ap]\.?m\.?)?[\W\d_]*(?:gmt|utc|cet|cest|mez|mesz|t|z)?[\W\d_]*|\S+@\S+\.\w+",
@@ -454,6 +483,10 @@ def _by_content(inspection: Inspection, roles: dict[str, ColumnRole]) -> Proposa
             why = f"“{name}” has lists of turns, so it is read as conversations."
             why += _take_flags(inspection, roles)
             return Proposal(_mapping(inspection, roles), False, why)
+    by_role, _ = _by_name(inspection, inspection.columns)
+    if ColumnRole.QUESTION in by_role and (wrong := rival_answers.wrong_ones(inspection.columns)):
+        roles[by_role[ColumnRole.QUESTION][0]] = ColumnRole.QUESTION
+        return Proposal(_mapping(inspection, roles), False, rival_answers.wrong_alone(wrong[0]))
     offered = option_rows.offered(inspection.columns)
     if len(offered) > 1:
         return _of_options(inspection, roles, offered)
@@ -477,6 +510,7 @@ def _by_content(inspection: Inspection, roles: dict[str, ColumnRole]) -> Proposa
         inspection, wordy, texts, lengths
     )
     roles[first], roles[second] = ColumnRole.QUESTION, ColumnRole.ANSWER
+    why += rival_answers.doubt(second, inspection.columns).sentence
     why += _take_flags(inspection, roles)
     return Proposal(_mapping(inspection, roles), False, why)
 
@@ -524,7 +558,7 @@ def _of_options(
     inspection: Inspection, roles: dict[str, ColumnRole], offered: list[str]
 ) -> Proposal:
     """Propose no answer where nothing says which of the options is the right one."""
-    by_role, _ = _by_name([name for name in inspection.columns if name not in offered])
+    by_role, _ = _by_name(inspection, [n for n in inspection.columns if n not in offered])
     for name in by_role.get(ColumnRole.QUESTION, [])[:1]:
         roles[name] = ColumnRole.QUESTION
     why = (
