@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 from charset_normalizer import from_bytes
 
+from app.datasets.readers import western_encodings
 from app.datasets.readers.files import File
 from app.datasets.readers.unreadable import Unreadable
 
@@ -53,6 +54,8 @@ _SAMPLE_BYTES = 128 * 1024
 class Encoding(NamedTuple):
     name: str
     is_guess: bool
+    # Another fits as well, and gives other letters: a person has to look.
+    is_doubtful: bool = False
 
 
 class _Fault(NamedTuple):
@@ -95,9 +98,9 @@ def detect(file: File, chosen: str | None = None, *, is_checked: bool = False) -
             f"Line {fault.line:,} has bytes that are not UTF-8, although the lines before are; "
             "the file is damaged or was joined from two: save it again as UTF-8."
         )
-    guessed = _guess(file, fault)
+    guessed, is_doubtful = _guess(file, fault)
     _refuse_noise(head.decode(guessed, errors="replace"))
-    return Encoding(guessed, is_guess=True)
+    return Encoding(guessed, is_guess=True, is_doubtful=is_doubtful)
 
 
 def _checked(file: File, name: str, head: bytes) -> str:
@@ -173,10 +176,14 @@ def _bare_utf16(head: bytes) -> str | None:
     return None
 
 
-def _guess(file: File, fault: _Fault) -> str:
+def _guess(file: File, fault: _Fault) -> tuple[str, bool]:
+    """Return the likeliest encoding, and whether another is nearly as likely."""
     with file.open() as stream:
         stream.seek(max(fault.offset - _SAMPLE_BYTES // 2, 0))
         sample = stream.read(_SAMPLE_BYTES)
+    western = western_encodings.likeliest(sample)
+    if western is not None and _first_fault(file, western.name) is None:
+        return western.name, western.is_doubtful
     best = from_bytes(sample, cp_isolation=list(_GUESSED.values())).best()
     # It has names of its own for some: “iso8859_15”.
     guessed = _GUESSED.get(codecs.lookup(best.encoding).name) if best else None
@@ -185,7 +192,8 @@ def _guess(file: File, fault: _Fault) -> str:
         guessed = "cp1252"
     for name in (guessed, "cp1252", "cp850"):
         if _first_fault(file, name) is None:
-            return name
+            # Of the western ones none was plain.
+            return name, name in western_encodings.NAMES
     raise Unreadable(
         f"Line {fault.line:,} is in an encoding that cannot be recognised; open the file in the "
         "program it comes from and save it as UTF-8."
@@ -199,9 +207,13 @@ def _same(sample: bytes, one: str, other: str) -> bool:
         return False
 
 
-def guessed(encoding: str) -> str:
+def guessed(encoding: Encoding) -> str:
     """Say that an encoding is a guess, and ask for a look."""
-    return (
-        f"The file does not say its encoding, so it was read as {CHOICES.get(encoding, encoding)} "
-        f"({encoding}): check that accents and umlauts are right below, and choose another if not."
+    said = (
+        "The file does not say its encoding, so it was read as "
+        f"{CHOICES.get(encoding.name, encoding.name)} ({encoding.name}): check that accents and "
+        "umlauts are right below, and choose another if not."
     )
+    if encoding.is_doubtful:
+        said += " Another encoding fits as well, so please do look."
+    return said

@@ -147,6 +147,8 @@ class Inspection(BaseModel):
     encoding: str | None = None
     # No proof but a guess: the person looks at the preview and may choose another.
     encoding_is_guess: bool = False
+    # Another encoding fits as well and gives other letters: no program may go on.
+    encoding_is_doubtful: bool = False
     delimiter: str | None = None
     sheet: str | None = None
     sheets: list[str] = []

@@ -26,8 +26,8 @@ def joined(
         columns = _columns(first)
     name = noun if noun not in columns else f"{noun} (2)"
     for key in (
-        "encoding", "encoding_is_guess", "delimiter", "has_header", "header_row", "way",
-        "chunk_tokens", "overlap_tokens",
+        "encoding", "encoding_is_guess", "encoding_is_doubtful", "delimiter", "has_header",
+        "header_row", "way", "chunk_tokens", "overlap_tokens",
     ):  # fmt: skip
         setattr(inspection, key, getattr(first.inspection, key))
     _note_choices(inspection, first.inspection, read_as)
@@ -117,6 +117,9 @@ def _tell(inspection: Inspection, source: Source, label: str) -> None:
             inspection.warnings.append(f"“{label}”: {warning}")
     inspection.encoding_is_guess = (
         inspection.encoding_is_guess or source.inspection.encoding_is_guess
+    )
+    inspection.encoding_is_doubtful = (
+        inspection.encoding_is_doubtful or source.inspection.encoding_is_doubtful
     )
     for place, number in source.inspection.found_in.items():
         inspection.found_in[place] = inspection.found_in.get(place, 0) + number

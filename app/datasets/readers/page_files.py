@@ -37,6 +37,7 @@ def _open_activity(page: web_page.WebPage, encoding: encodings.Encoding) -> Sour
 def _begun(place: str, encoding: encodings.Encoding) -> Inspection:
     inspection = new_inspection("html", place)
     inspection.encoding, inspection.encoding_is_guess = encoding.name, encoding.is_guess
+    inspection.encoding_is_doubtful = encoding.is_doubtful
     if encoding.is_guess:
-        inspection.warnings.append(encodings.guessed(encoding.name))
+        inspection.warnings.append(encodings.guessed(encoding))
     return inspection

@@ -33,8 +33,9 @@ def open_text(file: File, read_as: ReadAs, stack: ExitStack) -> Source:
     encoding = encodings.detect(file, read_as.encoding, is_checked=read_as.is_checked)
     inspection = new_inspection("csv", "line")
     inspection.encoding, inspection.encoding_is_guess = encoding.name, encoding.is_guess
+    inspection.encoding_is_doubtful = encoding.is_doubtful
     if encoding.is_guess:
-        inspection.warnings.append(encodings.guessed(encoding.name))
+        inspection.warnings.append(encodings.guessed(encoding))
     text = stack.enter_context(file.text(encoding.name))
     start = _first_characters(text)
     if not start:
