@@ -148,7 +148,9 @@ def _json() -> Iterator[Case]:
     yield "deep object", b'{"a":' * 100_000, REFUSED
     yield "deep entry", line + b'{"q": ' + b"[" * 100 + b"]" * 100 + b"}\n", "Line 2 is nested"
     yield "deep entry of a list", b'[{"q": ' + b"[" * 90 + b"]" * 90 + b"}]", "nested more than 64"
-    for word in (b"NaN", b"Infinity", b"-Infinity"):
+    yield "NaN in a line", line + b'{"question": NaN}\n', READ
+    yield "NaN in a list", b'[{"question": NaN, "answer": "x"}]', READ
+    for word in (b"Infinity", b"-Infinity"):
         yield f"{word.decode()} in a line", line + b'{"question": ' + word + b"}\n", "Line 2 is not"
         yield f"{word.decode()} in a list", b'[{"question": ' + word + b"}]", "is not valid JSON"
     yield "beyond every float", line + b'{"question": 1e99999, "answer": -1e99999}\n', READ

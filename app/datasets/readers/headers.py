@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from app.core.sentences import counted
-from app.datasets.column_names import ROLES, is_known_name, likely_role, plain
+from app.datasets.column_names import ROLES, is_known_name, likely_role, plain, says
 from app.datasets.mapping import ColumnRole, LeftOut
 from app.datasets.readers.unreadable import Unreadable
 
@@ -233,8 +233,16 @@ class _Table:
 
     def _may_be_an_example(self, at: int) -> bool:
         """Say whether two texts that count as names could as well be the first of the rows."""
-        is_named = any(likely_role(text) for text in self.texts[at] if _is_name(text))
-        return self.width == 2 and not (self.known[at] or is_named) and len(self.filled) > at + 1
+        if self.width != 2 or self.known[at] or len(self.filled) <= at + 1:
+            return False
+        # “Libellé de la question” beside “Réponse attendue”: the columns are proposed by that.
+        names = [plain(text) for text in self.texts[at] if text]
+        said = [
+            {name for name in names if says(name, role)}
+            for role in (ColumnRole.QUESTION, ColumnRole.ANSWER)
+        ]
+        is_named = all(said) and said[0] != said[1]
+        return not (is_named or any(likely_role(text) for text in self.texts[at] if _is_name(text)))
 
     def _num_titles(self) -> int:
         """Return how many rows above the table have a single cell, as titles do."""

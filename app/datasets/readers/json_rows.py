@@ -2,8 +2,9 @@
 
 import io
 import json
+import re
 from collections.abc import Callable, Iterator
-from typing import Any, BinaryIO, NoReturn, cast
+from typing import Any, BinaryIO, cast
 
 from pydantic_core import from_json
 
@@ -28,11 +29,16 @@ _MAX_AROUND = 4  # objects around the rows
 Row = dict[str, Any]
 
 
-def _no_number(word: str) -> NoReturn:
-    raise ValueError(f"{word} is not a number in JSON")
+def _no_number(word: str) -> None:
+    """Read NaN, which programs write where a cell is blank, as that; refuse infinity."""
+    if word != "NaN":
+        raise ValueError(f"{word} is not a number in JSON")
 
 
 _decoder = json.JSONDecoder(parse_constant=_no_number)
+_lenient = json.JSONDecoder()
+_NAN = re.compile(r"[:\[,]\s*NaN\b")
+_INFINITE = re.compile(r"[:\[,]\s*-?Infinity\b")
 
 
 def sentences(place: str) -> dict[str, tuple[str, str]]:
@@ -44,6 +50,12 @@ def sentences(place: str) -> dict[str, tuple[str, str]]:
             f"({place} {{row}}); look whether the other was meant.",
             f"In {{n}} places a name stands twice in an object, and the last of the two is used "
             f"(first in {place} {{row}}); look whether the others were meant.",
+        ),
+        "not_a_number": (
+            f"In 1 {place} the word NaN stands where a program had no value; it is read as blank "
+            f"({place} {{row}}).",
+            f"In {{n}} places the word NaN stands where a program had no value; it is read as "
+            f"blank (first in {place} {{row}}).",
         ),
     }
 
@@ -106,7 +118,7 @@ def is_jsonl(text: io.TextIOBase) -> bool:
     try:
         for line in iter(lambda: text.readline(MAX_ENTRY_CHARACTERS), ""):
             if line.strip():
-                value = _decoder.decode(_without_comma(line))
+                value = _lenient.decode(_without_comma(line))
                 return isinstance(value, dict) and (_goes_on(text) or _entries(value)[0] is value)
     except (ValueError, RecursionError):
         # One object over many lines, or a fault in line 1: told apart by what follows it.
@@ -123,14 +135,19 @@ def _goes_on(text: io.TextIOBase) -> bool:
 
 def _second_line_is_object(text: io.TextIOBase) -> bool:
     try:
-        return isinstance(_decoder.decode(text.readline(MAX_ENTRY_CHARACTERS).strip()), dict)
+        return isinstance(
+            _lenient.decode(text.readline(MAX_ENTRY_CHARACTERS).strip(" \t\r\n\ufeff")), dict
+        )
     except (ValueError, RecursionError):
         return False
 
 
 def _without_comma(line: str) -> str:
-    """Return a line without the comma that some programs put between objects."""
-    return line.strip().removesuffix(",")
+    """Return a line without the comma that some programs put between objects.
+
+    Exports that were glued keep the mark of a file's start (U+FEFF), at the start of a line.
+    """
+    return line.strip().lstrip("\ufeff").strip().removesuffix(",")
 
 
 def read_jsonl(text: io.TextIOWrapper, seen: Seen) -> Iterator[tuple[int, Row]]:
@@ -150,9 +167,9 @@ def read_jsonl(text: io.TextIOWrapper, seen: Seen) -> Iterator[tuple[int, Row]]:
             # Less than half of the standard library's time, and as exact with large numbers.
             value = from_json(line, allow_inf_nan=False)
         except ValueError:
-            if not line.strip():
+            if not line.strip() or line.strip() in ("\ufeff", b"\xef\xbb\xbf"):
                 continue
-            value = _by_the_letter(line, number)
+            value = _by_the_letter(line, number, seen)
         row = _checked(value, number, _line_place)
         # As many as there are names, nearly always: then none stands twice.
         if _count(line, '":') != len(row):
@@ -169,18 +186,34 @@ def _lines(text: io.TextIOWrapper) -> Iterator[bytes | str]:
     return iter(lambda: raw.readline(MAX_ENTRY_CHARACTERS + 1), b"")
 
 
-def _by_the_letter(line: bytes | str, number: int) -> Any:
+def _by_the_letter(line: bytes | str, number: int, seen: Seen) -> Any:
     """Read what the quick parser refuses: it may be right after all, or the fault has a place."""
     text = line if isinstance(line, str) else line.decode()
     try:
-        return _decoder.decode(_without_comma(text))
+        value = _decoder.decode(_without_comma(text))
     except json.JSONDecodeError as error:
-        indent = len(text) - len(text.lstrip())
-        raise Unreadable(_syntax(number, error.pos + indent + 1, error.msg)) from None
+        indent = len(text) - len(text.lstrip().lstrip("\ufeff").lstrip())
+        at = error.pos + indent
+        message = "Mark" if text[at : at + 1] == "\ufeff" else error.msg
+        raise Unreadable(_syntax(number, at + 1, message)) from None
     except RecursionError:
         raise Unreadable(_deep(_line_place(number))) from None
     except ValueError as error:
         raise Unreadable(_bad_number(_line_place(number), error)) from None
+    if _has_nan(text):
+        seen.add("not_a_number", number)
+    return value
+
+
+def _has_nan(text: str) -> bool:
+    """Say whether NaN stands for a value, and not within a text."""
+    if _NAN.search(text) is None:
+        return False
+    try:
+        from_json(_without_comma(text), allow_inf_nan=False)
+    except ValueError:
+        return True
+    return False
 
 
 def _line_place(number: int) -> str:
@@ -271,7 +304,7 @@ class _Stream:
         """Return the next character that is not space, without taking it; "" at the end."""
         while True:
             rest = self.position
-            while rest < len(self.buffer) and self.buffer[rest] in " \t\r\n":
+            while rest < len(self.buffer) and self.buffer[rest] in " \t\r\n\ufeff":
                 rest += 1
             self._advance(rest)
             if rest < len(self.buffer):
@@ -304,7 +337,10 @@ class _Stream:
                 raise Unreadable(_bad_number(where, error)) from None
             if end - self.position > MAX_ENTRY_CHARACTERS:
                 raise Unreadable(self._too_long())
-            self.doubled.look(value, self.buffer[self.position : end], self.number)
+            written = self.buffer[self.position : end]
+            if _has_nan(written):
+                self.doubled.seen.add("not_a_number", self.number)
+            self.doubled.look(value, written, self.number)
             self._advance(end)
             return value
 
@@ -387,8 +423,13 @@ def _wrapped(text: io.TextIOBase, seen: Seen) -> Iterator[tuple[int, Row]]:
     except RecursionError:
         raise Unreadable(_deep(f"The object in line {1 + whole.count(chr(10), 0, lead)}")) from None
     except ValueError as error:
-        raise Unreadable(_bad_number("The object", error)) from None
+        found = _INFINITE.search(whole)
+        line = 1 + whole.count("\n", 0, found.end()) if found else 0
+        where = f"Line {line:,}" if found else "The object"
+        raise Unreadable(_bad_number(where, error)) from None
     doubled = _Doubled(seen)
+    if _has_nan(whole):
+        seen.add("not_a_number", 1)
     doubled.look(value, whole, 1)
     for number, entry in enumerate(_entries(value), start=1):
         yield number, _checked(entry, number, _entry_place)
@@ -582,6 +623,7 @@ def _depth_over(value: Any, depth: int) -> bool:
 
 
 _PLAIN = {
+    "Mark": "there is an invisible sign (U+FEFF), which files have at their start alone",
     "Expecting value": "a value is missing or is not JSON",
     "Expecting property name enclosed in double quotes": "a name in double quotes is missing",
     "Expecting ',' delimiter": "a comma or a closing bracket is missing",

@@ -444,3 +444,9 @@ def test_a_stray_cell_far_to_the_right_is_counted_and_hinders_nothing(tmp_path: 
     book.save(stream)
     with pytest.raises(Unreadable, match="has more than 1,000 columns"):
         read(tmp_path, stream.getvalue())
+
+
+def test_names_by_which_columns_are_proposed_are_not_called_unknown(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    path.write_text("Libellé de la question;Réponse attendue\nCombien ?;Dix.\nQuand ?;Hier.\n")
+    assert inspect(path, ReadAs(), lambda rows: None).warnings == []

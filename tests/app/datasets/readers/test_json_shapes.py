@@ -219,3 +219,24 @@ def test_rows_of_another_shape_beside_conversations_are_said(tmp_path: Path) -> 
     proposal = propose(inspect(path, ReadAs(), lambda rows: None))
     assert not proposal.is_sure
     assert "Other rows have no conversation but other columns, and are left out" in proposal.why
+
+
+def test_exports_that_were_glued_keep_marks_at_the_start_of_lines(tmp_path: Path) -> None:
+    lines = [json.dumps(row) for row in ROWS]
+    assert rows(tmp_path, f"{lines[0]}\n\ufeff{lines[1]}\n\ufeff\n{lines[2]}\n") == ROWS
+    assert rows(tmp_path, f"[{lines[0]}]\n\ufeff[{lines[1]},{lines[2]}]\n") == ROWS
+    with pytest.raises(Unreadable, match="character 13, is not valid JSON: there is an invisible"):
+        rows(tmp_path, lines[0] + '\n{"question":\ufeff 1}\n')
+
+
+def test_a_blank_of_pandas_is_blank_and_told(tmp_path: Path) -> None:
+    blank = '{"question": "Q?", "answer": NaN}\n'
+    for content in (blank * 2 + json.dumps(ROWS[0]), f"[{blank},{blank},{json.dumps(ROWS[0])}]"):
+        found = inspect(write(tmp_path, content), ReadAs(), lambda rows: None)
+        assert [row.values["answer"] for row in found.preview] == [None, None, "A0."]
+        assert "In 2 places the word NaN stands where a program had no value" in found.warnings[0]
+    told = json.dumps({"question": "Is it a: NaN?", "answer": "No."})
+    for content in (told, f"[{told}]"):
+        assert inspect(write(tmp_path, content), ReadAs(), lambda rows: None).warnings == []
+    with pytest.raises(Unreadable, match="Line 2 is not valid JSON: Infinity is not a number"):
+        rows(tmp_path, json.dumps(ROWS[0]) + '\n{"question": "Q?", "answer": Infinity}\n')

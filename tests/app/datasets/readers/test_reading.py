@@ -221,7 +221,10 @@ BAD: dict[str, tuple[bytes | str, str]] = {
     "json object syntax": ('{"data": [\n{"q": 1},\n{"q": }]}', "Line 3, character 7, is not valid"),
     "json not objects": ('["a", "b"]', "Entry 1 (line 1) is a text and not an object"),
     "jsonl list line": ('{"q": 1}\n[1, 2]\n', "Line 2 is a list and not an object"),
-    "json nan": ('{"q": 1}\n{"q": NaN}\n', "Line 2 is not valid JSON: NaN is not a number"),
+    "json infinity": (
+        '{"q": 1}\n{"q": Infinity}\n',
+        "Line 2 is not valid JSON: Infinity is not a number",
+    ),
     "deep json": (
         '{"q": 1}\n{"q": ' + "[" * 100 + "]" * 100 + "}",
         "Line 2 is nested more than 64",
