@@ -1,6 +1,7 @@
 """Rows of JSON and JSONL: one object at a time, however long the file is."""
 
 import io
+import itertools
 import json
 import re
 from collections.abc import Callable, Iterator
@@ -50,6 +51,10 @@ def sentences(place: str) -> dict[str, tuple[str, str]]:
             f"({place} {{row}}); look whether the other was meant.",
             f"In {{n}} places a name stands twice in an object, and the last of the two is used "
             f"(first in {place} {{row}}); look whether the others were meant.",
+        ),
+        "comment": (
+            "1 line is a comment (//) and is not used (line {row}).",
+            "{n} lines are comments (//) and are not used (first line {row}).",
         ),
         "not_a_number": (
             f"In 1 {place} the word NaN stands where a program had no value; it is read as blank "
@@ -113,12 +118,17 @@ def _num_names(value: Any) -> int:
 
 
 def is_jsonl(text: io.TextIOBase) -> bool:
-    """Say whether the first line that is not blank is an object of its own; then rewind."""
+    """Say whether the first line that is not blank is an entry of its own; then rewind.
+
+    That is an object, or a list above another one.
+    """
     line = ""
     try:
         for line in iter(lambda: text.readline(MAX_ENTRY_CHARACTERS), ""):
-            if line.strip():
+            if line.strip() and not _is_comment(line):
                 value = _lenient.decode(_without_comma(line))
+                if isinstance(value, list):
+                    return bool(value) and isinstance(_next_value(text), list)
                 return isinstance(value, dict) and (_goes_on(text) or _entries(value)[0] is value)
     except (ValueError, RecursionError):
         # One object over many lines, or a fault in line 1: told apart by what follows it.
@@ -126,6 +136,57 @@ def is_jsonl(text: io.TextIOBase) -> bool:
     finally:
         text.seek(0)
     return False
+
+
+def _next_value(text: io.TextIOBase) -> Any:
+    """Return what the next line that is not blank has; none where that is no whole value."""
+    for line in iter(lambda: text.readline(MAX_ENTRY_CHARACTERS), ""):
+        if line.strip():
+            return _lenient.decode(_without_comma(line))
+    return None
+
+
+def _is_comment(line: str) -> bool:
+    return line.lstrip(" \t\ufeff").startswith("//")
+
+
+def without_comments(start: str) -> str:
+    """Return the first characters of a text without lines of comments before them."""
+    lines = start.split("\n")
+    return "\n".join(itertools.dropwhile(lambda x: not x.strip() or _is_comment(x), lines)).strip()
+
+
+def are_texts(sample: str) -> bool:
+    """Say whether each line is a text of JSON, and the first no name of a column.
+
+    A table of one column may look the same: then the first line is a name that is known, or a
+    single word above longer texts.
+    """
+    lines = [line.strip().lstrip("\ufeff") for line in sample.split("\n") if line.strip()]
+    if len(lines) < 2 or not all(line[:1] == '"' for line in lines):
+        return False
+    try:
+        texts = [_lenient.decode(_without_comma(line)) for line in lines]
+    except (ValueError, RecursionError):
+        return False
+    first, *others = texts
+    is_word = " " not in first.strip() and any(" " in text.strip() for text in others)
+    return all(isinstance(each, str) for each in texts) and not (is_word or is_known_name(first))
+
+
+def read_texts(text: io.TextIOWrapper) -> Iterator[tuple[int, Row]]:
+    """Yield a row for each line that is a text of JSON; `text` stands at its start."""
+    seen = Seen()
+    for number, line in enumerate(_lines(text), start=1):
+        if not line.strip():
+            continue
+        value = _by_the_letter(line, number, seen)
+        if not isinstance(value, str):
+            raise Unreadable(
+                f"Line {number:,} is {_what_it_is(value)}, while the lines before are texts; write "
+                'each example as {"text": …}, then upload the file again.'
+            )
+        yield number, {"text": value}
 
 
 def _goes_on(text: io.TextIOBase) -> bool:
@@ -157,9 +218,10 @@ def read_jsonl(text: io.TextIOWrapper, seen: Seen) -> Iterator[tuple[int, Row]]:
         seen: Counts what is not used, by the keys of `sentences`.
 
     Raises:
-        Unreadable: a line is no JSON, no object, too long or nested too deeply.
+        Unreadable: a line is no JSON, neither object nor list, too long or nested too deeply.
     """
-    doubled = _Doubled(seen)
+    doubled, lists = _Doubled(seen), _Lists()
+    has_lists: bool | None = None  # as the first line is one; a list amid objects is a slip
     for number, line in enumerate(_lines(text), start=1):
         if len(line) > MAX_ENTRY_CHARACTERS:
             raise Unreadable(f"Line {number:,} is longer than 16 MB; split it or leave it out.")
@@ -169,7 +231,16 @@ def read_jsonl(text: io.TextIOWrapper, seen: Seen) -> Iterator[tuple[int, Row]]:
         except ValueError:
             if not line.strip() or line.strip() in ("\ufeff", b"\xef\xbb\xbf"):
                 continue
+            if line.lstrip().startswith("//" if isinstance(line, str) else b"//"):
+                seen.add("comment", number)
+                continue
             value = _by_the_letter(line, number, seen)
+        has_lists = type(value) is list if has_lists is None else has_lists
+        if has_lists and type(value) is list:
+            for each in lists.rows(value):
+                yield number, _checked(each, number, _line_place)
+            doubled.look(value, line, number)
+            continue
         row = _checked(value, number, _line_place)
         # As many as there are names, nearly always: then none stands twice.
         if _count(line, '":') != len(row):

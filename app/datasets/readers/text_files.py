@@ -48,6 +48,9 @@ def open_text(file: File, read_as: ReadAs, stack: ExitStack) -> Source:
         # A chat's first date may stand in brackets, too.
         if _starts_json(start) and not exports.begins_with_a_date(sample):
             return _open_json(text, inspection, read_as)
+        is_by_itself = read_as.delimiter is None and read_as.header_row is None
+        if is_by_itself and not read_as.as_it_stands and json_rows.are_texts(sample):
+            return _open_texts(text, inspection)
         if not read_as.as_it_stands and (kind := exports.text_format(sample)):
             return _open_exported_text(kind, text, sample, inspection, read_as)
     is_document = (
@@ -86,7 +89,10 @@ def _first_characters(text: io.TextIOWrapper) -> str:
     while (piece := text.read(4096)) and not piece.strip():
         pass
     text.seek(0)
-    return piece.strip()
+    start = piece.strip().lstrip("\ufeff").lstrip()
+    # Comments above JSON; a text that begins so has no object behind it.
+    rest = json_rows.without_comments(start) if start.startswith("//") else ""
+    return rest if rest and _starts_json(rest) else start
 
 
 def _open_exported_text(
@@ -101,6 +107,14 @@ def _open_exported_text(
         return of_export(export, inspection)
     inspection.format = kind
     return open_document(lambda: exports.subtitle_blocks(text), inspection, read_as)
+
+
+def _open_texts(text: io.TextIOWrapper, inspection: Inspection) -> Source:
+    inspection.format = "jsonl"
+    inspection.warnings.append(
+        "Each line is a text without the name of a field, so all of them stand in a column “text”."
+    )
+    return Source(inspection, json_rows.read_texts(text))
 
 
 def _open_json(text: io.TextIOWrapper, inspection: Inspection, read_as: ReadAs) -> Source:

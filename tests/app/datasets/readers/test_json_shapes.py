@@ -240,3 +240,33 @@ def test_a_blank_of_pandas_is_blank_and_told(tmp_path: Path) -> None:
         assert inspect(write(tmp_path, content), ReadAs(), lambda rows: None).warnings == []
     with pytest.raises(Unreadable, match="Line 2 is not valid JSON: Infinity is not a number"):
         rows(tmp_path, json.dumps(ROWS[0]) + '\n{"question": "Q?", "answer": Infinity}\n')
+
+
+def test_lines_of_cells_and_of_turns(tmp_path: Path) -> None:
+    cells = [list(row.values()) for row in ROWS]
+    numbered = [{"Column 1": question, "Column 2": answer} for question, answer in cells]
+    assert rows(tmp_path, "\n".join(map(json.dumps, cells))) == numbered
+    assert rows(tmp_path, "\n".join(map(json.dumps, [list(ROWS[0]), *cells]))) == ROWS
+    turns = [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Yes"}]
+    assert rows(tmp_path, "\n".join(map(json.dumps, [turns, turns]))) == [{"messages": turns}] * 2
+
+
+def test_lines_of_texts_lose_none(tmp_path: Path) -> None:
+    texts = ["A first text", "A second one,\nof two lines", 'A “third” "one"']
+    path = write(tmp_path, "\n".join(map(json.dumps, texts)))
+    found = inspect(path, ReadAs(), lambda rows: None)
+    assert (found.format, found.columns) == ("jsonl", ["text"])
+    assert [row.values["text"] for row in found.preview] == texts
+    assert "stand in a column “text”" in found.warnings[0]
+    with pytest.raises(Unreadable, match="Line 101 is a number, while the lines before are texts"):
+        rows(tmp_path, "\n".join([json.dumps("long text " * 100)] * 100 + ["7"]))
+    named = inspect(write(tmp_path, '"Sentence"\n"The first."\n'), ReadAs(), lambda rows: None)
+    assert (named.format, named.columns, named.num_rows) == ("csv", ["Sentence"], 1)
+
+
+def test_comments_are_passed_over_and_told(tmp_path: Path) -> None:
+    lines = [json.dumps(row) for row in ROWS]
+    path = write(tmp_path, "\n".join(["// made today", *lines[:2], "// and", lines[2]]))
+    found = inspect(path, ReadAs(), lambda rows: None)
+    assert [row.values for row in found.preview] == ROWS
+    assert found.warnings == ["2 lines are comments (//) and are not used (first line 1)."]
