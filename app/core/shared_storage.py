@@ -16,8 +16,12 @@ from pathlib import Path
 from typing import Any, Protocol
 from urllib.parse import urlsplit
 
-from app.core import settings
+import structlog
+
+from app.core import plain_errors, settings
 from app.core.errors import AppError, Unavailable
+
+_log = structlog.get_logger()
 
 _CHUNK_BYTES = 4 * 1024**2
 _PIECE_BYTES = 32 * 1024**2  # that one request to a bucket asks for
@@ -212,8 +216,23 @@ class _Folder:
             raise
         except OSError as error:
             raise StorageAway(
-                f"The shared storage {self._root} cannot be used: {error.strerror or error}."
+                f"The shared storage {self._root} cannot be used: {plain_errors.words(error)}."
             ) from error
+
+
+def _why(error: Exception) -> str:
+    """Say what a bucket's library met; its own words name classes and calls."""
+    answer: dict[str, Any] = getattr(error, "response", {})
+    if status := answer.get("ResponseMetadata", {}).get("HTTPStatusCode"):
+        return f"it answered {status}{_ANSWERS.get(status, '')}"
+    return plain_errors.words(error) if isinstance(error, OSError) else "it does not answer"
+
+
+_ANSWERS = {
+    401: " (the key is wrong)",
+    403: " (this key may not do this)",
+    404: " (there is no such bucket)",
+}
 
 
 class _Bucket:
@@ -293,9 +312,10 @@ class _Bucket:
         except (FileNotFoundError, AppError):
             raise
         except (OSError, BotoCoreError, ClientError, HTTPClientError, TimeoutError) as error:
+            _log.info("storage.refused", endpoint=self._endpoint, error=str(error))
             raise StorageAway(
-                f"The shared storage at {self._endpoint} cannot be used: {error}. What was saved "
-                "is safe."
+                f"The shared storage at {self._endpoint} cannot be used: {_why(error)}. What was "
+                "saved is safe."
             ) from error
 
 

@@ -31,6 +31,7 @@ IGNORE_INDEX = -100
 # Strangers write them; the longest that is known has a third of it.
 MAX_TEMPLATE_BYTES = 64 * 1024
 MAX_TOKENIZER_BYTES = 50 * 1024**2
+_MAX_SAID = 200  # characters of what a template says itself
 Message = Mapping[str, Any]
 Tools = Sequence[Mapping[str, Any]]  # OpenAI's: {"type": "function", "function": {"name", …}}
 # Stands in for a message's content to find where a template puts it; no text has it.
@@ -50,12 +51,21 @@ _HIDDEN = (
     "learn; choose another starting model."
 )
 
+_FAULTY = (
+    "The model's chat template has a fault, so no conversation can be written with it; choose "
+    "another copy."
+)
+_REFUSES = "The starting model's chat template refuses this conversation"
 _TOO_LONG = "The model's chat template ({file}) is unreasonably long; choose another copy."
 _TOO_LARGE = "The model's {file} is unreasonably large; choose another copy."
 
 
 class ChatError(ValueError):
     """A conversation that this model's template cannot take; the message is for a person."""
+
+
+class _Refused(TemplateError):
+    """What a template says itself of a conversation that it does not take."""
 
 
 class Segment(NamedTuple):
@@ -150,7 +160,7 @@ class ChatFormat:
         except OSError as error:
             raise ChatError(UNREADABLE) from error
         except TemplateError as error:
-            raise ChatError(f"The model's chat template cannot be used: {error}") from error
+            raise ChatError(_FAULTY) from error
 
     def render(
         self,
@@ -442,10 +452,11 @@ class ChatFormat:
                 add_generation_prompt=add_generation_prompt,
                 **self._special,
             )
+        except _Refused as error:
+            raise ChatError(f"{_REFUSES}; its makers say: “{error}”.") from error
         except (TemplateError, TypeError, ValueError, KeyError) as error:
-            raise ChatError(
-                f"The starting model's chat template refuses this conversation: {error}"
-            ) from error
+            # Jinja's and Python's own words are for programmers, and may quote what people wrote.
+            raise ChatError(f"{_REFUSES}; choose another starting model.") from error
 
     def _answer_span(
         self, messages: Sequence[Message], index: int, text: str, tools: Tools | None
@@ -762,7 +773,7 @@ def _environment() -> ImmutableSandboxedEnvironment:
     )
 
     def raise_exception(message: str) -> None:
-        raise TemplateError(message)
+        raise _Refused(" ".join(str(message).split()).rstrip(".")[:_MAX_SAID])
 
     def strftime_now(form: str) -> str:
         return _TODAY.strftime(form)

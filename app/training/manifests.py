@@ -133,7 +133,7 @@ def read_manifest(folder: Path) -> tuple[dict[str, dict[str, Any]], str]:
     except FileNotFoundError:
         raise ValueError(f"{folder} has no {NAME}; it was never finished.") from None
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise ValueError(f"{path} cannot be read: {error}") from None
+        raise ValueError(f"{path} cannot be read.") from error
     if not shapely:
         raise ValueError(f"{path} names files that cannot be right.")
     return files, hashlib.sha256(body).hexdigest()

@@ -50,8 +50,11 @@ def main() -> None:
             if chat.must_prepare(asked):
                 _allow(LOAD_SECONDS)
             _tell(id=asked["id"], **encode(chat, asked))
-        except (ChatError, ValueError, TypeError, KeyError) as error:
+        except ChatError as error:
             _tell(id=asked["id"], error=str(error).splitlines()[0])
+        except (ValueError, TypeError, KeyError) as error:
+            print(type(error).__name__, file=sys.stderr)  # its words may quote what people wrote
+            _tell(id=asked["id"], error="This model cannot read this conversation.")
         _allow(0)
 
 

@@ -30,7 +30,7 @@ from typing import Any
 from app.base_models import hub, weight_files
 from app.base_models.folders import ModelFolder, Outside
 from app.base_models.wanted_files import PICKLES
-from app.core import outbound
+from app.core import outbound, plain_errors
 from app.core.confined.within import TooSlow, is_panic, within
 from app.training import isolation, manifests
 from app.training.plan.machine import total_memory
@@ -87,7 +87,8 @@ def main() -> None:
     except MemoryError:
         _tell(error="This machine has too little memory to convert this model.", is_theirs=False)
     except OSError as error:
-        said = f"The model's files could not be read or written: {error}."
+        traceback.print_exc()
+        said = f"The model's files could not be read or written: {plain_errors.words(error)}."
         _tell(error=said, is_theirs=False)
     except Exception as error:
         # Whatever a library makes of what a stranger wrote; its trace is for the log alone.
@@ -440,7 +441,7 @@ def _check_weights(config: dict[str, Any], folder: Path) -> int:
                 for name in file.keys():  # noqa: SIM118 - not a mapping
                     shapes[name] = file.get_slice(name).get_shape()
         except SafetensorError as error:
-            raise Unusable(f"{path.name} is damaged: {error}.") from None
+            raise Unusable(f"{path.name} is damaged; get the original file.") from error
     model_config = AutoConfig.for_model(**config)
     with torch.device("meta"):
         model = AutoModelForCausalLM.from_config(model_config)

@@ -84,7 +84,8 @@ def read_json(path: Path) -> dict[str, Any]:
     except FileNotFoundError:
         raise Unusable(f"The model's folder has no {path.name}.") from None
     except (ValueError, RecursionError) as error:
-        raise Unusable(f"{path.name} is not valid JSON: {error}.") from None
+        line = f" (look at line {error.lineno})" if isinstance(error, json.JSONDecodeError) else ""
+        raise Unusable(f"{path.name} is not valid JSON{line}.") from None
     if not isinstance(content, dict):
         raise Unusable(f"{path.name} does not hold an object.")
     return content

@@ -6,7 +6,6 @@ is gone before the next begins, and what opens an export has not made it. Standa
 open is its licence to live.
 """
 
-import errno
 import json
 import logging
 import os
@@ -40,10 +39,8 @@ def main() -> None:
     except MemoryError:
         _tell(error="This machine has too little memory to make this; try a smaller form.")
     except OSError as error:
-        # NumPy says of a full disk how many bytes it wrote, and no more.
-        why = error.strerror or os.strerror(errno.ENOSPC)
         print(error, file=sys.stderr)
-        _tell(error=f"This could not be written: {why}.")
+        _tell(error="This could not be written: the disk is full, or cannot be written to.")
 
 
 def confine(request: Make | Prove | Pack) -> None:

@@ -10,11 +10,15 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Any, TypeVar
 
+import structlog
+
 from app.machines.devices import DeviceReading, Readings
 from app.training.plan.machine import this_cpu, total_memory
 from worker import identity
 from worker.gpu import nvml
 from worker.gpu.cpu_load import CpuLoad
+
+_log = structlog.get_logger()
 
 T = TypeVar("T")
 _NO_WAIT_MS = 1
@@ -25,6 +29,7 @@ class Gauges:
 
     def __init__(self) -> None:
         self._cpu_load = CpuLoad()
+        self._is_told = False  # that it does not answer
         self._nvml: Any = None  # the module, once the driver has answered
         self._handles: list[Any] = []
         self._names: dict[int | str | None, str] = {}  # by address and by UUID
@@ -39,11 +44,11 @@ class Gauges:
             return Readings(devices=[_cpu(self._cpu_load.read())])
         try:
             return Readings(devices=self._gpus())
-        except (
-            Exception
-        ) as error:  # NVML's own kinds, or no library: the worker trains all the same
-            self._nvml = None
-            return Readings(problem=f"The driver could not be asked: {error}")
+        except Exception as error:  # NVML's kinds, or no library: the worker trains all the same
+            if self._nvml is not None or not self._is_told:
+                _log.warning("gauges.unread", error=str(error))
+            self._nvml, self._is_told = None, True
+            return Readings(problem="The graphics card's driver does not answer.")
 
     def _gpus(self) -> list[DeviceReading]:
         if self._nvml is None:

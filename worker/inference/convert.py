@@ -8,7 +8,6 @@ and writes {"progress": {"doing": …}} lines and at last {"result": [one for ea
 What is written has no vocabulary, for nothing but ids goes in and out.
 """
 
-import errno
 import fcntl
 import json
 import logging
@@ -92,9 +91,9 @@ def main() -> None:
         said = "This machine has too little memory to prepare this model for answering."
         _tell(error=said, is_passing=True)
     except OSError as error:
-        # NumPy says of a full disk how many bytes it wrote, and no more.
-        why = error.strerror or os.strerror(errno.ENOSPC)
-        _tell(error=f"The model could not be prepared for answering: {why}.", is_passing=True)
+        print(error, file=sys.stderr)  # for the log
+        said = "The model could not be prepared for answering: its files cannot be read or written."
+        _tell(error=said, is_passing=True)
 
 
 def confine(request: ConvertRequest) -> None:

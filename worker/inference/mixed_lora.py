@@ -14,6 +14,7 @@ together, N adapters.
 import json
 import math
 import re
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -216,8 +217,8 @@ def _read(name: str, path: Path, linear: dict[str, nn.Linear]) -> dict[str, _Par
         tensors = load_file(path / "adapter_model.safetensors")
         kind = config["peft_type"]
     except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
-        reason = (str(error) or type(error).__name__).splitlines()[0]
-        raise EngineError(f"The files of the adapter {name} cannot be read: {reason}.") from None
+        print(f"The files of the adapter {name}: {error!r}", file=sys.stderr)  # for the log
+        raise EngineError(f"The files of the adapter {name} are damaged.") from None
     foreign = [key for key in _UNKNOWN if config.get(key)]
     if kind != "LORA" or foreign or config.get("bias", "none") != "none":
         what = foreign[0] if foreign else kind

@@ -5,6 +5,7 @@ Machines with AVX2 alone would compute bfloat16 by way of float32, slower and le
 Dimensions: T tokens of a row, R rows of scores, V vocabulary.
 """
 
+import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -184,12 +185,12 @@ def _verify(base: Path, manifest_sha256: str) -> None:
     try:
         if manifests.verify_manifest(base) == manifest_sha256:
             return
-        problem = "its manifest is not the one that was imported"
+        print("Its manifest is not the one that was imported.", file=sys.stderr)
     except (ValueError, OSError) as error:
-        problem = str(error)
+        print(error, file=sys.stderr)  # for the log alone: it names places on this machine
     raise EngineError(
-        f"The model's files have changed since they were imported ({problem}); ask your "
-        "administrator to import the model again."
+        "The model's files have changed since they were imported; ask your administrator to "
+        "import the model again."
     )
 
 
@@ -207,8 +208,11 @@ def _load(base: Path, device: torch.device) -> Any:
             use_safetensors=True,
         )
     except (OSError, ValueError, KeyError, SafetensorError) as error:
-        reason = (str(error) or type(error).__name__).splitlines()[0]
-        raise EngineError(f"The model cannot be loaded: {reason}.") from error
+        print(repr(error), file=sys.stderr)  # for the log
+        raise EngineError(
+            "The model cannot be loaded: its files are damaged, or of a kind that Etude does not "
+            "know. Ask your administrator to import the model again."
+        ) from error
     return model.eval().requires_grad_(False)
 
 

@@ -5,6 +5,7 @@ kept below the data directory's cache/, by a process that sees nothing else (pac
 folder may be deleted at any time.
 """
 
+import sys
 import threading
 from collections.abc import Callable
 from contextlib import suppress
@@ -42,8 +43,11 @@ def check_in_background(spec: TrainerSpec) -> Callable[[], None]:
                 != spec.base_model_manifest_sha256
             ):
                 problem.append("its manifest is not the one that was imported")
-        except (ValueError, OSError) as error:
-            problem.append(str(error))
+        except ValueError as error:
+            problem.append(str(error).rstrip("."))
+        except OSError as error:
+            print(error, file=sys.stderr)  # for the log
+            problem.append("a file cannot be read")
 
     thread = threading.Thread(target=check, daemon=True)
     thread.start()
@@ -226,7 +230,7 @@ def _read(folder: Path, options: dict[str, Any]) -> Any:
     ):
         if names:
             some = f"{min(names)} and {len(names) - 1} more" if len(names) > 1 else min(names)
-            raise ValueError(sentence.format(names=some))
+            raise failures.Misfit(sentence.format(names=some))
     return base
 
 

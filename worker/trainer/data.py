@@ -201,7 +201,7 @@ def _read(path: Path) -> list[_Read]:
         ]
     except (OSError, KeyError, ValueError, pa.ArrowException) as error:
         raise failures.dataset_invalid(
-            f"The job's examples cannot be read ({error}); start the job again."
+            "The job's examples cannot be read: their file is damaged. Start the job again."
         ) from error
 
 

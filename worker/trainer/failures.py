@@ -19,6 +19,10 @@ class Failure(Exception):
         self.exit_code = exit_code
 
 
+class Misfit(ValueError):
+    """What was given does not fit; the message is ours, for a person, to go on behind a colon."""
+
+
 class Stopped(Exception):
     """A person or a drain asked to stop; a checkpoint of this step is on disk."""
 
@@ -50,11 +54,10 @@ def _device_failed(message: str) -> Failure:
     return Failure("device_failed", message, events.EXIT_DEVICE)
 
 
-def checkpoint_unusable(step: int, error: Exception) -> Failure:
+def checkpoint_unusable(step: int) -> Failure:
     return Failure(
         "checkpoint_unusable",
-        f"The checkpoint of step {step} cannot be used ({error}); "
-        "the job resumes from the one before.",
+        f"The checkpoint of step {step} cannot be used; the job resumes from the one before.",
         events.EXIT_CHECKPOINT,
     )
 

@@ -277,7 +277,7 @@ def _usable(saved: Path, group: Group) -> Iterator[None]:
         group.wait()  # all have read
         if group.is_first:
             shutil.rmtree(saved)
-        raise failures.checkpoint_unusable(checkpoint.step_of(saved.name), error) from error
+        raise failures.checkpoint_unusable(checkpoint.step_of(saved.name)) from error
 
 
 def _checkpoint(job_dir: Path, spec: TrainerSpec, log: EventLog, group: Group) -> Path | None:
@@ -333,7 +333,10 @@ def _model_config(folder: Path) -> dict[str, Any]:
     try:
         config: dict[str, Any] = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise failures.model_rejected(f"The model's config.json cannot be read: {error}") from error
+        raise failures.model_rejected(
+            "The starting model's file “config.json” cannot be read; ask your administrator to "
+            "import the model again."
+        ) from error
     return config
 
 

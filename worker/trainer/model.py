@@ -179,8 +179,13 @@ def load(
     try:
         kernel = attention.ATTENTION if plan.packed else None
         base = base_model.load(folder, plan, config, device, kernel, packed)
-    except (OSError, ValueError, KeyError, SafetensorError) as error:
+    except failures.Misfit as error:
         raise failures.model_rejected(f"{name} cannot be loaded: {error}.") from error
+    except (OSError, ValueError, KeyError, SafetensorError) as error:
+        raise failures.model_rejected(
+            f"{name} cannot be loaded: its files are damaged, or of a kind that Etude does not "
+            "know. Choose another starting model, or ask your administrator to import it again."
+        ) from error
     return adapt(base, name, plan, config)
 
 
@@ -194,8 +199,10 @@ def adapt(base: Any, name: str, plan: Plan, config: TrainConfig) -> Model:
     torch.manual_seed(config.seed)
     try:
         peft = _put_adapter(base, config)
-    except ValueError as error:
+    except failures.Misfit as error:
         raise failures.model_rejected(f"{name} cannot be trained: {error}.") from error
+    except ValueError as error:
+        raise _untrainable(name) from error
     # PEFT notes the folder, which means nothing on another machine.
     peft.peft_config["default"].base_model_name_or_path = name
     for parameter in peft.parameters():
@@ -204,7 +211,7 @@ def adapt(base: Any, name: str, plan: Plan, config: TrainConfig) -> Model:
     try:
         adapter_rows = lora.fuse(peft, every_layer=plan.packed)
     except ValueError as error:
-        raise failures.model_rejected(f"{name} cannot be trained: {error}.") from error
+        raise _untrainable(name) from error
     patching.shorten(peft, base.get_input_embeddings().weight.dtype, feed_forward.candidates)
     if plan.checkpointing:
         enable_checkpointing(base)
@@ -231,6 +238,13 @@ def adapt(base: Any, name: str, plan: Plan, config: TrainConfig) -> Model:
         chunk_tokens=plan.loss_chunk_tokens,
         dpo_beta=config.dpo_beta,
         offloaded=plan.offloaded,
+    )
+
+
+def _untrainable(name: str) -> failures.Failure:
+    return failures.model_rejected(
+        f"{name} cannot be trained with these settings: its layers are of another kind than Etude "
+        "knows. Choose another starting model."
     )
 
 
@@ -298,7 +312,7 @@ def set_adapter(model: Model, tensors: dict[str, Tensor]) -> None:
         ValueError: they belong to another model.
     """
     if tensors.keys() != model.adapter.keys():
-        raise ValueError("the saved adapter does not belong to this model")
+        raise failures.Misfit("the saved adapter does not belong to this model")
     with torch.no_grad():
         for name, parameter in model.adapter.items():
             parameter.copy_(tensors[name])
@@ -335,7 +349,7 @@ def _targets(base: Any, wanted: Targets) -> str | list[str]:
     short = {name.rpartition(".")[2] for name in chosen}
     others = {name.rpartition(".")[2] for name in layers if name not in set(chosen)}
     if not chosen:
-        raise ValueError(f"it has no {wanted.replace('_', '-')} layers by themselves")
+        raise failures.Misfit(f"it has no {wanted.replace('_', '-')} layers by themselves")
     return sorted(chosen if short & others else short)
 
 

@@ -1,6 +1,7 @@
 """The adapter that a job starts from: verified, of the same base model and shape, put in place."""
 
 import json
+import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -37,20 +38,25 @@ def put(model: Model, spec: TrainerSpec) -> Model:
     try:
         _check_fit(folder, spec)
         _set_weights(model, load_file(folder / "adapter_model.safetensors"))
+    except failures.Misfit as error:
+        raise _refused(chosen, str(error)) from error
     except (ValueError, KeyError, TypeError, OSError, SafetensorError) as error:
-        raise failures.start_rejected(
-            f"The trained model “{chosen.name}” does not fit this job ({error}); start from "
-            "another one, "
-            "or from the starting model alone."
-        ) from error
+        raise _refused(chosen, "its files are damaged") from error
     return replace(model, start={n: p.detach().clone() for n, p in model.adapter.items()})
+
+
+def _refused(chosen: StartAdapter, why: str) -> failures.Failure:
+    return failures.start_rejected(
+        f"The trained model “{chosen.name}” does not fit this job ({why}); start from another one, "
+        "or from the starting model alone."
+    )
 
 
 def _set_weights(model: Model, tensors: dict[str, Tensor]) -> None:
     # Numbers that fit by being repeated would be taken without a word.
     odd = [n for n, p in model.adapter.items() if n in tensors and tensors[n].shape != p.shape]
     if odd:
-        raise ValueError(f"its weights {min(odd)} have another shape")
+        raise failures.Misfit(f"its weights {min(odd)} have another shape")
     models.set_adapter(model, tensors)
 
 
@@ -58,13 +64,16 @@ def _check_files(chosen: StartAdapter, folder: Path) -> None:
     try:
         digest = verify_manifest(folder)
         problem = "its manifest is another one" if digest != chosen.manifest_sha256 else ""
-    except (ValueError, OSError) as error:
+    except ValueError as error:
         problem = str(error).rstrip(".")
+    except OSError as error:
+        print(error, file=sys.stderr)  # for the log
+        problem = "a file cannot be read"
     if problem:
         raise failures.start_rejected(
             f"The files of the trained model “{chosen.name}”, from which this job starts, have "
-            "changed "
-            f"since it was made ({problem}); restore them from a backup, or start from another one."
+            f"changed since it was made ({problem}); restore them from a backup, or start from "
+            "another one."
         )
 
 
@@ -72,17 +81,17 @@ def _check_fit(folder: Path, spec: TrainerSpec) -> None:
     """Compare what the adapter says of itself with the job's settings.
 
     Raises:
-        ValueError, KeyError: they differ, or it does not say.
+        Misfit, KeyError: they differ, or it does not say.
     """
     said: dict[str, Any] = json.loads((folder / "adapter_config.json").read_text(encoding="utf-8"))
     for ours, theirs in _SAME.items():
         wanted = getattr(spec.config, ours)
         if said[theirs] != wanted:
             title = TrainConfig.model_fields[ours].title
-            raise ValueError(f"“{title}” is {said[theirs]} there and {wanted} here")
+            raise failures.Misfit(f"“{title}” is {said[theirs]} there and {wanted} here")
     base = read_extra(folder).get("base_model")
     if base is not None and base["sha256"] != spec.base_model_manifest_sha256:
-        raise ValueError(f"it was trained on other weights of {spec.base_model_name}")
+        raise failures.Misfit(f"it was trained on other weights of {spec.base_model_name}")
 
 
 # Of our settings those that PEFT writes down as they are; which layers have an adapter is seen by

@@ -711,7 +711,7 @@ def _seen(
             if is_pair(example.messages):
                 worse = chat.segments(worse_of(example.messages), example.tools)
         except ChatError as error:
-            problem = f"{model.label} cannot take this example: {error}"
+            problem = f"{model.label} cannot take this example. {error}"
     return Seen(example, position, total, segments, worse, problem)
 
 

@@ -357,7 +357,7 @@ def seen(model: BaseModel | None, example: Example, length: int) -> Seen:
         chat = ConfinedChat(base_models.folder(model), model.manifest_sha256)
         return _seen(chat, example, length)
     except ChatError as error:
-        return Seen([], 0, 0, "", None, f"{model.label} cannot take this example: {error}")
+        return Seen([], 0, 0, "", None, f"{model.label} cannot take this example. {error}")
 
 
 def _seen(chat: ConfinedChat, example: Example, length: int) -> Seen:

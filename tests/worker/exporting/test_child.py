@@ -19,7 +19,7 @@ from tests.worker.exporting import tiny_families
 from tests.worker.inference import tiny_models
 from worker.exporting.requests import Make, Pack, Sources
 
-FULL = "This could not be written: No space left on device."
+FULL = "This could not be written: the disk is full, or cannot be written to."
 # What is written into, and how much of it fits.
 STAGES = {
     "adapter": ("as_trained", 100_000),

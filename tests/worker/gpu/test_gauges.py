@@ -63,4 +63,4 @@ def test_gpus_say_what_they_know(tmp_path: Path) -> None:
 def test_a_driver_that_does_not_answer_is_a_sentence(tmp_path: Path) -> None:
     found = read(tmp_path)
     assert found.devices == []
-    assert found.problem.startswith("The driver could not be asked: ")
+    assert found.problem == "The graphics card's driver does not answer."

@@ -74,7 +74,7 @@ def test_a_worker_without_its_driver_is_seen_all_the_same(
         worker.end()
     assert row.hardware is None
     assert row.readings is not None
-    assert row.readings["problem"].startswith("The driver could not be asked")
+    assert row.readings["problem"].endswith("driver does not answer.")
 
 
 @pytest.fixture

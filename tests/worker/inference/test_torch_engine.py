@@ -388,7 +388,7 @@ def test_of_an_adapter_replaced_or_removed_nothing_is_left(
         ("adapter_config.json", {"peft_type": "IA3"}, "kind that is not known here"),
         ("adapter_config.json", {"modules_to_save": ["lm_head"]}, "kind that is not known here"),
         ("adapter_config.json", {"use_dora": True}, "missing or have another shape"),
-        ("adapter_model.safetensors", None, "cannot be read"),
+        ("adapter_model.safetensors", None, "are damaged"),
     ],
 )
 def test_an_adapter_that_does_not_fit_is_refused_in_words(

@@ -117,8 +117,8 @@ def torn(_folder: Path, model: Path) -> None:
             15,
             f"its weights {DOWN} have another shape",
         ),
-        (split, 15, "house/tiny cannot be loaded"),
-        (torn, 15, "house/tiny cannot be loaded"),
+        (split, 15, "house/tiny cannot be loaded: its files are damaged, or"),
+        (torn, 15, "house/tiny cannot be loaded: its files are damaged, or"),
     ],
     ids=["limit", "unknown", "masked", "answer", "lacking", "foreign", "shape", "shard", "torn"],
 )
