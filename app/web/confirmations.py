@@ -32,7 +32,7 @@ SENTENCES = {
     "/adapters/{adapter_id}/evaluate": "It is being asked the test questions.",
     "/adapters/{adapter_id}/exports": "It is being made; this page says when it is ready.",
     "/adapters/{adapter_id}/exports/{export_id}/cancel": "Cancelled.",
-    "/adapters/{adapter_id}/feedback": "Done.",
+    "/adapters/{adapter_id}/feedback": "A new version is made of the feedback.",
     "/adapters/{adapter_id}/lists": "Your sheet has arrived.",
     "/adapters/{adapter_id}/look-up": "Saved. It applies from the next question on.",
     "/adapters/{adapter_id}/rename": "Renamed.",
@@ -108,6 +108,13 @@ SENTENCES = {
     "/webhooks/{webhook_id}/remove": "The webhook is removed.",
     "/webhooks/{webhook_id}/test": "A test is on its way.",
 }
+# Where a form did something else than its sentence says; its route says so by `did`.
+OTHERWISE = {
+    ("/adapters/{adapter_id}/feedback", "left out"): "What you ticked is left out.",
+    ("/jobs/{job_id}/cancel", "stopping"): "The job is being stopped.",
+    ("/jobs/{job_id}/pause", "at once"): "The job is paused.",
+    ("/queue/jobs/{job_id}/cancel", "stopping"): "The job is being stopped.",
+}
 # What follows these says by itself what was done, or nothing was: a test holds both lists complete.
 SAY_IT_THEMSELVES = {
     "/account/tokens": "shows the new token",
@@ -148,16 +155,18 @@ SAY_IT_THEMSELVES = {
     "/webhooks": "shows the new secret",
     "/webhooks/{webhook_id}/secret": "shows the new secret",
 }
-_BY_KEY = {hashlib.sha256(path.encode()).hexdigest()[:12]: path for path in SENTENCES}
-_KEYS = {path: key for key, path in _BY_KEY.items()}
+_ALL = {(path, ""): said for path, said in SENTENCES.items()} | OTHERWISE
+_KEYS = {one: hashlib.sha256("".join(one).encode()).hexdigest()[:12] for one in _ALL}
+_BY_KEY = {key: _ALL[one] for one, key in _KEYS.items()}
 
 
 @dataclass
 class _Pending:
-    """What the page that is being made may say, and whether it did."""
+    """What the page that is being made may say, whether it did, and what the form did."""
 
     words: str
     is_said: bool = False
+    did: str = ""
 
 
 _pending: ContextVar[_Pending | None] = ContextVar("confirmation", default=None)
@@ -166,10 +175,16 @@ _pending: ContextVar[_Pending | None] = ContextVar("confirmation", default=None)
 def take() -> str:
     """Return what was just done, once; empty: nothing was."""
     pending = _pending.get()
-    if pending is None or pending.is_said:
+    if pending is None or pending.is_said or not pending.words:
         return ""
     pending.is_said = True
     return pending.words
+
+
+def did(what: str) -> None:
+    """Say that a form did what stands in OTHERWISE; empty: what its sentence says."""
+    if pending := _pending.get():
+        pending.did = what
 
 
 class Confirmations:
@@ -185,28 +200,28 @@ class Confirmations:
         request = Request(scope)
         # A piece that a script fetches is no page; the next page says it.
         is_page = scope["method"] == "GET" and "hx-request" not in request.headers
-        said = SENTENCES.get(_BY_KEY.get(cookie_of(request, _COOKIE), ""), "")
-        pending = _Pending(said) if is_page and said else None
+        said = _BY_KEY.get(cookie_of(request, _COOKIE), "")
+        pending = _Pending(said if is_page else "")
         _pending.set(pending)
 
         async def send_with_cookie(message: Message) -> None:
             if message["type"] == "http.response.start":
-                if pending is not None and pending.is_said:
+                if pending.is_said:
                     _set_cookie(message, "", 0)
-                elif key := _key_of(scope, message):
+                elif key := _key_of(scope, message, pending.did):
                     _set_cookie(message, key, _SECONDS)
             await send(message)
 
         await self.app(scope, receive, send_with_cookie)
 
 
-def _key_of(scope: Scope, message: Message) -> str:
+def _key_of(scope: Scope, message: Message, did: str) -> str:
     """Return the key of what a form did; empty: it did nothing, or that is not to be said."""
     if scope["method"] != "POST" or message["status"] != 303:
         return ""
     path = getattr(scope.get("route"), "path", "")
     to_sign_in = MutableHeaders(scope=message).get("location", "").startswith("/sign-in")
-    return "" if to_sign_in and path != "/sign-out" else _KEYS.get(path, "")
+    return "" if to_sign_in and path != "/sign-out" else _KEYS.get((path, did), "")
 
 
 def _set_cookie(message: Message, value: str, seconds: int) -> None:

@@ -9,6 +9,7 @@ from app.adapters import feedback, lessons
 from app.adapters import registry as adapters
 from app.core import wakeup
 from app.core.errors import AppError
+from app.web import confirmations
 from app.web.adapters.feedback_page import feedback_page, numbers
 from app.web.dependencies import CurrentUser, Db
 from app.web.forms import FeedbackForm
@@ -33,6 +34,7 @@ def use(
     chosen = numbers(form.chosen)
     if form.action == "leave_out":
         feedback.leave_out(db, user, adapter, sorted(chosen))
+        confirmations.did("left out")
         db.commit()
         return RedirectResponse(f"/adapters/{adapter.id}/feedback", status_code=303)
     try:

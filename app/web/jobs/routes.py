@@ -9,11 +9,11 @@ from fastapi.responses import PlainTextResponse, RedirectResponse, StreamingResp
 from app.core import db as database
 from app.core import wakeup
 from app.core.errors import AppError
-from app.core.models import Job
+from app.core.models import Job, JobStatus
 from app.jobs import bin as job_bin
 from app.jobs import metrics, requests, tensorboard
 from app.training import failpoints
-from app.web import stepper
+from app.web import confirmations, stepper
 from app.web.dependencies import CurrentUser, Db
 from app.web.jobs.page import job_page, list_page
 from app.web.render import page
@@ -72,7 +72,9 @@ def cancel(
     db: Db, user: CurrentUser, job_id: int, why: Annotated[str, Form()] = ""
 ) -> RedirectResponse:
     """Stop a job for good; its owner is told by whom, and why."""
-    requests.cancel(db, user, requests.get(db, user, job_id), why)
+    job = requests.get(db, user, job_id)
+    requests.cancel(db, user, job, why)
+    confirmations.did("" if job.status.is_final else "stopping")
     failpoints.commit(db, "web.cancel")
     return _to(job_id)
 
@@ -80,7 +82,9 @@ def cancel(
 @router.post("/{job_id}/pause")
 def pause(db: Db, user: CurrentUser, job_id: int) -> RedirectResponse:
     """Let a job wait and free its machine."""
-    requests.pause(db, user, requests.get(db, user, job_id))
+    job = requests.get(db, user, job_id)
+    requests.pause(db, user, job)
+    confirmations.did("at once" if job.status is JobStatus.QUEUED else "")
     db.commit()
     return _to(job_id)
 

@@ -12,6 +12,7 @@ from app.core.errors import AppError, NotFound
 from app.core.models import Job, User
 from app.jobs import limits, ordering, requests
 from app.machines import devices
+from app.web import confirmations
 from app.web.dependencies import CurrentUser, Db
 from app.web.forms import DeviceForm, LimitsForm
 from app.web.queue import limits_page
@@ -38,7 +39,9 @@ def show(db: Db, user: CurrentUser) -> Response:
 @router.post("/jobs/{job_id}/cancel")
 def cancel(db: Db, user: CurrentUser, job_id: int, why: Annotated[str, Form()] = "") -> Response:
     """Stop a job for good; its owner is told by whom, and why."""
-    requests.cancel(db, user, requests.get_any(db, user, job_id), why)
+    job = requests.get_any(db, user, job_id)
+    requests.cancel(db, user, job, why)
+    confirmations.did("" if job.status.is_final else "stopping")
     return _done(db)
 
 

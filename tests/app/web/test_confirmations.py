@@ -1,10 +1,13 @@
 """After everything that a person does a page says so, once, without JavaScript."""
 
 import re
+from datetime import UTC, datetime, timedelta
 
+import pytest
 from sqlalchemy.orm import Session
 from starlette.testclient import TestClient
 
+from app.core.models import JobStatus, Role
 from app.main import PAGE_ROUTERS
 from app.web import confirmations
 from tests.app.web.pages import sign_in
@@ -25,7 +28,8 @@ def test_each_form_has_its_word_or_a_reason_to_have_none() -> None:
     sentences, themselves = confirmations.SENTENCES, confirmations.SAY_IT_THEMSELVES
     assert forms == set(sentences) | set(themselves)
     assert not set(sentences) & set(themselves)
-    for sentence in sentences.values():
+    assert {path for path, _ in confirmations.OTHERWISE} <= set(sentences)
+    for sentence in [*sentences.values(), *confirmations.OTHERWISE.values()]:
         assert sentence[0].isupper()
         assert sentence.endswith(".")
 
@@ -47,6 +51,36 @@ def test_what_was_done_is_said_once(client: TestClient, db: Session, broker: str
     assert said(client.get(f"/datasets/{version.dataset_id}").text) == ["The search starts soon."]
     wrong = client.post(f"/datasets/{version.dataset_id}/rename", data={"name": " "})
     assert said(wrong.text) == []
+
+
+@pytest.mark.parametrize("where", ["/jobs", "/queue/jobs"])
+@pytest.mark.parametrize(
+    ("status", "form", "words"),
+    [
+        (JobStatus.RUNNING, "cancel", "The job is being stopped."),
+        (JobStatus.QUEUED, "cancel", "The job is cancelled."),
+        (JobStatus.RUNNING, "pause", "The job is paused as soon as it has saved its place."),
+        (JobStatus.QUEUED, "pause", "The job is paused."),
+    ],
+)
+def test_a_job_that_only_begins_to_stop_is_not_said_to_have_stopped(
+    client: TestClient,
+    db: Session,
+    broker: str,
+    where: str,
+    status: JobStatus,
+    form: str,
+    words: str,
+) -> None:
+    user = make_user(db, role=Role.ADMIN)
+    lease = {"worker_id": "gpu-0", "lease_until": datetime.now(UTC) + timedelta(hours=1)}
+    held = lease if status is JobStatus.RUNNING else {}
+    job = make_job(db, user=user, status=status, **held)
+    sign_in(client, db, user)
+    page = client.post(f"{where}/{job.id}/{form}").text
+    assert said(page) == [
+        words if form == "cancel" or where == "/jobs" else "The queue is changed."
+    ]
 
 
 def test_whoever_did_nothing_is_told_nothing(client: TestClient, db: Session, broker: str) -> None:
