@@ -1,6 +1,7 @@
-"""The queue as a picture: which machine trains whose job when, from now until tomorrow morning.
+"""The queue as a picture: which machine trains whose job when, from now until the next morning.
 
-A job stands in the middle of the times that are foreseen for it. Who may not read a job's name on
+The picture ends sooner where nothing is foreseen for so long: a job of minutes is to be seen. A job
+stands in the middle of the times that are foreseen for it. Who may not read a job's name on
 the page does not read it here: their picture shows that a machine is taken, and how long.
 """
 
@@ -12,15 +13,21 @@ from app.core.models import Worker
 from app.jobs.forecast import Times
 from app.jobs.queue_view import Outlook
 
-# Until the first morning that is so far away.
-_MORNING_HOUR, _AT_LEAST = 8, timedelta(hours=10)
+# Until the first morning that is so far away; where less is foreseen, until a little behind that.
+_MORNING_HOUR, _AT_LEAST = 8, timedelta(hours=6)
+_SHORTEST, _ROOM_BEHIND = timedelta(hours=1), 1.25
+# What is said of the picture's time.
+_EVENING_HOUR, _DAY_HOUR = 18, 6
 # More machines, and more bars in a row, are more than anybody looks at; the list has all jobs.
 MOST_LANES, MOST_BARS, _MOST_BARS_IN_ALL = 16, 40, 120
 _MOST_TICKS = 7
-_STEPS = (1, 2, 3, 4, 6, 12)
-# Percent of the width: a shorter job is still to be seen. On a phone, too, no hour's label lies on
-# the word "now" or is cut at the right edge.
-_LEAST_WIDTH, _FIRST_LABEL, _LAST_LABEL = 0.6, 15.0, 94.0
+_STEPS = (30, 60, 120, 180, 240, 360, 720)  # minutes
+# Percent of the width: a shorter job is still to be seen, what trains now on a phone, too.
+_LEAST_WIDTH, _LEAST_NOW = 1.0, 4.0
+# On a phone no hour's label lies on the word "now" or is cut at the right edge.
+_FIRST_LABEL, _LAST_LABEL = 15.0, 94.0
+# Pixels of a phone's picture, of a letter, and beside a name: where it has no room in its bar.
+_PHONE, _LETTER, _EDGES = 300, 7.5, 18
 OTHERS, EVALUATION = "Another department", "An evaluation"
 
 
@@ -54,6 +61,7 @@ class Lane:
     name: str
     worker_id: str
     bars: list[Bar]
+    now: str  # the name of what trains, where its bar has no room for it
 
 
 @dataclass(frozen=True)
@@ -71,7 +79,7 @@ class Timeline:
 
     lanes: list[Lane]
     ticks: list[Tick]
-    until: str
+    when: str  # e.g. "Tonight, until Thu 08:00"
     num_more: int  # machines that are not drawn
 
 
@@ -92,7 +100,7 @@ def draw(outlook: Outlook, named: dict[int, Named]) -> Timeline | None:
         outlook: The queue as it stands.
         named: The jobs that the person may know, by their ids.
     """
-    window = _Window(outlook.now, _morning(outlook.now))
+    window = _Window(outlook.now, _last(outlook, _morning(outlook.now)))
     bars = _bars(outlook, named, window)
     if not bars:
         return None
@@ -105,11 +113,48 @@ def draw(outlook: Outlook, named: dict[int, Named]) -> Timeline | None:
     ]
     drawn = shown[:MOST_LANES]
     most = min(MOST_BARS, _MOST_BARS_IN_ALL // max(1, len(drawn)))
-    lanes = [
-        Lane(_name(worker), worker.id, _apart(bars.get(worker.id, []), most)) for worker in drawn
-    ]
-    until = f"{site_time.local(window.ends):%a %H:%M}"
-    return Timeline(lanes, _ticks(window), until, len(shown) - len(drawn))
+    lanes = []
+    for worker in drawn:
+        placed = _apart(bars.get(worker.id, []), most)
+        lanes.append(Lane(_name(worker), worker.id, placed, _beside(placed)))
+    return Timeline(lanes, _ticks(window), _when(window), len(shown) - len(drawn))
+
+
+def _last(outlook: Outlook, morning: datetime) -> datetime:
+    """Return when the picture ends: a full hour behind all that is foreseen, or the morning."""
+    last = outlook.now
+    for job_id in outlook.at_work:
+        times = outlook.times.get(job_id)
+        last = max(last, _middle(times.ends) if times and times.ends else morning)
+    for one in outlook.evaluating:
+        last = max(last, outlook.now + timedelta(seconds=one.left.usual if one.left else 0.0))
+    for job_id, _ in outlook.waiting:
+        times = outlook.times.get(job_id)
+        if times and times.worker_id and _middle(times.starts) < morning:
+            last = max(last, _middle(times.ends) if times.ends else morning)
+    wanted = outlook.now + max(_SHORTEST, (last - outlook.now) * _ROOM_BEHIND)
+    local = site_time.local(wanted)
+    over = timedelta(minutes=local.minute, seconds=local.second, microseconds=local.microsecond)
+    return min(morning, wanted + (timedelta(hours=1) - over if over else timedelta()))
+
+
+def _when(window: _Window) -> str:
+    begins, ends = site_time.local(window.begins), site_time.local(window.ends)
+    is_same_day = begins.date() == ends.date()
+    is_night = not _DAY_HOUR <= begins.hour < _EVENING_HOUR
+    if is_night and window.ends <= _morning(window.begins, timedelta()):
+        day = "Tonight"
+    else:
+        day = "Today" if is_same_day else "Today and tonight"
+    return f"{day}, until {ends:%H:%M}" if is_same_day else f"{day}, until {ends:%a %H:%M}"
+
+
+def _beside(bars: list[Bar]) -> str:
+    """Name what trains now, where a phone has no room for that in its bar."""
+    if not bars or bars[0].left > 0 or bars[0].words in (OTHERS, EVALUATION):
+        return ""
+    needed = _LETTER * len(bars[0].words) + _EDGES
+    return bars[0].words if _PHONE * bars[0].width / 100 < needed else ""
 
 
 def _bars(outlook: Outlook, named: dict[int, Named], window: _Window) -> dict[str, list[Bar]]:
@@ -122,7 +167,7 @@ def _bars(outlook: Outlook, named: dict[int, Named], window: _Window) -> dict[st
     for one in outlook.evaluating:
         seconds = one.left.usual if one.left else 0.0
         ends = outlook.now + timedelta(seconds=seconds)
-        bar = Bar(0.0, _width(window, outlook.now, ends), "others", EVALUATION, "", "", "")
+        bar = Bar(0.0, _width(window, outlook.now, ends, "now"), "others", EVALUATION, "", "", "")
         found.setdefault(one.worker_id, []).append(bar)
     for job_id, _ in outlook.waiting:
         times = outlook.times.get(job_id)
@@ -137,14 +182,15 @@ def _bars(outlook: Outlook, named: dict[int, Named], window: _Window) -> dict[st
 
 
 def _bar(window: _Window, starts: datetime, ends: datetime, kind: str, known: Named | None) -> Bar:
-    left, width = window.percent(starts), _width(window, starts, ends)
+    left, width = window.percent(starts), _width(window, starts, ends, kind)
     if known is None:
         return Bar(left, width, "others", OTHERS, "", "", "")
     return Bar(left, width, kind, known.name, known.person, known.starts, known.ends)
 
 
-def _width(window: _Window, starts: datetime, ends: datetime) -> float:
-    return max(_LEAST_WIDTH, window.percent(ends) - window.percent(starts))
+def _width(window: _Window, starts: datetime, ends: datetime, kind: str) -> float:
+    least = _LEAST_NOW if kind == "now" else _LEAST_WIDTH
+    return max(least, window.percent(ends) - window.percent(starts))
 
 
 def _end(times: Times, window: _Window) -> datetime:
@@ -179,10 +225,10 @@ def _name(worker: Worker) -> str:
 # --- hours ---------------------------------------------------------------------------------
 
 
-def _morning(now: datetime) -> datetime:
+def _morning(now: datetime, at_least: timedelta = _AT_LEAST) -> datetime:
     local = site_time.local(now)
     morning = local.replace(hour=_MORNING_HOUR, minute=0, second=0, microsecond=0)
-    while morning.astimezone(UTC) - now < _AT_LEAST:
+    while morning.astimezone(UTC) - now < at_least:
         morning += timedelta(
             days=1
         )  # on the wall's clock: the hour stays, also where clocks change
@@ -190,16 +236,16 @@ def _morning(now: datetime) -> datetime:
 
 
 def _ticks(window: _Window) -> list[Tick]:
-    hours = (window.ends - window.begins) / timedelta(hours=1)
-    step = next(each for each in _STEPS if hours / each <= _MOST_TICKS)
+    minutes = (window.ends - window.begins) / timedelta(minutes=1)
+    step = next(each for each in _STEPS if minutes / each <= _MOST_TICKS)
     # Full hours of the site's clock: they are not full ones of UTC in India.
     first = site_time.local(window.begins).replace(minute=0, second=0, microsecond=0)
     at = first.astimezone(UTC)
     ticks = []
-    while (at := at + timedelta(hours=1)) < window.ends:
+    while (at := at + timedelta(minutes=30)) < window.ends:
         local, left = site_time.local(at), window.percent(at)
-        if local.minute == 0 and local.hour % step == 0 and left < _LAST_LABEL:
-            is_midnight = local.hour == 0
+        if (60 * local.hour + local.minute) % step == 0 and left < _LAST_LABEL:
+            is_midnight = local.hour == local.minute == 0
             ticks.append(
                 Tick(left, f"{local:%a}" if is_midnight else f"{local:%H:%M}", is_midnight)
             )

@@ -132,10 +132,47 @@ def test_the_picture_ends_on_a_morning_and_its_hours_have_room(
     now = NOON.replace(hour=hour, minute=17)
     ends = timeline._morning(now)
     assert site_time.local(ends).strftime("%H:%M") == "08:00"
-    assert timedelta(hours=10) <= ends - now < timedelta(hours=34)
+    assert timedelta(hours=6) <= ends - now < timedelta(hours=30)
     ticks = timeline._ticks(timeline._Window(now, ends))
     assert 1 <= len(ticks) <= 7
     lefts = [tick.left for tick in ticks]
     assert lefts == sorted(lefts)
     assert all(after - before > 8 for before, after in itertools.pairwise(lefts))
     settings.get.cache_clear()
+
+
+@pytest.mark.parametrize(
+    ("hour", "hours", "words"),
+    [
+        (9, 23, "Today and tonight, until Wed 08:00"),
+        (9, 3, "Today, until 12:00"),
+        (22, 10, "Tonight, until Wed 08:00"),
+        (1, 7, "Tonight, until 08:00"),
+        (1, 9, "Today, until 10:00"),
+        (3, 29, "Today and tonight, until Wed 08:00"),
+        (17, 9, "Today and tonight, until Wed 02:00"),
+    ],
+)
+def test_the_time_is_called_what_it_is(hour: int, hours: int, words: str) -> None:
+    now = NOON.replace(hour=hour)
+    assert timeline._when(timeline._Window(now, now + timedelta(hours=hours))) == words
+
+
+def test_a_job_of_minutes_is_seen_with_its_name_on_a_phone(client: TestClient, db: Session) -> None:
+    """In a picture of a day and a night it would be two pixels wide."""
+    admin = make_user(db, role=Role.ADMIN)
+    make_worker(db, "gpu-0@here", last_seen=datetime.now(UTC))
+    job = make_job(db, user=admin, name="Rules for the ward", plan=PLAN)
+    make_training(db, job, "gpu-0@here")
+    db.execute(update(Job).values(step=95))
+    db.commit()
+    sign_in(client, db, admin)
+    shown = picture_of(client.get("/queue").text)
+    (width,) = re.findall(r'<svg x="0\.0%" y="\d+" width="([\d.]+)%"', shown)
+    assert float(width) >= 4
+    assert ">Now: Rules for the ward</text>" in shown
+    outlook = queue_view.with_what_is_not_kept(db)
+    drawn = timeline.draw(outlook, {})
+    assert drawn is not None
+    ends = timeline._last(outlook, timeline._morning(outlook.now))
+    assert ends - outlook.now <= timedelta(hours=2), "nothing is foreseen for longer"
