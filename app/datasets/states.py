@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Literal, NamedTuple
 
-from sqlalchemy import ColumnElement, and_, literal, or_, select
+from sqlalchemy import ColumnElement, and_, false, func, literal, not_, or_, select
 from sqlalchemy.orm import Session
 
 from app.core import settings
@@ -21,6 +21,7 @@ from app.core.models import (
     ReviewStatus,
     VersionStatus,
 )
+from app.core.sentences import counted
 from app.core.status_words import Dot, StatusWord
 
 InV1 = Literal["uploaded", "processed", "error"]
@@ -32,6 +33,7 @@ class State(StrEnum):
     UPLOADED = "uploaded"
     READING = "reading"
     COLUMNS = "columns"  # a person says what they are
+    TOO_FEW = "too_few"  # rows: whatever the columns are, no examples will be made of it
     CONFIRMED = "confirmed"
     BUILDING = "building"
     FAILED = "failed"
@@ -50,6 +52,11 @@ class Step(NamedTuple):
 
     words: str
     below: str = ""
+    elsewhere: str = ""  # or to a page that is not the version's
+
+    def at(self, version_id: int) -> str:
+        """Return the address of the page where it is done."""
+        return self.elsewhere or f"/versions/{version_id}{self.below}"
 
 
 @dataclass(frozen=True)
@@ -130,6 +137,7 @@ WORDS = {
     State.UPLOADED: StatusWord("Waiting to be read", "wait"),
     State.READING: StatusWord("Reading", "live"),
     State.COLUMNS: StatusWord("Check the columns", "warn"),
+    State.TOO_FEW: StatusWord("Too few rows", "bad"),
     State.CONFIRMED: StatusWord("Waiting to make examples", "wait"),
     State.BUILDING: StatusWord("Making examples", "live"),
     State.FAILED: StatusWord("Failed", "bad"),
@@ -144,6 +152,7 @@ WORDS = {
 }
 STEPS = {
     State.COLUMNS: Step("Check the columns"),
+    State.TOO_FEW: Step("Upload another file", elsewhere="/datasets/new"),
     State.FAILED: Step("See what is wrong"),
     State.UNDECIDED: Step("Review personal details", "/privacy"),
     State.SEARCH_FAILED: Step("Search again", "/privacy"),
@@ -169,12 +178,13 @@ GROUPS: dict[str, tuple[str, Set[State]]] = {
 }
 # Where only a site's gate stands between the rows and a job.
 _HELD = frozenset({State.UNDECIDED, State.SEARCH_FAILED, State.NOT_SEARCHED})
-_UNUSABLE = frozenset({State.COLUMNS, State.FAILED, State.DELETED})
+_UNUSABLE = frozenset({State.COLUMNS, State.TOO_FEW, State.FAILED, State.DELETED})
 
 _WHY_NOT = {
     State.UPLOADED: "“{name}” is not read yet.",
     State.READING: "“{name}” is still being read.",
     State.COLUMNS: "The columns of “{name}” are not confirmed yet; do that first.",
+    State.TOO_FEW: "“{name}” has too few rows. Add rows to the file and upload it again.",
     State.CONFIRMED: "The rows of “{name}” are not made into examples yet.",
     State.BUILDING: "The rows of “{name}” are still being made into examples.",
     State.FAILED: "The data “{name}” cannot be used.",
@@ -233,6 +243,8 @@ def standing(version: DatasetVersion, review: PrivacyReview | None) -> Standing:
     if state is State.FAILED and version.reason:
         why_not = f"{why_not.rstrip('.')}: {version.reason}"
         details = version.reason
+    elif state is State.TOO_FEW:
+        details = too_few(version)
     elif state is State.SEARCH_FAILED and review is not None:
         details = review.reason
     return Standing(
@@ -249,9 +261,35 @@ def standing(version: DatasetVersion, review: PrivacyReview | None) -> Standing:
 def _state(version: DatasetVersion, review: PrivacyReview | None) -> State:
     if version.dataset.deleted_at is not None:
         return State.DELETED
+    if version.status is VersionStatus.MAPPING and too_few(version):
+        return State.TOO_FEW
     if version.status is not VersionStatus.READY:
         return _BEFORE[version.status]
     return _at_the_gate(review.status if review is not None else None)
+
+
+def too_few(version: DatasetVersion) -> str:
+    """Say that a file has too few rows for training, before anybody chooses its columns."""
+    found, wanted = version.inspection, settings.get().min_examples
+    # A text can be cut into more pieces.
+    if found is None or found.get("way") or found["num_rows"] >= wanted:
+        return ""
+    return counted(
+        found["num_rows"],
+        "This has only 1 row, and training needs at least {wanted}. Add rows to the file and "
+        "upload it again.",
+        "This has only {n} rows, and training needs at least {wanted}. Add rows to the file and "
+        "upload it again.",
+        wanted=wanted,
+    )
+
+
+def _has_too_few() -> ColumnElement[bool]:
+    """Say the same in a query, of what has been read."""
+    found = DatasetVersion.inspection
+    num_rows = func.coalesce(found["num_rows"].as_integer(), settings.get().min_examples)
+    is_table = func.coalesce(found["way"].as_string(), "") == ""
+    return and_(is_table, num_rows < settings.get().min_examples)
 
 
 def _at_the_gate(status: ReviewStatus | None) -> State:
@@ -265,11 +303,20 @@ def where(wanted: Set[State]) -> ColumnElement[bool]:
 
     Their reviews are joined to them, and a version without one stays (an outer join).
     """
-    before = [status for status, state in _BEFORE.items() if state in wanted]
+    before = [
+        status
+        for status, state in _BEFORE.items()
+        if state in wanted and state is not State.COLUMNS
+    ]
+    read = [
+        is_so if state in wanted else false()
+        for state, is_so in ((State.COLUMNS, not_(_has_too_few())), (State.TOO_FEW, _has_too_few()))
+    ]
     held = [status for status in ReviewStatus if _at_the_gate(status) in wanted]
     unsearched = and_(PrivacyReview.version_id.is_(None), literal(_at_the_gate(None) in wanted))
     return or_(
         DatasetVersion.status.in_(before),
+        and_(DatasetVersion.status == VersionStatus.MAPPING, or_(*read)),
         and_(
             DatasetVersion.status == VersionStatus.READY,
             or_(PrivacyReview.status.in_(held), unsearched),
@@ -295,7 +342,7 @@ def _is_required() -> bool:
 
 
 def _in_v1(state: State) -> InV1:
-    if state in (State.FAILED, State.SEARCH_FAILED, State.DELETED):
+    if state in (State.TOO_FEW, State.FAILED, State.SEARCH_FAILED, State.DELETED):
         return "error"
     # What waits at the gate is read; `x_privacy` says for what it waits.
     return "uploaded" if state in _DETAILS else "processed"

@@ -4,8 +4,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import ColumnElement, and_, func, or_, select
-from sqlalchemy.orm import Session
+from sqlalchemy import ColumnElement, ScalarSelect, and_, func, or_, select
+from sqlalchemy.orm import InstrumentedAttribute, Session, aliased
 
 from app.core import bins
 from app.core.db import read_once
@@ -120,6 +120,19 @@ def of_adapter(db: Session, adapter_id: int) -> Evaluation | None:
         .order_by(is_done.desc(), Evaluation.id.desc())
         .limit(1)
     ).first()
+
+
+def judged_by(adapter_id: InstrumentedAttribute[int]) -> ScalarSelect[int]:
+    """Select the same of adapters that have weights, beside each of them in a query."""
+    each = aliased(Evaluation)  # the query around it may be about evaluations itself
+    is_done = each.status == EvaluationStatus.DONE
+    return (
+        select(each.id)
+        .where(each.adapter_id == adapter_id)
+        .order_by(is_done.desc(), each.id.desc())
+        .limit(1)
+        .scalar_subquery()
+    )
 
 
 def of_adapters(db: Session, adapter_ids: Sequence[int]) -> dict[int, Evaluation]:

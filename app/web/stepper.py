@@ -18,7 +18,6 @@ from app.core.models import (
     CheckStatus,
     DatasetVersion,
     Evaluation,
-    EvaluationStatus,
     Job,
     PrivacyReview,
     ReviewStatus,
@@ -27,13 +26,25 @@ from app.core.sentences import counted
 from app.datasets import states
 from app.datasets.doctor import checks
 from app.datasets.privacy import reviews
-from app.evaluation import reading, verdict
+from app.evaluation import reading
+from app.evaluation import states as result_states
+from app.evaluation.states import Result
 from app.jobs import requests
 from app.jobs import states as job_states
 
 Name = Literal["Data", "Check", "Personal details", "Train", "Result", "Use"]
 # done: nothing is left to do in it. next: a person or a machine is at it. wrong: it is held up.
 State = Literal["done", "next", "wrong", "later"]
+
+_RESULTS: dict[result_states.State, State] = {
+    result_states.State.NONE: "next",
+    result_states.State.COUNTING: "next",
+    result_states.State.FAILED: "wrong",
+    result_states.State.CANCELLED: "wrong",
+    result_states.State.TO_CHECK: "next",
+    result_states.State.NOT_FOR_USE: "wrong",
+    result_states.State.COUNTED: "done",
+}
 
 
 @dataclass(frozen=True)
@@ -107,13 +118,15 @@ def _stepper(
 ) -> Stepper:
     review, before = reviews.around(db, version.id)
     standing = states.beside([version], {version.id: review} if review else {})[version.id]
+    evaluation = reading.of_adapter(db, adapter.id) if adapter else None
+    result = result_states.of(evaluation, reading.arm_of(adapter) if adapter else None)
     makers: list[Callable[[], Step]] = [
         lambda: _data(version, standing),
         lambda: _check(db, version, standing),
         lambda: _details(version, standing, review, before),
         lambda: _train(version, standing, job),
-        lambda: _result(db, adapter),
-        lambda: _use(adapter),
+        lambda: _result(adapter, evaluation, result),
+        lambda: _use(adapter, result),
     ]
     return Stepper([make() for make in makers], here)
 
@@ -121,12 +134,14 @@ def _stepper(
 def _data(version: DatasetVersion, standing: states.Standing) -> Step:
     address = f"/versions/{version.id}"
     name = f"{version.dataset.name}, version {version.number}"
-    if standing.state in (states.State.FAILED, states.State.DELETED):
+    if standing.state in (states.State.TOO_FEW, states.State.FAILED, states.State.DELETED):
         return Step("Data", "wrong", standing.word.lower(), address)
     if standing.has_rows:
         return Step("Data", "done", name, address)
-    # One word for all that a worker does to it: the page goes on without this line.
-    note = "being read" if standing.is_busy else standing.word.lower()
+    # A word for each of the two things that a worker does: the page goes on without this line.
+    is_built = standing.state in (states.State.CONFIRMED, states.State.BUILDING)
+    note = "being made into examples" if is_built else standing.word.lower()
+    note = "being read" if standing.is_busy and not is_built else note
     return Step("Data", "next", note, address)
 
 
@@ -199,21 +214,14 @@ def _train(version: DatasetVersion, standing: states.Standing, job: Job | None) 
     return Step("Train", state, stands.word.lower(), address)
 
 
-def _result(db: Session, adapter: Adapter | None) -> Step:
+def _result(adapter: Adapter | None, evaluation: Evaluation | None, result: Result) -> Step:
     if adapter is None or adapter.binned_at is not None:
         return Step("Result", "later")
-    evaluation = reading.of_adapter(db, adapter.id)
-    if evaluation is None:
-        return Step("Result", "next", "not counted yet", f"/adapters/{adapter.id}")
-    address = f"/evaluations/{evaluation.id}"
-    if evaluation.status is not EvaluationStatus.DONE:
-        is_going = evaluation.status in (EvaluationStatus.WAITING, EvaluationStatus.EVALUATING)
-        note = "being counted" if is_going else "not counted"
-        return Step("Result", "next" if is_going else "wrong", note, address)
-    return Step("Result", "done", verdict.num_right(evaluation) or "counted", address)
+    address = f"/evaluations/{evaluation.id}" if evaluation else f"/adapters/{adapter.id}"
+    return Step("Result", _RESULTS[result.state], result.note, address)
 
 
-def _use(adapter: Adapter | None) -> Step:
+def _use(adapter: Adapter | None, result: Result) -> Step:
     if adapter is None:
         return Step("Use", "later")
     address = f"/adapters/{adapter.id}"
@@ -222,6 +230,11 @@ def _use(adapter: Adapter | None) -> Step:
         return Step("Use", "wrong", stands.word.lower(), "/bin")
     if "ask" not in stands.may:
         return Step("Use", "wrong", stands.word.lower(), address)
-    if stands.state is adapter_states.State.RELEASED:
+    is_released = stands.state is adapter_states.State.RELEASED
+    if not result.may_use:
+        # Whoever decided it gave a reason, and the result stays what it is.
+        note = "released, though not ready" if is_released else "not ready to be used"
+        return Step("Use", "wrong" if is_released else "later", note, address)
+    if is_released:
         return Step("Use", "done", "released to colleagues", address)
     return Step("Use", "next", "ask, share, take along", address)

@@ -13,7 +13,6 @@ from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from app.base_models import registry as base_models
-from app.core import settings
 from app.core.confined.chat import ConfinedChat
 from app.core.errors import AppError, Invalid, Problems
 from app.core.models import (
@@ -25,7 +24,6 @@ from app.core.models import (
     Split,
     VersionStatus,
 )
-from app.core.sentences import counted
 from app.datasets import changes, examples, fits, lengths, parts, states, versions
 from app.datasets import mapping as mappings
 from app.datasets.conversations import assemble
@@ -528,7 +526,7 @@ def columns_page(
         conversations=conversations,
         problem=problem,
         joined=[] if problem else _joined(form),
-        too_few=_too_few(inspection),
+        too_few=states.too_few(version),
         speakers=SPEAKERS,
         encodings=encodings.CHOICES,
         delimiters=DELIMITERS,
@@ -545,21 +543,6 @@ def _joined(form: MappingForm) -> list[str]:
         for role in (ColumnRole.QUESTION, ColumnRole.ANSWER, ColumnRole.SYSTEM)
         if counts[role.value] > 1
     ]
-
-
-def _too_few(inspection: Inspection) -> str:
-    """Say that a file has too few rows for training, before anybody chooses its columns."""
-    wanted = settings.get().min_examples
-    if inspection.way or inspection.num_rows >= wanted:  # a text can be cut into more pieces
-        return ""
-    return counted(
-        inspection.num_rows,
-        "This has only 1 row, and training needs at least {wanted}. Add rows to the file and "
-        "upload it again.",
-        "This has only {n} rows, and training needs at least {wanted}. Add rows to the file and "
-        "upload it again.",
-        wanted=wanted,
-    )
 
 
 def _typed(version: DatasetVersion) -> ReadAsForm:

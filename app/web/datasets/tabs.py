@@ -67,7 +67,7 @@ def next_of(
     if not can_edit:
         return None
     if standing.step is not None:
-        return Next(standing.step.words, address + standing.step.below)
+        return Next(standing.step.words, standing.step.at(version.id))
     if not standing.may_learn:
         return None
     if is_bad:

@@ -24,7 +24,7 @@ from app.core.models import (
 )
 from app.core.sentences import counted
 from app.core.status_words import StatusWord
-from app.evaluation import arms, comparing, hints, marks, reading, verdict, words
+from app.evaluation import arms, comparing, hints, marks, reading, states, verdict, words
 from app.evaluation.hints import Help, Hint
 from app.evaluation.reading import Row
 from app.evaluation.verdict import Tally
@@ -113,8 +113,18 @@ class Box:
     sentence: str
     badge: StatusWord | None
     progress: str  # what it is doing; empty once it is over
-    is_done: bool
+    result: states.Result  # what a person can do about it
     problem: str
+
+    @property
+    def is_done(self) -> bool:
+        return not (self.progress or self.problem)
+
+    @property
+    def to_do(self) -> states.Step | None:
+        """What a person is to do before it is used."""
+        is_open = self.result.state in (states.State.TO_CHECK, states.State.NOT_FOR_USE)
+        return self.result.step if is_open else None
 
 
 class HintView(NamedTuple):
@@ -140,6 +150,7 @@ class EvaluationPage:
     headline: str
     lead: str
     badge: StatusWord
+    result: states.Result  # what a person can do about it
     is_live: bool
     progress: str
     share: float | None  # how far it is, from 0 to 1
@@ -195,6 +206,7 @@ def evaluation_page(db: Session, user: User, evaluation: Evaluation) -> Evaluati
         headline=_headline(evaluation, figures),
         lead=_lead(evaluation, figures),
         badge=_badge(evaluation, main),
+        result=states.of(evaluation, main),
         is_live=not is_done and evaluation.status in _GOING_ON,
         progress=_progress(evaluation),
         share=_share(evaluation),
@@ -363,8 +375,8 @@ def box(evaluation: Evaluation | None, arm: Arm | None = None) -> Box | None:
         sentence=words.summary(evaluation, figures, arm) if is_done else "",
         badge=_badge(evaluation, arm),
         progress=_progress(evaluation),
-        is_done=is_done,
-        problem=evaluation.reason or "" if evaluation.status is EvaluationStatus.FAILED else "",
+        result=states.of(evaluation, arm),
+        problem=_problem(evaluation),
     )
 
 
@@ -426,11 +438,17 @@ def _lead(evaluation: Evaluation, figures: verdict.Figures) -> str:
         stands = words.standing(evaluation)
         said = [stands.sentence] if stands else []
         return " ".join([*said, *filter(None, [words.errors(figures), _open(evaluation, figures)])])
+    return _problem(evaluation) or (
+        "The test questions are being answered and marked. You can close this page."
+    )
+
+
+def _problem(evaluation: Evaluation) -> str:
     if evaluation.status is EvaluationStatus.FAILED:
         return evaluation.reason or "This evaluation failed."
     if evaluation.status is EvaluationStatus.CANCELLED:
         return "This evaluation was cancelled."
-    return "The test questions are being answered and marked. You can close this page."
+    return ""
 
 
 def _open(evaluation: Evaluation, figures: verdict.Figures) -> str:

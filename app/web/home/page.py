@@ -31,7 +31,6 @@ from app.core.models import (
     Dataset,
     DatasetVersion,
     Evaluation,
-    EvaluationStatus,
     Job,
     JobStatus,
     PrivacyReview,
@@ -41,7 +40,8 @@ from app.core.models import (
 from app.core.status_words import StatusWord
 from app.datasets import states as data_states
 from app.datasets import versions
-from app.evaluation import votes
+from app.evaluation import reading, votes
+from app.evaluation import states as result_states
 from app.jobs import progress, queue_view, requests
 from app.jobs import states as job_states
 from app.people.auth import can_edit
@@ -59,13 +59,15 @@ _AT_THE_GATE = (
     data_states.State.NOT_SEARCHED,
     data_states.State.REPLACED,
 )
-# How urgent a step is.
-_DECIDE, _FAILED, _TRAIN, _LATER, _USE = range(5)
+# How urgent a step is; the last waits for a person, and comes after all that goes on without it.
+_DECIDE, _FAILED, _TRAIN, _LATER, _USE, _AGAIN = range(6)
+_WAITS = (_DECIDE, _FAILED, _TRAIN, _AGAIN)
 # What a person is asked to do about data, by how it stands.
 _ASKS = {
     data_states.State.COLUMNS: (
         "“{name}” has been read. Say which column is the question and which is the answer."
     ),
+    data_states.State.TOO_FEW: "“{name}” has too few rows to train on.",
     data_states.State.UNDECIDED: (
         "Personal details were found in “{name}”. Decide what becomes of them before training."
     ),
@@ -73,11 +75,20 @@ _ASKS = {
     data_states.State.SEARCH_FAILED: "The search for personal details in “{name}” failed.",
     data_states.State.NOT_SEARCHED: "“{name}” has to be searched for personal details.",
 }
+_RANKS = {data_states.State.FAILED: _FAILED, data_states.State.TOO_FEW: _AGAIN}
 _ADD = (
     "Add a spreadsheet of questions and answers, and train a language model on it. "
     "Your data stays on your own machines."
 )
-_GOING = (EvaluationStatus.WAITING, EvaluationStatus.EVALUATING)
+# How urgent it is that the result of a trained model waits for a person; not below: it does not.
+_RESULTS = {
+    result_states.State.TO_CHECK: _FAILED,
+    result_states.State.NOT_FOR_USE: _FAILED,
+    result_states.State.FAILED: _FAILED,
+    result_states.State.CANCELLED: _TRAIN,
+    result_states.State.COUNTING: _LATER,
+    result_states.State.NONE: _LATER,
+}
 
 
 @dataclass(frozen=True)
@@ -144,7 +155,7 @@ class _Made:
 
     job: Job
     adapter: Adapter | None
-    evaluation: EvaluationStatus | None
+    evaluation: Evaluation | None
 
 
 def home_page(db: Session, user: User) -> HomePage:
@@ -165,7 +176,7 @@ def home_page(db: Session, user: User) -> HomePage:
     is_new = editor and not work and not models
     return HomePage(
         next_step=asked[0] if editor else None,
-        waiting=[step for step in asked[1 if editor else 0 :] if step.rank < _LATER],
+        waiting=[step for step in asked[1 if editor else 0 :] if step.rank in _WAITS],
         work=work[:_NUM_LINES],
         models=models,
         running=running,
@@ -217,17 +228,12 @@ def _jobs(
         .where(DatasetVersion.dataset_id.in_(dataset_ids), Job.binned_at.is_(None))
         .group_by(DatasetVersion.dataset_id)
     )
-    evaluated = (
-        select(Evaluation.status)
-        .where(Evaluation.adapter_id == Adapter.id)
-        .order_by(Evaluation.id.desc())
-        .limit(1)
-        .scalar_subquery()
-    )
+    judged_by = reading.judged_by(Adapter.id)
     found = (
-        select(Job, DatasetVersion.dataset_id, Adapter, evaluated)
+        select(Job, DatasetVersion.dataset_id, Adapter, Evaluation)
         .join(DatasetVersion, DatasetVersion.id == Job.version_id)
         .outerjoin(Adapter, and_(Adapter.job_id == Job.id, Adapter.binned_at.is_(None)))
+        .outerjoin(Evaluation, Evaluation.id == judged_by)
         .where(
             Job.department_id == user.department_id,
             or_(Job.id.in_(newest), Job.status == JobStatus.RUNNING),
@@ -292,7 +298,7 @@ def _work(
     address = f"/versions/{version.id}{standing.step.below if standing.step else ''}"
     if standing.state is not data_states.State.READY:
         step: Name = "Personal details" if standing.state in _AT_THE_GATE else "Data"
-        return Work(name, step, word, address, next_step=_ask(version, standing, address))
+        return Work(name, step, word, address, next_step=_ask(version, standing))
     train = f"/jobs/new?version={version.id}"
     if made is None:
         ready = f"“{name}” is ready: train a model on it."
@@ -301,11 +307,12 @@ def _work(
     return _trained(db, name, made, train)
 
 
-def _ask(version: DatasetVersion, standing: data_states.Standing, address: str) -> NextStep | None:
+def _ask(version: DatasetVersion, standing: data_states.Standing) -> NextStep | None:
     said = _ASKS.get(standing.state)
     if said is None or standing.step is None:
         return None
-    rank = _FAILED if standing.state is data_states.State.FAILED else _DECIDE
+    rank = _RANKS.get(standing.state, _DECIDE)
+    address = standing.step.at(version.id)
     return NextStep(said.format(name=version.dataset.name), standing.step.words, address, rank)
 
 
@@ -328,12 +335,18 @@ def _trained(db: Session, name: str, made: _Made, train: str) -> Work:
     if adapter is None:
         return Work(name, "Train", word, address, "its model was deleted")
     address = f"/adapters/{adapter.id}"
-    if made.evaluation in _GOING:
-        said = f"The answers on “{name}” are being counted."
-        todo = NextStep(said, "See how far it is", address, _LATER)
-        word = StatusWord("Being counted", "live")
-        return Work(name, "Result", word, address, next_step=todo)
-    how = adapter_states.of(adapter)
+    result, how = result_states.of(made.evaluation), adapter_states.of(adapter)
+    # What was withdrawn is used by nobody, however good it is.
+    if result.state in _RESULTS and how.state is not adapter_states.State.WITHDRAWN:
+        step = result.step or result_states.Step("Evaluate it", address)
+        said = result_states.sentence(made.evaluation, adapter.name)
+        is_released = how.state is adapter_states.State.RELEASED  # not ready, and with a reason
+        rank = _LATER if is_released and not result.may_use else _RESULTS[result.state]
+        todo = NextStep(said, step.words, step.address, rank)
+        at = f"/evaluations/{made.evaluation.id}" if made.evaluation else address
+        word = StatusWord(result.word, result.dot)
+        note = result.note if result.state is result_states.State.NOT_FOR_USE else ""
+        return Work(name, "Result", word, at, note, next_step=todo)
     ask = None
     if "ask" in how.may:
         said = f"“{adapter.name}” is trained. Ask it something."
@@ -363,7 +376,7 @@ def _decisions(
     if user.role not in (Role.LEAD, Role.ADMIN):
         return []
     steps = [
-        _ask(version, how, f"/versions/{version.id}{how.step.below if how.step else ''}")
+        _ask(version, how)
         for part, version, how in data
         if part == _OTHERS_WAITING and how.state is data_states.State.UNDECIDED
     ]

@@ -297,8 +297,7 @@ def _obstacle(db: Session, user: User, form: JobForm) -> Obstacle | None:
             continue
         if standing.step is None:
             return Obstacle(standing.why_not)
-        address = f"/versions/{version.id}{standing.step.below}"
-        return Obstacle(standing.why_not, standing.step.words, address)
+        return Obstacle(standing.why_not, standing.step.words, standing.step.at(version.id))
     return None
 
 

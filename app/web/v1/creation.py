@@ -16,6 +16,7 @@ from app.core.models import (
     User,
     VersionStatus,
 )
+from app.datasets import states as data_states
 from app.datasets import stored_files
 from app.datasets.privacy import reviews
 from app.datasets.privacy.reviews import Decision
@@ -228,6 +229,9 @@ def training_data(db: Session, user: User, file_id: str, field: str) -> DatasetV
         raise BadRequest(message, field=field, code="invalid_file")
     if version.status is VersionStatus.FAILED:
         message = f"{field}: {file.filename} cannot be used: {version.reason}"
+        raise BadRequest(message, field=field, code="invalid_file")
+    if version.status is VersionStatus.MAPPING and (too_few := data_states.too_few(version)):
+        message = f"{field}: {file.filename} cannot be used: {too_few}"
         raise BadRequest(message, field=field, code="invalid_file")
     if version.status is VersionStatus.MAPPING:
         message = f"{field}: a person has to confirm the columns of {file.filename} in Etude first."

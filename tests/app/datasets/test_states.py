@@ -19,6 +19,7 @@ from tests.factories import make_dataset_version, make_user
 
 MODES = ("required", "advised", "off")
 STANDS = list(product(VersionStatus, [None, *ReviewStatus], [False, True], MODES))
+TWO_ROWS = {"num_rows": 2, "way": None}
 
 
 def test_each_state_has_its_words() -> None:
@@ -52,6 +53,10 @@ def test_over_every_state(db: Session, monkeypatch: pytest.MonkeyPatch) -> None:
             is_refused = _is_refused(db, version)
         if review is not None:
             db.expunge(review)
+        if status is VersionStatus.MAPPING:
+            version.inspection = TWO_ROWS
+            met.add(states.standing(version, review).state)
+            version.inspection = None
         assert how.may_learn == (not is_refused and not how.is_unusable), where
         assert bool(how.why_not) != how.may_learn, where
         assert how.needs_person == (how.step is not None), where
@@ -96,6 +101,9 @@ def test_a_list_finds_each_version_by_its_state(
             is_held = of_review in (ReviewStatus.SCANNING, ReviewStatus.REPLACING)
             lease = {"lease_until": until} if is_held else {}
             db.add(PrivacyReview(version_id=version.id, status=of_review, **lease))
+    for way, num_rows in ((None, 2), (None, 10), ("text", 2)):
+        version = make_dataset_version(db, user=user, status=VersionStatus.MAPPING, decided=False)
+        version.inspection = TWO_ROWS | {"way": way, "num_rows": num_rows}
     db.commit()
     rows = db.execute(versions.newest(user)).all()
     by_state = {version.id: states.standing(version, review).state for version, review in rows}
@@ -104,6 +112,20 @@ def test_a_list_finds_each_version_by_its_state(
         assert {version.id for version in found} == {
             number for number, state in by_state.items() if state in wanted
         }, wanted
+
+
+def test_a_file_with_too_few_rows_is_of_no_use(db: Session) -> None:
+    version = make_dataset_version(db, name="Two", status=VersionStatus.MAPPING, decided=False)
+    version.inspection = TWO_ROWS
+    how = states.of(db, version)
+    assert (how.state, how.may_learn, how.is_unusable) == (State.TOO_FEW, False, True)
+    assert how.step is not None
+    assert how.step.at(version.id) == "/datasets/new"
+    assert how.in_v1 == "error"
+    assert how.details is not None
+    assert how.details.startswith("This has only 2 rows, and training needs at least 10.")
+    version.inspection = TWO_ROWS | {"way": "text"}  # it can be cut into more pieces
+    assert states.standing(version, None).state is State.COLUMNS
 
 
 def test_deleted_data_is_called_deleted(db: Session) -> None:

@@ -4,6 +4,7 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import pytest
 from sqlalchemy import Engine, event
@@ -11,16 +12,21 @@ from sqlalchemy.orm import Session
 from starlette.testclient import TestClient
 
 from app.core.models import (
+    Arm,
     DatasetVersion,
     EvaluationStatus,
     JobStatus,
     ModelStatus,
     PrivacyReview,
+    Release,
     ReviewStatus,
     Role,
+    Standing,
     User,
     VersionStatus,
 )
+from app.evaluation import states
+from app.web import stepper
 from tests.app.web.pages import sign_in
 from tests.factories import (
     make_adapter,
@@ -162,7 +168,8 @@ def test_a_piece_of_work_goes_from_training_to_its_use(
     adapter = make_adapter(db, job=again, name="Pain model")
     evaluation = make_evaluation(db, adapter=adapter, status=EvaluationStatus.WAITING)
     assert "Being counted" in card(home(client), "Your work")
-    evaluation.status = EvaluationStatus.DONE
+    evaluation.status, evaluation.figures = EvaluationStatus.DONE, None
+    evaluation.standing = Standing.READY_FOR_TRIAL
     db.commit()
     html = home(client)
     assert re.findall(_PRIMARY, html) == [(f"/adapters/{adapter.id}/ask", "Ask it")]
@@ -173,6 +180,93 @@ def test_a_piece_of_work_goes_from_training_to_its_use(
     html = home(client)
     assert "its model was deleted" in html
     assert card(html, "Your models") == ""
+
+
+# Of each answer a letter: right, partly, wrong or unsure.
+RESULTS = {
+    "to check": (
+        {"marks": {Arm.TUNED: "r" * 9 + "u" * 15, Arm.BASE: "w" * 24}},
+        "Check 15 answers",
+    ),
+    "one to check": (
+        {"marks": {Arm.TUNED: "r" * 23 + "u", Arm.BASE: "w" * 24}},
+        "Check 1 answer",
+    ),
+    "no better": (
+        {"marks": {Arm.TUNED: "w" * 24, Arm.BASE: "w" * 24}},
+        "See what would help",
+    ),
+    "not ready": (
+        {"marks": {Arm.TUNED: "r" * 12 + "w" * 12, Arm.BASE: "w" * 24}},
+        "See what would help",
+    ),
+    "failed": ({"status": EvaluationStatus.FAILED, "reason": "It is so."}, "See why"),
+    "cancelled": ({"status": EvaluationStatus.CANCELLED}, "Evaluate again"),
+    "being counted": ({"status": EvaluationStatus.WAITING}, "See how far it is"),
+    "good": ({"marks": {Arm.TUNED: "r" * 60, Arm.BASE: "w" * 60, Arm.LOOKUP: "w" * 60}}, "Ask it"),
+    "few": ({"marks": {Arm.TUNED: "rrw", Arm.BASE: "www"}}, "Ask it"),
+    "nobody counted": (None, "Evaluate it"),
+}
+
+
+@pytest.mark.parametrize(("made", "words"), RESULTS.values(), ids=RESULTS)
+def test_a_result_that_waits_for_a_person_is_the_next_step(
+    client: TestClient, db: Session, ana: User, made: dict[str, Any] | None, words: str
+) -> None:
+    version = make_dataset_version(db, user=ana, name="Pain", num_test=60)
+    job = make_job(db, user=ana, version=version, status=JobStatus.SUCCEEDED)
+    adapter = make_adapter(db, job=job, name="Pain model")
+    evaluation = make_evaluation(db, adapter=adapter, **made) if made is not None else None
+    db.commit()
+    sign_in(client, db, ana)
+    html = home(client)
+    ((address, button),) = re.findall(_PRIMARY, html)
+    assert button == words
+    assert client.get(address).status_code == 200
+    # The pages of the work name the same step as the next, and say the same of it.
+    way = stepper.of_adapter(db, adapter, "Use")
+    assert way is not None
+    due = next(step for step in way.steps if step.state in ("next", "wrong"))
+    assert f"Step {way.steps.index(due) + 1} of 6: {due.name}" in " ".join(html.split())
+    use = way.steps[-1]
+    assert (use.state == "next") == (evaluation is None or states.of(evaluation).may_use)
+    # With something more urgent above, it waits below.
+    failed = make_job(db, user=ana, version=make_dataset_version(db, user=ana, decided=False))
+    held(db, failed.version)
+    waits = card(home(client), "Waiting for you")
+    is_quiet = words in ("See how far it is", "Ask it", "Evaluate it")
+    assert (words in waits) != is_quiet
+
+
+def test_what_was_checked_no_longer_waits(client: TestClient, db: Session, ana: User) -> None:
+    version = make_dataset_version(db, user=ana, name="Pain", num_test=24)
+    job = make_job(db, user=ana, version=version, status=JobStatus.SUCCEEDED)
+    adapter = make_adapter(db, job=job, name="Pain model")
+    marks = {Arm.TUNED: "r" * 9 + "w" * 14 + "u", Arm.BASE: "w" * 24}
+    evaluation = make_evaluation(db, adapter=adapter, marks=marks)
+    sign_in(client, db, ana)
+    html = home(client)
+    assert "1 answer of “Pain model” is for you to check. It counts as wrong until you do." in html
+    ((address, _),) = re.findall(_PRIMARY, html)
+    assert "tuned says 23" in client.get(address).text
+    client.post(f"/evaluations/{evaluation.id}/answers/23/tuned", data={"mark": "wrong"})
+    html = home(client)
+    assert "to check" not in html
+    assert "“Pain model”: better, not ready." in html
+    assert "do not use it yet" in html
+
+
+def test_a_model_that_was_withdrawn_asks_for_nothing(
+    client: TestClient, db: Session, ana: User
+) -> None:
+    version = make_dataset_version(db, user=ana, num_test=24)
+    job = make_job(db, user=ana, version=version, status=JobStatus.SUCCEEDED)
+    adapter = make_adapter(db, job=job, release=Release.WITHDRAWN)
+    make_evaluation(db, adapter=adapter)
+    sign_in(client, db, ana)
+    html = home(client)
+    assert "Withdrawn everywhere" in card(html, "Your work")
+    assert re.findall(_PRIMARY, html) == [("/datasets/new", "Add data")]
 
 
 def test_what_failed_says_so(client: TestClient, db: Session, ana: User) -> None:

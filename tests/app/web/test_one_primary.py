@@ -12,10 +12,12 @@ from starlette.testclient import TestClient
 
 from app.core.kinds import Severity
 from app.core.models import (
+    Arm,
     CheckStatus,
     DatasetCheck,
     DatasetVersion,
     Desired,
+    EvaluationStatus,
     Finding,
     JobStatus,
     PrivacyReview,
@@ -155,8 +157,17 @@ def _trained(db: Session, user: User) -> str:
     return f"/jobs/{make_zipped_adapter(db, user).job_id}"
 
 
-def _evaluated(db: Session, user: User) -> str:
-    return f"/evaluations/{make_evaluation(db, adapter=make_adapter(db, user=user)).id}"
+def _evaluated(where: str = "evaluations", **columns: Any) -> Callable[[Session, User], str]:
+    def make(db: Session, user: User) -> str:
+        evaluation = make_evaluation(db, adapter=make_adapter(db, user=user), **columns)
+        number = evaluation.id if where == "evaluations" else evaluation.adapter_id
+        return f"/{where}/{number}"
+
+    return make
+
+
+_GOOD = {"marks": {Arm.TUNED: "r" * 60, Arm.BASE: "w" * 60, Arm.LOOKUP: "w" * 60}}
+_BAD = {"marks": {Arm.TUNED: "w" * 24, Arm.BASE: "w" * 24}}
 
 
 _OVER = {"finished_at": datetime.now(UTC)}
@@ -178,7 +189,19 @@ NEXT: list[tuple[str, Callable[[Session, User], str], str, str]] = [
     ("a job that failed", _job(status=JobStatus.FAILED, **_OVER), "", "Try again"),
     ("a job that stands still", _job(desired=Desired.PAUSE), "", "Resume"),
     ("a trained job", _trained, "", "Ask it"),
-    ("a result", _evaluated, "", "Ask it something"),
+    ("a result", _evaluated(**_GOOD), "", "Ask it something"),
+    ("answers to check", _evaluated(), "", "Check 6 answers"),
+    ("a bad result", _evaluated(**_BAD), "", "See what would help"),
+    ("a test that failed", _evaluated(status=EvaluationStatus.FAILED), "", "Evaluate again"),
+    (
+        "a test that was stopped",
+        _evaluated(status=EvaluationStatus.CANCELLED),
+        "",
+        "Evaluate again",
+    ),
+    ("a trained model", _evaluated("adapters", **_GOOD), "", "Ask it"),
+    ("a model with answers to check", _evaluated("adapters"), "", "Check 6 answers"),
+    ("a model not to be used", _evaluated("adapters", **_BAD), "", "See what would help"),
 ]
 
 

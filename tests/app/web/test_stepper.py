@@ -56,6 +56,9 @@ def test_from_a_file_to_its_use(db: Session, user: User) -> None:
     }  # fmt: skip
     assert found.number == 1
     assert notes_of(found)["Data"] == "being read"
+    version.status = VersionStatus.CONFIRMED
+    db.flush()
+    assert notes_of(stepper.of_version(db, version, "Data"))["Data"] == "being made into examples"
 
     version.status = VersionStatus.READY
     check = DatasetCheck(version_id=version.id, status=CheckStatus.WAITING)
@@ -91,8 +94,18 @@ def test_from_a_file_to_its_use(db: Session, user: User) -> None:
     assert notes_of(found)["Result"] == "29 of 41 right"
     assert found is not None
     assert (found.here, found.number) == ("Result", 5)
+    # Better than before, and not ready: nobody is led on to use it.
+    assert states_of(found)["Result"] == "wrong"
+    use = found.steps[-1]
+    assert (use.state, use.note) == ("later", "not ready to be used")
     adapter.release = Release.RELEASED
-    assert notes_of(stepper.of_adapter(db, adapter, "Use"))["Use"] == "released to colleagues"
+    released = stepper.of_adapter(db, adapter, "Use")
+    assert notes_of(released)["Use"] == "released, though not ready"
+    marks = {Arm.TUNED: "r" * 60, Arm.BASE: "w" * 60, Arm.LOOKUP: "w" * 60}
+    make_evaluation(db, adapter=adapter, marks=marks)
+    released = stepper.of_adapter(db, adapter, "Use")
+    assert (states_of(released)["Result"], states_of(released)["Use"]) == ("done", "done")
+    assert notes_of(released)["Use"] == "released to colleagues"
 
 
 @pytest.mark.parametrize(

@@ -129,6 +129,25 @@ def test_too_few_rows_are_told_of_before_the_columns_are_chosen(
     page = client.get(f"/versions/{version.id}").text
     assert "This has only 2 rows, and training needs at least 10." in page
     assert ">Continue</button>" not in page
+    # It is a state of its own, wherever the data is named; what was read can be looked at.
+    assert "Too few rows" in page
+    assert "Check the columns" not in page
+    assert "There." in page
+    assert '<a class="button" href="/datasets/new">Upload another file</a>' in page
+    assert "too few rows" in page[page.index('id="steps"') : page.index("<h1>")]
+    assert "Too few rows" in client.get("/datasets?show=waiting").text
+    assert "Check the columns" not in client.get("/datasets").text
+    home = client.get("/").text
+    assert "“two” has too few rows to train on." in home
+    assert '<a class="button" href="/datasets/new">Upload another file</a>' in home
+    # Of what can go on, that is the next step.
+    ready = make_dataset_version(db, user=owner, name="Ward")
+    home = client.get("/").text
+    assert f'<a class="button" href="/jobs/new?version={ready.id}">Train a model</a>' in home
+    waits = home[home.index("<h2>Waiting for you</h2>") :]
+    assert 'href="/datasets/new">Upload another file</a>' in waits[: waits.index("</section>")]
+    refused = client.get(f"/jobs/new?version={version.id}").text
+    assert "“two” has too few rows. Add rows to the file and upload it again." in refused
 
 
 # What only those who program can read.
