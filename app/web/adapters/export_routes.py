@@ -10,6 +10,7 @@ from app.adapters import registry as adapters
 from app.core import wakeup
 from app.core.errors import AppError, Invalid, NotFound
 from app.core.models import ExportForm, Quantization
+from app.web import stepper
 from app.web.adapters.export_page import use_page
 from app.web.adapters.page import adapter_page
 from app.web.dependencies import CurrentUser, Db
@@ -33,7 +34,8 @@ def make(
     except AppError as error:
         db.rollback()
         shown = adapter_page(db, user, adapter, export_error=error.message)
-        return page("adapters/show.html", user, status=error.status, page=shown)
+        way = stepper.of_adapter(db, adapter, "Use")
+        return page("adapters/show.html", user, status=error.status, page=shown, stepper=way)
     db.commit()
     wakeup.hint("cpu")
     return _back(adapter_id)
@@ -70,7 +72,8 @@ def use(db: Db, user: CurrentUser, adapter_id: int, program: str = "") -> Respon
     adapter = adapters.get(db, user, adapter_id)
     if not adapter.has_weights:
         raise NotFound(adapters.NO_FILES.format(name=adapter.name))
-    return page("adapters/use.html", user, page=use_page(db, adapter, program))
+    way = stepper.of_adapter(db, adapter, "Use")
+    return page("adapters/use.html", user, page=use_page(db, adapter, program), stepper=way)
 
 
 def _form(sent: str) -> ExportForm:

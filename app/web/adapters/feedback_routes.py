@@ -9,7 +9,7 @@ from app.adapters import feedback, lessons
 from app.adapters import registry as adapters
 from app.core import wakeup
 from app.core.errors import AppError
-from app.web import confirmations
+from app.web import confirmations, stepper
 from app.web.adapters.feedback_page import feedback_page, numbers
 from app.web.dependencies import CurrentUser, Db
 from app.web.forms import FeedbackForm
@@ -22,7 +22,9 @@ router = APIRouter(prefix="/adapters/{adapter_id}/feedback")
 def show(db: Db, user: CurrentUser, adapter_id: int) -> Response:
     """Show what was collected and is not data yet."""
     adapter = adapters.get(db, user, adapter_id)
-    return page("adapters/feedback.html", user, page=feedback_page(db, user, adapter))
+    way = stepper.of_adapter(db, adapter, "Use")
+    shown = feedback_page(db, user, adapter)
+    return page("adapters/feedback.html", user, page=shown, stepper=way)
 
 
 @router.post("")
@@ -42,7 +44,8 @@ def use(
     except AppError as error:
         db.rollback()
         shown = feedback_page(db, user, adapter, chosen=chosen, use_as=form.use_as, error=error)
-        return page("adapters/feedback.html", user, status=error.status, page=shown)
+        way = stepper.of_adapter(db, adapter, "Use")
+        return page("adapters/feedback.html", user, status=error.status, page=shown, stepper=way)
     db.commit()
     wakeup.hint("cpu")  # the doctor looks at the new version
     return RedirectResponse(f"/versions/{made.version.id}?made=1", status_code=303)

@@ -16,8 +16,9 @@ from app.adapters import question_sheets, sharing
 from app.adapters import registry as adapters
 from app.core import settings, wakeup
 from app.core.errors import AppError, Conflict, Invalid, NotFound
-from app.core.models import QuestionList, User
+from app.core.models import Adapter, QuestionList, User
 from app.datasets import uploads
+from app.web import stepper
 from app.web.adapters import list_page
 from app.web.dependencies import CurrentUser, Db
 from app.web.forms import QuestionListForm
@@ -188,7 +189,9 @@ def _new_page(db: Session, user: User, adapter_id: int, error: AppError | None =
     adapter = adapters.get(db, user, adapter_id)
     sharing.require_asking(user, adapter)
     shown = list_page.new_page(db, user, adapter, error)
-    return page("adapters/lists.html", user, status=error.status if error else 200, page=shown)
+    way = stepper.of_adapter(db, adapter, "Use")
+    status = error.status if error else 200
+    return page("adapters/lists.html", user, status=status, page=shown, stepper=way)
 
 
 def _show(
@@ -199,7 +202,10 @@ def _show(
     error: AppError | None = None,
 ) -> Response:
     shown = list_page.list_page(db, user, row, form, error)
-    return page("adapters/list_show.html", user, status=error.status if error else 200, page=shown)
+    asked = db.get(Adapter, row.adapter_id) if row.adapter_id else None
+    way = stepper.of_adapter(db, asked, "Use") if asked and asked.binned_at is None else None
+    status = error.status if error else 200
+    return page("adapters/list_show.html", user, status=status, page=shown, stepper=way)
 
 
 def _to(row: QuestionList) -> RedirectResponse:

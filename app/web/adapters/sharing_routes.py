@@ -11,7 +11,8 @@ from app.adapters import sharing
 from app.core.errors import AppError
 from app.core.models import Adapter, User
 from app.evaluation import releasing
-from app.web.adapters.sharing_page import asks_per_day, sharing_page
+from app.web import stepper
+from app.web.adapters.sharing_page import SharingPage, asks_per_day, sharing_page
 from app.web.dependencies import CurrentUser, Db
 from app.web.forms import ShareForm
 from app.web.render import page
@@ -23,7 +24,7 @@ router = APIRouter(prefix="/adapters/{adapter_id}/sharing")
 def show(db: Db, user: CurrentUser, adapter_id: int) -> Response:
     """Show who may ask an adapter, how much it is used and what was reported."""
     adapter = _adapter(db, user, adapter_id)
-    return page("adapters/sharing.html", user, page=sharing_page(db, user, adapter))
+    return _page(db, user, adapter, sharing_page(db, user, adapter))
 
 
 @router.post("")
@@ -46,7 +47,7 @@ def release(
     except AppError as error:
         db.rollback()
         shown = sharing_page(db, user, adapter, form=form, error=error)
-        return page("adapters/sharing.html", user, status=error.status, page=shown)
+        return _page(db, user, adapter, shown, error.status)
     return _done(db, adapter)
 
 
@@ -83,3 +84,10 @@ def _adapter(db: Session, user: User, adapter_id: int) -> Adapter:
 def _done(db: Session, adapter: Adapter, part: str = "") -> RedirectResponse:
     db.commit()
     return RedirectResponse(f"/adapters/{adapter.id}/sharing{part}", status_code=303)
+
+
+def _page(
+    db: Session, user: User, adapter: Adapter, shown: SharingPage, status: int = 200
+) -> Response:
+    way = stepper.of_adapter(db, adapter, "Use")
+    return page("adapters/sharing.html", user, status=status, page=shown, stepper=way)

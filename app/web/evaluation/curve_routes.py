@@ -14,6 +14,7 @@ from app.datasets import versions
 from app.evaluation import curves
 from app.jobs import requests
 from app.training.config import Objective
+from app.web import stepper
 from app.web.dependencies import CurrentUser, Db
 from app.web.evaluation.curve_page import curve_page
 from app.web.render import page
@@ -52,8 +53,10 @@ def of_job(db: Db, user: CurrentUser, job_id: int) -> Response:
 @router.get("/curves/{curve_id}")
 def show(db: Db, user: CurrentUser, curve_id: int) -> Response:
     """Show right answers by how many rows were practised, and whether more would help."""
-    shown = curve_page(db, user, curves.get(db, user, curve_id))
-    return page("evaluation/curve.html", user, page=shown)
+    curve = curves.get(db, user, curve_id)
+    shown = curve_page(db, user, curve)
+    way = stepper.of_version(db, curve.version, "Result")
+    return page("evaluation/curve.html", user, page=shown, stepper=way)
 
 
 def _begun(db: Session, curve: LearningCurve) -> Response:

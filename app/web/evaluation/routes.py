@@ -142,6 +142,7 @@ def show_report(db: Db, user: CurrentUser, evaluation_id: int) -> Response:
         user,
         evaluation_id=evaluation_id,
         report=_report(db, user, evaluation_id),
+        stepper=stepper.of_evaluation(db, reading.get(db, user, evaluation_id)),
     )
 
 

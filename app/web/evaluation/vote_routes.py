@@ -13,6 +13,7 @@ from app.datasets import versions
 from app.evaluation import comparing, report, votes
 from app.evaluation.votes import Ballot, Result
 from app.people.auth import can_edit
+from app.web import stepper
 from app.web.dependencies import CurrentUser, Db
 from app.web.evaluation.page import Link
 from app.web.render import page
@@ -114,7 +115,10 @@ def _show(
             Link("Models side by side", f"/versions/{version.id}/models"),
         ],
     )
-    return page("evaluation/vote.html", user, status=error.status if error else 200, page=shown)
+    status = error.status if error else 200
+    # Whoever votes is not to see beforehand how many answers of the two are right.
+    way = stepper.of_version(db, version, "Result") if result or not is_open else None
+    return page("evaluation/vote.html", user, status=status, page=shown, stepper=way)
 
 
 def _lines(result: Result, names: tuple[str, str]) -> list[tuple[str, int]]:

@@ -27,6 +27,7 @@ from app.core.models import (
 )
 from app.evaluation import states
 from app.web import stepper
+from app.web.home.page import STEPS
 from tests.app.web.pages import sign_in
 from tests.factories import (
     make_adapter,
@@ -82,6 +83,10 @@ def test_who_has_nothing_sees_three_steps_and_a_sample(
     sign_in(client, db, user)
     html = home(client)
     assert html.count('<svg class="drawing"') >= 3
+    # The same six steps as at the top of the pages.
+    steps = html[html.index('<ol class="first-steps">') :]
+    said = re.findall(r"<h3>([^<]+)</h3>", steps[: steps.index("</ol>")])
+    assert tuple(", ".join(said).split(", ")) == STEPS
     assert re.findall(_PRIMARY, html) == [("/datasets/new", "Add data")]
     assert 'action="/datasets/sample/school"' in html
     assert "There is no starting model yet" in html

@@ -1,12 +1,15 @@
 """The six steps at the top of each page about a piece of work, from a file to its use."""
 
+import re
 from datetime import UTC, datetime
 
 import pytest
+from sqlalchemy import select
 from sqlalchemy.orm import Session
 from starlette.testclient import TestClient
 
 from app.core.models import (
+    Adapter,
     Arm,
     CheckStatus,
     DatasetCheck,
@@ -27,6 +30,7 @@ from tests.factories import (
     make_job,
     make_user,
 )
+from tests.security.full_house import addresses, furnish
 
 
 @pytest.fixture
@@ -189,3 +193,34 @@ def test_each_page_of_the_work_shows_where_it_is(
         assert f"Step {number} of 6" in text, address
         assert text.count('aria-current="step"') == 2, address  # for a desk, and for a phone
     assert 'class="stepper"' not in client.get("/").text
+
+
+# Pages of a piece of work that stand in no step of it: for everybody, and before a vote.
+_IN_NO_STEP = re.compile(r"/(ask/\d+|votes/\d+)$")
+_WORK = re.compile(r"/(versions|jobs|adapters|evaluations|curves|votes|ask|lists)/\d")
+
+
+def test_no_page_of_a_piece_of_work_is_without_its_steps(
+    client: TestClient, db: Session, broker: str
+) -> None:
+    admin = furnish(db)
+    adapter = db.scalars(select(Adapter).where(Adapter.binned_at.is_(None))).first()
+    assert adapter is not None
+    sign_in(client, db, admin)
+    without, num_looked = [], 0
+    for address in {re.sub(r"\d+", "N", each): each for each in addresses(db)}.values():
+        if not _WORK.match(address):
+            continue
+        answer = client.get(address)
+        is_page = "text/html" in answer.headers.get("content-type", "") and "<html" in answer.text
+        if answer.status_code != 200 or not is_page:
+            continue
+        num_looked += 1
+        has_it = 'id="steps"' in answer.text
+        if has_it == bool(_IN_NO_STEP.match(address)):
+            without.append(address)
+    assert num_looked > 20
+    assert not without, "\n".join(without)
+    for below, number in (("use", 6), ("sharing", 6), ("feedback", 6), ("lists", 6)):
+        text = client.get(f"/adapters/{adapter.id}/{below}").text
+        assert f"Step {number} of 6" in text, below
