@@ -491,7 +491,7 @@ def purge(db: Session) -> int:
     # What is short on a machine that has joined is no reason: exports fill another's disk.
     is_ours = settings.joined(settings.get().data_dir) is None
     reserve = settings.get().disk_reserve_bytes if is_ours else 0
-    num_gone = len(keys) + (make_room(db, 2 * reserve) if reserve else 0)
+    num_gone = len(keys) + (make_room(db, 2 * reserve) if reserve else 0) + remove_leavings(db)
     # New ones may be waiting for their commit.
     found = storage.left_over(STORAGE_KIND, _PURGE_AFTER_SECONDS)
     kept = set(db.scalars(select(Export.storage_key).where(Export.storage_key.in_(found))))
@@ -505,6 +505,22 @@ def purge(db: Session) -> int:
 def work_folder(lease: Lease) -> Path:
     """Return where one attempt works; nothing in there is ever handed over."""
     return settings.get().storage_dir / STORAGE_KIND / f".work-{lease.id}-{lease.attempt}"
+
+
+def remove_leavings(db: Session) -> int:
+    """Remove what a killed worker left of exports that nobody makes any more, also deleted ones.
+
+    A folder is made after its claim is committed, so one without a row that says so is nobody's,
+    however young it is. Of a large model it holds many gigabytes.
+
+    Returns:
+        How many folders went.
+    """
+    root = settings.get().storage_dir / STORAGE_KIND
+    left = [path for path in root.glob(".work-*") if not _is_work(db, path)]
+    for path in left:
+        shutil.rmtree(path, ignore_errors=True)
+    return len(left)
 
 
 def sweep_leavings(lease: Lease) -> None:

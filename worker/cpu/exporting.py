@@ -60,7 +60,8 @@ class _Wanted:
 
 def export_next(worker_id: str) -> bool:
     """Make one export if one waits; returns whether one did."""
-    return leased.run(leases.EXPORTS, worker_id, _fetch, _export, name="export")
+    tidy = exports.remove_leavings
+    return leased.run(leases.EXPORTS, worker_id, _fetch, _export, name="export", tidy=tidy)
 
 
 def _fetch(session: Session, lease: Lease) -> _Wanted | None:

@@ -19,7 +19,7 @@ from sqlalchemy.orm import Session
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from app.adapters import exports, programs, registry, sharing
-from app.core import audit, settings, storage
+from app.core import audit, leases, settings, storage
 from app.core.errors import Conflict
 from app.core.models import (
     Adapter,
@@ -463,6 +463,31 @@ def test_an_exception_at_any_step_offers_nothing_half_made(
         assert made(db, row).status is ExportStatus.READY  # its own hold is taken back at once
     opened(db, user, row).close()
     no_leavings()
+
+
+def test_what_a_killed_worker_left_of_an_export_that_nobody_makes_goes_with_the_next_look(
+    db: Session, user: User, adapter: Adapter, stand_in: None
+) -> None:
+    def left(row: Export) -> Path:
+        lease = leases.claim(db, leases.EXPORTS, "cpu-9@test")
+        assert lease is not None
+        assert lease.id == row.id
+        db.commit()
+        folder = exports.work_folder(lease)
+        (folder / "export").mkdir(parents=True)
+        (folder / "export" / "model.safetensors").write_bytes(b"half")
+        return folder
+
+    cancelled, held = asked(db, user, adapter), asked(db, user, adapter, "gguf")
+    folders = [left(cancelled), left(held)]
+    exports.cancel(db, user, cancelled)
+    db.commit()
+    assert not exporting.export_next(ME)  # nothing waits
+    assert [folder.exists() for folder in folders] == [False, True]
+    registry.delete(db, user, adapter)
+    db.commit()
+    exports.purge(db)
+    assert not folders[1].exists()
 
 
 def test_what_is_over_its_time_goes_and_orphans_too(
