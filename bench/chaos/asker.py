@@ -61,8 +61,10 @@ class Asker(threading.Thread):
     def _models(self) -> list[str]:
         with suppress(client.NoAnswer):
             jobs = self.api.call("GET", "/fine_tuning/jobs?limit=100")["data"]
-            made = [job["fine_tuned_model"] for job in jobs if job["fine_tuned_model"]]
-            return made[:_MOST_MODELS]
+            # A job says for ever what it made, also once that was deleted.
+            there = {model["id"] for model in self.api.call("GET", "/models")["data"]}
+            made = [job["fine_tuned_model"] for job in jobs]
+            return [model for model in made if model in there][:_MOST_MODELS]
         return []
 
     def _note(self, kind: str, model: str, question: str, said: str = "") -> None:

@@ -3,7 +3,7 @@
 A `History` is what was seen from outside: what the web promised to its client (`accepted`,
 `cancels`), what the trainers wrote into their log (`lines`), what the database saw being written
 (`writes`, in its own order), and what was there in the end. `check` counts what contradicts the
-protocol (docs/chaos.md, I1 to I10); each count must be zero.
+protocol (docs/chaos.md, I1 to I11); each count must be zero.
 """
 
 from collections import Counter, defaultdict
@@ -17,6 +17,7 @@ Curves = dict[str, list[tuple[int, float]]]
 _TIMED = frozenset({"tokens_per_second"})
 FINAL = frozenset({"succeeded", "failed", "cancelled"})
 OPEN_EVALUATIONS = frozenset({"waiting", "evaluating"})
+OPEN_EXPORTS = frozenset({"waiting", "making"})
 # What `check` counts, in the order of the report; anything but zero is wrong.
 COUNTS = (
     "lost",
@@ -41,6 +42,13 @@ COUNTS = (
     "silent_models",
     "unfinished_evaluations",
     "incomplete_evaluations",
+    "lost_exports",
+    "unfinished_exports",
+    "failed_exports",
+    "changed_exports",
+    "broken_exports",
+    "half_made_exports",
+    "export_leavings",
 )
 
 
@@ -138,6 +146,39 @@ class Evaluation:
     answers: int
 
 
+@dataclass(frozen=True)
+class AskedExport:
+    """An export that the web has promised to somebody, and what he was told of it later."""
+
+    id: str
+    job: str  # that made the adapter
+    is_cancelled: bool = False  # the web said that it is
+    end: str | None = None
+    is_last: bool = False  # asked for once nothing was disturbed any more
+
+
+@dataclass(frozen=True)
+class Fetched:
+    """A zip that the web sent to somebody while everything was disturbed."""
+
+    export: str
+    sha256: str
+    is_whole: bool  # it can be read from its first to its last byte
+
+
+@dataclass(frozen=True)
+class Export:
+    """An export as its row, its file and the web show it in the end."""
+
+    id: str
+    status: str
+    reason: str | None = None
+    row_sha256: str | None = None
+    file_sha256: str | None = None  # of the file on disk, if it is as long as the row says
+    served_sha256: str | None = None  # of what the web sends; None: it sends nothing
+    is_right: bool = False  # each file in it is as its manifest says, and made of its adapter
+
+
 @dataclass
 class History:
     """All that was seen."""
@@ -152,6 +193,13 @@ class History:
     taken_over: int = 0  # how often somebody went on from what the database had not heard of
     said: list[Said] = field(default_factory=list)
     evaluations: list[Evaluation] = field(default_factory=list)
+    asked_exports: list[AskedExport] = field(default_factory=list)
+    fetched: list[Fetched] = field(default_factory=list)
+    exports: list[Export] = field(default_factory=list)
+    export_kills: int = 0  # how often the program that makes one was killed
+    export_leavings: list[str] = field(default_factory=list)  # folders that somebody worked in
+    export_orphans: int = 0  # zips that no row points to; told, and no fault: they go in time
+    deleted: set[str] = field(default_factory=set)  # jobs whose adapter was deleted
     max_running: int | None = None  # how many jobs may be in training at once, all together
 
 
@@ -184,6 +232,7 @@ def check(history: History) -> Report:
         *_quota(history),
         *_answers(history),
         *_evaluations(history),
+        *_exports(history),
     ]
     counted = Counter(kind for kind, _ in findings)
     return Report(
@@ -246,6 +295,8 @@ def _curves(history: History) -> Iterator[Finding]:
         yield from _as_wanted(job.id, job.curves, wanted)
         if job.watched is not None:
             yield from _as_wanted(f"{job.id} on the page", job.watched, wanted)
+        if job.id in history.deleted:
+            continue  # its table went with its adapter
         steps = {step for name in ("loss", "validation_loss") for step, _ in wanted.get(name, [])}
         yield from _points(f"{job.id} table", job.table_steps, steps)
 
@@ -280,7 +331,8 @@ def _points(where: str, seen: Iterable[int], wanted: Iterable[int]) -> Iterator[
 def _adapters(history: History) -> Iterator[Finding]:
     """I4: row, manifest, files and what the web sends agree, and are the unbroken run's."""
     for job in history.jobs:
-        if job.status == "succeeded" and len(job.adapters) != 1:
+        expected = 0 if job.id in history.deleted else 1
+        if job.status == "succeeded" and len(job.adapters) != expected:
             yield "broken_adapters", f"{job.id} succeeded and has {len(job.adapters)} adapters"
         for adapter in job.adapters:
             if not (adapter.row_sha256 == adapter.manifest_sha256 == adapter.served_sha256):
@@ -359,6 +411,53 @@ def _evaluations(history: History) -> Iterator[Finding]:
             yield "unfinished_evaluations", f"{one.id} is {one.status}"
         elif one.status == "done" and one.answers < one.wanted:
             yield "incomplete_evaluations", f"{one.id} has {one.answers} answers of {one.wanted}"
+
+
+def _exports(history: History) -> Iterator[Finding]:
+    """I11: each export ends as it was told; what is offered is whole, and nothing else is given."""
+    rows = {one.id: one for one in history.exports}
+    for asked in history.asked_exports:
+        row = rows.get(asked.id)
+        if row is None:
+            if asked.job not in history.deleted:
+                yield "lost_exports", f"{asked.id} was accepted and is not there"
+            continue
+        told = "cancelled" if asked.is_cancelled else asked.end or row.status
+        # One that is ready goes when its time is over, or the disk is short.
+        if row.status != told and (told, row.status) != ("ready", "gone"):
+            yield "changed_exports", f"{asked.id} is {row.status} and was {told} before"
+        if asked.is_last and row.status != "ready":
+            what = f"{asked.id} is {row.status}, asked for once nothing was disturbed: {row.reason}"
+            yield "unfinished_exports", what
+    for one in history.exports:
+        yield from _export(one)
+    failed = [one for one in history.exports if one.status == "failed"]
+    if len(failed) > history.export_kills:
+        reasons = sorted({str(one.reason) for one in failed})
+        yield (
+            "failed_exports",
+            f"{len(failed)} failed after {history.export_kills} kills: {reasons}",
+        )
+    for fetch in history.fetched:
+        row = rows.get(fetch.export)
+        # Once it is deleted no row says which bytes are right.
+        is_right = row is None or row.row_sha256 == fetch.sha256
+        if not (fetch.is_whole and is_right):
+            yield "half_made_exports", f"{fetch.export} was fetched as {fetch.sha256}: {row}"
+    for place in history.export_leavings:
+        yield "export_leavings", place
+
+
+def _export(one: Export) -> Iterator[Finding]:
+    if one.status in OPEN_EXPORTS:
+        yield "unfinished_exports", f"{one.id} is {one.status} long after the last disturbance"
+    elif one.status == "failed" and not one.reason:
+        yield "failed_exports", f"{one.id} failed and does not say why"
+    is_whole = one.row_sha256 == one.file_sha256 == one.served_sha256 and one.is_right
+    if one.status == "ready" and not is_whole:
+        yield "broken_exports", str(one)
+    if one.status != "ready" and one.served_sha256 is not None:
+        yield "half_made_exports", f"{one.id} is {one.status} and is handed over"
 
 
 def _spans(lines: Iterable[Line]) -> dict[str, dict[tuple[int, int], tuple[int, int]]]:

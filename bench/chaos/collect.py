@@ -7,13 +7,15 @@ import json
 import tempfile
 import zipfile
 from collections import defaultdict
+from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import psycopg
 
 from app.training import manifests
-from bench.chaos import check, client
+from bench.chaos import check, client, exporter
 
 _KINDS = {"metric": "metric", "checkpoint": "checkpoint", "claim": "claim", "release": "release"}
 
@@ -52,10 +54,16 @@ def collect(url: str, api: client.Api, run: Path, storage: Path) -> check.Histor
             history.evaluations.append(check.Evaluation(*row))
         _watched(run / "viewer.jsonl", history)
         _adapters(connection, history, names, api, storage)
+        _exports(connection, history, api, storage)
         for kind, job, attempt in connection.execute(
             "SELECT kind, job_id, attempt FROM chaos.written ORDER BY number"
         ):
             history.writes.append(check.Write(_KINDS[kind], names[job], attempt))  # type: ignore[arg-type]
+    _taken(run / "taker.jsonl", history)
+    history.export_kills = sum(
+        (line["what"], line["role"]) == ("kill", "exporter")
+        for line in client.read(run / "disturbances.jsonl")
+    )
     for line in client.read(run / "asker.jsonl"):
         if line["kind"] in ("answered", "silent"):
             text = line["said"] if line["kind"] == "answered" else None
@@ -178,6 +186,89 @@ def _served(archive: bytes, stored: Path) -> str | None:
 def _but_its_card(folder: Path) -> dict[str, Any]:
     files, _ = manifests.read_manifest(folder)
     return {name: about for name, about in files.items() if name != "README.md"}
+
+
+def _taken(log: Path, history: check.History) -> None:
+    """Read what was promised and given to who takes models along."""
+    asked: dict[str, check.AskedExport] = {}
+    for line in client.read(log):
+        match line["kind"]:
+            case "accepted":
+                export = line["export"]
+                asked[export] = check.AskedExport(export, line["job"], is_last=line["last"])
+            case "cancel":
+                asked[line["export"]] = replace(asked[line["export"]], is_cancelled=True)
+            case "over":
+                asked[line["export"]] = replace(asked[line["export"]], end=line["status"])
+            case "fetched":
+                fetched = check.Fetched(line["export"], line["sha256"], line["is_whole"])
+                history.fetched.append(fetched)
+            case "deleted":
+                history.deleted.add(line["job"])
+    history.asked_exports = list(asked.values())
+
+
+def _exports(
+    connection: psycopg.Connection, history: check.History, api: client.Api, storage: Path
+) -> None:
+    kept = set()
+    for (
+        public,
+        status,
+        reason,
+        key,
+        size,
+        sha256,
+        form,
+        quantization,
+        adapter,
+    ) in connection.execute(
+        "SELECT e.public_id, e.status, e.reason, e.storage_key, e.size_bytes, e.sha256, "
+        "e.form, e.quantization, a.storage_key "
+        "FROM export e JOIN adapter a ON a.id = e.adapter_id ORDER BY e.id"
+    ):
+        served: bytes | None = None
+        with suppress(client.Refused):
+            served = api.patiently(f"/x_exports/{public}/content")
+        file_sha256, is_right = None, False
+        if key is not None:
+            path = storage / key
+            kept.add(path.name)
+            if path.is_file() and path.stat().st_size == size:
+                file_sha256 = manifests.file_sha256(path)
+            is_right = _is_right(
+                path, list(exporter.weights(storage / adapter, form, quantization))
+            )
+        history.exports.append(
+            check.Export(
+                public,
+                status,
+                reason,
+                sha256,
+                file_sha256,
+                None if served is None else hashlib.sha256(served).hexdigest(),
+                is_right,
+            )
+        )
+    there = {path.name for path in (storage / "exports").glob("*")}
+    history.export_leavings = sorted(name for name in there if name.startswith("."))
+    history.export_orphans = len(there - kept) - len(history.export_leavings)
+
+
+def _is_right(archive: Path, weights: list[bytes]) -> bool:
+    """Say whether each file in a zip is as its manifest says, and its weights are these."""
+    with tempfile.TemporaryDirectory() as scratch:
+        try:
+            with zipfile.ZipFile(archive) as pack:
+                pack.extractall(scratch)
+            (folder,) = Path(scratch).iterdir()
+            manifests.verify_manifest(folder)
+        except (OSError, ValueError, zipfile.BadZipFile):
+            return False
+        files = {path.name: path for path in folder.iterdir()}
+        return files.keys() == {"README.md", manifests.NAME, exporter.WEIGHTS} and files[
+            exporter.WEIGHTS
+        ].read_bytes() == b"".join(weights)
 
 
 def _lines(log: Path, names: dict[int, str]) -> list[check.Line]:

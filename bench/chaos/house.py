@@ -1,4 +1,4 @@
-"""The house under test: `etude up`, further gpu workers as of other machines, and all their parts.
+"""The house under test: `etude up`, further workers as of other machines, and all their parts.
 
 Whoever ends is started again at once, as systemd would do it. Every process is found afresh when
 it is wanted, by who its parent is and what its command line says.
@@ -26,6 +26,7 @@ from worker import identity
 ROOT = Path(__file__).resolve().parents[2]
 OTHER_HOST = "chaos-b"
 _ANSWERER = "tests.worker.stand_in_answerer"
+_EXPORTER = "bench.chaos.exporter"
 _AGAIN_SECONDS = 0.5
 # The protocol's constants a twentieth as long; all relations between them stay.
 TIMINGS = {
@@ -84,7 +85,8 @@ class House:
             run: The run's folder; the data directory lies in it.
             port: Of the web.
             num_workers: Gpu workers besides the one of `etude up`; the first on another host.
-            worker: How such a worker is started.
+                Beside them there is a second cpu worker, so that one takes over from the other.
+            worker: How such a gpu worker is started.
         """
         self.run = run
         self.port = port
@@ -102,9 +104,13 @@ class House:
             environment,
             run / "logs" / "up.log",
         )
+        here, there = socket.gethostname(), OTHER_HOST if can_be_another_host() else ""
         self.workers = [
-            self._worker(index, list(worker), environment) for index in range(1, num_workers + 1)
+            self._worker("gpu", index, (there if index == 1 else "") or here, worker, environment)
+            for index in range(1, num_workers + 1)
         ]
+        cpu = ("app.cli", "worker", "cpu")
+        self.cpu_workers = [self._worker("cpu", 1, here, cpu, environment)]
         self._is_over = threading.Event()
         self._guard: threading.Thread | None = None
 
@@ -118,14 +124,21 @@ class House:
             "ETUDE_V1_REQUESTS_PER_MINUTE": "0",
             "ETUDE_ANSWER_MODULE": _ANSWERER,
             "ETUDE_ANSWER_CONVERT_MODULE": "tests.worker.stand_in_converter",
+            "ETUDE_EXPORT_MODULE": _EXPORTER,
             "ETUDE_DATA_DIR": str(self.data_dir),
             "CUDA_VISIBLE_DEVICES": "",
             **TIMINGS,
         }
 
-    def _worker(self, index: int, command: list[str], environment: dict[str, str]) -> Service:
-        host = OTHER_HOST if index == 1 and can_be_another_host() else socket.gethostname()
-        name = f"gpu-{index}"
+    def _worker(
+        self,
+        queue: str,
+        index: int,
+        host: str,
+        module: tuple[str, ...],
+        environment: dict[str, str],
+    ) -> Service:
+        name = f"{queue}-{index}"
         own = {
             "DATABASE_URL": self.postgres.url,
             "REDIS_URL": self.valkey.url,
@@ -134,7 +147,7 @@ class House:
             # On a machine of its own it must fear that others take over what it holds.
             "ETUDE_FENCE_ON_DB_LOSS": "yes" if host == OTHER_HOST else "auto",
         }
-        command = [sys.executable, "-m", *command]
+        command = [sys.executable, "-m", *module]
         if host == OTHER_HOST:
             command = ["/usr/bin/env", "unshare", "--uts", "sh", "-c",
                        f'hostname {host} && exec "$@"', "sh", *command]  # fmt: skip
@@ -150,7 +163,7 @@ class House:
 
     def _keep_up(self) -> None:
         while not self._is_over.wait(0.1):
-            for service in (self.up, *self.workers):
+            for service in (self.up, *self.workers, *self.cpu_workers):
                 service.keep_up()
 
     def stop(self) -> None:
@@ -158,11 +171,12 @@ class House:
         self._is_over.set()
         if self._guard is not None:
             self._guard.join()
-        for service in (*self.workers, self.up):
+        services = (*self.workers, *self.cpu_workers, self.up)
+        for service in services:
             for pid in service.pids():
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(pid, signal.SIGTERM)
-        for service in (*self.workers, self.up):
+        for service in services:
             if service.process is None:
                 continue
             try:
@@ -183,8 +197,8 @@ class House:
 
     def all_parts(self) -> list[int]:
         """Return every process, parents first."""
-        found = [pid for role in ("up", "gpu worker", "postgres", "valkey") for pid in
-                 self.find(role)]  # fmt: skip
+        found = [pid for role in ("up", "gpu worker", "cpu worker", "postgres", "valkey")
+                 for pid in self.find(role)]  # fmt: skip
         for pid in found:  # grows while it is walked
             found += [child for child in identity.children(pid) if child not in found]
         return found
@@ -208,7 +222,11 @@ class House:
         return _children_with(self.up.pids(), "worker.answer")
 
     def _cpu_workers(self) -> list[int]:
-        return _children_with(self.up.pids(), "cpu")
+        own = _children_with(self.up.pids(), "cpu")
+        return own + [pid for service in self.cpu_workers for pid in service.pids()]
+
+    def _cpu_children(self) -> list[int]:
+        return _children_with(self._cpu_workers(), "celery")
 
 
 _ROLES: dict[str, Callable[[House], list[int]]] = {
@@ -221,7 +239,8 @@ _ROLES: dict[str, Callable[[House], list[int]]] = {
     "answer worker": House._answer_workers,
     "answerer": lambda house: _children_with(house._answer_workers(), _ANSWERER),
     "cpu worker": House._cpu_workers,
-    "cpu child": lambda house: _children_with(house._cpu_workers(), "celery"),
+    "cpu child": lambda house: house._cpu_children(),
+    "exporter": lambda house: _children_with(house._cpu_children(), _EXPORTER),
     "valkey": House._valkey,
     "postgres": House._postgres,
     "backend": lambda house: _children_with(house._postgres(), "postgres: etude"),

@@ -10,8 +10,11 @@ from bench.chaos.check import (
     COUNTS,
     Accepted,
     Adapter,
+    AskedExport,
     Attempt,
     Evaluation,
+    Export,
+    Fetched,
     History,
     Job,
     Line,
@@ -73,6 +76,20 @@ def sound() -> History:
         references={RECIPE: Reference(CURVES, "w")},
         said=[Said("m", "q", "a"), Said("m", "other", "b"), Said("m", "q", "a")],
         evaluations=[Evaluation("e", "done", 12, 12), Evaluation("f", "failed", 0, 3)],
+        asked_exports=[
+            AskedExport("r", "a", end="ready", is_last=True),
+            AskedExport("s", "a", is_cancelled=True),
+            AskedExport("t", "a", end="failed"),
+            AskedExport("u", "a", end="ready"),
+        ],
+        fetched=[Fetched("r", "z", is_whole=True)],
+        exports=[
+            Export("r", "ready", None, "z", "z", "z", is_right=True),
+            Export("s", "cancelled"),
+            Export("t", "failed", "It ended without a word."),
+            Export("u", "gone", None, "y"),
+        ],
+        export_kills=1,
         max_running=2,
     )
 
@@ -237,6 +254,70 @@ def lose_an_answer(h: History) -> None:
     h.evaluations[0] = replace(h.evaluations[0], answers=11)
 
 
+def lose_an_export(h: History) -> None:
+    h.asked_exports.append(AskedExport("v", "a"))
+
+
+def leave_an_export(h: History) -> None:
+    h.exports.append(Export("v", "making"))
+
+
+def make_none_in_the_end(h: History) -> None:
+    h.asked_exports[2] = replace(h.asked_exports[2], is_last=True)
+
+
+def fail_an_export_for_nothing(h: History) -> None:
+    h.export_kills = 0
+
+
+def fail_without_a_word(h: History) -> None:
+    h.exports[2] = replace(h.exports[2], reason=None)
+
+
+def make_what_was_cancelled(h: History) -> None:
+    h.exports[1] = replace(h.exports[0], id="s")
+
+
+def take_back_what_was_ready(h: History) -> None:
+    h.exports[3] = Export("u", "cancelled")
+
+
+def cut_a_zip(h: History) -> None:
+    h.exports[0] = replace(h.exports[0], file_sha256=None)
+
+
+def hand_nothing_over(h: History) -> None:
+    h.exports[0] = replace(h.exports[0], served_sha256=None)
+
+
+def export_another_adapter(h: History) -> None:
+    h.exports[0] = replace(h.exports[0], is_right=False)
+
+
+def send_half_a_zip(h: History) -> None:
+    h.fetched.append(Fetched("r", "z", is_whole=False))
+
+
+def send_another_zip(h: History) -> None:
+    h.fetched.append(Fetched("r", "y", is_whole=True))
+
+
+def send_what_is_not_ready(h: History) -> None:
+    h.fetched.append(Fetched("s", "z", is_whole=True))
+
+
+def hand_over_what_failed(h: History) -> None:
+    h.exports[2] = replace(h.exports[2], served_sha256="z")
+
+
+def leave_a_folder(h: History) -> None:
+    h.export_leavings.append(".work-4-2")
+
+
+def keep_a_deleted_adapter(h: History) -> None:
+    h.deleted.add("a")
+
+
 @pytest.mark.parametrize(
     ("spoil", "found"),
     [
@@ -276,6 +357,22 @@ def lose_an_answer(h: History) -> None:
         (fall_silent, {"silent_models"}),
         (leave_an_evaluation, {"unfinished_evaluations"}),
         (lose_an_answer, {"incomplete_evaluations"}),
+        (lose_an_export, {"lost_exports"}),
+        (leave_an_export, {"unfinished_exports"}),
+        (make_none_in_the_end, {"unfinished_exports"}),
+        (fail_an_export_for_nothing, {"failed_exports"}),
+        (fail_without_a_word, {"failed_exports"}),
+        (make_what_was_cancelled, {"changed_exports"}),
+        (take_back_what_was_ready, {"changed_exports"}),
+        (cut_a_zip, {"broken_exports"}),
+        (hand_nothing_over, {"broken_exports"}),
+        (export_another_adapter, {"broken_exports"}),
+        (send_half_a_zip, {"half_made_exports"}),
+        (send_another_zip, {"half_made_exports"}),
+        (send_what_is_not_ready, {"half_made_exports"}),
+        (hand_over_what_failed, {"half_made_exports"}),
+        (leave_a_folder, {"export_leavings"}),
+        (keep_a_deleted_adapter, {"broken_adapters"}),
     ],
     ids=lambda value: getattr(value, "__name__", ""),
 )
@@ -285,6 +382,14 @@ def test_what_is_broken_is_found(spoil: Callable[[History], None], found: set[st
     report = check(history)
     assert {name for name, number in report.counts.items() if number} == found
     assert not report.is_good
+
+
+def test_what_was_deleted_is_gone_with_its_table_and_its_exports() -> None:
+    history = sound()
+    history.deleted.add("a")
+    history.jobs[0] = replace(history.jobs[0], adapters=[], table_steps=[])
+    history.exports = []
+    assert check(history).is_good
 
 
 def test_a_paused_job_may_wait_in_the_end() -> None:
