@@ -231,7 +231,7 @@ def read_jsonl(text: io.TextIOWrapper, seen: Seen) -> Iterator[tuple[int, Row]]:
         except ValueError:
             if not line.strip() or line.strip() in ("\ufeff", b"\xef\xbb\xbf"):
                 continue
-            if line.lstrip().startswith("//" if isinstance(line, str) else b"//"):
+            if line.lstrip()[:2] in ("//", b"//"):
                 seen.add("comment", number)
                 continue
             value = _by_the_letter(line, number, seen)

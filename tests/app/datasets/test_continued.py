@@ -13,7 +13,7 @@ from app.datasets.proposals import propose
 from app.datasets.readers.inspections import ReadAs
 from app.datasets.readers.reading import inspect
 
-MAPPING = Mapping(columns={"question": "question", "answer": "answer"}, continued=True)  # type: ignore[arg-type]
+MAPPING = Mapping(columns={"question": "question", "answer": "answer"}, continued=True)
 
 
 def made(rows: list[dict[str, Any] | LeftOut], mapping: Mapping = MAPPING) -> tuple[Any, Any]:
@@ -101,9 +101,10 @@ def test_what_a_person_says_of_such_rows_counts(tmp_path: Path, chosen: bool) ->
 
 def test_only_rows_with_one_new_cell_below_others_count() -> None:
     below = Below()
-    for number, each in enumerate(
-        [row("", "before all"), row("a?", "one"), row(" ", "two"), row("", "three"),
-         row("b?", ""), row("", "four"), LeftOut("header_again"), row("", "five")]
-    ):  # fmt: skip
+    rows: list[dict[str, Any] | LeftOut] = [
+        row("", "before all"), row("a?", "one"), row(" ", "two"), row("", "three"),
+        row("b?", ""), row("", "four"), LeftOut("header_again"), row("", "five"),
+    ]  # fmt: skip
+    for number, each in enumerate(rows):
         below.see(number, each)
     assert below.found["answer"].model_dump() == {"rows": 3, "above": 2, "first": 2}

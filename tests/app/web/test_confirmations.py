@@ -2,6 +2,7 @@
 
 import re
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import pytest
 from sqlalchemy.orm import Session
@@ -73,7 +74,10 @@ def test_a_job_that_only_begins_to_stop_is_not_said_to_have_stopped(
     words: str,
 ) -> None:
     user = make_user(db, role=Role.ADMIN)
-    lease = {"worker_id": "gpu-0", "lease_until": datetime.now(UTC) + timedelta(hours=1)}
+    lease: dict[str, Any] = {
+        "worker_id": "gpu-0",
+        "lease_until": datetime.now(UTC) + timedelta(hours=1),
+    }
     held = lease if status is JobStatus.RUNNING else {}
     job = make_job(db, user=user, status=status, **held)
     sign_in(client, db, user)

@@ -166,8 +166,8 @@ def _evaluated(where: str = "evaluations", **columns: Any) -> Callable[[Session,
     return make
 
 
-_GOOD = {"marks": {Arm.TUNED: "r" * 60, Arm.BASE: "w" * 60, Arm.LOOKUP: "w" * 60}}
-_BAD = {"marks": {Arm.TUNED: "w" * 24, Arm.BASE: "w" * 24}}
+_GOOD: dict[str, Any] = {"marks": {Arm.TUNED: "r" * 60, Arm.BASE: "w" * 60, Arm.LOOKUP: "w" * 60}}
+_BAD: dict[str, Any] = {"marks": {Arm.TUNED: "w" * 24, Arm.BASE: "w" * 24}}
 
 
 _OVER = {"finished_at": datetime.now(UTC)}
