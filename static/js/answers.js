@@ -49,3 +49,14 @@ export async function fresh(address) {
     return null;
   }
 }
+
+/** Say whether Etude answers that nobody is signed in any more; where it does not answer, nobody knows. */
+export async function isSignedOut(address) {
+  try {
+    const answer = await fetch(address, { headers: { Accept: "text/html" } });
+    const isDoor = answer.redirected && new URL(answer.url).pathname === "/sign-in";
+    return isOurs((name) => answer.headers.get(name)) && (answer.status === 401 || isDoor);
+  } catch {
+    return false;
+  }
+}

@@ -4,9 +4,11 @@
 // somebody looks again. While somebody is in the middle of something in the list, it holds still.
 
 import * as answers from "./answers.js";
+import { signedOut, told } from "./up-to-date.js";
 
 const RETRY_SECONDS = 5;
 const TYPING_MS = 250;
+const LEAVING_MS = 2000;
 const BUSY = "dialog[open], details[open], :focus-visible";
 
 for (const list of document.querySelectorAll("[data-list-stream]")) follow(list);
@@ -42,6 +44,7 @@ function follow(list) {
   let source = null;
   let again = null;
   let isFirst = true;
+  let isLeaving = false;
   let isAsking = false;
   let isStale = false;
 
@@ -81,11 +84,20 @@ function follow(list) {
       if (!isFirst) refresh();
       isFirst = false;
     });
-    source.addEventListener("error", () => {
-      if (source && source.readyState === EventSource.CLOSED) {
-        close();
-        again = setTimeout(open, RETRY_SECONDS * 1000);
+    source.addEventListener("open", () => told(true));
+    source.addEventListener("error", async () => {
+      if (!source || isLeaving) return; // a page that is left breaks its streams off
+      if (source.readyState !== EventSource.CLOSED) {
+        told(false); // it tries again by itself
+        return;
       }
+      close();
+      if (await answers.isSignedOut(location.href)) {
+        signedOut();
+        return;
+      }
+      told(false);
+      again = setTimeout(open, RETRY_SECONDS * 1000);
     });
   }
 
@@ -101,7 +113,14 @@ function follow(list) {
   list.addEventListener("toggle", letGo, true);
   list.addEventListener("close", letGo, true);
   document.addEventListener("visibilitychange", () => (document.hidden ? close() : open()));
+  window.addEventListener("beforeunload", () => {
+    isLeaving = true;
+    setTimeout(() => (isLeaving = false), LEAVING_MS); // it may be a download, and the page stays
+  });
   window.addEventListener("pagehide", close);
-  window.addEventListener("pageshow", open);
+  window.addEventListener("pageshow", () => {
+    isLeaving = false;
+    open();
+  });
   open();
 }

@@ -2,6 +2,7 @@
 // is said where a part of a page does not come.
 
 import { LOST, isOurs, reason } from "./answers.js";
+import { told } from "./up-to-date.js";
 
 for (const button of document.querySelectorAll("[data-menu]")) {
   const top = button.closest("[data-top]");
@@ -51,12 +52,16 @@ document.addEventListener("click", (event) => {
 document.addEventListener("htmx:before:response", (event) => {
   if (leavingMs()) event.preventDefault();
 });
-// A part that does not come leaves what is there. Somebody who asked for it is told why, beside it; what
-// looks again by itself, every few seconds, says nothing.
+// A part that does not come leaves what is there. Somebody who asked for it is told why, beside it; where
+// a page looks again by itself, every few seconds, one line says that it is not up to date.
 function tellPart(source, sentence) {
+  if (source.getAttribute("hx-trigger")?.startsWith("every")) {
+    if (!sentence || !leavingMs()) told(!sentence);
+    return;
+  }
   const place = source.nextElementSibling?.matches("[data-not-come]") ? source.nextElementSibling : null;
   if (!sentence) return place?.remove();
-  if (leavingMs() || source.getAttribute("hx-trigger")?.startsWith("every")) return;
+  if (leavingMs()) return;
   const said = place ?? document.createElement("p");
   said.className = "notice";
   said.role = "alert";
