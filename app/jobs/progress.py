@@ -26,6 +26,8 @@ _RECENT_STEPS = 30
 _PLANNED_STEPS = 5
 
 # What is happening in it, as a colleague would say; of the others more is known (`sentence`).
+# Figures that stand beside another one: where there is none, no word leads to it.
+_BESIDE = ("total_steps", "first_test_loss", "first_preferred")
 _SENTENCES = {
     State.STARTING: "Training is about to start.",
     State.LOADING: "Loading the starting model. This takes a moment.",
@@ -58,15 +60,15 @@ def figures(db: Session, job: Job, asked: str = "") -> dict[str, Any]:
         "promise": standing.promise,
         "sentence": sentence(job, tests, shares, asked, queue),
         "step": f"{job.step:,}",
-        "total_steps": f"{job.total_steps:,}" if job.total_steps else "",
+        "total_steps": f"of {job.total_steps:,}" if job.total_steps else "",
         "elapsed": elapsed(job) if standing.is_moving or standing.is_over else "",
         "starts": in_words(queue.times.get(job.id), queue.now, starts=True) if queue else "",
         "takes": duration(seconds) if seconds is not None and standing.time == "start" else "",
         "time_left": duration(seconds) if seconds is not None and standing.time == "left" else "",
         "test_loss": f"{shown[1]:.2f}" if shown else "",
-        "first_test_loss": f"{tests[0][1]:.2f}" if len(tests) > 1 else "",
+        "first_test_loss": f"from {tests[0][1]:.2f}" if len(tests) > 1 else "",
         "preferred": _percent(preferred) if preferred is not None else "",
-        "first_preferred": _percent(shares[0][1]) if len(shares) > 1 else "",
+        "first_preferred": f"from {_percent(shares[0][1])}" if len(shares) > 1 else "",
         "speed": f"{course.speed:,.0f}" if course.speed else "",
         "attempt": str(job.attempt),
     }
@@ -78,7 +80,7 @@ def figures(db: Session, job: Job, asked: str = "") -> dict[str, Any]:
         "phase": job.phase,
         "step": job.step,
         "total_steps": job.total_steps,
-        "texts": {name: text or "—" for name, text in texts.items()},
+        "texts": {name: text or ("" if name in _BESIDE else "—") for name, text in texts.items()},
     }
 
 

@@ -107,6 +107,42 @@ _MAY: dict[State, Set[Operation]] = {
     State.FAILED: {"delete", "try again"},
     State.CANCELLED: {"delete", "try again"},
 }
+# How an attempt ended: what follows from it, and why, is in the job's log.
+OUTCOMES = {
+    "succeeded": "Finished",
+    "cancelled": "Cancelled",
+    "stopped": "Stopped in order, its place saved",
+    "restored": "Taken up again after a backup was restored",
+    "lost": "Its machine stopped answering",
+    "worker_died": "The worker was ended",
+    "cut_off": "The database could not be reached",
+    "broken_off": "The worker met an unknown error",
+    "trainer_lost": "The training program was ended",
+    "orphaned": "The training program was ended",
+    "unkillable": "The training program hung",
+    "folder_held": "An earlier attempt had not ended",
+    "garbled": "The training program said something unreadable",
+    "stalled": "No progress for too long",
+    "device_busy": "Another program used the GPU",
+    "device_error": "The GPU reported an error",
+    "device_failed": "No usable GPU",
+    "disk_full": "The disk was full",
+    "disk_error": "The disk could not be written to",
+    "storage_away": "The shared storage did not answer",
+    "storage_damaged": "Files of the shared storage were damaged",
+    "files_elsewhere": "Its files were on another machine",
+    "checkpoint_unusable": "A checkpoint could not be used",
+    "not_published": "The trained model could not be saved",
+    "dataset_invalid": "The data cannot be used",
+    "config_invalid": "The settings do not work together",
+    "model_rejected": "The starting model cannot be used",
+    "model_invalid": "The starting model cannot be used",
+    "adapter_rejected": "The trained model that it starts from cannot be used",
+    "out_of_memory": "Too little memory",
+    "loss_not_finite": "The loss was no number any more",
+    "walls_missing": "This machine cannot wall the training off",
+    "trainer_failed": "The training program met an unknown error",
+}
 _PROMISES: dict[State, str] = {
     State.WAITING: "you can close this page; the job stays in the queue",
     State.PAUSED: "it does not train until someone resumes it",
@@ -195,6 +231,11 @@ def state_of(status: JobStatus, desired: Desired, phase: str | None = None) -> S
     if desired is Desired.PAUSE:
         return State.PAUSING
     return _PHASES.get(phase or "", State.STARTING)
+
+
+def ended_as(outcome: str | None) -> str:
+    """Say in a few words how an attempt ended; `outcome` is the stable word, None while it goes."""
+    return OUTCOMES.get(outcome, "Training stopped by an error") if outcome else "In progress"
 
 
 def where(wanted: Set[State]) -> ColumnElement[bool]:

@@ -17,6 +17,7 @@ from app.core.models import (
     JobEvent,
     JobStatus,
     Json,
+    Role,
     User,
 )
 from app.datasets import versions
@@ -126,8 +127,9 @@ class JobPage:
     learns_preferences: bool
     cut: str
     log: list[JobEvent]  # the newest first
-    attempts: list[Attempt]
+    attempts: list[tuple[Attempt, str]]  # with how they ended, in words
     device: str
+    is_admin: bool
     energy: energy.Shown
     held_out: DatasetVersion | None
     retry_of: Job | None
@@ -188,8 +190,9 @@ def job_page(
         learns_preferences=config.objective == "dpo",
         cut=_cut(db, job),
         log=list(db.scalars(log)),
-        attempts=attempts,
+        attempts=[(each, states.ended_as(each.outcome)) for each in attempts],
         device=_device(job, attempts),
+        is_admin=user.role is Role.ADMIN,
         energy=energy.shown(db, job, attempts),
         held_out=held_out,
         retry_of=db.get(Job, job.retry_of_id) if job.retry_of_id else None,

@@ -76,6 +76,7 @@ class QueuePage:
     num_other_running: int  # of departments whose jobs the person may not see
     num_other_waiting: int
     num_more: int  # that wait, and are more than anyone reads
+    places: dict[str, str]  # what each worker trains on, by its name
     machines: list[Machine]
     workers: list[tuple[Worker, bool, bool]]  # whether it was heard of lately, or ended in order
     version: str  # of this web; a worker of another has to be started anew
@@ -117,6 +118,7 @@ def queue_page(db: Session, user: User, error: AppError | None = None) -> QueueP
         num_other_running=len(outlook.running) - len(running_ids),
         num_other_waiting=len(outlook.waiting) - len(waiting_ids),
         num_more=len(waiting_ids) - len(waiting),
+        places={worker.id: timeline.name_of(worker) for worker in workers},
         machines=_machines(
             db, workers, {row.job.worker_id: row.job for row in running}, outlook, still
         ),

@@ -116,7 +116,7 @@ def draw(outlook: Outlook, named: dict[int, Named]) -> Timeline | None:
     lanes = []
     for worker in drawn:
         placed = _apart(bars.get(worker.id, []), most)
-        lanes.append(Lane(_name(worker), worker.id, placed, _beside(placed)))
+        lanes.append(Lane(name_of(worker), worker.id, placed, _beside(placed)))
     return Timeline(lanes, _ticks(window), _when(window), len(shown) - len(drawn))
 
 
@@ -216,7 +216,8 @@ def _middle(span: tuple[datetime, datetime]) -> datetime:
     return span[0] + (span[1] - span[0]) / 2
 
 
-def _name(worker: Worker) -> str:
+def name_of(worker: Worker) -> str:
+    """Name a machine by what it trains on."""
     hardware = worker.hardware or {}
     name = str(hardware.get("name") or ", ".join(worker.devices))
     return f"{len(worker.devices)} × {name}" if len(worker.devices) > 1 else name

@@ -1,7 +1,9 @@
 """Each way in which a job can stand: what it is called, promised, and may be done with it."""
 
+import ast
 from datetime import UTC, datetime, timedelta
 from itertools import product
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -153,3 +155,36 @@ def test_a_first_step_that_is_slow_frightens_nobody(db: Session) -> None:
     assert left(0.0, 30.0) == "about 16 min"
     # Of thirty, nothing planned is left.
     assert left(*(30.0 * step for step in range(30))) == "about 35 min"
+
+
+def _values(table: ast.expr) -> list[tuple[str, str]]:
+    assert isinstance(table, ast.Dict)
+    return [ast.literal_eval(value) for value in table.values]
+
+
+def test_each_way_in_which_an_attempt_ends_has_words() -> None:
+    """Those that the supervisor, the trainer and the protocol write down."""
+    root = Path(__file__).parents[3]
+    codes: set[str] = set()
+    for name in ("worker/gpu/endings.py", "worker/trainer", "app/jobs/protocol.py"):
+        place = root / name
+        for path in place.rglob("*.py") if place.is_dir() else [place]:
+            for one in ast.walk(ast.parse(path.read_text())):
+                if isinstance(one, ast.Assign) and ast.unparse(one.targets[0]) == "_FAILURES":
+                    codes |= {code for code, _ in _values(one.value)}
+                if not isinstance(one, ast.Call):
+                    continue
+                kind = ast.unparse(one.func).rpartition(".")[2]
+                given = [each.value for each in one.keywords if each.arg in ("outcome", "code")]
+                given += one.args[:1] if kind in ("Interruption", "Failure") else []
+                found = [each for arg in given for each in ast.walk(arg)]
+                codes |= {
+                    str(each.value)
+                    for each in found
+                    if isinstance(each, ast.Constant) and isinstance(each.value, str)
+                }
+    assert len(codes) > 20
+    assert codes <= set(states.OUTCOMES)
+    for words in states.OUTCOMES.values():
+        assert words[0].isupper()
+        assert "_" not in words

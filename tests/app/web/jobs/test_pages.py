@@ -7,7 +7,7 @@ from html import unescape
 from typing import Any
 
 import pytest
-from sqlalchemy import event, select
+from sqlalchemy import delete, event, select
 from sqlalchemy.orm import Session
 from starlette.testclient import TestClient
 
@@ -259,6 +259,16 @@ def test_predicted_and_measured_stand_side_by_side(
         "Tokens/s": ["1,500", "1,200"], "Checkpoints": ["at most 2%", "2 s (1.0%)"],
         "Energy": ["—", "not measured on this machine"],
     }  # fmt: skip
+
+
+def test_a_row_of_which_nothing_is_known_is_not_drawn(
+    client: TestClient, db: Session, owner: User
+) -> None:
+    job = make_job(db, user=owner, plan={"peak_bytes": 2e9, "seconds": 200, "tokens_per_second": 9})
+    sign_in(client, db, owner)
+    html = client.get(f"/jobs/{job.id}").text
+    assert '<th scope="row">Time</th>' in html
+    assert '<th scope="row">Energy</th>' not in html
 
 
 def test_the_settings_shown_are_the_jobs_own(client: TestClient, db: Session, owner: User) -> None:
@@ -621,9 +631,11 @@ def test_other_departments_jobs_are_counted_not_named(
     html = client.get("/queue").text
     assert "Secret exam" not in html
     assert "1 job of other departments" in html
-    assert "gpu-0@here" in html
+    assert "gpu-0@here" not in html
     sign_in(client, db, make_user(db, role=Role.ADMIN))
-    assert "Secret exam" in client.get("/queue").text
+    html = client.get("/queue").text
+    assert "Secret exam" in html
+    assert "gpu-0@here" in html
 
 
 def test_only_administrators_add_models(client: TestClient, db: Session, owner: User) -> None:
@@ -657,6 +669,15 @@ def test_the_list_shows_what_the_test_questions_said(
     html = client.get(f"/jobs/{job.id}").text
     assert "fell from 2.50 to 1.50. What it had learned by step 10 was kept." in html
     assert re.search(r'data-figure="test_loss">1\.50<', html)
+    assert 'data-figure="first_test_loss">from 2.50<' in html
+    # With one figure alone there is none to come from, and no word that leads to it.
+    db.execute(delete(Metric).where(Metric.step > 0))
+    job.total_steps = None
+    db.commit()
+    html = client.get(f"/jobs/{job.id}").text
+    assert 'data-figure="first_test_loss"></span>' in html
+    assert 'data-figure="total_steps"></span>' in html
+    assert "from —" not in html and "of —" not in html
 
 
 def test_a_longer_list_asks_no_more_questions(client: TestClient, db: Session, owner: User) -> None:
@@ -807,9 +828,7 @@ def test_a_job_on_pairs_says_how_often_it_prefers_the_better_answer(
         "it prefers the better of two answers to 88% of the test questions. What it had learned "
         "by step 9" in html
     )
-    preferred = (
-        r'data-figure="preferred">88%</b>\s*<span>from <span data-figure="first_preferred">50%'
-    )
+    preferred = r'data-figure="preferred">88%</b>\s*<span data-figure="first_preferred">from 50%'
     assert re.search(preferred, html)
     assert "3 examples are too long and are cut, at the beginning of their question first." in html
     assert "1,200 tokens are lost. 1 of them also loses part of its answer." in html
