@@ -10,7 +10,7 @@ from app.adapters import registry as adapters
 from app.base_models import registry as base_models
 from app.core import audit, wakeup
 from app.core.errors import Conflict
-from app.core.models import AdapterKind, Evaluation, EvaluationStatus, Part, User
+from app.core.models import AdapterKind, Evaluation, EvaluationStatus, Part
 from app.datasets import examples, versions
 from app.evaluation import dont_know, evaluations, lookups, marking, reading, report
 from app.evaluation.report import Report
@@ -137,19 +137,20 @@ def use_alone(db: Db, user: CurrentUser, evaluation_id: int) -> Response:
 @router.get("/{evaluation_id}/report")
 def show_report(db: Db, user: CurrentUser, evaluation_id: int) -> Response:
     """Show the page to file."""
+    evaluation = reading.get(db, user, evaluation_id)
     return page(
         "evaluation/report.html",
         user,
         evaluation_id=evaluation_id,
-        report=_report(db, user, evaluation_id),
-        stepper=stepper.of_evaluation(db, reading.get(db, user, evaluation_id)),
+        report=_report(db, evaluation),
+        stepper=stepper.of_evaluation(db, evaluation),
     )
 
 
 @router.get("/{evaluation_id}/report.pdf")
 def download_report(db: Db, user: CurrentUser, evaluation_id: int) -> Response:
     """Hand over the page to file as PDF."""
-    written = report.pdf(_report(db, user, evaluation_id))
+    written = report.pdf(_report(db, reading.get(db, user, evaluation_id)))
     audit.record(db, user, "evaluation.report", f"evaluation {evaluation_id}")
     db.commit()
     return Response(
@@ -198,8 +199,7 @@ def _begun(db: Session, evaluation: Evaluation) -> Response:
     return RedirectResponse(f"/evaluations/{evaluation_id}", status_code=303)
 
 
-def _report(db: Session, user: User, evaluation_id: int) -> Report:
-    evaluation = reading.get(db, user, evaluation_id)
+def _report(db: Session, evaluation: Evaluation) -> Report:
     if evaluation.status is not EvaluationStatus.DONE:
         raise Conflict("There is a report once all answers are counted.")
     return report.write(db, evaluation)
