@@ -176,11 +176,21 @@ def change_password(db: Session, user: User, old: str, new: str, address: str = 
         Invalid: it is wrong, or the new one is too weak.
     """
     passwords.check(new, user.email)
+    check_own(db, user, old, address)
+    set_password(db, user, new)
+
+
+def check_own(db: Session, user: User, password: str, address: str = "") -> None:
+    """Check that a signed-in person knows their password; every try counts.
+
+    Raises:
+        TooMany: it was guessed too often.
+        Invalid: it is wrong; with the field `old_password`.
+    """
     attempts.begin(db, user.email, address, attempts.SIGNED_IN)
-    if not passwords.verify(old, user.password_hash)[0]:
+    if not passwords.verify(password, user.password_hash)[0]:
         raise Invalid("This is not your current password.", field="old_password")
     attempts.succeeded(db, user.email, attempts.SIGNED_IN)
-    set_password(db, user, new)
 
 
 # --- accounts and one-time links -----------------------------------------------------------

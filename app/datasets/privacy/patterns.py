@@ -36,6 +36,8 @@ def add(db: Session, user: User, name: str, kind: str, pattern: str, sample: str
         problems.add(f"Give it a name of at most {MAX_NAME} characters.", "name")
     if kind not in list(Kind):
         problems.add("Choose what it finds.", "kind")
+    if not sample.strip():
+        problems.add("Write an invented example that the pattern finds.", "sample")
     with problems:
         _check_pattern(pattern, sample)
     problems.check()
@@ -54,7 +56,7 @@ def _check_pattern(pattern: str, sample: str) -> None:
         raise Invalid(f"This is not a regular expression: {trial.problem}.", field="pattern")
     if trial.verdict in _REFUSED:
         raise Invalid(_REFUSED[trial.verdict], field="pattern")
-    if trial.verdict is Verdict.MISSES_SAMPLE:
+    if trial.verdict is Verdict.MISSES_SAMPLE and sample.strip():
         raise Invalid("The pattern does not find this example.", field="sample")
 
 

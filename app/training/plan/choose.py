@@ -49,6 +49,7 @@ class Plan(BaseModel):
     num_devices: int = 1
     fits: Literal["yes", "tight", "no"]
     reasons: list[str]
+    plain_reasons: list[str] = []  # of those the ones that anybody who starts a job should know
     # Without what else the machine does, and before like jobs corrected it; 0: an older plan.
     plain_tokens_per_second: float = 0
     correction: float = 1.0  # how much longer like jobs took than that
@@ -100,7 +101,9 @@ def plan(
     best = min(order[c.fits] for c in predicted)
     fitting = [c for c in predicted if order[c.fits] == best]
     chosen = min(fitting, key=lambda c: c.peak_bytes if best == 2 else c.seconds)
-    return chosen.model_copy(update={"reasons": _reasons(chosen, config, device)})
+    told = _plain_reasons(chosen, device)
+    reasons = [*_reasons(chosen, config, device), *told]
+    return chosen.model_copy(update={"reasons": reasons, "plain_reasons": told})
 
 
 def _candidates(
@@ -202,7 +205,7 @@ def _reasons(chosen: Plan, config: TrainConfig, device: DeviceInfo) -> list[str]
             "examples are padded to one length: the same result, slower."
         )
     if device.kind == "cpu":
-        reasons.append("There is no GPU here, so the CPU trains with torch's AdamW.")
+        reasons.append("The CPU trains with torch's AdamW.")
     elif chosen.optimizer != "adamw":
         if config.optimizer == "auto":
             reasons.append("The GPU is nearly full, so the optimizer saves memory.")
@@ -213,6 +216,15 @@ def _reasons(chosen: Plan, config: TrainConfig, device: DeviceInfo) -> list[str]
                 "The optimizer's memory moves out of the GPU when something else needs the space "
                 "(bitsandbytes)."
             )
+    return reasons
+
+
+def _plain_reasons(chosen: Plan, device: DeviceInfo) -> list[str]:
+    """Say what anybody who starts a job should know of its time and its room."""
+    one = "GPU" if device.kind == "cuda" else "process"
+    reasons = []
+    if device.kind == "cpu":
+        reasons.append("There is no graphics card (GPU) here, so training takes longer.")
     reasons += _busy_reasons(device)
     if chosen.fits == "no":
         need, free = chosen.peak_bytes / 1024**3, device.free_bytes / 1024**3

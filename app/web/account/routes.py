@@ -121,10 +121,19 @@ def change_password(
     is_shared = before is not None and before.is_shared
     problems = Problems()
     try:
-        with problems:
-            _same_twice(form.password, form.password_again)
+        if not form.old_password:
+            problems.add("Write your current password.", "old_password")
+        if not form.password_again:
+            problems.add("Write the new password a second time.", "password_again")
+        else:
+            with problems:
+                _same_twice(form.password, form.password_again)
         with problems:
             passwords.check(form.password, user.email)
+        if problems.found and form.old_password:
+            with problems:
+                auth.check_own(db, user, form.old_password, address_of(request))
+                db.commit()  # that it was known counts, whatever is wrong beside it
         problems.check()
         auth.change_password(db, user, form.old_password, form.password, address_of(request))
     except (Invalid, TooMany) as error:

@@ -412,10 +412,11 @@ def note_of(finish: Finish | None, text: str, reason: str | None) -> str:
 
 
 def seconds_words(seconds: float | None) -> str:
-    """Write how long an answer took: 1.2 s."""
+    """Write how long an answer took once its turn had come: written in 1.2 s."""
     if seconds is None:
         return ""
-    return f"{seconds:.1f} s" if seconds < 59.95 else f"{round(seconds / 60)} min"
+    took = f"{seconds:.1f} s" if seconds < 59.95 else f"{round(seconds / 60)} min"
+    return f"written in {took}"
 
 
 def waiting_words(place: int, doing: str, column: int) -> str:

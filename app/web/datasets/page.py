@@ -15,6 +15,7 @@ from sqlalchemy.orm import Session
 from app.base_models import registry as base_models
 from app.core.confined.chat import ConfinedChat
 from app.core.errors import AppError, Invalid, Problems
+from app.core.kinds import ExampleKind
 from app.core.models import (
     BaseModel,
     Dataset,
@@ -45,6 +46,7 @@ from app.datasets.states import Standing
 from app.datasets.turns import TurnRole, plain_word
 from app.training.chat import ChatError, Segment, is_pair
 from app.training.chat import worse as worse_of
+from app.training.config import PRESETS
 from app.training.plan.shape import LengthHistogram
 from app.training.plan.shape import context_tokens as context_of
 from app.web.forms import MappingForm, ReadAsForm, SplitForm
@@ -71,6 +73,7 @@ FURTHER_ROLES = {
     ColumnRole.WEIGHT: "Whether it is learned (0: no)",
     ColumnRole.TOOLS: "Tools (functions)",
 }
+DEFAULT_LENGTH = PRESETS["balanced"].config.max_length_tokens
 SPEAKERS = {
     "system": "Instruction",
     "user": "Question",
@@ -224,6 +227,7 @@ class Seen(NamedTuple):
     total: int
     segments: list[Segment]
     worse: list[Segment]  # of a pair, with the worse answer
+    is_cut: bool  # a job of the usual length would cut something off
     problem: str
 
 
@@ -686,16 +690,20 @@ def _seen(
     example = rows[0]
     segments: list[Segment] = []
     worse: list[Segment] = []
+    is_cut = False
     problem = "This shows what a starting model sees, once one is ready." if model is None else ""
     if model is not None:
         try:
             chat = ConfinedChat(base_models.folder(model), model.manifest_sha256)
-            segments = chat.segments(example.messages, example.tools)
+            measured = chat.measure(example.messages, example.tools, DEFAULT_LENGTH)
+            segments = measured.segments
+            # Of plain texts nothing is lost: they are cut into pieces.
+            is_cut = example.kind is not ExampleKind.TEXT and measured.num_tokens > DEFAULT_LENGTH
             if is_pair(example.messages):
                 worse = chat.segments(worse_of(example.messages), example.tools)
         except ChatError as error:
             problem = f"{model.label} cannot take this example. {error}"
-    return Seen(example, position, total, segments, worse, problem)
+    return Seen(example, position, total, segments, worse, is_cut, problem)
 
 
 def _bars(histogram: LengthHistogram) -> list[Bar]:

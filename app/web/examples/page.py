@@ -40,7 +40,6 @@ from app.datasets.doctor.fixes import Changed, Fix
 from app.datasets.doctor.report import Report, bars_of
 from app.jobs import states
 from app.training.chat import ChatError
-from app.training.config import PRESETS
 from app.web.datasets import page as dataset_page
 from app.web.datasets.page import Bar
 from app.web.forms import ExampleForm
@@ -53,7 +52,6 @@ ORDER_WORDS = {
     SortOrder.SHORTEST: "shortest first",
     SortOrder.LONGEST: "longest first",
 }
-DEFAULT_LENGTH = PRESETS["balanced"].config.max_length_tokens
 _MAX_LENGTH = 131_072
 _WHOLE = 2**31
 

@@ -14,6 +14,7 @@ from app.core.models import DatasetVersion, Example, Split, User, VersionStatus
 from app.datasets import changes, downloads, examples, versions
 from app.datasets.changes import Change
 from app.datasets.doctor import checks, fixes
+from app.web.datasets import page as dataset_page
 from app.web.dependencies import CurrentUser, Db
 from app.web.examples import page as examples_page
 from app.web.forms import ExampleForm, FixForm, SelectionForm
@@ -234,7 +235,7 @@ def _example_page(
         version,
         example,
         _number(model) or None,
-        _number(length) or examples_page.DEFAULT_LENGTH,
+        _number(length) or dataset_page.DEFAULT_LENGTH,
         form,
     )
     return version_page("examples/show.html", user, version, shown, error)

@@ -110,6 +110,11 @@ def test_a_password_is_changed_with_the_old_one(client: TestClient, db: Session)
     wrong = client.post("/account/password", data=form)
     assert wrong.status_code == 422
     assert re.search(r'id="old_password-wrong">This is not your current password', wrong.text)
+    empty = client.post("/account/password", data={}).text
+    several = {"old_password": "not it", "password": "short", "password_again": "other"}
+    for page in (empty, client.post("/account/password", data=several).text):
+        for field in several:
+            assert f'id="{field}-wrong"' in page, field
     form["old_password"] = PASSWORD
     assert "has been changed" in client.post("/account/password", data=form).text
     db.expire_all()

@@ -108,7 +108,7 @@ def test_a_question_is_answered_by_both_without_javascript(
     assert re.fullmatch(rf".*/adapters/{adapter.id}/ask/\d+", str(answer.url).partition("#")[0])
     assert "Wash your hands." in answer.text
     assert "I do not know." in answer.text
-    assert "1.2 s" in answer.text
+    assert ">written in 1.2 s<" in answer.text
     tuned, base = answerer.asked(adapter.id), answerer.asked(None)
     assert tuned.messages == base.messages
     assert tuned.messages == [
@@ -249,7 +249,13 @@ def test_an_answer_is_streamed_and_kept(
     assert [data["text"] for name, data in found if name == "piece"] == ["Wash ", "your ", "hands."]
     assert found[-1] == (
         "end",
-        {"finish": "stop", "note": "", "seconds": "1.2 s", "is_empty": False, "proof": ""},
+        {
+            "finish": "stop",
+            "note": "",
+            "seconds": "written in 1.2 s",
+            "is_empty": False,
+            "proof": "",
+        },
     )
     kept = db.get_one(ConversationAnswer, int(tuned))
     assert (kept.text, kept.finish, kept.num_tokens) == ("Wash your hands.", Finish.STOP, 3)

@@ -582,6 +582,12 @@ def test_the_page_shows_what_the_model_will_learn(
     marked = re.findall(r'<mark class="learned">(.*?)</mark>', seen, re.DOTALL)
     assert marked == ["Rule 2 says: wash your hands.&lt;|im_end|&gt;"]
     assert "Example 3 of 24" in page
+    assert "See what is cut off" not in page, "nothing is"
+    example = db.scalars(select(Example).where(Example.index == 2)).one()
+    example.messages = [*example.messages[:-1], {"role": "assistant", "content": "hands " * 3000}]
+    db.commit()
+    long = client.get(f"/versions/{version.id}?example=3").text
+    assert re.search(r'href="/versions/\d+/examples/2\?model=\d+#seen">See what is cut off<', long)
     test_set = client.get(f"/versions/{version.id}?split=validation&example=99").text
     assert "Example 4 of 4" in test_set
     assert "What is rule 23?" in test_set

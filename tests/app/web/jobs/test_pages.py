@@ -586,6 +586,12 @@ def test_several_gpus_are_told_as_such(client: TestClient, db: Session, owner: U
     assert "It trains on 2 × NVIDIA L4." in estimate
     assert "Afterwards it answers up to 4 test questions, about 2 min." in estimate
     assert "Each of the 2 GPUs holds the whole starting model" in estimate
+    # What only some people can read is folded away.
+    plain, fold, folded = estimate.partition("<summary>How this was worked out</summary>")
+    assert fold
+    for words in ("Each of the 2 GPUs holds", "It trains on 2 ×", "is rounded to 4 bits"):
+        assert words not in plain
+    assert "Each of the 2 GPUs holds" in folded
     sent = client.post("/jobs/new", data=form, follow_redirects=True).text
     assert "Memory of each GPU" in sent
     assert "Afterwards it answers up to 4 test questions, about 2 min." in sent

@@ -229,6 +229,8 @@ def test_administrators_add_patterns(client: TestClient, db: Session, member: Us
         wrong = client.post("/patterns", data={**good, **change})
         assert wrong.status_code == 422, change
         assert f'id="{field}-wrong"' in wrong.text, change
+    empty = client.post("/patterns", data={"kind": "shoe"}).text
+    assert all(f'id="{field}-wrong"' in empty for field in good)
     assert r"\bST-\d{5}\b" in client.post("/patterns", data=good).text
     row = db.scalars(select(PrivacyPattern)).one()
     client.post(f"/patterns/{row.id}/delete")
