@@ -15,6 +15,22 @@ from app.core import glossary
 from app.web.help.chapters import BY_FILE, DOCS, GLOSSARY, PICTURES, Chapter
 
 _SECTION_LEVELS = ("h2", "h3")
+# A file of the checkout, which a reader in the browser does not have: what it is stands there. What
+# lies in deploy/ and examples/ is for those who run Etude, who have it.
+_OF_CHECKOUT = re.compile(
+    r"(?:\.\./)*(?:(?P<wing>app|bench|docs|migrations|static|templates|tests|worker)/[\w./*{}<>-]*"
+    r"(?:::\w+)?|[a-z_]+\.py)"
+)
+_PAGE = re.compile(r"[\w/-]+\.md")
+_TEST, _DATA, _CODE, _FIGURES, _OTHER_PAGE = "\ue000", "\ue001", "\ue002", "\ue003", "\ue004"
+_ANY = f"[{_TEST}{_DATA}{_CODE}{_FIGURES}{_OTHER_PAGE}]"
+_INSTEAD = {  # one of them, and several in a row
+    _TEST: ("a test", "tests"),
+    _DATA: ("the test data", "the test data"),
+    _CODE: ("Etude’s code", "Etude’s code"),
+    _FIGURES: ("the kept figures", "the kept figures"),
+    _OTHER_PAGE: ("the developers’ pages", "the developers’ pages"),
+}
 
 
 @dataclass(frozen=True)
@@ -84,8 +100,8 @@ def _section(
     chapter: Chapter, title: str, anchor: str, level: int, tokens: Sequence[Token]
 ) -> Section:
     parser = _parser()
-    text = _words(tokens)
     _prepare(tokens, posixpath.dirname(chapter.file))
+    text = _words(tokens)
     # Markup: the parser escapes all text, and lets no HTML through.
     html = Markup(parser.renderer.render(tokens, parser.options, {}))  # noqa: S704
     html = Markup(  # noqa: S704 - the same, with its tables in a frame that scrolls
@@ -119,7 +135,7 @@ def _prepare(tokens: Sequence[Token], folder: str) -> None:
         if style is not None and "right" in str(style):
             token.attrs["class"] = "num"
         if token.children:
-            token.children = _inline(token.children, folder)
+            token.children = _without_files(_inline(token.children, folder))
 
 
 def _inline(children: Sequence[Token], folder: str) -> list[Token]:
@@ -143,6 +159,55 @@ def _inline(children: Sequence[Token], folder: str) -> list[Token]:
         else:
             kept.append(token)
     return kept
+
+
+def _without_files(children: Sequence[Token]) -> list[Token]:
+    """Put words in the place of names of the checkout's files; in brackets they are left out."""
+    kept: list[Token] = []
+    for token in children:
+        words = _named(token)
+        if words is None and token.type == "softbreak":
+            words = "\n"
+        if words is None:
+            kept.append(token)
+        elif kept and kept[-1].type == "text":
+            kept[-1].content += words
+        else:
+            kept.append(Token("text", "", 0, content=words))
+    for token in kept:
+        if token.type == "text":
+            token.content = _told(token.content)
+    return kept
+
+
+def _named(token: Token) -> str | None:
+    """Return the text of a token, with a mark for a file; None for what is no text."""
+    name = token.content
+    if token.type not in ("text", "code_inline"):
+        return None
+    if _PAGE.fullmatch(name) and name != "README.md":
+        chapter = BY_FILE.get(posixpath.normpath(name.removeprefix("docs/")))
+        return f"“{chapter.title}”" if chapter else _OTHER_PAGE
+    if token.type == "text":
+        return name
+    found = _OF_CHECKOUT.fullmatch(name)
+    if found is None:
+        return None
+    if found["wing"] == "tests":
+        return _TEST if ".py" in name or name.endswith("/") else _DATA
+    return _FIGURES if name.startswith("bench/results/") else _CODE
+
+
+def _told(text: str) -> str:
+    mark = f"{_ANY}(?:\\s†)?"
+    several = f"{mark}(?:(?:,|;|,? and)?\\s+{mark})*"
+    text = re.sub(rf"\s*\({several}\)", "", text)
+    text = re.sub(rf"(?<=\()((?:in|by|with)\s+)?{several}[,;:]\s+", "", text)
+    text = re.sub(rf"[,;]\s+{several}(?=\))", "", text)
+    for one, (single, plural) in _INSTEAD.items():
+        text = re.sub(rf"{one}(?:(?:,|;|,? and)\s+{one})+", plural, text)
+        text = text.replace(one, single)
+    return text
 
 
 def _sides(picture: Path) -> dict[str, str | int | float]:

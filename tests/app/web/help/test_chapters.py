@@ -56,6 +56,36 @@ def test_links_name_chapters_and_never_files(chapter: Chapter) -> None:
                 assert address.startswith(("https://", "http://")), address
 
 
+# deploy/ and examples/ are there for whoever runs Etude; a module, as of “python -m”, is no file.
+_FILE_OF_CHECKOUT = re.compile(
+    r"\b(?:app|bench|docs|migrations|static|templates|tests|worker)/[\w./-]*\w\.?\w*"
+    r"|\b(?!README)[\w-]+\.md\b|\b\w+\.py\b"
+)
+
+
+@pytest.mark.parametrize("chapter", WRITTEN, ids=lambda chapter: chapter.name)
+def test_a_chapter_names_no_file_that_its_reader_does_not_have(chapter: Chapter) -> None:
+    for section in markdown.sections(chapter):
+        shown = re.sub(r"<pre>.*?</pre>", "", section.html, flags=re.DOTALL)
+        assert _FILE_OF_CHECKOUT.findall(shown.replace("examples/demo.py", "")) == []
+        assert not re.search("[\ue000-\ue00f]", shown + section.text)
+        assert "()" not in shown
+        # What is found by a search is what is shown.
+        assert not re.search(r"\b(app|tests|worker)/\w+/", section.text)
+
+
+def test_files_are_told_in_words(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "some.md").write_text(
+        "It holds (`tests/a.py`,\n`tests/b.py::test_c` †). See [security.md](security.md) and\n"
+        "`tests/a.py`, `tests/b.py`. It is (`app/x.py`, on a clock) `worker/y.py` that counts."
+    )
+    monkeypatch.setattr(markdown, "DOCS", tmp_path)
+    (section,) = markdown.sections(Chapter("some", "some.md", "Some", ""))
+    assert " ".join(re.sub("<[^>]+>", "", section.html).split()) == (
+        "It holds. See “Security” and tests. It is (on a clock) Etude’s code that counts."
+    )
+
+
 @pytest.mark.parametrize("chapter", WRITTEN, ids=lambda chapter: chapter.name)
 def test_a_chapter_brings_nothing_that_the_policy_refuses(chapter: Chapter) -> None:
     for section in markdown.sections(chapter):
