@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bench import comparison, report
+from bench.pages_exempt import HEAVY, OTHERS_FAULTS
 from bench.pages_side import EMPTY_PAGE, ROOT, Side
 
 if TYPE_CHECKING:
@@ -28,10 +29,6 @@ AIMS = {
     "again_bytes": 20_000,
     "largest_paint_ms": 1000.0,
 }
-# The reference of /v1 is opened on purpose, by who writes programs: Swagger UI alone is 485 kB.
-HEAVY = {"/help/api": {"first_bytes", "largest_paint_ms"}}
-# Swagger UI's own structure; its colours and names are mended in api-reference.css and .js.
-OTHERS_FAULTS = {"/help/api": {"aria-allowed-role", "heading-order", "nested-interactive"}}
 # Where an empty page takes longer, the machine is too slow or too busy for a time to say anything.
 EMPTY_MS = 25.0
 SLOWER = 4

@@ -2,6 +2,7 @@
 
 import json
 import re
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ from pydantic.fields import FieldInfo
 from app.core import glossary
 from app.core.settings import Settings
 from app.training.config import PRESETS, TrainConfig
-from bench import report
+from bench import pages_exempt, report
 
 ROOT = Path(__file__).parent.parent
 PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("examples/*.md")])
@@ -106,6 +107,24 @@ def test_the_measured_figures_are_those_of_the_result_files(
     monkeypatch.setattr(report, "PICTURE", picture)
     report.write()  # `python -m bench.report` does the same to the page itself
     assert {page.read_text(), picture.read_text()} == before
+
+
+def test_what_the_pages_are_not_judged_by_is_said() -> None:
+    said = (
+        (ROOT / "docs/performance.md").read_text().partition("Not judged: ")[2].partition("\n")[0]
+    )
+    for path, rules in pages_exempt.OTHERS_FAULTS.items():
+        assert all(rule in said for rule in rules)
+        assert f"`{path}`" in said
+    for path in pages_exempt.HEAVY:
+        assert f"`{path}`" in said
+    assert "the paint of a first visit" in said
+
+
+def test_nothing_stands_twice_in_the_changelog() -> None:
+    entries = re.split(r"^(?=- )", (ROOT / "CHANGELOG.md").read_text(), flags=re.MULTILINE)
+    entries = [each.strip() for each in entries if each.startswith("- ")]
+    assert [each for each, number in Counter(entries).items() if number > 1] == []
 
 
 def test_every_requirement_of_security_says_where_it_is_met() -> None:
