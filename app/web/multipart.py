@@ -83,8 +83,8 @@ async def _take_in(request: Request, form: "_Form", file: Incoming) -> None:
                 # In a thread: a slow disk must not hold up everybody's event streams.
                 await asyncio.to_thread(file.write, form.take())
         form.finish()
-    except FormParserError:
-        raise BadForm("The form cannot be read; send it again.") from None
+    except FormParserError as error:
+        raise BadForm(f"The form cannot be read: {error}.") from None
     except ClientDisconnect:
         raise BadForm("The upload was broken off.", code="broken_off") from None
     await asyncio.to_thread(file.write, form.take())

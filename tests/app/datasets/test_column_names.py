@@ -78,7 +78,6 @@ def found_of(values: dict[str, str]) -> Inspection:
         ("Consigne", "Corrigé"),
         ("Enunciado", "Solución"),
         ("Report", "Summary"),
-        ("Frage", "Musterlösung"),
     ],
 )
 def test_names_go_before_lengths(question: str, answer: str) -> None:

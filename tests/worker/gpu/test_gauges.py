@@ -34,7 +34,7 @@ def read(library: Path) -> Readings:
             "CUDA_VISIBLE_DEVICES": "",
         },
     )
-    return Readings.model_validate(json.loads(said.stdout))
+    return Readings.model_validate(json.loads(said.stdout.splitlines()[-1]))
 
 
 @pytest.mark.skipif(shutil.which("cc") is None, reason="needs a C compiler for the stand-in driver")

@@ -91,7 +91,7 @@ def test_what_cannot_be_trained_ends_with_a_sentence(tmp_path: Path, tiny_model:
         assert process.wait(patience.seconds(120)) == train_events.EXIT_DATASET
     (failed,) = events(tmp_path, spec.attempt, "failed")
     assert failed["code"] == "dataset_invalid"
-    assert "start the job again" in failed["message"]
+    assert "start the job again" in failed["message"].lower()
 
 
 def test_a_gpu_that_is_not_there_is_named(tmp_path: Path, tiny_model: Path) -> None:
