@@ -264,7 +264,8 @@ def _pages(result: dict[str, Any] | None) -> list[str]:
         f"{aims['again_bytes'] / 1000:.0f} after, paint within {aims['largest_paint_ms']:.0f} ms; "
         f"{over or 'no'} figures are over them, and axe found "
         f"{'nothing' if not axe else f'{len(axe)} things'} on all pages in both widths and themes. "
-        f"{_not_judged(result)} Other work on the machine: a load of {before} before and {after} after. {_origin(result)}"
+        f"{_not_judged(result)} Other work on the machine: a load of {before} before and {after} "
+        f"after. {_origin(result)}"
     )
     return [words, table(rows), *([_list_of(result["over"])] if over else [])]
 
