@@ -49,7 +49,7 @@ _TERMINALS = ("app/ops/", "app/cli.py", "app/core/settings.py", "app/core/roles.
 _FOR_LOGS = ("print", "log", "_log", "plain_errors")
 # Where the kinds that are caught have words of our own, or none that anybody reads.
 _OWN_WORDS = {
-    "app/web/multipart.py": "of a form sent by a program: what is wrong with it, mostly in our words",
+    "app/web/multipart.py": "of a form that a program sent, mostly in our words",
     "app/core/confined/__main__.py": "why a person's pattern is none, beside its field",
     "app/datasets/readers/gzipped.py": "asked for a word, not told",
     "app/datasets/readers/pdf.py": "asked for a word, not told",
