@@ -102,14 +102,12 @@ def _section(
     parser = _parser()
     _prepare(tokens, posixpath.dirname(chapter.file))
     text = _words(tokens)
+    # A str until it is whole: Markup would escape what is put into it. The tables get a frame.
+    html: str = parser.renderer.render(tokens, parser.options, {})
+    html = html.replace("<table>", '<div class="table-scroll" tabindex="0"><table class="table">')
+    html = html.replace("</table>", "</table></div>")
     # Markup: the parser escapes all text, and lets no HTML through.
-    html = Markup(parser.renderer.render(tokens, parser.options, {}))  # noqa: S704
-    html = Markup(  # noqa: S704 - the same, with its tables in a frame that scrolls
-        html.replace(
-            "<table>", '<div class="table-scroll" tabindex="0"><table class="table">'
-        ).replace("</table>", "</table></div>")
-    )
-    return Section(anchor, title, level, html, text)
+    return Section(anchor, title, level, Markup(html), text)  # noqa: S704
 
 
 def _words(tokens: Sequence[Token]) -> str:

@@ -104,6 +104,9 @@ def test_html_of_a_page_is_shown_as_text(tmp_path: Path, monkeypatch: pytest.Mon
     assert "<img" not in section.html
     assert "style" not in section.html
     assert '<td class="num">1</td>' in section.html
+    assert '<div class="table-scroll" tabindex="0"><table class="table">' in section.html
+    assert section.html.count("</table></div>") == 1
+    assert "&lt;div" not in section.html
     assert "<td>up</td>" in section.html
 
 
