@@ -43,12 +43,14 @@ class Gauges:
         if identity.on_cpu():
             return Readings(devices=[_cpu(self._cpu_load.read())])
         try:
-            return Readings(devices=self._gpus())
+            found = Readings(devices=self._gpus())
+            self._is_told = False
         except Exception as error:  # NVML's kinds, or no library: the worker trains all the same
-            if self._nvml is not None or not self._is_told:
+            if not self._is_told:
                 _log.warning("gauges.unread", error=str(error))
             self._nvml, self._is_told = None, True
-            return Readings(problem="The graphics card's driver does not answer.")
+            found = Readings(problem="The graphics card's driver does not answer.")
+        return found
 
     def _gpus(self) -> list[DeviceReading]:
         if self._nvml is None:
