@@ -101,6 +101,11 @@ def _is_invisible(character: str) -> bool:
 ROLES = {plain(name): role for role, names in _NAMES.items() for name in names.split()}
 
 
+def words(text: str) -> frozenset[str]:
+    """Return the plain words that stand in a text, one blank apart: a list that is easy to read."""
+    return frozenset(text.split())
+
+
 # They may well be questions and answers, and a person confirms it.
 _LIKELY = {
     ColumnRole.QUESTION: (
@@ -121,8 +126,6 @@ _ENDS = (
     *((end, ColumnRole.ANSWER) for end in ("antwort", "losung", "antwoord", "svar", "antworten")),
 )
 _OTHER_WORDS = frozenset({"umfrage", "abfrage", "auflosung", "ablosung", "erlosung"})
-# Whose answers, or which, nobody wants to be learned.
-_OF_OTHERS = ("schuler", "schueler", "student", "lernende", "falsch", "fehl", "alt")
 
 
 def likely_role(name: str) -> ColumnRole | None:
@@ -132,7 +135,7 @@ def likely_role(name: str) -> ColumnRole | None:
         return ROLES[word]
     if word in _LIKELY_ROLES:
         return _LIKELY_ROLES[word]
-    if "_" in word or word in _OTHER_WORDS or word.startswith(_OF_OTHERS):
+    if "_" in word or word in _OTHER_WORDS:
         return None
     return next((role for end, role in _ENDS if word.endswith(end)), None)
 

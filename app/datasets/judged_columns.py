@@ -9,17 +9,12 @@ from enum import StrEnum
 from typing import NamedTuple
 
 from app.datasets import verdicts
-from app.datasets.column_names import plain
+from app.datasets.column_names import plain, words
 from app.datasets.readers.inspections import Inspection
 from app.datasets.turns import FLAGS
 
-
-def _words(text: str) -> frozenset[str]:
-    return frozenset(text.split())
-
-
 # By any word of the name, compared by plain(). True means that the row is good.
-_GOOD = _words(
+_GOOD = words(
     "correct correctness good accepted approved valid verified reviewed helpful usable keep "
     "included desirable ok okay passed pass acceptable useful factual accurate richtig korrekt gut "
     "freigegeben gepruft verwendbar brauchbar zugelassen bestatigt stimmt genehmigt juste valide "
@@ -29,7 +24,7 @@ _GOOD = _words(
     "aprovado aprovada"
 )
 # True means that it is not.
-_BAD = _words(
+_BAD = words(
     "wrong incorrect bad rejected flagged deleted outdated obsolete invalid harmful toxic unsafe "
     "hallucination hallucinated discard discarded exclude excluded spam undesirable falsch "
     "fehlerhaft abgelehnt veraltet ungultig verworfen faux fausse incorrecte rejete rejetee "
@@ -37,7 +32,7 @@ _BAD = _words(
     "scartato fout afgekeurd verouderd errado rejeitado incorreto"
 )
 # What the cells say is told by themselves.
-_VERDICT = _words(
+_VERDICT = words(
     "label labels status state verdict review judgement judgment judge rating ratings score "
     "scores grade quality vote votes upvotes downvotes feedback thumb thumbs evaluation assessment "
     "reward stars approval validation annotation likes preference bewertung bewertungen urteil "
@@ -78,9 +73,9 @@ def _judged(inspection: Inspection, name: str) -> Judged | None:
     word = plain(name)
     if word in FLAGS:
         return None
-    words = set(word.split("_"))
-    is_not = bool(words & {"not", "non", "nicht", "un", "no"})
-    good, bad, verdict = words & _GOOD, words & _BAD, words & _VERDICT
+    parts = set(word.split("_"))
+    is_not = bool(parts & {"not", "non", "nicht", "un", "no"})
+    good, bad, verdict = parts & _GOOD, parts & _BAD, parts & _VERDICT
     cells = [value for row in inspection.preview if (value := row.values.get(name)) not in ("", [])]
     values = [value for value in cells if value is not None]
     if any(isinstance(value, list | dict) for value in values):
@@ -92,7 +87,7 @@ def _judged(inspection: Inspection, name: str) -> Judged | None:
     is_named = bool(good or bad or verdict)
     if not values:
         # Only the first rows are looked at: a mark may stand further down.
-        return Judged(name, How.UNREAD, []) if bad and len(words) <= 2 else None
+        return Judged(name, How.UNREAD, []) if bad and len(parts) <= 2 else None
     if all(map(verdicts.is_plain_verdict, values)) and not bad:
         return Judged(name, How.READ, seen)
     if not is_named:
@@ -102,7 +97,7 @@ def _judged(inspection: Inspection, name: str) -> Judged | None:
         return Judged(name, How.READ if is_read else How.UNREAD, seen)
     if all(map(verdicts.is_figure, values)):
         return Judged(name, How.UNREAD, [])
-    if any(map(verdicts.is_plain_verdict, values)) or words & _ONLY_VERDICT:
+    if any(map(verdicts.is_plain_verdict, values)) or parts & _ONLY_VERDICT:
         return Judged(name, How.UNREAD, seen)
     return None
 

@@ -92,7 +92,7 @@ def _join_rows(mapping: Mapping, inspection: Inspection) -> str:
     )
 
 
-def _propose(inspection: Inspection) -> Proposal:  # noqa: PLR0912, PLR0915 - a branch for each shape
+def _propose(inspection: Inspection) -> Proposal:
     roles = dict.fromkeys(inspection.columns, ColumnRole.IGNORE)
     by_role, is_sure = _by_name(
         inspection, [n for n in inspection.columns if not _is_misnamed(inspection, n)]
@@ -104,61 +104,15 @@ def _propose(inspection: Inspection) -> Proposal:  # noqa: PLR0912, PLR0915 - a 
     if inspection.format == "mail":
         return _of_mail(inspection, roles)
     if ColumnRole.BETTER in by_role and ColumnRole.WORSE in by_role:
-        better, worse = by_role[ColumnRole.BETTER][0], by_role[ColumnRole.WORSE][0]
-        roles[better], roles[worse] = ColumnRole.BETTER, ColumnRole.WORSE
-        why = f"“{better}” looks like the better of two answers and “{worse}” like the worse one."
-        for name in by_role.get(ColumnRole.QUESTION, [])[:1]:
-            roles[name] = ColumnRole.QUESTION
-            why += f" “{name}” looks like the question."
-        for name in by_role.get(ColumnRole.SYSTEM, [])[:1]:
-            roles[name] = ColumnRole.SYSTEM
-            why += f" “{name}” looks like the instruction."
-        is_sure = is_sure and all(len(names) == 1 for names in by_role.values())
+        why, is_plain = _take_better(roles, by_role)
     elif talks := _talks(inspection, by_role.get(ColumnRole.MESSAGES, [])):
-        roles |= dict.fromkeys(talks, ColumnRole.MESSAGES)
-        why = f"The column “{talks[0]}” has whole conversations."
-        if len(talks) > 1:
-            shown = listed([f"“{name}”" for name in talks])
-            why = f"The columns {shown} have whole conversations, each in other rows."
-            is_sure = False
-        if _has_other_shapes(inspection, by_role, talks):
-            why += (
-                " Other rows have no conversation but other columns, and are left out; upload "
-                "them as a file of their own."
-            )
-            is_sure = False
-        for name in by_role.get(ColumnRole.TOOLS, []):
-            roles[name] = ColumnRole.TOOLS
-            why += f" “{name}” says what the model may call."
-        for name in by_role.get(ColumnRole.SYSTEM, [])[:1]:
-            roles[name] = ColumnRole.SYSTEM
-            why += f" “{name}” looks like the instruction."
+        why, is_plain = _take_talks(inspection, roles, by_role, talks)
     elif ColumnRole.QUESTION in by_role and ColumnRole.ANSWER in by_role:
-        question, answer = by_role[ColumnRole.QUESTION][0], by_role[ColumnRole.ANSWER][0]
-        roles[question], roles[answer] = ColumnRole.QUESTION, ColumnRole.ANSWER
-        why = f"“{question}” looks like the question and “{answer}” like the answer."
-        # Of two good answers a person chooses.
-        rivals = len(by_role[ColumnRole.QUESTION]) + len(by_role[ColumnRole.ANSWER]) > 2
-        doubt = rival_answers.doubt(answer, inspection.columns)
-        why += doubt.sentence
-        is_sure = is_sure and not rivals and not doubt.is_for_a_person
-        contexts = [
-            name for name in inspection.columns if plain(name) in CONTEXT - {plain(question)}
-        ]
-        if len(contexts) == 1 and plain(question) in WITH_CONTEXT:
-            roles[contexts[0]] = ColumnRole.QUESTION
-            why += f" “{contexts[0]}” is added to the question."
-        elif contexts:
-            is_sure = False
-        for name in by_role.get(ColumnRole.SYSTEM, [])[:1]:
-            roles[name] = ColumnRole.SYSTEM
-        earlier = [n for n in by_role.get(ColumnRole.HISTORY, []) if _goes_before(inspection, n)]
-        for name in earlier[:1]:
-            roles[name] = ColumnRole.HISTORY
-            why += f" “{name}” has what was said before."
+        why, is_plain = _take_pair(inspection, roles, by_role)
     elif len(by_role.get(ColumnRole.TEXT, [])) == 1 and _is_alone(by_role, inspection.columns):
         roles[by_role[ColumnRole.TEXT][0]] = ColumnRole.TEXT
         why = "The only column has text, which is learned as it is, without a question."
+        is_plain = True
     elif asked := _asked(inspection, by_role):
         return _of_form(inspection, roles, asked)
     else:
@@ -167,7 +121,79 @@ def _propose(inspection: Inspection) -> Proposal:  # noqa: PLR0912, PLR0915 - a 
     if any(plain(name) not in HARMLESS for name in roles if roles[name] is ColumnRole.IGNORE):
         why += " The other columns are not used."
     mapping = _mapping(inspection, roles)
-    return Proposal(mapping, is_sure, why)
+    return Proposal(mapping, is_sure and is_plain, why)
+
+
+def _take_better(
+    roles: dict[str, ColumnRole], by_role: dict[ColumnRole, list[str]]
+) -> tuple[str, bool]:
+    """Give the columns of two answers their roles; say so, and whether nobody need look."""
+    better, worse = by_role[ColumnRole.BETTER][0], by_role[ColumnRole.WORSE][0]
+    roles[better], roles[worse] = ColumnRole.BETTER, ColumnRole.WORSE
+    why = f"“{better}” looks like the better of two answers and “{worse}” like the worse one."
+    for name in by_role.get(ColumnRole.QUESTION, [])[:1]:
+        roles[name] = ColumnRole.QUESTION
+        why += f" “{name}” looks like the question."
+    for name in by_role.get(ColumnRole.SYSTEM, [])[:1]:
+        roles[name] = ColumnRole.SYSTEM
+        why += f" “{name}” looks like the instruction."
+    return why, all(len(names) == 1 for names in by_role.values())
+
+
+def _take_talks(
+    inspection: Inspection,
+    roles: dict[str, ColumnRole],
+    by_role: dict[ColumnRole, list[str]],
+    talks: list[str],
+) -> tuple[str, bool]:
+    """Give the columns with conversations their roles; say so, and whether nobody need look."""
+    is_plain = True
+    roles |= dict.fromkeys(talks, ColumnRole.MESSAGES)
+    why = f"The column “{talks[0]}” has whole conversations."
+    if len(talks) > 1:
+        shown = listed([f"“{name}”" for name in talks])
+        why = f"The columns {shown} have whole conversations, each in other rows."
+        is_plain = False
+    if _has_other_shapes(inspection, by_role, talks):
+        why += (
+            " Other rows have no conversation but other columns, and are left out; upload "
+            "them as a file of their own."
+        )
+        is_plain = False
+    for name in by_role.get(ColumnRole.TOOLS, []):
+        roles[name] = ColumnRole.TOOLS
+        why += f" “{name}” says what the model may call."
+    for name in by_role.get(ColumnRole.SYSTEM, [])[:1]:
+        roles[name] = ColumnRole.SYSTEM
+        why += f" “{name}” looks like the instruction."
+    return why, is_plain
+
+
+def _take_pair(
+    inspection: Inspection, roles: dict[str, ColumnRole], by_role: dict[ColumnRole, list[str]]
+) -> tuple[str, bool]:
+    """Give the columns of a pair their roles; say so, and whether nobody need look."""
+    question, answer = by_role[ColumnRole.QUESTION][0], by_role[ColumnRole.ANSWER][0]
+    roles[question], roles[answer] = ColumnRole.QUESTION, ColumnRole.ANSWER
+    why = f"“{question}” looks like the question and “{answer}” like the answer."
+    # Of two good answers a person chooses.
+    rivals = len(by_role[ColumnRole.QUESTION]) + len(by_role[ColumnRole.ANSWER]) > 2
+    doubt = rival_answers.doubt(answer, inspection.columns)
+    why += doubt.sentence
+    is_plain = not rivals and not doubt.is_for_a_person
+    contexts = [name for name in inspection.columns if plain(name) in CONTEXT - {plain(question)}]
+    if len(contexts) == 1 and plain(question) in WITH_CONTEXT:
+        roles[contexts[0]] = ColumnRole.QUESTION
+        why += f" “{contexts[0]}” is added to the question."
+    elif contexts:
+        is_plain = False
+    for name in by_role.get(ColumnRole.SYSTEM, [])[:1]:
+        roles[name] = ColumnRole.SYSTEM
+    earlier = [n for n in by_role.get(ColumnRole.HISTORY, []) if _goes_before(inspection, n)]
+    for name in earlier[:1]:
+        roles[name] = ColumnRole.HISTORY
+        why += f" “{name}” has what was said before."
+    return why, is_plain
 
 
 def _talks(inspection: Inspection, names: list[str]) -> list[str]:
@@ -520,7 +546,9 @@ def _by_likely_names(names: list[str], wordy: list[str]) -> tuple[str, str, str]
     """Find the question and the answer by names that may mean them; one of them may be another."""
     likely = {name: likely_role(name) for name in names}
     asked = [name for name in names if likely[name] is ColumnRole.QUESTION]
-    said = [name for name in names if likely[name] is ColumnRole.ANSWER]
+    answers = [name for name in names if likely[name] is ColumnRole.ANSWER]
+    fit = [name for name in answers if rival_answers.rank(name) >= rival_answers.Rank.PLAIN]
+    said = rival_answers.ordered(fit)
     others = [name for name in wordy if name not in asked + said]
     if not (asked or said) or not ((asked or others) and (said or others)):
         return None

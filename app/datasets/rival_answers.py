@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from enum import IntEnum
 from typing import NamedTuple
 
-from app.datasets.column_names import ROLES, plain, says
+from app.datasets.column_names import ROLES, plain, says, words
 from app.datasets.mapping import ColumnRole
 
 
@@ -21,19 +21,15 @@ class Rank(IntEnum):
     RIGHT = 3
 
 
-def _words(text: str) -> frozenset[str]:
-    return frozenset(text.split())
-
-
 # Compared by plain(), word by word.
-_WRONG = _words(
+_WRONG = words(
     "bad wrong incorrect false rejected worse worst poor negative invalid distractor hallucinated "
     "toxic harmful unsafe undesirable nonpreferred dispreferred falsch falsche falscher schlecht "
     "schlechte inkorrekte fehlerhafte abgelehnte mauvaise fausse incorrecte rejetee mala "
     "incorrecta falsa erronea rechazada sbagliata errata scorretta cattiva fout foute slecht "
     "slechte onjuist onjuiste errada rejeitada"
 )
-_FIRST_TRY = _words(
+_FIRST_TRY = words(
     "student students pupil pupils learner trainee candidate participant respondent old older "
     "draft drafts previous prior former original raw initial first earlier unedited unreviewed "
     "unchecked outdated obsolete deprecated deleted v1 before predicted prediction generated llm "
@@ -42,7 +38,7 @@ _FIRST_TRY = _words(
     "ancien brouillon precedente obsolete alumno alumna estudiante antigua borrador anterior "
     "studente alunno vecchia bozza leerling oude vorige aluno estudante antiga rascunho"
 )
-_RIGHT = _words(
+_RIGHT = words(
     "good right correct best better preferred gold golden truth reference ideal expected target "
     "teacher tutor expert nurse doctor physician new newer final corrected approved accepted "
     "verified improved edited revised reviewed official sample standard correction human after v2 "
@@ -54,7 +50,8 @@ _RIGHT = _words(
 )
 # German and Dutch write such names in one word.
 _PARTS = {
-    "schuler": "pupil", "studenten": "student", "leerling": "pupil", "falsch": "wrong",
+    "schuler": "pupil", "schueler": "pupil", "student": "student", "studenten": "student",
+    "studierenden": "student", "lernenden": "learner", "leerling": "pupil", "falsch": "wrong",
     "fehl": "wrong", "alt": "old", "probe": "draft", "muster": "right", "lehrer": "teacher",
     "soll": "expected", "ist": "predicted",
 }  # fmt: skip
@@ -75,15 +72,15 @@ _REFERENCES = frozenset({"reference", "references"})
 def rank(name: str) -> Rank:
     """Say by a column's name how likely its answers are the right ones."""
     word = plain(name)
-    words = set(re.findall(r"[^\W_]+", word))  # of “pupil’s”, too
+    parts = set(re.findall(r"[^\W_]+", word))  # of “pupil’s”, too
     if compound := _COMPOUND.match(word):
-        words.add(_PARTS[compound[1]])
-    if words & _WRONG or ("not" in words and words & _RIGHT):
+        parts.add(_PARTS[compound[1]])
+    if parts & _WRONG or ("not" in parts and parts & _RIGHT):
         return Rank.WRONG
     # “student_answer_corrected” is right.
-    if words & _RIGHT or word in _TRUTHS:
+    if parts & _RIGHT or word in _TRUTHS:
         return Rank.RIGHT
-    return Rank.FIRST_TRY if words & _FIRST_TRY else Rank.PLAIN
+    return Rank.FIRST_TRY if parts & _FIRST_TRY else Rank.PLAIN
 
 
 def is_truth(name: str) -> bool:

@@ -26,8 +26,6 @@ _RECENT_STEPS = 30
 _PLANNED_STEPS = 5
 
 # What is happening in it, as a colleague would say; of the others more is known (`sentence`).
-# Figures that stand beside another one: where there is none, no word leads to it.
-_BESIDE = ("total_steps", "first_test_loss", "first_preferred")
 _SENTENCES = {
     State.STARTING: "Training is about to start.",
     State.LOADING: "Loading the starting model. This takes a moment.",
@@ -39,6 +37,8 @@ _SENTENCES = {
     State.STOPPING: "Stopping. The machine will be free in a few seconds.",
     State.FAILED: "Training failed. The reason, and what may help, is below.",
 }
+# Figures that stand beside another one: where there is none, no word leads to it.
+_BESIDE = ("total_steps", "first_test_loss", "first_preferred")
 _PROBING = "Trying the longest examples first, to check that memory is enough."
 
 

@@ -93,8 +93,6 @@ def run_part(run: Path, arguments: argparse.Namespace) -> int:
             _learn_references(house, api, customer, run, stop)
         if arguments.control:
             _drain_fenced(house)
-            # Evaluating the first model, the other worker would not be free to take a job over.
-            _settle_evaluations(house)
         somebody = asker.Asker(api, run / "asker.jsonl", part)
         another = taker.Taker(api, run / "taker.jsonl", part)
         for thread in (customer, somebody, another):

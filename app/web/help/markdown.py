@@ -184,7 +184,7 @@ def _named(token: Token) -> str | None:
     if token.type not in ("text", "code_inline"):
         return None
     if _PAGE.fullmatch(name) and name != "README.md":
-        chapter = BY_FILE.get(posixpath.normpath(re.sub(r"^docs\b.", "", name)))
+        chapter = BY_FILE.get(posixpath.normpath(name.removeprefix("docs").lstrip("/")))
         return f"“{chapter.title}”" if chapter else _OTHER_PAGE
     if token.type == "text":
         return name

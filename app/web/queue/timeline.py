@@ -130,7 +130,10 @@ def _last(outlook: Outlook, morning: datetime) -> datetime:
         last = max(last, outlook.now + timedelta(seconds=one.left.usual if one.left else 0.0))
     for job_id, _ in outlook.waiting:
         times = outlook.times.get(job_id)
-        if times and times.worker_id and _middle(times.starts) < morning:
+        # Of a long queue most begin later: those cost no more than this.
+        if times is None or not times.worker_id or times.starts[0] >= morning:
+            continue
+        if _middle(times.starts) < morning:
             last = max(last, _middle(times.ends) if times.ends else morning)
     wanted = outlook.now + max(_SHORTEST, (last - outlook.now) * _ROOM_BEHIND)
     local = site_time.local(wanted)
@@ -171,7 +174,6 @@ def _bars(outlook: Outlook, named: dict[int, Named], window: _Window) -> dict[st
         found.setdefault(one.worker_id, []).append(bar)
     for job_id, _ in outlook.waiting:
         times = outlook.times.get(job_id)
-        # Of a long queue most begin later: those cost no more than this.
         if times is None or not times.worker_id or times.starts[0] >= window.ends:
             continue
         starts = _middle(times.starts)

@@ -88,6 +88,24 @@ def test_names_go_before_lengths(question: str, answer: str) -> None:
     assert "by its name" in proposal.why.lower() or "by their names" in proposal.why.lower()
 
 
+def test_a_name_for_what_is_right_is_proposed_beside_a_known_question() -> None:
+    question, answer = "Give the dose for a child. " * 5, "Five mg?"
+    proposal = propose(found_of({"Musterlösung": answer, "Frage": question}))
+    assert proposal.mapping.column_roles == {"Frage": "question", "Musterlösung": "answer"}
+    assert not proposal.is_sure
+
+
+def test_of_names_that_may_mean_answers_the_right_one_is_proposed() -> None:
+    # None of the names is known, and the first two end like an answer, too.
+    values = {
+        "Aufgabenstellung": "Give the dose. " * 5, "Schülerlösung": "Six mg.",
+        "Falschantwort": "Nine mg.", "Musterlösung": "Five mg.",
+    }  # fmt: skip
+    found = propose(found_of(values)).mapping.column_roles
+    assert (found["Aufgabenstellung"], found["Musterlösung"]) == ("question", "answer")
+    assert {found["Schülerlösung"], found["Falschantwort"]} == {"ignore"}
+
+
 def test_the_answer_of_a_pupil_is_not_the_one_that_is_learned() -> None:
     values = {"Frage": "Was ist 0?", "Schülerantwort": "pupil", "Musterlösung": "teacher"}
     assert propose(found_of(values)).mapping.column_roles == {

@@ -14,6 +14,7 @@ from app.datasets.proposals import propose
 from app.datasets.readers.inspections import Inspection, ReadAs
 from app.datasets.readers.reading import inspect, open_rows
 from app.datasets.readers.unreadable import Unreadable
+from tests import files
 
 PAIRS = [("When?", "At 8, every day."), ("Who?", "Anyone who asks."), ("Why?", "To learn.")]
 
@@ -393,19 +394,6 @@ def test_a_word_and_what_it_means_is_no_second_header(tmp_path: Path) -> None:
     assert made(tmp_path, found)[0] == [list(pair) for pair in words]
 
 
-def book_of(**sheets: list[tuple[Any, ...]]) -> bytes:
-    book = openpyxl.Workbook()
-    assert book.active is not None
-    book.remove(book.active)
-    for name, rows in sheets.items():
-        sheet = book.create_sheet(name)
-        for row in rows:
-            sheet.append(row)
-    stream = io.BytesIO()
-    book.save(stream)
-    return stream.getvalue()
-
-
 def test_the_sheet_with_the_questions_is_read_and_not_the_cover(tmp_path: Path) -> None:
     table = [("Frage", "Antwort"), *PAIRS]
     for cover in (
@@ -413,14 +401,21 @@ def test_the_sheet_with_the_questions_is_read_and_not_the_cover(tmp_path: Path) 
         [("Station", "Innere"), ("Stand", "Mai"), ("Version", "2")],
         [("Article", "Price"), ("Bed", "500"), ("Lamp", "50")],
     ):
-        found = read(tmp_path, book_of(Info=cover, Fragen=table, Preise=[("Artikel",), ("x",)]))
+        found = read(
+            tmp_path,
+            files.workbook({"Info": cover, "Fragen": table, "Preise": [("Artikel",), ("x",)]}),
+        )
         assert (found.sheet, found.columns) == ("Fragen", ["Frage", "Antwort"])
         assert found.warnings == [
             "The workbook has 3 sheets; “Fragen” was read and the others were not."
         ]
-    found = read(tmp_path, book_of(Info=[("Notes",)], Data=[("one", "two"), ("Bed", "500")]))
+    found = read(
+        tmp_path, files.workbook({"Info": [("Notes",)], "Data": [("one", "two"), ("Bed", "500")]})
+    )
     assert found.sheet == "Data"
-    chosen = read(tmp_path, book_of(Info=[("Notes",), ("Text",)], Fragen=table), sheet="Info")
+    chosen = read(
+        tmp_path, files.workbook({"Info": [("Notes",), ("Text",)], "Fragen": table}), sheet="Info"
+    )
     assert chosen.sheet == "Info"
 
 
