@@ -56,6 +56,7 @@ def of(
     if not adapter.has_weights:
         return []
     names = _names(adapter, taken or {}) | {"address": address}
+    is_merged_for_vllm = bool(exports.adapter_config(adapter).get("use_dora"))
     return [
         Program(
             key=program["key"],
@@ -63,7 +64,10 @@ def of(
             about=program["about"],
             forms=tuple(map(ExportForm, program["forms"])),
             steps=[_step(step, names) for step in program["step"]],
-            traps=program["traps"],
+            traps=[
+                *program["traps"],
+                *([] if is_merged_for_vllm else program.get("traps_of_an_adapter", [])),
+            ],
         )
         for program in _programs()
     ]

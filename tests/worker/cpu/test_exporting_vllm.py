@@ -11,7 +11,7 @@ from sqlalchemy.orm import Session
 
 from app.adapters import programs, registry
 from app.core import settings
-from app.core.models import ExportStatus, User
+from app.core.models import Adapter, ExportStatus, User
 from app.training.chat import ChatFormat
 from tests.vllm_server import KEY, NEEDED, Server, serving
 from tests.worker.cpu.test_exporting import asked, made, opened, real_adapter, user
@@ -27,7 +27,10 @@ _FEW = ("--api-key", KEY, "--dtype", "float32", "--max-model-len", "256", "--max
         "--enforce-eager", "--host", "127.0.0.1")  # fmt: skip
 
 
-@pytest.mark.parametrize("name", ["smollm2", "llama3", "qwen2.5", "qwen3", "gemma2", "phi3"])
+FAMILIES = ["llama3", "smollm2", "qwen2", "qwen2.5", "qwen3", "mistral", "gemma2", "gemma3", "phi3"]
+
+
+@pytest.mark.parametrize("name", FAMILIES)
 def test_it_opens_the_folder_and_the_adapters_zip(
     db: Session, user: User, tmp_path: Path, name: str
 ) -> None:
@@ -48,25 +51,43 @@ def test_it_opens_the_folder_and_the_adapters_zip(
         # The adapter's zip beside the same starting model.
         body = {"lora_name": "zip", "lora_path": str(folders["adapter"])}
         server.call("/v1/load_lora_adapter", body)
-        base = settings.get().models_dir / name
-        chat = ChatFormat.load(base)
-        rows = [
-            chat.encode([{"role": "user", "content": question},
-                         {"role": "assistant", "content": tiny_families.CORPUS[number % 8]}], 200)
-            for number, question in enumerate(tiny_families.QUESTIONS)
-        ]  # fmt: skip
-        ids = [row.token_ids for row in rows]
-        starts = [next(i for i, label in enumerate(row.labels) if label >= 0) for row in rows]
-        for served, with_adapter in ((f"{STEM}-base", None), (STEM, True), ("zip", True)):
-            trained = str(registry.folder(adapter)) if with_adapter else None
-            reference = plain.scores(plain.load(str(base), trained), ids, starts)
-            found = agreement.compare(
-                "vLLM", "as_trained", _scores(server, served, ids, starts), reference
-            )
-            print(name, served, found)
-            assert found.num_positions >= 300
-            assert found.is_fit, found
-        _ends(server, chat, ids, starts)
+        _agrees(server, adapter, name, {f"{STEM}-base": False, STEM: True, "zip": True})
+
+
+def test_a_dora_adapter_is_merged_in_the_folder(db: Session, user: User, tmp_path: Path) -> None:
+    adapter = real_adapter(db, user, "llama3", tiny_families.make_base, use_dora=True)
+    row = made(db, asked(db, user, adapter, "vllm"))
+    assert row.status is ExportStatus.READY, row.reason
+    with opened(db, user, row) as archive:
+        archive.extractall(tmp_path)
+    words = [word for word in shlex.split(programs.vllm_command(adapter)) if "=" not in word]
+    assert words[:3] == ["vllm", "serve", "."]
+    with serving([*words, *_FEW], tmp_path / row.filename.removesuffix(".zip")) as server:
+        assert server.models() == {STEM}
+        _agrees(server, adapter, "llama3", {STEM: True})
+
+
+def _agrees(server: Server, adapter: Adapter, name: str, served: dict[str, bool]) -> None:
+    """Each served model says what the reference says, with the adapter or (False) without it."""
+    base = settings.get().models_dir / name
+    chat = ChatFormat.load(base)
+    rows = [
+        chat.encode([{"role": "user", "content": question},
+                     {"role": "assistant", "content": tiny_families.CORPUS[number % 8]}], 200)
+        for number, question in enumerate(tiny_families.QUESTIONS)
+    ]  # fmt: skip
+    ids = [row.token_ids for row in rows]
+    starts = [next(i for i, label in enumerate(row.labels) if label >= 0) for row in rows]
+    for model, is_trained in served.items():
+        trained = str(registry.folder(adapter)) if is_trained else None
+        reference = plain.scores(plain.load(str(base), trained), ids, starts)
+        found = agreement.compare(
+            "vLLM", "as_trained", _scores(server, model, ids, starts), reference
+        )
+        print(name, model, found)
+        assert found.num_positions >= 300
+        assert found.is_fit, found
+    _ends(server, chat, ids, starts)
 
 
 def _scores(

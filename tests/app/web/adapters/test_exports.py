@@ -1,5 +1,6 @@
 """Taking an adapter along: the card, who may do what, the download, and one screen a program."""
 
+import json
 import re
 from datetime import UTC, datetime, timedelta
 from html import unescape
@@ -267,6 +268,18 @@ def test_each_program_has_a_screen_with_commands(
     # What was never run by anything here says so.
     was_run = key not in ("ollama", "lm-studio", "open-webui")
     assert ("its documentation has them" in text) != was_run
+
+
+def test_vllm_is_given_no_rank_where_the_adapter_is_merged(db: Session, adapter: Adapter) -> None:
+    def said() -> str:
+        (vllm,) = (program for program in programs.of(adapter) if program.key == "vllm")
+        return "\n".join([*(step.command for step in vllm.steps), *vllm.traps])
+
+    assert said().count("--max-lora-rank") == 2
+    config = registry.folder(adapter) / "adapter_config.json"
+    config.write_text(json.dumps(json.loads(config.read_text()) | {"use_dora": True}))
+    assert "--max-lora-rank" not in said()
+    assert "learned" not in said()
 
 
 def test_what_four_bits_cost_is_said_where_any_were_left(db: Session, adapter: Adapter) -> None:
