@@ -9,9 +9,10 @@ import re
 import shutil
 import tempfile
 import zipfile
+from functools import cache
 from pathlib import Path
 
-from sqlalchemy import ColumnElement, Select, and_, exists, func, select
+from sqlalchemy import BindParameter, ColumnElement, Select, and_, exists, func, select
 from sqlalchemy.orm import Session, selectinload
 
 from app import notices
@@ -150,11 +151,15 @@ def name_for_programs(owner: User, base_model: BaseModel, suffix: str, short_id:
 
 def visible(user: User) -> Select[Adapter]:
     """Select the adapters that a person may see: the department's that are not in the bin."""
-    return _of_department(user).where(Adapter.binned_at.is_(None))
+    return _visible_in(user.department_id)
 
 
-def _of_department(user: User) -> Select[Adapter]:
-    return select(Adapter).where(Adapter.department_id == user.department_id)
+def _visible_in(department_id: int | BindParameter[int]) -> Select[Adapter]:
+    return _of_department(department_id).where(Adapter.binned_at.is_(None))
+
+
+def _of_department(department_id: int | BindParameter[int]) -> Select[Adapter]:
+    return select(Adapter).where(Adapter.department_id == department_id)
 
 
 def get(db: Session, user: User, adapter_id: int) -> Adapter:
@@ -163,7 +168,9 @@ def get(db: Session, user: User, adapter_id: int) -> Adapter:
     Raises:
         NotFound: there is none, it is in the bin, or it belongs to another department.
     """
-    adapter = db.scalars(_of_department(user).where(Adapter.id == adapter_id)).one_or_none()
+    adapter = db.scalars(
+        _of_department(user.department_id).where(Adapter.id == adapter_id)
+    ).one_or_none()
     if adapter is None:
         raise NotFound("There is no such trained model; it may have been deleted.")
     if adapter.binned_at is not None:
@@ -191,7 +198,12 @@ def list_adapters(db: Session, user: User) -> list[Adapter]:
 
 def listed(user: User) -> Select[Adapter]:
     """Select what `list_adapters` lists."""
-    return visible(user).where(~_left_to_curve())
+    return listed_in(user.department_id)
+
+
+def listed_in(department_id: int | BindParameter[int]) -> Select[Adapter]:
+    """Select the same of a department."""
+    return _visible_in(department_id).where(~_left_to_curve())
 
 
 def num_left_to_curves(db: Session, user: User) -> int:
@@ -200,6 +212,7 @@ def num_left_to_curves(db: Session, user: User) -> int:
     return db.scalars(select(func.count()).select_from(left)).one()
 
 
+@cache
 def _left_to_curve() -> ColumnElement[bool]:
     # A curve's page goes with its data. And whose release a person has decided about is no longer
     # a mere point.

@@ -7,6 +7,7 @@ privacy gate makes of it). Whoever looks at one alone calls data "Ready" that no
 from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import cache
 from typing import Literal, NamedTuple
 
 from sqlalchemy import ColumnElement, and_, false, func, literal, not_, or_, select
@@ -265,7 +266,8 @@ def _state(version: DatasetVersion, review: PrivacyReview | None) -> State:
         return State.TOO_FEW
     if version.status is not VersionStatus.READY:
         return _BEFORE[version.status]
-    return _at_the_gate(review.status if review is not None else None)
+    status = review.status if review is not None else None
+    return _at_the_gate(status, is_required=_is_required())
 
 
 def too_few(version: DatasetVersion) -> str:
@@ -284,18 +286,18 @@ def too_few(version: DatasetVersion) -> str:
     )
 
 
-def _has_too_few() -> ColumnElement[bool]:
+def _has_too_few(wanted: int) -> ColumnElement[bool]:
     """Say the same in a query, of what has been read."""
     found = DatasetVersion.inspection
-    num_rows = func.coalesce(found["num_rows"].as_integer(), settings.get().min_examples)
+    num_rows = func.coalesce(found["num_rows"].as_integer(), wanted)
     is_table = func.coalesce(found["way"].as_string(), "") == ""
-    return and_(is_table, num_rows < settings.get().min_examples)
+    return and_(is_table, num_rows < wanted)
 
 
-def _at_the_gate(status: ReviewStatus | None) -> State:
+def _at_the_gate(status: ReviewStatus | None, *, is_required: bool) -> State:
     state = _AT_THE_GATE[status] if status is not None else State.NOT_SEARCHED
     # A site without a gate, or with one that only advises, is held by none.
-    return State.READY if state in _HELD and not _is_required() else state
+    return State.READY if state in _HELD and not is_required else state
 
 
 def where(wanted: Set[State]) -> ColumnElement[bool]:
@@ -303,6 +305,12 @@ def where(wanted: Set[State]) -> ColumnElement[bool]:
 
     Their reviews are joined to them, and a version without one stays (an outer join).
     """
+    return _where(frozenset(wanted), _is_required(), settings.get().min_examples)
+
+
+@cache  # to put it together takes longer than to ask it
+def _where(wanted: frozenset[State], is_required: bool, min_rows: int) -> ColumnElement[bool]:
+    has_too_few = _has_too_few(min_rows)
     before = [
         status
         for status, state in _BEFORE.items()
@@ -310,10 +318,13 @@ def where(wanted: Set[State]) -> ColumnElement[bool]:
     ]
     read = [
         is_so if state in wanted else false()
-        for state, is_so in ((State.COLUMNS, not_(_has_too_few())), (State.TOO_FEW, _has_too_few()))
+        for state, is_so in ((State.COLUMNS, not_(has_too_few)), (State.TOO_FEW, has_too_few))
     ]
-    held = [status for status in ReviewStatus if _at_the_gate(status) in wanted]
-    unsearched = and_(PrivacyReview.version_id.is_(None), literal(_at_the_gate(None) in wanted))
+    held = [
+        status for status in ReviewStatus if _at_the_gate(status, is_required=is_required) in wanted
+    ]
+    is_wanted = _at_the_gate(None, is_required=is_required) in wanted
+    unsearched = and_(PrivacyReview.version_id.is_(None), literal(is_wanted))
     return or_(
         DatasetVersion.status.in_(before),
         and_(DatasetVersion.status == VersionStatus.MAPPING, or_(*read)),

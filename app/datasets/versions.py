@@ -8,7 +8,7 @@ import re
 from collections.abc import Sequence
 
 from psycopg.errors import LockNotAvailable
-from sqlalchemy import Select, func, select
+from sqlalchemy import BindParameter, Select, func, select
 from sqlalchemy.exc import OperationalError
 from sqlalchemy.orm import Session, contains_eager, defer, lazyload
 
@@ -106,8 +106,8 @@ def clean_filename(filename: str) -> str:
     return cleaned[-MAX_FILENAME_LENGTH:] if cleaned.strip(".") else "file"
 
 
-def newest(user: User) -> Select[DatasetVersion, PrivacyReview]:
-    """Select of each of the department's datasets the newest version, with its review, if any."""
+def newest(department_id: int | BindParameter[int]) -> Select[DatasetVersion, PrivacyReview]:
+    """Select of each of a department's datasets the newest version, with its review, if any."""
     last = select(func.max(DatasetVersion.number)).where(DatasetVersion.dataset_id == Dataset.id)
     return (
         select(DatasetVersion, PrivacyReview)
@@ -115,7 +115,7 @@ def newest(user: User) -> Select[DatasetVersion, PrivacyReview]:
         .join(Dataset, DatasetVersion.dataset_id == Dataset.id)
         .outerjoin(PrivacyReview, PrivacyReview.version_id == DatasetVersion.id)
         .where(
-            Dataset.department_id == user.department_id,
+            Dataset.department_id == department_id,
             Dataset.deleted_at.is_(None),
             DatasetVersion.number == last.correlate(Dataset).scalar_subquery(),
         )

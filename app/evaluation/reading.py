@@ -2,9 +2,10 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
-from sqlalchemy import ColumnElement, ScalarSelect, and_, func, or_, select
+from sqlalchemy import BindParameter, ColumnElement, ScalarSelect, and_, func, or_, select
 from sqlalchemy.orm import InstrumentedAttribute, Session, aliased
 
 from app.core import bins
@@ -122,6 +123,7 @@ def of_adapter(db: Session, adapter_id: int) -> Evaluation | None:
     ).first()
 
 
+@cache
 def judged_by(adapter_id: InstrumentedAttribute[int]) -> ScalarSelect[int]:
     """Select the same of adapters that have weights, beside each of them in a query."""
     each = aliased(Evaluation)  # the query around it may be about evaluations itself
@@ -201,11 +203,11 @@ def may_read_rows(db: Session, user: User, evaluation: Evaluation) -> bool:
     return True
 
 
-def rows_may_be_read_by(user: User) -> ColumnElement[bool]:
-    """Say the same of evaluations in a query."""
+def rows_may_be_read_in(department_id: int | BindParameter[int]) -> ColumnElement[bool]:
+    """Say of evaluations in a query whether people of a department may see their rows."""
     return Evaluation.version.has(
         DatasetVersion.dataset.has(
-            and_(Dataset.department_id == user.department_id, Dataset.deleted_at.is_(None))
+            and_(Dataset.department_id == department_id, Dataset.deleted_at.is_(None))
         )
     )
 

@@ -59,7 +59,7 @@ class _Parts:
     pace: forecast.Pace
 
 
-@dataclass
+@dataclass(eq=False)  # each is itself alone: what is worked out from one is kept by it
 class Outlook:
     """What can be said about the queue at one moment, by job id."""
 

@@ -50,7 +50,7 @@ def _list() -> lists.Kind:
 
 def list_page(db: Session, user: User, query: lists.Query) -> ListPage:
     """Gather the page of the list of data that an address asks for."""
-    newest = versions.newest(user)
+    newest = versions.newest(user.department_id)
     ids, listing = lists.pick(db, user, newest, lists.asked(_list(), query))
     found = newest.where(DatasetVersion.id.in_(ids)).options(
         contains_eager(DatasetVersion.dataset).joinedload(Dataset.owner),

@@ -6,13 +6,16 @@ of each kind.
 """
 
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 from sqlalchemy import (
     ColumnElement,
+    Integer,
     Select,
     Subquery,
     and_,
+    bindparam,
     func,
     literal,
     or_,
@@ -50,6 +53,9 @@ from app.web.stepper import Name
 # Of each kind so many lines; the lists have the rest.
 _NUM_LINES = 6
 _MINE_WAITING, _MINE, _OTHERS_WAITING = range(3)
+# Who asks, in questions that are put together once for everybody.
+_USER = bindparam("user_id", type_=Integer)
+_DEPARTMENT = bindparam("department_id", type_=Integer)
 STEPS: tuple[Name, ...] = ("Data", "Check", "Personal details", "Train", "Result", "Use")
 _AT_THE_GATE = (
     data_states.State.SEARCHING,
@@ -190,10 +196,21 @@ def home_page(db: Session, user: User) -> HomePage:
 
 def _data(db: Session, user: User) -> list[tuple[int, DatasetVersion, data_states.Standing]]:
     """Return one's own data, what waits first, and then others' that waits for them."""
-    is_mine = Dataset.owner_id == user.id
-    waits = data_states.where(set(data_states.STEPS))
+    found = db.execute(_data_of(data_states.where(set(data_states.STEPS))), _asker(user))
+    return [
+        (part, version, data_states.standing(version, review)) for part, version, review in found
+    ]
+
+
+def _asker(user: User) -> dict[str, int]:
+    return {_USER.key: user.id, _DEPARTMENT.key: user.department_id}
+
+
+@cache  # here and below: to put a question together takes longer than to ask it
+def _data_of(waits: ColumnElement[bool]) -> Select[int, DatasetVersion, PrivacyReview]:
+    is_mine = Dataset.owner_id == _USER
     few = _few(
-        versions.newest(user),
+        versions.newest(_DEPARTMENT),
         DatasetVersion.id,
         {
             _MINE_WAITING: and_(is_mine, waits),
@@ -201,7 +218,7 @@ def _data(db: Session, user: User) -> list[tuple[int, DatasetVersion, data_state
             _OTHERS_WAITING: and_(~is_mine, waits),
         },
     )
-    found = (
+    return (
         select(few.c.part, DatasetVersion, PrivacyReview)
         .join(DatasetVersion, DatasetVersion.id == few.c.id)
         .join(Dataset, Dataset.id == DatasetVersion.dataset_id)
@@ -212,44 +229,45 @@ def _data(db: Session, user: User) -> list[tuple[int, DatasetVersion, data_state
         )
         .order_by(few.c.part, DatasetVersion.id.desc())
     )
-    return [
-        (part, version, data_states.standing(version, review))
-        for part, version, review in db.execute(found)
-    ]
 
 
 def _jobs(
     db: Session, user: User, dataset_ids: list[int]
 ) -> tuple[dict[int, _Made], list[tuple[Job, job_states.Standing]]]:
     """Return of some data its newest job, and what colleagues train just now."""
+    found = db.execute(_jobs_of(), _asker(user) | {"dataset_ids": dataset_ids})
+    made: dict[int, _Made] = {}
+    theirs: list[tuple[Job, job_states.Standing]] = []
+    for job, dataset_id, adapter, evaluation in found:
+        if dataset_id in dataset_ids:
+            made.setdefault(dataset_id, _Made(job, adapter, evaluation))
+        elif job.owner_id != user.id and len(theirs) < _NUM_LINES:
+            theirs.append((job, job_states.of(job)))
+    return made, theirs
+
+
+@cache
+def _jobs_of() -> Select[Job, int, Adapter, Evaluation]:
+    of_data = DatasetVersion.dataset_id.in_(bindparam("dataset_ids", expanding=True))
     newest = (
         select(func.max(Job.id))
         .join(DatasetVersion, DatasetVersion.id == Job.version_id)
-        .where(DatasetVersion.dataset_id.in_(dataset_ids), Job.binned_at.is_(None))
+        .where(of_data, Job.binned_at.is_(None))
         .group_by(DatasetVersion.dataset_id)
     )
-    judged_by = reading.judged_by(Adapter.id)
-    found = (
+    return (
         select(Job, DatasetVersion.dataset_id, Adapter, Evaluation)
         .join(DatasetVersion, DatasetVersion.id == Job.version_id)
         .outerjoin(Adapter, and_(Adapter.job_id == Job.id, Adapter.binned_at.is_(None)))
-        .outerjoin(Evaluation, Evaluation.id == judged_by)
+        .outerjoin(Evaluation, Evaluation.id == reading.judged_by(Adapter.id))
         .where(
-            Job.department_id == user.department_id,
+            Job.department_id == _DEPARTMENT,
             or_(Job.id.in_(newest), Job.status == JobStatus.RUNNING),
         )
         .options(*requests.BARE, joinedload(Job.owner))
         # What trains just now says more of a piece of work than what was made last.
         .order_by((Job.status == JobStatus.RUNNING).desc(), Job.id.desc())
     )
-    made: dict[int, _Made] = {}
-    theirs: list[tuple[Job, job_states.Standing]] = []
-    for job, dataset_id, adapter, evaluation in db.execute(found):
-        if dataset_id in dataset_ids:
-            made.setdefault(dataset_id, _Made(job, adapter, evaluation))
-        elif job.owner_id != user.id and len(theirs) < _NUM_LINES:
-            theirs.append((job, job_states.of(job)))
-    return made, theirs
 
 
 def _models(
@@ -258,17 +276,23 @@ def _models(
     list[tuple[Adapter, adapter_states.Standing]], list[tuple[Adapter, adapter_states.Standing]]
 ]:
     """Return the newest adapters: one's own, and colleagues'."""
-    is_mine = Adapter.owner_id == user.id
-    few = _few(adapters.listed(user), Adapter.id, {_MINE: is_mine, _OTHERS_WAITING: ~is_mine})
-    found = (
+    found = db.execute(_models_of(), _asker(user))
+    rows = [(part, (adapter, adapter_states.of(adapter))) for part, adapter in found]
+    return [row for part, row in rows if part == _MINE], [
+        row for part, row in rows if part != _MINE
+    ]
+
+
+@cache
+def _models_of() -> Select[int, Adapter]:
+    is_mine = Adapter.owner_id == _USER
+    listed = adapters.listed_in(_DEPARTMENT)
+    few = _few(listed, Adapter.id, {_MINE: is_mine, _OTHERS_WAITING: ~is_mine})
+    return (
         select(few.c.part, Adapter)
         .join(Adapter, Adapter.id == few.c.id)
         .order_by(Adapter.id.desc())
     )
-    rows = [(part, (adapter, adapter_states.of(adapter))) for part, adapter in db.execute(found)]
-    return [row for part, row in rows if part == _MINE], [
-        row for part, row in rows if part != _MINE
-    ]
 
 
 def _few(

@@ -5,12 +5,12 @@ stands in the middle of the times that are foreseen for it. Who may not read a j
 the page does not read it here: their picture shows that a machine is taken, and how long.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 
 from app.core import site_time
 from app.core.models import Worker
-from app.jobs.forecast import Times
 from app.jobs.queue_view import Outlook
 
 # Until the first morning that is so far away; where less is foreseen, until a little behind that.
@@ -93,6 +93,16 @@ class _Window:
         return round(100 * min(1.0, max(0.0, share)), 2)
 
 
+@dataclass(frozen=True)
+class _Span:
+    """Where a bar is; `left` and `width` in percent of the picture."""
+
+    left: float
+    width: float
+    kind: str  # now or next
+    job_id: int | None  # None: an evaluation
+
+
 def draw(outlook: Outlook, named: dict[int, Named]) -> Timeline | None:
     """Draw what trains and what is foreseen; None where that is nothing.
 
@@ -100,24 +110,34 @@ def draw(outlook: Outlook, named: dict[int, Named]) -> Timeline | None:
         outlook: The queue as it stands.
         named: The jobs that the person may know, by their ids.
     """
-    window = _Window(outlook.now, _last(outlook, _morning(outlook.now)))
-    bars = _bars(outlook, named, window)
-    if not bars:
+    window, drawn, num_more = _spans(outlook)
+    if not drawn:
         return None
+    lanes = []
+    for worker, spans in drawn:
+        bars = [_bar(span, named) for span in spans]
+        lanes.append(Lane(name_of(worker), worker.id, bars, _beside(bars)))
+    return Timeline(lanes, _ticks(window), _when(window), num_more)
+
+
+@lru_cache(maxsize=1)  # who may read which names differs from page to page, where the bars are not
+def _spans(outlook: Outlook) -> tuple[_Window, list[tuple[Worker, list[_Span]]], int]:
+    """Place the bars; gives the picture's time, a row for each machine, and how many have none."""
+    window = _Window(outlook.now, _last(outlook, _morning(outlook.now)))
+    spans = _by_machine(outlook, window)
+    if not spans:
+        return window, [], 0
     ready = {worker.id for worker, _ in outlook.parts.ready}
     shown = [
         worker
         for worker in outlook.parts.workers
         # Several devices in common have a worker of their own: shown where it has something to do.
-        if worker.id in bars or (worker.id in ready and len(worker.devices) == 1)
+        if worker.id in spans or (worker.id in ready and len(worker.devices) == 1)
     ]
     drawn = shown[:MOST_LANES]
     most = min(MOST_BARS, _MOST_BARS_IN_ALL // max(1, len(drawn)))
-    lanes = []
-    for worker in drawn:
-        placed = _apart(bars.get(worker.id, []), most)
-        lanes.append(Lane(name_of(worker), worker.id, placed, _beside(placed)))
-    return Timeline(lanes, _ticks(window), _when(window), len(shown) - len(drawn))
+    placed = [(worker, _apart(spans.get(worker.id, []), most)) for worker in drawn]
+    return window, placed, len(shown) - len(drawn)
 
 
 def _last(outlook: Outlook, morning: datetime) -> datetime:
@@ -160,56 +180,58 @@ def _beside(bars: list[Bar]) -> str:
     return bars[0].words if _PHONE * bars[0].width / 100 < needed else ""
 
 
-def _bars(outlook: Outlook, named: dict[int, Named], window: _Window) -> dict[str, list[Bar]]:
-    found: dict[str, list[Bar]] = {}
+def _by_machine(outlook: Outlook, window: _Window) -> dict[str, list[_Span]]:
+    found: dict[str, list[_Span]] = {}
     for job_id, worker_id in outlook.at_work.items():
         times = outlook.times.get(job_id)
         ends = _middle(times.ends) if times and times.ends else window.ends  # nobody can say
-        bar = _bar(window, outlook.now, ends, "now", named.get(job_id))
-        found.setdefault(worker_id, []).append(bar)
+        span = _span(window, outlook.now, ends, "now", job_id)
+        found.setdefault(worker_id, []).append(span)
     for one in outlook.evaluating:
         seconds = one.left.usual if one.left else 0.0
         ends = outlook.now + timedelta(seconds=seconds)
-        bar = Bar(0.0, _width(window, outlook.now, ends, "now"), "others", EVALUATION, "", "", "")
-        found.setdefault(one.worker_id, []).append(bar)
+        span = _span(window, outlook.now, ends, "now", None)
+        found.setdefault(one.worker_id, []).append(span)
     for job_id, _ in outlook.waiting:
         times = outlook.times.get(job_id)
         if times is None or not times.worker_id or times.starts[0] >= window.ends:
             continue
         starts = _middle(times.starts)
         if starts < window.ends:
-            bar = _bar(window, starts, _end(times, window), "next", named.get(job_id))
-            found.setdefault(times.worker_id, []).append(bar)
+            ends = _middle(times.ends) if times.ends else window.ends
+            span = _span(window, starts, ends, "next", job_id)
+            found.setdefault(times.worker_id, []).append(span)
     return found
 
 
-def _bar(window: _Window, starts: datetime, ends: datetime, kind: str, known: Named | None) -> Bar:
-    left, width = window.percent(starts), _width(window, starts, ends, kind)
-    if known is None:
-        return Bar(left, width, "others", OTHERS, "", "", "")
-    return Bar(left, width, kind, known.name, known.person, known.starts, known.ends)
-
-
-def _width(window: _Window, starts: datetime, ends: datetime, kind: str) -> float:
+def _span(
+    window: _Window, starts: datetime, ends: datetime, kind: str, job_id: int | None
+) -> _Span:
+    left = window.percent(starts)
     least = _LEAST_NOW if kind == "now" else _LEAST_WIDTH
-    return max(least, window.percent(ends) - window.percent(starts))
+    return _Span(left, max(least, window.percent(ends) - left), kind, job_id)
 
 
-def _end(times: Times, window: _Window) -> datetime:
-    return _middle(times.ends) if times.ends else window.ends
+def _bar(span: _Span, named: dict[int, Named]) -> Bar:
+    if span.job_id is None:
+        return Bar(span.left, span.width, "others", EVALUATION, "", "", "")
+    known = named.get(span.job_id)
+    if known is None:
+        return Bar(span.left, span.width, "others", OTHERS, "", "", "")
+    values = (known.name, known.person, known.starts, known.ends)
+    return Bar(span.left, span.width, span.kind, *values)
 
 
-def _apart(bars: list[Bar], most: int) -> list[Bar]:
+def _apart(spans: list[_Span], most: int) -> list[_Span]:
     """Put bars one after the other: quick and slow may disagree about which machine it is."""
-    placed: list[Bar] = []
+    placed: list[_Span] = []
     free_from = 0.0
-    for bar in sorted(bars, key=lambda each: (each.left, each.kind != "now"))[:most]:
-        left = max(bar.left, free_from)
-        width = min(max(_LEAST_WIDTH, bar.left + bar.width - left), 100.0 - left)
+    for span in sorted(spans, key=lambda each: (each.left, each.kind != "now"))[:most]:
+        left = max(span.left, free_from)
+        width = min(max(_LEAST_WIDTH, span.left + span.width - left), 100.0 - left)
         if width <= 0:
             break
-        values = (bar.kind, bar.words, bar.person, bar.starts, bar.ends)
-        placed.append(Bar(round(left, 2), round(width, 2), *values))
+        placed.append(replace(span, left=round(left, 2), width=round(width, 2)))
         free_from = left + width
     return placed
 

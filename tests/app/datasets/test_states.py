@@ -105,10 +105,10 @@ def test_a_list_finds_each_version_by_its_state(
         version = make_dataset_version(db, user=user, status=VersionStatus.MAPPING, decided=False)
         version.inspection = TWO_ROWS | {"way": way, "num_rows": num_rows}
     db.commit()
-    rows = db.execute(versions.newest(user)).all()
+    rows = db.execute(versions.newest(user.department_id)).all()
     by_state = {version.id: states.standing(version, review).state for version, review in rows}
     for wanted in [{state} for state in State] + [group for _, group in states.GROUPS.values()]:
-        found = db.scalars(versions.newest(user).where(states.where(wanted)))
+        found = db.scalars(versions.newest(user.department_id).where(states.where(wanted)))
         assert {version.id for version in found} == {
             number for number, state in by_state.items() if state in wanted
         }, wanted
