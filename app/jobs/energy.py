@@ -1,9 +1,10 @@
 """What a job takes in energy and money: beforehand as a range from like jobs, then as measured."""
 
 from collections.abc import Callable, Sequence
+from functools import cache
 from typing import NamedTuple
 
-from sqlalchemy import func, select
+from sqlalchemy import ColumnElement, Integer, Select, String, bindparam, func, select
 from sqlalchemy.orm import Session
 
 from app.core import settings
@@ -79,7 +80,24 @@ def likely(
         device: Only jobs that were trained on one of that name.
         but: A job that says nothing about itself.
     """
-    on = [] if device is None else [Worker.hardware["name"].as_string() == device]
+    row = db.execute(
+        _of_like(on_device=device is not None),
+        {"base_model_id": base_model_id, "method": method, "device": device, "but": but},
+    ).one()
+    least, most, number, source = row
+    if not num_tokens or not number:
+        return None
+    return Likely(least * num_tokens, most * num_tokens, number, source or "")
+
+
+@cache  # each job's page asks it, and to put it together takes as long
+def _of_like(*, on_device: bool) -> Select[float, float, int, str]:
+    """Select the least and the most joules of a token, of how many jobs, and how measured."""
+    is_on = Worker.hardware["name"].as_string() == bindparam("device", type_=String)
+    # Of every attempt, on such a device alone.
+    measured: list[ColumnElement[bool]] = [func.count() == func.count(Attempt.energy_joules)]
+    if on_device:
+        measured.append(func.bool_and(is_on))
     per_token = (
         select(
             (func.sum(Attempt.energy_joules) / Job.trained_tokens).label("joules"),
@@ -88,29 +106,22 @@ def likely(
         .join(Attempt, Attempt.job_id == Job.id)
         .outerjoin(Worker, Worker.id == Attempt.worker_id)
         .where(
-            Job.base_model_id == base_model_id,
-            Job.config["method"].as_string() == method,
-            Job.id.is_distinct_from(but),
+            Job.base_model_id == bindparam("base_model_id", type_=Integer),
+            Job.config["method"].as_string() == bindparam("method", type_=String),
+            Job.id.is_distinct_from(bindparam("but", type_=Integer)),
             Job.status == JobStatus.SUCCEEDED,
             Job.trained_tokens > 0,
         )
         .group_by(Job.id)
-        # Of every attempt, on such a device alone.
-        .having(func.count() == func.count(Attempt.energy_joules), *map(func.bool_and, on))
+        .having(*measured)
         .order_by(Job.id.desc())
         .limit(_LIKE_JOBS)
         .subquery()
     )
     each = per_token.c
-    row = db.execute(
-        select(
-            func.min(each.joules), func.max(each.joules), func.count(), func.max(each.source)
-        ).select_from(per_token)
-    ).one()
-    least, most, number, source = row
-    if not num_tokens or not number:
-        return None
-    return Likely(least * num_tokens, most * num_tokens, number, source or "")
+    return select(
+        func.min(each.joules), func.max(each.joules), func.count(), func.max(each.source)
+    ).select_from(per_token)
 
 
 def estimate(db: Session, job: Job) -> Likely | None:
