@@ -101,6 +101,8 @@ def make_engine(url: str, server_options: str = "", **options: object) -> Engine
     chosen: dict[str, Any] = {
         "pool_pre_ping": True,
         "pool_size": 10,
+        # The one used last: its server process has plans and rows of what is asked most at hand.
+        "pool_use_lifo": True,
         "max_overflow": 10,
         "pool_timeout": 10,  # then whoever asks is told to come back, and does not hold a thread
     }
