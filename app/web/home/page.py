@@ -18,7 +18,7 @@ from sqlalchemy import (
     bindparam,
     func,
     literal,
-    or_,
+    literal_column,
     select,
     union_all,
 )
@@ -255,15 +255,15 @@ def _jobs_of() -> Select[Job, int, Adapter, Evaluation]:
         .where(of_data, Job.binned_at.is_(None))
         .group_by(DatasetVersion.dataset_id)
     )
+    running = select(Job.id).where(
+        Job.department_id == _DEPARTMENT, Job.status == JobStatus.RUNNING
+    )
     return (
         select(Job, DatasetVersion.dataset_id, Adapter, Evaluation)
         .join(DatasetVersion, DatasetVersion.id == Job.version_id)
         .outerjoin(Adapter, and_(Adapter.job_id == Job.id, Adapter.binned_at.is_(None)))
         .outerjoin(Evaluation, Evaluation.id == reading.judged_by(Adapter.id))
-        .where(
-            Job.department_id == _DEPARTMENT,
-            or_(Job.id.in_(newest), Job.status == JobStatus.RUNNING),
-        )
+        .where(Job.department_id == _DEPARTMENT, Job.id.in_(union_all(newest, running)))
         .options(*requests.BARE, joinedload(Job.owner))
         # What trains just now says more of a piece of work than what was made last.
         .order_by((Job.status == JobStatus.RUNNING).desc(), Job.id.desc())
@@ -305,7 +305,8 @@ def _few(
         rows.where(is_in_it)
         .with_only_columns(key.label("id"), literal(part).label("part"))
         .order_by(key.desc())
-        .limit(_NUM_LINES)
+        # Not as a parameter: PostgreSQL keeps a plan for all values only where none is much dearer.
+        .limit(literal_column(str(_NUM_LINES)))
         .subquery()
         for part, is_in_it in parts.items()
     ]
