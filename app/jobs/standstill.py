@@ -6,8 +6,9 @@ since a worker that is in error about itself could not say so.
 """
 
 from datetime import timedelta
+from functools import cache
 
-from sqlalchemy import exists, func, select
+from sqlalchemy import Select, exists, func, select
 from sqlalchemy.orm import Session
 
 from app.core import clock, settings
@@ -29,24 +30,30 @@ from app.jobs import protocol
 def standing_still(db: Session) -> list[str]:
     """Return the names of the workers that take no job although they could."""
     chosen = settings.get()
-    since = clock.NOW - timedelta(seconds=2 * chosen.deaf_seconds)
+    has_waited, free = _questions(chosen.deaf_seconds, chosen.lease_seconds)
+    if not db.scalar(has_waited):
+        return []
+    return [worker.id for worker in db.scalars(free) if protocol.has_claimable(db, worker)]
+
+
+@cache  # the queue's page asks them all the time, and to put them together takes longer
+def _questions(deaf_seconds: float, lease_seconds: float) -> tuple[Select[bool], Select[Worker]]:
+    """Ask whether a job has waited for long, and who is free and hears nothing."""
+    since = clock.NOW - timedelta(seconds=2 * deaf_seconds)
     has_waited = exists().where(
         Job.status == JobStatus.QUEUED, Job.desired == Desired.RUN, Job.run_after < since
     )
-    if not db.scalar(select(has_waited)):
-        return []
     free = select(Worker).where(
         Worker.queue == "gpu",
         Worker.state == WorkerState.ACTIVE,
-        Worker.last_seen > clock.NOW - timedelta(seconds=chosen.lease_seconds),
+        Worker.last_seen > clock.NOW - timedelta(seconds=lease_seconds),
         ~func.coalesce(Worker.readings["has_left"].as_boolean(), False),  # it was told to end
         *(~exists().where(table.worker_id == Worker.id) for table in (Job, Evaluation, Judging)),
         # Between two jobs, and after its start, each is free for a moment.
         ~exists().where(Attempt.worker_id == Worker.id, Attempt.ended_at > since),
         ~exists().where(OutboundCount.process == Worker.id, OutboundCount.started_at > since),
     )
-    idle = db.scalars(free.order_by(Worker.id))
-    return [worker.id for worker in idle if protocol.has_claimable(db, worker)]
+    return select(has_waited), free.order_by(Worker.id)
 
 
 def in_words(names: list[str]) -> str:
