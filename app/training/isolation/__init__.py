@@ -91,6 +91,7 @@ def confine(needs: Needs) -> list[Wall]:
     Raises:
         WallsMissing: a wall does not stand, and the site wants none to be missing.
     """
+    limits.go_first()
     if not needs.programs:
         _settle_temporary_files(needs)
     namespace = _user_namespace()

@@ -425,6 +425,24 @@ def test_without_namespaces_sockets_are_refused() -> None:
     assert refused == "refused"
 
 
+CROWDED = """
+import json, sys
+from pathlib import Path
+from app.training import isolation
+place = Path("/proc/self/oom_score_adj")
+place.write_text(sys.argv[1])
+isolation.confine(isolation.Needs(reads=[place]))
+print(place.read_text())
+"""
+
+
+@pytest.mark.parametrize(("before", "after"), [("0", 500), ("700", 700)])
+def test_where_memory_is_used_up_children_go_first(before: str, after: int) -> None:
+    done = run(CROWDED, before)
+    assert done.returncode == 0, done.stderr
+    assert int(done.stdout) == after
+
+
 # A container whose filter is older than Landlock; what is run in it inherits that.
 WITHOUT_LANDLOCK = """
 import os, sys
