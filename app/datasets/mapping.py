@@ -33,6 +33,8 @@ MAX_SYSTEM_LENGTH = 8000
 # What becomes of hidden rows and columns of a sheet, and of the blank cells below merged ones.
 Hidden = Literal["leave_out", "take_in"]
 Merged = Literal["fill", "leave_blank"]
+# How numbers of a workbook are written: 12,500.5, 12.500,5, 12 500,5 or 12’500.5.
+Separators = Literal["english", "german", "french", "swiss"]
 # What stands below a question of a quiz: nothing, its options, or its options with letters.
 Options = Literal["leave_out", "list", "letters"]
 MAX_SPEAKER_LENGTH = 200
@@ -210,10 +212,12 @@ class Mapping(BaseModel):
     system: str = Field(default="", max_length=MAX_SYSTEM_LENGTH)
     # Where a column says who speaks: whose turns are learned. Blank: the usual words for it.
     answers_by: str = Field(default="", max_length=MAX_SPEAKER_LENGTH)
-    # How the file was read: the row with the column names (0: none), hidden rows, merged cells.
+    # How the file was read: the row with the column names (0: none), hidden rows, merged cells
+    # and how numbers are written.
     header_row: int | None = None
     hidden: Hidden | None = None
     merged: Merged | None = None
+    separators: Separators | None = None
     # How the options of a quiz are shown, and how long a pause begins a new conversation.
     options: Options | None = None
     pause_minutes: int | None = None

@@ -58,7 +58,8 @@ def propose(inspection: Inspection, read_as: ReadAs | None = None) -> Proposal:
     if chosen.continued is None and (said := _join_rows(proposal.mapping, inspection)):
         return Proposal(proposal.mapping, False, f"{proposal.why} {said}")
     # Saying who speaks says nothing of which answers are good.
-    is_sure = is_sure and not inspection.encoding_is_doubtful
+    is_doubtful = inspection.encoding_is_doubtful or inspection.numbers_are_doubtful
+    is_sure = is_sure and not is_doubtful
     is_sure = is_sure and all(
         judged.how is How.KTO for judged in _judging(inspection, proposal.mapping.column_roles)
     )

@@ -128,6 +128,7 @@ class ReadAsForm(Form):
     header_row: str = ""
     hidden: str = ""
     merged: str = ""
+    separators: str = ""
     options: str = ""
     pause_minutes: str = ""
     # Of a ZIP, for each file that has any of both: its name, and what was chosen for it.

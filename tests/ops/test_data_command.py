@@ -33,11 +33,12 @@ def test_how_a_sheet_is_read_can_be_said(tmp_path: Path) -> None:
     rows = [("x1", "y1"), ("Heading one", "Heading two"), *[(f"{n}?", "There.") for n in range(4)]]
     book = tmp_path / "a.xlsx"
     book.write_bytes(files.workbook({"A": rows}, hidden_rows={"A": [4]}))
-    chosen = ("--header-row", "2", "--hidden", "take_in", "--merged", "leave_blank", "--json")
-    mapping = json.loads(etude("inspect", str(book), *chosen).stdout)["mapping"]
+    chosen = ("--header-row", "2", "--hidden", "take_in", "--merged", "leave_blank")
+    told = etude("inspect", str(book), *chosen, "--separators", "german", "--json")
+    mapping = json.loads(told.stdout)["mapping"]
     assert [column["name"] for column in mapping["columns"]] == ["Heading one", "Heading two"]
-    kept = [mapping[name] for name in ("header_row", "hidden", "merged")]
-    assert kept == [2, "take_in", "leave_blank"]
+    kept = [mapping[name] for name in ("header_row", "hidden", "merged", "separators")]
+    assert kept == [2, "take_in", "leave_blank", "german"]
     told = etude("inspect", str(book), "--header-row", "2")
     assert "1 row is hidden or filtered out" in told.stdout
     refused = etude("inspect", str(book), "--header-row", "9")

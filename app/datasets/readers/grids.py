@@ -5,8 +5,9 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import NamedTuple, Protocol
 
 from app.core.sentences import counted
-from app.datasets.mapping import LeftOut
+from app.datasets.mapping import LeftOut, Separators
 from app.datasets.readers.headers import Cells
+from app.datasets.readers.number_formats import Shown
 from app.datasets.readers.tables import MAX_CELL_CHARACTERS, MAX_COLUMNS
 from app.datasets.readers.unreadable import Unreadable
 
@@ -37,7 +38,9 @@ class GridRow(NamedTuple):
 class Seen:
     """What a reader left out of a sheet or is unsure of: how often, and in which row first."""
 
-    def __init__(self) -> None:
+    def __init__(self, separators: tuple[Separators, ...] = ("english",)) -> None:
+        """Begin to count; `separators` are those that numbers may be written with."""
+        self.separators = separators
         self.clear()
 
     def clear(self) -> None:
@@ -45,6 +48,8 @@ class Seen:
         self.counts: Counter[str] = Counter()
         self.first: dict[str, int] = {}
         self.formats: Counter[str] = Counter()
+        # The first number that has separators, and its row.
+        self.separated: tuple[str, int] | None = None
 
     def add(self, what: str, row: int) -> None:
         """Count a cell."""
@@ -67,6 +72,16 @@ class Seen:
         self.add("unsure", row)
         if code in self.formats or len(self.formats) < 100:
             self.formats[code] += 1
+
+    def number(self, shown: Shown, code: str, row: int) -> str:
+        """Return what a cell shows of a number, and count it where that is not sure."""
+        if not shown.is_sure:
+            self.add_format(code, row)
+        if shown.is_separated and self.separated is None:
+            self.separated = shown.text, row
+        if shown.is_doubtful:
+            self.add("doubtful", row)
+        return shown.text
 
     def sentences(self, words: Mapping[str, tuple[str, str]] | None = None) -> list[str]:
         """Say it, one sentence for each kind; `words` are those of documents."""

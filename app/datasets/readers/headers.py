@@ -80,6 +80,8 @@ class Rows:
     warnings: list[str] = field(default_factory=list)
     # What only the rows tell: said once they are read.
     closing: list[str] = field(default_factory=list)
+    # It has numbers of which nobody knows how the sheet writes them; known then, too.
+    numbers_are_doubtful: bool = False
 
 
 class _Found(NamedTuple):

@@ -5,7 +5,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from app.datasets.continued import GoingOn
-from app.datasets.mapping import MAX_WORDS, Hidden, Mapping, Merged, Options
+from app.datasets.mapping import MAX_WORDS, Hidden, Mapping, Merged, Options, Separators
 from app.datasets.notes import Note
 from app.datasets.readers import chats, documents, headers
 from app.datasets.turns import TurnRole, plain_word
@@ -73,6 +73,8 @@ class ReadAs(BaseModel):
     # Of a workbook: rows and columns that are hidden or filtered out, and merged cells.
     hidden: Hidden = "leave_out"
     merged: Merged = "fill"
+    # How its numbers are written; None: as the language of the texts has it.
+    separators: Separators | None = None
     # Of a quiz: what stands below a question; of a chat: how long a pause begins a new one.
     options: Options = "leave_out"
     pause_minutes: int = Field(
@@ -157,9 +159,13 @@ class Inspection(BaseModel):
     has_header: bool = True
     # Of a table: the number of the row with the names, 0 where none has; unknown to old versions.
     header_row: int | None = None
-    # Of a workbook or slides; unknown to old versions, which had hidden rows and no filled cells.
+    # Of a workbook or slides; unknown to old versions, which had hidden rows, no filled cells and
+    # English numbers.
     hidden: Hidden | None = None
     merged: Merged | None = None
+    separators: Separators | None = None
+    # Which of them the sheet shows cannot be told: no program may go on.
+    numbers_are_doubtful: bool = False
     # Of what has options to choose from, and of what pauses divide.
     options: Options | None = None
     pause_minutes: int | None = None
@@ -203,6 +209,7 @@ class Inspection(BaseModel):
             "header_row": self.header_row,
             "hidden": self.hidden,
             "merged": self.merged,
+            "separators": self.separators,
             "options": self.options,
             "pause_minutes": self.pause_minutes,
             "files": {n: one.model_dump(exclude_none=True) for n, one in self.files.items()},
@@ -226,6 +233,7 @@ class Inspection(BaseModel):
                 "sheet": self.sheet,
                 "hidden": self.hidden or "take_in",
                 "merged": self.merged or "leave_blank",
+                "separators": self.separators or "english",
                 # Subtitles that name nobody are a document, and no plain text.
                 "form": "document" if self.is_document and self.format != "subtitles" else "table",
                 "way": self.way,

@@ -121,5 +121,8 @@ def _tell(inspection: Inspection, source: Source, label: str) -> None:
     inspection.encoding_is_doubtful = (
         inspection.encoding_is_doubtful or source.inspection.encoding_is_doubtful
     )
+    inspection.numbers_are_doubtful = (
+        inspection.numbers_are_doubtful or source.inspection.numbers_are_doubtful
+    )
     for place, number in source.inspection.found_in.items():
         inspection.found_in[place] = inspection.found_in.get(place, 0) + number

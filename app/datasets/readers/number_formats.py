@@ -9,18 +9,30 @@ given as well as it can be, and the caller counts it.
 import datetime
 import math
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from decimal import ROUND_HALF_UP, Decimal, localcontext
 from fractions import Fraction
 from functools import lru_cache
 from typing import NamedTuple
 
+from app.datasets.mapping import Separators
 from app.datasets.readers.month_names import DAYS, MONTHS, SHORT_DAYS, SHORT_MONTHS, language_of
 
 MAX_CODE_CHARACTERS = 400
 # Excel's last day, and how many digits it keeps of a number.
 _LAST_DAY = 2958466
 _NUM_DIGITS = 15
+
+# The sign before the decimals, and the one between groups of three digits.
+SIGNS: dict[Separators, tuple[str, str]] = {
+    "english": (".", ","),
+    "german": (",", "."),
+    "french": (",", "\u202f"),
+    "swiss": (".", "’"),
+}
+# Both while a number is written: in literals the same signs stand for themselves.
+_POINT, _GROUP = "\ue000", "\ue001"
+_ENGLISH: tuple[Separators, ...] = ("english",)
 
 # By number: formats that a file may use without spelling them out.
 BUILT_IN = {
@@ -71,6 +83,9 @@ class Shown(NamedTuple):
 
     text: str
     is_sure: bool = True
+    # It has separators, and it is not known which ones the sheet shows.
+    is_separated: bool = False
+    is_doubtful: bool = False
 
 
 class _Token(NamedTuple):
@@ -131,16 +146,27 @@ class NumberFormat:
     def is_date(self) -> bool:
         return self._sections[0].is_date
 
-    def show(self, value: float, *, is_1904: bool = False) -> Shown:
-        """Return what a number looks like in this format."""
+    def show(
+        self, value: float, *, is_1904: bool = False, separators: Sequence[Separators] = _ENGLISH
+    ) -> Shown:
+        """Return what a number looks like in this format.
+
+        Args:
+            value: The number that is stored.
+            is_1904: Days count from that year.
+            separators: The likeliest first; with several a number may be doubtful.
+        """
+        return _separated(self._show(value, is_1904), separators)
+
+    def _show(self, value: float, is_1904: bool) -> Shown:
         if not math.isfinite(value):
             return Shown(str(value), False)
         if self.is_general:
-            shown = general(value)
+            shown = _general(value)
             return shown if self._is_sure else Shown(shown.text, False)
         section, is_signed, is_sure = self._chosen(value)
         if section is None:
-            return Shown(general(value).text, False)
+            return Shown(_general(value).text, False)
         shown = _show(section, value if is_signed else abs(value), is_1904)
         is_sure = is_sure and self._is_sure and section.is_sure and shown.is_sure
         return Shown(shown.text, is_sure)
@@ -188,8 +214,23 @@ def built_in(number: int) -> NumberFormat:
     return NumberFormat(_UNSURE_BUILT_IN.get(number, "General"), is_sure=False)
 
 
-def general(value: float) -> Shown:
+def general(value: float, separators: Sequence[Separators] = _ENGLISH) -> Shown:
     """Return what a number looks like without a format: at most eleven signs, as Excel has it."""
+    return _separated(_general(value), separators)
+
+
+def _separated(shown: Shown, separators: Sequence[Separators]) -> Shown:
+    text = shown.text
+    if _POINT not in text and _GROUP not in text:
+        return shown
+    first, *others = (
+        text.replace(_POINT, point).replace(_GROUP, group)
+        for point, group in (SIGNS[each] for each in separators)
+    )
+    return Shown(first, shown.is_sure, True, any(other != first for other in others))
+
+
+def _general(value: float) -> Shown:
     size = abs(value)
     if value == int(value) and size < 1e15:
         # From twelve digits on Excel shows 1.23457E+11; all digits say more.
@@ -199,16 +240,18 @@ def general(value: float) -> Shown:
     exponent = math.floor(math.log10(size)) if size else 0
     if exponent >= -4:
         text = f"{value:.{max(0, min(9, 9 - exponent))}f}"
-        return Shown(text.rstrip("0").rstrip(".") if "." in text else text)
+        text = text.rstrip("0").rstrip(".") if "." in text else text
+        return Shown(text.replace(".", _POINT))
     text = f"{value:.12f}".rstrip("0")
     if len(text.lstrip("-")) <= 11 and float(text) == value:
-        return Shown(text)
+        return Shown(text.replace(".", _POINT))
     return Shown(_scientific(value))
 
 
 def _scientific(value: float) -> str:
     digits, _, exponent = f"{value:.5E}".partition("E")
-    return f"{digits.rstrip('0').rstrip('.')}E{exponent}"
+    digits = digits.rstrip("0").rstrip(".").replace(".", _POINT)
+    return f"{digits}E{exponent}"
 
 
 # --- taking a format apart -------------------------------------------------------------------
@@ -318,12 +361,12 @@ def _show(section: _Section, value: float, is_1904: bool) -> Shown:
         return _show_date(section, value, is_1904)
     sign = "-" if value < 0 else ""
     if "general" in kinds:
-        inner = general(abs(value))
+        inner = _general(abs(value))
         text = "".join(inner.text if k == "general" else v for k, v in section.tokens)
         return Shown((sign + text).strip(), inner.is_sure)
     if "digit" not in kinds:
         if "text" in kinds:
-            inner = general(value)
+            inner = _general(value)
             text = "".join(inner.text if k == "text" else v for k, v in section.tokens)
             return Shown(text, inner.is_sure)
         return Shown(_joined(value for _, value in section.tokens))
@@ -381,7 +424,7 @@ def _whole_part(tokens: list[_Token], digits: str, groups: bool) -> str:
     def put(sign: str) -> None:
         nonlocal num_written
         if groups and num_written and num_written % 3 == 0:
-            written.append(",")
+            written.append(_GROUP)
         written.append(sign)
         num_written += 1
 
@@ -418,7 +461,7 @@ def _part_after(tokens: list[_Token], digits: str) -> str:
                 written += " "
             at += 1
         elif kind in ("literal", "percent", "slash", "text", "point"):
-            written += "." if kind == "point" and at == 0 else value
+            written += _POINT if kind == "point" and at == 0 else value
     return written
 
 
@@ -430,7 +473,8 @@ def _with_exponent(tokens: list[_Token], number: Decimal) -> str:
     exponent = number.adjusted() if number else 0
     exponent -= exponent % step
     text = _fixed(mantissa, abs(number).scaleb(-exponent))
-    if Decimal(text.strip().replace(",", "") or 0) >= 10**step:  # 9.99 became 10.0
+    shown = text.strip().replace(_GROUP, "").replace(_POINT, ".")
+    if Decimal(shown or 0) >= 10**step:  # 9.99 became 10.0
         exponent += step
         text = _fixed(mantissa, abs(number).scaleb(-exponent))
     sign = "-" if exponent < 0 else "+" if tokens[at].value.endswith("+") else ""
@@ -485,7 +529,7 @@ def _show_date(  # noqa: PLR0912 - a branch for each part
 ) -> Shown:
     tokens = section.tokens
     if value < 0 or value >= _LAST_DAY:
-        return Shown(general(value).text, False)
+        return Shown(_general(value).text, False)
     parts = max((len(t.value) - 1 for t in tokens if t.kind == "second"), default=0)
     # To the last unit that is shown of a second; 14:30 is stored as 14:29:59.9999.
     ticks = int(_decimal(value) * 86400 * 10**parts + Decimal("0.5"))
@@ -504,7 +548,7 @@ def _show_date(  # noqa: PLR0912 - a branch for each part
         elif kind == "noon":
             written.append(("A" if hour < 12 else "P") + ("M" if len(token) > 3 else ""))
         elif kind == "second":
-            written.append(f".{part:0{parts}d}"[: len(token)])
+            written.append(f"{_POINT}{part:0{parts}d}"[: len(token)])
         elif kind == "date":
             width = len(token)
             if token[0] == "m" and _is_minute(tokens, n):

@@ -4,6 +4,7 @@ import re
 import zipfile
 from collections.abc import Iterator
 
+from app.datasets.mapping import Separators
 from app.datasets.readers import number_formats, signs
 from app.datasets.readers.grids import (
     MAX_ROWS,
@@ -73,6 +74,7 @@ class OdsSheet:
     def __init__(self, archive: zipfile.ZipFile, styles: Styles, table: _Table) -> None:
         self._archive, self._styles, self._table = archive, styles, table
         self.hidden_columns: set[int] = set()
+        self.separators: tuple[Separators, ...] = ("english",)
         self.seen = Seen()
 
     def merged(self) -> list[Area]:
@@ -80,7 +82,7 @@ class OdsSheet:
 
     def rows(self) -> Iterator[GridRow]:
         """Read the rows that have cells."""
-        self.seen = Seen()
+        self.seen = Seen(self.separators)
         content = _Content(self._styles, self._table.number, self.seen, self.hidden_columns)
         with self._archive.open("content.xml") as stream:
             for _ in content.feed(stream):
@@ -289,10 +291,11 @@ class _Content(XmlStream):
                 number = float(value)
             except ValueError:
                 return value
-            self.seen.add_format(kind, self.number + 1)
+            number = number * 100 if kind == "percentage" else number
+            shown = number_formats.general(number, self.seen.separators)
+            text = self.seen.number(shown._replace(is_sure=False), kind, self.number + 1)
             if kind == "percentage":
-                return f"{number_formats.general(number * 100).text}%"
-            text = number_formats.general(number).text
+                return f"{text}%"
             return (
                 f"{text} {cell['currency']}" if kind == "currency" and "currency" in cell else text
             )

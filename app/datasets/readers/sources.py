@@ -81,6 +81,7 @@ def of_table(inspection: Inspection, table: headers.Rows) -> Source:
     def rows() -> Iterator[NumberedRow]:
         yield from table.rows
         inspection.warnings += table.closing
+        inspection.numbers_are_doubtful = table.numbers_are_doubtful
 
     return Source(inspection, rows(), table.unnamed)
 

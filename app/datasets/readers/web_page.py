@@ -5,7 +5,7 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
-from app.datasets.mapping import LeftOut
+from app.datasets.mapping import LeftOut, Separators
 from app.datasets.readers import encodings, gemini, number_formats
 from app.datasets.readers.blocks import Block
 from app.datasets.readers.files import File
@@ -187,6 +187,8 @@ class HtmlSheet:
         self._table = table
         self._rows, self._areas = placed(table.rows)
         self.hidden_columns: set[int] = set()
+        # Numbers stand in a page as it shows them.
+        self.separators: tuple[Separators, ...] = ("english",)
         self.seen = Seen()
 
     def merged(self) -> list[Area]:

@@ -27,7 +27,10 @@ def open_book(book: workbooks.Workbook, inspection: Inspection, read_as: ReadAs)
     kind = inspection.format
     inspection.sheets = book.sheets
     inspection.hidden, inspection.merged = read_as.hidden, read_as.merged
-    chosen = read_as.model_dump(include={"header_row", "has_header", "hidden", "merged"})
+    inspection.separators = read_as.separators or book.separators[0]
+    chosen = read_as.model_dump(
+        include={"header_row", "has_header", "hidden", "merged", "separators"}
+    )
     sheet = read_as.sheet
     if len(book.sheets) > 1:
         by_sheet = book.columns(**chosen)

@@ -1,12 +1,14 @@
 """Sheets of workbooks of any kind as tables: what they show, never their formulas or macros."""
 
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from itertools import islice
 from typing import Any, Protocol
 
 from app.datasets.column_names import ROLES, plain
-from app.datasets.mapping import ColumnRole, Hidden, Merged
+from app.datasets.mapping import ColumnRole, Hidden, Merged, Separators
+from app.datasets.readers import separators as number_separators
 from app.datasets.readers.files import DAMAGES, File, Inner
 from app.datasets.readers.grids import Area, BadSheet, GridRow, Seen, table_rows
 from app.datasets.readers.headers import Rows, with_header
@@ -18,6 +20,8 @@ from app.datasets.readers.xlsb import XlsbBook
 from app.datasets.readers.xlsx import XlsxBook
 from app.datasets.readers.xml_2003 import Xml2003Book
 
+# So many rows and sheets tell in which language a workbook is.
+_NUM_LOOKED_AT, _NUM_SHEETS_LOOKED_AT = 300, 5
 _PAIR = frozenset({ColumnRole.QUESTION, ColumnRole.ANSWER})
 _LOCKED = (
     "This workbook is protected by a password; open it in Excel, remove the password and upload it "
@@ -32,6 +36,7 @@ _DAMAGED = (
 class _Sheet(Protocol):
     seen: Seen
     hidden_columns: set[int]
+    separators: tuple[Separators, ...]
 
     def merged(self) -> list[Area]: ...
 
@@ -54,6 +59,8 @@ class Workbook:
         self, file: File, kind: str, stack: ExitStack, page: WebPage | None = None
     ) -> None:
         """Open a workbook, or the tables of a page as one."""
+        self._shown_as_it_stands = page is not None
+        self._separators: tuple[Separators, ...] | None = None
         with _whole():
             self._book = HtmlBook(page) if page is not None else _opened(file, kind, stack)
             self.sheets = self._book.sheets
@@ -96,6 +103,7 @@ class Workbook:
         has_header: bool | None = None,
         hidden: Hidden = "leave_out",
         merged: Merged = "fill",
+        separators: Separators | None = None,
     ) -> Rows:
         """Read one sheet.
 
@@ -106,6 +114,7 @@ class Workbook:
             raise Unreadable(f"The workbook has no visible sheet “{name}”; choose another.")
         with _whole(name):
             sheet = self._book.sheet(name)
+            sheet.separators = (separators,) if separators else self.separators
             areas = sheet.merged()
             takes_hidden = hidden == "take_in"
             table = with_header(
@@ -118,8 +127,39 @@ class Workbook:
                 groups=((area.top, area.left, area.right) for area in areas),
                 dropped=() if takes_hidden else sheet.hidden_columns,
             )
-        table.rows = _telling(name, table.rows, table, sheet, lambda: self._book.num_notes(name))
+        table.rows = self._telling(name, table.rows, table, sheet, separators is not None)
         return table
+
+    @property
+    def separators(self) -> tuple[Separators, ...]:
+        """How the numbers are written, as the language of the first rows has it."""
+        if self._separators is None:
+            self._separators = ("english",) if self._shown_as_it_stands else self._guess()
+        return self._separators
+
+    def _guess(self) -> tuple[Separators, ...]:
+        if isinstance(self._book, XlsBook) and self._book.separators is not None:
+            return (self._book.separators,)
+        text = ""
+        for name in self.sheets[:_NUM_SHEETS_LOOKED_AT]:
+            with _whole(name):
+                for row in islice(self._book.sheet(name).rows(), _NUM_LOOKED_AT):
+                    text += " ".join([*row.cells, ""])[: number_separators.MAX_CHARACTERS]
+            if len(text) > number_separators.MAX_CHARACTERS:
+                break
+        return number_separators.guess(text, getattr(self._book, "region", None))
+
+    def _telling(
+        self, name: str, rows: Iterator[Any], table: Rows, sheet: _Sheet, is_chosen: bool
+    ) -> Iterator[Any]:
+        with _whole(name):
+            yield from rows
+            seen = sheet.seen
+            if num_notes := self._book.num_notes(name):
+                seen.counts["note"] = num_notes
+                seen.first["note"] = 0
+            table.numbers_are_doubtful = bool(seen.counts["doubtful"])
+            table.closing += seen.sentences() + number_separators.said(seen, is_chosen)
 
     def _rank(self, name: str, columns: list[str], read: dict[str, Any]) -> int:
         if not columns:
@@ -138,17 +178,6 @@ class Workbook:
     def _is_filled(self, name: str) -> bool:
         with _whole(name):
             return any(any(row.cells) for row in self._book.sheet(name).rows())
-
-
-def _telling(
-    name: str, rows: Iterator[Any], table: Rows, sheet: _Sheet, count_notes: Callable[[], int]
-) -> Iterator[Any]:
-    with _whole(name):
-        yield from rows
-        if num_notes := count_notes():
-            sheet.seen.counts["note"] = num_notes
-            sheet.seen.first["note"] = 0
-        table.closing += sheet.seen.sentences()
 
 
 def _opened(file: File, kind: str, stack: ExitStack) -> _Book:

@@ -6,7 +6,8 @@ from typing import Any
 import xlrd
 from xlrd.biffh import XLRDError
 
-from app.datasets.readers import number_formats, signs
+from app.datasets.mapping import Separators
+from app.datasets.readers import number_formats, separators, signs
 from app.datasets.readers.files import File, Inner
 from app.datasets.readers.grids import Area, GridRow, Seen, check_length
 from app.datasets.readers.number_formats import NumberFormat
@@ -16,6 +17,15 @@ from app.datasets.readers.unreadable import Unreadable
 DAMAGED = "This workbook is damaged ({what}); open it in Excel, save it again and upload that."
 _GENERAL = number_formats.built_in(0)
 # Formats that the file spells out in the words of the computer that wrote it.
+# Excel writes the country of the computer into the file, by its telephone number. Programs name
+# the United States wherever they run.
+_COUNTRIES: dict[int, Separators] = {
+    **dict.fromkeys((31, 34, 39, 45, 49, 55, 351), "german"),
+    **dict.fromkeys((33, 46, 47, 48, 358, 420), "french"),
+    41: "swiss",
+    44: "english",
+    52: "english",
+}
 _OF_THE_COMPUTER = frozenset({14, 22, *range(27, 37), *range(50, 59)})
 
 
@@ -41,6 +51,9 @@ class XlsBook:
                 logfile=_Nowhere(),
             )
             self._sheets = [sheet for sheet in self._book.sheets() if sheet.visibility == 0]
+            formats = (str(each.format_str or "") for each in self._book.format_map.values())
+            self.region = separators.region(formats)
+            self.separators = _COUNTRIES.get(self._book.countries[1])
         except MemoryError:
             raise
         except Exception as error:  # xlrd meets what is wrong wherever it happens to be
@@ -72,6 +85,7 @@ class XlsSheet:
     def __init__(self, book: Any, sheet: Any) -> None:
         self._book, self._sheet = book, sheet
         self._formats: dict[int, NumberFormat] = {}
+        self.separators: tuple[Separators, ...] = ("english",)
         self.seen = Seen()
         self.hidden_columns = {
             column
@@ -87,7 +101,7 @@ class XlsSheet:
 
     def rows(self) -> Iterator[GridRow]:
         """Read the rows that have cells."""
-        self.seen = Seen()
+        self.seen = Seen(self.separators)
         sheet = self._sheet
         for row in range(sheet.nrows):
             cells = [self._shown(row, column) for column in range(sheet.row_len(row))]
@@ -109,10 +123,12 @@ class XlsSheet:
         style = self._style(sheet.cell_xf_index(row, column))
         format_ = self._format(style)
         if kind != xlrd.XL_CELL_TEXT:
-            shown = format_.show(float(value), is_1904=bool(self._book.datemode))
-            if not shown.is_sure:
-                self.seen.add_format(format_.code, row + 1)
-            text = shown.text
+            shown = format_.show(
+                float(value),
+                is_1904=bool(self._book.datemode),
+                separators=self.seen.separators,
+            )
+            text = self.seen.number(shown, format_.code, row + 1)
         else:
             text = str(value).replace("\r\n", "\n").replace("\r", "\n")
         written = self._written(text, style, row, column)

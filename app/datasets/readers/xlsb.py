@@ -13,6 +13,7 @@ from python_calamine import (
     SheetVisibleEnum,
 )
 
+from app.datasets.mapping import Separators
 from app.datasets.readers import number_formats
 from app.datasets.readers.files import File, Inner
 from app.datasets.readers.grids import Area, GridRow, Seen, check_length
@@ -65,6 +66,7 @@ class XlsbSheet:
     def __init__(self, sheet: CalamineSheet) -> None:
         self._sheet = sheet
         self.hidden_columns: set[int] = set()
+        self.separators: tuple[Separators, ...] = ("english",)
         self.seen = Seen()
 
     def merged(self) -> list[Area]:
@@ -72,7 +74,7 @@ class XlsbSheet:
 
     def rows(self) -> Iterator[GridRow]:
         """Read the rows that have cells."""
-        self.seen = Seen()
+        self.seen = Seen(self.separators)
         sheet = self._sheet
         for number, row in enumerate(sheet.iter_rows(), start=1):
             far = sum(value not in (None, "") for value in row[MAX_COLUMNS:])
@@ -87,7 +89,8 @@ class XlsbSheet:
             return "TRUE" if value else "FALSE"
         self.seen.add("no_formats", row)
         if isinstance(value, int | float):
-            return number_formats.general(float(value)).text
+            shown = number_formats.general(float(value), self.seen.separators)
+            return self.seen.number(shown._replace(is_sure=True), "", row)
         if isinstance(value, datetime.datetime) and value.time() == datetime.time():
             return value.date().isoformat()
         if isinstance(value, datetime.date | datetime.time):

@@ -10,7 +10,8 @@ import zipfile
 from collections.abc import Iterator
 from typing import IO, NamedTuple
 
-from app.datasets.readers import number_formats, signs
+from app.datasets.mapping import Separators
+from app.datasets.readers import number_formats, separators, signs
 from app.datasets.readers.grids import (
     MAX_ROWS,
     Area,
@@ -86,6 +87,7 @@ class XlsxBook:
         styles = _Styles()
         self._feed(styles, next((p for p in others if "tyles" in p), "xl/styles.xml"))
         self._styles = styles.styles()
+        self.region = separators.region(styles.codes.values())
         self._shared_path = next((p for p in others if "haredS" in p), "xl/sharedStrings.xml")
         self._shared: _SharedTexts | None = None
 
@@ -341,6 +343,7 @@ class XlsxSheet:
         self._archive, self._path = archive, path
         self._styles, self._shared, self._is_1904 = styles, shared, is_1904
         self.hidden_columns: set[int] = set()
+        self.separators: tuple[Separators, ...] = ("english",)
         self.seen = Seen()
 
     def merged(self) -> list[Area]:
@@ -364,7 +367,7 @@ class XlsxSheet:
 
     def rows(self) -> Iterator[GridRow]:
         """Read the rows that have cells."""
-        self.seen = Seen()
+        self.seen = Seen(self.separators)
         self.hidden_columns.clear()
         parser = _Rows(self._styles, self._shared, self._is_1904, self.seen)
         parser.hidden_columns = self.hidden_columns
@@ -575,15 +578,17 @@ class _Rows:
         number, value = key
         style = self.styles[number] if number < len(self.styles) else _GENERAL
         try:
-            shown = style.format.show(float(value), is_1904=self.is_1904)
+            shown = style.format.show(
+                float(value), is_1904=self.is_1904, separators=self.seen.separators
+            )
         except (ValueError, OverflowError):
             self.seen.add_format(value[:40], self.number)
             return value
-        if not shown.is_sure:
-            self.seen.add_format(style.format.code, self.number)
-        elif style.font.is_plain and len(value) < 40 and len(self.numbers) < _NUM_KEPT_NUMBERS:
-            self.numbers[key] = shown.text
-        return shown.text if style.font.is_plain else self._rich(shown.text, style)
+        text = self.seen.number(shown, style.format.code, self.number)
+        is_settled = shown.is_sure and not shown.is_doubtful and style.font.is_plain
+        if is_settled and len(value) < 40 and len(self.numbers) < _NUM_KEPT_NUMBERS:
+            self.numbers[key] = text
+        return text if style.font.is_plain else self._rich(text, style)
 
     def _of_iso(self, value: str, style: _Style) -> str:
         """Return what a date that is written as ISO has it shows in its cell."""

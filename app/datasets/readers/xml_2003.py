@@ -4,7 +4,8 @@ import datetime
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from app.datasets.readers import number_formats, signs
+from app.datasets.mapping import Separators
+from app.datasets.readers import number_formats, separators, signs
 from app.datasets.readers.files import File
 from app.datasets.readers.grids import (
     MAX_ROWS,
@@ -66,7 +67,7 @@ class Xml2003Book:
             for _ in index.feed(stream):
                 index.ready.clear()
         self._sheets = index.sheets
-        self._styles = index.styles
+        self.region = separators.region(style.code for style in index.styles.values())
 
     @property
     def sheets(self) -> list[str]:
@@ -88,6 +89,7 @@ class Xml2003Sheet:
     def __init__(self, file: File, place: int, sheet: _Sheet) -> None:
         self._file, self._place, self._sheet = file, place, sheet
         self.hidden_columns = sheet.hidden_columns
+        self.separators: tuple[Separators, ...] = ("english",)
         self.seen = Seen()
 
     def merged(self) -> list[Area]:
@@ -95,7 +97,7 @@ class Xml2003Sheet:
 
     def rows(self) -> Iterator[GridRow]:
         """Read the rows that have cells."""
-        self.seen = Seen()
+        self.seen = Seen(self.separators)
         content = _Content(self._place, self.seen)
         with self._file.open() as stream:
             for _ in content.feed(stream):
@@ -292,10 +294,11 @@ class _Content(XmlStream):
         if number is None:
             text = value.replace("\r\n", "\n").replace("\r", "\n")
             return self._raised(format_.show_text(text) if self.kind == "String" else text)
-        shown = format_.show(number)
-        if not (shown.is_sure and is_settled):
-            self.seen.add_format(self.cell_style.code or format_.code, self.number)
-        return self._raised(shown.text)
+        shown = format_.show(number, separators=self.seen.separators)
+        if not is_settled:
+            shown = shown._replace(is_sure=False)
+        code = self.cell_style.code or format_.code
+        return self._raised(self.seen.number(shown, code, self.number))
 
     def _raised(self, text: str) -> str:
         match self.cell_style.raises:

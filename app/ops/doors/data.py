@@ -49,6 +49,13 @@ MergedOption = Annotated[
     Literal["fill", "leave_blank"],
     typer.Option(help="The blank cells that belong to a merged cell above them"),
 ]
+SeparatorsOption = Annotated[
+    Literal["english", "german", "french", "swiss"] | None,
+    typer.Option(
+        help="Numbers are written 12,500.5, 12.500,5, 12 500,5 or 12’500.5; the default is as in "
+        "the language of the texts"
+    ),
+]
 OptionsOption = Annotated[
     Literal["leave_out", "list", "letters"],
     typer.Option(help="What stands below a question of a quiz: nothing, its options, or with a)"),
@@ -116,6 +123,7 @@ def data_inspect(
     header_row: HeaderRowOption = None,
     hidden: HiddenOption = "leave_out",
     merged: MergedOption = "fill",
+    separators: SeparatorsOption = None,
     options: OptionsOption = "leave_out",
     pause_minutes: PauseOption = 240,
     files: FilesOption = None,
@@ -140,6 +148,7 @@ def data_inspect(
         header_row=header_row,
         hidden=hidden,
         merged=merged,
+        separators=separators,
         options=options,
         pause_minutes=pause_minutes,
         files=_files(files),
@@ -167,6 +176,7 @@ def data_add(
     header_row: HeaderRowOption = None,
     hidden: HiddenOption = "leave_out",
     merged: MergedOption = "fill",
+    separators: SeparatorsOption = None,
     options: OptionsOption = "leave_out",
     pause_minutes: PauseOption = 240,
     files: FilesOption = None,
@@ -201,6 +211,7 @@ def data_add(
         header_row=header_row,
         hidden=hidden,
         merged=merged,
+        separators=separators,
         options=options,
         pause_minutes=pause_minutes,
         files=_files(files),

@@ -28,8 +28,8 @@ from app.core.models import (
 from app.datasets import changes, examples, fits, lengths, parts, states, versions
 from app.datasets import mapping as mappings
 from app.datasets.conversations import assemble
-from app.datasets.mapping import ColumnRole, Mapping
-from app.datasets.readers import encodings, inspections
+from app.datasets.mapping import ColumnRole, Mapping, Separators
+from app.datasets.readers import encodings, inspections, separators
 from app.datasets.readers.chats import (
     DEFAULT_PAUSE_MINUTES,
     MAX_PAUSE_MINUTES,
@@ -410,6 +410,7 @@ def read_as_from(form: ReadAsForm) -> ReadAs:
         header_row=header_row,
         hidden="take_in" if form.hidden == "take_in" else "leave_out",
         merged="leave_blank" if form.merged == "leave_blank" else "fill",
+        separators=_separators_from(form.separators),
         options=options,
         pause_minutes=pause_minutes,
         files=files,
@@ -418,6 +419,10 @@ def read_as_from(form: ReadAsForm) -> ReadAs:
         chunk_tokens=chunk,
         overlap_tokens=overlap,
     )
+
+
+def _separators_from(typed: str) -> Separators | None:
+    return next((each for each in separators.ALL if each == typed), None)
 
 
 def _pause_from(typed: str) -> int:
@@ -557,6 +562,7 @@ def _typed(version: DatasetVersion) -> ReadAsForm:
         header_row=row,
         hidden=wished.hidden,
         merged=wished.merged,
+        separators=wished.separators or "",
         options=wished.options,
         pause_minutes=str(wished.pause_minutes),
         files=list(wished.files),

@@ -21,7 +21,7 @@ from app.core.models import (
 )
 from app.core.sentences import listed
 from app.datasets import examples, parts, states, stored_files, uploads, versions
-from app.datasets.mapping import MAX_WORDS, Hidden, Merged, Options
+from app.datasets.mapping import MAX_WORDS, Hidden, Merged, Options, Separators
 from app.datasets.privacy import reviews
 from app.datasets.readers.chats import MAX_PAUSE_MINUTES, MIN_PAUSE_MINUTES
 from app.datasets.readers.headers import MAX_HEADER_ROW
@@ -68,6 +68,7 @@ BYTES = {"type": "string", "format": "binary"}
         x_header_row={},
         x_hidden={},
         x_merged={},
+        x_separators={},
         x_options={},
         x_pause_minutes={},
         x_files={},
@@ -163,6 +164,7 @@ def _reading(form: Received) -> dict[str, Any]:
     for name, choices in (
         ("hidden", get_args(Hidden)),
         ("merged", get_args(Merged)),
+        ("separators", get_args(Separators)),
         ("options", get_args(Options)),
     ):
         if chosen := form.fields.get(f"x_{name}"):

@@ -9,7 +9,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 from pydantic_core import PydanticKnownError
 
 from app.core.models import Arm, EvaluationStatus, JudgingStatus
-from app.datasets.mapping import MAX_WORDS, Hidden, Merged
+from app.datasets.mapping import MAX_WORDS, Hidden, Merged, Separators
 from app.datasets.mapping import Options as QuizOptions
 from app.datasets.readers.chats import (
     DEFAULT_PAUSE_MINUTES,
@@ -200,6 +200,7 @@ class CompleteUpload(_Request):
     x_header_row: Annotated[int, Field(strict=True, ge=0, le=MAX_HEADER_ROW)] | None = None
     x_hidden: Hidden = "leave_out"
     x_merged: Merged = "fill"
+    x_separators: Separators | None = None
     x_options: QuizOptions = "leave_out"
     x_pause_minutes: Annotated[
         int, Field(strict=True, ge=MIN_PAUSE_MINUTES, le=MAX_PAUSE_MINUTES)

@@ -72,6 +72,7 @@ def complete_upload(db: Db, user: TokenUser, upload_id: str, body: CompleteUploa
                         header_row=body.x_header_row,
                         hidden=body.x_hidden,
                         merged=body.x_merged,
+                        separators=body.x_separators,
                         options=body.x_options,
                         pause_minutes=body.x_pause_minutes,
                         files=body.x_files,

@@ -347,7 +347,12 @@ def test_a_person_says_where_a_sheets_names_are_and_what_is_hidden(
     wrong = client.post(f"{address}/read-again", data={"header_row": "two"})
     assert wrong.status_code == 422
     assert "Write the number of the row with the column names" in wrong.text
-    chosen = {"header_row": "2", "hidden": "take_in", "merged": "leave_blank"}
+    chosen = {
+        "header_row": "2",
+        "hidden": "take_in",
+        "merged": "leave_blank",
+        "separators": "swiss",
+    }
     client.post(f"{address}/read-again", data=chosen)
     read_all(db)
     page = client.get(address)
@@ -355,13 +360,13 @@ def test_a_person_says_where_a_sheets_names_are_and_what_is_hidden(
     assert "is hidden" not in page.text
     assert re.search(r'name="header_row"[^>]*value="2"', page.text)
     assert '<option value="take_in" selected>' in page.text
+    assert '<option value="swiss" selected>' in page.text
     columns = {"column": ["Heading one", "Heading two"], "role": ["question", "answer"]}
     client.post(f"{address}/confirm", data=columns)
     version = db.get_one(DatasetVersion, int(address.rsplit("/", 1)[-1]))
     db.refresh(version)
     assert version.mapping is not None
-    kept = {name: version.mapping[name] for name in ("header_row", "hidden", "merged")}
-    assert kept == {"header_row": 2, "hidden": "take_in", "merged": "leave_blank"}
+    assert {name: version.mapping[name] for name in chosen} == chosen | {"header_row": 2}
 
 
 def test_a_person_says_how_a_quiz_and_a_chat_are_read(

@@ -122,8 +122,10 @@ def test_what_is_not_done_is_refused_by_name(api: OpenAI, db: Session) -> None:
 
 def test_how_a_sheet_is_read_can_be_said(api: OpenAI, db: Session) -> None:
     said = {"x_header_row": 2, "x_hidden": "take_in", "x_merged": "leave_blank"}
+    said |= {"x_separators": "german"}
     sent = api.files.create(file=("a.csv", CSV), purpose="fine-tune", extra_body=said)
     kept = {"header_row": 2, "hidden": "take_in", "merged": "leave_blank"}
+    kept |= {"separators": "german"}
     assert version_of(db, sent.id).read_as == kept
     for wrong in ({"x_header_row": "two"}, {"x_hidden": "all"}, {"x_merged": "no"}):
         with pytest.raises(openai.BadRequestError) as raised:
