@@ -427,6 +427,8 @@ def _by_name(
 ) -> tuple[dict[ColumnRole, list[str]], bool]:
     """Find the columns whose names are known, whole or by their last word; say if all whole."""
     by_role: dict[ColumnRole, list[str]] = {}
+    offered = option_rows.offered(columns)
+    columns = [name for name in columns if name not in offered]
     for name in columns:
         if role := ROLES.get(plain(name)):
             by_role.setdefault(role, []).append(name)
@@ -516,7 +518,7 @@ def _by_content(inspection: Inspection, roles: dict[str, ColumnRole]) -> Proposa
         roles[by_role[ColumnRole.QUESTION][0]] = ColumnRole.QUESTION
         return Proposal(_mapping(inspection, roles), False, rival_answers.wrong_alone(wrong[0]))
     offered = option_rows.offered(inspection.columns)
-    if len(offered) > 1:
+    if offered:
         return _of_options(inspection, roles, offered)
     lengths = {
         name: sum(map(len, values)) / len(values)
@@ -588,7 +590,7 @@ def _of_options(
     inspection: Inspection, roles: dict[str, ColumnRole], offered: list[str]
 ) -> Proposal:
     """Propose no answer where nothing says which of the options is the right one."""
-    by_role, _ = _by_name(inspection, [n for n in inspection.columns if n not in offered])
+    by_role, _ = _by_name(inspection, inspection.columns)
     for name in by_role.get(ColumnRole.QUESTION, [])[:1]:
         roles[name] = ColumnRole.QUESTION
     why = (

@@ -34,6 +34,13 @@ _RIGHT = (
     *("losung", "bonne_reponse", "reponse_correcte", "correcta", "respuesta_correcta", "corretta"),
     *("risposta_corretta", "juist", "juiste_antwoord", "solution", "answer", "antwort", "label"),
 )
+# Other ways to say so: “richtig ist”, “Lösungsbuchstabe”, “the correct one”; but no feedback.
+_SAYS_RIGHT = re.compile(
+    r"(?!.*(?:feedback|explanation|erklarung|begrundung|points|punkte|percent|rate|count|number_of))"
+    r"(?:.*_)?(?:correct|right|richtige?[rns]?|korrekte?[rns]?|lo(?:e)?sung(?:s\w+)?|bonnes?|exactes?"
+    r"|correctas?|correcte?s?|corrett[aeo]|esatt[ao]|giust[ao]|juiste?|goede?|certa|ratt|riktigt?"
+    r"|solucion|clave|soluzione|corrige)(?:_.*)?"
+)
 _LISTS = frozenset({"choices", "options", "answer_choices", "answer_options"})
 _LETTERS = re.compile(r"\W*([a-h])\W*(?:(?:and|und|et|y|e|en)?\W*([a-h])\W*){0,7}", re.IGNORECASE)
 _TEXT_KEYS = ("text", "content", "value", "option", "choice", "answer")
@@ -76,13 +83,11 @@ def option_columns(columns: Iterable[str]) -> OptionColumns | None:
     offered = {*options, *wrong, *listed}
     by_word = {word: name for name, word in names.items() if name not in offered}
     right = next((by_word[word] for word in _RIGHT if word in by_word), None)
-    right = right or next((n for w, n in by_word.items() if w.startswith("correct_answer")), None)
-    asked = [
-        name
-        for name, word in names.items()
-        if name not in offered
-        and name != right
-        and ColumnRole.QUESTION in (ROLES.get(word), ROLES.get(word.split("_")[0]))
+    right = right or next((n for w, n in by_word.items() if _SAYS_RIGHT.fullmatch(w)), None)
+    words = {word: name for word, name in by_word.items() if name != right}
+    # “Question type” asks nothing where there is a “Question”.
+    asked = [name for word, name in words.items() if ROLES.get(word) is ColumnRole.QUESTION] or [
+        name for word, name in words.items() if ROLES.get(word.split("_")[0]) is ColumnRole.QUESTION
     ]
     is_choice = len(options) > 1 or len(wrong) > 0 or len(listed) == 1
     if right is None or len(asked) != 1 or not is_choice:
@@ -107,8 +112,13 @@ def only_judges(found: OptionColumns, first: Iterable[Row | LeftOut]) -> bool:
 
 
 def offered(columns: Iterable[str]) -> list[str]:
-    """Return the columns that are called as options are, whether or not one says which is right."""
-    return [name for name in columns if len(plain(name)) > 1 and _OPTION.fullmatch(plain(name))]
+    """Return the columns that are called as options are, if there are several beside others.
+
+    Whether or not one says which is right: a single “a” is an answer, “a”, “b” and “c” are options.
+    """
+    names = list(columns)
+    found = [name for name in names if _OPTION.fullmatch(plain(name))]
+    return found if 1 < len(found) < len(names) else []
 
 
 def kept_columns(columns: Iterable[str], found: OptionColumns) -> list[str]:
