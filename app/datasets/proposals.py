@@ -309,6 +309,8 @@ def _of_document(inspection: Inspection, roles: dict[str, ColumnRole]) -> Propos
             f"These questions and answers are from the document ({', '.join(places)}); nothing was "
             "made up. Read them: not every heading is a question."
         )
+        if not places:
+            why = "The document has questions, and no answer to any of them that can be told apart."
     # A person says how a document is used; nothing in it can.
     return Proposal(_mapping(inspection, roles), False, why)
 

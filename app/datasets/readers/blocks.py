@@ -30,6 +30,8 @@ class Block(NamedTuple):
     rows: list[list[str]] = []  # noqa: RUF012 - of a table; never changed
     # The table's first row holds names: Markdown cannot write one without.
     has_header: bool = False
+    # All of a text is in bold letters; known of Word alone.
+    is_bold: bool = False
 
 
 def text_blocks(text: TextIO) -> Iterator[Block]:

@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Literal
 
+from app.core.sentences import counted
 from app.datasets.mapping import Options
 from app.datasets.readers import documents, epub, odt, pdf, pptx, rtf, unread, word
 from app.datasets.readers.blocks import Block
@@ -42,7 +43,8 @@ def open_document(
     seen: Seen | None = None,
 ) -> Source:
     """Open a document; `seen` is what its reader left out, once it was read."""
-    inspection.way = read_as.way or ("pairs" if documents.has_pairs(blocks) else "text")
+    counts = documents.Counts()
+    inspection.way = read_as.way or ("pairs" if documents.has_pairs(blocks, counts) else "text")
     inspection.chunk_tokens, inspection.overlap_tokens = (
         read_as.chunk_tokens,
         read_as.overlap_tokens,
@@ -50,6 +52,15 @@ def open_document(
     rows: Iterator[NumberedRow]
     if inspection.way == "text":
         inspection.columns = list(documents.TEXT_COLUMNS)
+        if counts.num_with_options:
+            options_in_text = counted(
+                counts.num_with_options,
+                "1 question has options to choose from, and a plain text teaches the wrong ones "
+                "with the right one; use the document's own questions and answers instead.",
+                "{n} questions have options to choose from, and a plain text teaches the wrong "
+                "ones with the right one; use the document's own questions and answers instead.",
+            )
+            inspection.warnings.append(options_in_text)
         rows = documents.texts(blocks(), read_as.chunk_tokens, read_as.overlap_tokens)
     else:
         inspection.columns = list(documents.PAIR_COLUMNS)

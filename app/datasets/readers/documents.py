@@ -40,13 +40,16 @@ _OPTION = re.compile(
     r"\s*(?P<behind>\*|✓|✔|☑|\((?:correct|right|richtig|juste|correcto|corretto|juist)\))?",
     re.DOTALL,
 )
-# Options with boxes to tick instead of letters; what is ticked is right.
+# Options with boxes to tick instead of letters; what is ticked is right. Some type “o” and “x”.
 _TICKED, _UNTICKED = "☑☒■▣✅◉⦿●⚫🔘✔✓", "☐□▢⬜◯○⚪❍◌"
 _BOXED = re.compile(
-    rf"(?:[-*•]\s)?\s*(?P<box>[{_TICKED}{_UNTICKED}]|\[[ xX]?\]|\([ xX]?\))\ufe0f?\s*(?P<text>\S.*)"
+    rf"(?:[-*•]\s)?\s*(?P<box>[{_TICKED}{_UNTICKED}]|\[[ xX]?\]|\([ xX]?\)|[oOxX](?=\s))\ufe0f?"
+    r"\s*(?P<text>\S.*)"
 )
 _BEFORE_BOX = re.compile(rf"(?=[{_TICKED}{_UNTICKED}]|\[[ xX]?\]\s|\([ xX]?\)\s)")
 _MAX_KEY_CHARACTERS, _MAX_OPTION_CHARACTERS = 5000, 500
+# Short lines of which one alone is bold: so many, so long.
+_MIN_BOLD_LINES, _MAX_BOLD_LINES, _MAX_BOLD_CHARACTERS = 3, 8, 100
 _KEY_ENTRY = re.compile(r"(\d{1,3})\s?[.):=-]?\s?([a-hA-H])\b")
 _KEY = re.compile(r"(?:[^\W\d_]{2,20}\s?){0,3}:?\s*(?:\d{1,3}\s?[.):=|-]?\s?[a-hA-H]\b[\s,;|.]*)+")
 # A key to one question alone says that it is one: “Room: 3B” is none.
@@ -96,6 +99,7 @@ class _Pairs:
         self.number = 0
         self.found_in = ""
         self.answer: list[str] = []
+        self.bold: list[str] = []  # parts of the answer
         self.is_open = False  # a question waits for its answer, or for more of it
 
     def see(self, block: Block) -> Iterator[tuple[int, Row | LeftOut]]:
@@ -117,7 +121,9 @@ class _Pairs:
 
     def flush(self) -> Iterator[tuple[int, Row | LeftOut]]:
         answer = "\n\n".join(self.answer).strip()
-        options = _options("\n".join(self.answer)) if self.is_open and self.question else None
+        options = None
+        if self.is_open and self.question:
+            options = _options("\n".join(self.answer), self.bold)
         if options:
             self.counts.num_with_options += 1
             right = options.right or options.texts.get(self._of_key())
@@ -133,7 +139,7 @@ class _Pairs:
             yield self.number, self._row(self.question, answer, self.found_in)
         elif answer or (self.is_open and self.found_in == "question"):
             self.counts.num_unused += 1
-        self.question, self.answer, self.is_open = "", [], False
+        self.question, self.answer, self.bold, self.is_open = "", [], [], False
 
     def _of_key(self) -> str:
         if self.key is None:
@@ -172,6 +178,8 @@ class _Pairs:
                 self.answer.append(rest)
         elif self.is_open:
             self.answer.append(block.text)
+            if block.is_bold:
+                self.bold.append(block.text)
         else:
             self.counts.num_unused += 1
 
@@ -216,8 +224,13 @@ class _Options(NamedTuple):
     right: str
 
 
-def _options(answer: str) -> _Options | None:
-    """Read an answer that is nothing but options to choose from, such as “a) … b) …”."""
+def _options(answer: str, bold: list[str]) -> _Options | None:
+    """Read an answer that is nothing but options to choose from, such as “a) … b) …”.
+
+    Args:
+        answer: All that stands below the question.
+        bold: The lines of it that are in bold letters; a single one is marked as the right one.
+    """
     lines = [line.strip() for line in answer.split("\n")]
     lines = [line for line in lines if line and not re.fullmatch(r"[_.\s–—-]+", line)]
     while lines and _KEY_TO_ONE.fullmatch(lines[-1]):
@@ -226,7 +239,25 @@ def _options(answer: str) -> _Options | None:
         return None
     # Several may stand in one line.
     boxes = [piece.strip() for line in lines for piece in _BEFORE_BOX.split(line) if piece.strip()]
-    return _lettered(lines) or _boxed(boxes) or _boxed(lines) or _lettered(_cut(" ".join(lines)))
+    found = _lettered(lines) or _boxed(boxes) or _boxed(lines) or _lettered(_cut(" ".join(lines)))
+    if len(bold) != 1 or (found and found.right):
+        return found
+    if found is None:
+        found = _one_bold(lines)
+        if bold == lines[:1]:  # perhaps a title of the others
+            return found
+    ends = [text for text in found.texts.values() if bold[0].endswith(text)] if found else []
+    return found._replace(right=max(ends, key=len, default="")) if found else None
+
+
+def _one_bold(lines: list[str]) -> _Options | None:
+    """Read short lines of which one is bold as options; lines that lead on to others are none."""
+    if not _MIN_BOLD_LINES <= len(lines) <= _MAX_BOLD_LINES:
+        return None
+    if any(len(line) > _MAX_BOLD_CHARACTERS or line.endswith(":") for line in lines):
+        return None
+    texts = [line.removeprefix("- ") for line in lines]
+    return _Options(dict(zip(string.ascii_lowercase, texts, strict=False)), "")
 
 
 def _lettered(lines: list[str]) -> _Options | None:
@@ -257,8 +288,11 @@ def _cut(line: str) -> list[str]:
 
 
 def _boxed(lines: list[str]) -> _Options | None:
-    """Read options with boxes: “☐ 5 mg”, “☒ 50 mg”; a list of dots alone is none."""
+    """Read options with boxes: “☐ 5 mg”, “☒ 50 mg”, “x 50 mg”; a list of dots alone is none."""
     found = [match for line in lines if (match := _BOXED.fullmatch(line))]
+    boxes = {match["box"].lower() for match in found}
+    if "o" in boxes and not boxes & {"x", *_TICKED}:  # an old program's dots, or “or” in Spanish
+        return None
     if len(found) < max(2, len(lines)) or len(found) > len(string.ascii_lowercase):
         return None
     texts, right = {}, []
@@ -266,7 +300,7 @@ def _boxed(lines: list[str]) -> _Options | None:
         option = _OPTION.fullmatch(match["text"])
         text = (option["text"] if option else match["text"]).strip()
         texts[letter] = text
-        if match["box"] in _TICKED or match["box"][1:-1] in ("x", "X"):
+        if match["box"] in _TICKED or match["box"].strip("[]()").lower() == "x":
             right.append(text)
     if len(right) == len(found):
         return None
@@ -334,9 +368,9 @@ def table_text(block: Block) -> str:
     return "\n".join(" | ".join(" ".join(cell.split()) for cell in row) for row in block.rows)
 
 
-def has_pairs(blocks: Callable[[], Iterator[Block]]) -> bool:
+def has_pairs(blocks: Callable[[], Iterator[Block]], counts: Counts) -> bool:
     """Say whether a document holds enough questions and answers of its own to begin with those."""
-    rows = pairs(blocks, Counts())
+    rows = pairs(blocks, counts)
     return sum(1 for _ in zip(range(MIN_PAIRS), rows, strict=False)) == MIN_PAIRS
 
 

@@ -32,6 +32,7 @@ _MAX_NOTES_CHARACTERS = 16 * 1024**2
 _PRIVATE = re.compile("[\uf000-\uf0ff]")
 # Word's tables have no more columns.
 _MAX_SPAN = 63
+_A_MARK = re.compile(r"\W{0,3}\w?\W{0,9}")
 # Half points by which a manual raise or drop is more than a nudge.
 _RAISED_BY = 4
 
@@ -68,6 +69,7 @@ class _Look(NamedTuple):
     is_hidden: bool | None = None
     raises: str | None = None
     symbols: str | None = None
+    is_bold: bool | None = None
 
     def over(self, below: "_Look") -> "_Look":
         """Return this, with another's word where this says nothing."""
@@ -81,6 +83,8 @@ class _Look(NamedTuple):
         match name:
             case "strike" | "dstrike":
                 return self._replace(is_struck=is_on)
+            case "b":
+                return self._replace(is_bold=is_on)
             case "vanish":
                 return self._replace(is_hidden=is_on)
             case "vertAlign":
@@ -185,9 +189,15 @@ class _Paragraph:
         self.is_list = False
         self.look = _Look()
         self.lost = False  # something was left out of it
+        self.not_bold: list[str] = []
 
     def text(self) -> str:
         return "".join(self.parts).strip()
+
+    def is_bold(self) -> bool:
+        """Say whether all of it is in bold letters, but a mark such as “a)” before it."""
+        plain = "".join(self.not_bold).strip()
+        return len(plain) < len(self.text()) and _A_MARK.fullmatch(plain) is not None
 
 
 class _Field:
@@ -447,6 +457,8 @@ class _Body(_Word):
                 return
         if self.paragraphs:
             self.paragraphs[-1].parts.append(text)
+            if not self.look.is_bold:
+                self.paragraphs[-1].not_bold.append(text)
             self.size += len(text)
             if self.size > MAX_BLOCK_CHARACTERS:
                 raise Unreadable(
@@ -477,7 +489,12 @@ class _Body(_Word):
             )
         else:
             self.ready.append(
-                Block("text", self.number, f"- {text}" if paragraph.is_list else text)
+                Block(
+                    "text",
+                    self.number,
+                    f"- {text}" if paragraph.is_list else text,
+                    is_bold=paragraph.is_bold(),
+                )
             )
 
     def _filled(self, table: list[list[_Cell]]) -> list[list[str]]:

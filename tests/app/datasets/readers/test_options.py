@@ -9,6 +9,7 @@ from app.datasets.mapping import ColumnRole
 from app.datasets.proposals import Proposal, propose
 from app.datasets.readers.inspections import Inspection, ReadAs
 from app.datasets.readers.reading import inspect
+from tests import files
 
 LETTERS = "abca"
 
@@ -70,3 +71,58 @@ def test_the_kind_of_a_question_asks_nothing(tmp_path: Path) -> None:
 def test_two_columns_of_single_letters_are_no_options(tmp_path: Path) -> None:
     found = read(tmp_path, "q,a\n" + "".join(f"Where is {n}?,There\n" for n in range(3)))
     assert roles(propose(found), ColumnRole.ANSWER) == ["a"]
+
+
+# --- documents -------------------------------------------------------------------------------
+
+
+def word(*questions: tuple[str, ...]) -> bytes:
+    """A document of questions and the lines below each; a line between stars is bold."""
+    body = ""
+    for asked, *lines in questions:
+        body += files.paragraph(asked, "Heading1")
+        for line in lines:
+            shown = files.paragraph(line.strip("*"))
+            is_bold = line.startswith("*")
+            body += shown.replace("<w:r>", "<w:r><w:rPr><w:b/></w:rPr>") if is_bold else shown
+    return files.docx(body)
+
+
+@pytest.mark.parametrize(
+    ("lines", "answer"),
+    [
+        (("o 5 mg", "o 10 mg", "x 500 mg"), "500 mg"),
+        (("O 5 mg", "X 10 mg", "O 500 mg"), "10 mg"),
+        (("( ) 5 mg", "(x) 10 mg", "( ) 500 mg"), "10 mg"),
+        (("☐ 5 mg", "☒ 10 mg", "☐ 500 mg"), "10 mg"),
+        (("5 mg", "*10 mg*", "500 mg"), "10 mg"),
+        (("a) 5 mg", "*b) 10 mg*", "c) 500 mg"), "10 mg"),
+        (("*a) 5 mg*", "b) 10 mg", "c) 500 mg"), "5 mg"),
+        # Several right ones, or none that could be told: nothing is learned.
+        (("o 5 mg", "x 10 mg", "x 500 mg"), None),
+        (("*5 mg*", "10 mg", "500 mg"), None),
+        # Other answers stay whole.
+        (("o 5 mg", "o 10 mg", "o 500 mg"), "o 5 mg\n\no 10 mg\n\no 500 mg"),
+        (("5 mg", "10 mg", "500 mg"), "5 mg\n\n10 mg\n\n500 mg"),
+        (("5 mg a day.", "*Never more!*"), "5 mg a day.\n\nNever more!"),
+        (("Each day:", "*5 mg*", "500 ml"), "Each day:\n\n5 mg\n\n500 ml"),
+        (("*5 mg*", "*10 mg*", "500 mg"), "5 mg\n\n10 mg\n\n500 mg"),
+    ],
+)
+def test_the_right_option_in_a_document_alone_is_learned(
+    tmp_path: Path, lines: tuple[str, ...], answer: str | None
+) -> None:
+    found = read(tmp_path, word(*((f"How much is it for {n}?", *lines) for n in range(3))))
+    expected = [] if answer is None else [answer] * 3
+    assert [row.values["answer"] for row in found.preview] == expected
+    if answer is None:
+        assert "no answer to any of them" in propose(found).why
+        assert found.num_rows == 3
+
+
+def test_a_text_that_has_options_says_so(tmp_path: Path) -> None:
+    quiz = word(("How much?", "a) 5 mg", "b) 500 mg"), ("When?", "a) now", "b) later"))
+    found = read(tmp_path, quiz)
+    assert found.way == "text"
+    assert "2 questions have options to choose from, and a plain text teaches" in found.warnings[0]
+    assert read(tmp_path, word(("How much?", "5 mg"))).warnings == []
