@@ -78,3 +78,18 @@ def test_texts_of_elsewhere_are_not_taken_for_western_ones(
     assert found.preview[0].values == dict(
         zip(text.splitlines()[0].split(";"), text.splitlines()[1].split(";"), strict=True)
     )
+
+
+@pytest.mark.parametrize(
+    ("encoding", "text"),
+    [
+        ("iso8859-2", "pytanie;odpowiedź\nJak często?;Pięć mg, żółć i łóżko"),
+        ("iso8859-7", "ερώτηση;απάντηση\nΠόσο συχνά;Τρεις φορές την ημέρα"),
+        ("iso8859-9", "soru;cevap\nKaç kez?;Günde üç kez, yemekten sonra, ılık suyla"),
+    ],
+)
+def test_a_person_may_choose_the_encodings_of_iso(encoding: str, text: str, tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    path.write_bytes((text + "\n").encode(encoding))
+    found = inspect(path, ReadAs(encoding=encoding), lambda rows: None)
+    assert list(found.preview[0].values.values()) == text.splitlines()[1].split(";")
