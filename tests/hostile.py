@@ -177,7 +177,7 @@ def _json() -> Iterator[Case]:
     yield "new names in each line", b"".join(b'{"k%d": 1}\n' % n for n in range(1500)), "1,000"
     yield "empty list", b"[]", "empty list"
     yield "empty object", b"{}", "only empty cells"
-    yield "list of lists", b"[[1, 2], [3]]", "is a list and not an object"
+    yield "list of lists", b"[[1, 2], [3]]", READ
     yield "list of texts", b'["a", "b"]', "is a text and not an object"
     yield "list among lines", line + b"[1]\n", "Line 2 is a list and not an object"
     yield "entry of 20 MB", b'[{"q": "' + b"x" * 20_000_000 + b'"}]', "longer than 16 MB"
