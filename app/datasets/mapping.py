@@ -66,8 +66,8 @@ LEFT_OUT = {
     ),
     "empty_text": ("1 row has no text", "{n} rows have no text"),
     "nested": (
-        "1 row has a list or an object where text is expected",
-        "{n} rows have a list or an object where text is expected",
+        "1 row has a list, an object or bytes that are no text where text is expected",
+        "{n} rows have a list, an object or bytes that are no text where text is expected",
     ),
     "bad_messages": (
         "1 row has no list of turns, each with a role and a content",

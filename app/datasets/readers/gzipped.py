@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import BinaryIO, cast
 
 from app.datasets.readers.files import MAX_HELD_BYTES, Entry, File, Inner
-from app.datasets.readers.sniffing import MAX_ZIP_RATIO, SMALL_BYTES, bomb
+from app.datasets.readers.sniffing import MAX_ZIP_RATIO, SMALL_BYTES
 from app.datasets.readers.unreadable import Unreadable
 
 MAX_UNPACKED_BYTES = 16 * 1024**3
@@ -142,4 +142,12 @@ class _Bounded(io.RawIOBase):
         if size > MAX_UNPACKED_BYTES or (
             size > SMALL_BYTES and size / self._packed_bytes > MAX_ZIP_RATIO
         ):
-            raise Unreadable(bomb("gzip file", size, 1, self._packed_bytes))
+            raise Unreadable(_bomb(size, self._packed_bytes))
+
+
+def _bomb(unpacked: int, packed: int) -> str:
+    # How much more there is nobody knows: it was not unpacked any further.
+    return (
+        f"This gzip file unpacks to more than {unpacked / 1e6:,.0f} MB from {packed / 1e6:,.1f} MB, "
+        "which looks like a trap (a “zip bomb”); save the rows as CSV and upload that."
+    )

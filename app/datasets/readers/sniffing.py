@@ -4,6 +4,7 @@ import stat
 import zipfile
 from typing import Literal, cast
 
+from app.core.sentences import counted
 from app.datasets.readers import anki, mail, markup, named_kinds, quiz_xml
 from app.datasets.readers.files import File
 from app.datasets.readers.unreadable import Unreadable
@@ -169,8 +170,9 @@ def _check_package(entries: list[zipfile.ZipInfo], file: File) -> None:
 
 def bomb(what: str, unpacked: int, num_parts: int, packed: int) -> str:
     """Say that a file looks like one that was made to fill the memory or the disk."""
+    parts = counted(num_parts, "in 1 part", "in {n} parts")
     return (
-        f"This {what} would unpack to {unpacked / 1e6:,.0f} MB in {num_parts:,} parts from "
+        f"This {what} would unpack to {unpacked / 1e6:,.0f} MB {parts} from "
         f"{packed / 1e6:,.1f} MB, which looks like a trap (a “zip bomb”); save the rows as CSV "
         "and upload that."
     )

@@ -234,7 +234,7 @@ def entry(name: str, link: bool = False) -> bytes:
         (entry("/etc/passwd"), "points out of its folder"),
         (entry("C:\\Users\\x.csv"), "points out of its folder"),
         (entry("link.csv", link=True), "is a link, not a file"),
-        (files.zip_of({"a.csv": b"q,a\n" + b"x,y\n" * 20_000_000}), "“zip bomb”"),
+        (files.zip_of({"a.csv": b"q,a\n" + b"x,y\n" * 20_000_000}), "MB in 1 part from"),
     ],
 )
 def test_archives_that_are_refused(tmp_path: Path, content: bytes, expected: str) -> None:

@@ -54,7 +54,7 @@ def test_packed_files_that_are_broken_or_traps(tmp_path: Path) -> None:
         read(tmp_path, good[:-9])
     with pytest.raises(Unreadable, match="gzip twice"):
         read(tmp_path, gzip.compress(good))
-    with pytest.raises(Unreadable, match="zip bomb"):
+    with pytest.raises(Unreadable, match=r"unpacks to more than \d+ MB from .*zip bomb"):
         read(tmp_path, gzip.compress(b"a,b\n" * 15_000_000))
     with pytest.raises(Unreadable, match="ZIP archive packed by gzip"):
         read(tmp_path, gzip.compress(files.zip_of({"a.csv": CSV})))
