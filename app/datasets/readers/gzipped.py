@@ -148,6 +148,7 @@ class _Bounded(io.RawIOBase):
 def _bomb(unpacked: int, packed: int) -> str:
     # How much more there is nobody knows: it was not unpacked any further.
     return (
-        f"This gzip file unpacks to more than {unpacked / 1e6:,.0f} MB from {packed / 1e6:,.1f} MB, "
-        "which looks like a trap (a “zip bomb”); save the rows as CSV and upload that."
+        f"This gzip file unpacks to more than {unpacked / 1e6:,.0f} MB from "
+        f"{packed / 1e6:,.1f} MB, which looks like a trap (a “zip bomb”); save the rows as "
+        "CSV and upload that."
     )
