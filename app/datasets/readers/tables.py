@@ -6,7 +6,7 @@ import itertools
 import re
 from collections.abc import Iterable, Iterator
 from functools import partial
-from typing import Any
+from typing import Any, Literal
 
 from app.core.sentences import counted
 from app.datasets.column_names import is_known_name
@@ -19,6 +19,9 @@ MAX_CELL_CHARACTERS = 1024**2
 DELIMITERS = {",": "comma", ";": "semicolon", "\t": "tab", "|": "vertical bar"}
 # The unit separator: a sign that no text holds.
 NO_DELIMITER = "\x1f"
+# Text behind a quote that closes; a quote that is open where its line ends, or one within quotes.
+_BARE_QUOTES = re.compile(r'(?:^|\t)"[^"\t]*"(?!["\t\r\n]|$)')
+_NEEDS_QUOTES = re.compile(r'""|(?:^|\t)"[^"]*$')
 _SAMPLE_CHARACTERS = 64 * 1024
 _NUM_SAMPLE_ROWS = 50
 # Excel's own first line, which names the delimiter; other programs take it for the header.
@@ -47,18 +50,21 @@ def read_csv(
         sample: The first lines, by which is told whether line breaks stand in cells without quotes.
         as_it_stands: Every line is a row, whatever the next one says of it.
     """
+    has_bare_quotes = delimiter == "\t" and _has_bare_quotes(text)
     num_skipped = int(separator_line(sample) is not None)
     if num_skipped:
         text.readline()
-    rows: Iterator[Numbered] = csv_rows(text, delimiter, num_skipped)
+    rows: Iterator[Numbered] = csv_rows(text, delimiter, num_skipped, as_text=has_bare_quotes)
     width = _broken_width(sample, delimiter)
     joined = _Joined()
     if width:
-        rows = _put_together(csv_rows(text, delimiter, num_skipped), width, joined)
+        rows = _put_together(rows, width, joined)
     judged = None
     if not width and delimiter != NO_DELIMITER and not as_it_stands:
         judged = partial(_without_broken, is_strict=_is_strict(sample, delimiter))
     table = with_header(rows, "line", header_row=header_row, has_header=has_header, judged=judged)
+    if has_bare_quotes:
+        table.warnings.append("Quotes in this file are a part of its texts and were kept.")
     if width:
         table.rows = _telling(table.rows, table, joined)
     return table
@@ -276,14 +282,33 @@ def sample_of(text: io.TextIOBase) -> str:
     return sample
 
 
-def csv_rows(text: io.TextIOBase, delimiter: str, num_skipped: int) -> Iterator[tuple[int, Cells]]:
+def _has_bare_quotes(text: io.TextIOBase) -> bool:
+    """Say whether quotes are a part of the texts, as in “"It" is”, and no cell needs its own."""
+    is_bare = False
+    for line in text:
+        if '"' in line:
+            if _NEEDS_QUOTES.search(line):
+                is_bare = False
+                break
+            is_bare = is_bare or _BARE_QUOTES.search(line) is not None
+    text.seek(0)
+    return is_bare
+
+
+def csv_rows(
+    text: io.TextIOBase, delimiter: str, num_skipped: int, *, as_text: bool = False
+) -> Iterator[tuple[int, Cells]]:
     """Yield the cells of rows with the numbers of their lines, of which some were read before.
+
+    Args:
+        as_text: Quotes are a part of the cells.
 
     Raises:
         Unreadable: quotes are wrong, or a row or a cell is larger than any honest one.
     """
     csv.field_size_limit(MAX_CELL_CHARACTERS)
-    reader = csv.reader(text, delimiter=delimiter, strict=True)
+    quoting: Literal[0, 3] = csv.QUOTE_NONE if as_text else csv.QUOTE_MINIMAL
+    reader = csv.reader(text, delimiter=delimiter, strict=True, quoting=quoting)
     before = num_skipped + 1
     while True:
         line = reader.line_num + before

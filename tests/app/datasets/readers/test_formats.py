@@ -256,3 +256,15 @@ def test_archives_of_too_many_or_too_large_files(
     monkeypatch.setattr("app.datasets.readers.files.MAX_HELD_BYTES", 100)
     with pytest.raises(Unreadable, match=r"^In “a\.xlsx”: This file would unpack to 0 MB"):
         read(tmp_path, files.zip_of({"a.xlsx": files.workbook({"A": PAIRS})}))
+
+
+def test_quotes_that_are_a_part_of_the_texts_of_a_tsv(tmp_path: Path) -> None:
+    rows = [(f'What is "{n}"?', f'"It" is {n}') for n in range(20)]
+    content = "question\tanswer\n" + "".join(f"{q}\t{a}\n" for q, a in rows)
+    found = read(tmp_path, content.encode())
+    assert [tuple(row.values.values()) for row in found.preview] == rows
+    assert found.warnings == ["Quotes in this file are a part of its texts and were kept."]
+    # One cell that needs its quotes speaks for all of them.
+    for cell in ('"two\nlines"', '"with ""quotes"""'):
+        with pytest.raises(Unreadable, match=r'Line 2 has a quote \("\) inside a text'):
+            read(tmp_path, f"{content}Which?\t{cell}\n".encode())
