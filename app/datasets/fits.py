@@ -33,6 +33,7 @@ class Fits(Schema):
     num_joined: int = 0  # taken once their turns are joined
     num_refused: int = 0
     num_thoughts_dropped: int = 0
+    num_untried: int = 0  # of shapes beyond the most frequent ones
     problem: str = ""  # why the most frequent of them are not taken as they are
     rows: list[int] = []  # the first of those that are not, by their number in the file
 
@@ -56,7 +57,8 @@ def of(db: Session, version: DatasetVersion, base_model: BaseModel) -> Fits:
     chat.check()
     found, most = Fits(), 0
     unfit: list[int] = []
-    for number, indices in _shapes(db, version):
+    shapes, found.num_untried = _shapes(db, version)
+    for number, indices in shapes:
         tried = examples.at(db, version, indices[:_NUM_TRIED])
         said = chat.fits([one.messages for one in tried], [one.tools for one in tried])
         if any(one.drops_thoughts for one in said):
@@ -78,8 +80,11 @@ def of(db: Session, version: DatasetVersion, base_model: BaseModel) -> Fits:
     return found
 
 
-def _shapes(db: Session, version: DatasetVersion) -> list[tuple[int, list[int]]]:
-    """Count the rows of each shape, with the indices of the first few, the most frequent first."""
+def _shapes(db: Session, version: DatasetVersion) -> tuple[list[tuple[int, list[int]]], int]:
+    """Count the rows of each shape, with the indices of the first few, the most frequent first.
+
+    Also returns how many rows are of shapes that are too many to try.
+    """
 
     def has(path: str) -> Any:
         return func.jsonb_path_exists(Example.messages, cast(path, JSONPATH))
@@ -94,13 +99,16 @@ def _shapes(db: Session, version: DatasetVersion) -> list[tuple[int, list[int]]]
     )
     indices = func.array_agg(aggregate_order_by(Example.index, Example.index))
     query = (
-        select(func.count(), indices[1:NUM_NAMED_ROWS])
+        select(func.count(), indices[1:NUM_NAMED_ROWS], func.sum(func.count()).over())
         .where(Example.version_id.in_(examples.layers(version)), *examples.counted_rows(version))
         .group_by(shape)
         .order_by(func.count().desc())
         .limit(_MAX_SHAPES)
     )
-    return [(number, list(found)) for number, found in db.execute(query)]
+    rows = db.execute(query).all()
+    shapes = [(number, list(found)) for number, found, _ in rows]
+    total = int(rows[0][2]) if rows else 0
+    return shapes, total - sum(number for number, _ in shapes)
 
 
 def sentences(db: Session, version: DatasetVersion, base_model: BaseModel) -> list[str]:
@@ -149,6 +157,17 @@ def sentences(db: Session, version: DatasetVersion, base_model: BaseModel) -> li
                 "place for it, or drops it in all but the last answer.",
                 "{n} examples have reasoning that {model} does not learn: its chat template has no "
                 "place for it, or drops it in all but the last answer.",
+                model=base_model.label,
+            )
+        )
+    if found.num_untried:
+        said.append(
+            counted(
+                found.num_untried,
+                "1 example has an order of turns that was not tried with {model}, since there are "
+                "so many; should it not fit, a job says so.",
+                "{n} examples have orders of turns that were not tried with {model}, since there "
+                "are so many; should some not fit, a job says so.",
                 model=base_model.label,
             )
         )

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import pytest
 from sqlalchemy import text, update
 from sqlalchemy.orm import Session
 
@@ -44,6 +45,17 @@ def test_rows_are_counted_and_named_and_what_is_counted_is_kept(db: Session) -> 
     db.commit()
     db.expire_all()
     assert fits.of(db, version, model) == found
+
+
+def test_rows_of_too_many_shapes_are_said(db: Session, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fits, "_MAX_SHAPES", 1)
+    version = make_dataset_version(db, num_train=9, num_validation=1)
+    put(db, version, 1, [HI, HI, YES])
+    put(db, version, 2, [HI, YES, HI, YES])
+    db.commit()
+    said = fits.sentences(db, version, byte_model(db, GEMMA))
+    assert len(said) == 1
+    assert said[0].startswith("2 examples have orders of turns that were not tried with")
 
 
 def test_nothing_is_said_of_a_version_that_is_taken_whole(db: Session) -> None:
