@@ -79,7 +79,7 @@ def version_page(
     Args:
         error: What was wrong with its form.
         here: The step of the work that the page belongs to.
-        tab: Which of the version's tabs the page is; None: it is none of them.
+        tab: Which of the version's tabs the page is; None: it is a step of its own.
     """
     db = object_session(version)
     return page(

@@ -80,7 +80,11 @@ def of_version(db: Session, version: DatasetVersion, here: Name) -> Stepper:
         .order_by(Job.id.desc())
         .limit(1)
     ).first()
-    return _stepper(db, here, version, job, job.adapter if job else None)
+    found = _stepper(db, here, version, job, job.adapter if job else None)
+    if found.steps[0].state == "done":
+        # The page that all jobs of this data have in common, not the newest one's.
+        found.steps[3] = replace(found.steps[3], address=f"/versions/{version.id}/train")
+    return found
 
 
 def of_new_job(db: Session, version: DatasetVersion) -> Stepper:

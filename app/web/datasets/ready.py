@@ -118,7 +118,7 @@ def overview_tab(
 def check_tab(
     db: Session, user: User, version: DatasetVersion, *, model_id: int | None
 ) -> CheckTab:
-    """Return what the tab of the check shows."""
+    """Return what the page of the check shows."""
     standing = states.of(db, version)
     doctor = examples_page.doctor_card(db, version)
     gate = privacy_page.gate_of(db, version)
@@ -140,7 +140,7 @@ def check_tab(
 
 
 def train_tab(db: Session, user: User, version: DatasetVersion) -> TrainTab:
-    """Return what the tab before training shows."""
+    """Return what the page before training shows."""
     standing = states.of(db, version)
     return TrainTab(
         standing=standing,

@@ -168,7 +168,7 @@ def show_check(db: Db, user: CurrentUser, version_id: int, model: str = "") -> R
         return _to(version)
     shown = ready.check_tab(db, user, version, model_id=row_number(model))
     db.commit()  # token lengths that were counted for this page
-    return version_page("datasets/check.html", user, version, shown, here="Check", tab="Check")
+    return version_page("datasets/check.html", user, version, shown, here="Check")
 
 
 @router.get("/versions/{version_id}/train")
@@ -178,7 +178,7 @@ def show_before_training(db: Db, user: CurrentUser, version_id: int) -> Response
     if version.status is not VersionStatus.READY:
         return _to(version)
     shown = ready.train_tab(db, user, version)
-    return version_page("datasets/train.html", user, version, shown, here="Train", tab="Train")
+    return version_page("datasets/train.html", user, version, shown, here="Train")
 
 
 @router.get("/versions/{version_id}/file")

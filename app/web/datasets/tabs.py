@@ -1,7 +1,8 @@
-"""The tabs of a version of data, along the way of the work, and the one thing to do next on them.
+"""The tabs of a version of data, and the one thing to do next on each of its pages.
 
-Every tab is a page with an address of its own. What comes next is decided here, from how the
-version stands, so that no two tabs send a person to different places.
+The six steps at the top lead to its check, its personal details and its training; two pages belong
+to the first step alone, and those are the tabs. What comes next is decided here, from how the
+version stands, so that no two pages send a person to different places.
 """
 
 from dataclasses import dataclass
@@ -10,14 +11,8 @@ from typing import Literal
 from app.core.models import DatasetVersion
 from app.datasets.states import Standing, State
 
-Name = Literal["Overview", "Check", "Personal details", "Train", "File and versions"]
-_BELOW: dict[Name, str] = {
-    "Overview": "",
-    "Check": "/check",
-    "Personal details": "/privacy",
-    "Train": "/train",
-    "File and versions": "/file",
-}
+Name = Literal["Overview", "File and versions"]
+_BELOW: dict[Name, str] = {"Overview": "", "File and versions": "/file"}
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from sqlalchemy.orm import Session
 
 from app.core import wakeup
 from app.core.errors import AppError
-from app.core.models import DatasetVersion, Role, User, VersionStatus
+from app.core.models import DatasetVersion, Role, User
 from app.datasets import versions
 from app.datasets.privacy import patterns, reviews
 from app.people.auth import require_role
@@ -116,15 +116,7 @@ def _gate(
     error: AppError | None = None,
 ) -> Response:
     shown = privacy_page.gate_page(db, user, version, form)
-    return version_page(
-        "privacy/show.html",
-        user,
-        version,
-        shown,
-        error,
-        here="Personal details",
-        tab="Personal details" if version.status is VersionStatus.READY else None,
-    )
+    return version_page("privacy/show.html", user, version, shown, error, here="Personal details")
 
 
 def _patterns(

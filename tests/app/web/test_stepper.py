@@ -195,6 +195,38 @@ def test_each_page_of_the_work_shows_where_it_is(
     assert 'class="stepper"' not in client.get("/").text
 
 
+def test_steps_and_tabs_name_each_page_of_data_once(
+    client: TestClient, db: Session, user: User
+) -> None:
+    version = make_dataset_version(db, user=user, num_test=4)
+    make_job(db, user=user, version=version)
+    at = f"/versions/{version.id}"
+    sign_in(client, db, user)
+    for below in ("", "/check", "/privacy", "/train", "/file"):
+        text = client.get(at + below).text
+        steps = dict(re.findall(r'<a href="([^"]+)">([^<]+)</a>', _nav(text, "Steps of this work")))
+        assert [steps[f"{at}{each}"] for each in ("", "/check", "/privacy", "/train")] == [
+            "Data", "Check", "Personal details", "Train",
+        ]  # fmt: skip
+        tabs = re.findall(r"<a[^>]*>([^<]+)</a>", _nav(text, "Pages of this data"))
+        assert tabs == ([] if below in ("/check", "/privacy", "/train") else list(_TABS)), below
+        # From what has no tabs the way back stands at the top.
+        crumbs = _nav(text, "Where you are")
+        assert (f'href="{at}"' in crumbs) == (not tabs), below
+    held = make_dataset_version(db, user=user, decided=False)
+    address = f"/versions/{held.id}/train"
+    assert f'href="{address}"' in client.get(f"/versions/{held.id}").text
+    assert client.get(address).status_code == 200
+
+
+_TABS = ("Overview", "File and versions")
+
+
+def _nav(text: str, label: str) -> str:
+    found = re.search(rf'<nav[^>]*aria-label="{label}">(.*?)</nav>', text, re.DOTALL)
+    return found[1] if found else ""
+
+
 # Pages of a piece of work that stand in no step of it: for everybody, and before a vote.
 _IN_NO_STEP = re.compile(r"/(ask/\d+|votes/\d+)$")
 _WORK = re.compile(r"/(versions|jobs|adapters|evaluations|curves|votes|ask|lists)/\d")
