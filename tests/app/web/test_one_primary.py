@@ -160,8 +160,10 @@ def _trained(db: Session, user: User) -> str:
 def _evaluated(where: str = "evaluations", **columns: Any) -> Callable[[Session, User], str]:
     def make(db: Session, user: User) -> str:
         evaluation = make_evaluation(db, adapter=make_adapter(db, user=user), **columns)
-        number = evaluation.id if where == "evaluations" else evaluation.adapter_id
-        return f"/{where}/{number}"
+        adapter = evaluation.adapter
+        assert adapter is not None
+        numbers = {"evaluations": evaluation.id, "adapters": adapter.id, "jobs": adapter.job_id}
+        return f"/{where}/{numbers[where]}"
 
     return make
 
@@ -189,6 +191,9 @@ NEXT: list[tuple[str, Callable[[Session, User], str], str, str]] = [
     ("a job that failed", _job(status=JobStatus.FAILED, **_OVER), "", "Try again"),
     ("a job that stands still", _job(desired=Desired.PAUSE), "", "Resume"),
     ("a trained job", _trained, "", "Ask it"),
+    ("a job with a good result", _evaluated("jobs", **_GOOD), "", "Ask it"),
+    ("a job with answers to check", _evaluated("jobs"), "", "Check 6 answers"),
+    ("a job whose model is not to be used", _evaluated("jobs", **_BAD), "", "See what would help"),
     ("a result", _evaluated(**_GOOD), "", "Ask it something"),
     ("answers to check", _evaluated(), "", "Check 6 answers"),
     ("a bad result", _evaluated(**_BAD), "", "See what would help"),
