@@ -37,8 +37,6 @@ _SENTENCES = {
     State.STOPPING: "Stopping. The machine will be free in a few seconds.",
     State.FAILED: "Training failed. The reason, and what may help, is below.",
 }
-# Figures that stand beside another one: where there is none, no word leads to it.
-_BESIDE = ("total_steps", "first_test_loss", "first_preferred")
 _PROBING = "Trying the longest examples first, to check that memory is enough."
 
 
@@ -55,6 +53,8 @@ def figures(db: Session, job: Job, asked: str = "") -> dict[str, Any]:
     preferred = dict(shares).get(shown[0]) if shown else None
     queue = queue_view.outlook(db) if standing.state is State.WAITING else None
     seconds = _seconds(job, course)
+    left = duration(seconds) if seconds is not None else "not known yet"
+    # What is not known yet is empty, and the page shows no word that leads to it.
     texts = {
         "status": standing.word,
         "promise": standing.promise,
@@ -64,7 +64,7 @@ def figures(db: Session, job: Job, asked: str = "") -> dict[str, Any]:
         "elapsed": elapsed(job) if standing.is_moving or standing.is_over else "",
         "starts": in_words(queue.times.get(job.id), queue.now, starts=True) if queue else "",
         "takes": duration(seconds) if seconds is not None and standing.time == "start" else "",
-        "time_left": duration(seconds) if seconds is not None and standing.time == "left" else "",
+        "time_left": left if standing.time == "left" else "",
         "test_loss": f"{shown[1]:.2f}" if shown else "",
         "first_test_loss": f"from {tests[0][1]:.2f}" if len(tests) > 1 else "",
         "preferred": _percent(preferred) if preferred is not None else "",
@@ -80,7 +80,7 @@ def figures(db: Session, job: Job, asked: str = "") -> dict[str, Any]:
         "phase": job.phase,
         "step": job.step,
         "total_steps": job.total_steps,
-        "texts": {name: text or ("" if name in _BESIDE else "—") for name, text in texts.items()},
+        "texts": texts,
     }
 
 

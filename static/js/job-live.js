@@ -31,6 +31,9 @@ function live(page) {
       const text = detail.texts[place.dataset.figure] ?? "";
       if (place.textContent !== text) place.textContent = text;
     }
+    for (const part of page.querySelectorAll("[data-with]")) {
+      part.hidden = !detail.texts[part.dataset.with];
+    }
     for (const bar of page.querySelectorAll("[data-progress]")) {
       if (detail.total_steps || !detail.is_moving) {
         bar.max = detail.total_steps || 1;

@@ -211,7 +211,8 @@ def job_page(
 
 
 def _cancelled_by(db: Session, job: Job) -> str:
-    by = db.get(User, job.desired_by_id) if job.status is JobStatus.CANCELLED else None
+    is_known = job.status is JobStatus.CANCELLED and job.desired_by_id is not None
+    by = db.get(User, job.desired_by_id) if is_known else None
     return "" if by is None or by.id == job.owner_id else by.name or by.email
 
 

@@ -121,10 +121,10 @@ def test_the_word_of_v1_for_each() -> None:
 def test_figures_hold_no_time_that_is_not_the_jobs(db: Session) -> None:
     plan = {"seconds": 240.0}
     waits = progress.figures(db, make_job(db, plan=plan))["texts"]
-    assert (waits["time_left"], waits["takes"]) == ("—", "about 4 min")
+    assert (waits["time_left"], waits["takes"]) == ("", "about 4 min")
     paused = progress.figures(db, make_job(db, plan=plan, desired=Desired.PAUSE))
     texts = paused["texts"]
-    assert {texts[name] for name in ("time_left", "takes", "starts", "elapsed")} == {"—"}
+    assert {texts[name] for name in ("time_left", "takes", "starts", "elapsed")} == {""}
     assert not paused["is_moving"]
     assert "does not train" in texts["promise"]
 

@@ -2,7 +2,7 @@
 
 import json
 import re
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from html import unescape
 from typing import Any
 
@@ -269,6 +269,40 @@ def test_a_row_of_which_nothing_is_known_is_not_drawn(
     html = client.get(f"/jobs/{job.id}").text
     assert '<th scope="row">Time</th>' in html
     assert '<th scope="row">Energy</th>' not in html
+
+
+@pytest.mark.parametrize("is_over", [False, True], ids=["begins", "is cancelled"])
+def test_a_figure_stands_there_once_it_has_a_value(
+    client: TestClient, db: Session, owner: User, is_over: bool
+) -> None:
+    columns: dict[str, Any] = {"status": JobStatus.CANCELLED}
+    if not is_over:
+        lease = datetime.now(UTC) + timedelta(minutes=5)
+        columns = {"status": JobStatus.RUNNING, "lease_until": lease, "worker_id": "gpu-0@here"}
+    job = make_job(db, user=owner, attempt=1, **columns)
+    sign_in(client, db, owner)
+
+    def figures() -> tuple[set[str], str]:
+        html = client.get(f"/jobs/{job.id}").text
+        found = re.search(r'<dl class="figures">(.*?)</dl>', html, re.DOTALL)
+        assert found is not None
+        plain = " ".join(re.sub(r"<[^>]+>", " ", found[1]).split())
+        return set(re.findall(r'data-with="(\w+)" hidden', found[1])), plain
+
+    hidden, said = figures()
+    assert hidden == {"elapsed", "test_loss", "speed"}
+    assert "—" not in said
+    assert ("Time left not known yet" in said) != is_over
+    assert ("Nothing has happened yet." in client.get(f"/jobs/{job.id}").text) != is_over
+    job.started_at = datetime.now(UTC) - timedelta(minutes=3)
+    job.finished_at = datetime.now(UTC) if is_over else None
+    row = {"job_id": job.id, "attempt": 1, "seq": 1, "step": 1, "at": datetime.now(UTC)}
+    db.add(Metric(name="tokens_per_second", value=700.0, **row))
+    db.commit()
+    hidden, said = figures()
+    assert hidden == {"test_loss"}
+    assert "700 tokens /s" in said
+    assert ("Time taken about 3 min" if is_over else "not known yet · about 3 min so far") in said
 
 
 def test_the_settings_shown_are_the_jobs_own(client: TestClient, db: Session, owner: User) -> None:
