@@ -94,8 +94,8 @@ LEFT_OUT = {
         "{n} rows have a turn whose content is neither text nor parts with text",
     ),
     "not_learned": (
-        "1 row says of itself that it is not to be learned",
-        "{n} rows say of themselves that they are not to be learned",
+        "1 row says that it is not to be learned",
+        "{n} rows say that they are not to be learned",
     ),
     "too_many_cells": (
         "1 row has more cells than there are columns",

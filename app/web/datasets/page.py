@@ -70,7 +70,7 @@ FURTHER_ROLES = {
     ColumnRole.KEY: "Conversation name or number",
     ColumnRole.SPEAKER: "Who speaks",
     ColumnRole.ANSWER_TO_NAME: "Answer to the column’s name",
-    ColumnRole.WEIGHT: "Whether it is learned (0: no)",
+    ColumnRole.WEIGHT: "Whether to learn it",
     ColumnRole.TOOLS: "Tools (functions)",
 }
 DEFAULT_LENGTH = PRESETS["balanced"].config.max_length_tokens
@@ -578,7 +578,8 @@ def _conversations(inspection: Inspection, mapping: Mapping) -> list[PreviewConv
     for number, messages, _ in islice(made, NUM_PREVIEW_CONVERSATIONS):
         if isinstance(messages, mappings.LeftOut):
             met = {messages.word: 1} if messages.word else None
-            text = f"Left out: {examples.rows_that(messages.reason, 1, met)}."
+            said = examples.rows_that(messages.reason, 1, met).replace("1 row", "this row", 1)
+            text = f"Left out: {said}."
             shown.append(PreviewConversation(number, [], text))
         else:
             shown.append(PreviewConversation(number, messages))

@@ -140,7 +140,7 @@ def _point_view(db: Session, user: User, point: Point) -> PointView:
 
 def _state(point: Point) -> StatusWord:
     if point.job is None:
-        return StatusWord("Deleted", "wait")
+        return StatusWord("Its job was deleted", "wait")
     if point.evaluation is not None:
         return words.STATUSES[point.evaluation.status]
     standing = states.of(point.job)
@@ -150,4 +150,4 @@ def _state(point: Point) -> StatusWord:
 def _problem(point: Point) -> str:
     if point.evaluation is not None and point.evaluation.status is EvaluationStatus.FAILED:
         return point.evaluation.reason or ""
-    return (point.job.reason or "") if point.job is not None else "Its job was deleted."
+    return (point.job.reason or "") if point.job is not None else ""

@@ -16,14 +16,17 @@ from app.core.models import (
     Example,
     Job,
     JobStatus,
+    LearningCurve,
     ModelStatus,
     Notice,
     NoticeKind,
     PrivacyPattern,
     PrivacyReview,
+    Release,
     ReviewStatus,
     Role,
     User,
+    VoteRound,
 )
 from app.datasets import states
 from tests.app.datasets.test_lengths import byte_model
@@ -36,6 +39,7 @@ from tests.factories import (
     make_user,
     pass_gate,
 )
+from tests.security.full_house import furnish
 
 PLAN = {"seconds": 240, "tokens_per_second": 100, "peak_bytes": 10**9}
 
@@ -328,3 +332,36 @@ def test_settings_lead_to_what_can_be_set(client: TestClient, db: Session, owner
     assert "1 pattern; data has to be decided about before it is trained on" in page
     for address in re.findall(r'class="title" href="([^"]+)"', page):
         assert client.get(address).status_code == 200, address
+
+
+def test_nobody_is_told_a_path_or_the_same_thing_twice(
+    client: TestClient, db: Session, broker: str
+) -> None:
+    sign_in(client, db, furnish(db))
+    shared = db.scalars(select(Adapter).where(Adapter.release == Release.RELEASED)).one()
+    curve = db.scalars(select(LearningCurve)).one()
+    vote = db.scalars(select(VoteRound)).one()
+
+    def said(address: str) -> str:
+        main = client.get(address).text.split("<main", 1)[1]
+        return " ".join(re.sub(r"<[^>]+>", " ", main).split())
+
+    for address in (f"/adapters/{shared.id}/sharing", f"/votes/{vote.id}"):
+        assert not re.search(r"/(ask|votes)/\d", said(address)), address
+        assert "address of" in said(address) or "its address" in said(address)
+    # Its jobs are gone: a word for each, and none twice.
+    points = said(f"/curves/{curve.id}")
+    assert points.count("Its job was deleted") == 3
+    assert "Deleted" not in points
+    assert not re.search(r"deleted\W*·", points)
+    assert "—" not in said("/models").split("Other starting models", 1)[0]
+
+
+def test_what_the_head_of_a_page_says_is_not_said_below_it(client: TestClient, db: Session) -> None:
+    user = make_user(db)
+    version = make_dataset_version(db, user=user, decided=False)
+    sign_in(client, db, user)
+    page = client.get(f"/versions/{version.id}").text
+    assert page.count("Search for personal details") == 1
+    assert "has not been searched" not in page
+    assert "Search “Ward questions” for personal details" in page

@@ -434,6 +434,20 @@ def test_a_person_says_how_a_quiz_and_a_chat_are_read(
     assert version.left_out == {"notice": 2, "not_text": 1}
 
 
+def test_a_row_that_the_file_calls_wrong_says_so_of_itself(
+    client: TestClient, db: Session, member: User, broker: str
+) -> None:
+    rows = [f"Where is room {n}?,Past lift {n}.,{'yes' if n % 3 else 'no'}" for n in range(12)]
+    file = "\n".join(["question,answer,is_correct", *rows])
+    client.post("/datasets/upload", data={"name": "R"}, files={"file": ("r.csv", file.encode())})
+    read_all(db)
+    version = db.scalars(select(DatasetVersion)).one()
+    page = client.get(f"/versions/{version.id}").text
+    assert "Left out: this row says that it is not to be learned." in page
+    assert "1 row says" not in page
+    assert re.search(r"<option value=\"weight\" selected>Whether to learn it<", page)
+
+
 def test_an_upload_comes_in_pieces(
     client: TestClient, db: Session, member: User, broker: str
 ) -> None:
