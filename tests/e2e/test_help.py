@@ -10,7 +10,7 @@ from sqlalchemy.orm import Session
 from app.people import auth
 from tests import patience
 from tests.e2e.test_ask import address
-from tests.factories import make_adapter, make_user
+from tests.factories import make_adapter, make_evaluation, make_user
 
 __all__ = ["address"]
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(300)]
@@ -166,3 +166,14 @@ def test_on_paper_there_is_the_content_alone_and_it_is_light(
     expect(page.get_by_role("heading", level=1)).to_be_visible()
     expect(page.locator(".way")).to_be_visible()
     assert page.evaluate("getComputedStyle(document.body).color") != dark
+    # A tab leads nowhere on paper, and of a card that has a form alone nothing but its title is left.
+    evaluation = make_evaluation(db, adapter=adapter)
+    for path, gone in (
+        (f"/versions/{evaluation.version_id}", ".tabs"),
+        (f"/evaluations/{evaluation.id}", "#again"),
+    ):
+        page.emulate_media(media="screen")
+        page.goto(address + path)
+        expect(page.locator(gone)).to_be_visible()
+        page.emulate_media(media="print")
+        expect(page.locator(gone)).to_be_hidden()

@@ -10,7 +10,7 @@ from app.core.models import MachineJoin, PrivacyPattern, QueueRule, Webhook
 from app.core.sentences import counted
 
 _GATES = {
-    "required": "data has to be decided about before it is trained on",
+    "required": "somebody decides about what is found before data is trained on",
     "advised": "people are told of what was found, and may train all the same",
     "off": "data is not searched",
 }

@@ -329,7 +329,7 @@ def test_settings_lead_to_what_can_be_set(client: TestClient, db: Session, owner
     assert sign_in(client, db, owner).get("/settings").status_code == 403
     db.add(PrivacyPattern(name="Ward number", kind="record", pattern="W[0-9]+"))
     page = sign_in(client, db, make_user(db, role=Role.ADMIN)).get("/settings").text
-    assert "1 pattern; data has to be decided about before it is trained on" in page
+    assert "1 pattern; somebody decides about what is found before data is trained on" in page
     for address in re.findall(r'class="title" href="([^"]+)"', page):
         assert client.get(address).status_code == 200, address
 

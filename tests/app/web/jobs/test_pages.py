@@ -271,6 +271,19 @@ def test_a_row_of_which_nothing_is_known_is_not_drawn(
     assert '<th scope="row">Energy</th>' not in html
 
 
+@pytest.mark.parametrize("has_begun", [False, True], ids=["waits", "has begun"])
+def test_what_a_cancel_ends_is_said_of_what_there_is(
+    client: TestClient, db: Session, owner: User, has_begun: bool
+) -> None:
+    began = datetime.now(UTC) if has_begun else None
+    make_job(db, user=owner, name="Nights", started_at=began, desired=Desired.PAUSE)
+    sign_in(client, db, owner)
+    for address in ("/queue", f"/jobs/{db.scalars(select(Job.id)).one()}"):
+        html = client.get(address).text
+        assert ("Training stops for good" in html) == has_begun, address
+        assert ("It is not trained" in html) != has_begun, address
+
+
 @pytest.mark.parametrize("is_over", [False, True], ids=["begins", "is cancelled"])
 def test_a_figure_stands_there_once_it_has_a_value(
     client: TestClient, db: Session, owner: User, is_over: bool
