@@ -54,11 +54,12 @@ def read_csv(
     num_skipped = int(separator_line(sample) is not None)
     if num_skipped:
         text.readline()
-    rows: Iterator[Numbered] = csv_rows(text, delimiter, num_skipped, as_text=has_bare_quotes)
+    lines = csv_rows(text, delimiter, num_skipped, as_text=has_bare_quotes)
+    rows: Iterator[Numbered] = lines
     width = _broken_width(sample, delimiter)
     joined = _Joined()
     if width:
-        rows = _put_together(rows, width, joined)
+        rows = _put_together(lines, width, joined)
     judged = None
     if not width and delimiter != NO_DELIMITER and not as_it_stands:
         judged = partial(_without_broken, is_strict=_is_strict(sample, delimiter))
