@@ -166,7 +166,7 @@ def test_on_paper_there_is_the_content_alone_and_it_is_light(
     expect(page.get_by_role("heading", level=1)).to_be_visible()
     expect(page.locator(".way")).to_be_visible()
     assert page.evaluate("getComputedStyle(document.body).color") != dark
-    # A tab leads nowhere on paper; of a card that has a form alone nothing but its title is left.
+    # A tab leads nowhere on paper; of a card with a form alone nothing but a title would be left.
     evaluation = make_evaluation(db, adapter=adapter)
     for path, gone in (
         (f"/versions/{evaluation.version_id}", ".tabs"),
