@@ -255,9 +255,9 @@ def _jobs_of() -> Select[Job, int, Adapter, Evaluation]:
         .where(of_data, Job.binned_at.is_(None))
         .group_by(DatasetVersion.dataset_id)
     )
-    running = select(Job.id).where(
-        Job.department_id == _DEPARTMENT, Job.status == JobStatus.RUNNING
-    )
+    # Written out: a plan for any status could not take the index of those that run.
+    is_running = Job.status == literal(JobStatus.RUNNING, Job.status.type, literal_execute=True)
+    running = select(Job.id).where(Job.department_id == _DEPARTMENT, is_running)
     return (
         select(Job, DatasetVersion.dataset_id, Adapter, Evaluation)
         .join(DatasetVersion, DatasetVersion.id == Job.version_id)
@@ -266,7 +266,7 @@ def _jobs_of() -> Select[Job, int, Adapter, Evaluation]:
         .where(Job.department_id == _DEPARTMENT, Job.id.in_(union_all(newest, running)))
         .options(*requests.BARE, joinedload(Job.owner))
         # What trains just now says more of a piece of work than what was made last.
-        .order_by((Job.status == JobStatus.RUNNING).desc(), Job.id.desc())
+        .order_by(is_running.desc(), Job.id.desc())
     )
 
 
