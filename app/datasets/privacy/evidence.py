@@ -93,7 +93,7 @@ def is_thing(passage: Passage, first: int, last: int) -> bool:
     follows, before = passage.after(last), passage.before(first)
     if _names_a_thing(passage, last):
         return True
-    if before is not None and before.is_capital and _is_science(before.low):
+    if before is not None and before.is_capital and is_science(before.low):
         return True
     # "Escherichia coli": Latin behind it that the language does not know. Spanish looks like it.
     return (
@@ -152,7 +152,7 @@ def _names_a_thing(passage: Passage, last: int) -> bool:
     return False
 
 
-def _is_science(low: str) -> bool:
+def is_science(low: str) -> bool:
     return low in MEDICAL or (len(low) > 5 and _SCIENCE.search(low) is not None)
 
 

@@ -7,9 +7,9 @@ found everywhere in it.
 """
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
-from app.datasets.privacy import evidence
+from app.datasets.privacy import evidence, notes
 from app.datasets.privacy.findings import Kind, Span
 from app.datasets.privacy.passage import FIRST_LAST, LABELS, UPPER, Passage, Word, declines
 from app.datasets.privacy.words import (
@@ -62,6 +62,7 @@ def find(text: str, code: str | None, anchors: Sequence[Span] = ()) -> list[Span
     if "," in text and (":" in text or "=" in text):
         spans = [Span(*match.span(1), Kind.NAME) for match in _SURNAME_FIRST.finditer(text)]
     known = {w for span in spans for w in re.findall(r"[^\W\d_]{3,}", text[span.start : span.end])}
+    spans += _noted(passage, stand_ins)
     position = 0
     while position < len(passage.words):
         word = passage.words[position]
@@ -88,15 +89,29 @@ def find(text: str, code: str | None, anchors: Sequence[Span] = ()) -> list[Span
             continue
         spans.append(span)
         if is_sure:
-            words = passage.words[first : last + 1]
-            known |= {w.text for w in words if len(w.text) > 2 and w.is_capital}
+            known |= _parts(passage, range(first, last + 1))
     if known:
         for first, last in passage.unsure:
             start, end = passage.words[first].start, passage.words[last].end
             if not any(s.start < end and start < s.end for s in spans):
                 spans.append(Span(start, end, Kind.NAME))
+    # A note tells whose name it is, and nothing of what else has a capital.
+    known |= _parts(passage, passage.noted)
     spans += list(_again(passage, spans, known))
     return spans
+
+
+def _noted(passage: Passage, stand_ins: list[tuple[int, int]]) -> Iterator[Span]:
+    for first, last in notes.find(passage):
+        span = Span(passage.words[first].start, passage.words[last].end, Kind.NAME)
+        if not any(start < span.end and span.start < end for start, end in stand_ins):
+            passage.noted.update(range(first, last + 1))
+            yield span
+
+
+def _parts(passage: Passage, positions: Iterable[int]) -> set[str]:
+    words = [passage.words[at] for at in positions]
+    return {word.text for word in words if len(word.text) > 2 and word.is_capital}
 
 
 def _cited(text: str) -> list[tuple[int, int]]:
@@ -120,7 +135,7 @@ def _run(passage: Passage, position: int) -> tuple[int, int] | None:
     at = position + 1
     while passage.adjoins(at) and at - position < MAX_TOKENS + 2:
         word = words[at]
-        if passage.is_title(word):
+        if passage.is_title(word) or at in passage.noted:
             break
         if word.is_capital:
             last = at
@@ -311,6 +326,7 @@ def _weighed(
     if all(  # "Guten Morgen"
         passage.words[at].low in NOT_NAMES and not _is_name_too(passage, passage.words[at])
         for at in positions
+        if not passage.words[at].is_initial
     ):
         return False, False
     chance = evidence.chance(passage, positions, cue, tail, has_article=has_article)

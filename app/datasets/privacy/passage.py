@@ -80,7 +80,7 @@ _SENTENCE_END = re.compile(
 )
 # Languages in which every noun has a capital: there, a dictionary's word alone tells nothing.
 _NOUNS_IN_CAPITALS = frozenset(["de"])
-_NOUN_ENDING = re.compile(
+NOUN_ENDING = re.compile(
     r"(?:ung|ungen|heit|heiten|keit|keiten|schaft|tion|tionen|tät|täten|ismus|ik|iken|ur|uren|nis|nisse|ment"
     r"|tum|ling|linge|chen|lein|haus|zeit|zeiten|tag|tage|tagen|arzt|ärzte|plan|pläne|amt|ämter|buch|bücher|stelle|stellen"
     r"|karte|karten|schein|scheine|raum|räume|zimmer|termin|termine|dienst|dienste|kurs|kurse|arbeit|arbeiten|stunde|stunden"
@@ -115,7 +115,7 @@ def language(text: str) -> str | None:
 @lru_cache(maxsize=200_000)
 def is_word(word: str, code: str) -> bool:
     """Say whether a language's dictionary has a word as a common one, and not as a proper name."""
-    if code == "de" and _NOUN_ENDING.search(word):
+    if code == "de" and NOUN_ENDING.search(word):
         return True
     known, low = _dictionary(code), word.lower()
     if code == "de" and word in known:
@@ -176,6 +176,8 @@ class Passage:
         self.things: frozenset[str] = frozenset()
         # Where words stand that may be a name, first and last: not likely enough alone (names.py).
         self.unsure: list[tuple[int, int]] = []
+        # Which words belong to a name by the way it is noted (notes.py).
+        self.noted: set[int] = set()
         # Words that stand in small letters here: their capital elsewhere comes from the sentence.
         self.small = frozenset(word.text for word in self.words if word.text.islower())
         # How often each word stands here as it is written.
