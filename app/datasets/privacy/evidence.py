@@ -13,11 +13,12 @@ from collections.abc import Iterable, Iterator
 from functools import cache
 from pathlib import Path
 
-from app.datasets.privacy.passage import Passage, Word
+from app.datasets.privacy.passage import UPPER, Passage, Word
 from app.datasets.privacy.words import (
     AND,
     BELONGINGS,
     CONTACTS,
+    DEVICES,
     EPONYMS,
     GERMAN_MATTER,
     GIVEN_NAMES,
@@ -28,6 +29,7 @@ from app.datasets.privacy.words import (
     ORG_TAILS,
     OWN,
     PERSON_VERBS,
+    SIGNS,
     SUCH,
     SURNAMES,
     THING_HEADS,
@@ -52,6 +54,13 @@ _SURELY_SCIENCE = re.compile(
 )
 _INNER_CAPITAL = re.compile(
     r"(?<!\bMc)(?<!\bMac)(?<!\bDe)(?<!\bLe)(?<!\bLa)(?<!\bDi)(?<!\bDu)(?<!\bFitz)(?<=[a-z])[A-Z]|[A-Z]{2}s?$|^[A-Z]{2}"
+)
+# How the result of a test is noted behind its name: "Babinski bds. neg.", "Lasègue: –".
+_SIDE = r"(?:bds?\.?|beid(?:er)?seits|bilat\w*\.?|re(?:chts)?\b\.?|li(?:nks)?\b\.?|(?:test|sign)\b)"
+_RESULT = re.compile(
+    rf"(?:(?:,| and| und| et| y| en) [{UPPER}]\w+){{0,4}}[\s:(]{{1,3}}(?:{_SIDE}\s)?"
+    r"(?:(?:pos(?:iti\w+|\b)|neg(?:ati\w+|\b)|négati\w+|unauffällig|absente?|présente?|o\.? ?B\b)"
+    r"(?!\w| (?:getestet|tested|testé|für|for|about|auf|pour|para|voor))|(?:[+–−-]+|[∅ø])(?=[\s,.;)]|$))"
 )
 _PEOPLES = re.compile(
     r"(?:ians|eans|icans|ans|ese|ish|ites|isch|ische[nrs]?|aner|anern|aises?|iennes?|iens|eños|eñas|anos|anas|enses|anen|ezen|aars|ers)$"
@@ -91,6 +100,8 @@ def is_thing(passage: Passage, first: int, last: int) -> bool:
         return True
     head = passage.words[first]
     follows, before = passage.after(last), passage.before(first)
+    if head.low in DEVICES or _is_sign(passage, head):
+        return True
     if _names_a_thing(passage, last):
         return True
     if before is not None and before.is_capital and is_science(before.low):
@@ -121,6 +132,13 @@ def things(passage: Passage) -> frozenset[str]:
         ):
             found.add(word.text)
     return frozenset(found)
+
+
+def _is_sign(passage: Passage, word: Word) -> bool:
+    """Say whether a test called so has a result: "Babinski positiv"."""
+    return (word.text in EPONYMS or word.text in SIGNS) and (
+        _RESULT.match(passage.text, word.end) is not None
+    )
 
 
 def _names_a_thing(passage: Passage, last: int) -> bool:

@@ -170,6 +170,8 @@ def _judge(passage: Passage, first: int, last: int) -> tuple[int, int, bool] | N
     names_in = [at for at in range(first, last + 1) if words[at].is_capital]
     if not names_in or (len(names_in) == 1 and words[names_in[0]].is_initial):
         return None
+    if passage.is_title(head):  # "Hr. Öztürk": the stop parts it from the name
+        return None
     # "Dear Colleagues", "Schönen Tag": who is called "Mr Day" has a title.
     is_nobody = all(words[at].low in ADDRESSED or words[at].low in RELATIONS for at in names_in)
     if is_nobody and not _is_titled(passage, first):
@@ -185,7 +187,7 @@ def _judge(passage: Passage, first: int, last: int) -> tuple[int, int, bool] | N
         is_name, is_sure = _single(passage, names_in[0], cue, tail, has_article=has_article)
     if passage.is_function(head) and not (cue == 3 and head.low in PARTICLES and last > first):
         return None
-    return (first, last, is_sure) if is_name and not passage.is_title(head) else None
+    return (first, last, is_sure) if is_name else None
 
 
 def _is_titled(passage: Passage, first: int) -> bool:
@@ -200,7 +202,9 @@ def _skip_opening(passage: Passage, first: int, last: int) -> int:
         word = words[first]
         leads = word.low in RELATIONS or word.low in ORG_HEADS
         opens = (
-            passage.starts_sentence(word) and passage.is_common(word) and not passage.is_given(word)
+            passage.starts_sentence(word)
+            and (passage.is_common(word) or word.low in notes.ORDERS)
+            and not passage.is_given(word)
         )
         stands_alone = passage.text[words[last].end : words[last].end + 1] in ("", "\n", ",") and (
             passage.is_person(words[last])
@@ -220,6 +224,7 @@ def _is_whole(passage: Passage, opened: int, first: int, last: int) -> bool:
         word.is_capital
         and not (passage.is_function(word) or passage.is_other(word) or passage.is_title(word))
         and word.low not in RELATIONS
+        and word.low not in notes.ORDERS
         for word in passed
     ):
         return False

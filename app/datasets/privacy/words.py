@@ -46,9 +46,11 @@ SOMEBODY = _by_language("somebody")
 WRITER = _by_language("writer")
 
 PLACES = _set("places")
+DEVICES = _set("devices")
 NOT_NAMES = _set("not_names") | PLACES
 MEDICAL = _set("medical")
 EPONYMS = _set("eponyms")
+SIGNS = _set("signs")
 THING_HEADS = _set("thing_heads")
 THING_LEADS = _set("thing_leads")
 OWN = _set("own")

@@ -124,6 +124,13 @@ def test_a_published_number_holds_and_a_slip_does_not(is_valid: object, number: 
         ),
         ("The treaty of Versailles was signed.", []),
         ("Liebe Thyra, vielen Dank, Frau Tag.", [("Thyra", "name"), ("Tag", "name")]),
+        # Signs with their result, what is put into patients, a title and its stop.
+        ("Das Horner-Syndrom, Babinski positiv, Lasègue negativ, Braunüle legen.", []),
+        ("Hoffmann negative, Spurling positive, Phalen and Tinel negative.", []),
+        ("Murphy négatif à droite, Babinski absent.", []),
+        ("Bitte Braunüle ziehen und Redon leeren.", []),
+        ("Wir warten auf Hr. Öztürk am Montag.", [("Öztürk", "name")]),
+        ("Tell Grandma. Call Mum back. Help Yourself.", []),
     ],
 )
 def test_what_is_found(scanner: Scanner, text: str, expected: list[tuple[str, str]]) -> None:
