@@ -15,13 +15,16 @@ from app.datasets.privacy.passage import FIRST_LAST, LABELS, UPPER, Passage, Wor
 from app.datasets.privacy.words import (
     ADDRESSED,
     ALSO_WORDS,
+    CONTACTS,
     NAMES_TOO,
     NOT_NAMES,
     OF,
     ORG_HEADS,
     ORG_TAILS,
     PARTICLES,
+    PLACES,
     RELATIONS,
+    ROOMS,
 )
 
 _SURNAME_FIRST = re.compile(
@@ -35,6 +38,11 @@ _CITED = re.compile(
     rf"|(?:(?<=[(;] )|(?<=\()){_AUTHOR}(?:,? (?:&|and|und|et|y|en) {_AUTHOR}|, {_AUTHOR}){{0,8}},? (?:19|20)\d\d[a-z]?(?=[;),])"
     rf"|{_AUTHOR},? et al\b\.?"
     rf"|{_AUTHOR} (?:&|and) {_AUTHOR}(?:['’]s)? \((?:19|20)\d\d[a-z]?\)"
+)
+# What English towns end in and few surnames do; those few are left out.
+_TOWN = re.compile(
+    r"^(?!(?:bes|bost|chad|fen|hard|ren|sedg)wick|(?:scar|yar)borough)\w{3,}"
+    r"(?:mere|wick|wich|minster|haven|mouth|borough|chester|cester|pool|shire|quay)$"
 )
 _STAND_IN = re.compile(r"\[[^\]\n]{1,40} \d+\]")
 # As likely as this, words are taken for a name; much likelier, for one wherever they stand.
@@ -162,6 +170,8 @@ def _judge(passage: Passage, first: int, last: int) -> tuple[int, int, bool] | N
         first = _skip_opening(passage, first, last)
         if _is_whole(passage, opened, first, last):
             first = opened
+        elif _is_opened_room(passage, opened, first, last):
+            return None
         cue = passage.cue(first)
     last = _cut(passage, first, last, cue)
     while last > first and not words[last].is_capital:
@@ -301,6 +311,8 @@ def _single(
         return titled or not (is_other or is_common), not is_common
     if evidence.is_thing_by_look(passage, position, position):
         return False, False
+    if cue < 2 and tail < 2 and _is_place(passage, position):
+        return False, False
     is_thing = word.text in passage.things
     if is_thing and passage.code != "en":
         return False, False
@@ -353,20 +365,60 @@ def _is_org(passage: Passage, first: int, last: int) -> bool:
         words[last].low in ORG_TAILS
         and last > first
         and not passage.is_given(words[first])
-        # "Thyra Hall" is weighed, "Thyra Hospital" is not.
-        and not (_is_name_too(passage, words[last]) and passage.is_person(words[first]))
+        and not _may_be_called_so(passage, first, last)
     ):
         return True
     follows = passage.after(last)
     if follows is not None and follows.low in ORG_TAILS and follows.is_capital:
         return True
     leads = passage.before(first)
+    if leads is not None and leads.low in ROOMS:
+        return True
     return (
         leads is not None
         and leads.low in ORG_HEADS
         and leads.is_capital
         and (leads.low not in RELATIONS or words[first].low in NOT_NAMES)
     )
+
+
+def _may_be_called_so(passage: Passage, first: int, last: int) -> bool:
+    """Say whether somebody may: "Thyra Hall", but not "Linden Ward" and "the Thyra Wing"."""
+    head, before = passage.words[first], passage.before(first)
+    return (
+        _is_name_too(passage, passage.words[last])
+        and passage.is_person(head)
+        and not passage.is_common(head)
+        and not (
+            before is not None
+            and (before.low in passage.articles or before.low in passage.place_prepositions)
+        )
+    )
+
+
+def _is_opened_room(passage: Passage, opened: int, first: int, last: int) -> bool:
+    """Say whether all but the kind of a room was passed over: "Reed Hall has lockers."."""
+    word = passage.words[opened]
+    return (
+        opened < first == last
+        and passage.words[last].low in ORG_TAILS
+        and not passage.is_function(word)
+        and not passage.is_title(word)
+        and not (word.low in CONTACTS or word.low in RELATIONS or word.low in notes.ORDERS)
+    )
+
+
+def _is_place(passage: Passage, position: int) -> bool:
+    """Say whether one word is a town by its ending in English, or by what stands before it."""
+    word = passage.words[position]
+    is_listed = word.low in PLACES
+    is_town = passage.code == "en" and _TOWN.search(word.low) is not None
+    if not (is_listed or is_town) or passage.is_given(word) or passage.is_surname(word):
+        return False
+    before = passage.before(position)
+    # "Sit next to Georgia."
+    in_it = before is not None and before.low in passage.place_prepositions and before.low != "to"
+    return is_town or in_it
 
 
 def _again(passage: Passage, spans: list[Span], known: set[str]) -> Iterator[Span]:
