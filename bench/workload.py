@@ -11,6 +11,7 @@ import os
 import random
 import subprocess
 import sys
+import tempfile
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -41,12 +42,20 @@ def starter_model() -> Path:
             "from worker.cpu.model_conversion import convert; "
             "convert({'kind': 'starter'}, Path(sys.argv[1]))"
         )
-        subprocess.run(
-            [sys.executable, "-W", "ignore", "-c", program, str(folder)],
-            cwd=ROOT,
-            check=True,
-            stdout=subprocess.DEVNULL,
-        )
+        # Beside it, and then all at once: another test or bench may need it just now, too.
+        with tempfile.TemporaryDirectory(dir=folder.parent) as beside:
+            made = Path(beside, folder.name)
+            subprocess.run(
+                [sys.executable, "-W", "ignore", "-c", program, str(made)],
+                cwd=ROOT,
+                check=True,
+                stdout=subprocess.DEVNULL,
+            )
+            try:
+                made.rename(folder)
+            except OSError:
+                if not folder.exists():  # else it has come meanwhile
+                    raise
     return folder
 
 
