@@ -93,8 +93,19 @@ class _Token(NamedTuple):
     value: str
 
 
+class _Placing(NamedTuple):
+    """How the digits of a number are put into tokens; the same for every number."""
+
+    point: int  # where the decimals begin
+    has_groups: bool
+    shift: int  # the power of ten that percents and thousands make
+    last_place: Decimal
+
+
 class _Section(NamedTuple):
     tokens: list[_Token]
+    kinds: frozenset[str]
+    placing: _Placing | None  # None: it has no digits
     condition: tuple[str, float] | None
     language: str
     is_date: bool
@@ -223,11 +234,16 @@ def _separated(shown: Shown, separators: Sequence[Separators]) -> Shown:
     text = shown.text
     if _POINT not in text and _GROUP not in text:
         return shown
-    first, *others = (
-        text.replace(_POINT, point).replace(_GROUP, group)
-        for point, group in (SIGNS[each] for each in separators)
+    first = _with_signs(text, separators[0])
+    is_doubtful = len(separators) > 1 and any(
+        _with_signs(text, other) != first for other in separators[1:]
     )
-    return Shown(first, shown.is_sure, True, any(other != first for other in others))
+    return Shown(first, shown.is_sure, True, is_doubtful)
+
+
+def _with_signs(text: str, separators: Separators) -> str:
+    point, group = SIGNS[separators]
+    return text.replace(_POINT, point).replace(_GROUP, group)
 
 
 def _general(value: float) -> Shown:
@@ -337,7 +353,26 @@ def _section(code: str) -> _Section:  # noqa: PLR0912 - a branch for each kind o
     is_date = bool(dates)
     if is_date and any(token.kind in ("digit", "percent", "exponent") for token in tokens):
         is_sure = False
-    return _Section(tokens, condition, language, is_date, is_sure)
+    kinds = frozenset(token.kind for token in tokens)
+    placing = _placing(tokens) if "digit" in kinds else None
+    return _Section(tokens, kinds, placing, condition, language, is_date, is_sure)
+
+
+def _placing(tokens: list[_Token]) -> _Placing:
+    point = next((n for n, token in enumerate(tokens) if token.kind == "point"), len(tokens))
+    last = max((n for n, t in enumerate(tokens[:point]) if t.kind == "digit"), default=-1)
+    first = next((n for n, t in enumerate(tokens[:point]) if t.kind == "digit"), point)
+    has_groups = any(t.kind == "comma" for t in tokens[first:last])
+    # Commas behind the last digit divide by a thousand each.
+    end = max(n for n, t in enumerate(tokens) if t.kind == "digit")
+    thousands = 0
+    for token in (*tokens[end + 1 :], *(tokens[last + 1 : point] if last != end else ())):
+        if token.kind != "comma":
+            break
+        thousands += 1
+    percents = sum(token.kind == "percent" for token in tokens)
+    places = sum(token.kind == "digit" for token in tokens[point:])
+    return _Placing(point, has_groups, 2 * percents - 3 * thousands, Decimal(1).scaleb(-places))
 
 
 def _holds(condition: tuple[str, float], value: float) -> bool:
@@ -356,7 +391,7 @@ def _holds(condition: tuple[str, float], value: float) -> bool:
 
 
 def _show(section: _Section, value: float, is_1904: bool) -> Shown:
-    kinds = {token.kind for token in section.tokens}
+    kinds = section.kinds
     if section.is_date:
         return _show_date(section, value, is_1904)
     sign = "-" if value < 0 else ""
@@ -364,7 +399,7 @@ def _show(section: _Section, value: float, is_1904: bool) -> Shown:
         inner = _general(abs(value))
         text = "".join(inner.text if k == "general" else v for k, v in section.tokens)
         return Shown((sign + text).strip(), inner.is_sure)
-    if "digit" not in kinds:
+    if section.placing is None:
         if "text" in kinds:
             inner = _general(value)
             text = "".join(inner.text if k == "text" else v for k, v in section.tokens)
@@ -377,7 +412,7 @@ def _show(section: _Section, value: float, is_1904: bool) -> Shown:
         return Shown(fraction, is_sure)
     if "exponent" in kinds:
         return Shown(_with_exponent(section.tokens, number), is_sure)
-    text = _fixed(section.tokens, abs(number))
+    text = _fixed(section.tokens, section.placing, abs(number))
     is_nothing = not any(c in "123456789" for c in text)
     return Shown(_joined(("" if is_nothing else sign, text)), is_sure)
 
@@ -390,29 +425,14 @@ def _decimal(value: float) -> Decimal:
     return Decimal(f"{value:.{_NUM_DIGITS}g}")
 
 
-def _fixed(tokens: list[_Token], number: Decimal) -> str:
+def _fixed(tokens: list[_Token], placing: _Placing, number: Decimal) -> str:
     """Fill the placeholders of a section from the point outwards."""
-    point = next((n for n, token in enumerate(tokens) if token.kind == "point"), len(tokens))
-    last = max((n for n, t in enumerate(tokens[:point]) if t.kind == "digit"), default=-1)
-    first = next((n for n, t in enumerate(tokens[:point]) if t.kind == "digit"), point)
-    groups = any(t.kind == "comma" for t in tokens[first:last])
-    # Commas behind the last digit divide by a thousand each.
-    end = max(n for n, t in enumerate(tokens) if t.kind == "digit")
-    thousands = 0
-    for token in (*tokens[end + 1 :], *(tokens[last + 1 : point] if last != end else ())):
-        if token.kind != "comma":
-            break
-        thousands += 1
-    percents = sum(token.kind == "percent" for token in tokens)
-    number = number.scaleb(2 * percents - 3 * thousands)
-    places = sum(token.kind == "digit" for token in tokens[point:])
+    number = number.scaleb(placing.shift)
     with localcontext() as context:
         context.prec = 2000  # of the longest code and the largest number
-        whole, _, rest = (
-            f"{number.quantize(Decimal(1).scaleb(-places), ROUND_HALF_UP):f}".partition(".")
-        )
-    digits = _whole_part(tokens[:point], whole.lstrip("0"), groups)
-    return digits + _part_after(tokens[point:], rest)
+        whole, _, rest = f"{number.quantize(placing.last_place, ROUND_HALF_UP):f}".partition(".")
+    digits = _whole_part(tokens[: placing.point], whole.lstrip("0"), placing.has_groups)
+    return digits + _part_after(tokens[placing.point :], rest)
 
 
 def _whole_part(tokens: list[_Token], digits: str, groups: bool) -> str:
@@ -468,15 +488,15 @@ def _part_after(tokens: list[_Token], digits: str) -> str:
 def _with_exponent(tokens: list[_Token], number: Decimal) -> str:
     at = next(n for n, token in enumerate(tokens) if token.kind == "exponent")
     mantissa, power = tokens[:at], tokens[at + 1 :]
-    point = next((n for n, t in enumerate(mantissa) if t.kind == "point"), len(mantissa))
-    step = max(1, sum(t.kind == "digit" for t in mantissa[:point]))
+    placing = _placing(mantissa)
+    step = max(1, sum(t.kind == "digit" for t in mantissa[: placing.point]))
     exponent = number.adjusted() if number else 0
     exponent -= exponent % step
-    text = _fixed(mantissa, abs(number).scaleb(-exponent))
+    text = _fixed(mantissa, placing, abs(number).scaleb(-exponent))
     shown = text.strip().replace(_GROUP, "").replace(_POINT, ".")
     if Decimal(shown or 0) >= 10**step:  # 9.99 became 10.0
         exponent += step
-        text = _fixed(mantissa, abs(number).scaleb(-exponent))
+        text = _fixed(mantissa, placing, abs(number).scaleb(-exponent))
     sign = "-" if exponent < 0 else "+" if tokens[at].value.endswith("+") else ""
     width = sum(t.kind == "digit" and t.value == "0" for t in power)
     rest = "".join(t.value for t in power if t.kind in ("literal", "percent"))
