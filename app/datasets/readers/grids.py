@@ -48,8 +48,9 @@ class Seen:
         self.counts: Counter[str] = Counter()
         self.first: dict[str, int] = {}
         self.formats: Counter[str] = Counter()
-        # The first number that has separators, and its row.
+        # The first number that has separators, the first whose separators are doubtful; with rows.
         self.separated: tuple[str, int] | None = None
+        self.doubtful: tuple[str, int] | None = None
 
     def add(self, what: str, row: int) -> None:
         """Count a cell."""
@@ -74,13 +75,13 @@ class Seen:
             self.formats[code] += 1
 
     def number(self, shown: Shown, code: str, row: int) -> str:
-        """Return what a cell shows of a number, and count it where that is not sure."""
+        """Return what a cell shows of a number, and note whatever is not sure of it."""
         if not shown.is_sure:
             self.add_format(code, row)
         if shown.is_separated and self.separated is None:
             self.separated = shown.text, row
-        if shown.is_doubtful:
-            self.add("doubtful", row)
+        if shown.is_doubtful and self.doubtful is None:
+            self.doubtful = shown.text, row
         return shown.text
 
     def sentences(self, words: Mapping[str, tuple[str, str]] | None = None) -> list[str]:

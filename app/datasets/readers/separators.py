@@ -56,16 +56,17 @@ def guess(text: str, of_region: Separators | None = None) -> tuple[Separators, .
 
 def said(seen: Seen, is_chosen: bool) -> list[str]:
     """Say in a sentence how numbers are written, unless a person chose it or it is English."""
-    if seen.separated is None or is_chosen:
+    if is_chosen:
         return []
-    text, row = seen.separated
-    if seen.counts["doubtful"]:
+    if seen.doubtful:
+        text, row = seen.doubtful
         return [
-            f"How the sheet writes numbers such as “{text}” (row {row:,}) is up to the computer's "
+            f"How the sheet shows numbers such as “{text}” (row {row:,}) depends on the computer's "
             "language, and the texts do not say which it is; choose how numbers are written."
         ]
-    if seen.separators[0] == "english":
+    if seen.separated is None or seen.separators[0] == "english":
         return []
+    text, row = seen.separated
     return [
         f"Numbers are written as in the language of the texts, such as “{text}” (row {row:,}); "
         "choose how they are written if the sheet shows them otherwise."

@@ -158,7 +158,7 @@ class Workbook:
             if num_notes := self._book.num_notes(name):
                 seen.counts["note"] = num_notes
                 seen.first["note"] = 0
-            table.numbers_are_doubtful = bool(seen.counts["doubtful"])
+            table.numbers_are_doubtful = seen.doubtful is not None
             table.closing += seen.sentences() + number_separators.said(seen, is_chosen)
 
     def _rank(self, name: str, columns: list[str], read: dict[str, Any]) -> int:

@@ -585,10 +585,11 @@ class _Rows:
             self.seen.add_format(value[:40], self.number)
             return value
         text = self.seen.number(shown, style.format.code, self.number)
-        is_settled = shown.is_sure and not shown.is_doubtful and style.font.is_plain
-        if is_settled and len(value) < 40 and len(self.numbers) < _NUM_KEPT_NUMBERS:
+        if not style.font.is_plain:
+            return self._rich(text, style)
+        if shown.is_sure and len(value) < 40 and len(self.numbers) < _NUM_KEPT_NUMBERS:
             self.numbers[key] = text
-        return text if style.font.is_plain else self._rich(text, style)
+        return text
 
     def _of_iso(self, value: str, style: _Style) -> str:
         """Return what a date that is written as ISO has it shows in its cell."""

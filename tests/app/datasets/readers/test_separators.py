@@ -86,7 +86,7 @@ def test_numbers_are_written_as_the_language_of_the_texts_has_them(
 def test_where_no_text_tells_a_person_chooses(tmp_path: Path) -> None:
     found = read(tmp_path, book(NOTHING))
     assert answers(found) == ["12,500", "2.5 ml", "5.00"]
-    assert "numbers such as “12,500” (row 2) is up to the computer's language" in found.warnings[0]
+    assert "numbers such as “12,500” (row 2) depends on the" in found.warnings[0]
     assert not propose(found).is_sure
     for chosen, expected in (
         ("english", ["12,500", "2.5 ml", "5.00"]),
@@ -97,6 +97,21 @@ def test_where_no_text_tells_a_person_chooses(tmp_path: Path) -> None:
         assert found.warnings == []
         assert propose(found).is_sure
         assert found.reading["separators"] == chosen
+
+
+def test_the_number_that_is_doubtful_is_named(tmp_path: Path) -> None:
+    danish = "Hvad er dosis, og hvordan skal det gives til en patient?"
+    rows: list[tuple[str, str | float]] = [("question", "answer"), (danish, 2.5), (danish, 12.5)]
+    found = read(tmp_path, files.workbook({"A": rows}))
+    # All that may be meant write it with a comma.
+    assert answers(found) == ["2,5", "12,5"]
+    assert propose(found).is_sure
+    made = openpyxl.load_workbook(io.BytesIO(book([danish, danish])))
+    made.worksheets[0].move_range("A2:B2", rows=6)  # 12.500 or 12 500
+    made.save(stream := io.BytesIO())
+    found = read(tmp_path, stream.getvalue())
+    assert "numbers such as “12.500” (row 8) depends on the" in found.warnings[0]
+    assert not propose(found).is_sure
 
 
 def test_what_was_read_is_read_so_again(tmp_path: Path) -> None:
