@@ -33,6 +33,9 @@ _SKIPPED = frozenset(
 class OdsBook:
     """A spreadsheet whose package is open; its tables stand one after the other in one stream."""
 
+    separators: Separators | None = None
+    region: Separators | None = None
+
     def __init__(self, archive: zipfile.ZipFile) -> None:
         self._archive = archive
         if "content.xml" not in archive.namelist():

@@ -11,7 +11,6 @@ from app.datasets.readers import common_words
 from app.datasets.readers.grids import Seen
 
 ALL: tuple[Separators, ...] = ("english", "german", "french", "swiss")
-MAX_CHARACTERS = 100_000
 _LANGUAGES: dict[str, Separators] = {
     "en": "english",
     **dict.fromkeys(("de", "es", "it", "pt", "nl", "da", "tr", "hr", "ro"), "german"),

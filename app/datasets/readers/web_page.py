@@ -161,6 +161,10 @@ def _with_end(match: re.Match[str]) -> str:
 class HtmlBook:
     """The tables of a page as the sheets of a workbook."""
 
+    # Numbers stand in a page as it shows them.
+    separators: Separators | None = "english"
+    region: Separators | None = None
+
     def __init__(self, page: WebPage) -> None:
         self._tables: dict[str, Table] = {}
         for number, table in enumerate(page.tables(), start=1):
@@ -187,7 +191,6 @@ class HtmlSheet:
         self._table = table
         self._rows, self._areas = placed(table.rows)
         self.hidden_columns: set[int] = set()
-        # Numbers stand in a page as it shows them.
         self.separators: tuple[Separators, ...] = ("english",)
         self.seen = Seen()
 

@@ -20,8 +20,8 @@ from app.datasets.readers.xlsb import XlsbBook
 from app.datasets.readers.xlsx import XlsxBook
 from app.datasets.readers.xml_2003 import Xml2003Book
 
-# So many rows and sheets tell in which language a workbook is.
-_NUM_LOOKED_AT, _NUM_SHEETS_LOOKED_AT = 300, 5
+# So many rows and sheets tell in which language a workbook is; of long texts the first ones.
+_NUM_LOOKED_AT, _NUM_SHEETS_LOOKED_AT, _MAX_CHARACTERS = 300, 5, 100_000
 _PAIR = frozenset({ColumnRole.QUESTION, ColumnRole.ANSWER})
 _LOCKED = (
     "This workbook is protected by a password; open it in Excel, remove the password and upload it "
@@ -44,6 +44,11 @@ class _Sheet(Protocol):
 
 
 class _Book(Protocol):
+    # How its numbers are written, where the file says so; and in the country that a number format
+    # names, which counts where the texts are in a language of that country.
+    separators: Separators | None
+    region: Separators | None
+
     @property
     def sheets(self) -> list[str]: ...
 
@@ -59,7 +64,6 @@ class Workbook:
         self, file: File, kind: str, stack: ExitStack, page: WebPage | None = None
     ) -> None:
         """Open a workbook, or the tables of a page as one."""
-        self._shown_as_it_stands = page is not None
         self._separators: tuple[Separators, ...] | None = None
         with _whole():
             self._book = HtmlBook(page) if page is not None else _opened(file, kind, stack)
@@ -134,20 +138,21 @@ class Workbook:
     def separators(self) -> tuple[Separators, ...]:
         """How the numbers are written, as the language of the first rows has it."""
         if self._separators is None:
-            self._separators = ("english",) if self._shown_as_it_stands else self._guess()
+            known = self._book.separators
+            self._separators = (known,) if known else self._guess()
         return self._separators
 
     def _guess(self) -> tuple[Separators, ...]:
-        if isinstance(self._book, XlsBook) and self._book.separators is not None:
-            return (self._book.separators,)
-        text = ""
+        texts, num_characters = [], 0
         for name in self.sheets[:_NUM_SHEETS_LOOKED_AT]:
             with _whole(name):
                 for row in islice(self._book.sheet(name).rows(), _NUM_LOOKED_AT):
-                    text += " ".join([*row.cells, ""])[: number_separators.MAX_CHARACTERS]
-            if len(text) > number_separators.MAX_CHARACTERS:
-                break
-        return number_separators.guess(text, getattr(self._book, "region", None))
+                    text = " ".join(row.cells)[:_MAX_CHARACTERS]
+                    texts.append(text)
+                    num_characters += len(text)
+                    if num_characters > _MAX_CHARACTERS:
+                        break
+        return number_separators.guess("\n".join(texts), self._book.region)
 
     def _telling(
         self, name: str, rows: Iterator[Any], table: Rows, sheet: _Sheet, is_chosen: bool

@@ -16,7 +16,6 @@ from app.datasets.readers.unreadable import Unreadable
 
 DAMAGED = "This workbook is damaged ({what}); open it in Excel, save it again and upload that."
 _GENERAL = number_formats.built_in(0)
-# Formats that the file spells out in the words of the computer that wrote it.
 # Excel writes the country of the computer into the file, by its telephone number. Programs name
 # the United States wherever they run.
 _COUNTRIES: dict[int, Separators] = {
@@ -26,6 +25,7 @@ _COUNTRIES: dict[int, Separators] = {
     44: "english",
     52: "english",
 }
+# Formats that the file spells out in the words of the computer that wrote it.
 _OF_THE_COMPUTER = frozenset({14, 22, *range(27, 37), *range(50, 59)})
 
 

@@ -26,6 +26,9 @@ DAMAGED = "This workbook is damaged ({what}); open it in Excel, save it again an
 class XlsbBook:
     """A binary workbook; its sheets are read one at a time."""
 
+    separators: Separators | None = None
+    region: Separators | None = None
+
     def __init__(self, file: File, locked: str) -> None:
         try:
             self._book = (

@@ -70,6 +70,8 @@ class _SheetPart(NamedTuple):
 class XlsxBook:
     """A workbook whose package is open; its sheets are read one at a time."""
 
+    separators: Separators | None = None
+
     def __init__(self, archive: zipfile.ZipFile) -> None:
         self._archive = archive
         self._names = set(archive.namelist())

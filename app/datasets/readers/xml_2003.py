@@ -60,6 +60,8 @@ class _Sheet:
 class Xml2003Book:
     """A workbook in one XML file; its sheets stand one after the other."""
 
+    separators: Separators | None = None
+
     def __init__(self, file: File) -> None:
         self._file = file
         index = _Content()
