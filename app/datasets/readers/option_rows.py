@@ -34,9 +34,15 @@ _RIGHT = (
     *("losung", "bonne_reponse", "reponse_correcte", "correcta", "respuesta_correcta", "corretta"),
     *("risposta_corretta", "juist", "juiste_antwoord", "solution", "answer", "antwort", "label"),
 )
-# Other ways to say so: “richtig ist”, “Lösungsbuchstabe”, “the correct one”; but no feedback.
+# Words beside “right” that make a name mean something else: what is not right, why, how often.
+_NOT_RIGHT = re.compile(
+    r".*(?:feedback|expla|explic|erklar|erlauter|begrund|justif|kommentar|comment|rationale|reason"
+    r"|hinweis|losungsweg|losungsschritt|points|punkte|percent|prozent|count|anzahl|number_of).*"
+    r"|(?:.*_)?(?:not|nicht|non|niet|pas|no_es|no_correct\w*|inte|ikke|why|warum|pourquoi|rate|num"
+    r"|times?)(?:_.*)?"
+)
+# Other ways to say so: “richtig ist”, “Lösungsbuchstabe”, “the correct one”.
 _SAYS_RIGHT = re.compile(
-    r"(?!.*(?:feedback|explanation|erklarung|begrundung|points|punkte|percent|rate|count|number_of))"
     r"(?:.*_)?(?:correct|right|richtige?[rns]?|korrekte?[rns]?|lo(?:e)?sung(?:s\w+)?|bonnes?|exactes?"
     r"|correctas?|correcte?s?|corrett[aeo]|esatt[ao]|giust[ao]|juiste?|goede?|certa|ratt|riktigt?"
     r"|solucion|clave|soluzione|corrige)(?:_.*)?"
@@ -83,7 +89,7 @@ def option_columns(columns: Iterable[str]) -> OptionColumns | None:
     offered = {*options, *wrong, *listed}
     by_word = {word: name for name, word in names.items() if name not in offered}
     right = next((by_word[word] for word in _RIGHT if word in by_word), None)
-    right = right or next((n for w, n in by_word.items() if _SAYS_RIGHT.fullmatch(w)), None)
+    right = right or next((name for word, name in by_word.items() if _says_right(word)), None)
     words = {word: name for word, name in by_word.items() if name != right}
     # “Question type” asks nothing where there is a “Question”.
     asked = [name for word, name in words.items() if ROLES.get(word) is ColumnRole.QUESTION] or [
@@ -95,6 +101,10 @@ def option_columns(columns: Iterable[str]) -> OptionColumns | None:
     only = listed[0] if listed and not options and not wrong else None
     are_wrong = not options and only is None
     return OptionColumns(asked[0], [] if only else options + wrong, only, right, are_wrong)
+
+
+def _says_right(word: str) -> bool:
+    return _SAYS_RIGHT.fullmatch(word) is not None and _NOT_RIGHT.fullmatch(word) is None
 
 
 def only_judges(found: OptionColumns, first: Iterable[Row | LeftOut]) -> bool:
