@@ -50,6 +50,7 @@ _BEFORE_BOX = re.compile(rf"(?=[{_TICKED}{_UNTICKED}]|\[[ xX]?\]\s|\([ xX]?\)\s)
 _MAX_KEY_CHARACTERS, _MAX_OPTION_CHARACTERS = 5000, 500
 # Short lines of which one alone is bold: so many, so long.
 _MIN_BOLD_LINES, _MAX_BOLD_LINES, _MAX_BOLD_CHARACTERS = 3, 8, 100
+_NO_OPTION = re.compile(r":$|(?:\S+\s+){2,}\S+[.!]$")
 _KEY_ENTRY = re.compile(r"(\d{1,3})\s?[.):=-]?\s?([a-hA-H])\b")
 _KEY = re.compile(r"(?:[^\W\d_]{2,20}\s?){0,3}:?\s*(?:\d{1,3}\s?[.):=|-]?\s?[a-hA-H]\b[\s,;|.]*)+")
 # A key to one question alone says that it is one: “Room: 3B” is none.
@@ -246,15 +247,21 @@ def _options(answer: str, bold: list[str]) -> _Options | None:
         found = _one_bold(lines)
         if bold == lines[:1]:  # perhaps a title of the others
             return found
-    ends = [text for text in found.texts.values() if bold[0].endswith(text)] if found else []
-    return found._replace(right=max(ends, key=len, default="")) if found else None
+    marked = bold[0].strip()
+    # All options in one paragraph, and that in bold, mark none of them.
+    if found is None or len(found.texts) != len(lines) or lines.count(marked) != 1:
+        return found
+    return found._replace(right=[*found.texts.values()][lines.index(marked)])
 
 
 def _one_bold(lines: list[str]) -> _Options | None:
-    """Read short lines of which one is bold as options; lines that lead on to others are none."""
+    """Read short lines of which one is bold as options.
+
+    Lines that lead on to others are none, nor are sentences: one in bold is there to be noticed.
+    """
     if not _MIN_BOLD_LINES <= len(lines) <= _MAX_BOLD_LINES:
         return None
-    if any(len(line) > _MAX_BOLD_CHARACTERS or line.endswith(":") for line in lines):
+    if any(len(line) > _MAX_BOLD_CHARACTERS or _NO_OPTION.search(line) for line in lines):
         return None
     texts = [line.removeprefix("- ") for line in lines]
     return _Options(dict(zip(string.ascii_lowercase, texts, strict=False)), "")

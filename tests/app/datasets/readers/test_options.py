@@ -48,8 +48,16 @@ def test_a_column_says_which_option_is_right(tmp_path: Path, right: str) -> None
     assert propose(found).is_sure
 
 
+@pytest.mark.parametrize("other", ["Lösungsweg", "nicht richtig", "correct feedback"])
+def test_a_column_beside_it_says_something_else(tmp_path: Path, other: str) -> None:
+    lines = [f"Frage;a;b;c;{other};Richtig ist"]
+    lines += [f"What is {n}?;one;two;three;b;{letter}" for n, letter in enumerate("acac")]
+    found = read(tmp_path, "\n".join(lines) + "\n")
+    assert [row.values["answer"] for row in found.preview] == ["one", "three", "one", "three"]
+
+
 @pytest.mark.parametrize("options", [("a", "b", "c"), ("Option A", "Option B", "Option C")])
-@pytest.mark.parametrize("right", [None, "correct feedback", "Hinweis"])
+@pytest.mark.parametrize("right", [None, "correct feedback", "Hinweis", "nicht richtig"])
 def test_where_none_says_it_no_option_is_proposed(
     tmp_path: Path, options: tuple[str, ...], right: str | None
 ) -> None:
@@ -101,11 +109,18 @@ def word(*questions: tuple[str, ...]) -> bytes:
         # Several right ones, or none that could be told: nothing is learned.
         (("o 5 mg", "x 10 mg", "x 500 mg"), None),
         (("*5 mg*", "10 mg", "500 mg"), None),
+        # One paragraph that is bold as a whole marks none of its options.
+        (("*a) 5 mg b) 10 mg c) 500 mg*",), None),
+        (("*a) 5 mg b) 10 mg*", "c) 500 mg"), None),
         # Other answers stay whole.
         (("o 5 mg", "o 10 mg", "o 500 mg"), "o 5 mg\n\no 10 mg\n\no 500 mg"),
         (("5 mg", "10 mg", "500 mg"), "5 mg\n\n10 mg\n\n500 mg"),
         (("5 mg a day.", "*Never more!*"), "5 mg a day.\n\nNever more!"),
         (("Each day:", "*5 mg*", "500 ml"), "Each day:\n\n5 mg\n\n500 ml"),
+        (
+            ("Call the ward.", "*Never give it twice!*", "Stay there."),
+            "Call the ward.\n\nNever give it twice!\n\nStay there.",
+        ),
         (("*5 mg*", "*10 mg*", "500 mg"), "5 mg\n\n10 mg\n\n500 mg"),
     ],
 )
