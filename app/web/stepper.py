@@ -70,6 +70,15 @@ class Stepper:
         """Which of them, counted from 1."""
         return next(n for n, step in enumerate(self.steps, 1) if step.name == self.here)
 
+    def step(self, name: Name) -> Step:
+        """Return one of them."""
+        return next(step for step in self.steps if step.name == name)
+
+    def changed(self, changed: Step) -> "Stepper":
+        """Return the same with another step of that name."""
+        steps = [changed if step.name == changed.name else step for step in self.steps]
+        return replace(self, steps=steps)
+
 
 def of_version(db: Session, version: DatasetVersion, here: Name) -> Stepper:
     """Return the steps of data, and of the newest job that learned from it."""
@@ -81,10 +90,10 @@ def of_version(db: Session, version: DatasetVersion, here: Name) -> Stepper:
         .limit(1)
     ).first()
     found = _stepper(db, here, version, job, job.adapter if job else None)
-    if found.steps[0].state == "done":
-        # The page that all jobs of this data have in common, not the newest one's.
-        found.steps[3] = replace(found.steps[3], address=f"/versions/{version.id}/train")
-    return found
+    if found.step("Data").state != "done":
+        return found
+    # The page that all jobs of this data have in common, not the newest one's.
+    return found.changed(replace(found.step("Train"), address=f"/versions/{version.id}/train"))
 
 
 def of_new_job(db: Session, version: DatasetVersion) -> Stepper:
@@ -95,9 +104,9 @@ def of_new_job(db: Session, version: DatasetVersion) -> Stepper:
 def of_job(db: Session, job: Job) -> Stepper:
     """Return the steps around a job, for its own page, whose stream says how it goes on."""
     found = _stepper(db, "Train", job.version, job, job.adapter)
-    if not job_states.of(job).is_over:
-        found.steps[3] = replace(found.steps[3], figure="status")
-    return found
+    if job_states.of(job).is_over:
+        return found
+    return found.changed(replace(found.step("Train"), figure="status"))
 
 
 def of_adapter(db: Session, adapter: Adapter, here: Name) -> Stepper | None:
