@@ -19,9 +19,10 @@ MAX_CELL_CHARACTERS = 1024**2
 DELIMITERS = {",": "comma", ";": "semicolon", "\t": "tab", "|": "vertical bar"}
 # The unit separator: a sign that no text holds.
 NO_DELIMITER = "\x1f"
-# Text behind a quote that closes; a quote that is open where its line ends, or one within quotes.
+# Text behind a quote that closes; and a quote that is open where its line ends, or one that is
+# written twice or behind a backslash, since it stands within others.
 _BARE_QUOTES = re.compile(r'(?:^|\t)"[^"\t]*"(?!["\t\r\n]|$)')
-_NEEDS_QUOTES = re.compile(r'""|(?:^|\t)"[^"]*$')
+_NEEDS_QUOTES = re.compile(r'""|\\"|(?:^|\t)"[^"]*$')
 _SAMPLE_CHARACTERS = 64 * 1024
 _NUM_SAMPLE_ROWS = 50
 # Excel's own first line, which names the delimiter; other programs take it for the header.

@@ -265,6 +265,6 @@ def test_quotes_that_are_a_part_of_the_texts_of_a_tsv(tmp_path: Path) -> None:
     assert [tuple(row.values.values()) for row in found.preview] == rows
     assert found.warnings == ["Quotes in this file are a part of its texts and were kept."]
     # One cell that needs its quotes speaks for all of them.
-    for cell in ('"two\nlines"', '"with ""quotes"""'):
+    for cell in ('"two\nlines"', '"with ""quotes"""', r'"with \"quotes\""'):
         with pytest.raises(Unreadable, match=r'Line 2 has a quote \("\) inside a text'):
             read(tmp_path, f"{content}Which?\t{cell}\n".encode())
