@@ -42,7 +42,7 @@ from app.core.models import (
 )
 from app.core.sentences import counted
 from app.datasets import notes
-from app.datasets.mapping import LEFT_OUT
+from app.datasets.mapping import LEFT_OUT, LeftOut
 from app.datasets.parts import Drawn
 from app.datasets.versions import inspection_of, mapping_of
 
@@ -413,3 +413,9 @@ def rows_that(reason: str, number: int, words: dict[str, int] | None = None) -> 
     named = [f"“{word}”" if number == 1 else f"“{word}” {count:,}×" for word, count in by_count]
     more = [] if len(named) <= _NUM_NAMED_WORDS else ["…"]
     return f"{said}: {', '.join(named[:_NUM_NAMED_WORDS] + more)}"
+
+
+def this_row(left_out: LeftOut) -> str:
+    """Say the same beside the row itself: “this row has no answer”."""
+    said = rows_that(left_out.reason, 1, {left_out.word: 1} if left_out.word else None)
+    return f"this {said.removeprefix('1 ')}"

@@ -165,9 +165,9 @@ def sentences(db: Session, version: DatasetVersion, base_model: BaseModel) -> li
             counted(
                 found.num_untried,
                 "1 example has an order of turns that was not tried with {model}, since there are "
-                "so many; should it not fit, a job says so.",
+                "so many; should it not fit, the job will say so.",
                 "{n} examples have orders of turns that were not tried with {model}, since there "
-                "are so many; should some not fit, a job says so.",
+                "are so many; should some not fit, the job will say so.",
                 model=base_model.label,
             )
         )

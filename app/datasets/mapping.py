@@ -50,7 +50,7 @@ PLACEHOLDERS = frozenset(
 )
 _MAX_PLACEHOLDER = 20
 
-# Why rows became no examples, of one and of {n}; DatasetVersion.left_out counts by these keys.
+# Why rows became no examples, of “1 …” and of {n}; DatasetVersion.left_out counts by these keys.
 LEFT_OUT = {
     "blank": ("1 row is blank", "{n} rows are blank"),
     "empty_question": ("1 row has no question", "{n} rows have no question"),
@@ -66,8 +66,8 @@ LEFT_OUT = {
     ),
     "empty_text": ("1 row has no text", "{n} rows have no text"),
     "nested": (
-        "1 row has a list, an object or bytes that are no text where text is expected",
-        "{n} rows have a list, an object or bytes that are no text where text is expected",
+        "1 row has a list, an object or bytes where text is expected",
+        "{n} rows have a list, an object or bytes where text is expected",
     ),
     "bad_messages": (
         "1 row has no list of turns, each with a role and a content",

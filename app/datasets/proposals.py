@@ -310,7 +310,7 @@ def _of_document(inspection: Inspection, roles: dict[str, ColumnRole]) -> Propos
             "made up. Read them: not every heading is a question."
         )
         if not places:
-            why = "The document has questions, and no answer to any of them that can be told apart."
+            why = "The document has questions, but nothing in it says which answers are right."
     # A person says how a document is used; nothing in it can.
     return Proposal(_mapping(inspection, roles), False, why)
 

@@ -577,9 +577,7 @@ def _conversations(inspection: Inspection, mapping: Mapping) -> list[PreviewConv
     made = assemble(mapping, lambda: iter(rows))
     for number, messages, _ in islice(made, NUM_PREVIEW_CONVERSATIONS):
         if isinstance(messages, mappings.LeftOut):
-            met = {messages.word: 1} if messages.word else None
-            said = examples.rows_that(messages.reason, 1, met).replace("1 row", "this row", 1)
-            text = f"Left out: {said}."
+            text = f"Left out: {examples.this_row(messages)}."
             shown.append(PreviewConversation(number, [], text))
         else:
             shown.append(PreviewConversation(number, messages))

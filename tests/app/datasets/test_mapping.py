@@ -7,6 +7,7 @@ import pytest
 
 from app.core.errors import Invalid
 from app.core.models import ExampleKind
+from app.datasets import examples
 from app.datasets.mapping import LEFT_OUT, LeftOut, Mapping, apply, tools_of
 from app.datasets.readers.reader import rank
 
@@ -207,6 +208,13 @@ def test_rows_that_become_no_example(mapping: Mapping, row: dict[str, Any], reas
     assert isinstance(left_out, LeftOut)
     assert left_out.reason == reason
     assert reason in LEFT_OUT
+
+
+def test_a_row_that_is_left_out_is_said_beside_itself() -> None:
+    for reason in LEFT_OUT:
+        assert examples.this_row(LeftOut(reason)).startswith(("this row ", "this question "))
+    said = examples.this_row(LeftOut("unknown_role", "teacher"))
+    assert said.endswith("user, assistant or tool: “teacher”")
 
 
 @pytest.mark.parametrize(
