@@ -269,6 +269,11 @@ def test_every_failpoint_struck_in_every_way_loses_and_doubles_nothing(
     assert sorted(walked) == sorted(cases)
 
 
+def test_an_attempt_that_is_taken_back_at_its_last_flush_lets_go_of_its_job(house: House) -> None:
+    """It went round for ever: what it wanted to write was neither written nor refused."""
+    a_job(house, "flush.before_commit", f"delay:{LEASE_AND_GRACE + 0.5}")
+
+
 def test_each_name_is_used_in_the_code() -> None:
     used: set[str] = set()
     for folder in ("app", "worker"):

@@ -75,7 +75,7 @@ class EventPump:
         if due or since >= self._settings.heartbeat_seconds:
             self._flush_now()
         while is_last and self._pending:
-            self._hold.persist(self._flush, "flush", db.holding)
+            self._hold.persist(self._flush, "flush", db.holding, is_end=False)
 
     def beat_if_due(self) -> None:
         """Renew the lease where nothing is reported yet."""

@@ -70,12 +70,16 @@ class JobHold:
         operation: Callable[[Session], object],
         name: str,
         session: Callable[[], AbstractContextManager[Session]] = db.session,
+        *,
+        is_end: bool = True,
     ) -> None:
         """Do something that must happen, however long the database is away.
 
         Args:
             operation: What to do; committed afterwards.
             name: Of its failpoints.
+            is_end: Whether it ends the attempt; other operations find out by themselves what of
+                them was committed, and whether the job is still theirs.
 
         Raises:
             Abandoned: it is away for so long that another worker may have the job.
@@ -84,7 +88,7 @@ class JobHold:
         def once(opened: Session) -> None:
             # The answer to a commit was lost. An attempt that holds its job no more was ended, by
             # that commit or by another worker: either way there is nothing left to do.
-            if not self.is_uncertain or protocol.held_on(opened, self.claim):
+            if not (is_end and self.is_uncertain) or protocol.held_on(opened, self.claim):
                 operation(opened)
                 failpoints.commit(opened, name)
 
