@@ -16,6 +16,7 @@ from app.core.models import Attempt, Job, JobStatus
 from app.jobs import requests
 from app.ops.embedded.postgres import Postgres
 from app.training import failpoints
+from tests import patience
 from tests.faults.conftest import opened
 from tests.faults.house import LEASE_AND_GRACE, PACE, House, until_gone
 from tests.faults.test_database import away, plain
@@ -53,7 +54,7 @@ class Disk:
 
 def until(look: Callable[[], object], seconds: float = 30) -> None:
     """Wait for something that shows without the database."""
-    deadline = time.monotonic() + seconds
+    deadline = time.monotonic() + patience.seconds(seconds)
     while not look():
         assert time.monotonic() < deadline, "it did not happen in time"
         time.sleep(0.02)
@@ -187,9 +188,13 @@ def test_f29_f31_an_attempt_that_has_taken_over_may_take_over_from_itself(
     postgres: Postgres,
 ) -> None:
     """The second outage comes before its trainer was heard of: it has points, and not all."""
-    lasting = {"ETUDE_SELF_FENCE_SECONDS": "2", "ETUDE_LEASE_SECONDS": "30"}
+    # Time enough for a checkpoint before it lets go, on a busy machine, too.
+    lasting = {
+        "ETUDE_SELF_FENCE_SECONDS": f"{3 * PACE:.2f}",
+        "ETUDE_LEASE_SECONDS": f"{30 * PACE:.2f}",
+    }
     with house_with(postgres, fence=True, **lasting) as house:
-        job = house.make_job("steps=400 every=5 pause=0.03 tidy")
+        job = house.make_job("steps=600 every=5 pause=0.03 tidy")
         disk = Disk(house, job)
         house.wait_for(lambda: job.durable_step >= 5)
         pids, heard = (house.child(job), house.trainer(job)), job.durable_step
