@@ -227,7 +227,7 @@ def test_a_full_disk_ends_with_its_own_code_at_every_write(
 
     codes = []
     # From no room for a line to room for all: log, adapter, moments, state, manifest, result.
-    for free in range(0, needed * 3 // 2, needed // 8):
+    for free in range(0, needed * 2, needed // 8):
         folder = disk / "job"
         make_job(folder, tiny_model, **FEW, **QUICK)
         write_spec(folder, spec)
