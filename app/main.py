@@ -368,6 +368,6 @@ async def _error_page(
 
 def _user_of(request: Request) -> User | None:
     # The page has something to say also while nobody can say who asks.
-    with suppress(SQLAlchemyError), db.session() as session:
+    with suppress(SQLAlchemyError), db.reading() as session:
         return auth.user_of_session(session, cookie_of(request))
     return None

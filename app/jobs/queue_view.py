@@ -82,6 +82,12 @@ class Outlook:
             for worker in self.parts.workers
         )
 
+    @cached_property
+    def waits_since(self) -> datetime | None:
+        """From when the first of what may begin has waited; nothing where nothing may."""
+        rows = self.parts.queued.values()
+        return min((row.run_after for row in rows if row.desired is Desired.RUN), default=None)
+
     def waiting_of(self, department_id: int | None) -> list[int]:
         """Return what waits in the order of the queue: a department's jobs, or all."""
         return self._waiting_by_department.get(department_id, [])

@@ -5,7 +5,7 @@ waited for twice as long: whatever it is, somebody has to look. It is judged by 
 since a worker that is in error about itself could not say so.
 """
 
-from datetime import timedelta
+from datetime import datetime, timedelta
 from functools import cache
 
 from sqlalchemy import Select, exists, func, select
@@ -27,6 +27,11 @@ from app.core.sentences import counted, listed
 from app.jobs import protocol
 
 
+def is_long(waits_since: datetime | None, now: datetime) -> bool:
+    """Say whether a job has waited for so long that a free worker stands still."""
+    return waits_since is not None and now - waits_since > _patience(settings.get().deaf_seconds)
+
+
 def standing_still(db: Session) -> list[str]:
     """Return the names of the workers that take no job although they could."""
     chosen = settings.get()
@@ -36,10 +41,14 @@ def standing_still(db: Session) -> list[str]:
     return [worker.id for worker in db.scalars(free) if protocol.has_claimable(db, worker)]
 
 
+def _patience(deaf_seconds: float) -> timedelta:
+    return timedelta(seconds=2 * deaf_seconds)
+
+
 @cache  # the queue's page asks them all the time, and to put them together takes longer
 def _questions(deaf_seconds: float, lease_seconds: float) -> tuple[Select[bool], Select[Worker]]:
     """Ask whether a job has waited for long, and who is free and hears nothing."""
-    since = clock.NOW - timedelta(seconds=2 * deaf_seconds)
+    since = clock.NOW - _patience(deaf_seconds)
     has_waited = exists().where(
         Job.status == JobStatus.QUEUED, Job.desired == Desired.RUN, Job.run_after < since
     )

@@ -114,7 +114,7 @@ class _Site(Collector):
         up = GaugeMetricFamily("etude_database_up", "Whether the database answers.")
         yield from _pool()
         try:
-            with db.session() as session:
+            with db.reading() as session:
                 metrics = [*_queue(session), *_workers(session), *_rest(session)]
         except SQLAlchemyError:
             up.add_metric([], 0)

@@ -30,7 +30,7 @@ def examine_web(hub: Hub) -> dict[str, str]:
     """Ask for what the web itself needs to show pages; workers may be away."""
     answers = {"database": OK, "live pages": OK if hub.is_listening else "hear nothing"}
     try:
-        with db.session() as session:
+        with db.reading() as session:
             if migrations.current(session.connection()) != migrations.head():
                 answers["database"] = "its tables are not those of this version"
     except SQLAlchemyError:
@@ -43,7 +43,7 @@ def _database_and_workers() -> dict[str, str]:
     answers["queue"] = OK
     silence = timedelta(seconds=settings.get().lease_seconds)
     try:
-        with db.session() as session:
+        with db.reading() as session:
             if migrations.current(session.connection()) != migrations.head():
                 answers["database"] = "its tables are not those of this version"
             alive = select(Worker.queue).where(Worker.last_seen > clock.NOW - silence)

@@ -1,6 +1,7 @@
 """What a route asks for by its types: a session of the database, and who is asking."""
 
 from collections.abc import AsyncIterator
+from functools import partial
 from typing import Annotated
 
 from anyio import CancelScope, CapacityLimiter, to_thread
@@ -16,15 +17,19 @@ from app.people import auth
 async def _request_session(request: Request) -> AsyncIterator[Session]:
     # To make one asks nothing, so it takes no thread; to close it may ask the server.
     db = database.factory()()
-    if request.method in ("GET", "HEAD"):
+    is_reading = request.method in ("GET", "HEAD")
+    if is_reading:
         database.only_reads(db)
+    end = db.close
     try:
         yield db
+        if is_reading:
+            end = partial(database.end_reading, db)
     finally:
         if db.in_transaction():
             # Beside those that requests share: each of them may wait for this very connection.
             with CancelScope(shield=True):
-                await to_thread.run_sync(db.close, limiter=CapacityLimiter(1))
+                await to_thread.run_sync(end, limiter=CapacityLimiter(1))
         else:
             db.close()
 

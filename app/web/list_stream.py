@@ -76,7 +76,7 @@ async def _events(state: State, cookie: str, topic: str) -> AsyncIterator[str]:
 
 
 def _department(cookie: str) -> int:
-    with db.session() as session:
+    with db.reading() as session:
         user = auth.user_of_session(session, cookie)
         if user is None:
             raise NotSignedIn("Please sign in first.")

@@ -66,7 +66,7 @@ async def write(
 
 
 def _owned(cookie: str, upload_id: str) -> Upload:
-    with database.session() as db:
+    with database.reading() as db:
         return uploads.get(_signed_in(db, cookie), upload_id)
 
 

@@ -184,7 +184,7 @@ def download(
 
     def body() -> Iterator[str]:
         # The request's own session ends before its body does.
-        with database.session() as session:
+        with database.reading() as session:
             there = session.get(DatasetVersion, version_id)
             assert there is not None
             yield from lines(session, there, chosen)

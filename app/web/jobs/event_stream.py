@@ -120,7 +120,7 @@ async def _read(mine: SharedReads, seq: int, cookie: str | None) -> StreamRead |
 
 
 def _check(cookie: str, job_id: int) -> None:
-    with db.session() as session:
+    with db.reading() as session:
         user = auth.user_of_session(session, cookie)
         if user is None:
             raise NotSignedIn("Please sign in first.")

@@ -55,7 +55,7 @@ def download_event_file(db: Db, user: CurrentUser, job_id: int) -> Response:
 
     def body() -> Iterator[bytes]:
         # The request's own session ends before its body does.
-        with database.session() as session:
+        with database.reading() as session:
             there = session.get(Job, job_id)
             if there is not None:
                 yield from tensorboard.event_file(session, there)

@@ -58,7 +58,7 @@ async def write(
 
     def place() -> Part:
         # A session of its own that is over before the first byte: a piece may take minutes.
-        with database.session() as db:
+        with database.reading() as db:
             user = auth.user_of_session(db, cookie, is_use=True)
             if user is None:
                 raise NotSignedIn("Please sign in first.")

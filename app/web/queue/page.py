@@ -107,7 +107,9 @@ def queue_page(db: Session, user: User, error: AppError | None = None) -> QueueP
     running = [rows[each] for each in running_ids if each in rows]
     waiting = [rows[each] for each in waiting_ids[:MOST_ROWS] if each in rows]
     workers = list(db.scalars(select(Worker).order_by(Worker.queue.desc(), Worker.id)))
-    still = standstill.standing_still(db) if outlook.waiting else []
+    # A long queue is not searched for what the outlook knows.
+    is_long = standstill.is_long(outlook.waits_since, outlook.now)
+    still = standstill.standing_still(db) if is_long else []
     workers = [worker for worker in workers if outlook.now - worker.last_seen < _FORGOTTEN]
     return QueuePage(
         is_admin=is_admin,

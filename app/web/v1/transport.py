@@ -203,7 +203,7 @@ def token_user(request: Request) -> User:
 
 
 def _token_user(request: Request) -> User:
-    with db.session() as session:
+    with db.reading() as session:
         try:
             return dependencies.token_user(request, session)
         except SQLAlchemyError as error:

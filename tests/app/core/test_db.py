@@ -1,10 +1,16 @@
-"""Connections that lay idle: a dead one is replaced before anybody's statement meets it."""
+"""Connections that lay idle: a dead one is replaced before anybody's statement meets it.
+
+And what a page asks stays prepared in them.
+"""
 
 import psycopg
 import pytest
 from sqlalchemy import Connection, text
+from sqlalchemy.orm import Session
 
 from app.core import db as database
+from app.core.models import Job
+from tests import factories
 
 
 def own_backend() -> int:
@@ -54,3 +60,33 @@ def test_a_connection_that_was_closed_here_is_replaced_unseen() -> None:
         session.commit()
     kept.close()
     assert own_backend() != first
+
+
+@pytest.mark.usefixtures("database_url")
+def test_what_was_only_read_stays_prepared() -> None:
+    question = text("SELECT count(*) FROM job WHERE id = :job_id")
+    for number in range(12):
+        with database.reading() as session:
+            session.execute(question, {"job_id": number})
+    with database.reading() as session:
+        prepared = session.scalars(text("SELECT statement FROM pg_prepared_statements")).all()
+    assert any("FROM job WHERE id" in each for each in prepared)
+
+
+@pytest.mark.usefixtures("database_url")
+def test_what_only_read_changes_no_row(db: Session) -> None:
+    job = factories.make_job(db)
+    name = job.name
+    db.commit()
+    with database.reading() as session:
+        session.get_one(Job, job.id).name = "as a page shows it"
+    db.refresh(job)
+    assert job.name == name
+
+
+@pytest.mark.usefixtures("database_url")
+def test_a_server_that_went_amid_reading_is_no_error(owner: Connection) -> None:
+    with database.reading() as session:
+        backend = session.execute(text("SELECT pg_backend_pid()")).scalar_one()
+        owner.execute(text(f"SELECT pg_terminate_backend({backend}, 10000)"))
+    assert own_backend() != backend

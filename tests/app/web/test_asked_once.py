@@ -1,5 +1,6 @@
 """A page asks the database for nothing twice, however many of its parts want to know it."""
 
+import inspect
 import re
 from collections import Counter
 from typing import Any
@@ -40,6 +41,39 @@ def test_no_page_asks_for_the_same_twice(client: TestClient, db: Session) -> Non
     finally:
         event.remove(db.get_bind(), "before_cursor_execute", note)
     assert not twice, "\n".join(twice)
+
+
+@pytest.mark.timeout(300)
+def test_no_page_leaves_anything_unsaved_behind(client: TestClient, db: Session) -> None:
+    # The end of a page is a COMMIT, so what it merely tried would be kept.
+    client.cookies.set(auth.COOKIE, auth.open_session(db, furnish(db)))
+    db.commit()
+    written: list[str] = []
+    kept: list[str] = []
+    num_ends = 0
+
+    def note(*given: Any) -> None:
+        if not given[2].lstrip().upper().startswith("SELECT"):
+            written.append(given[2])
+
+    def end(*_: Any) -> None:
+        nonlocal num_ends
+        if any(frame.function == "end_reading" for frame in inspect.stack(0)):
+            num_ends += 1
+            kept.extend(written)
+        written.clear()
+
+    listeners = {"before_cursor_execute": note, "commit": end, "rollback": end}
+    for name, listener in listeners.items():
+        event.listen(db.get_bind(), name, listener)
+    try:
+        for path in (paths := addresses(db)):
+            client.get(path)
+    finally:
+        for name, listener in listeners.items():
+            event.remove(db.get_bind(), name, listener)
+    assert not kept
+    assert num_ends > len(paths) / 2
 
 
 def test_what_may_write_asks_each_time() -> None:
