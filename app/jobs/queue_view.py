@@ -9,7 +9,7 @@ from math import ceil
 from typing import Any
 
 import structlog
-from sqlalchemy import Row, Select, func, select, union_all
+from sqlalchemy import Row, Select, case, func, select, union_all
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session, aliased
 
@@ -40,9 +40,9 @@ from app.jobs import afterwards, choice, forecast, scheduling, shares
 # From how many like jobs speeds are taken, the newest.
 _NUM_MEASURED = 200
 # A long queue changes little in a moment. It is worked out beside the pages, so that none waits for
-# it, and takes at most a tenth of a process's time; what is older than the last of these is not
+# it, and takes at most a twentieth of a process's time; what is older than the last of these is not
 # shown.
-_LONG, _KEPT_SECONDS, _SHARE, _STALE_SECONDS = 500, 2.0, 0.1, 60.0
+_LONG, _KEPT_SECONDS, _SHARE, _STALE_SECONDS = 500, 2.0, 0.05, 60.0
 _log = structlog.get_logger()
 
 
@@ -227,11 +227,15 @@ def _queued() -> Select[*tuple[Any, ...]]:
     )
 
 
-_LAST_OUTCOME = (
-    select(Attempt.outcome)
-    .where(Attempt.job_id == Job.id, Attempt.number == Job.attempt)
-    .correlate(Job)
-    .scalar_subquery()
+# Most of what waits was never tried: no attempt is looked for then.
+_LAST_OUTCOME = case(
+    (
+        Job.attempt > 0,
+        select(Attempt.outcome)
+        .where(Attempt.job_id == Job.id, Attempt.number == Job.attempt)
+        .correlate(Job)
+        .scalar_subquery(),
+    ),
 )
 # What a job's position and length follow from.
 _COLUMNS = (
