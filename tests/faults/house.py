@@ -179,7 +179,11 @@ class House:
                 if found:
                     return found
             assert time.monotonic() < deadline, f"it did not happen in time\n{self.log()}"
-            time.sleep(0.03)
+            try:
+                time.sleep(0.03)
+            except BaseException:  # the whole test's limit: what it waited for would not be known
+                print(self.log())
+                raise
 
     def until_over(self, job: Job, seconds: float = 60) -> Job:
         self.wait_for(lambda: job.status.is_final, seconds)

@@ -123,7 +123,8 @@ def test_f51_a_whole_checkpoint_that_cannot_be_loaded_makes_way_for_the_one_befo
         (models / "tiny").symlink_to(tiny_model)
         model = house.db.scalars(select(BaseModel)).one()
         model.manifest_sha256 = verify_manifest(tiny_model)
-        config = TrainConfig(num_epochs=40, batch_size=2, num_evaluations=10, lora_rank=4)
+        # Long enough that a busy machine has the first checkpoint in the table well before the end.
+        config = TrainConfig(num_epochs=50, batch_size=1, num_evaluations=20, lora_rank=4)
         job = house.make_job()
         job.config = config.model_dump(mode="json")
         house.db.commit()
