@@ -27,8 +27,8 @@ from app.core.sentences import counted, listed
 from app.jobs import protocol
 
 
-def is_long(waits_since: datetime | None, now: datetime) -> bool:
-    """Say whether a job has waited for so long that a free worker stands still."""
+def is_overdue(waits_since: datetime | None, now: datetime) -> bool:
+    """Say whether a job has waited for so long that a worker that is free stands still."""
     return waits_since is not None and now - waits_since > _patience(settings.get().deaf_seconds)
 
 

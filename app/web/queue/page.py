@@ -107,9 +107,9 @@ def queue_page(db: Session, user: User, error: AppError | None = None) -> QueueP
     running = [rows[each] for each in running_ids if each in rows]
     waiting = [rows[each] for each in waiting_ids[:MOST_ROWS] if each in rows]
     workers = list(db.scalars(select(Worker).order_by(Worker.queue.desc(), Worker.id)))
-    # A long queue is not searched for what the outlook knows.
-    is_long = standstill.is_long(outlook.waits_since, outlook.now)
-    still = standstill.standing_still(db) if is_long else []
+    # Else all of a long queue would be searched for a job that has waited for long.
+    is_overdue = standstill.is_overdue(outlook.waits_since, outlook.now)
+    still = standstill.standing_still(db) if is_overdue else []
     workers = [worker for worker in workers if outlook.now - worker.last_seen < _FORGOTTEN]
     return QueuePage(
         is_admin=is_admin,
